@@ -1,0 +1,115 @@
+"""resolver: which image is this tag, really, on that platform?
+
+The names in `__all__` are public and stable; they are loaded on first use, so that importing the
+package costs nothing (PEP 562).
+
+    with resolver.Session() as session:
+        found = session.resolve("alpine:3.20", platform="linux/arm64")
+        print(found.manifest.digest, found.grade)
+"""
+
+from __future__ import annotations
+
+#: Type checkers know this name; importing `typing` for it would cost a third of `--version`.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from resolver.core.answer import Failure, Resolution
+    from resolver.core.challenge import Challenge, parse_challenge
+    from resolver.core.contents import Inspection, Offer, Offers
+    from resolver.core.descriptor import Descriptor
+    from resolver.core.digest import Digest
+    from resolver.core.exported import Exported
+    from resolver.core.plan import Plan
+    from resolver.core.platform import Platform
+    from resolver.core.pulled import Pulled
+    from resolver.core.reference import Reference
+    from resolver.core.select import Grade, Rejection, Selection, select
+    from resolver.core.stored import (
+        Collected,
+        Removed,
+        Retention,
+        StoredImage,
+        Usage,
+        Verified,
+    )
+    from resolver.errors import ResolverError
+    from resolver.session import Session
+    from resolver.settings import Flags
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Challenge": "resolver.core.challenge",
+    "Collected": "resolver.core.stored",
+    "Descriptor": "resolver.core.descriptor",
+    "Digest": "resolver.core.digest",
+    "Exported": "resolver.core.exported",
+    "Failure": "resolver.core.answer",
+    "Flags": "resolver.settings",
+    "Grade": "resolver.core.select",
+    "Inspection": "resolver.core.contents",
+    "Offer": "resolver.core.contents",
+    "Offers": "resolver.core.contents",
+    "Plan": "resolver.core.plan",
+    "Platform": "resolver.core.platform",
+    "Pulled": "resolver.core.pulled",
+    "Reference": "resolver.core.reference",
+    "Rejection": "resolver.core.select",
+    "Removed": "resolver.core.stored",
+    "Resolution": "resolver.core.answer",
+    "ResolverError": "resolver.errors",
+    "Retention": "resolver.core.stored",
+    "Selection": "resolver.core.select",
+    "Session": "resolver.session",
+    "StoredImage": "resolver.core.stored",
+    "Usage": "resolver.core.stored",
+    "Verified": "resolver.core.stored",
+    "parse_challenge": "resolver.core.challenge",
+    "select": "resolver.core.select",
+}
+
+__all__ = [
+    "Challenge",
+    "Collected",
+    "Descriptor",
+    "Digest",
+    "Exported",
+    "Failure",
+    "Flags",
+    "Grade",
+    "Inspection",
+    "Offer",
+    "Offers",
+    "Plan",
+    "Platform",
+    "Pulled",
+    "Reference",
+    "Rejection",
+    "Removed",
+    "Resolution",
+    "ResolverError",
+    "Retention",
+    "Selection",
+    "Session",
+    "StoredImage",
+    "Usage",
+    "Verified",
+    "__version__",
+    "parse_challenge",
+    "select",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'resolver' has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - when a name is first used
+
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

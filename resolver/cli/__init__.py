@@ -1,0 +1,1 @@
+"""How questions are asked: options in, one call to the session, one answer out."""

@@ -1,0 +1,27 @@
+"""`resolver options`: the options that every command takes."""
+
+
+def options() -> None:
+    """Explain the options that all commands take."""
+    from resolver.cli.options import SHARED
+    from resolver.cli.output import Output
+    from resolver.render import RENDERERS
+
+    rows = []
+    for shared in SHARED:
+        names = ", ".join(shared.names)
+        text = f"{names} {shared.metavar}" if shared.metavar else names
+        help_text = shared.help
+        if shared.variable:
+            help_text = f"{help_text.rstrip('.')} [{shared.variable}]."
+        rows.append((text, help_text))
+    width = max(len(name) for name, _help in rows)
+    lines = ["Every command takes these; the variables in brackets say the same.", ""]
+    lines += [f"  {name:<{width}}  {text}" for name, text in rows]
+    lines += [
+        "",
+        f"Forms: {', '.join(RENDERERS)}; the default is table.",
+        "Also honoured: DOCKER_DEFAULT_PLATFORM, DOCKER_CONFIG, DOCKER_AUTH_CONFIG,",
+        "REGISTRY_AUTH_FILE, SSL_CERT_FILE, HTTPS_PROXY, HTTP_PROXY, NO_PROXY.",
+    ]
+    Output().answer("\n".join(lines) + "\n")

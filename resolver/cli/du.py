@@ -1,0 +1,20 @@
+"""`resolver du`: what takes the room, and who shares it with whom."""
+
+from resolver.cli import options
+
+
+@options.command
+def du(common: options.Common, no_trunc: options.NoTrunc = False) -> None:
+    """Say what the store takes, image by image.
+
+    OWN is what would be free without the image; SHARED is needed by others too.
+
+    \b
+      resolver du
+      resolver du --json
+    """
+    from resolver.cli.work import work
+    from resolver.render import tell
+
+    with work(common) as (session, output):
+        output.answer(tell(session.usage(), common.form, full=no_trunc))

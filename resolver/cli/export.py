@@ -1,0 +1,50 @@
+"""`resolver export`: an image handed to whatever runs it."""
+
+from typing import Annotated, Optional
+
+import typer
+
+from resolver.cli import options
+
+
+@options.command
+def export(
+    common: options.Common,
+    references: options.References,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="WHERE",
+            help="A folder, FILE.tar, `docker`, `podman` or `containerd`.",
+            show_default=False,
+        ),
+    ],
+    platform: options.Platforms = None,
+    exact: options.Exact = False,
+    namespace: Annotated[
+        Optional[str],  # noqa: UP045 - Typer reads this at run time
+        typer.Option(
+            "--namespace", metavar="NAME", help="Of containerd; by default `ctr` decides."
+        ),
+    ] = None,
+) -> None:
+    """Hand images of the store to something else.
+
+    A folder becomes an OCI layout, or gains in one; FILE.tar is what `docker load`, `podman load`,
+    `ctr images import` and skopeo all read; docker, podman and containerd get that tar at once.
+    Without -p everything that is held goes. A folder named like a tool is `./docker`.
+
+    \b
+      resolver export ubuntu:24.04 --to ./layout
+      resolver export app:1 app:2 -p linux/arm64 --to images.tar
+      resolver export app:1 --to docker
+    """
+    from resolver.cli.inputs import split_platforms
+    from resolver.cli.work import work
+    from resolver.render import tell
+
+    platforms = split_platforms(platform or [])
+    with work(common) as (session, output):
+        found = session.export(references, to, platforms, exact=exact, namespace=namespace)
+        output.answer(tell(found, common.form))

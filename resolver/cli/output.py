@@ -1,0 +1,155 @@
+"""Output: the answer on stdout, everything else on stderr, and nothing unescaped on either."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NoReturn
+
+from resolver.core.events import Event, Noted, Observer, Warned, ignore
+from resolver.errors import OutputFault, ResolverError
+from resolver.render.escape import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_STDERR = 2
+
+
+class Output:
+    """Both streams of one command."""
+
+    def __init__(self, *, quiet: bool = False, verbose: int = 0) -> None:
+        self._quiet = quiet
+        self._verbose = verbose
+        self._told: set[str] = set()
+        #: Replaced by the session's redactor once there is something to hide.
+        self.clean: Callable[[str], str] = str
+        #: Hears of everything but warnings and notes; a command that shows progress sets it.
+        self.progress: Observer = ignore
+        #: Puts text on stderr; live progress sets it, so that lines and bars keep apart.
+        self.write: Callable[[str], None] = _write
+
+    def answer(self, text: str) -> None:
+        """Write a piece of the answer.
+
+        Raises:
+            OutputFault: it cannot be written (a full disk); a closed pipe passes as it is.
+
+        """
+        with _told():
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+    def raw(self, body: bytes) -> None:
+        """Write exact bytes, as `inspect --raw` promises."""
+        with _told():
+            sys.stdout.flush()
+            sys.stdout.buffer.write(body)
+            sys.stdout.buffer.flush()
+
+    def observe(self, event: Event) -> None:
+        """Tell a warning once, a note only to those who asked, and progress where it is shown."""
+        if isinstance(event, Warned):
+            if not self._quiet and event.message not in self._told:
+                self._told.add(event.message)
+                self._line("warning", event.message)
+        elif not isinstance(event, Noted):
+            self.progress(event)
+        elif self._verbose:
+            self._line("note", event.message)
+
+    def warnings(self, warnings: tuple[Warned, ...]) -> None:
+        """Tell the warnings of an answer that were not told while it was found."""
+        for warning in warnings:
+            self.observe(warning)
+
+    def note(self, text: str) -> None:
+        """Say something in passing."""
+        if not self._quiet:
+            self._line("note", text)
+
+    def failed(self, error: ResolverError) -> None:
+        """Say what happened and what to type next."""
+        self._line("error", str(error))
+        for hint in error.hints():
+            self._line("hint", hint)
+
+    def _line(self, label: str, text: str) -> None:
+        self.write(f"{label}: {escape(self.clean(text))}\n")
+
+
+def _write(text: str) -> None:
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except (OSError, AttributeError):
+        # Nobody can be told that nobody can be told; the exit status still says it.
+        return
+
+
+#: Bytes that put a terminal right again when the process ends in the middle of live progress.
+_parting: list[bytes] = []
+
+
+def part_with(words: bytes) -> None:
+    """Have these bytes written to stderr if the process leaves early; none to take it back."""
+    _parting[:] = [words] if words else []
+
+
+def leave(status: int) -> NoReturn:
+    """End at once, without waiting for threads that wait for a registry.
+
+    Everything written is flushed before; locks are the kernel's to drop; partial files stay for
+    the next run. A normal exit would join worker threads, up to a read timeout later (R52).
+    """
+    for words in _parting:
+        with suppress(OSError):
+            os.write(2, words)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            continue
+    os._exit(status)
+
+
+class HungUp(Exception):
+    """Nobody reads the answer any more, as after `| head -1`; that is no failure."""
+
+
+def guard_streams() -> None:
+    """Occupy the places of closed streams, so that no file or socket is opened in them.
+
+    What would be written to a closed stream would else end up in whatever took its number.
+    """
+    while True:
+        place = os.open(os.devnull, os.O_RDWR)
+        if place > _STDERR:
+            os.close(place)
+            return
+
+
+def check_stdout() -> None:
+    """Make sure that there is somewhere to put an answer.
+
+    Raises:
+        OutputFault: standard output is closed.
+    """
+    if sys.stdout is None:
+        raise OutputFault("standard output is closed", "open it, for example with `> answer.txt`")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what happens to standard output into what a command line can end with."""
+    check_stdout()
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise HungUp from error
+    except OSError as error:
+        raise OutputFault(
+            f"cannot write the answer: {error.strerror or error}", "make room, then try again"
+        ) from error

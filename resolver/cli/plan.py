@@ -1,0 +1,44 @@
+"""`resolver plan`: what a pull would fetch, before it does."""
+
+import typer
+
+from resolver.cli import options
+
+
+@options.command
+def plan(
+    common: options.Common,
+    references: options.ManyReferences = None,
+    platform: options.Platforms = None,
+    file: options.File = None,
+    places: options.From = None,
+    max_download: options.MaxDownload = None,
+    foreign: options.Foreign = False,
+    exact: options.Exact = False,
+    no_trunc: options.NoTrunc = False,
+) -> None:
+    """Say what pulling REF would cost.
+
+    Every piece of the image, as held, partial, missing or foreign; bytes and requests to come. A
+    piece that several images need counts once. No layer is fetched; `resolver pull` carries out
+    this very plan.
+
+    \b
+      resolver plan ubuntu:24.04 -p linux/arm64
+      resolver plan -f images.txt --max-download 500MB
+      resolver plan app:2 --from oci:./mirror
+    """
+    from resolver.cli.pulling import Asked, limit, make_plan, tell_unpacked, too_large
+    from resolver.cli.work import work
+    from resolver.render import tell
+
+    most = limit(max_download)
+    asked = Asked.gather("plan", references, file, platform, places, exact=exact, foreign=foreign)
+    with work(common) as (session, output):
+        found = make_plan(session, output, asked)
+        tell_unpacked(session, output, found)
+        output.answer(tell(found, common.form, full=no_trunc))
+        refusal = too_large(found, most)
+        if refusal is not None:
+            output.failed(refusal)
+            raise typer.Exit(refusal.kind.status)

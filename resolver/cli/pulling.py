@@ -1,0 +1,119 @@
+"""What `resolver plan` and `resolver pull` ask for, read from their options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import typer
+
+from resolver.cli.amounts import size
+from resolver.cli.inputs import split_platforms
+from resolver.cli.resolving import gather
+from resolver.errors import PlanTooLarge, ResolverError
+
+if TYPE_CHECKING:
+    from resolver.cli.output import Output
+    from resolver.core.plan import Plan
+    from resolver.core.pulled import Pulled
+    from resolver.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Images and platforms, and where content may come from besides their registries.
+
+    Attributes:
+        platforms: as typed, comma lists taken apart; empty where nothing was typed.
+
+    """
+
+    references: tuple[str, ...]
+    platforms: tuple[str, ...]
+    places: tuple[str, ...]
+    exact: bool
+    foreign: bool
+
+    @classmethod
+    def gather(
+        cls,
+        verb: str,
+        references: list[str] | None,
+        file: str | None,
+        platforms: list[str] | None,
+        places: list[str] | None,
+        *,
+        exact: bool,
+        foreign: bool,
+    ) -> Self:
+        """Read everything that can be read before anybody is asked.
+
+        Raises:
+            Malformed: a reference or a platform list cannot be read, or there is none.
+
+        """
+        return cls(
+            tuple(dict.fromkeys(gather(references or [], file, verb))),
+            tuple(split_platforms(platforms or [])),
+            tuple(places or ()),
+            exact,
+            foreign,
+        )
+
+
+def make_plan(session: Session, output: Output, asked: Asked) -> Plan:
+    """Ask the session, and tell what a person should know."""
+    typed = list(asked.platforms)
+    if not typed and session.settings.platform:
+        typed = split_platforms([session.settings.platform])
+    found = session.plan(
+        asked.references,
+        typed or (None,),
+        exact=asked.exact,
+        places=asked.places,
+        foreign=asked.foreign,
+    )
+    for image in found.images:
+        output.warnings(image.warnings)
+    return found
+
+
+def tell_failures(output: Output, done: Pulled) -> None:
+    """Say which images could not be had; the worst of it is the status."""
+    worst = 0
+    for failure in done.failures:
+        if not isinstance(failure.error, ResolverError):
+            raise failure.error
+        output.failed(failure.error)
+        worst = max(worst, failure.error.kind.status)
+    if worst:
+        raise typer.Exit(worst)
+
+
+def limit(max_download: str | None) -> int | None:
+    """Read `--max-download`, in bytes.
+
+    Raises:
+        Usage: it is no size.
+
+    """
+    return size(max_download, "--max-download") if max_download is not None else None
+
+
+def too_large(found: Plan, most: int | None) -> PlanTooLarge | None:
+    """Say that a plan costs more than somebody wants to pay; None if it does not."""
+    missing = found.bytes_missing
+    return PlanTooLarge(missing, most) if most is not None and missing > most else None
+
+
+def tell_unpacked(session: Session, output: Output, plan: Plan) -> None:
+    """Say what of a plan a Docker engine here has already; in passing, for it changes nothing."""
+    from resolver.render.units import megabytes
+
+    layers = session.unpacked(plan)
+    if layers:
+        size = megabytes(sum(layer.size for layer in layers))
+        output.note(
+            f"Docker on this machine has {len(layers)} of these layers unpacked ({size}); "
+            "it gives none of them back, so they are fetched for the store all the same"
+        )

@@ -1,0 +1,66 @@
+"""`resolver resolve`: which manifest does a reference mean on a platform, and why?"""
+
+from typing import Annotated
+
+import typer
+
+from resolver.cli import options
+
+
+@options.command
+def resolve(
+    common: options.Common,
+    references: options.ManyReferences = None,
+    platform: options.Platforms = None,
+    file: options.File = None,
+    exact: options.Exact = False,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Every entry, and why it lost.", show_default=False),
+    ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            envvar="RESOLVER_VERIFY",
+            show_envvar=False,
+            help="Read manifest and config too, and compare them with the index.",
+            show_default=False,
+        ),
+    ] = False,
+    strict: options.Strict = False,
+    verify_tag: Annotated[
+        bool,
+        typer.Option(
+            "--verify-tag",
+            envvar="RESOLVER_VERIFY_TAG",
+            show_envvar=False,
+            help="For name:tag@digest: fail if the tag has moved.",
+            show_default=False,
+        ),
+    ] = False,
+    no_trunc: options.NoTrunc = False,
+) -> None:
+    """Print the manifest that REF means on a platform.
+
+    One REF on one platform gives a few labelled lines; more give one line each, in order. A
+    failure among several is a line too, and the status is the worst kind met.
+
+    \b
+      resolver resolve ubuntu:24.04 -p linux/arm64
+      resolver resolve --format digest -p windows/amd64:ltsc2022 app:1.2
+    """
+    from resolver.cli.inputs import split_platforms
+    from resolver.cli.resolving import Asked, gather, tell_all, tell_one
+    from resolver.cli.work import work
+
+    asked = gather(references or [], file)
+    with work(common) as (session, output):
+        typed = platform or ([session.settings.platform] if session.settings.platform else [])
+        flags = Asked(exact=exact, verify=verify, strict=strict, verify_tag=verify_tag)
+        platforms = split_platforms(typed)
+        if len(asked) == 1 and file is None and len(platforms) <= 1 and "all" not in platforms:
+            wanted = platforms[0] if platforms else None
+            tell_one(session, output, common.form, asked[0], wanted, flags, (explain, no_trunc))
+        else:
+            tell_all(session, output, common.form, asked, platforms, flags, explain=explain)

@@ -1,0 +1,125 @@
+"""Telling resolutions: one in full, or many, a line each, with the worst status at the end."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from resolver.core.answer import Failure
+from resolver.errors import ResolverError, Usage
+
+if TYPE_CHECKING:
+    from resolver.cli.output import Output
+    from resolver.core.answer import Resolution
+    from resolver.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How to resolve; see `Session.resolve`."""
+
+    exact: bool
+    verify: bool
+    strict: bool
+    verify_tag: bool
+
+
+def gather(references: list[str], file: str | None, verb: str = "resolve") -> list[str]:
+    """Join what was typed and what a file holds, every one checked before anybody is asked.
+
+    Raises:
+        Malformed: one of them is no reference; for a file, its line is named.
+
+    """
+    from resolver.cli.inputs import read_references
+    from resolver.core.target import parse_target
+
+    found = list(references)
+    if file is not None:
+        for place, text in read_references(file):
+            try:
+                parse_target(text)
+            except ResolverError as error:
+                raise Usage(f"{place}: {error}", *error.hints()) from error
+            found.append(text)
+    if not found:
+        raise Usage(
+            f"there is no reference to {verb}",
+            f"name one: `resolver {verb} ubuntu:24.04 -p linux/arm64`",
+        )
+    return found
+
+
+def tell_one(
+    session: Session,
+    output: Output,
+    form: str,
+    reference: str,
+    platform: str | None,
+    asked: Asked,
+    shown: tuple[bool, bool],
+) -> None:
+    """Answer one question in full."""
+    from resolver.render import tell
+
+    explain, full = shown
+    found = session.resolve(reference, platform, **asdict(asked))
+    output.warnings(found.warnings)
+    output.answer(tell(found, form, explain=explain, full=full))
+
+
+def tell_all(
+    session: Session,
+    output: Output,
+    form: str,
+    references: list[str],
+    platforms: list[str],
+    asked: Asked,
+    *,
+    explain: bool,
+) -> None:
+    """Answer many questions, a line each, in the order asked."""
+    from resolver.render import renderer, tell, tell_values
+    from resolver.render.plain import SCHEMA, plain
+
+    wanted: list[str | None] = list(platforms) or [None]
+    answers = session.resolve_each(references, wanted, **asdict(asked))
+    whole = form in {"json", "yaml"}
+    collected = []
+    worst = 0
+    for answer in answers:
+        worst = max(worst, _status(output, answer))
+        if whole:
+            collected.append(plain(answer, explain=explain))
+        elif renderer(form).draws == "report":
+            output.answer(_line(answer, form, explain=explain))
+        else:
+            output.answer(tell(answer, form, explain=explain))
+    if whole:
+        output.answer(tell_values({"schema": SCHEMA, "results": collected}, form))
+    if worst:
+        raise typer.Exit(worst)
+
+
+def _line(answer: Resolution | Failure, form: str, *, explain: bool) -> str:
+    from resolver.render import tell
+    from resolver.render.escape import line
+    from resolver.render.report import failure_line, resolution_line
+
+    if isinstance(answer, Failure):
+        return line(failure_line(answer)) + "\n"
+    if explain or form == "markdown":
+        return tell(answer, form, explain=explain) + "\n"
+    return line(resolution_line(answer)) + "\n"
+
+
+def _status(output: Output, answer: Resolution | Failure) -> int:
+    if isinstance(answer, Failure):
+        if not isinstance(answer.error, ResolverError):
+            raise answer.error
+        output.failed(answer.error)
+        return answer.error.kind.status
+    output.warnings(answer.warnings)
+    return 0

@@ -1,0 +1,55 @@
+"""What every command does: a session wired to the streams, closed in any case."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+from resolver.cli.output import Output
+from resolver.render import prepare
+from resolver.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from resolver.cli.options import Common
+
+
+@contextmanager
+def work(common: Common) -> Iterator[tuple[Session, Output]]:
+    """Open a session for a command.
+
+    Raises:
+        Usage: the output format is none of ours; said before anything is asked of anybody.
+
+    """
+    prepare(common.form)
+    output = Output(quiet=common.quiet, verbose=common.verbose)
+    with (
+        _logged(output) if common.verbose > 1 else nullcontext(),
+        Session(flags=common.flags, observe=output.observe) as session,
+    ):
+        output.clean = session.clean
+        yield session, output
+
+
+@contextmanager
+def _logged(output: Output) -> Iterator[None]:
+    """Send our own log lines, and nobody else's, to stderr, cleaned and escaped."""
+    import logging
+
+    from resolver.core.events import Noted
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            output.observe(Noted(record.getMessage()))
+
+    logger = logging.getLogger("resolver")
+    before = logger.level, logger.propagate, logger.handlers
+    logger.setLevel(logging.DEBUG)
+    logger.propagate, logger.handlers = False, [Handler()]
+    try:
+        yield
+    finally:
+        logger.setLevel(before[0])
+        logger.propagate, logger.handlers = before[1:]

@@ -1,0 +1,76 @@
+"""Answers: what each question of the Ask group comes back with.
+
+They live in the core so that rendering can know them without knowing how they were found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resolver.core.descriptor import Descriptor
+    from resolver.core.events import Warned
+    from resolver.core.platform import Platform
+    from resolver.core.select import Grade
+
+
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """One entry of an index, and what became of it.
+
+    Attributes:
+        path: positions from the root index down, counted from 0.
+        reason: why it lost; empty for the chosen one.
+
+    """
+
+    path: tuple[int, ...]
+    descriptor: Descriptor
+    chosen: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Which manifest a reference means on one platform, and why.
+
+    Attributes:
+        reference: canonical text of what was asked.
+        pinned: the manifest as `registry/repository@digest`; for local places the digest alone.
+        pinned_index: the same for what the name itself points at.
+        wanted: platforms asked for, best first; several only for a default (platforms.md 8).
+        explicit: whether somebody asked for `wanted`, or the machine's own was taken.
+        index: what the name points at, if that is an index; else None.
+        manifest: the image manifest; sizes in bytes.
+        platform: as the index or the config writes it; None for content that is no image.
+        normalized: the same in normal form.
+        grade: how well it fits; None where nothing was to be matched.
+        considered: every entry looked at, in index order.
+        tag_verified: True after `--verify-tag`, None when that was not asked.
+        warnings: what a person should know, and that changes no answer.
+
+    """
+
+    reference: str
+    pinned: str
+    pinned_index: str
+    wanted: tuple[Platform, ...]
+    explicit: bool
+    index: Descriptor | None
+    manifest: Descriptor
+    platform: Platform | None
+    normalized: Platform | None
+    grade: Grade | None
+    considered: tuple[Considered, ...]
+    tag_verified: bool | None
+    warnings: tuple[Warned, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A question of several that has no answer; the others keep theirs."""
+
+    reference: str
+    wanted: str | None
+    error: Exception

@@ -1,0 +1,172 @@
+"""Challenges: what a registry says it wants before it answers (`WWW-Authenticate`)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Self
+
+from resolver.errors import UnsupportedChallenge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+#: Characters of all header lines together, and challenges in them. Source: reliability.md 5.
+MAX_HEADER = 16_384
+MAX_CHALLENGES = 16
+
+_MAX_SCHEME = 32
+
+# Source: RFC 9110, 5.6.2 (token), 11.2 (token68), 5.6.4 (quoted-string). Possessive: linear time.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]++")
+_TOKEN68 = re.compile(r"([A-Za-z0-9._~+/-]++=*+)[ \t]*+(?=,|\Z)")
+_EQUALS = re.compile(r"[ \t]*+=[ \t]*+")
+_QUOTED = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+#: RFC 9110 wants a token here; registries send paths and URLs (regclient#265).
+_UNQUOTED = re.compile(r'[^\s,"]++')
+_BLANKS = re.compile(r"[ \t]*+")
+_SEPARATORS = re.compile(r"[ \t,]*+")
+
+
+class Challenge(tuple[str, dict[str, str]]):  # noqa: SLOT001 - a tuple takes no slots beside it
+    """One scheme and its parameters, equal to the plain pair of the two.
+
+    Attributes:
+        token68: what some schemes send instead of parameters; None when there is none.
+    """
+
+    token68: str | None
+
+    def __new__(cls, scheme: str, parameters: dict[str, str], token68: str | None = None) -> Self:
+        """Make one; scheme and parameter names are lower-case, values as they came."""
+        challenge = super().__new__(cls, (scheme, parameters))
+        challenge.token68 = token68
+        return challenge
+
+    @property
+    def scheme(self) -> str:
+        """The scheme, lower-case."""
+        return self[0]
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The parameters; of a name given twice, the last."""
+        return self[1]
+
+
+def parse_challenge(values: Iterable[str]) -> list[Challenge]:
+    """Read `WWW-Authenticate` header lines, each on its own, in order.
+
+    A line with a fault counts up to the fault (protocol.md 8). Grammar: RFC 9110, 11.6.1.
+
+    Args:
+        values: one text per header line. Do not join lines: a fault in one would hide the next.
+
+    Raises:
+        UnsupportedChallenge: there is no challenge at all, or more than anybody needs.
+    """
+    lines = (values,) if isinstance(values, str) else tuple(values)
+    if sum(map(len, lines)) > MAX_HEADER:
+        raise UnsupportedChallenge(
+            f"the registry's `WWW-Authenticate` has more than {MAX_HEADER} characters"
+        )
+    found: list[Challenge] = []
+    for line in lines:
+        _Line(line, found).read()
+    if not found:
+        raise UnsupportedChallenge(
+            "the registry wants credentials, but its `WWW-Authenticate` does not say of what kind"
+        )
+    return found
+
+
+def choose_challenge(challenges: Sequence[Challenge]) -> Challenge:
+    """Choose the challenge to answer: the first usable Bearer, else the first Basic.
+
+    Raises:
+        UnsupportedChallenge: there is neither; names what was seen.
+    """
+    for challenge in challenges:
+        if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
+            return challenge
+    for challenge in challenges:
+        if challenge.scheme == "basic":
+            return challenge
+    seen = ", ".join(f"`{challenge.scheme[:_MAX_SCHEME]}`" for challenge in challenges)
+    if any(challenge.scheme == "bearer" for challenge in challenges):
+        raise UnsupportedChallenge(
+            f"the registry wants a token, but names no `realm` to get it from (it asks for {seen})"
+        )
+    raise UnsupportedChallenge(
+        f"the registry wants {seen or 'nothing known'}; only Bearer and Basic are spoken here"
+    )
+
+
+class _Line:
+    """One header line, read from left to right; what is complete is in `found` at any time."""
+
+    def __init__(self, text: str, found: list[Challenge]) -> None:
+        self._text = text
+        self._at = 0
+        self._found = found
+        self._parameters: dict[str, str] | None = None
+
+    def read(self) -> None:
+        """Read elements until the end, or until the first fault."""
+        self._skip(_SEPARATORS)
+        while self._at < len(self._text):
+            if not self._element():
+                return
+            self._skip(_BLANKS)
+            if self._at < len(self._text) and self._text[self._at] != ",":
+                return
+            self._skip(_SEPARATORS)
+
+    def _element(self) -> bool:
+        """Read a parameter of the current challenge, or a new one with its first parameter."""
+        token = _TOKEN.match(self._text, self._at)
+        if token is None:
+            return False
+        equals = _EQUALS.match(self._text, token.end())
+        if equals:
+            return self._parameter(token[0], equals.end())
+        return self._challenge(token)
+
+    def _challenge(self, token: re.Match[str]) -> bool:
+        self._at = token.end()
+        if self._at < len(self._text) and self._text[self._at] not in " \t,":
+            return False
+        if len(self._found) == MAX_CHALLENGES:
+            raise UnsupportedChallenge(
+                f"the registry's `WWW-Authenticate` has more than {MAX_CHALLENGES} challenges"
+            )
+        challenge = Challenge(token[0].lower(), {})
+        self._found.append(challenge)
+        self._parameters = challenge.parameters
+        self._skip(_BLANKS)
+        if self._at == len(self._text) or self._text[self._at] == ",":
+            return True
+        token68 = _TOKEN68.match(self._text, self._at)
+        if token68:
+            challenge.token68 = token68[1]
+            self._at = token68.end()
+            return True
+        name = _TOKEN.match(self._text, self._at)
+        equals = _EQUALS.match(self._text, name.end()) if name else None
+        return bool(name and equals and self._parameter(name[0], equals.end()))
+
+    def _parameter(self, name: str, start: int) -> bool:
+        """Take `name` if a value starts here, and a challenge is there for it."""
+        if self._parameters is None:
+            return False
+        quoted = _QUOTED.match(self._text, start)
+        value = quoted or _UNQUOTED.match(self._text, start)
+        if value is None:
+            return False
+        self._parameters[name.lower()] = _ESCAPE.sub(r"\1", quoted[1]) if quoted else value[0]
+        self._at = value.end()
+        return True
+
+    def _skip(self, pattern: re.Pattern[str]) -> None:
+        blank = pattern.match(self._text, self._at)
+        self._at = blank.end() if blank else self._at

@@ -1,0 +1,174 @@
+"""The config of an image: what it is made for, how it starts, and how it came to be."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from resolver.core.descriptor_reader import PLATFORM_NAMES, read_platform
+from resolver.core.fields import Fields, digest
+from resolver.core.strict_json import read_object
+from resolver.errors import LimitExceeded
+
+if TYPE_CHECKING:
+    from resolver.core.digest import Digest
+    from resolver.core.platform import Platform
+
+#: Bytes of a manifest, an index or a config. Source: reliability.md 5; distribution-spec asks for
+#: at least 4 megabytes.
+MAX_DOCUMENT = 4_194_304
+
+# Source: OCI image-spec v1.1.1 config.md; `Healthcheck` is Docker's.
+_NAMES = PLATFORM_NAMES | {"created", "author", "config", "rootfs", "history"}
+_ROOTFS_NAMES = frozenset({"type", "diff_ids"})
+_HISTORY_NAMES = frozenset({"created", "created_by", "author", "comment", "empty_layer"})
+_RUN_NAMES = frozenset(
+    {
+        "User",
+        "ExposedPorts",
+        "Env",
+        "Entrypoint",
+        "Cmd",
+        "Volumes",
+        "WorkingDir",
+        "Labels",
+        "StopSignal",
+        "Healthcheck",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One step of a build; texts are as written, empty where nothing is said.
+
+    Attributes:
+        empty_layer: the step made no layer.
+    """
+
+    created: str = ""
+    created_by: str = ""
+    author: str = ""
+    comment: str = ""
+    empty_layer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """What an image says about itself; texts are as written, empty where nothing is said.
+
+    Attributes:
+        platform: as written; None when the operating system or the architecture is missing.
+        created: the time as written, normally RFC 3339.
+        diff_ids: digests of the uncompressed layers, bottom first.
+        env: `NAME=value`, in the order of the document.
+        exposed_ports, volumes: sorted.
+        labels: sorted pairs.
+        healthcheck: Docker's own object, as compact JSON text; empty when there is none.
+    """
+
+    os: str
+    architecture: str
+    variant: str
+    os_version: str
+    os_features: tuple[str, ...]
+    platform: Platform | None
+    created: str
+    author: str
+    diff_ids: tuple[Digest, ...]
+    history: tuple[HistoryEntry, ...]
+    user: str
+    working_dir: str
+    stop_signal: str
+    env: tuple[str, ...]
+    entrypoint: tuple[str, ...]
+    cmd: tuple[str, ...]
+    exposed_ports: tuple[str, ...]
+    volumes: tuple[str, ...]
+    labels: tuple[tuple[str, str], ...]
+    healthcheck: str
+
+
+def parse_config(body: bytes, what: str, layers: int | None) -> ImageConfig:
+    """Read the config of an image.
+
+    Args:
+        body: the bytes, already checked against the digest.
+        what: the document, for messages: "the config of `ubuntu:24.04`".
+        layers: how many layers the manifest has; None when that is not known.
+
+    Raises:
+        BadDocument: it is not what it must be; `field` is the path to the fault.
+        UnsupportedDocument: a layer's digest cannot be verified here.
+        LimitExceeded: over 4 MiB, or too deep.
+    """
+    refuse_oversize(body, what)
+    fields = Fields.of(read_object(body, what), what, "", _NAMES)
+    platform = read_platform(fields)
+    run = fields.child("config", _RUN_NAMES) or Fields(what, "config", {})
+    return ImageConfig(
+        os=platform.os,
+        architecture=platform.architecture,
+        variant=platform.variant,
+        os_version=platform.os_version,
+        os_features=platform.os_features,
+        platform=platform if platform.os and platform.architecture else None,
+        created=fields.text("created") or "",
+        author=fields.text("author") or "",
+        diff_ids=_read_diff_ids(fields, layers),
+        history=tuple(map(_read_history, fields.children("history", _HISTORY_NAMES))),
+        user=run.text("User") or "",
+        working_dir=run.text("WorkingDir") or "",
+        stop_signal=run.text("StopSignal") or "",
+        env=run.texts("Env"),
+        entrypoint=run.texts("Entrypoint"),
+        cmd=run.texts("Cmd"),
+        exposed_ports=run.names("ExposedPorts"),
+        volumes=run.names("Volumes"),
+        labels=run.pairs("Labels"),
+        healthcheck=_read_healthcheck(run),
+    )
+
+
+def refuse_oversize(body: bytes, what: str) -> None:
+    """Check the size of a document.
+
+    Raises:
+        LimitExceeded: over 4 MiB.
+    """
+    if len(body) > MAX_DOCUMENT:
+        raise LimitExceeded(what, MAX_DOCUMENT, len(body))
+
+
+def _read_diff_ids(fields: Fields, layers: int | None) -> tuple[Digest, ...]:
+    if not any(fields.has(name) for name in ("rootfs", "os", "architecture")):
+        # Some artifacts (OPA bundles) carry `{}` under the type of an image config.
+        return ()
+    fields.required("rootfs")
+    rootfs = fields.child("rootfs", _ROOTFS_NAMES) or Fields(fields.what, "rootfs", {})
+    path = rootfs.at("diff_ids")
+    diff_ids = tuple(
+        digest(value, fields.what, f"{path}[{position}]")
+        for position, value in enumerate(rootfs.array("diff_ids"))
+    )
+    if layers is not None and len(diff_ids) != layers:
+        reason = f"{len(diff_ids)} for {layers} layers in the manifest"
+        raise rootfs.bad("diff_ids", reason)
+    return diff_ids
+
+
+def _read_history(fields: Fields) -> HistoryEntry:
+    return HistoryEntry(
+        created=fields.text("created") or "",
+        created_by=fields.text("created_by") or "",
+        author=fields.text("author") or "",
+        comment=fields.text("comment") or "",
+        empty_layer=fields.boolean("empty_layer"),
+    )
+
+
+def _read_healthcheck(run: Fields) -> str:
+    if not run.has("Healthcheck"):
+        return ""
+    return json.dumps(run.members["Healthcheck"], sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,50 @@
+"""What a pull came to: values, for people and for machines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resolver.core.answer import Failure
+    from resolver.core.events import Warned
+    from resolver.core.plan import Piece, PlannedImage
+
+
+@dataclass(frozen=True, slots=True)
+class PulledOne:
+    """One image that is in the store now, whole and under its name.
+
+    Attributes:
+        status: `downloaded`, or `up-to-date` where nothing had to be done.
+        skipped: layers that are left out because registries may not hold them.
+
+    """
+
+    image: PlannedImage
+    status: str
+    skipped: tuple[Piece, ...]
+    warnings: tuple[Warned, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What a pull came to; sizes in bytes.
+
+    Attributes:
+        images: that are complete, in the order of the plan.
+        failures: one per reference that is not, and why; it has no name then.
+        fetched: what was brought over the network or from a place; each piece once.
+        reused: what was there.
+
+    """
+
+    images: tuple[PulledOne, ...]
+    failures: tuple[Failure, ...]
+    fetched: tuple[Piece, ...]
+    reused: tuple[Piece, ...]
+
+    @property
+    def bytes_fetched(self) -> int:
+        """Bytes of what was fetched; those of an earlier run not counted."""
+        return sum(piece.descriptor.size - piece.have for piece in self.fetched)

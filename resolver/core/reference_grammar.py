@@ -1,0 +1,167 @@
+"""The grammar of references, with a reason for everything that does not fit it.
+
+Source: protocol.md 1; github.com/distribution/reference v0.6.0, regexp.go and normalize.go.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NoReturn, Protocol
+
+from resolver.core.digest import HEX_DIGITS, Digest
+from resolver.errors import InvalidDigest, UnsupportedAlgorithm
+
+HUB = "docker.io"
+HUB_NAMESPACE = "library"
+#: Written by some tools, and the same registry. Other names of Docker Hub's machines are not.
+HUB_ALIAS = "index.docker.io"
+
+# Source: reliability.md R1 and 5; 255 and 128 are also the grammar's own limits.
+MAX_REFERENCE = 4096
+MAX_REPOSITORY = 255
+MAX_TAG = 128
+
+_IMAGE_ID_DIGITS = 64
+
+# ASCII classes only, and possessive where a part repeats: linear time.
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?")
+_COMPONENT = re.compile(r"[a-z0-9]++(?:(?:\.|__?|-++)[a-z0-9]++)*+")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_IMAGE_ID = re.compile(r"[0-9a-f]+")
+_BLANK = re.compile(r"[\x00-\x20\x7f]")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_UPPER = re.compile(r"[A-Z]")
+_DIGITS = re.compile(r"[0-9]+")
+_LIKE_DIGEST = re.compile(r"[A-Za-z0-9+._-]+:[^/@]*")
+
+
+class Refuse(Protocol):
+    """Raises InvalidReference for the text at hand."""
+
+    def __call__(self, reason: str, *hints: str) -> NoReturn:
+        """Raise, with the reason and what to write instead."""
+        ...
+
+
+def is_tag(text: str) -> bool:
+    """Whether this is a tag by the grammar."""
+    return len(text) <= MAX_TAG and _TAG.fullmatch(text) is not None
+
+
+def check_text(text: str, refuse: Refuse) -> None:
+    """Refuse what is wrong with the text as a whole, whatever its parts are."""
+    if not text:
+        refuse("it is empty", "name an image, for example `ubuntu:24.04`")
+    if len(text) > MAX_REFERENCE:
+        refuse(f"it has {len(text)} characters, at most {MAX_REFERENCE} can be")
+    if _BLANK.search(text):
+        refuse("it contains blanks or control characters", "check the quoting of the command")
+    if not text.isascii():
+        refuse("it contains characters outside ASCII", "look for a typing mistake or a dash")
+    scheme = _SCHEME.match(text)
+    if scheme:
+        refuse(f"it starts with the scheme `{scheme[0]}`", f"leave out `{scheme[0]}`")
+    if len(text) == _IMAGE_ID_DIGITS and _IMAGE_ID.fullmatch(text):
+        refuse(
+            "64 hex digits alone look like an image ID, which registries do not know",
+            f"for a digest write `REPOSITORY@sha256:{text}`",
+        )
+    name, _, tail = text.rpartition("@")
+    if "@" in name or ("@" in text and not _LIKE_DIGEST.fullmatch(tail)):
+        refuse(
+            "what follows `@` is not a digest, and a user name has no place in a reference",
+            "leave out the user name, and log in with `docker login HOST`",
+        )
+
+
+def split_registry(text: str) -> tuple[str, str]:
+    """Split at the first `/`, if what stands before it is a registry."""
+    head, slash, rest = text.partition("/")
+    if not slash or (head and not is_registry(head)):
+        return HUB, text
+    return (HUB if head == HUB_ALIAS else head), rest
+
+
+def is_registry(head: str) -> bool:
+    """Tell a registry from the first part of a repository, as Docker does."""
+    return head == "localhost" or any(mark in head for mark in ".:") or bool(_UPPER.search(head))
+
+
+def check_registry(registry: str, refuse: Refuse) -> None:
+    """Check the name of a host, with its port."""
+    if not registry:
+        refuse("it starts with `/`", "leave out the first `/`")
+    if _HOST.fullmatch(registry):
+        return
+    host, _, port = registry.rpartition(":")
+    if _HOST.fullmatch(host) and not _DIGITS.fullmatch(port):
+        hint = "write the registry as `HOST` or `HOST:PORT`"
+        refuse(f"the port `{_cut(port)}` of the registry is not a number", hint)
+    hint = "a host name has letters, digits, `-` and `.`; an IPv6 address stands in `[…]`"
+    refuse(f"`{_cut(registry)}` is not the name of a registry host", hint)
+
+
+def check_repository(path: str, refuse: Refuse, lowered: str = "") -> None:
+    """Check the name of a repository; `lowered` is the whole text as it should be spelled."""
+    if not path:
+        refuse("the name of the repository is missing", "write `[REGISTRY/]REPOSITORY[:TAG]`")
+    if _UPPER.search(path):
+        refuse("repository name must be lowercase", f"write `{lowered or path.lower()}`")
+    for component in path.split("/"):
+        if not component:
+            refuse("it has an empty component", "look for `//`, or a `/` at the end")
+        if not _COMPONENT.fullmatch(component):
+            refuse(
+                f"`{_cut(component)}` cannot be a part of a repository name",
+                "a part has lower-case letters and digits, and between them `.`, `_`, `__` or `-`",
+            )
+    if len(path) > MAX_REPOSITORY:
+        refuse(f"the repository has {len(path)} characters, at most {MAX_REPOSITORY} can be")
+
+
+def check_tag(tag: str, refuse: Refuse) -> None:
+    """Check a tag."""
+    if not tag:
+        refuse("the tag after `:` is empty", "write a tag after `:`, or leave out the `:`")
+    if "/" in tag:
+        hint = "a port belongs to a host: only before the first `/`"
+        refuse(f"the tag `{_cut(tag)}` contains `/`", hint)
+    if len(tag) > MAX_TAG:
+        refuse(f"the tag has {len(tag)} characters, at most {MAX_TAG} can be")
+    if not _TAG.fullmatch(tag):
+        hint = "a tag has letters, digits, `_`, `.` and `-`, and starts with none of the last two"
+        refuse(f"`{tag}` is not a tag", hint)
+
+
+def read_digest(text: str, refuse: Refuse) -> Digest:
+    """Read what follows `@`."""
+    hint = "a digest is written `sha256:` and 64 lower-case hex digits"
+    try:
+        return Digest.parse(text)
+    except UnsupportedAlgorithm as error:
+        refuse(f"digests by {error.reason}", hint)
+    except InvalidDigest as error:
+        refuse(f"what follows `@` is not a digest: {error.reason}", hint)
+
+
+def _cut(part: str, limit: int = 60) -> str:
+    return part if len(part) <= limit else part[: limit - 1] + "…"
+
+
+def without_secrets(text: str) -> str:
+    """Hide what may be a user name and a password, for messages and attributes."""
+    scheme = _SCHEME.match(text)
+    start = text[: scheme.end()] if scheme else ""
+    rest, end = text[len(start) :], ""
+    head, at, tail = rest.rpartition("@")
+    if at and tail.partition(":")[0] in HEX_DIGITS:
+        rest, end = head, f"@{tail}"
+        head, at, tail = rest.rpartition("@")
+    if not at:
+        return text
+    if "@" in head or end or not _LIKE_DIGEST.fullmatch(tail):
+        return f"{start}***@{tail}{end}"
+    # `name:tag@md5:…`, or `user:password@host:5000`: show the part that is never secret.
+    name, colon, _ = head.partition(":")
+    return f"{start}{name}{':***' if colon else ''}@{tail}"

@@ -1,0 +1,255 @@
+"""Selecting: which entry of an index is the one for a platform, and why not the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from resolver.core import windows
+from resolver.core.platform import BUILTIN, Platform, PlatformTable
+from resolver.core.platform_reasons import Reasons, missing_features
+from resolver.core.platform_table import (
+    Grade as Grade,  # noqa: PLC0414 - one door: a grade is asked for beside its selection
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Relatives that an error names; more would hide what they are to show.
+NEAREST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An entry that was not chosen.
+
+    Attributes:
+        platform: as written; None where the entry has none.
+        reason: in words, for people.
+
+    """
+
+    index: int
+    platform: Platform | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The best entry, or none.
+
+    Attributes:
+        index: of the chosen entry; None when nothing matches, and then `platform` and `grade` too.
+        platform: as the entry has it written.
+        ranking: indexes of all that match, best first.
+        grades: of `ranking`, in its order.
+        rejected: every entry but the chosen one, in index order.
+
+    """
+
+    index: int | None
+    platform: Platform | None
+    grade: Grade | None
+    ranking: tuple[int, ...]
+    grades: tuple[Grade, ...]
+    rejected: tuple[Rejection, ...]
+
+
+class _Wish(NamedTuple):
+    """One acceptable platform: `written` as it was asked for, `normal` as it is compared."""
+
+    rank: int
+    grade: Grade
+    written: Platform
+    normal: Platform
+
+
+class _Match(NamedTuple):
+    position: int
+    entry: Platform
+    wish: _Wish
+    grade: Grade
+
+
+def select(
+    entries: Sequence[Platform | None],
+    want: str | Platform | Sequence[Platform],
+    *,
+    exact: bool = False,
+    table: PlatformTable = BUILTIN,
+) -> Selection:
+    """Choose the entry that fits a platform best; pure, and quick for any index there may be.
+
+    The order of entries matters only between equals, where the first is taken.
+
+    Args:
+        entries: platforms as an index states them; None where it states none, which never fits.
+        want: one platform takes what else runs there too (`Only`); text is parsed. Of several
+            platforms each takes only its like, and the first that finds one decides (`Ordered`).
+        exact: refuse lower levels and other architectures (`OnlyStrict`). Other spellings, and
+            Windows builds that the host is made to run, still fit.
+        table: the facts to decide by.
+
+    Raises:
+        InvalidPlatform: `want` is text that is no platform.
+
+    Source: containerd/platforms v1.0.0-rc.5, compare.go; deviations D1 to D4 in platforms.md 6.
+    """
+    if isinstance(want, str):
+        want = Platform.parse(want, table=table)
+    wants = (want,) if isinstance(want, Platform) else tuple(want)
+    normal = tuple(wish.normalized(table) for wish in wants)
+    wishes = _Wishes(wants, normal, table, alone=exact or len(wants) > 1)
+    found = [None if entry is None else wishes.match(i, entry) for i, entry in enumerate(entries)]
+    matches = _ranked([match for match in found if match is not None])
+    best = matches[0] if matches else None
+    rejected = []
+    for index, entry in enumerate(entries):
+        match = found[index]
+        if entry is None:
+            rejected.append(Rejection(index, None, "has no platform"))
+        elif match is None:
+            rejected.append(Rejection(index, entry, wishes.reason(entry)))
+        elif best is not None and match is not best:
+            rejected.append(Rejection(index, entry, _lost(match, best)))
+    return Selection(
+        index=best.position if best else None,
+        platform=best.entry if best else None,
+        grade=best.grade if best else None,
+        ranking=tuple(match.position for match in matches),
+        grades=tuple(match.grade for match in matches),
+        rejected=tuple(rejected),
+    )
+
+
+def nearest(
+    entries: Sequence[Platform | None],
+    want: Platform | Sequence[Platform],
+    *,
+    exact: bool = False,
+    table: PlatformTable = BUILTIN,
+) -> list[tuple[int, str]]:
+    """Name the entries that come near to what was wanted and do not fit, each with its reason.
+
+    Those of the same system and architecture; failing them, those of the same architecture. At
+    most five, in index order, and of entries that say the same the first.
+    """
+    wants = (want,) if isinstance(want, Platform) else tuple(want)
+    systems = {wish.normalized(table).os for wish in wants}
+    chips = {table.chip(wish.architecture, wish.variant) for wish in wants}
+    architectures = {other[0] for chip in chips for other, _ in table.vector(chip)}
+    selection = select(entries, want, exact=exact, table=table)
+    fitting = frozenset(selection.ranking)
+    same: dict[Platform, tuple[int, str]] = {}
+    elsewhere: dict[Platform, tuple[int, str]] = {}
+    for loser in selection.rejected:
+        if loser.platform is None or loser.index in fitting:
+            continue
+        normal = loser.platform.normalized(table)
+        if normal.architecture in architectures and normal.os in systems:
+            same.setdefault(normal, (loser.index, loser.reason))
+        elif normal.architecture in {chip[0] for chip in chips}:
+            elsewhere.setdefault(normal, (loser.index, loser.reason))
+    return list((same or elsewhere).values())[:NEAREST]
+
+
+class _Wishes:
+    """Every acceptable platform, indexed by what it is; remembers what it has answered.
+
+    The memory is what makes 20,000 entries quick: an index that wide repeats itself.
+    """
+
+    def __init__(
+        self,
+        wants: tuple[Platform, ...],
+        normal: tuple[Platform, ...],
+        table: PlatformTable,
+        *,
+        alone: bool,
+    ) -> None:
+        """Take the wishes; `alone` leaves out whatever else runs there."""
+        self._table = table
+        self._explain = Reasons(normal, table, exact=alone)
+        self._wishes: dict[tuple[str, str, str], list[_Wish]] = {}
+        self._reasons: dict[Platform, str] = {}
+        self._keys: dict[tuple[str, str, str], tuple[str, str, str]] = {}
+        rank = 0
+        for written, platform in zip(wants, normal, strict=True):
+            vector = table.vector((platform.architecture, platform.variant))
+            for (architecture, variant), grade in vector[:1] if alone else vector:
+                wish = _Wish(rank, grade, written, platform)
+                self._wishes.setdefault((platform.os, architecture, variant), []).append(wish)
+                rank += 1
+
+    def match(self, index: int, entry: Platform) -> _Match | None:
+        """Find the best wish that an entry fulfils."""
+        system, architecture, variant = self._key(entry)
+        for wish in self._wishes.get((system, architecture, variant), ()):
+            if missing_features(entry, wish.normal, system):
+                continue
+            if system == "windows" and windows.mismatch(
+                wish.normal.os_version, entry.os_version, self._table.windows
+            ):
+                continue
+            return _Match(index, entry, wish, _grade(entry, wish, system))
+        return None
+
+    def reason(self, entry: Platform) -> str:
+        """Say why an entry fulfils no wish."""
+        known = self._reasons.get(entry)
+        if known is None:
+            known = self._reasons[entry] = self._explain.mismatch(entry)
+        return known
+
+    def _key(self, entry: Platform) -> tuple[str, str, str]:
+        written = (entry.os, entry.architecture, entry.variant)
+        known = self._keys.get(written)
+        if known is None:
+            chip = self._table.chip(entry.architecture, entry.variant)
+            known = self._keys[written] = (self._table.system(entry.os), *chip)
+        return known
+
+
+def _grade(entry: Platform, wish: _Wish, system: str) -> Grade:
+    """Grade a match: by its place in the vector, then by its spelling and its Windows build."""
+    written = wish.written
+    spelled = (entry.os, entry.architecture, entry.variant)
+    grade = wish.grade
+    if grade is Grade.EXACT and spelled != (written.os, written.architecture, written.variant):
+        grade = Grade.NORMALISED
+    host = windows.read_version(written.os_version) if system == "windows" else None
+    if host is None or entry.os_version == written.os_version:
+        return grade
+    build = windows.read_version(entry.os_version)
+    other_build = build is not None and build != host
+    return grade.worse(Grade.ABI if other_build else Grade.NORMALISED)
+
+
+def _ranked(matches: list[_Match]) -> list[_Match]:
+    """Put the best first. Each sort keeps the order that the ones before it gave equals.
+
+    Rank, then for Windows the very version, then the newest (D1), then most features, then first.
+    """
+
+    def versioned(match: _Match) -> bool:
+        wanted = match.wish.normal
+        return wanted.os == "windows" and windows.read_version(wanted.os_version) is not None
+
+    def version_order(match: _Match) -> tuple[tuple[int, str], ...]:
+        return windows.order(match.entry.os_version) if versioned(match) else ()
+
+    def other_version(match: _Match) -> bool:
+        return versioned(match) and match.entry.os_version != match.wish.normal.os_version
+
+    ranked = sorted(matches, key=lambda match: -len(match.entry.os_features))
+    ranked.sort(key=version_order, reverse=True)
+    ranked.sort(key=other_version)
+    ranked.sort(key=lambda match: match.wish.rank)
+    return ranked
+
+
+def _lost(match: _Match, best: _Match) -> str:
+    """Say why an entry that fits was not taken; entries are counted from 1, as they are listed."""
+    if (match.entry, match.wish) == (best.entry, best.wish):
+        return f"the same platform as #{best.position + 1}, which comes first"
+    return f"a better entry (#{best.position + 1}) was chosen"

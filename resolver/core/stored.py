@@ -1,0 +1,248 @@
+"""What the store says about what it holds: values, for people and for machines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resolver.core.descriptor import Descriptor
+    from resolver.core.digest import Digest
+    from resolver.core.platform import Platform
+
+
+@dataclass(frozen=True, slots=True)
+class PulledImage:
+    """One image that was fetched whole, for one platform.
+
+    Attributes:
+        platform: as its index lists it, or as its config says; None where neither says.
+        manifest: type, digest and size only.
+
+    """
+
+    platform: Platform | None
+    manifest: Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class PulledName:
+    """A reference and what was pulled under it.
+
+    Attributes:
+        reference: canonical.
+        root: the index, or the one manifest, that the reference pointed at.
+        images: below `root`, or `root` itself; sorted by platform, each manifest once.
+        pulled_at: when the last of them came, in seconds since 1970.
+
+    """
+
+    reference: str
+    root: Descriptor
+    images: tuple[PulledImage, ...]
+    pulled_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """One row of a list of images.
+
+    Attributes:
+        reference: canonical; empty when nothing names the image any more (`dangling`).
+        image_id: the config's digest if one image is held, the root's if several are.
+        index: what the reference points at: an index, or the one manifest.
+        platforms: that are held, as text, in the order of the index.
+        offered: that the index lists, as text; the same as held where there is no index.
+        created: when the image was built, as its config says (RFC 3339); the latest of several,
+            empty where none says.
+        size: bytes on disk of all it needs; what it uses twice counts once.
+        shared_size: bytes of these that other images need as well.
+        missing: digests of what should be here and is not; a pull mends it.
+
+    """
+
+    reference: str
+    image_id: Digest | None
+    index: Descriptor
+    platforms: tuple[str, ...]
+    offered: tuple[str, ...]
+    created: str
+    size: int
+    shared_size: int
+    dangling: bool = False
+    missing: tuple[Digest, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What a collection keeps besides what names and living processes need.
+
+    Attributes:
+        grace: seconds that anything unused is left alone, since somebody may be about to use it.
+        keep_newer: seconds that unused content stays on top of that; it also shields names of
+            that age from `max_size`.
+        max_size: bytes of content; above it, names go too, the longest unused first.
+        keep: references; every other name goes. None keeps them all.
+        used_since: seconds since 1970; names that nobody pulled since then go, but for those in
+            `keep`. None keeps them all.
+
+    """
+
+    grace: float = 3600.0
+    keep_newer: float | None = None
+    max_size: int | None = None
+    keep: frozenset[str] | None = None
+    used_since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A piece of the store.
+
+    Attributes:
+        name: the digest as text, the reference, or the path below the store.
+        size: in bytes, as it is on disk.
+        kind: `manifest`, `index`, `config`, `layer`, `blob` (of unknown use), `partial`,
+            `temporary`, `lease` or `name`.
+
+    """
+
+    name: str
+    size: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a collection removed, or would remove.
+
+    Attributes:
+        removed: in the order of removal: what points at others before what it points at.
+        freed: their bytes.
+        kept: blobs that stay.
+        kept_size: their bytes.
+        missing: what a kept image needs and the store does not hold.
+        dry_run: nothing was touched.
+
+    """
+
+    removed: tuple[Item, ...]
+    freed: int
+    kept: int
+    kept_size: int
+    missing: tuple[Digest, ...] = ()
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What `rm` did.
+
+    Attributes:
+        untagged: references that mean nothing any more, or, for one platform, that lost it.
+        deleted: digests of what nothing else needed, parents first.
+        freed: their bytes.
+
+    """
+
+    untagged: tuple[str, ...]
+    deleted: tuple[Digest, ...]
+    freed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Something that is not as it should be.
+
+    Attributes:
+        name: a digest as text, or a path.
+        problem: `missing`, `size`, `content`, `not-a-file`, `bad-name` or `unreadable`.
+        references: the names that need it; empty when none does.
+        repaired: it was fetched anew, or set aside with nobody missing it.
+
+    """
+
+    name: str
+    problem: str
+    references: tuple[str, ...]
+    repaired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a check of the store found.
+
+    Attributes:
+        names: that were checked.
+        blobs: files that were looked at.
+        size: their bytes.
+        hashed: bytes that were read and hashed.
+        damaged: sorted by name.
+
+    """
+
+    names: int
+    blobs: int
+    size: int
+    hashed: int
+    damaged: tuple[Damage, ...]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is wrong, or nothing is wrong any more."""
+        return all(damage.repaired for damage in self.damaged)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUsage:
+    """What one image takes, in bytes.
+
+    Attributes:
+        reference: empty when nothing names it.
+        own: needed by no other image.
+        shared: needed by others too.
+        sharers: the references of those others and the bytes shared with each, largest first.
+
+    """
+
+    reference: str
+    digest: Digest
+    own: int
+    shared: int
+    sharers: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the store takes, in bytes.
+
+    Attributes:
+        images: in the order of their references.
+        blobs: all content together.
+        unused: content that no pulled image needs.
+        partial: transfers that have not ended.
+        temporary: what was set aside or left behind.
+
+    """
+
+    images: tuple[ImageUsage, ...]
+    blobs: int
+    unused: int
+    partial: int
+    temporary: int
+
+
+@dataclass(frozen=True, slots=True)
+class Living:
+    """A process that is using the store.
+
+    Attributes:
+        purpose: what it is doing, in its own words: "pull docker.io/library/app:1".
+        digests: what it needs.
+        since: when it began, in seconds since 1970.
+
+    """
+
+    purpose: str
+    digests: frozenset[Digest]
+    since: float

@@ -1,0 +1,209 @@
+"""The one strict JSON reader: what two programs could read differently is refused (R7).
+
+`json.loads` alone takes duplicate names (the last wins here, the first elsewhere), `NaN`, UTF-16,
+a byte order mark and lone surrogates, and fails with its own errors on depth and long numbers.
+Error texts name places and never quote values: the same reader reads files that hold secrets.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import math
+import re
+from collections import Counter
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from resolver.errors import BadDocument, LimitExceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Arrays and objects inside each other, the outermost object included. Source: reliability.md 5.
+MAX_NESTING = 64
+#: Enough for 2^63-1; more is refused before `int()` sees it. Source: reliability.md R7.
+MAX_DIGITS = 19
+#: Characters of a number with a fraction or an exponent; doubles need at most 25.
+MAX_REAL = 128
+#: Characters of a field name that an error repeats.
+MAX_NAME = 64
+
+# The closing quote is optional, so that an open string is taken whole and once: linear time.
+_STRING = rb'"(?:[^"\\]++|\\.)*+"?'
+_STRINGS = re.compile(_STRING, re.DOTALL)
+_MARKS = re.compile(_STRING + rb"|[\[\]{},]", re.DOTALL)
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NOT_BRACKETS = bytes(set(range(256)) - set(_STEPS))
+#: Lone surrogates come only from escapes: UTF-8 cannot spell them.
+_HALF_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def read_object(body: bytes, what: str) -> dict[str, object]:
+    """Read a JSON object, of any size: the caller limits bytes before it reads them.
+
+    Values are None, bool, int (at most 19 digits), finite float, str, list and dict.
+
+    Raises:
+        BadDocument: not UTF-8, not JSON, not I-JSON, or not an object; `field` is the path where
+            that is known.
+        LimitExceeded: nested deeper than 64; names the top-level member.
+
+    Source: RFC 8259 (JSON), RFC 7493 (I-JSON), OCI image-spec v1.1.1 considerations.md.
+    """
+    text = _decode(body, what)
+    _check_nesting(body, what)
+    value = _parse(text, what)
+    if not isinstance(value, dict):
+        raise BadDocument(what, "", f"the document must be an object, not {kind_of(value)}")
+    return value
+
+
+def kind_of(value: object) -> str:
+    """Name the JSON type of a value, with its article, for messages."""
+    if value is None:
+        return "null"
+    names = {bool: "a boolean", str: "a text", dict: "an object", list: "an array"}
+    return names.get(type(value), "a number")
+
+
+def child_path(path: str, name: str) -> str:
+    """Write where a member stands, `manifests[3].platform.os`; long names are cut."""
+    shown = name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
+    return f"{path}.{shown}" if path else shown
+
+
+class _Refused:
+    """Stands in the parsed tree for a value that JSON, or we, do not take."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+class _Doubled(dict[str, object]):
+    """An object in which a name occurs twice; `name` is one such name."""
+
+    def __init__(self, pairs: list[tuple[str, object]]) -> None:
+        super().__init__(pairs)
+        counts = Counter(name for name, _ in pairs)
+        self.name = next(name for name, count in counts.items() if count > 1)
+
+
+class _Hooks:
+    """What `json.loads` calls for values that need a second look.
+
+    The hooks do not know where they are, so they only mark; places are looked for afterwards,
+    and only in a document in which something was marked.
+    """
+
+    def __init__(self) -> None:
+        self.marked = False
+
+    def members(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
+        members = dict(pairs)
+        if len(members) == len(pairs):
+            return members
+        self.marked = True
+        return _Doubled(pairs)
+
+    def integer(self, digits: str) -> object:
+        if len(digits.removeprefix("-")) > MAX_DIGITS:
+            return self._refuse(f"a number of more than {MAX_DIGITS} digits")
+        return int(digits)
+
+    def real(self, digits: str) -> object:
+        if len(digits) > MAX_REAL:
+            return self._refuse(f"a number of more than {MAX_REAL} characters")
+        number = float(digits)
+        return number if math.isfinite(number) else self._refuse("a number too large to hold")
+
+    def constant(self, name: str) -> object:
+        return self._refuse(f"`{name}` is not JSON")
+
+    def _refuse(self, reason: str) -> _Refused:
+        self.marked = True
+        return _Refused(reason)
+
+
+def _decode(body: bytes, what: str) -> str:
+    if body.startswith(codecs.BOM_UTF8):
+        raise BadDocument(what, "", "it starts with a byte order mark")
+    if not body.strip():
+        raise BadDocument(what, "", "the document is empty")
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        offset = error.start
+    # Raised here, not above: a chained UnicodeDecodeError carries the whole document.
+    raise BadDocument(what, _member_at(body, offset), f"byte {offset} is not UTF-8")
+
+
+def _check_nesting(body: bytes, what: str) -> None:
+    brackets = _STRINGS.sub(b"", body).translate(None, _NOT_BRACKETS)
+    deepest = max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
+    if deepest > MAX_NESTING:
+        member = _member_at(body, len(body))
+        where = f"the nesting of `{member}` in {what}" if member else f"the nesting of {what}"
+        raise LimitExceeded(where, MAX_NESTING, f"its depth is {deepest}", "levels")
+
+
+def _member_at(body: bytes, offset: int) -> str:
+    """Name the top-level member at an offset, or where the nesting first goes too deep."""
+    depth, member, expects_name = 0, b"", False
+    for mark in _MARKS.finditer(body):
+        if mark.start() > offset or depth > MAX_NESTING:
+            break
+        found = mark[0]
+        depth += _STEPS.get(found[0], 0)
+        if depth == 1 and found in (b"{", b","):
+            expects_name = True
+        elif expects_name and found.startswith(b'"'):
+            member, expects_name = found[1:-1], False
+    return child_path("", member.decode("utf-8", "replace"))
+
+
+def _parse(text: str, what: str) -> object:
+    hooks = _Hooks()
+    try:
+        value: object = json.loads(
+            text,
+            object_pairs_hook=hooks.members,
+            parse_int=hooks.integer,
+            parse_float=hooks.real,
+            parse_constant=hooks.constant,
+        )
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        trailing = error.msg == "Extra data"
+    else:
+        if hooks.marked or _HALF_ESCAPE.search(text):
+            _refuse_marked(value, what)
+        return value
+    # Raised here, not above: a chained JSONDecodeError carries the whole document.
+    if trailing:
+        raise BadDocument(what, "", f"there is more after the end of the document, at {where}")
+    raise BadDocument(what, "", f"it is not JSON, or cut short, at {where}")
+
+
+def _refuse_marked(value: object, what: str) -> None:
+    for path, found in _walk(value, ""):
+        if isinstance(found, _Refused):
+            raise BadDocument(what, path, found.reason)
+        if isinstance(found, _Doubled):
+            name = child_path("", found.name)
+            raise BadDocument(what, child_path(path, name), f"duplicate name `{name}`")
+        if isinstance(found, str) and _SURROGATE.search(found):
+            raise BadDocument(what, path, "half of a surrogate pair is not a character")
+
+
+def _walk(value: object, path: str) -> Iterator[tuple[str, object]]:
+    """Give every value with its path, parents first, and every name as a text of its own."""
+    yield path, value
+    if isinstance(value, dict):
+        for name, member in value.items():
+            yield path, name
+            yield from _walk(member, child_path(path, name))
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from _walk(item, f"{path}[{position}]")

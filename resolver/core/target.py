@@ -1,0 +1,144 @@
+"""Targets: what a command is asked about, in a registry or on this machine."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from resolver.core.digest import HEX_DIGITS, Digest
+from resolver.core.reference import Reference
+from resolver.core.reference_grammar import is_tag
+from resolver.errors import InvalidDigest, InvalidReference
+
+LayoutKind = Literal["oci", "oci-archive", "docker-archive"]
+
+_REGISTRY_PREFIX = "docker://"
+_STORE_PREFIX = "store:"
+_DOCKER_ARCHIVE_PREFIX = "docker-archive:"
+#: Longest first: `oci:` starts none of the others, but a reader should not need to check.
+_LAYOUT_PREFIXES: tuple[tuple[str, LayoutKind], ...] = (
+    ("oci-layout://", "oci"),
+    ("oci-archive:", "oci-archive"),
+    ("oci:", "oci"),
+)
+
+#: Source: Linux PATH_MAX, and room for a name.
+_MAX_TARGET = 4096 + 512
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+_LAYOUT_HINT = "write `oci:DIR`, `oci:DIR:TAG` or `oci:DIR@sha256:…`"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryTarget:
+    """An image in a registry."""
+
+    reference: Reference
+
+    def __str__(self) -> str:
+        return str(self.reference)
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutTarget:
+    """An image in files: an OCI layout, a tar of one, or the output of `docker save`.
+
+    Attributes:
+        path: as written, relative to the working directory; not looked at here.
+        name: a tag, a digest, or for a docker-archive `repo:tag`; None for the only image.
+    """
+
+    kind: LayoutKind
+    path: str
+    name: str | None
+
+    def __str__(self) -> str:
+        if self.name is None:
+            return f"{self.kind}:{self.path}"
+        is_digest = self.kind != "docker-archive" and self.name.partition(":")[0] in HEX_DIGITS
+        return f"{self.kind}:{self.path}{'@' if is_digest and ':' in self.name else ':'}{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreTarget:
+    """An image that was pulled into the local store under this reference."""
+
+    reference: Reference
+
+    def __str__(self) -> str:
+        return f"{_STORE_PREFIX}{self.reference}"
+
+
+Target = RegistryTarget | LayoutTarget | StoreTarget
+
+
+def parse_target(text: str) -> Target:
+    """Read what a command is given: a reference, or a prefix and what it takes.
+
+    `oci:DIR[:TAG]`, `oci:DIR@sha256:…`, the same with `oci-layout://` and `oci-archive:`,
+    `docker-archive:FILE[:REPOSITORY:TAG]`, `store:REFERENCE`, `docker://REFERENCE`. A prefix
+    wins over an image or a host of that name; `docker://oci:1.2` is the image `oci`.
+
+    Raises:
+        InvalidReference: the reference, the path or the name in it is not valid.
+    """
+    if text.startswith(_REGISTRY_PREFIX):
+        return RegistryTarget(Reference.parse(text.removeprefix(_REGISTRY_PREFIX)))
+    if text.startswith(_STORE_PREFIX):
+        return StoreTarget(Reference.parse(text.removeprefix(_STORE_PREFIX)))
+    if text.startswith(_DOCKER_ARCHIVE_PREFIX):
+        return _parse_docker_archive(text)
+    for prefix, kind in _LAYOUT_PREFIXES:
+        if text.startswith(prefix):
+            return _parse_layout(text, text.removeprefix(prefix), kind)
+    return RegistryTarget(Reference.parse(text))
+
+
+def _parse_layout(text: str, place: str, kind: LayoutKind) -> LayoutTarget:
+    _check_place(text, place)
+    path, name = _split_digest(text, place)
+    head, colon, tag = path.rpartition(":")
+    # A separator after the last colon: it is part of the path (`C:\\images`, `a:b/c`).
+    if colon and not ("/" in tag or "\\" in tag):
+        if name is not None:
+            raise InvalidReference(text, "it has a tag and a digest", _LAYOUT_HINT)
+        if not is_tag(tag):
+            raise InvalidReference(text, "what follows the last `:` is not a tag", _LAYOUT_HINT)
+        path, name = head, tag
+    if not path:
+        raise InvalidReference(text, "the path is missing", _LAYOUT_HINT)
+    return LayoutTarget(kind, path, name)
+
+
+def _split_digest(text: str, place: str) -> tuple[str, str | None]:
+    path, at, digest = place.rpartition("@")
+    if not at or digest.partition(":")[0] not in HEX_DIGITS:
+        return place, None
+    try:
+        return path, str(Digest.parse(digest))
+    except InvalidDigest as error:
+        reason = f"what follows `@` is not a digest: {error.reason}"
+        raise InvalidReference(text, reason, _LAYOUT_HINT) from error
+
+
+def _parse_docker_archive(text: str) -> LayoutTarget:
+    place = text.removeprefix(_DOCKER_ARCHIVE_PREFIX)
+    _check_place(text, place)
+    # The first colon ends the file, as for skopeo; a drive letter's does not.
+    start = 2 if _DRIVE.match(place) else 0
+    end = place.find(":", start)
+    path, name = (place, None) if end < 0 else (place[:end], place[end + 1 :])
+    if not path:
+        hint = "write `docker-archive:FILE` or `docker-archive:FILE:REPOSITORY:TAG`"
+        raise InvalidReference(text, "the path is missing", hint)
+    if name is not None:
+        Reference.parse(name)
+    return LayoutTarget("docker-archive", path, name)
+
+
+def _check_place(text: str, place: str) -> None:
+    if len(place) > _MAX_TARGET:
+        raise InvalidReference(text, f"it has more than {_MAX_TARGET} characters")
+    if _CONTROL.search(place):
+        raise InvalidReference(text, "the path contains control characters")

@@ -1,0 +1,1 @@
+"""The verbs: decisions of the core joined to the places that hold content."""

@@ -1,0 +1,119 @@
+"""Asking places what they hold of an image: the store, and whoever was named beside it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resolver.core.plan import Held
+from resolver.core.ranged import RangeAnswer
+from resolver.core.target import LayoutTarget, StoreTarget, parse_target
+from resolver.errors import InvalidReference, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from resolver.core.content import Content
+    from resolver.core.descriptor import Descriptor
+    from resolver.core.digest import Digest
+    from resolver.store import LocalStore
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """A place on this machine to take content from, read-only; what it gives is verified.
+
+    Attributes:
+        name: as the person wrote it.
+
+    """
+
+    name: str
+    content: Content
+
+
+def find_held(
+    contents: Iterable[Descriptor], store: LocalStore, places: Sequence[Place] = ()
+) -> dict[Digest, Held]:
+    """Ask for every piece who has it: the store first, then the places in their order.
+
+    Raises:
+        StoreFault: the store cannot be read.
+        Unavailable: a place that was named cannot be read.
+
+    """
+    found: dict[Digest, Held] = {}
+    for descriptor in contents:
+        if descriptor.digest in found:
+            continue
+        held = _look(descriptor, store, places)
+        if held is not None:
+            found[descriptor.digest] = held
+    return found
+
+
+def _look(descriptor: Descriptor, store: LocalStore, places: Sequence[Place]) -> Held | None:
+    if store.held(descriptor):
+        return Held()
+    for place in places:
+        if place.content.has(descriptor):
+            return Held(place.name)
+    have = store.partial(descriptor)
+    return Held(have=have) if have else None
+
+
+class WholeSource:
+    """A place that knows no ranges, as one that is asked for them: it always sends all."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+
+    @contextmanager
+    def open_range(self, descriptor: Descriptor, start: int, end: int) -> Iterator[RangeAnswer]:
+        """Stream a blob from its first byte, whatever was asked for; the caller verifies."""
+        del start, end
+        with self._content.open(descriptor) as chunks:
+            yield RangeAnswer(whole=True, end=descriptor.size, chunks=chunks)
+
+
+def open_place(text: str) -> Place:
+    """Open what a person named with `--from`: a folder or an archive that holds images.
+
+    Folders are told apart by what is in them: an OCI layout, a store of `resolver`, or the content
+    store of containerd; `oci:DIR`, `oci-archive:FILE` and `docker-archive:FILE` say it outright.
+
+    Raises:
+        Usage: it is none of these.
+        NotFound, Unavailable, Untrusted: it cannot be read, or is malformed.
+
+    """
+    kind, colon, _ = text.partition(":")
+    if colon and kind in {"oci", "oci-archive", "docker-archive", "oci-layout"}:
+        return Place(text, _layout(text))
+    path = Path(text)
+    if path.is_file():
+        return Place(text, _layout(f"oci-archive:{text}"))
+    if (path / "oci-layout").is_file():
+        return Place(text, _layout(f"oci:{text}"))
+    from resolver.sources.containerd import BlobTree, find_tree  # noqa: PLC0415 - where it is one
+
+    tree = find_tree(path)
+    if tree is not None:
+        return Place(text, BlobTree(tree))
+    raise Usage(
+        f"`{text}` holds no images that can be read here",
+        "name an OCI layout, an archive of one, a store, or containerd's content folder "
+        "(`/var/lib/containerd/io.containerd.content.v1.content`)",
+    )
+
+
+def _layout(text: str) -> Content:
+    from resolver.sources import open_local  # noqa: PLC0415 - where one was named
+
+    target = parse_target(text)
+    if not isinstance(target, LayoutTarget):
+        kind = "store" if isinstance(target, StoreTarget) else "registry"
+        raise InvalidReference(text, f"it names a {kind}, and a local place was expected")
+    return open_local(target)

@@ -1,0 +1,166 @@
+"""Looking into an image: what it offers, and the documents behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from resolver.core.contents import Inspection, Offer, Offers
+from resolver.core.descriptor import INDEX_TYPES, MANIFEST_TYPES
+from resolver.core.image_config import parse_config
+from resolver.core.manifest import MAX_DEPTH, Index, Manifest, parse_document
+from resolver.errors import LimitExceeded
+from resolver.flow.batch import each
+from resolver.flow.choose import read_config, read_manifest
+from resolver.flow.resolve import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from resolver.core.descriptor import Descriptor
+    from resolver.core.events import Warned
+    from resolver.core.platform import Platform, PlatformTable
+    from resolver.flow.reader import Reader
+    from resolver.flow.resolve import Asked, Wish
+
+
+def offers(reader: Reader, asked: Asked, *, sizes: bool, jobs: int) -> Offers:
+    """List what an image offers; with `sizes`, each manifest is read once (and kept).
+
+    Attestations are told apart and never counted as platforms (D5). Nested indexes count as the
+    entries inside them.
+
+    Raises:
+        ResolverError: a manifest cannot be read, where sizes were asked for.
+
+    """
+    root = asked.document.descriptor
+    if isinstance(asked.parsed, Manifest):
+        only = _single_offer(reader, asked, asked.parsed)
+        return Offers(asked.text, root, (only,), (), ())
+    entries = list(_entries(reader, asked.parsed, asked.text, set()))
+    images = [entry for entry in entries if _is_image(entry)]
+    attestations = tuple(_offer(entry, None) for entry in entries if entry.is_attestation)
+    if not sizes:
+        return Offers(
+            asked.text, root, tuple(_offer(entry, None) for entry in images), attestations, ()
+        )
+
+    def look(entry: Descriptor) -> Offer:
+        return _offer(entry, read_manifest(reader, entry, asked.text))
+
+    found = []
+    for outcome in each(look, images, jobs=jobs):
+        if isinstance(outcome.value, Exception):
+            raise outcome.value
+        found.append(outcome.value)
+    return Offers(asked.text, root, tuple(found), attestations, ())
+
+
+def inspect(
+    reader: Reader, asked: Asked, wish: Wish | None, table: PlatformTable, *, config: bool = True
+) -> Inspection:
+    """Show the documents behind a name.
+
+    Without a wish, what the name points at is shown, so that an index needs no platform; with
+    one, the image that is chosen for it. With `config` the image's config is read too.
+
+    Raises:
+        PlatformNotOffered: the wish cannot be met.
+
+    """
+    root = asked.document.descriptor
+    if wish is not None:
+        found = resolve(reader, asked, wish, table)
+        base = _Base(asked.text, found.manifest, root, found.platform, found.warnings)
+    elif isinstance(asked.parsed, Index):
+        return Inspection(
+            reference=asked.text,
+            descriptor=root,
+            root=root,
+            platform=None,
+            index=asked.parsed,
+            manifest=None,
+            config=None,
+            body=asked.document.body,
+            config_body=None,
+            warnings=(),
+        )
+    else:
+        base = _Base(asked.text, root, root, None, ())
+    return _image(reader, asked, base, config=config)
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    text: str
+    descriptor: Descriptor
+    root: Descriptor
+    platform: Platform | None
+    warnings: tuple[Warned, ...]
+
+
+def _image(reader: Reader, asked: Asked, base: _Base, *, config: bool) -> Inspection:
+    """Read one image's manifest, and its config where it has one."""
+    if isinstance(asked.parsed, Manifest):
+        manifest, body = asked.parsed, asked.document.body
+    else:
+        body = reader.read(base.descriptor, f"the manifest `{base.descriptor.digest}`")
+        manifest = read_manifest(reader, base.descriptor, base.text)
+    parsed, config_body = None, None
+    if config and manifest.config is not None:
+        what = f"the config `{manifest.config.digest}` of `{base.text}`"
+        config_body = reader.read(manifest.config, what)
+        if manifest.is_image:
+            parsed = parse_config(config_body, what, len(manifest.layers))
+    return Inspection(
+        reference=base.text,
+        descriptor=base.descriptor,
+        root=base.root,
+        platform=base.platform or (parsed.platform if parsed is not None else None),
+        index=None,
+        manifest=manifest,
+        config=parsed,
+        body=body,
+        config_body=config_body,
+        warnings=base.warnings,
+    )
+
+
+def _entries(
+    reader: Reader, index: Index, text: str, seen: set[str], depth: int = 1
+) -> Iterator[Descriptor]:
+    """Give every entry that is no index, nested ones in their place."""
+    if depth > MAX_DEPTH:
+        raise LimitExceeded("the depth of nested indexes", MAX_DEPTH, depth, "levels")
+    for entry in index.manifests:
+        if entry.media_type not in INDEX_TYPES:
+            yield entry
+        elif str(entry.digest) not in seen:
+            seen.add(str(entry.digest))
+            what, kind = f"the index `{entry.digest}` inside `{text}`", entry.media_type
+            inner = parse_document(reader.read(entry, what), kind, what, kind)
+            if isinstance(inner, Index):
+                yield from _entries(reader, inner, text, seen, depth + 1)
+
+
+def _is_image(entry: Descriptor) -> bool:
+    return entry.media_type in MANIFEST_TYPES and not entry.is_attestation
+
+
+def _offer(entry: Descriptor, manifest: Manifest | None) -> Offer:
+    return Offer(
+        descriptor=entry,
+        platform=entry.platform,
+        size=sum(layer.size for layer in manifest.layers) if manifest is not None else None,
+        layers=len(manifest.layers) if manifest is not None else None,
+        refers_to=entry.annotation("vnd.docker.reference.digest"),
+    )
+
+
+def _single_offer(reader: Reader, asked: Asked, manifest: Manifest) -> Offer:
+    """Describe a name that points at one image: its config says for which platform."""
+    platform = None
+    if manifest.is_image:
+        platform = read_config(reader, manifest, asked.text).platform
+    return replace(_offer(asked.document.descriptor, manifest), platform=platform)

@@ -1,0 +1,71 @@
+"""Serving the store or a layout, for the length of a block."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from resolver.errors import UnsupportedDocument
+from resolver.flow.serve import serve
+from resolver.flow.shelves import LayoutShelf, StoreShelf
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from resolver.core.target import LayoutTarget
+    from resolver.flow.serve import Server
+    from resolver.store import LocalStore
+
+
+@contextmanager
+def serve_store(
+    store: LocalStore,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    only: Collection[str] | None = None,
+    names: Iterable[str] = (),
+) -> Iterator[Server]:
+    """Serve what was pulled; a lease keeps it in the store meanwhile.
+
+    Args:
+        store: what is pulled meanwhile is served too.
+        host: an address or a name of this machine.
+        port: 0 = any free one.
+        only: canonical references; None = all there are.
+        names: by which clients call this machine, besides `host`, `localhost` and addresses.
+
+    Raises:
+        Usage: nothing can listen there.
+        StoreFault: the store cannot be read.
+
+    """
+    with store.lease((), "serve", needed=False) as lease:
+        shelf = StoreShelf(store, lease.add, only)
+        # Now, so that a store that cannot be read is said here and not to a client.
+        shelf.repositories()
+        with serve(shelf, host, port, names=names) as server:
+            yield server
+
+
+@contextmanager
+def serve_layout(
+    target: LayoutTarget, host: str = "127.0.0.1", port: int = 0, *, names: Iterable[str] = ()
+) -> Iterator[Server]:
+    """Serve an OCI layout, as `serve_store`.
+
+    Raises:
+        Usage: nothing can listen there.
+        UnsupportedDocument: it is an archive.
+        NotFound, Untrusted, Unavailable: it cannot be read, or is no layout.
+
+    """
+    if target.kind != "oci":
+        raise UnsupportedDocument(
+            f"`{target}`",
+            "",
+            "an archive is not served from where it lies",
+            f"unpack it: `mkdir layout && tar -xf {target.path} -C layout`",
+        )
+    with serve(LayoutShelf(target.path), host, port, names=names) as server:
+        yield server

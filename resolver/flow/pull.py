@@ -1,0 +1,249 @@
+"""Pulling: a plan carried out. What is missing comes into the store, and the name comes last.
+
+A lease keeps what is needed from being collected, from before the first look at the store until
+the names are written. Blobs come side by side, documents after what they point at. A blob that
+cannot be had is the end of the images that need it, not of the others; what has come is kept.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from typing import TYPE_CHECKING
+
+from resolver.core.answer import Failure
+from resolver.core.events import ignore
+from resolver.core.plan import State
+from resolver.core.pulled import Pulled, PulledOne
+from resolver.core.stored import PulledImage, PulledName
+from resolver.core.transfers import Finished, ImageDone, PieceStarted, Reused, Skipped, Started
+from resolver.errors import ResolverError, StoreFault
+from resolver.flow.bring import Bringer
+from resolver.flow.contradiction import contradiction
+from resolver.flow.kit import Kit, PullOptions, Stopped
+from resolver.flow.room import refuse_without_room
+from resolver.flow.workers import Workers
+from resolver.sources.retry import SystemClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from resolver.core.content import Source
+    from resolver.core.digest import Digest
+    from resolver.core.events import Event, Observer
+    from resolver.core.plan import Piece, Plan, PlannedImage
+    from resolver.flow.held import Place
+    from resolver.sources.retry import Clock
+    from resolver.store import LocalStore
+    from resolver.store.leases import Lease
+
+__all__ = ["PullOptions", "Pulled", "PulledOne", "pull"]
+
+#: Seconds that transfers under way are given to notice that nobody wants them any more.
+_GRACE = 1.0
+
+
+def pull(  # noqa: PLR0913 - each is one thing that a caller decides
+    plan: Plan,
+    source_of: Callable[[PlannedImage], Source],
+    store: LocalStore,
+    options: PullOptions | None = None,
+    observe: Observer = ignore,
+    *,
+    places: Sequence[Place] = (),
+    clock: Clock | None = None,
+    interrupt: Callable[[], None] = lambda: None,
+) -> Pulled:
+    """Carry out a plan.
+
+    Args:
+        plan: from `flow.plan.make_plan`.
+        source_of: opens the repository of an image; called when something of it is missing.
+        store: where everything goes.
+        options: how.
+        observe: told what goes on, by one thread at a time.
+        places: those that the plan was made with.
+        clock: for waiting.
+        interrupt: ends requests under way, when the pull is interrupted.
+
+    Raises:
+        StoreFault: the store cannot be written, or has no room; other images fail too, then.
+        ResolverError: why the only reference, or the first of those that all failed, has failed.
+
+    """
+    chosen = options or PullOptions()
+    stop = threading.Event()
+    tell = _one_at_a_time(observe)
+    parts = Workers(chosen.connections, "resolver-part")
+    kit = Kit(store, chosen, tell, clock or SystemClock(), parts, stop)
+    work = _Work(plan, kit, Bringer(kit, source_of, places))
+    blobs = Workers(chosen.jobs, "resolver-blob")
+    try:
+        with store.lease(purpose=_purpose(plan), needed=_writes(plan)) as lease:
+            return work.run(lease, blobs)
+    except BaseException as error:
+        stop.set()
+        if not isinstance(error, Exception):
+            interrupt()
+        raise
+    finally:
+        stop.set()
+        blobs.close(_GRACE)
+        parts.close(_GRACE)
+
+
+class _Work:
+    """One pull under way; its methods run in the thread that asked for it."""
+
+    def __init__(self, plan: Plan, kit: Kit, bringer: Bringer) -> None:
+        self._plan = plan
+        self._kit = kit
+        self._bringer = bringer
+        self._failed: dict[str, ResolverError] = {}
+        self._fetched: list[Piece] = []
+        self._reused: list[Piece] = []
+        self._needed_by: dict[Digest, list[PlannedImage]] = {}
+        for image in plan.images:
+            for content in image.contents:
+                self._needed_by.setdefault(content.descriptor.digest, []).append(image)
+
+    def run(self, lease: Lease, blobs: Workers) -> Pulled:
+        """Fetch, then name."""
+        lease.add(piece.descriptor.digest for piece in self._plan.pieces)
+        for image in self._plan.images:
+            self._kit.tell(Started(image.reference, image.platform, self._plan.pieces_of(image)))
+        wanted = [piece for piece in self._plan.pieces if self._is_to_be_fetched(piece)]
+        refuse_without_room(self._kit.store.root, wanted)
+        # The largest first: what is begun last should be over soon.
+        layers = [piece for piece in wanted if piece.role in {"layer", "config"}]
+        layers.sort(key=lambda piece: -piece.missing)
+        self._fetch(layers, blobs)
+        # Parents after their children, each kind for itself.
+        for piece in wanted:
+            if piece.role in {"manifest", "index"}:
+                self._fetch([piece], blobs)
+        images = self._name()
+        failures = tuple(
+            Failure(reference, None, error) for reference, error in self._failed.items()
+        )
+        if failures and not images:
+            raise failures[0].error
+        return Pulled(images, failures, tuple(self._fetched), tuple(self._reused))
+
+    def _is_to_be_fetched(self, piece: Piece) -> bool:
+        """Look again, now that nothing can be collected any more (R36)."""
+        descriptor = piece.descriptor
+        if piece.state is State.FOREIGN:
+            self._kit.tell(Skipped(descriptor.digest, descriptor.size, descriptor.urls))
+            return False
+        if not self._kit.store.held(descriptor):
+            return True
+        self._kit.tell(Reused(descriptor.digest, descriptor.size, ""))
+        self._reused.append(piece)
+        return False
+
+    def _fetch(self, pieces: Sequence[Piece], blobs: Workers) -> None:
+        """Bring some pieces, side by side."""
+        under_way: dict[Future[bool], Piece] = {
+            blobs.submit(lambda piece=piece: self._bring(piece)): piece  # type: ignore[misc]  # a default binds the loop's value
+            for piece in pieces
+            if self._is_wanted(piece)
+        }
+        while under_way:
+            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+            for future in done:
+                self._settle(under_way.pop(future), future)
+
+    def _bring(self, piece: Piece) -> bool:
+        """Bring one piece; in a thread of its own."""
+        if not self._is_wanted(piece):
+            raise Stopped
+        descriptor = piece.descriptor
+        self._kit.tell(PieceStarted(descriptor.digest, descriptor.size, piece.place or ""))
+        needed_by = self._needed_by[descriptor.digest]
+        try:
+            fetched = self._bringer.bring(piece, needed_by, lambda: self._is_wanted(piece))
+        except StoreFault:
+            # The next blob would meet the same disk.
+            self._kit.stop.set()
+            raise
+        except ResolverError as error:
+            # Here, so that this thread does not begin what nobody wants any more.
+            for image in needed_by:
+                self._failed.setdefault(image.reference, error)
+            raise
+        event = Finished(descriptor.digest, descriptor.size)
+        self._kit.tell(event if fetched else Reused(descriptor.digest, descriptor.size, ""))
+        return fetched
+
+    def _settle(self, piece: Piece, future: Future[bool]) -> None:
+        """Take note of what came of a piece."""
+        try:
+            fetched = future.result()
+        except (Stopped, CancelledError):
+            return
+        except StoreFault:
+            raise
+        except ResolverError:
+            return
+        (self._fetched if fetched else self._reused).append(piece)
+
+    def _is_wanted(self, piece: Piece) -> bool:
+        """Whether some image that needs the piece can still become complete."""
+        needed_by = self._needed_by[piece.descriptor.digest]
+        return any(image.reference not in self._failed for image in needed_by)
+
+    def _name(self) -> tuple[PulledOne, ...]:
+        """Give complete images their names, all platforms of a reference at once."""
+        done: list[PulledOne] = []
+        by_reference: dict[str, list[PlannedImage]] = {}
+        for image in self._plan.images:
+            if image.reference not in self._failed:
+                by_reference.setdefault(image.reference, []).append(image)
+        for reference, images in by_reference.items():
+            outcomes = [self._outcome(image) for image in images]
+            if any(one.status == "downloaded" for one in outcomes):
+                self._kit.store.name(_record(reference, images, self._kit.clock))
+            for one in outcomes:
+                root = one.image.root.digest
+                self._kit.tell(ImageDone(one.image.reference, root, one.status))
+            done.extend(outcomes)
+        return tuple(done)
+
+    def _outcome(self, image: PlannedImage) -> PulledOne:
+        needed = {content.descriptor.digest for content in image.contents}
+        fetched = any(piece.descriptor.digest in needed for piece in self._fetched)
+        skipped = tuple(piece for piece in self._plan.foreign if piece.descriptor.digest in needed)
+        found = contradiction(image, self._kit.store)
+        for warning in found:
+            self._kit.tell(warning)
+        status = "up-to-date" if image.up_to_date and not fetched else "downloaded"
+        return PulledOne(image, status, skipped, (*image.warnings, *found))
+
+
+def _writes(plan: Plan) -> bool:
+    """Whether anything will have to be written; where all is held, a store may be read-only."""
+    held = all(piece.state is State.HELD and not piece.place for piece in plan.pieces)
+    return not (held and all(image.up_to_date for image in plan.images))
+
+
+def _record(reference: str, images: Sequence[PlannedImage], clock: Clock) -> PulledName:
+    held = tuple(PulledImage(image.platform, image.manifest) for image in images)
+    return PulledName(reference, images[0].root, held, int(clock.wall()))
+
+
+def _purpose(plan: Plan) -> str:
+    names = list(dict.fromkeys(image.reference for image in plan.images))
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"pull {names[0]}{more}" if names else "pull"
+
+
+def _one_at_a_time(observe: Observer) -> Observer:
+    """Keep threads from telling things at the same time."""
+    lock = threading.Lock()
+
+    def tell(event: Event) -> None:
+        with lock:
+            observe(event)
+
+    return tell

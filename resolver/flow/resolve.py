@@ -1,0 +1,278 @@
+"""Resolving: from a name to the manifest of one platform, with the reasons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from resolver.core.answer import Considered, Resolution
+from resolver.core.events import Warned
+from resolver.core.image_config import ImageConfig, parse_config
+from resolver.core.manifest import Index, Manifest, parse_document
+from resolver.core.select import Grade, nearest
+from resolver.errors import (
+    ContradictoryPlatform,
+    PlatformNotOffered,
+    PlatformUnknown,
+    TagMoved,
+)
+from resolver.flow.choose import Choice, Walk, fits, read_config, read_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resolver.core.content import Document
+    from resolver.core.descriptor import Descriptor
+    from resolver.core.platform import Platform, PlatformTable
+    from resolver.core.reference import Reference
+    from resolver.flow.reader import Reader
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wish:
+    """What is wanted of an image.
+
+    Attributes:
+        platforms: acceptable platforms, best first; more than one only for a default.
+        explicit: whether somebody asked; a default is not held against a single-platform image.
+        exact: refuse every fallback.
+        verify: read the chosen manifest and config too, and compare them with the index.
+        strict: a contradiction found so is an error instead of a warning; implies `verify`.
+
+    """
+
+    platforms: tuple[Platform, ...]
+    explicit: bool
+    exact: bool = False
+    verify: bool = False
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """The name that is asked about, once its document is here."""
+
+    text: str
+    prefix: str
+    document: Document
+    parsed: Index | Manifest
+    tag_verified: bool | None = None
+
+
+def ask(reader: Reader, reference: Reference, *, verify_tag: bool = False) -> Asked:
+    """Read what a registry reference points at.
+
+    Raises:
+        TagMoved: `verify_tag`, and the tag no longer points at the digest beside it.
+        ResolverError: as `Reader.named`.
+
+    """
+    document = reader.named(reference)
+    verified = None
+    if verify_tag and reference.digest is not None and reference.tag is not None:
+        current = reader.current(reference.tag).digest
+        if current != reference.digest:
+            raise TagMoved(str(reference), str(reference.digest), str(current))
+        verified = True
+    return Asked(
+        str(reference),
+        f"{reference.identity}@",
+        document,
+        _parse(document, str(reference)),
+        verified,
+    )
+
+
+def ask_local(reader: Reader, text: str, name: str) -> Asked:
+    """Read what a name in a local place means."""
+    document = reader.local(name)
+    return Asked(text, "", document, _parse(document, text))
+
+
+def _parse(document: Document, what: str) -> Index | Manifest:
+    kind = document.descriptor.media_type
+    return parse_document(document.body, kind, f"the document of `{what}`", kind)
+
+
+def resolve(reader: Reader, asked: Asked, wish: Wish, table: PlatformTable) -> Resolution:
+    """Find the manifest that `asked` means for `wish`.
+
+    Raises:
+        PlatformNotOffered: the image has no entry that fits; the offered ones are named.
+        PlatformUnknown: it does not say what it is made for.
+        ContradictoryPlatform: `strict`, and index and config disagree.
+
+    """
+    if isinstance(asked.parsed, Index):
+        return _from_index(reader, asked, asked.parsed, wish, table)
+    return _from_manifest(reader, asked, asked.parsed, wish, table)
+
+
+def _from_index(
+    reader: Reader, asked: Asked, index: Index, wish: Wish, table: PlatformTable
+) -> Resolution:
+    walk = Walk(reader, wish.platforms, table, exact=wish.exact, reference=asked.text)
+    choice = walk.choose(index)
+    if choice is None:
+        raise _not_offered(asked.text, wish, walk.offered, table)
+    warnings = [
+        *_fallback(asked.text, wish, choice),
+        *_several_builds(asked.text, wish, choice, walk.offered),
+        *_contradiction(reader, asked.text, choice, wish, table),
+    ]
+    return Resolution(
+        reference=asked.text,
+        pinned=f"{asked.prefix}{choice.descriptor.digest}",
+        pinned_index=f"{asked.prefix}{asked.document.descriptor.digest}",
+        wanted=wish.platforms,
+        explicit=wish.explicit,
+        index=asked.document.descriptor,
+        manifest=choice.descriptor,
+        platform=choice.platform,
+        normalized=choice.platform.normalized(table),
+        grade=choice.grade,
+        considered=walk.considered(choice),
+        tag_verified=asked.tag_verified,
+        warnings=tuple(warnings),
+    )
+
+
+def _from_manifest(
+    reader: Reader, asked: Asked, manifest: Manifest, wish: Wish, table: PlatformTable
+) -> Resolution:
+    """Answer for a name that points at one image: its config says for what (D9)."""
+    descriptor = asked.document.descriptor
+    platform, grade, warnings = _single(reader, asked, manifest, wish, table)
+    pinned = f"{asked.prefix}{descriptor.digest}"
+    return Resolution(
+        reference=asked.text,
+        pinned=pinned,
+        pinned_index=pinned,
+        wanted=wish.platforms,
+        explicit=wish.explicit,
+        index=None,
+        manifest=descriptor,
+        platform=platform,
+        normalized=platform.normalized(table) if platform is not None else None,
+        grade=grade,
+        considered=(Considered((), descriptor, chosen=True, reason=""),),
+        tag_verified=asked.tag_verified,
+        warnings=tuple(warnings),
+    )
+
+
+def _single(
+    reader: Reader, asked: Asked, manifest: Manifest, wish: Wish, table: PlatformTable
+) -> tuple[Platform | None, Grade | None, list[Warned]]:
+    text = asked.text
+    if not manifest.is_image:
+        if wish.explicit:
+            raise PlatformUnknown(
+                f"`{text}` is no image, so it is offered for no platform",
+                f"see what it is with `resolver inspect {text}`",
+            )
+        return None, None, [Warned("not-an-image", f"`{text}` is no image: it has no platform")]
+    platform = read_config(reader, manifest, text).platform
+    if platform is None:
+        raise PlatformUnknown(
+            f"`{text}` does not say its platform: its config has no `architecture` and `os`",
+            f"see its config with `resolver inspect --config {text}`",
+        )
+    grade = fits(platform, wish.platforms, table, exact=wish.exact)
+    if grade is None and wish.explicit:
+        raise _not_offered(text, wish, [platform], table)
+    if grade is None:
+        asked_for = _or(wish.platforms)
+        message = f"`{text}` is made for `{platform}` only; this machine is `{asked_for}`"
+        return platform, None, [Warned("other-platform", message)]
+    choice = Choice(asked.document.descriptor, platform, grade, ())
+    return platform, grade, _fallback(text, wish, choice) if wish.explicit else []
+
+
+def _not_offered(
+    text: str, wish: Wish, offered: Sequence[Platform], table: PlatformTable
+) -> PlatformNotOffered:
+    relatives = nearest(offered, wish.platforms, exact=wish.exact, table=table)
+    near = dict.fromkeys((str(offered[position]), reason) for position, reason in relatives)
+    unique = tuple(dict.fromkeys(str(platform) for platform in offered))
+    return PlatformNotOffered(text, _or(wish.platforms), unique, tuple(near))
+
+
+def _or(platforms: Sequence[Platform]) -> str:
+    return " or ".join(str(platform) for platform in platforms)
+
+
+def _fallback(text: str, wish: Wish, choice: Choice) -> list[Warned]:
+    """Say it when something else than the wanted platform was taken (architecture.md 5, 2)."""
+    if choice.grade not in {Grade.FALLBACK, Grade.ABI}:
+        return []
+    why = "which it can run" if choice.grade is Grade.FALLBACK else "whose programs it can run"
+    message = (
+        f"`{text}` is not offered for `{wish.platforms[0]}`; took `{choice.platform}`, {why} "
+        "(`--exact` refuses this)"
+    )
+    return [Warned("fallback-platform", message)]
+
+
+def _several_builds(
+    text: str, wish: Wish, choice: Choice, offered: Sequence[Platform]
+) -> list[Warned]:
+    """Say it when a Windows image was picked among several builds by order alone."""
+    wanted = wish.platforms[0]
+    if wanted.os != "windows" or wanted.os_version or choice.platform.os != "windows":
+        return []
+    builds = dict.fromkeys(
+        platform.os_version
+        for platform in offered
+        if platform.os == "windows" and platform.architecture == choice.platform.architecture
+    )
+    if len(builds) < 2:  # noqa: PLR2004 - one build leaves no choice
+        return []
+    message = (
+        f"`{text}` has several Windows builds ({', '.join(builds)}); took the first, "
+        f"`{choice.platform.os_version}`: name one as `windows/{wanted.architecture}:BUILD`"
+    )
+    return [Warned("several-windows-builds", message)]
+
+
+def _contradiction(
+    reader: Reader, text: str, choice: Choice, wish: Wish, table: PlatformTable
+) -> list[Warned]:
+    """Compare what the index says with what the image's own config says (R10).
+
+    Without `verify` only if both documents are held: an answer costs one request (product.md,
+    "How fast"), and the pull, which reads both anyway, always compares.
+    """
+    config = _config_of(reader, text, choice.descriptor, fetch=wish.verify or wish.strict)
+    if config is None or config.platform is None:
+        return []
+    stated, actual = choice.platform.normalized(table), config.platform.normalized(table)
+    same_kind = (stated.os, stated.architecture) == (actual.os, actual.architecture)
+    if same_kind and (not config.platform.variant or stated.variant == actual.variant):
+        return []
+    if wish.strict:
+        raise ContradictoryPlatform(text, str(choice.platform), str(config.platform))
+    message = (
+        f"`{text}` lists `{choice.descriptor.digest}` as `{choice.platform}`, "
+        f"but its config says `{config.platform}`"
+    )
+    return [Warned("contradictory-platform", message)]
+
+
+def _config_of(
+    reader: Reader, text: str, descriptor: Descriptor, *, fetch: bool
+) -> ImageConfig | None:
+    if fetch:
+        manifest = read_manifest(reader, descriptor, text)
+        return read_config(reader, manifest, text) if manifest.is_image else None
+    body = reader.held(descriptor)
+    if body is None:
+        return None
+    kind = descriptor.media_type
+    held = parse_document(body, kind, f"the manifest `{descriptor.digest}`", kind)
+    if isinstance(held, Index) or held.config is None or not held.is_image:
+        return None
+    config_body = reader.held(held.config)
+    if config_body is None:
+        return None
+    return parse_config(config_body, f"the config of `{text}`", len(held.layers))

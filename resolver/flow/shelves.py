@@ -1,0 +1,124 @@
+"""Shelves over the store, and over an OCI layout in a folder.
+
+An image has its full name as repository, `docker.io/library/ubuntu`, and its path alone,
+`library/ubuntu`, where no other registry has the same: so that two registries' images are never
+taken for each other.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resolver.core.reference import Reference
+from resolver.core.reference_grammar import is_tag
+from resolver.errors import Malformed
+from resolver.flow.content_shelf import ContentShelf, Shown
+from resolver.sources.layout import IMAGE_NAME, REF_NAME, LayoutSource
+from resolver.sources.tree import FolderTree
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Collection, Iterable, Iterator
+
+    from resolver.core.content import Content
+    from resolver.core.descriptor import Descriptor
+    from resolver.core.digest import Digest
+    from resolver.store import LocalStore
+
+_NO_NAME = re.compile(r"[^a-z0-9]+")
+
+
+class StoreShelf(ContentShelf):
+    """What was pulled into a store, as a `Shelf`.
+
+    Args:
+        store: what is pulled meanwhile is served too.
+        claim: is told what is offered, so that nobody removes it (R36).
+        only: canonical references; None = all there are.
+
+    """
+
+    def __init__(
+        self,
+        store: LocalStore,
+        claim: Callable[[Iterable[Digest]], None],
+        only: Collection[str] | None = None,
+    ) -> None:
+        super().__init__(str(store.root))
+        self._store = store
+        self._claim = claim
+        self._only = only
+        self._claimed: set[Digest] = set()
+
+    def _changed(self) -> os.stat_result | None:
+        return _status(self._store.root / "names")
+
+    def _look(self) -> tuple[Content, Iterable[Shown]]:
+        shown: list[Shown] = []
+        needed: set[Digest] = set()
+        for record in sorted(self._store.pulled_names(), key=lambda each: each.reference):
+            if self._only is None or record.reference in self._only:
+                needed.add(record.root.digest)
+                needed.update(image.manifest.digest for image in record.images)
+                shown += _by_reference(record.reference, record.root)
+        if needed - self._claimed:
+            self._claim(needed - self._claimed)
+            self._claimed |= needed
+        return self._store, shown
+
+
+class LayoutShelf(ContentShelf):
+    """An OCI layout in a folder, as a `Shelf`.
+
+    Every tag of it is in one repository named like the folder, and what has a full name, as
+    Docker, containerd and `resolver export` write it, under that too.
+
+    Raises:
+        NotFound, Untrusted, Unavailable: it cannot be read, or is no layout.
+
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.name = _NO_NAME.sub("-", Path(path).resolve().name.lower()).strip("-") or "layout"
+        self._current()
+
+    def _changed(self) -> os.stat_result | None:
+        return _status(Path(self._folder) / "index.json")
+
+    def _look(self) -> tuple[Content, Iterable[Shown]]:
+        source = LayoutSource(FolderTree(self._folder))
+        shown: list[Shown] = []
+        for entry in source.entries:
+            short = entry.annotation(REF_NAME) or ""
+            full = entry.annotation(IMAGE_NAME) or ("" if is_tag(short) else short)
+            shown.append(Shown(self.name, "", short if is_tag(short) else "", entry))
+            shown += _by_reference(full, entry)
+        return source, shown
+
+
+def served_name(reference: Reference) -> str:
+    """Say under which repository an image is served; a port is set off with `-`, not `:`."""
+    registry = reference.registry.lower().translate({ord("["): None, ord("]"): None, ord(":"): "-"})
+    # A name begins with a letter or digit: `[::1]:5000` becomes `1-5000`.
+    return f"{registry.lstrip('-')}/{reference.repository}"
+
+
+def _by_reference(text: str, root: Descriptor) -> Iterator[Shown]:
+    try:
+        reference = Reference.parse(text)
+    except Malformed:
+        return
+    tag = "" if reference.digest is not None and reference.tag is None else reference.tag
+    yield Shown(
+        served_name(reference), reference.repository, reference.name if tag is None else tag, root
+    )
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None

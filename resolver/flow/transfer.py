@@ -1,0 +1,289 @@
+"""One blob on its way from a place into the store, in one stream or in several stretches at once.
+
+What breaks off is taken up again where it broke, and asked of the registry anew: the link to its
+storage that the first answer led to may have expired. What turns out to be other bytes is fetched
+once more from zero, in one stream, and then it is an error (reliability.md R16, R17).
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING
+
+from resolver.core.events import Noted
+from resolver.core.transfers import PieceVerifying, Restarted, Resumed
+from resolver.errors import (
+    ConnectionFailed,
+    DigestMismatch,
+    RangeRefused,
+    ResolverError,
+    SizeMismatch,
+    StorageRefused,
+    Unavailable,
+)
+from resolver.flow.kit import Stopped
+from resolver.flow.progress import Progress
+from resolver.flow.ranges import cut, gaps
+from resolver.flow.tries import Tries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+
+    from resolver.core.descriptor import Descriptor
+    from resolver.core.ranged import RangeAnswer, RangedSource
+    from resolver.flow.kit import Kit
+    from resolver.flow.ranges import Span
+    from resolver.store.receiving import Receiving
+
+_GZIP = frozenset({"gzip", "x-gzip"})
+#: zlib's window bits for gzip members with their headers and checks. Source: zlib manual.
+_GZIP_BITS = 16 + zlib.MAX_WBITS
+
+
+class _Cursor:
+    """Where a stretch has got to: the next byte that is wanted, and the one behind the last."""
+
+    __slots__ = ("end", "position")
+
+    def __init__(self, span: Span) -> None:
+        self.position, self.end = span
+
+
+class Transfer:
+    """Brings one blob into the store.
+
+    Args:
+        kit: shared with the other transfers.
+        descriptor: what it must be.
+        source: where it comes from.
+        is_wanted: asked at every chunk; False ends the transfer, and keeps what has come.
+
+    """
+
+    def __init__(
+        self,
+        kit: Kit,
+        descriptor: Descriptor,
+        source: RangedSource,
+        is_wanted: Callable[[], bool],
+    ) -> None:
+        self._kit = kit
+        self._descriptor = descriptor
+        self._source = source
+        self._is_wanted = is_wanted
+        self._is_afresh = False
+        self._is_split = False
+        self._broken = threading.Event()
+        self._progress = Progress(kit.tell, kit.clock, descriptor, 0)
+
+    def run(self) -> bool:
+        """Fetch; False when somebody else brought it meanwhile.
+
+        Raises:
+            Stopped: nobody wants it any more.
+            DigestMismatch, SizeMismatch: other bytes came, twice.
+            NotFound, Denied, Unavailable: as the source says, or it broke off too often.
+            StoreFault: it cannot be kept.
+
+        """
+        try:
+            return self._once()
+        except (DigestMismatch, SizeMismatch) as error:
+            self._kit.tell(Restarted(self._descriptor.digest, str(error)))
+        self._is_afresh = True
+        return self._once()
+
+    def _once(self) -> bool:
+        with self._kit.store.receive(self._descriptor, waiting=self._check) as receiving:
+            if receiving is None:
+                return False
+            self._fill(receiving)
+            self._progress.flush()
+            self._kit.tell(PieceVerifying(self._descriptor.digest))
+            receiving.finish()
+            return True
+
+    def _fill(self, receiving: Receiving) -> None:
+        """Fetch everything that is missing."""
+        self._is_split = False
+        self._broken.clear()
+        have = () if self._is_afresh else receiving.have
+        done = sum(end - start for start, end in have)
+        self._progress = Progress(self._kit.tell, self._kit.clock, self._descriptor, done)
+        if done:
+            self._kit.tell(Resumed(self._descriptor.digest, done))
+        missing = gaps(receiving.size, have)
+        # Once something was wrong, in the plainest way there is.
+        spans = missing if self._is_afresh else cut(missing, self._kit.options.range_size)
+        if not spans:
+            if receiving.size:
+                return
+            # Nothing is missing of an empty blob, but whether there is one only its place knows.
+            spans = [(0, 0)]
+        try:
+            self._fill_spans(receiving, spans)
+        except RangeRefused as error:
+            if not self._is_split:
+                raise
+            self._is_split = False
+            self._broken.clear()
+            self._start_over(str(error))
+            self._stretch(receiving, _Cursor((0, receiving.size)), None)
+
+    def _fill_spans(self, receiving: Receiving, spans: list[Span]) -> None:
+        """Fetch the first stretch here, and the others beside it once ranges are seen to work."""
+        others: list[Future[None]] = []
+
+        def split() -> None:
+            self._is_split = True
+            others.extend(
+                self._kit.parts.submit(lambda span=span: self._part(receiving, span))  # type: ignore[misc]  # a default binds the loop's value
+                for span in spans[1:]
+            )
+
+        failure: BaseException | None = None
+        try:
+            self._stretch(receiving, _Cursor(spans[0]), split if len(spans) > 1 else None)
+        except BaseException as error:  # noqa: BLE001 - raised below, when no thread writes any more
+            failure = error
+            self._broken.set()
+        for future in others:
+            failure = _worse(failure, _outcome(future))
+        if failure is not None:
+            raise failure
+
+    def _part(self, receiving: Receiving, span: Span) -> None:
+        """Fetch one of several stretches; its failure is the end of the others."""
+        try:
+            self._stretch(receiving, _Cursor(span), None)
+        except BaseException:
+            self._broken.set()
+            raise
+
+    def _stretch(
+        self, receiving: Receiving, cursor: _Cursor, split: Callable[[], None] | None
+    ) -> None:
+        """Fetch one stretch, however often it breaks off; `split` is told that ranges work."""
+        tries = Tries(self._kit.clock, self._kit.stop, cursor.position)
+        while True:
+            self._check()
+            opened = False
+            try:
+                with self._source.open_range(
+                    self._descriptor, cursor.position, cursor.end
+                ) as answer:
+                    opened = True
+                    if answer.whole:
+                        self._take_whole(cursor)
+                    elif split is not None:
+                        split()
+                        split = None
+                    self._copy(answer, receiving, cursor)
+            except RangeRefused as error:
+                if self._is_split or (cursor.position, cursor.end) == (0, receiving.size):
+                    raise
+                tries.wait_after(error, cursor.position)
+                # From now on all of it is asked for, which takes no range.
+                self._start_over(str(error))
+                cursor.position, cursor.end = 0, receiving.size
+            except Unavailable as error:
+                # Asking was tried often enough below; what breaks off is tried again here.
+                if not opened and not isinstance(error, StorageRefused):
+                    raise
+                self._check()
+                wait = tries.wait_after(error, cursor.position)
+                self._kit.tell(
+                    Noted(f"{error}; going on at byte {cursor.position} after {wait:.1f} s")
+                )
+            else:
+                return
+
+    def _take_whole(self, cursor: _Cursor) -> None:
+        """Adapt to an answer that begins at the first byte, whatever was asked for."""
+        size = self._descriptor.size
+        if (cursor.position, cursor.end) == (0, size):
+            return
+        if self._is_split:
+            raise RangeRefused(f"`{self._descriptor.digest}` comes in parts only at times")
+        if cursor.position or self._progress.done:
+            self._start_over("its registry sends all of it, and not the part that is missing")
+        cursor.position, cursor.end = 0, size
+
+    def _copy(self, answer: RangeAnswer, receiving: Receiving, cursor: _Cursor) -> None:
+        """Write what comes, one chunk behind: surplus bytes must not complete a blob (R17)."""
+        held = b""
+        try:
+            for chunk in self._decoded(answer):
+                self._check()
+                reached = cursor.position + len(held) + len(chunk)
+                if reached > answer.end:
+                    held = b""
+                    size = self._descriptor.size
+                    raise SizeMismatch(f"`{self._descriptor.digest}`", size, max(reached, size + 1))
+                self._put(receiving, cursor, held)
+                held = chunk
+        except (Unavailable, Stopped):
+            self._put(receiving, cursor, held)
+            raise
+        self._put(receiving, cursor, held)
+        if cursor.position < cursor.end:
+            raise ConnectionFailed(f"`{self._descriptor.digest}` ended before its last byte")
+
+    def _put(self, receiving: Receiving, cursor: _Cursor, chunk: bytes) -> None:
+        if not chunk:
+            return
+        receiving.write(cursor.position, chunk)
+        cursor.position += len(chunk)
+        self._progress.add(len(chunk))
+
+    def _decoded(self, answer: RangeAnswer) -> Iterator[bytes]:
+        """Undo a compression that nobody asked for, once the bytes as they come were wrong.
+
+        The header alone proves nothing: many call a blob gzip that is one already (quirk q-050).
+        """
+        if not (self._is_afresh and answer.whole and answer.coding in _GZIP):
+            return answer.chunks
+        return _inflated(answer.chunks, self._descriptor.size + 1)
+
+    def _start_over(self, reason: str) -> None:
+        self._progress.restart()
+        self._kit.tell(Restarted(self._descriptor.digest, reason))
+
+    def _check(self) -> None:
+        if self._kit.stop.is_set() or self._broken.is_set() or not self._is_wanted():
+            raise Stopped
+
+
+def _inflated(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
+    """Inflate a gzip stream, and never more than `limit` bytes of it."""
+    stream = zlib.decompressobj(_GZIP_BITS)
+    for chunk in chunks:
+        try:
+            piece = stream.decompress(chunk, limit)
+        except zlib.error as error:
+            raise ConnectionFailed("what came is said to be gzip, and is not") from error
+        limit -= len(piece)
+        if piece:
+            yield piece
+        if limit <= 0:
+            return
+
+
+def _outcome(future: Future[None]) -> BaseException | None:
+    """Wait for a stretch, and give what went wrong."""
+    try:
+        return future.exception()
+    except CancelledError:
+        return Stopped()
+
+
+def _worse(one: BaseException | None, other: BaseException | None) -> BaseException | None:
+    """Choose what to tell of two failures: the cause, and not that the others stopped for it."""
+    if one is None or (isinstance(one, Stopped) and other is not None):
+        return other
+    if isinstance(one, ResolverError) and isinstance(other, BaseException):
+        return one if isinstance(other, ResolverError | Stopped) else other
+    return one

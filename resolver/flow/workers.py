@@ -1,0 +1,99 @@
+"""Threads that do one kind of work, and that nobody has to wait for at exit."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Result = TypeVar("Result")
+
+
+class Workers:
+    """A pool of at most `count` threads, started as work comes in.
+
+    Unlike those of `concurrent.futures` they are daemons: a thread that waits for a stalled
+    registry must not keep an interrupted program from ending (R52).
+
+    Args:
+        count: of threads.
+        name: of each, for people who look at a process.
+
+    """
+
+    def __init__(self, count: int, name: str) -> None:
+        self._count = count
+        self._name = name
+        self._state = threading.Condition()
+        self._waiting: deque[tuple[Callable[[], None], Callable[[], bool]]] = deque()
+        self._idle = 0
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+
+    def submit(self, work: Callable[[], Result]) -> Future[Result]:
+        """Have something done, after everything that was asked for before."""
+        future: Future[Result] = Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = work()
+            except BaseException as error:  # noqa: BLE001 - raised again by who asks for the result
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        with self._state:
+            if self._closed:
+                future.cancel()
+                return future
+            self._waiting.append((run, future.cancel))
+            if self._idle < len(self._waiting) and len(self._threads) < self._count:
+                thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+                # Where a limit allows no further thread, those there are do the work; where it
+                # allows none at all, the caller does.
+                self._threads.append(thread)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    self._threads.remove(thread)
+            alone = not self._threads
+            if alone:
+                self._waiting.pop()
+            self._state.notify()
+        if alone:
+            run()
+        return future
+
+    def close(self, seconds: float | None = None) -> bool:
+        """Take no more work, drop what was not begun, and wait; False if some is still under way.
+
+        Args:
+            seconds: to wait at most; None = as long as it takes.
+
+        """
+        with self._state:
+            self._closed = True
+            for _, cancel in self._waiting:
+                cancel()
+            self._waiting.clear()
+            self._state.notify_all()
+            return self._state.wait_for(lambda: not self._threads, seconds)
+
+    def _serve(self) -> None:
+        while True:
+            with self._state:
+                self._idle += 1
+                self._state.wait_for(lambda: self._waiting or self._closed)
+                self._idle -= 1
+                if not self._waiting:
+                    self._threads.remove(threading.current_thread())
+                    self._state.notify_all()
+                    return
+                work, _ = self._waiting.popleft()
+            work()

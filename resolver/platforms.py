@@ -1,0 +1,201 @@
+"""Platform facts from files, and the platform of this machine.
+
+The built-in facts come as a module made from `platforms.yaml`, so that nobody waits for a YAML
+reader (some 15 ms) who has no platform file of their own.
+"""
+
+from __future__ import annotations
+
+import platform
+import stat
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resolver.core.platform import BUILTIN, Platform, PlatformTable
+from resolver.core.platform_host import Machine, host_of, local_of
+from resolver.errors import InvalidConfiguration
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+    from typing import Any
+
+    from resolver.core.platform_rules import Facts
+
+#: Bytes of a platform file; the built-in one has some 8,000.
+MAX_FILE = 1_048_576
+#: Bytes of /proc/cpuinfo; the first processor is enough, and some machines have hundreds.
+_MAX_CPUINFO = 65_536
+
+
+def load_table(extension: Path | str | None) -> PlatformTable:
+    """Give the platform facts there are: the built-in ones, and a user's own if there are any.
+
+    Args:
+        extension: a file shaped like `platforms.yaml` that adds to the built-in facts.
+
+    Raises:
+        InvalidConfiguration: the file cannot be read, or says something that cannot be used.
+
+    """
+    if extension is None:
+        return BUILTIN
+    from resolver.core.platform_merge import merged  # noqa: PLC0415 - only with a file of one's own
+
+    path = Path(extension)
+    return PlatformTable(merged(BUILTIN.facts, read_file(path, sourced=False), str(path)))
+
+
+def read_file(path: Path, *, sourced: bool) -> Facts:
+    """Read a platform file.
+
+    Args:
+        path: a regular file of at most 1 MiB.
+        sourced: whether every group of facts must name its source.
+
+    Raises:
+        InvalidConfiguration: it cannot be read, or has another shape; names line and column when
+            it is not YAML at all.
+
+    """
+    from resolver.core.platform_schema import read_facts  # noqa: PLC0415 - as in load_table
+
+    place = str(path)
+    return read_facts(_document(_content(path), place), place, sourced=sourced)
+
+
+def packaged_yaml() -> Path:
+    """Find `platforms.yaml`: inside the package when installed, else at the checkout's root."""
+    packaged = Path(__file__).with_name("platforms.yaml")
+    return packaged if packaged.is_file() else Path(__file__).parent.parent / "platforms.yaml"
+
+
+def this_machine() -> Machine:
+    """Ask this machine what it is."""
+    return Machine(
+        machine=platform.machine(),
+        sys_platform=sys.platform,
+        cpuinfo=_cpuinfo(),
+        byteorder=sys.byteorder,
+        windows_version=_windows_version(),
+        is_64bit=sys.maxsize > 2**32,
+        rosetta=_rosetta(),
+    )
+
+
+def host_platform(machine: Machine | None = None) -> Platform:
+    """Give this machine's platform at its baseline level: what is wanted when nobody says.
+
+    Args:
+        machine: another machine's words for itself; None asks this one.
+
+    """
+    return host_of(machine or this_machine())
+
+
+def local_platform(machine: Machine | None = None) -> Platform:
+    """Give this machine's platform with its amd64 level: what `--platform local` means."""
+    return local_of(machine or this_machine())
+
+
+def default_platforms(host: Platform) -> tuple[Platform, ...]:
+    """List what is acceptable on a host when nobody names a platform, best first.
+
+    On macOS and FreeBSD Linux images come second, for they run in a virtual machine there.
+
+    Source: containerd/platforms v1.0.0-rc.5, `defaults_darwin.go`, `defaults_freebsd.go`.
+    """
+    if host.os in {"darwin", "freebsd"}:
+        return (host, Platform("linux", host.architecture, host.variant))
+    return (host,)
+
+
+def _content(path: Path) -> str:
+    """Read a file as text; a pipe or a device would keep the program waiting."""
+    place = str(path)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InvalidConfiguration(place, "", "it is not a regular file")
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "its name cannot be used"
+        raise InvalidConfiguration(place, "", f"it cannot be read: {reason}") from error
+    if len(content) > MAX_FILE:
+        raise InvalidConfiguration(place, "", f"it has more than {MAX_FILE} bytes")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidConfiguration(place, "", "it is not UTF-8") from error
+
+
+def _document(content: str, place: str) -> object:
+    """Read YAML as text, lists and mappings; `386` and `8.0` stay what they are written as."""
+    import yaml  # noqa: PLC0415 - 15 ms, only with a file of one's own
+
+    class Loader(yaml.BaseLoader):
+        """Makes nothing but text, lists and mappings; refuses what would hide a part of a file."""
+
+        def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+            if self.check_event(yaml.AliasEvent):
+                event = self.peek_event()  # type: ignore[no-untyped-call] # its stubs leave it out
+                mark = event.start_mark
+                raise yaml.MarkedYAMLError(note="aliases are not supported", problem_mark=mark)
+            return super().compose_node(parent, index)
+
+        def construct_mapping(
+            self,
+            node: yaml.MappingNode,
+            deep: bool = False,  # noqa: FBT001, FBT002 - PyYAML's own
+        ) -> dict[Hashable, Any]:
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                    note = "this name stands here twice"
+                    raise yaml.MarkedYAMLError(note=note, problem_mark=key.start_mark)
+                seen.add(str(key.value))
+            return super().construct_mapping(node, deep=deep)
+
+    try:
+        return yaml.load(content, Loader)  # noqa: S506 - a BaseLoader, safer than SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        at = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        # The library's own words may quote the file, and a file may hold a secret.
+        raise InvalidConfiguration(place, at, error.note or "it is not YAML") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise InvalidConfiguration(
+            place, "", "it has characters that YAML does not have"
+        ) from error
+    except RecursionError as error:
+        raise InvalidConfiguration(place, "", "it is nested too deeply") from error
+
+
+def _cpuinfo() -> str:
+    try:
+        with Path("/proc/cpuinfo").open("rb") as file:
+            return file.read(_MAX_CPUINFO).decode("ascii", "replace")
+    except OSError:
+        return ""  # Not every system has one; the baseline is right without it.
+
+
+def _windows_version() -> tuple[int, int, int] | None:
+    if sys.platform != "win32":
+        return None
+    # Not `major` and `minor`: those are what the program's manifest says it was made for.
+    return sys.getwindowsversion().platform_version
+
+
+def _rosetta() -> bool:
+    """Say whether an Apple processor is behind this process's x86_64."""
+    if sys.platform != "darwin" or platform.machine() != "x86_64":
+        return False
+    import ctypes  # noqa: PLC0415 - only on the machines that may need it
+
+    answer = ctypes.c_int(0)
+    size = ctypes.c_size_t(ctypes.sizeof(answer))
+    library = ctypes.CDLL(None)
+    failed = library.sysctlbyname(
+        b"hw.optional.arm64", ctypes.byref(answer), ctypes.byref(size), None, ctypes.c_size_t(0)
+    )
+    return failed == 0 and answer.value == 1

@@ -1,0 +1,98 @@
+"""How results are told: answer to report to text; answer to plain values to JSON.
+
+To add a format, write `render/<format>.py` and give it a row in `RENDERERS`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
+
+from resolver.errors import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from resolver.render.plain import Plain
+
+
+class Renderer(NamedTuple):
+    """One output format.
+
+    Attributes:
+        place: `module:function`, imported when this format is asked for.
+        draws: `report` (facts and tables), `plain` (values) or `word` (a digest, a reference).
+
+    """
+
+    name: str
+    place: str
+    draws: str
+
+
+#: Every format there is, by its name on the command line.
+RENDERERS = {
+    row.name: row
+    for row in (
+        Renderer("table", "resolver.render.text:text", "report"),
+        Renderer("markdown", "resolver.render.markdown:markdown", "report"),
+        Renderer("json", "resolver.render.json:json", "plain"),
+        Renderer("jsonl", "resolver.render.json:jsonl", "plain"),
+        Renderer("yaml", "resolver.render.json:yaml", "plain"),
+        Renderer("digest", "resolver.render.words:digest", "word"),
+        Renderer("ref", "resolver.render.words:ref", "word"),
+    )
+}
+
+
+def renderer(name: str) -> Renderer:
+    """Look a format up.
+
+    Raises:
+        Usage: there is no such format.
+
+    """
+    row = RENDERERS.get(name)
+    if row is None:
+        raise Usage(f"there is no format `{name}`", f"choose one of {', '.join(RENDERERS)}")
+    return row
+
+
+def prepare(name: str) -> None:
+    """Load what a format needs, before anything is asked of anybody.
+
+    A process that may open few files might not be able to load it later.
+
+    Raises:
+        Usage: there is no such format.
+    """
+    row = renderer(name)
+    _load(row)
+    if row.draws != "word":
+        import_module(f"resolver.render.{row.draws}")
+
+
+def tell(answer: object, form: str, *, explain: bool = False, full: bool = False) -> str:
+    """Tell one answer in one format; ends with a line break."""
+    row = renderer(form)
+    if row.draws == "plain":
+        from resolver.render.plain import plain  # noqa: PLC0415 - for these formats alone
+
+        return _load(row)(plain(answer, explain=explain))
+    if row.draws == "word":
+        return _load(row)(answer)
+    from resolver.render.report import report  # noqa: PLC0415 - for these formats alone
+
+    whole = full or form == "markdown"
+    return _load(row)(report(answer, explain=explain, full=whole), full=whole)
+
+
+def tell_values(value: Plain, form: str) -> str:
+    """Tell plain values in JSON, JSON lines or YAML."""
+    return _load(renderer(form))(value)
+
+
+def _load(row: Renderer) -> Callable[..., str]:
+    module, _, function = row.place.partition(":")
+    loaded: Callable[..., str] = getattr(import_module(module), function)
+    return loaded

@@ -1,0 +1,190 @@
+"""Progress: what a pull says while it goes on, in the words that Docker's users know.
+
+Here as lines for logs (`Lines`) and for machines (`json_line`); `render.live` draws on a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from resolver.core.digest import Digest
+from resolver.core.plan import Piece
+from resolver.core.platform import Platform
+from resolver.core.reference import Reference
+from resolver.core.transfers import (
+    Advanced,
+    Finished,
+    PieceStarted,
+    PieceVerifying,
+    Restarted,
+    Resumed,
+    Reused,
+    Skipped,
+    Started,
+)
+from resolver.errors import ResolverError
+from resolver.render.escape import line
+from resolver.render.plain_plan import piece
+from resolver.render.report import SHORT_HEX
+from resolver.render.units import megabytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from resolver.core.events import Event
+
+#: Seconds after which a log hears of a piece again: a job without output gets killed.
+QUIET = 30.0
+
+
+def short_name(digest: Digest) -> str:
+    """Name a layer as Docker does: the first twelve digits of its digest."""
+    return digest.hex[:SHORT_HEX]
+
+
+def pulling_from(event: Started) -> str:
+    """Say which image is pulled: `24.04: Pulling from docker.io/library/ubuntu (linux/amd64)`."""
+    platform = f" ({event.platform})" if event.platform is not None else ""
+    try:
+        reference = Reference.parse(event.image)
+    except ResolverError:
+        return f"Pulling from {event.image}{platform}"
+    return f"{reference.name}: Pulling from {reference.identity}{platform}"
+
+
+def ending(event: Event) -> tuple[Digest, str] | None:
+    """Say how a piece ended, in Docker's words; None for an event that ends none."""
+    match event:
+        case Reused():
+            place = f" in {event.place}" if event.place else ""
+            return event.digest, f"Already exists{place}"
+        case Finished():
+            return event.digest, "Pull complete"
+        case Skipped():
+            return event.digest, f"Left out, {megabytes(event.size)} kept elsewhere"
+        case _:
+            return None
+
+
+class Layers:
+    """Which pieces are layers: people hear of those alone, as Docker tells it."""
+
+    def __init__(self) -> None:
+        self._layers: dict[Digest, bool] = {}
+
+    def add(self, event: Started) -> None:
+        """Note the pieces of one more image."""
+        for each in event.pieces:
+            self._layers[each.descriptor.digest] = each.role == "layer"
+
+    def __contains__(self, digest: Digest) -> bool:
+        return self._layers.get(digest, True)
+
+
+class Lines:
+    """Progress for logs: a line per event, and no bars."""
+
+    def __init__(
+        self, write: Callable[[str], None], clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._write = write
+        self._clock = clock
+        self._layers = Layers()
+        self._told: dict[Digest, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Tell one event."""
+        for words in self._lines(event):
+            self._write(f"{line(words)}\n")
+
+    def _lines(self, event: Event) -> Iterator[str]:
+        if isinstance(event, Started):
+            self._layers.add(event)
+            yield pulling_from(event)
+            return
+        digest = getattr(event, "digest", None)
+        if isinstance(digest, Digest) and digest in self._layers:
+            words = self._words(event, digest)
+            if words:
+                yield f"{short_name(digest)}: {words}"
+
+    def _words(self, event: Event, digest: Digest) -> str:
+        ended = ending(event)
+        if ended is not None:
+            return ended[1]
+        now = self._clock()
+        if isinstance(event, Advanced) and now - self._told.get(digest, now) < QUIET:
+            return ""
+        self._told[digest] = now
+        return _passing(event)
+
+
+def _passing(event: Event) -> str:
+    """Say what goes on with a piece; empty for what is not worth a line."""
+    match event:
+        case PieceStarted():
+            size = megabytes(event.size)
+            return f"Copying {size} from {event.place}" if event.place else f"Downloading {size}"
+        case Resumed():
+            return f"Resuming, {megabytes(event.have)} are here"
+        case Restarted():
+            return f"Downloading from the start again: {event.reason}"
+        case PieceVerifying():
+            return "Verifying"
+        case Advanced():
+            return f"Downloading, {megabytes(event.done)} of {megabytes(event.total)}"
+        case _:
+            return ""
+
+
+class JsonLines:
+    """Progress for machines: an object a line. Bytes are told ten times a second and piece."""
+
+    _EVERY = 0.1
+
+    def __init__(
+        self, write: Callable[[str], None], clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._write = write
+        self._clock = clock
+        self._told: dict[Digest, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Tell one event."""
+        if isinstance(event, Advanced):
+            now = self._clock()
+            last = event.done == event.total
+            if not last and now - self._told.get(event.digest, float("-inf")) < self._EVERY:
+                return
+            self._told[event.digest] = now
+        self._write(json_line(event))
+
+
+def json_line(event: Event) -> str:
+    """Write an event as one line of JSON, ASCII only: `{"event": "advanced", "digest": …}`."""
+    kind = type(event).__name__
+    name = "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in kind)
+    value: dict[str, object] = {"event": name.removeprefix("-")}
+    value |= {_key(field.name): _value(getattr(event, field.name)) for field in fields(event)}
+    return json.dumps(value, ensure_ascii=True, separators=(",", ":")) + "\n"
+
+
+def _key(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def _value(value: object) -> object:
+    """Write a value of an event: digests and platforms as text, pieces as objects."""
+    match value:
+        case Digest() | Platform():
+            return str(value)
+        case tuple():
+            return [_value(each) for each in value]
+        case Piece():
+            return piece(value)
+        case _:
+            return value

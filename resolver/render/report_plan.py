@@ -1,0 +1,128 @@
+"""Reports about plans and pulls: what is held, what is to come, what came."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver.core.plan import Plan, State
+from resolver.render.report import Report, Table, short
+from resolver.render.units import megabytes
+
+if TYPE_CHECKING:
+    from resolver.core.plan import Piece, PlannedImage
+    from resolver.core.pulled import Pulled, PulledOne
+
+#: Docker's words for how a pull ended.
+_STATUS = {
+    "downloaded": "Downloaded newer image for",
+    "up-to-date": "Image is up to date for",
+}
+
+
+def report(answer: Plan | Pulled, *, explain: bool = False, full: bool = False) -> Report:
+    """Turn a plan or a pull into a report."""
+    del explain
+    return _plan(answer, full=full) if isinstance(answer, Plan) else _pulled(answer)
+
+
+def _pulled(answer: Pulled) -> Report:
+    """Tell each image in the words of Docker, then what came in all."""
+    groups: dict[str, list[PulledOne]] = {}
+    for one in answer.images:
+        groups.setdefault(one.image.reference, []).append(one)
+    lines = [line for reference, ones in groups.items() for line in _image(reference, ones)]
+    if answer.fetched:
+        fetched = f"{megabytes(answer.bytes_fetched)} in {_pieces_of(len(answer.fetched))}"
+        lines.append(f"Fetched: {fetched}; {len(answer.reused)} were here")
+    return Report("pulled", (), (), tuple(lines))
+
+
+def _pieces_of(count: int) -> str:
+    return "1 piece" if count == 1 else f"{count} pieces"
+
+
+def _image(reference: str, ones: list[PulledOne]) -> list[str]:
+    platforms = [str(one.image.platform) for one in ones if one.image.platform is not None]
+    status = "downloaded" if any(one.status == "downloaded" for one in ones) else "up-to-date"
+    skipped = [piece.descriptor for one in ones for piece in one.skipped]
+    left_out = {descriptor.digest: descriptor.size for descriptor in skipped}
+    lines = [f"Platform: {platform}" for platform in platforms]
+    lines += [f"Digest: {ones[0].image.root.digest}", f"Status: {_STATUS[status]} {reference}"]
+    if left_out:
+        size = megabytes(sum(left_out.values()))
+        lines.append(f"Left out: {_pieces_of(len(left_out))}, {size}, kept elsewhere (`--foreign`)")
+    return lines
+
+
+def _plan(answer: Plan, *, full: bool) -> Report:
+    facts = _image_facts(answer.images[0]) if len(answer.images) == 1 else ()
+    tables = [] if len(answer.images) == 1 else [_images(answer, full=full)]
+    tables.append(_pieces(answer, full=full))
+    return Report("plan", (*facts, *_totals(answer)), tuple(tables))
+
+
+def _image_facts(image: PlannedImage) -> tuple[tuple[str, str], ...]:
+    facts = [("image", image.reference)]
+    if image.platform is not None:
+        facts.append(("platform", str(image.platform)))
+    facts.append(("manifest", str(image.manifest.digest)))
+    if image.root.digest != image.manifest.digest:
+        facts.append(("index", str(image.root.digest)))
+    return tuple(facts)
+
+
+def _totals(answer: Plan) -> tuple[tuple[str, str], ...]:
+    """Say what is to come, and what need not come."""
+    total, missing = answer.bytes_total, answer.bytes_missing
+    requests = answer.requests
+    fetch = "nothing, all of it is held"
+    if answer.missing:
+        word = "request" if requests == 1 else "requests"
+        fetch = f"{megabytes(missing)} of {megabytes(total)}, in {requests} {word}"
+    facts = [("fetch", fetch), ("held", megabytes(answer.bytes_held))]
+    if answer.saved:
+        facts.append(("shared", f"{megabytes(answer.saved)} among these images, moved once"))
+    if answer.foreign:
+        size = sum(piece.descriptor.size for piece in answer.foreign)
+        facts.append(("foreign", f"{megabytes(size)} left out (`--foreign` fetches it)"))
+    return tuple(facts)
+
+
+def _images(answer: Plan, *, full: bool) -> Table:
+    rows = tuple(
+        (
+            image.reference,
+            str(image.platform) if image.platform is not None else "-",
+            short(image.manifest.digest, full=full),
+            megabytes(sum(piece.missing for piece in answer.pieces_of(image))),
+        )
+        for image in answer.images
+    )
+    columns = ("image", "platform", "digest", "fetch")
+    return Table("images", columns, rows, frozenset({"fetch"}), tail=frozenset({"image"}))
+
+
+def _pieces(answer: Plan, *, full: bool) -> Table:
+    rows = tuple(
+        (
+            piece.role,
+            short(piece.descriptor.digest, full=full),
+            megabytes(piece.descriptor.size),
+            _state(piece),
+        )
+        for piece in answer.pieces
+    )
+    return Table("pieces", ("piece", "digest", "size", "state"), rows, frozenset({"size"}))
+
+
+def _state(piece: Piece) -> str:
+    where = f" by {piece.place}" if piece.place else ""
+    match piece.state:
+        case State.HELD:
+            return f"held{where}"
+        case State.PARTIAL:
+            return f"partial, {megabytes(piece.have)} held{where}"
+        case State.MISSING:
+            return "missing"
+        case State.FOREIGN:
+            return "foreign, left out"

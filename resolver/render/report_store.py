@@ -1,0 +1,173 @@
+"""Reports about the store: what it holds, what was removed, what is wrong, what takes the room."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver.core.listing import Listing
+from resolver.core.reference import Reference
+from resolver.core.stored import Collected, Removed, StoredImage, Usage, Verified
+from resolver.render.report import SHORT_HEX, Report, Table, short
+from resolver.render.units import megabytes
+
+if TYPE_CHECKING:
+    from resolver.core.stored import Damage, ImageUsage, Item
+
+#: Docker's word for an image or a tag without a name.
+NONE = "<none>"
+#: Characters of an RFC 3339 time that name the day.
+_DAY = 10
+_PROBLEMS = {
+    "missing": "missing",
+    "size": "wrong size",
+    "content": "wrong content",
+    "not-a-file": "no regular file",
+    "bad-name": "not of this store",
+    "unreadable": "unreadable",
+}
+
+
+def report(answer: object, *, explain: bool = False, full: bool = False) -> Report:
+    """Turn an answer of the store into a report; `explain` adds digests to a listing."""
+    match answer:
+        case Listing():
+            return _listing(answer.images, digests=explain, full=full)
+        case StoredImage():
+            return _listing((answer,), digests=explain, full=full)
+        case Removed():
+            return _removed(answer)
+        case Collected():
+            return _collected(answer, full=full)
+        case Verified():
+            return _verified(answer, full=full)
+        case Usage():
+            return _usage(answer, full=full)
+        case _:
+            raise AssertionError(f"no report for {type(answer).__name__}")
+
+
+def identity(image: StoredImage, *, full: bool) -> str:
+    """Write an image id as Docker does: the first digits of a digest, or with `full` all of it."""
+    if image.image_id is None:
+        return NONE
+    return str(image.image_id) if full else image.image_id.hex[:SHORT_HEX]
+
+
+def _listing(images: tuple[StoredImage, ...], *, digests: bool, full: bool) -> Report:
+    columns = ["repository", "tag", "image id", "platforms", "created", "size", "shared"]
+    if digests:
+        columns.insert(2, "digest")
+    rows = tuple(_image(image, digests=digests, full=full) for image in images)
+    numbers = frozenset({"platforms", "size", "shared"})
+    whole = numbers | {"image id", "created"}
+    table = Table(
+        "images", tuple(columns), rows, numbers, whole, frozenset({"repository"}), is_wide=digests
+    )
+    return Report("images", (), (table,))
+
+
+def _image(image: StoredImage, *, digests: bool, full: bool) -> tuple[str, ...]:
+    repository, tag = _name(image.reference)
+    row = [
+        repository,
+        tag,
+        identity(image, full=full),
+        f"{len(image.platforms)}/{max(len(image.offered), len(image.platforms))}",
+        image.created[:_DAY] or "-",
+        megabytes(image.size),
+        megabytes(image.shared_size),
+    ]
+    if digests:
+        row.insert(2, short(image.index.digest, full=full))
+    return tuple(row)
+
+
+def _name(reference: str) -> tuple[str, str]:
+    """Split a reference into what Docker shows in its first two columns."""
+    if not reference:
+        return NONE, NONE
+    parsed = Reference.parse(reference)
+    tagless = Reference(parsed.registry, parsed.repository).familiar
+    return tagless, parsed.tag or NONE
+
+
+def _removed(answer: Removed) -> Report:
+    lines = [f"Untagged: {name}" for name in answer.untagged]
+    lines += [f"Deleted: {digest}" for digest in answer.deleted]
+    return Report("removed", (), (), tuple(lines))
+
+
+def _collected(answer: Collected, *, full: bool) -> Report:
+    total = "Would reclaim" if answer.dry_run else "Total reclaimed space"
+    lines = [f"{total}: {megabytes(answer.freed)}"]
+    lines.append(f"Kept: {answer.kept} blobs, {megabytes(answer.kept_size)}")
+    lines += [f"Missing: {digest}" for digest in answer.missing]
+    rows = tuple(_item(item, full=full) for item in answer.removed)
+    title = "would be deleted" if answer.dry_run else "deleted"
+    table = Table(title, ("what", "kind", "size"), rows, frozenset({"size"}))
+    return Report("collected", (), (table,) if rows else (), tuple(lines))
+
+
+def _item(item: Item, *, full: bool) -> tuple[str, ...]:
+    return (_name_of(item.name, full=full), item.kind, megabytes(item.size))
+
+
+def _name_of(name: str, *, full: bool) -> str:
+    """Cut a digest; a path stays whole as long as there is room."""
+    return short(name, full=full) if "/" not in name and ":" in name else name
+
+
+def _verified(answer: Verified, *, full: bool) -> Report:
+    facts = (
+        ("names", str(answer.names)),
+        ("blobs", f"{answer.blobs}, {megabytes(answer.size)}"),
+        ("hashed", megabytes(answer.hashed)),
+        ("result", _result(answer)),
+    )
+    columns = ("what", "problem", "needed by", "now")
+    rows = tuple(_damage(damage, full=full) for damage in answer.damaged)
+    return Report("verified", facts, (Table("damaged", columns, rows),) if rows else ())
+
+
+def _result(answer: Verified) -> str:
+    if not answer.damaged:
+        return "all is well"
+    wrong = sum(not damage.repaired for damage in answer.damaged)
+    mended = len(answer.damaged) - wrong
+    return f"{wrong} damaged, {mended} repaired"
+
+
+def _damage(damage: Damage, *, full: bool) -> tuple[str, ...]:
+    name = _name_of(damage.name, full=full)
+    needed = ", ".join(damage.references) or "-"
+    problem = _PROBLEMS.get(damage.problem, damage.problem)
+    return (name, problem, needed, "repaired" if damage.repaired else "damaged")
+
+
+def _usage(answer: Usage, *, full: bool) -> Report:
+    total = answer.blobs + answer.partial + answer.temporary
+    facts = [("store", megabytes(total)), ("images", megabytes(answer.blobs - answer.unused))]
+    facts.append(("unused", megabytes(answer.unused)))
+    facts.append(("partial", megabytes(answer.partial)))
+    if answer.temporary:
+        facts.append(("aside", megabytes(answer.temporary)))
+    rows = tuple(row for image in answer.images for row in _shares(image, full=full))
+    columns = ("image", "own", "shared", "with", "common")
+    numbers = frozenset({"own", "shared", "common"})
+    table = Table("images", columns, rows, numbers, numbers, frozenset({"image", "with"}))
+    return Report("usage", tuple(facts), (table,))
+
+
+def _shares(image: ImageUsage, *, full: bool) -> list[tuple[str, ...]]:
+    """Give an image's row, and one more for each further image it shares with."""
+    name = _short_name(image.reference) or short(image.digest, full=full)
+    others = [(_short_name(other) or NONE, megabytes(size)) for other, size in image.sharers]
+    first, *rest = others or [("-", "-")]
+    rows: list[tuple[str, ...]] = [
+        (name, megabytes(image.own), megabytes(image.shared), *first),
+    ]
+    return rows + [("", "", "", *other) for other in rest]
+
+
+def _short_name(reference: str) -> str:
+    return Reference.parse(reference).familiar if reference else ""

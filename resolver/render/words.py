@@ -1,0 +1,53 @@
+"""Words: the answer as the one thing a shell script wants, one a line; `-` for a failure."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from resolver.core.answer import Failure, Resolution
+from resolver.core.contents import Inspection, Offers
+from resolver.errors import Usage
+from resolver.render.escape import line
+from resolver.render.plain import ELSEWHERE
+
+
+def digest(answer: object) -> str:
+    """Give the manifest's digest; for a list of platforms, one digest a line."""
+    match answer:
+        case Resolution():
+            return f"{answer.manifest.digest}\n"
+        case Offers():
+            return "".join(f"{offer.descriptor.digest}\n" for offer in answer.offers)
+        case Inspection():
+            return f"{answer.descriptor.digest}\n"
+        case Failure():
+            return "-\n"
+        case _:
+            return "".join(f"{word}\n" for word, _name in _pairs(answer))
+
+
+def ref(answer: object) -> str:
+    """Give the name that always means these bytes: `registry/repository@digest`."""
+    match answer:
+        case Resolution():
+            return f"{line(answer.pinned)}\n"
+        case Offers() | Inspection():
+            raise Usage("`--format ref` is for `resolve`", "choose `digest` or `json` here")
+        case Failure():
+            return "-\n"
+        case _:
+            return "".join(f"{line(name)}\n" for _word, name in _pairs(answer))
+
+
+def _pairs(answer: object) -> list[tuple[str, str]]:
+    """Ask the module that knows this answer for its digests and names, an image a pair.
+
+    Raises:
+        Usage: it names no images.
+
+    """
+    place = import_module(ELSEWHERE[type(answer).__module__])
+    pairs: list[tuple[str, str]] | None = place.pairs(answer)
+    if pairs is None:
+        raise Usage("this answer names no images", "choose another `--format`")
+    return pairs

@@ -1,0 +1,241 @@
+"""The verbs of a session that are about what is here."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from resolver.core.events import Noted
+from resolver.core.platform import Platform
+from resolver.core.reference import Reference
+from resolver.core.target import LayoutTarget, RegistryTarget, StoreTarget, parse_target
+from resolver.errors import InvalidConfiguration, InvalidReference, ResolverError, Usage
+from resolver.wiring import Wiring
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from contextlib import AbstractContextManager
+
+    from resolver.core.descriptor import Descriptor
+    from resolver.core.exported import Exported
+    from resolver.core.stored import Collected, Removed, Retention, StoredImage, Verified
+    from resolver.core.stored import Usage as Used
+    from resolver.flow.serve import Server
+
+#: What may be an image id: a digest, or enough of one.
+_ID = re.compile(r"(?:(?:sha256|sha512):)?[0-9a-f]{12,128}")
+#: Seconds since 1970, as `SOURCE_DATE_EPOCH` gives them; the last of year 9999 at most.
+_EPOCH = re.compile(r"[0-9]{1,12}")
+
+
+class StoreVerbs(Wiring):
+    """Lists, removes, collects and verifies what the store holds."""
+
+    def images(self) -> tuple[StoredImage, ...]:
+        """List what was pulled, by reference; then what no reference means any more.
+
+        Raises:
+            StoreFault: the store cannot be read.
+
+        """
+        return self._store.images()
+
+    def usage(self) -> Used:
+        """Say what takes how much room, and who shares what with whom.
+
+        Raises:
+            StoreFault: the store cannot be read.
+
+        """
+        return self._store.usage()
+
+    def remove(
+        self, image: str | Reference, platform: str | Platform | None = None, *, force: bool = False
+    ) -> Removed:
+        """Take a name away, then delete what nothing else needs.
+
+        Args:
+            image: a reference, or an image id: a digest, or 12 of its digits and more.
+            platform: only this one of it.
+            force: also an id with several names, and what is in use.
+
+        Raises:
+            ImageNotHeld: there is no such image here.
+            AmbiguousId: it is the start of several ids.
+            InUse: it is used, or the id has several names.
+            StoreFault: it cannot be removed.
+
+        """
+        if isinstance(platform, str):
+            platform = Platform.parse(platform, table=self.table)
+        return self._store.remove(self._held(image), platform, force=force)
+
+    def collect(self, rules: Retention | None = None, *, dry_run: bool = False) -> Collected:
+        """Delete what neither names nor living processes need.
+
+        Args:
+            rules: what stays besides; see `resolver.core.stored.Retention`.
+            dry_run: say what would go, and touch nothing.
+
+        Raises:
+            StoreFault: what is needed is not known for sure, and nothing was deleted.
+
+        """
+        return self._store.collect(rules, dry_run=dry_run)
+
+    def verify(self, *, full: bool = False, repair: bool = False) -> Verified:
+        """Check that every name leads to all it needs, and every file is what its name says.
+
+        Args:
+            full: hash every byte, not documents and sizes only.
+            repair: fetch again what is damaged or missing.
+
+        Raises:
+            StoreFault: the store cannot be read.
+
+        """
+        if repair and self.settings.offline:
+            raise Usage("`--repair` fetches, and `--offline` asks nobody", "leave one of them out")
+        return self._store.verify(full=full, repair=self._fetch_again if repair else None)
+
+    def export(
+        self,
+        references: str | Reference | Iterable[str | Reference],
+        to: str,
+        platforms: Iterable[str | Platform] = (),
+        *,
+        exact: bool = False,
+        namespace: str | None = None,
+    ) -> Exported:
+        """Hand images of the store to something else, every byte verified on its way.
+
+        Args:
+            references: that were pulled; one or many.
+            to: a folder (an OCI layout), `FILE.tar`, `docker`, `podman` or `containerd`.
+            platforms: what is to leave of each; all that is held if none is named, or `all`.
+            exact: refuse fallbacks.
+            namespace: of containerd, if not as `ctr` decides.
+
+        Raises:
+            Usage: `to` is none of these.
+            NotHeld: something was not pulled.
+            PlatformNotOffered: an image does not exist for a platform.
+            ExportFault, ToolMissing, ToolFailed: it cannot be written there, or was not taken.
+            StoreFault, Untrusted: the store cannot be read, or is damaged.
+
+        """
+        from resolver.core.exported import parse_destination  # noqa: PLC0415 - for this verb alone
+        from resolver.flow.bundle import Wish  # noqa: PLC0415
+        from resolver.flow.export import ExportOptions, export  # noqa: PLC0415
+        from resolver.flow.layout_folder import LayoutOptions  # noqa: PLC0415
+        from resolver.platforms import host_platform  # noqa: PLC0415
+
+        destination = parse_destination(to)
+        named = [references] if isinstance(references, str | Reference) else references
+        held = [_reference(reference) for reference in named]
+        environment = self.settings.environment
+        options = ExportOptions(
+            wish=Wish(self._leaving(platforms), exact, self.table),
+            host=host_platform(),
+            epoch=_epoch(environment.get("SOURCE_DATE_EPOCH", "")),
+            namespace=namespace,
+            environment=environment,
+            layout=LayoutOptions(sync=self.settings.fsync),
+        )
+        return export(held, self._store, destination, options, self._observe)
+
+    def serve(
+        self,
+        place: str | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        names: Iterable[str] = (),
+    ) -> AbstractContextManager[Server]:
+        """Serve the store, or an OCI layout, as a read-only registry while a `with` block lasts.
+
+        Args:
+            place: `oci:DIR`; None for the store.
+            host: an address or a name of this machine.
+            port: 0 for any free one; the `address` of the server says which.
+            names: by which clients call this machine, besides `host`, `localhost` and addresses.
+
+        Raises:
+            Usage: nothing can listen there, or `place` is no layout.
+            StoreFault, NotFound, Untrusted, Unavailable: it cannot be read.
+
+        """
+        from resolver.flow.offer import serve_layout, serve_store  # noqa: PLC0415 - for this verb
+
+        if place is None:
+            return serve_store(self._store, host, port, names=names)
+        target = parse_target(place)
+        if not isinstance(target, LayoutTarget):
+            raise Usage(f"`{place}` cannot be served", "name an OCI layout: `oci:DIR`")
+        return serve_layout(target, host, port, names=names)
+
+    def _leaving(self, platforms: Iterable[str | Platform]) -> tuple[Platform, ...]:
+        """Read which platforms are to leave; none stands for all."""
+        found: list[Platform] = []
+        for one in platforms:
+            if one == "all":
+                return ()
+            # The first of a default is the machine itself; the others would only run on it.
+            found.append(self.wish(one, exact=True).platforms[0])
+        return tuple(dict.fromkeys(found))
+
+    def _held(self, image: str | Reference) -> str:
+        """Read an image of the store: a reference becomes canonical, an id stays as it is.
+
+        A name that looks like an id is one only if nothing was pulled under it.
+        """
+        if isinstance(image, str) and _ID.fullmatch(image):
+            with suppress(ResolverError):
+                name = str(_reference(image))
+                if self._store.pulled(name) is not None:
+                    return name
+            return image
+        return str(_reference(image))
+
+    def _fetch_again(self, descriptor: Descriptor, references: tuple[str, ...]) -> bool:
+        """Bring one blob anew, from the first repository that has it."""
+        for reference in references:
+            try:
+                source = self._source(RegistryTarget(Reference.parse(reference)))
+                with source.open(descriptor) as chunks:
+                    self._store.add(descriptor, chunks)
+            except ResolverError as error:
+                self._observe(Noted(f"`{descriptor.digest}` is not in `{reference}`: {error}"))
+            else:
+                return True
+        return False
+
+
+def _reference(text: str | Reference) -> Reference:
+    """Read the name of an image that is here.
+
+    Raises:
+        InvalidReference: it is no reference.
+
+    """
+    if isinstance(text, Reference):
+        return text
+    target = parse_target(text)
+    if isinstance(target, RegistryTarget | StoreTarget):
+        return target.reference
+    raise InvalidReference(text, "it is a place, and a name was expected", "see `resolver ls`")
+
+
+def _epoch(text: str) -> int:
+    """Read `SOURCE_DATE_EPOCH`; 0 where it is not set.
+
+    Source: reproducible-builds.org, "SOURCE_DATE_EPOCH specification".
+
+    Raises:
+        InvalidConfiguration: it is no number of seconds.
+
+    """
+    if text and not _EPOCH.fullmatch(text):
+        raise InvalidConfiguration("SOURCE_DATE_EPOCH", "", "it must be seconds since 1970")
+    return int(text or "0")

@@ -1,0 +1,186 @@
+"""Settings: flags over environment over defaults, decided once.
+
+Nothing below this module reads the environment by itself: it is handed what it needs.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resolver.errors import InvalidConfiguration, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: References resolved at once; bound by waiting, not by the processor (architecture.md 2.3).
+DEFAULT_JOBS = 16
+MAX_JOBS = 256
+#: Files that a process of ours has open by itself, and for each question or transfer under way.
+_OWN_FILES, _FILES_EACH = 24, 8
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"", "0", "false", "no", "off"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Flags:
+    """What a command line, or a caller of the library, said; None where it said nothing."""
+
+    store: str | None = None
+    offline: bool | None = None
+    plain_http: bool | None = None
+    tls_skip_verify: bool | None = None
+    ca_file: str | None = None
+    auth_file: str | None = None
+    anonymous: bool | None = None
+    username: str | None = None
+    password: str | None = None
+    jobs: int | str | None = None
+    platforms_file: str | None = None
+    no_fsync: bool | None = None
+    unsafe_no_lock: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Settings:
+    """Everything that is decided before the first question.
+
+    Attributes:
+        store: folder of the local store.
+        platform: what `RESOLVER_PLATFORM` or `DOCKER_DEFAULT_PLATFORM` ask for; None if neither.
+        jobs: questions at once, 1 to 256.
+        environment: for proxies, trust and credential files; a copy, never read again.
+        fsync: False trades what a power cut may cost the store for speed.
+        lock: False: somebody promised that nobody else uses the store.
+        password: never printed: `Settings` has no useful `repr`.
+
+    """
+
+    store: Path
+    offline: bool
+    plain_http: bool
+    tls_skip_verify: bool
+    ca_file: Path | None
+    auth_file: Path | None
+    anonymous: bool
+    username: str | None
+    password: str | None
+    jobs: int
+    platform: str | None
+    platforms_file: Path | None
+    fsync: bool
+    lock: bool
+    environment: Mapping[str, str]
+    home: Path | None
+
+    def __repr__(self) -> str:
+        return f"Settings(store={str(self.store)!r})"
+
+    @classmethod
+    def load(cls, flags: Flags, environment: Mapping[str, str] | None = None) -> Settings:
+        """Join flags, `RESOLVER_…` variables and defaults.
+
+        Raises:
+            Usage: a flag's value cannot be used.
+            InvalidConfiguration: a variable's value cannot be used.
+
+        """
+        env = dict(os.environ if environment is None else environment)
+        username = flags.username or env.get("RESOLVER_USERNAME") or None
+        password = flags.password or env.get("RESOLVER_PASSWORD") or None
+        if (username is None) != (password is None):
+            raise Usage(
+                "a user name and a password go together",
+                "give `--username NAME --password-stdin`, or neither",
+            )
+        return cls(
+            store=_store(flags.store, env),
+            offline=_switch(flags.offline, env, "RESOLVER_OFFLINE"),
+            plain_http=_switch(flags.plain_http, env, "RESOLVER_PLAIN_HTTP"),
+            tls_skip_verify=_switch(flags.tls_skip_verify, env, "RESOLVER_TLS_SKIP_VERIFY"),
+            ca_file=_file(flags.ca_file, env, "RESOLVER_CA_FILE", "--ca-file"),
+            auth_file=_path(flags.auth_file, env, "RESOLVER_AUTH_FILE"),
+            anonymous=_switch(flags.anonymous, env, "RESOLVER_ANONYMOUS"),
+            username=username,
+            password=password,
+            jobs=_bounded(_jobs(flags.jobs, env)),
+            platform=env.get("RESOLVER_PLATFORM") or env.get("DOCKER_DEFAULT_PLATFORM") or None,
+            platforms_file=_path(flags.platforms_file, env, "RESOLVER_PLATFORMS"),
+            fsync=not _switch(flags.no_fsync, env, "RESOLVER_NO_FSYNC"),
+            lock=not _switch(flags.unsafe_no_lock, env, "RESOLVER_UNSAFE_NO_LOCK"),
+            environment=env,
+            home=_home(env),
+        )
+
+
+def _home(env: Mapping[str, str]) -> Path | None:
+    home = env.get("HOME") or env.get("USERPROFILE")
+    return Path(home) if home else None
+
+
+def _store(flag: str | None, env: Mapping[str, str]) -> Path:
+    chosen = flag or env.get("RESOLVER_STORE")
+    if chosen:
+        return Path(chosen)
+    xdg = env.get("XDG_CACHE_HOME")
+    if xdg and Path(xdg).is_absolute():
+        # What platformdirs answers too where this variable is set, without its import.
+        return Path(xdg, "resolver", "v1")
+    import platformdirs  # noqa: PLC0415 - 10 ms, not needed once a place is named
+
+    return platformdirs.user_cache_path("resolver") / "v1"
+
+
+def _switch(flag: bool | None, env: Mapping[str, str], name: str) -> bool:  # noqa: FBT001 - as typed
+    if flag is not None:
+        return flag
+    text = env.get(name, "").strip().lower()
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise InvalidConfiguration(name, "", "it must be 1 or 0")
+
+
+def _path(flag: str | None, env: Mapping[str, str], name: str) -> Path | None:
+    chosen = flag or env.get(name)
+    return Path(chosen) if chosen else None
+
+
+def _file(flag: str | None, env: Mapping[str, str], name: str, option: str) -> Path | None:
+    path = _path(flag, env, name)
+    if path is None:
+        return None
+    if not path.is_file():
+        raise Usage(
+            f"`{path}` is no file that can be read",
+            f"name a PEM file with `{option}` or `{name}`",
+        )
+    return path
+
+
+def _bounded(jobs: int) -> int:
+    """Ask no more at once than this process may open files for, some eight for each."""
+    try:
+        import resource  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return jobs
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return jobs
+    return min(jobs, max(1, (soft - _OWN_FILES) // _FILES_EACH))
+
+
+def _jobs(flag: int | str | None, env: Mapping[str, str]) -> int:
+    """Read how many questions may be asked at once; ASCII digits, nothing else that `int` takes."""
+    text = env.get("RESOLVER_JOBS", "") if flag is None else str(flag)
+    if flag is None and not text:
+        return DEFAULT_JOBS
+    digits = text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_JOBS))
+    if digits and 1 <= int(text) <= MAX_JOBS:
+        return int(text)
+    if flag is None:
+        raise InvalidConfiguration("RESOLVER_JOBS", "", f"it must be a number from 1 to {MAX_JOBS}")
+    raise Usage(f"`--jobs {text}` is out of range", f"choose a number from 1 to {MAX_JOBS}")

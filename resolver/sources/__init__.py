@@ -1,0 +1,85 @@
+"""WHERE BYTES COME FROM: registries, layouts, archives. All are `core.content.Source`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from resolver.core.content import Source
+    from resolver.core.events import Observer
+    from resolver.core.reference import Reference
+    from resolver.core.target import LayoutTarget
+    from resolver.settings import Settings
+    from resolver.sources.transport import Transport
+
+#: Every kind of local place there is: the prefix of its references, and `module:factory`, where
+#: the factory takes a `LayoutTarget`. To add one, write its file and add a row: the module is
+#: imported when a reference asks for it, and `tests/contract/test_sources.py` runs over the rows.
+SOURCES: dict[str, str] = {
+    "oci": "resolver.sources.layout:open_folder",
+    "oci-archive": "resolver.sources.archive:open_oci_archive",
+    "docker-archive": "resolver.sources.archive:open_docker_archive",
+}
+
+
+def open_local(target: LayoutTarget) -> Source:
+    """Open the local place that a reference such as `oci:DIR:TAG` names.
+
+    The name in the target, None for "the only one there is", is for the source's `resolve`, which
+    takes the empty text for None.
+
+    Raises:
+        NotFound: there is nothing at the path.
+        Unavailable: it cannot be read.
+        Untrusted: it is something else, or malformed.
+
+    """
+    module, _, factory = SOURCES[target.kind].partition(":")
+    build: Callable[[LayoutTarget], Source] = getattr(import_module(module), factory)
+    return build(target)
+
+
+def open_registry(transport: Transport, reference: Reference) -> Source:
+    """Open the repository that a reference names; nothing is asked of it yet.
+
+    Raises:
+        InvalidConfiguration: a credential file that concerns it cannot be used. That is said
+            before the first request, also where no credentials turn out to be needed.
+    """
+    from resolver.sources.registry import RegistrySource  # noqa: PLC0415 - when it is needed
+
+    transport.credentials.check(reference.registry, reference.repository)
+    return RegistrySource(transport, reference.registry, reference.repository)
+
+
+def open_transport(settings: Settings, hosts: frozenset[str], observe: Observer) -> Transport:
+    """Build the client that all registries of a session share; it connects when first asked.
+
+    `hosts` are the registries that somebody named: an explicit user name and password go there,
+    and nowhere else.
+    """
+    from resolver.sources.credentials import Credential, CredentialChain, Secret  # noqa: PLC0415
+    from resolver.sources.transport import Transport, TransportOptions  # noqa: PLC0415
+
+    explicit = None
+    if settings.username is not None and settings.password is not None:
+        explicit = Credential(settings.username, Secret(settings.password))
+    chain = CredentialChain(
+        settings.environment,
+        settings.home,
+        explicit=explicit,
+        explicit_hosts=hosts,
+        anonymous=settings.anonymous,
+        auth_file=settings.auth_file,
+        observe=observe,
+    )
+    options = TransportOptions(
+        ca_file=settings.ca_file,
+        plain_http=settings.plain_http,
+        tls_skip_verify=settings.tls_skip_verify,
+        environment=settings.environment,
+    )
+    return Transport(options, chain, observe)

@@ -1,0 +1,293 @@
+"""One question, and the conversation it takes to have it answered (protocol.md 9.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from resolver.core.challenge import choose_challenge, parse_challenge
+from resolver.errors import BadTokenAnswer, ResolverError, UnsupportedChallenge
+from resolver.sources.credential_values import Credential, Found, Secret
+from resolver.sources.exchange import Answer, Call, Purpose
+from resolver.sources.realms import basic, token_by_get, token_by_refresh, token_source
+from resolver.sources.refusals import Refusals
+from resolver.sources.tokens import Grant, Token, TokenKey, TokenSource, read_grant
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resolver.core.challenge import Challenge
+    from resolver.sources.auth import RegistryAuth
+    from resolver.sources.questions import Asker
+
+#: Requests for one resource, and token requests on its behalf. Source: adversarial case AUT-014.
+MAX_REQUESTS = 3
+MAX_TOKEN_REQUESTS = 2
+
+UNAUTHORIZED, BAD_REQUEST, OK = 401, 400, 200
+#: Token servers that cannot do POST, or not for this user. Source: containerd authorizer.go.
+_TRY_GET = frozenset({400, 401, 404, 405})
+
+Flow = Generator[Call, Answer, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a request carried.
+
+    Attributes:
+        token: None for Basic, and for a token that the user configured.
+        source: where the token came from; None where there was no token server.
+        fresh: made for this very question.
+
+    """
+
+    authorization: Secret
+    token: Token | None = None
+    source: TokenSource | None = None
+    fresh: bool = True
+
+
+class Conversation:
+    """One question and everything it takes to have it answered."""
+
+    def __init__(self, auth: RegistryAuth, asker: Asker, call: Call) -> None:
+        self._auth = auth
+        self._asker = asker
+        self._call = call
+        self._asked = 0
+        self._fetched = 0
+        self._found: Found | None = None
+        self._refusals = Refusals(asker, self._look, auth.redactor)
+
+    def run(self) -> Flow:
+        """Ask, react to refusals, and stop when the answer stands."""
+        proof = yield from self._standing()
+        while True:
+            self._asked += 1
+            answer = yield self._with(proof)
+            if not answer.direct:
+                if answer.status == UNAUTHORIZED:
+                    yield from self._elsewhere(answer)
+                return
+            if answer.status == BAD_REQUEST:
+                again, proof = yield from self._after_bad_request(answer, proof)
+                if not again:
+                    return
+                continue
+            if answer.status != UNAUTHORIZED:
+                return
+            proof = yield from self._after_refusal(answer, proof)
+
+    # --- what a request carries ------------------------------------------------------------
+
+    def _standing(self) -> Generator[Call, Answer, Proof | None]:
+        """Use what worked before; a token that has expired is replaced without a refusal."""
+        way = self._auth.way(self._asker)
+        if way is None or isinstance(way, Proof):
+            return way if way is None else replace(way, fresh=False)
+        before = self._fetched
+        token = yield from self._token(way, self._credential(), None)
+        return _bearer(token, way, fresh=self._fetched != before)
+
+    def _with(self, proof: Proof | None) -> Call:
+        call = replace(self._call, authorization=proof.authorization if proof else None)
+        self._auth.warn_in_the_open(call)
+        return call
+
+    def _look(self) -> Found:
+        """Look for credentials; only now, because a helper may run."""
+        if self._found is None:
+            self._found = self._auth.credentials.find(self._asker.registry, self._asker.repository)
+            self._auth.redactor.learn(self._found.credential)
+        return self._found
+
+    def _credential(self) -> Credential | None:
+        return self._look().credential
+
+    # --- reactions -------------------------------------------------------------------------
+
+    def _after_bad_request(
+        self, answer: Answer, proof: Proof | None
+    ) -> Generator[Call, Answer, tuple[bool, Proof | None]]:
+        """See whether a 400 is a refusal in disguise; say whether to ask again, and how."""
+        if self._asked > 1:
+            return False, None
+        if proof is not None and proof.token is not None and not proof.fresh:
+            # ECR Public says 400, without a challenge, to a token that ran out (quirk q-036).
+            self._drop(proof)
+            return True, None
+        if proof is None and self._credential() is not None:
+            # Nexus says 400 where it means 401 (quirk q-070).
+            challenges = yield from self._challenges_of_ping(answer)
+            if challenges:
+                return True, (yield from self._prove(challenges, answer, None))
+        return False, None
+
+    def _after_refusal(self, answer: Answer, proof: Proof | None) -> Generator[Call, Answer, Proof]:
+        """Find what the registry wants, or say why that cannot be had."""
+        if self._asked >= MAX_REQUESTS:
+            raise self._refusals.here(answer)
+        challenges: Sequence[Challenge] = ()
+        if answer.headers.get("www-authenticate") is not None:
+            challenges = parse_challenge(answer.headers.all("www-authenticate"))
+        elif proof is None:
+            # gcr.io used to refuse without a challenge (quirk q-039).
+            challenges = yield from self._challenges_of_ping(answer)
+        if not challenges:
+            raise self._refusals.here(answer)
+        return (yield from self._prove(challenges, answer, proof))
+
+    def _challenges_of_ping(self, answer: Answer) -> Generator[Call, Answer, Sequence[Challenge]]:
+        headers = tuple(pair for pair in self._call.headers if pair[0] == "User-Agent")
+        url = answer.url.at("/v2/")
+        pong = yield Call(Purpose.PING, "GET", url, self._call.registry, headers)
+        values = pong.headers.all("www-authenticate")
+        return parse_challenge(values) if pong.direct and pong.status == UNAUTHORIZED else ()
+
+    def _prove(
+        self, challenges: Sequence[Challenge], answer: Answer, refused: Proof | None
+    ) -> Generator[Call, Answer, Proof]:
+        chosen = choose_challenge(challenges)
+        if chosen.scheme == "basic":
+            return self._basic(answer, refused)
+        try:
+            return (yield from self._by_token(chosen, answer, refused))
+        except BadTokenAnswer:
+            if not any(one.scheme == "basic" for one in challenges):
+                raise
+            # A token server that gives out empty tokens, beside Basic (quirk q-082).
+            return self._basic(answer, refused)
+
+    def _basic(self, answer: Answer, refused: Proof | None) -> Proof:
+        credential = self._credential()
+        if credential is None or not credential.password:
+            raise self._refusals.here(answer)
+        if refused is not None and refused.token is None and refused.fresh:
+            raise self._refusals.here(answer)
+        proof = Proof(basic(credential))
+        self._auth.redactor.learn(proof.authorization)
+        self._auth.remember(self._asker, proof)
+        return proof
+
+    def _by_token(
+        self, challenge: Challenge, answer: Answer, refused: Proof | None
+    ) -> Generator[Call, Answer, Proof]:
+        source = token_source(
+            challenge.parameters, answer.url, self._call.registry, self._asker.repository
+        )
+        credential = self._credential()
+        if credential is not None and credential.registry_token:
+            if refused is not None:
+                raise self._refusals.here(answer)
+            token = Token(credential.registry_token, float("inf"))
+            return _bearer(token, None, fresh=True)
+        if refused is not None and refused.fresh and self._is_hopeless(challenge, refused, source):
+            raise self._refusals.here(answer)
+        self._auth.remember(self._asker, source)
+        token = yield from self._token(source, credential, refused.token if refused else None)
+        return _bearer(token, source, fresh=True)
+
+    @staticmethod
+    def _is_hopeless(challenge: Challenge, refused: Proof, source: TokenSource) -> bool:
+        """Whether a fresh token for this very scope was just found to be not enough."""
+        same = refused.source is not None and set(source.scopes) <= set(refused.source.scopes)
+        return same and challenge.parameters.get("error") == "insufficient_scope"
+
+    def _elsewhere(self, answer: Answer) -> Flow:
+        """Answer the challenge of a host that the registry redirects to (lscr.io to ghcr.io).
+
+        Anonymously, for this request only: that host has no claim on the registry's credentials.
+        """
+        registry = self._call.registry
+        try:
+            chosen = choose_challenge(parse_challenge(answer.headers.all("www-authenticate")))
+        except UnsupportedChallenge as error:
+            raise self._refusals.elsewhere(answer) from error
+        if chosen.scheme != "bearer":
+            raise self._refusals.elsewhere(answer)
+        source = token_source(chosen.parameters, answer.url, registry, self._asker.repository)
+        key = TokenKey(answer.url.authority, source.service, tuple(sorted(source.scopes)), None)
+        token = yield from self._token(source, None, None, key)
+        proof = _bearer(token, source, fresh=True)
+        second = yield replace(
+            self._call, url=answer.url, authorization=proof.authorization, registry=registry
+        )
+        if second.status == UNAUTHORIZED:
+            raise self._refusals.elsewhere(second)
+
+    # --- tokens ----------------------------------------------------------------------------
+
+    def _drop(self, proof: Proof) -> None:
+        """Forget a token that was refused, unless another thread has replaced it already."""
+        if proof.source is None:
+            return
+        entry = self._auth.tokens.entry(self._key(proof.source, self._credential()))
+        with entry.lock:
+            if entry.token is proof.token:
+                entry.token = None
+
+    def _key(self, source: TokenSource, credential: Credential | None) -> TokenKey:
+        scopes = tuple(sorted(source.scopes))
+        return TokenKey(self._asker.registry, source.service, scopes, credential)
+
+    def _token(
+        self,
+        source: TokenSource,
+        credential: Credential | None,
+        refused: Token | None,
+        key: TokenKey | None = None,
+    ) -> Generator[Call, Answer, Token]:
+        """Give a token other than the refused one; however many threads ask, one fetches."""
+        entry = self._auth.tokens.entry(key or self._key(source, credential))
+        before = entry.round
+        with entry.lock:
+            held = self._auth.tokens.current(entry)
+            if held is not None and held is not refused:
+                return held
+            if entry.round != before and entry.failure is not None:
+                # Somebody asked while this thread waited; asking again would not help.
+                raise entry.failure
+            entry.token, entry.failure = None, None
+            try:
+                grant = yield from self._fetch(source, credential)
+            except ResolverError as error:
+                entry.failure = error
+                raise
+            finally:
+                entry.round += 1
+            entry.token = self._auth.tokens.issue(grant)
+            return entry.token
+
+    def _fetch(
+        self, source: TokenSource, credential: Credential | None
+    ) -> Generator[Call, Answer, Grant]:
+        if self._fetched >= MAX_TOKEN_REQUESTS:
+            raise self._refusals.here(None)
+        self._fetched += 1
+        registry = self._call.registry
+        identity = self._auth.refresh_token(credential) if credential is not None else None
+        if credential is not None and identity:
+            call = token_by_refresh(source, registry, identity)
+            self._auth.warn_in_the_open(replace(call, authorization=identity))
+            answer = yield call
+            if answer.status not in _TRY_GET or not credential.password:
+                return self._grant(answer, source, credential)
+        call = token_by_get(source, registry, credential)
+        self._auth.warn_in_the_open(call)
+        answer = yield call
+        return self._grant(answer, source, credential)
+
+    def _grant(self, answer: Answer, source: TokenSource, credential: Credential | None) -> Grant:
+        if answer.status != OK:
+            raise self._refusals.by_token_server(answer, source.realm.authority, credential)
+        grant = read_grant(answer.body, source.realm, self._auth.clock.wall())
+        self._auth.redactor.learn(grant.token)
+        if credential is not None and credential.identity_token and grant.refresh is not None:
+            self._auth.replace_refresh_token(credential, grant.refresh)
+        return grant
+
+
+def _bearer(token: Token, source: TokenSource | None, *, fresh: bool) -> Proof:
+    return Proof(Secret(f"Bearer {token.value.reveal()}"), token, source, fresh)

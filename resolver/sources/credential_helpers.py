@@ -1,0 +1,255 @@
+"""Ask `docker-credential-*` programs, the way Docker does, and trust them with nothing.
+
+Rules: reliability.md R26 and R27, protocol.md 12.4. A helper gets the registry's key on stdin and
+nothing else; it is killed, with everything it started, when it takes too long or says too much.
+
+Source: github.com/docker/docker-credential-helpers, client/client.go and credentials/error.go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import selectors
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Final, Generic, TypeVar
+
+from resolver.core.strict_json import read_object
+from resolver.errors import BadDocument, HelperFailed, LimitExceeded
+from resolver.sources.credential_values import Credential, Secret, octets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Mapping
+
+MAX_ANSWER: Final = 65_536
+"""Bytes a helper may write to stdout."""
+TIMEOUT: Final = 30.0
+"""Seconds a helper may take; the ones of the clouds are slow."""
+NOT_FOUND: Final = "credentials not found in native keychain"
+"""What a helper says when it knows nothing of a registry."""
+TOKEN_USER: Final = "<token>"  # noqa: S105  the protocol's user name for "this is a token"
+
+_MEMBERS: Final = frozenset({"Username", "Secret"})
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_SHOWN: Final = 300  # characters of a helper's complaint that are worth a line
+
+Key = TypeVar("Key", bound="Hashable")
+Value = TypeVar("Value")
+
+
+class Once(Generic[Key, Value]):
+    """Makes one value per key, however many threads ask at the same time."""
+
+    __slots__ = ("_cells", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cells: dict[Key, tuple[threading.Lock, list[Value]]] = {}
+
+    def get(self, key: Key, make: Callable[[], Value]) -> Value:
+        """Give the value of `key`, made now if nobody did; a failure is not kept."""
+        with self._lock:
+            lock, values = self._cells.setdefault(key, (threading.Lock(), []))
+        with lock:
+            if not values:
+                values.append(make())
+            return values[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What came of asking a helper once: a credential, none, or a complaint."""
+
+    credential: Credential | None = None
+    complaint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A helper that ended by itself in time, with what it wrote."""
+
+    status: int
+    output: bytes
+
+
+class Helpers:
+    """The credential helpers of one environment, each asked once per key.
+
+    Args:
+        environment: where `PATH` is taken from; given to helpers without what may be secret.
+        timeout: seconds a helper may take.
+    """
+
+    __slots__ = ("_environment", "_outcomes", "_path", "_timeout")
+
+    def __init__(self, environment: Mapping[str, str], timeout: float = TIMEOUT) -> None:
+        self._environment = {
+            name: value for name, value in environment.items() if not _may_be_secret(name)
+        }
+        self._path = environment.get("PATH", "")
+        self._timeout = timeout
+        self._outcomes: Once[tuple[str, str], _Outcome] = Once()
+
+    def locate(self, name: str) -> str | None:
+        """Give the path of a helper's program; None when it is not installed.
+
+        Only absolute entries of `PATH` count: an empty one or `.` would run a file of whatever
+        directory the user stands in.
+        """
+        folders = [folder for folder in self._path.split(os.pathsep) if folder.startswith("/")]
+        return shutil.which(program_name(name), path=os.pathsep.join(folders))
+
+    def ask(self, name: str, key: str) -> Credential | None:
+        """Ask a helper for a registry; None when it knows none. `name` must be a `valid_name`.
+
+        Raises:
+            HelperFailed: it is not installed, is broken, takes too long or says nonsense.
+        """
+        outcome = self._outcomes.get((name, key), lambda: self._ask(name, key))
+        if outcome.complaint:
+            raise failure(name, key, outcome.complaint)
+        return outcome.credential
+
+    def _ask(self, name: str, key: str) -> _Outcome:
+        """Run a helper and understand what it says."""
+        path = self.locate(name)
+        if path is None:
+            return _Outcome(complaint="it is not installed")
+        ended = self._run([program_name(name), "get"], path, key)
+        if isinstance(ended, str):
+            return _Outcome(complaint=ended)
+        if ended.status:
+            return _refusal(ended)
+        return _answer(ended.output)
+
+    def _run(self, arguments: list[str], path: str, key: str) -> _Ended | str:
+        """Run a program to its end; give a complaint when it does not come to a good one."""
+        try:
+            process = subprocess.Popen(  # noqa: S603  an argument list, no shell, a checked name
+                arguments,
+                executable=path,
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                start_new_session=True,  # a group of its own, to kill it with all it started
+            )
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "its environment is unusable"
+            return f"it cannot be started: {reason}"
+        with process:
+            try:
+                return _converse(process, key, time.monotonic() + self._timeout)
+            except TimeoutError:
+                return f"it did not answer within {self._timeout:g} s"
+            finally:
+                _end(process)
+
+
+def valid_name(name: str) -> bool:
+    """Say whether `name` can be a helper's; anything else must not come near a command."""
+    return _NAME.fullmatch(name) is not None
+
+
+def program_name(name: str) -> str:
+    """Give the program that is the helper `name`."""
+    return f"docker-credential-{name}"
+
+
+def failure(name: str, key: str, complaint: str) -> HelperFailed:
+    """Make the error for a helper that did not do its work for `key`."""
+    return HelperFailed(
+        f"the credential helper `{program_name(name)}` failed for `{key}`: {complaint}",
+        f"try `echo {key} | {program_name(name)} get`, or remove the helper from the configuration",
+    )
+
+
+def _may_be_secret(variable: str) -> bool:
+    """Say whether a variable of ours may hold a secret that is no business of a helper's."""
+    return variable == "DOCKER_AUTH_CONFIG" or variable.startswith("RESOLVER_")
+
+
+def _converse(process: subprocess.Popen[bytes], key: str, deadline: float) -> _Ended | str:
+    """Say the key, hear the answer out, wait for the end.
+
+    Raises:
+        TimeoutError: the deadline, in seconds of the monotonic clock, passed.
+    """
+    if process.stdin is None or process.stdout is None:
+        raise AssertionError(process.args)
+    # A key is far smaller than a pipe, so this never waits. A helper need not read it.
+    with contextlib.suppress(BrokenPipeError), process.stdin as questions:
+        questions.write(octets(key))
+    output = _read(process.stdout, deadline)
+    if len(output) > MAX_ANSWER:
+        return f"it says more than {MAX_ANSWER} bytes"
+    try:
+        status = process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError from error
+    return _Ended(status, output)
+
+
+def _read(stream: IO[bytes], deadline: float) -> bytes:
+    """Read to the end, or to just past the limit.
+
+    Raises:
+        TimeoutError: the deadline passed.
+    """
+    chunks = bytearray()
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        while len(chunks) <= MAX_ANSWER:
+            left = deadline - time.monotonic()
+            if left <= 0 or not selector.select(left):
+                raise TimeoutError
+            chunk = stream.read(MAX_ANSWER)
+            if not chunk:
+                break
+            chunks += chunk
+    return bytes(chunks)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill what still runs. Before it is waited for: until then its number is its own."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _refusal(ended: _Ended) -> _Outcome:
+    """Understand a helper that ended with a failure: it has nothing, or it is broken."""
+    said = ended.output.decode("utf-8", "replace").strip()
+    if said == NOT_FOUND:
+        return _Outcome()
+    how = f"signal {-ended.status}" if ended.status < 0 else f"exit status {ended.status}"
+    return _Outcome(complaint=f"{how}: {said[:_SHOWN]}" if said else how)
+
+
+def _answer(output: bytes) -> _Outcome:
+    """Understand a helper's answer; its text, which holds the secret, is never shown."""
+    try:
+        document = read_object(output, "a credential helper's answer")
+    except (BadDocument, LimitExceeded):
+        return _Outcome(complaint="its answer is not a JSON object")
+    username, secret = document.get("Username", ""), document.get("Secret", "")
+    # A name in other letters would be read by other clients; here it would mean "nothing found".
+    other_case = {name.capitalize() for name in document if name not in _MEMBERS} & _MEMBERS
+    if other_case or not isinstance(username, str) or not isinstance(secret, str):
+        return _Outcome(complaint="its answer is not a pair of texts, `Username` and `Secret`")
+    if username == TOKEN_USER:
+        token = Secret(secret) if secret else None
+        return _Outcome(Credential(username, identity_token=token) if token else None)
+    if ":" in username:
+        return _Outcome(complaint="the user name in its answer has a colon")
+    if not username and not secret:
+        return _Outcome()
+    return _Outcome(Credential(username, Secret(secret)))

@@ -1,0 +1,299 @@
+"""From what an HTTP library says went wrong to what a person can use.
+
+Both engines are read by the words of their innermost causes, because pyreqwest has no classes for
+them and httpx's say less than the words do. The words come from OpenSSL, rustls, hyper and the
+operating system, and never reach the message: they may hold URLs with signatures.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from resolver.errors import (
+    ConnectionFailed,
+    ResolverError,
+    ServerFault,
+    TimedOut,
+    TlsFailed,
+    Unavailable,
+)
+from resolver.sources.exchange import Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from resolver.sources.urls import Url
+
+_MAX_CAUSES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One way to fail.
+
+    Attributes:
+        words: any of them, in lower case, tells it.
+        sentence: `{host}` is filled in.
+        transient: it may pass by itself.
+
+    """
+
+    words: tuple[str, ...]
+    error: type[Unavailable]
+    sentence: str
+    hints: tuple[str, ...] = ()
+    transient: bool = False
+
+
+_TRUST = "give its authority's certificate with `--ca-file FILE`"
+_PLAIN = "if it is meant to speak plain HTTP, say `--plain-http`"
+
+#: Asked only of what a certificate check said: its words hold names that the server chose, and
+#: those must never be taken for another kind of failure.
+_CERTIFICATE_WORDS = ("invalid peer certificate", "certificate verify failed")
+_CERTIFICATES = (
+    Reason(
+        ("certificate expired", "certificate has expired"),
+        TlsFailed,
+        "the certificate of `{host}` has expired",
+        ("its owner must renew it; also check this machine's clock",),
+    ),
+    Reason(
+        ("not valid yet", "not yet valid"),
+        TlsFailed,
+        "the certificate of `{host}` is not valid yet",
+        ("check this machine's clock",),
+    ),
+    Reason(
+        ("not valid for", "hostname mismatch", "ip address mismatch", "notvalidforname"),
+        TlsFailed,
+        "the certificate of `{host}` is for another host name",
+        ("use the name that the certificate was made for",),
+    ),
+    Reason(
+        ("causedasendentity",),
+        TlsFailed,
+        "`{host}` uses the certificate of an authority as its own, which TLS forbids",
+        ("make it a certificate of its own, signed by that authority", "see `--ca-file FILE`"),
+    ),
+    Reason(
+        (
+            "unknownissuer",
+            "unable to get local issuer",
+            "unable to get issuer",
+            "self-signed",
+            "self signed",
+            "badsignature",
+        ),
+        TlsFailed,
+        "the certificate of `{host}` comes from an authority that is not trusted here",
+        (_TRUST,),
+    ),
+    Reason((), TlsFailed, "the certificate of `{host}` is not acceptable", (_TRUST,)),
+)
+
+REASONS = (
+    Reason(
+        (
+            "invalidcontenttype",
+            "wrong version number",
+            "wrong_version_number",
+            "http request",
+            "record layer failure",
+        ),
+        TlsFailed,
+        "`{host}` does not speak TLS; it seems to speak plain HTTP",
+        (_PLAIN,),
+    ),
+    Reason(
+        ("tls handshake eof", "unexpected_eof_while_reading", "eof occurred in violation"),
+        TlsFailed,
+        "`{host}` ended the connection during the TLS handshake",
+        (_PLAIN,),
+    ),
+    Reason(
+        (
+            "protocolversion",
+            "alert protocol version",
+            "unsupported protocol",
+            "unsupported_protocol",
+        ),
+        TlsFailed,
+        "`{host}` speaks no TLS version from 1.2 on",
+    ),
+    Reason(
+        (
+            "fatal alert",
+            "sslv3 alert",
+            "tlsv1 alert",
+            "handshake failure",
+            "[ssl:",
+            "peer sent",
+            "peer is incompatible",
+            "peer misbehaved",
+            "received corrupt message",
+        ),
+        TlsFailed,
+        "the TLS handshake with `{host}` failed",
+    ),
+    Reason(
+        (
+            "name or service not known",
+            "nodename nor servname",
+            "no address associated",
+            "name does not resolve",
+            "no such host",
+            "no record found",
+        ),
+        ConnectionFailed,
+        "there is no host `{host}`",
+        ("check the spelling, and the DNS server",),
+    ),
+    Reason(
+        ("temporary failure in name resolution", "dns error", "failed to lookup", "try again"),
+        ConnectionFailed,
+        "cannot find the address of `{host}`: the name server does not answer",
+        ("check the network connection",),
+        transient=True,
+    ),
+    Reason(
+        (
+            "proxy authentication required",
+            "proxy auth required",
+            "proxyauthrequired",
+            "proxy authorization required",
+            "407 proxy",
+        ),
+        ConnectionFailed,
+        "the proxy on the way to `{host}` wants a login",
+        ("put it into the proxy's URL: `HTTPS_PROXY=http://USER:PASSWORD@PROXY:PORT`",),
+    ),
+    Reason(
+        ("tunnel", "proxy error", "proxyerror"),
+        ConnectionFailed,
+        "the proxy on the way to `{host}` refuses to connect there",
+        ("check `HTTPS_PROXY`, or name the host in `NO_PROXY`",),
+        transient=True,
+    ),
+    Reason(
+        ("connection refused",),
+        ConnectionFailed,
+        "`{host}` refuses connections",
+        ("check that it runs, and the port",),
+        transient=True,
+    ),
+    Reason(
+        ("network is unreachable", "no route to host", "network unreachable", "host unreachable"),
+        ConnectionFailed,
+        "there is no route to `{host}`",
+        ("check the network connection",),
+        transient=True,
+    ),
+    Reason(
+        ("message head is too large", "receive buffer too long", "too many headers"),
+        ServerFault,
+        "`{host}` answered with more headers than are read",
+    ),
+    Reason(
+        (
+            "end of file before message length",
+            "unexpected eof",
+            "without sending complete",
+            "incomplete chunked",
+            "incompletebody",
+            "close_notify",
+        ),
+        ConnectionFailed,
+        "the connection to `{host}` broke before the answer was complete",
+        transient=True,
+    ),
+    Reason(
+        (
+            "connection closed",
+            "disconnected",
+            "reset by peer",
+            "broken pipe",
+            "connection abort",
+            "connection reset",
+            "canceled",
+            "closed before",
+        ),
+        ConnectionFailed,
+        "`{host}` closed the connection without an answer",
+        transient=True,
+    ),
+    Reason(
+        (
+            "invalid http",
+            "illegal",
+            "invalid content-length",
+            "conflicting content-length",
+            "invalid chunk",
+            "invalid message",
+            "parsed",
+            "malformed",
+            "invalid uri",
+        ),
+        ServerFault,
+        "`{host}` answered with something that is not HTTP",
+        ("check the port; another service may be listening there",),
+    ),
+)
+_UNKNOWN = Reason((), ConnectionFailed, "the connection to `{host}` failed", transient=True)
+
+
+def translate(error: BaseException, url: Url, *, timed_out: bool, seconds: float | None) -> Trouble:
+    """Say in our words what an engine raised.
+
+    `timed_out` is what the engine's own class says; `seconds` is the time that was allowed.
+
+    """
+    host = url.authority
+    if timed_out:
+        within = f" within {seconds:g} s" if seconds is not None else " in time"
+        late = TimedOut(f"`{host}` did not answer{within}", "try again later")
+        return Trouble(late, transient=True)
+    reason = find_reason(" | ".join(_words(error)).lower())
+    hints = reason.hints
+    if url.scheme == "http" and reason.transient and reason.error is ConnectionFailed:
+        hints = (*hints, "if it speaks TLS, ask it without `--plain-http`, or by another name")
+    failure = reason.error(reason.sentence.format(host=host), *hints)
+    return Trouble(failure, transient=reason.transient)
+
+
+def find_reason(words: str) -> Reason:
+    """Find the row for what the causes of a failure say, in lower case."""
+    if any(word in words for word in _CERTIFICATE_WORDS):
+        return next(
+            row
+            for row in _CERTIFICATES
+            if not row.words or any(word in words for word in row.words)
+        )
+    for row in REASONS:
+        if any(word in words for word in row.words):
+            return row
+    return _UNKNOWN
+
+
+def _words(error: BaseException) -> Iterator[str]:
+    """Give what an exception and its causes say, outermost first."""
+    current: BaseException | None = error
+    for _ in range(_MAX_CAUSES):
+        if current is None or isinstance(current, ResolverError):
+            return
+        details = getattr(current, "details", None)
+        if isinstance(details, dict):
+            for cause in details.get("causes") or ():
+                text = str(cause.get("message", ""))
+                # Names the URL, whose words could be anything.
+                if not text.startswith("error sending request"):
+                    yield text
+        elif isinstance(current, socket.gaierror):
+            # Its number says more reliably than its words, which differ between systems.
+            known = current.errno in (socket.EAI_AGAIN, socket.EAI_FAIL)
+            yield "temporary failure in name resolution" if known else "no such host"
+        else:
+            yield f"{type(current).__name__}: {current}"
+        current = current.__cause__ or current.__context__

@@ -1,0 +1,181 @@
+"""Tokens: what a token server answers, and keeping it while it lasts (protocol.md 9.3, 9.4)."""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from resolver.core.strict_json import read_object
+from resolver.errors import BadDocument, BadTokenAnswer, LimitExceeded, ResolverError
+from resolver.sources.credential_values import Credential, Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from resolver.sources.urls import Url
+
+#: Bytes of a token server's answer. Source: reliability.md section 5, as oras-go.
+MAX_TOKEN_ANSWER = 131_072
+#: Characters of one token; some with many scopes pass 16,000.
+MAX_TOKEN = 16_384
+#: Seconds; also for answers that say nothing. Source: distribution spec, auth/token.md.
+SHORTEST_LIFE = 60.0
+LONGEST_LIFE = 30 * 24 * 3600.0
+#: A token is renewed so many seconds, or this part of its life, before its end.
+MARGIN, MARGIN_PART = 10.0, 0.1
+
+#: RFC 6750 section 2.1, `b64token`, which is also what may stand in a header.
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+_ISSUED = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]{1,12})?"
+    r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSource:
+    """Where tokens for one purpose come from.
+
+    Attributes:
+        service: as the challenge wrote it; empty when it said nothing.
+        scopes: those of the challenge, and then our own; of repositories only `pull`.
+
+    """
+
+    realm: Url
+    service: str
+    scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenKey:
+    """What a token is good for; never the host alone.
+
+    Attributes:
+        host: identity of the registry, with its port.
+        scopes: sorted.
+
+    """
+
+    host: str
+    service: str
+    scopes: tuple[str, ...]
+    credential: Credential | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Token:
+    """A token, and when to stop using it: seconds on the monotonic clock."""
+
+    value: Secret
+    expires: float
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A token server's answer; `lifetime` in seconds, at least 60."""
+
+    token: Secret
+    lifetime: float
+    refresh: Secret | None
+
+
+@dataclass(slots=True)
+class Entry:
+    """One place in the cache; `lock` is held while a token is fetched for it.
+
+    Attributes:
+        round: counts fetches, so that who waited for one can tell that it took place.
+        failure: how the last fetch ended, if badly; for those who waited for it.
+
+    """
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    token: Token | None = None
+    round: int = 0
+    failure: ResolverError | None = None
+
+
+class TokenCache:
+    """Tokens of this process; safe to share between threads."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._entries: dict[TokenKey, Entry] = {}
+
+    def entry(self, key: TokenKey) -> Entry:
+        """Give the place for a key."""
+        with self._lock:
+            return self._entries.setdefault(key, Entry())
+
+    def current(self, entry: Entry) -> Token | None:
+        """Give the token in a place, unless it has expired or is about to."""
+        token = entry.token
+        return token if token is not None and self._monotonic() < token.expires else None
+
+    def issue(self, grant: Grant) -> Token:
+        """Start a token's life now; the server's clock may be wrong, ours only counts."""
+        margin = min(MARGIN, grant.lifetime * MARGIN_PART)
+        return Token(grant.token, self._monotonic() + grant.lifetime - margin)
+
+
+def read_grant(body: bytes, realm: Url, now: float) -> Grant:
+    """Read a token server's answer, of at most 128 KiB; `now` in seconds since 1970.
+
+    Raises:
+        BadTokenAnswer: it is no JSON object, or has no usable token.
+
+    """
+    place = f"the token server `{realm.authority}`"
+    try:
+        document = read_object(body, f"the answer of {place}")
+    except (BadDocument, LimitExceeded) as error:
+        raise BadTokenAnswer(
+            f"{place} answered with something that is no token: {error}"
+        ) from error
+    token = next(
+        (
+            value
+            for value in (document.get("token"), document.get("access_token"))
+            if isinstance(value, str) and value
+        ),
+        None,
+    )
+    if token is None:
+        raise BadTokenAnswer(f"{place} did not include a token in its answer")
+    if len(token) > MAX_TOKEN or not _TOKEN.fullmatch(token):
+        raise BadTokenAnswer(f"{place} answered with a token that no header can carry")
+    refresh = document.get("refresh_token")
+    return Grant(
+        Secret(token),
+        _lifetime(document, now),
+        Secret(refresh) if isinstance(refresh, str) and 0 < len(refresh) <= MAX_TOKEN else None,
+    )
+
+
+def _lifetime(document: dict[str, object], now: float) -> float:
+    """Give the seconds left; odd values count as the shortest life, never as an error."""
+    seconds = document.get("expires_in")
+    if type(seconds) not in (int, float) or not isinstance(seconds, int | float):
+        return SHORTEST_LIFE
+    life = min(max(float(seconds), SHORTEST_LIFE), LONGEST_LIFE)
+    issued = _issued(document.get("issued_at"))
+    if issued is None or issued > now or issued + life <= now:
+        # A clock is wrong, here or there: count from now.
+        return life
+    return max(issued + life - now, SHORTEST_LIFE)
+
+
+def _issued(value: object) -> float | None:
+    found = _ISSUED.fullmatch(value) if isinstance(value, str) and len(value) <= MAX_TOKEN else None
+    if found is None:
+        return None
+    zone = "+00:00" if found[2] in "Zz" else found[2]
+    try:
+        return datetime.fromisoformat(found[1] + zone).astimezone(UTC).timestamp()
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,389 @@
+"""Transport: from a question about a repository to one answer, whatever the network does.
+
+Around one exchange (`engine`) come, from the inside out: the choice of proxy and address, redirects
+by hand, proof of who asks, https or http, and trying again. Everything that is read has a limit.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from resolver.core.events import Noted, ignore
+from resolver.errors import (
+    AddressRefused,
+    BadTokenAnswer,
+    InvalidReference,
+    RateLimited,
+    RedirectRefused,
+    ServerFault,
+    UnsafeRealm,
+)
+from resolver.sources.addresses import is_loopback, look_up
+from resolver.sources.auth import RegistryAuth
+from resolver.sources.complaints import read_complaint
+from resolver.sources.exchange import Call, Purpose, Trouble
+from resolver.sources.loopback import speaks_tls
+from resolver.sources.pace import interruptible
+from resolver.sources.questions import Asker, Request, Response, TransportOptions
+from resolver.sources.redirects import MAX_REDIRECTS, is_redirect, next_url
+from resolver.sources.retry import (
+    RETRIED,
+    TOO_MANY,
+    Budget,
+    Gate,
+    RetryPolicy,
+    SystemClock,
+    parse_retry_after,
+)
+from resolver.sources.tokens import MAX_TOKEN_ANSWER
+from resolver.sources.urls import PORTS, BadUrl, Url
+from resolver.sources.wire import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from resolver.core.events import Observer
+    from resolver.sources.addresses import Lookup
+    from resolver.sources.credentials import CredentialChain
+    from resolver.sources.exchange import Answer
+    from resolver.sources.retry import Clock
+
+__all__ = ["Asker", "Request", "Response", "Transport", "TransportOptions"]
+
+_HTTP, _HTTPS = PORTS["http"], PORTS["https"]
+_FIRST_ERROR = 400
+
+T = TypeVar("T")
+
+
+class Transport:
+    """Asks registries; safe to share between threads. The HTTP library is loaded when needed.
+
+    Attributes:
+        credentials: what is known of logins; asked only after a refusal.
+        redactor: knows every secret that was used, for whoever shows remote text.
+        observe: is told of retries and of warnings.
+    """
+
+    def __init__(
+        self,
+        options: TransportOptions,
+        credentials: CredentialChain,
+        observe: Observer = ignore,
+        *,
+        clock: Clock | None = None,
+        lookup: Lookup = look_up,
+    ) -> None:
+        self.options = options
+        self.credentials = credentials
+        self.credentials = credentials
+        self.redactor = credentials.redactor
+        self.observe = observe
+        self._clock = clock or SystemClock()
+        self._auth = RegistryAuth(credentials, self.redactor, observe, self._clock)
+        self._gate = Gate(self._clock)
+        self._wire = Wire(options, self.redactor, observe, self._clock, self._gate, lookup)
+        self._retries = RetryPolicy(
+            attempts=options.attempts, longest_wait=options.max_wait, deadline=options.deadline
+        )
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._plain_here: dict[str, bool] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End what is under way, and give connections back; a later request opens new ones.
+
+        Requests of other threads fail, and nobody tries them again.
+        """
+        with self._lock:
+            stop, self._stop = self._stop, threading.Event()
+        stop.set()
+        self._wire.close()
+
+    def fetch(self, request: Request) -> Response:
+        """Ask and read the whole answer, of any status below 500 that is not 401 or 429.
+
+        Raises:
+            Denied: there is no way in.
+            Unavailable: nobody answered, or not usefully, however often it was tried.
+            LimitExceeded: the answer is longer than `request.limit`.
+
+        """
+
+        def attempt(budget: Budget) -> Response:
+            base = self._base(request.host)
+            with self._prove(request, base, budget, budget.remaining()) as answer:
+                if answer.status >= _FIRST_ERROR:
+                    self._refuse_busy(answer)
+                    body = answer.read_some()
+                else:
+                    # HEAD announces a length that never comes.
+                    whole = request.method != "HEAD"
+                    body = answer.read(request.limit, request.what) if whole else answer.read_some()
+                return Response(answer.status, answer.headers, body, answer.url, base)
+
+        return self._persist(attempt)
+
+    def has_shown_credentials(self, asker: Asker) -> bool:
+        """Whether this repository was asked for with more than nothing."""
+        return self._auth.has_shown_credentials(asker)
+
+    @contextmanager
+    def stream(self, request: Request) -> Iterator[Answer]:
+        """Ask and give the answer with its body still to come, as raw chunks.
+
+        Only asking is tried again; who reads resumes by `Range` where the body breaks off.
+
+        Raises:
+            Denied, Unavailable: as `fetch`; also while the body is read.
+
+        """
+
+        def ask(budget: Budget) -> Answer:
+            return self._prove(request, self._base(request.host), budget, None)
+
+        with self._streamed(ask) as answer:
+            yield answer
+
+    @contextmanager
+    def stream_elsewhere(self, request: Request, url: str) -> Iterator[Answer]:
+        """Stream from a URL that a document of `request`'s registry names, and prove nothing there.
+
+        Where it leads is judged as a redirect of that registry would be (R19, R22, R24).
+
+        Raises:
+            RedirectRefused: it is no URL to go to.
+            Unavailable: as `stream`.
+
+        """
+        base = self._base(request.host)
+        try:
+            target = Url.parse(url)
+        except BadUrl as error:
+            raise RedirectRefused(f"{request.what} names a URL that is refused: {error}") from error
+        if target.scheme == "http" and base.scheme == "https":
+            place = target.authority
+            raise RedirectRefused(f"{request.what} leads to plain http at `{place}`")
+        headers = self._headers(request)
+
+        def ask(budget: Budget) -> Answer:
+            call = Call(Purpose.RESOURCE, request.method, target, base, headers)
+            return self._follow(call, budget)
+
+        with self._streamed(ask) as answer:
+            yield answer
+
+    @contextmanager
+    def _streamed(self, ask: Callable[[Budget], Answer]) -> Iterator[Answer]:
+        """Ask until there is an answer, and hand it out with its body still to come."""
+
+        def attempt(budget: Budget) -> Answer:
+            answer = ask(budget)
+            if answer.status >= _FIRST_ERROR:
+                try:
+                    self._refuse_busy(answer)
+                    answer.read_some()
+                except BaseException:
+                    answer.close()
+                    raise
+            return answer
+
+        with self._persist(attempt) as answer:
+            try:
+                yield answer
+            except Trouble as trouble:
+                raise trouble.error from trouble
+
+    # --- trying again ----------------------------------------------------------------------
+
+    def _persist(self, attempt: Callable[[Budget], T], within: Budget | None = None) -> T:
+        """Try until it works, or there is no sense in it."""
+        budget = Budget(self._retries, self._clock, within.stop if within else self._stop, within)
+        # Here, and not in a helper's thread, which ends: see `lasting`.
+        self._wire.prepare()
+        while True:
+            try:
+                return interruptible(lambda: attempt(budget), self.close)
+            except Trouble as trouble:
+                wait = budget.wait_after(trouble)
+                if wait is None:
+                    raise trouble.error from trouble
+                self.observe(Noted(f"{trouble.error}; trying again in {wait:.1f} s"))
+                if isinstance(trouble.error, RateLimited):
+                    self._gate.shut(trouble.error.host, wait)
+                self._clock.sleep(wait, budget.stop)
+                if budget.stop.is_set():
+                    raise trouble.error from trouble
+
+    def _refuse_busy(self, answer: Answer) -> None:
+        """Raise for an answer that may be another one later."""
+        complaint = read_complaint(answer.read_some(), answer.headers, self.redactor)
+        too_many = answer.status == TOO_MANY or "TOOMANYREQUESTS" in complaint.codes
+        if not too_many and answer.status not in RETRIED:
+            return
+        host = answer.url.authority
+        wait = parse_retry_after(answer.headers.get("retry-after"), self._clock.wall())
+        if too_many:
+            # Docker Hub's quota lasts for hours; its limit on abuse, for a minute (quirk q-004).
+            quota = "pull rate limit" in complaint.text.lower()
+            limited = RateLimited(host, wait, complaint.text)
+            raise Trouble(limited, transient=not quota, retry_after=wait)
+        said = f": {complaint.text}" if complaint.text else ""
+        fault = ServerFault(f"`{host}` answered {answer.status}{said}", "try again later")
+        raise Trouble(fault, transient=True, retry_after=wait)
+
+    # --- https or http ---------------------------------------------------------------------
+
+    def _base(self, host: str) -> Url:
+        """Give the origin of a registry; what speaks on this machine is found out once."""
+        try:
+            secure, plain = Url.parse(f"https://{host}/"), Url.parse(f"http://{host}/")
+        except BadUrl as error:
+            raise InvalidReference(host, f"there can be no such registry: {error}") from error
+        if self.options.plain_http:
+            return plain
+        if not is_loopback(secure.host):
+            # Never by itself, not even for private addresses (R18).
+            return secure
+        with self._lock:
+            known = self._plain_here.get(host)
+        if known is None:
+            known = _is_plain_here(secure, plain)
+            with self._lock:
+                known = self._plain_here.setdefault(host, known)
+        return plain if known else secure
+
+    def _headers(self, request: Request) -> tuple[tuple[str, str], ...]:
+        return (
+            ("User-Agent", self.options.user_agent),
+            ("Accept-Encoding", "identity"),
+            *request.headers,
+        )
+
+    # --- proof and redirects ---------------------------------------------------------------
+
+    def _prove(self, request: Request, base: Url, budget: Budget, patience: float | None) -> Answer:
+        """Drive the conversation that proves who asks."""
+        headers, url = self._headers(request), base.at(request.target)
+        call = Call(Purpose.RESOURCE, request.method, url, base, headers, patience=patience)
+        flow = self._auth.flow(request.asker, call)
+        try:
+            following = next(flow)
+            while True:
+                try:
+                    answer = self._perform(following, budget)
+                except Exception as error:  # noqa: BLE001 - the flow decides, as a caller would
+                    following = flow.throw(error)
+                    continue
+                if answer.status >= _FIRST_ERROR:
+                    # What follows may be waiting for another thread's token, and that thread for
+                    # a slot of this host: so none is kept meanwhile. The words are kept.
+                    answer.read_some()
+                    answer.close()
+                try:
+                    following = flow.send(answer)
+                except StopIteration:
+                    return answer
+                except BaseException:
+                    answer.close()
+                    raise
+                answer.drain()
+                answer.close()
+        finally:
+            flow.close()
+
+    def _perform(self, call: Call, budget: Budget) -> Answer:
+        if call.purpose is Purpose.TOKEN:
+            return self._persist(lambda own: self._ask_for_token(call, own), budget)
+        answer = self._follow(call, budget)
+        if call.purpose is Purpose.PING:
+            with answer:
+                answer.read_some()
+        return answer
+
+    def _follow(self, call: Call, budget: Budget) -> Answer:
+        """Ask, and go where the answer points; proof stays with the origin it was meant for."""
+        seen = {call.url}
+        current = call
+        for _ in range(MAX_REDIRECTS + 1):
+            answer = self._wire.send(current, budget)
+            answer.direct = current is call and call.url.origin == call.registry.origin
+            if current is not call and answer.status >= _FIRST_ERROR:
+                # A storage host may repeat the link it was asked by in its complaint.
+                for secret in current.url.signatures:
+                    self.redactor.learn(secret)
+            if not is_redirect(answer.status):
+                return answer
+            with answer:
+                answer.drain()
+                target = next_url(current.url, answer.status, answer.headers, call.registry)
+            if target in seen:
+                raise RedirectRefused(f"`{call.url.authority}` redirects in a circle")
+            seen.add(target)
+            kept = call.authorization if target.origin == call.url.origin else None
+            current = replace(current, url=target, authorization=kept)
+        raise RedirectRefused(
+            f"`{call.url.authority}` redirects more than {MAX_REDIRECTS} times in a row"
+        )
+
+    def _ask_for_token(self, call: Call, budget: Budget) -> Answer:
+        """Ask a token server; redirects stay on it, and never take a body along (R21)."""
+        current = replace(call, patience=budget.remaining())
+        place = f"the token server `{call.url.authority}`"
+        for _ in range(MAX_REDIRECTS + 1):
+            try:
+                answer = self._wire.send(current, budget)
+            except AddressRefused as error:
+                raise UnsafeRealm(str(error), *error.hints()) from error
+            with answer:
+                if not is_redirect(answer.status):
+                    if answer.status < _FIRST_ERROR:
+                        answer.read(MAX_TOKEN_ANSWER, f"the answer of {place}")
+                    else:
+                        self._refuse_busy(answer)
+                    return answer
+                answer.drain()
+                current = replace(current, url=_next_token_url(current, answer, place))
+        raise BadTokenAnswer(f"{place} redirects more than {MAX_REDIRECTS} times in a row")
+
+
+def _is_plain_here(secure: Url, plain: Url) -> bool:
+    """Decide between https and http for a registry on this machine (protocol.md 14.2)."""
+    if secure.port == plain.port:
+        if secure.port in (_HTTP, _HTTPS):
+            return secure.port == _HTTP
+        return speaks_tls(secure.host, secure.port) is False
+    # No port was named, so https means 443 and http 80.
+    if speaks_tls(secure.host, secure.port):
+        return False
+    return speaks_tls(plain.host, plain.port) is False
+
+
+def _next_token_url(call: Call, answer: Answer, place: str) -> Url:
+    if call.body is not None:
+        raise BadTokenAnswer(f"{place} redirects a request that carries a token")
+    try:
+        target = next_url(call.url, answer.status, answer.headers, call.registry)
+    except RedirectRefused as error:
+        raise UnsafeRealm(str(error), *error.hints()) from error
+    if target.origin != call.url.origin:
+        raise UnsafeRealm(
+            f"{place} redirects to `{target.authority}`, which is not asked: "
+            "the registry did not name it"
+        )
+    return target

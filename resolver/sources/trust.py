@@ -1,0 +1,115 @@
+"""Which certificate authorities are believed: the system's, and the user's own."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resolver.core.events import Warned
+from resolver.errors import InvalidConfiguration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from resolver.core.events import Observer
+
+_MAX_BUNDLE = 16 * 1024 * 1024
+_BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whom to believe.
+
+    Attributes:
+        extra: certificates in PEM form, one each, on top of the system's.
+        skip: believe everybody (`--tls-skip-verify`).
+
+    """
+
+    extra: tuple[bytes, ...] = ()
+    skip: bool = False
+
+
+def load_trust(
+    ca_file: Path | None, environment: Mapping[str, str], observe: Observer, *, skip: bool
+) -> Trust:
+    """Collect the user's own authorities.
+
+    Both engines read `SSL_CERT_FILE` and `SSL_CERT_DIR` of the process by themselves. They are
+    read here when the caller hands over other values than the process has.
+
+    Raises:
+        InvalidConfiguration: `ca_file` cannot be read, or holds no certificate.
+
+    """
+    extra: list[bytes] = []
+    if ca_file is not None:
+        extra += _certificates(ca_file)
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        value = environment.get(name)
+        if not value:
+            continue
+        places = [Path(part) for part in value.split(os.pathsep if name.endswith("DIR") else "\0")]
+        for place in places:
+            extra += _named_by_variable(name, place, observe, own=value != os.environ.get(name))
+    return Trust(tuple(dict.fromkeys(extra)), skip)
+
+
+def tls_context(trust: Trust) -> ssl.SSLContext:
+    """Build the context for httpx's own transport: the system's store plus the extra ones."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if trust.skip:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    for pem in trust.extra:
+        context.load_verify_locations(cadata=pem.decode("ascii"))
+    return context
+
+
+def _named_by_variable(name: str, place: Path, observe: Observer, *, own: bool) -> list[bytes]:
+    """Read what a variable names; a stale variable is worth a word, but breaks nothing."""
+    if not place.exists():
+        observe(Warned("trust-missing", f"`{name}` names `{place}`, which does not exist"))
+        return []
+    if not own:
+        return []
+    files = sorted(place.iterdir()) if place.is_dir() else [place]
+    found: list[bytes] = []
+    for file in files:
+        try:
+            found += _certificates(file)
+        except InvalidConfiguration:
+            # A folder of certificates may hold other files too.
+            if not place.is_dir():
+                raise
+    return found
+
+
+def _certificates(file: Path) -> list[bytes]:
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(_MAX_BUNDLE + 1)
+    except OSError as error:
+        reason = (error.strerror or "it cannot be read").lower()
+        raise InvalidConfiguration(str(file), "", reason) from error
+    if len(content) > _MAX_BUNDLE:
+        raise InvalidConfiguration(str(file), "", f"it is larger than {_MAX_BUNDLE} bytes")
+    blocks: list[bytes] = _BLOCK.findall(content)
+    if not blocks:
+        raise InvalidConfiguration(str(file), "", "it holds no certificate in PEM form")
+    for block in blocks:
+        _check(file, block)
+    return blocks
+
+
+def _check(file: Path, block: bytes) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=block.decode("ascii"))
+    except (ssl.SSLError, ValueError) as error:
+        raise InvalidConfiguration(str(file), "", "a certificate in it is damaged") from error

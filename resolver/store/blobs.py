@@ -1,0 +1,227 @@
+"""Content by digest: taken in verified or not at all, and hashed again whenever it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from resolver.core.digest import Verifier
+from resolver.core.events import Warned
+from resolver.errors import BlobNotFound, LimitExceeded, SizeMismatch, StoreFault
+from resolver.store.temporary import aside, temporary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from resolver.core.descriptor import Descriptor
+    from resolver.core.digest import Digest
+    from resolver.core.events import Observer
+    from resolver.store.files import File, Folder
+    from resolver.store.home import Home
+
+#: Largest document, in bytes. Source: protocol.md 4.4.
+MAX_DOCUMENT = 4_194_304
+#: Seconds that a reader waits for the right to put a damaged file aside.
+_BRIEFLY = 2.0
+
+
+class Blobs:
+    """The `blobs` folder of a store.
+
+    A file that is not what its name says counts as absent everywhere, and is put aside as soon as
+    somebody may write. Whatever is no regular file is not opened at all.
+    """
+
+    def __init__(self, home: Home, observe: Observer) -> None:
+        self._home = home
+        self._observe = observe
+
+    def load(self, digest: Digest, size: int | None, limit: int = MAX_DOCUMENT) -> bytes | None:
+        """Read content whole and verified; None if it is not here, or damaged.
+
+        Args:
+            digest: its name.
+            size: what a descriptor states, in bytes; None when nobody did.
+            limit: the most bytes to hold in memory.
+
+        Raises:
+            SizeMismatch: the content is here, and the stated size is wrong (R9).
+            LimitExceeded: it is here, and larger than `limit`.
+            StoreFault: it cannot be read.
+
+        """
+        with self._file(digest) as file:
+            if file is None:
+                return None
+            intact, body = examine(file, digest, limit)
+            status = file.status
+        if not intact:
+            self.put_aside(digest, status)
+            return None
+        what = f"`{digest}` in the store"
+        if size is not None and status.st_size != size:
+            raise SizeMismatch(what, size, status.st_size)
+        if body is None:
+            raise LimitExceeded(what, limit, status.st_size)
+        return body
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """Whether there is a regular file of the right size; nothing is read."""
+        with self._folder(descriptor.digest) as folder:
+            status = folder.look(descriptor.digest.hex) if folder is not None else None
+        if status is None or not stat.S_ISREG(status.st_mode):
+            return False
+        return status.st_size == descriptor.size
+
+    def held(self, descriptor: Descriptor, *, full: bool = False) -> bool:
+        """Whether what is here may be used: documents are hashed, big blobs by who reads them.
+
+        Raises:
+            StoreFault: it cannot be read.
+
+        """
+        with self._folder(descriptor.digest) as folder:
+            return folder is not None and _may_be_used(folder, descriptor, full=full)
+
+    @contextmanager
+    def open(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
+        """Stream content whose file has the right size; whoever consumes it verifies.
+
+        Raises:
+            BlobNotFound: it is not here.
+            StoreFault: it cannot be read.
+
+        """
+        with self._file(descriptor.digest) as file:
+            if file is None or file.status.st_size != descriptor.size:
+                raise BlobNotFound(str(descriptor.digest), str(self._home.root))
+            yield file.chunks()
+
+    def add(
+        self, descriptor: Descriptor, chunks: Iterable[bytes], *, seconds: float | None = None
+    ) -> None:
+        """Take in content, all of it and verified, or nothing; what is held is not asked for.
+
+        Args:
+            descriptor: what it must be.
+            chunks: its bytes, from start to end.
+            seconds: to wait for the store's lock, when less than usual is worth it.
+
+        Raises:
+            Untrusted: other bytes came.
+            StoreFault: they cannot be written.
+
+        """
+        digest = descriptor.digest
+        with self._home.writing(seconds=seconds) as root:
+            with root.need("blobs", digest.algorithm) as folder:
+                if _may_be_used(folder, descriptor, freshen=True):
+                    return
+            with root.need("tmp") as tmp, temporary(tmp, sync=self._home.sync) as file:
+                verifier = Verifier(digest, descriptor.size, f"`{digest}`")
+                for chunk in chunks:
+                    verifier.update(chunk)
+                    file.write(chunk)
+                verifier.finish()
+                with root.need("blobs", digest.algorithm) as folder:
+                    file.publish(folder, digest.hex, mode=0o444)
+
+    def put_aside(self, digest: Digest, status: os.stat_result) -> None:
+        """Move a damaged file to `tmp`, if the store may be written; it is absent in any case.
+
+        Args:
+            digest: its name.
+            status: of the very file that was found damaged.
+
+        """
+        where = f"{self._home.root}/blobs/{digest.algorithm}/{digest.hex}"
+        self._observe(
+            Warned("store-damaged", f"`{where}` is damaged and counts as absent; it is read anew")
+        )
+        try:
+            with (
+                self._home.writing(seconds=_BRIEFLY) as root,
+                root.need("tmp") as tmp,
+                root.need("blobs", digest.algorithm) as folder,
+            ):
+                _move_only(folder, digest.hex, tmp, status)
+        except StoreFault:
+            return
+
+    @contextmanager
+    def _folder(self, digest: Digest) -> Iterator[Folder | None]:
+        root = self._home.open()
+        if root is None:
+            yield None
+            return
+        with root:
+            folder = root.enter("blobs", digest.algorithm)
+            if folder is None:
+                yield None
+                return
+            with folder:
+                yield folder
+
+    @contextmanager
+    def _file(self, digest: Digest) -> Iterator[File | None]:
+        """Open a blob; what lies there and is no regular file is said, and counts as absent."""
+        with self._folder(digest) as folder:
+            file = folder.open(digest.hex) if folder is not None else None
+            if file is None and folder is not None and folder.look(digest.hex) is not None:
+                where = folder.where(digest.hex)
+                self._observe(
+                    Warned("store-not-a-file", f"`{where}` is not a regular file and is not opened")
+                )
+        if file is None:
+            yield None
+            return
+        with file:
+            yield file
+
+
+def _may_be_used(
+    folder: Folder, descriptor: Descriptor, *, full: bool = False, freshen: bool = False
+) -> bool:
+    file = folder.open(descriptor.digest.hex)
+    if file is None:
+        return False
+    with file:
+        if file.status.st_size != descriptor.size:
+            return False
+        is_good = (descriptor.size > MAX_DOCUMENT and not full) or examine(
+            file, descriptor.digest, 0
+        )[0]
+        if is_good and freshen:
+            file.freshen()
+        return is_good
+
+
+def examine(file: File, digest: Digest, limit: int) -> tuple[bool, bytes | None]:
+    """Hash a file to its end: whether it is what its name says, and its bytes up to `limit`."""
+    hasher = hashlib.new(digest.algorithm)
+    kept: list[bytes] | None = [] if file.status.st_size <= limit else None
+    count = 0
+    for chunk in file.chunks():
+        hasher.update(chunk)
+        count += len(chunk)
+        if count > limit:
+            kept = None
+        if kept is not None:
+            kept.append(chunk)
+    intact = hasher.hexdigest() == digest.hex
+    return intact, b"".join(kept) if kept is not None and intact else None
+
+
+def _move_only(folder: Folder, name: str, tmp: Folder, status: os.stat_result) -> None:
+    """Move the very file that was found damaged, not a good one that has taken its place."""
+    current = folder.look(name)
+    if current is None or not os.path.samestat(current, status):
+        return
+    moved_to = aside()
+    folder.move(name, tmp, moved_to)
+    moved = tmp.look(moved_to)
+    if moved is not None and not os.path.samestat(moved, status):
+        tmp.put_back(moved_to, folder, name)

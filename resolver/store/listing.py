@@ -1,0 +1,214 @@
+"""What images there are, what they take, and what they share."""
+
+from __future__ import annotations
+
+import stat
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from resolver.core.manifest import MAX_DOCUMENT, Index, Manifest, parse_config
+from resolver.core.stored import ImageUsage, PulledImage, PulledName, StoredImage, Usage
+from resolver.errors import ResolverError, StoreFault
+from resolver.store import census
+from resolver.store.ground import Ground
+from resolver.store.reach import Need, Reach
+from resolver.store.records import BadName, Records
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping
+
+    from resolver.core.digest import Digest
+    from resolver.store.files import Folder
+    from resolver.store.home import Home
+    from resolver.store.names import NameRecord
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Row:
+    """A name and what it needs, as far as that is known.
+
+    Attributes:
+        needs: empty where its documents are damaged.
+        missing: what is not here, or not as it should be.
+
+    """
+
+    record: PulledName
+    needs: Mapping[Digest, Need]
+    missing: tuple[Digest, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Listing:
+    """One look at a store that may change meanwhile; nothing is locked.
+
+    Attributes:
+        users: how many images need a blob.
+
+    """
+
+    root: Folder
+    files: Mapping[Digest, os.stat_result]
+    reach: Reach
+    rows: list[_Row] = field(default_factory=list)
+    users: Counter[Digest] = field(default_factory=Counter)
+
+    @classmethod
+    def take(cls, root: Folder, names: Iterable[PulledName]) -> Listing:
+        """Look at every name."""
+        files = census.blob_files(root)
+        listing = cls(root, files, Reach(root, files))
+        for record in sorted(names, key=lambda record: record.reference):
+            listing._add(record)
+        return listing
+
+    def _add(self, record: PulledName) -> None:
+        try:
+            needs = self.reach.of_name(record)
+            missing = self.reach.lacking(record)
+        except StoreFault:
+            needs = {}
+            roots = (record.root, *(image.manifest for image in record.images))
+            damaged = (root.digest for root in roots if self._is_damaged(root.digest))
+            missing = tuple(dict.fromkeys(damaged))
+        self.rows.append(_Row(record, needs, missing))
+        self.users.update(digest for digest in needs if digest in self.files)
+
+    def image(self, row: _Row, *, dangling: bool = False) -> StoredImage:
+        """Describe one row."""
+        record = row.record
+        configs = [c for image in record.images if (c := self._config(image)) is not None]
+        held = tuple(str(i.platform) for i in record.images if i.platform is not None)
+        size = self._size(row.needs)
+        shared = self._size(d for d in row.needs if self.users[d] > 1)
+        offered = self._offered(record) or held
+        in_order = [p for p in offered if p in held] + [p for p in held if p not in offered]
+        return StoredImage(
+            "" if dangling else record.reference,
+            configs[0][0] if len(record.images) == 1 and configs else record.root.digest,
+            record.root,
+            tuple(in_order),
+            offered,
+            max((created for _, created in configs), default=""),
+            size,
+            shared,
+            dangling,
+            row.missing,
+        )
+
+    def dangling(self) -> list[_Row]:
+        """Find images that are here whole and that no name leads to."""
+        found: list[_Row] = []
+        ground = Ground(self.root, self.files, (), (), (), self.reach)
+        for digest in sorted(set(self.files) - set(self.users)):
+            descriptor = ground.document_like(digest)
+            if descriptor is None or descriptor.is_index:
+                continue
+            document = self.reach.document(descriptor)
+            if not isinstance(document, Manifest) or not document.is_image:
+                continue
+            record = PulledName("", descriptor, (PulledImage(None, descriptor),))
+            needs = self.reach.of_name(record)
+            if not self.reach.lacking(record):
+                found.append(_Row(record, needs, ()))
+        for row in found:
+            self.users.update(digest for digest in row.needs if digest in self.files)
+        return found
+
+    def usage(self, row: _Row) -> ImageUsage:
+        """Count what one image has for itself, and what it shares with whom."""
+        mine = {d for d in row.needs if d in self.files}
+        shared = {digest for digest in mine if self.users[digest] > 1}
+        sharers = [
+            (other.record.reference, self._size(shared & set(other.needs)))
+            for other in self.rows
+            if other is not row
+        ]
+        ranked = sorted((s for s in sharers if s[1]), key=lambda sharer: (-sharer[1], sharer[0]))
+        return ImageUsage(
+            row.record.reference,
+            row.record.root.digest,
+            self._size(mine - shared),
+            self._size(shared),
+            tuple(ranked),
+        )
+
+    def _size(self, digests: Iterable[Digest]) -> int:
+        return sum(self.files[digest].st_size for digest in digests if digest in self.files)
+
+    def _is_damaged(self, digest: Digest) -> bool:
+        try:
+            return self.reach.body(digest) is None
+        except StoreFault:
+            return True
+
+    def _offered(self, record: PulledName) -> tuple[str, ...]:
+        try:
+            document = self.reach.document(record.root)
+        except StoreFault:
+            return ()
+        if not isinstance(document, Index):
+            return ()
+        return tuple(
+            str(entry.platform)
+            for entry in document.manifests
+            if entry.platform is not None and not entry.is_attestation
+        )
+
+    def _config(self, image: PulledImage) -> tuple[Digest, str] | None:
+        """Give an image's id and when it was built; None where that is not known."""
+        try:
+            document = self.reach.document(image.manifest)
+            if not isinstance(document, Manifest) or document.config is None:
+                return None
+            digest = document.config.digest
+            body = self.reach.body(digest) if document.is_image else None
+            if body is None or len(body) > MAX_DOCUMENT:
+                return digest, ""
+            return digest, parse_config(body, f"`{digest}`", None).created
+        except ResolverError:
+            return None
+
+
+def images(home: Home, pulled: Records[PulledName]) -> tuple[StoredImage, ...]:
+    """List images; see `LocalStore.images`."""
+    root = home.open()
+    if root is None:
+        return ()
+    with root:
+        listing = Listing.take(root, _usable(root, pulled))
+        loose = listing.dangling()
+        rows = [row for row in listing.rows if not (row.missing and _has_changed(pulled, row))]
+        return (
+            *(listing.image(row) for row in rows),
+            *(listing.image(row, dangling=True) for row in loose),
+        )
+
+
+def usage(home: Home, pulled: Records[PulledName], seen: Records[NameRecord]) -> Usage:
+    """Say what takes how much; see `LocalStore.usage`."""
+    root = home.open()
+    if root is None:
+        return Usage((), 0, 0, 0, 0)
+    with root:
+        listing = Listing.take(root, _usable(root, pulled))
+        regular = {d: s for d, s in listing.files.items() if stat.S_ISREG(s.st_mode)}
+        noted = {r.root.digest for r in seen.entries_in(root) if not isinstance(r, BadName)}
+        return Usage(
+            tuple(listing.usage(row) for row in listing.rows),
+            sum(status.st_size for status in regular.values()),
+            sum(s.st_size for d, s in regular.items() if d not in listing.users and d not in noted),
+            sum(loose.size for loose in census.partials(root)),
+            sum(loose.size for loose in census.temporaries(root)),
+        )
+
+
+def _usable(root: Folder, pulled: Records[PulledName]) -> list[PulledName]:
+    return [entry for entry in pulled.entries_in(root) if not isinstance(entry, BadName)]
+
+
+def _has_changed(pulled: Records[PulledName], row: _Row) -> bool:
+    """Whether a name that looks incomplete was removed or replaced while we looked."""
+    return pulled.get(row.record.reference) != row.record

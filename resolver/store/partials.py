@@ -1,0 +1,290 @@
+"""Transfers under way: one folder per digest, and a lock that says who works on it (R35, R38).
+
+partial/<alg>-<hex>/lock       held by the one process that writes
+                    data       the bytes, with gaps
+                    meta.json  which bytes are there; written behind them, never before
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from resolver.core.fields import Fields
+from resolver.core.strict_json import read_object
+from resolver.errors import BadDocument, ResolverError, StoreFault
+from resolver.store.files import close, faults
+from resolver.store.lock import same_file, try_lock
+from resolver.store.ranges import Range, Ranges
+from resolver.store.temporary import aside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from resolver.core.descriptor import Descriptor
+    from resolver.core.digest import Digest
+    from resolver.store.files import Folder
+    from resolver.store.home import Home
+
+DATA = "data"
+META = "meta.json"
+_META_NEW = "meta.new"
+LOCK = "lock"
+#: Everything that may be in such a folder; the lock last, since it keeps others out.
+_FILES = (DATA, META, _META_NEW, LOCK)
+_SCHEMA = 1
+_MEMBERS = frozenset({"schema", "size", "ranges"})
+#: Largest `meta.json` that is read, in bytes.
+_MAX_META = 1_048_576
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ_WRITE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW = _READ_WRITE | os.O_CREAT | os.O_EXCL
+#: Seconds between two looks at another process's transfer.
+STEP = 0.05
+
+
+def folder_name(digest: Digest) -> str:
+    """Name the folder of a transfer."""
+    return f"{digest.algorithm}-{digest.hex}"
+
+
+class Claim:
+    """The right to write one partial: nobody else has it while this process lives."""
+
+    __slots__ = ("_lock", "_name", "_parent", "folder")
+
+    def __init__(self, parent: Folder, name: str, folder: Folder, lock: int | None) -> None:
+        self._parent = parent
+        self._name = name
+        self.folder = folder
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let others have it; what is there stays."""
+        if self._lock is not None:
+            close(self._lock)
+        close(self.folder.descriptor)
+        close(self._parent.descriptor)
+
+    def remove(self) -> None:
+        """Remove everything that is ours to remove; the claim stays held."""
+        _empty(self.folder)
+        self._parent.remove_folder(self._name)
+
+    def ranges(self, size: int) -> tuple[Range, ...]:
+        """Read which bytes are said to be there; none if that cannot be used."""
+        return said(self.folder, size)
+
+    def record(self, ranges: Ranges, size: int) -> None:
+        """Note which bytes are there; replaced whole, so that it can always be read."""
+        value = {"schema": _SCHEMA, "size": size, "ranges": [list(r) for r in ranges.pieces()]}
+        body = json.dumps(value).encode()
+        path = self.folder.where(_META_NEW)
+        with faults(path):
+            descriptor = os.open(_META_NEW, _WRITE, 0o600, dir_fd=self.folder.descriptor)
+            try:
+                os.write(descriptor, body)
+            finally:
+                os.close(descriptor)
+        self.folder.move(_META_NEW, self.folder, META)
+
+    def open_data(self) -> tuple[int, int]:
+        """Open the file for reading and writing, and give it with its present size."""
+        status = self.folder.look(DATA)
+        if status is not None and not _is_ours(status):
+            # Planted, or a blob under a second name: its bytes must not change.
+            self.folder.remove(DATA)
+            status = None
+        with faults(self.folder.where(DATA)):
+            if status is None:
+                new = os.open(DATA, _NEW, 0o600, dir_fd=self.folder.descriptor)
+                return new, 0
+            if not status.st_mode & stat.S_IWUSR:
+                self._make_writable()
+            descriptor = os.open(DATA, _READ_WRITE, dir_fd=self.folder.descriptor)
+            return descriptor, os.fstat(descriptor).st_size
+
+    def _make_writable(self) -> None:
+        """Undo the last step before publishing, after which somebody died."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(DATA, flags, dir_fd=self.folder.descriptor)
+        try:
+            os.fchmod(descriptor, 0o600)
+        finally:
+            close(descriptor)
+
+
+class Partials:
+    """The `partial` folder of a store."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def had(self, descriptor: Descriptor) -> int:
+        """Count the bytes that a transfer could go on from."""
+        with self._look(descriptor.digest) as folder:
+            pieces = said(folder, descriptor.size) if folder is not None else ()
+        return sum(end - start for start, end in pieces)
+
+    def trace(self, digest: Digest) -> tuple[int, ...]:
+        """Give something that changes while another process makes progress."""
+        with self._look(digest) as folder:
+            if folder is None:
+                return ()
+            marks = [folder.look(name) for name in (DATA, META)]
+        return tuple(
+            number
+            for status in marks
+            if status is not None
+            for number in (status.st_mtime_ns, status.st_size, status.st_blocks)
+        )
+
+    def where(self, digest: Digest) -> str:
+        """Give the path of a transfer's lock, for messages."""
+        return f"{self._home.root}/partial/{folder_name(digest)}/{LOCK}"
+
+    def claim(self, digest: Digest) -> Claim | None:
+        """Try once to get the right to write a partial; None while another process has it.
+
+        Raises:
+            StoreFault: the store cannot be written, or must not be.
+
+        """
+        name = folder_name(digest)
+        with self._home.writing() as root:
+            parent = root.need("partial")
+            claim = None
+            try:
+                claim = _claim(root, parent, name, lock=self._home.lock)
+            finally:
+                if claim is None:
+                    close(parent.descriptor)
+            return claim
+
+    @contextmanager
+    def _look(self, digest: Digest) -> Iterator[Folder | None]:
+        root = self._home.open()
+        if root is None:
+            yield None
+            return
+        with root:
+            folder = None
+            with suppress(StoreFault):
+                folder = root.enter("partial", folder_name(digest))
+            if folder is None:
+                yield None
+                return
+            with folder:
+                yield folder
+
+
+def discard(parent: Folder, name: str) -> None:
+    """Remove a transfer that nobody works on, while nobody can begin to.
+
+    Raises:
+        StoreFault: it cannot be removed.
+
+    """
+    folder = parent.enter(name)
+    if folder is not None:
+        with folder:
+            _empty(folder)
+        parent.remove_folder(name)
+
+
+def _empty(folder: Folder) -> None:
+    for name in _FILES:
+        status = folder.look(name)
+        if status is not None and not stat.S_ISDIR(status.st_mode):
+            folder.remove(name)
+
+
+def _claim(root: Folder, parent: Folder, name: str, *, lock: bool) -> Claim | None:
+    status = parent.look(name)
+    if status is not None and not stat.S_ISDIR(status.st_mode):
+        with root.need("tmp") as tmp:
+            parent.move(name, tmp, aside())
+    parent.make(name, sync=False)
+    folder = parent.enter(name)
+    if folder is None:
+        return None
+    descriptor: int | None = None
+    kept = False
+    try:
+        if lock:
+            descriptor = _lock(parent, name, folder)
+        kept = descriptor is not None or not lock
+    finally:
+        if not kept:
+            close(folder.descriptor)
+    return Claim(parent, name, folder, descriptor) if kept else None
+
+
+def _lock(parent: Folder, name: str, folder: Folder) -> int | None:
+    """Lock a partial's folder; None if another has it, or it was removed meanwhile."""
+    try:
+        descriptor = folder.lock_file(LOCK)
+    except StoreFault as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+    kept = False
+    try:
+        kept = (
+            try_lock(descriptor, fcntl.LOCK_EX, folder.where(LOCK))
+            and same_file(folder, LOCK, descriptor)
+            and same_file(parent, name, folder.descriptor)
+        )
+    finally:
+        if not kept:
+            close(descriptor)
+    return descriptor if kept else None
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+
+
+def said(folder: Folder, size: int) -> tuple[Range, ...]:
+    """Read which bytes of a partial are said to be there, as far as the file itself goes."""
+    data = folder.look(DATA)
+    if data is None or not _is_ours(data):
+        return ()
+    file = folder.open(META)
+    if file is None:
+        return ()
+    with file:
+        if file.status.st_size > _MAX_META:
+            return ()
+        body = b"".join(file.chunks())
+    try:
+        ranges = _read(body, size, f"`{file.path}`")
+    except ResolverError:
+        # It only saves work; what it says is hashed again anyway.
+        return ()
+    there = min(size, data.st_size)
+    return Ranges((start, min(end, there)) for start, end in ranges).pieces()
+
+
+def _read(body: bytes, size: int, what: str) -> list[Range]:
+    """Read `meta.json`.
+
+    Raises:
+        Untrusted: it is not what it must be, or about another size.
+
+    """
+    fields = Fields.of(read_object(body, what), what, "", _MEMBERS)
+    if fields.integer("schema") != _SCHEMA or fields.integer("size") != size:
+        raise BadDocument(what, "size", "it is about something else")
+    ranges: list[Range] = []
+    for value in fields.array("ranges"):
+        match value:
+            case [int(start), int(end)] if 0 <= start <= end <= size:
+                ranges.append((start, end))
+            case _:
+                raise BadDocument(what, "ranges", "it is no pair of positions")
+    return ranges

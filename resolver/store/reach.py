@@ -1,0 +1,240 @@
+"""What an image needs: from its root, through everything that one document says about another.
+
+Nothing is guessed: a document that is here and cannot be read ends the walk, because what it
+points at is not known (R37). One that is not here is missing, which a pull mends.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from resolver.core.digest import Digest
+from resolver.core.manifest import MAX_DEPTH, MAX_DOCUMENT, Index, Manifest, parse_document
+from resolver.errors import StoreFault, Untrusted
+from resolver.store.blobs import examine
+from resolver.store.census import blob_files
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from resolver.core.descriptor import Descriptor
+    from resolver.core.stored import PulledName
+    from resolver.store.files import Folder
+
+_MEND = (
+    "mend it with `resolver verify --repair`, or remove the image that needs it with `resolver rm`"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One piece of an image.
+
+    Attributes:
+        kind: `index`, `manifest`, `config` or `layer`.
+        is_optional: nobody is missing it if it is not here: foreign layers, subjects.
+
+    """
+
+    descriptor: Descriptor
+    kind: str
+    is_optional: bool = False
+
+
+def refuse_incomplete(root: Folder, record: PulledName) -> None:
+    """Refuse a name whose content is not all here (I9).
+
+    Raises:
+        StoreFault: something is missing or damaged.
+
+    """
+    lacking = Reach(root, _Files(root)).lacking(record)
+    if lacking:
+        digest = lacking[0]
+        raise StoreFault(
+            root.where("blobs", digest.algorithm, digest.hex),
+            f"`{record.reference}` needs it, and it is not here",
+            "pull the image again",
+        )
+
+
+class _Files(Mapping[Digest, "os.stat_result"]):
+    """What lies in `blobs`, looked up one by one."""
+
+    def __init__(self, root: Folder) -> None:
+        self._root = root
+
+    def __getitem__(self, digest: Digest) -> os.stat_result:
+        with self._root.need("blobs", digest.algorithm) as folder:
+            status = folder.look(digest.hex)
+        if status is None:
+            raise KeyError(digest)
+        return status
+
+    def __iter__(self) -> Iterator[Digest]:
+        return iter(blob_files(self._root))
+
+    def __len__(self) -> int:
+        return len(blob_files(self._root))
+
+
+class Reach:
+    """Walks documents, each read once.
+
+    Args:
+        root: the store's folder; open as long as this is used.
+        files: what lies in `blobs`.
+
+    """
+
+    def __init__(self, root: Folder, files: Mapping[Digest, os.stat_result]) -> None:
+        self._root = root
+        self._files = files
+        self._read: dict[Digest, Index | Manifest | None] = {}
+        #: What proved itself and is no document all the same.
+        self.unreadable: set[Digest] = set()
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """Whether there is a regular file of the right size."""
+        status = self._files.get(descriptor.digest)
+        if status is None or not stat.S_ISREG(status.st_mode):
+            return False
+        return status.st_size == descriptor.size
+
+    def lacking(self, record: PulledName) -> tuple[Digest, ...]:
+        """Give what a pulled name needs and cannot have from here, in the order of the walk.
+
+        Raises:
+            StoreFault: a document of it is damaged.
+
+        """
+        return tuple(
+            digest
+            for digest, need in self.of_name(record).items()
+            if not need.is_optional and not self.has(need.descriptor)
+        )
+
+    def of_name(self, record: PulledName) -> dict[Digest, Need]:
+        """Give what a pulled name needs, parents before children: its root, and its images whole.
+
+        Raises:
+            StoreFault: a document of it is damaged.
+
+        """
+        needs: dict[Digest, Need] = {}
+        for need in self._indexes(record.root):
+            needs.setdefault(need.descriptor.digest, need)
+        for image in record.images:
+            for need in self.of_document(image.manifest):
+                needs.setdefault(need.descriptor.digest, need)
+        return needs
+
+    def of_document(self, descriptor: Descriptor) -> Iterator[Need]:
+        """Give a document and all that it points at, as far as it is here; each document once.
+
+        Raises:
+            StoreFault: a document of it is damaged.
+
+        """
+        queue, met = deque([(descriptor, 0)]), {descriptor.digest}
+        while queue:
+            current, depth = queue.popleft()
+            document = self.document(current)
+            yield Need(current, _kind(current, document), is_optional=depth > 0)
+            if isinstance(document, Manifest):
+                if document.config is not None:
+                    yield Need(document.config, "config")
+                for layer in document.layers:
+                    yield Need(layer, "layer", is_optional=bool(layer.urls))
+            for child in _children(document):
+                # An index lists more than anybody pulls.
+                if child.digest in self._files and child.digest not in met and depth < MAX_DEPTH:
+                    met.add(child.digest)
+                    queue.append((child, depth + 1))
+
+    def as_far_as_known(self, descriptor: Descriptor) -> list[Need]:
+        """Walk from a document, and stop at what is damaged."""
+        needs: list[Need] = []
+        try:
+            for need in self.of_document(descriptor):
+                needs.append(need)  # noqa: PERF402 - what came before a fault is kept
+        except StoreFault:
+            return needs
+        return needs
+
+    def document(self, descriptor: Descriptor) -> Index | Manifest | None:
+        """Read a document; None if it is not here.
+
+        Raises:
+            StoreFault: it is damaged.
+
+        """
+        if descriptor.digest not in self._read:
+            self._read[descriptor.digest] = self._parse(descriptor)
+        return self._read[descriptor.digest]
+
+    def body(self, digest: Digest) -> bytes | None:
+        """Read a file whole, verified; None if it is not here, or too large for a document.
+
+        Raises:
+            StoreFault: it is damaged.
+
+        """
+        status = self._files.get(digest)
+        if status is None or status.st_size > MAX_DOCUMENT:
+            return None
+        path = self._root.where("blobs", digest.algorithm, digest.hex)
+        with self._root.need("blobs", digest.algorithm) as folder:
+            file = folder.open(digest.hex)
+            if file is None:
+                if not stat.S_ISREG(status.st_mode):
+                    raise StoreFault(path, "it is not a regular file", _MEND)
+                return None
+            with file:
+                intact, body = examine(file, digest, MAX_DOCUMENT)
+        if not intact:
+            raise StoreFault(path, "it is damaged, so what it points at is not known", _MEND)
+        return body
+
+    def _indexes(self, descriptor: Descriptor) -> Iterator[Need]:
+        """Give a root, and the indexes inside it that are here, without their images."""
+        queue, met = deque([(descriptor, 0)]), {descriptor.digest}
+        while queue:
+            current, depth = queue.popleft()
+            document = self.document(current)
+            yield Need(current, _kind(current, document), is_optional=depth > 0)
+            for child in document.manifests if isinstance(document, Index) else ():
+                is_new = child.is_index and child.digest not in met and depth < MAX_DEPTH
+                if is_new and child.digest in self._files:
+                    met.add(child.digest)
+                    queue.append((child, depth + 1))
+
+    def _parse(self, descriptor: Descriptor) -> Index | Manifest | None:
+        body = self.body(descriptor.digest)
+        if body is None:
+            return None
+        try:
+            # What it is it says itself; who points at it may say something else.
+            return parse_document(body, None, f"`{descriptor.digest}`")
+        except Untrusted as error:
+            self.unreadable.add(descriptor.digest)
+            path = self._root.where("blobs", descriptor.digest.algorithm, descriptor.digest.hex)
+            raise StoreFault(path, f"what it points at is not known: {error}", _MEND) from error
+
+
+def _kind(descriptor: Descriptor, document: Index | Manifest | None) -> str:
+    is_index = descriptor.is_index if document is None else isinstance(document, Index)
+    return "index" if is_index else "manifest"
+
+
+def _children(document: Index | Manifest | None) -> tuple[Descriptor, ...]:
+    """Give the documents that one points at: what it lists, and what it is about."""
+    if document is None:
+        return ()
+    subject = (document.subject,) if document.subject is not None else ()
+    return (*document.manifests, *subject) if isinstance(document, Index) else subject

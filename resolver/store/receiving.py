@@ -1,0 +1,260 @@
+"""Taking in one blob piece by piece, in any order, from any number of threads."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from resolver.errors import DigestMismatch, SizeMismatch, StoreFault
+from resolver.store.files import close, faults
+from resolver.store.hashing import Follower
+from resolver.store.partials import DATA, Claim
+from resolver.store.ranges import Range, Ranges
+from resolver.store.temporary import settle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from resolver.core.descriptor import Descriptor
+    from resolver.store.home import Home
+
+#: What may be lost to a SIGKILL: so many bytes, or so many seconds of a slow connection.
+_RECORD_BYTES = 1 << 20
+_RECORD_SECONDS = 0.5
+#: A file system that cannot reserve room; then it is only sized.
+_CANNOT_RESERVE = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
+
+
+class Receiving:
+    """A blob on its way in; made by `LocalStore.receive`.
+
+    `write` may be called from several threads; the other methods, and leaving the block, only
+    while no thread writes any more, or is about to.
+
+    Attributes:
+        size: that the blob must have, in bytes.
+        have: what need not be fetched, as (start, end) in order, `end` being the first byte
+            that is missing again; what an earlier transfer left, when this one began.
+
+    """
+
+    def __init__(self, home: Home, descriptor: Descriptor, claim: Claim) -> None:
+        self.size = descriptor.size
+        self.have: tuple[Range, ...] = ()
+        self._home = home
+        self._digest = descriptor.digest
+        self._claim = claim
+        self._path = claim.folder.where(DATA)
+        self._ranges = Ranges()
+        self._state = threading.Condition()
+        self._recording = threading.Lock()
+        self._writing = 0
+        self._unrecorded = 0
+        self._recorded_at = home.patience.clock()
+        self._is_open = False
+        self._is_gone = False
+        self._data = -1
+        self._follower: Follower | None = None
+
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """What is there by now, as `have`."""
+        with self._state:
+            return self._ranges.pieces()
+
+    def open(self) -> None:
+        """Open the partial and reserve its room on the disk."""
+        self.have = self._claim.ranges(self.size)
+        self._data, length = self._claim.open_data()
+        self._is_open = True
+        with self._dropped_on_fault():
+            if length != self.size:
+                self._reserve()
+        self._ranges = Ranges(self.have)
+        self._follower = Follower(
+            self._data, self._digest.algorithm, self._path, sync=self._home.sync
+        )
+        self._follower.advance(self._ranges.prefix)
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Put bytes where they belong.
+
+        Raises:
+            SizeMismatch: they go past the end.
+            StoreFault: they cannot be written; nothing of this transfer is kept.
+
+        """
+        end = offset + len(data)
+        if end > self.size:
+            raise SizeMismatch(f"`{self._digest}`", self.size, end)
+        self._begin_to_write()
+        try:
+            with self._dropped_on_fault():
+                _write_all(self._data, data, offset, self._path)
+            self._note(offset, end)
+        finally:
+            with self._state:
+                self._writing -= 1
+                self._state.notify_all()
+        self._record_if_due()
+
+    def completed(self, start: int, end: int) -> None:
+        """Say that a stretch is whole, which is a good moment to note what is there.
+
+        Raises:
+            SizeMismatch: it is not.
+
+        """
+        with self._state:
+            probe = Ranges(self._ranges.pieces())
+            before = probe.total
+            probe.add(start, end)
+            lacking = probe.total - before
+        if lacking:
+            raise SizeMismatch(f"`{self._digest}`", end - start, end - start - lacking)
+        self._record_if_due(every=1 << 20)
+
+    def finish(self) -> None:
+        """Check size and digest, and make the blob visible; it survives a power cut (R33).
+
+        Raises:
+            SizeMismatch: bytes are missing; what is there is kept.
+            DigestMismatch: they are others; nothing is kept, so that a new try starts from zero.
+            StoreFault: they cannot be written; nothing is kept.
+
+        """
+        self._end_writing()
+        if self._ranges.total != self.size:
+            raise SizeMismatch(f"`{self._digest}`", self.size, self._ranges.total)
+        with self._dropped_on_fault():
+            self._verify()
+            self._make_lasting()
+            self._publish()
+        self._is_gone = True
+        with suppress(StoreFault):
+            self._claim.remove()
+
+    def leave(self) -> None:
+        """Keep what is there for the next transfer, unless there is nothing or it is no good."""
+        self._end_writing()
+        if self._follower is not None:
+            self._follower.stop()
+        try:
+            if not self._is_gone and self._ranges.total:
+                with suppress(StoreFault):
+                    self._claim.record(self._ranges, self.size)
+            elif not self._is_gone:
+                self._drop()
+        finally:
+            if self._is_open:
+                self._is_open = False
+                close(self._data)
+
+    # Parts of the above
+
+    def _reserve(self) -> None:
+        """Find out now that there is no room, not after an hour of fetching."""
+        with faults(self._path):
+            os.ftruncate(self._data, self.size)
+            if not self.size:
+                return
+            try:
+                os.posix_fallocate(self._data, 0, self.size)
+            except OSError as error:
+                if error.errno not in _CANNOT_RESERVE:
+                    raise
+
+    def _begin_to_write(self) -> None:
+        with self._state:
+            if not self._is_open or self._is_gone:
+                raise StoreFault(self._path, "this transfer has ended")
+            self._writing += 1
+
+    def _end_writing(self) -> None:
+        with self._state:
+            self._state.wait_for(lambda: self._writing == 0)
+
+    def _note(self, start: int, end: int) -> None:
+        """Count bytes in that are on the disk now."""
+        with self._state:
+            overlaps = self._ranges.add(start, end)
+            self._unrecorded += end - start
+            prefix = self._ranges.prefix
+        if self._follower is not None:
+            if overlaps:
+                self._follower.restart()
+            self._follower.advance(prefix)
+
+    def _record_if_due(self, every: int = _RECORD_BYTES) -> None:
+        clock = self._home.patience.clock
+        with self._state:
+            waited = clock() - self._recorded_at
+            is_due = self._unrecorded >= every or (self._unrecorded and waited >= _RECORD_SECONDS)
+        if not is_due or not self._recording.acquire(blocking=False):
+            return
+        try:
+            with self._state:
+                ranges = Ranges(self._ranges.pieces())
+                self._unrecorded = 0
+                self._recorded_at = clock()
+            with self._dropped_on_fault():
+                self._claim.record(ranges, self.size)
+        finally:
+            self._recording.release()
+
+    def _verify(self) -> None:
+        if self._follower is None:
+            raise StoreFault(self._path, "this transfer has ended")
+        actual = f"{self._digest.algorithm}:{self._follower.finish(self.size)}"
+        with faults(self._path):
+            length = os.fstat(self._data).st_size
+        if length == self.size and actual == str(self._digest):
+            return
+        self._drop()
+        if length != self.size:
+            raise SizeMismatch(f"`{self._digest}`", self.size, length)
+        raise DigestMismatch(f"`{self._digest}`", str(self._digest), actual)
+
+    def _make_lasting(self) -> None:
+        with faults(self._path):
+            if self._home.sync:
+                os.fsync(self._data)
+            os.fchmod(self._data, 0o444)
+            self._is_open = False
+            os.close(self._data)
+
+    def _publish(self) -> None:
+        with (
+            self._home.writing() as root,
+            root.need("tmp") as tmp,
+            root.need("blobs", self._digest.algorithm) as blobs,
+        ):
+            settle(self._claim.folder, DATA, blobs, self._digest.hex, tmp=tmp)
+            if self._home.sync:
+                blobs.sync()
+
+    @contextmanager
+    def _dropped_on_fault(self) -> Iterator[None]:
+        """Keep nothing that a disk has refused: what it holds now nobody knows (R33, R39)."""
+        try:
+            yield
+        except StoreFault:
+            self._drop()
+            raise
+
+    def _drop(self) -> None:
+        self._is_gone = True
+        with suppress(StoreFault):
+            self._claim.remove()
+
+
+def _write_all(descriptor: int, data: bytes | memoryview, offset: int, path: str) -> None:
+    rest = memoryview(data)
+    with faults(path):
+        while rest:
+            count = os.pwrite(descriptor, rest, offset)
+            offset += count
+            rest = rest[count:]

@@ -1,0 +1,213 @@
+"""Wiring: settings, table, store, transport and sources put together, once per session."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
+
+from resolver.core.events import Event, Observer, Warned, ignore
+from resolver.core.manifest import Index
+from resolver.core.platform import BUILTIN, Platform
+from resolver.core.target import LayoutTarget, RegistryTarget, StoreTarget, parse_target
+from resolver.errors import ImageNotHeld, NotFound
+from resolver.flow import resolve as resolving
+from resolver.flow.reader import Reader
+from resolver.settings import Flags, Settings
+from resolver.store import LocalStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    from resolver.core.content import Source
+    from resolver.core.platform import PlatformTable
+    from resolver.core.reference import Reference
+    from resolver.core.target import Target
+    from resolver.sources.transport import Transport
+
+Wanted = str | Platform | None
+
+
+class Wiring:
+    """Holds one client, one store and one table of platforms; what it takes, `Session` says."""
+
+    def __init__(
+        self,
+        store: str | Path | None = None,
+        *,
+        offline: bool | None = None,
+        flags: Flags | None = None,
+        environment: Mapping[str, str] | None = None,
+        observe: Observer = ignore,
+    ) -> None:
+        given = flags or Flags()
+        if store is not None:
+            given = replace(given, store=str(store))
+        if offline is not None:
+            given = replace(given, offline=offline)
+        self.settings = Settings.load(given, environment)
+        self.table: PlatformTable = _table(self.settings.platforms_file)
+        self._observe = observe
+        self._store = LocalStore(
+            self.settings.store,
+            fsync=self.settings.fsync,
+            lock=self.settings.lock,
+            observe=observe,
+        )
+        self._lock = threading.Lock()
+        self._transport: Transport | None = None
+        self._sources: dict[tuple[str, str], Source] = {}
+        self._trusted_hosts: set[str] = set()
+        self._clean: Callable[[str], str] = str
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give connections back."""
+        with self._lock:
+            transport, self._transport = self._transport, None
+            self._sources.clear()
+        if transport is not None:
+            transport.close()
+
+    def clean(self, text: str) -> str:
+        """Take out of a text every secret that this session has learned."""
+        return self._clean(text)
+
+    def wish(
+        self,
+        platform: Wanted,
+        *,
+        exact: bool = False,
+        verify: bool = False,
+        strict: bool = False,
+    ) -> resolving.Wish:
+        """Turn what somebody asked for, or nothing, into a list of acceptable platforms.
+
+        Raises:
+            InvalidPlatform: the text is no platform.
+
+        """
+        chosen = platform if platform is not None else self.settings.platform
+        explicit = chosen is not None
+        if isinstance(chosen, Platform):
+            platforms: tuple[Platform, ...] = (chosen,)
+        elif chosen is None or chosen == "local" or "/" not in chosen:
+            platforms = self._by_machine(chosen)
+        else:
+            platforms = (Platform.parse(chosen, table=self.table),)
+        return resolving.Wish(platforms, explicit, exact, verify, strict)
+
+    def _by_machine(self, chosen: str | None) -> tuple[Platform, ...]:
+        """Read a wish that depends on this machine: none, `local`, or half a platform."""
+        from resolver import platforms  # noqa: PLC0415 - most wishes are whole
+
+        if chosen is None:
+            return platforms.default_platforms(platforms.host_platform())
+        if chosen == "local":
+            return platforms.default_platforms(platforms.local_platform())
+        return (Platform.parse(chosen, host=platforms.host_platform(), table=self.table),)
+
+    def _every(
+        self, reader: Reader, asked: resolving.Asked, every: resolving.Wish
+    ) -> list[resolving.Wish]:
+        """One exact wish per platform that the image offers, in index order."""
+        from resolver.flow.inspect import offers  # noqa: PLC0415 - for this question alone
+
+        offered = offers(reader, asked, sizes=False, jobs=1).offers
+        platforms = dict.fromkeys(offer.platform for offer in offered if offer.platform is not None)
+        if not platforms and isinstance(asked.parsed, Index):
+            raise NotFound(f"`{asked.text}` is offered for no platform at all")
+        wishes = [replace(every, platforms=(platform,)) for platform in platforms]
+        return wishes or [self.wish(None)]
+
+    def _target(self, reference: str | Reference) -> Target:
+        target = (
+            parse_target(reference) if isinstance(reference, str) else RegistryTarget(reference)
+        )
+        if isinstance(target, RegistryTarget):
+            target.reference.check_endpoint()
+            with self._lock:
+                self._trusted_hosts.add(target.reference.registry)
+        return target
+
+    def _ask(self, reader: Reader, target: Target, *, verify_tag: bool = False) -> resolving.Asked:
+        if isinstance(target, LayoutTarget):
+            return resolving.ask_local(reader, str(target), target.name or "")
+        if isinstance(target, StoreTarget):
+            return self._ask_store(reader, target.reference)
+        return resolving.ask(reader, target.reference, verify_tag=verify_tag)
+
+    def _ask_store(self, reader: Reader, reference: Reference) -> resolving.Asked:
+        """Read what was pulled, whatever a later look at the registry saw; else what was seen.
+
+        Raises:
+            ImageNotHeld: neither.
+
+        """
+        text = str(reference)
+        known = self._store.pulled(text) or self._store.recall(text)
+        if known is None and reference.digest is None:
+            raise ImageNotHeld(text, str(self._store.root))
+        pinned = reference if known is None else reference.with_digest(known.root.digest)
+        return replace(resolving.ask(reader, pinned), text=text)
+
+    def _reader(self, target: Target) -> tuple[Reader, list[Warned]]:
+        """Make a reader for one question; what it warns of also belongs into the answer."""
+        warned: list[Warned] = []
+
+        def observe(event: Event) -> None:
+            if isinstance(event, Warned):
+                warned.append(event)
+            self._observe(event)
+
+        if isinstance(target, LayoutTarget):
+            return Reader(lambda: self._source(target), None, str(target), observe), warned
+        offline = self.settings.offline or isinstance(target, StoreTarget)
+        opener: Callable[[], Source] | None = None if offline else lambda: self._source(target)
+        return Reader(opener, self._store, str(target.reference), observe), warned
+
+    def _source(self, target: Target) -> Source:
+        if isinstance(target, LayoutTarget):
+            from resolver.sources import open_local  # noqa: PLC0415 - only for local places
+
+            return open_local(target)
+        registry, repository = target.reference.registry, target.reference.repository
+        with self._lock:
+            source = self._sources.get((registry, repository))
+            if source is None:
+                from resolver.sources import open_registry  # noqa: PLC0415 - loads httpx
+
+                source = open_registry(self._client(), target.reference)
+                self._sources[registry, repository] = source
+            return source
+
+    def _client(self) -> Transport:
+        """Build the transport on the first need; called with the lock held."""
+        if self._transport is None:
+            from resolver.sources import open_transport  # noqa: PLC0415 - loads httpx
+
+            hosts = frozenset(self._trusted_hosts)
+            self._transport = open_transport(self.settings, hosts, self._observe)
+            # Kept beyond the transport's own end: messages about that end need it.
+            self._clean = self._transport.redactor.clean
+        return self._transport
+
+
+def _table(extension: Path | None) -> PlatformTable:
+    if extension is None:
+        return BUILTIN
+    from resolver.platforms import load_table  # noqa: PLC0415 - with a file of one's own alone
+
+    return load_table(extension)

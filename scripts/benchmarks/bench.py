@@ -1,0 +1,51 @@
+"""Entry point of `scripts/bench`."""
+
+from __future__ import annotations
+
+import argparse
+
+from pull import PARTS, Distance, pull
+from resolve import resolve
+from startup import startup
+
+
+def main() -> None:
+    """Read the knobs and measure."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="startup|resolve|pull")
+    first = verbs.add_parser("startup", help="start, help, an answer from the store")
+    second = verbs.add_parser("resolve", help="tags over a network: cold, warm, 100 at once")
+    first.add_argument("--runs", type=int, default=30, help="runs of each row (default 30)")
+    second.add_argument("--runs", type=int, default=11, help="runs of each row (default 11)")
+    second.add_argument(
+        "--round-trip", type=float, default=50, metavar="MS", help="milliseconds (default 50)"
+    )
+    third = verbs.add_parser("pull", help="images with layers: far away, here, again, in part")
+    third.add_argument("--runs", type=int, default=5, help="runs of each row (default 5)")
+    third.add_argument(
+        "--round-trip", type=float, default=50, metavar="MS", help="milliseconds (default 50)"
+    )
+    third.add_argument(
+        "--rate", type=float, default=40, metavar="MB", help="MB/s of a connection (default 40)"
+    )
+    third.add_argument(
+        "--only",
+        choices=list(PARTS),
+        action="append",
+        help="one part; repeat it (default: all)",
+    )
+    third.add_argument(
+        "--huge", action="store_true", help="also the memory for a layer of 2 GB; wants 5 GB free"
+    )
+    chosen = parser.parse_args()
+    if chosen.verb == "startup":
+        startup(chosen.runs)
+    elif chosen.verb == "resolve":
+        resolve(chosen.runs, chosen.round_trip)
+    else:
+        distance = Distance(chosen.round_trip, chosen.rate)
+        pull(chosen.runs, distance, chosen.only or list(PARTS), huge=chosen.huge)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Distance: a TCP proxy that makes a server on this machine as far away as one wants.
+
+    python delay_proxy.py PORT ROUND_TRIP_MS [MB_PER_SECOND]
+
+Prints its own port on the first line. Every byte takes half a round trip in each direction, in
+order. With a rate, each direction of each connection is as narrow as that; connections do not take
+from each other. A connection costs one round trip before its first byte, as a TCP handshake does
+(the one on loopback costs nothing).
+
+It must not be what is measured: eight connections of 40 MB/s are carried at 99 % of that, for a
+quarter of a core. (`splice` through a pipe was tried, and takes as much: at this grain it is the
+wake-ups that cost, not the copies.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import queue
+import select
+import socket
+import threading
+import time
+from dataclasses import dataclass
+
+#: The most that is taken at once, in bytes; also the grain in which a rate is kept.
+CHUNK = 262_144
+_BACKLOG = 128
+_MEGA = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """How far away, in seconds for a round trip, and how narrow, in bytes per second; 0 = not."""
+
+    round_trip: float
+    rate: float = 0.0
+
+
+class _Way:
+    """One direction of a connection: a thread takes bytes in, another hands them on in time."""
+
+    def __init__(
+        self, source: socket.socket, target: socket.socket, distance: Distance, opened: float
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._distance = distance
+        #: When the last byte that was taken has left the near end; no byte leaves before `opened`.
+        self._left = opened
+        self._due: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+
+    def run(self) -> None:
+        """Carry until one side ends it."""
+        giving = threading.Thread(target=self._give, daemon=True)
+        giving.start()
+        with contextlib.suppress(OSError):
+            while self._take():
+                pass
+        self._due.put((time.monotonic() + self._distance.round_trip / 2, b""))
+        giving.join()
+
+    def _take(self) -> bool:
+        was_ready = bool(select.select([self._source], [], [], 0)[0])
+        chunk = self._source.recv(CHUNK)
+        if not was_ready:
+            # The line was idle; otherwise it goes on where it was, however late this thread is.
+            self._left = max(self._left, time.monotonic())
+        if not chunk:
+            return False
+        if self._distance.rate:
+            self._left += len(chunk) / self._distance.rate
+        self._due.put((self._left + self._distance.round_trip / 2, chunk))
+        if self._distance.rate:
+            _sleep_until(self._left)
+        return True
+
+    def _give(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                due, chunk = self._due.get()
+                _sleep_until(due)
+                if not chunk:
+                    self._target.shutdown(socket.SHUT_WR)
+                    return
+                self._target.sendall(chunk)
+        # Nobody listens any more, so nobody need speak.
+        with contextlib.suppress(OSError):
+            self._source.shutdown(socket.SHUT_RDWR)
+
+
+def _sleep_until(due: float) -> None:
+    wait = due - time.monotonic()
+    if wait > 0:
+        time.sleep(wait)
+
+
+def join(near: socket.socket, port: int, distance: Distance) -> None:
+    """Connect one client to the server, both ways, until it has had enough."""
+    opened = time.monotonic() + distance.round_trip
+    with near, socket.create_connection(("127.0.0.1", port)) as far:
+        for one in (near, far):
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        back = threading.Thread(target=_Way(far, near, distance, opened).run, daemon=True)
+        back.start()
+        _Way(near, far, distance, opened).run()
+        back.join()
+
+
+def main() -> None:
+    """Carry until killed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("port", type=int)
+    parser.add_argument("round_trip_ms", type=float)
+    parser.add_argument("rate_mb", type=float, nargs="?", default=0.0)
+    chosen = parser.parse_args()
+    distance = Distance(chosen.round_trip_ms / 1000, chosen.rate_mb * _MEGA)
+    with socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG) as server:
+        print(server.getsockname()[1], flush=True)
+        while True:
+            near, _ = server.accept()
+            threading.Thread(target=join, args=(near, chosen.port, distance), daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()

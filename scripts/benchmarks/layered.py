@@ -1,0 +1,105 @@
+"""Images with real layers, made up on the spot: an OCI layout of gzip that nobody can shrink."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tarfile
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
+_NAME = "org.opencontainers.image.ref.name"
+_PIECE = 1 << 20
+#: How tar files are padded. Source: POSIX.1-2017, pax, "ustar Interchange Format".
+_BLOCK = 512
+#: zlib's window bits for gzip, and its level for "store as it is". Source: zlib manual.
+_GZIP, _STORED = 16 + zlib.MAX_WBITS, 0
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer that is in the layout; `content` is the digest of the tar file inside."""
+
+    digest: str
+    size: int
+    content: str
+
+
+class Layout:
+    """An OCI layout that images are added to."""
+
+    def __init__(self, folder: Path) -> None:
+        self._blobs = folder / "blobs" / "sha256"
+        self._index = folder / "index.json"
+        self._named: list[dict[str, object]] = []
+        self._blobs.mkdir(parents=True)
+        (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}', "utf-8")
+
+    def layer(self, size: int) -> Layer:
+        """Make a layer of about `size` bytes."""
+        whole, content = hashlib.sha256(), hashlib.sha256()
+        squeeze = zlib.compressobj(_STORED, wbits=_GZIP)
+        new = self._blobs / "new"
+        with new.open("wb") as file:
+            for piece in _tar(size):
+                content.update(piece)
+                packed = squeeze.compress(piece)
+                whole.update(packed)
+                file.write(packed)
+            rest = squeeze.flush()
+            whole.update(rest)
+            file.write(rest)
+        length = new.stat().st_size
+        new.rename(self._blobs / whole.hexdigest())
+        return Layer(f"sha256:{whole.hexdigest()}", length, f"sha256:{content.hexdigest()}")
+
+    def image(self, tag: str, layers: Sequence[Layer]) -> None:
+        """Make an index with an image of these layers for linux/amd64, and one it could be."""
+        entries = [self._image(layers, one) for one in ("amd64", "arm64")]
+        index = self._document(
+            INDEX_TYPE, {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries}
+        )
+        self._named.append({**index, "annotations": {_NAME: tag}})
+        whole = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": self._named}
+        self._index.write_text(json.dumps(whole), "utf-8")
+
+    def _image(self, layers: Iterable[Layer], architecture: str) -> dict[str, object]:
+        platform = {"architecture": architecture, "os": "linux"}
+        made = list(layers)
+        rootfs = {"type": "layers", "diff_ids": [layer.content for layer in made]}
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "config": self._document(CONFIG_TYPE, {**platform, "rootfs": rootfs}),
+            "layers": [
+                {"mediaType": LAYER_TYPE, "digest": layer.digest, "size": layer.size}
+                for layer in made
+            ],
+        }
+        return {**self._document(MANIFEST_TYPE, manifest), "platform": platform}
+
+    def _document(self, media_type: str, document: object) -> dict[str, object]:
+        body = json.dumps(document).encode()
+        digest = hashlib.sha256(body).hexdigest()
+        (self._blobs / digest).write_bytes(body)
+        return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(body)}
+
+
+def _tar(size: int) -> Iterator[bytes]:
+    """Give a tar file with one file of chance in it, about `size` bytes together."""
+    entry = tarfile.TarInfo("data")
+    entry.size = max(0, size - 3 * _BLOCK) // _BLOCK * _BLOCK
+    yield entry.tobuf(tarfile.USTAR_FORMAT)
+    for start in range(0, entry.size, _PIECE):
+        yield os.urandom(min(_PIECE, entry.size - start))
+    yield bytes(2 * _BLOCK)

@@ -1,0 +1,190 @@
+"""Whole processes against the clock: what is run, how often, and the table of it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Given a new empty folder, the words of a command; it may prepare that folder, unmeasured.
+Command = Callable[[Path], "list[str]"]
+#: Seconds after which a run is taken for hung.
+_PATIENCE = 120
+#: What `ru_maxrss` counts in. Source: getrusage(2) of Linux, and of macOS.
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+#: Asks the server what was requested since the last time; name to number.
+Count = Callable[[], "dict[str, int]"]
+
+
+@dataclass
+class Row:
+    """One thing that is measured.
+
+    Attributes:
+        target: what product.md wants, in milliseconds; None where it wants nothing.
+        ours: whether this is `resolver`; the others are there to compare with.
+        count: how to ask for requests; None = nobody is asked anything.
+        at_most: what product.md wants as a ratio to the row that others are compared with.
+        moved: bytes that a run brings here; 0 = speed is not the point.
+        variables: of the environment, besides the few that every run gets.
+        seconds: one per run.
+        requests: what one run asked for, in words.
+        memory: the most that a run held, in bytes.
+        read: bytes that the last run read from files, pipes and sockets; -1 = not known here.
+
+    """
+
+    name: str
+    command: Command
+    target: float | None = None
+    ours: bool = True
+    count: Count | None = None
+    at_most: float | None = None
+    moved: int = 0
+    variables: dict[str, str] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+    requests: str = ""
+    memory: int = 0
+    read: int = -1
+
+    @property
+    def median(self) -> float:
+        """Milliseconds of the run in the middle."""
+        return statistics.median(self.seconds) * 1000
+
+
+def resolver() -> list[str]:
+    """Give the words that start ours: what `pip install` puts on the path, where it has."""
+    installed = Path(sys.executable).parent / "resolver"
+    return [str(installed)] if installed.exists() else [sys.executable, "-m", "resolver"]
+
+
+def tool(name: str) -> str | None:
+    """Find another tool; None where it is not installed."""
+    return shutil.which(name)
+
+
+def run(row: Row) -> None:
+    """Run once, in an environment without anybody's settings; keep what it took.
+
+    A command that fails ends the measurement: a fast failure would look like a good result.
+    """
+    with tempfile.TemporaryDirectory(prefix="resolver-bench-") as folder:
+        command = row.command(Path(folder))
+        variables = {"HOME": folder, "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
+        if row.count:
+            row.count()
+        status, said = _watch(row, command, variables | row.variables)
+    if status != 0:
+        raise SystemExit(f"error: `{' '.join(command)}` ended with {status}: {said}")
+    if row.count:
+        row.requests = _requests(row.count())
+
+
+def _watch(row: Row, command: list[str], variables: dict[str, str]) -> tuple[int, str]:
+    """Run a command to its end; gives its status, and what it said on stderr."""
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=variables
+        )
+        clock = threading.Timer(_PATIENCE, process.kill)
+        clock.start()
+        # It has ended, but its numbers are still there.
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        row.seconds.append(time.perf_counter() - start)
+        clock.cancel()
+        row.read = _read_by(process.pid)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        row.memory = max(row.memory, used.ru_maxrss * _MAXRSS_UNIT)
+        errors.seek(0)
+        return process.returncode, errors.read().decode(errors="replace").strip()
+
+
+def _read_by(process: int) -> int:
+    """Count the bytes that a process has asked the system for; only Linux tells."""
+    try:
+        told = Path(f"/proc/{process}/io").read_text("ascii")
+    except OSError:
+        return -1
+    found = re.search(r"^rchar: ([0-9]+)", told, re.MULTILINE)
+    return int(found[1]) if found else -1
+
+
+def _requests(counts: dict[str, int]) -> str:
+    words = [str(counts.get("requests", 0))]
+    if counts.get("heads"):
+        words.append(f"{counts['heads']} of them HEAD")
+    if counts.get("tokens"):
+        words.append(f"{counts['tokens']} token{'s' if counts['tokens'] > 1 else ''}")
+    if "bytes" in counts:
+        words.append(f"{counts['bytes']:,} bytes")
+    return ", ".join(words)
+
+
+def measure(rows: Sequence[Row], runs: int) -> None:
+    """Run all rows in turn, `runs` times over, so that a slow minute of the machine hits all."""
+    for row in rows:
+        run(row)
+        row.seconds.clear()  # The first run fills the caches of the disk and of Python.
+    for _ in range(runs):
+        for row in rows:
+            run(row)
+
+
+def table(rows: Sequence[Row], base: Row) -> str:
+    """Write the rows down; the ratio is that of the medians to `base`. Empty columns are left out.
+
+    Memory is the peak of all runs, and never less than this process's own, from which they start.
+    """
+    columns = [
+        ("what", [row.name if row.ours else f"  {row.name}" for row in rows]),
+        ("median", [f"{row.median:.1f} ms" for row in rows]),
+        ("best", [f"{min(row.seconds) * 1000:.1f} ms" for row in rows]),
+        ("ratio", [f"{row.median / base.median:.2f}" for row in rows]),
+        ("target", [_target(row) for row in rows]),
+        (
+            "speed",
+            [f"{row.moved / row.median / 1000:.0f} MB/s" if row.moved else "" for row in rows],
+        ),
+        ("memory", [f"{row.memory / 1e6:.0f} MB" if row.moved else "" for row in rows]),
+        ("requests", [row.requests for row in rows]),
+    ]
+    kept = [(head, cells) for head, cells in columns if any(cells)]
+    widths = [max(map(len, (head, *cells))) for head, cells in kept]
+    title, *body = (
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        for line in zip(*((head, *cells) for head, cells in kept), strict=True)
+    )
+    return "\n".join([title, "-" * len(title), *body])
+
+
+def _target(row: Row) -> str:
+    words = [f"{row.target:.0f} ms"] if row.target else []
+    words += [f"{row.at_most:g}x"] if row.at_most else []
+    return ", ".join(words)
+
+
+def machine(runs: int) -> str:
+    """Say what the numbers were taken on; without it they mean nothing."""
+    load = f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
+    return (
+        f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} cores, "
+        f"load {load}, {platform.python_implementation()} {platform.python_version()}, "
+        f"medians of {runs} runs"
+    )

@@ -1,0 +1,154 @@
+"""A tiny registry in a process of its own: serves one repository and counts what is asked.
+
+    python registry_process.py [--bearer]
+
+Prints its port on the first line. `GET /_count` answers `{"requests": …, "tokens": …,
+"heads": …}` and starts counting anew. It is not the registry of the tests: every answer leaves in
+one write, so that what is measured is the network and the client.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+
+REPOSITORY = "bench/app"
+#: How many tags `many()` names; each is an index of its own.
+TAGS = 100
+PLATFORMS = (("linux", "amd64", ""), ("linux", "arm64", "v8"), ("linux", "arm", "v7"))
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
+#: The most that the head of a request may take; a client of ours sends some 400 bytes.
+HEAD_LIMIT = 65_536
+#: The first byte of a TLS connection. Source: RFC 8446, 5.1, "handshake(22)".
+TLS_GREETING = b"\x16"
+
+
+def tags() -> list[str]:
+    """Name every tag there is; the first is the one that single questions are about."""
+    return [f"t{number:03}" for number in range(TAGS)]
+
+
+@dataclass
+class Registry:
+    """Documents by path, and counts."""
+
+    bearer: bool = False
+    answers: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        """Make all images; they differ by one annotation, so no two share a digest."""
+        for tag in tags():
+            entries = [self._image(tag, *platform) for platform in PLATFORMS]
+            index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries}
+            self._document(INDEX_TYPE, index, tag)
+
+    def _image(self, tag: str, system: str, architecture: str, variant: str) -> dict[str, object]:
+        platform = {"os": system, "architecture": architecture}
+        if variant:
+            platform["variant"] = variant
+        layers = [self._invented(f"{platform} {number}") for number in range(8)]
+        diff_ids = [layer["digest"] for layer in layers]
+        config = {**platform, "rootfs": {"type": "layers", "diff_ids": diff_ids}}
+        body = json.dumps(config).encode()
+        digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
+        self.answers[f"/v2/{REPOSITORY}/blobs/{digest}"] = ("application/octet-stream", body)
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "config": {"mediaType": CONFIG_TYPE, "digest": digest, "size": len(body)},
+            "layers": layers,
+            "annotations": {"bench.tag": tag},
+        }
+        return {**self._document(MANIFEST_TYPE, manifest), "platform": platform}
+
+    def _invented(self, name: str) -> dict[str, object]:
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        return {"mediaType": LAYER_TYPE, "digest": f"sha256:{digest}", "size": 12_345_678}
+
+    def _document(self, media_type: str, document: object, tag: str = "") -> dict[str, object]:
+        body = json.dumps(document).encode()
+        digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
+        for name in (digest, tag) if tag else (digest,):
+            self.answers[f"/v2/{REPOSITORY}/manifests/{name}"] = (media_type, body)
+        return {"mediaType": media_type, "digest": digest, "size": len(body)}
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the requests of one connection until the client has had enough."""
+        try:
+            first = await reader.readexactly(1)
+            while first != TLS_GREETING:
+                head = first + await reader.readuntil(b"\r\n\r\n")
+                writer.write(self._answer(head.decode("latin-1")))
+                await writer.drain()
+                first = await reader.readexactly(1)
+            # What a Go server says to it, so that a client which tries TLS first learns its
+            # lesson as fast as it would elsewhere.
+            writer.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+            await writer.drain()
+        except (asyncio.LimitOverrunError, asyncio.IncompleteReadError, ConnectionError):
+            pass
+        writer.close()
+
+    def _answer(self, head: str) -> bytes:
+        method, target, _ = head.split(" ", 2)
+        path = target.partition("?")[0]
+        lines = head.split("\r\n")[1:]
+        headers = {name.lower(): value.strip() for name, _, value in _pairs(lines)}
+        if path == "/_count":
+            told = json.dumps(dict(self.counts)).encode()
+            self.counts.clear()
+            return _reply(200, "application/json", told)
+        self.counts["tokens" if path == "/token" else "requests"] += 1
+        self.counts["heads"] += method == "HEAD"
+        if path == "/token":
+            return _reply(200, "application/json", b'{"token": "bench", "expires_in": 300}')
+        if self.bearer and headers.get("authorization") != "Bearer bench":
+            realm = f'Bearer realm="http://{headers.get("host", "")}/token",service="bench"'
+            scope = f'{realm},scope="repository:{REPOSITORY}:pull"'
+            return _reply(401, "application/json", b"{}", f"WWW-Authenticate: {scope}\r\n")
+        if path == "/v2/":
+            return _reply(200, "application/json", b"{}")
+        if path not in self.answers:
+            return _reply(404, "application/json", b'{"errors": [{"code": "MANIFEST_UNKNOWN"}]}')
+        media_type, body = self.answers[path]
+        digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
+        return _reply(
+            200, media_type, body, f"Docker-Content-Digest: {digest}\r\n", silent=method == "HEAD"
+        )
+
+
+def _pairs(lines: list[str]) -> list[tuple[str, str, str]]:
+    return [line.partition(":") for line in lines if line]
+
+
+def _reply(
+    status: int, media_type: str, body: bytes, more: str = "", *, silent: bool = False
+) -> bytes:
+    """Build an answer; `silent` leaves the body out, as HEAD wants it."""
+    head = (
+        f"HTTP/1.1 {status} Answer\r\nContent-Type: {media_type}\r\n"
+        f"Content-Length: {len(body)}\r\n{more}\r\n"
+    )
+    return head.encode() + (b"" if silent else body)
+
+
+async def main() -> None:
+    """Serve until killed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bearer", action="store_true", help="want a token, and give it out")
+    registry = Registry(bearer=parser.parse_args().bearer)
+    server = await asyncio.start_server(registry.serve, "127.0.0.1", 0, limit=HEAD_LIMIT)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,127 @@
+"""From a tag to the manifest of one platform, over a network; other tools beside it."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from measure import Row, machine, measure, resolver, table, tool
+from registry_process import REPOSITORY, tags
+from servers import Server, registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PLATFORM = "linux/arm64"
+#: Targets of product.md, in milliseconds: "at most 1.5x" of oras' 129 ms, and "under 1.5 s".
+COLD = 1.5 * 129
+BATCH = 1500
+
+
+def ours(server: Server, verb: str, *options: str) -> list[str]:
+    """Begin a command of ours about the one tag."""
+    reference = f"{server.host}/{REPOSITORY}:{tags()[0]}"
+    return [*resolver(), verb, reference, "-p", PLATFORM, "--plain-http", *options]
+
+
+def peers(server: Server) -> list[Row]:
+    """List what the other tools on this machine do for the same answer."""
+    name = f"{server.host}/{REPOSITORY}:{tags()[0]}"
+    architecture = PLATFORM.partition("/")[2]
+    known: dict[str, list[tuple[str, list[str]]]] = {
+        "skopeo": [
+            ("skopeo inspect --raw (index only)", _skopeo(name, architecture, "--raw")),
+            ("skopeo inspect", _skopeo(name, architecture, "--no-tags")),
+        ],
+        "crane": [("crane digest", ["digest", "--insecure", "--platform", PLATFORM, name])],
+        "oras": [("oras resolve", ["resolve", "--plain-http", "--platform", PLATFORM, name])],
+        "regctl": [
+            ("regctl image digest", ["--host", f"reg={server.host},tls=disabled", *_regctl(name)])
+        ],
+    }
+    rows = []
+    for program, questions in known.items():
+        path = tool(program)
+        if path:
+            rows += [_peer(path, title, words, server) for title, words in questions]
+    return rows
+
+
+def _skopeo(name: str, architecture: str, option: str) -> list[str]:
+    choice = ["--override-os", "linux", "--override-arch", architecture]
+    return [*choice, "inspect", "--tls-verify=false", option, f"docker://{name}"]
+
+
+def _regctl(name: str) -> list[str]:
+    return ["image", "digest", "--platform", PLATFORM, name]
+
+
+def _peer(path: str, title: str, words: list[str], server: Server) -> Row:
+    return Row(title, lambda _: [path, *words], ours=False, count=server.count)
+
+
+def _once(command: list[str]) -> None:
+    """Run a preparation; one that fails ends the benchmark."""
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"error: `{' '.join(command)}`: {done.stderr.strip()}")
+
+
+def single(server: Server, folder: Path) -> list[Row]:
+    """List the questions about one reference."""
+    held = str(folder / "held")
+    _once(ours(server, "resolve", "--store", held))
+
+    def fresh(verb: str, *options: str) -> Callable[[Path], list[str]]:
+        return lambda new: ours(server, verb, *options, "--store", str(new / "store"))
+
+    return [
+        Row(
+            "resolve, cold: a platform's digest",
+            fresh("resolve", "--format", "digest"),
+            target=COLD,
+            count=server.count,
+        ),
+        Row("inspect --raw, cold: its manifest", fresh("inspect", "--raw"), count=server.count),
+        Row(
+            "resolve, warm: has the tag moved",
+            lambda _: ours(server, "resolve", "--format", "digest", "--store", held),
+            count=server.count,
+        ),
+        *peers(server),
+    ]
+
+
+def batch(server: Server, folder: Path) -> Row:
+    """Ask for a hundred references in one repository, each an index of its own."""
+    listing = folder / "references"
+    lines = [f"{server.host}/{REPOSITORY}:{tag}\n" for tag in tags()]
+    listing.write_text("".join(lines), "utf-8")
+    words = ["resolve", "-f", str(listing), "-p", PLATFORM, "--plain-http", "--format", "digest"]
+    return Row(
+        f"resolve -f, {len(lines)} references, cold",
+        lambda new: [*resolver(), *words, "--store", str(new / "store")],
+        target=BATCH,
+        count=server.count,
+    )
+
+
+def resolve(runs: int, round_trip_ms: float) -> None:
+    """Measure and print."""
+    with (
+        tempfile.TemporaryDirectory(prefix="resolver-bench-") as name,
+        registry(round_trip_ms=round_trip_ms) as server,
+        registry(round_trip_ms=round_trip_ms, bearer=True) as guarded,
+    ):
+        rows = single(server, Path(name))
+        rows.append(batch(guarded, Path(name)))
+        measure(rows, runs)
+    print(f"resolve: {round_trip_ms:g} ms round trip, plain HTTP; {machine(runs)}\n")
+    print(table(rows, rows[0]))
+    slowest = [row for row in rows if not row.ours]
+    if slowest:
+        seconds = slowest[-1].median * len(tags()) / 1000
+        print(f"{len(tags())} times `{slowest[-1].name}` would be {seconds:.1f} s")
+        print("skopeo has no plain-HTTP option: it tries TLS first, which costs it a connection")

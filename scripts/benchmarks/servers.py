@@ -1,0 +1,88 @@
+"""The other end of a benchmark: a registry far away, each part in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A registry, and where it is reached.
+
+    Attributes:
+        host: `address:port` to put into references; behind the delay, if there is one.
+        direct: the port of the registry itself, to ask for its counts.
+        guarded: `address:port` of the same over TLS, where there is that; never delayed.
+
+    """
+
+    host: str
+    direct: int
+    guarded: str = ""
+
+    def count(self) -> dict[str, int]:
+        """Take the counts since the last time."""
+        url = f"http://127.0.0.1:{self.direct}/_count"
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(url, timeout=10) as answer:
+            counts: dict[str, int] = json.load(answer)
+        return counts
+
+
+@contextmanager
+def _process(script: str, *arguments: str) -> Iterator[list[int]]:
+    """Run a script of this folder that prints its ports; end it with the block."""
+    words = [sys.executable, str(HERE / script), *arguments]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            if process.stdout is None:
+                raise SystemExit(f"error: {script} has no output")
+            line = process.stdout.readline()
+            if not line:
+                raise SystemExit(f"error: {script} did not start")
+            yield [int(port) for port in line.split()]
+        finally:
+            process.kill()
+
+
+@contextmanager
+def registry(*, round_trip_ms: float = 0, bearer: bool = False) -> Iterator[Server]:
+    """Start a registry, `round_trip_ms` milliseconds away."""
+    with _process("registry_process.py", *(["--bearer"] if bearer else [])) as (direct,):
+        if not round_trip_ms:
+            yield Server(f"127.0.0.1:{direct}", direct)
+            return
+        with _process("delay_proxy.py", str(direct), str(round_trip_ms)) as (port,):
+            yield Server(f"127.0.0.1:{port}", direct)
+
+
+@contextmanager
+def layers(
+    folder: Path, authority: Path, *, round_trip_ms: float, rate: float
+) -> Iterator[tuple[Server, Server]]:
+    """Serve an OCI layout, here and far away.
+
+    Args:
+        folder: the layout.
+        authority: the file to write the certificate to that TLS clients have to trust.
+        round_trip_ms: to the far one.
+        rate: megabytes per second that a connection to the far one carries; 0 = any.
+
+    """
+    with _process("layers_process.py", str(folder), str(authority)) as (direct, guarded):
+        near = Server(f"127.0.0.1:{direct}", direct, f"127.0.0.1:{guarded}")
+        words = ["delay_proxy.py", str(direct), str(round_trip_ms), str(rate)]
+        with _process(*words) as (port,):
+            yield near, Server(f"127.0.0.1:{port}", direct)

@@ -1,0 +1,57 @@
+"""Hosts that end with their test, and a person who types commands."""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.adversarial.hosts import Hosts
+from tests.adversarial.kit import Actor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def act(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Actor]:
+    """Give somebody whose home and store are in this test's own folder."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("CACHE", "CONFIG", "DATA", "STATE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(home / name.lower()))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(home / "run"))
+    monkeypatch.chdir(home)
+    yield Actor(tmp_path)
+    # `-vv` sets a handler for its process; this process goes on to other tests.
+    logging.getLogger("resolver").handlers = []
+
+
+@pytest.fixture
+def hosts(act: Actor) -> Iterator[Hosts]:
+    """Give a maker of registries and evil hosts."""
+    with ExitStack() as stack:
+        yield Hosts(act, stack)
+
+
+@pytest.fixture
+def docker_config(act: Actor, monkeypatch: pytest.MonkeyPatch) -> Callable[[object], Path]:
+    """Give a function that writes `$DOCKER_CONFIG/config.json`: bytes as they are, else as JSON."""
+    folder = act.folder / "home" / "docker"
+
+    def write(content: object) -> Path:
+        folder.mkdir(exist_ok=True)
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        path = folder / "config.json"
+        path.write_bytes(body)
+        path.chmod(0o600)
+        act.given.add(path)
+        monkeypatch.setenv("DOCKER_CONFIG", str(folder))
+        return path
+
+    return write

@@ -1,0 +1,40 @@
+"""What a command costs: seconds, and memory at its peak."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from tests.adversarial.kit import WALL, Outcome
+from tests.processes import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Runs a command and tells how much memory it had at most, which only its parent can know.
+_WATCH = """
+import json, os, resource, subprocess, sys, time
+began = time.monotonic()
+done = subprocess.run([sys.executable, "-m", "resolver", *sys.argv[1:]], capture_output=True)
+used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+texts = [done.stdout.decode("latin-1"), done.stderr.decode("latin-1")]
+print(json.dumps([done.returncode, *texts, time.monotonic() - began, used]))
+"""
+
+
+def measured(words: tuple[str, ...], store: Path) -> tuple[Outcome, int]:
+    """Run `resolver WORDS…`; the number is its largest resident size, in kilobytes."""
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "RESOLVER_STORE": str(store)}
+    done = subprocess.run(
+        [sys.executable, "-c", _WATCH, *words],
+        check=True,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=variables,
+        timeout=WALL * 2,
+    )
+    status, out, err, seconds, kilobytes = json.loads(done.stdout)
+    return Outcome(status, out.encode("latin-1"), err.encode("latin-1"), seconds), kilobytes

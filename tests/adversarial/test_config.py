@@ -1,0 +1,282 @@
+"""Files of credentials, and helpers (area "config" of the catalogue)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.adversarial.helpers import plant_helper
+from tests.adversarial.hosts import answer, login
+from tests.adversarial.kit import IDENTITY, PASSWORD, USER, refused
+from tests.adversarial.namespace import inside
+from tests.fakes.gates import basic_value
+from tests.fakes.images import multi_platform
+from tests.fakes.registry import FakeRegistry, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.adversarial.hosts import Hosts
+    from tests.adversarial.kit import Actor
+
+    Config = Callable[[object], Path]
+
+
+@pytest.fixture
+def registry(hosts: Hosts) -> FakeRegistry:
+    made = hosts.registry()
+    made.serve("app", "1", multi_platform("linux/amd64"))
+    return made
+
+
+def ask(act: Actor, registry: FakeRegistry, verb: str = "PULL") -> int:
+    """Ask for the image, and give the status."""
+    return act(
+        verb, f"{registry.host}/app:1", *(() if verb == "PULL" else ("-p", "linux/amd64"))
+    ).status
+
+
+def test_cfg_001_docker_hub_is_known_by_its_names(act: Actor) -> None:
+    inside("tests.adversarial.scenarios:hub_keys", act.folder)
+
+
+BROKEN = {
+    "invalid": b'{"auths":{"reg.test":{"auth":"S3cr3tPa55" S3cr3tPa55}}}',
+    "truncated": b'{"auths":{"reg.test":{"auth":"S3cr3tPa55',
+    "array": b"[]",
+    "null": b"null",
+    "two documents": b'{} {"auths":"S3cr3tPa55"}',
+    "NUL": b"\0" * 40,
+    "UTF-16": '{"auths":{}}'.encode("utf-16"),
+    "number": b"1" * 5000,
+    "deep": b'{"auths":' + b"[" * 5000,
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_cfg_002_a_broken_file_is_named_and_not_quoted(
+    act: Actor, registry: FakeRegistry, docker_config: Config, kind: str
+) -> None:
+    path = docker_config(BROKEN[kind])
+    outcome = act("RESOLVE", f"{registry.host}/app:1")
+    refused(outcome, "CONFIG", str(path))
+    assert registry.log == []
+    if kind == "invalid":
+        assert "line 1" in outcome.told or "byte" in outcome.told or "character" in outcome.told
+
+
+@pytest.mark.parametrize("content", [b"", b" \n"])
+def test_cfg_002_an_empty_file_is_no_file(
+    act: Actor, registry: FakeRegistry, docker_config: Config, content: bytes
+) -> None:
+    docker_config(content)
+    assert ask(act, registry) == 0
+
+
+@pytest.mark.parametrize("password", ["p:w \u00e9:\u4e2d", ":", " x ", "\u202ex", "a" * 4000])
+def test_cfg_004_a_password_may_have_anything(
+    act: Actor, registry: FakeRegistry, docker_config: Config, password: str
+) -> None:
+    registry.basic(USER, password)
+    docker_config(login(registry.host, password=password))
+    assert ask(act, registry, "RESOLVE") == 0
+    assert registry.log[-1].authorization == basic_value(USER, password)
+
+
+def test_cfg_005_a_login_is_for_one_port(act: Actor) -> None:
+    inside("tests.adversarial.scenarios:ports_matter", act.folder)
+
+
+def test_cfg_007_a_helper_is_asked_by_name_and_host(
+    act: Actor, registry: FakeRegistry, docker_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = act.folder / "record"
+    record.mkdir()
+    said = json.dumps({"ServerURL": registry.host, "Username": "<token>", "Secret": IDENTITY})
+    script = (
+        f'printf "%s" "$0 $*" >{record}/argv; cat >{record}/stdin; env >{record}/env;'
+        f"printf '%s' '{said}'"
+    )
+    planted = plant_helper(act.folder / "bin", "rec", script, monkeypatch)
+    act.given.add(planted)
+    monkeypatch.setenv("RESOLVER_NOTE", "passed on or not")
+    docker_config({"credHelpers": {registry.host: "rec"}})
+    tokens = registry.bearer(credentials=("<token>", IDENTITY))
+    assert ask(act, registry) == 0
+    assert (record / "argv").read_text() == f"{planted} get"
+    assert (record / "stdin").read_bytes() == registry.host.encode()
+    assert [seen.method for seen in tokens.requests] == ["POST"]
+    assert IDENTITY not in (record / "env").read_text()
+
+
+NAMES = [
+    "../../tmp/evil",
+    "/tmp/evil",
+    "evil;touch /tmp/pwned",
+    "a b",
+    "-x",
+    "x\n",
+    "$(id)",
+    "`id`",
+    "x" * 131_072,
+    "\u0435vil",
+    ".",
+    "x/../evil",
+    ["evil"],
+    {"evil": 1},
+    7,
+]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+@pytest.mark.parametrize("field", ["credsStore", "credHelpers"])
+def test_cfg_008_a_helper_has_a_plain_name(
+    act: Actor,
+    registry: FakeRegistry,
+    docker_config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    field: str,
+    name: object,
+) -> None:
+    pwned = act.folder / "pwned"
+    plant_helper(act.folder / "bin", "evil", f"touch {pwned}", monkeypatch)
+    text = name.replace("/tmp/pwned", str(pwned)) if isinstance(name, str) else name
+    docker_config({field: text if field == "credsStore" else {registry.host: text}})
+    registry.basic(USER, PASSWORD)
+    outcome = act("PULL", f"{registry.host}/app:1")
+    refused(outcome, "CONFIG", field)
+    assert len(outcome.err) < 2000
+    assert not pwned.exists()
+    assert registry.log == []
+
+
+@pytest.mark.parametrize("field", ["credsStore", "credHelpers"])
+def test_cfg_008_an_empty_name_is_no_helper(
+    act: Actor, registry: FakeRegistry, docker_config: Config, field: str
+) -> None:
+    docker_config({field: "" if field == "credsStore" else {registry.host: ""}})
+    assert ask(act, registry) == 0
+
+
+def test_cfg_008_a_helper_in_the_working_folder_is_not_run(
+    act: Actor, registry: FakeRegistry, docker_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pwned = act.folder / "pwned"
+    plant_helper(act.folder / "home", "evil", f"touch {pwned}")
+    monkeypatch.setenv("PATH", ":.:/usr/bin:/bin:")
+    docker_config({"credsStore": "evil"})
+    registry.basic(USER, PASSWORD)
+    refused(act("PULL", f"{registry.host}/app:1"), "AUTH", "docker-credential-evil")
+    assert not pwned.exists()
+
+
+BAD_HELPERS = {
+    "endless": "yes S3cr3tPa55",
+    "noise": f'printf \'{{"Username":"u5er","Secret":"{PASSWORD}"\'',
+    "failure": f"echo no; echo {PASSWORD} >&2; exit 3",
+    "empty": "exit 0",
+    "killed": "kill -9 $$",
+}
+
+
+@pytest.mark.parametrize("kind", BAD_HELPERS)
+def test_cfg_007_a_broken_helper_is_an_error_that_tells_no_secret(
+    act: Actor,
+    registry: FakeRegistry,
+    docker_config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    act.given.add(plant_helper(act.folder / "bin", "rec", BAD_HELPERS[kind], monkeypatch))
+    docker_config({"credHelpers": {registry.host: "rec"}})
+    registry.basic(USER, PASSWORD)
+    refused(act("PULL", f"{registry.host}/app:1", "-vv"), "AUTH", "docker-credential-rec")
+
+
+def test_cfg_012_an_identity_token_goes_to_its_token_server_only(
+    act: Actor, hosts: Hosts, registry: FakeRegistry, docker_config: Config
+) -> None:
+    server = hosts.registry()
+    path = docker_config({"auths": {registry.host: {"identitytoken": IDENTITY}}})
+    before = path.read_bytes()
+    granted = {"access_token": "T0KEN-1", "refresh_token": IDENTITY + "-NEW"}
+    server.on("POST", "/token", answer(granted))
+    registry.bearer(realm=f"{server.url}/token")
+    assert ask(act, registry) == 0
+    (asked,) = server.log
+    assert asked.form["grant_type"] == ["refresh_token"]
+    assert asked.form["refresh_token"] == [IDENTITY]
+    assert not [seen for seen in registry.log if IDENTITY in repr(seen)]
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_cfg_012_without_post_the_password_is_used_by_get(
+    act: Actor, hosts: Hosts, registry: FakeRegistry, docker_config: Config, status: int
+) -> None:
+    server = hosts.registry()
+    coded = basic_value(USER, PASSWORD).removeprefix("Basic ")
+    docker_config({"auths": {registry.host: {"auth": coded, "identitytoken": IDENTITY}}})
+    server.on("POST", "/token", Reply(status))
+    server.token_server(credentials=(USER, PASSWORD))
+    registry.bearer(realm=f"{server.url}/token")
+    assert ask(act, registry) == 0
+    assert [seen.method for seen in server.log] == ["POST", "GET"]
+    assert IDENTITY not in repr(server.log[1])
+
+
+def test_cfg_017_a_docker_config_that_leads_nowhere_hides_the_one_at_home(
+    act: Actor, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = act.folder / "home" / ".docker"
+    home.mkdir()
+    path = home / "config.json"
+    path.write_text(json.dumps(login(registry.host)))
+    act.given.add(path)
+    monkeypatch.setenv("DOCKER_CONFIG", "/nonexistent")
+    assert ask(act, registry) == 0
+    registry.basic(USER, PASSWORD)
+    refused(act("RESOLVE", f"{registry.host}/app:2"), "AUTH")
+    assert {seen.authorization for seen in registry.log} == {None}
+
+
+def test_cfg_018_one_host_twice_is_refused(
+    act: Actor, registry: FakeRegistry, docker_config: Config
+) -> None:
+    one = json.dumps(login(registry.host)["auths"])[1:-1]
+    other = json.dumps(login(registry.host, user="other")["auths"])[1:-1]
+    for second in (one, other):
+        path = docker_config(f'{{"auths":{{{one},{second}}}}}'.encode())
+        refused(act("PULL", f"{registry.host}/app:1"), "CONFIG", str(path), registry.host)
+    assert registry.log == []
+
+
+def test_cfg_018_the_exact_host_wins_over_its_url(
+    act: Actor, registry: FakeRegistry, docker_config: Config
+) -> None:
+    wrong = basic_value("wrong", PASSWORD).removeprefix("Basic ")
+    right = basic_value(USER, PASSWORD).removeprefix("Basic ")
+    url = f"https://{registry.host}/v1/"
+    entries = {url: {"auth": wrong}, registry.host: {"auth": right}}
+    registry.basic(USER, PASSWORD)
+    docker_config({"auths": entries})
+    assert ask(act, registry) == 0
+    docker_config({"auths": dict(reversed(entries.items()))})
+    assert ask(act, registry) == 0
+
+
+def test_cfg_019_a_file_that_others_can_read_works_with_one_warning(
+    act: Actor, registry: FakeRegistry, docker_config: Config
+) -> None:
+    path = docker_config(login(registry.host))
+    path.chmod(0o644)
+    before = path.stat()
+    registry.basic(USER, PASSWORD)
+    outcome = act("PULL", f"{registry.host}/app:1")
+    assert outcome.status == 0
+    assert outcome.err.count("warning: ") <= 1
+    after = path.stat()
+    assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)

@@ -1,0 +1,84 @@
+"""The command on a terminal of its own, and what stands on it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from typing import TYPE_CHECKING, Self
+
+from tests.processes import ROOT
+from tests.render.screen import Screen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Seconds after which a program that says nothing more has failed the test.
+PATIENCE = 30.0
+
+
+class Terminal:
+    """Runs `resolver` with stderr on a terminal of 80 columns; stdout goes to a pipe.
+
+    Attributes:
+        screen: what a person sees.
+        raw: every character that came.
+
+    """
+
+    def __init__(self, *words: str, **variables: str) -> None:
+        self.screen = Screen(80)
+        self.raw = ""
+        self._terminal, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", **variables}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "resolver", *words],
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            env=environment,
+        )
+        os.close(theirs)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+        os.close(self._terminal)
+
+    def until(self, seen: Callable[[Screen], bool]) -> None:
+        """Read until the screen looks like that."""
+        deadline = time.monotonic() + PATIENCE
+        while not seen(self.screen):
+            assert self._read(deadline), f"it ended with:\n{self.raw}"
+
+    def end(self) -> tuple[int, str]:
+        """Read to the end; give the status and what went to stdout."""
+        deadline = time.monotonic() + PATIENCE
+        while self._read(deadline):
+            continue
+        out, _ = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, out.decode()
+
+    def _read(self, deadline: float) -> bool:
+        """Take in what has come; False once the other side is closed."""
+        ready, _, _ = select.select([self._terminal], [], [], max(0, deadline - time.monotonic()))
+        assert ready, f"nothing more came after:\n{self.raw}"
+        try:
+            body = os.read(self._terminal, 65_536)
+        except OSError:
+            # Linux says EIO when the last writer has gone.
+            return False
+        text = body.decode()
+        self.raw += text
+        self.screen.feed(text)
+        return bool(body)

@@ -1,0 +1,212 @@
+"""`resolver export`, as a person sees it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+from inline_snapshot import snapshot
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Run
+
+TOOL = """#!/bin/sh
+cat > "$TAKEN"
+echo "Loaded image: app"
+"""
+
+
+@pytest.fixture
+def pulled(run: Run, registry: str) -> str:
+    """An image that is here for two platforms; gives its name."""
+    name = f"{registry}/demo/app:1.0"
+    run("pull", name, "-p", "linux/amd64,linux/arm64", "--no-progress")
+    return name
+
+
+@pytest.fixture
+def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a `docker` on PATH that keeps what it is given; the folder it stands in."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "docker").write_text(TOOL)
+    (folder / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setenv("TAKEN", str(tmp_path / "taken.tar"))
+    return folder
+
+
+def test_to_a_folder(run: Run, pulled: str) -> None:
+    assert str(run("export", pulled, "-p", "linux/arm64", "--to", "layout")) == snapshot("""\
+status: 0
+--- stdout
+to       layout
+content  5 pieces, 187 kB (187 kB linked)
+
+NAME                          PLATFORMS       DIGEST
+HOST:PORT/demo/app:1.0  linux/arm64/v8  sha256:8d3661f10977
+--- stderr
+""")
+
+
+def test_several_platforms_have_an_index_of_their_own_and_it_is_said(run: Run, pulled: str) -> None:
+    assert str(run("export", pulled, "--to", "layout")) == snapshot("""\
+status: 0
+--- stdout
+to       layout
+content  10 pieces, 272 kB (563 B written, 271 kB linked)
+
+NAME                       PLATFORMS                   DIGEST
+HOST:PORT/demo/app:1.0  linux/amd64, linux/arm64/…  sha256:584238e475bd (new)
+--- stderr
+warning: `HOST:PORT/demo/app:1.0` leaves with linux/amd64, linux/arm64/v8 only, so its index has a digest of its own: `sha256:584238e475bd7e9206f77aac13d53919390ad997e6ecc7902964eb67db753246` instead of `sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda`
+""")
+
+
+def test_what_was_exported_can_be_read_here(run: Run, pulled: str) -> None:
+    run("export", pulled, "-p", "linux/arm64", "--to", "layout")
+
+    seen = run("resolve", "oci:layout:1.0", "-p", "linux/arm64", "--format", "digest")
+
+    assert seen.status == 0
+    assert seen.stdout.startswith("sha256:8d3661f10977")
+
+
+def test_to_a_file_twice_is_the_same_file(run: Run, pulled: str, tmp_path: Path) -> None:
+    digests = []
+    for name in ("a.tar", "b.tar"):
+        assert run("export", pulled, "-p", "linux/arm64", "--to", name).status == 0
+        digests.append(hashlib.sha256((tmp_path / name).read_bytes()).hexdigest())
+
+    assert digests[0] == digests[1]
+    with tarfile.open(tmp_path / "a.tar") as archive:
+        assert {"oci-layout", "index.json", "manifest.json"} <= set(archive.getnames())
+
+
+def test_the_time_of_the_members_is_what_the_environment_says(
+    run: Run, pulled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    run("export", pulled, "-p", "linux/arm64", "--to", "a.tar")
+
+    with tarfile.open(tmp_path / "a.tar") as archive:
+        assert {member.mtime for member in archive} == {1_700_000_000}
+
+
+def test_a_time_that_is_none_is_refused(
+    run: Run, pulled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "now")
+
+    assert str(run("export", pulled, "--to", "a.tar")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: cannot use `SOURCE_DATE_EPOCH`: it must be seconds since 1970
+hint: mend or remove `SOURCE_DATE_EPOCH`, then try again
+""")
+
+
+def test_to_a_tool(run: Run, pulled: str, tool: Path, tmp_path: Path) -> None:
+    assert tool.is_dir()
+    assert str(run("export", pulled, "-p", "linux/amd64", "--to", "docker")) == snapshot("""\
+status: 0
+--- stdout
+to       docker
+content  5 pieces, 187 kB (196 kB written)
+ran      docker load
+said     Loaded image: app
+
+NAME                          PLATFORMS    DIGEST
+HOST:PORT/demo/app:1.0  linux/amd64  sha256:311923c08153
+--- stderr
+""")
+    assert tarfile.is_tarfile(tmp_path / "taken.tar")
+
+
+def test_a_tool_that_is_not_here(run: Run, pulled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    assert str(run("export", pulled, "--to", "podman")) == snapshot("""\
+status: 8
+--- stdout
+--- stderr
+error: `podman` is not on PATH, so nothing was handed over
+hint: export to a file with `--to images.tar`, then run `podman load < images.tar` where `podman` is
+""")
+
+
+def test_a_tool_that_does_not_take_them(run: Run, pulled: str, tool: Path) -> None:
+    (tool / "docker").write_text("#!/bin/sh\ncat >/dev/null\necho no room >&2\nexit 3\n")
+
+    seen = run("export", pulled, "-p", "linux/amd64", "--to", "docker")
+
+    assert seen.status == 8
+    assert seen.stderr.count("error: ") == 1
+    assert "no room" in seen.stderr
+
+
+def test_an_image_that_was_not_pulled(run: Run) -> None:
+    assert str(run("export", "example.com/app:1", "--to", "layout")) == snapshot("""\
+status: 3
+--- stdout
+--- stderr
+error: the store does not hold `example.com/app:1`
+hint: fetch it with `resolver pull example.com/app:1`
+""")
+
+
+def test_a_platform_that_was_not_pulled(run: Run, pulled: str) -> None:
+    seen = run("export", pulled, "-p", "linux/arm/v7", "--exact", "--to", "layout")
+
+    assert str(seen) == snapshot("""\
+status: 3
+--- stdout
+--- stderr
+error: the store does not hold `linux/arm/v7` of `HOST:PORT/demo/app:1.0`
+hint: fetch it with `resolver pull HOST:PORT/demo/app:1.0 -p linux/arm/v7`
+""")
+
+
+@pytest.mark.parametrize("where", ["a.tar.gz", "", "oci:"])
+def test_a_destination_that_is_none(run: Run, pulled: str, where: str) -> None:
+    seen = run("export", pulled, "--to", where)
+
+    assert (seen.status, seen.stderr.count("error: ")) == (2, 1)
+
+
+def test_no_destination(run: Run, pulled: str) -> None:
+    assert str(run("export", pulled)) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: missing option '--to'
+hint: see `resolver export --help`
+""")
+
+
+def test_a_place_that_cannot_be_written(run: Run, pulled: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    assert str(run("export", pulled, "-p", "linux/arm64", "--to", "file/layout")) == snapshot("""\
+status: 8
+--- stdout
+--- stderr
+error: cannot export to `file/layout`: not a directory
+hint: something put a file there: remove it, or name another place
+""")
+
+
+def test_an_export_for_machines(run: Run, pulled: str) -> None:
+    seen = run("export", f"store:{pulled}", "--to", "layout", "--json", keep=True)
+    told = json.loads(seen.stdout)
+
+    assert told["to"] == {"kind": "layout", "path": "layout"}
+    assert told["images"][0]["filtered"] is True
+    assert [each["architecture"] for each in told["images"][0]["platforms"]] == ["amd64", "arm64"]
+    assert told["present"] + told["linked"] + told["written"] == told["size"]

@@ -1,0 +1,265 @@
+"""`resolver inspect`, `platforms` and `tags`, as a person sees them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from inline_snapshot import snapshot
+
+from resolver.core.digest import Digest
+from resolver.demo import samples
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Run
+
+
+def sample(tag: str) -> tuple[str, bytes]:
+    found = next(s for s in samples() if (s.repository, s.tag) == ("demo/app", tag))
+    return str(found.root.digest), found.documents[found.root.digest][1]
+
+
+def test_platforms_with_sizes(run: Run, registry: str) -> None:
+    assert str(run("platforms", f"{registry}/demo/app:1.0")) == snapshot("""\
+status: 0
+--- stdout
+image    HOST:PORT/demo/app:1.0
+index    sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
+
+PLATFORM                       DIGEST               LAYERS    SIZE
+linux/amd64                    sha256:311923c08153       3  184 kB
+linux/arm64/v8                 sha256:8d3661f10977       3  184 kB
+linux/arm/v7                   sha256:e9c938fb2564       3  184 kB
+windows/amd64:10.0.20348.2700  sha256:afae86adc642       2  102 kB
+windows/amd64:10.0.26100.1742  sha256:8322b11c5bf7       2  102 kB
+--- stderr
+""")
+
+
+def test_platforms_with_attestations(run: Run, registry: str) -> None:
+    seen = run("platforms", f"{registry}/demo/app:1.0", "--attestations", "--index-only")
+
+    assert str(seen) == snapshot("""\
+status: 0
+--- stdout
+image    HOST:PORT/demo/app:1.0
+index    sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
+
+platforms
+PLATFORM                       DIGEST               LAYERS  SIZE
+linux/amd64                    sha256:311923c08153       -     -
+linux/arm64/v8                 sha256:8d3661f10977       -     -
+linux/arm/v7                   sha256:e9c938fb2564       -     -
+windows/amd64:10.0.20348.2700  sha256:afae86adc642       -     -
+windows/amd64:10.0.26100.1742  sha256:8322b11c5bf7       -     -
+
+attestations
+DIGEST               SPEAKS ABOUT         BYTES
+sha256:708e4d188822  sha256:311923c08153    565
+sha256:ba224a2ffee7  sha256:8d3661f10977    565
+sha256:374989eeaccf  sha256:e9c938fb2564    565
+--- stderr
+""")
+
+
+def test_platforms_of_a_single_image_come_from_its_config(run: Run, registry: str) -> None:
+    assert str(run("platforms", f"{registry}/demo/single:1.0")) == snapshot("""\
+status: 0
+--- stdout
+image    HOST:PORT/demo/single:1.0
+manifest sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede
+
+PLATFORM     DIGEST               LAYERS    SIZE
+linux/amd64  sha256:311923c08153       3  184 kB
+--- stderr
+""")
+
+
+def test_an_index_is_shown_without_a_platform(run: Run, registry: str) -> None:
+    assert str(run("inspect", f"{registry}/demo/app:1.0")) == snapshot("""\
+status: 0
+--- stdout
+image    HOST:PORT/demo/app:1.0
+index    sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
+type     application/vnd.oci.image.index.v1+json
+
+entries
+PLATFORM                       DIGEST               BYTES  TYPE
+linux/amd64                    sha256:311923c08153    860  oci manifest
+linux/arm64/v8                 sha256:8d3661f10977    860  oci manifest
+linux/arm/v7                   sha256:e9c938fb2564    860  oci manifest
+windows/amd64:10.0.20348.2700  sha256:afae86adc642    668  oci manifest
+windows/amd64:10.0.26100.1742  sha256:8322b11c5bf7    668  oci manifest
+(attestation)                  sha256:708e4d188822    565  oci manifest
+(attestation)                  sha256:ba224a2ffee7    565  oci manifest
+(attestation)                  sha256:374989eeaccf    565  oci manifest
+
+annotations
+KEY                               VALUE
+org.opencontainers.image.version  1.0
+--- stderr
+""")
+
+
+def test_one_image_is_shown_whole(run: Run, registry: str) -> None:
+    assert str(run("inspect", f"{registry}/demo/app:1.0", "-p", "linux/arm64")) == snapshot("""\
+status: 0
+--- stdout
+image    HOST:PORT/demo/app:1.0
+platform linux/arm64/v8
+manifest sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
+index    sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
+type     application/vnd.oci.image.manifest.v1+json
+config   sha256:640d34e29cdff0d3eb30a0e36b69576b7450992ca42314b4da7224a6465df4ad
+layers   3, 184 kB
+created  2024-05-01T12:00:00Z
+user     65532
+workdir  /
+entry    /usr/local/bin/app
+command  serve
+ports    8080/tcp
+
+layers
+#  DIGEST                  SIZE  TYPE
+1  sha256:50ee82149703  51.2 kB  oci tar+gzip
+2  sha256:19281301ecf8   102 kB  oci tar+gzip
+3  sha256:14fa95f15ff1  30.7 kB  oci tar+gzip
+
+environment
+NAME         VALUE
+PATH         /usr/local/bin:/usr/bin:/bin
+APP_VERSION  1.0
+
+labels
+KEY                               VALUE
+org.opencontainers.image.source   https://example.com/demo/app
+org.opencontainers.image.title    demo
+org.opencontainers.image.version  1.0
+
+history
+#  LAYER  STEP
+1  yes    ADD rootfs.tar / # buildkit
+2  yes    COPY words /usr/share/app/ # buildkit
+3  yes    COPY app /usr/local/bin/ # buildkit
+4  -      CMD ["serve"]
+--- stderr
+""")
+
+
+def test_json_holds_the_documents_as_published(run: Run, registry: str) -> None:
+    seen = run("inspect", f"{registry}/demo/app:1.0", "-p", "linux/amd64", "--json")
+    told = json.loads(seen.stdout)
+
+    assert told["config"]["architecture"] == "amd64"
+    assert told["manifest"]["document"]["schemaVersion"] == 2
+    assert told["layersSize"] == sum(layer["size"] for layer in told["layers"])
+
+
+def test_tags_in_the_order_of_the_registry(run: Run, registry: str) -> None:
+    assert str(run("tags", f"{registry}/demo/app")) == snapshot("""\
+status: 0
+--- stdout
+1.0
+2.0
+latest
+--- stderr
+""")
+
+
+def test_tags_stop_at_the_limit(run: Run, registry: str) -> None:
+    assert run("tags", f"{registry}/demo/app", "--limit", "1").stdout.count("\n") == 1
+
+
+def test_tags_in_json(run: Run, registry: str) -> None:
+    told = json.loads(run("tags", f"{registry}/demo/app", "--json").stdout)
+
+    assert told["tags"] == ["1.0", "2.0", "latest"]
+
+
+@pytest.mark.parametrize("form", ["digest", "ref", "markdown"])
+def test_tags_have_no_other_form(run: Run, registry: str, form: str) -> None:
+    assert run("tags", f"{registry}/demo/app", "--format", form).status == 2
+
+
+def test_options_that_do_not_go_together_are_refused(run: Run, registry: str) -> None:
+    name = f"{registry}/demo/app:1.0"
+
+    assert str(run("inspect", name, "--raw", "--config")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: `--raw` and `--config` each print one document
+hint: choose one of them
+""")
+    assert str(run("inspect", name, "--raw", "--json")) == snapshot("""\
+status: 2
+--- stdout
+{
+  "schema": 1,
+  "error": {
+    "class": "USAGE",
+    "code": "usage",
+    "status": 2,
+    "message": "`--raw` prints exact bytes, so `--format json` cannot apply",
+    "hints": [
+      "leave one of them out; the bytes of `--raw` are JSON already"
+    ]
+  }
+}
+--- stderr
+error: `--raw` prints exact bytes, so `--format json` cannot apply
+hint: leave one of them out; the bytes of `--raw` are JSON already
+""")
+    assert str(run("inspect", name, "-p", "linux/amd64,linux/arm64")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: `inspect` shows one platform at a time
+hint: name one platform
+""")
+
+
+def test_raw_gives_the_exact_bytes(
+    store: object, registry: str, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    digest, body = sample("1.0")
+
+    del store
+    from resolver.cli.app import run as command_line
+
+    assert command_line(["inspect", "--raw", f"{registry}/demo/app:1.0"]) == 0
+    printed = capfdbinary.readouterr().out
+
+    assert printed == body
+    assert str(Digest.of(printed)) == digest
+
+
+def test_config_gives_the_exact_bytes_of_one_platform(
+    store: object, registry: str, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    del store
+    from resolver.cli.app import run as command_line
+
+    words = ["inspect", "--config", "-p", "linux/arm64", f"{registry}/demo/app:1.0"]
+    assert command_line(words) == 0
+
+    assert json.loads(capfdbinary.readouterr().out)["architecture"] == "arm64"
+
+
+def test_config_without_a_platform_is_that_of_this_machine_and_no_level_above(
+    run: Run, registry: str
+) -> None:
+    seen = run("inspect", "--config", f"{registry}/demo/app:1.0", keep=True)
+
+    assert seen.status == 0
+    assert seen.stderr == ""
+
+
+def test_markdown_never_cuts_a_digest(run: Run, registry: str) -> None:
+    digest, _body = sample("1.0")
+    seen = run("platforms", f"{registry}/demo/app:1.0", "--format", "markdown")
+
+    assert digest in seen.stdout
+    assert seen.stdout.count("sha256:") == 6
+    assert all(len(word) >= 71 for word in seen.stdout.split() if word.startswith("sha256:"))

@@ -1,0 +1,261 @@
+"""`resolver pull`, as a person and as a script see it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from inline_snapshot import snapshot
+
+from resolver.cli.showing import chosen
+from tests.fakes.images import build_image
+from tests.fakes.registry import FakeRegistry, Reply
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Run
+
+ARM = ("-p", "linux/arm64", "--jobs", "1")
+
+
+def test_a_pull_in_a_log(run: Run, registry: str) -> None:
+    assert str(run("pull", f"{registry}/demo/app:1.0", *ARM)) == snapshot("""\
+status: 0
+--- stdout
+Platform: linux/arm64/v8
+Digest: sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
+Status: Downloaded newer image for HOST:PORT/demo/app:1.0
+Fetched: 186 kB in 4 pieces; 2 were here
+--- stderr
+1.0: Pulling from HOST:PORT/demo/app (linux/arm64/v8)
+19281301ecf8: Downloading 102 kB
+19281301ecf8: Verifying
+19281301ecf8: Pull complete
+50ee82149703: Downloading 51.2 kB
+50ee82149703: Verifying
+50ee82149703: Pull complete
+14fa95f15ff1: Downloading 30.7 kB
+14fa95f15ff1: Verifying
+14fa95f15ff1: Pull complete
+""")
+
+
+def test_a_pull_of_what_is_here(run: Run, registry: str) -> None:
+    run("pull", f"{registry}/demo/app:1.0", *ARM)
+
+    assert str(run("pull", f"{registry}/demo/app:1.0", *ARM)) == snapshot("""\
+status: 0
+--- stdout
+Platform: linux/arm64/v8
+Digest: sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
+Status: Image is up to date for HOST:PORT/demo/app:1.0
+--- stderr
+1.0: Pulling from HOST:PORT/demo/app (linux/arm64/v8)
+50ee82149703: Already exists
+19281301ecf8: Already exists
+14fa95f15ff1: Already exists
+""")
+
+
+def test_another_tag_of_what_is_here_fetches_what_is_new(run: Run, registry: str) -> None:
+    run("pull", f"{registry}/demo/app:1.0", *ARM)
+
+    assert str(run("pull", f"{registry}/demo/app:2.0", *ARM)) == snapshot("""\
+status: 0
+--- stdout
+Platform: linux/arm64/v8
+Digest: sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41
+Status: Downloaded newer image for HOST:PORT/demo/app:2.0
+Fetched: 32.3 kB in 2 pieces; 4 were here
+--- stderr
+2.0: Pulling from HOST:PORT/demo/app (linux/arm64/v8)
+50ee82149703: Already exists
+19281301ecf8: Already exists
+15eaf78b9ebf: Downloading 30.7 kB
+15eaf78b9ebf: Verifying
+15eaf78b9ebf: Pull complete
+""")
+
+
+def test_every_platform_at_once(run: Run, registry: str) -> None:
+    seen = run("pull", f"{registry}/demo/app:1.0", "-p", "all", "--no-progress")
+
+    assert str(seen) == snapshot("""\
+status: 0
+--- stdout
+Platform: linux/amd64
+Platform: linux/arm64/v8
+Platform: linux/arm/v7
+Platform: windows/amd64:10.0.20348.2700
+Platform: windows/amd64:10.0.26100.1742
+Digest: sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
+Status: Downloaded newer image for HOST:PORT/demo/app:1.0
+Fetched: 528 kB in 15 pieces; 6 were here
+--- stderr
+""")
+
+
+def test_a_script_gets_the_pinned_name_alone(run: Run, registry: str) -> None:
+    seen = run("pull", f"{registry}/demo/app:1.0", *ARM, "--quiet", "--format", "ref")
+
+    assert str(seen) == snapshot("""\
+status: 0
+--- stdout
+HOST:PORT/demo/app@sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
+--- stderr
+""")
+
+
+def test_progress_for_machines_goes_to_stderr_and_the_answer_to_stdout(
+    run: Run, registry: str
+) -> None:
+    seen = run("pull", f"{registry}/demo/app:1.0", *ARM, "--progress", "json", "--json")
+    events = [json.loads(line) for line in seen.stderr.splitlines()]
+    told = json.loads(seen.stdout)
+
+    assert [event["event"] for event in events][:3] == ["started", "reused", "reused"]
+    assert events[-1]["event"] == "image-done"
+    assert told["images"][0]["status"] == "downloaded"
+    assert told["bytesFetched"] == sum(piece["size"] for piece in told["fetched"])
+    assert told["failures"] == []
+
+
+def test_a_warning_is_told_once(run: Run, registry: str) -> None:
+    seen = run("pull", f"{registry}/demo/app:1.0", "-p", "linux/arm/v8", "--no-progress")
+
+    assert seen.status == 0
+    assert seen.stderr.count("warning: ") == 1
+
+
+def test_a_limit_is_kept_before_anything_is_fetched(run: Run, registry: str) -> None:
+    seen = run("pull", f"{registry}/demo/app:1.0", *ARM, "--max-download", "100kB")
+
+    assert str(seen) == snapshot("""\
+status: 1
+--- stdout
+--- stderr
+error: 185922 bytes are to be fetched, and 100000 are allowed
+hint: see what they are with `resolver plan`, or allow more with `--max-download`
+""")
+    assert run("ls", "-q").stdout == ""
+
+
+def test_one_of_several_that_does_not_exist_stops_all_before_anything_is_fetched(
+    run: Run, registry: str
+) -> None:
+    seen = run("pull", f"{registry}/demo/app:1.0", f"{registry}/demo/app:9.9", *ARM)
+
+    assert str(seen) == snapshot("""\
+status: 3
+--- stdout
+--- stderr
+error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:9.9` (there is no such manifest in this repository)
+hint: list what there is with `resolver tags REPOSITORY`
+""")
+
+
+def test_offline_and_not_here(run: Run, registry: str) -> None:
+    run("resolve", f"{registry}/demo/app:1.0", "-p", "linux/arm64")
+
+    assert str(run("pull", f"{registry}/demo/app:1.0", *ARM, "--offline")) == snapshot("""\
+status: 7
+--- stdout
+--- stderr
+error: the store `FOLDER/store` does not hold the manifest `sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a` of `HOST:PORT/demo/app:1.0` of `HOST:PORT/demo/app:1.0`, and `--offline` is set
+hint: run the same command once without `--offline`
+""")
+
+
+def test_offline_and_here(run: Run, registry: str) -> None:
+    run("pull", f"{registry}/demo/app:1.0", *ARM)
+
+    assert run("pull", f"{registry}/demo/app:1.0", *ARM, "--offline").status == 0
+
+
+def test_a_store_that_cannot_be_written(run: Run, registry: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    seen = run("pull", f"{registry}/demo/app:1.0", *ARM, "--store", "file/store")
+
+    assert str(seen) == snapshot("""\
+status: 8
+--- stdout
+--- stderr
+error: the store cannot be used at `FOLDER/file/store`: not a directory
+hint: something put a file there: remove it, or name another folder with `--store` or `RESOLVER_STORE`
+""")
+
+
+def test_a_progress_that_is_none_of_ours(run: Run, registry: str) -> None:
+    assert str(run("pull", f"{registry}/demo/app:1.0", "--progress", "fancy")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: there is no progress of form `fancy`
+hint: choose one of auto, tty, plain, json, none
+""")
+
+
+def test_an_image_comes_from_another_place_without_its_registry(
+    run: Run, registry: str, tmp_path: Path
+) -> None:
+    name = f"{registry}/demo/app:1.0"
+    run("pull", name, *ARM, "--store", str(tmp_path / "other"))
+    run("export", name, "--to", "mirror", "--store", str(tmp_path / "other"))
+
+    seen = run("pull", name, *ARM, "--from", "oci:mirror")
+
+    assert seen.stderr == snapshot("""\
+1.0: Pulling from HOST:PORT/demo/app (linux/arm64/v8)
+50ee82149703: Copying 51.2 kB from oci:mirror
+50ee82149703: Verifying
+50ee82149703: Pull complete
+19281301ecf8: Copying 102 kB from oci:mirror
+19281301ecf8: Verifying
+19281301ecf8: Pull complete
+14fa95f15ff1: Copying 30.7 kB from oci:mirror
+14fa95f15ff1: Verifying
+14fa95f15ff1: Pull complete
+""")
+
+
+def test_one_of_several_that_cannot_be_had_is_told_and_the_others_are_here(run: Run) -> None:
+    good, broken = build_image("linux/arm64", [b"here"]), build_image("linux/arm64", [b"gone"])
+    layer = next(digest for digest, body in broken.blobs.items() if not body.startswith(b"{"))
+    with FakeRegistry() as fake:
+        names = [f"{fake.host}/team/{name}:1" for name in ("app", "broken")]
+        fake.serve("team/app", "1", good)
+        fake.serve("team/broken", "1", broken)
+        missing = Reply(404, {}, b'{"errors": [{"code": "BLOB_UNKNOWN"}]}')
+        fake.on("GET", f"/v2/team/broken/blobs/{layer}", missing)
+        seen = run("pull", *names, "-p", "linux/arm64", "--json", "--no-progress")
+
+    told = json.loads(seen.stdout)
+    assert seen.status == 3
+    assert seen.stderr.count("error: ") == 1
+    assert told["failures"][0]["error"]["code"] == "blob-not-found"
+    assert [image["status"] for image in told["images"]] == ["downloaded"]
+
+
+@pytest.mark.parametrize(
+    ("form", "environment", "wanted", "terminal", "expected"),
+    [
+        ("auto", {"TERM": "xterm"}, True, True, "tty"),
+        ("auto", {"TERM": "xterm"}, True, False, "plain"),
+        ("auto", {"TERM": "xterm", "CI": "true"}, True, True, "plain"),
+        ("auto", {"TERM": "xterm", "CI": "false"}, True, True, "tty"),
+        ("auto", {"TERM": "dumb"}, True, True, "plain"),
+        ("auto", {}, True, True, "plain"),
+        ("auto", {"TERM": "xterm", "NO_COLOR": "1"}, True, True, "tty"),
+        ("auto", {"TERM": "xterm"}, False, True, "none"),
+        ("json", {"CI": "true"}, False, False, "json"),
+        ("tty", {"CI": "true"}, True, False, "tty"),
+        ("plain", {"TERM": "xterm"}, True, True, "plain"),
+    ],
+)
+def test_the_form_follows_what_is_asked_for_then_the_terminal_then_the_pipeline(
+    form: str, environment: dict[str, str], wanted: bool, terminal: bool, expected: str
+) -> None:
+    assert chosen(form, environment, wanted=wanted, terminal=terminal) == expected

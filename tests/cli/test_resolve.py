@@ -1,0 +1,340 @@
+"""`resolver resolve`, as a person sees it: status, stdout, stderr."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from inline_snapshot import snapshot
+
+from resolver.demo import samples
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Run
+
+
+def test_one_question_gives_both_digests_with_labels(run: Run, registry: str) -> None:
+    seen = run("resolve", f"{registry}/demo/app:1.0", "-p", "linux/arm64")
+
+    assert str(seen) == snapshot("""\
+status: 0
+--- stdout
+image    HOST:PORT/demo/app:1.0
+platform linux/arm64/v8 (normalised; asked for linux/arm64)
+manifest sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
+index    sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
+type     application/vnd.oci.image.manifest.v1+json
+size     860 bytes
+--- stderr
+""")
+
+
+def test_explain_lists_every_entry_and_why_it_lost(run: Run, registry: str) -> None:
+    seen = run("resolve", f"{registry}/demo/app:1.0", "-p", "linux/arm/v8", "--explain")
+
+    assert str(seen) == snapshot("""\
+status: 0
+--- stdout
+image    HOST:PORT/demo/app:1.0
+platform linux/arm/v7 (fallback; asked for linux/arm/v8)
+manifest sha256:e9c938fb2564d82d2eaa50a8e621dd74fe62d5d73b56f603d9c0d4cf60ca6744
+index    sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
+type     application/vnd.oci.image.manifest.v1+json
+size     860 bytes
+
+#  PLATFORM                       DIGEST               WHY
+1  linux/amd64                    sha256:311923c08153  other architecture
+2  linux/arm64/v8                 sha256:8d3661f10977  other architecture
+3  linux/arm/v7                   sha256:e9c938fb2564  chosen
+4  windows/amd64:10.0.20348.2700  sha256:afae86adc642  other operating system
+5  windows/amd64:10.0.26100.1742  sha256:8322b11c5bf7  other operating system
+6  unknown/unknown                sha256:708e4d188822  attestation, not an image
+7  unknown/unknown                sha256:ba224a2ffee7  attestation, not an image
+8  unknown/unknown                sha256:374989eeaccf  attestation, not an image
+--- stderr
+warning: `HOST:PORT/demo/app:1.0` is not offered for `linux/arm/v8`; took `linux/arm/v7`, which it can run (`--exact` refuses this)
+""")
+
+
+def test_a_missing_platform_lists_the_offered_ones(run: Run, registry: str) -> None:
+    seen = run("resolve", f"{registry}/demo/app:1.0", "-p", "linux/s390x")
+
+    assert str(seen) == snapshot("""\
+status: 3
+--- stdout
+--- stderr
+error: `HOST:PORT/demo/app:1.0` is not offered for `linux/s390x`
+hint: it is offered for `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700`, `windows/amd64:10.0.26100.1742`
+""")
+
+
+def test_a_windows_build_that_is_too_old_says_why_each_image_does_not_do(
+    run: Run, registry: str
+) -> None:
+    seen = run("resolve", f"{registry}/demo/app:1.0", "-p", "windows/amd64:ltsc2019")
+
+    assert str(seen) == snapshot("""\
+status: 3
+--- stdout
+--- stderr
+error: `HOST:PORT/demo/app:1.0` is not offered for `windows/amd64:10.0.17763`
+hint: `windows/amd64:10.0.20348.2700` does not do: Windows build 20348 is newer than the host's 17763
+hint: `windows/amd64:10.0.26100.1742` does not do: Windows build 26100 is newer than the host's 17763
+hint: it is offered for `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700`, `windows/amd64:10.0.26100.1742`
+""")
+
+
+def test_exact_refuses_a_fallback(run: Run, registry: str) -> None:
+    seen = run("resolve", f"{registry}/demo/app:1.0", "-p", "linux/arm/v8", "--exact")
+
+    assert str(seen) == snapshot("""\
+status: 3
+--- stdout
+--- stderr
+error: `HOST:PORT/demo/app:1.0` is not offered for `linux/arm/v8`
+hint: `linux/arm/v7` does not do: arm/v7 can stand in for arm/v8, but is not exact
+hint: it is offered for `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700`, `windows/amd64:10.0.26100.1742`
+""")
+
+
+def test_a_single_image_is_no_answer_for_another_platform(run: Run, registry: str) -> None:
+    seen = run("resolve", f"{registry}/demo/single:1.0", "-p", "linux/arm64")
+
+    assert str(seen) == snapshot("""\
+status: 3
+--- stdout
+--- stderr
+error: `HOST:PORT/demo/single:1.0` is not offered for `linux/arm64`
+hint: it is offered for `linux/amd64`
+""")
+
+
+def test_an_index_that_lies_is_told_of_with_verify(run: Run, registry: str) -> None:
+    seen = run("resolve", f"{registry}/demo/liar:1.0", "-p", "linux/arm64", "--verify")
+
+    assert str(seen) == snapshot("""\
+status: 0
+--- stdout
+image    HOST:PORT/demo/liar:1.0
+platform linux/arm64/v8 (normalised; asked for linux/arm64)
+manifest sha256:4d002f6fbb5528e9178f7db899179dfac3f41289b7606844aa26f72b55e52e57
+index    sha256:b18a87ff50801f322595c83e1fef64e13ec0303aa779e7e293d521eb29e2f780
+type     application/vnd.oci.image.manifest.v1+json
+size     860 bytes
+--- stderr
+warning: `HOST:PORT/demo/liar:1.0` lists `sha256:4d002f6fbb5528e9178f7db899179dfac3f41289b7606844aa26f72b55e52e57` as `linux/arm64/v8`, but its config says `linux/amd64`
+""")
+
+
+def test_an_index_that_lies_is_refused_with_strict(run: Run, registry: str) -> None:
+    seen = run("resolve", f"{registry}/demo/liar:1.0", "-p", "linux/arm64", "--strict")
+
+    assert str(seen) == snapshot("""\
+status: 3
+--- stdout
+--- stderr
+error: `HOST:PORT/demo/liar:1.0` is listed as `linux/arm64/v8`, but its config says `linux/amd64`
+hint: tell the publisher; without `--strict` this is a warning
+""")
+
+
+def test_many_give_a_line_each_and_the_worst_status(run: Run, registry: str) -> None:
+    names = [f"{registry}/demo/app:{tag}" for tag in ("1.0", "missing", "2.0")]
+
+    seen = run("resolve", *names, "-p", "linux/amd64,linux/arm64")
+
+    assert str(seen) == snapshot("""\
+status: 3
+--- stdout
+sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede  linux/amd64       exact       HOST:PORT/demo/app:1.0
+sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a  linux/arm64/v8    normalised  HOST:PORT/demo/app:1.0
+error: manifest-not-found                                                linux/amd64       -           HOST:PORT/demo/app:missing
+error: manifest-not-found                                                linux/arm64       -           HOST:PORT/demo/app:missing
+sha256:96959fcc8122cc3bc14a294d7872ba6975843302c95228df2bc66faec674a90d  linux/amd64       exact       HOST:PORT/demo/app:2.0
+sha256:327a3a89fb99230e60874958091495670743250edea4791899899865890ea9ab  linux/arm64/v8    normalised  HOST:PORT/demo/app:2.0
+--- stderr
+error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:missing` (there is no such manifest in this repository)
+hint: list what there is with `resolver tags REPOSITORY`
+error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:missing` (there is no such manifest in this repository)
+hint: list what there is with `resolver tags REPOSITORY`
+""")
+
+
+def test_all_stands_for_every_platform_that_is_offered(run: Run, registry: str) -> None:
+    seen = run("resolve", f"{registry}/demo/app:1.0", "-p", "all", "--format", "digest")
+
+    assert seen.status == 0
+    assert len(seen.stdout.split()) == 5
+
+
+def test_an_unknown_tag(run: Run, registry: str) -> None:
+    assert str(run("resolve", f"{registry}/demo/app:9.9")) == snapshot("""\
+status: 3
+--- stdout
+--- stderr
+error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:9.9` (there is no such manifest in this repository)
+hint: list what there is with `resolver tags REPOSITORY`
+""")
+
+
+def test_an_unknown_repository(run: Run, registry: str) -> None:
+    assert str(run("resolve", f"{registry}/demo/nothing")) == snapshot("""\
+status: 3
+--- stdout
+--- stderr
+error: `HOST:PORT` has no repository `demo/nothing`
+hint: check the spelling; a private repository may also need a login
+""")
+
+
+def test_nobody_listens(run: Run) -> None:
+    assert str(run("resolve", "127.0.0.1:9/app:1", "-p", "linux/amd64")) == snapshot("""\
+status: 5
+--- stdout
+--- stderr
+error: `HOST:PORT` refuses connections
+hint: check that it runs, and the port
+""")
+
+
+def test_offline_answers_from_the_store_and_says_what_it_does_not_hold(
+    run: Run, registry: str
+) -> None:
+    name = f"{registry}/demo/app:1.0"
+
+    assert str(run("resolve", name, "--offline")) == snapshot("""\
+status: 7
+--- stdout
+--- stderr
+error: the store `FOLDER/store` does not hold what its tag points at of `HOST:PORT/demo/app:1.0`, and `--offline` is set
+hint: run the same command once without `--offline`
+""")
+    run("resolve", name, "-p", "linux/arm64")
+    held = run("resolve", name, "-p", "linux/arm64", "--offline", "--format", "ref")
+
+    assert str(held) == snapshot("""\
+status: 0
+--- stdout
+HOST:PORT/demo/app@sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
+--- stderr
+""")
+
+
+def test_a_tag_that_moved_from_its_digest_is_told_with_verify_tag(run: Run, registry: str) -> None:
+    first = next(s for s in samples() if (s.repository, s.tag) == ("demo/app", "1.0"))
+    pinned = f"{registry}/demo/app:2.0@{first.root.digest}"
+
+    assert run("resolve", pinned, "-p", "linux/amd64").status == 0
+    assert str(run("resolve", pinned, "-p", "linux/amd64", "--verify-tag")) == snapshot("""\
+status: 1
+--- stdout
+--- stderr
+error: `HOST:PORT/demo/app:2.0@sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda` is pinned to `sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda`, but the tag now points at `sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41`
+hint: write the new digest if you want the new image, or drop the tag from the reference
+""")
+
+
+def test_a_tag_that_has_not_moved_is_told_too(run: Run, registry: str) -> None:
+    first = next(s for s in samples() if (s.repository, s.tag) == ("demo/app", "1.0"))
+    pinned = f"{registry}/demo/app:1.0@{first.root.digest}"
+
+    seen = run("resolve", pinned, "-p", "linux/amd64", "--verify-tag", "--json")
+
+    assert json.loads(seen.stdout)["tagVerified"] is True
+
+
+class TestJson:
+    def test_one_question_is_one_document(self, run: Run, registry: str) -> None:
+        seen = run("resolve", f"{registry}/demo/app:1.0", "-p", "linux/arm64", "--json")
+
+        assert seen.stderr == ""
+        assert json.loads(seen.stdout)["platform"]["architecture"] == "arm64"
+
+    def test_many_are_one_document_with_failures_in_their_places(
+        self, run: Run, registry: str
+    ) -> None:
+        names = [f"{registry}/demo/app:{tag}" for tag in ("1.0", "missing")]
+
+        seen = run("resolve", *names, "-p", "linux/arm64", "--json")
+        results = json.loads(seen.stdout)["results"]
+
+        assert seen.status == 3
+        assert "manifest" in results[0]
+        assert results[1]["error"]["code"] == "manifest-not-found"
+        assert results[1]["reference"].endswith("/demo/app:missing")
+
+    def test_json_lines_are_one_document_a_line(self, run: Run, registry: str) -> None:
+        names = [f"{registry}/demo/app:{tag}" for tag in ("1.0", "missing", "2.0")]
+
+        seen = run("resolve", *names, "--format", "jsonl", "-p", "linux/amd64")
+
+        assert ["error" in json.loads(line) for line in seen.stdout.splitlines()] == [
+            False,
+            True,
+            False,
+        ]
+
+    def test_a_failure_is_a_document_on_stdout_and_a_line_on_stderr(
+        self, run: Run, registry: str
+    ) -> None:
+        seen = run("resolve", f"{registry}/demo/app:9.9", "--json")
+
+        assert json.loads(seen.stdout)["error"]["class"] == "NOT_FOUND"
+        assert seen.stderr.startswith("error: ")
+
+    def test_a_mistake_on_the_command_line_is_a_document_too(self, run: Run) -> None:
+        seen = run("resolve", "--json", "app", "--no-such-option")
+
+        assert json.loads(seen.stdout)["error"]["class"] == "USAGE"
+        assert seen.status == 2
+
+
+class TestFile:
+    def test_references_come_from_a_file(self, run: Run, registry: str, tmp_path: Path) -> None:
+        names = f"# ours\n{registry}/demo/app:1.0\n\n  {registry}/demo/app:2.0\n"
+        (tmp_path / "images.txt").write_text(names)
+
+        seen = run("resolve", "-f", "images.txt", "-p", "linux/amd64", "--format", "ref")
+
+        assert seen.status == 0
+        assert [line.split("@")[0] for line in seen.stdout.split()] == ["HOST:PORT/demo/app"] * 2
+
+    def test_a_bad_line_is_named_before_anybody_is_asked(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "images.txt").write_text("127.0.0.1:9/app:1\nUPPER\n")
+
+        assert str(run("resolve", "-f", "images.txt")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: images.txt:2: `UPPER` is not an image reference: repository name must be lowercase
+hint: write `upper`
+""")
+
+    @pytest.mark.parametrize("content", ["", "\n\n", "# nothing\n"])
+    def test_an_empty_list_is_a_mistake(self, run: Run, tmp_path: Path, content: str) -> None:
+        (tmp_path / "images.txt").write_text(content)
+
+        assert run("resolve", "-f", "images.txt").status == 2
+
+    def test_a_file_that_is_not_there_or_is_a_folder_is_named(
+        self, run: Run, tmp_path: Path
+    ) -> None:
+        (tmp_path / "folder").mkdir()
+
+        assert str(run("resolve", "-f", "nowhere.txt")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: cannot read `nowhere.txt`: No such file or directory
+hint: name a file that can be read
+""")
+        assert str(run("resolve", "-f", "folder")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: cannot read `folder`: Is a directory
+hint: name a file that can be read
+""")

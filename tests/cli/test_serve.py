@@ -1,0 +1,138 @@
+"""`resolver serve`: its address on stdout, then it serves until it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+from inline_snapshot import snapshot
+
+from resolver.cli.serving import address
+from resolver.errors import Usage
+from tests.processes import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.cli.conftest import Run
+
+
+@pytest.fixture
+def pulled(run: Run, registry: str) -> str:
+    """An image that is here; gives its name."""
+    name = f"{registry}/demo/app:1.0"
+    run("pull", name, "-p", "linux/arm64", "--no-progress")
+    return name
+
+
+@pytest.fixture
+def served(pulled: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
+    assert pulled
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "resolver", "serve", "--listen", "127.0.0.1:0"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def listening(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def test_what_was_pulled_is_served_under_its_repository(
+    run: Run, pulled: str, served: subprocess.Popen[str]
+) -> None:
+    place = listening(served)
+
+    with urllib.request.urlopen(f"http://{place}/v2/demo/app/tags/list") as answer:
+        assert b'"1.0"' in answer.read()
+    here = run("resolve", f"{place}/demo/app:1.0", "-p", "linux/arm64", "--format", "digest")
+    there = run("resolve", pulled, "-p", "linux/arm64", "--format", "digest")
+    assert (here.status, here.stdout) == (0, there.stdout)
+
+
+def test_what_is_served_is_in_use(run: Run, pulled: str, served: subprocess.Popen[str]) -> None:
+    listening(served)
+
+    assert str(run("rm", pulled)) == snapshot("""\
+status: 1
+--- stdout
+--- stderr
+error: `HOST:PORT/demo/app:1.0` is kept: it is in use by `serve`
+hint: wait until that has ended, or untag it with `--force`
+""")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_it_stops_when_it_is_told_to(
+    served: subprocess.Popen[str], number: signal.Signals, status: int
+) -> None:
+    listening(served)
+    assert served.stderr is not None
+    said = served.stderr.readline()
+    served.send_signal(number)
+
+    _, rest = served.communicate(timeout=10)
+
+    assert served.returncode == status
+    assert said == snapshot("note: serving, read-only; interrupt to stop\n")
+    assert rest == ""
+
+
+def test_a_port_that_is_taken(run: Run, registry: str) -> None:
+    seen = run("serve", "--listen", registry)
+
+    assert str(seen) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: cannot listen on `HOST:PORT`: Address already in use
+hint: choose another address or port
+""")
+
+
+def test_a_place_that_is_no_layout(run: Run, tmp_path: Path) -> None:
+    tmp_path.joinpath("empty").mkdir()
+
+    assert run("serve", "oci:empty", "--listen", ":0").status in {3, 6}
+    assert run("serve", "oci-archive:a.tar", "--listen", ":0").status == 6
+    assert str(run("serve", "ubuntu", "--listen", ":0")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: `ubuntu` cannot be served
+hint: name an OCI layout: `oci:DIR`
+""")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("127.0.0.1:5000", ("127.0.0.1", 5000)),
+        (":0", ("127.0.0.1", 0)),
+        ("[::1]:80", ("::1", 80)),
+        ("localhost:65535", ("localhost", 65_535)),
+    ],
+)
+def test_addresses_are_read(text: str, expected: tuple[str, int]) -> None:
+    assert address(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5000", "::1:80", "host:", "host:65536", "host:-1", "host:\u0661"]
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(Usage):
+        address(text)

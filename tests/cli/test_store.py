@@ -1,0 +1,533 @@
+"""`ls`, `rm`, `gc`, `verify`, `du` and `inspect store:`, as a person sees them."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from inline_snapshot import snapshot
+
+from resolver.cli import collecting
+from resolver.cli.amounts import size, span
+from resolver.errors import InvalidConfiguration, Usage
+from resolver.store import LocalStore
+from tests.fakes.images import build_image, build_index
+from tests.fakes.registry import FakeRegistry
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Run
+
+ARM = ("-p", "linux/arm64", "--no-progress")
+
+
+@pytest.fixture
+def two(run: Run, registry: str) -> str:
+    """Two tags that share most of what they are, one for two platforms; gives the repository."""
+    name = f"{registry}/demo/app"
+    run("pull", f"{name}:1.0", *ARM)
+    run("pull", f"{name}:2.0", "-p", "linux/amd64,linux/arm64", "--no-progress")
+    return name
+
+
+def blob(store: Path, digest: str) -> Path:
+    algorithm, _, digits = digest.partition(":")
+    return store / "blobs" / algorithm / digits
+
+
+def spoil(path: Path) -> None:
+    """Change one byte and leave the rest as it is."""
+    body = bytearray(path.read_bytes())
+    body[-1] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(body)
+
+
+def layers(run: Run, name: str) -> list[str]:
+    told = json.loads(run("inspect", f"store:{name}", "-p", "linux/arm64", "--json").stdout)
+    return [layer["digest"] for layer in told["layers"]]
+
+
+# ls
+
+
+def test_an_empty_store(run: Run) -> None:
+    assert str(run("ls")) == snapshot("""\
+status: 0
+--- stdout
+images: none
+--- stderr
+""")
+
+
+def test_what_was_pulled(run: Run, two: str) -> None:
+    del two
+    assert str(run("ls")) == snapshot("""\
+status: 0
+--- stdout
+REPOSITORY              TAG  IMAGE ID      PLATFORMS  CREATED       SIZE  SHARED
+HOST:PORT/demo/app  1.0  640d34e29cdf        1/5  2024-05-01  190 kB  154 kB
+HOST:PORT/demo/app  2.0  a589c03475cf        2/5  2024-05-01  274 kB  154 kB
+--- stderr
+""")
+
+
+def test_with_digests(run: Run, two: str) -> None:
+    del two
+    assert str(run("ls", "--digests", "--no-trunc")) == snapshot("""\
+status: 0
+--- stdout
+REPOSITORY                TAG  DIGEST                                                                   IMAGE ID                                                                 PLATFORMS  CREATED       SIZE  SHARED
+HOST:PORT/demo/app  1.0  sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda  sha256:640d34e29cdff0d3eb30a0e36b69576b7450992ca42314b4da7224a6465df4ad        1/5  2024-05-01  190 kB  154 kB
+HOST:PORT/demo/app  2.0  sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41  sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41        2/5  2024-05-01  274 kB  154 kB
+--- stderr
+""")
+
+
+def test_ids_alone(run: Run, two: str) -> None:
+    del two
+    assert str(run("ls", "-q")) == snapshot("""\
+status: 0
+--- stdout
+640d34e29cdf
+a589c03475cf
+--- stderr
+""")
+
+
+def test_a_quiet_environment_does_not_change_the_answer(
+    run: Run, two: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del two
+    loud = run("ls").stdout
+    monkeypatch.setenv("RESOLVER_QUIET", "1")
+
+    assert run("ls").stdout == loud
+
+
+@pytest.mark.parametrize(
+    ("words", "tags"),
+    [
+        (("*:1.0",), ["1.0"]),
+        (("*/demo/app",), ["1.0", "2.0"]),
+        (("nothing",), []),
+        (("nothing", "*:2.*"), ["2.0"]),
+        (("--filter", "reference=*:2.0"), ["2.0"]),
+        (("--filter", "platform=linux/amd64"), ["2.0"]),
+        (("--filter", "platform=linux"), ["1.0", "2.0"]),
+        (("--filter", "platform=lin"), []),
+        (("--filter", "dangling=false"), ["1.0", "2.0"]),
+        (("--dangling",), []),
+    ],
+)
+def test_filters(run: Run, two: str, words: tuple[str, ...], tags: list[str]) -> None:
+    seen = run("ls", *words, "--format", "ref", keep=True)
+
+    assert seen.stdout.split() == [f"{two}:{tag}" for tag in tags]
+
+
+def test_a_filter_that_is_none(run: Run) -> None:
+    assert str(run("ls", "--filter", "colour=blue")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: `--filter colour=blue` is no filter
+hint: write `dangling=true`, `platform=linux/arm64` or `reference=*/app:*`
+""")
+    assert run("ls", "--filter", "dangling=perhaps").status == 2
+
+
+def test_images_for_machines(run: Run, two: str) -> None:
+    whole = json.loads(run("ls", "--json", keep=True).stdout)
+    lines = [
+        json.loads(line) for line in run("ls", "--format", "jsonl", keep=True).stdout.splitlines()
+    ]
+
+    assert [image["reference"] for image in whole["images"]] == [f"{two}:1.0", f"{two}:2.0"]
+    assert whole["images"][1]["platforms"] == ["linux/amd64", "linux/arm64/v8"]
+    assert len(whole["images"][0]["offered"]) == 5
+    assert [{k: v for k, v in line.items() if k != "schema"} for line in lines] == whole["images"]
+
+
+def test_what_a_moved_tag_left_behind_has_no_name(run: Run, store: Path) -> None:
+    first, second = (build_image("linux/amd64", [word * 9000]) for word in (b"one", b"two"))
+    with FakeRegistry() as registry:
+        name = f"{registry.host}/team/app:1"
+        for image in (first, second):
+            registry.serve("team/app", "1", image)
+            run("pull", name, "-p", "linux/amd64", "--no-progress")
+
+    seen = json.loads(run("ls", "--dangling", "--json").stdout)
+
+    assert [image["root"]["digest"] for image in seen["images"]] == [first.digest]
+    assert seen["images"][0]["reference"] is None
+    assert run("ls", "--dangling").stdout.splitlines()[1].startswith("<none>      <none>")
+    assert store.is_dir()
+
+
+# inspect store:
+
+
+def test_a_resolve_does_not_change_what_was_pulled(run: Run) -> None:
+    first, second = (
+        build_index([build_image("linux/amd64", [word * 900])]) for word in (b"1", b"2")
+    )
+    with FakeRegistry() as registry:
+        name = f"{registry.host}/team/app:1"
+        registry.serve("team/app", "1", first)
+        run("pull", name, "-p", "linux/amd64", "--no-progress")
+        registry.serve("team/app", "1", second)
+        run("resolve", name, "-p", "linux/amd64")
+
+    seen = run("inspect", f"store:{name}", "--format", "digest")
+
+    assert (seen.status, seen.stdout.strip()) == (0, first.digest)
+
+
+def test_what_is_not_in_the_store(run: Run) -> None:
+    assert str(run("inspect", "store:example.com/app:1")) == snapshot("""\
+status: 3
+--- stdout
+--- stderr
+error: the store `FOLDER/store` does not hold `example.com/app:1`
+hint: list what it holds with `resolver ls`
+""")
+
+
+# rm
+
+
+def test_a_name_goes_and_what_it_alone_needs(run: Run, two: str) -> None:
+    assert str(run("rm", f"{two}:1.0")) == snapshot("""\
+status: 0
+--- stdout
+Untagged: HOST:PORT/demo/app:1.0
+Deleted: sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
+Deleted: sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
+Deleted: sha256:640d34e29cdff0d3eb30a0e36b69576b7450992ca42314b4da7224a6465df4ad
+Deleted: sha256:14fa95f15ff16719fae2cda259a5d2b0068f392844ff4bdbf573f000436d35c3
+--- stderr
+""")
+    assert run("verify", "--full").status == 0
+
+
+def test_one_platform_goes_and_the_other_stays(run: Run, two: str) -> None:
+    seen = run("rm", "-p", "linux/amd64", f"{two}:2.0")
+
+    assert seen.status == 0
+    assert seen.stdout.startswith("Untagged: ")
+    assert json.loads(run("ls", "*:2.0", "--json").stdout)["images"][0]["platforms"] == [
+        "linux/arm64/v8"
+    ]
+
+
+def test_an_image_goes_by_its_id(run: Run, two: str) -> None:
+    del two
+    identity = run("ls", "*:1.0", "-q").stdout.strip()
+
+    assert run("rm", identity).stdout.startswith("Untagged: ")
+
+
+def test_an_id_with_several_names_is_kept(run: Run, registry: str) -> None:
+    for tag in ("2.0", "latest"):
+        run("pull", f"{registry}/demo/app:{tag}", *ARM)
+    identity = run("ls", "*:2.0", "-q").stdout.strip()
+
+    assert str(run("rm", identity)) == snapshot("""\
+status: 1
+--- stdout
+--- stderr
+error: `c7292c959160` is kept: it goes by several names: `HOST:PORT/demo/app:2.0`, `HOST:PORT/demo/app:latest`
+hint: remove them one by one, or all of them with `--force`
+""")
+    assert run("rm", "--force", identity).stdout.count("Untagged: ") == 2
+
+
+def test_what_is_in_use_is_kept(run: Run, two: str, store: Path) -> None:
+    root = json.loads(run("ls", "*:1.0", "--json").stdout)["images"][0]["root"]["digest"]
+    mine = LocalStore(store)
+    document = mine.document(root)
+    with mine.lease([document.descriptor.digest], "export to somewhere"):
+        seen = run("rm", f"{two}:1.0")
+
+    assert str(seen) == snapshot("""\
+status: 1
+--- stdout
+--- stderr
+error: `HOST:PORT/demo/app:1.0` is kept: it is in use by `export to somewhere`
+hint: wait until that has ended, or untag it with `--force`
+""")
+
+
+def test_one_of_several_that_is_not_here_leaves_the_others_their_turn(run: Run, two: str) -> None:
+    seen = run("rm", "example.com/nothing:1", f"{two}:1.0", "--json")
+    told = json.loads(seen.stdout)
+
+    assert seen.status == 3
+    assert told["results"][0]["error"]["code"] == "image-not-held"
+    assert told["results"][1]["untagged"]
+
+
+@pytest.mark.parametrize("name", ["oci:mirror", "a//b", ""])
+def test_a_name_that_is_none_is_refused(run: Run, name: str) -> None:
+    assert run("rm", name).status == 2
+
+
+def test_the_removal_is_told_for_machines(run: Run, two: str) -> None:
+    told = json.loads(run("rm", f"{two}:1.0", "--json", keep=True).stdout)
+
+    assert told["untagged"] == [f"{two}:1.0"]
+    assert told["freed"] > 0
+
+
+# gc
+
+
+def test_nothing_to_collect(run: Run, two: str) -> None:
+    del two
+    assert str(run("gc")) == snapshot("""\
+status: 0
+--- stdout
+Total reclaimed space: 0 B
+Kept: 14 blobs, 310 kB
+--- stderr
+""")
+
+
+def test_a_dry_run_says_what_would_go_and_keeps_it(run: Run, two: str) -> None:
+    run("rm", f"{two}:1.0")
+    (Path(os.environ["RESOLVER_STORE"]) / "tmp" / "left").write_bytes(b"17 bytes of trash")
+    before = run("du").stdout
+
+    seen = run("gc", "--dry-run", "--max-size", "1kB", "--grace", "0s")
+
+    assert seen.status == 0
+    assert seen.stdout.startswith("Would reclaim: ")
+    assert run("du").stdout == before
+
+
+def test_a_size_limit_drops_names(run: Run, two: str) -> None:
+    del two
+    seen = run("gc", "--max-size", "1kB", "--grace", "0s")
+
+    assert seen.stdout.startswith("Total reclaimed space: ")
+    assert run("ls").stdout == "images: none\n"
+
+
+def test_a_job_keeps_what_it_used(
+    run: Run, two: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = int(time.time()) + 1
+    monkeypatch.setenv("RESOLVER_JOB_STARTED", str(began))
+    monkeypatch.setattr("time.time", lambda: began + 5.0)
+    # Up to date, and used all the same.
+    assert "up to date" in run("pull", f"{two}:1.0", *ARM).stdout
+
+    seen = run("gc", "--ci", "--grace", "0s")
+
+    assert seen.status == 0
+    assert run("ls", "--format", "ref", keep=True).stdout == f"{two}:1.0\n"
+    assert store.is_dir()
+
+
+def test_a_store_that_cannot_be_read_for_sure_loses_nothing(
+    run: Run, two: str, store: Path
+) -> None:
+    name = next((store / "names").iterdir())
+    name.write_text("{")
+    blobs = sorted((store / "blobs" / "sha256").iterdir())
+
+    seen = run("gc", "--grace", "0s")
+
+    assert seen.status == 8
+    assert seen.stderr.count("error: ") == 1
+    assert sorted((store / "blobs" / "sha256").iterdir()) == blobs
+    assert two
+
+
+def test_outside_of_a_pipeline_nobody_knows_the_job(run: Run) -> None:
+    assert str(run("gc", "--ci")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: `--ci` is for pipelines, and `CI` is not set
+hint: set `RESOLVER_JOB_STARTED` to `date +%s` at the start of the job
+""")
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"RESOLVER_JOB_STARTED": "1700000000"}, 1_700_000_000),
+        ({"CI_JOB_STARTED_AT": "2023-11-14T22:13:20Z"}, 1_700_000_000),
+        ({"CI_JOB_STARTED_AT": "2023-11-14T23:13:20+01:00", "CI": "true"}, 1_700_000_000),
+    ],
+)
+def test_the_start_of_a_job_is_read(environment: dict[str, str], expected: int) -> None:
+    assert collecting.job_start(environment) == expected
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2023-11-14T22:13:20", "-1", "1" * 13, "\u0661"])
+def test_a_start_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(InvalidConfiguration):
+        collecting.job_start({"RESOLVER_JOB_STARTED": text})
+
+
+def test_without_a_variable_it_is_the_start_of_the_machine(tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    (tmp_path / "stat").write_text("cpu 1 2\nbtime 1700000000\nprocesses 5\n")
+    ticks = 3 * os.sysconf("SC_CLK_TCK")
+    (tmp_path / "1" / "stat").write_text(f"1 (a) b) S {'0 ' * 18}{ticks} 0 0\n")
+
+    assert collecting.machine_start(tmp_path) == 1_700_000_003
+    assert collecting.machine_start(tmp_path / "nowhere") is None
+    assert 0 < collecting.job_start({"CI": "true"}) < time.time() + 2
+
+
+@pytest.mark.parametrize(
+    ("words", "about"),
+    [
+        (("--keep-newer", "soon"), "--keep-newer"),
+        (("--max-size", "small"), "--max-size"),
+        (("--grace", "1"), "--grace"),
+    ],
+)
+def test_an_amount_that_is_none_is_named(run: Run, words: tuple[str, ...], about: str) -> None:
+    seen = run("gc", *words)
+
+    assert seen.status == 2
+    assert about in seen.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("0", 0), ("1048576", 1_048_576), ("500MB", 500_000_000), ("2GiB", 2 * 2**30),
+     ("1.5 kB", 1500), ("0.1k", 100), ("3t", 3 * 10**12), ("1.999999999GB", 1_999_999_999)],
+)  # fmt: skip
+def test_sizes_are_read_exactly(text: str, count: int) -> None:
+    assert size(text, "--max-size") == count
+
+
+@pytest.mark.parametrize("text", ["", "1e9", "1_000", "0x10", "1..5MB", " 5MB", "5MB\n", "9" * 40])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(Usage):
+        size(text, "--max-size")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0s", 0), ("90s", 90), ("30m", 1800), ("12h", 43_200), ("2w", 1_209_600)]
+)
+def test_spans_are_read(text: str, seconds: int) -> None:
+    assert span(text, "--grace") == seconds
+
+
+# verify
+
+
+def test_all_is_well(run: Run, two: str) -> None:
+    del two
+    assert str(run("verify")) == snapshot("""\
+status: 0
+--- stdout
+names    2
+blobs    14, 310 kB
+hashed   310 kB
+result   all is well
+--- stderr
+""")
+
+
+def test_damage_is_told_and_is_a_no(run: Run, two: str, store: Path) -> None:
+    layer = layers(run, f"{two}:1.0")[2]
+    spoil(blob(store, layer))
+
+    assert str(run("verify", "--full")) == snapshot("""\
+status: 1
+--- stdout
+names    2
+blobs    14, 310 kB
+hashed   310 kB
+result   1 damaged, 0 repaired
+
+WHAT                 PROBLEM        NEEDED BY                     NOW
+sha256:14fa95f15ff1  wrong content  HOST:PORT/demo/app:1.0  damaged
+--- stderr
+warning: `FOLDER/store/blobs/sha256/14fa95f15ff16719fae2cda259a5d2b0068f392844ff4bdbf573f000436d35c3` is damaged and counts as absent; it is read anew
+""")
+
+
+def test_damage_is_mended(run: Run, two: str, store: Path) -> None:
+    first, _, last = layers(run, f"{two}:1.0")
+    spoil(blob(store, first))
+    blob(store, last).unlink()
+
+    assert str(run("verify", "--full", "--repair")) == snapshot("""\
+status: 0
+--- stdout
+names    2
+blobs    14, 310 kB
+hashed   362 kB
+result   0 damaged, 2 repaired
+
+WHAT                 PROBLEM        NEEDED BY                           NOW
+sha256:14fa95f15ff1  missing        HOST:PORT/demo/app:1.0        repaired
+sha256:50ee82149703  wrong content  HOST:PORT/demo/app:1.0, 127…  repaired
+--- stderr
+warning: `FOLDER/store/blobs/sha256/50ee821497038ebe88680e97579db49107a2d9f40ecbf59f33a528266627ec8e` is damaged and counts as absent; it is read anew
+""")
+    assert run("verify", "--full").stdout.endswith("all is well\n")
+
+
+def test_a_repair_needs_somebody_to_ask(run: Run, two: str) -> None:
+    del two
+    assert str(run("verify", "--repair", "--offline")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: `--repair` fetches, and `--offline` asks nobody
+hint: leave one of them out
+""")
+
+
+def test_the_check_is_told_for_machines(run: Run, two: str, store: Path) -> None:
+    layer = layers(run, f"{two}:1.0")[2]
+    blob(store, layer).unlink()
+
+    seen = run("verify", "--json", keep=True)
+    told = json.loads(seen.stdout)
+
+    assert seen.status == 1
+    assert told["sound"] is False
+    assert told["damaged"] == [
+        {"name": layer, "problem": "missing", "references": [f"{two}:1.0"], "repaired": False}
+    ]
+
+
+# du
+
+
+def test_who_shares_with_whom(run: Run, two: str) -> None:
+    del two
+    assert str(run("du")) == snapshot("""\
+status: 0
+--- stdout
+store    310 kB
+images   310 kB
+unused   0 B
+partial  0 B
+
+IMAGE                           OWN  SHARED  WITH                         COMMON
+HOST:PORT/demo/app:1.0  36.2 kB  154 kB  HOST:PORT/demo/app:2.0  154 kB
+HOST:PORT/demo/app:2.0   121 kB  154 kB  HOST:PORT/demo/app:1.0  154 kB
+--- stderr
+""")
+
+
+def test_nobody_waits_for_a_listing(run: Run, two: str, store: Path) -> None:
+    del two
+    with LocalStore(store).writing():
+        assert run("ls").status == 0
+        assert run("du").status == 0

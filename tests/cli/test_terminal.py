@@ -1,0 +1,193 @@
+"""A pull on a real terminal: what moves, what stays, and what an interrupt leaves behind."""
+
+from __future__ import annotations
+
+import queue
+import random
+import re
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+from inline_snapshot import snapshot
+
+from tests.cli.terminal import Terminal
+from tests.fakes.images import Image, build_image
+from tests.fakes.registry import FakeRegistry, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.render.screen import Screen
+
+MB = 1_000_000
+_MOVED = re.compile(r"[1-9][0-9.]* [kM]B/3\.00 MB")
+_HEX = re.compile(r"[0-9a-f]{12}(?=: )")
+
+
+class Stage:
+    """A registry with an image of two layers, the larger of which stops in the middle."""
+
+    def __init__(self, registry: FakeRegistry) -> None:
+        content = random.Random(7)
+        self.image: Image = build_image(
+            "linux/arm64", [content.randbytes(MB), content.randbytes(3 * MB)]
+        )
+        self._sizes: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.name = f"{registry.host}/team/app:1"
+        registry.serve("team/app", "1", self.image)
+        self.small, self.large = sorted(self.image.blobs, key=lambda d: len(self.image.blobs[d]))[
+            -2:
+        ]
+        size = len(self.image.blobs[self.large])
+        reply = Reply(chunks=self._chunks(), content_length=size)
+        registry.on("GET", f"/v2/team/app/blobs/{self.large}", reply, times=1)
+
+    def _chunks(self) -> Iterator[bytes]:
+        """Send the large layer, as much as the test says."""
+        body = self.image.blobs[self.large]
+        sent = 0
+        while sent < len(body):
+            size = self._sizes.get()
+            yield body[sent : sent + size]
+            sent += size
+
+    def go_on(self) -> None:
+        """Send all that is left of the large layer."""
+        self._sizes.put(len(self.image.blobs[self.large]))
+
+    def words(self) -> list[str]:
+        return ["pull", self.name, "-p", "linux/arm64"]
+
+    def is_under_way(self, screen: Screen) -> bool:
+        """Whether the small layer is here and the large one moves; sends a bit more of it."""
+        self._sizes.put(20_000)
+        seen = "\n".join(screen.lines())
+        return bool(_MOVED.search(seen)) and "Pull complete" in seen
+
+
+@pytest.fixture
+def stage(store: object) -> Iterator[Stage]:
+    del store
+    with FakeRegistry() as registry:
+        made = Stage(registry)
+        yield made
+        made.go_on()
+
+
+def plain(screen: Screen, stage: Stage) -> list[str]:
+    """Name layers and the place, so that what is left is the same every time."""
+    names = {stage.small[7:19]: "SMALL", stage.large[7:19]: "LARGE"}
+    host = stage.name.partition("/")[0]
+    text = "\n".join(screen.lines()).replace(host, "HOST")
+    return _HEX.sub(lambda match: names[match[0]], text).splitlines()
+
+
+def test_what_ends_stays_and_what_moves_is_gone_in_the_end(stage: Stage) -> None:
+    with Terminal(*stage.words()) as terminal:
+        terminal.until(stage.is_under_way)
+        moving = plain(terminal.screen, stage)
+        stage.go_on()
+        status, told = terminal.end()
+
+    assert status == 0
+    assert terminal.screen.cursor_shown
+    assert moving[0] == "1: Pulling from HOST/team/app (linux/arm64)"
+    assert moving[1] == "SMALL: Pull complete"
+    assert re.fullmatch(r"LARGE: Downloading \[=*>? *\]  .*/3\.00 MB.*", moving[2])
+    assert moving[3] == "1 of 2 layers are here"
+    assert plain(terminal.screen, stage) == snapshot(
+        [
+            "1: Pulling from HOST/team/app (linux/arm64)",
+            "SMALL: Pull complete",
+            "LARGE: Pull complete",
+        ]
+    )
+    assert told.startswith("Platform: linux/arm64\nDigest: sha256:")
+
+
+def test_an_interrupt_gives_the_terminal_back_and_keeps_what_has_come(stage: Stage) -> None:
+    with Terminal(*stage.words()) as terminal:
+        terminal.until(stage.is_under_way)
+        terminal.process.send_signal(signal.SIGINT)
+        status, told = terminal.end()
+
+    assert (status, told) == (130, "")
+    assert terminal.screen.cursor_shown
+    assert "Traceback" not in terminal.raw
+    assert plain(terminal.screen, stage) == snapshot(
+        ["1: Pulling from HOST/team/app (linux/arm64)", "SMALL: Pull complete"]
+    )
+
+    stage.go_on()
+    with Terminal(*stage.words()) as again:
+        assert again.end()[0] == 0
+    assert "SMALL: Already exists" in plain(again.screen, stage)
+
+
+def test_a_termination_gives_the_terminal_back_too(stage: Stage) -> None:
+    with Terminal(*stage.words()) as terminal:
+        terminal.until(stage.is_under_way)
+        terminal.process.send_signal(signal.SIGTERM)
+        status, _ = terminal.end()
+
+    assert status == 143
+    assert terminal.screen.cursor_shown
+    # The last frame may still be on its way when the signal comes.
+    assert "\r\n\x1b[?25h" in terminal.raw
+
+
+@pytest.mark.parametrize(
+    ("words", "variables"),
+    [((), {"CI": "true"}), ((), {"TERM": "dumb"}), (("--progress", "plain"), {})],
+    ids=["CI", "dumb", "plain"],
+)
+def test_a_log_gets_no_control_character_even_on_a_terminal(
+    stage: Stage, words: tuple[str, ...], variables: dict[str, str]
+) -> None:
+    stage.go_on()
+    with Terminal(*stage.words(), *words, "--jobs", "1", **variables) as terminal:
+        status, _ = terminal.end()
+
+    assert status == 0
+    assert "\x1b" not in terminal.raw
+    assert plain(terminal.screen, stage) == snapshot(
+        [
+            "1: Pulling from HOST/team/app (linux/arm64)",
+            "LARGE: Downloading 3.00 MB",
+            "LARGE: Verifying",
+            "LARGE: Pull complete",
+            "SMALL: Downloading 1.00 MB",
+            "SMALL: Verifying",
+            "SMALL: Pull complete",
+        ]
+    )
+
+
+def test_no_color_changes_nothing_since_nothing_is_coloured(stage: Stage) -> None:
+    stage.go_on()
+    with Terminal(*stage.words(), NO_COLOR="1") as terminal:
+        status, _ = terminal.end()
+
+    assert status == 0
+    assert "\x1b[3" not in terminal.raw
+    assert len(terminal.screen.lines()) == 3
+
+
+@pytest.mark.parametrize("words", [("--no-progress",), ("--quiet",), ("--progress", "none")])
+def test_who_wants_no_progress_gets_none(stage: Stage, words: tuple[str, ...]) -> None:
+    stage.go_on()
+    with Terminal(*stage.words(), *words) as terminal:
+        status, told = terminal.end()
+
+    assert (status, terminal.raw) == (0, "")
+    assert "Status: Downloaded newer image" in told
+
+
+def test_forced_bars_are_drawn_in_a_pipeline_too(stage: Stage) -> None:
+    stage.go_on()
+    with Terminal(*stage.words(), "--progress", "tty", CI="true") as terminal:
+        status, _ = terminal.end()
+
+    assert status == 0
+    assert "\x1b[?25l" in terminal.raw

@@ -1,0 +1,256 @@
+"""Help, mistakes and the demo: what a person reads when things are not yet right."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from inline_snapshot import snapshot
+
+from resolver.cli.app import COMMANDS
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Run
+
+NAMES = [name for _group, name, _module in COMMANDS]
+
+
+def test_the_front_page(run: Run) -> None:
+    assert str(run("--help")) == snapshot("""\
+status: 0
+--- stdout
+Usage: resolver [OPTIONS] COMMAND [ARGS]...
+
+  Which image is this tag, really, on that platform?
+
+Options:
+  --version             Print the version and stop.
+  --install-completion  Install completion for the current shell.
+  --show-completion     Show completion for the current shell, to copy it or
+                        customize the installation.
+  -h, --help            Show this message and exit.
+
+Ask:
+  resolve    Print the manifest that REF means on a platform.
+  platforms  List the platforms that REF is offered for.
+  inspect    Show an index, or one image.
+  tags       List the tags of REPO.
+
+Pull:
+  plan    Say what pulling REF would cost.
+  pull    Fetch what is missing of REF into the store.
+  export  Hand images of the store to something else.
+
+Store:
+  ls      List the images that were pulled.
+  rm      Remove images from the store.
+  gc      Delete what no pulled image needs.
+  verify  Check the store, and mend it.
+  du      Say what the store takes, image by image.
+
+Run:
+  serve  Serve the store as a read-only registry.
+  demo   Walk through all of it on sample images.
+
+Help:
+  options  Explain the options that all commands take.
+
+  Each command explains itself: resolver COMMAND --help
+--- stderr
+""")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_explains_itself_on_one_screen(run: Run, name: str) -> None:
+    seen = run(name, "--help")
+
+    lines = seen.stdout.splitlines()
+    assert seen.status == 0
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+
+
+def test_the_page_of_resolve(run: Run) -> None:
+    assert str(run("resolve", "--help")) == snapshot("""\
+status: 0
+--- stdout
+Usage: resolver resolve [OPTIONS] [REF]...
+
+  Print the manifest that REF means on a platform.
+
+  One REF on one platform gives a few labelled lines; more give one line each,
+  in order. A failure among several is a line too, and the status is the worst
+  kind met.
+
+    resolver resolve ubuntu:24.04 -p linux/arm64
+    resolver resolve --format digest -p windows/amd64:ltsc2022 app:1.2
+
+Arguments:
+  [REF]...
+
+Options:
+  -p, --platform PLATFORM  os/arch[/variant][:os.version]; repeat it or use
+                           commas; `local`, `all`.
+  -f, --file FILE          References from FILE, one a line; `-` is stdin.
+  --exact                  Refuse every fallback to a platform that would only
+                           run.
+  --explain                Every entry, and why it lost.
+  --verify                 Read manifest and config too, and compare them with
+                           the index.
+  --strict                 Fail where index and image config disagree; reads
+                           both.
+  --verify-tag             For name:tag@digest: fail if the tag has moved.
+  --no-trunc               Show whole digests and values in tables.
+  -h, --help               Show this message and exit.
+
+  Shared options (--format, --json, --store, --offline, ...): resolver options
+--- stderr
+""")
+
+
+def test_the_shared_options_fit_the_page(run: Run) -> None:
+    seen = run("options")
+
+    assert max(map(len, seen.stdout.splitlines())) <= 80
+    assert "--offline" in seen.stdout
+
+
+def test_no_command_at_all_shows_the_front_page(run: Run) -> None:
+    assert "Usage: resolver" in (run().stdout + run().stderr)
+
+
+def test_a_mistyped_command(run: Run) -> None:
+    assert str(run("resolv", "app")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: no such command 'resolv'. Did you mean 'resolve'?
+hint: see `resolver --help`
+""")
+
+
+def test_an_option_that_does_not_exist(run: Run) -> None:
+    assert str(run("resolve", "app", "--platfrom", "linux/amd64")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: no such option: --platfrom (Possible options: --platform, --platforms-file)
+hint: see `resolver resolve --help`
+""")
+
+
+def test_a_format_that_does_not_exist(run: Run) -> None:
+    assert str(run("resolve", "app", "--format", "xml")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: there is no format `xml`
+hint: choose one of table, markdown, json, jsonl, yaml, digest, ref
+""")
+
+
+def test_no_reference(run: Run) -> None:
+    assert str(run("resolve")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: there is no reference to resolve
+hint: name one: `resolver resolve ubuntu:24.04 -p linux/arm64`
+""")
+
+
+def test_a_platform_that_is_none(run: Run) -> None:
+    assert str(run("resolve", "127.0.0.1:9/app", "-p", "linux//v8")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: `linux//v8` is not a platform: `` is no architecture or variant
+hint: write `os/arch[/variant][:os.version]`, for example `linux/arm64`, `linux/arm/v7` or `windows/amd64:10.0.20348`
+""")
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "", " ", "a//b", "a/../b", "a:b:c", "a@sha256:short", "a:-t", "a:.t", "a:" + "x" * 129,
+        "x" * 256, "http://h/x", "h:99999/x", "h:0x50/x", "h:/x", "a@sha256:" + "0" * 64 + "x",
+        "UPPER/x", "FOO", "ubuntu\n", "\u0443buntu", "user@host/x", "oci:", "store:",
+    ],
+)  # fmt: skip
+def test_a_malformed_reference_is_one_line_a_hint_at_most_and_status_2(
+    run: Run, reference: str
+) -> None:
+    seen = run("resolve", reference)
+
+    errors = [line for line in seen.stderr.splitlines() if line.startswith("error: ")]
+    assert seen.status == 2
+    assert len(errors) == 1
+    assert seen.stdout == ""
+    assert all(line.startswith(("error: ", "hint: ")) for line in seen.stderr.splitlines())
+
+
+def test_a_name_that_is_too_late_for_options_is_a_reference(run: Run) -> None:
+    seen = run("resolve", "--", "--json")
+
+    assert seen.status == 2
+    assert "--json" in seen.stderr
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "257", "x", "inf", "\u0661"])
+def test_jobs_out_of_range_are_refused(run: Run, value: str) -> None:
+    assert run("resolve", "127.0.0.1:9/app", "--jobs", value).status == 2
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "257", "x", "inf", "\u0661"])
+def test_the_variable_for_jobs_is_checked_as_well(
+    run: Run, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("RESOLVER_JOBS", value)
+
+    assert run("resolve", "127.0.0.1:9/app").status == 2
+
+
+@pytest.mark.parametrize("name", ["RESOLVER_OFFLINE", "RESOLVER_PLAIN_HTTP", "RESOLVER_ANONYMOUS"])
+def test_a_switch_that_is_neither_on_nor_off_is_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "maybe")
+    seen = run("resolve", "127.0.0.1:9/app")
+
+    assert seen.status == 2
+    assert name in seen.stderr
+
+
+def test_a_user_name_without_a_password(run: Run) -> None:
+    assert str(run("resolve", "127.0.0.1:9/app", "--username", "me")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: a user name and a password go together
+hint: give `--username NAME --password-stdin`, or neither
+""")
+
+
+def test_the_demo_ends_well_and_shows_every_verb(run: Run) -> None:
+    seen = run("demo")
+
+    assert seen.status == 0
+    # `serve` would not end, and the others are how somebody came here.
+    for name in set(NAMES) - {"serve", "demo", "options"}:
+        assert re.search(rf"^\$ resolver {name}\b", seen.stdout, re.MULTILINE)
+    assert "defect" not in seen.stdout
+
+
+def test_a_defect_is_one_line_and_asks_for_a_report(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr("resolver.session.Session.resolve", broken)
+    seen = run("resolve", "127.0.0.1:9/app")
+
+    assert seen.status == 70
+    assert seen.stderr.count("error: ") == 1
+    assert "Traceback" not in seen.stderr

@@ -1,0 +1,40 @@
+"""The vectors of platforms.json: what other tools answer, and what is wanted here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from resolver.core.platform import LINUX_AMD64, Platform
+
+FILE = Path(__file__).parent.parent / "data" / "vectors" / "platforms.json"
+Case = dict[str, Any]
+ALL: list[Case] = json.loads(FILE.read_text("utf-8"))
+#: Trees of documents, whose selection needs their configs too (platforms.md 7).
+DESCRIPTOR_CASES = [case for case in ALL if case["tier"] == "descriptor"]
+
+
+def cases(kind: str) -> list[Case]:
+    """Give the cases of one kind that a platform, or a list of them, can answer."""
+    return [case for case in ALL if case["kind"] == kind and case["tier"] != "descriptor"]
+
+
+def name(case: Case) -> str:
+    return f"{case['id']}-{case['rule']}"
+
+
+def platform_of(fields: Case) -> Platform:
+    """Read a platform written in the words of the OCI specification."""
+    return Platform(
+        fields.get("os", ""),
+        fields.get("architecture", ""),
+        fields.get("variant", ""),
+        fields.get("os.version", ""),
+        tuple(fields.get("os.features", ())),
+    )
+
+
+def host_of(case: Case) -> Platform:
+    """Give the host of a case: linux/amd64 unless it names one."""
+    return platform_of(case["input"]["host"]) if "host" in case["input"] else LINUX_AMD64

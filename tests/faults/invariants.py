@@ -1,0 +1,418 @@
+"""I1 to I12 of the catalogue, and the order of writes: what must hold whatever happened.
+
+Read with nothing of `resolver`: a defect of the store must not hide itself. Each function raises
+`Broken`, so that the negative controls can tell a check that fails from a test that is wrong.
+Source: reliability.md section 6.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hashlib
+import json
+import os
+import re
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from tests.fakes.registry import FakeRegistry
+
+HEX = {"sha256": 64, "sha512": 128}
+#: Everything that may lie at the top of a store.
+FILES = frozenset({"CACHEDIR.TAG", "version", "lock", "gate", "names.lock"})
+FOLDERS = frozenset({"blobs", "names", "seen", "partial", "leases", "tmp"})
+
+#: Secrets of these tests; wherever one turns up, it has leaked.
+USER, PASSWORD, TOKEN = "u5er", "S3cr3tPa55", "T0KEN-7"
+#: One run: seconds, KiB resident, requests. Source: reliability.md section 6.
+WALL, MEMORY, REQUESTS = 30.0, 256 * 1024, 100
+
+#: Exit statuses by class of failure. Source: reliability.md R51; 130 and 143 are signals.
+STATUS = {
+    "OK": 0,
+    "NEGATIVE": 1,
+    "USAGE": 2,
+    "NOT_FOUND": 3,
+    "AUTH": 4,
+    "NETWORK": 5,
+    "INTEGRITY": 6,
+    "OFFLINE": 7,
+    "STORE": 8,
+    "INTERRUPTED": 130,
+    "TERMINATED": 143,
+}
+_LABELS = ("error: ", "warning: ", "note: ", "hint: ")
+_UNCLEAN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_TRAVELLING = ("authorization", "cookie", "proxy-authorization")
+
+
+class Broken(AssertionError):
+    """An invariant does not hold."""
+
+
+def must(holds: object, *what: object) -> None:
+    """Say which invariant is broken, and by what."""
+    if not holds:
+        raise Broken(": ".join(map(str, what)))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one command did; `rss` is in KiB, 0 where nobody measured."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+    seconds: float = 0.0
+    rss: int = 0
+
+    @property
+    def out(self) -> str:
+        return self.stdout.decode("utf-8")
+
+    @property
+    def err(self) -> str:
+        return self.stderr.decode("utf-8")
+
+    @property
+    def answer(self) -> dict[str, Any]:
+        """The one JSON document on stdout."""
+        found: dict[str, Any] = json.loads(self.out)
+        return found
+
+    @property
+    def failure(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.answer["error"]
+        return found
+
+    @property
+    def told(self) -> str:
+        """Message and hints of the failure, as one text."""
+        return "\n".join([self.failure["message"], *self.failure["hints"]])
+
+    def __str__(self) -> str:
+        return f"status {self.status}\n--- stdout\n{self.out}--- stderr\n{self.err}"
+
+
+# I1, I9, I10, I11: the store
+
+
+def blobs(root: Path) -> Iterator[Path]:
+    """Give everything in `blobs` whose name is that of a blob, whatever it is."""
+    for algorithm, length in HEX.items():
+        folder = root / "blobs" / algorithm
+        if not folder.is_dir():
+            continue
+        for path in sorted(folder.iterdir()):
+            if re.fullmatch(f"[0-9a-f]{{{length}}}", path.name):
+                yield path
+
+
+def digest_at(path: Path) -> str:
+    """Give the digest that a path says."""
+    return f"{path.parent.name}:{path.name}"
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a file is there, a regular one, and what its name says."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, path.parent.name).hexdigest() == path.name
+    except FileNotFoundError:
+        return False
+
+
+def intact(root: Path) -> dict[str, int]:
+    """List the blobs that are whole: digests and sizes."""
+    return {digest_at(path): path.stat().st_size for path in blobs(root) if is_intact(path)}
+
+
+def whole(root: Path) -> None:
+    """I1: all that has a blob's name is that blob, and nobody else may change it."""
+    for path in blobs(root):
+        must(is_intact(path), "I1", f"{path} is not what its name says")
+        must(not path.stat().st_mode & 0o022, "I1", f"{path} can be written by others")
+
+
+def names(root: Path) -> dict[str, dict[str, Any]]:
+    """Read every name of a store; one that cannot be read is broken."""
+    found = {}
+    folder = root / "names"
+    for path in sorted(folder.glob("*")) if folder.is_dir() else []:
+        if not re.fullmatch(r"[0-9a-f]{64}\.json", path.name):
+            continue
+        try:
+            record = json.loads(path.read_bytes())
+            found[record["reference"]] = record
+        except FileNotFoundError:
+            continue
+        except (ValueError, KeyError, TypeError) as error:
+            raise Broken(f"I9: {path} cannot be read: {error!r}") from error
+        expected = hashlib.sha256(record["reference"].encode()).hexdigest() + ".json"
+        must(path.name == expected, "I9", f"{path} is about {record['reference']}")
+    return found
+
+
+def noted(root: Path) -> set[str]:
+    """Give the documents that a resolve saw; they are kept, and nothing below them is."""
+    return {json.loads(path.read_bytes())["root"]["digest"] for path in root.glob("seen/*.json")}
+
+
+def closure(root: Path, record: dict[str, Any]) -> set[str]:
+    """Give the digests that a name needs, as far as documents are there to say so."""
+    found = {record["root"]["digest"]}
+    for image in record["images"]:
+        manifest = image["manifest"]["digest"]
+        found.add(manifest)
+        path = root / "blobs" / manifest.replace(":", "/")
+        with suppress(FileNotFoundError):
+            document = json.loads(path.read_bytes())
+            layers = [layer for layer in document["layers"] if not layer.get("urls")]
+            found |= {entry["digest"] for entry in [document["config"], *layers]}
+    return found
+
+
+def closed(root: Path) -> None:
+    """I9: every name leads to all it needs, whole and of the stated size."""
+    held = intact(root)
+    for reference, record in names(root).items():
+        for digest in sorted(closure(root, record)):
+            must(digest in held, "I9", f"{reference} needs {digest}, which is not here")
+        for entry in [record["root"], *(image["manifest"] for image in record["images"])]:
+            must(entry["size"] == held[entry["digest"]], "I9", f"{reference}: {entry}")
+
+
+def clean(root: Path) -> None:
+    """I10: nothing is left of transfers, temporary files and leases."""
+    for name in ("partial", "tmp", "leases"):
+        folder = root / name
+        left = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        must(not left, "I10", f"{name} holds {left}")
+
+
+def unlocked(root: Path) -> None:
+    """I11: where nobody is alive, every lock can be had at once."""
+    paths = [root / name for name in ("gate", "lock", "names.lock")]
+    paths += [*root.glob("partial/*/lock"), *root.glob("leases/*")]
+    for path in paths:
+        with suppress(FileNotFoundError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Broken(f"I11: {path} is locked by nobody alive") from None
+            finally:
+                os.close(descriptor)
+
+
+def closed_while_others_work(root: Path) -> None:
+    """I9 at any moment: what a name needs comes before it, and goes after it."""
+    for reference, record in names(root).items():
+        for digest in sorted(closure(root, record)):
+            path = root / "blobs" / digest.replace(":", "/")
+            if is_intact(path) or names(root).get(reference) != record:
+                continue
+            # Removed and pulled again in between, within the second that its record tells.
+            must(is_intact(path), "I9", f"{reference} needs {digest}, which is not here")
+
+
+def private(root: Path) -> None:
+    """R30: only documented names at the top, and nothing that others may write."""
+    for path in root.iterdir():
+        must(path.name in FILES | FOLDERS, "R30", f"what is {path}?")
+    for path in (root, *root.rglob("*")):
+        status = path.lstat()
+        is_link = stat.S_ISLNK(status.st_mode)
+        must(is_link or not status.st_mode & 0o022, "R30", f"{path}: {status.st_mode:o}")
+
+
+# I2: everything else
+
+
+def snapshot(top: Path, *, without: Iterable[Path] = ()) -> dict[str, tuple[object, ...]]:
+    """Take down all there is below a folder: type, size, time, content, where links lead."""
+    left_out = set(without)
+    found: dict[str, tuple[object, ...]] = {}
+    for folder, folders, files in os.walk(top):
+        here = Path(folder)
+        folders[:] = [name for name in folders if here / name not in left_out]
+        for name in (*folders, *files):
+            path = here / name
+            if path in left_out:
+                continue
+            status = path.lstat()
+            kind = stat.S_IFMT(status.st_mode)
+            content: object = None
+            if kind == stat.S_IFREG:
+                content = hashlib.sha256(path.read_bytes()).hexdigest()
+            elif kind == stat.S_IFLNK:
+                content = str(path.readlink())
+            changed = None if kind == stat.S_IFDIR else status.st_mtime_ns
+            found[str(path)] = (kind, status.st_mode, changed, content)
+    return found
+
+
+def unchanged(before: dict[str, tuple[object, ...]], after: dict[str, tuple[object, ...]]) -> None:
+    """I2: nothing outside the store has come, gone or changed."""
+    for path in sorted(before.keys() | after.keys()):
+        same = before.get(path) == after.get(path)
+        must(same, "I2", f"{path}: {before.get(path)} is {after.get(path)}")
+
+
+# I3, I4: secrets
+
+
+def _forms() -> tuple[bytes, ...]:
+    found = {base64.b64encode(f"{USER}:{PASSWORD}".encode())}
+    for text in (PASSWORD, TOKEN):
+        found |= {text.encode(), quote(text).encode()}
+        for shift in range(3):
+            coded = base64.b64encode(b"\0" * shift + text.encode()).rstrip(b"=")
+            # The first and last characters also hold bits of what stands around.
+            found.add(coded[shift + 1 if shift else 0 : -1])
+    return tuple(sorted(found))
+
+
+_FORMS = _forms()
+
+
+def no_secret(body: bytes, where: object) -> None:
+    """I3: no secret is in here, neither as it is nor encoded."""
+    for form in _FORMS:
+        must(form not in body, "I3", f"{form!r} is in {where}")
+
+
+def no_secret_below(*folders: Path) -> None:
+    """I3, for every file below some folders."""
+    for folder in folders:
+        for path in folder.rglob("*"):
+            if path.is_file() and not path.is_symlink() and os.access(path, os.R_OK):
+                no_secret(path.read_bytes(), path)
+
+
+def nothing_travelled(host: FakeRegistry) -> None:
+    """I4: a host that is not the registry was sent no credential, in whatever way."""
+    for seen in host.log:
+        must(not [name for name in _TRAVELLING if name in seen.headers], "I4", seen)
+        no_secret(repr((seen.raw_target, seen.raw_headers)).encode() + seen.body, seen)
+
+
+# I5, I6, I7: what a command says, and what it costs
+
+
+def within(outcome: Outcome, requests: int, most: int = REQUESTS) -> None:
+    """I5: a command stays within its budget."""
+    must(outcome.seconds < WALL, "I5", f"{outcome.seconds:.1f} s", outcome)
+    must(outcome.rss < MEMORY, "I5", f"{outcome.rss} KiB", outcome)
+    must(requests <= most, "I5", f"{requests} requests", outcome)
+
+
+def clean_result(outcome: Outcome, *, as_json: bool) -> None:
+    """I6: a documented status, at most one error of one line, one document or nothing."""
+    must(outcome.status in STATUS.values(), "I6", outcome)
+    must("Traceback" not in outcome.err + outcome.out, "I6", outcome)
+    lines = outcome.err.splitlines()
+    must(all(line.startswith(_LABELS) for line in lines), "I6", outcome)
+    errors = sum(line.startswith("error: ") for line in lines)
+    said = outcome.status > 1 and outcome.status < 100
+    must(errors == 1 if said else errors <= 1, "I6", f"{errors} errors", outcome)
+    if as_json and outcome.status < 100:
+        try:
+            json.loads(outcome.out)
+        except ValueError as error:
+            raise Broken(f"I6: no JSON document: {outcome}") from error
+    elif said:
+        must(outcome.out == "", "I6", outcome)
+
+
+def clean_text(outcome: Outcome) -> None:
+    """I7: no control characters, and no line that a CI system takes for a command."""
+    for text in (outcome.out, outcome.err):
+        must(not _UNCLEAN.search(text), "I7", outcome)
+        bad = any(line.startswith(("::", "##")) for line in text.splitlines())
+        must(not bad, "I7", outcome)
+
+
+# Power
+
+
+Call = tuple[str, str]
+
+
+def read_log(path: Path) -> list[Call]:
+    """Read what an `Injector` wrote down: functions and paths, in order."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [(name, where) for _number, name, where in rows]
+
+
+def durable(calls: Iterable[Call], root: Path) -> None:
+    """R33: data before its name, content before what speaks of it, each synced in between.
+
+    What has to outlive a power cut is blobs and names; the notes of transfers need not.
+    """
+    unsynced: set[str] = set()
+    unsettled: set[str] = set()
+    for name, where in calls:
+        if name in {"write", "pwrite", "ftruncate"}:
+            unsynced.add(where)
+        elif name in {"fsync", "fdatasync"}:
+            unsynced.discard(where)
+            unsettled.discard(where)
+        elif name in {"rename", "replace", "link"}:
+            source, _, target = where.partition(" -> ")
+            below = Path(target).relative_to(root).parts[0]
+            if below not in {"blobs", "names", "seen"}:
+                continue
+            must(source not in unsynced, "R33", f"{target} was named before it was synced")
+            open_ends = sorted(each for each in unsettled if "/blobs/" in each)
+            must(below == "blobs" or not open_ends, "R33", f"{target} before {open_ends}")
+            unsettled.add(str(Path(target).parent))
+    must(not unsettled, "R33", f"never synced: {sorted(unsettled)}")
+
+
+def lose_power(calls: Iterable[Call]) -> None:
+    """Do to files what a power cut may do: what was not synced is empty, or has not its name.
+
+    The worst that may happen, and all of it at once: data that was not synced is gone, and so is
+    every new name whose folder was not synced.
+    """
+    unsynced: set[str] = set()
+    fresh: dict[str, set[str]] = {}
+    for name, where in calls:
+        if name in {"write", "pwrite", "ftruncate", "posix_fallocate"}:
+            unsynced.add(where)
+        elif name in {"fsync", "fdatasync"}:
+            unsynced.discard(where)
+            fresh.pop(where, None)
+        elif name in {"rename", "replace"}:
+            source, _, target = where.partition(" -> ")
+            unsynced.discard(target)
+            if source in unsynced:
+                unsynced.remove(source)
+                unsynced.add(target)
+            fresh.setdefault(str(Path(target).parent), set()).add(target)
+        elif name == "unlink":
+            unsynced.discard(where)
+    _lose(unsynced, (target for targets in fresh.values() for target in targets))
+
+
+def _lose(data: Iterable[str], names_of: Iterable[str]) -> None:
+    """Empty some files, and remove others."""
+    for where in data:
+        path = Path(where)
+        if path.is_file():
+            path.chmod(0o600)
+            path.write_bytes(b"")
+            path.chmod(0o444)
+    for where in names_of:
+        Path(where).unlink(missing_ok=True)

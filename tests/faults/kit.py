@@ -1,0 +1,260 @@
+"""Doing things to a store, and looking at all that must hold after each."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from resolver.cli.app import run as run_command_line
+from tests.faults import invariants
+from tests.faults.crew import Crew, Job
+from tests.faults.invariants import STATUS, Outcome, must
+from tests.faults.samples import AMD64, needed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from typing import Any
+
+    from tests.fakes.images import Image
+    from tests.fakes.messages import Seen
+    from tests.fakes.registry import FakeRegistry
+
+
+@dataclass
+class Ground:
+    """One store, one registry, and somebody who types commands.
+
+    Attributes:
+        folder: of this test; the store is in it, and nothing else in it may change.
+        environment: of the processes that it starts.
+        others: hosts that must never be sent a credential.
+        damaged: the test itself has damaged the store: I1 and I9 wait until it is mended.
+        outputs: what a test lets commands write, besides the store.
+    """
+
+    folder: Path
+    registry: FakeRegistry
+    crew: Crew
+    environment: dict[str, str]
+    others: list[FakeRegistry] = field(default_factory=list)
+    damaged: bool = False
+    outputs: list[Path] = field(default_factory=list)
+    requests: int = invariants.REQUESTS
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "store"
+
+    def reference(self, repository: str = "img-a", tag: str = "1") -> str:
+        """Name an image of the registry."""
+        return f"{self.registry.host}/{repository}:{tag}"
+
+    def apart(self, name: object) -> Ground:
+        """Give another store for the same registry, with a folder of its own."""
+        folder = self.folder / str(name)
+        folder.mkdir()
+        return replace(self, folder=folder, outputs=[])
+
+    # Commands
+
+    def __call__(self, *words: str, as_json: bool = True) -> Outcome:
+        """Run a command line in this process, and check everything."""
+        before = self.begin()
+        outcome = self.here(*words, as_json=as_json)
+        self.check(outcome, before, as_json=as_json)
+        return outcome
+
+    def here(self, *words: str, as_json: bool = True) -> Outcome:
+        """Run a command line in this process, while others are at work: nothing is checked."""
+        out, err = io.BytesIO(), io.BytesIO()
+        began = time.monotonic()
+        with (
+            io.TextIOWrapper(out, "utf-8", write_through=True) as stdout,
+            io.TextIOWrapper(err, "utf-8", write_through=True) as stderr,
+            redirect_stdout(stdout),
+            redirect_stderr(stderr),
+        ):
+            status = run_command_line(self.line(*words, as_json=as_json))
+            seconds = time.monotonic() - began
+            return Outcome(status, out.getvalue(), err.getvalue(), seconds)
+
+    def line(self, *words: str, as_json: bool = True) -> list[str]:
+        """Complete a command line: this store, nothing but warnings and errors on stderr."""
+        form = ["--json"] if as_json else []
+        return [*words, *form, "--no-progress", "--store", str(self.store)]
+
+    def job(self, *words: str, as_json: bool = True, **how: Any) -> Job:
+        """Make a process of a command line."""
+        environment = {**self.environment, **how.pop("environment", {})}
+        return Job(tuple(self.line(*words, as_json=as_json)), environment=environment, **how)
+
+    def pulling(self, reference: str | None = None, *more: str, **how: Any) -> Job:
+        """Make a process that pulls."""
+        return self.job("pull", reference or self.reference(), "-p", AMD64, *more, **how)
+
+    def pull(self, reference: str | None = None, *more: str) -> Outcome:
+        """Pull, here."""
+        return self("pull", reference or self.reference(), "-p", AMD64, *more)
+
+    def together(self, *jobs: Job, killed: bool = False) -> list[Outcome]:
+        """Run processes at the same time, and check what they did once all have ended."""
+        before = self.begin()
+        return self.ended(self.crew.start(*jobs), before, killed=killed)
+
+    def ended(
+        self,
+        pids: Sequence[int],
+        before: tuple[int, dict[str, tuple[object, ...]]],
+        *,
+        killed: bool = False,
+    ) -> list[Outcome]:
+        """Wait for processes, and check them; `killed` allows that SIGKILL ended one."""
+        outcomes = []
+        for ended in self.crew.wait(*pids):
+            must(killed or not ended.signal, "I6", f"signal {ended.signal}", ended.stderr)
+            outcome = Outcome(ended.status, ended.stdout, ended.stderr, ended.seconds, ended.rss)
+            outcomes.append(outcome)
+            if not ended.signal:
+                invariants.clean_result(outcome, as_json=True)
+                invariants.clean_text(outcome)
+                invariants.no_secret(outcome.stdout + outcome.stderr, "the output")
+        self.look(before)
+        return outcomes
+
+    # Checks
+
+    def begin(self) -> tuple[int, dict[str, tuple[object, ...]]]:
+        """Take down how things are before an action."""
+        kept = [self.store, *self.outputs]
+        return len(self.registry.log), invariants.snapshot(self.folder, without=kept)
+
+    def check(
+        self,
+        outcome: Outcome,
+        before: tuple[int, dict[str, tuple[object, ...]]],
+        *,
+        as_json: bool = True,
+    ) -> None:
+        """Check a command, and everything around it."""
+        invariants.clean_result(outcome, as_json=as_json)
+        invariants.clean_text(outcome)
+        invariants.no_secret(outcome.stdout + outcome.stderr, "the output")
+        invariants.within(outcome, len(self.registry.log) - before[0], self.requests)
+        self.look(before)
+
+    def look(self, before: tuple[int, dict[str, tuple[object, ...]]] | None = None) -> None:
+        """Check the store, and all that is not the store; nobody is at work."""
+        if before is not None:
+            kept = [self.store, *self.outputs]
+            invariants.unchanged(before[1], invariants.snapshot(self.folder, without=kept))
+        for other in self.others:
+            invariants.nothing_travelled(other)
+        if not self.store.is_dir():
+            return
+        if not self.damaged:
+            invariants.whole(self.store)
+            invariants.closed(self.store)
+        invariants.unlocked(self.store)
+        invariants.no_secret_below(self.folder)
+
+    # Afterwards
+
+    def recovers(
+        self, image: Image, reference: str | None = None, *, most: int | None = None
+    ) -> Outcome:
+        """I8, I10, I12: an honest registry is all it takes, and only what is missing is fetched.
+
+        Args:
+            most: bytes of layers and configs that may be fetched, where a test knows better than
+                what lies in the store: None counts what is missing there.
+        """
+        self.honest()
+        missing = self.missing(image) if most is None else most
+        held = set(invariants.intact(self.store)) if self.store.is_dir() else set()
+        begin = len(self.registry.log)
+        self.damaged = False
+        outcome = self.pull(reference)
+        must(outcome.status == 0, "I8", outcome)
+        seen = self.registry.log[begin:]
+        again = sorted(digest for digest in held if any(digest in one.path for one in bodies(seen)))
+        # A document may be read by what says which image it is, whether it is held or not.
+        again = [digest for digest in again if digest in image.blobs]
+        must(not again, "I8", f"held, and fetched again: {again}")
+        fetched = sum(one.sent for one in bodies(seen) if "/blobs/" in one.path)
+        must(fetched <= missing, "I8", f"{fetched} bytes fetched, {missing} missing")
+        self.settles()
+        return outcome
+
+    def settles(self) -> None:
+        """I10, I12: after a collection there is what names need, and nothing else."""
+        outcome = self("gc", "--grace", "0s")
+        must(outcome.status == 0, "I10", outcome)
+        invariants.clean(self.store)
+        wanted: set[str] = set()
+        for record in invariants.names(self.store).values():
+            wanted |= invariants.closure(self.store, record)
+        held = set(invariants.intact(self.store))
+        more = held - wanted - invariants.noted(self.store)
+        must(wanted <= held and not more, "I8", f"other blobs than a fresh store: {more}")
+        must(self("gc", "--grace", "0s", "--dry-run").answer["removed"] == [], "I12", "more to go")
+        for words in (("ls",), ("du",), ("verify", "--full")):
+            one, other = self(*words), self(*words)
+            must(one.status == 0, "I9", one)
+            must(one.stdout == other.stdout, "I12", one, other)
+
+    def missing(self, image: Image) -> int:
+        """Count the bytes of layers and configs that are neither held nor part of a transfer."""
+        held = invariants.intact(self.store) if self.store.is_dir() else {}
+        total = 0
+        for digest, size in needed(image).items():
+            if digest not in held and digest not in documents_of(image):
+                total += size - self.had(digest, size)
+        return total
+
+    def had(self, digest: str, size: int) -> int:
+        """Count the bytes of a blob that an earlier transfer has noted."""
+        folder = self.store / "partial" / digest.replace(":", "-")
+        try:
+            noted = json.loads((folder / "meta.json").read_bytes())
+            length = (folder / "data").stat().st_size
+        except (OSError, ValueError):
+            return 0
+        if noted["size"] != size:
+            return 0
+        return int(sum(max(min(end, length) - start, 0) for start, end in noted["ranges"]))
+
+    def honest(self) -> None:
+        """Let the registry answer as it should from now on."""
+        self.registry._behaviour.scripts.clear()
+
+    # What the registry saw
+
+    def gets(self, digest: str, *, begin: int = 0) -> list[Seen]:
+        """List the requests for the body of a blob."""
+        return [
+            seen
+            for seen in self.registry.log[begin:]
+            if seen.method == "GET" and seen.path.endswith(digest)
+        ]
+
+    def refused(self, outcome: Outcome, word: str, *parts: str) -> None:
+        """Check that a command failed with this class, and says these things."""
+        must(outcome.status == STATUS[word], "I6", f"no {word}", outcome)
+        must(outcome.failure["class"] == word, "I6", f"no {word}", outcome)
+        for part in parts:
+            must(part in outcome.told, "I6", f"does not say {part!r}", outcome)
+
+
+def bodies(log: Sequence[Seen]) -> list[Seen]:
+    """Pick the requests that a body of content was sent for."""
+    return [seen for seen in log if seen.method == "GET" and seen.status in {200, 206}]
+
+
+def documents_of(image: Image) -> set[str]:
+    """List the digests of manifests and indexes."""
+    return {image.digest, *image.documents}

@@ -1,0 +1,177 @@
+"""Bad stores: what `resolver` would be if somebody had forgotten something.
+
+Each function changes the process that it runs in, for good; the crew runs them in forks.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resolver.store import blobs, collect, files, ground, home, receiving, records, temporary
+from resolver.store import known as store_known
+from resolver.store.partials import DATA, Claim
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from resolver.store.files import Folder
+
+
+def _put(home: object, name: str, value: object) -> None:
+    """Replace something of the program."""
+    setattr(home, name, value)
+
+
+def no_sync() -> None:
+    """Rename without ever syncing."""
+    begin = home.Home.__init__
+
+    def careless(self: Any, root: Any, **how: Any) -> None:
+        begin(self, root, **{**how, "sync": False})
+
+    _put(home.Home, "__init__", careless)
+
+
+def sync_behind_the_name() -> None:
+    """Sync after the rename, when it is too late."""
+
+    def make_lasting(self: Any) -> None:
+        os.fchmod(self._data, 0o444)
+
+    publish = receiving.Receiving._publish
+
+    def publish_first(self: Any) -> None:
+        publish(self)
+        os.fsync(self._data)
+        self._is_open = False
+        os.close(self._data)
+
+    _put(receiving.Receiving, "_make_lasting", make_lasting)
+    _put(receiving.Receiving, "_publish", publish_first)
+
+
+def no_folder_sync() -> None:
+    """Sync files, and not the folders that name them."""
+    _put(files.Folder, "sync", lambda _self: None)
+
+
+def no_verification() -> None:
+    """Believe what comes."""
+
+    def verify(self: Any) -> None:
+        if self._follower is not None:
+            self._follower.finish(self.size)
+
+    _put(receiving.Receiving, "_verify", verify)
+
+
+def partial_under_its_name() -> None:
+    """Write content where it is going to be, from the first byte on."""
+    open_data = Claim.open_data
+
+    def visible(self: Any) -> tuple[int, int]:
+        opened = open_data(self)
+        algorithm, _, name = self._name.partition("-")
+        shown = f"{self.folder.path}/../../blobs/{algorithm}/{name}"
+        if not os.path.lexists(shown):
+            os.link(self.folder.where(DATA), os.path.normpath(shown))
+        return opened
+
+    _put(Claim, "open_data", visible)
+
+
+def name_first() -> None:
+    """Give the name before what it names is here."""
+    from resolver.flow import pull
+
+    _put(store_known, "refuse_incomplete", lambda _root, _record: None)
+    run = pull._Work.run
+
+    def named(self: Any, lease: Any, workers: Any) -> Any:
+        for image in self._plan.images:
+            self._kit.store.name(pull._record(image.reference, [image], self._kit.clock))
+        return run(self, lease, workers)
+
+    _put(pull._Work, "run", named)
+
+
+def shared_index() -> None:
+    """Write every name into one file, as the `index.json` of a layout."""
+    original = records.Records._put
+
+    def put(self: Any, root: Folder, _name: str, record: Any) -> None:
+        with root.need(self._form.folder) as folder:
+            for each in folder.entries():
+                folder.remove(each)
+        original(self, root, records.file_name(self._form.reference(record)), record)
+
+    _put(records.Records, "_put", put)
+
+
+def age_alone() -> None:
+    """Collect by age, and neither by names nor by who is at work."""
+    _put(ground.Ground, "needed_by", lambda _self, _names: {})
+    _put(ground.Ground, "leased", lambda _self: set())
+    _put(collect, "_recent", lambda _ground: set())
+
+
+def no_lease() -> None:
+    """Collect what a pull under way has just brought."""
+    _put(ground.Ground, "leased", lambda _self: set())
+    _put(collect, "_recent", lambda _ground: set())
+
+
+def nothing_is_litter() -> None:
+    """Leave behind what the dead have left."""
+    _put(collect, "_left_behind", lambda _root, _before: ())
+
+
+def in_place() -> None:
+    """Write small files under their names, not aside."""
+
+    def publish(self: Any, folder: Folder, name: str, *, mode: int) -> None:
+        del mode
+        body = Path(self._path).read_bytes()
+        target = folder.where(name)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        descriptor = os.open(target, flags, 0o600)
+        half = len(body) // 2
+        os.write(descriptor, body[:half])
+        os.write(descriptor, body[half:])
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+    _put(temporary.Temporary, "publish", publish)
+
+
+def everything_again() -> None:
+    """Take nothing that is held for held."""
+    _put(blobs.Blobs, "held", lambda _self, _descriptor, **_how: False)
+
+
+def no_locks() -> None:
+    """Take every lock for free."""
+    _put(fcntl, "flock", lambda _descriptor, _kind: None)
+
+
+SABOTAGES: dict[str, Callable[[], None]] = {
+    each.__name__: each
+    for each in (
+        no_sync,
+        sync_behind_the_name,
+        no_folder_sync,
+        no_verification,
+        partial_under_its_name,
+        name_first,
+        shared_index,
+        age_alone,
+        no_lease,
+        nothing_is_litter,
+        in_place,
+        everything_again,
+        no_locks,
+    )
+}

@@ -1,0 +1,22 @@
+"""How long to look: a little each time, and thoroughly when somebody asks for it."""
+
+from __future__ import annotations
+
+import os
+import random
+
+#: RESOLVER_SOAK=1 does everything, in some minutes; RESOLVER_SEED=N repeats a run.
+SOAK = os.environ.get("RESOLVER_SOAK") == "1"
+_SEED = os.environ.get("RESOLVER_SEED", "")
+
+
+def times(few: int, many: int) -> int:
+    """Choose how often."""
+    return many if SOAK else few
+
+
+def seeded(what: str) -> random.Random:
+    """Give randomness whose seed is printed, so that pytest shows it where a test fails."""
+    seed = int(_SEED) if _SEED else random.SystemRandom().randrange(1 << 32)
+    print(f"{what}: RESOLVER_SEED={seed}")  # noqa: T201 - shown where it matters
+    return random.Random(seed)

@@ -1,0 +1,143 @@
+"""What the tests of pulling share: one repository, one store, and everything that was told."""
+
+from __future__ import annotations
+
+import random
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from resolver.core.events import ignore
+from resolver.core.platform import BUILTIN, Platform
+from resolver.core.reference import Reference
+from resolver.flow.kit import PullOptions
+from resolver.flow.plan import make_plan, plan_images
+from resolver.flow.pull import pull
+from resolver.flow.reader import Reader
+from resolver.flow.resolve import Wish, ask
+from resolver.store import LocalStore
+from tests.sources.wire_kit import FakeClock, source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from resolver.core.digest import Digest
+    from resolver.core.events import Event, Observer
+    from resolver.core.plan import Plan, PlannedImage
+    from resolver.core.pulled import Pulled
+    from resolver.flow.held import Place
+    from resolver.sources.registry import RegistrySource
+    from tests.fakes.registry import FakeRegistry, Seen
+
+REPOSITORY = "team/app"
+#: Small, so that a test needs no megabytes to see several stretches.
+RANGE = 65_536
+
+
+@dataclass
+class Puller:
+    """Pulls from one repository of a fake registry into one store."""
+
+    host: str
+    source: RegistrySource
+    store: LocalStore
+    clock: FakeClock
+    events: list[Event] = field(default_factory=list)
+    places: Sequence[Place] = ()
+    watch: Observer = ignore
+
+    def observe(self, event: Event) -> None:
+        self.events.append(event)
+        self.watch(event)
+
+    def plan(self, *platforms: str, tag: str = "1", foreign: bool = False) -> Plan:
+        """Plan for some platforms; linux/amd64 if none is named."""
+        return make_plan(self.images(*platforms, tag=tag), self.store, self.places, foreign=foreign)
+
+    def images(self, *platforms: str, tag: str = "1") -> tuple[PlannedImage, ...]:
+        reader = Reader(lambda: self.source, self.store, self.host, self.observe)
+        asked = ask(reader, Reference.parse(f"{self.host}/{REPOSITORY}:{tag}"))
+        wishes = [
+            Wish((Platform.parse(platform),), explicit=True)
+            for platform in platforms or ("linux/amd64",)
+        ]
+        return plan_images(reader, asked, wishes, BUILTIN)
+
+    def carry_out(self, plan: Plan, options: PullOptions | None = None) -> Pulled:
+        return pull(
+            plan,
+            lambda _image: self.source,
+            self.store,
+            options or PullOptions(range_size=RANGE),
+            self.observe,
+            places=self.places,
+            clock=self.clock,
+        )
+
+    def pull(
+        self,
+        *platforms: str,
+        tag: str = "1",
+        options: PullOptions | None = None,
+    ) -> Pulled:
+        foreign = options.foreign if options is not None else False
+        return self.carry_out(self.plan(*platforms, tag=tag, foreign=foreign), options)
+
+    def held(self, digest: Digest) -> bytes:
+        """Read a blob as the file system has it."""
+        return (self.store.root / "blobs" / digest.algorithm / digest.hex).read_bytes()
+
+    def told(self, kind: type[Event]) -> list[Event]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@contextmanager
+def puller(
+    registry: FakeRegistry,
+    folder: Path,
+    *,
+    store: LocalStore | None = None,
+    clock: FakeClock | None = None,
+    **how: object,
+) -> Iterator[Puller]:
+    """Give a puller; `how` goes to the transport."""
+    chosen = clock or FakeClock(chance=0.0)
+    with source(registry.host, REPOSITORY, clock=chosen, **how) as opened:  # type: ignore[arg-type]  # by name
+        yield Puller(registry.host, opened, store or LocalStore(folder, fsync=False), chosen)
+
+
+def noise(size: int, seed: int = 0) -> bytes:
+    """Make bytes that are the same in every run, and like no others."""
+    return random.Random(f"{seed} {size}").randbytes(size)
+
+
+class Counter:
+    """Counts what a registry was asked for since somebody looked last."""
+
+    def __init__(self, registry: FakeRegistry) -> None:
+        self._registry = registry
+        self._told = 0
+
+    def new(self) -> list[Seen]:
+        """Give the requests since the last call."""
+        log = self._registry.log
+        fresh, self._told = log[self._told :], len(log)
+        return fresh
+
+    def lines(self) -> list[str]:
+        """Give the same as `METHOD manifests/1`."""
+        return [line(seen) for seen in self.new()]
+
+
+def line(seen: Seen) -> str:
+    return f"{seen.method} {seen.path.partition(f'/v2/{REPOSITORY}/')[2]}"
+
+
+def blobs(requests: Iterable[Seen]) -> list[Seen]:
+    return [seen for seen in requests if "/blobs/" in seen.path]
+
+
+def ranges(requests: Iterable[Seen]) -> list[str]:
+    """List the ranges that were asked for; empty where there was none."""
+    return [seen.headers.get("range", "") for seen in requests]

@@ -1,0 +1,281 @@
+"""From a tree of documents to one manifest: the descriptor tier of the vectors, and the limits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resolver.core.platform import BUILTIN, Platform
+from resolver.errors import (
+    ContradictoryPlatform,
+    LimitExceeded,
+    PlatformNotOffered,
+    PlatformUnknown,
+)
+from resolver.flow.resolve import Wish, resolve
+from tests.flow.places import MemoryPlace
+
+VECTORS = Path(__file__).parents[1] / "data" / "vectors" / "platforms.json"
+TREES = [case for case in json.loads(VECTORS.read_text()) if case.get("tier") == "descriptor"]
+
+AMD64 = {"os": "linux", "architecture": "amd64"}
+ARM64 = {"os": "linux", "architecture": "arm64"}
+UNKNOWN = {"os": "unknown", "architecture": "unknown"}
+STATEMENT = {"vnd.docker.reference.type": "attestation-manifest"}
+
+
+def wish(platform: str, **more: bool) -> Wish:
+    return Wish((Platform.parse(platform),), explicit=True, **more)
+
+
+def path_of(root: dict[str, Any], platform: str, *, exact: bool = False) -> list[int] | None:
+    """Resolve in a planted tree; the path from the root to the chosen entry."""
+    place = MemoryPlace()
+    reader, asked = place.publish("app", place.plant(root))
+    try:
+        found = resolve(reader, asked, wish(platform, exact=exact), BUILTIN)
+    except (PlatformNotOffered, PlatformUnknown):
+        return None
+    return list(next(entry.path for entry in found.considered if entry.chosen))
+
+
+@pytest.mark.parametrize("case", TREES, ids=lambda case: f"{case['id']}-{case['rule']}")
+def test_the_entry_that_the_vectors_expect_is_chosen(case: dict[str, Any]) -> None:
+    asked = case["input"]
+
+    found = path_of(asked["root"], asked["want"], exact=asked["strict"])
+
+    assert found == case["expect"]["path"]
+
+
+def test_there_are_trees_to_test() -> None:
+    assert len(TREES) >= 12
+
+
+def test_an_attestation_is_never_an_answer_even_when_it_is_all_there_is() -> None:
+    only = {"manifests": [{"platform": UNKNOWN, "annotations": STATEMENT}]}
+
+    assert path_of(only, "linux/amd64") is None
+
+
+def test_an_attestation_is_an_answer_to_somebody_who_asks_for_unknown() -> None:
+    root = {"manifests": [{"platform": AMD64}, {"platform": UNKNOWN, "annotations": STATEMENT}]}
+
+    assert path_of(root, "unknown/unknown") == [1]
+
+
+def test_an_entry_of_an_unknown_type_is_passed_over_not_refused() -> None:
+    strange = {"platform": AMD64, "mediaType": "application/vnd.example.thing+json"}
+    place = MemoryPlace()
+    good = place.plant({"platform": AMD64}, "good")
+    odd = {**good, "mediaType": strange["mediaType"], "platform": AMD64}
+    root = place.add(
+        "application/vnd.oci.image.index.v1+json",
+        {"schemaVersion": 2, "manifests": [odd, good]},
+    )
+    reader, asked = place.publish("app", root)
+
+    found = resolve(reader, asked, wish("linux/amd64"), BUILTIN)
+
+    assert [entry.chosen for entry in found.considered] == [False, True]
+    assert "not an image" in found.considered[0].reason
+
+
+def nested(depth: int) -> dict[str, Any]:
+    root: dict[str, Any] = {"platform": AMD64}
+    for _ in range(depth):
+        root = {"manifests": [root]}
+    return root
+
+
+def test_indexes_may_be_nested_eight_deep() -> None:
+    assert path_of(nested(8), "linux/amd64") == [0] * 8
+
+
+def test_deeper_nesting_is_refused_and_the_limit_named() -> None:
+    with pytest.raises(LimitExceeded, match="limit of 8 levels"):
+        path_of(nested(40), "linux/amd64")
+
+
+def test_the_next_best_is_taken_when_the_best_index_has_nothing_that_fits() -> None:
+    root = {
+        "manifests": [
+            {"platform": ARM64, "manifests": [{"platform": AMD64}]},
+            {"platform": {"os": "linux", "architecture": "arm", "variant": "v7"}},
+        ]
+    }
+
+    assert path_of(root, "linux/arm64") == [1]
+
+
+def test_at_most_sixteen_configs_are_read_for_entries_without_a_platform() -> None:
+    place = MemoryPlace()
+    entries = [{"config_platform": ARM64} for _ in range(40)]
+    reader, asked = place.publish("app", place.plant({"manifests": entries}))
+
+    with pytest.raises(PlatformNotOffered):
+        resolve(reader, asked, wish("linux/amd64"), BUILTIN)
+
+    assert len(place.reads) == 2 * 16
+
+
+def test_probing_stops_at_the_first_perfect_fit() -> None:
+    place = MemoryPlace()
+    entries = [{"config_platform": AMD64} for _ in range(5)]
+    reader, asked = place.publish("app", place.plant({"manifests": entries}))
+
+    resolve(reader, asked, wish("linux/amd64"), BUILTIN)
+
+    assert len(place.reads) == 2
+
+
+def test_an_index_answers_without_reading_anything_else() -> None:
+    place = MemoryPlace()
+    reader, asked = place.publish("app", place.plant({"manifests": [{"platform": AMD64}]}))
+
+    resolve(reader, asked, wish("linux/amd64"), BUILTIN)
+
+    assert place.reads == []
+
+
+def test_every_loser_has_a_reason_and_the_winner_has_none() -> None:
+    place = MemoryPlace()
+    root = {
+        "manifests": [
+            {"platform": AMD64},
+            {"platform": ARM64},
+            {"platform": UNKNOWN, "annotations": STATEMENT},
+            {"platform": {"os": "windows", "architecture": "amd64", "os.version": "10.0.1.2"}},
+            {"platform": AMD64, "annotations": {"second": "yes"}},
+        ]
+    }
+    reader, asked = place.publish("app", place.plant(root))
+
+    found = resolve(reader, asked, wish("linux/amd64"), BUILTIN)
+
+    assert [entry.chosen for entry in found.considered] == [True, False, False, False, False]
+    assert [bool(entry.reason) for entry in found.considered] == [False, True, True, True, True]
+
+
+def test_a_missing_platform_lists_what_is_offered_in_index_order_without_attestations() -> None:
+    place = MemoryPlace()
+    root = {
+        "manifests": [
+            {"platform": ARM64},
+            {"platform": UNKNOWN, "annotations": STATEMENT},
+            {"platform": AMD64},
+        ]
+    }
+    reader, asked = place.publish("app", place.plant(root))
+
+    with pytest.raises(PlatformNotOffered) as caught:
+        resolve(reader, asked, wish("linux/s390x"), BUILTIN)
+
+    assert caught.value.offered == ("linux/arm64", "linux/amd64")
+    assert place.reads == []
+
+
+def lying() -> dict[str, Any]:
+    return {"manifests": [{"platform": AMD64, "config_platform": ARM64}]}
+
+
+def test_a_config_that_contradicts_the_index_is_a_warning_that_names_both() -> None:
+    place = MemoryPlace()
+    reader, asked = place.publish("app", place.plant(lying()))
+
+    found = resolve(reader, asked, wish("linux/amd64", verify=True), BUILTIN)
+
+    (warning,) = found.warnings
+    assert "linux/amd64" in warning.message
+    assert "linux/arm64" in warning.message
+
+
+def test_a_contradiction_is_an_error_when_strict() -> None:
+    place = MemoryPlace()
+    reader, asked = place.publish("app", place.plant(lying()))
+
+    with pytest.raises(ContradictoryPlatform) as caught:
+        resolve(reader, asked, wish("linux/amd64", strict=True), BUILTIN)
+
+    assert (caught.value.stated, caught.value.actual) == ("linux/amd64", "linux/arm64")
+
+
+def test_a_config_without_a_variant_contradicts_nothing() -> None:
+    place = MemoryPlace()
+    entry = {
+        "platform": {"os": "linux", "architecture": "arm", "variant": "v6"},
+        "config_platform": {"os": "linux", "architecture": "arm"},
+    }
+    reader, asked = place.publish("app", place.plant({"manifests": [entry]}))
+
+    found = resolve(reader, asked, wish("linux/arm/v6", strict=True), BUILTIN)
+
+    assert found.warnings == ()
+
+
+def test_a_fallback_is_said() -> None:
+    place = MemoryPlace()
+    entry = {"platform": {"os": "linux", "architecture": "386"}}
+    reader, asked = place.publish("app", place.plant({"manifests": [entry]}))
+
+    found = resolve(reader, asked, wish("linux/amd64"), BUILTIN)
+
+    assert found.grade is not None
+    assert found.grade.value == "abi"
+    assert [warning.code for warning in found.warnings] == ["fallback-platform"]
+
+
+def test_several_windows_builds_and_no_wish_for_one_is_said() -> None:
+    place = MemoryPlace()
+    entries = [
+        {"platform": {"os": "windows", "architecture": "amd64", "os.version": version}}
+        for version in ("10.0.17763.1", "10.0.20348.1")
+    ]
+    reader, asked = place.publish("app", place.plant({"manifests": entries}))
+
+    found = resolve(reader, asked, wish("windows/amd64"), BUILTIN)
+
+    assert [warning.code for warning in found.warnings] == ["several-windows-builds"]
+
+
+class TestASinglePlatformImage:
+    def test_is_no_answer_for_another_platform(self) -> None:
+        place = MemoryPlace()
+        reader, asked = place.publish("app", place.plant({"config_platform": AMD64}))
+
+        with pytest.raises(PlatformNotOffered) as caught:
+            resolve(reader, asked, wish("linux/arm64"), BUILTIN)
+
+        assert caught.value.offered == ("linux/amd64",)
+
+    def test_is_returned_with_a_warning_when_nobody_asked_for_a_platform(self) -> None:
+        place = MemoryPlace()
+        reader, asked = place.publish("app", place.plant({"config_platform": AMD64}))
+        default = Wish((Platform.parse("linux/arm64"),), explicit=False)
+
+        found = resolve(reader, asked, default, BUILTIN)
+
+        assert [warning.code for warning in found.warnings] == ["other-platform"]
+        assert str(found.platform) == "linux/amd64"
+
+    def test_without_an_architecture_in_its_config_says_no_platform(self) -> None:
+        place = MemoryPlace()
+        reader, asked = place.publish("app", place.plant({"config_platform": {"os": "linux"}}))
+
+        with pytest.raises(PlatformUnknown, match="architecture"):
+            resolve(reader, asked, wish("linux/amd64"), BUILTIN)
+
+    def test_that_is_no_image_has_no_platform_and_is_an_answer_all_the_same(self) -> None:
+        place = MemoryPlace()
+        chart = {"config_media_type": "application/vnd.cncf.helm.config.v1+json"}
+        reader, asked = place.publish("chart", place.plant(chart))
+        default = Wish((Platform.parse("linux/arm64"),), explicit=False)
+
+        found = resolve(reader, asked, default, BUILTIN)
+
+        assert found.platform is None
+        with pytest.raises(PlatformUnknown):
+            resolve(reader, asked, wish("linux/arm64"), BUILTIN)

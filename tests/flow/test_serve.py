@@ -1,0 +1,477 @@
+"""The embedded registry: what it answers, and that it only ever reads."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resolver.core.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
+from resolver.core.digest import Digest
+from resolver.demo import Sample, samples
+from resolver.demo.builders import build_image, write_json
+from resolver.errors import StoreFault, Usage
+from resolver.flow.regular import RegularFile
+from resolver.flow.serve import Server, serve
+from resolver.flow.shelf import MemoryShelf
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from resolver.core.content import Document
+
+APP = samples()[0]
+LAYER, LAYER_BYTES = max(APP.blobs.items(), key=lambda item: len(item[1]))
+UNKNOWN = "sha256:" + "0" * 64
+#: In `demo/app`, and not in `demo/single`.
+ELSEWHERE = min(set(APP.blobs) - set(samples()[3].blobs))
+
+
+@dataclass(frozen=True)
+class Got:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def code(self) -> str:
+        return str(json.loads(self.body)["errors"][0]["code"])
+
+
+def ask(
+    server: Server, target: str, method: str = "GET", headers: Mapping[str, str] | None = None
+) -> Got:
+    link = http.client.HTTPConnection(server.address, timeout=5)
+    try:
+        link.request(method, target, headers=dict(headers or {}))
+        answer = link.getresponse()
+        named = {name.lower(): value for name, value in answer.getheaders()}
+        return Got(answer.status, named, answer.read())
+    finally:
+        link.close()
+
+
+def say(server: Server, request: bytes) -> bytes:
+    """Send raw bytes and read until the server ends the connection."""
+    host, _, port = server.address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=5) as link:
+        link.sendall(request)
+        link.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: link.recv(65_536), b""))
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serve(MemoryShelf(samples())) as running:
+        yield running
+
+
+def test_the_version_check_says_that_this_is_a_registry(server: Server) -> None:
+    got = ask(server, "/v2/")
+
+    assert (got.status, got.body) == (200, b"{}")
+
+
+@pytest.mark.parametrize("name", ["1.0", str(APP.root.digest)])
+def test_a_manifest_comes_by_tag_and_by_digest(server: Server, name: str) -> None:
+    got = ask(server, f"/v2/demo/app/manifests/{name}")
+
+    assert got.status == 200
+    assert got.body == APP.documents[APP.root.digest][1]
+    assert got.headers["content-type"] == OCI_INDEX
+    assert got.headers["docker-content-digest"] == str(APP.root.digest)
+    assert got.headers["content-length"] == str(APP.root.size)
+
+
+def test_head_says_the_same_as_get_without_content(server: Server) -> None:
+    for target in ("/v2/demo/app/manifests/1.0", f"/v2/demo/app/blobs/{LAYER}"):
+        got, head = ask(server, target), ask(server, target, "HEAD")
+
+        assert head.status == 200
+        assert head.body == b""
+        assert {**head.headers, "date": ""} == {**got.headers, "date": ""}
+
+
+def test_a_digest_with_an_escaped_colon_is_understood(server: Server) -> None:
+    escaped = str(APP.root.digest).replace(":", "%3A")
+
+    assert ask(server, f"/v2/demo/app/manifests/{escaped}").status == 200
+
+
+@pytest.mark.parametrize(
+    ("asked", "begin", "end"),
+    [
+        ("bytes=0-0", 0, 1),
+        ("bytes=10-19", 10, 20),
+        ("bytes=10-", 10, None),
+        (f"bytes={len(LAYER_BYTES) - 1}-", len(LAYER_BYTES) - 1, None),
+        ("bytes=10-9999999999999999999", 10, None),
+    ],
+)
+def test_one_range_of_a_blob_is_honoured(
+    server: Server, asked: str, begin: int, end: int | None
+) -> None:
+    got = ask(server, f"/v2/demo/app/blobs/{LAYER}", headers={"Range": asked})
+
+    wanted = LAYER_BYTES[begin:end]
+    assert got.status == 206
+    assert got.body == wanted
+    last = begin + len(wanted) - 1
+    assert got.headers["content-range"] == f"bytes {begin}-{last}/{len(LAYER_BYTES)}"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["bytes=0-1,3-4", "bytes=-5", "bytes=9-3", "lines=0-1", "bytes=٣-٤", "bytes=0-" + "9" * 40],
+)
+def test_what_is_not_one_range_is_ignored(server: Server, asked: str) -> None:
+    got = ask(
+        server, f"/v2/demo/app/blobs/{LAYER}", headers={"Range": asked.encode().decode("latin-1")}
+    )
+
+    assert (got.status, got.body) == (200, LAYER_BYTES)
+
+
+@pytest.mark.parametrize("beyond", [len(LAYER_BYTES), len(LAYER_BYTES) + 5])
+def test_a_range_past_the_end_cannot_be_had(server: Server, beyond: int) -> None:
+    got = ask(server, f"/v2/demo/app/blobs/{LAYER}", headers={"Range": f"bytes={beyond}-"})
+
+    assert got.status == 416
+    assert got.headers["content-range"] == f"bytes */{len(LAYER_BYTES)}"
+
+
+def test_a_range_of_a_manifest_is_ignored(server: Server) -> None:
+    got = ask(server, "/v2/demo/app/manifests/1.0", headers={"Range": "bytes=0-1"})
+
+    assert (got.status, len(got.body)) == (200, APP.root.size)
+
+
+def test_tags_come_in_order_page_by_page(server: Server) -> None:
+    whole = ask(server, "/v2/demo/app/tags/list")
+    first = ask(server, "/v2/demo/app/tags/list?n=2")
+    link = first.headers["link"]
+    second = ask(server, link[1 : link.index(">")])
+
+    assert json.loads(whole.body) == {"name": "demo/app", "tags": ["1.0", "2.0", "latest"]}
+    assert "link" not in whole.headers
+    assert json.loads(first.body)["tags"] == ["1.0", "2.0"]
+    assert link.endswith('; rel="next"')
+    assert json.loads(second.body)["tags"] == ["latest"]
+    assert "link" not in second.headers
+
+
+def test_asking_for_no_tags_gives_none_and_no_next_page(server: Server) -> None:
+    got = ask(server, "/v2/demo/app/tags/list?n=0")
+
+    assert json.loads(got.body)["tags"] == []
+    assert "link" not in got.headers
+
+
+@pytest.mark.parametrize("size", ["x", "-1", "1e3", "9" * 5000, "%D9%A3"])
+def test_a_page_size_that_is_no_number_is_refused(server: Server, size: str) -> None:
+    assert ask(server, f"/v2/demo/app/tags/list?n={size}").code == "PAGINATION_NUMBER_INVALID"
+
+
+def test_the_catalogue_lists_the_repositories(server: Server) -> None:
+    got = ask(server, "/v2/_catalog?n=2")
+
+    assert json.loads(got.body) == {"repositories": ["demo/app", "demo/liar"]}
+    assert got.headers["link"] == '</v2/_catalog?n=2&last=demo%2Fliar>; rel="next"'
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "code"),
+    [
+        ("/v2/demo/none/manifests/1.0", 404, "NAME_UNKNOWN"),
+        ("/v2/demo/none/tags/list", 404, "NAME_UNKNOWN"),
+        ("/v2/demo/app/manifests/9.9", 404, "MANIFEST_UNKNOWN"),
+        ("/v2/demo/app/manifests/.hidden", 404, "MANIFEST_UNKNOWN"),
+        (f"/v2/demo/app/manifests/{UNKNOWN}", 404, "MANIFEST_UNKNOWN"),
+        ("/v2/demo/app/manifests/sha256:short", 400, "DIGEST_INVALID"),
+        ("/v2/demo/app/manifests/md5:d41d8cd98f00b204e9800998ecf8427e", 400, "DIGEST_INVALID"),
+        (f"/v2/demo/app/blobs/{UNKNOWN}", 404, "BLOB_UNKNOWN"),
+        (f"/v2/demo/single/blobs/{ELSEWHERE}", 404, "BLOB_UNKNOWN"),
+        ("/v2/demo/app/blobs/latest", 400, "DIGEST_INVALID"),
+        ("/v2/Demo/app/manifests/1.0", 400, "NAME_INVALID"),
+        ("/v2/demo/../demo/app/manifests/1.0", 400, "NAME_INVALID"),
+        ("/v2/%2e%2e/%2e%2e/etc/manifests/passwd", 400, "NAME_INVALID"),
+        ("/v2/demo/app%0a/manifests/1.0", 400, "NAME_INVALID"),
+        ("/v2/" + "a" * 256 + "/manifests/1.0", 400, "NAME_INVALID"),
+        ("/v2/demo/app/blobs/sha256:..%2f..%2fetc%2fpasswd", 404, "UNSUPPORTED"),
+        ("/v2/demo/app/blobs/sha256%2f..%2fpasswd", 404, "UNSUPPORTED"),
+        ("/v2/demo/app/blobs/sha256:../manifests/x", 400, "NAME_INVALID"),
+        ("/v2/demo/app/tags/other", 404, "UNSUPPORTED"),
+        ("/v1/search", 404, "UNSUPPORTED"),
+        ("/", 404, "UNSUPPORTED"),
+        ("/../../etc/passwd", 404, "UNSUPPORTED"),
+    ],
+)
+def test_what_is_not_there_is_refused_in_the_words_of_the_specification(
+    server: Server, target: str, status: int, code: str
+) -> None:
+    got = ask(server, target)
+
+    assert (got.status, got.code) == (status, code)
+    assert got.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_nothing_can_be_written(server: Server, method: str) -> None:
+    got = ask(server, "/v2/demo/app/blobs/uploads/", method)
+
+    assert (got.status, got.code) == (405, "UNSUPPORTED")
+    assert got.headers["allow"] == "GET, HEAD"
+
+
+def test_a_method_that_nobody_knows_gets_an_error_in_json(server: Server) -> None:
+    got = ask(server, "/v2/", "BREW")
+
+    assert (got.status, got.code) == (501, "UNSUPPORTED")
+
+
+@pytest.mark.parametrize(
+    "request_line", [b"nonsense\r\n\r\n", b"GET /v2/ HTTP/9.x\r\n\r\n", b"\x00\xff\r\n\r\n"]
+)
+def test_a_request_that_is_none_gets_a_whole_answer(server: Server, request_line: bytes) -> None:
+    answer = say(server, request_line)
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b'"UNSUPPORTED"' in answer
+
+
+def test_the_body_of_a_request_is_not_taken_for_the_next_one(server: Server) -> None:
+    inner = b"GET /v2/_catalog HTTP/1.1\r\nHost: x\r\n\r\n"
+    outer = b"GET /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(inner)
+
+    assert say(server, outer + inner).count(b"HTTP/1.1 ") == 1
+
+
+def test_one_connection_carries_many_requests(server: Server) -> None:
+    link = http.client.HTTPConnection(server.address, timeout=5)
+    try:
+        for target in ("/v2/", "/v2/demo/app/manifests/none", f"/v2/demo/app/blobs/{LAYER}"):
+            link.request("GET", target)
+            opened = link.sock
+            link.getresponse().read()
+
+            assert link.sock is opened
+    finally:
+        link.close()
+
+
+class FileShelf(MemoryShelf):
+    """Serves one blob from wherever a test says."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__([APP])
+        self._path = path
+
+    def blob(self, repository: str, digest: Digest) -> RegularFile:  # type: ignore[override]  # for one test only
+        del repository, digest
+        return RegularFile(str(self._path.parent), (self._path.name,))
+
+
+@pytest.mark.parametrize("asked", [None, "bytes=5-9", "bytes=70000-"])
+def test_a_blob_in_a_file_is_sent_from_the_file(tmp_path: Path, asked: str | None) -> None:
+    content = os.urandom(200_000)
+    path = tmp_path / "blob"
+    path.write_bytes(content)
+    with serve(FileShelf(path)) as server:
+        got = ask(server, f"/v2/demo/app/blobs/{LAYER}", headers={"Range": asked} if asked else {})
+
+    if asked is None:
+        assert (got.status, got.body) == (200, content)
+    else:
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        assert got.status == 206
+        assert got.body == content[int(first) : int(last) + 1 if last else None]
+
+
+def test_only_a_regular_file_is_sent(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    (tmp_path / "link").symlink_to(secret)
+    os.mkfifo(tmp_path / "pipe")
+    for name, status in (("link", 500), ("pipe", 500), (".", 500), ("gone", 404)):
+        with serve(FileShelf(tmp_path / name)) as server:
+            got = ask(server, f"/v2/demo/app/blobs/{LAYER}")
+
+        assert got.status == status
+        assert b"secret" not in got.body
+        assert str(tmp_path).encode() not in got.body
+
+
+def test_a_file_that_shrinks_on_the_way_is_an_early_end_not_a_hang(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(64_000_000)
+    with serve(FileShelf(path)) as server:
+        link = http.client.HTTPConnection(server.address, timeout=5)
+        link.request("GET", f"/v2/demo/app/blobs/{LAYER}")
+        answer = link.getresponse()
+        answer.read(10)
+        os.truncate(path, 1000)
+        with pytest.raises(http.client.IncompleteRead):
+            answer.read()
+        link.close()
+
+
+class BrokenShelf(MemoryShelf):
+    """Cannot read what it holds."""
+
+    def document(self, repository: str, name: str) -> Document | None:
+        raise StoreFault("/private/store", f"{repository}:{name}: input/output error")
+
+
+def test_a_shelf_that_fails_is_told_without_its_paths() -> None:
+    with serve(BrokenShelf([APP])) as server:
+        got = ask(server, "/v2/demo/app/manifests/1.0")
+        after = ask(server, "/v2/")
+
+    assert (got.status, got.code) == (500, "UNKNOWN")
+    assert b"/private" not in got.body
+    assert after.status == 200
+
+
+def referrer(subject: Digest, **more: object) -> tuple[Digest, tuple[str, bytes]]:
+    body = write_json({"schemaVersion": 2, "subject": {"digest": str(subject)}, **more})
+    return Digest.of(body), (OCI_MANIFEST, body)
+
+
+def test_referrers_are_what_names_the_subject() -> None:
+    image = build_image("linux/amd64", [])
+    subject = image.root.digest
+    sbom = referrer(subject, artifactType="application/spdx+json", annotations={"by": "us"})
+    old = referrer(subject, config={"mediaType": "application/old"})
+    other = referrer(LAYER)
+    broken = (Digest.of(b"{"), (OCI_MANIFEST, b"{"))
+    documents = {**image.documents, **dict([sbom, old, other, broken])}
+    shelf = MemoryShelf([Sample("a", "1", image.root, documents, image.blobs)])
+    with serve(shelf) as server:
+        whole = ask(server, f"/v2/a/referrers/{subject}")
+        some = ask(server, f"/v2/a/referrers/{subject}?artifactType=application%2Fspdx%2Bjson")
+        none = ask(server, f"/v2/a/referrers/{UNKNOWN}")
+
+    assert whole.headers["content-type"] == OCI_INDEX
+    assert json.loads(whole.body)["manifests"] == [
+        {
+            "mediaType": OCI_MANIFEST,
+            "digest": str(sbom[0]),
+            "size": len(sbom[1][1]),
+            "artifactType": "application/spdx+json",
+            "annotations": {"by": "us"},
+        },
+        {
+            "mediaType": OCI_MANIFEST,
+            "digest": str(old[0]),
+            "size": len(old[1][1]),
+            "artifactType": "application/old",
+        },
+    ]
+    assert "oci-filters-applied" not in whole.headers
+    assert [entry["digest"] for entry in json.loads(some.body)["manifests"]] == [str(sbom[0])]
+    assert some.headers["oci-filters-applied"] == "artifactType"
+    assert (none.status, json.loads(none.body)["manifests"]) == (200, [])
+
+
+def test_a_media_type_cannot_smuggle_a_header() -> None:
+    body = b"{}"
+    hostile = Descriptor("a/b\r\nX-Evil: yes", Digest.of(body), len(body))
+    documents = {hostile.digest: (hostile.media_type, body)}
+    with serve(MemoryShelf([Sample("a", "1", hostile, documents, {})])) as server:
+        got = ask(server, "/v2/a/manifests/1")
+
+    assert got.headers["content-type"] == "application/octet-stream"
+    assert "x-evil" not in got.headers
+
+
+def test_closing_ends_idle_and_busy_connections_within_a_second(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(64_000_000)
+    before = threading.active_count()
+    server = serve(FileShelf(path))
+    host, _, port = server.address.rpartition(":")
+    with (
+        socket.create_connection((host, int(port))) as idle,
+        socket.create_connection((host, int(port))) as busy,
+    ):
+        busy.sendall(f"GET /v2/demo/app/blobs/{LAYER} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert busy.recv(1) == b"H"
+        begin = time.monotonic()
+        server.close()
+
+        assert time.monotonic() - begin < 1
+        assert idle.recv(1) == b""
+    assert threading.active_count() == before
+    server.close()
+
+
+def test_waiting_ends_when_somebody_closes_it() -> None:
+    server = serve(MemoryShelf([]))
+    closer = threading.Thread(target=server.close)
+    closer.start()
+    server.wait()
+    closer.join()
+
+    with pytest.raises(ConnectionRefusedError):
+        ask(server, "/v2/")
+
+
+def test_a_port_that_is_taken_is_an_answer_to_the_user() -> None:
+    with serve(MemoryShelf([])) as server:
+        port = int(server.address.rpartition(":")[2])
+        with pytest.raises(Usage, match=f"cannot listen on `127.0.0.1:{port}`: "):
+            serve(MemoryShelf([]), port=port)
+    with pytest.raises(Usage, match="cannot listen"):
+        serve(MemoryShelf([]), port=70_000)
+
+
+def test_it_listens_on_this_machine_only_unless_told_otherwise(server: Server) -> None:
+    assert server.address.startswith("127.0.0.1:")
+
+
+def test_an_ipv6_address_is_written_as_references_write_it() -> None:
+    with serve(MemoryShelf([APP]), host="::1") as server:
+        assert server.address.startswith("[::1]:")
+        assert ask(server, "/v2/").status == 200
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    "sample", samples(), ids=lambda sample: f"{sample.repository}:{sample.tag}"
+)
+def test_skopeo_copies_every_byte_out_of_it(server: Server, sample: Sample, tmp_path: Path) -> None:
+    skopeo = shutil.which("skopeo")
+    if skopeo is None:
+        pytest.skip("skopeo is not installed")
+    source = f"docker://{server.address}/{sample.repository}:{sample.tag}"
+    subprocess.run(
+        [
+            skopeo,
+            "copy",
+            "--quiet",
+            "--all",
+            "--src-tls-verify=false",
+            source,
+            f"oci:{tmp_path}/out:x",
+        ],
+        check=True,
+        timeout=60,
+    )
+
+    blobs = tmp_path / "out" / "blobs" / "sha256"
+    copied = {path.name: path.read_bytes() for path in blobs.iterdir()}
+    wanted = {digest.hex: body for digest, (_, body) in sample.documents.items()}
+    wanted |= {digest.hex: blob for digest, blob in sample.blobs.items()}
+    assert copied == wanted

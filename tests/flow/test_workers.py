@@ -1,0 +1,84 @@
+"""Workers do what they are given, so many at a time, and nobody waits for them at exit."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import CancelledError
+from functools import partial
+
+import pytest
+
+from resolver.flow.workers import Workers
+
+
+def test_everything_is_done_and_gives_what_came_of_it() -> None:
+    workers = Workers(3, "test")
+    futures = [workers.submit(partial(pow, number, 2)) for number in range(50)]
+
+    assert [future.result(5) for future in futures] == [number**2 for number in range(50)]
+    assert workers.close(5)
+
+
+def test_no_more_than_so_many_at_a_time_and_no_fewer() -> None:
+    workers = Workers(3, "test")
+    meeting = threading.Barrier(3)
+    now, most, lock = [0], [0], threading.Lock()
+
+    def work() -> None:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        # Passes only when three are here.
+        meeting.wait(5)
+        with lock:
+            now[0] -= 1
+
+    for future in [workers.submit(work) for _ in range(9)]:
+        future.result(5)
+    workers.close(5)
+    assert most == [3]
+
+
+def test_threads_are_started_as_they_are_needed_and_are_daemons() -> None:
+    workers = Workers(8, "a name of their own")
+    for _ in range(5):
+        workers.submit(lambda: None).result(5)
+    names = [thread for thread in threading.enumerate() if thread.name == "a name of their own"]
+
+    assert len(names) <= 2
+    assert all(thread.daemon for thread in names)
+    assert workers.close(5)
+
+
+def test_what_goes_wrong_is_raised_where_the_result_is_asked_for() -> None:
+    workers = Workers(1, "test")
+
+    def broken() -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        workers.submit(broken).result(5)
+    assert workers.submit(lambda: "alive").result(5) == "alive"
+    workers.close(5)
+
+
+def test_what_was_not_begun_is_dropped_and_what_goes_on_is_not_waited_for() -> None:
+    workers = Workers(1, "test")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work() -> str:
+        begun.set()
+        go_on.wait(5)
+        return "done"
+
+    first, second = workers.submit(work), workers.submit(work)
+    assert begun.wait(5)
+
+    assert not workers.close(0.01)
+    with pytest.raises(CancelledError):
+        second.result(5)
+    with pytest.raises(CancelledError):
+        workers.submit(work).result(5)
+    go_on.set()
+    assert first.result(5) == "done"
+    assert workers.close(5)

@@ -1,0 +1,50 @@
+"""The command as a person starts it: a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import resolver
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Where the package under test is; put first on the path of every process started here.
+ROOT = Path(resolver.__file__).resolve().parent.parent
+
+
+def python(
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    measured: bool = True,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run this Python with the package in reach; at most 60 s, no standard input.
+
+    Arguments:
+        environment: variables on top of the test's clean ones.
+        measured: False keeps coverage out of the process, where it would be seen.
+    """
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
+    if not measured:
+        variables = {n: v for n, v in variables.items() if not n.startswith(("COVERAGE", "COV_"))}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=variables,
+        cwd=cwd,
+        timeout=60,
+    )
+
+
+def command(
+    *arguments: str, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run `resolver` with these arguments."""
+    return python("-m", "resolver", *arguments, environment=environment)

@@ -1,0 +1,89 @@
+"""What `serve` serves, pulled by others: skopeo and containerd."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resolver.core.target import LayoutTarget
+from resolver.flow.offer import serve_layout, serve_store
+from tests.fakes.images import build_image, build_index, build_layer, multi_platform
+from tests.flow.exports import AMD64, ARM64, WINDOWS, exported, stocked
+from tests.real.registries import skopeo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from resolver.flow.serve import Server
+    from tests.fakes.images import Image
+    from tests.real.containerds import RealContainerd
+
+pytestmark = pytest.mark.real
+
+FULL = "docker.io/library/app"
+
+
+def sample(*, docker: bool = False) -> Image:
+    """Make an image with a layer large enough to be sent in many pieces."""
+    large = build_layer({"large": bytes(range(256)) * 20_000})
+    images = [build_image(AMD64, [large], docker=docker)]
+    return build_index(
+        [*images, *multi_platform(ARM64, WINDOWS, docker=docker).children], docker=docker
+    )
+
+
+def content(image: Image) -> set[bytes]:
+    return {body for _, body in image.documents.values()} | set(image.blobs.values())
+
+
+def copied(server: Server, name: str, folder: Path) -> set[bytes]:
+    """Copy an image out with skopeo; give every file of it."""
+    out = folder / "out"
+    words = ["copy", "--quiet", "--all", "--preserve-digests", "--src-tls-verify=false"]
+    skopeo(*words, f"docker://{server.address}/{name}", f"dir:{out}", home=folder)
+    return {path.read_bytes() for path in out.iterdir() if path.name != "version"}
+
+
+@pytest.mark.usefixtures("with_skopeo")
+@pytest.mark.parametrize("docker", [False, True])
+@pytest.mark.parametrize("name", [f"{FULL}:1", "library/app:1"])
+def test_skopeo_copies_every_byte_out_of_the_store(tmp_path: Path, docker: bool, name: str) -> None:
+    image = sample(docker=docker)
+    with serve_store(stocked(tmp_path, app=image)) as server:
+        assert copied(server, name, tmp_path) == content(image)
+
+
+@pytest.mark.usefixtures("with_skopeo")
+def test_skopeo_copies_every_byte_out_of_a_layout(tmp_path: Path) -> None:
+    image = sample()
+    exported(stocked(tmp_path, app=image), tmp_path / "layout", "app:1")
+    with serve_layout(LayoutTarget("oci", str(tmp_path / "layout"), None)) as server:
+        assert copied(server, "layout:1", tmp_path) == content(image)
+
+
+@pytest.mark.usefixtures("with_skopeo")
+def test_skopeo_lists_the_tags_and_reads_by_digest(tmp_path: Path) -> None:
+    image = sample()
+    with serve_store(stocked(tmp_path, app=image)) as server:
+        place = f"docker://{server.address}/{FULL}"
+        words = ["--tls-verify=false", place]
+        tags = json.loads(skopeo("list-tags", *words, home=tmp_path))["Tags"]
+        pinned = f"{place}@{image.child(ARM64).digest}"
+        body = skopeo("inspect", "--raw", "--tls-verify=false", pinned, home=tmp_path)
+
+    assert tags == ["1"]
+    assert body == image.child(ARM64).body
+
+
+def test_containerd_pulls_from_the_store(containerd: RealContainerd, tmp_path: Path) -> None:
+    image = sample()
+    with serve_store(stocked(tmp_path, app=image)) as server:
+        name = f"{server.address}/{FULL}:1"
+        words = ["content", "fetch", "--plain-http", "--all-platforms", name]
+        containerd.ctr("served", *words)
+
+    assert containerd.images("served") == {name: image.digest}
+    for digest, body in image.blobs.items():
+        assert containerd.content("served", digest) == body

@@ -1,0 +1,111 @@
+"""Live progress: what is left on the terminal when it has ended, and how wide it ever was."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from resolver.core.transfers import Advanced
+from resolver.render.live import Live
+from tests.render.screen import Screen
+from tests.render.test_progress import EVENTS, FIRST, MB, START
+
+
+@pytest.fixture(params=[40, 80, 200])
+def width(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    columns: int = request.param
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("LINES", "24")
+    return columns
+
+
+def test_only_whole_lines_are_left_and_the_cursor_is_back(width: int) -> None:
+    stream = io.StringIO()
+    screen = Screen(width)
+
+    with Live(stream) as live:
+        for event in EVENTS:
+            live(event)
+            live._live.refresh()
+    screen.feed(stream.getvalue())
+
+    assert screen.cursor_shown
+    # Without blanks: a narrow terminal may wrap a line at one.
+    left = (
+        "1.0: Pulling from docker.io/library/app (linux/arm64/v8)",
+        "c20dea4d876b: Already exists",
+        "a7937b64b8ca: Pull complete",
+        "16367aacb67a: Pull complete",
+        "656771905e1e: Left out, 500 MB kept elsewhere",
+    )
+    assert "".join(screen.lines()).replace(" ", "") == "".join(left).replace(" ", "")
+
+
+def test_a_frame_never_wraps(width: int) -> None:
+    stream = io.StringIO()
+    with Live(stream) as live:
+        for event in EVENTS[:8]:
+            live(event)
+            live._live.refresh()
+        seen = Screen(width)
+        seen.feed(stream.getvalue())
+
+    moving = [line for line in seen.lines() if "Downloading" in line]
+    assert len(moving) == 2
+    assert all(len(line) < width for line in moving)
+
+
+def test_a_warning_stays_above_what_moves() -> None:
+    stream = io.StringIO()
+    with Live(stream) as live:
+        for event in EVENTS[:4]:
+            live(event)
+        live.write("warning: something\n")
+        live(Advanced(FIRST.descriptor.digest, MB, 5 * MB, 10 * MB))
+        live._live.refresh()
+        screen = Screen()
+        screen.feed(stream.getvalue())
+
+    assert screen.lines().index("warning: something") < len(screen.lines()) - 1
+    assert [line for line in screen.lines() if "[bold]" in line] == []
+
+
+def test_an_error_inside_the_block_leaves_a_clean_terminal() -> None:
+    stream = io.StringIO()
+
+    def broken() -> None:
+        with Live(stream) as live:
+            for event in EVENTS[:4]:
+                live(event)
+            live._live.refresh()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken()
+    screen = Screen()
+    screen.feed(stream.getvalue())
+    assert screen.cursor_shown
+    assert len(screen.lines()) == 2
+
+
+def test_colour_is_never_used() -> None:
+    stream = io.StringIO()
+    with Live(stream) as live:
+        live(START)
+        live._live.refresh()
+
+    assert "\x1b[3" not in stream.getvalue()
+
+
+def test_more_layers_than_rows_do_not_scroll_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "3")
+    stream = io.StringIO()
+    with Live(stream) as live:
+        for event in EVENTS[:7]:
+            live(event)
+        stream.truncate(0)
+        stream.seek(0)
+        live._live.refresh()
+        assert stream.getvalue().count("\n") <= 3

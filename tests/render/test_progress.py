@@ -1,0 +1,279 @@
+"""Progress of a pull as lines, as JSON and as bars: words, escapes, widths and numbers."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from inline_snapshot import snapshot
+
+from resolver.core.descriptor import Descriptor
+from resolver.core.digest import Digest
+from resolver.core.plan import Piece, State
+from resolver.core.platform import Platform
+from resolver.core.transfers import (
+    Advanced,
+    Finished,
+    ImageDone,
+    PieceStarted,
+    PieceVerifying,
+    Restarted,
+    Resumed,
+    Reused,
+    Skipped,
+    Started,
+)
+from resolver.render.bars import Board
+from resolver.render.progress import QUIET, JsonLines, Lines
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resolver.core.events import Event
+    from resolver.core.plan import Role
+
+MB = 1_000_000
+
+
+def piece(name: str, size: int, role: Role = "layer", state: State = State.MISSING) -> Piece:
+    descriptor = Descriptor("application/x", Digest.of(name.encode()), size)
+    return Piece(descriptor, role, state, None, 0)
+
+
+HELD = piece("held", 3 * MB, state=State.HELD)
+FIRST = piece("first", 10 * MB)
+SECOND = piece("second", 20 * MB)
+FOREIGN = piece("foreign", 500 * MB, state=State.FOREIGN)
+CONFIG = piece("config", 900, "config")
+PIECES = (HELD, FIRST, SECOND, FOREIGN, CONFIG)
+START = Started("docker.io/library/app:1.0", Platform("linux", "arm64", "v8"), PIECES)
+
+
+def moved(one: Piece, size: int, done: int) -> Advanced:
+    return Advanced(one.descriptor.digest, size, done, one.descriptor.size)
+
+
+EVENTS: tuple[Event, ...] = (
+    START,
+    Reused(HELD.descriptor.digest, 3 * MB, ""),
+    PieceStarted(FIRST.descriptor.digest, 10 * MB),
+    moved(FIRST, 4 * MB, 4 * MB),
+    PieceStarted(SECOND.descriptor.digest, 20 * MB),
+    Resumed(SECOND.descriptor.digest, 5 * MB),
+    moved(SECOND, MB, 6 * MB),
+    moved(FIRST, 6 * MB, 10 * MB),
+    PieceVerifying(FIRST.descriptor.digest),
+    Finished(FIRST.descriptor.digest, 10 * MB),
+    Restarted(SECOND.descriptor.digest, "other bytes came"),
+    moved(SECOND, 20 * MB, 20 * MB),
+    PieceVerifying(SECOND.descriptor.digest),
+    Finished(SECOND.descriptor.digest, 20 * MB),
+    Skipped(FOREIGN.descriptor.digest, 500 * MB, ("https://example.com/layer",)),
+    PieceStarted(CONFIG.descriptor.digest, 900),
+    Finished(CONFIG.descriptor.digest, 900),
+    ImageDone("docker.io/library/app:1.0", Digest.of(b"root"), "downloaded"),
+)
+
+
+class Clock:
+    """A clock that stands still until it is told."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def lines(events: Sequence[Event]) -> str:
+    told: list[str] = []
+    tell = Lines(told.append, Clock())
+    for event in events:
+        tell(event)
+    return "".join(told)
+
+
+def test_a_log_has_a_line_per_event_in_the_words_of_docker_and_no_bars() -> None:
+    assert lines(EVENTS) == snapshot("""\
+1.0: Pulling from docker.io/library/app (linux/arm64/v8)
+c20dea4d876b: Already exists
+a7937b64b8ca: Downloading 10.0 MB
+16367aacb67a: Downloading 20.0 MB
+16367aacb67a: Resuming, 5.00 MB are here
+a7937b64b8ca: Verifying
+a7937b64b8ca: Pull complete
+16367aacb67a: Downloading from the start again: other bytes came
+16367aacb67a: Verifying
+16367aacb67a: Pull complete
+656771905e1e: Left out, 500 MB kept elsewhere
+""")
+
+
+def test_a_log_hears_of_a_long_download_now_and_then() -> None:
+    told: list[str] = []
+    clock = Clock()
+    tell = Lines(told.append, clock)
+    for event in EVENTS[:3]:
+        tell(event)
+    told.clear()
+
+    for step in range(1, 10):
+        clock.now += QUIET / 2
+        tell(moved(FIRST, MB, step * MB))
+
+    assert told == snapshot(
+        [
+            "a7937b64b8ca: Downloading, 2.00 MB of 10.0 MB\n",
+            "a7937b64b8ca: Downloading, 4.00 MB of 10.0 MB\n",
+            "a7937b64b8ca: Downloading, 6.00 MB of 10.0 MB\n",
+            "a7937b64b8ca: Downloading, 8.00 MB of 10.0 MB\n",
+        ]
+    )
+
+
+def test_content_from_another_place_is_said_to_come_from_there() -> None:
+    digest = FIRST.descriptor.digest
+    told = lines(
+        [START, PieceStarted(digest, MB, "oci:./mirror"), Reused(digest, MB, "containerd")]
+    )
+
+    assert "Copying 1.00 MB from oci:./mirror" in told
+    assert "Already exists in containerd" in told
+
+
+@pytest.mark.parametrize("hostile", ["a\x1b[2Jb", "::error::x", "a\u202eb", "##vso[task]"])
+def test_no_name_from_elsewhere_gets_through(hostile: str) -> None:
+    told = lines([Started(hostile, None, PIECES), Restarted(FIRST.descriptor.digest, hostile)])
+
+    assert not {"\x1b", "\u202e"} & set(told)
+    assert not any(line.startswith(("::", "##")) for line in told.splitlines())
+
+
+def test_json_has_an_object_per_event_in_ascii() -> None:
+    told: list[str] = []
+    tell = JsonLines(told.append, Clock())
+    for event in EVENTS:
+        tell(event)
+
+    values = [json.loads(line) for line in told]
+    assert all(line.isascii() and line.count("\n") == 1 for line in told)
+    assert [value["event"] for value in values] == snapshot(
+        [
+            "started",
+            "reused",
+            "piece-started",
+            "advanced",
+            "piece-started",
+            "resumed",
+            "advanced",
+            "advanced",
+            "piece-verifying",
+            "finished",
+            "restarted",
+            "advanced",
+            "piece-verifying",
+            "finished",
+            "skipped",
+            "piece-started",
+            "finished",
+            "image-done",
+        ]
+    )
+    assert values[0]["pieces"][0]["state"] == "held"
+    assert values[-1] == snapshot(
+        {
+            "event": "image-done",
+            "reference": "docker.io/library/app:1.0",
+            "digest": "sha256:4813494d137e1631bba301d5acab6e7bb7aa74ce1185d456565ef51d737677b2",
+            "status": "downloaded",
+        }
+    )
+
+
+def test_json_tells_of_bytes_ten_times_a_second_at_most_and_always_of_the_last() -> None:
+    told: list[str] = []
+    clock = Clock()
+    tell = JsonLines(told.append, clock)
+
+    for done in range(1, 11):
+        clock.now += 0.03
+        tell(moved(FIRST, MB, done * MB))
+
+    assert [json.loads(line)["done"] // MB for line in told] == [1, 5, 9, 10]
+
+
+def board(events: Sequence[Event], clock: Clock) -> tuple[Board, list[str]]:
+    made = Board(clock)
+    stays = [line for line in map(made.note, events) if line is not None]
+    return made, stays
+
+
+def test_bars_show_what_moves_and_ends_stay_as_lines() -> None:
+    clock = Clock()
+    made, stays = board(EVENTS[:4], clock)
+    clock.now += 2
+    made.note(moved(FIRST, 2 * MB, 6 * MB))
+    for event in EVENTS[4:7]:
+        made.note(event)
+
+    assert stays == snapshot(
+        ["1.0: Pulling from docker.io/library/app (linux/arm64/v8)", "c20dea4d876b: Already exists"]
+    )
+    assert "\n".join(made.lines(79)) == snapshot("""\
+a7937b64b8ca: Downloading [=========>     ]  6.00 MB/10.0 MB  1.00 MB/s      4s
+16367aacb67a: Downloading [====>          ]  6.00 MB/20.0 MB
+1 of 4 layers are here\
+""")
+
+
+def test_bars_are_gone_once_everything_has_ended() -> None:
+    made, stays = board(EVENTS, Clock())
+
+    assert made.lines(79) == []
+    assert stays == snapshot(
+        [
+            "1.0: Pulling from docker.io/library/app (linux/arm64/v8)",
+            "c20dea4d876b: Already exists",
+            "a7937b64b8ca: Pull complete",
+            "16367aacb67a: Pull complete",
+            "656771905e1e: Left out, 500 MB kept elsewhere",
+        ]
+    )
+
+
+@pytest.mark.parametrize("width", [1, 20, 40, 60, 79, 80, 120, 300])
+@pytest.mark.parametrize("total", [0, 1, 999, 9_999_999, 10**12, 10**16])
+def test_bars_fit_every_width(width: int, total: int) -> None:
+    clock = Clock()
+    big = piece("big", total)
+    events: list[Event] = [
+        Started("app:1", None, (big, FIRST)),
+        PieceStarted(big.descriptor.digest, total),
+    ]
+    made, _ = board(events, clock)
+    for part in (3, 2, 1):
+        clock.now += 0.5
+        made.note(Advanced(big.descriptor.digest, total // 3, total // part, total))
+        assert max(map(len, made.lines(width))) <= width
+
+
+def test_speed_is_measured_over_the_last_seconds_and_not_from_what_was_here() -> None:
+    clock = Clock()
+    made, _ = board(EVENTS[:3], clock)
+    for second in range(1, 9):
+        clock.now += 1
+        made.note(moved(FIRST, MB // 2, second * MB // 2))
+
+    (row, _count) = made.lines(79)
+    assert "500 kB/s" in row
+    assert row.endswith(" 12s")
+
+
+def test_a_stall_shows_no_speed_and_no_time_left() -> None:
+    clock = Clock()
+    made, _ = board(EVENTS[:3], clock)
+    made.note(moved(FIRST, MB, MB))
+    clock.now += 60
+    made.note(moved(FIRST, MB, 2 * MB))
+
+    assert "/s" not in made.lines(79)[0]

@@ -1,0 +1,323 @@
+"""Credential helpers: what they are told, what is believed, and how they are stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resolver.errors import HelperFailed
+from resolver.sources.credential_helpers import (
+    MAX_ANSWER,
+    NOT_FOUND,
+    Helpers,
+    Once,
+    program_name,
+    valid_name,
+)
+from tests.sources.credential_machine import Machine, revealed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ANSWER = '{"ServerURL":"x","Username":"u5er","Secret":"S3cr3tPa55"}'
+MINE = {"username": "u5er", "password": "S3cr3tPa55"}
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def complaint(machine: Machine, script: str, timeout: float = 30.0) -> str:
+    """Give what is said of a helper that is this script, and that did not do its work."""
+    machine.install("it", script)
+    with pytest.raises(HelperFailed) as caught:
+        Helpers(machine.environment, timeout).ask("it", "reg.test:5000")
+    error = caught.value
+    assert str(error).startswith("the credential helper `docker-credential-it` failed for ")
+    assert error.hints()
+    assert error.__cause__ is None
+    assert error.__context__ is None
+    return str(error).partition("`reg.test:5000`: ")[2]
+
+
+def eventually(true: Callable[[], bool]) -> bool:
+    """Look until something is true; give up after ten seconds."""
+    deadline = time.monotonic() + 10
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return true()
+
+
+def test_a_helper_gets_its_name_the_word_get_and_the_key_and_nothing_else(machine: Machine) -> None:
+    """Recorded by a program that sees its own argument list as the system handed it over."""
+    record = machine.root / "record.json"
+    machine.environment |= {
+        "DOCKER_AUTH_CONFIG": "S3cr3t",
+        "RESOLVER_PASSWORD": "S3cr3t",
+        "AWS_PROFILE": "mine",
+    }
+    code = f"""
+import glob, json, os, sys
+seen = {{
+    "arguments": sys.argv[1:],
+    "input": sys.stdin.read(),
+    "environment": dict(os.environ),
+    "leader": os.getsid(0) == os.getpid(),
+    "files": list(map(os.path.realpath, glob.glob("/proc/self/fd/*"))),
+}}
+with open({str(record)!r}, "w") as file:
+    json.dump(seen, file)
+print({ANSWER!r})
+"""
+    program = machine.programs / "docker-credential-rec"
+    program.write_text(f"#!{sys.executable} -IS\n{code}\n")
+    program.chmod(0o755)
+    ours = machine.root / "ours"
+    with ours.open("w") as inherited:
+        os.set_inheritable(inherited.fileno(), True)
+        assert revealed(Helpers(machine.environment).ask("rec", "reg.test:5000")) == MINE
+    seen = json.loads(record.read_text())
+    assert seen["arguments"] == ["get"]
+    assert seen["input"] == "reg.test:5000"
+    assert seen["leader"]
+    assert seen["files"]
+    assert str(ours) not in seen["files"]
+    assert seen["environment"].get("AWS_PROFILE") == "mine"
+    assert "S3cr3t" not in json.dumps(seen)
+
+
+def test_the_first_word_of_the_command_is_the_helpers_name(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that is several helpers in one looks at it; this one, a shell, runs `get`."""
+    (machine.programs / "docker-credential-sh").symlink_to("/bin/sh")
+    monkeypatch.chdir(machine.root)
+    seen = machine.root / "seen"
+    script = f'tr "\\0" "\\n" < /proc/$$/cmdline > {seen}; echo {shlex.quote(ANSWER)}'
+    (machine.root / "get").write_text(script)
+    assert revealed(Helpers(machine.environment).ask("sh", "x")) == MINE
+    assert seen.read_text().splitlines() == ["docker-credential-sh", "get"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (ANSWER, MINE),
+        ('{"Username":"<token>","Secret":"I"}', {"username": "<token>", "identity_token": "I"}),
+        ('{"Username":"<token>","Secret":""}', None),
+        ('{"Username":"","Secret":""}', None),
+        ('{"Username":"","Secret":"S"}', {"password": "S"}),
+        ('{"Username":"u","Secret":"a:b é"}', {"username": "u", "password": "a:b é"}),
+        (f" {ANSWER}\n", MINE),
+        ("{}", None),
+    ],
+)
+def test_an_answer_is_a_credential_or_none(
+    answer: str, expected: dict[str, str] | None, machine: Machine
+) -> None:
+    machine.install_answers("it", {"*": {"stdout": answer, "exit": 0}})
+    assert revealed(Helpers(machine.environment).ask("it", "reg.test")) == expected
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "S3cr3tPa55",
+        "[]",
+        '"S3cr3tPa55"',
+        ANSWER + ANSWER,
+        ANSWER[:-2],
+        '{"Username":"u","Secret":5}',
+        '{"Username":["S3cr3tPa55"],"Secret":"x"}',
+        '{"username":"u","secret":"S3cr3tPa55"}',
+        '{"Username":"u","SECRET":"S3cr3tPa55"}',
+        '{"Username":"u:S3cr3tPa55","Secret":"x"}',
+        '{"Username":"u","Secret":"S3cr3tPa55","Secret":"S3cr3tPa55"}',
+    ],
+)
+def test_nonsense_is_a_failure_that_repeats_nothing_of_it(answer: str, machine: Machine) -> None:
+    said = complaint(machine, f"printf %s {shlex.quote(answer)}")
+    assert "answer" in said
+    assert "S3cr3t" not in said
+
+
+@pytest.mark.parametrize("status", [1, 2, 255])
+def test_a_helper_that_knows_nothing_of_a_registry_is_no_failure(
+    status: int, machine: Machine
+) -> None:
+    machine.install("it", f"echo '  {NOT_FOUND} '; exit {status}")
+    assert Helpers(machine.environment).ask("it", "reg.test") is None
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo ' vault is sealed '; exit 3", "exit status 3: vault is sealed"),
+        (f"echo '{NOT_FOUND}!'; exit 1", f"exit status 1: {NOT_FOUND}!"),
+        (f"echo '{NOT_FOUND}' >&2; exit 1", "exit status 1"),
+        (f"echo '{NOT_FOUND}'", "its answer is not a JSON object"),
+        ("printf '\\377'; exit 1", "exit status 1: \ufffd"),
+        ("head -c 5000 /dev/zero | tr '\\0' x; exit 1", "exit status 1: " + "x" * 300),
+        ("kill -9 $$", "signal 9"),
+    ],
+)
+def test_a_failure_is_told_with_what_the_helper_says_of_it(
+    script: str, said: str, machine: Machine
+) -> None:
+    assert complaint(machine, script) == said
+
+
+def test_a_helper_need_not_listen(machine: Machine) -> None:
+    machine.install("it", f"exec <&-; echo {shlex.quote(ANSWER)}")
+    assert revealed(Helpers(machine.environment).ask("it", "reg.test")) == MINE
+
+
+def test_what_a_helper_says_on_the_side_is_dropped(
+    machine: Machine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    machine.install("it", f"echo S3cr3tPa55 >&2; echo {shlex.quote(ANSWER)}")
+    Helpers(machine.environment).ask("it", "reg.test")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_answer_may_be_as_long_as_the_limit_and_no_longer(machine: Machine) -> None:
+    """Padded with white space, which JSON allows."""
+    script = "printf '%-{size}s' " + shlex.quote(ANSWER)
+    machine.install("it", script.replace("{size}", str(MAX_ANSWER)))
+    assert revealed(Helpers(machine.environment).ask("it", "reg.test")) == MINE
+    said = complaint(machine, script.replace("{size}", str(MAX_ANSWER + 1)))
+    assert said == f"it says more than {MAX_ANSWER} bytes"
+
+
+def test_an_endless_answer_is_cut_off(machine: Machine) -> None:
+    assert complaint(machine, "exec cat /dev/zero") == f"it says more than {MAX_ANSWER} bytes"
+
+
+@pytest.mark.parametrize("redirect", ["", ">/dev/null"])
+def test_a_slow_helper_is_killed_with_everything_it_started(
+    redirect: str, machine: Machine
+) -> None:
+    """One that holds its output open, and one that closed it and does not end."""
+    pids = machine.root / "pids"
+    script = f"sleep 600 {redirect} & echo $$ $! > {pids}; exec sleep 600 {redirect}"
+    for timeout in (0.3, 3, 30):  # a busy machine may need longer to get as far as `pids`
+        said = complaint(machine, script, timeout)
+        assert said == f"it did not answer within {timeout} s"
+        if pids.exists() and len(pids.read_text().split()) == 2:
+            break
+    assert len(pids.read_text().split()) == 2
+    for pid in pids.read_text().split():
+        assert eventually(lambda pid=pid: not _runs(pid))  # type: ignore[misc]  # bound now
+
+
+def _runs(pid: str) -> bool:
+    """Say whether a process is there and not just waiting to be collected."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_program_that_cannot_be_started_is_a_failure(machine: Machine) -> None:
+    program = machine.install("it", "")
+    program.write_bytes(b"\x7fELF nonsense")
+    with pytest.raises(HelperFailed, match="it cannot be started: Exec format error"):
+        Helpers(machine.environment).ask("it", "reg.test")
+    with pytest.raises(HelperFailed, match="it is not installed"):
+        Helpers(machine.environment).ask("ghost", "reg.test")
+    with pytest.raises(HelperFailed, match="its environment is unusable"):
+        Helpers(machine.environment | {"BAD": "a\0b"}).ask("it", "reg.test")
+
+
+def test_only_absolute_folders_of_path_are_looked_into(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = machine.install("it", "")
+    monkeypatch.chdir(machine.programs)
+    for path in ("", ".", f".:{os.sep}nonexistent", "::", "../programs", "~"):
+        assert Helpers({"PATH": path}).locate("it") is None
+    assert Helpers({}).locate("it") is None
+    assert Helpers({"PATH": f".::{machine.programs}"}).locate("it") == str(program)
+
+
+def test_a_folder_or_a_file_that_may_not_be_run_is_no_helper(machine: Machine) -> None:
+    (machine.programs / "docker-credential-folder").mkdir()
+    machine.install("it", "").chmod(0o644)
+    helpers = Helpers(machine.environment)
+    assert helpers.locate("folder") is None
+    assert helpers.locate("it") is None
+
+
+def test_a_helper_runs_once_per_key_also_when_it_fails(machine: Machine) -> None:
+    machine.install_answers(
+        "it", {"a.test": {"stdout": ANSWER, "exit": 0}, "b.test": {"stdout": "no", "exit": 5}}
+    )
+    helpers = Helpers(machine.environment)
+    for _ in range(3):
+        assert revealed(helpers.ask("it", "a.test")) == MINE
+        with pytest.raises(HelperFailed, match="exit status 5: no"):
+            helpers.ask("it", "b.test")
+    assert machine.calls() == [["it", "a.test"], ["it", "b.test"]]
+
+
+def test_threads_that_ask_at_the_same_time_wait_for_one_run(machine: Machine) -> None:
+    gate, started = machine.root / "gate", machine.root / "started"
+    machine.install(
+        "it",
+        f"echo x >> {started}; while [ ! -e {gate} ]; do sleep 0.01; done; "
+        f"echo {shlex.quote(ANSWER)}",
+    )
+    helpers = Helpers(machine.environment)
+    answers: list[dict[str, str] | None] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(revealed(helpers.ask("it", "reg.test"))))
+        for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    assert eventually(started.exists)
+    gate.touch()
+    for thread in threads:
+        thread.join(10)
+    assert answers == [MINE] * 6
+    assert started.read_text() == "x\n"
+
+
+def test_a_failure_to_make_a_value_is_not_kept() -> None:
+    once: Once[str, int] = Once()
+    with pytest.raises(ZeroDivisionError):
+        once.get("a", lambda: 1 // 0)
+    assert [once.get("a", lambda: 1), once.get("a", lambda: 2), once.get("b", lambda: 3)] == [
+        1,
+        1,
+        3,
+    ]
+
+
+@given(st.text() | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,70}\n?", fullmatch=True))
+def test_a_valid_name_is_one_harmless_part_of_a_path(name: str) -> None:
+    if valid_name(name):
+        assert 1 <= len(name) <= 64
+        assert name.isascii()
+        assert not set(name) & set("/\\ \n\0;$|&")
+        assert Path("/x", program_name(name)).parent == Path("/x")
+    else:
+        assert (
+            name == ""
+            or len(name) > 64
+            or not name.isascii()
+            or not name.replace(".", "a").replace("_", "a").replace("-", "a").isalnum()
+            or name[0] in "._-"
+        )

@@ -1,0 +1,459 @@
+"""One exchange, over both engines: headers, limits, timeouts, logs, and what fails."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resolver.core.descriptor import (
+    ACCEPT,
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+)
+from resolver.core.digest import Digest
+from resolver.errors import (
+    ConnectionFailed,
+    InvalidReference,
+    LimitExceeded,
+    ServerFault,
+    TimedOut,
+)
+from resolver.sources.loopback import CLIENT_HELLO, speaks_tls
+from resolver.sources.transport import Asker, Request
+from tests.fakes.images import build_image, build_index
+from tests.fakes.registry import FakeRegistry, Reply
+from tests.fakes.tls import authority
+from tests.sources.wire_kit import ENGINES, FakeClock, source, transport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MANIFEST = "/v2/team/app/manifests/1.0"
+IMAGE = build_image()
+ONCE = {"attempts": 1}
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as fake:
+        fake.serve("team/app", "1.0", IMAGE)
+        yield fake
+
+
+def question(host: str, method: str = "GET", limit: int = 1_000) -> Request:
+    return Request(method, host, Asker(host, "team/app"), "/v2/x", "the thing", limit)
+
+
+def test_a_cold_get_is_one_request_on_one_connection(engine: str, registry: FakeRegistry) -> None:
+    with source(registry.host, engine=engine) as app:
+        assert str(app.document("1.0").descriptor.digest) == IMAGE.digest
+    assert [(seen.method, seen.raw_target) for seen in registry.log] == [("GET", MANIFEST)]
+    assert registry.connections == 1
+
+
+def test_connections_are_used_again_after_every_kind_of_answer(engine: str) -> None:
+    with FakeRegistry() as registry:
+        registry.serve("team/app", "1.0", IMAGE)
+        registry.bearer()
+        registry.redirect("/v2/team/app/manifests/other", MANIFEST)
+        with source(registry.host, engine=engine) as app:
+            app.document("1.0")
+            app.resolve("1.0")
+            app.document("other")
+            assert list(app.tags()) == ["1.0"]
+        assert registry.connections == 1
+
+
+def test_every_request_says_who_asks_and_wants_the_bytes_as_they_are(
+    engine: str, registry: FakeRegistry
+) -> None:
+    with source(registry.host, engine=engine) as app:
+        app.document("1.0")
+        app.resolve("1.0")
+        config = Digest.parse(next(iter(IMAGE.blobs)))
+        blob = IMAGE.blobs[str(config)]
+        with app.open(Descriptor("application/octet-stream", config, len(blob))) as chunks:
+            assert b"".join(chunks) == blob
+        list(app.tags())
+    for seen in registry.log:
+        assert seen.headers["accept-encoding"] == "identity"
+        assert seen.headers["user-agent"].startswith("resolver/")
+        assert "https://pypi.org/project/multiarch-resolver/" in seen.headers["user-agent"]
+        assert set(seen.headers) <= {"host", "user-agent", "accept", "accept-encoding"}
+    for seen in registry.requests(path_contains="/manifests/"):
+        types = seen.headers["accept"].split(", ")
+        assert set(types) >= {OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST}
+        assert seen.headers["accept"] == ACCEPT
+
+
+def test_the_target_reaches_the_server_as_it_was_written(engine: str) -> None:
+    target = "/v2/team/app/x?sig=a%2Fb+c==&p=1:2,3;~!*()&q=%7e"
+    with FakeRegistry(strict=False) as registry, transport(engine) as wire:
+        registry.on("GET", "/v2/team/app/x", Reply(body=b"ok"))
+        asked = Request("GET", registry.host, Asker(registry.host, "team/app"), target, "it")
+        wire.fetch(asked)
+        assert registry.log[0].raw_target == target
+
+
+def test_a_body_announced_too_long_is_refused_before_it_is_read(engine: str) -> None:
+    with FakeRegistry() as registry:
+        registry.on("GET", "/v2/x", Reply(chunks=[b" " * 65_536] * 64, content_length=4_194_304))
+        with transport(engine) as wire, pytest.raises(LimitExceeded) as caught:
+            wire.fetch(question(registry.host))
+        assert caught.value.limit == 1_000
+        assert "4194304" in str(caught.value)
+        registry.wait_for(lambda: registry.log[0].done)
+        assert registry.log[0].sent < 1_048_576
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_endless_body_is_cut_at_the_limit(engine: str, chunked: bool) -> None:
+    with FakeRegistry() as registry:
+        registry.on("GET", "/v2/x", Reply.endless(chunked=chunked))
+        with transport(engine) as wire, pytest.raises(LimitExceeded, match="at least"):
+            wire.fetch(question(registry.host, limit=100_000))
+
+
+@pytest.mark.parametrize(("size", "fits"), [(1_000, True), (1_001, False)])
+def test_the_limit_itself_is_allowed(engine: str, size: int, fits: bool) -> None:
+    with FakeRegistry() as registry, transport(engine) as wire:
+        registry.on("GET", "/v2/x", Reply(body=b"x" * size))
+        if fits:
+            assert wire.fetch(question(registry.host)).body == b"x" * size
+        else:
+            with pytest.raises(LimitExceeded, match="1001"):
+                wire.fetch(question(registry.host))
+
+
+def test_a_head_that_announces_much_is_no_long_answer(engine: str) -> None:
+    with FakeRegistry() as registry, transport(engine) as wire:
+        registry.on("HEAD", "/v2/x", Reply(headers={"Content-Length": str(10**12)}))
+        response = wire.fetch(question(registry.host, "HEAD"))
+        assert response.headers.content_length == 10**12
+        assert response.body == b""
+
+
+def test_an_answer_is_never_decoded(engine: str) -> None:
+    with FakeRegistry() as registry, transport(engine) as wire:
+        registry.on("GET", "/v2/x", Reply(headers={"Content-Encoding": "gzip"}, body=b"raw"))
+        assert wire.fetch(question(registry.host)).body == b"raw"
+
+
+def test_cookies_are_not_kept(engine: str, registry: FakeRegistry) -> None:
+    registry.on("GET", MANIFEST, Reply(503, {"Set-Cookie": "sid=1; Path=/"}), times=1)
+    with source(registry.host, engine=engine) as app:
+        app.document("1.0")
+        app.document("1.0")
+    assert len(registry.log) == 3
+    assert not any("cookie" in seen.headers for seen in registry.log)
+
+
+def test_repeated_headers_stay_apart(engine: str) -> None:
+    with FakeRegistry() as registry, transport(engine) as wire:
+        registry.on("GET", "/v2/x", Reply(headers=[("X-A", "1"), ("x-a", "2")]))
+        assert wire.fetch(question(registry.host)).headers.all("X-a") == ("1", "2")
+
+
+def test_a_header_that_is_not_utf8_harms_nothing(engine: str) -> None:
+    with FakeRegistry() as registry, transport(engine) as wire:
+        registry.on("GET", "/v2/x", Reply(headers={"Server": "caf\xe9"}, body=b"ok"))
+        assert wire.fetch(question(registry.host)).body == b"ok"
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "words"),
+    [
+        (Reply(silent=True), ConnectionFailed, "closed the connection"),
+        (Reply(silent=True, reset=True), ConnectionFailed, "closed the connection"),
+        (Reply(body=b"x" * 100, truncate=10), ConnectionFailed, "before the answer was complete"),
+        (
+            Reply(chunks=[b"x" * 100], chunked=True, truncate=10),
+            ConnectionFailed,
+            "before the answer was complete",
+        ),
+        (Reply(raw=b"HTTP/1.1 1000 Odd\r\n\r\n"), ServerFault, "not HTTP"),
+        (
+            Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx"),
+            ServerFault,
+            "not HTTP",
+        ),
+        (Reply(raw=b"HTTP/1.1 200 OK\r\nX: " + b"a" * 2_000_000), ServerFault, "more headers"),
+    ],
+    ids=["silent", "reset", "short", "short-chunk", "status", "two-lengths", "big-header"],
+)
+def test_a_broken_answer_is_one_readable_error(
+    engine: str, reply: Reply, error: type[Exception], words: str
+) -> None:
+    with FakeRegistry() as registry, transport(engine, options=ONCE) as wire:
+        registry.on("GET", "/v2/x", reply)
+        with pytest.raises(error, match=words) as caught:
+            wire.fetch(question(registry.host))
+        assert registry.host in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_port_where_nobody_listens_refuses(engine: str) -> None:
+    host = free_host()
+    with transport(engine, options=ONCE) as wire, pytest.raises(ConnectionFailed) as caught:
+        wire.fetch(question(host))
+    assert str(caught.value) == f"`{host}` refuses connections"
+
+
+def test_a_host_that_does_not_exist_is_not_asked_twice(engine: str) -> None:
+    clock = FakeClock()
+    with transport(engine, clock=clock) as wire, pytest.raises(ConnectionFailed) as caught:
+        wire.fetch(question("no-such-host.invalid"))
+    assert "no-such-host.invalid" in str(caught.value)
+    assert clock.slept == [] or "name server" in str(caught.value)
+
+
+def test_a_server_that_says_nothing_runs_out_of_time(engine: str) -> None:
+    release = threading.Event()
+    with FakeRegistry() as registry:
+        registry.on("GET", "/v2/x", Reply(delay=release))
+        options = {"attempts": 1, "read_timeout": 0.2}
+        with transport(engine, options=options) as wire, pytest.raises(TimedOut) as caught:
+            wire.fetch(question(registry.host))
+        assert "within 0.2 s" in str(caught.value)
+        release.set()
+
+
+def test_a_body_that_stalls_runs_out_of_time(engine: str) -> None:
+    release = threading.Event()
+    with FakeRegistry() as registry:
+        registry.on("GET", "/v2/x", Reply(body=b"x" * 100, hold=release, hold_after=10))
+        options = {"attempts": 1, "read_timeout": 0.2}
+        with transport(engine, options=options) as wire, pytest.raises(TimedOut):
+            wire.fetch(question(registry.host))
+        release.set()
+
+
+def test_a_broken_body_is_fetched_again(engine: str) -> None:
+    with FakeRegistry() as registry, transport(engine) as wire:
+        registry.on("GET", "/v2/x", Reply(body=b"whole", truncate=2), Reply(body=b"whole"))
+        assert wire.fetch(question(registry.host)).body == b"whole"
+        assert len(registry.log) == 2
+
+
+def test_a_port_that_cannot_be_is_malformed() -> None:
+    with transport() as wire, pytest.raises(InvalidReference, match="port"):
+        wire.fetch(question("registry.example:99999"))
+
+
+def test_nothing_is_logged_but_our_own_lines(
+    engine: str, registry: FakeRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    with FakeRegistry() as storage:
+        storage.on("GET", "/blob", Reply(body=IMAGE.body, headers={"Content-Type": OCI_MANIFEST}))
+        registry.redirect(MANIFEST, f"{storage.url}/blob?X-Amz-Signature=S1GNATURE")
+        with caplog.at_level(1), source(registry.host, engine=engine) as app:
+            app.document("1.0")
+    assert "S1GNATURE" not in caplog.text
+    assert {record.name.split(".")[0] for record in caplog.records} == {"resolver"}
+    assert f"GET {storage.url}/blob answered 200" in caplog.messages
+
+
+def test_the_library_may_still_log_for_somebody_else(registry: FakeRegistry) -> None:
+    with source(registry.host, engine="httpx") as app:
+        app.document("1.0")
+    theirs = logging.LogRecord("httpcore.http11", logging.DEBUG, "", 0, "theirs", None, None)
+    assert logging.getLogger("httpcore.http11").filter(theirs)
+
+
+def test_at_most_eight_requests_go_to_one_host_at_once(engine: str) -> None:
+    release = threading.Event()
+    with FakeRegistry() as registry, transport(engine, options={"jobs_per_host": 3}) as wire:
+        registry.on("GET", "/v2/x", Reply(body=b"ok", delay=release))
+        threads = [
+            threading.Thread(target=lambda: wire.fetch(question(registry.host))) for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        assert registry.wait_for(lambda: len(registry.log) == 3)
+        assert not registry.wait_for(lambda: len(registry.log) > 3, timeout=0.2)
+        release.set()
+        for thread in threads:
+            thread.join()
+        assert len(registry.log) == 8
+
+
+def test_streams_hold_their_place_until_they_are_closed(engine: str) -> None:
+    with FakeRegistry() as registry, transport(engine, options={"jobs_per_host": 1}) as wire:
+        registry.on("GET", "/v2/x", Reply(body=b"x" * 100_000))
+        with wire.stream(question(registry.host)) as answer:
+            assert sum(map(len, answer.chunks())) == 100_000
+        assert wire.fetch(question(registry.host, limit=100_000)).status == 200
+
+
+def test_range_goes_through_and_comes_back(engine: str) -> None:
+    with FakeRegistry() as registry, transport(engine) as wire:
+        registry.serve("team/app", "1.0", IMAGE)
+        digest, blob = next(iter(IMAGE.blobs.items()))
+        asked = Request(
+            "GET",
+            registry.host,
+            Asker(registry.host, "team/app"),
+            f"/v2/team/app/blobs/{digest}",
+            "it",
+            headers=(("Range", "bytes=5-9"),),
+        )
+        with wire.stream(asked) as answer:
+            assert answer.status == 206
+            assert b"".join(answer.chunks()) == blob[5:10]
+
+
+def test_plain_http_on_this_machine_needs_no_flag(engine: str, registry: FakeRegistry) -> None:
+    with source(registry.host, engine=engine, options={"plain_http": False}) as app:
+        app.document("1.0")
+        app.document("1.0")
+    assert [seen.method for seen in registry.log] == ["GET", "GET"]
+    # One question whether TLS is spoken, and one connection for everything else.
+    assert registry.connections == 2
+
+
+def test_tls_on_this_machine_is_found_by_itself() -> None:
+    with FakeRegistry(tls=authority().good()) as registry:
+        host, _, port = registry.host.partition(":")
+        assert speaks_tls(host, int(port)) is True
+
+
+def test_a_plain_server_is_told_from_a_tls_one_and_from_none() -> None:
+    with FakeRegistry() as registry:
+        host, _, port = registry.host.partition(":")
+        assert speaks_tls(host, int(port)) is False
+        assert registry.log == []
+    assert speaks_tls("127.0.0.1", int(free_host().partition(":")[2])) is None
+
+
+def test_the_question_about_tls_cannot_be_taken_for_a_request() -> None:
+    first = CLIENT_HELLO.partition(b"\n")[0]
+    assert b" " not in first
+    assert CLIENT_HELLO.startswith(b"\x16\x03\x01")
+
+
+def test_the_library_can_be_loaded_and_used_from_threads_that_end(registry: FakeRegistry) -> None:
+    program = f"""
+import threading
+from tests.sources.wire_kit import source
+def ask():
+    with source({registry.host!r}) as app:
+        app.document("1.0")
+for _ in range(20):
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], check=False, timeout=60)
+    assert ended.returncode == 0
+    assert len(registry.log) == 20
+
+
+def test_importing_the_transport_loads_no_http_library() -> None:
+    program = (
+        "import sys, resolver.sources.transport, resolver.sources.registry;"
+        "sys.exit(any(name in sys.modules for name in ('httpx', 'pyreqwest', 'rich')))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
+
+
+def test_using_the_transport_loads_neither_rich_nor_pygments(registry: FakeRegistry) -> None:
+    program = f"""
+import sys
+from tests.sources.wire_kit import source
+with source({registry.host!r}) as app:
+    app.document("1.0")
+sys.exit(any(name in sys.modules for name in ("rich", "pygments", "httpx._main")))
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
+
+
+def test_ctrl_c_ends_a_request_that_hangs(engine: str) -> None:
+    release = threading.Event()
+    with FakeRegistry() as registry, transport(engine, options=ONCE) as wire:
+        registry.on("GET", "/v2/x", Reply(delay=release))
+
+        def interrupt() -> None:
+            registry.wait_for(lambda: len(registry.log) == 1)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        helper = threading.Thread(target=interrupt)
+        begin = time.monotonic()
+        helper.start()
+        with pytest.raises(KeyboardInterrupt):
+            wire.fetch(question(registry.host))
+        assert time.monotonic() - begin < 3
+        helper.join()
+        release.set()
+
+
+def free_host() -> str:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{unused.getsockname()[1]}"
+
+
+def test_index_and_child_are_two_requests_in_all(engine: str) -> None:
+    index = build_index([build_image("linux/amd64"), build_image("linux/arm64")])
+    with FakeRegistry() as registry, source(registry.host, engine=engine) as app:
+        registry.serve("team/app", "1.0", index)
+        app.document("1.0")
+        app.read(index.children[1].descriptor)
+        assert registry.hits.total() == 2
+
+
+def test_asking_for_a_stream_is_tried_again(engine: str) -> None:
+    with FakeRegistry() as registry, transport(engine) as wire:
+        registry.on("GET", "/v2/x", Reply(503), Reply(body=b"x" * 50_000))
+        with wire.stream(question(registry.host)) as answer:
+            assert sum(map(len, answer.chunks())) == 50_000
+        assert len(registry.log) == 2
+
+
+def test_an_error_that_breaks_off_is_still_an_answer(engine: str) -> None:
+    with FakeRegistry() as registry, transport(engine) as wire:
+        registry.on("GET", "/v2/x", Reply(418, {}, b"short and stout " * 9_000, truncate=99_000))
+        response = wire.fetch(question(registry.host))
+        assert response.status == 418
+        assert len(response.body) == 8_192
+        assert registry.hits.total() == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "tls", "scheme"),
+    [
+        ("localhost", {443: True}, "https"),
+        ("localhost", {443: None, 80: False}, "http"),
+        ("localhost", {443: None, 80: None}, "https"),
+        ("localhost", {443: None, 80: True}, "https"),
+        ("localhost:443", {443: False}, "https"),
+        ("localhost:80", {80: True}, "http"),
+        ("localhost:5000", {5000: True}, "https"),
+        ("localhost:5000", {5000: False}, "http"),
+        ("localhost:5000", {5000: None}, "https"),
+        ("10.0.0.5:5000", {5000: False}, "https"),
+        ("registry.localhost:5000", {5000: False}, "https"),
+    ],
+)
+def test_only_this_machine_may_speak_plain_http_by_itself(
+    monkeypatch: pytest.MonkeyPatch, host: str, tls: dict[int, bool | None], scheme: str
+) -> None:
+    monkeypatch.setattr("resolver.sources.transport.speaks_tls", lambda _host, port: tls[port])
+    with transport(options={"plain_http": False}) as wire:
+        assert wire._base(host).scheme == scheme

@@ -1,0 +1,76 @@
+"""The public names: what `resolver/__init__.py` says is there, and costs nothing until used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import resolver
+
+PUBLIC = {
+    "Challenge", "Collected", "Descriptor", "Digest", "Exported", "Failure", "Flags", "Grade",
+    "Inspection", "Offer", "Offers", "Plan", "Platform", "Pulled", "Reference", "Rejection",
+    "Removed", "Resolution", "ResolverError", "Retention", "Selection", "Session",
+    "StoredImage", "Usage", "Verified", "__version__", "parse_challenge", "select",
+}  # fmt: skip
+
+
+def test_the_public_names_are_these() -> None:
+    assert set(resolver.__all__) == PUBLIC
+    assert dir(resolver) == sorted(PUBLIC)
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_every_public_name_can_be_loaded_and_explains_itself(name: str) -> None:
+    value = getattr(resolver, name)
+
+    assert isinstance(value, str) or value.__doc__
+
+
+def test_another_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        resolver.nothing  # noqa: B018 - reading it is the test
+
+
+def test_importing_the_package_loads_nothing_else_of_it() -> None:
+    code = "import sys, resolver; print([m for m in sys.modules if m.startswith('resolver.')])"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_readme_example_of_the_library_reads_as_written() -> None:
+    reference = resolver.Reference.parse("ubuntu:24.04")
+    wanted = resolver.Platform.parse("windows/amd64:10.0.20348")
+
+    assert str(reference) == "docker.io/library/ubuntu:24.04"
+    assert (reference.registry, reference.repository) == ("docker.io", "library/ubuntu")
+    assert (reference.tag, reference.digest) == ("24.04", None)
+    assert (wanted.os, wanted.architecture, wanted.os_version) == (
+        "windows",
+        "amd64",
+        "10.0.20348",
+    )
+
+
+def test_select_takes_platforms_and_none_and_says_what_it_chose() -> None:
+    entries = [
+        None,
+        resolver.Platform.parse("linux/arm64/v8"),
+        resolver.Platform.parse("linux/386"),
+    ]
+
+    found = resolver.select(entries, resolver.Platform.parse("linux/arm64"), exact=False)
+
+    assert found.index == 1
+    assert found.grade is resolver.Grade.NORMALISED
+    assert {loser.index for loser in found.rejected} == {0, 2}
+
+
+def test_select_reads_a_wish_in_text() -> None:
+    entries = [resolver.Platform.parse("linux/amd64"), resolver.Platform.parse("linux/arm/v7")]
+
+    assert resolver.select(entries, "linux/armhf").index == 1

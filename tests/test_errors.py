@@ -1,0 +1,83 @@
+"""Every failure has one code, one kind, one line, and a docstring that explains it."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from resolver import errors
+from resolver.errors import Kind, ResolverError
+
+#: The status of each kind. Source: architecture.md 2.6.
+STATUS = {
+    "NEGATIVE": 1,
+    "INPUT": 2,
+    "NOT_FOUND": 3,
+    "DENIED": 4,
+    "UNAVAILABLE": 5,
+    "UNTRUSTED": 6,
+    "OFFLINE": 7,
+    "STORE": 8,
+}
+WORDS = {
+    "NEGATIVE": {"NEGATIVE"},
+    "INPUT": {"USAGE", "CONFIG"},
+    "NOT_FOUND": {"NOT_FOUND", "PLATFORM"},
+    "DENIED": {"AUTH"},
+    "UNAVAILABLE": {"NETWORK", "RATELIMIT"},
+    "UNTRUSTED": {"INTEGRITY", "FORMAT", "UNSUPPORTED", "LIMIT"},
+    "OFFLINE": {"OFFLINE"},
+    "STORE": {"STORE"},
+}
+CLASSES = [
+    value
+    for _, value in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(value, ResolverError) and value is not ResolverError
+]
+
+
+def test_each_kind_has_its_own_status() -> None:
+    assert {kind.name: kind.status for kind in Kind} == STATUS
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_an_error_is_explained_and_belongs_to_the_class_of_its_status(
+    kind: type[ResolverError],
+) -> None:
+    assert kind.__doc__
+    assert "code" in vars(kind)
+    assert kind.word in WORDS[kind.kind.name]
+
+
+def test_no_two_errors_share_a_code() -> None:
+    codes = [kind.code for kind in CLASSES]
+
+    assert len(set(codes)) == len(codes)
+
+
+def test_facts_hold_the_attributes_and_nothing_private() -> None:
+    error = errors.DigestMismatch("the manifest", "sha256:a", "sha256:b")
+
+    assert error.facts() == {
+        "what": "the manifest",
+        "expected": "sha256:a",
+        "actual": "sha256:b",
+    }
+
+
+def test_a_missing_platform_hints_at_the_near_misses_before_the_whole_list() -> None:
+    error = errors.PlatformNotOffered(
+        "app:1", "linux/arm/v6", ("linux/arm/v7",), (("linux/arm/v7", "newer"),)
+    )
+
+    assert error.hints() == (
+        "`linux/arm/v7` does not do: newer",
+        "it is offered for `linux/arm/v7`",
+    )
+
+
+def test_long_text_from_elsewhere_is_cut_in_messages() -> None:
+    error = errors.InvalidReference("x" * 5000, "too long")
+
+    assert len(str(error)) < 200

@@ -1,0 +1,101 @@
+"""What the command loads before it knows what for: every module costs each run its time."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resolver.cli.app import COMMANDS
+from tests.fakes.images import build_image, build_index
+from tests.fakes.registry import FakeRegistry
+from tests.processes import command, python
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Milliseconds each, and none is needed to say what a command does. Source: architecture.md 4.5.
+HEAVY = {"asyncio", "httpcore", "httpx", "pydantic", "pyreqwest", "rich", "yaml"}
+#: Runs the command as `python -m resolver` would, then tells on stderr what got loaded.
+PROBE = """
+import json, os, sys
+
+def end(status, leave=os._exit):
+    loaded = sorted(sys.modules)
+    sys.stdout.flush()
+    print(json.dumps([status or 0, loaded]), file=sys.stderr, flush=True)
+    leave(0)
+
+os._exit = end
+sys.argv[0] = "resolver"
+from resolver.__main__ import main
+try:
+    end(main())
+except SystemExit as stop:
+    end(stop.code)
+"""
+
+
+def loaded(*arguments: str, **environment: str) -> tuple[int, set[str], str]:
+    """Run the command; give its status, the top-level modules it loaded, and its stdout."""
+    done = python("-c", PROBE, *arguments, environment=environment, measured=False)
+    status, modules = json.loads(done.stderr.splitlines()[-1])
+    return status, {name.partition(".")[0] for name in modules}, done.stdout.decode()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--version",), ("--help",), *((name, "--help") for _group, name, _module in COMMANDS)],
+    ids=" ".join,
+)
+def test_asking_for_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    status, modules, told = loaded(*arguments)
+
+    assert status == 0
+    assert told
+    assert modules & {*HEAVY, "platformdirs"} == set()
+
+
+@pytest.mark.parametrize("name", ["ls", "du", "verify", "gc"])
+def test_a_look_at_the_store_loads_nothing_heavy(tmp_path: Path, name: str) -> None:
+    status, modules, _ = loaded(name, "--store", str(tmp_path / "store"))
+
+    assert status == 0
+    assert modules & HEAVY == set()
+
+
+def test_a_pull_without_a_terminal_loads_no_rich(tmp_path: Path) -> None:
+    with FakeRegistry() as registry:
+        registry.serve("team/app", "1", build_image("linux/amd64"))
+        name = f"{registry.host}/team/app:1"
+        status, modules, _ = loaded("pull", name, "--store", str(tmp_path), "-p", "linux/amd64")
+
+    assert status == 0
+    assert "rich" not in modules
+
+
+def test_completion_loads_nothing_heavy() -> None:
+    _, modules, told = loaded(
+        _RESOLVER_COMPLETE="complete_bash", COMP_WORDS="resolver res", COMP_CWORD="1"
+    )
+
+    assert "resolve" in told.split()
+    assert modules & {*HEAVY, "platformdirs"} == set()
+
+
+def test_an_answer_from_the_store_loads_no_client(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    image = build_index([build_image("linux/amd64"), build_image("linux/arm64")])
+    options = ("-p", "linux/arm64", "--format", "digest", "--store", store)
+    with FakeRegistry() as registry:
+        registry.serve("team/app", "1", image)
+        reference = f"{registry.host}/team/app@{image.digest}"
+        warmed = command("resolve", reference, *options, "--plain-http")
+    assert warmed.returncode == 0, warmed.stderr
+
+    status, modules, told = loaded("resolve", reference, *options)
+
+    assert status == 0
+    assert told.encode() == warmed.stdout
+    assert modules & HEAVY == set()

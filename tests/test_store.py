@@ -1,0 +1,524 @@
+"""The store as a place for content: what goes in is verified, and so is what comes out."""
+
+from __future__ import annotations
+
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import repeat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resolver.core.content import Document
+from resolver.core.descriptor import OCI_INDEX, Descriptor
+from resolver.core.digest import Digest
+from resolver.core.events import Event, Warned
+from resolver.errors import (
+    BadDocument,
+    BlobNotFound,
+    DigestMismatch,
+    InvalidDigest,
+    LimitExceeded,
+    NotFound,
+    SizeMismatch,
+    StoreFault,
+)
+from resolver.store import LocalStore
+from resolver.store.blobs import MAX_DOCUMENT, _move_only
+from resolver.store.files import Folder
+from tests.fakes.images import multi_platform
+from tests.store_faults import litter, unverified
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+BODY = b'{"schemaVersion":2,"manifests":[]}'
+
+
+def describe(body: bytes, algorithm: str = "sha256") -> Descriptor:
+    return Descriptor(OCI_INDEX, Digest.of(body, algorithm), len(body))
+
+
+def document(body: bytes = BODY) -> Document:
+    return Document(describe(body), body)
+
+
+def place_of(store: LocalStore, body: bytes = BODY) -> Path:
+    return store.root / "blobs" / "sha256" / Digest.of(body).hex
+
+
+@pytest.fixture
+def events() -> list[Event]:
+    return []
+
+
+@pytest.fixture
+def store(tmp_path: Path, events: list[Event]) -> LocalStore:
+    return LocalStore(tmp_path / "store", fsync=False, observe=events.append)
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    """A file that is none of the store's business, and must stay as it is."""
+    path = tmp_path / "canary"
+    path.write_bytes(BODY)
+    os.utime(path, (1, 1))
+    path.chmod(0o600)
+    return path
+
+
+def is_untouched(canary: Path, content: bytes = BODY) -> bool:
+    status = canary.stat()
+    mode = stat.S_IMODE(status.st_mode)
+    return canary.read_bytes() == content and status.st_mtime == 1 and mode == 0o600
+
+
+def codes(events: list[Event]) -> list[str]:
+    return [event.code for event in events if isinstance(event, Warned)]
+
+
+# The folder
+
+
+def test_a_store_that_is_not_there_holds_nothing_and_is_not_made_by_asking(
+    store: LocalStore,
+) -> None:
+    assert store.load(Digest.of(BODY)) is None
+    assert not store.has(describe(BODY))
+    assert store.recall("docker.io/library/app:1") is None
+    assert list(store.names()) == []
+    assert not store.forget("docker.io/library/app:1")
+    assert not store.root.exists()
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_folders_are_for_this_user_only_and_content_is_read_only_whatever_the_umask(
+    tmp_path: Path, umask: int
+) -> None:
+    store = LocalStore(tmp_path / "missing" / "store")
+    before = os.umask(umask)
+    try:
+        store.add_document(document())
+    finally:
+        os.umask(before)
+
+    folders = [path for path in (store.root.parent, *store.root.rglob("*")) if path.is_dir()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (store.root, *folders)} == {0o700}
+    assert stat.S_IMODE(place_of(store).stat().st_mode) == 0o444
+
+
+def test_the_folder_says_what_it_is_to_people_and_to_backup_programs(store: LocalStore) -> None:
+    store.add_document(document())
+
+    tag = (store.root / "CACHEDIR.TAG").read_text()
+    assert tag.startswith("Signature: 8a477f597d28d172789f06886806bc55\n")
+    assert (store.root / "version").read_text() == "1\n"
+    assert sorted(path.name for path in store.root.iterdir()) == [
+        "CACHEDIR.TAG", "blobs", "gate", "leases", "lock", "names", "partial", "seen", "tmp",
+        "version",
+    ]  # fmt: skip
+
+
+def test_an_empty_folder_is_adopted_and_closed_to_others(store: LocalStore) -> None:
+    store.root.mkdir()
+    store.root.chmod(0o777)
+    (store.root / "lost+found").mkdir()
+
+    store.add_document(document())
+
+    assert stat.S_IMODE(store.root.stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("name", ["README", ".git", "version", "CACHEDIR.TAG", "tmp/report"])
+def test_a_folder_with_foreign_files_is_refused_and_left_as_it_is(
+    store: LocalStore, name: str
+) -> None:
+    path = store.root / name
+    path.parent.mkdir(parents=True)
+    path.write_text("1\n")
+
+    with pytest.raises(StoreFault, match="not empty, and it is not a store") as caught:
+        store.add_document(document())
+
+    assert caught.value.hints()
+    assert [p for p in store.root.rglob("*") if p.is_file()] == [path]
+
+
+def test_the_root_of_the_system_and_the_home_folder_are_refused(clean_environment: Path) -> None:
+    alias = clean_environment.parent / f"{clean_environment.name}-alias"
+    alias.symlink_to(clean_environment)
+    for path in (Path("/"), clean_environment, alias):
+        with pytest.raises(StoreFault, match="must not become a store"):
+            LocalStore(path).add_document(document())
+
+    assert list(clean_environment.iterdir()) == []
+
+
+def test_a_store_of_an_unknown_version_is_read_and_never_written(store: LocalStore) -> None:
+    store.add_document(document())
+    (store.root / "version").write_text("2\n")
+
+    assert store.load(Digest.of(BODY)) == BODY
+    with pytest.raises(StoreFault, match="version `2`"):
+        store.add_document(document(b"{}"))
+    assert not place_of(store, b"{}").exists()
+
+
+def test_a_file_in_place_of_the_folder_is_a_fault_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("not a folder")
+    store = LocalStore(tmp_path / "store")
+
+    with pytest.raises(StoreFault, match="store"):
+        store.load(Digest.of(BODY))
+    with pytest.raises(StoreFault, match="store"):
+        store.add_document(document())
+
+
+# Content
+
+
+def test_what_was_added_is_read_back(store: LocalStore) -> None:
+    store.add_document(document())
+
+    assert store.load(Digest.of(BODY)) == BODY
+    assert store.load(Digest.of(BODY), len(BODY)) == BODY
+    assert store.read(describe(BODY)) == BODY
+    assert store.has(describe(BODY))
+    with store.open(describe(BODY)) as chunks:
+        assert b"".join(chunks) == BODY
+    assert litter(store.root) == []
+
+
+@given(st.lists(st.binary(max_size=64), max_size=8), st.sampled_from(["sha256", "sha512"]))
+def test_content_does_not_depend_on_how_it_is_cut_into_chunks(
+    tmp_path_factory: pytest.TempPathFactory, chunks: list[bytes], algorithm: str
+) -> None:
+    body = b"".join(chunks)
+    store = LocalStore(tmp_path_factory.getbasetemp() / "chunks", fsync=False)
+
+    store.add(describe(body, algorithm), chunks)
+
+    assert store.load(Digest.of(body, algorithm)) == body
+
+
+def test_content_that_is_held_is_not_asked_for_again(store: LocalStore) -> None:
+    store.add_document(document())
+
+    def unwanted() -> Iterator[bytes]:
+        raise AssertionError("asked for content that is held")
+        yield b""
+
+    store.add(describe(BODY), unwanted())
+
+
+def test_content_too_large_to_be_a_document_is_held_if_its_size_is_right(
+    store: LocalStore,
+) -> None:
+    body = bytes(MAX_DOCUMENT + 1)
+    store.add(describe(body), [body])
+
+    store.add(describe(body), [])
+
+    place_of(store, body).chmod(0o600)
+    place_of(store, body).write_bytes(body[1:])
+    store.add(describe(body), [body])
+    assert place_of(store, body).read_bytes() == body
+
+
+@pytest.mark.parametrize(
+    ("chunks", "error"),
+    [
+        ([BODY[:-1] + b"!"], DigestMismatch),
+        ([BODY[:-1]], SizeMismatch),
+        ([], SizeMismatch),
+        (repeat(b"x" * 1024), SizeMismatch),
+    ],
+    ids=["flipped", "short", "nothing", "endless"],
+)
+def test_other_bytes_than_the_descriptor_says_leave_no_trace(
+    store: LocalStore, chunks: Iterator[bytes], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        store.add(describe(BODY), chunks)
+
+    assert not place_of(store).exists()
+    assert litter(store.root) == []
+
+
+def test_a_source_that_breaks_off_leaves_no_trace(store: LocalStore) -> None:
+    def broken() -> Iterator[bytes]:
+        yield BODY[:3]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.add(describe(BODY), broken())
+
+    assert not place_of(store).exists()
+    assert litter(store.root) == []
+
+
+def test_a_stated_size_that_contradicts_verified_content_is_untrusted(store: LocalStore) -> None:
+    store.add_document(document())
+
+    with pytest.raises(SizeMismatch):
+        store.load(Digest.of(BODY), len(BODY) + 1)
+    assert not store.has(Descriptor(OCI_INDEX, Digest.of(BODY), len(BODY) + 1))
+
+
+def test_a_document_may_have_the_limit_and_not_one_byte_more(store: LocalStore) -> None:
+    exact, over = bytes(MAX_DOCUMENT), bytes(MAX_DOCUMENT + 1)
+    store.add(describe(exact), [exact])
+    store.add(describe(over), [over])
+
+    assert store.load(Digest.of(exact)) == exact
+    with pytest.raises(LimitExceeded, match=f"{MAX_DOCUMENT}"):
+        store.load(Digest.of(over))
+    with pytest.raises(LimitExceeded):
+        store.read(describe(over))
+
+
+def test_absent_content_is_not_found(store: LocalStore) -> None:
+    store.add_document(document(b"{}"))
+
+    with pytest.raises(BlobNotFound):
+        store.read(describe(BODY))
+    with pytest.raises(BlobNotFound), store.open(describe(BODY)):
+        pass
+    with pytest.raises(NotFound):
+        store.resolve("docker.io/library/app:1")
+
+
+# Damage
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(BODY[:5])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def flip(path: Path) -> None:
+    path.write_bytes(BODY[:-1] + b"]")
+
+
+def grow(path: Path) -> None:
+    path.write_bytes(BODY + bytes(MAX_DOCUMENT))
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, flip, grow])
+@pytest.mark.parametrize("size", [None, len(BODY)])
+def test_damaged_content_counts_as_absent_is_put_aside_and_can_be_added_again(
+    store: LocalStore, events: list[Event], damage: Callable[[Path], None], size: int | None
+) -> None:
+    store.add_document(document())
+    place_of(store).chmod(0o600)
+    damage(place_of(store))
+
+    assert store.load(Digest.of(BODY), size) is None
+
+    assert codes(events) == ["store-damaged"]
+    assert not place_of(store).exists()
+    assert [name[:4] for name in litter(store.root)] == ["bad-"]
+    store.add_document(document())
+    assert store.load(Digest.of(BODY)) == BODY
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, flip])
+def test_adding_mends_damaged_content(store: LocalStore, damage: Callable[[Path], None]) -> None:
+    store.add_document(document())
+    place_of(store).chmod(0o600)
+    damage(place_of(store))
+
+    store.add_document(document())
+
+    assert place_of(store).read_bytes() == BODY
+
+
+def plant_link(path: Path, canary: Path) -> None:
+    path.symlink_to(canary)
+
+
+def plant_fifo(path: Path, _canary: Path) -> None:
+    os.mkfifo(path)
+
+
+def plant_folder(path: Path, _canary: Path) -> None:
+    path.mkdir()
+    (path / "inner").write_bytes(BODY)
+
+
+@pytest.mark.parametrize("plant", [plant_link, plant_fifo, plant_folder])
+def test_what_is_planted_under_a_blobs_name_is_never_opened_and_gives_way(
+    store: LocalStore, events: list[Event], canary: Path, plant: Callable[[Path, Path], None]
+) -> None:
+    store.add_document(document(b"{}"))
+    plant(place_of(store), canary)
+
+    assert store.load(Digest.of(BODY)) is None
+    assert codes(events) == ["store-not-a-file"]
+    assert not store.has(describe(BODY))
+    store.add_document(document())
+
+    assert place_of(store).is_file()
+    assert not place_of(store).is_symlink()
+    assert store.load(Digest.of(BODY)) == BODY
+    assert is_untouched(canary)
+
+
+def test_a_hard_link_to_somebody_elses_file_is_put_aside_and_that_file_stays(
+    store: LocalStore, canary: Path
+) -> None:
+    store.add_document(document(b"{}"))
+    canary.write_bytes(b"private")
+    os.utime(canary, (1, 1))
+    os.link(canary, place_of(store))
+
+    assert store.load(Digest.of(BODY)) is None
+    store.add_document(document())
+
+    assert store.load(Digest.of(BODY)) == BODY
+    assert is_untouched(canary, b"private")
+
+
+def test_a_link_in_place_of_a_folder_is_a_fault_and_leads_nowhere(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    store.add_document(document(b"{}"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (store.root / "blobs" / "sha256").rename(store.root / "blobs" / "before")
+    (store.root / "blobs" / "sha256").symlink_to(elsewhere)
+
+    with pytest.raises(StoreFault, match="blobs/sha256"):
+        store.load(Digest.of(BODY))
+    with pytest.raises(StoreFault, match="blobs/sha256"):
+        store.add_document(document())
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_good_file_that_took_the_place_of_a_damaged_one_is_put_back(store: LocalStore) -> None:
+    store.add_document(document())
+    damaged = (store.root / "version").stat()
+    with folders(store) as (folder, tmp):
+        # Between the look and the rename another process mends the blob.
+        stale = _Stale(folder.descriptor, folder.path, damaged)
+        _move_only(stale, place_of(store).name, tmp, damaged)
+
+    assert place_of(store).read_bytes() == BODY
+    assert litter(store.root) == []
+
+
+class _Stale(Folder):
+    """A folder that saw something else than is there by now."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self, descriptor: int, path: str, seen: os.stat_result) -> None:
+        super().__init__(descriptor, path)
+        self._seen = seen
+
+    def look(self, name: str) -> os.stat_result | None:
+        return self._seen if name else None
+
+
+@contextmanager
+def folders(store: LocalStore) -> Iterator[tuple[Folder, Folder]]:
+    """Open the folder of blobs and that of temporaries."""
+    root = Folder.at(str(store.root))
+    assert root is not None
+    with root, root.need("blobs", "sha256") as blobs, root.need("tmp") as tmp:
+        yield blobs, tmp
+
+
+def test_foreign_files_between_the_blobs_are_left_alone(store: LocalStore) -> None:
+    store.add_document(document())
+    foreign = [
+        store.root / "README",
+        store.root / "blobs" / ".DS_Store",
+        place_of(store).with_name("notahex"),
+        place_of(store).with_name(Digest.of(b"{}").hex.upper()),
+        store.root / "names" / "notes.txt",
+    ]
+    for path in foreign:
+        path.write_text("mine")
+
+    store.add_document(document(b"{}"))
+
+    assert store.load(Digest.of(b"{}")) == b"{}"
+    assert list(store.names()) == []
+    assert all(path.read_text() == "mine" for path in foreign)
+
+
+# As a source
+
+
+def test_a_digest_in_text_form_is_resolved_to_the_type_that_its_content_shows(
+    store: LocalStore,
+) -> None:
+    image = multi_platform("linux/amd64", "linux/arm64")
+    store.add_document(Document(image.descriptor, image.body))
+
+    assert store.resolve(image.digest) == image.descriptor
+    assert store.document(image.digest) == Document(image.descriptor, image.body)
+
+
+def test_a_digest_of_something_else_than_a_document_is_no_document(store: LocalStore) -> None:
+    store.add_document(document(b'{"a":1}'))
+
+    with pytest.raises(BadDocument):
+        store.document(str(Digest.of(b'{"a":1}')))
+    with pytest.raises(BlobNotFound):
+        store.document(str(Digest.of(b"absent")))
+    with pytest.raises(InvalidDigest):
+        store.resolve("sha256:../../etc/passwd")
+
+
+def test_threads_may_add_and_read_the_same_content_at_once(store: LocalStore) -> None:
+    bodies = [b"%d" % number for number in range(10)] * 4
+
+    def work(body: bytes) -> bytes | None:
+        store.add_document(document(body))
+        return store.load(Digest.of(body))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, bodies)) == bodies
+    assert unverified(store.root) == []
+    assert len(list((store.root / "blobs" / "sha256").iterdir())) == 10
+    assert litter(store.root) == []
+
+
+# Where the answer does not depend on the store
+
+
+def test_what_cannot_be_kept_is_said_once_and_not_tried_again(
+    tmp_path: Path, events: list[Event]
+) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "README").touch()
+    store = LocalStore(tmp_path / "store")
+
+    assert not store.try_add(document(), events.append)
+    (tmp_path / "store" / "README").unlink()
+    assert not store.try_add(document(), events.append)
+
+    assert codes(events) == ["store-unwritable"]
+
+
+def test_what_can_be_kept_is_kept_without_a_word(store: LocalStore, events: list[Event]) -> None:
+    assert store.try_add(document())
+
+    assert store.load(Digest.of(BODY)) == BODY
+    assert events == []
+
+
+def test_untrusted_bytes_are_an_error_also_where_keeping_is_optional(store: LocalStore) -> None:
+    with pytest.raises(DigestMismatch):
+        store.try_add(Document(describe(BODY), BODY[:-1] + b"!"))
