@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from resolver.core.content import Source
+    from resolver.core.descriptor import Descriptor
+    from resolver.core.gathered import Gathered
     from resolver.core.platform import PlatformTable
     from resolver.core.reference import Reference
     from resolver.core.target import Target
+    from resolver.flow.gather import Depth
     from resolver.sources.transport import Transport
 
 Wanted = str | Platform | None
@@ -131,6 +134,26 @@ class Wiring:
             raise NotFound(f"`{asked.text}` is offered for no platform at all")
         wishes = [replace(every, platforms=(platform,)) for platform in platforms]
         return wishes or [self.wish(None)]
+
+    def _gather(
+        self,
+        reference: str | Reference,
+        depth: Depth,
+        wanted: Callable[[Descriptor], bool] = lambda _entry: True,
+    ) -> Gathered:
+        """Read every build of an image, or those wanted; see `resolver.flow.gather`.
+
+        Raises:
+            ResolverError: what the name points at cannot be read; of one entry, see `Part.failure`.
+        """
+        from resolver.flow.gather import gather  # noqa: PLC0415 - for few questions
+
+        target = self._target(reference)
+        reader, warned = self._reader(target)
+        asked = self._ask(reader, target)
+        found = gather(reader, asked, depth, jobs=self.settings.jobs, wanted=wanted)
+        reader.tell_warnings()
+        return replace(found, warnings=(*found.warnings, *warned))
 
     def _target(self, reference: str | Reference) -> Target:
         target = (

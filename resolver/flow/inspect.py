@@ -6,17 +6,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from resolver.core.contents import Inspection, Offer, Offers
-from resolver.core.descriptor import INDEX_TYPES, MANIFEST_TYPES
+from resolver.core.descriptor import MANIFEST_TYPES
 from resolver.core.image_config import parse_config
-from resolver.core.manifest import MAX_DEPTH, Index, Manifest, parse_document
-from resolver.errors import LimitExceeded
+from resolver.core.manifest import Index, Manifest
 from resolver.flow.batch import each
 from resolver.flow.choose import read_config, read_manifest
+from resolver.flow.entries import entries_of
 from resolver.flow.resolve import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from resolver.core.descriptor import Descriptor
     from resolver.core.events import Warned
     from resolver.core.platform import Platform, PlatformTable
@@ -38,7 +36,7 @@ def offers(reader: Reader, asked: Asked, *, sizes: bool, jobs: int) -> Offers:
     if isinstance(asked.parsed, Manifest):
         only = _single_offer(reader, asked, asked.parsed)
         return Offers(asked.text, root, (only,), (), ())
-    entries = list(_entries(reader, asked.parsed, asked.text, set()))
+    entries = [entry for _path, entry in entries_of(reader, asked.parsed, asked.text)]
     images = [entry for entry in entries if _is_image(entry)]
     attestations = tuple(_offer(entry, None) for entry in entries if entry.is_attestation)
     if not sizes:
@@ -125,23 +123,6 @@ def _image(reader: Reader, asked: Asked, base: _Base, *, config: bool) -> Inspec
         config_body=config_body,
         warnings=base.warnings,
     )
-
-
-def _entries(
-    reader: Reader, index: Index, text: str, seen: set[str], depth: int = 1
-) -> Iterator[Descriptor]:
-    """Give every entry that is no index, nested ones in their place."""
-    if depth > MAX_DEPTH:
-        raise LimitExceeded("the depth of nested indexes", MAX_DEPTH, depth, "levels")
-    for entry in index.manifests:
-        if entry.media_type not in INDEX_TYPES:
-            yield entry
-        elif str(entry.digest) not in seen:
-            seen.add(str(entry.digest))
-            what, kind = f"the index `{entry.digest}` inside `{text}`", entry.media_type
-            inner = parse_document(reader.read(entry, what), kind, what, kind)
-            if isinstance(inner, Index):
-                yield from _entries(reader, inner, text, seen, depth + 1)
 
 
 def _is_image(entry: Descriptor) -> bool:

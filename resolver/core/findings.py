@@ -1,0 +1,73 @@
+"""Findings: what a rule has to say about an image or a file.
+
+Lint, check, lock and pin speak this one language, so that every report (SARIF, JUnit, a table)
+knows each of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Severity(Enum):
+    """How much a finding weighs; the order of the members is the order of weight."""
+
+    NOTE = "note"
+    WARNING = "warning"
+    ERROR = "error"
+
+    def __lt__(self, other: Severity) -> bool:
+        """Say whether this weighs less."""
+        order = list(Severity)
+        return order.index(self) < order.index(other)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Something that is looked for.
+
+    Attributes:
+        id: stable, lower case with dashes: `entry-without-platform`.
+        severity: of its findings, unless a finding says otherwise.
+        title: what it finds, in a few words.
+        explanation: why that matters and what to do, in sentences.
+    """
+
+    id: str
+    severity: Severity
+    title: str
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a file something stands; line and column count from 1, the column in characters."""
+
+    path: str
+    line: int
+    column: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a rule found.
+
+    Attributes:
+        rule: the rule's id.
+        message: one sentence, no full stop; text from elsewhere as it is, the printer escapes.
+        subject: the reference, or the file, that it is about.
+        platform: which build of the image, as written; empty for the image as a whole.
+        digest: of the document it is about; empty where there is none.
+        hint: what to do or to type; empty when there is nothing useful to say.
+        place: where in a file; None for what was found in a registry.
+    """
+
+    rule: str
+    severity: Severity
+    message: str
+    subject: str
+    platform: str = ""
+    digest: str = ""
+    hint: str = ""
+    place: Place | None = None
