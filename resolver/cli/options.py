@@ -7,12 +7,13 @@ screen, and shown by `resolver options`.
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Annotated, Any, NamedTuple, Optional
 
 import typer
 
 from resolver.settings import Flags
+from resolver.values import dataclass
 
 References = Annotated[list[str], typer.Argument(metavar="REF...", show_default=False)]
 Reference = Annotated[str, typer.Argument(metavar="REF", show_default=False)]
