@@ -131,6 +131,10 @@ class Reference:
         """Give the same reference, pinned; the tag stays."""
         return replace(self, digest=digest)
 
+    def with_tag(self, tag: str) -> Self:
+        """Give another tag of the same repository; a digest does not stay."""
+        return replace(self, tag=tag, digest=None)
+
     def endpoint_problem(self) -> str | None:
         """Say why there can be no such host or port; None when there can."""
         return endpoint_problem(self.registry)
