@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from resolver.cli.options import EPILOG, SHARED
+from resolver.cli.options import EPILOG, SHARED, is_completing
 from resolver.cli.output import HungUp, Output, check_stdout, guard_streams, leave
 from resolver.errors import OutputFault, ResolverError, Usage
 
@@ -121,6 +121,10 @@ def run(arguments: list[str]) -> int:  # noqa: PLR0911 - one return per way to e
     output = Output()
     try:
         guard_streams()
+        if is_completing():
+            from resolver.cli.completion import offer_help_as_it_is
+
+            offer_help_as_it_is()
         result = build(names).main(arguments, prog_name="resolver", standalone_mode=False)
         check_stdout()
     except _Refused as refusal:
