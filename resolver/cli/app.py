@@ -43,6 +43,8 @@ COMMANDS = (
     ("Store", "du", "resolver.cli.du"),
     ("Run", "serve", "resolver.cli.serve"),
     ("Run", "demo", "resolver.cli.demo"),
+    ("Run", "login", "resolver.cli.login"),
+    ("Run", "logout", "resolver.cli.logout"),
     ("Help", "options", "resolver.cli.common"),
 )
 
