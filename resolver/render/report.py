@@ -70,6 +70,7 @@ class Report:
 #: there is one, since most commands have none of them.
 ELSEWHERE = {
     "resolver.core.exported": "resolver.render.report_export",
+    "resolver.core.linted": "resolver.render.report_lint",
     "resolver.core.listing": "resolver.render.report_store",
     "resolver.core.plan": "resolver.render.report_plan",
     "resolver.core.pulled": "resolver.render.report_plan",
