@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.core.answer import Failure, Resolution
     from resolver.core.challenge import Challenge, parse_challenge
+    from resolver.core.checked import Checked
     from resolver.core.contents import Inspection, Offer, Offers
     from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from resolver.core.platform import Platform
     from resolver.core.pulled import Pulled
     from resolver.core.reference import Reference
+    from resolver.core.requirements import Requirements
     from resolver.core.select import Grade, Rejection, Selection, select
     from resolver.core.stored import (
         Collected,
@@ -42,6 +44,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Challenge": "resolver.core.challenge",
+    "Checked": "resolver.core.checked",
     "Collected": "resolver.core.stored",
     "Descriptor": "resolver.core.descriptor",
     "Digest": "resolver.core.digest",
@@ -60,6 +63,7 @@ _HOMES = {
     "Reference": "resolver.core.reference",
     "Rejection": "resolver.core.select",
     "Removed": "resolver.core.stored",
+    "Requirements": "resolver.core.requirements",
     "Resolution": "resolver.core.answer",
     "ResolverError": "resolver.errors",
     "Retention": "resolver.core.stored",
@@ -76,6 +80,7 @@ _HOMES = {
 
 __all__ = [
     "Challenge",
+    "Checked",
     "Collected",
     "Descriptor",
     "Digest",
@@ -94,6 +99,7 @@ __all__ = [
     "Reference",
     "Rejection",
     "Removed",
+    "Requirements",
     "Resolution",
     "ResolverError",
     "Retention",

@@ -26,6 +26,7 @@ Plain = dict[str, object]
 
 #: Answers whose plain form is made elsewhere, by the module that defines the answer.
 ELSEWHERE = {
+    "resolver.core.checked": "resolver.render.plain_check",
     "resolver.core.exported": "resolver.render.plain_export",
     "resolver.core.linted": "resolver.render.plain_lint",
     "resolver.core.listing": "resolver.render.plain_store",

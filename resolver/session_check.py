@@ -1,0 +1,164 @@
+"""The verbs of a session that a pipeline asks: does an image have what we need?"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from resolver.core.answer import Failure
+from resolver.core.reference import Reference
+from resolver.errors import ResolverError, Usage
+from resolver.wiring import Wiring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from resolver.core.checked import Checked, CheckedImage
+    from resolver.core.findings import Finding
+    from resolver.core.platform import Platform
+    from resolver.core.policy import Policy
+    from resolver.core.requirements import Requirements
+    from resolver.core.target import Target
+
+
+class CheckVerbs(Wiring):
+    """Holds images against what is required of them."""
+
+    def check(
+        self,
+        references: str | Reference | Iterable[str | Reference],
+        wanted: Requirements,
+        *,
+        now: datetime | None = None,
+    ) -> Checked:
+        """Say whether images have what is required; each missing thing is a finding.
+
+        One request for an image's index; more only for age, attestations and lint.
+
+        Args:
+            references: of registries or local places, one or many.
+            wanted: of each of them.
+            now: what ages are counted from, aware of its zone; by default this machine's clock.
+
+        Raises:
+            Malformed: a reference cannot be read, or nothing is required; nobody was asked.
+            ResolverError: the only image could not be looked at; of several, see
+                `Checked.failures`.
+        """
+        named: list[str | Reference] = (
+            [references] if isinstance(references, str | Reference) else list(references)
+        )
+        return self._check_all([(reference, wanted) for reference in named], now)
+
+    def check_policy(
+        self,
+        policy: Policy | Path | str,
+        references: Iterable[str | Reference] = (),
+        *,
+        now: datetime | None = None,
+    ) -> Checked:
+        """Hold the images of a policy against it; see `resolver.core.policy` for its form.
+
+        Args:
+            policy: read already, or a file.
+            references: further images, held against the policy's defaults.
+            now: as for `check`.
+
+        Raises:
+            BadFile: the policy says something that cannot be used; nobody was asked.
+            ResolverError: as `check`.
+        """
+        from resolver.core.policy import Policy as Read  # noqa: PLC0415 - for policies alone
+
+        rules = policy if isinstance(policy, Read) else self.read_policy(policy)
+        pairs: list[tuple[str | Reference, Requirements]] = [
+            (image.reference, image.wanted) for image in rules.images
+        ]
+        pairs += [(reference, rules.defaults) for reference in references]
+        return self._check_all(pairs, now)
+
+    def read_policy(
+        self,
+        path: Path | str,
+        over: Callable[[Requirements], Requirements] = lambda defaults: defaults,
+    ) -> Policy:
+        """Read a policy file, in YAML or JSON; `-` is standard input.
+
+        Args:
+            path: the file.
+            over: changes the policy's defaults before images take them.
+
+        Raises:
+            BadFile: it says something that cannot be used; names line and column.
+        """
+        from resolver import strict_yaml  # noqa: PLC0415 - loads YAML
+        from resolver.core.policy import read_policy  # noqa: PLC0415 - for policies alone
+
+        return read_policy(strict_yaml.read(path), self.table, over)
+
+    def _check_all(
+        self, pairs: list[tuple[str | Reference, Requirements]], now: datetime | None
+    ) -> Checked:
+        from resolver.core.checked import Checked  # noqa: PLC0415 - for this question alone
+        from resolver.flow.batch import each  # noqa: PLC0415
+
+        targets = []
+        for reference, wanted in pairs:
+            if wanted.is_empty:
+                raise Usage(
+                    f"nothing is required of `{reference}`",
+                    "say what: `--require linux/amd64,linux/arm64`",
+                )
+            targets.append((self._target(reference), wanted))
+            if wanted.same_as:
+                self._target(wanted.same_as)
+        moment = now or datetime.now(UTC)
+        jobs = self.settings.jobs if len(targets) == 1 else 1
+
+        def look(pair: tuple[Target, Requirements]) -> CheckedImage:
+            return self._checked(*pair, moment, jobs)
+
+        images: list[CheckedImage | Failure] = []
+        for outcome in each(look, targets, jobs=self.settings.jobs):
+            if not isinstance(outcome.value, ResolverError):
+                images.append(outcome.value)
+            elif len(targets) == 1:
+                raise outcome.value
+            else:
+                images.append(Failure(str(outcome.item[0]), None, outcome.value))
+        return Checked(tuple(images))
+
+    def _checked(
+        self, target: Target, asked_for: Requirements, now: datetime, jobs: int
+    ) -> CheckedImage:
+        from resolver.flow import check as checking  # noqa: PLC0415 - for this question alone
+
+        wanted = checking.settle(asked_for, self._platforms_of)
+        reader, warned = self._reader(target)
+        asked = self._ask(reader, target)
+        image = checking.look_at(reader, asked, wanted, self.table, jobs=jobs, now=now)
+        more: tuple[Finding, ...] = ()
+        if wanted.lint is not None:
+            from resolver.flow.lint import judge, look_at  # noqa: PLC0415 - where it is asked for
+
+            subject = look_at(
+                reader, lambda: asked, target, self.table, jobs=jobs, warn=warned.append
+            )
+            more = judge(subject, (), ()).findings
+        reader.tell_warnings()
+        return checking.judge(image, asked, more, warned)
+
+    def _platforms_of(self, reference: str) -> tuple[Platform, ...]:
+        """List the platforms of another image; what the store holds costs one HEAD."""
+        from resolver.flow.check import platforms_of  # noqa: PLC0415 - for "the same as" alone
+
+        target = self._target(reference)
+        reader, _warned = self._reader(target)
+        found = platforms_of(reader, self._ask(reader, target), jobs=1)
+        if not found:
+            raise Usage(
+                f"`{reference}` is offered for no platform, so nothing can have the same",
+                "name an image with platforms after `--same-platforms-as`",
+            )
+        return found
