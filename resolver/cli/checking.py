@@ -76,7 +76,12 @@ def tell_checked(
     from resolver.render import tell
 
     named: list[str] = []
-    if references or file is not None or policy is None:
+    if not references and file is None and policy is None:
+        raise Usage(
+            "there is no reference to check",
+            "name one: `resolver check ubuntu:24.04 --require linux/amd64,linux/arm64`",
+        )
+    if references or file is not None:
         named = list(dict.fromkeys(gather(references, file, "check")))
     with work(common) as (session, output):
         if policy is None:

@@ -296,8 +296,8 @@ def _aged(image: Checkable) -> Iterator[Finding]:
             yield image.finding(AGE_UNKNOWN, message, build.platform, build.digest)
         elif age > limit:
             message = (
-                f"{_called(build)} was made {in_words(age)} ago ({(build.created or '')[:10]}), "
-                f"and {in_words(limit)} are allowed"
+                f"{_called(build)} was made {in_words(age)} ago ({(build.created or '')[:10]}); "
+                f"the limit is {in_words(limit)}"
             )
             yield image.finding(TOO_OLD, message, build.platform, build.digest)
 
@@ -329,5 +329,16 @@ RULES: tuple[Rule, ...] = tuple(row.rule for row in ROWS)
 
 
 def like(wanted: Requirements, platforms: tuple[Platform, ...]) -> Requirements:
-    """Turn "the same platforms as" into what it stands for: all of these, and nothing else."""
-    return replace(wanted, require=(*wanted.require, *platforms), only=(*wanted.only, *platforms))
+    """Turn "the same platforms as" into what it stands for: all of these, and nothing else.
+
+    The revision of a Windows build is left out: it is another one every month, and runs on the
+    same hosts.
+    """
+    builds = tuple(dict.fromkeys(map(_without_revision, platforms)))
+    return replace(wanted, require=(*wanted.require, *builds), only=(*wanted.only, *builds))
+
+
+def _without_revision(platform: Platform) -> Platform:
+    if platform.os != "windows":
+        return platform
+    return replace(platform, os_version=".".join(platform.os_version.split(".")[:3]))

@@ -182,7 +182,9 @@ def _compatible(wanted: Requirements, spot: Spot, _context: _Context) -> Require
 
 
 def _attestations(wanted: Requirements, spot: Spot, _context: _Context) -> Requirements:
-    kinds = tuple(_read(each, parse_attestation) for each in _texts(spot))
+    kinds = tuple(
+        _read(each, parse_attestation, "this is no kind of attestation") for each in _texts(spot)
+    )
     return replace(wanted, attestations=kinds)
 
 
@@ -191,7 +193,7 @@ def _max_age(wanted: Requirements, spot: Spot, _context: _Context) -> Requiremen
 
     if isinstance(spot.value, Scalar) and spot.value.kind is Kind.WHOLE:
         spot.fail("an age needs a unit", "write `12h`, `90d`, `8w` or `1y`")
-    return replace(wanted, max_age=_read(spot, parse_age))
+    return replace(wanted, max_age=_read(spot, parse_age, "this is no age"))
 
 
 def _lint(wanted: Requirements, spot: Spot, _context: _Context) -> Requirements:
@@ -218,11 +220,11 @@ def _ignore(wanted: Requirements, spot: Spot, context: _Context) -> Requirements
     return replace(wanted, ignore=tuple(names))
 
 
-def _read(spot: Spot, parse: Callable[[str], Value]) -> Value:
+def _read(spot: Spot, parse: Callable[[str], Value], refusal: str) -> Value:
     try:
         return parse(spot.text())
     except ResolverError as error:
-        return spot.fail("this is not known here", *error.hints())
+        return spot.fail(refusal, *error.hints())
 
 
 def known_rules() -> frozenset[str]:
