@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from resolver.core.exported import Exported
     from resolver.core.findings import Finding, Rule, Severity
     from resolver.core.linted import Linted
+    from resolver.core.matrix import Matrix
     from resolver.core.plan import Plan
     from resolver.core.platform import Platform
     from resolver.core.pulled import Pulled
@@ -55,6 +56,7 @@ _HOMES = {
     "Grade": "resolver.core.select",
     "Inspection": "resolver.core.contents",
     "Linted": "resolver.core.linted",
+    "Matrix": "resolver.core.matrix",
     "Offer": "resolver.core.contents",
     "Offers": "resolver.core.contents",
     "Plan": "resolver.core.plan",
@@ -91,6 +93,7 @@ __all__ = [
     "Grade",
     "Inspection",
     "Linted",
+    "Matrix",
     "Offer",
     "Offers",
     "Plan",

@@ -626,6 +626,34 @@ class ToolFailed(OutputFault):
         self.detail = detail
 
 
+class MatrixTooLarge(Negative):
+    """A matrix goes past a limit of the CI system that it is for."""
+
+    code = "matrix-too-large"
+
+    def __init__(self, system: str, limit: int, value: int, unit: str, *hints: str) -> None:
+        super().__init__(f"{system} takes {limit} {unit} at most, and these are {value}", *hints)
+        self.system = system
+        self.limit = limit
+        self.value = value
+        self.unit = unit
+
+
+class RunnerMissing(Negative):
+    """`matrix --require-runner`: no machine is known that runs a platform."""
+
+    code = "runner-missing"
+
+    def __init__(self, reference: str, platforms: Sequence[str]) -> None:
+        listing = ", ".join(f"`{platform}`" for platform in platforms)
+        super().__init__(
+            f"no runner is known for {listing} of `{reference}`",
+            f"name one with `--runner {platforms[0]}=LABEL`, or leave it out: choose with `-p`",
+        )
+        self.reference = reference
+        self.platforms = tuple(platforms)
+
+
 class InUse(Negative):
     """An image is not removed: somebody uses it, or it goes by more names than one.
 

@@ -1,7 +1,8 @@
-"""The verbs of a session that a pipeline asks: does an image have what we need?"""
+"""The verbs of a session that a pipeline asks: is all there, and which jobs does it make?"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from resolver.core.checked import Checked, CheckedImage
     from resolver.core.findings import Finding
+    from resolver.core.matrix import Matrix
     from resolver.core.platform import Platform
     from resolver.core.policy import Policy
     from resolver.core.requirements import Requirements
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class CheckVerbs(Wiring):
-    """Holds images against what is required of them."""
+    """Holds images against what is required of them, and fans out over their platforms."""
 
     def check(
         self,
@@ -77,6 +79,49 @@ class CheckVerbs(Wiring):
         ]
         pairs += [(reference, rules.defaults) for reference in references]
         return self._check_all(pairs, now)
+
+    def matrix(
+        self,
+        reference: str | Reference,
+        platforms: Iterable[str | Platform] = (),
+        *,
+        system: str = "github",
+        runners: Iterable[str] = (),
+        require_runner: bool = False,
+    ) -> Matrix:
+        """Make a job of every build of an image; one request, for its index.
+
+        Args:
+            reference: of a registry or a local place.
+            platforms: only these, matched exactly; none for every one.
+            system: `github`, `gitlab` or `json`: whose machines and limits.
+            runners: `PLATFORM=LABEL`, before the machines that are known.
+            require_runner: refuse a job without a machine.
+
+        Raises:
+            Malformed: something cannot be read; nobody was asked.
+            PlatformNotOffered: a wanted platform is none of the image's.
+            NotFound: there is no such image, or no build in it.
+            RunnerMissing, MatrixTooLarge: see `resolver.core.matrix`.
+        """
+        from resolver.core.matrix import (  # noqa: PLC0415 - for this question alone
+            make_matrix,
+            parse_runner,
+            system_of,
+        )
+        from resolver.flow.check import gather_platforms  # noqa: PLC0415
+
+        chosen = system_of(system)
+        rules = [parse_runner(text, self.table) for text in runners]
+        # Of the platforms of this machine the last: on macOS, what runs in its virtual machine.
+        wanted = [self.wish(text).platforms[-1] for text in platforms]
+        target = self._target(reference)
+        reader, warned = self._reader(target)
+        asked = self._ask(reader, target)
+        image = gather_platforms(reader, asked, jobs=self.settings.jobs)
+        reader.tell_warnings()
+        told = replace(image, warnings=tuple(warned))
+        return make_matrix(told, wanted, chosen, rules, self.table, require_runner=require_runner)
 
     def read_policy(
         self,

@@ -43,6 +43,7 @@ COMMANDS = (
     ("Store", "du", "resolver.cli.du"),
     ("CI", "check", "resolver.cli.check"),
     ("CI", "lint", "resolver.cli.lint"),
+    ("CI", "matrix", "resolver.cli.matrix"),
     ("Run", "serve", "resolver.cli.serve"),
     ("Run", "demo", "resolver.cli.demo"),
     ("Help", "options", "resolver.cli.common"),

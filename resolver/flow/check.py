@@ -50,7 +50,7 @@ def look_at(
     Raises:
         ResolverError: something that a rule needs cannot be read.
     """
-    known = gather(reader, asked, Depth(), jobs=jobs, wanted=_says_no_platform).sound()
+    known = gather_platforms(reader, asked, jobs=jobs)
     images = known.images
     chosen = counting([part.platform for part in images], wanted, table)
     counted = {str(images[position].descriptor.digest) for position in chosen}
@@ -72,9 +72,18 @@ def look_at(
     return Checkable(known.reference, str(known.root.digest), builds, wanted, table, now)
 
 
+def gather_platforms(reader: Reader, asked: Asked, *, jobs: int) -> Gathered:
+    """Learn the platform of every build; only those that the index leaves out cost a request.
+
+    Raises:
+        ResolverError: a build without a platform cannot be read.
+    """
+    return gather(reader, asked, Depth(), jobs=jobs, wanted=_says_no_platform).sound()
+
+
 def platforms_of(reader: Reader, asked: Asked, *, jobs: int) -> tuple[Platform, ...]:
     """List the platforms that an image is offered for, each once, in index order."""
-    known = gather(reader, asked, Depth(), jobs=jobs, wanted=_says_no_platform).sound()
+    known = gather_platforms(reader, asked, jobs=jobs)
     found = (part.platform for part in known.images)
     return tuple(
         dict.fromkeys(
@@ -125,7 +134,7 @@ def _dates(reader: Reader, asked: Asked, counted: set[str], jobs: int) -> dict[s
     def wanted(entry: Descriptor) -> bool:
         return str(entry.digest) in counted
 
-    found: Gathered = gather(reader, asked, Depth(), jobs=jobs, wanted=wanted).sound()
+    found = gather(reader, asked, Depth(), jobs=jobs, wanted=wanted).sound()
     return {
         str(part.descriptor.digest): part.config.created
         for part in found.images

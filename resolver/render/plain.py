@@ -30,6 +30,7 @@ ELSEWHERE = {
     "resolver.core.exported": "resolver.render.plain_export",
     "resolver.core.linted": "resolver.render.plain_lint",
     "resolver.core.listing": "resolver.render.plain_store",
+    "resolver.core.matrix": "resolver.render.plain_matrix",
     "resolver.core.plan": "resolver.render.plain_plan",
     "resolver.core.pulled": "resolver.render.plain_plan",
     "resolver.core.stored": "resolver.render.plain_store",

@@ -73,6 +73,7 @@ ELSEWHERE = {
     "resolver.core.exported": "resolver.render.report_export",
     "resolver.core.linted": "resolver.render.report_lint",
     "resolver.core.listing": "resolver.render.report_store",
+    "resolver.core.matrix": "resolver.render.report_matrix",
     "resolver.core.plan": "resolver.render.report_plan",
     "resolver.core.pulled": "resolver.render.report_plan",
     "resolver.core.stored": "resolver.render.report_store",

@@ -50,7 +50,9 @@ Store:
   du      Say what the store takes, image by image.
 
 CI:
-  lint  Find what is wrong with REF on some platform.
+  check   Fail unless REF has what the pipeline needs.
+  lint    Find what is wrong with REF on some platform.
+  matrix  Print a job for each platform that REF is offered for.
 
 Run:
   serve  Serve the store as a read-only registry.
@@ -240,7 +242,7 @@ def test_the_demo_ends_well_and_shows_every_verb(run: Run) -> None:
 
     assert seen.status == 0
     # `serve` would not end, and the others are how somebody came here.
-    for name in set(NAMES) - {"serve", "demo", "options", "lint"}:
+    for name in set(NAMES) - {"serve", "demo", "options", "lint", "check", "matrix"}:
         assert re.search(rf"^\$ resolver {name}\b", seen.stdout, re.MULTILINE)
     assert "defect" not in seen.stdout
 
