@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -12,16 +12,25 @@ from resolver.errors import ResolverError, Usage
 from resolver.wiring import Wiring
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from resolver.core.checked import Checked, CheckedImage
-    from resolver.core.findings import Finding
+    from resolver.core.findings import Finding, Place
     from resolver.core.matrix import Matrix
     from resolver.core.platform import Platform
     from resolver.core.policy import Policy
     from resolver.core.requirements import Requirements
     from resolver.core.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One image, what is required of it, and the line of the policy that says so."""
+
+    reference: str | Reference
+    wanted: Requirements
+    place: Place | None = None
 
 
 class CheckVerbs(Wiring):
@@ -51,7 +60,7 @@ class CheckVerbs(Wiring):
         named: list[str | Reference] = (
             [references] if isinstance(references, str | Reference) else list(references)
         )
-        return self._check_all([(reference, wanted) for reference in named], now)
+        return self._check_all([_Asked(reference, wanted) for reference in named], now)
 
     def check_policy(
         self,
@@ -74,11 +83,9 @@ class CheckVerbs(Wiring):
         from resolver.core.policy import Policy as Read  # noqa: PLC0415 - for policies alone
 
         rules = policy if isinstance(policy, Read) else self.read_policy(policy)
-        pairs: list[tuple[str | Reference, Requirements]] = [
-            (image.reference, image.wanted) for image in rules.images
-        ]
-        pairs += [(reference, rules.defaults) for reference in references]
-        return self._check_all(pairs, now)
+        asked = [_Asked(image.reference, image.wanted, image.place) for image in rules.images]
+        asked += [_Asked(reference, rules.defaults) for reference in references]
+        return self._check_all(asked, now)
 
     def matrix(
         self,
@@ -142,27 +149,28 @@ class CheckVerbs(Wiring):
 
         return read_policy(strict_yaml.read(path), self.table, over)
 
-    def _check_all(
-        self, pairs: list[tuple[str | Reference, Requirements]], now: datetime | None
-    ) -> Checked:
+    def _check_all(self, questions: Sequence[_Asked], now: datetime | None) -> Checked:
         from resolver.core.checked import Checked  # noqa: PLC0415 - for this question alone
         from resolver.flow.batch import each  # noqa: PLC0415
 
         targets = []
-        for reference, wanted in pairs:
-            if wanted.is_empty:
+        for asked in questions:
+            if asked.wanted.is_empty:
                 raise Usage(
-                    f"nothing is required of `{reference}`",
+                    f"nothing is required of `{asked.reference}`",
                     "say what: `--require linux/amd64,linux/arm64`",
                 )
-            targets.append((self._target(reference), wanted))
-            if wanted.same_as:
-                self._target(wanted.same_as)
+            targets.append((self._target(asked.reference), asked))
+            if asked.wanted.same_as:
+                self._target(asked.wanted.same_as)
         moment = now or datetime.now(UTC)
         jobs = self.settings.jobs if len(targets) == 1 else 1
 
-        def look(pair: tuple[Target, Requirements]) -> CheckedImage:
-            return self._checked(*pair, moment, jobs)
+        def look(pair: tuple[Target, _Asked]) -> CheckedImage:
+            target, asked = pair
+            found = self._checked(target, asked.wanted, moment, jobs)
+            placed = tuple(replace(each, place=asked.place) for each in found.findings)
+            return replace(found, findings=placed)
 
         images: list[CheckedImage | Failure] = []
         for outcome in each(look, targets, jobs=self.settings.jobs):

@@ -6,12 +6,12 @@ a function, and give them a row in `ROWS`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.core.findings import Finding, Rule, Severity
+from resolver.core.matching import UNKNOWN, counting, matches, meeting
 from resolver.core.moments import in_words, read_moment
-from resolver.core.platform_reasons import WIN32K
 from resolver.core.select import nearest, select
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from resolver.core.platform import Platform, PlatformTable
     from resolver.core.requirements import Requirements
 
-_UNKNOWN = "unknown"
 #: Seconds that another machine's clock may be ahead of ours.
 _CLOCKS_DIFFER = 86_400
 
@@ -65,7 +64,7 @@ TOO_OLD = Rule(
     "Its config says that it was made too long ago, so that fixes of its base image are missing. "
     "Build it again, from a fresh base image.",
 )
-AGE_UNKNOWN = Rule(
+AGEUNKNOWN = Rule(
     "age-unknown",
     Severity.ERROR,
     "a build does not say when it was made",
@@ -101,6 +100,7 @@ class Checkable:
         digest: of what the name points at.
         wanted: with `same_as` already turned into the platforms that it stands for.
         now: aware of its zone.
+        more: what was found on the way, by rules of lint.
     """
 
     reference: str
@@ -109,6 +109,7 @@ class Checkable:
     wanted: Requirements
     table: PlatformTable
     now: datetime
+    more: tuple[Finding, ...] = ()
 
     @property
     def offered(self) -> tuple[Platform, ...]:
@@ -116,7 +117,7 @@ class Checkable:
         return tuple(
             build.platform
             for build in self.builds
-            if build.platform is not None and build.platform.os != _UNKNOWN
+            if build.platform is not None and build.platform.os != UNKNOWN
         )
 
     @property
@@ -158,66 +159,10 @@ def check(image: Checkable) -> tuple[Finding, ...]:
     )
 
 
-def matches(wanted: Platform, offered: Platform, table: PlatformTable) -> bool:
-    """Say whether an offered platform is exactly the wanted one, however the two are spelled.
-
-    A wanted Windows version is the beginning of the offered one, number by number: `10.0.20348`
-    means any revision of that build, and no version any build. Versions of other systems do not
-    matter. Source: platforms.md 6, "Strict".
-    """
-    want, has = wanted.normalized(table), offered.normalized(table)
-    chip = (want.os, want.architecture, want.variant)
-    if chip != (has.os, has.architecture, has.variant) or _features(want) != _features(has):
-        return False
-    if want.os != "windows" or not want.os_version:
-        return True
-    asked, given = want.os_version.split("."), has.os_version.split(".")
-    return given[: len(asked)] == asked
-
-
-def counting(
-    platforms: Sequence[Platform | None], wanted: Requirements, table: PlatformTable
-) -> tuple[int, ...]:
-    """Choose the builds that age and attestations are asked of, by position, in their order."""
-    if not wanted.require:
-        return tuple(
-            position
-            for position, platform in enumerate(platforms)
-            if platform is None or platform.os != _UNKNOWN
-        )
-    chosen = set()
-    for platform in wanted.require:
-        chosen.update(_meeting(platform, platforms, wanted, table))
-    return tuple(sorted(chosen))
-
-
-def _meeting(
-    wanted: Platform,
-    platforms: Sequence[Platform | None],
-    requirements: Requirements,
-    table: PlatformTable,
-) -> list[int]:
-    """Find what meets one required platform: all that are exactly it, else the one that runs."""
-    exact = [
-        position
-        for position, platform in enumerate(platforms)
-        if platform is not None and matches(wanted, platform, table)
-    ]
-    if exact or not requirements.compatible:
-        return exact
-    best = select(platforms, wanted, table=table).index
-    return [best] if best is not None else []
-
-
-def _features(platform: Platform) -> frozenset[str]:
-    own = frozenset(feature for feature in platform.os_features if feature)
-    return own - {WIN32K} if platform.os == "windows" else own
-
-
 def _missing(image: Checkable) -> Iterator[Finding]:
     offered = image.offered
     for platform in dict.fromkeys(image.wanted.require):
-        if _meeting(platform, offered, image.wanted, image.table):
+        if meeting(platform, offered, image.wanted, image.table):
             continue
         listing = ", ".join(f"`{each}`" for each in dict.fromkeys(map(str, offered)))
         said = f"it is offered for {listing}" if listing else "it is offered for no platform at all"
@@ -265,7 +210,7 @@ def _not_allowed(image: Checkable) -> Iterator[Finding]:
         if platform is None:
             message = f"a build says no platform, and only {listing} may be offered"
             yield image.finding(PLATFORM_NOT_ALLOWED, message, "", build.digest)
-        elif platform.os != _UNKNOWN and not any(
+        elif platform.os != UNKNOWN and not any(
             matches(each, platform, image.table) for each in allowed
         ):
             message = f"`{platform}` is offered, and only {listing} may be"
@@ -293,7 +238,7 @@ def _aged(image: Checkable) -> Iterator[Finding]:
         if age is None or age < -_CLOCKS_DIFFER:
             said = f"its date is `{build.created}`" if build.created else "it has no date"
             message = f"{_called(build)} does not say when it was made: {said}"
-            yield image.finding(AGE_UNKNOWN, message, build.platform, build.digest)
+            yield image.finding(AGEUNKNOWN, message, build.platform, build.digest)
         elif age > limit:
             message = (
                 f"{_called(build)} was made {in_words(age)} ago ({(build.created or '')[:10]}); "
@@ -307,7 +252,7 @@ def _too_old(image: Checkable) -> Iterator[Finding]:
 
 
 def _age_unknown(image: Checkable) -> Iterator[Finding]:
-    return (finding for finding in _aged(image) if finding.rule == AGE_UNKNOWN.id)
+    return (finding for finding in _aged(image) if finding.rule == AGEUNKNOWN.id)
 
 
 def _called(build: Build) -> str:
@@ -321,24 +266,8 @@ ROWS: tuple[Row, ...] = (
     Row(PLATFORM_NOT_ALLOWED, _not_allowed),
     Row(ATTESTATION_MISSING, _not_attested),
     Row(TOO_OLD, _too_old),
-    Row(AGE_UNKNOWN, _age_unknown),
+    Row(AGEUNKNOWN, _age_unknown),
 )
 
 #: The rules alone, for reports that explain them.
 RULES: tuple[Rule, ...] = tuple(row.rule for row in ROWS)
-
-
-def like(wanted: Requirements, platforms: tuple[Platform, ...]) -> Requirements:
-    """Turn "the same platforms as" into what it stands for: all of these, and nothing else.
-
-    The revision of a Windows build is left out: it is another one every month, and runs on the
-    same hosts.
-    """
-    builds = tuple(dict.fromkeys(map(_without_revision, platforms)))
-    return replace(wanted, require=(*wanted.require, *builds), only=(*wanted.only, *builds))
-
-
-def _without_revision(platform: Platform) -> Platform:
-    if platform.os != "windows":
-        return platform
-    return replace(platform, os_version=".".join(platform.os_version.split(".")[:3]))

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from resolver.core.check import matches
 from resolver.core.events import Warned
+from resolver.core.matching import UNKNOWN, matches
 from resolver.core.platform import Platform
 from resolver.errors import MatrixTooLarge, NotFound, PlatformNotOffered, RunnerMissing, Usage
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _SAFE = re.compile(r"[A-Za-z0-9_.-]{0,64}", re.ASCII)
 #: Of a machine. Source: GitHub allows 256 characters in a label, GitLab 255 in a tag.
 _LABEL = re.compile(r"[ -~]{1,255}", re.ASCII)
-_UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +198,7 @@ def _usable(image: Gathered, table: PlatformTable) -> tuple[list[Job], list[Warn
         platform = part.platform
         if platform is None:
             warnings.append(_left_out(image, digest, "it says no platform"))
-        elif platform.os != _UNKNOWN:
+        elif platform.os != UNKNOWN:
             bare = replace(platform, os_features=())
             if not _is_safe(bare):
                 reason = f"`{bare}` has characters that no job is made of"

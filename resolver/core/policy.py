@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from resolver.core.findings import Severity
+from resolver.core.findings import Place, Severity
 from resolver.core.platform import BUILTIN, Platform
 from resolver.core.requirements import Requirements, parse_age, parse_attestation
 from resolver.core.target import parse_target
@@ -42,10 +42,11 @@ MAX_IMAGES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class PolicyImage:
-    """One image of a policy: its reference as written, and what is required of it."""
+    """One image of a policy: its reference as written, what is required of it, and where."""
 
     reference: str
     wanted: Requirements
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +110,15 @@ def read_policy(
 def _image(spot: Spot, defaults: Requirements, context: _Context) -> PolicyImage:
     from resolver.core.marked import Members  # noqa: PLC0415 - most policies are never read
 
+    place = Place(spot.place, spot.value.mark.line, spot.value.mark.column)
     if not isinstance(spot.value, Members):
-        found = PolicyImage(_reference(spot), defaults)
+        found = PolicyImage(_reference(spot), defaults, place)
     else:
         fields = spot.fields("image", *FIELDS)
         if "image" not in fields:
             spot.fail("it has no `image`", "name one: `image: ubuntu:24.04`")
         reference = _reference(fields.pop("image"))
-        found = PolicyImage(reference, _requirements(fields, defaults, context))
+        found = PolicyImage(reference, _requirements(fields, defaults, context), place)
     if found.wanted.is_empty:
         spot.fail("nothing is required of this image", "add `require: [linux/amd64]` or `defaults`")
     return found

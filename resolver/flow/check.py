@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from resolver.core.check import Build, Checkable, check, counting, like
+from resolver.core.check import Build, Checkable, check
 from resolver.core.checked import CheckedImage
+from resolver.core.findings import Severity
+from resolver.core.matching import UNKNOWN, counting, like
 from resolver.flow.attested import attested
 from resolver.flow.gather import Depth, gather
 
@@ -55,8 +57,12 @@ def look_at(
     chosen = counting([part.platform for part in images], wanted, table)
     counted = {str(images[position].descriptor.digest) for position in chosen}
     created: dict[str, str] = {}
+    lies: tuple[Finding, ...] = ()
     if wanted.max_age:
-        created = _dates(reader, asked, counted, jobs)
+        with_configs = _with_configs(reader, asked, counted, jobs)
+        created = _dates(with_configs)
+        # Lint says the same, where it is asked.
+        lies = _contradictions(with_configs, table) if wanted.lint is None else ()
     kinds: dict[str, frozenset[str]] = {}
     if wanted.attestations:
         kinds = attested(reader, asked, counted, frozenset(wanted.attestations), jobs=jobs)
@@ -69,7 +75,7 @@ def look_at(
         )
         for part in images
     )
-    return Checkable(known.reference, str(known.root.digest), builds, wanted, table, now)
+    return Checkable(known.reference, str(known.root.digest), builds, wanted, table, now, lies)
 
 
 def gather_platforms(reader: Reader, asked: Asked, *, jobs: int) -> Gathered:
@@ -87,7 +93,7 @@ def platforms_of(reader: Reader, asked: Asked, *, jobs: int) -> tuple[Platform, 
     found = (part.platform for part in known.images)
     return tuple(
         dict.fromkeys(
-            platform for platform in found if platform is not None and platform.os != "unknown"
+            platform for platform in found if platform is not None and platform.os != UNKNOWN
         )
     )
 
@@ -99,12 +105,12 @@ def judge(
     warned: Iterable[Warned],
 ) -> CheckedImage:
     """Apply the rules; `more` are findings of lint, which fail from the weight asked for on."""
-    own, further = check(image), tuple(more)
+    own, further = check(image), (*image.more, *more)
     left_out = frozenset(image.wanted.ignore)
     kept = tuple(finding for finding in own if finding.rule not in left_out)
     rest = tuple(finding for finding in further if finding.rule not in left_out)
-    weight = image.wanted.lint
-    fails = any(weight is not None and not finding.severity < weight for finding in rest)
+    weight = image.wanted.lint or Severity.ERROR
+    fails = any(not finding.severity < weight for finding in rest)
     return CheckedImage(
         reference=image.reference,
         root=asked.document.descriptor,
@@ -130,13 +136,25 @@ def _says_no_platform(entry: Descriptor) -> bool:
     return entry.platform is None and not entry.is_attestation and not entry.artifact_type
 
 
-def _dates(reader: Reader, asked: Asked, counted: set[str], jobs: int) -> dict[str, str]:
+def _with_configs(reader: Reader, asked: Asked, counted: set[str], jobs: int) -> Gathered:
     def wanted(entry: Descriptor) -> bool:
         return str(entry.digest) in counted
 
-    found = gather(reader, asked, Depth(), jobs=jobs, wanted=wanted).sound()
+    return gather(reader, asked, Depth(), jobs=jobs, wanted=wanted).sound()
+
+
+def _dates(image: Gathered) -> dict[str, str]:
     return {
         str(part.descriptor.digest): part.config.created
-        for part in found.images
+        for part in image.images
         if part.config is not None
     }
+
+
+def _contradictions(image: Gathered, table: PlatformTable) -> tuple[Finding, ...]:
+    """Compare index and configs where both are here anyway (reliability.md R10)."""
+    from resolver.core.lint_rules_images import contradictory_configs  # noqa: PLC0415 - as needed
+    from resolver.core.lint_subject import Subject  # noqa: PLC0415 - as above
+
+    subject = Subject(image.reference, table, image.root, image.index, image.parts)
+    return tuple(contradictory_configs(subject))

@@ -10,6 +10,9 @@ import pytest
 from inline_snapshot import snapshot
 
 from resolver import session_check
+from tests.fakes.images import build_image, build_index
+from tests.fakes.images import entry as index_entry
+from tests.fakes.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -251,3 +254,23 @@ error: policy.yaml:4:5: images[0].requires: there is no such field
 hint: did you mean `require`?
 """)
     assert run("check", "--policy", "none.yaml").status == 2
+
+
+def test_no_text_from_an_image_becomes_a_command_of_a_log(run: Run) -> None:
+    hostile = "2024-01-01\n::error::pwned\n##vso[task.complete]\x1b[2J"
+    with FakeRegistry() as fake:
+        lie = build_image("linux/amd64", config={"created": hostile})
+        entry = {"os": "linux", "architecture": "x\n::set-output name=a::b"}
+        listed = {**index_entry(lie), "platform": entry}
+        fake.serve("app", "1", build_index([lie], extra=[listed]))
+        for form in ("table", "markdown", "json"):
+            words = ("--max-age", "1d", "--only", "linux/386", "--format", form)
+            seen = run("check", f"{fake.host}/app:1", *words)
+            assert seen.status == 1
+            for line in (seen.stdout + seen.stderr).splitlines():
+                assert not line.startswith(("::", "##"))
+            assert "\x1b" not in seen.stdout + seen.stderr
+        left_out = run("matrix", f"{fake.host}/app:1")
+        assert json.loads(left_out.stdout)["include"][0]["platform"] == "linux/amd64"
+        assert "has characters that no job is made of" in left_out.stderr
+        assert "\n::" not in left_out.stderr

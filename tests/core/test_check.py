@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.check import ROWS, RULES, Build, Checkable, check, counting, like, matches
+from resolver.core.check import ROWS, RULES, Build, Checkable, check
 from resolver.core.findings import Finding, Severity
+from resolver.core.matching import counting, like, matches
 from resolver.core.moments import in_words, read_moment
 from resolver.core.platform import BUILTIN, Platform
 from resolver.core.requirements import Requirements, parse_age, parse_attestation

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from resolver.core.answer import Failure
-from resolver.core.findings import Severity
+from resolver.core.findings import Place, Severity
 from resolver.core.platform import Platform
 from resolver.core.requirements import Requirements
 from resolver.demo import builders
@@ -140,6 +140,26 @@ def test_age_is_asked_of_the_builds_that_are_required_alone(
     assert messages(every) == messages(old)
 
 
+def test_a_config_that_contradicts_the_index_is_found_where_it_is_read(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    lie = listed_as(build_image(AMD64, config={"created": "2026-05-01T00:00:00Z"}), ARM64)
+    registry.serve("app", "1", build_index([lie]))
+    name = f"{registry.host}/app:1"
+
+    with Session(tmp_path) as session:
+        assert session.check(name, need(ARM64), now=NOW).passed
+        young = session.check(name, need(ARM64, max_age=90 * 86_400), now=NOW)
+        both = session.check(name, need(ARM64, max_age=86_400 * 90, lint=Severity.ERROR), now=NOW)
+        ignore = ("contradictory-config",)
+        fine = session.check(name, need(ARM64, max_age=90 * 86_400, ignore=ignore), now=NOW)
+
+    assert [finding.rule for finding in young.findings] == ["contradictory-config"]
+    assert not young.passed
+    assert [finding.rule for finding in both.findings].count("contradictory-config") == 1
+    assert fine.passed
+
+
 def test_the_same_platforms_are_all_of_them_and_no_more(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
@@ -220,6 +240,8 @@ def test_a_policy_holds_each_image_against_its_own_needs(
         found = session.check_policy(policy, [f"{host}/app:2"])
 
     assert [image.passed for image in found.looked_at] == [True, False, True]
+    # Reports point at the line of the policy that asks for it.
+    assert [finding.place for finding in found.findings] == [Place(str(policy), 5, 5)]
 
 
 # --- attestations ------------------------------------------------------------------------------
