@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.answer import Failure
 from resolver.core.reference import Reference
 from resolver.errors import ResolverError, Usage
+from resolver.values import dataclass
 from resolver.wiring import Wiring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from resolver.core.checked import Checked, CheckedImage
@@ -163,7 +164,7 @@ class CheckVerbs(Wiring):
             targets.append((self._target(asked.reference), asked))
             if asked.wanted.same_as:
                 self._target(asked.wanted.same_as)
-        moment = now or datetime.now(UTC)
+        moment = now or _now()
         jobs = self.settings.jobs if len(targets) == 1 else 1
 
         def look(pair: tuple[Target, _Asked]) -> CheckedImage:
@@ -215,3 +216,9 @@ class CheckVerbs(Wiring):
                 "name an image with platforms after `--same-platforms-as`",
             )
         return found
+
+
+def _now() -> datetime:
+    from datetime import UTC, datetime  # noqa: PLC0415 - for ages alone
+
+    return datetime.now(UTC)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,6 +11,7 @@ from resolver.core.findings import Severity
 from resolver.core.platform import Platform
 from resolver.core.requirements import Requirements, parse_age, parse_attestation
 from resolver.errors import Kind, ResolverError, Usage
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

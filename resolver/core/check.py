@@ -6,13 +6,13 @@ a function, and give them a row in `ROWS`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.core.findings import Finding, Rule, Severity
 from resolver.core.matching import UNKNOWN, counting, matches, meeting
 from resolver.core.moments import in_words, read_moment
 from resolver.core.select import nearest, select
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

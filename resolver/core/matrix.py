@@ -8,13 +8,14 @@ people put it into shell commands. So a job is made of letters, digits and `._-`
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.events import Warned
 from resolver.core.matching import UNKNOWN, matches
 from resolver.core.platform import Platform
 from resolver.errors import MatrixTooLarge, NotFound, PlatformNotOffered, RunnerMissing, Usage
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

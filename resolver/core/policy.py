@@ -17,7 +17,7 @@ is a `BadFile` with line, column and path.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from resolver.core.findings import Place, Severity
@@ -25,6 +25,7 @@ from resolver.core.platform import BUILTIN, Platform
 from resolver.core.requirements import Requirements, parse_age, parse_attestation
 from resolver.core.target import parse_target
 from resolver.errors import InvalidPlatform, ResolverError
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

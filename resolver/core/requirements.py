@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.errors import Usage
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.findings import Severity

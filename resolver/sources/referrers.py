@@ -7,7 +7,7 @@ says where registries differ.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -23,6 +23,7 @@ from resolver.errors import (
 )
 from resolver.sources.redirects import is_redirect
 from resolver.sources.tags import MAX_EMPTY_PAGES, MAX_PAGES, next_page
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable
