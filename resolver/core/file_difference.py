@@ -153,7 +153,7 @@ class TreeComparison:
     Attributes:
         summary: of this tree.
         differences: by path; what is only for another machine is left out.
-        counts: each kind of change and on how many paths it is found; those found, in `Change` order.
+        counts: the kinds of change that were found, in `Change` order, and on how many paths.
         same: paths without any difference.
         rebuilt: programs that differ in content only, each made for its own platform's machine.
         rebuilt_size: bytes of those, in the base and here.
