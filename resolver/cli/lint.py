@@ -12,6 +12,18 @@ def lint(
     common: options.Common,
     references: options.ManyReferences = None,
     file: options.File = None,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep", help="Look at the programs too, in few bytes of layers.", show_default=False
+        ),
+    ] = False,
+    max_bytes: Annotated[
+        Optional[str],  # noqa: UP045 - Typer reads this at run time
+        typer.Option(
+            "--max-bytes", metavar="SIZE", help="With --deep, for each platform  [default: 32MiB]"
+        ),
+    ] = None,
     fail_on: Annotated[
         str,
         typer.Option(
@@ -37,17 +49,20 @@ def lint(
     """Find what is wrong with REF on some platform.
 
     Entries that say one platform and hold another, that are listed twice, missing, misspelt.
-    Reads every manifest and config once, and no layer.
+    Reads every manifest and config once, and no layer but with --deep: then as
+    few bytes as tell what machine the programs inside are made for.
 
     \b
       resolver lint ubuntu:24.04
+      resolver lint --deep ghcr.io/owner/app:1.2
       resolver lint -f images.txt --fail-on warning
       resolver lint --explain identical-layers
     """
-    from resolver.cli.linting import Asked, tell_findings, tell_rules
+    from resolver.cli.linting import Asked, Depth, tell_findings, tell_rules
 
     if explain is not None or rules:
         tell_rules(common, explain)
         return
+    depth = Depth.read(max_bytes, deep=deep)
     asked = Asked.gather(references, file, fail_on, ignore)
-    tell_findings(common, asked)
+    tell_findings(common, asked, depth)
