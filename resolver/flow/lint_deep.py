@@ -141,7 +141,7 @@ class _Search:
             part=self._part,
             started=tuple(self._started()),
             sample=tuple(
-                self._program(path, executable, scan)
+                self._program(self._key(path), executable, scan)
                 for scan in self._looked_at
                 for path, executable in scan.sample
             ),
