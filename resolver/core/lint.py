@@ -12,6 +12,7 @@ from resolver.core import (
     lint_rules_documents,
     lint_rules_entries,
     lint_rules_images,
+    lint_rules_platforms,
     lint_rules_programs,
 )
 from resolver.core.findings import Severity
@@ -28,6 +29,7 @@ RULES: tuple[Row, ...] = (
     *lint_rules_images.ROWS,
     *lint_rules_programs.ROWS,
     *lint_rules_entries.ROWS,
+    *lint_rules_platforms.ROWS,
     *lint_rules_documents.ROWS,
 )
 

@@ -19,10 +19,24 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _WINDOWS_PATH = r"C:\Windows\System32;C:\Windows"
 _SHELLS = frozenset({"sh", "bash", "ash", "dash", "ksh", "zsh", "busybox"})
 _WINDOWS_SHELLS = frozenset({"cmd", "cmd.exe"})
+_TAKES_A_LINE = frozenset({"-c", "-ec", "-lc", "-exc", "-euc", "/c"})
 #: A line for a shell that begins with a program's name and nothing clever.
 _PLAIN = re.compile(r"(?:exec +)?([A-Za-z0-9_./+-]+)(?: .*)?", re.DOTALL)
 _WINDOWS_PLAIN = re.compile(r"([A-Za-z0-9_./\\:+-]+)(?: .*)?", re.DOTALL)
 _DRIVE = re.compile(r"[A-Za-z]:")
+#: What a shell does itself. Source: POSIX.1-2017, Shell Command Language, 2.4 and 2.14, and bash's
+#: manual; Microsoft, "Windows commands", those of `cmd` alone.
+_BUILT_IN = frozenset({
+    ".", ":", "[", "alias", "break", "case", "cd", "command", "continue", "echo", "eval", "exit",
+    "export", "false", "for", "function", "if", "local", "printf", "pwd", "read", "readonly",
+    "return", "select", "set", "shift", "source", "test", "time", "times", "trap", "true", "type",
+    "ulimit", "umask", "unalias", "unset", "until", "wait", "while",
+})  # fmt: skip
+_WINDOWS_BUILT_IN = frozenset({
+    "call", "cd", "chdir", "cls", "copy", "del", "dir", "echo", "erase", "exit", "for", "goto",
+    "if", "md", "mkdir", "move", "path", "popd", "pushd", "rd", "rem", "ren", "rmdir", "set",
+    "start", "title", "type", "ver", "vol",
+})  # fmt: skip
 #: Characters of a command that are looked at.
 _LONGEST = 4_096
 #: Places that are searched for one name.
@@ -36,10 +50,12 @@ class Command:
     Attributes:
         words: as the config names it.
         places: where it is looked for, in order; absolute, without a leading slash.
+        is_certain: the container itself starts it; else another program does, as it seems.
     """
 
     words: str
     places: tuple[str, ...]
+    is_certain: bool
 
 
 def commands_of(config: ImageConfig, *, windows: bool) -> tuple[Command, ...]:
@@ -49,7 +65,10 @@ def commands_of(config: ImageConfig, *, windows: bool) -> tuple[Command, ...]:
     """
     words = [*config.entrypoint, *config.cmd]
     found = dict.fromkeys(word for word in _started(words, windows=windows) if word)
-    return tuple(Command(word, places_of(config, word, windows=windows)) for word in found)
+    return tuple(
+        Command(word, places_of(config, word, windows=windows), is_certain=not number)
+        for number, word in enumerate(found)
+    )
 
 
 def places_of(config: ImageConfig, word: str, *, windows: bool) -> tuple[str, ...]:
@@ -77,19 +96,23 @@ def interpreter_of(line: str) -> str:
 
 
 def _started(words: Sequence[str], *, windows: bool) -> Iterator[str]:
-    if not words:
+    if not words or not words[0]:
         return
     yield words[0]
     name = words[0].replace("\\", "/").rpartition("/")[2].lower()
-    shells, plain = (_WINDOWS_SHELLS, _WINDOWS_PLAIN) if windows else (_SHELLS, _PLAIN)
-    if name in shells:
-        flags = [word.lower() for word in words[1:-1]]
-        if flags and flags[-1] in {"-c", "/c", "-ec", "-lc"}:
-            match = plain.fullmatch(words[-1][:_LONGEST].strip())
-            if match is not None:
-                yield match[1]
+    if name in (_WINDOWS_SHELLS if windows else _SHELLS):
+        if words[-2:-1] and words[-2].lower() in _TAKES_A_LINE:
+            yield from _first_of(words[-1][:_LONGEST].strip(), windows=windows)
     elif "--" in words[1:-1]:
         yield words[words.index("--", 1) + 1]
+
+
+def _first_of(line: str, *, windows: bool) -> Iterator[str]:
+    """Give the program that a shell's line begins with, if it plainly does."""
+    match = (_WINDOWS_PLAIN if windows else _PLAIN).fullmatch(line)
+    built_in = _WINDOWS_BUILT_IN if windows else _BUILT_IN
+    if match is not None and match[1].lower() not in built_in:
+        yield match[1]
 
 
 def _windows_places(config: ImageConfig, word: str) -> Iterator[str]:

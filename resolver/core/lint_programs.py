@@ -53,11 +53,13 @@ class Started:
     Attributes:
         words: as the config writes it, or the script whose interpreter this is.
         program: None unless it was found.
+        is_certain: the container itself starts it; else another program does, as it seems.
     """
 
     words: str
     outcome: Outcome
     program: Program | None = None
+    is_certain: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)

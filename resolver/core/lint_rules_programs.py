@@ -135,7 +135,7 @@ def missing_entrypoints(subject: Subject) -> Iterator[Finding]:
     """Find images that start what none of their layers holds."""
     for look in subject.looks:
         for one in look.started:
-            if one.outcome is Outcome.NOT_THERE:
+            if one.outcome is Outcome.NOT_THERE and one.is_certain:
                 message = f"`{one.words}` is in none of its layers"
                 yield subject.finding(MISSING_ENTRYPOINT, message, look.part)
 
@@ -151,7 +151,7 @@ def undecided_entrypoints(subject: Subject) -> Iterator[Finding]:
         ):
             continue
         for one in look.started:
-            if one.outcome is Outcome.UNDECIDED:
+            if one.outcome is Outcome.UNDECIDED and one.is_certain:
                 message = f"`{one.words}` was not found in {look.bytes_read} bytes of its layers"
                 yield subject.finding(UNDECIDED_ENTRYPOINT, message, look.part)
 

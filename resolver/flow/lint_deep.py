@@ -167,7 +167,7 @@ class _Search:
     def _missed(self) -> frozenset[str]:
         """List the names that would help; none when everything was found."""
         missed: set[str] = set()
-        for _words, hit in self._hits():
+        for _command, hit in self._hits():
             if hit.entry is None:
                 missed |= hit.missed
         return frozenset(missed)
@@ -184,20 +184,20 @@ class _Search:
             hit.entry is not None
             and hit.entry.executable is not None
             and not fits(hit.entry.executable, self._platform, self._table)
-            for _words, hit in self._hits()
+            for _command, hit in self._hits()
         )
 
-    def _hits(self) -> Iterator[tuple[str, Hit]]:
+    def _hits(self) -> Iterator[tuple[Command, Hit]]:
         """Find what is started, and the interpreters of what is a script."""
         for command in self._commands:
             for _ in range(_MAX_SCRIPTS):
                 hit = self._find(command)
-                yield command.words, hit
+                yield command, hit
                 if hit.entry is None or not hit.entry.interpreter:
                     break
                 word = interpreter_of(hit.entry.interpreter)
                 places = places_of(self._config, word, windows=self._is_windows)
-                command = Command(word, places)  # noqa: PLW2901 - what the script starts in turn
+                command = Command(word, places, command.is_certain)  # noqa: PLW2901 - its interpreter
 
     def _find(self, command: Command) -> Hit:
         layers = [self._names(scan) for scan in self._scans]
@@ -213,16 +213,20 @@ class _Search:
         return scan.view.windows if self._is_windows else scan.view.unix
 
     def _started(self) -> Iterator[Started]:
-        for words, hit in self._hits():
+        for command, hit in self._hits():
+            program = None
             if hit.entry is None:
                 unread = any(scan.diff_id is None for scan in self._scans)
-                yield Started(words, Outcome.UNDECIDED if unread else Outcome.NOT_THERE)
+                outcome = Outcome.UNDECIDED if unread else Outcome.NOT_THERE
             elif hit.entry.executable is not None:
+                outcome = Outcome.FOUND
                 scan = self._scans[hit.layer]
                 program = self._program(hit.path, hit.entry.executable, scan)
-                yield Started(words, Outcome.FOUND, program)
-            elif not hit.entry.interpreter:
-                yield Started(words, Outcome.NO_PROGRAM)
+            elif hit.entry.interpreter:
+                continue
+            else:
+                outcome = Outcome.NO_PROGRAM
+            yield Started(command.words, outcome, program, command.is_certain)
 
     def _program(self, path: str, executable: Executable, scan: LayerScan) -> Program:
         return Program(path, executable, scan.descriptor.digest, self._is_verified(scan))
