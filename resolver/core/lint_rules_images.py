@@ -52,7 +52,7 @@ IDENTICAL_LAYERS = Rule(
 CONFIG_WITHOUT_PLATFORM = Rule(
     "config-without-platform",
     Severity.WARNING,
-    "an image config without `os` or `architecture`",
+    "a config without `os` or `architecture`",
     "Both are required, and engines read them when they pull the image without an index, load it "
     "from a file or use it as a base. Docker refuses such an image, or takes it for the machine's "
     "own platform. Build it with `--platform`.",
@@ -138,7 +138,7 @@ def _identical(subject: Subject, parts: Sequence[Part]) -> Finding:
     elif _one_runs_all(subject, parts):
         message += ": fine if the programs are those that all of these run"
         severity = Severity.NOTE
-    hint = "see what the programs are made for with `--deep`"
+    hint = "" if subject.looks else "see what the programs are made for with `--deep`"
     return subject.finding(IDENTICAL_LAYERS, message, severity=severity, hint=hint)
 
 
