@@ -21,7 +21,11 @@ def lint(
     max_bytes: Annotated[
         Optional[str],  # noqa: UP045 - Typer reads this at run time
         typer.Option(
-            "--max-bytes", metavar="SIZE", help="With --deep, for each platform  [default: 32MiB]"
+            "--max-bytes",
+            metavar="SIZE",
+            envvar="RESOLVER_LINT_MAX_BYTES",
+            show_envvar=False,
+            help="With --deep, for each platform  [default: 32MiB]",
         ),
     ] = None,
     fail_on: Annotated[
@@ -29,14 +33,20 @@ def lint(
         typer.Option(
             "--fail-on",
             metavar="WEIGHT",
-            envvar="RESOLVER_FAIL_ON",
+            envvar="RESOLVER_LINT_FAIL_ON",
             show_envvar=False,
             help="Status 1 from this weight on: error, warning, note; or never.",
         ),
     ] = "error",
     ignore: Annotated[
         Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        typer.Option("--ignore", metavar="RULE", help="Leave a rule out; repeat it for more."),
+        typer.Option(
+            "--ignore",
+            metavar="RULE",
+            envvar="RESOLVER_LINT_IGNORE",
+            show_envvar=False,
+            help="Leave a rule out; repeat it for more.",
+        ),
     ] = None,
     explain: Annotated[
         Optional[str],  # noqa: UP045 - Typer reads this at run time

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from resolver.core.descriptor import SCHEMA1_TYPES
 from resolver.core.digest import Digest
 from resolver.core.findings import Rule, Severity
 from resolver.core.lint_rules_platforms import is_unknown
@@ -46,6 +47,14 @@ DUPLICATE_PLATFORM = Rule(
     "it. Windows entries are told apart by `os.version`, others by architecture, variant and "
     "`os.features`; a twin that is marked as zstd-compressed is no duplicate.",
 )
+NO_IMAGE = Rule(
+    "no-image",
+    Severity.ERROR,
+    "an index without an image, or no image at all",
+    "Nobody can pull this, on any platform: the index is empty, or only attestations are left in "
+    "it, as after a clean-up that deleted the images. Push it again. Where the name holds "
+    "something else on purpose, as a chart, this is a note.",
+)
 DANGLING_ATTESTATION = Rule(
     "dangling-attestation",
     Severity.WARNING,
@@ -62,6 +71,22 @@ BASELINE_NOT_FIRST = Rule(
     "architecture: with `amd64/v3` before `amd64`, older machines get a program that dies with "
     "SIGILL. Put the entry without a variant, or with the lowest one, first.",
 )
+
+
+def no_images(subject: Subject) -> Iterator[Finding]:
+    """Find names behind which there is no image."""
+    if subject.root is None or subject.images:
+        return
+    others = [part for part in subject.parts if not part.is_attestation]
+    if any(
+        part.failure is not None or part.descriptor.media_type in SCHEMA1_TYPES for part in others
+    ):
+        return
+    if others:
+        message = "there is no image in it, but something else"
+        yield subject.finding(NO_IMAGE, message, severity=Severity.NOTE)
+    else:
+        yield subject.finding(NO_IMAGE, "the index lists no image")
 
 
 def entries_without_platform(subject: Subject) -> Iterator[Finding]:
@@ -148,6 +173,7 @@ def _digest(text: str) -> Digest | None:
 
 
 ROWS = (
+    Row(NO_IMAGE, no_images),
     Row(ENTRY_WITHOUT_PLATFORM, entries_without_platform),
     Row(DUPLICATE_PLATFORM, duplicate_platforms),
     Row(DANGLING_ATTESTATION, dangling_attestations),

@@ -45,31 +45,39 @@ def local_bytes(place: Content, descriptor: Descriptor) -> Generator[bytes, None
 def registry_bytes(place: RangedSource, descriptor: Descriptor) -> Generator[bytes, None, None]:
     """Ask a registry for as many stretches of a blob as are taken from here, one at a time.
 
+    Where it knows no ranges, all is asked for, and left as soon as enough has come.
+
     Raises:
         NotFound, Denied, Unavailable, Untrusted: as `RangedSource.open_range`.
     """
     for start, end in stretches(descriptor.size):
         part = _part(place, descriptor, start, end)
         if part is None:
-            yield from _rest(place, descriptor, start)
+            with place.open_range(descriptor, 0, descriptor.size) as answer:
+                yield from _after(start, _cut(answer.chunks, descriptor.size))
             return
         yield part
 
 
 def _part(place: RangedSource, descriptor: Descriptor, start: int, end: int) -> bytes | None:
-    """Fetch one stretch, taken up again where it broke; None where no ranges are given out."""
+    """Fetch one stretch, taken up again where it broke; None where no ranges are given out.
+
+    Raises:
+        ConnectionFailed: it breaks off again and again.
+    """
     got = bytearray()
     for tried in range(1, _TRIES + 1):
-        at = start + len(got)
         try:
-            with place.open_range(descriptor, at, end) as answer:
-                if answer.whole and (at, end) != (0, descriptor.size):
+            with place.open_range(descriptor, start + len(got), end) as answer:
+                if answer.whole and descriptor.size > FIRST:
                     return None
+                if answer.whole:
+                    got.clear()
                 for chunk in answer.chunks:
                     got += chunk[: end - start - len(got)]
-        except RangeRefused:
+        except (RangeRefused, StorageRefused):
             return None
-        except (ConnectionFailed, StorageRefused):
+        except ConnectionFailed:
             if tried == _TRIES:
                 raise
         if len(got) == end - start:
@@ -77,14 +85,13 @@ def _part(place: RangedSource, descriptor: Descriptor, start: int, end: int) -> 
     raise ConnectionFailed(f"`{descriptor.digest}` was cut short {_TRIES} times")
 
 
-def _rest(place: RangedSource, descriptor: Descriptor, start: int) -> Iterator[bytes]:
-    """Read it as one stream, and pass over what is here already."""
+def _after(start: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Leave out the stretches that are here already."""
     at = 0
-    with place.open_range(descriptor, 0, descriptor.size) as answer:
-        for piece in _cut(answer.chunks, descriptor.size):
-            if at >= start:
-                yield piece
-            at += len(piece)
+    for piece in pieces:
+        if at >= start:
+            yield piece
+        at += len(piece)
 
 
 def _cut(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:

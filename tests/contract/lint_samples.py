@@ -205,6 +205,9 @@ SAMPLES: dict[str, Samples] = {
     "tag-moved": Samples(
         pinned(_MULTI, _MULTI.digest, then=_OTHER), pinned(_MULTI, _MULTI.children[1].digest)
     ),
+    "no-image": Samples(
+        served(build_index([])), index(build_image(ARM64), extra=[entry(_ONE, platform="")])
+    ),
     "entry-without-platform": Samples(
         index(listed_as(_ONE, "")), changed(_ONE, platform=None, artifactType="application/x")
     ),

@@ -27,7 +27,7 @@ from tests.fakes.images import (
     listed_as,
     raw_document,
 )
-from tests.fakes.messages import Reply
+from tests.fakes.messages import Reply, Seen
 from tests.fakes.programs import elf, pe
 from tests.fakes.registry import FakeRegistry
 
@@ -129,6 +129,7 @@ def test_a_registry_without_ranges_is_left_early(registry: FakeRegistry, tmp_pat
     assert told(found) == [("wrong-machine", "error")]
     assert found.looks[0].bytes_read == 65_536
     # What was under way in sockets when it was closed is the system's, up to some megabytes.
+    print("SENT", [s.sent for s in registry.log])
     assert sum(seen.sent for seen in registry.log) < 12 * MEGABYTE
 
 
@@ -463,19 +464,65 @@ def test_offline_a_layer_that_is_not_held_is_no_finding(
             session.lint(name, deep=True)
 
 
-def test_a_stretch_that_breaks_off_is_taken_up_again(
-    registry: FakeRegistry, tmp_path: Path
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize("status", [416, 501])
+def test_a_registry_that_refuses_ranges_is_asked_for_all(
+    registry: FakeRegistry, tmp_path: Path, start: int, status: int
 ) -> None:
-    layer = build_layer({"words": noise(300_000), "app": elf("amd64")})
+    layer = build_layer({"words": noise(300_000), "app": elf("amd64"), "more": noise(MEGABYTE)})
     image = packed([layer], "/app")
     digest = next(name for name, blob in image.blobs.items() if blob == layer)
-    head = {"Content-Range": f"bytes 0-65535/{len(layer)}"}
-    broken = Reply(206, head, layer[:65_536], truncate=10_000)
-    registry.on("GET", f"/v2/app/blobs/{digest}", broken, times=1)
+
+    def answer(seen: Seen) -> Reply:
+        asked = seen.headers.get("range")
+        if asked is None:
+            return Reply(200, {}, layer)
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        if int(first) >= start * 65_536:
+            return Reply(status)
+        head = {"Content-Range": f"bytes {first}-{last}/{len(layer)}"}
+        return Reply(206, head, layer[int(first) : int(last) + 1])
+
+    registry.on("GET", f"/v2/app/blobs/{digest}", answer)
 
     found = look(registry, tmp_path, image)
 
     assert told(found) == [("wrong-machine", "error")]
+
+
+@pytest.mark.parametrize("size", [10_000, 300_000])
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_breaks_off_is_taken_up_where_it_broke(
+    registry: FakeRegistry, tmp_path: Path, size: int, times: int
+) -> None:
+    layer = build_layer({"words": noise(size), "app": elf("amd64")})
+    image = packed([layer], "/app")
+    digest = next(name for name, blob in image.blobs.items() if blob == layer)
+    left = iter(range(times))
+
+    def answer(seen: Seen) -> Reply:
+        asked = seen.headers.get("range", f"bytes=0-{len(layer) - 1}")
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        cut = 3_000 if next(left, None) is not None else None
+        body = layer[int(first) : int(last) + 1]
+        if "range" not in seen.headers:
+            return Reply(200, {}, body, truncate=cut)
+        head = {"Content-Range": f"bytes {first}-{last}/{len(layer)}"}
+        return Reply(206, head, body, truncate=cut)
+
+    registry.on("GET", f"/v2/app/blobs/{digest}", answer)
+
+    assert told(look(registry, tmp_path, image)) == [("wrong-machine", "error")]
+
+
+def test_what_breaks_off_for_ever_is_an_error(registry: FakeRegistry, tmp_path: Path) -> None:
+    layer = build_layer({"app": elf("amd64")})
+    image = packed([layer], "/app")
+    digest = next(name for name, blob in image.blobs.items() if blob == layer)
+    registry.on("GET", f"/v2/app/blobs/{digest}", Reply(200, {}, layer, truncate=10))
+
+    with pytest.raises(Unavailable):
+        look(registry, tmp_path, image)
 
 
 def test_layers_that_are_no_archives_and_foreign_ones_are_left_alone(
