@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
+
+from resolver.core.platform_table import brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,7 +40,7 @@ _WINDOWS_BUILT_IN = frozenset({
     "if", "md", "mkdir", "move", "path", "popd", "pushd", "rd", "rem", "ren", "rmdir", "set",
     "start", "title", "type", "ver", "vol",
 })  # fmt: skip
-#: Characters of a command that are looked at.
+#: Characters of a command, or of a path, that are looked at. Source: Linux, PATH_MAX.
 _LONGEST = 4_096
 #: Places that are searched for one name.
 _MAX_PLACES = 64
@@ -66,7 +69,7 @@ def commands_of(config: ImageConfig, *, windows: bool) -> tuple[Command, ...]:
     words = [*config.entrypoint, *config.cmd]
     found = dict.fromkeys(word for word in _started(words, windows=windows) if word)
     return tuple(
-        Command(word, places_of(config, word, windows=windows), is_certain=not number)
+        Command(brief(word), places_of(config, word, windows=windows), is_certain=not number)
         for number, word in enumerate(found)
     )
 
@@ -75,13 +78,13 @@ def places_of(config: ImageConfig, word: str, *, windows: bool) -> tuple[str, ..
     """List where a program of this name is looked for."""
     word = word[:_LONGEST]
     if windows:
-        return tuple(_windows_places(config, word))[:_MAX_PLACES]
-    if "/" in word:
-        return (_joined(config.working_dir, word),)
-    folders = _variable(config, "PATH", _PATH).split(":")
-    return tuple(_joined(config.working_dir, f"{folder}/{word}") for folder in folders)[
-        :_MAX_PLACES
-    ]
+        places = _windows_places(config, word)
+    elif "/" in word:
+        places = iter([_joined(config.working_dir, word)])
+    else:
+        folders = _variable(config, "PATH", _PATH).split(":")
+        places = (_joined(config.working_dir, f"{folder}/{word}") for folder in folders)
+    return tuple(islice((place for place in places if len(place) <= _LONGEST), _MAX_PLACES))
 
 
 def interpreter_of(line: str) -> str:

@@ -21,6 +21,8 @@ _OPAQUE = ".wh..wh..opq"
 WINDOWS_ROOT = "files/"
 #: Links followed on the way to one file. Source: Linux, MAXSYMLINKS.
 _MAX_LINKS = 40
+#: Names looked up on the way to one file, those in the targets of links included.
+_MAX_STEPS = 1_024
 
 
 class Entry(NamedTuple):
@@ -120,8 +122,9 @@ def find(layers: Sequence[Names], path: str) -> Hit:
     rest = path.split("/")[::-1]
     here: list[str] = []
     missed: set[str] = set()
-    links = 0
-    while rest:
+    links = steps = 0
+    while rest and steps < _MAX_STEPS:
+        steps += 1
         part = rest.pop()
         if part == "..":
             del here[-1:]

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     OpenBytes = Callable[[Descriptor], Generator[bytes, None, None]]
 
 
+#: The top ones are looked at; no engine takes so many. Source: moby, layer.maxLayerDepth (125).
+_MAX_LAYERS = 250
 #: Scripts that start scripts. Source: Linux, fs/exec.c, exec_binprm (5 interpreters).
 _MAX_SCRIPTS = 5
 
@@ -114,8 +116,9 @@ class _Search:
         self._platform: Platform = part.platform.normalized(table)  # type: ignore[union-attr]  # likewise
         self._allowance = Allowance(most)
         layers = part.manifest.layers if part.manifest is not None else ()
+        self._is_cut = len(layers) > _MAX_LAYERS
         self._scans: list[LayerScan] = []
-        for layer in reversed(layers):
+        for layer in reversed(layers[-_MAX_LAYERS:]):
             scan = scans.get(layer.digest)
             if scan is None:
                 scan = scans[layer.digest] = LayerScan(layer, open_bytes)
@@ -130,38 +133,49 @@ class _Search:
 
     def run(self) -> Look:
         """Look at the start of each layer, then for what was not found there."""
+        missed = self._missed()
         for scan in self._scans:
             scan.probe(self._allowance)
             self._looked_at.append(scan)
-            if self._lies():
-                break
+            names = self._names(scan).entries
+            if any(name in names for name in missed):
+                if self._lies():
+                    break
+                missed = self._missed()
         else:
             self._search()
         return Look(
             part=self._part,
             started=tuple(self._started()),
             sample=tuple(
-                self._program(self._key(path), executable, scan)
-                for scan in self._looked_at
-                for path, executable in scan.sample
+                dict.fromkeys(
+                    self._program(self._key(path), executable, scan)
+                    for scan in self._looked_at
+                    for path, executable in scan.sample
+                )
             ),
-            failures=tuple(self._failures()),
+            failures=tuple(dict(self._failures()).items()),
             bytes_read=self._allowance.used,
         )
 
     def _search(self) -> None:
         """Read all layers further, a stretch each, until everything was found."""
         reach = 2 * FIRST
+        known: set[tuple[int, str]] = set()
         while any(not scan.is_over for scan in self._scans):
             missed = self._missed()
             if not missed:
                 return
-            for scan in self._scans:
+            for number, scan in enumerate(self._scans):
                 while scan.has_next or (not scan.is_over and scan.read < reach):
-                    if self._key(scan.next(self._allowance)) in missed:
-                        missed = self._missed()
-                        if not missed or self._lies():
-                            return
+                    name = self._key(scan.next(self._allowance))
+                    # An archive may repeat a name for ever.
+                    if name not in missed or (number, name) in known:
+                        continue
+                    known.add((number, name))
+                    missed = self._missed()
+                    if not missed or self._lies():
+                        return
             reach *= 2
 
     def _missed(self) -> frozenset[str]:
@@ -216,7 +230,7 @@ class _Search:
         for command, hit in self._hits():
             program = None
             if hit.entry is None:
-                unread = any(scan.diff_id is None for scan in self._scans)
+                unread = self._is_cut or any(scan.diff_id is None for scan in self._scans)
                 outcome = Outcome.UNDECIDED if unread else Outcome.NOT_THERE
             elif hit.entry.executable is not None:
                 outcome = Outcome.FOUND

@@ -86,6 +86,22 @@ def test_windows_names_have_no_case_and_begin_below_files() -> None:
     assert list(view.windows.entries) == ["windows/system32/cmd.exe"]
 
 
+def test_a_hostile_config_or_link_is_looked_at_no_further_than_a_limit() -> None:
+    config = {"Cmd": ["x" * 10_000], "Env": ["PATH=" + ":".join(f"/{n}" for n in range(1_000))]}
+    body = json.dumps({"config": config}).encode()
+    (long,) = commands_of(parse_config(body, "it", None), windows=False)
+    short = {**config, "Cmd": ["x"]}
+    body = json.dumps({"config": short}).encode()
+    (many,) = commands_of(parse_config(body, "it", None), windows=False)
+    deep = "/".join(["d"] * 1_024)
+
+    assert long.places == ()
+    assert len(long.words) == 80
+    assert len(many.places) == 64
+    assert find([layer()], deep).missed
+    assert len(find([layer()], f"{deep}/e").missed) == 1_024
+
+
 def test_the_root_can_be_opaque() -> None:
     names = Names()
     names.add(".wh..wh..opq", FILE)

@@ -365,6 +365,20 @@ def test_only_so_many_executables_of_a_layer_are_a_sample(
     assert len(found.looks[0].sample) == SAMPLE
 
 
+def test_of_very_many_layers_the_top_ones_are_looked_at(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    bottom = build_layer({"app": elf("amd64")})
+    above = build_layer({"etc/motd": b"hello"})
+
+    found = look(registry, tmp_path, packed([bottom, *[above] * 250], "/app"))
+
+    assert told(found) == [("undecided-entrypoint", "note")]
+    assert told(look(registry, tmp_path, packed([bottom, *[above] * 249], "/app"))) == [
+        ("wrong-machine", "error")
+    ]
+
+
 def test_the_order_of_the_index_changes_nothing(registry: FakeRegistry, tmp_path: Path) -> None:
     shared = build_layer({"bin/sh": elf("amd64"), "words": noise(400_000)})
     images = [
