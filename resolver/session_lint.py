@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from resolver.core.answer import Failure
-from resolver.core.linted import Linted, LintedImage
 from resolver.core.reference import Reference
 from resolver.core.target import LayoutTarget, StoreTarget
 from resolver.errors import NotInStore, ResolverError
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
     from resolver.core.descriptor import Descriptor
+    from resolver.core.linted import Linted, LintedImage
     from resolver.core.ranged import RangedSource
     from resolver.core.target import Target
     from resolver.flow.lint_deep import Depths
@@ -54,6 +54,7 @@ class LintVerbs(Wiring):
             ResolverError: the only image could not be looked at; of several, see `Linted.failures`.
         """
         from resolver.core.lint import rule  # noqa: PLC0415 - for this question alone
+        from resolver.core.linted import Linted  # noqa: PLC0415
         from resolver.flow.batch import each  # noqa: PLC0415
         from resolver.flow.lint_deep import Depths  # noqa: PLC0415
 

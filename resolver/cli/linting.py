@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import typer
 
 from resolver.core.findings import Severity
 from resolver.errors import Kind, ResolverError, Usage
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.cli.options import Common

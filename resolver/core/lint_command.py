@@ -6,11 +6,11 @@ Source: OCI image-spec v1.1.1, config.md ("Entrypoint", "Cmd", "WorkingDir", "En
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from resolver.core.platform_table import brief
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

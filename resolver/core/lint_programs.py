@@ -7,9 +7,10 @@ found in them is an answer to "what is published there", and is never used for a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
+
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.digest import Digest

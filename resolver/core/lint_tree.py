@@ -5,10 +5,11 @@ Nothing is ever opened by these names. Source: OCI image-spec v1.1.1, layer.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.core.tar_reader import Kind
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,6 @@ answer is what is in the layer that it names.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.lint_command import Command, commands_of, interpreter_of, places_of
@@ -19,6 +18,7 @@ from resolver.errors import DigestMismatch
 from resolver.flow.batch import each
 from resolver.flow.lint_bytes import FIRST
 from resolver.flow.lint_layers import Allowance, LayerScan
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -214,7 +214,8 @@ class _Search:
                 command = Command(word, places, command.is_certain)  # noqa: PLW2901 - its interpreter
 
     def _find(self, command: Command) -> Hit:
-        layers = [self._names(scan) for scan in self._scans]
+        # What another image had read of a layer further down is not looked at before its turn.
+        layers = [self._names(scan) for scan in self._looked_at]
         missed: set[str] = set()
         for place in command.places:
             hit = find(layers, place)

@@ -365,6 +365,25 @@ def test_only_so_many_executables_of_a_layer_are_a_sample(
     assert len(found.looks[0].sample) == SAMPLE
 
 
+def test_what_another_image_had_read_changes_nothing(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    layers = [
+        build_layer({"app": elf("amd64")}),
+        build_layer({"bin/one": elf("amd64")}),
+        build_layer({"bin/two": elf("amd64")}),
+    ]
+    config = {"config": {"Entrypoint": ["/app"]}}
+    amd64, arm64 = (build_image(each, layers, config=config) for each in (AMD64, ARM64))
+
+    one = look(registry, tmp_path / "1", build_index([amd64, arm64]))
+    other = look(registry, tmp_path / "2", build_index([arm64, amd64]))
+    alone = look(registry, tmp_path / "3", build_index([arm64]))
+
+    assert one.findings == other.findings
+    assert one.looks[1].sample == other.looks[0].sample == alone.looks[0].sample
+
+
 def test_of_very_many_layers_the_top_ones_are_looked_at(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
