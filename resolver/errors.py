@@ -440,6 +440,20 @@ class SizeMismatch(Untrusted):
         self.actual = actual
 
 
+class ChecksumMismatch(Untrusted):
+    """Compressed content whose own checksum, or own length, is not that of what comes out."""
+
+    code = "checksum-mismatch"
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(
+            f"{what} is damaged: {reason}",
+            "fetch it again, or tell its publisher if that is no use",
+        )
+        self.what = what
+        self.reason = reason
+
+
 class BadDocument(Untrusted):
     """A document that is not what its kind must be; `field` is the path to the fault."""
 

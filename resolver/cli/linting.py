@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import typer
 
 from resolver.core.findings import Severity
 from resolver.errors import Kind, ResolverError, Usage
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.cli.options import Common
@@ -17,6 +17,32 @@ if TYPE_CHECKING:
 
 _NEVER = "never"
 _ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How far to look; `most` is bytes of layers for each platform, None for the usual number."""
+
+    deep: bool
+    most: int | None
+
+    @classmethod
+    def read(cls, most: str | None, *, deep: bool) -> Depth:
+        """Read the options, before anybody is asked.
+
+        Raises:
+            Usage: the size is none, or has nothing to limit.
+        """
+        from resolver.cli.amounts import size
+
+        if most is None:
+            return cls(deep, None)
+        if not deep:
+            raise Usage("`--max-bytes` limits what `--deep` reads", "add `--deep`, or leave it out")
+        count = size(most, "--max-bytes")
+        if not count:
+            raise Usage("`--max-bytes 0` leaves nothing to look at", "leave out `--deep`")
+        return cls(deep, count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +91,19 @@ def tell_rules(common: Common, name: str | None) -> None:
     Output().answer(tell(Explained(chosen, whole=name is not None), common.form))
 
 
-def tell_findings(common: Common, asked: Asked) -> None:
+def tell_findings(common: Common, asked: Asked, depth: Depth) -> None:
     """Look at the images, print what was found, and end with the status that it comes to."""
     from resolver.cli.work import work
     from resolver.render import tell
+    from resolver.session_lint import MOST
 
     with work(common) as (session, output):
-        found = session.lint(asked.references, ignore=asked.ignored)
+        found = session.lint(
+            asked.references,
+            deep=depth.deep,
+            max_bytes=depth.most or MOST,
+            ignore=asked.ignored,
+        )
         for image in found.looked_at:
             output.warnings(image.warnings)
         status = _status(output, found, asked.fail_on)

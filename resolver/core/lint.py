@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.core import lint_rules_documents, lint_rules_entries, lint_rules_images
+from resolver.core import (
+    lint_rules_documents,
+    lint_rules_entries,
+    lint_rules_images,
+    lint_rules_platforms,
+    lint_rules_programs,
+)
 from resolver.core.findings import Severity
 from resolver.errors import Usage
 
@@ -21,7 +27,9 @@ if TYPE_CHECKING:
 #: Every rule there is, with the function that looks for it.
 RULES: tuple[Row, ...] = (
     *lint_rules_images.ROWS,
+    *lint_rules_programs.ROWS,
     *lint_rules_entries.ROWS,
+    *lint_rules_platforms.ROWS,
     *lint_rules_documents.ROWS,
 )
 

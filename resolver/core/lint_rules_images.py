@@ -52,7 +52,7 @@ IDENTICAL_LAYERS = Rule(
 CONFIG_WITHOUT_PLATFORM = Rule(
     "config-without-platform",
     Severity.WARNING,
-    "an image config without `os` or `architecture`",
+    "a config without `os` or `architecture`",
     "Both are required, and engines read them when they pull the image without an index, load it "
     "from a file or use it as a base. Docker refuses such an image, or takes it for the machine's "
     "own platform. Build it with `--platform`.",
@@ -115,18 +115,17 @@ def identical_layers(subject: Subject) -> Iterator[Finding]:
             key = contents(part)
             if key and part.platform is not None:
                 groups.setdefault(key, []).append(part)
-        for parts in groups.values():
+        for key, parts in groups.items():
             chips = {_chip(part.platform, subject.table) for part in parts if part.platform}
             members = frozenset(id(part) for part in parts)
             if len(chips) > 1 and not any(members <= each for each in told):
                 told.append(members)
-                yield _identical(subject, parts)
+                yield _identical(subject, parts, len(key))
 
 
-def _identical(subject: Subject, parts: Sequence[Part]) -> Finding:
+def _identical(subject: Subject, parts: Sequence[Part], count: int) -> Finding:
     platforms = sorted({str(part.platform) for part in parts})
     named = ", ".join(f"`{platform}`" for platform in platforms)
-    count = len(parts[0].manifest.layers) if parts[0].manifest is not None else 0
     layers = "their only layer is" if count == 1 else f"all {count} layers are"
     runs = any(
         part.config is not None and (part.config.entrypoint or part.config.cmd) for part in parts
@@ -138,7 +137,7 @@ def _identical(subject: Subject, parts: Sequence[Part]) -> Finding:
     elif _one_runs_all(subject, parts):
         message += ": fine if the programs are those that all of these run"
         severity = Severity.NOTE
-    hint = "see what the programs are made for with `--deep`"
+    hint = "" if subject.looks else "see what the programs are made for with `--deep`"
     return subject.finding(IDENTICAL_LAYERS, message, severity=severity, hint=hint)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.core.descriptor import MANIFEST_TYPES
 from resolver.core.findings import Finding, Rule
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from resolver.core.digest import Digest
     from resolver.core.findings import Severity
     from resolver.core.gathered import Part
+    from resolver.core.lint_programs import Look
     from resolver.core.manifest import Index
     from resolver.core.platform import PlatformTable
     from resolver.errors import ResolverError
@@ -46,6 +47,7 @@ class Subject:
         parts: every entry that is no readable index; see `resolver.core.gathered`.
         refusal: why there is no `root`.
         pin: None unless the reference has a tag and a digest.
+        looks: what is inside the images; none where nobody looked.
     """
 
     reference: str
@@ -55,6 +57,7 @@ class Subject:
     parts: tuple[Part, ...] = ()
     refusal: ResolverError | None = None
     pin: Pin | None = None
+    looks: tuple[Look, ...] = ()
 
     @property
     def images(self) -> tuple[Part, ...]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.answer import Failure
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.descriptor import Descriptor
     from resolver.core.events import Warned
     from resolver.core.findings import Finding, Rule, Severity
+    from resolver.core.lint_programs import Look
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,6 +23,7 @@ class LintedImage:
         root: what the name points at; None where that document cannot be used.
         platforms: of the images looked at, as written, in index order.
         findings: the heaviest first, then by rule; the order of the index does not matter.
+        looks: what is inside the images; none where nobody looked.
         ignored: how many findings were left out on request.
         warnings: what a person should know, and that is no finding.
     """
@@ -30,6 +32,7 @@ class LintedImage:
     root: Descriptor | None
     platforms: tuple[str, ...]
     findings: tuple[Finding, ...]
+    looks: tuple[Look, ...] = ()
     ignored: int = 0
     warnings: tuple[Warned, ...] = ()
 

@@ -82,6 +82,7 @@ def judge(subject: Subject, ignored: Iterable[str], warned: Iterable[Warned]) ->
         root=subject.root,
         platforms=tuple(str(part.platform) for part in subject.images if part.platform is not None),
         findings=kept,
+        looks=subject.looks,
         ignored=len(found) - len(kept),
         warnings=tuple(warned),
     )

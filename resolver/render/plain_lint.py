@@ -11,6 +11,7 @@ from resolver.render.plain import bare, failure, warnings
 
 if TYPE_CHECKING:
     from resolver.core.findings import Finding
+    from resolver.core.lint_programs import Look, Program
     from resolver.core.linted import LintedImage
     from resolver.render.plain import Plain
 
@@ -62,5 +63,34 @@ def _image(value: LintedImage | Failure) -> Plain:
         "platforms": list(value.platforms),
         "counts": {severity.value: value.count(severity) for severity in reversed(Severity)},
         "ignored": value.ignored,
+        "programs": [program for look in value.looks for program in _programs(look)],
+        "layerBytesRead": sum(look.bytes_read for look in value.looks),
         "warnings": warnings(value.warnings),
+    }
+
+
+def _programs(look: Look) -> list[Plain]:
+    """Write what an image starts, and what else was seen in it."""
+    of = str(look.part.platform) if look.part.platform is not None else None
+    written: list[Plain] = [
+        {
+            "platform": of,
+            "role": "started",
+            "words": one.words,
+            "outcome": one.outcome.value,
+            **(_program(one.program) if one.program is not None else {}),
+        }
+        for one in look.started
+    ]
+    written += [{"platform": of, "role": "sample", **_program(each)} for each in look.sample]
+    return written
+
+
+def _program(value: Program) -> Plain:
+    return {
+        "path": value.path,
+        "format": value.executable.format,
+        "machine": value.executable.machine,
+        "layer": str(value.layer),
+        "verified": value.verified,
     }

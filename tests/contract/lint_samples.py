@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from random import Random
 from typing import TYPE_CHECKING
 
 from resolver.core.descriptor import OCI_MANIFEST, SCHEMA1_SIGNED
@@ -25,6 +26,7 @@ from tests.fakes.images import (
     raw_document,
 )
 from tests.fakes.messages import Reply
+from tests.fakes.programs import elf, pe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -129,6 +131,28 @@ def in_order(*platforms: str) -> Prepare:
     return index(*(build_image(platform) for platform in platforms))
 
 
+def starting(platform: str, files: Mapping[str, bytes], *words: str, **fields: object) -> Image:
+    """Make an image of one layer that starts something."""
+    config = {"config": {"Entrypoint": list(words)}} if words else {"config": {}}
+    return build_image(platform, [build_layer(files)], config={**config, **fields})
+
+
+def programs(platform: str, files: Mapping[str, bytes], *words: str) -> Prepare:
+    """Serve an index of one such image."""
+    return index(starting(platform, files, *words))
+
+
+def without_layer(image: Image) -> Prepare:
+    """Serve an index of an image whose first layer is gone."""
+    layer = json.loads(image.body)["layers"][0]["digest"]
+    return answered(image, f"blobs/{layer}", Reply(404))
+
+
+def large(files: Mapping[str, bytes], size: int = 1 << 20) -> Mapping[str, bytes]:
+    """Put something large before files."""
+    return {"a": Random(1).randbytes(size), **files}
+
+
 _SAME = [build_layer({"app": b"the same"})]
 _PLAIN = {"config": {"Labels": {"kind": "data"}}}
 _MULTI = multi_platform(AMD64, ARM64)
@@ -148,6 +172,29 @@ SAMPLES: dict[str, Samples] = {
         index(build_image(AMD64, _SAME), build_image(ARM64, _SAME)),
         index(build_image("linux/arm/v6", _SAME), build_image(ARM7, _SAME)),
     ),
+    "wrong-machine": Samples(
+        programs(ARM64, {"app": elf("amd64")}, "/app"),
+        programs(AMD64, {"app": elf("386")}, "/app"),
+    ),
+    "foreign-programs": Samples(
+        programs(ARM64, {"app": elf("arm64"), "bin/tool": elf("amd64")}, "/app"),
+        programs(AMD64, {"app": elf("amd64"), "setup.exe": pe("arm64")}, "/app"),
+    ),
+    "fallback-machine": Samples(
+        programs(ARM64, {"app": elf("arm")}, "/app"), programs(ARM7, {"app": elf("arm")}, "/app")
+    ),
+    "missing-entrypoint": Samples(
+        programs(ARM64, {"bin/app": elf("arm64")}, "/app"),
+        programs(ARM64, {"bin/app": elf("arm64")}, "app"),
+    ),
+    "undecided-entrypoint": Samples(
+        programs(ARM64, large({"app": elf("arm64")}, 1 << 20), "/app"),
+        programs(ARM64, large({"app": elf("arm64")}, 1 << 16), "/app"),
+    ),
+    "unreadable-layer": Samples(
+        without_layer(starting(ARM64, {"app": elf("arm64")}, "/app")),
+        programs(ARM64, {"app": elf("arm64")}, "/app"),
+    ),
     "config-without-platform": Samples(
         index(with_config(_ONE, architecture=None)),
         index(with_config(_ONE, os=None, architecture=None, variant=None, rootfs=None)),
@@ -157,6 +204,9 @@ SAMPLES: dict[str, Samples] = {
     ),
     "tag-moved": Samples(
         pinned(_MULTI, _MULTI.digest, then=_OTHER), pinned(_MULTI, _MULTI.children[1].digest)
+    ),
+    "no-image": Samples(
+        served(build_index([])), index(build_image(ARM64), extra=[entry(_ONE, platform="")])
     ),
     "entry-without-platform": Samples(
         index(listed_as(_ONE, "")), changed(_ONE, platform=None, artifactType="application/x")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 IDS = [row.rule.id for row in RULES]
 
 _ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)+")
+#: Less than the sample that is not read to its end.
+_MOST = 256 << 10
 #: A page of 80 columns, less the two columns before it.
 _TITLE = 46
 
@@ -30,7 +32,8 @@ def found(prepare: Prepare, store: Path) -> set[str]:
     """Say which rules speak about a sample."""
     with FakeRegistry() as registry, Session(store) as session:
         name = prepare(registry)
-        return {each.rule for each in session.lint(f"{registry.host}/{name}").findings}
+        linted = session.lint(f"{registry.host}/{name}", deep=True, max_bytes=_MOST)
+        return {each.rule for each in linted.findings}
 
 
 def test_every_rule_has_samples_and_every_sample_a_rule() -> None:
