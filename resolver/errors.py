@@ -623,6 +623,19 @@ class CredentialsNotWritten(OutputFault):
         self.reason = reason
 
 
+class SearchNotOffered(NotFound):
+    """A registry has no search, and does not list its repositories either."""
+
+    code = "search-not-offered"
+
+    def __init__(self, registry: str) -> None:
+        super().__init__(
+            f"`{registry}` has no search, and does not list its repositories",
+            "look on its web page; `resolver tags REPO` lists the tags of a name you know",
+        )
+        self.registry = registry
+
+
 class ExportFault(OutputFault):
     """An export could not be written where it was to go."""
 

@@ -33,6 +33,8 @@ COMMANDS = (
     ("Ask", "platforms", "resolver.cli.platforms"),
     ("Ask", "inspect", "resolver.cli.inspect"),
     ("Ask", "tags", "resolver.cli.tags"),
+    ("Ask", "search", "resolver.cli.search"),
+    ("Ask", "quota", "resolver.cli.quota"),
     ("Pull", "plan", "resolver.cli.plan"),
     ("Pull", "pull", "resolver.cli.pull"),
     ("Pull", "export", "resolver.cli.export"),

@@ -29,6 +29,7 @@ ELSEWHERE = {
     "resolver.core.checked": "resolver.render.plain_check",
     "resolver.core.exported": "resolver.render.plain_export",
     "resolver.core.linted": "resolver.render.plain_lint",
+    "resolver.core.found": "resolver.render.plain_home",
     "resolver.core.login": "resolver.render.plain_home",
     "resolver.core.listing": "resolver.render.plain_store",
     "resolver.core.matrix": "resolver.render.plain_matrix",

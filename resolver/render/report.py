@@ -72,6 +72,7 @@ ELSEWHERE = {
     "resolver.core.checked": "resolver.render.report_check",
     "resolver.core.exported": "resolver.render.report_export",
     "resolver.core.linted": "resolver.render.report_lint",
+    "resolver.core.found": "resolver.render.report_home",
     "resolver.core.login": "resolver.render.report_home",
     "resolver.core.listing": "resolver.render.report_store",
     "resolver.core.matrix": "resolver.render.report_matrix",

@@ -36,6 +36,8 @@ Ask:
   platforms  List the platforms that REF is offered for.
   inspect    Show an index, or one image.
   tags       List the tags of REPO.
+  search     Search Docker Hub for TERM; or another registry, as...
+  quota      Say how many pulls Docker Hub still allows; or another...
 
 Pull:
   plan    Say what pulling REF would cost.
@@ -243,7 +245,7 @@ def test_the_demo_ends_well_and_shows_every_verb(run: Run) -> None:
     seen = run("demo")
 
     assert seen.status == 0
-    # `serve` would not end, a login is a person's own, and the others are how somebody came here.
+    # `serve` would not end, a login is a person's own, Docker Hub is far away, and the others are how somebody came here.
     for name in set(NAMES) - {
         "serve",
         "demo",
