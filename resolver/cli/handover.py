@@ -1,0 +1,251 @@
+"""Handing a command's answer over: to a CI system (`--emit`) and to files (`--report`).
+
+Nothing is written unless asked. A command has no part in this but `Output.tell`: the decorator
+`options.command` wraps it, so that one that fails hands over its failure.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, assert_never
+
+import typer
+
+from resolver import __version__
+from resolver.cli.output import HungUp, Output
+from resolver.core.answer import Failure
+from resolver.core.ending import Ending, Fault
+from resolver.errors import OutputFault, ResolverError
+from resolver.render.handing import (
+    Act,
+    Desk,
+    Emitter,
+    Remark,
+    Reporter,
+    Run,
+    Speak,
+    Write,
+    emit,
+    emits,
+    reports,
+    write_report,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from resolver.core.events import Warned
+
+#: Seconds for a program that takes a value over; it speaks to a server of its own.
+_PATIENCE = 60
+#: Options that name the file a question came from.
+_SOURCES = ("policy", "lock_file", "lock", "file")
+
+
+class HandOver:
+    """What a command has told so far, and to whom it goes in the end."""
+
+    def __init__(
+        self,
+        command: str,
+        systems: tuple[tuple[Emitter, str], ...],
+        files: tuple[tuple[Reporter, str], ...],
+        source: str,
+        variables: Mapping[str, str],
+    ) -> None:
+        self._command = command
+        self._systems = systems
+        self._files = files
+        self._source = source
+        self._variables = variables
+        self._answers: list[object] = []
+        self._faults: list[tuple[ResolverError, Fault]] = []
+        self._warnings: dict[Warned, None] = {}
+        #: Takes secrets out of words; the session's redactor once there is one.
+        self.clean: Callable[[str], str] = str
+
+    @classmethod
+    def read(
+        cls, command: str, emit: Sequence[str], report: Sequence[str], given: Mapping[str, object]
+    ) -> HandOver:
+        """Read what was asked, before anybody is asked anything.
+
+        Raises:
+            Usage: there is no such system or form, or it cannot be written to from here.
+
+        """
+        variables = dict(os.environ)
+        names = [given.get(name) for name in _SOURCES]
+        source = next((name for name in names if isinstance(name, str) and name != "-"), "")
+        return cls(
+            command, emits(tuple(emit), variables), reports(tuple(report)), source, variables
+        )
+
+    def keep(self, answer: object) -> None:
+        """Remember an answer."""
+        self._answers.append(answer)
+
+    def warned(self, warning: Warned) -> None:
+        """Remember a warning, once."""
+        self._warnings[warning] = None
+
+    def failed(self, error: ResolverError) -> None:
+        """Remember a failure, once."""
+        if all(known is not error for known, _fault in self._faults):
+            self._faults.append((error, self._fault(error)))
+
+    def finish(self, status: int) -> None:
+        """Hand everything over.
+
+        Raises:
+            OutputFault: a file cannot be written, or a program does not take it.
+
+        """
+        ending = self._ending(status)
+        for row, path in self._files:
+            _write(Write(path, write_report(row, ending)))
+        for system, place in self._systems:
+            desk = Desk(place, self._variables, secrets.token_hex(16))
+            for act in emit(system, ending, desk):
+                _do(act)
+
+    def _ending(self, status: int) -> Ending:
+        subjects = {
+            id(answer.error): answer for answer in self._answers if isinstance(answer, Failure)
+        }
+        for answer in self._answers:
+            for failure in getattr(answer, "failures", ()):
+                subjects[id(failure.error)] = failure
+        faults = []
+        for error, fault in self._faults:
+            about = subjects.get(id(error))
+            faults.append(fault if about is None else _about(fault, about))
+        warnings = tuple(self._warnings)
+        answers = tuple(self._answers)
+        folder = str(Path.cwd())
+        return Ending(
+            self._command,
+            __version__,
+            answers,
+            tuple(faults),
+            warnings,
+            status,
+            self._source,
+            folder,
+        )
+
+    def _fault(self, error: ResolverError) -> Fault:
+        hints = tuple(self.clean(hint) for hint in error.hints())
+        return Fault(error.code, error.word, error.kind.status, self.clean(str(error)), hints)
+
+
+@contextmanager
+def handing_over(hand: HandOver, output: Output) -> Iterator[None]:
+    """Hand over what happens in the block, whether it ends well or not.
+
+    Raises:
+        OutputFault: what went well cannot be handed over. After a failure that is told beside it,
+            and the failure stays what it was.
+
+    """
+    try:
+        yield
+    except typer.Exit as stop:
+        _after(hand, output, stop.exit_code)
+        raise
+    except ResolverError as error:
+        hand.failed(error)
+        _after(hand, output, error.kind.status)
+        raise
+    except HungUp:
+        _after(hand, output, 0)
+        raise
+    hand.finish(0)
+
+
+def _after(hand: HandOver, output: Output, status: int) -> None:
+    try:
+        hand.finish(status)
+    except OutputFault as fault:
+        output.failed(fault)
+        if not status:
+            raise
+
+
+def _about(fault: Fault, failure: Failure) -> Fault:
+    from dataclasses import replace
+
+    return replace(fault, subject=failure.reference, platform=failure.wanted or "")
+
+
+def _do(act: Act) -> None:
+    match act:
+        case Write():
+            _write(act)
+        case Speak():
+            Output().write(act.text)
+        case Remark():
+            Output().note(act.text)
+        case Run():
+            _run(act)
+        case _:
+            assert_never(act)
+
+
+def _write(act: Write) -> None:
+    """Write a file; one that is added to is kept to its limit.
+
+    Raises:
+        OutputFault: it cannot be written.
+
+    """
+    path = Path(act.path)
+    try:
+        text = act.text
+        if act.limit is not None:
+            from resolver.render.summary import cut
+
+            used = path.stat().st_size if path.exists() else 0
+            text = cut(text, act.limit - used)
+        with path.open("ab" if act.append else "wb") as stream:
+            stream.write(text.encode("utf-8", "backslashreplace"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OutputFault(
+            f"cannot write `{path}`: {reason}", "name a file in a folder that can be written"
+        ) from error
+
+
+def _run(act: Run) -> None:
+    """Give a program its input.
+
+    Raises:
+        OutputFault: there is no such program, it fails, or it does not end.
+
+    """
+    name, command = act.words[0], " ".join(act.words)
+    program = shutil.which(name)
+    if program is None:
+        raise OutputFault(f"there is no `{name}` here", f"what it would be given: `{command}`")
+    try:
+        done = subprocess.run(  # noqa: S603 - words of our own; what is from elsewhere is its input
+            (program, *act.words[1:]),
+            input=act.stdin.encode("utf-8", "backslashreplace"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise OutputFault(f"`{command}` does not end well: {error}", "try again") from error
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip()[-200:]
+        raise OutputFault(
+            f"`{command}` ended with status {done.returncode}: {said or 'it says nothing'}",
+            "is this step run by a Buildkite agent?",
+        )
