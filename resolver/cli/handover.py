@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 _PATIENCE = 60
 #: Options that name the file a question came from.
 _SOURCES = ("policy", "lock_file", "lock", "file")
+#: Arguments that name what is asked about.
+_SUBJECTS = ("reference", "references", "repository", "images")
 
 
 class HandOver:
@@ -55,13 +57,15 @@ class HandOver:
         command: str,
         systems: tuple[tuple[Emitter, str], ...],
         files: tuple[tuple[Reporter, str], ...],
-        source: str,
+        given: Mapping[str, object],
         variables: Mapping[str, str],
     ) -> None:
         self._command = command
         self._systems = systems
         self._files = files
-        self._source = source
+        self._source = next(_texts(given, _SOURCES), "")
+        subjects = [*_texts(given, _SUBJECTS)]
+        self._subject = subjects[0] if len(subjects) == 1 else ""
         self._variables = variables
         self._answers: list[object] = []
         self._faults: list[tuple[ResolverError, Fault]] = []
@@ -80,11 +84,8 @@ class HandOver:
 
         """
         variables = dict(os.environ)
-        names = [given.get(name) for name in _SOURCES]
-        source = next((name for name in names if isinstance(name, str) and name != "-"), "")
-        return cls(
-            command, emits(tuple(emit), variables), reports(tuple(report)), source, variables
-        )
+        systems, files = emits(tuple(emit), variables), reports(tuple(report))
+        return cls(command, systems, files, given, variables)
 
     def keep(self, answer: object) -> None:
         """Remember an answer."""
@@ -141,17 +142,24 @@ class HandOver:
 
     def _fault(self, error: ResolverError) -> Fault:
         hints = tuple(self.clean(hint) for hint in error.hints())
-        return Fault(error.code, error.word, error.kind.status, self.clean(str(error)), hints)
+        message = self.clean(str(error))
+        return Fault(error.code, error.word, error.kind.status, message, hints, self._subject)
+
+
+def _texts(given: Mapping[str, object], names: tuple[str, ...]) -> Iterator[str]:
+    """Give what was typed for these parameters, standard input aside."""
+    for name in names:
+        value = given.get(name)
+        words = value if isinstance(value, list) else [value]
+        yield from (word for word in words if isinstance(word, str) and word not in {"", "-"})
 
 
 @contextmanager
 def handing_over(hand: HandOver, output: Output) -> Iterator[None]:
     """Hand over what happens in the block, whether it ends well or not.
 
-    Raises:
-        OutputFault: what went well cannot be handed over. After a failure that is told beside it,
-            and the failure stays what it was.
-
+    What cannot be handed over is told, and makes the status of a command that went well. The
+    answer stands on stdout by then, so it is no error like others, of which JSON holds one.
     """
     try:
         yield
@@ -165,7 +173,7 @@ def handing_over(hand: HandOver, output: Output) -> Iterator[None]:
     except HungUp:
         _after(hand, output, 0)
         raise
-    hand.finish(0)
+    _after(hand, output, 0)
 
 
 def _after(hand: HandOver, output: Output, status: int) -> None:
@@ -174,7 +182,7 @@ def _after(hand: HandOver, output: Output, status: int) -> None:
     except OutputFault as fault:
         output.failed(fault)
         if not status:
-            raise
+            raise typer.Exit(fault.kind.status) from fault
 
 
 def _about(fault: Fault, failure: Failure) -> Fault:

@@ -21,12 +21,14 @@ class Annotation(NamedTuple):
 
     Attributes:
         level: `error`, `warning` or `notice`.
+        code: of the rule, the error or the warning.
         text: escaped; its lines are the message and the hints.
         path: as seen from where the command ran; empty where no file has to do with it.
 
     """
 
     level: str
+    code: str
     title: str
     text: str
     path: str = ""
@@ -38,11 +40,14 @@ def annotated(ending: Ending) -> tuple[Annotation, ...]:
     """Give what went wrong, then what rules found, then what a person should know."""
     titles = {rule.id: rule.title for rule in rules(finding.rule for finding in ending.findings)}
     found = [
-        Annotation("error", fault.code, _lines(fault.message, fault.hints))
+        Annotation("error", fault.code, fault.code, _lines(fault.message, fault.hints))
         for fault in ending.faults
     ]
     found += [_of(finding, titles[finding.rule], ending.folder) for finding in ending.findings]
-    found += [Annotation("warning", each.code, escape(each.message)) for each in ending.warnings]
+    found += [
+        Annotation("warning", each.code, each.code, escape(each.message))
+        for each in ending.warnings
+    ]
     return tuple(found)
 
 
@@ -63,11 +68,12 @@ def about(finding: Finding) -> str:
 def _of(finding: Finding, title: str, folder: str) -> Annotation:
     hints = (finding.hint,) if finding.hint else ()
     text = _lines(f"{about(finding)}: {finding.message}", hints)
+    told = Annotation(_LEVELS[finding.severity], finding.rule, title, text)
     place = finding.place
     if place is None:
-        return Annotation(_LEVELS[finding.severity], title, text)
+        return told
     path = relative(place.path, folder)
-    return Annotation(_LEVELS[finding.severity], title, text, path, place.line, place.column)
+    return told._replace(path=path, line=place.line, column=place.column)
 
 
 def _lines(message: str, hints: tuple[str, ...]) -> str:

@@ -56,7 +56,7 @@ def issue(annotation: Annotation) -> str:
             ("linenumber", str(annotation.line)),
             ("columnnumber", str(annotation.column)),
         ]
-    facts.append(("code", annotation.title))
+    facts.append(("code", annotation.code))
     words = ";".join(f"{name}={_property(escape(value))}" for name, value in facts)
     return f"##vso[task.logissue {words}]{_data(lines(annotation.text))}\n"
 

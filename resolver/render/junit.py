@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from resolver.core.findings import Severity
 from resolver.core.rule_book import rules
-from resolver.render.escape import escape
+from resolver.render.escape import escape, line
 from resolver.render.places import spot
 
 if TYPE_CHECKING:
@@ -58,21 +58,20 @@ def _error(suite: Element, fault: Fault) -> None:
     case = SubElement(suite, "testcase")
     _name(case, f"{fault.code} {fault.platform}".rstrip(), suite.get("name", ""))
     told = SubElement(case, "error", message=_text(fault.message), type=fault.code)
-    told.text = "\n".join(_text(f"hint: {hint}") for hint in fault.hints)
+    told.text = _body(tuple(f"hint: {hint}" for hint in fault.hints))
 
 
 def _case(suite: Element, finding: Finding, title: str, ending: Ending) -> None:
     case = SubElement(suite, "testcase")
     _name(case, f"{finding.rule} {finding.platform}".rstrip(), suite.get("name", ""))
     where = spot(finding, ending)
-    lines = [title, f"hint: {finding.hint}" if finding.hint else ""]
-    lines.append(f"{where.path}:{where.line}:{where.column}" if finding.place else finding.digest)
-    text = "\n".join(_text(line) for line in lines if line)
+    place = f"{where.path}:{where.line}:{where.column}" if finding.place else finding.digest
+    lines = (title, f"hint: {finding.hint}" if finding.hint else "", place)
     if finding.severity is Severity.NOTE:
-        SubElement(case, "system-out").text = f"{_text(finding.message)}\n{text}"
+        SubElement(case, "system-out").text = _body((finding.message, *lines))
     else:
         told = SubElement(case, "failure", message=_text(finding.message), type=finding.rule)
-        told.text = text
+        told.text = _body(lines)
 
 
 def _name(case: Element, name: str, subject: str) -> None:
@@ -87,6 +86,11 @@ def _count(element: Element) -> None:
         ("errors", ".//error"),
     ):
         element.set(attribute, str(len(element.findall(path))))
+
+
+def _body(lines: tuple[str, ...]) -> str:
+    """Write lines, of which none may begin as a command: a log may show this file."""
+    return "\n".join(_NOT_XML.sub("\ufffd", line(text)) for text in lines if text)
 
 
 def _text(text: str) -> str:

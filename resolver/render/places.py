@@ -33,8 +33,9 @@ class Spot(NamedTuple):
 def spot(found: Finding | Fault, ending: Ending) -> Spot:
     """Say where something is to be shown."""
     place = getattr(found, "place", None)
-    if place is not None:
-        return Spot(relative(place.path, ending.folder), place.line, place.column)
+    path = relative(place.path, ending.folder) if place is not None else ""
+    if place is not None and path:
+        return Spot(path, place.line, place.column)
     if ending.source:
         return Spot(relative(ending.source, ending.folder), 1, 1)
     parts = _STRANGE.sub("_", found.subject or ending.command).split("/")
