@@ -11,6 +11,8 @@ import secrets
 import shutil
 import subprocess
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
@@ -93,35 +95,41 @@ class HandOver:
 
     def warned(self, warning: Warned) -> None:
         """Remember a warning, once."""
-        self._warnings[warning] = None
+        self._warnings[replace(warning, message=self.clean(warning.message))] = None
 
     def failed(self, error: ResolverError) -> None:
         """Remember a failure, once."""
         if all(known is not error for known, _fault in self._faults):
             self._faults.append((error, self._fault(error)))
 
-    def finish(self, status: int) -> None:
-        """Hand everything over.
+    def finish(self, status: int, output: Output) -> OutputFault | None:
+        """Hand everything over; one that cannot be reached costs the others nothing.
 
-        Raises:
-            OutputFault: a file cannot be written, or a program does not take it.
-
+        Gives the last of what went wrong, each of which is told: a file that cannot be written, a
+        program that does not take what it is given.
         """
         ending = self._ending(status)
-        for row, path in self._files:
-            _write(Write(path, write_report(row, ending)))
+        jobs: list[Callable[[], tuple[Act, ...]]] = [
+            partial(_reported, row, path, ending) for row, path in self._files
+        ]
         for system, place in self._systems:
             desk = Desk(place, self._variables, secrets.token_hex(16))
-            for act in emit(system, ending, desk):
-                _do(act)
+            jobs.append(partial(emit, system, ending, desk))
+        worst = None
+        for job in jobs:
+            try:
+                for act in job():
+                    _do(act, output)
+            except OutputFault as fault:
+                output.failed(fault)
+                worst = fault
+        return worst
 
     def _ending(self, status: int) -> Ending:
-        subjects = {
-            id(answer.error): answer for answer in self._answers if isinstance(answer, Failure)
-        }
-        for answer in self._answers:
-            for failure in getattr(answer, "failures", ()):
-                subjects[id(failure.error)] = failure
+        told = [
+            part for answer in self._answers for part in (answer, *getattr(answer, "failures", ()))
+        ]
+        subjects = {id(part.error): part for part in told if isinstance(part, Failure)}
         faults = []
         for error, fault in self._faults:
             about = subjects.get(id(error))
@@ -177,28 +185,27 @@ def handing_over(hand: HandOver, output: Output) -> Iterator[None]:
 
 
 def _after(hand: HandOver, output: Output, status: int) -> None:
-    try:
-        hand.finish(status)
-    except OutputFault as fault:
-        output.failed(fault)
-        if not status:
-            raise typer.Exit(fault.kind.status) from fault
+    fault = hand.finish(status, output)
+    if fault is not None and not status:
+        raise typer.Exit(fault.kind.status) from fault
+
+
+def _reported(row: Reporter, path: str, ending: Ending) -> tuple[Act, ...]:
+    return (Write(path, write_report(row, ending)),)
 
 
 def _about(fault: Fault, failure: Failure) -> Fault:
-    from dataclasses import replace
-
     return replace(fault, subject=failure.reference, platform=failure.wanted or "")
 
 
-def _do(act: Act) -> None:
+def _do(act: Act, output: Output) -> None:
     match act:
         case Write():
             _write(act)
         case Speak():
-            Output().write(act.text)
+            output.write(act.text)
         case Remark():
-            Output().note(act.text)
+            output.note(act.text)
         case Run():
             _run(act)
         case _:

@@ -276,7 +276,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
         emit, report = shared["emit"] or (), shared["report"] or ()
         hand = HandOver.read(function.__name__, emit, report, values)
-        with handing_over(hand, Output()):
+        with handing_over(hand, Output(quiet=shared["quiet"])):
             function(**values, common=_common(shared, hand))
 
     run.__name__ = function.__name__

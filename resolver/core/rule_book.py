@@ -10,8 +10,9 @@ from resolver.core.findings import Rule, Severity
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Where rules are written down: `module:TABLE`, a tuple of `Rule`. A set of rules joins with a
-#: row here; modules are imported when a report explains a finding, and at no other time.
+#: Where rules are written down: `module:TABLE`, a tuple of `Rule` or of rows that have a `rule`. A
+#: set of rules joins with a row here; its module is imported when a report explains a finding, and
+#: at no other time.
 BOOKS: tuple[str, ...] = ()
 
 
@@ -25,7 +26,8 @@ def rules(ids: Iterable[str]) -> tuple[Rule, ...]:
 def _all() -> Iterable[Rule]:
     for place in BOOKS:
         module, _, table = place.partition(":")
-        yield from getattr(import_module(module), table)
+        for row in getattr(import_module(module), table):
+            yield getattr(row, "rule", row)
 
 
 def _unknown(name: str) -> Rule:

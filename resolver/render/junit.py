@@ -15,6 +15,8 @@ from resolver.render.escape import escape, line
 from resolver.render.places import spot
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from resolver.core.ending import Ending, Fault
     from resolver.core.findings import Finding
 
@@ -44,10 +46,20 @@ def junit(ending: Ending) -> str:
 
 def _subjects(ending: Ending) -> tuple[str, ...]:
     """Name everything that was asked about, in the order it came up; at least the command."""
-    found = [getattr(answer, "reference", "") for answer in ending.answers]
+    found = [name for answer in ending.answers for name in _named(answer)]
     found += [finding.subject for finding in ending.findings]
     found += [_subject(fault, ending) for fault in ending.faults]
-    return tuple(dict.fromkeys(name for name in found if name)) or (ending.command,)
+    return tuple(dict.fromkeys(name for name in found if name and isinstance(name, str))) or (
+        ending.command,
+    )
+
+
+def _named(answer: object) -> Iterable[str]:
+    """Name the images or files that an answer is about, itself or part by part."""
+    parts = (answer, *getattr(answer, "images", ()), *getattr(answer, "files", ()))
+    for part in parts:
+        for holder in (part, getattr(part, "image", None)):
+            yield from (getattr(holder, name, "") for name in ("reference", "path"))
 
 
 def _subject(fault: Fault, ending: Ending) -> str:

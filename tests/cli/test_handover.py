@@ -17,9 +17,11 @@ from inline_snapshot import snapshot
 import resolver.cli
 from resolver.cli.app import COMMANDS
 from resolver.cli.handover import HandOver
+from resolver.cli.output import Output
 from resolver.core.answer import Failure
+from resolver.core.events import Warned
 from resolver.core.pulled import Pulled
-from resolver.errors import PlatformNotOffered
+from resolver.errors import PlatformNotOffered, Usage
 from resolver.render import emit_github
 from tests.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
 
@@ -217,7 +219,7 @@ def test_a_failure_within_an_answer_is_told_with_its_image(tmp_path: Path) -> No
     hand.keep(Pulled((), (Failure("b", "linux/s390x", error),), (), ()))
     hand.failed(error)
     hand.failed(error)
-    hand.finish(3)
+    assert hand.finish(3, Output()) is None
     (suite,) = parse(tmp_path / "r.xml").iter("testsuite")
 
     assert suite.get("name") == "b"
@@ -330,6 +332,30 @@ def test_the_answer_stays_one_document_where_it_cannot_be_handed_over(
 
     assert seen.status == 8
     assert json.loads(seen.stdout)["manifest"]["digest"] == ARM
+
+
+def test_one_that_cannot_be_reached_costs_the_others_nothing(
+    run: Run, registry: str, github: Path
+) -> None:
+    broken = ("--report", "sarif=no/r.sarif", "--report", "junit=no/r.xml")
+    seen = run(*words("resolve", registry), *broken, "--emit", "github", "--emit", "env=e.env")
+
+    assert seen.status == 8
+    assert seen.stderr.count("error: cannot write") == 2
+    assert outputs(github)["digest"] == ARM
+    assert Path("e.env").is_file()
+
+
+def test_secrets_are_taken_out_of_what_is_handed_over(tmp_path: Path) -> None:
+    hand = HandOver.read("pull", [], [f"markdown={tmp_path}/r.md", f"sarif={tmp_path}/r.sarif"], {})
+    hand.clean = lambda text: text.replace("S3cret", "***")
+    hand.warned(Warned("code", "the S3cret is out"))
+    hand.failed(Usage("a S3cret in words", "type S3cret"))
+    hand.finish(2, Output())
+    told = (tmp_path / "r.md").read_text() + (tmp_path / "r.sarif").read_text()
+
+    assert "S3cret" not in told
+    assert told.count("***") == 4
 
 
 def test_after_a_failure_that_is_told_beside_it(run: Run, registry: str) -> None:
