@@ -218,7 +218,7 @@ def test_what_is_installed_is_what_was_asked_and_no_option(
     use_action(installed, command="--version", **given)
     said = (installed.folder / "pip.log").read_text().splitlines()
 
-    assert said == [f"-m pip install --quiet --disable-pip-version-check -- {wanted}"]
+    assert said == [f"-P -m pip install --quiet --disable-pip-version-check -- {wanted}"]
 
 
 def test_nothing_of_a_command_is_run_by_the_shell(installed: Machine) -> None:
@@ -229,6 +229,16 @@ def test_nothing_of_a_command_is_run_by_the_shell(installed: Machine) -> None:
     assert not {"one", "two", "three", "four", "five"} & {
         path.name for path in installed.folder.iterdir()
     }
+
+
+def test_what_lies_in_the_checkout_is_not_run(machine: Machine, registry: str) -> None:
+    for name in ("pip.py", "resolver.py"):
+        (machine.folder / name).write_text("raise SystemExit('the checkout ran')\n")
+    (machine.folder / "python").write_text("#!/bin/sh\nexit 99\n")
+    status = use_action(machine, path=str(ROOT), command=f"tags {registry}/demo/app")
+
+    assert status == 0, machine.log
+    assert "the checkout ran" not in machine.log
 
 
 @pytest.mark.parametrize("command", ["", " \n "])

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
-import subprocess
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -22,7 +20,7 @@ from resolver import __version__
 from resolver.cli.output import HungUp, Output
 from resolver.core.answer import Failure
 from resolver.core.ending import Ending, Fault
-from resolver.errors import OutputFault, ResolverError
+from resolver.errors import OutputFault, ResolverError, ToolFailed, ToolMissing
 from resolver.render.handing import (
     Act,
     Desk,
@@ -43,8 +41,6 @@ if TYPE_CHECKING:
 
     from resolver.core.events import Warned
 
-#: Seconds for a program that takes a value over; it speaks to a server of its own.
-_PATIENCE = 60
 #: Options that name the file a question came from.
 _SOURCES = ("policy", "lock_file", "lock", "file")
 #: Arguments that name what is asked about.
@@ -119,7 +115,7 @@ class HandOver:
         for job in jobs:
             try:
                 for act in job():
-                    _do(act, output)
+                    _do(act, output, self._variables)
             except OutputFault as fault:
                 output.failed(fault)
                 worst = fault
@@ -198,7 +194,7 @@ def _about(fault: Fault, failure: Failure) -> Fault:
     return replace(fault, subject=failure.reference, platform=failure.wanted or "")
 
 
-def _do(act: Act, output: Output) -> None:
+def _do(act: Act, output: Output, environment: Mapping[str, str]) -> None:
     match act:
         case Write():
             _write(act)
@@ -207,7 +203,7 @@ def _do(act: Act, output: Output) -> None:
         case Remark():
             output.note(act.text)
         case Run():
-            _run(act)
+            _run(act, environment)
         case _:
             assert_never(act)
 
@@ -236,31 +232,31 @@ def _write(act: Write) -> None:
         ) from error
 
 
-def _run(act: Run) -> None:
+def _run(act: Run, environment: Mapping[str, str]) -> None:
     """Give a program its input.
 
     Raises:
-        OutputFault: there is no such program, it fails, or it does not end.
+        OutputFault: there is no such program, or it does not take it.
 
     """
-    name, command = act.words[0], " ".join(act.words)
-    program = shutil.which(name)
-    if program is None:
-        raise OutputFault(f"there is no `{name}` here", f"what it would be given: `{command}`")
+    from resolver.flow.handoff import hand_over
+
+    body = act.stdin.encode("utf-8", "backslashreplace")
+
+    def write(put: Callable[[bytes], object]) -> int:
+        put(body)
+        return len(body)
+
     try:
-        done = subprocess.run(  # noqa: S603 - words of our own; what is from elsewhere is its input
-            (program, *act.words[1:]),
-            input=act.stdin.encode("utf-8", "backslashreplace"),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            timeout=_PATIENCE,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise OutputFault(f"`{command}` does not end well: {error}", "try again") from error
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip()[-200:]
+        hand_over(act.words, write, environment)
+    except ToolMissing as error:
         raise OutputFault(
-            f"`{command}` ended with status {done.returncode}: {said or 'it says nothing'}",
-            "is this step run by a Buildkite agent?",
-        )
+            f"`{error.tool}` is not on PATH, so nothing was handed over",
+            f"where it is, this gives it the first value: `{error.command} < VALUE`",
+        ) from error
+    except ToolFailed as error:
+        detail = error.detail or f"it ended with status {error.status}"
+        raise OutputFault(
+            f"`{error.command}` did not take what it was given: {detail}",
+            "only a job that an agent started may say something to its build",
+        ) from error

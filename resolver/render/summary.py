@@ -19,14 +19,16 @@ CUT = "\n\n*The rest is left out: this file may not be larger.*\n"
 
 def summary(ending: Ending) -> str:
     """Tell everything: each answer, what rules found, what failed, what a person should know."""
-    parts = [f"**resolver {cell(ending.command)}**: {_verdict(ending)}"]
-    parts += [
+    told = [
         markdown(report(answer, full=True)).rstrip("\n")
         for answer in ending.answers
         if not isinstance(answer, Failure)
     ]
-    if ending.findings:
-        rows = tuple(_row(finding, ending.folder) for finding in ending.findings)
+    parts = [f"**resolver {cell(ending.command)}**: {_verdict(ending)}", *told]
+    # Most answers with findings tell them themselves.
+    untold = [f for f in ending.findings if not any(cell(f.message) in text for text in told)]
+    if untold:
+        rows = tuple(_row(finding, ending.folder) for finding in untold)
         columns = ("severity", "rule", "about", "message", "where")
         parts.append(f"**findings**\n\n{grid(columns, rows)}")
     for fault in ending.faults:

@@ -16,8 +16,8 @@ from inline_snapshot import snapshot
 
 import resolver.cli
 from resolver.cli.app import COMMANDS
-from resolver.cli.handover import HandOver
-from resolver.cli.output import Output
+from resolver.cli.handover import HandOver, handing_over
+from resolver.cli.output import HungUp, Output
 from resolver.core.answer import Failure
 from resolver.core.events import Warned
 from resolver.core.pulled import Pulled
@@ -404,6 +404,14 @@ def test_the_summary_of_a_step_stays_below_its_limit(
     assert ("The rest is left out" in text) is bool(over)
 
 
+def test_a_reader_that_hangs_up_is_no_failure_to_hand_over(tmp_path: Path) -> None:
+    hand = HandOver.read("tags", [f"env={tmp_path}/e.env"], [], {})
+    with pytest.raises(HungUp), handing_over(hand, Output()):
+        raise HungUp
+
+    assert "RESOLVED_STATUS='0'" in (tmp_path / "e.env").read_text()
+
+
 # Buildkite
 
 
@@ -431,8 +439,8 @@ def test_the_agent_of_buildkite_gets_values_on_its_input(
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("echo 'not in a job' >&2; exit 3", "ended with status 3: not in a job"),
-        ("exit 4", "ended with status 4: it says nothing"),
+        ("echo 'not in a job' >&2; exit 3", "not in a job"),
+        ("exit 4", "it ended with status 4"),
     ],
 )
 def test_an_agent_that_refuses_is_an_error(
@@ -442,7 +450,7 @@ def test_an_agent_that_refuses_is_an_error(
     seen = run(*words("resolve", registry), "--emit", "buildkite")
 
     assert seen.status == 8
-    assert f"error: `buildkite-agent meta-data set resolver:status` {said}" in seen.stderr
+    assert f"resolver:status` did not take what it was given: {said}\n" in seen.stderr
 
 
 def test_without_the_agent_the_command_is_said(run: Run, registry: str) -> None:
@@ -453,9 +461,27 @@ status: 8
 --- stdout
 sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
 --- stderr
-error: there is no `buildkite-agent` here
-hint: what it would be given: `buildkite-agent meta-data set resolver:status`
+error: `buildkite-agent` is not on PATH, so nothing was handed over
+hint: where it is, this gives it the first value: `buildkite-agent meta-data set resolver:status < VALUE`
 """)
+
+
+@pytest.mark.parametrize("name", ["RESOLVER_PASSWORD", "DOCKER_AUTH_CONFIG"])
+def test_the_agent_gets_no_secret_of_ours(
+    run: Run, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    agent(tmp_path, f"env >> {tmp_path}/variables; cat > /dev/null", monkeypatch)
+    monkeypatch.setenv("BUILDKITE_AGENT_ACCESS_TOKEN", "its-own")
+    monkeypatch.setenv("RESOLVER_USERNAME", "u5er")
+    monkeypatch.setenv("RESOLVER_PASSWORD", "S3cr3tPa55")
+    monkeypatch.setenv(name, "{}" if name == "DOCKER_AUTH_CONFIG" else "S3cr3tPa55")
+    seen = run(*words("resolve", registry), "--emit", "buildkite")
+    told = (tmp_path / "variables").read_text()
+
+    assert seen.status == 0
+    assert f"\n{name}=" not in told
+    assert "S3cr3tPa55" not in told
+    assert "BUILDKITE_AGENT_ACCESS_TOKEN=its-own" in told
 
 
 def test_an_agent_that_cannot_run_is_an_error(
@@ -466,7 +492,7 @@ def test_an_agent_that_cannot_run_is_an_error(
     seen = run(*words("resolve", registry), "--emit", "buildkite")
 
     assert seen.status == 8
-    assert "does not end well" in seen.stderr
+    assert "it cannot be started" in seen.stderr
 
 
 # Remote text

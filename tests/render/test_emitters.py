@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
+from resolver.core.answer import Failure
 from resolver.core.ending import Ending
 from resolver.core.events import Warned
 from resolver.core.findings import Finding, Severity
+from resolver.errors import Usage
 from resolver.render import emit_azure, emit_buildkite, emit_github, emit_gitlab, emit_tekton
 from resolver.render.annotations import Annotation
 from resolver.render.escape import escape
@@ -94,6 +96,14 @@ def test_several_answers_give_a_line_each_in_the_order_asked() -> None:
     assert found["reference"] == "docker.io/library/ubuntu:24.04\nexample.com/b:1"
     assert found["index_digest"] == f"{RESOLUTION.index.digest if RESOLUTION.index else ''}\n"
     assert found["json"].startswith('{"schema":1,"results":[{')
+
+
+def test_a_question_without_an_answer_keeps_its_line() -> None:
+    failed = Failure("example.com/b:1", "linux/arm64", Usage("no"))
+    found = dict(values(replace(RESOLVED, answers=(failed, RESOLUTION), status=3)))
+
+    assert found["reference"] == f"example.com/b:1\n{RESOLUTION.reference}"
+    assert found["digest"] == f"\n{RESOLUTION.manifest.digest}"
 
 
 def test_findings_are_counted() -> None:
@@ -435,6 +445,14 @@ def test_no_variable_of_ours_is_a_question_to_us() -> None:
 
 
 # The summary
+
+
+def test_a_finding_that_the_answer_tells_itself_is_not_told_again() -> None:
+    told = Finding("old-image", Severity.WARNING, "2", "app")
+    of = ending(told, replace(told, message="unheard of"))
+
+    assert "| 2 |" not in summary(of).partition("**findings**\n")[2]
+    assert "unheard of" in summary(of).partition("**findings**\n")[2]
 
 
 def test_the_summary_tells_findings_faults_and_warnings() -> None:

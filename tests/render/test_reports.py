@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import fromstring
 
@@ -377,6 +378,22 @@ def test_what_nothing_is_said_against_passes() -> None:
         {"name": "check", "classname": "docker.io/library/app:1"}
     ]
     assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("1", "0", "0")
+
+
+def test_an_answer_about_several_images_or_files_has_a_suite_for_each() -> None:
+    images = (
+        SimpleNamespace(reference="a:1"),
+        SimpleNamespace(image=SimpleNamespace(reference="b:1")),
+    )
+    several = SimpleNamespace(images=images, files=(SimpleNamespace(path="Dockerfile"),))
+    of = replace(ending(faults=(replace(FAULT, subject="c:1"),), status=3), answers=(several,))
+    root = drawn("junit", of)
+
+    assert [suite.get("name") for suite in root] == ["a:1", "b:1", "Dockerfile", "c:1"]
+    assert [case.get("name") for case in root.iter("testcase")] == [
+        *["check"] * 3,
+        "platform-not-offered",
+    ]
 
 
 def test_issues_of_code_quality_say_where_and_how_bad() -> None:
