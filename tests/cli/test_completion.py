@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
 
+from resolver.cli.app import COMMANDS
 from resolver.cli.app import run as run_command_line
 from resolver.cli.completion import platforms, references
 from resolver.core.platform import Platform
@@ -30,6 +32,9 @@ def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
             patch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
             patch.setenv("COMP_WORDS", f"resolver {line}")
             patch.setenv("COMP_CWORD", str(len(line.split())))
+            # As in a process of its own: whether shared options are offered is decided on import.
+            for _group, _name, module in COMMANDS:
+                patch.delitem(sys.modules, module, raising=False)
             capsys.readouterr()
             run_command_line([])
             return capsys.readouterr().out
