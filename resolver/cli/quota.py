@@ -26,7 +26,6 @@ def quota(
       resolver quota --anonymous --json
     """
     from resolver.cli.work import work
-    from resolver.render import tell
 
     with work(common) as (session, output):
-        output.answer(tell(session.quota(reference), common.form))
+        output.tell(session.quota(reference), common.form)

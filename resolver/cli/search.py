@@ -35,8 +35,7 @@ def search(
     """
     from resolver.cli.work import work
     from resolver.core.found import Filters
-    from resolver.render import tell
 
     wanted = Filters.parse(filters or [])
     with work(common) as (session, output):
-        output.answer(tell(session.search(term, limit=limit, filters=wanted), common.form))
+        output.tell(session.search(term, limit=limit, filters=wanted), common.form)
