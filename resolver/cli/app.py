@@ -44,6 +44,8 @@ COMMANDS = (
     ("CI", "lint", "resolver.cli.lint"),
     ("Run", "serve", "resolver.cli.serve"),
     ("Run", "demo", "resolver.cli.demo"),
+    ("Run", "login", "resolver.cli.login"),
+    ("Run", "logout", "resolver.cli.logout"),
     ("Help", "options", "resolver.cli.common"),
 )
 

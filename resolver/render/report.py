@@ -71,6 +71,7 @@ class Report:
 ELSEWHERE = {
     "resolver.core.exported": "resolver.render.report_export",
     "resolver.core.linted": "resolver.render.report_lint",
+    "resolver.core.login": "resolver.render.report_home",
     "resolver.core.listing": "resolver.render.report_store",
     "resolver.core.plan": "resolver.render.report_plan",
     "resolver.core.pulled": "resolver.render.report_plan",

@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.cli.app import run as run_command_line
 from resolver.cli.completion import platforms, references
 from resolver.core.platform import Platform
+from tests.processes import command
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.cli.conftest import Run
 
-Ask = Callable[..., str]
 
-
-@pytest.fixture
-def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
-    """Complete a line as a shell would have it done."""
-
-    def complete(line: str, shell: str = "zsh") -> str:
-        with monkeypatch.context() as patch:
-            patch.setenv("_RESOLVER_COMPLETE", f"complete_{shell}")
-            patch.setenv("_TYPER_COMPLETE_ARGS", f"resolver {line}")
-            patch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
-            patch.setenv("COMP_WORDS", f"resolver {line}")
-            patch.setenv("COMP_CWORD", str(len(line.split())))
-            capsys.readouterr()
-            run_command_line([])
-            return capsys.readouterr().out
-
-    return complete
+def ask(line: str, shell: str = "zsh") -> str:
+    """Complete a line in a process of its own, as a shell would have it done."""
+    return command(
+        environment={
+            "_RESOLVER_COMPLETE": f"complete_{shell}",
+            "_TYPER_COMPLETE_ARGS": f"resolver {line}",
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+            "COMP_WORDS": f"resolver {line}",
+            "COMP_CWORD": str(len(line.split())),
+        }
+    ).stdout.decode()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_commands_options_and_platforms(ask: Ask, shell: str) -> None:
+def test_commands_options_and_platforms(shell: str) -> None:
     assert "resolve" in ask("reso", shell)
     assert "linux/arm64" in ask("pull -p linux/a", shell)
     options = ask("pull --pla", shell)
@@ -46,7 +38,7 @@ def test_commands_options_and_platforms(ask: Ask, shell: str) -> None:
     assert "--platforms-file" in options
 
 
-def test_help_texts_are_no_markup(ask: Ask) -> None:
+def test_help_texts_are_no_markup() -> None:
     assert "os/arch[/variant]" in ask("pull --platform")
 
 
@@ -62,7 +54,7 @@ def test_every_platform_that_is_offered_is_one() -> None:
         assert each in {"local", "all"} or Platform.parse(each).architecture
 
 
-def test_references_come_from_the_store(run: Run, registry: str, store: Path, ask: Ask) -> None:
+def test_references_come_from_the_store(run: Run, registry: str, store: Path) -> None:
     run("pull", f"{registry}/demo/app:1.0", "-p", "linux/arm64")
     run("resolve", f"{registry}/demo/single:1.0")
 
