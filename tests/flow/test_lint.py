@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.core.answer import Failure
+from resolver.core.descriptor import SCHEMA1_SIGNED
 from resolver.core.findings import Severity
 from resolver.errors import AuthenticationRequired, LimitExceeded, ManifestNotFound, Unavailable
 from resolver.session import Session
-from tests.contract.lint_samples import config_of, with_config
+from tests.contract.lint_samples import attested, changed, config_of, in_order, with_config
 from tests.fakes.images import (
     Image,
     build_image,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.findings import Finding
+    from tests.contract.lint_samples import Prepare
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
 
@@ -286,3 +288,70 @@ def test_a_layout_is_linted_like_a_registry(tmp_path: Path) -> None:
         found = session.lint(f"oci:{tmp_path}/layout:1", deep=True)
 
     assert "contradictory-config" in {each.rule for each in found.findings}
+
+
+@pytest.mark.parametrize(
+    ("prepare", "expected"),
+    [
+        pytest.param(
+            in_order(AMD64, AMD64),
+            [("duplicate-platform", "note", AMD64)],
+            id="one entry twice",
+        ),
+        pytest.param(
+            attested(""), [("dangling-attestation", "warning", "unknown/unknown")], id="about none"
+        ),
+        pytest.param(
+            attested("sha256:no"),
+            [("dangling-attestation", "warning", "unknown/unknown")],
+            id="about no digest",
+        ),
+        pytest.param(
+            changed(build_image(ARM64), mediaType=SCHEMA1_SIGNED),
+            [("schema-1", "error", ARM64)],
+            id="an entry of schema 1",
+        ),
+        pytest.param(
+            changed(build_image(ARM64), mediaType="application/x"),
+            [("no-image", "note", "")],
+            id="nothing but something else",
+        ),
+        pytest.param(
+            in_order("linux/amd64/v3", "linux/amd64/v2", AMD64),
+            [
+                ("baseline-not-first", "warning", "linux/amd64/v2"),
+                ("baseline-not-first", "warning", "linux/amd64/v3"),
+            ],
+            id="two levels before the one for all",
+        ),
+        pytest.param(
+            in_order("linux/"),
+            [
+                ("config-without-platform", "warning", "linux"),
+                ("unknown-architecture", "warning", "linux"),
+            ],
+            id="half a platform",
+        ),
+    ],
+)
+def test_further_findings(
+    registry: FakeRegistry,
+    tmp_path: Path,
+    prepare: Prepare,
+    expected: list[tuple[str, str, str]],
+) -> None:
+    name = prepare(registry)
+    with Session(tmp_path) as session:
+        found = session.lint(f"{registry.host}/{name}").findings
+
+    assert [each for each in told(found) if each[0] != "contradictory-config"] == expected
+
+
+def test_a_config_of_the_other_family_is_a_note(registry: FakeRegistry, tmp_path: Path) -> None:
+    image = build_image(ARM64)
+    body = image.body.replace(b"oci.image.config.v1+json", b"docker.container.image.v1+json")
+    registry.serve("app", None, image)
+
+    found = findings(registry, tmp_path, build_index([listed_as(raw_document(body), ARM64)]))
+
+    assert told(found) == [("mixed-media-types", "note", ARM64)]
