@@ -74,7 +74,6 @@ def tell_checked(
     """Check the images, print what was found, and end with the status that it comes to."""
     from resolver.cli.resolving import gather
     from resolver.cli.work import work
-    from resolver.render import tell
 
     named: list[str] = []
     if not references and file is None and policy is None:
@@ -93,7 +92,7 @@ def tell_checked(
         for image in found.looked_at:
             output.warnings(image.warnings)
         status = _status(output, found)
-        output.answer(tell(found, common.form))
+        output.tell(found, common.form)
     if status:
         raise typer.Exit(status)
 

@@ -84,17 +84,16 @@ def tell_rules(common: Common, name: str | None) -> None:
     from resolver.cli.output import Output
     from resolver.core.lint import RULES, rule
     from resolver.core.linted import Explained
-    from resolver.render import prepare, tell
+    from resolver.render import prepare
 
     prepare(common.form)
     chosen = tuple(row.rule for row in RULES) if name in (None, _ALL) else (rule(name or ""),)
-    Output().answer(tell(Explained(chosen, whole=name is not None), common.form))
+    Output().tell(Explained(chosen, whole=name is not None), common.form)
 
 
 def tell_findings(common: Common, asked: Asked, depth: Depth) -> None:
     """Look at the images, print what was found, and end with the status that it comes to."""
     from resolver.cli.work import work
-    from resolver.render import tell
     from resolver.session_lint import MOST
 
     with work(common) as (session, output):
@@ -107,7 +106,7 @@ def tell_findings(common: Common, asked: Asked, depth: Depth) -> None:
         for image in found.looked_at:
             output.warnings(image.warnings)
         status = _status(output, found, asked.fail_on)
-        output.answer(tell(found, common.form))
+        output.tell(found, common.form)
     if status:
         raise typer.Exit(status)
 

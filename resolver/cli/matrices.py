@@ -25,7 +25,6 @@ def tell_jobs(
     """Make the matrix and print it; `--format` is for people, `--for` for a CI system."""
     from resolver.cli.inputs import split_platforms
     from resolver.cli.work import work
-    from resolver.render import tell
     from resolver.render.matrix import tell_matrix
 
     if system is not None and common.form != _TABLE:
@@ -43,5 +42,8 @@ def tell_jobs(
             require_runner=require_runner,
         )
         output.warnings(found.warnings)
-        text = tell_matrix(found) if common.form == _TABLE else tell(found, common.form)
-        output.answer(text)
+        if common.form != _TABLE:
+            output.tell(found, common.form)
+            return
+        output.keep(found)
+        output.answer(tell_matrix(found))

@@ -30,14 +30,13 @@ def plan(
     """
     from resolver.cli.pulling import Asked, limit, make_plan, tell_unpacked, too_large
     from resolver.cli.work import work
-    from resolver.render import tell
 
     most = limit(max_download)
     asked = Asked.gather("plan", references, file, platform, places, exact=exact, foreign=foreign)
     with work(common) as (session, output):
         found = make_plan(session, output, asked)
         tell_unpacked(session, output, found)
-        output.answer(tell(found, common.form, full=no_trunc))
+        output.tell(found, common.form, full=no_trunc)
         refusal = too_large(found, most)
         if refusal is not None:
             output.failed(refusal)

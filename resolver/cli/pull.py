@@ -41,7 +41,6 @@ def pull(
     from resolver.cli.pulling import Asked, limit, make_plan, tell_failures, too_large
     from resolver.cli.showing import showing
     from resolver.cli.work import work
-    from resolver.render import tell
 
     most = limit(max_download)
     asked = Asked.gather("pull", references, file, platform, places, exact=exact, foreign=foreign)
@@ -52,5 +51,5 @@ def pull(
             if refusal is not None:
                 raise refusal
             done = session.pull(found, foreign=foreign)
-        output.answer(tell(done, common.form))
+        output.tell(done, common.form)
         tell_failures(output, done)
