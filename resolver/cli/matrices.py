@@ -42,8 +42,8 @@ def tell_jobs(
             require_runner=require_runner,
         )
         output.warnings(found.warnings)
-        if common.form == _TABLE:
-            output.answer(tell_matrix(found))
-            output.keep(found)
-        else:
+        if common.form != _TABLE:
             output.tell(found, common.form)
+            return
+        output.keep(found)
+        output.answer(tell_matrix(found))

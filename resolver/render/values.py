@@ -130,7 +130,7 @@ def _matrix(answer: Any) -> Pairs:
 
     yield "reference", answer.reference
     yield "digest", answer.root.digest
-    yield "matrix", tell_matrix(answer).rstrip("\n")
+    yield "matrix", tell_matrix(answer).rstrip("\n") if answer.system == "github" else None
 
 
 def _quota(answer: Any) -> Pairs:

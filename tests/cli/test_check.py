@@ -268,3 +268,28 @@ def test_no_text_from_an_image_becomes_a_command_of_a_log(run: Run) -> None:
         assert json.loads(left_out.stdout)["include"][0]["platform"] == "linux/amd64"
         assert "has characters that no job is made of" in left_out.stderr
         assert "\n::" not in left_out.stderr
+
+
+def test_reports_point_at_the_line_of_the_policy(run: Run, registry: str, tmp_path: Path) -> None:
+    lines = [
+        "version: 1",
+        "images:",
+        f"  - image: {registry}/demo/app:1.0",
+        "    require: linux/386",
+    ]
+    (tmp_path / "policy.yaml").write_text("\n".join(lines))
+    words = ("--report", "sarif=r.sarif", "--report", "junit=r.xml", "--report", "codequality=q")
+
+    seen = run("check", "--policy", "policy.yaml", *words, "--emit", "env=values")
+
+    assert seen.status == 1
+    (told,) = json.loads((tmp_path / "r.sarif").read_text())["runs"]
+    (result,) = told["results"]
+    place = result["locations"][0]["physicalLocation"]
+    assert place["artifactLocation"]["uri"] == "policy.yaml"
+    assert place["region"]["startLine"] == 3
+    assert told["tool"]["driver"]["rules"][0]["id"] == "platform-missing"
+    assert "platform-missing" in (tmp_path / "r.xml").read_text()
+    (found,) = json.loads((tmp_path / "q").read_text())
+    assert found["location"] == {"path": "policy.yaml", "lines": {"begin": 3}}
+    assert "RESOLVED_ERRORS=1" in (tmp_path / "values").read_text().replace("'", "")

@@ -99,7 +99,10 @@ def test_every_command_hands_its_answer_over_and_says_the_same_on_stdout(
     assert (github / "github_env").read_text() == ""
 
 
-@pytest.mark.parametrize("name", ["resolve", "platforms", "inspect", "tags", "plan", "pull"])
+@pytest.mark.parametrize(
+    "name",
+    ["resolve", "platforms", "inspect", "tags", "plan", "pull", "check", "lint", "matrix"],
+)
 def test_every_command_that_fails_hands_its_failure_over(
     run: Run, registry: str, github: Path, name: str
 ) -> None:

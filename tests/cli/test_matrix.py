@@ -9,6 +9,10 @@ import yaml
 from inline_snapshot import snapshot
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
     from tests.cli.conftest import Run
 
 
@@ -144,3 +148,16 @@ error: `--runner linux/arm64` is not `PLATFORM=LABEL`
 hint: write `--runner linux/arm64=ubuntu-24.04-arm`
 """)
     assert run("matrix", f"{registry}/demo/app:9").status == 3
+
+
+def test_the_matrix_is_an_output_of_the_step(
+    run: Run, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "output"
+    place.touch()
+    monkeypatch.setenv("GITHUB_OUTPUT", str(place))
+
+    seen = run("matrix", f"{registry}/demo/app:1.0", "-q", "--emit", "github", keep=True)
+
+    assert seen.status == 0
+    assert seen.stdout.rstrip("\n") in place.read_text().splitlines()
