@@ -17,8 +17,8 @@ from resolver.core.tar_reader import DEFAULT_LIMITS, Kind, TarEntry, TarLimits, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-#: A component that is empty, `.` or `..`.
-_ODD = re.compile(r"(?:^|/)\.{0,2}(?:/|$)")
+#: A component that is empty, `.` or `..`, between slashes.
+_ODD = re.compile(r"/\.{0,2}/", re.ASCII)
 _MAGICS = (b"\x7fELF", b"MZ", b"\xfe\xed\xfa", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")
 _LONGEST_MAGIC = 4
 _EMPTY = hashlib.sha256().digest()
@@ -80,7 +80,7 @@ def canonical(name: str) -> str:
     """
     name = name.removeprefix("./")
     name = name.rstrip("/")
-    if not _ODD.search(name):
+    if not _ODD.search(f"/{name}/"):
         return name
     parts: list[str] = []
     for part in name.split("/"):
