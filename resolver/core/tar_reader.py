@@ -164,17 +164,16 @@ class TarReader:
     def content(self) -> Iterator[memoryview]:
         """Read the content of the entry that came last, holes as zeros, in pieces up to 1 MiB.
 
-        A piece is good until the next one.
+        A piece is good until the next one. Whoever has seen enough may stop; content is given once.
 
         Raises:
             BadDocument: the archive ends before it.
         """
-        entry = self._entry
-        stored, self._stored = self._stored, 0
-        if entry is None or not (stored or entry.size):
+        entry, self._entry = self._entry, None
+        if entry is None:
             return
         if entry.stretches is None:
-            yield from self._data(stored)
+            yield from self._data(self._stored)
             return
         at = 0
         for offset, length in (*entry.stretches, (entry.size, 0)):
@@ -183,9 +182,12 @@ class TarReader:
             at = offset + length
 
     def _data(self, size: int) -> Iterator[memoryview]:
-        before = self._stream.offset
-        yield from self._stream.pieces(size)
-        if self._stream.offset - before != size:
+        for piece in self._stream.pieces(size):
+            size -= len(piece)
+            # First: nobody may come back for the next piece.
+            self._stored -= len(piece)
+            yield piece
+        if size:
             raise self._cut()
 
     def _pass(self) -> None:

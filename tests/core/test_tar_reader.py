@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,22 @@ def test_content_that_nobody_reads_is_passed_over() -> None:
 
     assert [entry.name for entry in reader] == ["a", "b"]
     assert list(reader.content()) == []
+
+
+@pytest.mark.parametrize("step", [1, 100, 512, 4096])
+@pytest.mark.parametrize("pieces", [1, 2, 5])
+def test_whoever_has_seen_enough_of_a_content_may_stop(step: int, pieces: int) -> None:
+    sparse = old_sparse([(2, 3), (700, 300)], 1000, b"y" * 303) + padded(b"y" * 303)
+    archive = member(b"a", b"x" * 5000) + sparse + member(b"b", b"z" * 10) + END
+    chunks = (archive[at : at + step] for at in range(0, len(archive), step))
+    names = []
+    reader = TarReader(chunks, "the archive")
+    for entry in reader:
+        names.append(entry.name)
+        list(islice(reader.content(), pieces))
+        assert list(reader.content()) == []
+
+    assert names == ["a", "s", "b"]
 
 
 # Sparse files
