@@ -642,6 +642,101 @@ class ImageNotHeld(NotFound):
         self.store = store
 
 
+class BadLock(Malformed):
+    """A lock file that cannot be used; `field` is the path to the fault."""
+
+    code = "bad-lock"
+    word = "FORMAT"
+
+    def __init__(self, place: str, field: str, reason: str, *hints: str) -> None:
+        at = f" at `{field}`" if field else ""
+        super().__init__(
+            f"the lock file `{place}` is malformed{at}: {reason}",
+            *(hints or ("take it from version control, or write it anew with `resolver lock`",)),
+        )
+        self.place = place
+        self.field = field
+        self.reason = reason
+
+
+class LockLimit(Malformed):
+    """A lock file that goes past a limit; `field` is the path to what does."""
+
+    code = "lock-limit"
+    word = "LIMIT"
+
+    def __init__(
+        self, place: str, field: str, what: str, limit: int, value: int | str, unit: str
+    ) -> None:
+        super().__init__(
+            f"the lock file `{place}` is refused: {what} goes past the limit of {limit} {unit}: "
+            f"{value}",
+            "keep it in several files, each named with `--lock-file`",
+        )
+        self.place = place
+        self.field = field
+        self.what = what
+        self.limit = limit
+        self.value = value
+        self.unit = unit
+
+
+class NotLocked(Offline):
+    """`--locked`, and the lock does not have the reference, or not for the platform."""
+
+    code = "not-locked"
+
+    def __init__(self, reference: str, place: str, wanted: str, *hints: str) -> None:
+        what = f"`{reference}` for `{wanted}`" if wanted else f"`{reference}`"
+        super().__init__(f"the lock file `{place}` does not have {what}", *hints)
+        self.reference = reference
+        self.place = place
+        self.wanted = wanted
+
+
+class NoLock(Malformed):
+    """There is no lock file where one was named or expected."""
+
+    code = "no-lock"
+
+    def __init__(self, place: str) -> None:
+        super().__init__(
+            f"there is no lock file `{place}`",
+            "write it with `resolver lock REF...`, or name another with `--lock-file`",
+        )
+        self.place = place
+
+
+class LockUnwritten(OutputFault):
+    """A lock file could not be written; what was there is there still."""
+
+    code = "lock-unwritten"
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(
+            f"cannot write the lock file `{place}`: {reason}",
+            "make room, or name another place with `--lock-file`",
+        )
+        self.place = place
+        self.reason = reason
+
+
+class Drifted(Negative):
+    """`lock --check`: something that was locked is no longer what its reference gives."""
+
+    code = "drifted"
+
+    def __init__(self, place: str, drifted: int, checked: int) -> None:
+        have = "has" if drifted == 1 else "have"
+        super().__init__(
+            f"{drifted} of {checked} references in `{place}` {have} moved since they were locked",
+            "test what is there now, then record it with `resolver lock --update`",
+        )
+        self.place = place
+        self.drifted = drifted
+        self.checked = checked
+
+
 def _short(text: str, limit: int = 120) -> str:
     """Cut text from a user or a registry to what fits into one line of a message."""
     return text if len(text) <= limit else text[: limit - 1] + "…"

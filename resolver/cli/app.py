@@ -36,6 +36,7 @@ COMMANDS = (
     ("Pull", "plan", "resolver.cli.plan"),
     ("Pull", "pull", "resolver.cli.pull"),
     ("Pull", "export", "resolver.cli.export"),
+    ("Pin", "lock", "resolver.cli.lock"),
     ("Store", "ls", "resolver.cli.ls"),
     ("Store", "rm", "resolver.cli.rm"),
     ("Store", "gc", "resolver.cli.gc"),

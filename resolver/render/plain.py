@@ -26,8 +26,10 @@ Plain = dict[str, object]
 
 #: Answers whose plain form is made elsewhere, by the module that defines the answer.
 ELSEWHERE = {
+    "resolver.core.drift": "resolver.render.plain_lock",
     "resolver.core.exported": "resolver.render.plain_export",
     "resolver.core.listing": "resolver.render.plain_store",
+    "resolver.core.lock": "resolver.render.plain_lock",
     "resolver.core.plan": "resolver.render.plain_plan",
     "resolver.core.pulled": "resolver.render.plain_plan",
     "resolver.core.stored": "resolver.render.plain_store",

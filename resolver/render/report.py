@@ -69,8 +69,10 @@ class Report:
 #: Answers whose reports are made elsewhere, by the module that defines the answer; imported when
 #: there is one, since most commands have none of them.
 ELSEWHERE = {
+    "resolver.core.drift": "resolver.render.report_lock",
     "resolver.core.exported": "resolver.render.report_export",
     "resolver.core.listing": "resolver.render.report_store",
+    "resolver.core.lock": "resolver.render.report_lock",
     "resolver.core.plan": "resolver.render.report_plan",
     "resolver.core.pulled": "resolver.render.report_plan",
     "resolver.core.stored": "resolver.render.report_store",

@@ -42,6 +42,9 @@ Pull:
   pull    Fetch what is missing of REF into the store.
   export  Hand images of the store to something else.
 
+Pin:
+  lock  Write down what REF means, and hold it to that.
+
 Store:
   ls      List the images that were pulled.
   rm      Remove images from the store.
@@ -237,7 +240,7 @@ def test_the_demo_ends_well_and_shows_every_verb(run: Run) -> None:
 
     assert seen.status == 0
     # `serve` would not end, and the others are how somebody came here.
-    for name in set(NAMES) - {"serve", "demo", "options"}:
+    for name in set(NAMES) - {"serve", "demo", "options", "lock"}:
         assert re.search(rf"^\$ resolver {name}\b", seen.stdout, re.MULTILINE)
     assert "defect" not in seen.stdout
 

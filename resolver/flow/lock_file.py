@@ -1,0 +1,89 @@
+"""Lock files on the disk: read with a limit, replaced whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from resolver.core.lock import MAX_LOCK, Lock, read_lock, write_lock
+from resolver.errors import BadLock, LockUnwritten, NoLock
+
+# A FIFO must not make us wait, nor a device be read.
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def load(path: str) -> Lock:
+    """Read a lock file that must be there.
+
+    Raises:
+        NoLock: there is none.
+        BadLock, LockLimit: it cannot be used.
+
+    """
+    lock = load_if_any(path)
+    if lock is None:
+        raise NoLock(path)
+    return lock
+
+
+def load_if_any(path: str) -> Lock | None:
+    """Read a lock file; None where there is none yet.
+
+    Raises:
+        BadLock, LockLimit: it cannot be used.
+
+    """
+    try:
+        body = _body(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BadLock(path, "", f"it cannot be read: {_reason(error)}") from error
+    return read_lock(body, path)
+
+
+def save(path: str, lock: Lock) -> None:
+    """Write a lock file: under another name first, so that nobody ever sees half of one.
+
+    The mode of a file that was there stays, and a link to one stays a link.
+
+    Raises:
+        LockUnwritten: it cannot be written; what was there is there still.
+
+    """
+    target = os.path.realpath(path)
+    body = write_lock(lock)
+    temporary = f"{target}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
+    try:
+        _put(temporary, target, body)
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108 - beside `os.open`
+        raise LockUnwritten(path, _reason(error)) from error
+
+
+def _put(temporary: str, target: str, body: bytes) -> None:
+    descriptor = os.open(temporary, _NEW, 0o666)
+    with os.fdopen(descriptor, "wb") as stream:
+        with suppress(FileNotFoundError):
+            os.fchmod(descriptor, stat.S_IMODE(os.stat(target).st_mode))  # noqa: PTH116 - as above
+        stream.write(body)
+        stream.flush()
+        os.fsync(descriptor)
+    Path(temporary).replace(target)
+
+
+def _body(path: str) -> bytes:
+    descriptor = os.open(path, _READ)
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", path)
+        return stream.read(MAX_LOCK + 1)
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,293 @@
+"""`resolver lock`, as a person sees it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from inline_snapshot import snapshot
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Run
+
+FILE = Path("resolver.lock")
+
+
+@pytest.fixture
+def locked(run: Run, registry: str) -> str:
+    """A lock of one image with five platforms, and of a single one."""
+    assert run("lock", f"{registry}/demo/app:1.0", f"{registry}/demo/single:1.0").status == 0
+    return registry
+
+
+def edit(*changes: tuple[str, str]) -> None:
+    """Let some time go by, in the lock."""
+    text = FILE.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    FILE.write_text(text)
+
+
+INDEX = "f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda"
+ARM64 = "8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a"
+
+
+def test_locking(run: Run, registry: str) -> None:
+    seen = run("lock", f"{registry}/demo/app:1.0", f"{registry}/demo/single:1.0")
+    assert str(seen) == snapshot("""\
+status: 0
+--- stdout
+lock     resolver.lock
+holds    2 references
+
+CHANGE  REFERENCE                        DIGEST               PLATFORMS
+added   HOST:PORT/demo/app:1.0     sha256:f62fb544ff3d          5
+added   HOST:PORT/demo/single:1.0  sha256:311923c08153          1
+--- stderr
+""")
+
+
+def test_the_file(run: Run, registry: str) -> None:
+    run("lock", f"{registry}/demo/single:1.0")
+
+    assert FILE.read_text().replace(registry, "HOST:PORT") == snapshot("""\
+{
+  "schema": 1,
+  "images": {
+    "HOST:PORT/demo/single:1.0": {
+      "written": "HOST:PORT/demo/single:1.0",
+      "digest": "sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede",
+      "mediaType": "application/vnd.oci.image.manifest.v1+json",
+      "size": 860,
+      "platforms": {
+        "linux/amd64": {
+          "digest": "sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede",
+          "mediaType": "application/vnd.oci.image.manifest.v1+json",
+          "size": 860,
+          "entry": 0
+        }
+      }
+    }
+  }
+}
+""")
+
+
+@pytest.mark.usefixtures("locked")
+def test_all_is_as_it_was(run: Run) -> None:
+    assert str(run("lock", "--check")) == snapshot("""\
+status: 0
+--- stdout
+lock     resolver.lock
+same     2 of 2 references
+
+STATE      REFERENCE
+as locked  HOST:PORT/demo/app:1.0
+as locked  HOST:PORT/demo/single:1.0
+--- stderr
+""")
+
+
+@pytest.mark.usefixtures("locked")
+def test_something_moved(run: Run) -> None:
+    edit((INDEX, "1" * 64), (ARM64, "2" * 64))
+
+    assert str(run("lock", "--check")) == snapshot("""\
+status: 1
+--- stdout
+lock     resolver.lock
+same     1 of 2 references
+
+references
+STATE      REFERENCE
+moved      HOST:PORT/demo/app:1.0
+as locked  HOST:PORT/demo/single:1.0
+
+moved
+REFERENCE  PLATFORM                     LOCKED               NOW
+…/app:1.0  (index)                      sha256:111111111111  sha256:f62fb544ff3d
+…/app:1.0  linux/amd64                  sha256:311923c08153  same
+…/app:1.0  linux/arm/v7                 sha256:e9c938fb2564  same
+…/app:1.0  linux/arm64                  sha256:222222222222  sha256:8d3661f10977
+…/app:1.0  windows/amd64:10.0.20348.2…  sha256:afae86adc642  same
+…/app:1.0  windows/amd64:10.0.26100.1…  sha256:8322b11c5bf7  same
+--- stderr
+error: 1 of 2 references in `resolver.lock` has moved since they were locked
+hint: test what is there now, then record it with `resolver lock --update`
+""")
+
+
+@pytest.mark.usefixtures("locked")
+def test_something_moved_that_does_not_count(run: Run) -> None:
+    edit((INDEX, "1" * 64), (ARM64, "2" * 64))
+
+    assert str(run("lock", "--check", "-p", "linux/amd64")) == snapshot("""\
+status: 0
+--- stdout
+lock     resolver.lock
+same     2 of 2 references
+platform linux/amd64
+
+references
+STATE          REFERENCE
+index changed  HOST:PORT/demo/app:1.0
+as locked      HOST:PORT/demo/single:1.0
+
+moved
+REFERENCE                  PLATFORM     LOCKED               NOW
+HOST:PORT/demo/app:1.0  (index)      sha256:111111111111  sha256:f62fb544ff3d
+HOST:PORT/demo/app:1.0  linux/amd64  sha256:311923c08153  same
+--- stderr
+""")
+
+
+def test_something_moved_in_json(run: Run, locked: str) -> None:
+    edit((INDEX, "1" * 64), (ARM64, "2" * 64))
+    words = ("--check", f"{locked}/demo/app", "-p", "linux/arm64", "--json")
+    seen = run("lock", *words, keep=True)
+    told = json.loads(seen.stdout)
+
+    assert seen.status == 1
+    assert told["drifted"] is True
+    assert told["findings"] == [
+        {
+            "rule": "platform-changed",
+            "severity": "error",
+            "message": f"`linux/arm64` was `sha256:{'2' * 64}`, and is `sha256:{ARM64}` now",
+            "subject": f"{locked}/demo/app:1.0",
+            "platform": "linux/arm64",
+            "digest": f"sha256:{ARM64}",
+            "hint": f"test it, then run `resolver lock --update {locked}/demo/app:1.0`",
+        }
+    ]
+
+
+def test_looking_up_again(run: Run, locked: str) -> None:
+    edit((INDEX, "1" * 64))
+
+    assert str(run("lock", "--update", f"{locked}/demo/app")) == snapshot("""\
+status: 0
+--- stdout
+lock     resolver.lock
+holds    2 references
+
+CHANGE   REFERENCE                     DIGEST               PLATFORMS
+changed  HOST:PORT/demo/app:1.0  sha256:f62fb544ff3d          5
+--- stderr
+""")
+    assert run("lock", "--check").status == 0
+
+
+def test_taking_out(run: Run, locked: str) -> None:
+    assert str(run("lock", "--remove", f"{locked}/demo/app:1.0")) == snapshot("""\
+status: 0
+--- stdout
+lock     resolver.lock
+holds    1 reference
+
+CHANGE   REFERENCE                     DIGEST               PLATFORMS
+removed  HOST:PORT/demo/app:1.0  sha256:f62fb544ff3d          5
+--- stderr
+""")
+
+
+def test_several_of_which_one_is_not_there(run: Run, registry: str) -> None:
+    seen = run("lock", f"{registry}/demo/app:1.0", f"{registry}/demo/app:none")
+
+    assert str(seen) == snapshot("""\
+status: 3
+--- stdout
+lock     resolver.lock
+holds    0 references
+written  no: a reference could not be looked up
+
+CHANGE  REFERENCE                     DIGEST               PLATFORMS
+added   HOST:PORT/demo/app:1.0  sha256:f62fb544ff3d          5
+--- stderr
+error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:none` (there is no such manifest in this repository)
+hint: list what there is with `resolver tags REPOSITORY`
+""")
+    assert not FILE.exists()
+
+
+def test_words_for_machines(run: Run, locked: str) -> None:
+    assert run("lock", "--check", "--format", "digest").stdout.splitlines()[0] == f"sha256:{INDEX}"
+    pinned = run("lock", "--check", "--format", "ref").stdout.splitlines()[0]
+    assert pinned == f"HOST:PORT/demo/app@sha256:{INDEX}"
+    told = json.loads(run("lock", f"{locked}/demo/app:1.0", "--json").stdout)
+    assert [one["change"] for one in told["changes"]] == ["unchanged"]
+    assert len(told["changes"][0]["platforms"]) == 5
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--check", "--update"),
+        (),
+        ("--remove",),
+        ("--check",),
+        ("--update",),
+        ("app:1", "-p", "linux//v8"),
+        ("app:1:2",),
+    ],
+)
+def test_mistakes_have_status_2_and_ask_nobody(run: Run, words: tuple[str, ...]) -> None:
+    seen = run("lock", *words)
+
+    assert (seen.status, seen.stdout) == (2, "")
+    assert seen.stderr.count("error: ") == 1
+
+
+@pytest.mark.usefixtures("locked")
+def test_a_name_that_is_not_locked(run: Run) -> None:
+    assert str(run("lock", "--check", "nginx")) == snapshot("""\
+status: 7
+--- stdout
+--- stderr
+error: the lock file `resolver.lock` does not have `nginx`
+hint: it has `HOST:PORT/demo/app:1.0`, `HOST:PORT/demo/single:1.0`
+""")
+
+
+@pytest.mark.usefixtures("locked")
+def test_a_merge_that_is_not_settled(run: Run) -> None:
+    FILE.write_text("<<<<<<< HEAD\n" + FILE.read_text())
+
+    assert str(run("lock", "--check")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: the lock file `resolver.lock` is malformed: line 1 is a merge conflict
+hint: take either side with `git checkout --ours -- resolver.lock`, then run `resolver lock --update`
+""")
+
+
+def test_no_lock_at_all(run: Run) -> None:
+    assert str(run("lock", "--check")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: there is no lock file `resolver.lock`
+hint: write it with `resolver lock REF...`, or name another with `--lock-file`
+""")
+
+
+@pytest.mark.usefixtures("locked")
+def test_a_platform_that_one_of_them_was_not_locked_for(run: Run) -> None:
+    assert str(run("lock", "--check", "-p", "linux/arm64")) == snapshot("""\
+status: 7
+--- stdout
+lock     resolver.lock
+same     1 of 2 references
+platform linux/arm64
+
+STATE              REFERENCE
+as locked          HOST:PORT/demo/app:1.0
+error: not-locked  HOST:PORT/demo/single:1.0
+--- stderr
+error: the lock file `resolver.lock` does not have `HOST:PORT/demo/single:1.0` for `linux/arm64`
+hint: it was locked for `linux/amd64`
+""")
