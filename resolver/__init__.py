@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
     from resolver.core.exported import Exported
+    from resolver.core.findings import Finding, Rule, Severity
+    from resolver.core.linted import Linted
     from resolver.core.plan import Plan
     from resolver.core.platform import Platform
     from resolver.core.pulled import Pulled
@@ -45,9 +47,11 @@ _HOMES = {
     "Digest": "resolver.core.digest",
     "Exported": "resolver.core.exported",
     "Failure": "resolver.core.answer",
+    "Finding": "resolver.core.findings",
     "Flags": "resolver.settings",
     "Grade": "resolver.core.select",
     "Inspection": "resolver.core.contents",
+    "Linted": "resolver.core.linted",
     "Offer": "resolver.core.contents",
     "Offers": "resolver.core.contents",
     "Plan": "resolver.core.plan",
@@ -59,8 +63,10 @@ _HOMES = {
     "Resolution": "resolver.core.answer",
     "ResolverError": "resolver.errors",
     "Retention": "resolver.core.stored",
+    "Rule": "resolver.core.findings",
     "Selection": "resolver.core.select",
     "Session": "resolver.session",
+    "Severity": "resolver.core.findings",
     "StoredImage": "resolver.core.stored",
     "Usage": "resolver.core.stored",
     "Verified": "resolver.core.stored",
@@ -75,9 +81,11 @@ __all__ = [
     "Digest",
     "Exported",
     "Failure",
+    "Finding",
     "Flags",
     "Grade",
     "Inspection",
+    "Linted",
     "Offer",
     "Offers",
     "Plan",
@@ -89,8 +97,10 @@ __all__ = [
     "Resolution",
     "ResolverError",
     "Retention",
+    "Rule",
     "Selection",
     "Session",
+    "Severity",
     "StoredImage",
     "Usage",
     "Verified",

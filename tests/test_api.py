@@ -10,10 +10,11 @@ import pytest
 import resolver
 
 PUBLIC = {
-    "Challenge", "Collected", "Descriptor", "Digest", "Exported", "Failure", "Flags", "Grade",
-    "Inspection", "Offer", "Offers", "Plan", "Platform", "Pulled", "Reference", "Rejection",
-    "Removed", "Resolution", "ResolverError", "Retention", "Selection", "Session",
-    "StoredImage", "Usage", "Verified", "__version__", "parse_challenge", "select",
+    "Challenge", "Collected", "Descriptor", "Digest", "Exported", "Failure", "Finding", "Flags",
+    "Grade", "Inspection", "Linted", "Offer", "Offers", "Plan", "Platform", "Pulled", "Reference",
+    "Rejection", "Removed", "Resolution", "ResolverError", "Retention", "Rule", "Selection",
+    "Session", "Severity", "StoredImage", "Usage", "Verified", "__version__", "parse_challenge",
+    "select",
 }  # fmt: skip
 
 

@@ -42,6 +42,7 @@ COMMANDS = (
     ("Store", "gc", "resolver.cli.gc"),
     ("Store", "verify", "resolver.cli.verify"),
     ("Store", "du", "resolver.cli.du"),
+    ("CI", "lint", "resolver.cli.lint"),
     ("Run", "serve", "resolver.cli.serve"),
     ("Run", "demo", "resolver.cli.demo"),
     ("Help", "options", "resolver.cli.common"),

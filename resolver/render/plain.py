@@ -28,6 +28,7 @@ Plain = dict[str, object]
 ELSEWHERE = {
     "resolver.core.drift": "resolver.render.plain_lock",
     "resolver.core.exported": "resolver.render.plain_export",
+    "resolver.core.linted": "resolver.render.plain_lint",
     "resolver.core.listing": "resolver.render.plain_store",
     "resolver.core.lock": "resolver.render.plain_lock",
     "resolver.core.plan": "resolver.render.plain_plan",

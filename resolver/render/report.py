@@ -71,6 +71,7 @@ class Report:
 ELSEWHERE = {
     "resolver.core.drift": "resolver.render.report_lock",
     "resolver.core.exported": "resolver.render.report_export",
+    "resolver.core.linted": "resolver.render.report_lint",
     "resolver.core.listing": "resolver.render.report_store",
     "resolver.core.lock": "resolver.render.report_lock",
     "resolver.core.plan": "resolver.render.report_plan",

@@ -52,6 +52,9 @@ Store:
   verify  Check the store, and mend it.
   du      Say what the store takes, image by image.
 
+CI:
+  lint  Find what is wrong with REF on some platform.
+
 Run:
   serve  Serve the store as a read-only registry.
   demo   Walk through all of it on sample images.
@@ -240,7 +243,7 @@ def test_the_demo_ends_well_and_shows_every_verb(run: Run) -> None:
 
     assert seen.status == 0
     # `serve` would not end, and the others are how somebody came here.
-    for name in set(NAMES) - {"serve", "demo", "options", "lock"}:
+    for name in set(NAMES) - {"serve", "demo", "options", "lint", "lock"}:
         assert re.search(rf"^\$ resolver {name}\b", seen.stdout, re.MULTILINE)
     assert "defect" not in seen.stdout
 
