@@ -691,26 +691,11 @@ class BadLock(Malformed):
         self.reason = reason
 
 
-class LockLimit(Malformed):
+class LockLimit(BadLock):
     """A lock file that goes past a limit; `field` is the path to what does."""
 
     code = "lock-limit"
     word = "LIMIT"
-
-    def __init__(
-        self, place: str, field: str, what: str, limit: int, value: int | str, unit: str
-    ) -> None:
-        super().__init__(
-            f"the lock file `{place}` is refused: {what} goes past the limit of {limit} {unit}: "
-            f"{value}",
-            "keep it in several files, each named with `--lock-file`",
-        )
-        self.place = place
-        self.field = field
-        self.what = what
-        self.limit = limit
-        self.value = value
-        self.unit = unit
 
 
 class NotLocked(Offline):
@@ -724,6 +709,19 @@ class NotLocked(Offline):
         self.reference = reference
         self.place = place
         self.wanted = wanted
+
+
+class LockIncomplete(Offline):
+    """`--locked`, and the lock does not say as much as an answer needs."""
+
+    code = "lock-incomplete"
+
+    def __init__(self, reference: str, place: str, *hints: str) -> None:
+        super().__init__(
+            f"the lock file `{place}` does not say sizes and types for `{reference}`", *hints
+        )
+        self.reference = reference
+        self.place = place
 
 
 class NoLock(Malformed):

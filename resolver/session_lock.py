@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.core.answer import Failure
-from resolver.core.lock import LOCK_FILE, Lock, Locked, LockedImage, change_of
+from resolver.core.lock import Lock, Locked, LockedImage, change_of
 from resolver.core.platform import Platform
 from resolver.core.reference import Reference
 from resolver.core.target import RegistryTarget
 from resolver.errors import InvalidReference, NotLocked, ResolverError, Usage
+from resolver.settings import LOCK_FILE
 from resolver.wiring import Wiring
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class LockVerbs(Wiring):
         from resolver.flow.batch import each  # noqa: PLC0415
 
         path = str(file)
+        lock_file.refuse_yaml(path)
         known = lock_file.load_if_any(path) or Lock()
         held = {image.reference: image for image in known.images}
         asked = {
@@ -110,6 +112,7 @@ class LockVerbs(Wiring):
         from resolver.flow import lock_file  # noqa: PLC0415
 
         path = str(file)
+        lock_file.refuse_yaml(path)
         known = lock_file.load(path)
         images = self._named(known, tuple(names), path) if names else ()
         lock = known.without(images)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from resolver.cli import options
-from resolver.core.lock import LOCK_FILE
+from resolver.settings import LOCK_FILE
 
 
 @options.command

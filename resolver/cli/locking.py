@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Self
 
@@ -10,12 +11,15 @@ import typer
 from resolver.errors import Drifted, ResolverError, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from resolver.cli.output import Output
-    from resolver.core.answer import Failure
+    from resolver.cli.resolving import Asked
+    from resolver.core.answer import Failure, Resolution
     from resolver.core.drift import LockCheck
     from resolver.core.lock import Locked
+    from resolver.session import Session
+    from resolver.session_lock import ByLock
 
 
 class Task(Enum):
@@ -58,6 +62,60 @@ class Task(Enum):
             raise Usage(
                 "there is no reference to take out", "name one: `resolver lock --remove REF`"
             )
+
+
+def named(
+    references: list[str] | None, file: str | None, verb: str, lock_file: str | None
+) -> list[str]:
+    """Read what is asked about; with a lock and no words, everything that is locked.
+
+    Raises:
+        Malformed: a reference, or the lock, cannot be read; or there is nothing.
+
+    """
+    from resolver.cli.resolving import gather
+
+    if lock_file is None or references or file is not None:
+        return gather(references or [], file, verb)
+    from resolver.flow.lock_file import load
+
+    return gather([image.reference for image in load(lock_file).images], None, verb)
+
+
+@dataclass(frozen=True, slots=True)
+class LockAsker:
+    """Answers `resolve` in the place of a session."""
+
+    lock: ByLock
+
+    def resolve(
+        self, reference: str, platform: str | None, *, exact: bool, **_: bool
+    ) -> Resolution:
+        """See `ByLock.resolve`."""
+        return self.lock.resolve(reference, platform, exact=exact)
+
+    def resolve_each(
+        self, references: list[str], platforms: list[str | None], *, exact: bool, **_: bool
+    ) -> Iterator[Resolution | Failure]:
+        """See `ByLock.resolve_each`."""
+        return self.lock.resolve_each(references, platforms, exact=exact)
+
+
+def by_lock(session: Session, lock_file: str, asked: Asked) -> LockAsker:
+    """Have a lock answer instead of registries.
+
+    Raises:
+        Usage: something is wanted that only a registry can say.
+        Malformed: the lock cannot be read.
+
+    """
+    wanted = {"--verify": asked.verify, "--strict": asked.strict, "--verify-tag": asked.verify_tag}
+    for name in (name for name, given in wanted.items() if given):
+        raise Usage(
+            f"`{name}` asks the registry, and `--locked` asks nobody",
+            "leave one of them out; `resolver lock --check` says what has moved",
+        )
+    return LockAsker(session.by_lock(lock_file))
 
 
 def tell_locked(output: Output, form: str, done: Locked, *, full: bool) -> None:

@@ -11,6 +11,7 @@ from resolver.core.answer import Failure
 from resolver.errors import ResolverError, Usage
 
 if TYPE_CHECKING:
+    from resolver.cli.locking import LockAsker
     from resolver.cli.output import Output
     from resolver.core.answer import Resolution
     from resolver.session import Session
@@ -53,7 +54,7 @@ def gather(references: list[str], file: str | None, verb: str = "resolve") -> li
 
 
 def tell_one(
-    session: Session,
+    session: Session | LockAsker,
     output: Output,
     form: str,
     reference: str,
@@ -71,7 +72,7 @@ def tell_one(
 
 
 def tell_all(
-    session: Session,
+    session: Session | LockAsker,
     output: Output,
     form: str,
     references: list[str],

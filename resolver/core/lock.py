@@ -36,13 +36,12 @@ if TYPE_CHECKING:
 
 #: Version of the written format.
 SCHEMA = 1
-#: Where a lock is unless somebody says otherwise.
-LOCK_FILE = "resolver.lock"
 #: Bytes of a lock file. Source: reliability.md R53.
 MAX_LOCK = 4 * 1024 * 1024
 #: References in one lock; ten times what the largest fleet we know of pins.
 MAX_IMAGES = 10_000
 
+_SPLIT = "keep it in several files, each named with `--lock-file`"
 _TOP = frozenset({"schema", "images"})
 _IMAGE = frozenset({"written", "digest", "mediaType", "size", "only", "platforms"})
 _PLATFORM = frozenset({"digest", "mediaType", "size", "entry", "platform"})
@@ -222,7 +221,8 @@ def read_lock(body: bytes, place: str) -> Lock:
     except (BadDocument, UnsupportedDocument) as error:
         raise BadLock(place, error.field, error.reason) from error
     except LimitExceeded as error:
-        raise LockLimit(place, "", error.what, error.limit, error.value, error.unit) from error
+        reason = _past(error.what, error.limit, error.value, error.unit)
+        raise LockLimit(place, "", reason, _SPLIT) from error
 
 
 def refuse_at_once(body: bytes, place: str) -> None:
@@ -233,7 +233,7 @@ def refuse_at_once(body: bytes, place: str) -> None:
 
     """
     if len(body) > MAX_LOCK:
-        raise LockLimit(place, "", "its size", MAX_LOCK, f"more than {MAX_LOCK}", "bytes")
+        raise LockLimit(place, "", f"it has more than {MAX_LOCK} bytes", _SPLIT)
     for number, line in enumerate(body.split(b"\n"), 1):
         if _CONFLICT.fullmatch(line):
             raise BadLock(
@@ -253,7 +253,12 @@ def refuse_too_many(count: int, place: str) -> None:
 
     """
     if count > MAX_IMAGES:
-        raise LockLimit(place, "images", "`images`", MAX_IMAGES, count, "references")
+        reason = _past("their number", MAX_IMAGES, count, "references")
+        raise LockLimit(place, "images", reason, _SPLIT)
+
+
+def _past(what: str, limit: int, value: int | str, unit: str) -> str:
+    return f"{what} goes past the limit of {limit} {unit}: {value}"
 
 
 def _image_value(image: LockedImage) -> dict[str, object]:

@@ -13,7 +13,7 @@ from resolver.core.locked import record as record_of
 from resolver.core.manifest import Index
 from resolver.core.platform import Platform
 from resolver.core.reference import Reference
-from resolver.errors import NotFound, NotLocked, PlatformNotOffered, PlatformUnknown
+from resolver.errors import LockIncomplete, NotFound, NotLocked, PlatformNotOffered, PlatformUnknown
 from resolver.flow import resolve as resolving
 from resolver.flow.choose import MAX_PROBES
 from resolver.flow.gather import Depth, gather
@@ -97,7 +97,8 @@ def resolve_locked(
         place: the lock file, for messages.
 
     Raises:
-        NotLocked: it has no such platform, or does not say what an answer needs.
+        NotLocked: it has no such platform.
+        LockIncomplete: it does not say sizes and types.
 
     """
     root = image.root
@@ -105,7 +106,7 @@ def resolve_locked(
     whole = [entry for entry in entries if entry is not None]
     if root is None or len(whole) < len(entries):
         hint = f"write a whole one: `resolver lock {image.written}`"
-        raise NotLocked(image.reference, place, "sizes and types", hint)
+        raise LockIncomplete(image.reference, place, hint)
     if narrow(image, wish.platforms):
         wish = replace(wish, exact=True)
     prefix = f"{Reference.parse(image.reference).identity}@"

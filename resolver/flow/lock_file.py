@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from resolver.core.lock import MAX_LOCK, Lock, read_lock, write_lock
-from resolver.errors import BadLock, LockUnwritten, NoLock
+from resolver.errors import BadLock, LockUnwritten, NoLock, Usage
 
 # A FIFO must not make us wait, nor a device be read.
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
@@ -43,7 +43,30 @@ def load_if_any(path: str) -> Lock | None:
         return None
     except OSError as error:
         raise BadLock(path, "", f"it cannot be read: {_reason(error)}") from error
+    if is_yaml(path):
+        from resolver.flow.lock_yaml import read_yaml  # noqa: PLC0415 - for such files alone
+
+        return read_yaml(body, path)
     return read_lock(body, path)
+
+
+def is_yaml(path: str) -> bool:
+    """Say whether a file's name says that it is YAML, which we read and do not write."""
+    return path.lower().endswith((".yaml", ".yml"))
+
+
+def refuse_yaml(path: str) -> None:
+    """Refuse to write a file that is YAML by its name.
+
+    Raises:
+        Usage: it is.
+
+    """
+    if is_yaml(path):
+        raise Usage(
+            f"`{path}` says it is YAML, and locks are written as JSON",
+            "name another file with `--lock-file`",
+        )
 
 
 def save(path: str, lock: Lock) -> None:

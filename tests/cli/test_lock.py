@@ -291,3 +291,80 @@ error: not-locked  HOST:PORT/demo/single:1.0
 error: the lock file `resolver.lock` does not have `HOST:PORT/demo/single:1.0` for `linux/arm64`
 hint: it was locked for `linux/amd64`
 """)
+
+
+def test_an_answer_from_the_lock(run: Run, locked: str) -> None:
+    name = f"{locked}/demo/app:1.0"
+    online = run("resolve", name, "-p", "linux/arm64")
+
+    assert str(run("resolve", "--locked", name, "-p", "linux/arm64")) == str(online)
+    assert run("resolve", "--locked", "-p", "linux/amd64", "--offline").stdout.splitlines() == [
+        "sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede"
+        f"  linux/amd64       exact       HOST:PORT/demo/{rest}"
+        for rest in ("app:1.0", "single:1.0")
+    ]
+
+
+def test_what_the_lock_does_not_have(run: Run, locked: str) -> None:
+    assert str(run("resolve", "--locked", "nginx")) == snapshot("""\
+status: 7
+--- stdout
+--- stderr
+error: the lock file `resolver.lock` does not have `docker.io/library/nginx:latest`
+hint: record it with `resolver lock nginx`
+""")
+    assert str(
+        run("resolve", "--locked", f"{locked}/demo/app:1.0", "-p", "linux/s390x")
+    ) == snapshot("""\
+status: 7
+--- stdout
+--- stderr
+error: the lock file `resolver.lock` does not have `HOST:PORT/demo/app:1.0` for `linux/s390x`
+hint: it was locked for `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700`, `windows/amd64:10.0.26100.1742`
+hint: see what there is now: `resolver lock --check`, `resolver lock HOST:PORT/demo/app:1.0`
+""")
+    for verb in ("plan", "pull"):
+        assert run(verb, "--locked", "nginx").status == 7
+        assert run(verb, "--locked", "-p", "linux/s390x").status == 7
+
+
+@pytest.mark.usefixtures("locked")
+@pytest.mark.parametrize("option", ["--verify", "--strict", "--verify-tag"])
+def test_what_only_a_registry_can_say(run: Run, option: str) -> None:
+    seen = run("resolve", "--locked", option)
+
+    assert seen.status == 2
+    assert f"`{option}` asks the registry" in seen.stderr
+
+
+def test_pulling_what_is_locked(run: Run, locked: str) -> None:
+    name = f"{locked}/demo/app:1.0"
+
+    assert "in 4 requests" in run("plan", "--locked", name, "-p", "linux/arm64").stdout
+    assert run("pull", "--locked", name, "-p", "linux/arm64").status == 0
+    again = run("pull", "--locked", "--offline", name, "-p", "linux/arm64")
+    assert (again.status, "up to date" in again.stdout) == (0, True)
+    assert run("plan", "--locked", "--offline", name, "-p", "linux/arm64").status == 0
+    assert run("pull", "--locked", "--offline", name, "-p", "linux/amd64").status == 7
+
+
+def test_another_lock_by_option_and_by_variable(
+    run: Run, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{registry}/demo/single:1.0"
+    run("lock", name, "-o", "other.lock")
+
+    assert run("resolve", "--locked", name, "-p", "linux/amd64").status == 2
+    words = ("resolve", "--locked", name, "-p", "linux/amd64")
+    assert run(*words, "--lock-file", "other.lock").status == 0
+    monkeypatch.setenv("RESOLVER_LOCK_FILE", "other.lock")
+    assert run(*words).status == 0
+    assert run("lock", "--check").status == 0
+
+
+def test_a_lock_that_is_empty_has_nothing_to_resolve(run: Run, locked: str) -> None:
+    run("lock", "--remove", f"{locked}/demo/app", f"{locked}/demo/single")
+
+    assert run("resolve", "--locked").status == 2
+    assert run("lock", "--check").status == 0
+    assert run("lock", "--update").status == 2

@@ -107,6 +107,9 @@ Options:
   --strict                 Fail where index and image config disagree; reads
                            both.
   --verify-tag             For name:tag@digest: fail if the tag has moved.
+  --locked                 Take what the lock file says; ask nobody what REF
+                           means.
+  --lock-file FILE         The lock file; resolver.lock by default.
   --no-trunc               Show whole digests and values in tables.
   -h, --help               Show this message and exit.
 

@@ -245,7 +245,8 @@ def test_bytes_have_a_limit() -> None:
     assert read_lock(body + b" " * (MAX_LOCK - len(body)), "x").images
     with pytest.raises(LockLimit) as caught:
         read_lock(body + b" " * (MAX_LOCK - len(body) + 1), "x")
-    assert (caught.value.word, caught.value.limit) == ("LIMIT", MAX_LOCK)
+    assert caught.value.word == "LIMIT"
+    assert str(MAX_LOCK) in caught.value.reason
 
 
 def test_references_have_a_limit() -> None:
@@ -258,7 +259,8 @@ def test_references_have_a_limit() -> None:
     assert len(read_lock(lock(MAX_IMAGES), "x").images) == MAX_IMAGES
     with pytest.raises(LockLimit) as caught:
         read_lock(lock(MAX_IMAGES + 1), "x")
-    assert (caught.value.field, caught.value.value) == ("images", MAX_IMAGES + 1)
+    assert caught.value.field == "images"
+    assert f"{MAX_IMAGES} references: {MAX_IMAGES + 1}" in caught.value.reason
 
 
 def test_depth_has_a_limit() -> None:
