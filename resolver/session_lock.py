@@ -14,12 +14,13 @@ from resolver.settings import LOCK_FILE
 from resolver.wiring import Wiring
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from resolver.core.answer import Resolution
     from resolver.core.drift import Drift, LockCheck
     from resolver.core.events import Warned
+    from resolver.core.lock_entries import Entry
     from resolver.core.locked import Wanted as Wish
     from resolver.flow.reader import Reader
     from resolver.wiring import Wanted
@@ -184,6 +185,38 @@ class LockVerbs(Wiring):
         from resolver.flow import lock_file  # noqa: PLC0415 - for this question alone
 
         return ByLock(self, str(file), lock_file.load(str(file)))
+
+    def lock_entries(
+        self,
+        names: Iterable[str] = (),
+        platform: Wanted = None,
+        *,
+        services: Mapping[str, Sequence[str]] | None = None,
+        file: str | Path = LOCK_FILE,
+    ) -> tuple[Entry, ...]:
+        """Give what a lock file says in the words of other tools, for `resolver lock export`.
+
+        Args:
+            names: references; by default all that are locked.
+            platform: the image for this instead of the index.
+            services: canonical references to the services of a compose file.
+            file: the lock file.
+
+        Raises:
+            NotLocked: a name is not in the lock file, or not for the platform.
+            Malformed: a name, the platform or the lock file cannot be read.
+
+        """
+        from resolver.core.lock_entries import entries_of  # noqa: PLC0415 - for this alone
+        from resolver.flow import lock_file  # noqa: PLC0415
+
+        path = str(file)
+        images = self._named(lock_file.load(path), tuple(names), path)
+        wanted = self.wish(platform).platforms if platform is not None else None
+        entries, missing = entries_of(Lock(images), wanted, services, self.table)
+        if missing and wanted is not None:
+            raise _platform_not_locked(missing[0], wanted, path)
+        return entries
 
     def _wishes(self, platforms: Sequence[Wanted]) -> tuple[Wish, ...]:
         """Read platforms; with `all` among them, there is nothing to keep to."""

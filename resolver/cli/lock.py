@@ -51,32 +51,19 @@ def lock(
       resolver lock nginx:1.27 redis:7
       resolver lock --check -p linux/amd64
       resolver lock --update nginx
+      resolver lock export --format kustomize
     """
     from resolver.cli.inputs import split_platforms
-    from resolver.cli.locking import Task, tell_check, tell_locked
+    from resolver.cli.locking import Task, run, tell_export
     from resolver.cli.resolving import gather
-    from resolver.cli.work import work
 
-    task = Task.of(check=check, update=update, remove=remove)
-    names = gather(references or [], file, "lock") if references or file else []
+    words = references or []
+    task = Task.of(words, check=check, update=update, remove=remove)
+    words = words[1:] if task is Task.EXPORT else words
+    names = gather(words, file, "lock") if words or file is not None else []
     task.refuse_without(names)
     platforms = split_platforms(platform or [])
-    with work(common) as (session, output):
-        match task:
-            case Task.CHECK:
-                tell_check(
-                    output,
-                    common.form,
-                    session.check_lock(names, platforms, file=lock_file),
-                    full=no_trunc,
-                )
-            case Task.REMOVE:
-                tell_locked(
-                    output, common.form, session.unlock(names, file=lock_file), full=no_trunc
-                )
-            case Task.UPDATE:
-                done = session.lock((), platforms, update=names, file=lock_file)
-                tell_locked(output, common.form, done, full=no_trunc)
-            case Task.ADD:
-                done = session.lock(names, platforms, file=lock_file)
-                tell_locked(output, common.form, done, full=no_trunc)
+    if task is Task.EXPORT:
+        tell_export(common, names, platforms, lock_file)
+    else:
+        run(task, common, names, platforms, lock_file, full=no_trunc)

@@ -13,6 +13,7 @@ from resolver.errors import Drifted, ResolverError, Usage
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from resolver.cli.options import Common
     from resolver.cli.output import Output
     from resolver.cli.resolving import Asked
     from resolver.core.answer import Failure, Resolution
@@ -29,16 +30,18 @@ class Task(Enum):
     CHECK = "--check"
     UPDATE = "--update"
     REMOVE = "--remove"
+    EXPORT = "export"
 
     @classmethod
-    def of(cls, *, check: bool, update: bool, remove: bool) -> Self:
-        """Read the options.
+    def of(cls, words: Sequence[str], *, check: bool, update: bool, remove: bool) -> Self:
+        """Read the options, and the one word that is none and still says what to do.
 
         Raises:
             Usage: two of them.
 
         """
-        given = {cls.CHECK: check, cls.UPDATE: update, cls.REMOVE: remove}
+        exported = bool(words) and words[0] == cls.EXPORT.value
+        given = {cls.CHECK: check, cls.UPDATE: update, cls.REMOVE: remove, cls.EXPORT: exported}
         chosen = [task for task, asked in given.items() if asked]
         if len(chosen) > 1:
             words = " and ".join(f"`{task.value}`" for task in chosen)
@@ -118,6 +121,38 @@ def by_lock(session: Session, lock_file: str, asked: Asked) -> LockAsker:
     return LockAsker(session.by_lock(lock_file))
 
 
+def run(
+    task: Task,
+    common: Common,
+    names: list[str],
+    platforms: list[str],
+    lock_file: str,
+    *,
+    full: bool,
+) -> None:
+    """Do what is asked of a lock file, and tell it.
+
+    Raises:
+        ResolverError: as the session says; `typer.Exit` where several answers end with a status.
+
+    """
+    from resolver.cli.work import work
+
+    with work(common) as (session, output):
+        match task:
+            case Task.CHECK:
+                found = session.check_lock(names, platforms, file=lock_file)
+                tell_check(output, common.form, found, full=full)
+                return
+            case Task.REMOVE:
+                done = session.unlock(names, file=lock_file)
+            case Task.UPDATE:
+                done = session.lock((), platforms, update=names, file=lock_file)
+            case _:
+                done = session.lock(names, platforms, file=lock_file)
+        tell_locked(output, common.form, done, full=full)
+
+
 def tell_locked(output: Output, form: str, done: Locked, *, full: bool) -> None:
     """Tell what was locked; if a reference could not be looked up, that is the end."""
     from resolver.render import tell
@@ -152,3 +187,26 @@ def _end_with(output: Output, failures: Sequence[Failure]) -> None:
         worst = max(worst, failure.error.kind.status)
     if worst:
         raise typer.Exit(worst)
+
+
+def tell_export(common: Common, names: list[str], platforms: list[str], lock_file: str) -> None:
+    """Write a lock in the form of another tool.
+
+    Raises:
+        Usage: there is no such form, or more platforms than one.
+        NotLocked: a name is not in the lock, or not for the platform.
+        Malformed: the lock cannot be read.
+
+    """
+    from resolver.cli.output import Output
+    from resolver.render.lock_forms import EXPORTS, export
+    from resolver.session import Session
+
+    if common.form not in EXPORTS:
+        export((), common.form)
+    if len(platforms) > 1:
+        raise Usage("one platform can be exported at a time", "run it once for each")
+    with Session(flags=common.flags) as session:
+        wanted = platforms[0] if platforms else None
+        entries = session.lock_entries(names, wanted, file=lock_file)
+    Output(quiet=common.quiet).answer(export(entries, common.form))

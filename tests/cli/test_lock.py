@@ -368,3 +368,82 @@ def test_a_lock_that_is_empty_has_nothing_to_resolve(run: Run, locked: str) -> N
     assert run("resolve", "--locked").status == 2
     assert run("lock", "--check").status == 0
     assert run("lock", "--update").status == 2
+
+
+@pytest.mark.usefixtures("locked")
+def test_an_export_for_another_tool(run: Run) -> None:
+    assert str(run("lock", "export", "--format", "env", "-p", "linux/amd64")) == snapshot("""\
+status: 0
+--- stdout
+APP_IMAGE=HOST:PORT/demo/app@sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede
+APP_DIGEST=sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede
+SINGLE_IMAGE=HOST:PORT/demo/single@sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede
+SINGLE_DIGEST=sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede
+--- stderr
+""")
+    assert run("lock", "export", "--format", "kbld").stdout.count("newImage: ") == 2
+
+
+def test_an_export_of_some_of_it(run: Run, locked: str) -> None:
+    seen = run("lock", "export", f"{locked}/demo/app", "--format", "helm")
+
+    assert (seen.status, seen.stdout.count("repository: ")) == (0, 1)
+
+
+@pytest.mark.usefixtures("locked")
+def test_an_export_that_cannot_be(run: Run) -> None:
+    assert str(run("lock", "export")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: a lock is not exported as `table`
+hint: choose `--format` among kbld, imgpkg, kustomize, compose, bazel, helm, env
+""")
+    assert str(run("lock", "export", "--format", "env", "-p", "linux/arm64")) == snapshot("""\
+status: 7
+--- stdout
+--- stderr
+error: the lock file `resolver.lock` does not have `HOST:PORT/demo/single:1.0` for `linux/arm64`
+hint: it was locked for `linux/amd64`
+""")
+    assert run("lock", "export", "--format", "env", "-p", "linux/arm64,linux/amd64").status == 2
+    assert run("lock", "export", "nginx", "--format", "env").status == 7
+    assert run("lock", "export", "--check", "--format", "env").status == 2
+    assert run("lock", "export", "--json").status == 2
+
+
+def test_the_page(run: Run) -> None:
+    assert str(run("lock", "--help")) == snapshot("""\
+status: 0
+--- stdout
+Usage: resolver lock [OPTIONS] [REF]...
+
+  Write down what REF means, and hold it to that.
+
+  The digest of the index and of each platform go into resolver.lock; what
+  else is in it stays. `--check` asks one HEAD a reference: with `-p`, only
+  these platforms count. `--locked` of resolve, plan and pull takes what is
+  written.
+
+    resolver lock nginx:1.27 redis:7
+    resolver lock --check -p linux/amd64
+    resolver lock --update nginx
+    resolver lock export --format kustomize
+
+Arguments:
+  [REF]...
+
+Options:
+  -p, --platform PLATFORM  os/arch[/variant][:os.version]; repeat it or use
+                           commas; `local`, `all`.
+  -f, --file FILE          References from FILE, one a line; `-` is stdin.
+  --check                  Say what moved; status 1 if it matters.
+  --update                 Look these up again, by name; all without.
+  --remove                 Take these out.
+  -o, --lock-file FILE     The lock file; resolver.lock by default.
+  --no-trunc               Show whole digests and values in tables.
+  -h, --help               Show this message and exit.
+
+  Shared options (--format, --json, --store, --offline, ...): resolver options
+--- stderr
+""")
