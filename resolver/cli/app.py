@@ -41,6 +41,7 @@ COMMANDS = (
     ("Store", "gc", "resolver.cli.gc"),
     ("Store", "verify", "resolver.cli.verify"),
     ("Store", "du", "resolver.cli.du"),
+    ("CI", "pin", "resolver.cli.pin"),
     ("Run", "serve", "resolver.cli.serve"),
     ("Run", "demo", "resolver.cli.demo"),
     ("Help", "options", "resolver.cli.common"),

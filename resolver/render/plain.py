@@ -28,6 +28,7 @@ Plain = dict[str, object]
 ELSEWHERE = {
     "resolver.core.exported": "resolver.render.plain_export",
     "resolver.core.listing": "resolver.render.plain_store",
+    "resolver.core.pinned": "resolver.render.plain_pin",
     "resolver.core.plan": "resolver.render.plain_plan",
     "resolver.core.pulled": "resolver.render.plain_plan",
     "resolver.core.stored": "resolver.render.plain_store",

@@ -71,6 +71,7 @@ class Report:
 ELSEWHERE = {
     "resolver.core.exported": "resolver.render.report_export",
     "resolver.core.listing": "resolver.render.report_store",
+    "resolver.core.pinned": "resolver.render.report_pin",
     "resolver.core.plan": "resolver.render.report_plan",
     "resolver.core.pulled": "resolver.render.report_plan",
     "resolver.core.stored": "resolver.render.report_store",
