@@ -767,6 +767,31 @@ class Drifted(Negative):
         self.checked = checked
 
 
+class UnreadableFile(Malformed):
+    """A file of the user's that names images cannot be read as what it is; it is left alone."""
+
+    code = "unreadable-file"
+    word = "CONFIG"
+
+    def __init__(self, path: str, reason: str, *hints: str) -> None:
+        super().__init__(f"`{path}` is left alone: {reason}", *hints)
+        self.path = path
+        self.reason = reason
+
+
+class NotAnImageFile(Malformed):
+    """A file of no kind that is known to name images."""
+
+    code = "not-an-image-file"
+
+    def __init__(self, path: str, known: str) -> None:
+        super().__init__(
+            f"`{path}` is no file that is known to name images", f"there can be named {known}"
+        )
+        self.path = path
+        self.known = known
+
+
 def _short(text: str, limit: int = 120) -> str:
     """Cut text from a user or a registry to what fits into one line of a message."""
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -12,6 +12,7 @@ from resolver.errors import ResolverError, Usage
 from resolver.flow import resolve as resolving
 from resolver.session_lint import LintVerbs
 from resolver.session_lock import LockVerbs
+from resolver.session_pin import PinVerbs
 from resolver.session_pull import PullVerbs
 from resolver.session_store import StoreVerbs
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from resolver.wiring import Wanted
 
 
-class Session(PullVerbs, LintVerbs, LockVerbs, StoreVerbs):
+class Session(PullVerbs, LintVerbs, LockVerbs, PinVerbs, StoreVerbs):
     """Answers questions about images, and keeps them; one client, one store, one platform table.
 
     Safe to share between threads. Close it, or use it in a `with` block, to give connections back.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from resolver.cli.resolving import Asked
     from resolver.core.answer import Failure, Resolution
     from resolver.core.drift import LockCheck
+    from resolver.core.events import Warned
     from resolver.core.lock import Locked
     from resolver.session import Session
     from resolver.session_lock import ByLock
@@ -48,23 +49,70 @@ class Task(Enum):
             raise Usage(f"{words} do not go together", "run one, then the other")
         return chosen[0] if chosen else cls.ADD
 
-    def refuse_without(self, names: Sequence[str]) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What is asked about: references, or names of those in the lock.
+
+    Attributes:
+        references: to be locked, as written.
+        names: what of the lock is meant; one that was typed without a tag means all tags.
+        services: canonical references to the compose services that run them.
+        warnings: what a person should know of the files that were read.
+
+    """
+
+    references: list[str]
+    names: list[str]
+    services: dict[str, list[str]]
+    warnings: tuple[Warned, ...]
+
+    @classmethod
+    def read(cls, words: list[str], file: str | None, files: list[str] | None) -> Self:
+        """Read what was typed; with `--from`, words are files too, as a shell would have it.
+
+        Raises:
+            Malformed: a reference or a file cannot be read, or files name no image.
+
+        """
+        from resolver.cli.resolving import gather
+
+        if not files:
+            given = bool(words) or file is not None
+            typed = gather(words, file, "lock") if given else []
+            return cls(typed, typed, {}, ())
+        from resolver.flow.lock_from import references_in
+
+        found = references_in([*files, *words])
+        # What a file names is an image, whatever prefix of ours it may look like.
+        references = [f"docker://{reference}" for reference in found.references.values()]
+        names = list(found.references)
+        if file is not None:
+            listed = gather([], file, "lock")
+            references, names = references + listed, names + listed
+        if not references:
+            listing = ", ".join(f"`{path}`" for path in (*files, *words))
+            raise Usage(f"no image is named in {listing}", "name other files with `--from`")
+        return cls(references, names, found.services, found.warnings)
+
+    def refuse_if_none(self, task: Task) -> None:
         """Refuse a task that needs a name and has none.
 
         Raises:
             Usage: as said.
 
         """
-        if not names and self is Task.ADD:
+        if self.references:
+            return
+        if task is Task.ADD:
             raise Usage(
                 "there is no reference to lock",
                 "name one: `resolver lock ubuntu:24.04`; or look all of them up again with "
                 "`resolver lock --update`",
             )
-        if not names and self is Task.REMOVE:
-            raise Usage(
-                "there is no reference to take out", "name one: `resolver lock --remove REF`"
-            )
+        if task is Task.REMOVE:
+            hint = "name one: `resolver lock --remove REF`"
+            raise Usage("there is no reference to take out", hint)
 
 
 def named(
@@ -122,13 +170,7 @@ def by_lock(session: Session, lock_file: str, asked: Asked) -> LockAsker:
 
 
 def run(
-    task: Task,
-    common: Common,
-    names: list[str],
-    platforms: list[str],
-    lock_file: str,
-    *,
-    full: bool,
+    task: Task, common: Common, asked: Names, platforms: list[str], lock_file: str, *, full: bool
 ) -> None:
     """Do what is asked of a lock file, and tell it.
 
@@ -138,7 +180,9 @@ def run(
     """
     from resolver.cli.work import work
 
+    names = asked.names
     with work(common) as (session, output):
+        output.warnings(asked.warnings)
         match task:
             case Task.CHECK:
                 found = session.check_lock(names, platforms, file=lock_file)
@@ -149,7 +193,7 @@ def run(
             case Task.UPDATE:
                 done = session.lock((), platforms, update=names, file=lock_file)
             case _:
-                done = session.lock(names, platforms, file=lock_file)
+                done = session.lock(asked.references, platforms, file=lock_file)
         tell_locked(output, common.form, done, full=full)
 
 
@@ -189,7 +233,7 @@ def _end_with(output: Output, failures: Sequence[Failure]) -> None:
         raise typer.Exit(worst)
 
 
-def tell_export(common: Common, names: list[str], platforms: list[str], lock_file: str) -> None:
+def tell_export(common: Common, asked: Names, platforms: list[str], lock_file: str) -> None:
     """Write a lock in the form of another tool.
 
     Raises:
@@ -208,5 +252,5 @@ def tell_export(common: Common, names: list[str], platforms: list[str], lock_fil
         raise Usage("one platform can be exported at a time", "run it once for each")
     with Session(flags=common.flags) as session:
         wanted = platforms[0] if platforms else None
-        entries = session.lock_entries(names, wanted, file=lock_file)
+        entries = session.lock_entries(asked.names, wanted, services=asked.services, file=lock_file)
     Output(quiet=common.quiet).answer(export(entries, common.form))

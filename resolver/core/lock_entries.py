@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from resolver.core.platform import PlatformTable
 
 _OTHER = re.compile(r"[^a-z0-9]+")
+_LETTER = re.compile(r"[a-z]")
 #: What Docker's own tools, and those built upon them, call Docker Hub.
 #: Source: go-containerregistry, pkg/name/registry.go, `DefaultRegistry`.
 _HUB_HOST = "index.docker.io"
@@ -145,4 +146,4 @@ def _forms(reference: Reference) -> tuple[str, ...]:
 
 def _word(text: str) -> str:
     word = _OTHER.sub("_", text.lower()).strip("_")
-    return word if word[:1].isalpha() else f"image_{word}"
+    return word if _LETTER.match(word) else f"image_{word}"

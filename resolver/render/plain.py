@@ -31,6 +31,7 @@ ELSEWHERE = {
     "resolver.core.linted": "resolver.render.plain_lint",
     "resolver.core.listing": "resolver.render.plain_store",
     "resolver.core.lock": "resolver.render.plain_lock",
+    "resolver.core.pinned": "resolver.render.plain_pin",
     "resolver.core.plan": "resolver.render.plain_plan",
     "resolver.core.pulled": "resolver.render.plain_plan",
     "resolver.core.stored": "resolver.render.plain_store",

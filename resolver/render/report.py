@@ -74,6 +74,7 @@ ELSEWHERE = {
     "resolver.core.linted": "resolver.render.report_lint",
     "resolver.core.listing": "resolver.render.report_store",
     "resolver.core.lock": "resolver.render.report_lock",
+    "resolver.core.pinned": "resolver.render.report_pin",
     "resolver.core.plan": "resolver.render.report_plan",
     "resolver.core.pulled": "resolver.render.report_plan",
     "resolver.core.stored": "resolver.render.report_store",

@@ -421,11 +421,13 @@ Usage: resolver lock [OPTIONS] [REF]...
   Write down what REF means, and hold it to that.
 
   The digest of the index and of each platform go into resolver.lock; what
-  else is in it stays. `--check` asks one HEAD a reference: with `-p`, only
+  else is in it stays. `--check` asks one HEAD a reference; with `-p`, only
   these platforms count. `--locked` of resolve, plan and pull takes what is
-  written.
+  written. Forms of `export`: kbld, imgpkg, kustomize, compose, bazel, helm,
+  env.
 
     resolver lock nginx:1.27 redis:7
+    resolver lock --from Dockerfile compose.yaml
     resolver lock --check -p linux/amd64
     resolver lock --update nginx
     resolver lock export --format kustomize
@@ -437,6 +439,8 @@ Options:
   -p, --platform PLATFORM  os/arch[/variant][:os.version]; repeat it or use
                            commas; `local`, `all`.
   -f, --file FILE          References from FILE, one a line; `-` is stdin.
+  --from FILE              What Dockerfiles, compose files, ... name; REF are
+                           files then.
   --check                  Say what moved; status 1 if it matters.
   --update                 Look these up again, by name; all without.
   --remove                 Take these out.
@@ -447,3 +451,83 @@ Options:
   Shared options (--format, --json, --store, --offline, ...): resolver options
 --- stderr
 """)
+
+
+COMPOSE = """\
+services:
+  web:
+    image: HOST/demo/app:1.0
+  on:
+    image: "HOST/demo/single:1.0"
+  made:
+    image: ${REGISTRY}/x
+  mine:
+    image: HOST/demo/none:1  # resolver: ignore
+"""
+
+
+@pytest.fixture
+def files(run: Run, registry: str) -> None:
+    del run  # it chooses the folder
+    Path("compose.yaml").write_text(COMPOSE.replace("HOST", registry))
+    Path("Dockerfile").write_text(f"FROM {registry}/demo/app:2.0 AS build\nFROM build\n")
+
+
+@pytest.mark.usefixtures("files")
+def test_what_files_name(run: Run, registry: str) -> None:
+    assert str(run("lock", "--from", "Dockerfile", "compose.yaml")) == snapshot("""\
+status: 0
+--- stdout
+lock     resolver.lock
+holds    3 references
+
+CHANGE  REFERENCE                        DIGEST               PLATFORMS
+added   HOST:PORT/demo/app:2.0     sha256:a589c03475cf          5
+added   HOST:PORT/demo/app:1.0     sha256:f62fb544ff3d          5
+added   HOST:PORT/demo/single:1.0  sha256:311923c08153          1
+--- stderr
+warning: `compose.yaml:7` names `${REGISTRY}/x`, which is not known: it is put together from variables
+""")
+    locked = json.loads(FILE.read_text())["images"]
+    assert [image["written"] for image in locked.values()] == [
+        f"{registry}/demo/app:1.0",
+        f"{registry}/demo/app:2.0",
+        f"{registry}/demo/single:1.0",
+    ]
+    assert run("lock", "--check", "--from", "Dockerfile").stdout.count("as locked") == 1
+    assert run("lock", "--update", "--from", "Dockerfile").stdout.count("unchanged") == 1
+    override = run("lock", "export", "--from", "compose.yaml", "--format", "compose")
+    assert str(override) == snapshot("""\
+status: 0
+--- stdout
+# Written by `resolver lock export`; write it again instead of changing it.
+---
+services:
+  "on":
+    image: "HOST:PORT/demo/single:1.0@sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede"
+  "web":
+    image: "HOST:PORT/demo/app:1.0@sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda"
+--- stderr
+""")
+
+
+@pytest.mark.usefixtures("files")
+def test_files_and_a_list_together(run: Run, registry: str) -> None:
+    Path("images.txt").write_text(f"{registry}/demo/single:1.0\n")
+
+    assert "holds    2 references" in run("lock", "--from", "Dockerfile", "-f", "images.txt").stdout
+
+
+def test_files_that_name_nothing_or_cannot_be_read(run: Run) -> None:
+    Path("Dockerfile").write_text("FROM scratch\n")
+    Path("notes.txt").write_text("hello\n")
+
+    assert str(run("lock", "--from", "Dockerfile")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: no image is named in `Dockerfile`
+hint: name other files with `--from`
+""")
+    assert run("lock", "--from", "notes.txt").status == 2
+    assert run("lock", "--from", "missing.yaml").status == 2

@@ -42,9 +42,6 @@ Pull:
   pull    Fetch what is missing of REF into the store.
   export  Hand images of the store to something else.
 
-Pin:
-  lock  Write down what REF means, and hold it to that.
-
 Store:
   ls      List the images that were pulled.
   rm      Remove images from the store.
@@ -54,6 +51,8 @@ Store:
 
 CI:
   lint  Find what is wrong with REF on some platform.
+  pin   Write digests into files that name images.
+  lock  Write down what REF means, and hold it to that.
 
 Run:
   serve  Serve the store as a read-only registry.
@@ -246,7 +245,7 @@ def test_the_demo_ends_well_and_shows_every_verb(run: Run) -> None:
 
     assert seen.status == 0
     # `serve` would not end, and the others are how somebody came here.
-    for name in set(NAMES) - {"serve", "demo", "options", "lint", "lock"}:
+    for name in set(NAMES) - {"serve", "demo", "options", "lint", "lock", "pin"}:
         assert re.search(rf"^\$ resolver {name}\b", seen.stdout, re.MULTILINE)
     assert "defect" not in seen.stdout
 
