@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from resolver.core.contents import Inspection, Offer, Offers
     from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
+    from resolver.core.drift import LockCheck
     from resolver.core.exported import Exported
     from resolver.core.findings import Finding, Rule, Severity
     from resolver.core.linted import Linted
+    from resolver.core.lock import Lock, Locked
     from resolver.core.plan import Plan
     from resolver.core.platform import Platform
     from resolver.core.pulled import Pulled
@@ -52,6 +54,9 @@ _HOMES = {
     "Grade": "resolver.core.select",
     "Inspection": "resolver.core.contents",
     "Linted": "resolver.core.linted",
+    "Lock": "resolver.core.lock",
+    "LockCheck": "resolver.core.drift",
+    "Locked": "resolver.core.lock",
     "Offer": "resolver.core.contents",
     "Offers": "resolver.core.contents",
     "Plan": "resolver.core.plan",
@@ -86,6 +91,9 @@ __all__ = [
     "Grade",
     "Inspection",
     "Linted",
+    "Lock",
+    "LockCheck",
+    "Locked",
     "Offer",
     "Offers",
     "Plan",

@@ -11,7 +11,8 @@ import resolver
 
 PUBLIC = {
     "Challenge", "Collected", "Descriptor", "Digest", "Exported", "Failure", "Finding", "Flags",
-    "Grade", "Inspection", "Linted", "Offer", "Offers", "Plan", "Platform", "Pulled", "Reference",
+    "Grade", "Inspection", "Linted", "Lock", "LockCheck", "Locked", "Offer", "Offers",
+    "Plan", "Platform", "Pulled", "Reference",
     "Rejection", "Removed", "Resolution", "ResolverError", "Retention", "Rule", "Selection",
     "Session", "Severity", "StoredImage", "Usage", "Verified", "__version__", "parse_challenge",
     "select",

@@ -71,11 +71,12 @@ def check(
     reference = Reference.parse(image.reference)
     try:
         current = reader.current(reference.name).digest
-        if current == image.digest:
-            return drift_of(image, current, ())
-        asked = resolving.ask(reader, reference.with_digest(current))
     except NotFound:
         return gone(image)
+    if current == image.digest:
+        return drift_of(image, current, ())
+    # By the digest just heard of, so that what is compared is what the registry spoke of.
+    asked = resolving.ask(reader, reference.with_digest(current))
     asked = replace(asked, text=image.reference)
     now, _ = record(reader, asked, image.written, (), table)
     pairs = [

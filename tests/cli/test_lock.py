@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
+from resolver.core.descriptor import OCI_INDEX
+from tests.fakes.images import multi_platform
+from tests.fakes.registry import FakeRegistry, Reply
+
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
 
@@ -531,3 +535,22 @@ hint: name other files with `--from`
 """)
     assert run("lock", "--from", "notes.txt").status == 2
     assert run("lock", "--from", "missing.yaml").status == 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        (Reply(401, {"WWW-Authenticate": 'Basic realm="x"'}), 4),
+        (Reply(403), 4),
+        (Reply(503, {"Retry-After": "600"}), 5),
+        (Reply(200, {"Content-Type": OCI_INDEX}, b"{}"), 6),
+    ],
+)
+def test_every_way_not_to_find_out_has_its_status(run: Run, reply: Reply, status: int) -> None:
+    with FakeRegistry() as host:
+        host.serve("app", "1", multi_platform("linux/amd64"))
+        assert run("lock", f"{host.host}/app:1").status == 0
+        host.on("*", "/v2/app/manifests/1", reply)
+
+        assert run("lock", "--check").status == status
+        assert run("lock", "--update").status == status

@@ -14,8 +14,10 @@ from resolver.core.descriptor import OCI_INDEX
 from resolver.core.drift import RULES, Drift
 from resolver.errors import (
     BadLock,
+    DigestMismatch,
     LockUnwritten,
     NoLock,
+    NotFound,
     NotInStore,
     NotLocked,
     PlatformNotOffered,
@@ -323,6 +325,45 @@ def test_what_is_gone_is_drift_and_what_cannot_be_asked_is_none(
     assert found.images[0].state == "gone"
     assert isinstance(found.images[1], Failure)
     assert len(found.failures) == 1
+
+
+def test_a_header_that_lies_is_never_written_down(
+    registry: FakeRegistry, session: Session, file: Path
+) -> None:
+    """MAN-002: the digest is that of the bytes, whatever the header says."""
+    image = built("1", AMD64)
+    registry.serve("app", "1", image)
+    lie = "sha256:" + "1" * 64
+    headers = {"Content-Type": image.media_type, "Docker-Content-Digest": lie}
+    registry.on("GET", "/v2/app/manifests/1", Reply(200, headers, image.body))
+
+    try:
+        session.lock([f"{registry.host}/app:1"], file=file)
+    except DigestMismatch:
+        assert not file.exists()
+    else:
+        assert lie not in file.read_text()
+
+
+def test_a_registry_that_contradicts_itself_is_not_believed(
+    registry: FakeRegistry, session: Session, file: Path
+) -> None:
+    image = built("1", AMD64)
+    registry.serve("app", "1", image)
+    session.lock([f"{registry.host}/app:1"], file=file)
+    lie = "sha256:" + "1" * 64
+    headers = {
+        "Content-Type": image.media_type,
+        "Docker-Content-Digest": lie,
+        "Content-Length": str(image.size),
+    }
+    registry.on("HEAD", "/v2/app/manifests/1", Reply(200, headers))
+    registry.on("GET", f"/v2/app/manifests/{lie}", Reply(404))
+
+    found = session.check_lock(file=file)
+
+    assert found.findings == ()
+    assert isinstance(found.failures[0].error, NotFound)
 
 
 def test_a_thousand_references_are_a_thousand_heads(
