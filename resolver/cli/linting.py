@@ -68,14 +68,13 @@ def tell_rules(common: Common, name: str | None) -> None:
 def tell_findings(common: Common, asked: Asked) -> None:
     """Look at the images, print what was found, and end with the status that it comes to."""
     from resolver.cli.work import work
-    from resolver.render import tell
 
     with work(common) as (session, output):
         found = session.lint(asked.references, ignore=asked.ignored)
         for image in found.looked_at:
             output.warnings(image.warnings)
         status = _status(output, found, asked.fail_on)
-        output.answer(tell(found, common.form))
+        output.tell(found, common.form)
     if status:
         raise typer.Exit(status)
 

@@ -199,21 +199,17 @@ def run(
 
 def tell_locked(output: Output, form: str, done: Locked, *, full: bool) -> None:
     """Tell what was locked; if a reference could not be looked up, that is the end."""
-    from resolver.render import tell
-
     output.warnings(done.warnings)
-    output.answer(tell(done, form, full=full))
+    output.tell(done, form, full=full)
     _end_with(output, done.failures)
 
 
 def tell_check(output: Output, form: str, found: LockCheck, *, full: bool) -> None:
     """Tell what has moved. What could not be found out outweighs what has moved."""
-    from resolver.render import tell
-
     output.warnings(found.warnings)
     if len(found.failures) == 1 and len(found.images) == 1:
         raise found.failures[0].error
-    output.answer(tell(found, form, full=full))
+    output.tell(found, form, full=full)
     _end_with(output, found.failures)
     if found.drifted:
         moved = sum(getattr(image, "drifted", False) for image in found.images)

@@ -11,7 +11,7 @@ from resolver.core.pinned import Pinned, PinnedFile, State
 from resolver.core.pinning.diff import diff
 from resolver.core.pinning.rules import MISSING_PLATFORM
 from resolver.errors import Kind, ResolverError, Usage
-from resolver.render import renderer, tell
+from resolver.render import renderer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +74,7 @@ def run(
     else:
         if not asked.check:
             found = replace(found, files=tuple(_written(session, file) for file in found.files))
-        output.answer(tell(found, form, full=full))
+        output.tell(found, form, full=full)
     for failure in found.failures:
         output.failed(failure)
     _tell_findings(output, found)

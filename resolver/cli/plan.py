@@ -17,7 +17,7 @@ def plan(
     foreign: options.Foreign = False,
     exact: options.Exact = False,
     locked: options.Locked = False,
-    lock_file: options.LockFile = LOCK_FILE,
+    lock_file: options.LockFile = None,
     no_trunc: options.NoTrunc = False,
 ) -> None:
     """Say what pulling REF would cost.
@@ -34,15 +34,15 @@ def plan(
     from resolver.cli.locking import named
     from resolver.cli.pulling import Asked, limit, make_plan, tell_unpacked, too_large
     from resolver.cli.work import work
-    from resolver.render import tell
 
     most = limit(max_download)
-    names = named(references, file, "plan", lock_file if locked else None)
+    lock = (lock_file or LOCK_FILE) if locked else None
+    names = named(references, file, "plan", lock)
     asked = Asked.of(names, platform, places, exact=exact, foreign=foreign)
     with work(common) as (session, output):
-        found = make_plan(session, output, asked, lock_file if locked else None)
+        found = make_plan(session, output, asked, lock)
         tell_unpacked(session, output, found)
-        output.answer(tell(found, common.form, full=no_trunc))
+        output.tell(found, common.form, full=no_trunc)
         refusal = too_large(found, most)
         if refusal is not None:
             output.failed(refusal)

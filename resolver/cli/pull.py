@@ -19,7 +19,7 @@ def pull(
     foreign: options.Foreign = False,
     exact: options.Exact = False,
     locked: options.Locked = False,
-    lock_file: options.LockFile = LOCK_FILE,
+    lock_file: options.LockFile = None,
     progress: Annotated[
         str,
         typer.Option(
@@ -45,17 +45,17 @@ def pull(
     from resolver.cli.pulling import Asked, limit, make_plan, tell_failures, too_large
     from resolver.cli.showing import showing
     from resolver.cli.work import work
-    from resolver.render import tell
 
     most = limit(max_download)
-    names = named(references, file, "pull", lock_file if locked else None)
+    lock = (lock_file or LOCK_FILE) if locked else None
+    names = named(references, file, "pull", lock)
     asked = Asked.of(names, platform, places, exact=exact, foreign=foreign)
     with work(common) as (session, output):
         with showing(output, common, progress):
-            found = make_plan(session, output, asked, lock_file if locked else None)
+            found = make_plan(session, output, asked, lock)
             refusal = too_large(found, most)
             if refusal is not None:
                 raise refusal
             done = session.pull(found, foreign=foreign)
-        output.answer(tell(done, common.form))
+        output.tell(done, common.form)
         tell_failures(output, done)

@@ -41,7 +41,7 @@ def resolve(
         ),
     ] = False,
     locked: options.Locked = False,
-    lock_file: options.LockFile = LOCK_FILE,
+    lock_file: options.LockFile = None,
     no_trunc: options.NoTrunc = False,
 ) -> None:
     """Print the manifest that REF means on a platform.
@@ -58,12 +58,13 @@ def resolve(
     from resolver.cli.resolving import Asked, tell_all, tell_one
     from resolver.cli.work import work
 
-    names = named(references, file, "resolve", lock_file if locked else None)
+    lock = (lock_file or LOCK_FILE) if locked else None
+    names = named(references, file, "resolve", lock)
     with work(common) as (session, output):
         typed = platform or ([session.settings.platform] if session.settings.platform else [])
         flags = Asked(exact=exact, verify=verify, strict=strict, verify_tag=verify_tag)
         platforms = split_platforms(typed)
-        asker = by_lock(session, lock_file, flags) if locked else session
+        asker = by_lock(session, lock, flags) if lock else session
         if len(names) == 1 and file is None and len(platforms) <= 1 and "all" not in platforms:
             wanted = platforms[0] if platforms else None
             tell_one(asker, output, common.form, names[0], wanted, flags, (explain, no_trunc))

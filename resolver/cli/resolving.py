@@ -63,12 +63,10 @@ def tell_one(
     shown: tuple[bool, bool],
 ) -> None:
     """Answer one question in full."""
-    from resolver.render import tell
-
     explain, full = shown
     found = session.resolve(reference, platform, **asdict(asked))
     output.warnings(found.warnings)
-    output.answer(tell(found, form, explain=explain, full=full))
+    output.tell(found, form, explain=explain, full=full)
 
 
 def tell_all(
@@ -92,6 +90,7 @@ def tell_all(
     worst = 0
     for answer in answers:
         worst = max(worst, _status(output, answer))
+        output.keep(answer)
         if whole:
             collected.append(plain(answer, explain=explain))
         elif renderer(form).draws == "report":

@@ -26,22 +26,12 @@ def tags(
     """
     from itertools import islice
 
+    from resolver.cli.tagging import tell_tags
     from resolver.cli.work import work
     from resolver.errors import Usage
-    from resolver.render import tell_values
-    from resolver.render.escape import line
-    from resolver.render.plain import SCHEMA
 
     if common.form in {"digest", "ref", "markdown"}:
         raise Usage(f"tags have no `{common.form}` form", "choose table, json, jsonl or yaml")
     with work(common) as (session, output):
         found = islice(session.tags(repository), limit)
-        if common.form == "table":
-            for tag in found:
-                output.answer(f"{line(tag)}\n")
-        elif common.form == "jsonl":
-            for tag in found:
-                output.answer(tell_values({"tag": tag}, "jsonl"))
-        else:
-            value = {"schema": SCHEMA, "repository": repository, "tags": list(found)}
-            output.answer(tell_values(value, common.form))
+        tell_tags(output, repository, found, common.form)

@@ -43,8 +43,8 @@ PLATFORM_ADDED = Rule(
     "a platform is offered that was not locked",
     "The image has come to be offered for more platforms. `resolver lock --update` records them.",
 )
-TAG_MOVED = Rule(
-    "tag-moved",
+CONTENT_CHANGED = Rule(
+    "content-changed",
     Severity.ERROR,
     "the reference points at other content than the locked one",
     "What is locked here says no platforms, so any change counts. Look at the new content, then "
@@ -64,7 +64,7 @@ RULES = (
     PLATFORM_CHANGED,
     PLATFORM_REMOVED,
     PLATFORM_ADDED,
-    TAG_MOVED,
+    CONTENT_CHANGED,
     REFERENCE_GONE,
 )
 
@@ -195,7 +195,7 @@ def _whole(image: LockedImage, current: Digest, pairs: tuple[Pair, ...]) -> Iter
         yield _finding(INDEX_CHANGED, image, message, digest=current)
     else:
         message = f"it was `{image.digest}`, and is `{current}` now"
-        yield _finding(TAG_MOVED, image, message, digest=current)
+        yield _finding(CONTENT_CHANGED, image, message, digest=current)
 
 
 def _finding(

@@ -35,6 +35,7 @@ ELSEWHERE = {
     "resolver.core.plan": "resolver.render.plain_plan",
     "resolver.core.pulled": "resolver.render.plain_plan",
     "resolver.core.stored": "resolver.render.plain_store",
+    "resolver.core.tagged": "resolver.render.tagged",
 }
 
 

@@ -78,6 +78,7 @@ ELSEWHERE = {
     "resolver.core.plan": "resolver.render.report_plan",
     "resolver.core.pulled": "resolver.render.report_plan",
     "resolver.core.stored": "resolver.render.report_store",
+    "resolver.core.tagged": "resolver.render.tagged",
 }
 
 

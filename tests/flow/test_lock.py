@@ -306,7 +306,7 @@ def test_content_without_platforms_has_moved_when_its_digest_has(
     session.lock([f"{registry.host}/app:1"], file=file)
     registry.serve("app", "1", from_dict({**EMPTY, "annotations": {}}))
 
-    assert findings(session.check_lock(file=file)) == [("tag-moved", "")]
+    assert findings(session.check_lock(file=file)) == [("content-changed", "")]
 
 
 def test_what_is_gone_is_drift_and_what_cannot_be_asked_is_none(
