@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 #: at no other time.
 BOOKS: tuple[str, ...] = (
     "resolver.core.lint:RULES",
-    "resolver.core.pinning.rules:RULES",
     "resolver.core.drift:RULES",
 )
 
