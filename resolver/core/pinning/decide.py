@@ -152,7 +152,7 @@ class Judge:
 
     def _spot(self, spot: Spot) -> Pin:
         held = spot.reference.digest
-        written = self._text[spot.start : spot.end]
+        written = spot.words or self._text[spot.start : spot.end]
         pin = Pin(self._place(spot.start), spot.role, written, State.KEPT, held, held)
         if spot.is_ignored:
             return replace(pin, state=State.IGNORED)
