@@ -64,6 +64,6 @@ def pin(
 
     needed = split_platforms(require or [])
     asked = Asked(check, diff, update, unpin, platform, tuple(needed))
-    asked.check_options()
+    asked.check_options(common.form)
     with work(common) as (session, output):
         run(session, output, files, asked, common.form, full=no_trunc)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from resolver.core.reference import DEFAULT_TAG, Reference
-from resolver.errors import InvalidReference
+from resolver.errors import InvalidReference, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 #: The wish of a file's author that a reference stays as it is: on its line, or the line above.
 _IGNORE = re.compile(r"#[ \t]*resolver:[ \t]*ignore(?![A-Za-z0-9_-])")
+
+
+class Unparsable(Usage):
+    """A text that cannot be read as what it is; line and column count from 1."""
+
+    def __init__(self, reason: str, line: int = 1, column: int = 1) -> None:
+        super().__init__(reason)
+        self.line = line
+        self.column = column
 
 
 @dataclass(frozen=True, slots=True)
