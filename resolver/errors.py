@@ -773,10 +773,13 @@ class UnreadableFile(Malformed):
     code = "unreadable-file"
     word = "CONFIG"
 
-    def __init__(self, path: str, reason: str, *hints: str) -> None:
-        super().__init__(f"`{path}` is left alone: {reason}", *hints)
+    def __init__(self, path: str, reason: str, *hints: str, line: int = 1, column: int = 1) -> None:
+        where = f" (line {line}, column {column})" if (line, column) != (1, 1) else ""
+        super().__init__(f"`{path}` is left alone: {reason}{where}", *hints)
         self.path = path
         self.reason = reason
+        self.line = line
+        self.column = column
 
 
 class NotAnImageFile(Malformed):

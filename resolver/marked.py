@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from resolver.core.pinning.spots import Unparsable
 from resolver.core.pinning.tree import Mapping, Node, Scalar, Sequence
-from resolver.errors import LimitExceeded, Usage
+from resolver.errors import LimitExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +30,7 @@ def read_documents(text: str, *, loader: Any = _LOADER) -> tuple[Node, ...]:
     """Read all documents of a text.
 
     Raises:
-        Usage: it is no YAML; the message says where.
+        Unparsable: it is no YAML.
         LimitExceeded: it is larger, or nests deeper, than any such file is.
     """
     # libyaml does not count a byte order mark, and the other one does: neither gets to see it.
@@ -37,17 +38,17 @@ def read_documents(text: str, *, loader: Any = _LOADER) -> tuple[Node, ...]:
     try:
         return tuple(_documents(yaml.parse(text[skipped:], Loader=loader), skipped))
     except yaml.YAMLError as error:
-        raise Usage(f"it is no YAML: {_words(error)}") from error
+        raise _unparsable(error) from error
     except RecursionError as error:
         raise LimitExceeded("the YAML", MAX_DEPTH, "more", "levels") from error
 
 
-def _words(error: yaml.YAMLError) -> str:
-    """Say what is wrong on one line."""
+def _unparsable(error: yaml.YAMLError) -> Unparsable:
+    """Say what is wrong on one line, and where."""
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "it is malformed"
-    where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark is not None else ""
-    return f"{problem}{where}"
+    line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+    return Unparsable(f"it is no YAML: {problem}", line, column)
 
 
 def _documents(events: Iterator[Any], skipped: int) -> Iterator[Node]:
@@ -112,10 +113,9 @@ class _Builder:
     def _alias(self, event: Any) -> Node:
         node = self._anchors.get(event.anchor)
         if node is None:
-            line = event.start_mark.line + 1
-            raise Usage(
-                f"it is no YAML: nothing before has the anchor `{event.anchor}` (line {line})"
-            )
+            mark = event.start_mark
+            reason = f"it is no YAML: nothing before has the anchor `{event.anchor}`"
+            raise Unparsable(reason, mark.line + 1, mark.column + 1)
         return node
 
     def _scalar(self, event: Any) -> Scalar:

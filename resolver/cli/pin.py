@@ -49,9 +49,9 @@ def pin(
     """Write digests into files that name images.
 
     Each `name:tag` becomes `name:tag@sha256:…`, the digest of its index; no other byte changes.
-    Reads Dockerfiles and compose files. A reference with
-    `# resolver: ignore` on its line, or on the line above, stays as it is. With --update,
-    --check also says which digests are out of date.
+    Reads Dockerfiles, compose files, Kubernetes manifests, kustomizations, Helm values, GitHub
+    workflows and `.gitlab-ci.yml`. What has `# resolver: ignore` on its line, or above it, stays.
+    With --update, --check also says which digests are out of date.
 
     \b
       resolver pin Dockerfile compose.yaml
@@ -64,6 +64,6 @@ def pin(
 
     needed = split_platforms(require or [])
     asked = Asked(check, diff, update, unpin, platform, tuple(needed))
-    asked.check_options()
+    asked.check_options(common.form)
     with work(common) as (session, output):
         run(session, output, files, asked, common.form, full=no_trunc)

@@ -31,7 +31,7 @@ class Asked:
     platform: str | None
     require: tuple[str, ...]
 
-    def check_options(self) -> None:
+    def check_options(self, form: str) -> None:
         """Refuse what does not fit together, before anything is read.
 
         Raises:
@@ -40,6 +40,10 @@ class Asked:
         for name in ("check", "update", "platform", "require"):
             if self.unpin and getattr(self, name):
                 raise Usage(f"`--unpin` and `--{name}` exclude each other", "leave out one of them")
+        if self.diff and form != "table":
+            raise Usage("a diff is a form of its own", f"leave out `--diff`, or `{form}`")
+        if renderer(form).draws == "word":
+            raise Usage(f"files have no form `{form}`", "choose table, markdown, json or yaml")
         if self.check and self.diff:
             raise Usage(
                 "`--check` and `--diff` exclude each other",
@@ -57,8 +61,6 @@ def run(
     full: bool,
 ) -> None:
     """Pin files, tell what became of them, and end with the worst status met."""
-    if renderer(form).draws == "word":
-        raise Usage(f"files have no form `{form}`", "choose table, markdown, json or yaml")
     found = session.pin(
         files,
         check=asked.check,

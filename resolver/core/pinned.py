@@ -51,6 +51,11 @@ class Pin:
     before: Digest | None = None
     failure: ResolverError | None = None
 
+    @property
+    def name(self) -> str:
+        """The reference as written, without its digest."""
+        return self.written.partition("@")[0] or self.written
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PinnedFile:

@@ -5,17 +5,24 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.core.pinning import dockerfile
 from resolver.core.pinning.kinds import KINDS, by_content, by_path
-from resolver.core.pinning.spots import Found, found
-from resolver.errors import Malformed, NotAnImageFile, ResolverError, UnreadableFile
+from resolver.core.pinning.spots import Found, Unparsable, found
+from resolver.errors import Malformed, NotAnImageFile, ResolverError, UnreadableFile, Usage
 from resolver.marked import read_documents
 
 if TYPE_CHECKING:
     from resolver.core.pinning.spots import Spot, Stray
+
+#: Entries of a folder that are looked at, and files that are named, when a folder is refused.
+MAX_LISTED = 1000
+MAX_NAMED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +59,33 @@ def find_images(path: str, text: str) -> ImageFile:
     except ResolverError as error:
         if kind is None and isinstance(error, Malformed):
             raise NotAnImageFile(path, _known()) from error
-        raise UnreadableFile(path, str(error)) from error
+        line = error.line if isinstance(error, Unparsable) else 1
+        column = error.column if isinstance(error, Unparsable) else 1
+        raise UnreadableFile(path, str(error), line=line, column=column) from error
     kind = kind or by_content(documents)
     if kind is None or kind.find is None:
         raise NotAnImageFile(path, _known())
     marks = [mark for document in documents for mark in kind.find(text, document)]
     return _image_file(path, kind.name, text, found(text, marks))
+
+
+def refuse_folder(path: str) -> None:
+    """Refuse a folder, and name what is in it instead: which of its files are meant is not ours.
+
+    Raises:
+        Usage: it is one.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return
+    found = sorted(
+        shlex.quote(str(inside))
+        for pattern in ("*", ".github/workflows/*")
+        for inside in islice(folder.glob(pattern), MAX_LISTED)
+        if by_path(inside.as_posix()) is not None and inside.is_file()
+    )
+    hint = f"name files: `resolver pin {' '.join(found[:MAX_NAMED])}`" if found else "name files"
+    raise Usage(f"`{path}` is a folder", hint)
 
 
 def _image_file(path: str, kind: str, text: str, held: Found) -> ImageFile:

@@ -11,9 +11,9 @@ from resolver.core.manifest import Index
 from resolver.core.pinned import Pinned, PinnedFile
 from resolver.core.pinning import rules
 from resolver.core.pinning.decide import Fact, Judge, Question, Wishes, asked_of
-from resolver.errors import ResolverError
+from resolver.errors import ResolverError, UnreadableFile
 from resolver.flow.batch import each
-from resolver.flow.image_files import ImageFile, find_images
+from resolver.flow.image_files import ImageFile, find_images, refuse_folder
 from resolver.flow.inspect import offers
 from resolver.flow.resolve import resolve
 from resolver.flow.rewrite import read_text
@@ -64,7 +64,8 @@ def pin(paths: Iterable[str], wishes: Wishes, look_up: LookUp) -> Pinned:
     for file in opened:
         if isinstance(file, PinnedFile):
             files.append(file)
-            findings.append(_unparsable(file))
+            if isinstance(file.failure, UnreadableFile):
+                findings.append(_unparsable(file.path, file.failure))
             continue
         judge = Judge(file.path, file.text, wishes, facts, look_up.table)
         files.append(judge.decide(file.kind, file.spots, file.strays))
@@ -75,6 +76,7 @@ def pin(paths: Iterable[str], wishes: Wishes, look_up: LookUp) -> Pinned:
 
 def _open(path: str) -> ImageFile | PinnedFile:
     try:
+        refuse_folder(path)
         return find_images(path, read_text(path))
     except ResolverError as error:
         return PinnedFile(path, failure=error)
@@ -117,11 +119,11 @@ def _fact(reader: Reader, asked: Asked, question: Question, look_up: LookUp) -> 
     return Fact(digest, index is not None, entries, offered)
 
 
-def _unparsable(file: PinnedFile) -> Finding:
+def _unparsable(path: str, failure: UnreadableFile) -> Finding:
     rule = rules.UNPARSABLE
-    hint = next(iter(file.failure.hints()), "") if file.failure else ""
-    place = Place(file.path, 1)
-    return Finding(rule.id, rule.severity, str(file.failure), file.path, hint=hint, place=place)
+    hint = next(iter(failure.hints()), "")
+    place = Place(path, failure.line, failure.column)
+    return Finding(rule.id, rule.severity, failure.reason, path, hint=hint, place=place)
 
 
 def _warnings(file: PinnedFile, judge: Judge, wishes: Wishes) -> list[Warned]:

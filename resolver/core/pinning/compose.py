@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.pinning.scalars import image
 from resolver.core.pinning.spots import Spot, Stray
-from resolver.core.pinning.tree import Node, Scalar, at, entries, text_at
+from resolver.core.pinning.tree import Node, at, entries, scalar_at, text_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def find(text: str, document: Node) -> Iterator[Spot | Stray]:
     """Find the references in one document."""
     for name, service in entries(document, "services"):
-        written = at(service, "image")
-        if not isinstance(written, Scalar) or not written.value or at(service, "build"):
+        written = scalar_at(service, "image")
+        if written is None or at(service, "build") is not None:
             continue
         role = f"services.{name}.image"
         if "$" in written.value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from resolver.core.findings import Finding, Place
@@ -152,7 +153,7 @@ class Judge:
 
     def _spot(self, spot: Spot) -> Pin:
         held = spot.reference.digest
-        written = self._text[spot.start : spot.end]
+        written = spot.words or self._text[spot.start : spot.end]
         pin = Pin(self._place(spot.start), spot.role, written, State.KEPT, held, held)
         if spot.is_ignored:
             return replace(pin, state=State.IGNORED)
@@ -185,8 +186,8 @@ class Judge:
 
     def _check(self, spot: Spot, pin: Pin) -> Pin:
         if pin.digest is None:
-            hint = f"pin it with `resolver pin {self._path}`"
-            self._find(rules.UNPINNED, pin, f"`{pin.written}` is not pinned", hint=hint)
+            hint = f"pin it with `resolver pin {quote(self._path)}`"
+            self._find(rules.UNPINNED, pin, f"`{pin.name}` is not pinned", hint=hint)
             question = _of_tag(spot, self._wishes)
             return self._require(spot, replace(pin, state=State.UNPINNED), question)
         if not spot.can_move:
@@ -208,13 +209,13 @@ class Judge:
             return
         single = now.is_index and not own.is_index
         if single and not self._wishes.platform:
-            message = f"`{pin.written}` is pinned to one platform, its tag is offered for several"
-            hint = f"pin the index with `resolver pin --update {self._path}`"
+            message = f"`{pin.name}` is pinned to one platform, its tag is offered for several"
+            hint = f"pin the index with `resolver pin --update {quote(self._path)}`"
             self._find(rules.SINGLE_PLATFORM, pin, message, hint=hint)
         moved = now.digest != pin.digest and not (single and pin.digest in now.entries)
         if self._wishes.update and (moved or (self._wishes.platform and now.digest != pin.digest)):
-            message = f"`{pin.written}` is out of date, its tag now points at `{now.digest}`"
-            hint = f"take it over with `resolver pin --update {self._path}`"
+            message = f"`{pin.name}` is out of date, its tag now points at `{now.digest}`"
+            hint = f"take it over with `resolver pin --update {quote(self._path)}`"
             self._find(rules.STALE, pin, message, hint=hint)
 
     def _require(self, spot: Spot, pin: Pin, question: Question) -> Pin:
@@ -242,7 +243,7 @@ class Judge:
         ]
         listing = ", ".join(f"`{name}`" for name in dict.fromkeys(names))
         hint = f"it is offered for {listing}" if listing else ""
-        message = f"`{pin.written}` is not offered for `{wanted}`"
+        message = f"`{pin.name}` is not offered for `{wanted}`"
         self._find(rules.MISSING_PLATFORM, pin, message, hint=hint, platform=str(wanted))
 
     def _platform(self, spot: Spot) -> Platform | None:

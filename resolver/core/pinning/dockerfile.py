@@ -55,7 +55,7 @@ def find(text: str) -> Found:
     """Find the references in a Dockerfile.
 
     Raises:
-        Usage: BuildKit would not read it.
+        Unparsable: BuildKit would not read it.
     """
     recipe = read(text)
     scope = _survey(recipe.instructions)

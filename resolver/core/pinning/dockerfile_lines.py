@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.pinning.dockerfile_heredoc import heredocs_of
-from resolver.errors import Usage
+from resolver.core.pinning.spots import Unparsable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,6 +76,7 @@ class _Line:
 
     start: int
     text: str
+    number: int
 
     @property
     def is_comment(self) -> bool:
@@ -90,11 +91,14 @@ def read(text: str) -> Recipe:
     """Read the text of a Dockerfile.
 
     Raises:
-        Usage: it has a directive twice or a wrong one, or a heredoc that nothing ends.
+        Unparsable: it has a directive twice or a wrong one, or a heredoc that nothing ends.
     """
-    lines = [_Line(match.start(), match[0].rstrip("\r\n")) for match in _LINE.finditer(text)]
+    lines = [
+        _Line(match.start(), match[0].rstrip("\r\n"), number)
+        for number, match in enumerate(_LINE.finditer(text), 1)
+    ]
     if lines and lines[0].text.startswith("\ufeff"):
-        lines[0] = _Line(1, lines[0].text[1:])
+        lines[0] = _Line(1, lines[0].text[1:], 1)
     escape, syntax = _directives(lines)
     return Recipe(syntax, tuple(_instructions(lines, escape)))
 
@@ -112,13 +116,15 @@ def _directives(lines: list[_Line]) -> tuple[str, tuple[int, int] | None]:
         if name not in _KNOWN:
             continue
         if name in seen:
-            raise Usage(f"the directive `# {name}=` stands there twice")
+            raise Unparsable(f"the directive `# {name}=` stands there twice", line.number)
         seen.add(name)
         # A first line for the shell is a comment to the parser, which ends its directives; who
         # looks for the frontend passes over it.
         if name == "escape" and not shebang:
             if match[2] not in {"\\", "`"}:
-                raise Usage("the directive `# escape=` takes a backslash or a backtick")
+                raise Unparsable(
+                    "the directive `# escape=` takes a backslash or a backtick", line.number
+                )
             escape = match[2]
         if name == "syntax":
             first = _FIRST.match(match[2])
@@ -149,7 +155,7 @@ def _instructions(lines: list[_Line], escape: str) -> Iterator[Instruction]:
         yield made
         for heredoc in heredocs_of(made.name, made.rest.text, whole.text):
             if not any(heredoc.ends(end.text) for end in rest):
-                raise Usage(f"nothing ends the heredoc `{heredoc.name}`")
+                raise Unparsable(f"nothing ends the heredoc `{heredoc.name}`", line.number)
 
 
 class _Joined:

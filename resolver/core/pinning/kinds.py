@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from resolver.core.pinning import compose
+from resolver.core.pinning import compose, gitlab, helm, kubernetes, kustomize, workflow
 from resolver.core.pinning.tree import Mapping, Node, at
 
 if TYPE_CHECKING:
@@ -64,6 +64,37 @@ KINDS = (
         _named(r"(?:docker-)?compose(?:[._-][^/]*)?\.ya?ml|[^/]+[._-]compose\.ya?ml"),
         _is_compose,
         compose.find,
+    ),
+    Kind(
+        "kustomization",
+        "kustomizations",
+        _named(r"kustomization(?:\.ya?ml)?"),
+        kustomize.fits,
+        kustomize.find,
+    ),
+    Kind(
+        "workflow",
+        "GitHub workflows and actions",
+        _named(r"\.(?:github|gitea|forgejo)/workflows/[^/]+\.ya?ml|action\.ya?ml"),
+        workflow.fits,
+        workflow.find,
+    ),
+    Kind(
+        "gitlab",
+        "`.gitlab-ci.yml`",
+        _named(r"[^/]*\.gitlab-ci\.ya?ml|\.gitlab/ci/(?:.*/)?[^/]+\.ya?ml"),
+        _never,
+        gitlab.find,
+    ),
+    Kind(
+        "helm",
+        "Helm values",
+        _named(r"values(?:[._-][^/]*)?\.ya?ml|[^/]+[._-]values\.ya?ml"),
+        _never,
+        helm.find,
+    ),
+    Kind(
+        "kubernetes", "Kubernetes manifests", re.compile(r"(?!)"), kubernetes.fits, kubernetes.find
     ),
 )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from resolver.core.reference import DEFAULT_TAG, Reference
-from resolver.errors import InvalidReference
+from resolver.errors import InvalidReference, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 #: The wish of a file's author that a reference stays as it is: on its line, or the line above.
 _IGNORE = re.compile(r"#[ \t]*resolver:[ \t]*ignore(?![A-Za-z0-9_-])")
+
+
+class Unparsable(Usage):
+    """A text that cannot be read as what it is; line and column count from 1."""
+
+    def __init__(self, reason: str, line: int = 1, column: int = 1) -> None:
+        super().__init__(reason)
+        self.line = line
+        self.column = column
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,7 @@ class Spot:
         is_ignored: the author wants it left alone.
         is_argument: it is the default of an argument, which a build may replace.
         before: where the construct that it belongs to begins, for comments above that.
+        words: the reference, where it is put together from several places; else empty.
     """
 
     start: int
@@ -74,6 +84,7 @@ class Spot:
     is_ignored: bool = False
     is_argument: bool = False
     before: int | None = None
+    words: str = ""
 
     @property
     def tagged(self) -> Reference:
@@ -153,7 +164,10 @@ def inline(  # noqa: PLR0913 - the parts of a place in a file
 
 
 def found(text: str, marks: Iterable[Spot | Stray]) -> Found:
-    """Sort what was found, each span once, and note what its author wants left alone."""
+    """Sort what was found, each span once, and note what its author wants left alone.
+
+    A place that serves several references, as an anchor can, has room for no digest of one.
+    """
     spots: dict[tuple[int, int], Spot] = {}
     strays: dict[tuple[int, str], Stray] = {}
     lines = Lines(text)
@@ -164,9 +178,22 @@ def found(text: str, marks: Iterable[Spot | Stray]) -> Found:
             continue
         if mark.before is not None:
             ignored = ignored or lines.is_ignored_above(mark.before)
-        spots.setdefault((mark.slot.start, mark.slot.end), replace(mark, is_ignored=ignored))
+        place = (mark.slot.start, mark.slot.end)
+        held = spots.setdefault(place, replace(mark, is_ignored=ignored))
+        if (held.reference, held.slot) != (mark.reference, mark.slot):
+            for one in (held, mark):
+                words = one.words or text[one.start : one.end]
+                reason = "its tag stands for several images"
+                hint = "give each image a tag of its own"
+                stray = Stray(one.start, words, one.role, reason, hint, ignored)
+                strays.setdefault((one.start, one.role), stray)
+    shared = {stray.start for stray in strays.values()}
     return Found(
-        tuple(sorted(spots.values(), key=lambda spot: spot.start)),
+        tuple(
+            spot
+            for spot in sorted(spots.values(), key=lambda spot: spot.start)
+            if spot.start not in shared
+        ),
         tuple(sorted(strays.values(), key=lambda stray: stray.start)),
     )
 

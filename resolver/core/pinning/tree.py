@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MERGE = "<<"
+#: How tags begin that are not YAML's own: `!reference`, `!override`.
+_FOREIGN = "!"
+#: What stands for nothing, as plain text.
+NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +34,13 @@ class Scalar:
     value: str
     style: str = ""
     tag: str = ""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it says something, and no tag of an application makes it another thing."""
+        if self.tag.startswith(_FOREIGN) or not self.value:
+            return False
+        return self.style != "" or self.value not in NOTHING
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,10 +114,16 @@ def at(node: Node | None, *keys: str) -> Node | None:
     return node
 
 
+def scalar_at(node: Node | None, *keys: str) -> Scalar | None:
+    """Give the text that keys lead to, with its place; None where there is none."""
+    found = at(node, *keys)
+    return found if isinstance(found, Scalar) and found.is_text else None
+
+
 def text_at(node: Node | None, *keys: str) -> str:
     """Give the text that keys lead to; empty where there is none."""
-    found = at(node, *keys)
-    return found.value if isinstance(found, Scalar) else ""
+    found = scalar_at(node, *keys)
+    return found.value if found is not None else ""
 
 
 def entries(node: Node | None, *keys: str) -> Iterator[tuple[str, Node]]:
@@ -119,5 +136,10 @@ def entries(node: Node | None, *keys: str) -> Iterator[tuple[str, Node]]:
 def elements(node: Node | None, *keys: str) -> Iterator[tuple[int, Node]]:
     """Give positions, from 0, and elements of the list that keys lead to."""
     found = at(node, *keys)
-    if isinstance(found, Sequence):
+    if isinstance(found, Sequence) and not found.tag.startswith(_FOREIGN):
         yield from enumerate(found.items)
+
+
+def join(path: str, name: str) -> str:
+    """Write the path of a key below another one."""
+    return f"{path}.{name}" if path else name
