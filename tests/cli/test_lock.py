@@ -554,3 +554,18 @@ def test_every_way_not_to_find_out_has_its_status(run: Run, reply: Reply, status
 
         assert run("lock", "--check").status == status
         assert run("lock", "--update").status == status
+
+
+def test_files_of_other_kinds(run: Run, registry: str) -> None:
+    Path("deployment.yaml").write_text(
+        "apiVersion: apps/v1\nkind: Deployment\nspec: {template: {spec: {containers: "
+        f'[{{name: a, image: "{registry}/demo/app:1.0"}}]}}}}}}\n'
+    )
+    Path("values.yaml").write_text(f'image:\n  repository: {registry}/demo/single\n  tag: "1.0"\n')
+
+    assert run("lock", "--from", "deployment.yaml", "values.yaml").status == 0
+    locked = json.loads(FILE.read_text())["images"]
+    assert [image["written"] for image in locked.values()] == [
+        f"{registry}/demo/app:1.0",
+        f"{registry}/demo/single:1.0",
+    ]
