@@ -97,8 +97,7 @@ class LockVerbs(Wiring):
         if failures:
             return Locked(path, known, changes, tuple(failures), tuple(warnings))
         # Read again: while registries were asked, somebody else may have written.
-        lock = (lock_file.load_if_any(path) or Lock()).merged(images)
-        lock_file.save(path, lock)
+        lock = lock_file.change(path, lambda there: there.merged(images))
         return Locked(path, lock, changes, (), tuple(warnings))
 
     def unlock(self, names: Iterable[str], *, file: str | Path = LOCK_FILE) -> Locked:
@@ -116,8 +115,7 @@ class LockVerbs(Wiring):
         lock_file.refuse_yaml(path)
         known = lock_file.load(path)
         images = self._named(known, tuple(names), path) if names else ()
-        lock = known.without(images)
-        lock_file.save(path, lock)
+        lock = lock_file.change(path, lambda there: there.without(images))
         return Locked(path, lock, tuple(LockChange("removed", one, one) for one in images))
 
     def check_lock(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from resolver.core.descriptor import INDEX_TYPES, Descriptor
@@ -290,8 +291,12 @@ def _platform_value(one: LockedPlatform) -> dict[str, object]:
     return value
 
 
+@lru_cache(maxsize=1024)
 def _spelled(key: str) -> Platform | None:
-    """Read a key as a platform; None where its text cannot say what is meant."""
+    """Read a key as a platform; None where its text cannot say what is meant.
+
+    Remembered, because a lock of a thousand images has the same few keys in each.
+    """
     try:
         return Platform.parse(key)
     except InvalidPlatform:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from resolver.core.lock import MAX_LOCK, Lock, read_lock, write_lock
 from resolver.errors import BadLock, LockUnwritten, NoLock, Usage
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # A FIFO must not make us wait, nor a device be read.
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -67,6 +73,40 @@ def refuse_yaml(path: str) -> None:
             f"`{path}` says it is YAML, and locks are written as JSON",
             "name another file with `--lock-file`",
         )
+
+
+def change(path: str, how: Callable[[Lock], Lock]) -> Lock:
+    """Read a lock file, change what it says, and write it, with nobody else doing so meanwhile.
+
+    Args:
+        path: the lock file; it need not exist yet.
+        how: gives what the file is to say, from what it says.
+
+    Raises:
+        BadLock, LockLimit, LockUnwritten: as `load_if_any` and `save`.
+
+    """
+    with _alone(path):
+        lock = how(load_if_any(path) or Lock())
+        save(path, lock)
+    return lock
+
+
+@contextmanager
+def _alone(path: str) -> Iterator[None]:
+    """Hold the folder of the lock file: the file itself is replaced, so it cannot be held.
+
+    Where folders cannot be held (some network file systems), the last one to write wins.
+    """
+    descriptor = -1
+    with suppress(OSError):
+        descriptor = os.open(Path(os.path.realpath(path)).parent, _FOLDER)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def save(path: str, lock: Lock) -> None:

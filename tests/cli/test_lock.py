@@ -569,3 +569,53 @@ def test_files_of_other_kinds(run: Run, registry: str) -> None:
         f"{registry}/demo/app:1.0",
         f"{registry}/demo/single:1.0",
     ]
+
+
+def test_failures_and_pins_for_machines(run: Run, registry: str) -> None:
+    names = (f"{registry}/demo/app:1.0", f"{registry}/demo/app:none")
+    told = json.loads(run("lock", *names, "--json").stdout)
+
+    assert told["written"] is False
+    assert [one["error"]["code"] for one in told["failures"]] == ["manifest-not-found"]
+    assert run("lock", names[0], "--format", "ref").stdout == f"HOST:PORT/demo/app@sha256:{INDEX}\n"
+    seen = run("lock", "--check", "--offline", "--json")
+    assert (seen.status, json.loads(seen.stdout)["error"]["code"]) == (7, "not-in-store")
+
+
+def test_a_check_of_several_of_which_one_cannot_be_asked(run: Run, locked: str) -> None:
+    with FakeRegistry() as host:
+        host.serve("app", "1", multi_platform("linux/amd64"))
+        run("lock", f"{host.host}/app:1")
+        host.on("*", "/v2/app/manifests/1", Reply(403))
+        seen = run("lock", "--check", "--json")
+    told = json.loads(seen.stdout)
+
+    assert seen.status == 4
+    assert [one.get("state", "-") for one in told["references"]].count("as locked") == 2
+    assert [one["error"]["class"] for one in told["references"] if "error" in one] == ["AUTH"]
+    assert locked
+
+
+def test_what_is_gone_is_shown(run: Run) -> None:
+    with FakeRegistry() as host:
+        host.serve("app", "1", multi_platform("linux/amd64"))
+        run("lock", f"{host.host}/app:1")
+        host.on("*", "/v2/app/manifests/1", Reply(404))
+
+        assert str(run("lock", "--check")) == snapshot("""\
+status: 1
+--- stdout
+lock     resolver.lock
+same     0 of 1 reference
+
+references
+STATE  REFERENCE
+gone   HOST:PORT/app:1
+
+moved
+REFERENCE              PLATFORM  LOCKED               NOW
+HOST:PORT/app:1  (index)   sha256:cfb641abaf3b  gone
+--- stderr
+error: 1 of 1 references in `resolver.lock` has moved since they were locked
+hint: test what is there now, then record it with `resolver lock --update`
+""")

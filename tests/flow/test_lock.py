@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,6 +30,7 @@ from resolver.settings import Flags
 from tests.fakes.images import build_image, build_index, from_dict, listed_as, multi_platform
 from tests.fakes.messages import Reply
 from tests.fakes.registry import FakeRegistry
+from tests.processes import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -466,3 +469,22 @@ def test_a_place_that_cannot_be_written(
     with pytest.raises(LockUnwritten) as caught:
         session.lock([f"{registry.host}/app:1"], file=tmp_path / "no" / "where.lock")
     assert caught.value.kind.status == 8
+
+
+def test_many_processes_write_one_lock_and_none_loses_what_another_wrote(
+    registry: FakeRegistry, tmp_path: Path, file: Path
+) -> None:
+    names = [f"{registry.host}/app:{number}" for number in range(8)]
+    for number in range(8):
+        registry.serve("app", str(number), built(str(number), AMD64))
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "resolver", "lock", name, "-o", str(file)],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "RESOLVER_STORE": str(tmp_path / "store")},
+            stdout=subprocess.DEVNULL,
+        )
+        for name in names
+    ]
+
+    assert [process.wait(60) for process in started] == [0] * 8
+    assert sorted(json.loads(file.read_bytes())["images"]) == names
