@@ -334,13 +334,25 @@ def _image(images: Fields, reference: str) -> LockedImage:
         raise fields.bad("platforms", "required, but missing")
     return LockedImage(
         reference,
-        fields.required_text("written"),
+        _written(fields, reference),
         fields.digest("digest"),
         fields.text("mediaType") or "",
         fields.integer("size") if fields.has("size") else None,
         tuple(_platform(platforms, key) for key in sorted(platforms.members)),
         _only(fields),
     )
+
+
+def _written(fields: Fields, reference: str) -> str:
+    """Read how a reference is written; a reviewer sees this, so it must mean the same."""
+    text = fields.required_text("written")
+    try:
+        meant = str(Reference.parse(text))
+    except InvalidReference as error:
+        raise fields.bad("written", f"not an image reference: {error.reason}") from error
+    if meant != reference:
+        raise fields.bad("written", f"this is `{meant}`, and not what it stands under")
+    return text
 
 
 def _only(fields: Fields) -> tuple[str, ...]:

@@ -47,7 +47,16 @@ sizes = st.integers(0, 2**63 - 1)
 
 @st.composite
 def images(draw: st.DrawFn) -> LockedImage:
-    name = f"registry.test/{draw(words)}:{draw(words)}"
+    path, tag = draw(words), draw(words)
+    name, written = draw(
+        st.sampled_from(
+            [
+                (f"registry.test/{path}:{tag}", f"registry.test/{path}:{tag}"),
+                (f"docker.io/library/{path}:{tag}", f"{path}:{tag}"),
+                (f"docker.io/library/{path}:latest", path),
+            ]
+        )
+    )
     kept: dict[str, LockedPlatform] = {}
     for entry, platform in enumerate(draw(st.lists(platforms, max_size=4))):
         media_type = draw(st.sampled_from([OCI_MANIFEST, DOCKER_MANIFEST]))
@@ -56,7 +65,7 @@ def images(draw: st.DrawFn) -> LockedImage:
     only = draw(st.sampled_from([(), ("linux/amd64",), ("linux/amd64", "linux/arm64")]))
     media_type = draw(st.sampled_from([OCI_INDEX, OCI_MANIFEST]))
     listed = tuple(kept[key] for key in sorted(kept))
-    return LockedImage(name, draw(words), draw(digests), media_type, draw(sizes), listed, only)
+    return LockedImage(name, written, draw(digests), media_type, draw(sizes), listed, only)
 
 
 locks = st.lists(images(), max_size=5).map(lambda made: Lock().merged(made))
@@ -189,6 +198,8 @@ def test_the_good_one_is_good() -> None:
         (APP, [], "images.r.test/app:1"),
         (f"{APP}|written", None, "images.r.test/app:1.written"),
         (f"{APP}|written", "", "images.r.test/app:1.written"),
+        (f"{APP}|written", "r.test/app:2", "images.r.test/app:1.written"),
+        (f"{APP}|written", "x; rm -rf ~", "images.r.test/app:1.written"),
         (f"{APP}|digest", "sha256:short", "images.r.test/app:1.digest"),
         (f"{APP}|digest", "md5:" + "0" * 32, "images.r.test/app:1.digest"),
         (f"{APP}|size", -1, "images.r.test/app:1.size"),
@@ -250,10 +261,11 @@ def test_bytes_have_a_limit() -> None:
 
 
 def test_references_have_a_limit() -> None:
-    image = {"written": "x", "digest": str(ONE), "platforms": {}}
+    image = {"digest": str(ONE), "platforms": {}}
 
     def lock(count: int) -> bytes:
-        images = {f"r.test/{number}:1": image for number in range(count)}
+        names = [f"r.test/{number}:1" for number in range(count)]
+        images = {name: {"written": name, **image} for name in names}
         return json.dumps({"schema": 1, "images": images}).encode()
 
     assert len(read_lock(lock(MAX_IMAGES), "x").images) == MAX_IMAGES

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
-from typing import Any
+import subprocess
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -20,6 +21,9 @@ from resolver.core.platform import Platform
 from resolver.core.reference import Reference
 from resolver.errors import Usage
 from resolver.render.lock_forms import EXPORTS, export
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def digest(number: int) -> Digest:
@@ -233,6 +237,19 @@ ON_DIGEST=sha256:0…0020
 PROBE_IMAGE=quay.io/tools/probe@sha256:0…0040
 PROBE_DIGEST=sha256:0…0040
 """)
+
+
+def test_a_shell_reads_the_variables(tmp_path: Path) -> None:
+    file = tmp_path / "images.env"
+    file.write_text(written("env"))
+    done = subprocess.run(
+        ["sh", "-c", f'. "{file}"; printf "%s\\n" "$NGINX_DIGEST" "$ON_IMAGE"'],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.stdout.splitlines() == [str(digest(16)), f"ghcr.io/owner/on@{digest(32)}"]
 
 
 def test_one_platform_instead_of_the_index() -> None:
