@@ -556,6 +556,19 @@ class PlanTooLarge(Negative):
         self.limit = limit
 
 
+class RequestsSpent(Negative):
+    """As many requests as were allowed have been made, and there is no full answer yet."""
+
+    code = "requests-spent"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"there is no full answer within {most} requests (`--max-requests`)",
+            "allow more, or ask for less: a smaller `--limit`, a narrower `--semver`",
+        )
+        self.most = most
+
+
 class RangeRefused(Unavailable):
     """A part of a blob was asked for, and what came is not that part."""
 

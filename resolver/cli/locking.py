@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Self
 
 import typer
 
 from resolver.errors import Drifted, ResolverError, Usage
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.core.answer import Failure
 from resolver.core.findings import Finding, Rule, Severity
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,8 +5,9 @@ A CI system, a report file: each is told of the same answers, failures and warni
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.events import Warned

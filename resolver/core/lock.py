@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
@@ -27,6 +26,7 @@ from resolver.errors import (
     LockLimit,
     UnsupportedDocument,
 )
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.locked import by_entry, pick
 from resolver.core.platform import BUILTIN
 from resolver.core.reference import DEFAULT_TAG, Reference
 from resolver.core.reference_grammar import HUB
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

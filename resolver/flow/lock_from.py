@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.events import Warned
@@ -11,6 +10,7 @@ from resolver.core.reference import Reference
 from resolver.errors import InvalidReference
 from resolver.flow.image_files import ImageFile, find_images
 from resolver.flow.rewrite import read_text
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -6,11 +6,11 @@ To add a system or a report, write a module with one function and give it a row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.errors import Usage
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from resolver.core.answer import Failure, Resolution
 from resolver.core.contents import Inspection, Offer, Offers
 from resolver.render.units import megabytes
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.descriptor import Descriptor

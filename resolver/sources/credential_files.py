@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from resolver.core.strict_json import read_object
@@ -22,6 +21,7 @@ from resolver.sources.credential_entries import (
 )
 from resolver.sources.credential_helpers import valid_name
 from resolver.sources.credential_values import octets
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,12 +17,12 @@ import signal
 import subprocess
 import threading
 import time
-from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final, Generic, TypeVar
 
 from resolver.core.strict_json import read_object
 from resolver.errors import BadDocument, HelperFailed, LimitExceeded
 from resolver.sources.credential_values import Credential, Secret, octets
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
