@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
     from resolver.core.exported import Exported
+    from resolver.core.pinned import Pin, Pinned, PinnedFile
     from resolver.core.plan import Plan
     from resolver.core.platform import Platform
     from resolver.core.pulled import Pulled
@@ -50,6 +51,9 @@ _HOMES = {
     "Inspection": "resolver.core.contents",
     "Offer": "resolver.core.contents",
     "Offers": "resolver.core.contents",
+    "Pin": "resolver.core.pinned",
+    "Pinned": "resolver.core.pinned",
+    "PinnedFile": "resolver.core.pinned",
     "Plan": "resolver.core.plan",
     "Platform": "resolver.core.platform",
     "Pulled": "resolver.core.pulled",
@@ -80,6 +84,9 @@ __all__ = [
     "Inspection",
     "Offer",
     "Offers",
+    "Pin",
+    "Pinned",
+    "PinnedFile",
     "Plan",
     "Platform",
     "Pulled",

@@ -11,8 +11,9 @@ import resolver
 
 PUBLIC = {
     "Challenge", "Collected", "Descriptor", "Digest", "Exported", "Failure", "Flags", "Grade",
-    "Inspection", "Offer", "Offers", "Plan", "Platform", "Pulled", "Reference", "Rejection",
-    "Removed", "Resolution", "ResolverError", "Retention", "Selection", "Session",
+    "Inspection", "Offer", "Offers", "Pin", "Pinned", "PinnedFile", "Plan", "Platform",
+    "Pulled", "Reference", "Rejection", "Removed",
+    "Resolution", "ResolverError", "Retention", "Selection", "Session",
     "StoredImage", "Usage", "Verified", "__version__", "parse_challenge", "select",
 }  # fmt: skip
 

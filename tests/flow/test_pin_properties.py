@@ -22,6 +22,8 @@ INSERTED = re.compile(
 )
 
 relaxed = settings(suppress_health_check=[HealthCheck.too_slow])
+#: For each kind the half of the usual examples: there are many kinds.
+brief = settings(relaxed, max_examples=50)
 
 
 def check(written: Written) -> str:
@@ -46,7 +48,7 @@ def test_dockerfiles(written: Written) -> None:
     assert instructions(pinned) == instructions(written.text)
 
 
-@relaxed
+@brief
 @given(st.data())
 @pytest.mark.parametrize("kind", MAKERS)
 def test_yaml(kind: str, data: st.DataObject) -> None:
@@ -57,7 +59,7 @@ def test_yaml(kind: str, data: st.DataObject) -> None:
     assert documents(pinned) == documents(written.text)
 
 
-@relaxed
+@brief
 @given(st.data())
 @pytest.mark.parametrize("kind", ["dockerfile", *MAKERS])
 def test_any_part_of_the_images_can_be_pinned_alone(kind: str, data: st.DataObject) -> None:
@@ -76,7 +78,7 @@ def test_any_part_of_the_images_can_be_pinned_alone(kind: str, data: st.DataObje
     assert unpin(written.path, pinned) == written.text
 
 
-@relaxed
+@brief
 @given(st.data())
 @pytest.mark.parametrize("kind", MAKERS)
 def test_both_readers_of_yaml_see_the_same_places(kind: str, data: st.DataObject) -> None:

@@ -83,8 +83,8 @@ def asked_of(spot: Spot, wishes: Wishes) -> tuple[Question, ...]:
         return ()
     if spot.reference.digest is None:
         return (_of_tag(spot, wishes),) if not wishes.check or wishes.require else ()
-    if wishes.check:
-        return (_of_tag(spot, wishes), _of_pin(spot, wishes)) if spot.can_move else ()
+    if wishes.check and spot.can_move:
+        return (_of_tag(spot, wishes), _of_pin(spot, wishes))
     if wishes.update and spot.can_move:
         return (_of_tag(spot, wishes),)
     return (_of_pin(spot, wishes),) if wishes.require else ()
@@ -191,7 +191,7 @@ class Judge:
             question = _of_tag(spot, self._wishes)
             return self._require(spot, replace(pin, state=State.UNPINNED), question)
         if not spot.can_move:
-            return pin
+            return self._require(spot, pin, _of_pin(spot, self._wishes))
         now = self._fact(_of_tag(spot, self._wishes))
         own = self._fact(_of_pin(spot, self._wishes))
         for fact in (now, own):

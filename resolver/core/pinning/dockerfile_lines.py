@@ -7,6 +7,7 @@ Source: github.com/moby/buildkit v0.16, frontend/dockerfile/parser: parser.go an
 from __future__ import annotations
 
 import re
+from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ class Word:
     """A stretch of an instruction, and the place of each of its characters in the file."""
 
     text: str
-    offsets: tuple[int, ...]
+    offsets: array[int]
 
     def part(self, start: int, end: int) -> Word:
         """Give a part of it."""
@@ -164,7 +165,7 @@ class _Joined:
     def __init__(self, continued: re.Pattern[str]) -> None:
         self._continued = continued
         self._texts: list[str] = []
-        self._offsets: list[int] = []
+        self._offsets = array("L")
 
     def add(self, line: _Line, start: int) -> bool:
         """Add a line from an offset on; say whether another one follows."""
@@ -178,7 +179,7 @@ class _Joined:
 
     def word(self) -> Word:
         """Give all of it."""
-        return Word("".join(self._texts), tuple(self._offsets))
+        return Word("".join(self._texts), self._offsets)
 
 
 def _instruction(whole: Word, start: int) -> Instruction | None:
