@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _DIRECTIVE = re.compile(r"\s*#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*", re.ASCII)
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _FIRST = re.compile(r"[^\s]+", re.ASCII)
-#: Directives that the parser knows; another one is passed over and does not end them.
+#: Directives that the parser knows; another one is a comment, and a comment ends them.
+#: Source: docs.docker.com, "Dockerfile reference", "Parser directives".
 _KNOWN = frozenset({"escape", "syntax", "check"})
 _BLANKS = " \t\v\f\r\n\x85\xa0"
 
@@ -111,11 +112,9 @@ def _directives(lines: list[_Line]) -> tuple[str, tuple[int, int] | None]:
     shebang = bool(lines) and lines[0].text.startswith("#!")
     for line in lines[1:] if shebang else lines:
         match = _DIRECTIVE.fullmatch(line.text)
-        if match is None:
+        name = match[1].lower() if match is not None else ""
+        if match is None or name not in _KNOWN:
             break
-        name = match[1].lower()
-        if name not in _KNOWN:
-            continue
         if name in seen:
             raise Unparsable(f"the directive `# {name}=` stands there twice", line.number)
         seen.add(name)
