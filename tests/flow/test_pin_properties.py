@@ -118,8 +118,8 @@ def test_edits_change_their_spans_and_nothing_else(text: str, data: st.DataObjec
 
 #: Lines of which Dockerfiles are made here, most of them at odds with each other.
 LINES = (
-    "FROM a:1", "RUN x", "COPY a b", "RUN <<E", "RUN <<-'E F' cat <<G", "E", "\tE F", "G", "\\", "`",
-    " \\ ", "x \\", "x \\\\", "x `", "# c", "  # c \\", "", "  ", "\t", "x", "# escape=`",
+    "FROM a:1", "RUN x", "COPY a b", "RUN <<E", "RUN <<-'E F' cat <<G", "E", "\tE F", "G", "`",
+    "\\", " \\ ", "x \\", "x \\\\", "x `", "# c", "  # c \\", "", "  ", "\t", "x", "# escape=`",
     "#escape = \\", "# other=1", "ENV a=<<E", "'", '"', 'RUN ["<<E"]', "RUN '<<E", 'RUN "<<E"',
     "ONBUILD RUN <<E", "ADD <<E <<E /x/", "LABEL x=y", "RUN cat 3<<E", "RUN <<E>f", "RUN <<",
     "RUN a<<E", "RUN [ <<E", "onbuild  COPY  <<G /",
