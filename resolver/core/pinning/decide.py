@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from resolver.core.pinning.spots import Edit, Lines, Spot, Stray
 from resolver.core.platform import BUILTIN, Platform
 from resolver.core.select import nearest, select
 from resolver.errors import InvalidPlatform, ResolverError
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from array import array
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.pinning.dockerfile_heredoc import heredocs_of
 from resolver.core.pinning.spots import Unparsable
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
