@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from resolver.core.findings import Finding, Rule, Severity
     from resolver.core.linted import Linted
     from resolver.core.lock import Lock, Locked
+    from resolver.core.pinned import Pin, Pinned, PinnedFile
     from resolver.core.plan import Plan
     from resolver.core.platform import Platform
     from resolver.core.pulled import Pulled
@@ -59,6 +60,9 @@ _HOMES = {
     "Locked": "resolver.core.lock",
     "Offer": "resolver.core.contents",
     "Offers": "resolver.core.contents",
+    "Pin": "resolver.core.pinned",
+    "Pinned": "resolver.core.pinned",
+    "PinnedFile": "resolver.core.pinned",
     "Plan": "resolver.core.plan",
     "Platform": "resolver.core.platform",
     "Pulled": "resolver.core.pulled",
@@ -96,6 +100,9 @@ __all__ = [
     "Locked",
     "Offer",
     "Offers",
+    "Pin",
+    "Pinned",
+    "PinnedFile",
     "Plan",
     "Platform",
     "Pulled",

@@ -596,6 +596,19 @@ class NotHeld(NotFound):
         self.missing = missing
 
 
+class CredentialsNotWritten(OutputFault):
+    """A login cannot be kept, or forgotten, where Docker's users keep theirs."""
+
+    code = "credentials-not-written"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(
+            f"cannot write `{path}`: {reason}", "make it writable, or name a file: `--auth-file`"
+        )
+        self.path = path
+        self.reason = reason
+
+
 class ExportFault(OutputFault):
     """An export could not be written where it was to go."""
 

@@ -12,6 +12,7 @@ from resolver.core.target import LayoutTarget, RegistryTarget, StoreTarget
 from resolver.errors import PlatformNotOffered, PlatformUnknown, ResolverError, Usage
 from resolver.flow import resolve as resolving
 from resolver.flow.reader import Reader
+from resolver.session_home import HomeVerbs
 from resolver.session_lint import LintVerbs
 from resolver.session_lock import LockVerbs
 from resolver.session_pin import PinVerbs
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from resolver.wiring import Wanted
 
 
-class Session(PullVerbs, LintVerbs, LockVerbs, PinVerbs, StoreVerbs):
+class Session(PullVerbs, LintVerbs, LockVerbs, StoreVerbs, HomeVerbs, PinVerbs):
     """Answers questions about images, and keeps them; one client, one store, one platform table.
 
     Safe to share between threads. Close it, or use it in a `with` block, to give connections back.

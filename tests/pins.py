@@ -56,6 +56,7 @@ def instructions(text: str) -> list[tuple[str, ...]]:
             )
         )
         for command in dockerfile.parse_string(text)
+        if command.cmd  # A line that only says that it goes on is one without a name to it.
     ]
 
 

@@ -12,7 +12,7 @@ import resolver
 PUBLIC = {
     "Challenge", "Collected", "Descriptor", "Digest", "Exported", "Failure", "Finding", "Flags",
     "Grade", "Inspection", "Linted", "Lock", "LockCheck", "Locked", "Offer", "Offers",
-    "Plan", "Platform", "Pulled", "Reference",
+    "Pin", "Pinned", "PinnedFile", "Plan", "Platform", "Pulled", "Reference",
     "Rejection", "Removed", "Resolution", "ResolverError", "Retention", "Rule", "Selection",
     "Session", "Severity", "StoredImage", "Usage", "Verified", "__version__", "parse_challenge",
     "select",

@@ -46,6 +46,8 @@ COMMANDS = (
     ("CI", "lock", "resolver.cli.lock"),
     ("Run", "serve", "resolver.cli.serve"),
     ("Run", "demo", "resolver.cli.demo"),
+    ("Run", "login", "resolver.cli.login"),
+    ("Run", "logout", "resolver.cli.logout"),
     ("Help", "options", "resolver.cli.common"),
 )
 

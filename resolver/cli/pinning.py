@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -12,6 +12,7 @@ from resolver.core.pinning.diff import diff
 from resolver.core.pinning.rules import MISSING_PLATFORM
 from resolver.errors import Kind, ResolverError, Usage
 from resolver.render import renderer
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from resolver.core.findings import Severity
 from resolver.core.pinning.spots import apply
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.digest import Digest

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from resolver.core.pinning.kinds import KINDS, by_content, by_path
 from resolver.core.pinning.spots import Found, Unparsable, found
 from resolver.errors import Malformed, NotAnImageFile, ResolverError, UnreadableFile, Usage
 from resolver.marked import read_documents
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.pinning.spots import Spot, Stray

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.events import Warned
@@ -17,6 +16,7 @@ from resolver.flow.image_files import ImageFile, find_images, refuse_folder
 from resolver.flow.inspect import offers
 from resolver.flow.resolve import resolve
 from resolver.flow.rewrite import read_text
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

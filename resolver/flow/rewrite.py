@@ -11,7 +11,7 @@ from resolver.errors import ExportFault, OutputFault, UnreadableFile, Usage
 from resolver.flow.outputs import export_fault
 
 #: Bytes of one file; a thousand Kubernetes manifests in one have some 2 MB.
-MAX_FILE = 8 * 1024 * 1024
+MAX_FILE = 4 * 1024 * 1024
 
 _TEMPORARY = ".resolver-"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -29,6 +29,7 @@ ELSEWHERE = {
     "resolver.core.drift": "resolver.render.plain_lock",
     "resolver.core.exported": "resolver.render.plain_export",
     "resolver.core.linted": "resolver.render.plain_lint",
+    "resolver.core.login": "resolver.render.plain_home",
     "resolver.core.listing": "resolver.render.plain_store",
     "resolver.core.lock": "resolver.render.plain_lock",
     "resolver.core.pinned": "resolver.render.plain_pin",

@@ -72,6 +72,7 @@ ELSEWHERE = {
     "resolver.core.drift": "resolver.render.report_lock",
     "resolver.core.exported": "resolver.render.report_export",
     "resolver.core.linted": "resolver.render.report_lint",
+    "resolver.core.login": "resolver.render.report_home",
     "resolver.core.listing": "resolver.render.report_store",
     "resolver.core.lock": "resolver.render.report_lock",
     "resolver.core.pinned": "resolver.render.report_pin",

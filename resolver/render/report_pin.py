@@ -20,8 +20,9 @@ def report(answer: Pinned, *, explain: bool = False, full: bool = False) -> Repo
     """Turn pinned files into a report; a check tells findings, and the references only whole."""
     del explain
     images = [pin for file in answer.files for pin in file.pins]
-    if not images and not answer.findings and not answer.failures:
-        return Report("pinned", (), (), ("no image is named there",))
+    if not images and not answer.findings and not answer.is_check:
+        words = "nothing could be read" if answer.failures else "no image is named there"
+        return Report("pinned", (), (), (words,))
     tables = []
     if full and answer.findings:
         columns: tuple[str, ...] = ("where", "weight", "rule", "finding")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from resolver.core.pinning.spots import Edit, Lines, Spot, Stray
 from resolver.core.platform import BUILTIN, Platform
 from resolver.core.select import nearest, select
 from resolver.errors import InvalidPlatform, ResolverError
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,8 +84,8 @@ def asked_of(spot: Spot, wishes: Wishes) -> tuple[Question, ...]:
         return ()
     if spot.reference.digest is None:
         return (_of_tag(spot, wishes),) if not wishes.check or wishes.require else ()
-    if wishes.check:
-        return (_of_tag(spot, wishes), _of_pin(spot, wishes)) if spot.can_move else ()
+    if wishes.check and spot.can_move:
+        return (_of_tag(spot, wishes), _of_pin(spot, wishes))
     if wishes.update and spot.can_move:
         return (_of_tag(spot, wishes),)
     return (_of_pin(spot, wishes),) if wishes.require else ()
@@ -191,7 +192,7 @@ class Judge:
             question = _of_tag(spot, self._wishes)
             return self._require(spot, replace(pin, state=State.UNPINNED), question)
         if not spot.can_move:
-            return pin
+            return self._require(spot, pin, _of_pin(spot, self._wishes))
         now = self._fact(_of_tag(spot, self._wishes))
         own = self._fact(_of_pin(spot, self._wishes))
         for fact in (now, own):

@@ -7,11 +7,12 @@ default of an `ARG` that a `FROM` uses whole. Stages of the file and their numbe
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from resolver.core.pinning.dockerfile_lines import Instruction, Word, read
 from resolver.core.pinning.spots import Found, Spot, Stray, found, inline
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+
+from resolver.values import dataclass
 
 _HEREDOC = re.compile(r"([0-9]*)<<(-?)([^<]+)")
 #: Instructions that take heredocs, and the one that holds another instruction.

@@ -7,11 +7,12 @@ Source: github.com/moby/buildkit v0.16, frontend/dockerfile/parser: parser.go an
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from array import array
 from typing import TYPE_CHECKING
 
 from resolver.core.pinning.dockerfile_heredoc import heredocs_of
 from resolver.core.pinning.spots import Unparsable
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 _DIRECTIVE = re.compile(r"\s*#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*", re.ASCII)
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _FIRST = re.compile(r"[^\s]+", re.ASCII)
-#: Directives that the parser knows; another one is passed over and does not end them.
+#: Directives that the parser knows; another one is a comment, and a comment ends them.
+#: Source: docs.docker.com, "Dockerfile reference", "Parser directives".
 _KNOWN = frozenset({"escape", "syntax", "check"})
 _BLANKS = " \t\v\f\r\n\x85\xa0"
 
@@ -29,7 +31,7 @@ class Word:
     """A stretch of an instruction, and the place of each of its characters in the file."""
 
     text: str
-    offsets: tuple[int, ...]
+    offsets: array[int]
 
     def part(self, start: int, end: int) -> Word:
         """Give a part of it."""
@@ -110,11 +112,9 @@ def _directives(lines: list[_Line]) -> tuple[str, tuple[int, int] | None]:
     shebang = bool(lines) and lines[0].text.startswith("#!")
     for line in lines[1:] if shebang else lines:
         match = _DIRECTIVE.fullmatch(line.text)
-        if match is None:
+        name = match[1].lower() if match is not None else ""
+        if match is None or name not in _KNOWN:
             break
-        name = match[1].lower()
-        if name not in _KNOWN:
-            continue
         if name in seen:
             raise Unparsable(f"the directive `# {name}=` stands there twice", line.number)
         seen.add(name)
@@ -164,7 +164,7 @@ class _Joined:
     def __init__(self, continued: re.Pattern[str]) -> None:
         self._continued = continued
         self._texts: list[str] = []
-        self._offsets: list[int] = []
+        self._offsets = array("L")
 
     def add(self, line: _Line, start: int) -> bool:
         """Add a line from an offset on; say whether another one follows."""
@@ -178,7 +178,7 @@ class _Joined:
 
     def word(self) -> Word:
         """Give all of it."""
-        return Word("".join(self._texts), tuple(self._offsets))
+        return Word("".join(self._texts), self._offsets)
 
 
 def _instruction(whole: Word, start: int) -> Instruction | None:

@@ -71,7 +71,8 @@ def _composed(text: str, node: Mapping, key: str, path: str) -> Iterator[Spot | 
     if held is not None:
         slot = value_slot(text, *held)
     else:
-        slot = _behind(text, tag) if isinstance(tag, Scalar) else None
+        # A digest that is merged in from elsewhere is not this image's own.
+        slot = _behind(text, tag) if isinstance(tag, Scalar) and not digest else None
     yield composed(text, place, words, path, slot)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.pinning import compose, gitlab, helm, kubernetes, kustomize, workflow
 from resolver.core.pinning.tree import Mapping, Node, at
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -20,7 +20,7 @@ from resolver.core.pinning.keys import (
     value_slot,
 )
 from resolver.core.pinning.spots import Stray
-from resolver.core.pinning.tree import Mapping, Node, Scalar, elements, scalar_at, text_at
+from resolver.core.pinning.tree import Mapping, Node, Scalar, at, elements, scalar_at, text_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +60,8 @@ def _slot(text: str, entry: Mapping) -> Slot | None:
     """Find the place of the digest: its key where there is one, else behind the tag."""
     held = pair_of(entry, "digest")
     if held is None:
+        if at(entry, "digest") is not None:
+            return None
         after = pair_of(entry, "newTag") or pair_of(entry, "newName") or pair_of(entry, "name")
         return new_slot(text, entry, *after) if after is not None else None
     slot = value_slot(text, *held)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.reference import DEFAULT_TAG, Reference
 from resolver.errors import InvalidReference, Usage
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,8 +6,9 @@ its anchor names.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
