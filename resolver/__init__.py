@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from resolver.core.contents import Inspection, Offer, Offers
     from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
+    from resolver.core.drift import LockCheck
     from resolver.core.exported import Exported
     from resolver.core.findings import Finding, Rule, Severity
     from resolver.core.linted import Linted
+    from resolver.core.lock import Lock, Locked
     from resolver.core.matrix import Matrix
+    from resolver.core.pinned import Pin, Pinned, PinnedFile
     from resolver.core.plan import Plan
     from resolver.core.platform import Platform
     from resolver.core.pulled import Pulled
@@ -56,9 +59,15 @@ _HOMES = {
     "Grade": "resolver.core.select",
     "Inspection": "resolver.core.contents",
     "Linted": "resolver.core.linted",
+    "Lock": "resolver.core.lock",
+    "LockCheck": "resolver.core.drift",
+    "Locked": "resolver.core.lock",
     "Matrix": "resolver.core.matrix",
     "Offer": "resolver.core.contents",
     "Offers": "resolver.core.contents",
+    "Pin": "resolver.core.pinned",
+    "Pinned": "resolver.core.pinned",
+    "PinnedFile": "resolver.core.pinned",
     "Plan": "resolver.core.plan",
     "Platform": "resolver.core.platform",
     "Pulled": "resolver.core.pulled",
@@ -93,9 +102,15 @@ __all__ = [
     "Grade",
     "Inspection",
     "Linted",
+    "Lock",
+    "LockCheck",
+    "Locked",
     "Matrix",
     "Offer",
     "Offers",
+    "Pin",
+    "Pinned",
+    "PinnedFile",
     "Plan",
     "Platform",
     "Pulled",

@@ -770,6 +770,127 @@ class ImageNotHeld(NotFound):
         self.store = store
 
 
+class BadLock(Malformed):
+    """A lock file that cannot be used; `field` is the path to the fault."""
+
+    code = "bad-lock"
+    word = "FORMAT"
+
+    def __init__(self, place: str, field: str, reason: str, *hints: str) -> None:
+        at = f" at `{field}`" if field else ""
+        super().__init__(
+            f"the lock file `{place}` is malformed{at}: {reason}",
+            *(hints or ("take it from version control, or write it anew with `resolver lock`",)),
+        )
+        self.place = place
+        self.field = field
+        self.reason = reason
+
+
+class LockLimit(BadLock):
+    """A lock file that goes past a limit; `field` is the path to what does."""
+
+    code = "lock-limit"
+    word = "LIMIT"
+
+
+class NotLocked(Offline):
+    """`--locked`, and the lock does not have the reference, or not for the platform."""
+
+    code = "not-locked"
+
+    def __init__(self, reference: str, place: str, wanted: str, *hints: str) -> None:
+        what = f"`{reference}` for `{wanted}`" if wanted else f"`{reference}`"
+        super().__init__(f"the lock file `{place}` does not have {what}", *hints)
+        self.reference = reference
+        self.place = place
+        self.wanted = wanted
+
+
+class LockIncomplete(Offline):
+    """`--locked`, and the lock does not say as much as an answer needs."""
+
+    code = "lock-incomplete"
+
+    def __init__(self, reference: str, place: str, *hints: str) -> None:
+        super().__init__(
+            f"the lock file `{place}` does not say sizes and types for `{reference}`", *hints
+        )
+        self.reference = reference
+        self.place = place
+
+
+class NoLock(Malformed):
+    """There is no lock file where one was named or expected."""
+
+    code = "no-lock"
+
+    def __init__(self, place: str) -> None:
+        super().__init__(
+            f"there is no lock file `{place}`",
+            "write it with `resolver lock REF...`, or name another with `--lock-file`",
+        )
+        self.place = place
+
+
+class LockUnwritten(OutputFault):
+    """A lock file could not be written; what was there is there still."""
+
+    code = "lock-unwritten"
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(
+            f"cannot write the lock file `{place}`: {reason}",
+            "make room, or name another place with `--lock-file`",
+        )
+        self.place = place
+        self.reason = reason
+
+
+class Drifted(Negative):
+    """`lock --check`: something that was locked is no longer what its reference gives."""
+
+    code = "drifted"
+
+    def __init__(self, place: str, drifted: int, checked: int) -> None:
+        have = "has" if drifted == 1 else "have"
+        super().__init__(
+            f"{drifted} of {checked} references in `{place}` {have} moved since they were locked",
+            "test what is there now, then record it with `resolver lock --update`",
+        )
+        self.place = place
+        self.drifted = drifted
+        self.checked = checked
+
+
+class UnreadableFile(Malformed):
+    """A file of the user's that names images cannot be read as what it is; it is left alone."""
+
+    code = "unreadable-file"
+    word = "CONFIG"
+
+    def __init__(self, path: str, reason: str, *hints: str, line: int = 1, column: int = 1) -> None:
+        where = f" (line {line}, column {column})" if (line, column) != (1, 1) else ""
+        super().__init__(f"`{path}` is left alone: {reason}{where}", *hints)
+        self.path = path
+        self.reason = reason
+        self.line = line
+        self.column = column
+
+
+class NotAnImageFile(Malformed):
+    """A file of no kind that is known to name images."""
+
+    code = "not-an-image-file"
+
+    def __init__(self, path: str, known: str) -> None:
+        super().__init__(
+            f"`{path}` is no file that is known to name images", f"there can be named {known}"
+        )
+        self.path = path
+        self.known = known
+
+
 def _short(text: str, limit: int = 120) -> str:
     """Cut text from a user or a registry to what fits into one line of a message."""
     return text if len(text) <= limit else text[: limit - 1] + "…"

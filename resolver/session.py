@@ -15,6 +15,8 @@ from resolver.flow.reader import Reader
 from resolver.session_check import CheckVerbs
 from resolver.session_home import HomeVerbs
 from resolver.session_lint import LintVerbs
+from resolver.session_lock import LockVerbs
+from resolver.session_pin import PinVerbs
 from resolver.session_pull import PullVerbs
 from resolver.session_store import StoreVerbs
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from resolver.wiring import Wanted
 
 
-class Session(CheckVerbs, PullVerbs, LintVerbs, StoreVerbs, HomeVerbs):
+class Session(CheckVerbs, PullVerbs, LintVerbs, LockVerbs, StoreVerbs, HomeVerbs, PinVerbs):
     """Answers questions about images, and keeps them; one client, one store, one platform table.
 
     Safe to share between threads. Close it, or use it in a `with` block, to give connections back.

@@ -46,6 +46,8 @@ COMMANDS = (
     ("CI", "check", "resolver.cli.check"),
     ("CI", "lint", "resolver.cli.lint"),
     ("CI", "matrix", "resolver.cli.matrix"),
+    ("CI", "pin", "resolver.cli.pin"),
+    ("CI", "lock", "resolver.cli.lock"),
     ("Run", "serve", "resolver.cli.serve"),
     ("Run", "demo", "resolver.cli.demo"),
     ("Run", "login", "resolver.cli.login"),

@@ -126,6 +126,28 @@ MaxDownload = Annotated[
     ),
 ]
 
+Locked = Annotated[
+    bool,
+    typer.Option(
+        "--locked",
+        envvar="RESOLVER_LOCKED",
+        show_envvar=False,
+        help="Take what the lock file says; ask nobody what REF means.",
+        show_default=False,
+    ),
+]
+LockFile = Annotated[
+    Optional[str],  # noqa: UP045 - Typer reads this at run time
+    typer.Option(
+        "--lock-file",
+        metavar="FILE",
+        envvar="RESOLVER_LOCK_FILE",
+        show_envvar=False,
+        help="The lock file; resolver.lock by default.",
+        show_default=False,
+    ),
+]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Common:

@@ -91,6 +91,11 @@ class Output:
         if not self._quiet:
             self._line("note", text)
 
+    def hint(self, text: str) -> None:
+        """Say what to type next, after an answer that calls for it."""
+        if not self._quiet:
+            self._line("hint", text)
+
     def failed(self, error: ResolverError) -> None:
         """Say what happened and what to type next."""
         if self.hand is not None:

@@ -12,6 +12,7 @@ from resolver.errors import ResolverError, Usage
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
+    from resolver.cli.locking import LockAsker
     from resolver.cli.output import Output
     from resolver.core.answer import Resolution
     from resolver.session import Session
@@ -54,7 +55,7 @@ def gather(references: list[str], file: str | None, verb: str = "resolve") -> li
 
 
 def tell_one(
-    session: Session,
+    session: Session | LockAsker,
     output: Output,
     form: str,
     reference: str,
@@ -70,7 +71,7 @@ def tell_one(
 
 
 def tell_all(
-    session: Session,
+    session: Session | LockAsker,
     output: Output,
     form: str,
     references: list[str],

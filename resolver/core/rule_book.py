@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 #: Where rules are written down: `module:TABLE`, a tuple of `Rule` or of rows that have a `rule`. A
 #: set of rules joins with a row here; its module is imported when a report explains a finding, and
 #: at no other time.
-BOOKS: tuple[str, ...] = ("resolver.core.lint:RULES", "resolver.core.check:RULES")
+BOOKS: tuple[str, ...] = (
+    "resolver.core.lint:RULES",
+    "resolver.core.check:RULES",
+    "resolver.core.drift:RULES",
+    "resolver.core.pinning.rules:RULES",
+)
 
 
 def rules(ids: Iterable[str]) -> tuple[Rule, ...]:

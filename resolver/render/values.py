@@ -138,6 +138,20 @@ def _quota(answer: Any) -> Pairs:
     yield "remaining", answer.remaining
 
 
+def _locked(answer: Any) -> Pairs:
+    images = [one.image for one in answer.changes]
+    yield "lock_file", answer.path
+    yield "reference", "\n".join(image.reference for image in images)
+    yield "digest", "\n".join(str(image.digest) for image in images)
+    yield "ref", "\n".join(image.pinned for image in images)
+
+
+def _lock_check(answer: Any) -> Pairs:
+    yield "lock_file", answer.path
+    yield "drifted", "true" if answer.drifted else "false"
+    yield "moved", ",".join(dict.fromkeys(finding.subject for finding in answer.findings))
+
+
 #: What is worth a name of its own, by the name of the answer's class. An answer without a row
 #: gives `status`, the number of its findings, and `json`.
 VALUES: dict[str, Callable[[Any], Pairs]] = {
@@ -146,6 +160,8 @@ VALUES: dict[str, Callable[[Any], Pairs]] = {
     "Offers": _offers,
     "Inspection": _inspection,
     "Tags": _tags,
+    "LockCheck": _lock_check,
+    "Locked": _locked,
     "Plan": _plan,
     "Matrix": _matrix,
     "Quota": _quota,

@@ -20,6 +20,8 @@ VERBS = {
     "INSPECT": ("inspect",),
     "TAGS": ("tags",),
     "PLATFORMS": ("platforms",),
+    "LOCK": ("lock",),
+    "LOCKCHECK": ("lock", "--check"),
 }
 
 #: Exit status of each class of failure. Source: architecture.md 2.6, reliability.md R51.

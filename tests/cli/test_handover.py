@@ -51,6 +51,8 @@ ASKED = {
     "lint": ("{app}",),
     "matrix": ("{app}", "-p", "linux/amd64"),
     "logout": ("reg.test",),
+    "pin": ("Dockerfile",),
+    "lock": ("{app}",),
 }
 
 
@@ -86,7 +88,8 @@ def test_every_command_hands_its_answer_over_and_says_the_same_on_stdout(
 ) -> None:
     if name in {"export", "ls", "rm", "verify", "du", "gc"}:
         run(*words("pull", registry), "-q")
-    alone = None if name in {"rm", "pull", "export"} else run(*words(name, registry))
+    Path("Dockerfile").write_text(f"FROM {registry}/demo/app:1.0\n")
+    alone = None if name in {"rm", "pull", "export", "pin", "lock"} else run(*words(name, registry))
     seen = run(*words(name, registry), "--emit", "github", "--report", "sarif=r.sarif")
     found = outputs(github)
 
@@ -126,6 +129,7 @@ def test_no_command_tells_an_answer_without_handing_it_over() -> None:
             "resolving.py",  # many, a line each, which are kept one by one
             "several.py",
             "listing.py",
+            "linting.py",  # rules explained, which is no answer about an image
         }, path.name
 
 
