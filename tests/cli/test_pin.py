@@ -224,3 +224,14 @@ def test_hostile_names_do_not_reach_the_terminal(run: Run, tmp_path: Path) -> No
 
     assert "\x1b" not in seen.stdout + seen.stderr
     assert not [line for line in seen.stdout.splitlines() if line.startswith("::")]
+
+
+def test_findings_and_failures_in_other_forms(run: Run, registry: str, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {registry}/demo/none:1\nFROM a:$X\n")
+
+    told = json.loads(run("pin", "--json", "Dockerfile").stdout)
+    page = run("pin", "--format", "markdown", "Dockerfile").stdout
+
+    assert told["files"][0]["images"][0]["error"]["status"] == 3
+    assert "not-pinnable" in page
+    assert "failed" in page
