@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.core.answer import Failure, Resolution
     from resolver.core.challenge import Challenge, parse_challenge
+    from resolver.core.comparison import Comparison, ImageComparison
     from resolver.core.contents import Inspection, Offer, Offers
     from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         Usage,
         Verified,
     )
+    from resolver.core.thresholds import Thresholds
     from resolver.errors import ResolverError
     from resolver.session import Session
     from resolver.settings import Flags
@@ -41,12 +43,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "Challenge": "resolver.core.challenge",
     "Collected": "resolver.core.stored",
+    "Comparison": "resolver.core.comparison",
     "Descriptor": "resolver.core.descriptor",
     "Digest": "resolver.core.digest",
     "Exported": "resolver.core.exported",
     "Failure": "resolver.core.answer",
     "Flags": "resolver.settings",
     "Grade": "resolver.core.select",
+    "ImageComparison": "resolver.core.comparison",
     "Inspection": "resolver.core.contents",
     "Offer": "resolver.core.contents",
     "Offers": "resolver.core.contents",
@@ -62,6 +66,7 @@ _HOMES = {
     "Selection": "resolver.core.select",
     "Session": "resolver.session",
     "StoredImage": "resolver.core.stored",
+    "Thresholds": "resolver.core.thresholds",
     "Usage": "resolver.core.stored",
     "Verified": "resolver.core.stored",
     "parse_challenge": "resolver.core.challenge",
@@ -71,12 +76,14 @@ _HOMES = {
 __all__ = [
     "Challenge",
     "Collected",
+    "Comparison",
     "Descriptor",
     "Digest",
     "Exported",
     "Failure",
     "Flags",
     "Grade",
+    "ImageComparison",
     "Inspection",
     "Offer",
     "Offers",
@@ -92,6 +99,7 @@ __all__ = [
     "Selection",
     "Session",
     "StoredImage",
+    "Thresholds",
     "Usage",
     "Verified",
     "__version__",

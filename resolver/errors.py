@@ -524,6 +524,20 @@ class PlanTooLarge(Negative):
         self.limit = limit
 
 
+class Differs(Negative):
+    """`compare`: builds or images differ in something that counts; `aspect` says in what.
+
+    `platform` is the build; empty when it is about the image as a whole.
+    """
+
+    code = "differs"
+
+    def __init__(self, message: str, aspect: str, platform: str) -> None:
+        super().__init__(message)
+        self.aspect = aspect
+        self.platform = platform
+
+
 class RangeRefused(Unavailable):
     """A part of a blob was asked for, and what came is not that part."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from resolver.core.events import Event, Observer, Warned, ignore
 from resolver.core.manifest import Index
@@ -31,6 +31,14 @@ if TYPE_CHECKING:
     from resolver.sources.transport import Transport
 
 Wanted = str | Platform | None
+
+
+class Opened(NamedTuple):
+    """A name whose own document is here, and where the rest of it is read."""
+
+    reader: Reader
+    asked: resolving.Asked
+    warned: list[Warned]
 
 
 class Wiring:
@@ -146,14 +154,28 @@ class Wiring:
         Raises:
             ResolverError: what the name points at cannot be read; of one entry, see `Part.failure`.
         """
-        from resolver.flow.gather import gather  # noqa: PLC0415 - for few questions
+        return self._gather_from(self._open(reference), depth, wanted)
 
+    def _open(self, reference: str | Reference) -> Opened:
+        """Read what a name points at, and no further.
+
+        Raises:
+            ResolverError: it cannot be read.
+        """
         target = self._target(reference)
         reader, warned = self._reader(target)
-        asked = self._ask(reader, target)
-        found = gather(reader, asked, depth, jobs=self.settings.jobs, wanted=wanted)
-        reader.tell_warnings()
-        return replace(found, warnings=(*found.warnings, *warned))
+        return Opened(reader, self._ask(reader, target), warned)
+
+    def _gather_from(
+        self, opened: Opened, depth: Depth, wanted: Callable[[Descriptor], bool]
+    ) -> Gathered:
+        """Read the builds behind a name that was opened."""
+        from resolver.flow.gather import gather  # noqa: PLC0415 - for few questions
+
+        jobs = self.settings.jobs
+        found = gather(opened.reader, opened.asked, depth, jobs=jobs, wanted=wanted)
+        opened.reader.tell_warnings()
+        return replace(found, warnings=(*found.warnings, *opened.warned))
 
     def _target(self, reference: str | Reference) -> Target:
         target = (

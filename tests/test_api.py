@@ -10,10 +10,11 @@ import pytest
 import resolver
 
 PUBLIC = {
-    "Challenge", "Collected", "Descriptor", "Digest", "Exported", "Failure", "Flags", "Grade",
-    "Inspection", "Offer", "Offers", "Plan", "Platform", "Pulled", "Reference", "Rejection",
-    "Removed", "Resolution", "ResolverError", "Retention", "Selection", "Session",
-    "StoredImage", "Usage", "Verified", "__version__", "parse_challenge", "select",
+    "Challenge", "Collected", "Comparison", "Descriptor", "Digest", "Exported", "Failure",
+    "Flags", "Grade", "ImageComparison", "Inspection", "Offer", "Offers", "Plan", "Platform",
+    "Pulled", "Reference", "Rejection", "Removed", "Resolution", "ResolverError", "Retention",
+    "Selection", "Session", "StoredImage", "Thresholds", "Usage", "Verified", "__version__",
+    "parse_challenge", "select",
 }  # fmt: skip
 
 

@@ -33,6 +33,7 @@ COMMANDS = (
     ("Ask", "platforms", "resolver.cli.platforms"),
     ("Ask", "inspect", "resolver.cli.inspect"),
     ("Ask", "tags", "resolver.cli.tags"),
+    ("Compare", "compare", "resolver.cli.compare"),
     ("Pull", "plan", "resolver.cli.plan"),
     ("Pull", "pull", "resolver.cli.pull"),
     ("Pull", "export", "resolver.cli.export"),

@@ -26,6 +26,7 @@ Plain = dict[str, object]
 
 #: Answers whose plain form is made elsewhere, by the module that defines the answer.
 ELSEWHERE = {
+    "resolver.core.comparison": "resolver.render.plain_compare",
     "resolver.core.exported": "resolver.render.plain_export",
     "resolver.core.listing": "resolver.render.plain_store",
     "resolver.core.plan": "resolver.render.plain_plan",

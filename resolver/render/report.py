@@ -69,6 +69,7 @@ class Report:
 #: Answers whose reports are made elsewhere, by the module that defines the answer; imported when
 #: there is one, since most commands have none of them.
 ELSEWHERE = {
+    "resolver.core.comparison": "resolver.render.report_compare",
     "resolver.core.exported": "resolver.render.report_export",
     "resolver.core.listing": "resolver.render.report_store",
     "resolver.core.plan": "resolver.render.report_plan",

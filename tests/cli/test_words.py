@@ -37,6 +37,9 @@ Ask:
   inspect    Show an index, or one image.
   tags       List the tags of REPO.
 
+Compare:
+  compare  Compare the platforms of REF, or REF with another.
+
 Pull:
   plan    Say what pulling REF would cost.
   pull    Fetch what is missing of REF into the store.
@@ -237,7 +240,7 @@ def test_the_demo_ends_well_and_shows_every_verb(run: Run) -> None:
 
     assert seen.status == 0
     # `serve` would not end, and the others are how somebody came here.
-    for name in set(NAMES) - {"serve", "demo", "options"}:
+    for name in set(NAMES) - {"serve", "demo", "options", "compare"}:
         assert re.search(rf"^\$ resolver {name}\b", seen.stdout, re.MULTILINE)
     assert "defect" not in seen.stdout
 
