@@ -31,10 +31,11 @@ def report(
         tables += [_sharing(answer, full=full), _drift(answer)]
     tables.append(_history(answer, full=full))
     tables += _unmatched(answer, full=full)
-    return Report(answer.reference, _facts(answer), tuple(tables))
+    return Report(answer.reference, facts_of(answer), tuple(tables))
 
 
-def _facts(answer: Comparison) -> tuple[tuple[str, str], ...]:
+def facts_of(answer: Comparison) -> tuple[tuple[str, str], ...]:
+    """Say what a comparison is about, and what follows from it as a whole."""
     root = "index" if answer.root.is_index else "manifest"
     facts = [("image", answer.reference), (root, str(answer.root.digest))]
     if len(answer.builds) > 1:

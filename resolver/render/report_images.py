@@ -20,6 +20,12 @@ def images_report(answer: ImageComparison, *, full: bool) -> Report:
     if answer.is_same:
         line = f"same: {answer.first} and {answer.second} are both {answer.first_root.digest}"
         return Report("compare", (), (), (line,))
+    tables = (_changes(answer), _drift(answer), _steps(answer))
+    return Report("compare", facts_of(answer), tables)
+
+
+def facts_of(answer: ImageComparison) -> tuple[tuple[str, str], ...]:
+    """Say what is compared, and what follows from it as a whole."""
     facts = [
         ("from", answer.first),
         ("", str(answer.first_root.digest)),
@@ -30,8 +36,7 @@ def images_report(answer: ImageComparison, *, full: bool) -> Report:
     ]
     if answer.missing:
         facts.append(("missing", ", ".join(str(platform) for platform in answer.missing)))
-    tables = (_changes(answer), _drift(answer), _steps(answer))
-    return Report("compare", tuple(facts), tables)
+    return tuple(facts)
 
 
 def change_words(answer: ImageComparison) -> str:

@@ -149,7 +149,7 @@ status: 2
 --- stdout
 --- stderr
 error: there is no format `xml`
-hint: choose one of table, markdown, json, jsonl, yaml, digest, ref
+hint: choose one of table, markdown, html, json, jsonl, yaml, digest, ref
 """)
 
 
