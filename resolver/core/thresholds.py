@@ -48,9 +48,9 @@ class Thresholds:
             shown = "any number of" if times is None else f"{times:.2f}"
             return f"{shown} times the size, {self.max_ratio:.2f} allowed"
         if self.max_delta is not None and size - base > self.max_delta:
-            return f"{size - base} bytes larger, {self.max_delta} allowed"
+            return f"{_bytes(size - base)} larger, {self.max_delta} allowed"
         if not self.has_size and size != base:
-            return f"{abs(size - base)} bytes {'larger' if size > base else 'smaller'}"
+            return f"{_bytes(abs(size - base))} {'larger' if size > base else 'smaller'}"
         return ""
 
 
@@ -143,3 +143,7 @@ def _judge_change(change: PlatformChange, thresholds: Thresholds) -> Iterator[Re
         yield Reason("config", change.name, f"`{change.name}` differs in {names}")
     if "history" in thresholds.fail_on and change.history is not None and change.history.differs:
         yield Reason("history", change.name, f"`{change.name}` has another history")
+
+
+def _bytes(count: int) -> str:
+    return "1 byte" if count == 1 else f"{count} bytes"

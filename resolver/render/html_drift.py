@@ -31,7 +31,7 @@ def change_details(drifts: Sequence[Drift], sides: Sequence[str], prefix: str) -
     return "".join(
         _unfolding(title, len(found), Grid(f"{prefix}-{name}", title, ("key", *sides), rows))
         for name, title, found in _grouped(drifts)
-        for rows in [[[Cell(_key(each)), *map(_value, each.values)] for each in found]]
+        for rows in [[[Cell(_key(each), "key"), *map(_value, each.values)] for each in found]]
     )
 
 
@@ -52,7 +52,7 @@ def _by_value(drifts: Sequence[Drift], names: Sequence[str]) -> list[list[Cell]]
         for number, (value, holders) in enumerate(drift.groups):
             key = _key(drift) if number == 0 else ""
             who = ", ".join(names[position] for position in holders)
-            rows.append([Cell(key), _value(value), Cell(text(who))])
+            rows.append([Cell(key, "key"), _value(value), Cell(text(who))])
     return rows
 
 

@@ -56,7 +56,7 @@ th, td {
   border-top: 1px solid var(--line);
 }
 thead th { color: var(--quiet); font-weight: 600; background: var(--raised); min-width: 4rem; }
-thead th.right { white-space: normal; min-width: 5.5rem; overflow-wrap: anywhere; }
+thead th.right { white-space: normal; min-width: 6.5rem; overflow-wrap: anywhere; }
 tbody th { font-weight: 500; position: sticky; left: 0; background: var(--ground); }
 .right { text-align: right; white-space: nowrap; }
 .nowrap { white-space: nowrap; }
@@ -98,7 +98,9 @@ footer {
   .bars svg.bar { grid-column: 1 / -1; grid-row: 2; }
   dl { grid-template-columns: 1fr; gap: 0; }
   dd { grid-column: 1; margin-bottom: .5rem; }
-  tbody th { white-space: normal; max-width: 8rem; overflow-wrap: anywhere; }
+  tbody th.nowrap, tbody th.key {
+    white-space: normal; min-width: 8rem; max-width: 10rem; overflow-wrap: anywhere;
+  }
   .value, .step { min-width: 10rem; }
 }
 @media print { .scroll { overflow: visible; } nav { display: none; } }
