@@ -138,7 +138,7 @@ class CompareVerbs(Wiring):
         expected = [self._one(each) for each in expect]
         if expect_as is not None:
             expected += self._offered(expect_as)
-        return Terms(chosen, tuple(expected), rules, self.table)
+        return Terms(chosen, tuple(dict.fromkeys(expected)), rules, self.table)
 
     def _offered(self, reference: str | Reference) -> list[Platform]:
         """List the platforms of another image; manifests are read where the index is silent."""

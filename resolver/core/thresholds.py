@@ -61,7 +61,8 @@ def judge(found: Comparison, thresholds: Thresholds) -> tuple[Reason, ...]:
     a comparison of platforms without a question is a view, and its answer is yes. In sizes, the
     larger of base and build is held against the smaller.
     """
-    reasons = [_absent(str(platform), found.reference) for platform in found.missing]
+    name = found.reference
+    reasons = [_absent(str(platform), name) for platform in found.missing]
     if "size" in thresholds.fail_on or thresholds.has_size:
         reasons += _sizes(found, thresholds)
     if "layers" in thresholds.fail_on:
@@ -69,11 +70,13 @@ def judge(found: Comparison, thresholds: Thresholds) -> tuple[Reason, ...]:
     if "config" in thresholds.fail_on and found.drift:
         names = ", ".join(f"`{drift.name}`" for drift in found.drift[:5])
         more = f" and {len(found.drift) - 5} more" if len(found.drift) > 5 else ""  # noqa: PLR2004 - as cut above
-        reasons.append(Reason("config", "", f"its platforms do not agree on {names}{more}"))
+        reasons.append(
+            Reason("config", "", f"the platforms of `{name}` do not agree on {names}{more}")
+        )
     if "history" in thresholds.fail_on and found.history.differs:
         count = sum(not row.is_same for row in found.history.rows)
-        words = "1 step of its history differs" if count == 1 else f"{count} steps differ"
-        reasons.append(Reason("history", "", f"{words} between its platforms"))
+        words = "1 step differs" if count == 1 else f"{count} steps differ"
+        reasons.append(Reason("history", "", f"{words} between the platforms of `{name}`"))
     return tuple(reasons)
 
 

@@ -57,7 +57,7 @@ def stored_words(answer: Comparison) -> str:
     """Say what somebody keeps who has all builds, and what sharing saves."""
     stored, summed = answer.sharing.stored, answer.sharing.summed
     count = len(answer.builds)
-    return f"{megabytes(stored.bytes)} for all {count}, of {megabytes(summed.bytes)} one by one"
+    return f"{megabytes(stored.bytes)} for all {count}; one by one {megabytes(summed.bytes)}"
 
 
 def _sizes(answer: Comparison) -> Table:
@@ -170,7 +170,8 @@ def _history_summed(answer: Comparison) -> Table:
             if step is not None and step.layer is not None
         ]
         there = [position for position, step in enumerate(row.steps) if step is not None]
-        least, most = min(sizes, default=None), max(sizes, default=None)
+        least = min(sizes, default=None)
+        most = max(sizes, default=None, key=lambda each: each[0])
         rows.append(
             (
                 str(len(there)),

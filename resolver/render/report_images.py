@@ -48,7 +48,7 @@ def change_words(answer: ImageComparison) -> str:
 def fetch_words(answer: ImageComparison) -> str:
     """Say what somebody who has the first fetches to have the second."""
     layers = f"{answer.fetch.layers} layers" if answer.fetch.layers != 1 else "1 layer"
-    return f"{megabytes(answer.fetch.bytes)} in all, {layers} of it, by who has the first"
+    return f"{megabytes(answer.fetch.bytes)}: {layers} and the documents that are new"
 
 
 def _changes(answer: ImageComparison) -> Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,23 +17,29 @@ from resolver.core.thresholds import Thresholds, judge, judge_images
 from resolver.errors import BadDocument, LimitExceeded, PlatformNotOffered
 from tests.core.comparing import build, gathered, layer, step
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resolver.core.builds import Build
+    from resolver.core.dimensions import Aspect
+
 PLATFORMS = st.sampled_from(
     ["linux/amd64", "linux/arm64", "linux/arm64/v8", "linux/arm", "windows/amd64:10.0.20348.1", ""]
 )
 
 
-def one_image(*builds: object, **terms: object) -> Comparison:
-    return compare(gathered(*builds), builds, Terms(**terms))  # type: ignore[arg-type]  # builds and terms they are
+def one_image(*builds: Build, expected: tuple[Platform, ...] = ()) -> Comparison:
+    return compare(gathered(*builds), builds, Terms(expected=expected))
 
 
-def two_images(ours: list[object], theirs: list[object], **terms: object) -> ImageComparison:
-    return compare_images(
-        (gathered(*ours), ours), (gathered(*theirs), theirs), Terms(**terms)  # type: ignore[arg-type]  # as above
-    )  # fmt: skip
+def two_images(ours: Sequence[Build], theirs: Sequence[Build]) -> ImageComparison:
+    return compare_images((gathered(*ours), ours), (gathered(*theirs), theirs), Terms())
 
 
-def names(pairs: object) -> list[tuple[str | None, str | None]]:
-    return [(a.name if a else None, b.name if b else None) for a, b in pairs]  # type: ignore[attr-defined]  # pairs
+def names(
+    pairs: Sequence[tuple[Build | None, Build | None]],
+) -> list[tuple[str | None, str | None]]:
+    return [(a.name if a else None, b.name if b else None) for a, b in pairs]
 
 
 @pytest.mark.parametrize(
@@ -173,8 +181,8 @@ def test_the_same_build_in_another_index_is_unchanged() -> None:
     assert found.changes[1].layers_differ
 
 
-def sized(size: int, platform: str = "linux/amd64", **said: object) -> object:
-    return build(platform, [layer("l", size)], **said)  # type: ignore[arg-type]  # fields of a config
+def sized(size: int, platform: str = "linux/amd64", user: str = "") -> Build:
+    return build(platform, [layer("l", size)], user=user)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +238,7 @@ def test_one_image_is_a_view_unless_something_is_asked() -> None:
     other = build("linux/arm64", [layer("b", 9), layer("c", 9)], history=[step("ADD b"), step("X")])
     found = one_image(one, other, expected=(Platform.parse("linux/s390x"),))
 
-    aspects = ("size", "layers", "config", "history", "platforms")
+    aspects: tuple[Aspect, ...] = ("size", "layers", "config", "history", "platforms")
     asked = {
         aspect: [r.aspect for r in judge(found, Thresholds(frozenset({aspect})))]
         for aspect in aspects
