@@ -408,6 +408,35 @@ class SizeMismatch(Untrusted):
         self.actual = actual
 
 
+class ChecksumMismatch(Untrusted):
+    """Compressed content whose own checksum, or own length, is not that of what comes out."""
+
+    code = "checksum-mismatch"
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(
+            f"{what} is damaged: {reason}",
+            "fetch it again, or tell its publisher if that is no use",
+        )
+        self.what = what
+        self.reason = reason
+
+
+class ContradictoryLayer(Untrusted):
+    """A layer whose content is not what the image's config says it is: its diff_id differs."""
+
+    code = "contradictory-layer"
+
+    def __init__(self, what: str, stated: str, actual: str) -> None:
+        super().__init__(
+            f"{what} unpacks to `{actual}`, but the image's config says `{stated}`",
+            "tell the publisher: no container engine will run this image",
+        )
+        self.what = what
+        self.stated = stated
+        self.actual = actual
+
+
 class BadDocument(Untrusted):
     """A document that is not what its kind must be; `field` is the path to the fault."""
 
