@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.platform import Platform
-from resolver.errors import NotFound, PlatformNotOffered
+from resolver.errors import NotFound, PlatformNotOffered, Usage
 from resolver.wiring import Wiring
 
 if TYPE_CHECKING:
@@ -26,8 +26,12 @@ if TYPE_CHECKING:
     Wanting = Callable[[Descriptor], bool]
 
 
+#: Why layers are kept while they are read.
+_PURPOSE = "compare"
+
+
 class CompareVerbs(Wiring):
-    """Compares the platforms of an image, and images with each other; layers are not fetched."""
+    """Compares the platforms of an image, and images with each other."""
 
     def compare(  # noqa: PLR0913 - each has a default and a name
         self,
@@ -39,10 +43,12 @@ class CompareVerbs(Wiring):
         expect_as: str | Reference | None = None,
         ignore: Iterable[str] = (),
         thresholds: Thresholds | None = None,
+        files: bool = False,
     ) -> Comparison:
         """Find out how one image differs between its platforms.
 
-        Manifests and configs are read once each, side by side, and kept in the store.
+        Manifests and configs are read once each, side by side, and kept in the store; layers only
+        where their files are to be compared.
 
         Args:
             reference: an image of a registry, or a local place.
@@ -52,10 +58,13 @@ class CompareVerbs(Wiring):
             expect_as: another image, whose platforms must be offered.
             ignore: drift that is meant to be: `env.PATH`, `labels.org.opencontainers.*`.
             thresholds: what turns the answer into no, in `Comparison.reasons`.
+            files: read the layers too, and compare the files in them; those of a registry come
+                into the store.
 
         Raises:
             PlatformNotOffered: one of `platforms`, or `base`, is not offered.
             LimitExceeded: there are more than 100 builds.
+            Usage: a threshold is about files, and they are not to be read.
             ResolverError: a name, or a document of what is compared, cannot be read.
         """
         from resolver.core.compare import compare  # noqa: PLC0415 - for this verb alone
@@ -63,9 +72,16 @@ class CompareVerbs(Wiring):
 
         wants = self._wants(platforms)
         terms = self._terms(base, expect, expect_as, ignore)
-        gathered, builds = self._builds(reference, wants)
+        limits = _checked(thresholds or Thresholds(), files=files)
+        opened = self._open(reference)
+        gathered, builds = self._builds(opened, wants)
         found = compare(gathered, builds, terms)
-        return replace(found, reasons=judge(found, thresholds or Thresholds()))
+        if files:
+            from resolver.flow.compare_files import with_files  # noqa: PLC0415 - on demand
+
+            with self._layers_of(opened.target, _PURPOSE) as content:
+                found = with_files(found, content, self.table)
+        return replace(found, reasons=judge(found, limits))
 
     def compare_images(  # noqa: PLR0913 - each has a default and a name
         self,
@@ -77,6 +93,7 @@ class CompareVerbs(Wiring):
         expect_as: str | Reference | None = None,
         ignore: Iterable[str] = (),
         thresholds: Thresholds | None = None,
+        files: bool = False,
     ) -> ImageComparison:
         """Find out, platform by platform, what a second image is to the holder of a first.
 
@@ -90,6 +107,7 @@ class CompareVerbs(Wiring):
             expect_as: another image, whose platforms the second must be offered for.
             ignore: as for `compare`.
             thresholds: what turns the answer into no; by default that anything differs.
+            files: as for `compare`, of the platforms that changed.
 
         Raises:
             PlatformNotOffered: neither offers one of `platforms`.
@@ -100,9 +118,19 @@ class CompareVerbs(Wiring):
 
         wants = self._wants(platforms)
         terms = self._terms(None, expect, expect_as, ignore)
-        sides = self._sides(first, second, wants)
+        limits = _checked(thresholds or Thresholds(), files=files)
+        one, other = self._open(first), self._open(second)
+        sides = self._sides(one, other, wants)
         found = compare_images(sides[0], sides[1], terms)
-        return replace(found, reasons=judge_images(found, thresholds or Thresholds()))
+        if files and not found.is_same:
+            from resolver.flow.compare_files import with_changed_files  # noqa: PLC0415
+
+            with (
+                self._layers_of(one.target, _PURPOSE) as before,
+                self._layers_of(other.target, _PURPOSE) as after,
+            ):
+                found = with_changed_files(found, before, after, self.table)
+        return replace(found, reasons=judge_images(found, limits))
 
     def _wants(self, platforms: Wanted | Sequence[Wanted]) -> tuple[Platform, ...]:
         """Read which platforms are wanted; none for all.
@@ -151,7 +179,7 @@ class CompareVerbs(Wiring):
         return platforms
 
     def _builds(
-        self, reference: str | Reference, wants: tuple[Platform, ...]
+        self, opened: Opened, wants: tuple[Platform, ...]
     ) -> tuple[Gathered, tuple[Build, ...]]:
         """Read the builds of an image, or those that are wanted.
 
@@ -159,15 +187,13 @@ class CompareVerbs(Wiring):
             PlatformNotOffered: there is none of a platform.
             ResolverError: one cannot be read.
         """
-        found = self._side(self._open(reference), wants)
+        found = self._side(opened, wants)
         self._check_wants(wants, [found[0]])
         if not found[1]:
             raise NotFound(f"`{found[0].reference}` has no image that could be compared")
         return found
 
-    def _sides(
-        self, first: str | Reference, second: str | Reference, wants: tuple[Platform, ...]
-    ) -> tuple[Side, Side]:
+    def _sides(self, one: Opened, other: Opened, wants: tuple[Platform, ...]) -> tuple[Side, Side]:
         """Read both images; where they are the same, not what is behind them.
 
         Raises:
@@ -176,7 +202,6 @@ class CompareVerbs(Wiring):
         """
         from resolver.flow.gather import Depth  # noqa: PLC0415 - for these verbs alone
 
-        one, other = self._open(first), self._open(second)
         roots = [opened.asked.document.descriptor.digest for opened in (one, other)]
         if roots[0] == roots[1]:
             both = [self._gather_from(opened, Depth(), _silent) for opened in (one, other)]
@@ -214,6 +239,17 @@ class CompareVerbs(Wiring):
         for want in missing_of(offered, wants, self.table):
             names = dict.fromkeys(str(platform) for platform in offered if platform is not None)
             raise PlatformNotOffered(images[-1].reference, str(want), list(names))
+
+
+def _checked(thresholds: Thresholds, *, files: bool) -> Thresholds:
+    """Give thresholds back if they can be looked at.
+
+    Raises:
+        Usage: they are about files, and these are not to be read.
+    """
+    if thresholds.needs_files and not files:
+        raise Usage("files and packages are seen in layers alone", "add `--files` to read them")
+    return thresholds
 
 
 def _every(_entry: Descriptor) -> bool:

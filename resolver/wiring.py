@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from resolver.core.events import Event, Observer, Warned, ignore
@@ -17,7 +19,7 @@ from resolver.settings import Flags, Settings
 from resolver.store import LocalStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from resolver.core.reference import Reference
     from resolver.core.target import Target
     from resolver.flow.gather import Depth
+    from resolver.flow.layer import LayerContent
     from resolver.sources.transport import Transport
 
 Wanted = str | Platform | None
@@ -36,6 +39,7 @@ Wanted = str | Platform | None
 class Opened(NamedTuple):
     """A name whose own document is here, and where the rest of it is read."""
 
+    target: Target
     reader: Reader
     asked: resolving.Asked
     warned: list[Warned]
@@ -164,7 +168,7 @@ class Wiring:
         """
         target = self._target(reference)
         reader, warned = self._reader(target)
-        return Opened(reader, self._ask(reader, target), warned)
+        return Opened(target, reader, self._ask(reader, target), warned)
 
     def _gather_from(
         self, opened: Opened, depth: Depth, wanted: Callable[[Descriptor], bool]
@@ -176,6 +180,31 @@ class Wiring:
         found = gather(opened.reader, opened.asked, depth, jobs=jobs, wanted=wanted)
         opened.reader.tell_warnings()
         return replace(found, warnings=(*found.warnings, *opened.warned))
+
+    @contextmanager
+    def _layers_of(self, target: Target, purpose: str) -> Iterator[LayerContent]:
+        """Give what streams the layers of an image for as long as a block lasts.
+
+        Those of a registry come into the store first, verified, and are read from there; what a
+        local place or the store has is read where it is.
+
+        Args:
+            target: where the image lies.
+            purpose: what a person is told who wants to remove one of them meanwhile.
+
+        Raises:
+            StoreFault: the store cannot be written.
+        """
+        from resolver.flow.files import Held, fetching  # noqa: PLC0415 - for few questions
+
+        if isinstance(target, LayoutTarget):
+            yield self._source(target)
+        elif self.settings.offline or isinstance(target, StoreTarget):
+            yield Held(self._store, str(target))
+        else:
+            source = partial(self._source, target)
+            with fetching(self._store, source, purpose, self._observe) as content:
+                yield content
 
     def _target(self, reference: str | Reference) -> Target:
         target = (

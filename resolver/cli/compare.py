@@ -48,15 +48,19 @@ def compare(
         typer.Option(
             "--fail-on",
             metavar="WHAT",
-            help="size, layers, config, history, platforms.",
+            help="size, layers, config, history, platforms, files, packages.",
             show_default=False,
         ),
     ] = None,
+    files: Annotated[
+        bool,
+        typer.Option("--files", help="Fetch layers, compare files.", show_default=False),
+    ] = False,
     no_trunc: options.NoTrunc = False,
 ) -> None:
     """Compare the platforms of REF, or REF with another.
 
-    Sizes, shared layers, settings and history; no layer is fetched. Of one REF this is a view:
+    Sizes, shared layers, settings and history; files with --files. Of one REF this is a view:
     status 1 only for what --expect, --fail-on or a threshold asks. Of two it is diff: status 1
     if anything differs, or what these ask; growth alone counts in sizes.
 
@@ -67,14 +71,16 @@ def compare(
       resolver compare python:3.12 mirror.example.com/python:3.12
     """
     from resolver.cli.comparing import Question, tell_reasons
+    from resolver.cli.showing import showing
     from resolver.cli.work import work
     from resolver.render import tell
 
     question = Question.read(
-        platform, base, expect, expect_as, ignore, ignore_file
+        platform, base, expect, expect_as, ignore, ignore_file, files=files
     ).with_thresholds(max_size_ratio, max_size_delta, fail_on)
     with work(common) as (session, output):
-        found = question.ask(session, reference, other)
+        with showing(output, common, "auto" if files else "none"):
+            found = question.ask(session, reference, other)
         output.warnings(found.warnings)
         output.answer(tell(found, common.form, full=no_trunc))
         tell_reasons(output, found)

@@ -39,6 +39,7 @@ class Question:
     expect: tuple[str, ...]
     expect_as: str | None
     ignore: tuple[str, ...]
+    files: bool
     thresholds: Thresholds = field(default_factory=Thresholds)
 
     @classmethod
@@ -50,6 +51,8 @@ class Question:
         expect_as: str | None,
         ignore: list[str] | None,
         ignore_file: str | None,
+        *,
+        files: bool,
     ) -> Self:
         """Read everything that can be read before anybody is asked.
 
@@ -66,6 +69,7 @@ class Question:
             tuple(split_platforms(expect or [])),
             expect_as,
             rules,
+            files,
         )
 
     def with_thresholds(
@@ -101,6 +105,7 @@ class Question:
                 expect_as=self.expect_as,
                 ignore=self.ignore,
                 thresholds=self.thresholds,
+                files=self.files,
             )
         if self.base is not None:
             raise Usage(
@@ -115,6 +120,7 @@ class Question:
             expect_as=self.expect_as,
             ignore=self.ignore,
             thresholds=self.thresholds,
+            files=self.files,
         )
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from resolver.core.dimensions import Aspect
     from resolver.core.drift import Drift
     from resolver.core.events import Warned
+    from resolver.core.file_difference import FileComparison
     from resolver.core.history_alignment import History
     from resolver.core.platform import Platform
     from resolver.core.sharing import Amount, Sharing
@@ -45,6 +46,7 @@ class Comparison:
         expected: platforms that should be there.
         missing: those of them that are not.
         reasons: why the answer is no; empty when it is yes.
+        files: how the file trees of the others differ from the base's; None where nobody asked.
     """
 
     reference: str
@@ -58,6 +60,7 @@ class Comparison:
     missing: tuple[Platform, ...]
     reasons: tuple[Reason, ...] = ()
     warnings: tuple[Warned, ...] = ()
+    files: FileComparison | None = None
 
     def delta(self, position: int) -> int:
         """Say by how many bytes a build is larger than the base."""
@@ -90,6 +93,7 @@ class PlatformChange:
             and bytes of layers, config and manifest.
         drift: first before, then after.
         history: the same; None where there are not two different builds.
+        files: the same, of the file trees; None too where nobody asked, or content is the same.
     """
 
     name: str
@@ -99,6 +103,7 @@ class PlatformChange:
     fetch: Amount
     drift: tuple[Drift, ...] = ()
     history: History | None = None
+    files: FileComparison | None = None
 
     @property
     def delta(self) -> int:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from resolver.core.comparison import Comparison, ImageComparison, PlatformChange
     from resolver.core.dimensions import Aspect
+    from resolver.core.file_difference import FileComparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,11 @@ class Thresholds:
     def has_size(self) -> bool:
         """Whether there is a threshold for sizes."""
         return self.max_ratio is not None or self.max_delta is not None
+
+    @property
+    def needs_files(self) -> bool:
+        """Whether files have to be read to know."""
+        return not self.fail_on.isdisjoint({"files", "packages"})
 
     @property
     def is_open(self) -> bool:
@@ -77,7 +83,7 @@ def judge(found: Comparison, thresholds: Thresholds) -> tuple[Reason, ...]:
         count = sum(not row.is_same for row in found.history.rows)
         words = "1 step differs" if count == 1 else f"{count} steps differ"
         reasons.append(Reason("history", "", f"{words} between the platforms of `{name}`"))
-    return tuple(reasons)
+    return (*reasons, *_files(found.files, "", thresholds))
 
 
 def judge_images(found: ImageComparison, thresholds: Thresholds) -> tuple[Reason, ...]:
@@ -146,7 +152,22 @@ def _judge_change(change: PlatformChange, thresholds: Thresholds) -> Iterator[Re
         yield Reason("config", change.name, f"`{change.name}` differs in {names}")
     if "history" in thresholds.fail_on and change.history is not None and change.history.differs:
         yield Reason("history", change.name, f"`{change.name}` has another history")
+    yield from _files(change.files, change.name, thresholds)
 
 
 def _bytes(count: int) -> str:
     return "1 byte" if count == 1 else f"{count} bytes"
+
+
+def _files(found: FileComparison | None, platform: str, thresholds: Thresholds) -> Iterator[Reason]:
+    """Say what differs in file trees; `platform` is that of two images, else the tree says."""
+    for tree in found.others if found is not None else ():
+        name = platform or tree.summary.label
+        if "files" in thresholds.fail_on and tree.differences:
+            count = len(tree.differences)
+            words = "1 path differs" if count == 1 else f"{count} paths differ"
+            yield Reason("files", name, f"`{name}`: {words}")
+        if "packages" in thresholds.fail_on and tree.packages:
+            count = len(tree.packages)
+            words = "1 package differs" if count == 1 else f"{count} packages differ"
+            yield Reason("packages", name, f"`{name}`: {words}")
