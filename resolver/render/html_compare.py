@@ -8,9 +8,21 @@ from resolver.core.comparison import Comparison
 from resolver.render.compare_words import delta_words
 from resolver.render.html_bars import LEGEND, Segment, bar, heat
 from resolver.render.html_drift import drift_details
+from resolver.render.html_files import files_body
 from resolver.render.html_history import history_grid
 from resolver.render.html_images import draw_images
-from resolver.render.html_page import Cell, Grid, Section, code, details, facts, grid, page, text
+from resolver.render.html_page import (
+    Cell,
+    Grid,
+    Section,
+    code,
+    details,
+    facts,
+    grid,
+    name,
+    page,
+    text,
+)
 from resolver.render.html_reasons import reasons
 from resolver.render.report_compare import facts_of
 from resolver.render.units import megabytes
@@ -35,6 +47,9 @@ def draw(answer: Comparison | ImageComparison) -> str:
     names = [build.name for build in answer.builds]
     history = history_grid("history-steps", answer.history, names, answer.base)
     sections.append(Section("history", "History", history))
+    if answer.files is not None:
+        others = [name for position, name in enumerate(names) if position != answer.base]
+        sections.append(Section("files", "Files", files_body("files", answer.files, others)))
     sections.append(Section("layers", "Layers", _layers(answer)))
     return page(f"{answer.reference} across {platforms}", sections, head=head)
 
@@ -78,7 +93,7 @@ def _numbers(answer: Comparison) -> str:
         said = [build.config.created or "-", str(build.descriptor.digest), str(build.config_digest)]
         rows.append(
             [
-                Cell(text(build.name), "nowrap"),
+                Cell(name(build.name), "nowrap"),
                 *(Cell(each, "right") for each in cells),
                 Cell(text(said[0]), "nowrap"),
                 *(Cell(code(each[:19]), "nowrap") for each in said[1:]),
@@ -98,7 +113,7 @@ def _matrix(answer: Comparison) -> str:
             _heat(each, answer.builds[column].size, is_self=row == column)
             for column, each in enumerate(amounts)
         ]
-        rows.append([Cell(text(build.name), "nowrap"), *cells])
+        rows.append([Cell(name(build.name), "nowrap"), *cells])
     columns = ("", *(build.name for build in answer.builds))
     caption = "What both have: bytes, layers, and how much that is of the platform above"
     table = grid(Grid("matrix", caption, columns, rows, frozenset(range(1, len(columns)))))

@@ -46,7 +46,7 @@ def history_grid(name: str, history: History, names: Sequence[str], base: int) -
         for number, row in enumerate(history.rows, 1)
     ]
     columns = ("#", "step", "", *names)
-    caption = "Steps and the size of their layers; the darker, the larger"
+    caption = "Steps and the size of their layers; the stronger the colour, the larger"
     table = Grid(name, caption, columns, rows, frozenset(range(3, len(columns))))
     return notes + grid(table)
 

@@ -7,8 +7,20 @@ from typing import TYPE_CHECKING
 from resolver.render.compare_words import delta_words
 from resolver.render.html_bars import Segment, bar
 from resolver.render.html_drift import change_details
+from resolver.render.html_files import files_body
 from resolver.render.html_history import history_grid
-from resolver.render.html_page import Cell, Grid, Section, code, details, facts, grid, page, text
+from resolver.render.html_page import (
+    Cell,
+    Grid,
+    Section,
+    code,
+    details,
+    facts,
+    grid,
+    name,
+    page,
+    text,
+)
 from resolver.render.html_reasons import reasons
 from resolver.render.report_images import facts_of
 from resolver.render.units import megabytes
@@ -70,7 +82,7 @@ def _numbers(answer: ImageComparison) -> str:
         both = before is not None and after is not None
         rows.append(
             [
-                Cell(text(change.name), "nowrap"),
+                Cell(name(change.name), "nowrap"),
                 Cell(change.change.value),
                 Cell(megabytes(before.size) if before else "-", "right"),
                 Cell(megabytes(after.size) if after else "-", "right"),
@@ -94,4 +106,5 @@ def _change(name: str, change: PlatformChange) -> str:
     drift = drift or '<p class="note">Both say the same about themselves.</p>\n'
     assert change.history is not None  # noqa: S101 - the caller's condition
     history = history_grid(f"{name}-steps", change.history, _SIDES, 0)
-    return drift + details("History", history)
+    files = files_body(f"{name}-files", change.files, ("to",)) if change.files is not None else ""
+    return drift + details("History", history) + files

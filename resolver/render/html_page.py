@@ -26,6 +26,11 @@ def text(words: str) -> str:
     return standard.escape(escape(words))
 
 
+def name(words: str) -> str:
+    """Write a platform or a path, which may be broken where its parts end."""
+    return text(words).replace("/", "/<wbr>").replace(":", ":<wbr>")
+
+
 def code(words: str) -> str:
     """Write text from elsewhere as it was written."""
     return f"<code>{text(words)}</code>"
@@ -110,7 +115,7 @@ def grid(table: Grid) -> str:
     """Write a table in a box of its own, which scrolls where the page is too narrow."""
     caption = f"{table.name}-caption"
     heads = "".join(
-        f'<th scope="col"{_right(position in table.right)}>{text(column)}</th>'
+        f'<th scope="col"{_right(position in table.right)}>{name(column)}</th>'
         for position, column in enumerate(table.columns)
     )
     rows = "\n".join(f"<tr>{_row(row, table.right)}</tr>" for row in table.rows)

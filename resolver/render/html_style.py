@@ -47,7 +47,10 @@ dd { margin: 0; grid-column: 2; }
 p.note, .legend { color: var(--quiet); margin: .25rem 0 .75rem; }
 ul.reasons { border-left: 4px solid var(--alarm); list-style: none; padding: 0 1rem; }
 ul.reasons strong { color: var(--alarm); }
-.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; margin: .75rem 0; }
+.scroll {
+  position: relative; overflow-x: auto; margin: .75rem 0;
+  border: 1px solid var(--line); border-radius: 6px;
+}
 table { border-collapse: collapse; min-width: 100%; font-size: .9rem; overflow-wrap: normal; }
 caption { text-align: left; padding: .6rem .75rem; font-weight: 600; }
 details > .scroll caption { position: absolute; clip-path: inset(50%); white-space: nowrap; }
@@ -56,7 +59,7 @@ th, td {
   border-top: 1px solid var(--line);
 }
 thead th { color: var(--quiet); font-weight: 600; background: var(--raised); min-width: 4rem; }
-thead th.right { white-space: normal; min-width: 6.5rem; overflow-wrap: anywhere; }
+thead th.right { white-space: normal; min-width: 6.5rem; }
 tbody th { font-weight: 500; position: sticky; left: 0; background: var(--ground); }
 .right { text-align: right; white-space: nowrap; }
 .nowrap { white-space: nowrap; }
@@ -99,7 +102,7 @@ footer {
   dl { grid-template-columns: 1fr; gap: 0; }
   dd { grid-column: 1; margin-bottom: .5rem; }
   tbody th.nowrap, tbody th.key {
-    white-space: normal; min-width: 8rem; max-width: 10rem; overflow-wrap: anywhere;
+    white-space: normal; min-width: 8rem; max-width: 10rem; overflow-wrap: break-word;
   }
   .value, .step { min-width: 10rem; }
 }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from resolver.core.comparison import Comparison
 from resolver.core.dimensions import DIMENSIONS, Dimension, Unit
 from resolver.render.plain import bare, platform, warnings
+from resolver.render.plain_files import files
 
 if TYPE_CHECKING:
     from resolver.core.builds import Build
@@ -44,6 +45,7 @@ def _comparison(answer: Comparison) -> Plain:
         },
         "drift": [_drift(drift, names) for drift in answer.drift],
         "history": _history(answer.history, names),
+        "files": files(answer.files) if answer.files is not None else None,
         "expected": [_expected(each) for each in answer.expected],
         "missing": [_expected(each) for each in answer.missing],
         "reasons": [_reason(reason) for reason in answer.reasons],
@@ -169,6 +171,8 @@ def _change(change: PlatformChange) -> Plain:
     }
     if change.history is not None:
         written["history"] = _history(change.history, sides)
+    if change.files is not None:
+        written["files"] = files(change.files)
     return written
 
 

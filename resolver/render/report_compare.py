@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from resolver.core.comparison import Comparison
 from resolver.render.compare_words import cut, delta_words, mark, step_words, value_words
 from resolver.render.report import Report, Table, short
+from resolver.render.report_files import file_tables
 from resolver.render.report_images import images_report
 from resolver.render.units import megabytes
 
@@ -31,6 +32,7 @@ def report(
         tables += [_sharing(answer, full=full), _drift(answer)]
     tables.append(_history(answer, full=full))
     tables += _unmatched(answer, full=full)
+    tables += file_tables(answer, full=full)
     return Report(answer.reference, facts_of(answer), tuple(tables))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from resolver.core.comparison import Change
 from resolver.render.compare_words import cut, delta_words, step_words, value_words
 from resolver.render.report import Report, Table
+from resolver.render.report_files import file_tables
 from resolver.render.units import megabytes
 
 if TYPE_CHECKING:
@@ -16,11 +17,9 @@ if TYPE_CHECKING:
 
 def images_report(answer: ImageComparison, *, full: bool) -> Report:
     """Turn a comparison of two images into a report; one line where they are the same."""
-    del full
     if answer.is_same:
-        line = f"same: {answer.first} and {answer.second} are both {answer.first_root.digest}"
-        return Report("compare", (), (), (line,))
-    tables = (_changes(answer), _drift(answer), _steps(answer))
+        return Report("compare", (), (), (f"same: {answer.first_root.digest}",))
+    tables = (_changes(answer), _drift(answer), _steps(answer), *file_tables(answer, full=full))
     return Report("compare", facts_of(answer), tables)
 
 

@@ -45,6 +45,7 @@ class Browser:
     """One window."""
 
     process: subprocess.Popen[str]
+    reader: threading.Thread
     port: int
     session: str
 
@@ -111,6 +112,7 @@ class Browser:
         finally:
             self.process.terminate()
             self.process.wait(_PATIENCE)
+            self.reader.join(_PATIENCE)
 
 
 def start(profile: Path) -> Browser:
@@ -122,7 +124,7 @@ def start(profile: Path) -> Browser:
         text=True,
     )
     try:
-        port = _port(process)
+        port, reader = _port(process)
         wanted = {
             "browserName": "chrome",
             "goog:chromeOptions": {"args": [*_FLAGS, f"--user-data-dir={profile}"]},
@@ -133,22 +135,25 @@ def start(profile: Path) -> Browser:
         process.kill()
         process.wait()
         raise
-    return Browser(process, port, made["sessionId"])
+    return Browser(process, reader, port, made["sessionId"])
 
 
-def _port(process: subprocess.Popen[str]) -> int:
+def _port(process: subprocess.Popen[str]) -> tuple[int, threading.Thread]:
     """Read what port the driver chose; its output is read to the end, so that it never blocks."""
     found: Queue[int] = Queue()
 
     def read() -> None:
-        for line in process.stdout or ():
-            match = _STARTED.search(line)
-            if match:
-                found.put(int(match[1]))
+        assert process.stdout is not None
+        with process.stdout as lines:
+            for line in lines:
+                match = _STARTED.search(line)
+                if match:
+                    found.put(int(match[1]))
 
-    threading.Thread(target=read, daemon=True).start()
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
     try:
-        return found.get(timeout=_PATIENCE)
+        return found.get(timeout=_PATIENCE), reader
     except Empty as error:
         message = "chromedriver does not start"
         raise AssertionError(message) from error
