@@ -295,3 +295,100 @@ def test_offline_the_store_answers_or_says_that_it_cannot(
         assert len(offline.compare(name).builds) == 2
     with Session(tmp_path / "other", offline=True) as offline, pytest.raises(NotInStore):
         offline.compare(name)
+
+
+def files_of(version: str, platform: str, base: bytes) -> Image:
+    """Make a build with a package, a shared base, and a path that names its architecture."""
+    status = (
+        f"Package: app\nStatus: install ok installed\nVersion: {version}\nArchitecture: all\n\n"
+    )
+    own = build_layer(
+        {
+            "var/lib/dpkg/status": status.encode(),
+            "srv/version": version.encode(),
+            f"usr/lib/{platform.rpartition('/')[2]}.txt": b"x" * 1_000,
+        }
+    )
+    return build_image(platform, [base, own])
+
+
+def test_files_are_compared_and_each_layer_is_fetched_once(
+    registry: FakeRegistry, session: Session, tmp_path: Path
+) -> None:
+    base = build_layer({"etc/os": b"base" * 100})
+    images = [
+        files_of(version, each, base) for each, version in ((AMD64, "1"), ("linux/s390x", "2"))
+    ]
+    registry.serve("app", "1", build_index(images))
+    name = f"{registry.host}/app:1"
+
+    found = session.compare(
+        name, files=True, thresholds=Thresholds(frozenset({"files", "packages"}))
+    )
+    fetched = [path for path in registry.hits if "/blobs/" in path]
+    session.compare(name, files=True)
+
+    assert found.files is not None
+    tree = found.files.others[0]
+    assert [each.path for each in tree.differences] == [
+        "srv/version",
+        "var/lib/dpkg/status",
+    ]
+    assert [(each.name, each.before, each.after) for each in tree.packages] == [
+        ("app", ("1",), ("2",))
+    ]
+    assert [reason.message for reason in found.reasons] == [
+        "`linux/s390x`: 2 paths differ",
+        "`linux/s390x`: 1 package differs",
+    ]
+    # Two configs and three different layers, and never again.
+    assert len(fetched) == 2 + 3
+    assert max(count for path, count in registry.hits.items() if "/blobs/" in path) == 1
+    with Session(tmp_path / "store", offline=True) as offline:
+        assert offline.compare(name, files=True).files == found.files
+
+
+def test_files_of_two_images_are_read_where_content_changed(
+    registry: FakeRegistry, session: Session
+) -> None:
+    base = build_layer({"etc/os": b"base" * 100})
+    same = files_of("1", "linux/s390x", base)
+    registry.serve("app", "1", build_index([files_of("1", AMD64, base), same]))
+    registry.serve("app", "2", build_index([files_of("2", AMD64, base), same]))
+    name = f"{registry.host}/app"
+
+    found = session.compare_images(f"{name}:1", f"{name}:2", files=True)
+
+    changed, unchanged = found.changes
+    assert unchanged.files is None
+    assert changed.files is not None
+    assert [each.path for each in changed.files.others[0].differences] == [
+        "srv/version",
+        "var/lib/dpkg/status",
+    ]
+    layers = [path for path in registry.hits if path.endswith(tuple(same.blobs)[1:])]
+    assert [registry.hits[path] for path in layers] == [1]
+
+
+def test_files_in_layouts_are_read_where_they_are(
+    registry: FakeRegistry, session: Session, tmp_path: Path
+) -> None:
+    base = build_layer({"etc/os": b"base"})
+    for version in ("1", "2"):
+        registry.serve("app", version, build_index([files_of(version, AMD64, base)]))
+        session.pull(f"{registry.host}/app:{version}", "all")
+        session.export(f"{registry.host}/app:{version}", str(tmp_path / version), platforms=["all"])
+    asked = len(registry.log)
+
+    with Session(tmp_path / "empty") as other:
+        found = other.compare_images(f"oci:{tmp_path / '1'}", f"oci:{tmp_path / '2'}", files=True)
+    held = session.compare(f"store:{registry.host}/app:1", files=True)
+
+    assert found.changes[0].files is not None
+    assert held.files is not None
+    assert len(registry.log) == asked
+
+
+def test_a_threshold_about_files_needs_files(session: Session) -> None:
+    with pytest.raises(Usage, match="seen in layers alone"):
+        session.compare("127.0.0.1:9/app", thresholds=Thresholds(frozenset({"packages"})))

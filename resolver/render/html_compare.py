@@ -114,7 +114,7 @@ def _matrix(answer: Comparison) -> str:
             for column, each in enumerate(amounts)
         ]
         rows.append([Cell(name(build.name), "nowrap"), *cells])
-    columns = ("", *(build.name for build in answer.builds))
+    columns = ("platform", *(build.name for build in answer.builds))
     caption = "What both have: bytes, layers, and how much that is of the platform above"
     table = grid(Grid("matrix", caption, columns, rows, frozenset(range(1, len(columns)))))
     stored, summed = answer.sharing.stored, answer.sharing.summed
@@ -170,7 +170,7 @@ def _layers_of(answer: Comparison, position: int, most: int) -> str:
                 Cell(code(str(layer.digest)), "nowrap"),
             ]
         )
-    columns = ("layer", "size", "", "shared with", "digest")
+    columns = ("layer", "size", "drawn", "shared with", "digest")
     name = f"layers-{position + 1}"
     summary = f"{text(build.name)}: {len(rows)} layers, {megabytes(build.size)}"
     table = Grid(name, f"Layers of {build.name}", columns, rows, frozenset({1}))

@@ -46,13 +46,13 @@ def _grouped(drifts: Sequence[Drift]) -> list[tuple[str, str, list[Drift]]]:
     return [(name, title, each) for (name, title), each in found.items()]
 
 
-def _by_value(drifts: Sequence[Drift], names: Sequence[str]) -> list[list[Cell]]:
-    rows = []
+def _by_value(drifts: Sequence[Drift], names: Sequence[str]) -> list[list[Cell | None]]:
+    rows: list[list[Cell | None]] = []
     for drift in drifts:
         for number, (value, holders) in enumerate(drift.groups):
-            key = _key(drift) if number == 0 else ""
+            key = Cell(_key(drift), "key", len(drift.groups)) if number == 0 else None
             who = ", ".join(names[position] for position in holders)
-            rows.append([Cell(key, "key"), _value(value), Cell(text(who))])
+            rows.append([key, _value(value), Cell(text(who))])
     return rows
 
 

@@ -45,13 +45,13 @@ def history_grid(name: str, history: History, names: Sequence[str], base: int) -
         ]
         for number, row in enumerate(history.rows, 1)
     ]
-    columns = ("#", "step", "", *names)
+    columns = ("#", "step", "differs", *names)
     caption = "Steps and the size of their layers; the stronger the colour, the larger"
     table = Grid(name, caption, columns, rows, frozenset(range(3, len(columns))))
     return notes + grid(table)
 
 
-_MARK = {True: "", False: '<span class="differs">differs</span>'}
+_MARK = {True: "", False: '<span class="differs">yes</span>'}
 
 
 def _cell(step: Step | None, most: int) -> Cell:

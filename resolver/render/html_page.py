@@ -47,15 +47,23 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A cell of a table; `body` is HTML."""
+    """A cell of a table.
+
+    Attributes:
+        body: HTML.
+        kind: its class.
+        rows: how many rows it stands in.
+    """
 
     body: str
     kind: str = ""
+    rows: int = 1
 
     @property
     def attributes(self) -> str:
-        """Its class, if it has one."""
-        return f' class="{self.kind}"' if self.kind else ""
+        """Its class and height, where they are not the usual ones."""
+        spans = f' rowspan="{self.rows}"' if self.rows > 1 else ""
+        return f' class="{self.kind}"{spans}' if self.kind else spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +73,14 @@ class Grid:
     Attributes:
         name: unique on the page.
         caption, columns: plain words, to be escaped.
-        rows: cells; the first of each row is its heading.
+        rows: cells; the first of each row is its heading, None where that above goes on.
         right: positions of columns that hold numbers.
     """
 
     name: str
     caption: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Sequence[Cell | None]]
     right: frozenset[int] = field(default_factory=frozenset)
 
 
@@ -121,17 +129,22 @@ def grid(table: Grid) -> str:
     rows = "\n".join(f"<tr>{_row(row, table.right)}</tr>" for row in table.rows)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-labelledby="{caption}">'
-        f'<table><caption id="{caption}">{text(table.caption)}</caption>'
+        f'<table><caption id="{caption}"><span>{text(table.caption)}</span></caption>'
         f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>\n"
     )
 
 
-def _row(row: Sequence[Cell], right: frozenset[int]) -> str:
-    first, *others = row
-    cells = [f'<th scope="row"{first.attributes}>{first.body}</th>']
-    for position, cell in enumerate(others, 1):
-        kind = cell.kind or ("right" if position in right else "")
-        cells.append(f"<td{Cell('', kind).attributes}>{cell.body}</td>")
+def _row(row: Sequence[Cell | None], right: frozenset[int]) -> str:
+    cells = []
+    for position, cell in enumerate(row):
+        if cell is None:
+            continue
+        if position == 0:
+            scope = "rowgroup" if cell.rows > 1 else "row"
+            cells.append(f'<th scope="{scope}"{cell.attributes}>{cell.body}</th>')
+        else:
+            kind = cell.kind or ("right" if position in right else "")
+            cells.append(f"<td{Cell('', kind).attributes}>{cell.body}</td>")
     return "".join(cells)
 
 

@@ -53,6 +53,10 @@ ul.reasons strong { color: var(--alarm); }
 }
 table { border-collapse: collapse; min-width: 100%; font-size: .9rem; overflow-wrap: normal; }
 caption { text-align: left; padding: .6rem .75rem; font-weight: 600; }
+caption span {
+  display: block; position: sticky; left: .75rem; width: max-content;
+  max-width: calc(100vw - 4rem);
+}
 details > .scroll caption { position: absolute; clip-path: inset(50%); white-space: nowrap; }
 th, td {
   text-align: left; vertical-align: top; padding: .4rem .75rem;

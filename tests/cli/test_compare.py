@@ -201,7 +201,7 @@ def test_two_names_of_the_same_bytes(run: Run, registry: str) -> None:
     assert str(seen) == snapshot("""\
 status: 0
 --- stdout
-same: HOST:PORT/demo/app:2.0 and HOST:PORT/demo/app:latest are both sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41
+same: sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41
 --- stderr
 """)
 
@@ -356,6 +356,103 @@ history
 """)
 
 
+def test_files_of_one_image(run: Run, registry: str) -> None:
+    seen = run("compare", f"{registry}/demo/app:1.0", "--files", "-q")
+
+    assert seen.stdout[seen.stdout.index("\nfiles\n") :] == snapshot("""\
+
+files
+   #  FILES     SIZE  SAME  ADDED  REMOVED  CHANGED  REBUILT  PROGRAMS
+base      4   168 kB                                          2 elf amd64
+   2      4   168 kB    11      0        0        0        2  2 elf arm64
+   3      4   168 kB    11      0        0        0        2  1 elf arm, 1 elf …
+   4      2  88.0 kB     0      6       11        0        0  none
+   5      2  88.0 kB     0      6       11        0        0  none
+
+folders by difference
+#        FROM       TO     DELTA  FOLDER
+4, 5   120 kB      0 B   -120 kB  usr
+4, 5  96.0 kB      0 B  -96.0 kB  usr/share/app
+4, 5      0 B  88.0 kB  +88.0 kB  Files
+4, 5      0 B  64.0 kB  +64.0 kB  Files/Windows/System32
+4, 5  48.0 kB      0 B  -48.0 kB  bin
+4, 5                              … and 3 more (`--no-trunc`)
+
+packages: none
+
+paths that differ
+#     HOW          SIZE  PATH
+4, 5  added           -  Files
+4, 5  added           -  Files/Windows
+4, 5  added           -  Files/Windows/System32
+4, 5  added    +64.0 kB  Files/Windows/System32/ntdll.dll
+4, 5  added           -  Files/app
+4, 5  added    +24.0 kB  Files/app/app.exe
+4, 5  removed         -  bin
+4, 5  removed  -48.0 kB  bin/sh
+4, 5  removed         -  etc
+4, 5  removed     -40 B  etc/os-release
+4, 5  removed         -  usr
+4, 5  removed         -  usr/local
+4, 5                     … and 5 more (`--no-trunc`)
+""")
+
+
+def test_files_of_two_images(run: Run, registry: str) -> None:
+    words = ("-p", "linux/amd64,linux/arm64", "--fail-on", "files,packages", "--no-progress")
+    seen = run("compare", f"{registry}/demo/app:1.0", f"{registry}/demo/app:2.0", "--files", *words)
+
+    assert (seen.status, seen.stderr) == snapshot(
+        (
+            1,
+            """\
+error: `linux/amd64`: 1 path differs
+error: `linux/arm64/v8`: 1 path differs
+""",
+        )
+    )
+    assert seen.stdout[seen.stdout.index("\nfiles\n") :] == snapshot("""\
+
+files
+     #  FILES    SIZE  SAME  ADDED  REMOVED  CHANGED  REBUILT  PROGRAMS
+1 from      4  168 kB                                          2 elf amd64
+     1      4  168 kB    10      0        0        1        0  2 elf amd64
+2 from      4  168 kB                                          2 elf arm64
+     2      4  168 kB    10      0        0        1        0  2 elf arm64
+
+folders by difference: none
+
+packages: none
+
+paths that differ
+#     HOW      SIZE  PATH
+1, 2  content  same  usr/local/bin/app
+""")
+
+
+def test_layers_that_come_are_told_on_stderr(run: Run, registry: str) -> None:
+    seen = run("compare", f"{registry}/demo/single:1.0", "--files")
+
+    lines = seen.stderr.splitlines()
+    assert sum(line.endswith(": Pull complete") for line in lines) == 3
+    assert run("compare", f"{registry}/demo/single:1.0", "--files").stderr == ""
+
+
+def test_json_has_every_path(run: Run, registry: str) -> None:
+    names = (f"{registry}/demo/app:1.0", f"{registry}/demo/app:2.0")
+    one = json.loads(run("compare", names[0], "--files", "-q", "--json").stdout)
+    two = json.loads(run("compare", *names, "--files", "-q", "--json").stdout)
+
+    windows = one["files"]["others"][2]
+    assert len(windows["differences"]) == sum(windows["counts"].values()) == 17
+    assert windows["folderDeltas"][0]["delta"] == -120_024
+    assert one["files"]["base"]["programs"] == {"elf amd64": 2}
+    changed = two["platforms"][0]["files"]["others"][0]["differences"]
+    assert [(each["path"], each["changes"]) for each in changed] == [
+        ("usr/local/bin/app", ["content"])
+    ]
+
+
 HOSTILE = "a\x1b[2J\u202e\n::error::x\n##[error]|b|<script>alert(1)</script>`"
 
 
@@ -414,6 +511,7 @@ def test_text_that_wants_to_break_out_stays_text(
         ("--max-size-delta", "much"),
         ("--fail-on", "weather"),
         ("--fail-on", ""),
+        ("--fail-on", "files"),
         ("--ignore", "nothing"),
         ("--ignore-file", "nowhere"),
         ("--expect", "linux//v8"),

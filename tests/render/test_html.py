@@ -107,7 +107,7 @@ def test_landmarks_headings_and_tables_say_what_they_are(page: Reader) -> None:
     assert levels[0] == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
     assert tags.count("caption") == tags.count("table") == tags.count("thead")
-    assert all(each.get("scope") in {"col", "row"} for each in page.all("th"))
+    assert all(each.get("scope") in {"col", "row", "rowgroup"} for each in page.all("th"))
     assert next(page.all("html"))["lang"] == "en"
 
 
