@@ -42,7 +42,7 @@ class ReadLayer:
     diff_ids: Mapping[str, Digest]
 
 
-def read_layer(
+def read_layer(  # noqa: PLR0913 - each is one thing that a caller decides
     content: LayerContent,
     descriptor: Descriptor,
     what: str,
