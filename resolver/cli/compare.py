@@ -22,39 +22,57 @@ def compare(
     ] = None,
     expect: Annotated[
         _Texts,
-        typer.Option("--expect", metavar="PLATFORMS", help="Must be offered.", show_default=False),
+        typer.Option(
+            "--expect",
+            metavar="PLATFORMS",
+            help="Must be offered, else status 1.",
+            show_default=False,
+        ),
     ] = None,
     expect_as: Annotated[
         _Text,
-        typer.Option("--expect-as", metavar="REF", help="What REF offers must be offered."),
+        typer.Option(
+            "--expect-as", metavar="REF", help="What that REF offers must be offered too."
+        ),
     ] = None,
     ignore: Annotated[
         _Texts,
         typer.Option(
-            "--ignore", metavar="RULE", help="`env.PATH`, `labels.com.*`.", show_default=False
+            "--ignore",
+            metavar="RULE",
+            help="No drift: `env.PATH`, `labels.com.*`; repeat it.",
+            show_default=False,
         ),
     ] = None,
     ignore_file: Annotated[
         _Text, typer.Option("--ignore-file", metavar="FILE", help="Such rules, one a line.")
     ] = None,
     max_size_ratio: Annotated[
-        _Text, typer.Option("--max-size-ratio", metavar="N", help="Status 1 beyond, as `2.0`.")
+        _Text,
+        typer.Option(
+            "--max-size-ratio", metavar="N", help="Status 1 for a larger ratio, as `2.0`."
+        ),
     ] = None,
     max_size_delta: Annotated[
-        _Text, typer.Option("--max-size-delta", metavar="SIZE", help="Likewise, as `50MB`.")
+        _Text,
+        typer.Option(
+            "--max-size-delta", metavar="SIZE", help="Status 1 for a larger difference, as `50MB`."
+        ),
     ] = None,
     fail_on: Annotated[
         _Texts,
         typer.Option(
             "--fail-on",
             metavar="WHAT",
-            help="size, layers, config, history, platforms, files, packages.",
+            help="Status 1 if size, layers, config, history, platforms, files or packages differ; use commas.",
             show_default=False,
         ),
     ] = None,
     files: Annotated[
         bool,
-        typer.Option("--files", help="Fetch layers, compare files.", show_default=False),
+        typer.Option(
+            "--files", help="Fetch layers too, and compare what is in them.", show_default=False
+        ),
     ] = False,
     no_trunc: options.NoTrunc = False,
 ) -> None:

@@ -44,10 +44,15 @@ class Build:
     config: ImageConfig
 
     @property
-    def config_digest(self) -> Digest:
-        """The digest of the config, which Docker calls the image's id."""
+    def config_descriptor(self) -> Descriptor:
+        """Of the config, whose digest Docker calls the image's id."""
         assert self.manifest.config is not None  # noqa: S101 - an image has one, see `Manifest`
-        return self.manifest.config.digest
+        return self.manifest.config
+
+    @property
+    def config_digest(self) -> Digest:
+        """The digest of the config."""
+        return self.config_descriptor.digest
 
     @property
     def size(self) -> int:
@@ -62,11 +67,8 @@ class Build:
     @property
     def contents(self) -> dict[Digest, int]:
         """Bytes of everything that makes this image: layers, config and manifest, by digest."""
-        found = self.layers
-        if self.manifest.config is not None:
-            found[self.manifest.config.digest] = self.manifest.config.size
-        found[self.descriptor.digest] = self.descriptor.size
-        return found
+        others = (self.config_descriptor, self.descriptor)
+        return self.layers | {each.digest: each.size for each in others}
 
     @property
     def annotations(self) -> tuple[tuple[str, str], ...]:

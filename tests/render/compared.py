@@ -134,9 +134,19 @@ def _same() -> object:
     return compare_images(side, side, Terms())
 
 
+def _agreeing() -> object:
+    """Compare builds that say the same and hold the same files."""
+    builds = [build("linux/amd64", [_BASE]), build("linux/arm64", [_BASE])]
+    plain = TreeSummary("linux/amd64", None, 1, 0, 0, 9, (), (), ())
+    other = TreeComparison(plain, (), (), 1, 0, (0, 0), (), (), 0)
+    found = compare(gathered(*builds), builds, Terms())
+    return replace(found, files=FileComparison(plain, (other,)))
+
+
 COMPARED: dict[str, object] = {
     "comparison": _one(),
     "comparison of one": compare(gathered(_SILENT), [_SILENT], Terms()),
+    "comparison that agrees": _agreeing(),
     "comparison of many": _many(),
     "two images": _two(),
     "two of the same": _same(),
