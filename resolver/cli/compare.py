@@ -64,7 +64,8 @@ def compare(
         typer.Option(
             "--fail-on",
             metavar="WHAT",
-            help="Status 1 if size, layers, config, history, platforms, files or packages differ; use commas.",
+            help="Status 1 if size, layers, config, history, platforms, files or packages "
+            "differ; use commas.",
             show_default=False,
         ),
     ] = None,
