@@ -61,7 +61,7 @@ def compare(gathered: Gathered, builds: Sequence[Build], terms: Terms) -> Compar
         base=base,
         sharing=sharing_of(builds),
         drift=drift_of(builds, terms.ignoring),
-        history=history_of(builds, base),
+        history=history_of(builds, base, terms.table),
         expected=terms.expected,
         missing=_missing(gathered, terms),
         warnings=gathered.warnings,
@@ -149,7 +149,7 @@ def _change(before: Build | None, after: Build | None, terms: Terms) -> Platform
         after,
         fetch,
         drift_of(sides, terms.ignoring),
-        history_of(sides, 0),
+        history_of(sides, 0, terms.table),
     )
 
 

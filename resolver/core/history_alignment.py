@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from resolver.core.instruction import Instruction, likeness
+from resolver.core.instruction import Instruction, Normaliser, likeness
+from resolver.core.platform import BUILTIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from resolver.core.builds import Build
     from resolver.core.descriptor import Descriptor
+    from resolver.core.platform import PlatformTable
 
 #: Steps of one history that are aligned. Docker stops at 127 layers; a longer history is data
 #: that somebody made to keep us busy.
@@ -76,7 +78,7 @@ class History:
         return any(not row.is_same for row in self.rows)
 
 
-def history_of(builds: Sequence[Build], base: int) -> History:
+def history_of(builds: Sequence[Build], base: int, table: PlatformTable = BUILTIN) -> History:
     """Align the histories of builds with the base's.
 
     Steps that only builds beside the base have stand where they come, and are aligned with one
@@ -84,7 +86,11 @@ def history_of(builds: Sequence[Build], base: int) -> History:
     """
     read = [_steps(build) for build in builds]
     sides = [steps for steps, _reason in read]
-    keys = [[Instruction.read(step.instruction) for step in steps] for steps in sides]
+    readers = [Normaliser(build.platform, table) for build in builds]
+    keys = [
+        [reader.read(step.instruction) for step in steps]
+        for reader, steps in zip(readers, sides, strict=True)
+    ]
     order = sorted(
         (each for each in range(len(builds)) if each != base),
         key=lambda each: (builds[each].name, str(builds[each].descriptor.digest)),

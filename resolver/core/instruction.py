@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resolver.core.platform import Platform, PlatformTable
 
 #: What builders put around a command. Source: moby builder/dockerfile/dispatchers.go (`#(nop)`);
 #: BuildKit frontend/dockerfile/dockerfile2llb/convert.go (`# buildkit`, `|N ARG=value`).
@@ -12,15 +16,8 @@ _WRAPPING = re.compile(
     r"^(?:\|[0-9]{1,6} (?:[A-Za-z_][A-Za-z0-9_]{0,80}=[^ ]{0,400} ){0,100})?"
     r"(?:/bin/(?:ba)?sh -c )?(?:#\(nop\) +)?|[ ]*# buildkit\Z"
 )
-#: The names that architectures go by in file names and addresses, longest first. Source:
-#: platforms.yaml, `aliases`; GNU triplets, Debian's and Rust's names of ports.
-_ARCHITECTURE = re.compile(
-    r"(?<![A-Za-z0-9])(?:x86[_-]64|amd64|x64|i[3-6]86|x86|aarch64|arm64(?:[/-]?v[89])?|"
-    r"arm(?:hf|el|v[5-8][a-z]{0,2}|32v[5-7]|64v8)?(?:/v[5-8])?|ppc64(?:le|el)|powerpc64le|s390x|"
-    r"riscv64(?:gc)?|mips64(?:el|le)|mips(?:el|le)|loong(?:arch)?64|gnueabihf|musleabihf)"
-    r"(?![A-Za-z0-9])",
-    re.IGNORECASE,
-)
+#: What may stand behind the name of an architecture: `arm/v7`, `arm64v8`, `arm32v7`.
+_VARIANT = r"(?:(?:32)?[/_-]?v[1-9][a-z]?)?"
 #: Digests and checksums.
 _HASH = re.compile(r"(?<![0-9A-Fa-f])[0-9a-f]{32,128}(?![0-9A-Fa-f])")
 _SPACE = re.compile(r"[ \t\r\n\\]+")
@@ -46,20 +43,47 @@ class Instruction:
     text: str
     words: Counter[str] = field(compare=False, repr=False)
 
-    @classmethod
-    def read(cls, written: str) -> Instruction:
-        """Read a step as a config writes it."""
-        text = _SPACE.sub(" ", written[:_LOOKED_AT]).strip()
-        text = _WRAPPING.sub("", text)
-        text = _HASH.sub("{hash}", _ARCHITECTURE.sub("{arch}", text)).strip()
-        words = Counter(text.split(" ")[:_WORDS])
-        # What lies beyond is not looked at closely, but is no reason to call two steps the same.
-        return cls(text + written[_LOOKED_AT:], words)
-
     @property
     def verb(self) -> str:
         """The word it begins with: `COPY`, `RUN`, `apt-get`."""
         return self.text.partition(" ")[0]
+
+
+class Normaliser:
+    """Reads the steps of one build, without the words that name its own platform's architecture.
+
+    A word for another architecture is a difference that people want to see.
+
+    Args:
+        platform: of the build; None takes no words out.
+        table: the words there are.
+    """
+
+    def __init__(self, platform: Platform | None, table: PlatformTable) -> None:
+        self._words: re.Pattern[str] | None = None
+        if platform is None or not platform.architecture:
+            return
+        chip = platform.normalized(table).architecture
+        family = table.family(chip)
+        named = dict(table.facts.paths.names).get(chip, ())
+        words = {chip, *family.aliases, *dict(family.forced), *named}
+        # Longest first: `x86_64-linux-gnu` before `x86_64`.
+        listed = "|".join(re.escape(word) for word in sorted(words, key=lambda w: (-len(w), w)))
+        self._words = re.compile(
+            rf"(?<![A-Za-z0-9])(?:{listed}){_VARIANT}(?![A-Za-z0-9]|_64)",
+            re.ASCII | re.IGNORECASE,
+        )
+
+    def read(self, written: str) -> Instruction:
+        """Read a step as a config writes it."""
+        text = _SPACE.sub(" ", written[:_LOOKED_AT]).strip()
+        text = _WRAPPING.sub("", text)
+        if self._words is not None:
+            text = self._words.sub("{arch}", text)
+        text = _HASH.sub("{hash}", text).strip()
+        words = Counter(text.split(" ")[:_WORDS])
+        # What lies beyond is not looked at closely, but is no reason to call two steps the same.
+        return Instruction(text + written[_LOOKED_AT:], words)
 
 
 def likeness(one: Instruction, other: Instruction) -> int:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.core.history_alignment import MAX_STEPS, History, align, history_of
-from resolver.core.instruction import Instruction, likeness
+from resolver.core.instruction import Normaliser, likeness
+from resolver.core.platform import BUILTIN, Platform
 from tests.core.comparing import build, layer, step
+
+if TYPE_CHECKING:
+    from resolver.core.instruction import Instruction
 
 COMMANDS = st.sampled_from(
     [
@@ -24,6 +29,10 @@ COMMANDS = st.sampled_from(
     ]
 )
 HISTORIES = st.lists(COMMANDS, max_size=8)
+
+
+def read(written: str, platform: str = "linux/amd64") -> Instruction:
+    return Normaliser(Platform.parse(platform), BUILTIN).read(written)
 
 
 def aligned(*histories: list[str], base: int = 0) -> History:
@@ -84,7 +93,7 @@ def test_the_order_of_the_builds_moves_columns_and_nothing_else(
 
 @given(HISTORIES, HISTORIES)
 def test_pairs_ascend_on_both_sides(first: list[str], second: list[str]) -> None:
-    pairs = align([*map(Instruction.read, first)], [*map(Instruction.read, second)])
+    pairs = align([*map(read, first)], [*map(read, second)])
 
     for one, other in pairwise(pairs):
         assert one[0] < other[0]
@@ -118,34 +127,44 @@ def test_steps_before_the_first_of_the_base_come_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("one", "platform", "other"),
     [
         (
-            "RUN curl -fsSLo /tmp/go.tgz https://go.dev/dl/go1.22.linux-amd64.tar.gz # buildkit",
-            "RUN curl -fsSLo /tmp/go.tgz https://go.dev/dl/go1.22.linux-arm64.tar.gz",
+            "RUN curl -fsSLo go.tgz https://go.dev/dl/go1.22.linux-amd64.tar.gz # buildkit",
+            "linux/arm64/v8",
+            "RUN curl -fsSLo go.tgz https://go.dev/dl/go1.22.linux-arm64.tar.gz",
         ),
         (
             "/bin/sh -c #(nop) ADD file:0123456789abcdef0123456789abcdef in / ",
+            "linux/s390x",
             "/bin/sh -c #(nop) ADD file:fedcba9876543210fedcba9876543210 in / ",
         ),
-        ("COPY x86_64-unknown-linux-gnu/app /", "COPY aarch64-unknown-linux-gnu/app /"),
-        ("|1 ARCH=amd64 /bin/sh -c make   install", "|1 ARCH=arm /bin/sh -c make install"),
-        ("RUN dpkg-i386 x", "RUN dpkg-armhf x"),
+        ("COPY x86_64-linux-gnu/app /", "linux/arm64", "COPY aarch64-linux-gnu/app /"),
+        (
+            "|1 TARGETPLATFORM=linux/amd64 /bin/sh -c make   install",
+            "linux/arm/v7",
+            "|1 TARGETPLATFORM=linux/arm/v7 /bin/sh -c make install",
+        ),
+        ("FROM amd64/debian", "linux/arm/v7", "FROM arm32v7/debian"),
+        ("FROM amd64/debian", "linux/arm64/v8", "FROM arm64v8/debian"),
+        ("RUN dpkg-X64 x", "linux/arm/v7", "RUN dpkg-armhf x"),
     ],
-)  # fmt: skip
-def test_names_of_architectures_and_checksums_make_no_difference(one: str, other: str) -> None:
-    found = aligned([one], [other])
-
-    assert written(found) == [(one, other)]
-    assert not found.differs
+)
+def test_words_for_its_own_architecture_and_checksums_make_no_difference(
+    one: str, platform: str, other: str
+) -> None:
+    assert read(one) == read(other, platform)
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
-    [("COPY charm /usr/bin", "COPY chx64y /usr/bin"), ("RUN alarm amd64x", "RUN alarm arm64x")],
+    "written", ["COPY charm amd64x /", "RUN xamd64 x64y", "RUN get-arm64", "RUN x86_640"]
 )
-def test_parts_of_words_are_no_architectures(one: str, other: str) -> None:
-    assert Instruction.read(one) != Instruction.read(other)
+def test_parts_of_words_and_other_architectures_stay(written: str) -> None:
+    assert read(written).text == written
+
+
+def test_who_says_no_platform_keeps_every_word() -> None:
+    assert Normaliser(None, BUILTIN).read("RUN amd64").text == "RUN amd64"
 
 
 def test_nearly_the_same_command_stands_beside_its_like_and_differs() -> None:
@@ -158,18 +177,18 @@ def test_nearly_the_same_command_stands_beside_its_like_and_differs() -> None:
 
 
 def test_likeness_is_full_for_the_same_and_nothing_for_another_verb() -> None:
-    one, other = Instruction.read("RUN a b c d"), Instruction.read("COPY a b c d")
+    one, other = read("RUN a b c d"), read("COPY a b c d")
 
     assert likeness(one, one) == 1_000
     assert likeness(one, other) == 0
-    assert likeness(one, Instruction.read("RUN x y z")) == 0
-    assert 600 <= likeness(one, Instruction.read("RUN a b c x")) < 1_000
+    assert likeness(one, read("RUN x y z")) == 0
+    assert 600 <= likeness(one, read("RUN a b c x")) < 1_000
 
 
 def test_what_lies_beyond_the_part_that_is_looked_at_still_counts() -> None:
     start = "RUN " + "x" * 9_000
 
-    assert Instruction.read(start + "a") != Instruction.read(start + "b")
+    assert read(start + "a") != read(start + "b")
 
 
 def test_layers_go_to_the_steps_that_made_them_in_order() -> None:
