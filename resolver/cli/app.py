@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from resolver.cli.options import EPILOG, SHARED
+from resolver.cli.options import EPILOG, SHARED, is_completing
 from resolver.cli.output import HungUp, Output, check_stdout, guard_streams, leave
 from resolver.errors import OutputFault, ResolverError, Usage
 
@@ -44,6 +44,8 @@ COMMANDS = (
     ("Store", "du", "resolver.cli.du"),
     ("Run", "serve", "resolver.cli.serve"),
     ("Run", "demo", "resolver.cli.demo"),
+    ("Run", "login", "resolver.cli.login"),
+    ("Run", "logout", "resolver.cli.logout"),
     ("Help", "options", "resolver.cli.common"),
 )
 
@@ -122,6 +124,10 @@ def run(arguments: list[str]) -> int:  # noqa: PLR0911 - one return per way to e
     output = Output()
     try:
         guard_streams()
+        if is_completing():
+            from resolver.cli.completion import offer_help_as_it_is
+
+            offer_help_as_it_is()
         result = build(names).main(arguments, prog_name="resolver", standalone_mode=False)
         check_stdout()
     except _Refused as refusal:
@@ -136,6 +142,9 @@ def run(arguments: list[str]) -> int:  # noqa: PLR0911 - one return per way to e
     except OSError as error:
         return _fail(arguments, output, _system(error))
     except Exception as defect:  # noqa: BLE001 - the last line of defence: a person gets one line
+        starved = _starved(defect)
+        if starved is not None:
+            return _fail(arguments, output, starved)
         return _defect(output, defect)
     return result if isinstance(result, int) else 0
 
@@ -168,6 +177,34 @@ def _system(error: OSError) -> ResolverError:
             "raise the limit (`ulimit -n`), or ask for less at once with `--jobs`",
         )
     return OutputFault(f"the system refuses: {reason}", "make room, then try again")
+
+
+def _starved(defect: Exception) -> ResolverError | None:
+    """Tell a process that may use no more memory or threads from a defect of ours.
+
+    Native code that runs out of memory may also raise `SystemError`; it counts only where the
+    process has a limit to run into.
+    """
+    if isinstance(defect, MemoryError) or (isinstance(defect, SystemError) and _is_limited()):
+        return OutputFault(
+            "this process may use no more memory",
+            "raise the limit (`ulimit -v`), or ask for less at once with `--jobs 1`",
+        )
+    if isinstance(defect, RuntimeError) and "start new thread" in str(defect):
+        return OutputFault(
+            "this process may start no more threads",
+            "raise the limit (`ulimit -u`), or ask for less at once with `--jobs 1`",
+        )
+    return None
+
+
+def _is_limited() -> bool:
+    """Whether this process has a limit of memory to run into."""
+    if sys.platform == "win32":
+        return False
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
 def _fail(arguments: list[str], output: Output, error: ResolverError) -> int:

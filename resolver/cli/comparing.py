@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Self
 
 import typer
@@ -14,6 +14,7 @@ from resolver.core.dimensions import ASPECTS
 from resolver.core.ignoring import Ignoring
 from resolver.core.thresholds import Thresholds
 from resolver.errors import Differs, Usage
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.cli.output import Output

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.platform import BUILTIN, LINUX_AMD64, Platform
 from resolver.core.select import select
 from resolver.errors import BadDocument, LimitExceeded, PlatformNotOffered
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from resolver.core import windows
@@ -14,6 +14,7 @@ from resolver.core.history_alignment import history_of
 from resolver.core.ignoring import Ignoring
 from resolver.core.platform import BUILTIN
 from resolver.core.sharing import Amount, sharing_of
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -6,12 +6,12 @@ longest common subsequence, in which steps that are nearly the same count too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from resolver.core.instruction import Instruction, Normaliser, likeness
 from resolver.core.platform import BUILTIN
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.dimensions import DIMENSIONS, Unit
 from resolver.errors import Usage
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

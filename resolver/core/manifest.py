@@ -1,12 +1,10 @@
-"""Indexes, manifests and image configs: from verified bytes to values.
+"""Indexes and manifests: from verified bytes to values.
 
 The bytes are hashed before they come here, and their digest stays theirs: nothing is ever
 serialised again. Unknown media types, members and platforms are no errors (R13).
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 from resolver.core.descriptor import (
     CONFIG_TYPES,
@@ -22,29 +20,21 @@ from resolver.core.descriptor_reader import (
     read_descriptors,
     refuse_two_sizes,
 )
+from resolver.core.document_size import MAX_DOCUMENT, refuse_oversize
 from resolver.core.document_type import KNOWN, decide_type
 from resolver.core.fields import Fields
-from resolver.core.image_config import (
-    MAX_DOCUMENT,
-    HistoryEntry,
-    ImageConfig,
-    parse_config,
-    refuse_oversize,
-)
 from resolver.core.strict_json import read_object
 from resolver.errors import LimitExceeded
+from resolver.values import dataclass
 
 __all__ = [
     "MAX_DEPTH",
     "MAX_DESCRIPTORS",
     "MAX_DOCUMENT",
     "MAX_LAYERS",
-    "HistoryEntry",
-    "ImageConfig",
     "Index",
     "Manifest",
     "decide_type",
-    "parse_config",
     "parse_document",
 ]
 

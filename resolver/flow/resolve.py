@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.answer import Considered, Resolution
 from resolver.core.events import Warned
-from resolver.core.image_config import ImageConfig, parse_config
 from resolver.core.manifest import Index, Manifest, parse_document
 from resolver.core.select import Grade, nearest
 from resolver.errors import (
@@ -17,12 +15,14 @@ from resolver.errors import (
     TagMoved,
 )
 from resolver.flow.choose import Choice, Walk, fits, read_config, read_manifest
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from resolver.core.content import Document
     from resolver.core.descriptor import Descriptor
+    from resolver.core.image_config import ImageConfig
     from resolver.core.platform import Platform, PlatformTable
     from resolver.core.reference import Reference
     from resolver.flow.reader import Reader
@@ -275,4 +275,6 @@ def _config_of(
     config_body = reader.held(held.config)
     if config_body is None:
         return None
+    from resolver.core.image_config import parse_config  # noqa: PLC0415 - most answers need none
+
     return parse_config(config_body, f"the config of `{text}`", len(held.layers))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import html as standard
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from resolver.render.escape import escape
 from resolver.render.html_style import POLICY, STYLE
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

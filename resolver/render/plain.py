@@ -28,6 +28,7 @@ Plain = dict[str, object]
 ELSEWHERE = {
     "resolver.core.comparison": "resolver.render.plain_compare",
     "resolver.core.exported": "resolver.render.plain_export",
+    "resolver.core.login": "resolver.render.plain_home",
     "resolver.core.listing": "resolver.render.plain_store",
     "resolver.core.plan": "resolver.render.plain_plan",
     "resolver.core.pulled": "resolver.render.plain_plan",

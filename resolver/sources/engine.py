@@ -11,16 +11,17 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from resolver.errors import InvalidConfiguration
 from resolver.sources.exchange import Answer, Headers
-from resolver.sources.failures import translate
+from resolver.sources.failures import late, translate
 from resolver.sources.lasting import import_for_good
 from resolver.sources.trust import tls_context
+from resolver.values import dataclass
 
 if "httpx" not in sys.modules:
     # httpx imports rich and pygments for its own command line, which nobody asks for here:
@@ -197,10 +198,16 @@ class Engine:
     @contextmanager
     def _translated(self, call: Call) -> Iterator[None]:
         """Turn what the libraries raise into `Trouble`."""
+        begun = time.monotonic()
         try:
             yield
         except httpx.TimeoutException as error:
-            raise translate(error, call.url, timed_out=True, seconds=self._allowed(call)) from error
+            # pyreqwest says "connection timeout" of every wait for the head of an answer: the
+            # time that has passed tells which of the two limits was met.
+            connecting = time.monotonic() - begun < self._allowed(call)
+            unconnected = connecting and isinstance(error, httpx.ConnectTimeout)
+            seconds = self._wiring.connect_timeout if unconnected else self._allowed(call)
+            raise late(call.url, seconds, unconnected=unconnected) from error
         except (
             httpx.HTTPError,
             httpx.InvalidURL,
@@ -212,7 +219,7 @@ class Engine:
         ) as error:
             if _UNREADABLE in str(error.__cause__):
                 raise _UnreadableHeaders from error
-            raise translate(error, call.url, timed_out=False, seconds=None) from error
+            raise translate(error, call.url) from error
         except ValueError as error:
             if "header" in str(error):
                 raise _UnreadableHeaders from error

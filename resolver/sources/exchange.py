@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import TYPE_CHECKING, Self
 
 from resolver.errors import LimitExceeded
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,6 +94,7 @@ class Trouble(Exception):
         error: what is raised when nobody tries again.
         transient: the same request may succeed later.
         retry_after: seconds the server asked to wait.
+        unconnected: nobody even took the connection, for as long as that may take.
 
     """
 
@@ -102,11 +104,13 @@ class Trouble(Exception):
         *,
         transient: bool = False,
         retry_after: float | None = None,
+        unconnected: bool = False,
     ) -> None:
         super().__init__(str(error))
         self.error = error
         self.transient = transient
         self.retry_after = retry_after
+        self.unconnected = unconnected
 
 
 class Answer:

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import stat
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.stored import Collected, Item, Retention
 from resolver.store import census
 from resolver.store.ground import Ground
 from resolver.store.partials import discard
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from resolver.core.digest import Digest
-    from resolver.core.stored import PulledName
+    from resolver.core.pulled_name import PulledName
     from resolver.store.census import Loose
     from resolver.store.files import Folder
     from resolver.store.home import Home
