@@ -14,11 +14,21 @@ _Text = Optional[str]  # noqa: UP045 - Typer reads this at run time
 def compare(
     common: options.Common,
     reference: options.Reference,
-    other: Annotated[_Text, typer.Argument(metavar="[REF]", show_default=False)] = None,
+    other: Annotated[
+        _Text,
+        typer.Argument(
+            metavar="[REF]", show_default=False, autocompletion=options.offer_references
+        ),
+    ] = None,
     platform: options.Platforms = None,
     base: Annotated[
         _Text,
-        typer.Option("--base", metavar="PLATFORM", help="What the others are held against."),
+        typer.Option(
+            "--base",
+            metavar="PLATFORM",
+            help="What the others are held against.",
+            autocompletion=options.offer_platforms,
+        ),
     ] = None,
     expect: Annotated[
         _Texts,
@@ -26,13 +36,17 @@ def compare(
             "--expect",
             metavar="PLATFORMS",
             help="Must be offered, else status 1.",
+            autocompletion=options.offer_platforms,
             show_default=False,
         ),
     ] = None,
     expect_as: Annotated[
         _Text,
         typer.Option(
-            "--expect-as", metavar="REF", help="What that REF offers must be offered too."
+            "--expect-as",
+            metavar="REF",
+            help="What that REF offers must be offered too.",
+            autocompletion=options.offer_references,
         ),
     ] = None,
     ignore: Annotated[
