@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 #: Steps of one history that are aligned. Docker stops at 127 layers; a longer history is data
 #: that somebody made to keep us busy.
-MAX_STEPS = 500
-#: Pairs of steps whose likeness is measured; in longer histories only what is the same aligns.
-_MEASURED = 10_000
+MAX_STEPS = 300
+#: Pairs of steps whose likeness is measured at once; more lie between steps that are the same.
+_MEASURED = 2_500
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +127,38 @@ def align(
 
 
 def _align(first: Sequence[Instruction], second: Sequence[Instruction]) -> list[tuple[int, int]]:
-    """Find the pairs of greatest likeness by dynamic programming (Needleman and Wunsch, 1970)."""
-    is_measured = len(first) * len(second) <= _MEASURED
-    likes = [
-        [likeness(one, other) if is_measured else int(one == other) for other in second]
-        for one in first
-    ]
+    """Pair two histories: in long ones first what is the same, then what is alike between that."""
+    if len(first) * len(second) <= _MEASURED:
+        return _best_pairs([[likeness(one, other) for other in second] for one in first])
+    pairs: list[tuple[int, int]] = []
+    after, beyond = 0, 0
+    for one, other in [*_same_pairs(first, second), (len(first), len(second))]:
+        left, right = first[after:one], second[beyond:other]
+        if len(left) * len(right) <= _MEASURED:
+            pairs += [(after + a, beyond + b) for a, b in _align(left, right)]
+        pairs.append((one, other))
+        after, beyond = one + 1, other + 1
+    return pairs[:-1]
+
+
+def _same_pairs(
+    first: Sequence[Instruction], second: Sequence[Instruction]
+) -> list[tuple[int, int]]:
+    """Pair the steps that are the same; what has no equal on the other side costs nothing."""
+    ours, theirs = set(first), set(second)
+    left = [n for n, one in enumerate(first) if one in theirs]
+    right = [n for n, other in enumerate(second) if other in ours]
+    likes = [[int(first[one] == second[other]) for other in right] for one in left]
+    return [(left[one], right[other]) for one, other in _best_pairs(likes)]
+
+
+def _best_pairs(likes: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+    """Find the pairs of greatest likeness by dynamic programming (Needleman and Wunsch, 1970).
+
+    Args:
+        likes: for each of one history's steps, how like each of the other's it is.
+    """
+    first, second = range(len(likes)), range(len(likes[0]) if likes else 0)
     best = [[0] * (len(second) + 1) for _ in range(len(first) + 1)]
     for one in range(len(first) - 1, -1, -1):
         for other in range(len(second) - 1, -1, -1):

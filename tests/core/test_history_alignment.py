@@ -233,3 +233,17 @@ def test_two_long_histories_with_nothing_in_common_take_no_time_to_speak_of() ->
     other = [f"RUN z{n} b c d e f g" for n in range(200)]
 
     assert len(aligned(one, other).rows) == 400
+
+
+def test_in_long_histories_what_is_alike_aligns_between_what_is_the_same() -> None:
+    one = [f"RUN step {n} with some words" for n in range(120)]
+    other = [
+        f"RUN step {n} with other words" if n % 10 == 5 else each for n, each in enumerate(one)
+    ]
+
+    one, other = ["ADD some base a", *one], ["ADD some base b", *other]
+
+    found = aligned(one, other)
+
+    assert written(found) == [*zip(one, other, strict=True)]
+    assert sum(not row.is_same for row in found.rows) == 13
