@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from resolver.core.filetree import MAX_LINKS, FileTree
 from resolver.core.layer_listing import LayerFile, canonical, read_listing
 from resolver.core.tar_reader import Kind
 from resolver.errors import BadDocument
+from tests.core.test_executable import elf
 from tests.fakes.tars import END, header, member, octal
 
 if TYPE_CHECKING:
@@ -101,6 +103,38 @@ def test_paths_come_in_order_and_missing_folders_are_made() -> None:
         "b/c/d 1",
         "b- 1",
     ]
+
+
+# Contents
+
+
+@pytest.mark.parametrize("step", [1, 512, 70_000, 1 << 20])
+def test_a_body_is_hashed_looked_at_and_kept_however_it_comes(step: int) -> None:
+    program = elf(62) + b"x" * 200_000
+    parts = file("program", program) + file("text", b"t" * 200_000) + file("kept", b"k" * 100_000)
+    archive = parts + END
+
+    def wanted(path: str) -> int:
+        return 100_000 if path == "kept" else 99_999 if path == "text" else 0
+
+    chunks = [archive[at : at + step] for at in range(0, len(archive), step)]
+    listing = read_listing(chunks, "layer 1", wanted)
+
+    first, second, third = listing.files
+    assert str(first.program) == "elf amd64"
+    assert [each.sha256 for each in listing.files] == [
+        hashlib.sha256(body).digest() for body in (program, b"t" * 200_000, b"k" * 100_000)
+    ]
+    assert (second.program, third.program) == (None, None)
+    assert listing.bodies == {third.sha256: b"k" * 100_000}
+    assert listing.oversized == {"text"}
+    assert listing.size == len(archive)
+
+
+def test_an_empty_file_that_is_wanted_is_kept() -> None:
+    listing = read_listing([file("kept", b"") + END], "layer 1", lambda _: 10)
+
+    assert listing.bodies == {hashlib.sha256().digest(): b""}
 
 
 # Replacing

@@ -15,6 +15,8 @@ from backports import zstd
 from resolver.core.descriptor import Descriptor
 from resolver.core.digest import Digest
 from resolver.core.gathered import Part
+from resolver.core.image_config import parse_config
+from resolver.core.manifest import Manifest, parse_document
 from resolver.core.tar_reader import TarLimits
 from resolver.errors import (
     BadDocument,
@@ -30,6 +32,7 @@ from resolver.flow.files import MAX_ENTRIES, Held, LayeredImage, fetching, read_
 from resolver.flow.kit import Stopped
 from resolver.flow.layer import read_layer
 from resolver.store import LocalStore
+from tests.fakes.images import build_image
 from tests.fakes.tars import END, header, member
 
 if TYPE_CHECKING:
@@ -357,6 +360,28 @@ def test_an_image_must_have_been_read_to_have_files() -> None:
         LayeredImage.of(failed, "x", "`x`", Contents())
     with pytest.raises(BadDocument, match="no image with a config"):
         LayeredImage.of(Part(descriptor, (), None, None, None), "x", "`x`", Contents())
+
+
+def part(layers: int, diff_ids: int) -> Part:
+    """Make what is gathered of an image whose config may say another number of layers."""
+    built = build_image("linux/arm64", [bytes([number]) for number in range(layers)])
+    other = build_image("linux/arm64", [bytes([number]) for number in range(diff_ids)])
+    manifest = parse_document(built.body, built.media_type, "the manifest")
+    assert isinstance(manifest, Manifest)
+    body = next(blob for blob in other.blobs.values() if b"diff_ids" in blob)
+    config = parse_config(body, "the config", None)
+    return Part(built.descriptor, (), config.platform, manifest, config)
+
+
+def test_an_image_that_was_gathered_has_layers_and_their_diff_ids() -> None:
+    made = LayeredImage.of(part(2, 2), "arm64", "`x`", Contents())
+
+    assert (len(made.layers), len(made.diff_ids), str(made.platform)) == (2, 2, "linux/arm64")
+
+
+def test_as_many_diff_ids_as_layers_are_wanted() -> None:
+    with pytest.raises(BadDocument, match="3 for 2 layers in the manifest"):
+        LayeredImage.of(part(2, 3), "arm64", "`x`", Contents())
 
 
 def test_what_is_hashed_is_the_content_of_files() -> None:
