@@ -15,15 +15,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.core.answer import Failure, Resolution
     from resolver.core.challenge import Challenge, parse_challenge
+    from resolver.core.checked import Checked
     from resolver.core.comparison import Comparison, ImageComparison
     from resolver.core.contents import Inspection, Offer, Offers
     from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
     from resolver.core.exported import Exported
+    from resolver.core.findings import Finding, Rule, Severity
+    from resolver.core.linted import Linted
+    from resolver.core.matrix import Matrix
     from resolver.core.plan import Plan
     from resolver.core.platform import Platform
     from resolver.core.pulled import Pulled
     from resolver.core.reference import Reference
+    from resolver.core.requirements import Requirements
     from resolver.core.select import Grade, Rejection, Selection, select
     from resolver.core.stored import (
         Collected,
@@ -42,16 +47,20 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Challenge": "resolver.core.challenge",
+    "Checked": "resolver.core.checked",
     "Collected": "resolver.core.stored",
     "Comparison": "resolver.core.comparison",
     "Descriptor": "resolver.core.descriptor",
     "Digest": "resolver.core.digest",
     "Exported": "resolver.core.exported",
     "Failure": "resolver.core.answer",
+    "Finding": "resolver.core.findings",
     "Flags": "resolver.settings",
     "Grade": "resolver.core.select",
     "ImageComparison": "resolver.core.comparison",
     "Inspection": "resolver.core.contents",
+    "Linted": "resolver.core.linted",
+    "Matrix": "resolver.core.matrix",
     "Offer": "resolver.core.contents",
     "Offers": "resolver.core.contents",
     "Plan": "resolver.core.plan",
@@ -60,11 +69,14 @@ _HOMES = {
     "Reference": "resolver.core.reference",
     "Rejection": "resolver.core.select",
     "Removed": "resolver.core.stored",
+    "Requirements": "resolver.core.requirements",
     "Resolution": "resolver.core.answer",
     "ResolverError": "resolver.errors",
     "Retention": "resolver.core.stored",
+    "Rule": "resolver.core.findings",
     "Selection": "resolver.core.select",
     "Session": "resolver.session",
+    "Severity": "resolver.core.findings",
     "StoredImage": "resolver.core.stored",
     "Thresholds": "resolver.core.thresholds",
     "Usage": "resolver.core.stored",
@@ -75,16 +87,20 @@ _HOMES = {
 
 __all__ = [
     "Challenge",
+    "Checked",
     "Collected",
     "Comparison",
     "Descriptor",
     "Digest",
     "Exported",
     "Failure",
+    "Finding",
     "Flags",
     "Grade",
     "ImageComparison",
     "Inspection",
+    "Linted",
+    "Matrix",
     "Offer",
     "Offers",
     "Plan",
@@ -93,11 +109,14 @@ __all__ = [
     "Reference",
     "Rejection",
     "Removed",
+    "Requirements",
     "Resolution",
     "ResolverError",
     "Retention",
+    "Rule",
     "Selection",
     "Session",
+    "Severity",
     "StoredImage",
     "Thresholds",
     "Usage",

@@ -171,6 +171,38 @@ class InvalidConfiguration(Malformed):
         self.reason = reason
 
 
+class BadFile(Malformed):
+    """A file that somebody wrote says something that cannot be used, and where.
+
+    The message never quotes the file: what stands there may be a secret.
+
+    Attributes:
+        place: the file.
+        line, column: both from 1; 0 when the file as a whole is meant.
+        field: names and positions from the top, as in `images[2].require[0]`; may be empty.
+    """
+
+    code = "bad-file"
+    word = "CONFIG"
+
+    def __init__(
+        self, place: str, at: tuple[int, int], field: str, reason: str, *hints: str
+    ) -> None:
+        self.line, self.column = at
+        where = f"{place}:{self.line}:{self.column}" if self.line else place
+        named = f" {field}:" if field else ""
+        super().__init__(f"{where}:{named} {reason}", *hints)
+        self.place = place
+        self.field = field
+        self.reason = reason
+
+
+class FileLimit(BadFile):
+    """A file that somebody wrote goes past a limit: too large, too deep, or it grows when read."""
+
+    code = "file-limit"
+
+
 class NotFound(ResolverError):
     """The registry, or the place, answered that there is no such thing."""
 
@@ -620,6 +652,19 @@ class CredentialsNotWritten(OutputFault):
         self.reason = reason
 
 
+class SearchNotOffered(NotFound):
+    """A registry has no search, and does not list its repositories either."""
+
+    code = "search-not-offered"
+
+    def __init__(self, registry: str) -> None:
+        super().__init__(
+            f"`{registry}` has no search, and does not list its repositories",
+            "look on its web page; `resolver tags REPO` lists the tags of a name you know",
+        )
+        self.registry = registry
+
+
 class ExportFault(OutputFault):
     """An export could not be written where it was to go."""
 
@@ -661,6 +706,34 @@ class ToolFailed(OutputFault):
         self.command = command
         self.status = status
         self.detail = detail
+
+
+class MatrixTooLarge(Negative):
+    """A matrix goes past a limit of the CI system that it is for."""
+
+    code = "matrix-too-large"
+
+    def __init__(self, system: str, limit: int, value: int, unit: str, *hints: str) -> None:
+        super().__init__(f"{system} takes {limit} {unit} at most, and these are {value}", *hints)
+        self.system = system
+        self.limit = limit
+        self.value = value
+        self.unit = unit
+
+
+class RunnerMissing(Negative):
+    """`matrix --require-runner`: no machine is known that runs a platform."""
+
+    code = "runner-missing"
+
+    def __init__(self, reference: str, platforms: Sequence[str]) -> None:
+        listing = ", ".join(f"`{platform}`" for platform in platforms)
+        super().__init__(
+            f"no runner is known for {listing} of `{reference}`",
+            f"name one with `--runner {platforms[0]}=LABEL`, or leave it out: choose with `-p`",
+        )
+        self.reference = reference
+        self.platforms = tuple(platforms)
 
 
 class InUse(Negative):

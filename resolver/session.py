@@ -12,8 +12,10 @@ from resolver.core.target import LayoutTarget, RegistryTarget, StoreTarget
 from resolver.errors import PlatformNotOffered, PlatformUnknown, ResolverError, Usage
 from resolver.flow import resolve as resolving
 from resolver.flow.reader import Reader
+from resolver.session_check import CheckVerbs
 from resolver.session_compare import CompareVerbs
 from resolver.session_home import HomeVerbs
+from resolver.session_lint import LintVerbs
 from resolver.session_pull import PullVerbs
 from resolver.session_store import StoreVerbs
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from resolver.wiring import Wanted
 
 
-class Session(CompareVerbs, PullVerbs, StoreVerbs, HomeVerbs):
+class Session(CheckVerbs, CompareVerbs, PullVerbs, LintVerbs, StoreVerbs, HomeVerbs):
     """Answers questions about images, and keeps them; one client, one store, one platform table.
 
     Safe to share between threads. Close it, or use it in a `with` block, to give connections back.

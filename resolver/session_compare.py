@@ -165,10 +165,10 @@ class CompareVerbs(Wiring):
         rules = Ignoring.read(ignore)
         expected = [self._one(each) for each in expect]
         if expect_as is not None:
-            expected += self._platforms_of(expect_as)
+            expected += self._expected_of(expect_as)
         return Terms(chosen, tuple(dict.fromkeys(expected)), rules, self.table)
 
-    def _platforms_of(self, reference: str | Reference) -> list[Platform]:
+    def _expected_of(self, reference: str | Reference) -> list[Platform]:
         """List the platforms of another image; manifests are read where the index is silent."""
         from resolver.flow.gather import Depth  # noqa: PLC0415 - for this question alone
 

@@ -10,10 +10,11 @@ import pytest
 import resolver
 
 PUBLIC = {
-    "Challenge", "Collected", "Comparison", "Descriptor", "Digest", "Exported", "Failure",
-    "Flags", "Grade", "ImageComparison", "Inspection", "Offer", "Offers", "Plan", "Platform",
-    "Pulled", "Reference", "Rejection", "Removed", "Resolution", "ResolverError", "Retention",
-    "Selection", "Session", "StoredImage", "Thresholds", "Usage", "Verified", "__version__",
+    "Challenge", "Checked", "Collected", "Comparison", "Descriptor", "Digest", "Exported",
+    "Failure", "Finding", "Flags", "Grade", "ImageComparison", "Inspection", "Linted", "Matrix",
+    "Offer", "Offers", "Plan", "Platform", "Pulled", "Reference", "Rejection", "Removed",
+    "Requirements", "Resolution", "ResolverError", "Retention", "Rule", "Selection", "Session",
+    "Severity", "StoredImage", "Thresholds", "Usage", "Verified", "__version__",
     "parse_challenge", "select",
 }  # fmt: skip
 

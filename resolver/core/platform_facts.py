@@ -361,6 +361,38 @@ FACTS = Facts(
             variant="",
             os_version="",
         ),
+        Runner(
+            provider="gitlab",
+            label="saas-linux-small-amd64",
+            os="linux",
+            architecture="amd64",
+            variant="",
+            os_version="",
+        ),
+        Runner(
+            provider="gitlab",
+            label="saas-linux-small-arm64",
+            os="linux",
+            architecture="arm64",
+            variant="",
+            os_version="",
+        ),
+        Runner(
+            provider="gitlab",
+            label="saas-windows-medium-amd64",
+            os="windows",
+            architecture="amd64",
+            variant="",
+            os_version="10.0.20348",
+        ),
+        Runner(
+            provider="gitlab",
+            label="saas-macos-medium-m1",
+            os="darwin",
+            architecture="arm64",
+            variant="",
+            os_version="",
+        ),
     ),
     paths=PathFacts(
         names=(

@@ -74,6 +74,7 @@ class Call:
         authorization: value of the header; goes to the origin of `url` and nowhere else.
         body: a form; may hold a token.
         patience: seconds the whole answer may take; None for a stream.
+        stays: a redirect to another origin is the answer, and not followed.
 
     """
 
@@ -85,6 +86,7 @@ class Call:
     authorization: Secret | None = None
     body: bytes | None = field(default=None, repr=False)
     patience: float | None = None
+    stays: bool = False
 
 
 class Trouble(Exception):

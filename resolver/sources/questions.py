@@ -76,6 +76,7 @@ class Request:
         what: the thing asked for, for messages.
         limit: bytes of the answer's body.
         headers: beside those that every request has.
+        stays: a redirect to another origin is an answer here, and not followed.
 
     """
 
@@ -86,6 +87,7 @@ class Request:
     what: str
     limit: int = MAX_DOCUMENT
     headers: tuple[tuple[str, str], ...] = ()
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from resolver.sources.exchange import Call, Purpose, Trouble
 from resolver.sources.loopback import speaks_tls
 from resolver.sources.pace import interruptible
 from resolver.sources.questions import Asker, Request, Response, TransportOptions
-from resolver.sources.redirects import MAX_REDIRECTS, is_redirect, next_url
+from resolver.sources.redirects import MAX_REDIRECTS, is_redirect, leads_away, next_url
 from resolver.sources.retry import (
     RETRIED,
     TOO_MANY,
@@ -280,7 +280,15 @@ class Transport:
     def _prove(self, request: Request, base: Url, budget: Budget, patience: float | None) -> Answer:
         """Drive the conversation that proves who asks."""
         headers, url = self._headers(request), base.at(request.target)
-        call = Call(Purpose.RESOURCE, request.method, url, base, headers, patience=patience)
+        call = Call(
+            Purpose.RESOURCE,
+            request.method,
+            url,
+            base,
+            headers,
+            patience=patience,
+            stays=request.stays,
+        )
         flow = self._auth.flow(request.asker, call)
         try:
             following = next(flow)
@@ -328,6 +336,8 @@ class Transport:
                 for secret in current.url.signatures:
                     self.redactor.learn(secret)
             if not is_redirect(answer.status):
+                return answer
+            if call.stays and leads_away(current.url, answer.status, answer.headers, call.registry):
                 return answer
             with answer:
                 answer.drain()
