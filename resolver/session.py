@@ -13,6 +13,7 @@ from resolver.errors import PlatformNotOffered, PlatformUnknown, ResolverError, 
 from resolver.flow import resolve as resolving
 from resolver.flow.reader import Reader
 from resolver.session_check import CheckVerbs
+from resolver.session_compare import CompareVerbs
 from resolver.session_home import HomeVerbs
 from resolver.session_lint import LintVerbs
 from resolver.session_lock import LockVerbs
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from resolver.wiring import Wanted
 
 
-class Session(CheckVerbs, PullVerbs, LintVerbs, LockVerbs, StoreVerbs, HomeVerbs, PinVerbs):
+class Session(
+    CheckVerbs, CompareVerbs, PullVerbs, LintVerbs, LockVerbs, StoreVerbs, HomeVerbs, PinVerbs
+):
     """Answers questions about images, and keeps them; one client, one store, one platform table.
 
     Safe to share between threads. Close it, or use it in a `with` block, to give connections back.
