@@ -106,7 +106,6 @@ def compare(
     from resolver.cli.comparing import Question, tell_reasons
     from resolver.cli.showing import showing
     from resolver.cli.work import work
-    from resolver.render import tell
 
     question = Question.read(
         platform, base, expect, expect_as, ignore, ignore_file, files=files
@@ -115,5 +114,5 @@ def compare(
         with showing(output, common, "auto" if files else "none"):
             found = question.ask(session, reference, other)
         output.warnings(found.warnings)
-        output.answer(tell(found, common.form, full=no_trunc))
+        output.tell(found, common.form, full=no_trunc)
         tell_reasons(output, found)
