@@ -124,12 +124,12 @@ FROM alpine:${{TAG}}
     assert str(seen) == snapshot("""\
 status: 2
 --- stdout
-Dockerfile:2    error    unpinned             `HOST:PORT/demo/app:2.0` is not pinned
-Dockerfile:3    warning  single-platform-pin  `HOST:PORT/demo/app:1.0` is pinned to one platform, its tag is offered for several
-Dockerfile:3    error    missing-platform     `HOST:PORT/demo/app:1.0` is not offered for `linux/arm64`
-Dockerfile:4    error    stale-pin            `HOST:PORT/demo/app:2.0` is out of date, its tag now points at `sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41`
-Dockerfile:5    error    not-pinnable         `alpine:${TAG}` cannot be pinned: its name is put together from arguments
-compose.yaml:2  error    unparsable           it is no YAML: did not find expected node content
+Dockerfile:2    error    unpinned                 `HOST:PORT/demo/app:2.0` is not pinned
+Dockerfile:3    warning  single-platform-pin      `HOST:PORT/demo/app:1.0` is pinned to one platform, its tag is offered for several
+Dockerfile:3    error    pinned-platform-missing  `HOST:PORT/demo/app:1.0` is not offered for `linux/arm64`
+Dockerfile:4    error    stale-pin                `HOST:PORT/demo/app:2.0` is out of date, its tag now points at `sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41`
+Dockerfile:5    error    not-pinnable             `alpine:${TAG}` cannot be pinned: its name is put together from arguments
+compose.yaml:2  error    unparsable               it is no YAML: did not find expected node content
 `Dockerfile`: 4 errors, 1 warning (4 images)
 --- stderr
 error: `compose.yaml` is left alone: it is no YAML: did not find expected node content (line 2, column 1)

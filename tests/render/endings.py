@@ -14,12 +14,12 @@ HOSTILE = (
     "\u2028::error::q\u2029$(id)`id`'\"\\%0A::warning::w\ud800"
 )
 RULES = (
-    Rule("missing-platform", Severity.ERROR, "a platform is missing", "It was required. Build it."),
+    Rule("build-missing", Severity.ERROR, "a platform is missing", "It was required. Build it."),
     Rule("old-image", Severity.WARNING, "the image is old", "Rebuild it."),
     Rule("no-sbom", Severity.NOTE, "there is no SBOM", "Attach one."),
 )
 MISSING = Finding(
-    "missing-platform",
+    "build-missing",
     Severity.ERROR,
     "`linux/s390x` is missing",
     "docker.io/library/app:1",
@@ -35,7 +35,7 @@ OLD = Finding(
 )
 NOTE = Finding("no-sbom", Severity.NOTE, "it has no SBOM", "docker.io/library/app:1")
 EVIL = Finding(
-    "missing-platform",
+    "build-missing",
     Severity.ERROR,
     HOSTILE,
     f"evil/{HOSTILE}",
