@@ -276,7 +276,10 @@ def test_every_platform_that_is_required_must_be_offered(
     assert found.findings[0].hint == "it is offered for `linux/amd64`, `linux/arm64/v8`"
     assert states(found) == [State.PINNED, State.PINNED, State.KEPT]
     checked = session.pin(path, check=True, require=["linux/arm64"])
-    assert told(checked)[1:3] == [("unpinned", 2, ""), ("pinned-platform-missing", 2, "linux/arm64")]
+    assert told(checked)[1:3] == [
+        ("unpinned", 2, ""),
+        ("pinned-platform-missing", 2, "linux/arm64"),
+    ]
 
 
 def test_the_platform_that_a_file_names_itself_must_be_offered(

@@ -210,8 +210,8 @@ hint: it offers `linux/amd64`\
                     }
                 ],
                 "partialFingerprints": {
-                    "primaryLocationLineHash": 'e633594244905d6d:1',
-                    "resolver/v1": 'e633594244905d6d6ec02e9324f2ab74',
+                    "primaryLocationLineHash": "e633594244905d6d:1",
+                    "resolver/v1": "e633594244905d6d6ec02e9324f2ab74",
                 },
                 "properties": {"subject": "docker.io/library/app:1", "platform": "linux/s390x"},
             },
