@@ -612,3 +612,37 @@ def test_lint_says_what_was_looked_at(run: Run, registry: str, github: Path) -> 
     assert found["reference"] == f"{registry}/demo/app:1.0"
     assert found["digest"].startswith("sha256:")
     assert found["findings"] == "0"
+
+
+# Where to
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--report", "sarif=same", "--report", "junit=./same"),
+        ("--emit", "env=same", "--report", "junit=same"),
+        ("--emit", "env=same", "--emit", "gitlab=same"),
+    ],
+)
+def test_two_may_not_write_one_file(run: Run, registry: str, options: tuple[str, ...]) -> None:
+    seen = run(*words("resolve", registry), *options)
+
+    assert (seen.status, seen.stdout) == (2, "")
+    assert "would write the same file" in seen.stderr
+    assert not Path("same").exists()
+
+
+def test_asked_for_twice_in_the_same_words_is_asked_for_once(run: Run, registry: str) -> None:
+    seen = run(*words("resolve", registry), "--emit", "env=a.env", "--emit", "env=a.env")
+
+    assert seen.status == 0
+    assert Path("a.env").read_text().count("RESOLVED_STATUS") == 1
+
+
+@pytest.mark.parametrize("options", [("--report", "sarif=-"), ("--emit", "env=-")])
+def test_stdout_is_for_the_answer(run: Run, registry: str, options: tuple[str, ...]) -> None:
+    seen = run(*words("resolve", registry), *options)
+
+    assert (seen.status, seen.stdout) == (2, "")
+    assert not Path("-").exists()
