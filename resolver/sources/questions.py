@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from resolver import __version__
+from resolver.core.hosts import USUAL
 from resolver.core.manifest import MAX_DOCUMENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from resolver.core.hosts import HostSettings
     from resolver.sources.exchange import Headers
     from resolver.sources.urls import Url
 
@@ -75,6 +77,8 @@ class Request:
         what: the thing asked for, for messages.
         limit: bytes of the answer's body.
         headers: beside those that every request has.
+        settings: what is particular about the host.
+        attempts: in all; None for the usual number.
 
     """
 
@@ -85,6 +89,8 @@ class Request:
     what: str
     limit: int = MAX_DOCUMENT
     headers: tuple[tuple[str, str], ...] = ()
+    settings: HostSettings = USUAL
+    attempts: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,6 @@ class Transport:
     ) -> None:
         self.options = options
         self.credentials = credentials
-        self.credentials = credentials
         self.redactor = credentials.redactor
         self.observe = observe
         self._clock = clock or SystemClock()
@@ -126,7 +125,7 @@ class Transport:
         """
 
         def attempt(budget: Budget) -> Response:
-            base = self._base(request.host)
+            base = self._base(request)
             with self._prove(request, base, budget, budget.remaining()) as answer:
                 if answer.status >= _FIRST_ERROR:
                     self._refuse_busy(answer)
@@ -137,7 +136,7 @@ class Transport:
                     body = answer.read(request.limit, request.what) if whole else answer.read_some()
                 return Response(answer.status, answer.headers, body, answer.url, base)
 
-        return self._persist(attempt)
+        return self._persist(attempt, attempts=request.attempts)
 
     def has_shown_credentials(self, asker: Asker) -> bool:
         """Whether this repository was asked for with more than nothing."""
@@ -155,9 +154,9 @@ class Transport:
         """
 
         def ask(budget: Budget) -> Answer:
-            return self._prove(request, self._base(request.host), budget, None)
+            return self._prove(request, self._base(request), budget, None)
 
-        with self._streamed(ask) as answer:
+        with self._streamed(ask, request.attempts) as answer:
             yield answer
 
     @contextmanager
@@ -171,7 +170,7 @@ class Transport:
             Unavailable: as `stream`.
 
         """
-        base = self._base(request.host)
+        base = self._base(request)
         try:
             target = Url.parse(url)
         except BadUrl as error:
@@ -189,7 +188,9 @@ class Transport:
             yield answer
 
     @contextmanager
-    def _streamed(self, ask: Callable[[Budget], Answer]) -> Iterator[Answer]:
+    def _streamed(
+        self, ask: Callable[[Budget], Answer], attempts: int | None = None
+    ) -> Iterator[Answer]:
         """Ask until there is an answer, and hand it out with its body still to come."""
 
         def attempt(budget: Budget) -> Answer:
@@ -203,7 +204,7 @@ class Transport:
                     raise
             return answer
 
-        with self._persist(attempt) as answer:
+        with self._persist(attempt, attempts=attempts) as answer:
             try:
                 yield answer
             except Trouble as trouble:
@@ -211,9 +212,15 @@ class Transport:
 
     # --- trying again ----------------------------------------------------------------------
 
-    def _persist(self, attempt: Callable[[Budget], T], within: Budget | None = None) -> T:
+    def _persist(
+        self,
+        attempt: Callable[[Budget], T],
+        within: Budget | None = None,
+        attempts: int | None = None,
+    ) -> T:
         """Try until it works, or there is no sense in it."""
-        budget = Budget(self._retries, self._clock, within.stop if within else self._stop, within)
+        policy = self._retries if attempts is None else replace(self._retries, attempts=attempts)
+        budget = Budget(policy, self._clock, within.stop if within else self._stop, within)
         # Here, and not in a helper's thread, which ends: see `lasting`.
         self._wire.prepare()
         while True:
@@ -249,15 +256,18 @@ class Transport:
 
     # --- https or http ---------------------------------------------------------------------
 
-    def _base(self, host: str) -> Url:
+    def _base(self, request: Request) -> Url:
         """Give the origin of a registry; what speaks on this machine is found out once."""
+        host, settings = request.host, request.settings
         try:
             secure, plain = Url.parse(f"https://{host}/"), Url.parse(f"http://{host}/")
         except BadUrl as error:
             raise InvalidReference(host, f"there can be no such registry: {error}") from error
+        if settings.scheme:
+            return plain if settings.scheme == "http" else secure
         if self.options.plain_http:
             return plain
-        if not is_loopback(secure.host):
+        if not is_loopback(secure.host) and not (settings.plain_too and self._wire.is_direct(plain)):
             # Never by itself, not even for private addresses (R18).
             return secure
         with self._lock:
@@ -281,12 +291,14 @@ class Transport:
         """Drive the conversation that proves who asks."""
         headers, url = self._headers(request), base.at(request.target)
         call = Call(Purpose.RESOURCE, request.method, url, base, headers, patience=patience)
+        way = self._wire.way(request.settings)
         flow = self._auth.flow(request.asker, call)
         try:
             following = next(flow)
             while True:
                 try:
-                    answer = self._perform(following, budget)
+                    # Tokens and pings too, where the registry hands them out itself.
+                    answer = self._perform(replace(following, way=way), budget)
                 except Exception as error:  # noqa: BLE001 - the flow decides, as a caller would
                     following = flow.throw(error)
                     continue
