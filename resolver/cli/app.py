@@ -135,6 +135,9 @@ def run(arguments: list[str]) -> int:  # noqa: PLR0911 - one return per way to e
     except OSError as error:
         return _fail(arguments, output, _system(error))
     except Exception as defect:  # noqa: BLE001 - the last line of defence: a person gets one line
+        starved = _starved(defect)
+        if starved is not None:
+            return _fail(arguments, output, starved)
         return _defect(output, defect)
     return result if isinstance(result, int) else 0
 
@@ -167,6 +170,34 @@ def _system(error: OSError) -> ResolverError:
             "raise the limit (`ulimit -n`), or ask for less at once with `--jobs`",
         )
     return OutputFault(f"the system refuses: {reason}", "make room, then try again")
+
+
+def _starved(defect: Exception) -> ResolverError | None:
+    """Tell a process that may use no more memory or threads from a defect of ours.
+
+    Native code that runs out of memory may also raise `SystemError`; it counts only where the
+    process has a limit to run into.
+    """
+    if isinstance(defect, MemoryError) or (isinstance(defect, SystemError) and _is_limited()):
+        return OutputFault(
+            "this process may use no more memory",
+            "raise the limit (`ulimit -v`), or ask for less at once with `--jobs 1`",
+        )
+    if isinstance(defect, RuntimeError) and "start new thread" in str(defect):
+        return OutputFault(
+            "this process may start no more threads",
+            "raise the limit (`ulimit -u`), or ask for less at once with `--jobs 1`",
+        )
+    return None
+
+
+def _is_limited() -> bool:
+    """Whether this process has a limit of memory to run into."""
+    if sys.platform == "win32":
+        return False
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
 def _fail(arguments: list[str], output: Output, error: ResolverError) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from resolver.errors import InvalidConfiguration
 from resolver.sources.exchange import Answer, Headers
-from resolver.sources.failures import translate
+from resolver.sources.failures import late, translate
 from resolver.sources.lasting import import_for_good
 from resolver.sources.trust import identity, tls_context
 
@@ -210,12 +211,19 @@ def _chunks(response: httpx.Response, call: Call, wiring: Wiring) -> Iterator[by
 @contextmanager
 def _translated(call: Call, wiring: Wiring) -> Iterator[None]:
     """Turn what the libraries raise into `Trouble`."""
+    begun = time.monotonic()
+    allowed = wiring.read_timeout
+    if call.patience is not None:
+        allowed = min(allowed, call.patience)
     try:
         yield
     except httpx.TimeoutException as error:
-        allowed = wiring.read_timeout
-        seconds = allowed if call.patience is None else min(allowed, call.patience)
-        raise translate(error, call.url, timed_out=True, seconds=seconds) from error
+        # pyreqwest says "connection timeout" of every wait for the head of an answer: the
+        # time that has passed tells which of the two limits was met.
+        connecting = time.monotonic() - begun < allowed
+        unconnected = connecting and isinstance(error, httpx.ConnectTimeout)
+        seconds = wiring.connect_timeout if unconnected else allowed
+        raise late(call.url, seconds, unconnected=unconnected) from error
     except (
         httpx.HTTPError,
         httpx.InvalidURL,
@@ -227,7 +235,7 @@ def _translated(call: Call, wiring: Wiring) -> Iterator[None]:
     ) as error:
         if _UNREADABLE in str(error.__cause__):
             raise _UnreadableHeaders from error
-        raise translate(error, call.url, timed_out=False, seconds=None) from error
+        raise translate(error, call.url) from error
     except ValueError as error:
         if "header" in str(error):
             raise _UnreadableHeaders from error

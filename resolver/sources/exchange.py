@@ -101,6 +101,7 @@ class Trouble(Exception):
         error: what is raised when nobody tries again.
         transient: the same request may succeed later.
         retry_after: seconds the server asked to wait.
+        unconnected: nobody even took the connection, for as long as that may take.
 
     """
 
@@ -110,11 +111,13 @@ class Trouble(Exception):
         *,
         transient: bool = False,
         retry_after: float | None = None,
+        unconnected: bool = False,
     ) -> None:
         super().__init__(str(error))
         self.error = error
         self.transient = transient
         self.retry_after = retry_after
+        self.unconnected = unconnected
 
 
 class Answer:

@@ -244,17 +244,16 @@ REASONS = (
 _UNKNOWN = Reason((), ConnectionFailed, "the connection to `{host}` failed", transient=True)
 
 
-def translate(error: BaseException, url: Url, *, timed_out: bool, seconds: float | None) -> Trouble:
-    """Say in our words what an engine raised.
+def late(url: Url, seconds: float, *, unconnected: bool) -> Trouble:
+    """Say that a host took longer than the seconds it was given, to connect or to answer."""
+    did = "take the connection" if unconnected else "answer"
+    error = TimedOut(f"`{url.authority}` did not {did} within {seconds:g} s", "try again later")
+    return Trouble(error, transient=True, unconnected=unconnected)
 
-    `timed_out` is what the engine's own class says; `seconds` is the time that was allowed.
 
-    """
+def translate(error: BaseException, url: Url) -> Trouble:
+    """Say in our words what an engine raised, other than that time was up."""
     host = url.authority
-    if timed_out:
-        within = f" within {seconds:g} s" if seconds is not None else " in time"
-        late = TimedOut(f"`{host}` did not answer{within}", "try again later")
-        return Trouble(late, transient=True)
     reason = find_reason(" | ".join(_words(error)).lower())
     hints = reason.hints
     if url.scheme == "http" and reason.transient and reason.error is ConnectionFailed:

@@ -74,8 +74,9 @@ class RetryPolicy:
         base, cap: of the exponential back-off, before jitter.
         longest_wait: a server that asks for more is given up at once.
         deadline: for everything together, waits included.
+        silence: for a host that takes no connection at all, as behind a firewall that drops.
 
-    Source: reliability.md section 5.
+    Source: reliability.md section 5; of `silence`, its section 7 and case FLT-012.
 
     """
 
@@ -84,6 +85,7 @@ class RetryPolicy:
     cap: float = 30.0
     longest_wait: float = 60.0
     deadline: float = 120.0
+    silence: float = 30.0
 
 
 class Budget:
@@ -104,7 +106,8 @@ class Budget:
         self.stop = stop or threading.Event()
         self._policy = policy
         self._clock = clock
-        self.end: float = within.end if within else clock.monotonic() + policy.deadline
+        self._begun = clock.monotonic()
+        self.end: float = within.end if within else self._begun + policy.deadline
         self._tried = 0
 
     @property
@@ -128,7 +131,14 @@ class Budget:
         longest = min(self._policy.base * 2 ** (self._tried - 1), self._policy.cap)
         # Full jitter: many clients that failed together must not come back together.
         wait = max(longest * self._clock.chance(), asked)
-        return wait if self._clock.monotonic() + wait < self.end else None
+        now = self._clock.monotonic()
+        if trouble.unconnected and self._is_too_silent(now - self._begun, wait):
+            return None
+        return wait if now + wait < self.end else None
+
+    def _is_too_silent(self, spent: float, wait: float) -> bool:
+        """Whether another attempt as long as those so far would go past what silence may take."""
+        return spent + wait + spent / self._tried > self._policy.silence
 
 
 class Gate:

@@ -33,6 +33,10 @@ _LIMITS = {
 }
 #: Imported once, so that a fork is ready to go.
 _PRELOADED = (
+    # Another user may not read this machine's Python: what it will need is loaded before the fork.
+    "certifi",
+    "importlib.resources",
+    "resource",
     "encodings.idna",
     "encodings.ascii",
     "encodings.latin_1",

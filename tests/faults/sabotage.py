@@ -10,8 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resolver.store import blobs, collect, files, ground, home, receiving, records, temporary
-from resolver.store import known as store_known
+from resolver.store import blobs, collect, files, ground, home, reach, receiving, records, temporary
 from resolver.store.partials import DATA, Claim
 
 if TYPE_CHECKING:
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
 
 
 def _put(home: object, name: str, value: object) -> None:
-    """Replace something of the program."""
+    """Replace something of the program; what is not there cannot be replaced."""
+    assert hasattr(home, name), name
     setattr(home, name, value)
 
 
@@ -87,7 +87,7 @@ def name_first() -> None:
     """Give the name before what it names is here."""
     from resolver.flow import pull
 
-    _put(store_known, "refuse_incomplete", lambda _root, _record: None)
+    _put(reach, "refuse_incomplete", lambda _root, _record: None)
     run = pull._Work.run
 
     def named(self: Any, lease: Any, workers: Any) -> Any:

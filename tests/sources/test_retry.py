@@ -176,6 +176,18 @@ def test_backing_off_has_a_cap() -> None:
     assert waits[:3] == [0.2, 0.4, 0.8]
 
 
+def test_a_host_that_takes_no_connection_is_given_up_before_30_seconds() -> None:
+    clock = FakeClock()
+    budget = Budget(RetryPolicy(), clock)
+    silent = Trouble(TimedOut("x"), transient=True, unconnected=True)
+    waits: list[float | None] = []
+    while not waits or waits[-1] is not None:
+        clock.now += 10
+        waits.append(budget.wait_after(silent))
+
+    assert waits == [0.2, None]
+
+
 def test_what_will_not_pass_is_not_waited_for() -> None:
     assert Budget(RetryPolicy(), FakeClock()).wait_after(trouble(transient=False)) is None
 
