@@ -213,7 +213,7 @@ class PullVerbs(Wiring):
 
     def _note_use(self, images: Iterable[PlannedImage]) -> None:
         """Note that images are still used; collections ask. A read-only store keeps them anyway."""
-        from resolver.core.stored import PulledImage, PulledName  # noqa: PLC0415 - rarely
+        from resolver.core.pulled_name import PulledImage, PulledName  # noqa: PLC0415 - rarely
 
         for image in images:
             held = (PulledImage(image.platform, image.manifest),)

@@ -10,7 +10,7 @@ from resolver.core.content import Document
 from resolver.core.descriptor import Descriptor
 from resolver.core.digest import Digest
 from resolver.core.platform import Platform
-from resolver.core.stored import PulledImage, PulledName
+from resolver.core.pulled_name import PulledImage, PulledName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

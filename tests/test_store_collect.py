@@ -12,7 +12,8 @@ import pytest
 from resolver.core.content import Document
 from resolver.core.descriptor import OCI_INDEX
 from resolver.core.digest import Digest
-from resolver.core.stored import Collected, PulledName, Retention
+from resolver.core.pulled_name import PulledName
+from resolver.core.stored import Collected, Retention
 from resolver.errors import StoreFault
 from resolver.store import LocalStore, NameRecord, Patience
 from tests import store_faults

@@ -17,7 +17,7 @@ from resolver.core.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from resolver.core.digest import Digest
 from resolver.core.events import Event, Warned
 from resolver.core.platform import Platform
-from resolver.core.stored import PulledImage, PulledName
+from resolver.core.pulled_name import PulledImage, PulledName
 from resolver.errors import StoreFault
 from resolver.store import BadName, LocalStore, NameRecord
 from resolver.store.home import Home

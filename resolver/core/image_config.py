@@ -7,17 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.descriptor_reader import PLATFORM_NAMES, read_platform
+from resolver.core.document_size import refuse_oversize
 from resolver.core.fields import Fields, digest
 from resolver.core.strict_json import read_object
-from resolver.errors import LimitExceeded
 
 if TYPE_CHECKING:
     from resolver.core.digest import Digest
     from resolver.core.platform import Platform
-
-#: Bytes of a manifest, an index or a config. Source: reliability.md 5; distribution-spec asks for
-#: at least 4 megabytes.
-MAX_DOCUMENT = 4_194_304
 
 # Source: OCI image-spec v1.1.1 config.md; `Healthcheck` is Docker's.
 _NAMES = PLATFORM_NAMES | {"created", "author", "config", "rootfs", "history"}
@@ -129,16 +125,6 @@ def parse_config(body: bytes, what: str, layers: int | None) -> ImageConfig:
         labels=run.pairs("Labels"),
         healthcheck=_read_healthcheck(run),
     )
-
-
-def refuse_oversize(body: bytes, what: str) -> None:
-    """Check the size of a document.
-
-    Raises:
-        LimitExceeded: over 4 MiB.
-    """
-    if len(body) > MAX_DOCUMENT:
-        raise LimitExceeded(what, MAX_DOCUMENT, len(body))
 
 
 def _read_diff_ids(fields: Fields, layers: int | None) -> tuple[Digest, ...]:

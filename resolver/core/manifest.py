@@ -1,4 +1,4 @@
-"""Indexes, manifests and image configs: from verified bytes to values.
+"""Indexes and manifests: from verified bytes to values.
 
 The bytes are hashed before they come here, and their digest stays theirs: nothing is ever
 serialised again. Unknown media types, members and platforms are no errors (R13).
@@ -22,15 +22,9 @@ from resolver.core.descriptor_reader import (
     read_descriptors,
     refuse_two_sizes,
 )
+from resolver.core.document_size import MAX_DOCUMENT, refuse_oversize
 from resolver.core.document_type import KNOWN, decide_type
 from resolver.core.fields import Fields
-from resolver.core.image_config import (
-    MAX_DOCUMENT,
-    HistoryEntry,
-    ImageConfig,
-    parse_config,
-    refuse_oversize,
-)
 from resolver.core.strict_json import read_object
 from resolver.errors import LimitExceeded
 
@@ -39,12 +33,9 @@ __all__ = [
     "MAX_DESCRIPTORS",
     "MAX_DOCUMENT",
     "MAX_LAYERS",
-    "HistoryEntry",
-    "ImageConfig",
     "Index",
     "Manifest",
     "decide_type",
-    "parse_config",
     "parse_document",
 ]
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from resolver.core.answer import Considered
 from resolver.core.descriptor import INDEX_TYPES, MANIFEST_TYPES
-from resolver.core.image_config import parse_config
 from resolver.core.manifest import MAX_DEPTH, Index, Manifest, parse_document
 from resolver.core.platform import Platform
 from resolver.core.select import Grade, select
@@ -223,6 +222,8 @@ def read_config(reader: Reader, manifest: Manifest, reference: str) -> ImageConf
         PlatformUnknown: there is no config.
 
     """
+    from resolver.core.image_config import parse_config  # noqa: PLC0415 - most answers need none
+
     if manifest.config is None:
         raise PlatformUnknown(f"`{reference}` has no config, so it says no platform")
     what = f"the config `{manifest.config.digest}` of `{reference}`"

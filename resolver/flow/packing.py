@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
     from resolver.core.platform import Platform
+    from resolver.core.pulled_name import PulledName
     from resolver.core.reference import Reference
-    from resolver.core.stored import PulledName
     from resolver.flow.bundle import Wish
     from resolver.store import LocalStore
 

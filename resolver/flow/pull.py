@@ -15,7 +15,7 @@ from resolver.core.answer import Failure
 from resolver.core.events import ignore
 from resolver.core.plan import State
 from resolver.core.pulled import Pulled, PulledOne
-from resolver.core.stored import PulledImage, PulledName
+from resolver.core.pulled_name import PulledImage, PulledName
 from resolver.core.transfers import Finished, ImageDone, PieceStarted, Reused, Skipped, Started
 from resolver.errors import ResolverError, StoreFault
 from resolver.flow.bring import Bringer

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from resolver.core.answer import Considered, Resolution
 from resolver.core.events import Warned
-from resolver.core.image_config import ImageConfig, parse_config
 from resolver.core.manifest import Index, Manifest, parse_document
 from resolver.core.select import Grade, nearest
 from resolver.errors import (
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from resolver.core.content import Document
     from resolver.core.descriptor import Descriptor
+    from resolver.core.image_config import ImageConfig
     from resolver.core.platform import Platform, PlatformTable
     from resolver.core.reference import Reference
     from resolver.flow.reader import Reader
@@ -275,4 +275,6 @@ def _config_of(
     config_body = reader.held(held.config)
     if config_body is None:
         return None
+    from resolver.core.image_config import parse_config  # noqa: PLC0415 - most answers need none
+
     return parse_config(config_body, f"the config of `{text}`", len(held.layers))

@@ -5,10 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 
 from resolver.core.answer import Failure, Resolution
-from resolver.core.contents import Inspection, Offers
 from resolver.errors import Usage
 from resolver.render.escape import line
-from resolver.render.plain import ELSEWHERE
 
 
 def digest(answer: object) -> str:
@@ -16,14 +14,10 @@ def digest(answer: object) -> str:
     match answer:
         case Resolution():
             return f"{answer.manifest.digest}\n"
-        case Offers():
-            return "".join(f"{offer.descriptor.digest}\n" for offer in answer.offers)
-        case Inspection():
-            return f"{answer.descriptor.digest}\n"
         case Failure():
             return "-\n"
         case _:
-            return "".join(f"{word}\n" for word, _name in _pairs(answer))
+            return "".join(f"{word}\n" for word in _digests(answer))
 
 
 def ref(answer: object) -> str:
@@ -31,12 +25,30 @@ def ref(answer: object) -> str:
     match answer:
         case Resolution():
             return f"{line(answer.pinned)}\n"
-        case Offers() | Inspection():
-            raise Usage("`--format ref` is for `resolve`", "choose `digest` or `json` here")
         case Failure():
             return "-\n"
         case _:
+            _refuse_contents(answer)
             return "".join(f"{line(name)}\n" for _word, name in _pairs(answer))
+
+
+def _digests(answer: object) -> list[str]:
+    from resolver.core.contents import Inspection, Offers  # noqa: PLC0415 - a resolve needs none
+
+    match answer:
+        case Offers():
+            return [str(offer.descriptor.digest) for offer in answer.offers]
+        case Inspection():
+            return [str(answer.descriptor.digest)]
+        case _:
+            return [word for word, _name in _pairs(answer)]
+
+
+def _refuse_contents(answer: object) -> None:
+    from resolver.core.contents import Inspection, Offers  # noqa: PLC0415 - a resolve needs none
+
+    if isinstance(answer, Offers | Inspection):
+        raise Usage("`--format ref` is for `resolve`", "choose `digest` or `json` here")
 
 
 def _pairs(answer: object) -> list[tuple[str, str]]:
@@ -46,6 +58,8 @@ def _pairs(answer: object) -> list[tuple[str, str]]:
         Usage: it names no images.
 
     """
+    from resolver.render.plain import ELSEWHERE  # noqa: PLC0415 - a resolve needs none
+
     place = import_module(ELSEWHERE[type(answer).__module__])
     pairs: list[tuple[str, str]] | None = place.pairs(answer)
     if pairs is None:

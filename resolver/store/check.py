@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
-    from resolver.core.stored import PulledName
+    from resolver.core.pulled_name import PulledName
     from resolver.store.blobs import Blobs
     from resolver.store.files import Folder
     from resolver.store.home import Home

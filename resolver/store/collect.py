@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from resolver.core.digest import Digest
-    from resolver.core.stored import PulledName
+    from resolver.core.pulled_name import PulledName
     from resolver.store.census import Loose
     from resolver.store.files import Folder
     from resolver.store.home import Home

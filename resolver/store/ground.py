@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from resolver.core.digest import Digest
-    from resolver.core.stored import Living, PulledName
+    from resolver.core.pulled_name import PulledName
+    from resolver.core.stored import Living
     from resolver.store.files import Folder
     from resolver.store.names import NameRecord
 

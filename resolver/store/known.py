@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.events import Observer
-    from resolver.core.stored import PulledName
+    from resolver.core.pulled_name import PulledName
     from resolver.store.lock import Patience
 
 

@@ -7,8 +7,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from resolver.core.manifest import MAX_DOCUMENT, Index, Manifest, parse_config
-from resolver.core.stored import ImageUsage, PulledImage, PulledName, StoredImage, Usage
+from resolver.core.image_config import parse_config
+from resolver.core.manifest import MAX_DOCUMENT, Index, Manifest
+from resolver.core.pulled_name import PulledImage, PulledName
+from resolver.core.stored import ImageUsage, StoredImage, Usage
 from resolver.errors import ResolverError, StoreFault
 from resolver.store import census
 from resolver.store.ground import Ground

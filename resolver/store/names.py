@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.descriptor_reader import PLATFORM_NAMES, read_platform
 from resolver.core.fields import Fields
-from resolver.core.stored import PulledImage, PulledName
+from resolver.core.pulled_name import PulledImage, PulledName
 from resolver.store.records import Form, read_identity, write_descriptor
 
 if TYPE_CHECKING:

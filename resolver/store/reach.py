@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resolver.core.descriptor import Descriptor
-    from resolver.core.stored import PulledName
+    from resolver.core.pulled_name import PulledName
     from resolver.store.files import Folder
 
 _MEND = (

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from resolver.core.events import Warned, ignore
-from resolver.core.stored import PulledName, Removed
+from resolver.core.stored import Removed
 from resolver.errors import AmbiguousId, ImageNotHeld, InUse, StoreFault
 from resolver.store.ground import Ground
 from resolver.store.reach import Need
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from resolver.core.digest import Digest
     from resolver.core.events import Observer
     from resolver.core.platform import Platform
-    from resolver.core.stored import PulledImage
+    from resolver.core.pulled_name import PulledImage, PulledName
     from resolver.store.home import Home
     from resolver.store.names import NameRecord
     from resolver.store.records import Records

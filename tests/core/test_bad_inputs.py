@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.core.challenge import choose_challenge, parse_challenge
-from resolver.core.manifest import parse_config, parse_document
+from resolver.core.image_config import parse_config
+from resolver.core.manifest import parse_document
 from resolver.errors import LimitExceeded, ResolverError, UnsupportedChallenge, Untrusted
 
 FOLDER = Path(__file__).parents[1] / "data" / "bad_inputs"

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from resolver.core.digest import Digest
-from resolver.core.manifest import MAX_DOCUMENT, HistoryEntry, parse_config
+from resolver.core.image_config import HistoryEntry, parse_config
+from resolver.core.manifest import MAX_DOCUMENT
 from resolver.core.platform import Platform
 from resolver.errors import BadDocument, LimitExceeded, UnsupportedDocument
 
