@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from resolver.core.reference import Reference
     from resolver.core.target import Target
     from resolver.flow.gather import Depth
+    from resolver.sources.hosts import Hosts
     from resolver.sources.transport import Transport
 
 Wanted = str | Platform | None
@@ -61,6 +62,7 @@ class Wiring:
         )
         self._lock = threading.Lock()
         self._transport: Transport | None = None
+        self._hosts: Hosts | None = None
         self._sources: dict[tuple[str, str], Source] = {}
         self._trusted_hosts: set[str] = set()
         self._clean: Callable[[str], str] = str
@@ -212,9 +214,17 @@ class Wiring:
             if source is None:
                 from resolver.sources import open_registry  # noqa: PLC0415 - loads httpx
 
-                source = open_registry(self._client(), target.reference)
+                source = open_registry(self._client(), target.reference, self._hosts_read())
                 self._sources[registry, repository] = source
             return source
+
+    def _hosts_read(self) -> Hosts:
+        """Give what knows where registries are asked; called with the lock held."""
+        if self._hosts is None:
+            from resolver.sources import open_hosts  # noqa: PLC0415 - not for what is held
+
+            self._hosts = open_hosts(self.settings, self._observe)
+        return self._hosts
 
     def _client(self) -> Transport:
         """Build the transport on the first need; called with the lock held."""

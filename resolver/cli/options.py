@@ -197,6 +197,14 @@ SHARED = (
         "Do not check who answers [RESOLVER_TLS_SKIP_VERIFY].",
     ),
     Shared(
+        "mirrors",
+        ("--mirror",),
+        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
+        None,
+        "Ask there first; `#tags` trusts it with tags [RESOLVER_MIRROR].",
+        "HOST=URL",
+    ),
+    Shared(
         "auth_file",
         ("--auth-file",),
         str | None,

@@ -143,9 +143,7 @@ def is_same_registry(host: str, registry: str) -> bool:
 
 def upstream(registry: str, repository: str, settings: HostSettings = USUAL) -> Endpoint:
     """Give the registry itself as an endpoint."""
-    return Endpoint(
-        api_host(registry), repository, registry, is_upstream=True, settings=settings
-    )
+    return Endpoint(api_host(registry), repository, registry, is_upstream=True, settings=settings)
 
 
 def matches_prefix(name: str, prefix: str) -> bool:

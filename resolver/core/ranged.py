@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from resolver.core.descriptor import Descriptor
+    from resolver.core.digest import Digest
 
 #: Source: RFC 9110, 14.4. A position has 19 digits at most: it is below 2^63.
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.IGNORECASE)
@@ -48,6 +49,15 @@ class RangedSource(Protocol):
             NotFound, Denied, Unavailable, Untrusted: as `Content.open`.
 
         """
+        ...
+
+
+@runtime_checkable
+class Distrusting(Protocol):
+    """A place that has its content from several others."""
+
+    def distrust(self, digest: Digest) -> bool:
+        """Hear that what was given for a digest is not it; say whether others can be asked."""
         ...
 
 

@@ -13,6 +13,7 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING
 
 from resolver.core.events import Noted
+from resolver.core.ranged import Distrusting
 from resolver.core.transfers import PieceVerifying, Restarted, Resumed
 from resolver.errors import (
     ConnectionFailed,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from resolver.core.descriptor import Descriptor
+    from resolver.core.digest import Digest
     from resolver.core.ranged import RangeAnswer, RangedSource
     from resolver.flow.kit import Kit
     from resolver.flow.ranges import Span
@@ -89,12 +91,15 @@ class Transfer:
             StoreFault: it cannot be kept.
 
         """
-        try:
-            return self._once()
-        except (DigestMismatch, SizeMismatch) as error:
-            self._kit.tell(Restarted(self._descriptor.digest, str(error)))
-        self._is_afresh = True
-        return self._once()
+        while True:
+            try:
+                return self._once()
+            except (DigestMismatch, SizeMismatch) as error:
+                others = _distrust(self._source, self._descriptor.digest)
+                if self._is_afresh and not others:
+                    raise
+                self._kit.tell(Restarted(self._descriptor.digest, str(error)))
+            self._is_afresh = True
 
     def _once(self) -> bool:
         with self._kit.store.receive(self._descriptor, waiting=self._check) as receiving:
@@ -255,6 +260,11 @@ class Transfer:
     def _check(self) -> None:
         if self._kit.stop.is_set() or self._broken.is_set() or not self._is_wanted():
             raise Stopped
+
+
+def _distrust(source: RangedSource, digest: Digest) -> bool:
+    """Tell a source of several endpoints that it gave something else; say if it has others."""
+    return isinstance(source, Distrusting) and source.distrust(digest)
 
 
 def _inflated(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:

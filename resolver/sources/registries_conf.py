@@ -79,7 +79,9 @@ def configuration_files(
 
     Source: containers/image v5 pkg/sysregistriesv2, newConfigWrapperWithHomeDir.
     """
-    named = environment.get("CONTAINERS_REGISTRIES_CONF") or environment.get("REGISTRIES_CONFIG_PATH")
+    named = environment.get("CONTAINERS_REGISTRIES_CONF") or environment.get(
+        "REGISTRIES_CONFIG_PATH"
+    )
     own = environment.get("XDG_CONFIG_HOME")
     config = Path(own) if own and Path(own).is_absolute() else home / ".config" if home else None
     users = config / "containers" if config else None

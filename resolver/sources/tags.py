@@ -42,6 +42,7 @@ class Listing:
     Attributes:
         ask: takes path and query, gives an answer of any status.
         refuse: turns an answer that is an error into what to raise.
+        api: where the registry's API begins.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Listing:
     ask: Callable[[str], Response]
     refuse: Callable[[Response], Exception]
     observe: Observer
+    api: str = "/v2"
 
     def __iter__(self) -> Iterator[str]:
         """Give every tag once, in the registry's order, asking for a page when it is needed.
@@ -134,7 +136,7 @@ class Listing:
         # A redirected list may go on where the redirect led; it is asked for here again.
         if url.origin not in (response.registry.origin, response.url.origin):
             raise self._misled(f"it is at `{url.authority}`")
-        if not url.path.startswith("/v2/") or "/../" in url.path or "/./" in url.path:
+        if not url.path.startswith(f"{self.api}/") or "/../" in url.path or "/./" in url.path:
             raise self._misled("it is outside of the registry's API")
         return url.target
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from resolver.core.events import Noted, ignore
+from resolver.core.hosts import USUAL
 from resolver.errors import (
     AddressRefused,
     BadTokenAnswer,
@@ -25,6 +26,7 @@ from resolver.sources.addresses import is_loopback, look_up
 from resolver.sources.auth import RegistryAuth
 from resolver.sources.complaints import read_complaint
 from resolver.sources.exchange import Call, Purpose, Trouble
+from resolver.sources.health import Health
 from resolver.sources.loopback import speaks_tls
 from resolver.sources.pace import interruptible
 from resolver.sources.questions import Asker, Request, Response, TransportOptions
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from resolver.core.events import Observer
+    from resolver.core.hosts import HostSettings
     from resolver.sources.addresses import Lookup
     from resolver.sources.credentials import CredentialChain
     from resolver.sources.exchange import Answer
@@ -67,6 +70,7 @@ class Transport:
         credentials: what is known of logins; asked only after a refusal.
         redactor: knows every secret that was used, for whoever shows remote text.
         observe: is told of retries and of warnings.
+        health: which mirrors are left alone.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class Transport:
         self._clock = clock or SystemClock()
         self._auth = RegistryAuth(credentials, self.redactor, observe, self._clock)
         self._gate = Gate(self._clock)
+        self.health = Health(self._clock)
         self._wire = Wire(options, self.redactor, observe, self._clock, self._gate, lookup)
         self._retries = RetryPolicy(
             attempts=options.attempts, longest_wait=options.max_wait, deadline=options.deadline
@@ -125,7 +130,7 @@ class Transport:
         """
 
         def attempt(budget: Budget) -> Response:
-            base = self._base(request)
+            base = self._base(request.host, request.settings)
             with self._prove(request, base, budget, budget.remaining()) as answer:
                 if answer.status >= _FIRST_ERROR:
                     self._refuse_busy(answer)
@@ -154,7 +159,7 @@ class Transport:
         """
 
         def ask(budget: Budget) -> Answer:
-            return self._prove(request, self._base(request), budget, None)
+            return self._prove(request, self._base(request.host, request.settings), budget, None)
 
         with self._streamed(ask, request.attempts) as answer:
             yield answer
@@ -170,7 +175,7 @@ class Transport:
             Unavailable: as `stream`.
 
         """
-        base = self._base(request)
+        base = self._base(request.host, request.settings)
         try:
             target = Url.parse(url)
         except BadUrl as error:
@@ -256,9 +261,8 @@ class Transport:
 
     # --- https or http ---------------------------------------------------------------------
 
-    def _base(self, request: Request) -> Url:
+    def _base(self, host: str, settings: HostSettings = USUAL) -> Url:
         """Give the origin of a registry; what speaks on this machine is found out once."""
-        host, settings = request.host, request.settings
         try:
             secure, plain = Url.parse(f"https://{host}/"), Url.parse(f"http://{host}/")
         except BadUrl as error:
@@ -267,7 +271,9 @@ class Transport:
             return plain if settings.scheme == "http" else secure
         if self.options.plain_http:
             return plain
-        if not is_loopback(secure.host) and not (settings.plain_too and self._wire.is_direct(plain)):
+        if not is_loopback(secure.host) and not (
+            settings.plain_too and self._wire.is_direct(plain)
+        ):
             # Never by itself, not even for private addresses (R18).
             return secure
         with self._lock:
