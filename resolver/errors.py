@@ -178,6 +178,38 @@ class InvalidConfiguration(Malformed):
         self.reason = reason
 
 
+class BadFile(Malformed):
+    """A file that somebody wrote says something that cannot be used, and where.
+
+    The message never quotes the file: what stands there may be a secret.
+
+    Attributes:
+        place: the file.
+        line, column: both from 1; 0 when the file as a whole is meant.
+        field: names and positions from the top, as in `images[2].require[0]`; may be empty.
+    """
+
+    code = "bad-file"
+    word = "CONFIG"
+
+    def __init__(
+        self, place: str, at: tuple[int, int], field: str, reason: str, *hints: str
+    ) -> None:
+        self.line, self.column = at
+        where = f"{place}:{self.line}:{self.column}" if self.line else place
+        named = f" {field}:" if field else ""
+        super().__init__(f"{where}:{named} {reason}", *hints)
+        self.place = place
+        self.field = field
+        self.reason = reason
+
+
+class FileLimit(BadFile):
+    """A file that somebody wrote goes past a limit: too large, too deep, or it grows when read."""
+
+    code = "file-limit"
+
+
 class NotFound(ResolverError):
     """The registry, or the place, answered that there is no such thing."""
 

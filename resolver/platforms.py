@@ -7,19 +7,15 @@ reader (some 15 ms) who has no platform file of their own.
 from __future__ import annotations
 
 import platform
-import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.core.platform import BUILTIN, Platform, PlatformTable
 from resolver.core.platform_host import Machine, host_of, local_of
-from resolver.errors import InvalidConfiguration
+from resolver.errors import BadFile, InvalidConfiguration
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-    from typing import Any
-
     from resolver.core.platform_rules import Facts
 
 #: Bytes of a platform file; the built-in one has some 8,000.
@@ -61,7 +57,7 @@ def read_file(path: Path, *, sourced: bool) -> Facts:
     from resolver.core.platform_schema import read_facts  # noqa: PLC0415 - as in load_table
 
     place = str(path)
-    return read_facts(_document(_content(path), place), place, sourced=sourced)
+    return read_facts(_document(path), place, sourced=sourced)
 
 
 def packaged_yaml() -> Path:
@@ -110,65 +106,16 @@ def default_platforms(host: Platform) -> tuple[Platform, ...]:
     return (host,)
 
 
-def _content(path: Path) -> str:
-    """Read a file as text; a pipe or a device would keep the program waiting."""
-    place = str(path)
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise InvalidConfiguration(place, "", "it is not a regular file")
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "its name cannot be used"
-        raise InvalidConfiguration(place, "", f"it cannot be read: {reason}") from error
-    if len(content) > MAX_FILE:
-        raise InvalidConfiguration(place, "", f"it has more than {MAX_FILE} bytes")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidConfiguration(place, "", "it is not UTF-8") from error
-
-
-def _document(content: str, place: str) -> object:
+def _document(path: Path) -> object:
     """Read YAML as text, lists and mappings; `386` and `8.0` stay what they are written as."""
-    import yaml  # noqa: PLC0415 - 15 ms, only with a file of one's own
-
-    class Loader(yaml.BaseLoader):
-        """Makes nothing but text, lists and mappings; refuses what would hide a part of a file."""
-
-        def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-            if self.check_event(yaml.AliasEvent):
-                event = self.peek_event()  # type: ignore[no-untyped-call] # its stubs leave it out
-                mark = event.start_mark
-                raise yaml.MarkedYAMLError(note="aliases are not supported", problem_mark=mark)
-            return super().compose_node(parent, index)
-
-        def construct_mapping(
-            self,
-            node: yaml.MappingNode,
-            deep: bool = False,  # noqa: FBT001, FBT002 - PyYAML's own
-        ) -> dict[Hashable, Any]:
-            seen: set[str] = set()
-            for key, _ in node.value:
-                if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                    note = "this name stands here twice"
-                    raise yaml.MarkedYAMLError(note=note, problem_mark=key.start_mark)
-                seen.add(str(key.value))
-            return super().construct_mapping(node, deep=deep)
+    from resolver import strict_yaml  # noqa: PLC0415 - only with a file of one's own
+    from resolver.core.marked import plain  # noqa: PLC0415 - as above
 
     try:
-        return yaml.load(content, Loader)  # noqa: S506 - a BaseLoader, safer than SafeLoader
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        at = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        # The library's own words may quote the file, and a file may hold a secret.
-        raise InvalidConfiguration(place, at, error.note or "it is not YAML") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise InvalidConfiguration(
-            place, "", "it has characters that YAML does not have"
-        ) from error
-    except RecursionError as error:
-        raise InvalidConfiguration(place, "", "it is nested too deeply") from error
+        return plain(strict_yaml.read(path, limit=MAX_FILE).value)
+    except BadFile as error:
+        at = f"line {error.line}, column {error.column}" if error.line else ""
+        raise InvalidConfiguration(error.place, at, error.reason) from error
 
 
 def _cpuinfo() -> str:
