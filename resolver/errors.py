@@ -685,7 +685,6 @@ class RegistryBlocked(Denied):
     """The user's own configuration says that a registry is not to be asked."""
 
     code = "registry-blocked"
-    word = "CONFIG"
 
     def __init__(self, name: str, source: str) -> None:
         super().__init__(
@@ -700,7 +699,6 @@ class NobodyToAsk(Unavailable):
     """The configuration leaves no endpoint that may answer this question."""
 
     code = "nobody-to-ask"
-    word = "CONFIG"
 
 
 def _short(text: str, limit: int = 120) -> str:

@@ -201,7 +201,7 @@ SHARED = (
         ("--mirror",),
         Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
         None,
-        "Ask there first; `#tags` trusts it with tags [RESOLVER_MIRROR].",
+        "Ask there first; `#tags`: tags too [RESOLVER_MIRROR].",
         "HOST=URL",
     ),
     Shared(

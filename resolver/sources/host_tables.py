@@ -112,6 +112,8 @@ class Table:
         if not isinstance(value, dict):
             raise self.fault(name, "it must be a table")
         for key, each in value.items():
+            # Somebody may have written a password into a URL.
+            shown = f"{name}.{'***' if '@' in key else key}"
             if not isinstance(each, dict):
-                raise self.fault(f"{name}.{key}", "it must be a table")
-            yield key, Table(self.path, f"{self.at(name)}.{key}", each)
+                raise self.fault(shown, "it must be a table")
+            yield key, Table(self.path, self.at(shown), each)

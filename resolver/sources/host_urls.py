@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _ROOT = "/v2"
 
 
-def endpoint_at(  # noqa: PLR0913 - each is one thing that a file may say
+def endpoint_at(
     url: str,
     registry: str,
     repository: str,

@@ -8,6 +8,7 @@ Files are read when a network request is about to be made, each once.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from dataclasses import replace
@@ -41,6 +42,8 @@ CONFIG: Final = "config.yaml"
 SYSTEM: Final = Path("/etc")
 #: After the URL of a mirror: it is trusted to say what a tag means.
 _TAGS = "#tags"
+#: A mirror that is written with its `/v2`: what follows begins the repository (Harbor's projects).
+_WHOLE_PATH = re.compile(r"(?:https?://)?[^/]+/v2(?:/|$)")
 
 
 class Hosts:
@@ -146,7 +149,11 @@ class Hosts:
     ) -> Endpoint:
         try:
             found = endpoint_at(
-                url, registry, repository, abilities=EVERYTHING if tags else BY_DIGEST
+                url,
+                registry,
+                repository,
+                abilities=EVERYTHING if tags else BY_DIGEST,
+                whole_path=_WHOLE_PATH.match(url) is not None,
             )
         except BadUrl as error:
             raise InvalidConfiguration("--mirror", registry, f"no mirror's URL: {error}") from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from resolver.core.hosts import (
@@ -29,7 +30,6 @@ from resolver.sources.urls import BadUrl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 FORM: Final = "hosts.toml"
 _PORT = re.compile(r"(.+):([0-9]{1,5})")
@@ -48,12 +48,9 @@ def find_folder(roots: tuple[Path, ...], registry: str) -> Path | None:
     """Give the one folder that speaks for a registry; never two, and never joined."""
     port = _PORT.fullmatch(registry)
     spelled = (f"{port[1]}_{port[2]}_",) if port else ()
-    for root in roots:
-        for name in (*spelled, registry, "_default"):
-            folder = root / name
-            if folder.is_dir():
-                return folder
-    return None
+    names = (*spelled, registry, "_default")
+    folders = (Path(root, name) for root in roots for name in names)
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def read_hosts(folder: Path, registry: str, repository: str) -> HostChoice:

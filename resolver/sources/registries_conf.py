@@ -206,7 +206,7 @@ def _location(table: Table) -> str:
     return text
 
 
-def _endpoint(  # noqa: PLR0913, PLR0917 - what a rule says, and for whom
+def _endpoint(
     rule: RegistryRule,
     location: str,
     name: str,
