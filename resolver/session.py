@@ -10,6 +10,7 @@ from resolver.core.events import Warned
 from resolver.core.target import RegistryTarget, StoreTarget
 from resolver.errors import ResolverError, Usage
 from resolver.flow import resolve as resolving
+from resolver.session_mirror import MirrorVerbs
 from resolver.session_pull import PullVerbs
 from resolver.session_store import StoreVerbs
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from resolver.wiring import Wanted
 
 
-class Session(PullVerbs, StoreVerbs):
+class Session(PullVerbs, StoreVerbs, MirrorVerbs):
     """Answers questions about images, and keeps them; one client, one store, one platform table.
 
     Safe to share between threads. Close it, or use it in a `with` block, to give connections back.

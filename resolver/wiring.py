@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from resolver.core.events import Event, Observer, Warned, ignore
 from resolver.core.manifest import Index
 from resolver.core.platform import BUILTIN, Platform
+from resolver.core.reference import Reference
 from resolver.core.target import LayoutTarget, RegistryTarget, StoreTarget, parse_target
 from resolver.errors import ImageNotHeld, NotFound
 from resolver.flow import resolve as resolving
@@ -24,14 +25,16 @@ if TYPE_CHECKING:
     from resolver.core.content import Source
     from resolver.core.descriptor import Descriptor
     from resolver.core.gathered import Gathered
+    from resolver.core.hosts import HostChoice
     from resolver.core.platform import PlatformTable
-    from resolver.core.reference import Reference
     from resolver.core.target import Target
     from resolver.flow.gather import Depth
     from resolver.sources.hosts import Hosts
     from resolver.sources.transport import Transport
 
 Wanted = str | Platform | None
+#: Repositories that are kept open.
+_MAX_SOURCES = 4_096
 
 
 class Wiring:
@@ -216,7 +219,24 @@ class Wiring:
 
                 source = open_registry(self._client(), target.reference, self._hosts_read())
                 self._sources[registry, repository] = source
+                if len(self._sources) > _MAX_SOURCES:
+                    # A mirror runs for weeks, and its clients choose the names.
+                    self._sources.pop(next(iter(self._sources)))
             return source
+
+    def endpoints(self, reference: str | Reference) -> HostChoice:
+        """Say where a repository would be asked for, in order, and which file decides.
+
+        Nothing is asked of anybody.
+
+        Raises:
+            Malformed: it is no reference of a registry, or a file that decides cannot be used.
+
+        """
+        parsed = Reference.parse(reference) if isinstance(reference, str) else reference
+        with self._lock:
+            hosts = self._hosts_read()
+        return hosts.choose(parsed.registry, parsed.repository)
 
     def _hosts_read(self) -> Hosts:
         """Give what knows where registries are asked; called with the lock held."""

@@ -242,13 +242,17 @@ EPILOG = "Shared options (--format, --json, --store, --offline, ...): resolver o
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the shared options to a command that takes `common: Common`."""
+    """Add the shared options to a command that takes `common: Common`.
+
+    An option of the command's own hides a shared one of the same name; its variable still counts.
+    """
     own = inspect.signature(function)
     kept = [parameter for name, parameter in own.parameters.items() if name != "common"]
-    added = [_parameter(shared) for shared in SHARED]
+    taken = {name for parameter in kept for name in _names(parameter)}
+    added = [_parameter(shared) for shared in SHARED if not taken & {*shared.names}]
 
     def run(**values: Any) -> None:
-        shared = {each.field: values.pop(each.field) for each in SHARED}
+        shared = {each.field: values.pop(each.field, each.default) for each in SHARED}
         function(**values, common=_common(shared))
 
     run.__name__ = function.__name__
@@ -257,6 +261,12 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {each.name: each.annotation for each in (*kept, *added)}
     run.__signature__ = own.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]  # read by inspect
     return run
+
+
+def _names(parameter: inspect.Parameter) -> tuple[str, ...]:
+    """List the names of an option as they are typed."""
+    metadata = getattr(parameter.annotation, "__metadata__", ())
+    return tuple(name for each in metadata for name in getattr(each, "param_decls", None) or ())
 
 
 def _parameter(shared: Shared) -> inspect.Parameter:

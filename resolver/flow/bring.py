@@ -118,7 +118,7 @@ class Bringer:
     def _from_source(self, piece: Piece, source: Source, is_wanted: Callable[[], bool]) -> bool:
         if piece.role != "layer" and piece.descriptor.size <= MAX_DOCUMENT:
             return self._document(piece.descriptor, source)
-        return Transfer(self._kit, piece.descriptor, _ranged(source), is_wanted).run()
+        return Transfer(self._kit, piece.descriptor, ranged(source), is_wanted).run()
 
     def _document(self, descriptor: Descriptor, source: Source) -> bool:
         """Read what is small in one go: it is verified in memory, and compression undone."""
@@ -166,7 +166,7 @@ class _Publisher:
         return self._source.open_elsewhere(descriptor, self._url)
 
 
-def _ranged(source: Content) -> RangedSource:
+def ranged(source: Content) -> RangedSource:
     """Use what a source can do: a registry gives out parts, a folder does not need to."""
     if hasattr(source, "open_range"):
         return cast("RangedSource", source)

@@ -62,6 +62,7 @@ class Transfer:
         descriptor: what it must be.
         source: where it comes from.
         is_wanted: asked at every chunk; False ends the transfer, and keeps what has come.
+        began: told of what takes the bytes in, each time that they begin to come.
 
     """
 
@@ -71,7 +72,9 @@ class Transfer:
         descriptor: Descriptor,
         source: RangedSource,
         is_wanted: Callable[[], bool],
+        began: Callable[[Receiving], None] = lambda _receiving: None,
     ) -> None:
+        self._began = began
         self._kit = kit
         self._descriptor = descriptor
         self._source = source
@@ -105,6 +108,7 @@ class Transfer:
         with self._kit.store.receive(self._descriptor, waiting=self._check) as receiving:
             if receiving is None:
                 return False
+            self._began(receiving)
             self._fill(receiving)
             self._progress.flush()
             self._kit.tell(PieceVerifying(self._descriptor.digest))
@@ -218,7 +222,7 @@ class Transfer:
         cursor.position, cursor.end = 0, size
 
     def _copy(self, answer: RangeAnswer, receiving: Receiving, cursor: _Cursor) -> None:
-        """Write what comes, one chunk behind: surplus bytes must not complete a blob (R17)."""
+        """Write what comes, the end only once nothing follows: surplus completes no blob (R17)."""
         held = b""
         try:
             for chunk in self._decoded(answer):
@@ -228,8 +232,10 @@ class Transfer:
                     held = b""
                     size = self._descriptor.size
                     raise SizeMismatch(f"`{self._descriptor.digest}`", size, max(reached, size + 1))
-                self._put(receiving, cursor, held)
-                held = chunk
+                if reached < answer.end:
+                    self._put(receiving, cursor, chunk)
+                else:
+                    held += chunk
         except (Unavailable, Stopped):
             self._put(receiving, cursor, held)
             raise
