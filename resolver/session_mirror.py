@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from resolver.core.target import RegistryTarget
@@ -58,6 +59,8 @@ class MirrorVerbs(Wiring):
             # An explicit login is for the one registry that was named as such.
             with self._lock:
                 self._trusted_hosts.add(upstreams.usual)
+        # A file that points other tools of this machine here points us here too.
+        self._via = f"resolver-{token_hex(8)}"
         return serve_mirror(
             self._store,
             upstreams,
@@ -66,6 +69,7 @@ class MirrorVerbs(Wiring):
             port,
             fresh=fresh,
             names=names,
+            via=self._via,
             observe=self._observe,
         )
 

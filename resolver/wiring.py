@@ -68,6 +68,7 @@ class Wiring:
         self._hosts: Hosts | None = None
         self._sources: dict[tuple[str, str], Source] = {}
         self._trusted_hosts: set[str] = set()
+        self._via = ""
         self._clean: Callable[[str], str] = str
 
     def __enter__(self) -> Self:
@@ -252,7 +253,7 @@ class Wiring:
             from resolver.sources import open_transport  # noqa: PLC0415 - loads httpx
 
             hosts = frozenset(self._trusted_hosts)
-            self._transport = open_transport(self.settings, hosts, self._observe)
+            self._transport = open_transport(self.settings, hosts, self._observe, self._via)
             # Kept beyond the transport's own end: messages about that end need it.
             self._clean = self._transport.redactor.clean
         return self._transport

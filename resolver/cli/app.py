@@ -42,6 +42,7 @@ COMMANDS = (
     ("Store", "verify", "resolver.cli.verify"),
     ("Store", "du", "resolver.cli.du"),
     ("Run", "serve", "resolver.cli.serve"),
+    ("Run", "mirror-config", "resolver.cli.mirror_config"),
     ("Run", "demo", "resolver.cli.demo"),
     ("Help", "options", "resolver.cli.common"),
 )
@@ -107,7 +108,7 @@ def build(names: Sequence[str]) -> Any:
 
     for _group, name, module in COMMANDS:
         if name in names:
-            function = getattr(import_module(module), name)
+            function = getattr(import_module(module), name.replace("-", "_"))
             app.command(name, epilog=EPILOG)(function)
     return typer.main.get_command(app)
 

@@ -43,10 +43,6 @@ class _Name:
     platforms: dict[Digest, Platform | None]
     done: set[Digest] = field(default_factory=set)
 
-    def leads_to(self, digest: Digest) -> bool:
-        """Whether this is what the name means, or one of its entries."""
-        return digest == self.root.digest or digest in self.platforms
-
 
 @dataclass(slots=True)
 class _Repository:
@@ -78,17 +74,23 @@ class Ledger:
             known = self._repositories.get(reference.identity, _Repository())
             _keep(self._repositories, {reference.identity: known})
             if isinstance(parsed, Index):
-                platforms = {each.digest: each.platform for each in parsed.manifests}
+                # Statements about images are served and kept meanwhile, but they are no images.
+                images = [each for each in parsed.manifests if not each.is_attestation]
+                platforms = {each.digest: each.platform for each in images}
                 _keep(known.sizes, {each.digest: each for each in parsed.manifests})
             else:
                 platforms = {root.digest: None}
                 _keep(known.manifests, {root.digest: (root, parsed)})
                 _keep(known.sizes, {each.digest: each for each in _needed(parsed)})
             by_tag = reference.digest is None
-            if by_tag or not any(name.leads_to(root.digest) for name in known.names.values()):
+            if by_tag or not (root.digest in known.sizes or self._is_root(known, root.digest)):
                 name = _Name(str(reference), root, platforms)
                 _keep(known.names, {name.reference: name})
         self.settle(reference)
+
+    @staticmethod
+    def _is_root(known: _Repository, digest: Digest) -> bool:
+        return any(name.root.digest == digest for name in known.names.values())
 
     def descriptor(self, reference: Reference, digest: Digest) -> Descriptor | None:
         """Give what a document of this repository says of a piece of content."""

@@ -113,6 +113,7 @@ class Mirror:
         upstreams: who may be asked.
         asking: how.
         fresh: seconds for which the meaning of a tag is not asked again.
+        via: what its own requests carry; empty for nothing.
         observe: is told of every request, and of what is served though it may be old.
         clock: for what is fresh, and for waiting.
 
@@ -126,6 +127,7 @@ class Mirror:
         asking: Asking,
         *,
         fresh: float,
+        via: str,
         observe: Observer,
         clock: Clock,
     ) -> None:
@@ -134,6 +136,7 @@ class Mirror:
         self._upstreams = upstreams
         self._asking = asking
         self._fresh = fresh
+        self._via = via
         self._observe = observe
         self._clock = clock
         self._ledger = Ledger(store, observe, clock)
@@ -152,8 +155,17 @@ class Mirror:
         self._workers.close(1.0)
         self._parts.close(1.0)
 
-    def __call__(self, method: str, target: str) -> Answer:
-        """Answer GET or HEAD; `target` is path and query as the request line has them."""
+    def __call__(self, method: str, target: str, via: str) -> Answer:
+        """Answer GET or HEAD.
+
+        Args:
+            method: one of these.
+            target: path and query, as the request line has them.
+            via: the values of this header.
+
+        """
+        if self._via and self._via in via:
+            return problem(508, "UNAVAILABLE", "this mirror is set up to ask itself")
         path, _, query = target.partition("?")
         path = unquote(path)
         if path in ("/v2/", "/v2"):

@@ -63,6 +63,7 @@ def serve_mirror(  # noqa: PLR0913 - each is one thing that a caller decides
     *,
     fresh: float,
     names: Iterable[str] = (),
+    via: str = "",
     observe: Observer = ignore,
     clock: Clock | None = None,
 ) -> Iterator[Server]:
@@ -76,6 +77,7 @@ def serve_mirror(  # noqa: PLR0913 - each is one thing that a caller decides
         port: 0 = any free one.
         fresh: seconds for which the meaning of a tag is not asked again.
         names: by which clients call this machine, besides `host`, `localhost` and addresses.
+        via: what `asking` puts into its requests, to be refused when they come back here.
         observe: is told of every request.
         clock: for what is fresh, and for waiting.
 
@@ -94,6 +96,7 @@ def serve_mirror(  # noqa: PLR0913 - each is one thing that a caller decides
             upstreams,
             asking,
             fresh=fresh,
+            via=via,
             observe=observe,
             clock=clock or SystemClock(),
         )

@@ -32,8 +32,8 @@ _Request = socket.socket | tuple[bytes, socket.socket]
 
 logger = logging.getLogger(__name__)
 
-#: Answers method and target (path and query), GET and HEAD only.
-Answerer = Callable[[str, str], Answer]
+#: Answers method, target (path and query), and the values of `Via`; GET and HEAD only.
+Answerer = Callable[[str, str, str], Answer]
 #: Bytes that are read at once of what is still coming.
 _CHUNK = 1 << 18
 #: Seconds; how soon `close` is noticed.
@@ -42,6 +42,9 @@ _POLL = 0.05
 _PATIENCE = 60.0
 #: Clients that are answered at the same time: each is a thread, and a file or two.
 MAX_CONNECTIONS = 64
+#: The first byte of a TLS handshake. Source: RFC 8446, 5.1.
+_HANDSHAKE = b"\x16"
+_NO_TLS = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n"
     b"Connection: close\r\n\r\n"
@@ -204,6 +207,22 @@ class _Handler(BaseHTTPRequestHandler):
     do_PATCH = refuse  # noqa: N815
     do_DELETE = refuse  # noqa: N815
 
+    def handle_one_request(self) -> None:
+        """Answer one request; what begins to speak TLS is told at once that nobody does here.
+
+        Clients that try https first would wait for as long as we would: a line may never end.
+        """
+        try:
+            first = self.rfile.peek(1)[:1]  # type: ignore[attr-defined]  # it is a BufferedReader
+        except OSError:
+            first = _HANDSHAKE
+        if first != _HANDSHAKE:
+            super().handle_one_request()
+            return
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.connection.sendall(_NO_TLS)
+
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer requests that the base class gives up on, as JSON."""
         del explain
@@ -226,7 +245,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(problem(421, "DENIED", "this registry is not known by this name"))
             return
         try:
-            given = self.server.answer(self.command, self.path)
+            via = ", ".join(self.headers.get_all("Via", []))
+            given = self.server.answer(self.command, self.path, via)
         except ResolverError:
             logger.warning("cannot answer %r", self.path, exc_info=True)
             given = problem(500, "UNKNOWN", "the content cannot be read here")
@@ -301,4 +321,4 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _from(shelf: Shelf) -> Answerer:
     """Answer from a shelf, whatever the method: what is here costs nothing."""
-    return lambda _method, target: answer(shelf, target)
+    return lambda _method, target, _via: answer(shelf, target)

@@ -16,6 +16,7 @@ from resolver.core.reference import HUB_API, Reference
 from resolver.core.reference_grammar import HUB, HUB_ALIAS, HUB_NAMESPACE, is_registry
 from resolver.errors import Malformed
 from resolver.flow.distribution import is_repository
+from resolver.flow.shelves import spelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,7 +70,7 @@ class Upstreams:
             Reference(each, f"{HUB_NAMESPACE}/any").check_endpoint()
         # A name on the wire has no colon: `localhost:5000` is written `localhost-5000` there too.
         self._spelled = {each: each for each in self.allowed}
-        self._spelled |= {_spelled(each): each for each in self.allowed}
+        self._spelled |= {spelled(each): each for each in self.allowed}
 
     def read(self, path: str, query: str) -> Question:
         """Read the path, percent-decoded, and the query of a request.
@@ -111,8 +112,3 @@ class Upstreams:
 
 def _known(registry: str) -> str:
     return _ALIASES.get(registry, registry)
-
-
-def _spelled(registry: str) -> str:
-    lowered = registry.lower().translate({ord("["): None, ord("]"): None, ord(":"): "-"})
-    return lowered.lstrip("-")

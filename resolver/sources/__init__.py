@@ -87,11 +87,13 @@ def open_hosts(settings: Settings, observe: Observer) -> Hosts:
     return Hosts(settings.environment, settings.home, settings.mirrors, observe)
 
 
-def open_transport(settings: Settings, hosts: frozenset[str], observe: Observer) -> Transport:
+def open_transport(
+    settings: Settings, hosts: frozenset[str], observe: Observer, via: str = ""
+) -> Transport:
     """Build the client that all registries of a session share; it connects when first asked.
 
     `hosts` are the registries that somebody named: an explicit user name and password go there,
-    and nowhere else.
+    and nowhere else. By `via` a mirror knows its own requests again.
     """
     from resolver.sources.credentials import Credential, CredentialChain, Secret  # noqa: PLC0415
     from resolver.sources.transport import Transport, TransportOptions  # noqa: PLC0415
@@ -113,5 +115,6 @@ def open_transport(settings: Settings, hosts: frozenset[str], observe: Observer)
         plain_http=settings.plain_http,
         tls_skip_verify=settings.tls_skip_verify,
         environment=settings.environment,
+        via=via,
     )
     return Transport(options, chain, observe)

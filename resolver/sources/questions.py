@@ -50,6 +50,7 @@ class TransportOptions:
         deadline: for one question, waits included; streams are not bound by it.
         environment: for proxies and `SSL_CERT_FILE`; nothing else is read.
         engine: a name in `engine.ENGINES`.
+        via: by which a mirror knows its own requests again (RFC 9110, 7.6.3); empty for none.
 
     """
 
@@ -65,6 +66,7 @@ class TransportOptions:
     user_agent: str = f"resolver/{__version__} (+{HOME_PAGE})"
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     engine: str = "pyreqwest"
+    via: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -288,6 +288,7 @@ class Transport:
         return (
             ("User-Agent", self.options.user_agent),
             ("Accept-Encoding", "identity"),
+            *((("Via", f"1.1 {self.options.via}"),) if self.options.via else ()),
             *request.headers,
         )
 
@@ -353,8 +354,10 @@ class Transport:
             if target in seen:
                 raise RedirectRefused(f"`{call.url.authority}` redirects in a circle")
             seen.add(target)
-            kept = call.authorization if target.origin == call.url.origin else None
-            current = replace(current, url=target, authorization=kept)
+            kept, headers = call.authorization, call.headers
+            if target.origin != call.url.origin:
+                kept, headers = None, tuple(pair for pair in headers if pair[0] != "Via")
+            current = replace(current, url=target, authorization=kept, headers=headers)
         raise RedirectRefused(
             f"`{call.url.authority}` redirects more than {MAX_REDIRECTS} times in a row"
         )

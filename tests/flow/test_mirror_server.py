@@ -409,3 +409,31 @@ def test_without_a_usual_registry_a_client_must_name_one() -> None:
 def test_what_is_allowed_must_be_a_registry(host: str) -> None:
     with pytest.raises(Malformed):
         Upstreams([host], None)
+
+
+def test_a_mirror_that_is_set_up_to_ask_itself_asks_upstream(ground: Ground) -> None:
+    """What points the other tools of a machine to the mirror, the mirror reads too."""
+    folder = ground.folder / ".config/containers"
+    folder.mkdir(parents=True)
+    host = ground.upstream.host
+    with ground.mirror() as server:
+        (folder / "registries.conf").write_text(
+            f'[[registry]]\nlocation = "{host}"\n[[registry.mirror]]\n'
+            f'location = "{server.address}/{host.replace(":", "-")}"\ninsecure = true\n'
+        )
+        pull(server)
+    warned = [event.message for event in ground.events if isinstance(event, Warned)]
+    assert len(warned) == 1
+    assert "answered 508" in warned[0]
+    assert all("via" in seen.headers for seen in ground.upstream.log)
+
+
+def test_storage_is_not_told_that_a_mirror_asks(ground: Ground) -> None:
+    with FakeRegistry() as storage:
+        storage.serve("team/app", None, IMAGE)
+        ground.upstream.redirect(UPSTREAM_BLOB, f"{storage.url}{UPSTREAM_BLOB}")
+        with ground.mirror() as server:
+            ask(server, f"/v2/team/app/manifests/{CHILD.digest}")
+            assert ask(server, f"/v2/team/app/blobs/{DIGEST}").body == LAYER
+        assert storage.log
+        assert all("via" not in seen.headers for seen in storage.log)
