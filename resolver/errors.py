@@ -563,6 +563,19 @@ class PlanTooLarge(Negative):
         self.limit = limit
 
 
+class RequestsSpent(Negative):
+    """As many requests as were allowed have been made, and there is no full answer yet."""
+
+    code = "requests-spent"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"there is no full answer within {most} requests (`--max-requests`)",
+            "allow more, or ask for less: a smaller `--limit`, a narrower `--semver`",
+        )
+        self.most = most
+
+
 class RangeRefused(Unavailable):
     """A part of a blob was asked for, and what came is not that part."""
 
@@ -588,6 +601,19 @@ class NotHeld(NotFound):
         super().__init__(f"the store does not hold {what}", f"fetch it with `{command}`")
         self.reference = reference
         self.missing = missing
+
+
+class CredentialsNotWritten(OutputFault):
+    """A login cannot be kept, or forgotten, where Docker's users keep theirs."""
+
+    code = "credentials-not-written"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(
+            f"cannot write `{path}`: {reason}", "make it writable, or name a file: `--auth-file`"
+        )
+        self.path = path
+        self.reason = reason
 
 
 class ExportFault(OutputFault):

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from resolver.core.answer import Failure, Resolution
 from resolver.core.events import Warned
-from resolver.core.target import RegistryTarget, StoreTarget
-from resolver.errors import ResolverError, Usage
+from resolver.core.target import LayoutTarget, RegistryTarget, StoreTarget
+from resolver.errors import PlatformNotOffered, PlatformUnknown, ResolverError, Usage
 from resolver.flow import resolve as resolving
+from resolver.flow.reader import Reader
+from resolver.session_home import HomeVerbs
 from resolver.session_mirror import MirrorVerbs
 from resolver.session_pull import PullVerbs
 from resolver.session_store import StoreVerbs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from resolver.core.content import Source
     from resolver.core.contents import Inspection, Offers
     from resolver.core.reference import Reference
     from resolver.core.target import Target
     from resolver.wiring import Wanted
 
 
-class Session(PullVerbs, StoreVerbs, MirrorVerbs):
+class Session(PullVerbs, StoreVerbs, HomeVerbs, MirrorVerbs):
     """Answers questions about images, and keeps them; one client, one store, one platform table.
 
     Safe to share between threads. Close it, or use it in a `with` block, to give connections back.
@@ -150,17 +154,89 @@ class Session(PullVerbs, StoreVerbs, MirrorVerbs):
         reader.tell_warnings()
         return replace(found, warnings=(*found.warnings, *warned))
 
-    def tags(self, repository: str | Reference) -> Iterator[str]:
-        """List the tags of a repository, page by page, in the registry's order."""
+    def tags(  # noqa: PLR0913 - each of them narrows the list by itself
+        self,
+        repository: str | Reference,
+        *,
+        platform: Wanted = None,
+        exact: bool = False,
+        semver: str | None = None,
+        newest: bool = False,
+        limit: int | None = None,
+        max_requests: int = 200,
+    ) -> Iterator[str]:
+        """List the tags of a repository, page by page, in the registry's order.
+
+        Args:
+            repository: a tag or digest in it means nothing here.
+            platform: only tags that are offered for it; what was looked at once is kept.
+            exact: refuse fallbacks.
+            semver: only tags that are versions in this range, see `resolver.core.tag_order`.
+            newest: in the order of what they say of their age; the whole list is read first.
+            limit: stop after so many.
+            max_requests: for documents, where a platform is asked for.
+
+        Raises:
+            Malformed: range or platform cannot be read; nothing was asked of anybody.
+            RequestsSpent: `max_requests` do not suffice; what was found has been given.
+
+        """
+        from resolver.core.tag_order import in_range, newest_first  # noqa: PLC0415 - as above
+
         target = self._target(repository)
+        wish = self.wish(platform, exact=exact) if platform is not None else None
+        matches = in_range(semver) if semver is not None else None
         if isinstance(target, StoreTarget):
             raise Usage("the store has names, not tags", "name a repository of a registry")
         if isinstance(target, RegistryTarget) and self.settings.offline:
             raise Usage("tags are not kept in the store", "leave out `--offline`")
         source = self._source(target)
-        yield from source.tags()
+        found: Iterable[str] = source.tags()
+        if matches is not None:
+            found = filter(matches, found)
+        if newest:
+            found = _lazily(newest_first, found)
+        if wish is not None:
+            found = self._offered(target, found, wish, limit, max_requests)
+        return self._told(target, source, islice(found, limit))
+
+    def _told(self, target: Target, source: Source, tags: Iterable[str]) -> Iterator[str]:
+        """Give tags, and at their end what the place wants people to know."""
+        yield from tags
         for text in source.warnings():
             self._observe(Warned("registry-warning", f"`{target}` says: {text}"))
+
+    def _offered(
+        self,
+        target: Target,
+        tags: Iterable[str],
+        wish: resolving.Wish,
+        limit: int | None,
+        most: int,
+    ) -> Iterator[str]:
+        """Keep the tags that are offered for a platform."""
+        from resolver.flow.counted import Allowance, CountedSource  # noqa: PLC0415 - rarely
+        from resolver.flow.find_tags import find  # noqa: PLC0415 - rarely
+
+        allowance = Allowance(most)
+
+        def is_offered(tag: str) -> bool:
+            one = _tagged(target, tag)
+            store = None if isinstance(one, LayoutTarget) else self._store
+            counted = CountedSource(self._source(one), allowance)
+            reader = Reader(lambda: counted, store, str(one), self._observe)
+            resolving.resolve(reader, self._ask(reader, one), wish, self.table)
+            return True
+
+        def skip(tag: str, error: ResolverError) -> None:
+            if not isinstance(error, PlatformNotOffered | PlatformUnknown):
+                self._observe(Warned("tag-skipped", f"the tag `{tag}` was skipped: {error}"))
+
+        def jobs() -> int:
+            # No more at once than may be asked, so that the same tags are always the last.
+            return max(1, min(self.settings.jobs, allowance.left))
+
+        return find(tags, is_offered, limit=limit, jobs=jobs, skip=skip)
 
     def _answers(
         self,
@@ -186,6 +262,18 @@ class Session(PullVerbs, StoreVerbs, MirrorVerbs):
                 found.append(replace(one, warnings=(*warned, *one.warnings)))
         reader.tell_warnings()
         return found
+
+
+def _lazily(order: Callable[[Iterable[str]], list[str]], tags: Iterable[str]) -> Iterator[str]:
+    """Ask for the whole list when the first of it is wanted, and not before."""
+    yield from order(tags)
+
+
+def _tagged(target: Target, tag: str) -> Target:
+    """Name one tag of a repository, or one entry of a layout."""
+    if isinstance(target, LayoutTarget):
+        return replace(target, name=tag)
+    return RegistryTarget(target.reference.with_tag(tag))
 
 
 def _words(wish: resolving.Wish | None) -> str | None:

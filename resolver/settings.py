@@ -6,11 +6,11 @@ Nothing below this module reads the environment by itself: it is handed what it 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.errors import InvalidConfiguration, Usage
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -22,11 +22,13 @@ def python(
     environment: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     measured: bool = True,
+    stdin: bytes | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run this Python with the package in reach; at most 60 s, no standard input.
+    """Run this Python with the package in reach; at most 60 s.
 
     Arguments:
         environment: variables on top of the test's clean ones.
+        stdin: what it reads; None for nothing.
         measured: False keeps coverage out of the process, where it would be seen.
     """
     variables = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
@@ -35,7 +37,7 @@ def python(
     return subprocess.run(
         [sys.executable, *arguments],
         check=False,
-        stdin=subprocess.DEVNULL,
+        input=stdin or b"",
         capture_output=True,
         env=variables,
         cwd=cwd,
@@ -44,7 +46,7 @@ def python(
 
 
 def command(
-    *arguments: str, environment: Mapping[str, str] | None = None
+    *arguments: str, environment: Mapping[str, str] | None = None, stdin: bytes | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     """Run `resolver` with these arguments."""
-    return python("-m", "resolver", *arguments, environment=environment)
+    return python("-m", "resolver", *arguments, environment=environment, stdin=stdin)

@@ -351,8 +351,8 @@ def checkout(tmp_path: Path) -> Path:
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "resolver" / "core", root / "resolver" / "core", ignore=ignore)
     (root / "scripts").mkdir()
-    for name in ("__init__.py", "errors.py", "platforms.py", "strict_yaml.py"):
-        shutil.copy(ROOT / "resolver" / name, root / "resolver" / name)
+    for name in ("__init__", "errors", "platforms", "strict_yaml", "values"):
+        shutil.copy(ROOT / "resolver" / f"{name}.py", root / "resolver" / f"{name}.py")
     for name in ("scripts/platforms", "platforms.yaml", "pyproject.toml"):
         shutil.copy(ROOT / name, root / name)
     return root

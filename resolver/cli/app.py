@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from resolver.cli.options import EPILOG, SHARED
+from resolver.cli.options import EPILOG, SHARED, is_completing
 from resolver.cli.output import HungUp, Output, check_stdout, guard_streams, leave
 from resolver.errors import OutputFault, ResolverError, Usage
 
@@ -44,6 +44,8 @@ COMMANDS = (
     ("Run", "serve", "resolver.cli.serve"),
     ("Run", "mirror-config", "resolver.cli.mirror_config"),
     ("Run", "demo", "resolver.cli.demo"),
+    ("Run", "login", "resolver.cli.login"),
+    ("Run", "logout", "resolver.cli.logout"),
     ("Help", "options", "resolver.cli.common"),
 )
 
@@ -122,6 +124,10 @@ def run(arguments: list[str]) -> int:  # noqa: PLR0911 - one return per way to e
     output = Output()
     try:
         guard_streams()
+        if is_completing():
+            from resolver.cli.completion import offer_help_as_it_is
+
+            offer_help_as_it_is()
         result = build(names).main(arguments, prog_name="resolver", standalone_mode=False)
         check_stdout()
     except _Refused as refusal:

@@ -1,4 +1,4 @@
-"""Telling what is in the store: a table, ids alone, or a value per image."""
+"""Telling lists: what is in the store, and the tags of a repository."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from resolver.render import tell
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from resolver.cli.output import Output
     from resolver.core.listing import Listing
 
@@ -25,3 +27,21 @@ def tell_listing(
             output.answer(f"{text}\n")
     else:
         output.answer(tell(found, form, explain=digests, full=full))
+
+
+def tell_tags(output: Output, repository: str, tags: Iterable[str], form: str) -> None:
+    """Tell tags as they come, or as one value; those found before a failure are told too.
+
+    Raises:
+        ResolverError: what ended the list early; JSON and YAML then have no list.
+    """
+    from resolver.render import tell_values
+    from resolver.render.escape import line
+    from resolver.render.plain import SCHEMA
+
+    if form in {"json", "yaml"}:
+        value = {"schema": SCHEMA, "repository": repository, "tags": list(tags)}
+        output.answer(tell_values(value, form))
+        return
+    for tag in tags:
+        output.answer(tell_values({"tag": tag}, form) if form == "jsonl" else f"{line(tag)}\n")

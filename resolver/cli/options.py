@@ -6,16 +6,45 @@ screen, and shown by `resolver options`.
 """
 
 import inspect
+import os
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Annotated, Any, NamedTuple, Optional
 
 import typer
 
 from resolver.settings import Flags
+from resolver.values import dataclass
 
-References = Annotated[list[str], typer.Argument(metavar="REF...", show_default=False)]
-Reference = Annotated[str, typer.Argument(metavar="REF", show_default=False)]
+
+def is_completing() -> bool:
+    """Whether a shell asks for completions: it is offered the shared options too.
+
+    Source: click, "Shell Completion", of the variable.
+    """
+    return "_RESOLVER_COMPLETE" in os.environ
+
+
+def offer_references(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete a reference by the names in the store."""
+    from resolver.cli import completion
+
+    return completion.references(incomplete, ctx.params.get("store"))
+
+
+def offer_platforms(incomplete: str) -> list[str]:
+    """Complete a platform."""
+    from resolver.cli import completion
+
+    return completion.platforms(incomplete)
+
+
+References = Annotated[
+    list[str], typer.Argument(metavar="REF...", show_default=False, autocompletion=offer_references)
+]
+Reference = Annotated[
+    str, typer.Argument(metavar="REF", show_default=False, autocompletion=offer_references)
+]
 Platforms = Annotated[
     Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
     typer.Option(
@@ -24,6 +53,7 @@ Platforms = Annotated[
         metavar="PLATFORM",
         help="os/arch[/variant][:os.version]; repeat it or use commas; `local`, `all`.",
         show_default=False,
+        autocompletion=offer_platforms,
     ),
 ]
 NoTrunc = Annotated[
@@ -52,7 +82,7 @@ Strict = Annotated[
 ]
 ManyReferences = Annotated[
     Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-    typer.Argument(metavar="[REF]...", show_default=False),
+    typer.Argument(metavar="[REF]...", show_default=False, autocompletion=offer_references),
 ]
 File = Annotated[
     Optional[str],  # noqa: UP045 - Typer reads this at run time
@@ -275,7 +305,7 @@ def _parameter(shared: Shared) -> inspect.Parameter:
         *shared.names,
         metavar=shared.metavar,
         help=shared.help,
-        hidden=True,
+        hidden=not is_completing(),
         count=counted,
         envvar=shared.variable or None,
         show_default=False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import typer
@@ -11,6 +10,7 @@ from resolver.cli.amounts import size
 from resolver.cli.inputs import split_platforms
 from resolver.cli.resolving import gather
 from resolver.errors import PlanTooLarge, ResolverError
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.cli.output import Output

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
 
 from resolver.core.answer import Failure
 from resolver.errors import ResolverError, Usage
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.cli.output import Output

@@ -10,7 +10,12 @@ from resolver.cli import options
 @options.command
 def rm(
     common: options.Common,
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", show_default=False)],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE...", show_default=False, autocompletion=options.offer_references
+        ),
+    ],
     platform: Annotated[
         Optional[str],  # noqa: UP045 - Typer reads this at run time
         typer.Option(

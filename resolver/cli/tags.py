@@ -11,37 +11,71 @@ from resolver.cli import options
 def tags(
     common: options.Common,
     repository: Annotated[str, typer.Argument(metavar="REPO", show_default=False)],
+    platform: Annotated[
+        Optional[str],  # noqa: UP045 - Typer reads this at run time
+        typer.Option(
+            "--platform",
+            "-p",
+            metavar="PLATFORM",
+            help="Only tags that are offered for it.",
+            show_default=False,
+        ),
+    ] = None,
+    semver: Annotated[
+        Optional[str],  # noqa: UP045 - Typer reads this at run time
+        typer.Option(
+            "--semver",
+            metavar="RANGE",
+            help="Only versions in a range: `>=1.25`, `^1.2`, `1.x`, `>=1 <3`.",
+            show_default=False,
+        ),
+    ] = None,
+    newest: Annotated[
+        bool,
+        typer.Option(
+            "--newest", help="Newest first: versions, then dates, then names.", show_default=False
+        ),
+    ] = False,
     limit: Annotated[
         Optional[int],  # noqa: UP045 - Typer reads this at run time
         typer.Option("--limit", metavar="N", min=1, help="Stop after N tags.", show_default=False),
     ] = None,
+    max_requests: Annotated[
+        int,
+        typer.Option(
+            "--max-requests",
+            metavar="N",
+            min=1,
+            envvar="RESOLVER_MAX_REQUESTS",
+            show_envvar=False,
+            help="Documents to ask for with --platform.",
+        ),
+    ] = 200,
+    exact: options.Exact = False,
 ) -> None:
     """List the tags of REPO.
 
-    In the registry's own order, page by page.
+    In the registry's own order, page by page. With --platform every tag costs a request, until N
+    are found; what was looked at once is kept. Status 1 if --max-requests do not suffice.
 
     \b
       resolver tags ubuntu --limit 20
-      resolver tags --json ghcr.io/owner/app
+      resolver tags nginx -p linux/riscv64 --semver '>=1.25' --newest --limit 5
     """
-    from itertools import islice
-
+    from resolver.cli.listing import tell_tags
     from resolver.cli.work import work
     from resolver.errors import Usage
-    from resolver.render import tell_values
-    from resolver.render.escape import line
-    from resolver.render.plain import SCHEMA
 
     if common.form in {"digest", "ref", "markdown"}:
         raise Usage(f"tags have no `{common.form}` form", "choose table, json, jsonl or yaml")
     with work(common) as (session, output):
-        found = islice(session.tags(repository), limit)
-        if common.form == "table":
-            for tag in found:
-                output.answer(f"{line(tag)}\n")
-        elif common.form == "jsonl":
-            for tag in found:
-                output.answer(tell_values({"tag": tag}, "jsonl"))
-        else:
-            value = {"schema": SCHEMA, "repository": repository, "tags": list(found)}
-            output.answer(tell_values(value, common.form))
+        found = session.tags(
+            repository,
+            platform=platform,
+            exact=exact,
+            semver=semver,
+            newest=newest,
+            limit=limit,
+            max_requests=max_requests,
+        )
+        tell_tags(output, repository, found, common.form)

@@ -11,7 +11,6 @@ import shlex
 import sys
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.cli.app import INTERRUPTED, run
@@ -19,6 +18,7 @@ from resolver.cli.output import Output
 from resolver.demo import samples
 from resolver.flow.serve import serve
 from resolver.flow.shelf import MemoryShelf
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

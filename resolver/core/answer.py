@@ -5,8 +5,9 @@ They live in the core so that rendering can know them without knowing how they w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.descriptor import Descriptor

@@ -5,8 +5,9 @@ Answers like those of `core.answer`, in a module of their own because resolving 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.descriptor import Descriptor

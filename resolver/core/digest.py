@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from typing import Self
 
 from resolver.errors import DigestMismatch, InvalidDigest, SizeMismatch, UnsupportedAlgorithm
+from resolver.values import dataclass
 
 #: Hex digits per algorithm. Source: OCI image-spec v1.1.1, descriptor.md, "Registered algorithms".
 HEX_DIGITS = {"sha256": 64, "sha512": 128}

@@ -7,8 +7,9 @@ Events are values handed to an observer; the core never prints. Those about a pu
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.transfers import (

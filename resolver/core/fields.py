@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.digest import Digest
@@ -13,6 +12,7 @@ from resolver.errors import (
     UnsupportedAlgorithm,
     UnsupportedDocument,
 )
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

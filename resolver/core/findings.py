@@ -6,8 +6,9 @@ knows each of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from resolver.values import dataclass
 
 
 class Severity(Enum):

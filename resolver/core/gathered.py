@@ -5,10 +5,10 @@ Comparing, linting, checking and fanning out all begin here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.descriptor import MANIFEST_TYPES
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.descriptor import Descriptor

@@ -6,11 +6,11 @@ and `--mirror` say (protocol.md 13). Values only: who reads them is in `sources`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from resolver.core.reference import HUB_API
 from resolver.core.reference_grammar import HUB
+from resolver.values import dataclass
 
 
 class Ability(Enum):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.descriptor_reader import PLATFORM_NAMES, read_platform
 from resolver.core.document_size import refuse_oversize
 from resolver.core.fields import Fields, digest
 from resolver.core.strict_json import read_object
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.digest import Digest

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from resolver.core.reference import Reference
 from resolver.errors import Usage
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,8 +6,6 @@ serialised again. Unknown media types, members and platforms are no errors (R13)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from resolver.core.descriptor import (
     CONFIG_TYPES,
     DOCKER_MANIFEST,
@@ -27,6 +25,7 @@ from resolver.core.document_type import KNOWN, decide_type
 from resolver.core.fields import Fields
 from resolver.core.strict_json import read_object
 from resolver.errors import LimitExceeded
+from resolver.values import dataclass
 
 __all__ = [
     "MAX_DEPTH",

@@ -6,11 +6,11 @@ that nobody carries out, and a pull carries out the very plan that a dry run wou
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
 from resolver.errors import SizeMismatch
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from resolver.core.platform_facts import FACTS
 from resolver.core.platform_table import (
     PlatformTable as PlatformTable,  # noqa: PLC0414 - one door: a table is asked for beside Platform
 )
 from resolver.errors import InvalidPlatform
+from resolver.values import dataclass
 
 #: What `platforms.yaml` says.
 BUILTIN = PlatformTable(FACTS)

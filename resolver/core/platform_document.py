@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from resolver.errors import InvalidConfiguration
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.platform import BUILTIN, Platform
 from resolver.core.platform_table import lower
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.platform_table import PlatformTable

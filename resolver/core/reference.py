@@ -6,7 +6,7 @@ The rules are those of Docker's own parser (github.com/distribution/reference v0
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from resolver.core.endpoint import endpoint_problem, is_accidental_host
@@ -24,6 +24,7 @@ from resolver.core.reference_grammar import (
     without_secrets,
 )
 from resolver.errors import InvalidReference
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.digest import Digest
@@ -129,6 +130,10 @@ class Reference:
     def with_digest(self, digest: Digest) -> Self:
         """Give the same reference, pinned; the tag stays."""
         return replace(self, digest=digest)
+
+    def with_tag(self, tag: str) -> Self:
+        """Give another tag of the same repository; a digest does not stay."""
+        return replace(self, tag=tag, digest=None)
 
     def endpoint_problem(self) -> str | None:
         """Say why there can be no such host or port; None when there can."""

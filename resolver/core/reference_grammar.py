@@ -71,7 +71,7 @@ def check_text(text: str, refuse: Refuse) -> None:
     if "@" in name or ("@" in text and not _LIKE_DIGEST.fullmatch(tail)):
         refuse(
             "what follows `@` is not a digest, and a user name has no place in a reference",
-            "leave out the user name, and log in with `docker login HOST`",
+            "leave out the user name, and log in with `resolver login HOST`",
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.core import windows
@@ -11,6 +10,7 @@ from resolver.core.platform_reasons import Reasons, missing_features
 from resolver.core.platform_table import (
     Grade as Grade,  # noqa: PLC0414 - one door: a grade is asked for beside its selection
 )
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

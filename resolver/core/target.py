@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Literal
 
 from resolver.core.digest import HEX_DIGITS, Digest
 from resolver.core.reference import Reference
 from resolver.core.reference_grammar import is_tag
 from resolver.errors import InvalidDigest, InvalidReference
+from resolver.values import dataclass
 
 LayoutKind = Literal["oci", "oci-archive", "docker-archive"]
 

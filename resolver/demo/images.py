@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from resolver.demo.builders import (
     index_entry,
 )
 from resolver.demo.layers import build_layer
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

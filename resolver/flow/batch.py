@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from resolver.errors import ResolverError
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable

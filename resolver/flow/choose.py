@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.answer import Considered
@@ -11,6 +10,7 @@ from resolver.core.manifest import MAX_DEPTH, Index, Manifest, parse_document
 from resolver.core.platform import Platform
 from resolver.core.select import Grade, select
 from resolver.errors import LimitExceeded, PlatformUnknown
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

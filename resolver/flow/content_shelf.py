@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from resolver.core.content import Document
@@ -19,6 +19,7 @@ from resolver.errors import NotFound, Untrusted
 from resolver.flow.distribution import is_repository
 from resolver.flow.regular import RegularFile
 from resolver.flow.shelf import about
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     import os

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, quote, unquote
 
@@ -15,6 +14,7 @@ from resolver.core.descriptor import OCI_INDEX
 from resolver.core.digest import Digest
 from resolver.errors import InvalidDigest
 from resolver.flow.shelf import fields
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from resolver.flow.naming import named
 from resolver.flow.outputs import fresh, sweep, writing
 from resolver.flow.packing import gather
 from resolver.store.files import Folder
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

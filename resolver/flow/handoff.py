@@ -9,11 +9,11 @@ import signal
 import subprocess
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from resolver.core.select import select
 from resolver.errors import ToolFailed, ToolMissing
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

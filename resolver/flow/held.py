@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from resolver.core.plan import Held
 from resolver.core.ranged import RangeAnswer
 from resolver.core.target import LayoutTarget, StoreTarget, parse_target
 from resolver.errors import InvalidReference, Usage
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.contents import Inspection, Offer, Offers
@@ -13,6 +13,7 @@ from resolver.flow.batch import each
 from resolver.flow.choose import read_config, read_manifest
 from resolver.flow.entries import entries_of
 from resolver.flow.resolve import resolve
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.descriptor import Descriptor

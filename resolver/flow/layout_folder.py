@@ -12,7 +12,7 @@ import json
 import os
 import stat
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from resolver.flow.placing import Placer
 from resolver.sources.layout import IMAGE_NAME, REF_NAME
 from resolver.store import Patience
 from resolver.store.files import Folder
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,7 +6,7 @@ While the mirror runs its lease keeps everything; what is whole gets its name an
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, TypeVar
 
 from resolver.core.events import Noted
@@ -14,6 +14,7 @@ from resolver.core.image_config import parse_config
 from resolver.core.manifest import Index, Manifest, parse_document
 from resolver.core.pulled_name import PulledImage, PulledName
 from resolver.errors import ResolverError, StoreFault
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

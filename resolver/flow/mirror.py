@@ -8,7 +8,7 @@ Credentials are those of whoever runs the mirror; those of clients are not looke
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 from weakref import WeakValueDictionary
@@ -43,6 +43,7 @@ from resolver.flow.regular import RegularFile
 from resolver.flow.transfer import Transfer
 from resolver.flow.upstreams import Unclear
 from resolver.flow.workers import Workers
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,6 @@ containers-registries.conf(5); moby/buildkit docs/buildkitd.toml.md.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.hosts import api_host
@@ -17,6 +16,7 @@ from resolver.errors import Usage
 from resolver.flow.shelves import spelled
 from resolver.sources.addresses import is_loopback
 from resolver.sources.urls import BadUrl, Url
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

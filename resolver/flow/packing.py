@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.events import Warned
@@ -12,6 +12,7 @@ from resolver.core.select import select
 from resolver.errors import LimitExceeded, NotHeld, PlatformNotOffered
 from resolver.flow.bundle import Bundle, Packed, PackedImage
 from resolver.flow.pruning import SUBJECT, Pruner
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

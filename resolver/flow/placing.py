@@ -8,13 +8,13 @@ import hashlib
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.digest import Verifier
 from resolver.errors import BlobNotFound, ExportFault
 from resolver.flow.outputs import fresh, rename, writing
 from resolver.store.files import File, Folder
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

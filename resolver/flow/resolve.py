@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.answer import Considered, Resolution
@@ -16,6 +15,7 @@ from resolver.errors import (
     TagMoved,
 )
 from resolver.flow.choose import Choice, Walk, fits, read_config, read_manifest
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,6 @@ somebody allowed is ever asked: a mirror for everything would be a way into the 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
@@ -17,6 +16,7 @@ from resolver.core.reference_grammar import HUB, HUB_ALIAS, HUB_NAMESPACE, is_re
 from resolver.errors import Malformed
 from resolver.flow.distribution import is_repository
 from resolver.flow.shelves import spelled
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

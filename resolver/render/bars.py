@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from resolver.core.transfers import (
 from resolver.render.escape import line
 from resolver.render.progress import Layers, ending, pulling_from, short_name
 from resolver.render.units import megabytes
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,6 +27,7 @@ Plain = dict[str, object]
 #: Answers whose plain form is made elsewhere, by the module that defines the answer.
 ELSEWHERE = {
     "resolver.core.exported": "resolver.render.plain_export",
+    "resolver.core.login": "resolver.render.plain_home",
     "resolver.core.listing": "resolver.render.plain_store",
     "resolver.core.plan": "resolver.render.plain_plan",
     "resolver.core.pulled": "resolver.render.plain_plan",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from resolver.core.answer import Failure, Resolution
 from resolver.core.contents import Inspection, Offer, Offers
 from resolver.render.units import megabytes
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.descriptor import Descriptor
@@ -70,6 +70,7 @@ class Report:
 #: there is one, since most commands have none of them.
 ELSEWHERE = {
     "resolver.core.exported": "resolver.render.report_export",
+    "resolver.core.login": "resolver.render.report_home",
     "resolver.core.listing": "resolver.render.report_store",
     "resolver.core.plan": "resolver.render.report_plan",
     "resolver.core.pulled": "resolver.render.report_plan",

@@ -126,7 +126,7 @@ def refusal(
     message = f"`{asker}` does not exist or access denied{said}"
     if shown:
         return Denied(message, "the credentials are good, but not for this repository")
-    login = f"check the spelling, or log in: `docker login {asker.registry}`"
+    login = f"check the spelling, or log in: `resolver login {asker.registry}`"
     return AuthenticationRequired(message, login)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.strict_json import read_object
 from resolver.errors import ResolverError
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

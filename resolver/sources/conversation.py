@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.challenge import choose_challenge, parse_challenge
@@ -13,6 +13,7 @@ from resolver.sources.exchange import Answer, Call, Purpose
 from resolver.sources.realms import basic, token_by_get, token_by_refresh, token_source
 from resolver.sources.refusals import Refusals
 from resolver.sources.tokens import Grant, Token, TokenKey, TokenSource, read_grant
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,11 +9,11 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from resolver.errors import InvalidConfiguration
 from resolver.sources.credential_values import Credential, Secret
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -1,14 +1,13 @@
 """Read the files, and the variable, in which other clients keep credentials.
 
 Docker's `config.json` and `.dockercfg`, containers' `auth.json`, and `DOCKER_AUTH_CONFIG`. Rules:
-reliability.md R28, protocol.md 12. Files are read, never written, and not trusted to be files.
+reliability.md R28, protocol.md 12. Files are not trusted to be files; `credential_writer` writes.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from resolver.core.strict_json import read_object
@@ -22,6 +21,7 @@ from resolver.sources.credential_entries import (
 )
 from resolver.sources.credential_helpers import valid_name
 from resolver.sources.credential_values import octets
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,11 +90,29 @@ def read_auth_file(path: Path, *, legacy: bool = False) -> AuthFile | None:
     if read is None:
         return None
     body, mode = read
+    document = _parse(str(path), body, names_known=not legacy)
     shared = bool(mode & _OTHERS_MAY_READ)
-    place = str(path)
-    document = _parse(place, body, names_known=not legacy)
     if legacy:
-        return AuthFile(place, "", document, {}, shared=shared)
+        return AuthFile(str(path), "", document, {}, shared=shared)
+    return auth_file_of(str(path), document, shared=shared)
+
+
+def read_document(path: Path) -> dict[str, object]:
+    """Read a whole `config.json`, to be written again; empty when there is none.
+
+    Raises:
+        InvalidConfiguration: as `read_auth_file`.
+    """
+    read = _read(path)
+    return _parse(str(path), read[0], names_known=True) if read is not None else {}
+
+
+def auth_file_of(place: str, document: Mapping[str, object], *, shared: bool) -> AuthFile:
+    """Look at the outer shape of a `config.json`.
+
+    Raises:
+        InvalidConfiguration: it has another.
+    """
     refuse_other_case(place, "", document, _KNOWN)
     return AuthFile(
         place,

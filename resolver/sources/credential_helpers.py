@@ -1,4 +1,4 @@
-"""Ask `docker-credential-*` programs, the way Docker does, and trust them with nothing.
+"""Ask `docker-credential-*` programs, the way Docker does, and trust them with little.
 
 Rules: reliability.md R26 and R27, protocol.md 12.4. A helper gets the registry's key on stdin and
 nothing else; it is killed, with everything it started, when it takes too long or says too much.
@@ -9,6 +9,7 @@ Source: github.com/docker/docker-credential-helpers, client/client.go and creden
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import selectors
@@ -17,12 +18,12 @@ import signal
 import subprocess
 import threading
 import time
-from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final, Generic, TypeVar
 
 from resolver.core.strict_json import read_object
 from resolver.errors import BadDocument, HelperFailed, LimitExceeded
 from resolver.sources.credential_values import Credential, Secret, octets
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -116,12 +117,43 @@ class Helpers:
             raise failure(name, key, outcome.complaint)
         return outcome.credential
 
-    def _ask(self, name: str, key: str) -> _Outcome:
-        """Run a helper and understand what it says."""
+    def store(self, name: str, key: str, username: str, secret: Secret) -> None:
+        """Have a helper keep a credential. `name` must be a `valid_name`.
+
+        Raises:
+            HelperFailed: it is not installed, is broken, or takes too long.
+        """
+        said = {"ServerURL": key, "Username": username, "Secret": secret.reveal()}
+        self._tell(name, "store", key, json.dumps(said))
+
+    def erase(self, name: str, key: str) -> bool:
+        """Have a helper forget a registry; False when it knew nothing of it.
+
+        Raises:
+            HelperFailed: it is not installed, is broken, or takes too long.
+        """
+        return self._tell(name, "erase", key, key)
+
+    def _tell(self, name: str, verb: str, key: str, text: str) -> bool:
+        """Tell a helper to do something; what it says goes nowhere but into a complaint."""
+        ended = self._call(name, verb, text)
+        if isinstance(ended, _Ended) and not ended.status:
+            return True
+        outcome = _Outcome(complaint=ended) if isinstance(ended, str) else _refusal(ended)
+        if outcome.complaint:
+            raise failure(name, key, outcome.complaint)
+        return False
+
+    def _call(self, name: str, verb: str, text: str) -> _Ended | str:
+        """Run a helper if there is one; give a complaint when that does not come to an end."""
         path = self.locate(name)
         if path is None:
-            return _Outcome(complaint="it is not installed")
-        ended = self._run([program_name(name), "get"], path, key)
+            return "it is not installed"
+        return self._run([program_name(name), verb], path, text)
+
+    def _ask(self, name: str, key: str) -> _Outcome:
+        """Run a helper and understand what it says."""
+        ended = self._call(name, "get", key)
         if isinstance(ended, str):
             return _Outcome(complaint=ended)
         if ended.status:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final, NoReturn, final
+
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.errors import ResolverError

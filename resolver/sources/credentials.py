@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +19,7 @@ from resolver.sources.credential_helpers import Once
 from resolver.sources.credential_reader import Reader
 from resolver.sources.credential_values import ANONYMOUS, Credential, Found, Secret
 from resolver.sources.redaction import Redactor
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.content import Document
@@ -25,6 +24,7 @@ from resolver.errors import BadDocument, NotFound
 from resolver.sources.inflate import GZIP_MAGIC
 from resolver.sources.layout import REF_NAME
 from resolver.sources.tree import read_small
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +21,7 @@ from resolver.sources.exchange import Answer, Headers
 from resolver.sources.failures import late, translate
 from resolver.sources.lasting import import_for_good
 from resolver.sources.trust import identity, tls_context
+from resolver.values import dataclass
 
 if "httpx" not in sys.modules:
     # httpx imports rich and pygments for its own command line, which nobody asks for here:

@@ -8,7 +8,6 @@ operating system, and never reach the message: they may hold URLs with signature
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.errors import (
@@ -20,6 +19,7 @@ from resolver.errors import (
     Unavailable,
 )
 from resolver.sources.exchange import Trouble
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

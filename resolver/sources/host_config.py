@@ -21,7 +21,7 @@ What is true of a host stands under its name, also where it is the mirror of ano
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +29,7 @@ from resolver import strict_yaml
 from resolver.core.hosts import ClientFiles, HostSettings
 from resolver.sources.host_urls import endpoint_at
 from resolver.sources.urls import BadUrl, is_host
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.marked import Spot

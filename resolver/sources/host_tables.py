@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.errors import InvalidConfiguration
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -110,6 +110,16 @@ class Hosts:
             raise RegistryBlocked(f"{registry}/{repository}", found.source)
         return found
 
+    def of(self, registry: str) -> HostSettings:
+        """Give what is particular about a registry's own host, for what no mirror is asked.
+
+        Raises:
+            InvalidConfiguration: as `choose`.
+
+        """
+        endpoints = self.choose(registry, "library/any").endpoints
+        return next((each.settings for each in endpoints if each.is_upstream), HostSettings())
+
     # --- one source each -------------------------------------------------------------------
 
     def _by_option(self, registry: str, repository: str) -> HostChoice | None:

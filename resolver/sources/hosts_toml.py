@@ -9,7 +9,7 @@ Source: containerd v2 docs/hosts.md; core/remotes/docker/config/hosts.go.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +27,7 @@ from resolver.sources.docker_certs import read_certificates
 from resolver.sources.host_tables import Table, parse_toml, read_file
 from resolver.sources.host_urls import endpoint_at
 from resolver.sources.urls import BadUrl
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

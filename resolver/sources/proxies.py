@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote
 
@@ -16,6 +16,7 @@ from resolver.errors import InvalidConfiguration
 from resolver.sources.addresses import is_loopback, literal
 from resolver.sources.credential_values import Secret
 from resolver.sources.urls import BadUrl, Url
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

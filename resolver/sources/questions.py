@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from resolver import __version__
 from resolver.core.hosts import USUAL
 from resolver.core.manifest import MAX_DOCUMENT
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -26,14 +26,17 @@ def token_source(
 ) -> TokenSource:
     """Read a Bearer challenge that came with an answer from `at`.
 
+    Without a repository, as for a login, only what the challenge itself asks for is asked for.
+
     Raises:
         UnsafeRealm: its realm must not be asked.
 
     """
+    own = f"repository:{repository}:pull" if repository else ""
     return TokenSource(
         safe_realm(parameters.get("realm", ""), at, registry),
         parameters.get("service", ""),
-        merge_scopes(parameters.get("scope", "").split(), f"repository:{repository}:pull"),
+        merge_scopes(parameters.get("scope", "").split(), own),
     )
 
 
@@ -66,7 +69,7 @@ def merge_scopes(challenged: Sequence[str], own: str) -> tuple[str, ...]:
     whatever the registry wants us to ask (R29): a token server may serve others too.
     """
     kept = [_only_pull(scope) for scope in challenged]
-    return tuple(dict.fromkeys((*filter(None, kept), own)))
+    return tuple(dict.fromkeys(filter(None, (*kept, own))))
 
 
 def _only_pull(scope: str) -> str:

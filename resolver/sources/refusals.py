@@ -83,5 +83,5 @@ class Refusals:
     def _advice(self) -> tuple[str, ...]:
         """Say what would help who asked anonymously; a broken helper first."""
         problem = self._look().problem
-        login = f"check the spelling, or log in: `docker login {self._asker.registry}`"
+        login = f"check the spelling, or log in: `resolver login {self._asker.registry}`"
         return (f"{problem}", login) if problem is not None else (login,)

@@ -9,7 +9,6 @@ Source: containers-registries.conf(5); containers/image v5 pkg/sysregistriesv2.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +29,7 @@ from resolver.core.hosts import (
 from resolver.errors import InvalidConfiguration
 from resolver.sources.host_tables import parse_toml, read_file
 from resolver.sources.urls import is_host
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -10,9 +10,10 @@ import random
 import re
 import threading
 import time
-from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, Protocol
+
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.sources.exchange import Trouble

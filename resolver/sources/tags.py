@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.events import Warned
 from resolver.core.strict_json import kind_of, read_object
 from resolver.errors import BadDocument, LimitExceeded, ServerFault
 from resolver.sources.urls import BadUrl
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from resolver.errors import BadDocument, LimitExceeded, UnsupportedDocument
+from resolver.values import dataclass
 
 #: Reads `count` bytes at `offset`, fewer only at the end.
 ReadAt = Callable[[int, int], bytes]

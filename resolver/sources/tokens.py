@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import threading
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from resolver.core.strict_json import read_object
 from resolver.errors import BadDocument, BadTokenAnswer, LimitExceeded, ResolverError
 from resolver.sources.credential_values import Credential, Secret
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.core.events import Warned
 from resolver.errors import InvalidConfiguration
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Self
 from urllib.parse import unquote, urljoin
+
+from resolver.values import dataclass
 
 #: Presigned storage links reach 4 KiB; nothing honest is longer than this.
 MAX_LENGTH = 16_384

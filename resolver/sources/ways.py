@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from resolver.sources.credential_values import Secret
 from resolver.sources.trust import trust_of_host
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.hosts import HostSettings

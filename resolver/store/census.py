@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.digest import HEX_DIGITS, Digest
@@ -12,6 +11,7 @@ from resolver.errors import StoreFault
 from resolver.store.leases import LEASE, is_living
 from resolver.store.partials import DATA, LOCK, META
 from resolver.store.temporary import TEMPORARY
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     import os

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.manifest import MAX_DOCUMENT
@@ -13,6 +13,7 @@ from resolver.store.blobs import examine
 from resolver.store.census import blob_files
 from resolver.store.reach import Need, Reach
 from resolver.store.records import BadName, Records
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     import os

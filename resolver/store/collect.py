@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import stat
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.stored import Collected, Item, Retention
 from resolver.store import census
 from resolver.store.ground import Ground
 from resolver.store.partials import discard
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -186,15 +186,13 @@ class Folder:
         status = _regular(descriptor, path)
         return None if status is None else File(descriptor, path, status)
 
-    def make(self, name: str, *, sync: bool) -> None:
-        """Make a folder for this user only, unless there is one."""
+    def make(self, name: str) -> None:
+        """Make a folder for this user only, unless there is one; the caller syncs."""
         with faults(self.where(name)):
             try:
                 os.mkdir(name, 0o700, dir_fd=self.descriptor)
             except FileExistsError:
                 return
-        if sync:
-            self.sync()
 
     def lock_file(self, name: str) -> int:
         """Open a file to lock, creating it if needed; the caller closes the descriptor."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from resolver.core.descriptor import Descriptor
@@ -14,6 +14,7 @@ from resolver.store.census import blob_files
 from resolver.store.leases import living
 from resolver.store.reach import Need, Reach
 from resolver.store.records import BadName, Records
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     import os

@@ -135,21 +135,33 @@ class Home:
         if not _is_marked(root):
             self._mark(root)
         version = _small(root, "version")
-        if not version:
-            self._put(root, "version", f"{VERSION}\n")
-        elif version.strip() != VERSION:
+        if version and version.strip() != VERSION:
             raise StoreFault(
                 root.where("version"),
                 f"it says version `{version.strip()[:40]}`, and this `resolver` writes `{VERSION}`",
                 f"use the `resolver` that made it, or {_ANOTHER}",
             )
-        for name in _FOLDERS:
-            if root.look(name) is None:
-                root.make(name, sync=self.sync)
+        is_changed = self._complete(root)
+        if not version:
+            self._put(root, "version", f"{VERSION}\n")
+        elif is_changed and self.sync:
+            root.sync()
+
+    def _complete(self, root: Folder) -> bool:
+        """Make the folders that are missing, and say whether any was; the caller syncs the root.
+
+        All at once, since a new store would else wait for the disk eight times more.
+        """
+        missing = [name for name in _FOLDERS if root.look(name) is None]
+        for name in missing:
+            root.make(name)
         with root.need("blobs") as blobs:
-            for algorithm in HEX_DIGITS:
-                if blobs.look(algorithm) is None:
-                    blobs.make(algorithm, sync=self.sync)
+            absent = [name for name in HEX_DIGITS if blobs.look(name) is None]
+            for algorithm in absent:
+                blobs.make(algorithm)
+            if absent and self.sync:
+                blobs.sync()
+        return bool(missing)
 
     def _mark(self, root: Folder) -> None:
         if _is_foreign(root):
@@ -159,7 +171,8 @@ class Home:
             if not _has_our_shape(root):
                 raise StoreFault(root.path, "it is not empty, and it is not a store", _ANOTHER)
         _keep_to_oneself(root)
-        root.make("tmp", sync=self.sync)
+        # What is published next syncs the root, and this with it.
+        root.make("tmp")
         self._put(root, "CACHEDIR.TAG", _TAG)
 
     def _put(self, root: Folder, name: str, text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from resolver.core.image_config import parse_config
@@ -16,6 +16,7 @@ from resolver.store import census
 from resolver.store.ground import Ground
 from resolver.store.reach import Need, Reach
 from resolver.store.records import BadName, Records
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     import os

@@ -7,12 +7,12 @@ import fcntl
 import os
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.errors import StoreFault
 from resolver.store.files import close, fault, faults
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

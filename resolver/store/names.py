@@ -6,13 +6,13 @@ name that was pulled means.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.descriptor_reader import PLATFORM_NAMES, read_platform
 from resolver.core.fields import Fields
 from resolver.core.pulled_name import PulledImage, PulledName
 from resolver.store.records import Form, read_identity, write_descriptor
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

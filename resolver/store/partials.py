@@ -208,7 +208,7 @@ def _claim(root: Folder, parent: Folder, name: str, *, lock: bool) -> Claim | No
     if status is not None and not stat.S_ISDIR(status.st_mode):
         with root.need("tmp") as tmp:
             parent.move(name, tmp, aside())
-    parent.make(name, sync=False)
+    parent.make(name)
     folder = parent.enter(name)
     if folder is None:
         return None

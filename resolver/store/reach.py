@@ -9,7 +9,6 @@ from __future__ import annotations
 import stat
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.digest import Digest
@@ -17,6 +16,7 @@ from resolver.core.manifest import MAX_DEPTH, MAX_DOCUMENT, Index, Manifest, par
 from resolver.errors import StoreFault, Untrusted
 from resolver.store.blobs import examine
 from resolver.store.census import blob_files
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     import os

@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from resolver.core.descriptor import Descriptor
@@ -15,6 +14,7 @@ from resolver.core.strict_json import read_object
 from resolver.errors import Untrusted
 from resolver.store.lock import locked
 from resolver.store.temporary import aside, temporary
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

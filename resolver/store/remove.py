@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.events import Warned, ignore
@@ -11,6 +11,7 @@ from resolver.core.stored import Removed
 from resolver.errors import AmbiguousId, ImageNotHeld, InUse, StoreFault
 from resolver.store.ground import Ground
 from resolver.store.reach import Need
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.digest import Digest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import platform
 import re
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,8 +69,12 @@ class Row:
         return statistics.median(self.seconds) * 1000
 
 
+@cache
 def resolver() -> list[str]:
     """Give the words that start ours: what `pip install` puts on the path, where it has."""
+    # An installer compiles what it installs; an editable checkout that was edited is not.
+    package = Path(__file__).parents[2] / "resolver"
+    compileall.compile_dir(package, quiet=1)
     installed = Path(sys.executable).parent / "resolver"
     return [str(installed)] if installed.exists() else [sys.executable, "-m", "resolver"]
 

@@ -263,3 +263,40 @@ def test_markdown_never_cuts_a_digest(run: Run, registry: str) -> None:
     assert digest in seen.stdout
     assert seen.stdout.count("sha256:") == 6
     assert all(len(word) >= 71 for word in seen.stdout.split() if word.startswith("sha256:"))
+
+
+def test_tags_newest_first_for_a_platform(run: Run, registry: str) -> None:
+    words = ("tags", f"{registry}/demo/app", "-p", "linux/arm64", "--newest", "--limit", "2")
+
+    assert str(run(*words)) == snapshot("""\
+status: 0
+--- stdout
+2.0
+1.0
+--- stderr
+""")
+    assert run(*words, "--json").stdout.count('"2.0"') == 1
+    assert run(*words, "--format", "jsonl").stdout == '{"tag":"2.0"}\n{"tag":"1.0"}\n'
+
+
+def test_tags_that_no_range_is_about(run: Run, registry: str) -> None:
+    assert run("tags", f"{registry}/demo/app", "--semver", ">=3").stdout == ""
+    assert str(run("tags", f"{registry}/demo/app", "--semver", "new")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: `new` is no range of versions
+hint: write `>=1.25`, `^1.2`, `~1.2`, `1.x` or `>=1 <3`
+""")
+
+
+def test_tags_that_take_more_requests_than_allowed(run: Run, registry: str) -> None:
+    words = ("tags", f"{registry}/demo/app", "-p", "linux/s390x", "--max-requests", "1")
+
+    assert str(run(*words)) == snapshot("""\
+status: 1
+--- stdout
+--- stderr
+error: there is no full answer within 1 requests (`--max-requests`)
+hint: allow more, or ask for less: a smaller `--limit`, a narrower `--semver`
+""")

@@ -389,7 +389,7 @@ def test_refused_anonymously_says_that_it_may_not_exist(registry: FakeRegistry) 
         app.document("1.0")
     assert "does not exist or access denied" in str(caught.value)
     assert "authentication required" in str(caught.value)
-    assert any("docker login" in hint for hint in caught.value.hints())
+    assert any("resolver login" in hint for hint in caught.value.hints())
     # The scope was asked for already, so a second token would be no other.
     assert registry.hits["GET /token"] == 1
 

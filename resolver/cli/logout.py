@@ -1,0 +1,28 @@
+"""`resolver logout`: a login, forgotten."""
+
+from typing import Annotated
+
+import typer
+
+from resolver.cli import options
+
+
+@options.command
+def logout(
+    common: options.Common,
+    registry: Annotated[
+        str, typer.Argument(metavar="[REGISTRY]", show_default=False)
+    ] = "docker.io",
+) -> None:
+    """Forget the login for REGISTRY, by default Docker Hub.
+
+    In the credential helper and in ~/.docker/config.json. Nobody is asked.
+
+    \b
+      resolver logout ghcr.io
+    """
+    from resolver.cli.work import work
+    from resolver.render import tell
+
+    with work(common) as (session, output):
+        output.answer(tell(session.logout(registry), common.form))

@@ -1,0 +1,31 @@
+"""Plain values of answers about this machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver.core.login import LoggedIn, LoggedOut
+
+if TYPE_CHECKING:
+    from resolver.render.plain import Plain
+
+
+def plain(answer: object) -> Plain:
+    """Turn an answer into plain values; never a secret."""
+    match answer:
+        case LoggedIn():
+            return {
+                "registry": answer.registry,
+                "username": answer.username,
+                "place": answer.place,
+                "verified": answer.verified,
+            }
+        case LoggedOut():
+            return {"registry": answer.registry, "places": list(answer.places)}
+        case _:
+            raise AssertionError(answer)
+
+
+def pairs(answer: object) -> None:
+    """Say that these answers name no images."""
+    del answer

@@ -1,0 +1,135 @@
+"""Values: the standard library's dataclasses, whose rarer methods are written when first needed.
+
+`dataclasses` compiles six methods for each frozen class while a module is imported: 0.6 ms a class
+here, and a command imports some fifty to ninety classes. This `dataclass` compiles `__init__` alone
+(0.17 ms), and has the standard library write the others at the first call of one of them. What
+comes of it is a dataclass to `dataclasses.fields`, `replace`, `asdict` and every type checker.
+
+Left out, since nothing here wants them: `InitVar`, `kw_only` fields, `weakref_slot`, `unsafe_hash`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+
+    __all__ = ["dataclass"]
+else:
+
+    def dataclass(
+        *,
+        frozen: bool = False,
+        slots: bool = False,
+        eq: bool = True,
+        order: bool = False,
+        repr: bool = True,  # noqa: A002 - as the standard library calls it
+    ) -> Any:
+        """Make a dataclass; the arguments are those of `dataclasses.dataclass`."""
+        wanted = {"frozen": frozen, "eq": eq, "order": order, "repr": repr}
+
+        def make(cls: type) -> type:
+            own = dict(vars(cls))
+            made = dataclasses.dataclass(init=False, repr=False, eq=False, slots=slots)(cls)
+            if "__init__" not in own:
+                made.__init__ = _init(made)
+            _stand_in(made, own, wanted)
+            return made
+
+        return make
+
+
+_ORDER = ("__lt__", "__le__", "__gt__", "__ge__")
+
+
+def _init(cls: Any) -> Any:
+    """Write the method that takes the fields, in their order, and sets them."""
+    scope: dict[str, Any] = {"_put": object.__setattr__}
+    parameters, lines = ["self"], []
+    for field in dataclasses.fields(cls):
+        name = field.name
+        value = name
+        if field.default_factory is not dataclasses.MISSING:
+            scope[f"_make_{name}"] = field.default_factory
+            value = f"_make_{name}() if {name} is _make_{name} else {name}"
+            default = f"_make_{name}"
+        elif field.default is not dataclasses.MISSING:
+            scope[f"_default_{name}"] = field.default
+            default = f"_default_{name}"
+        else:
+            default = ""
+        if field.init:
+            parameters.append(f"{name}={default}" if default else name)
+        elif default:
+            value = f"{default}()" if default.startswith("_make_") else default
+        else:
+            continue
+        lines.append(f" _put(self, {name!r}, {value})")
+    if hasattr(cls, "__post_init__"):
+        lines.append(" self.__post_init__()")
+    exec(f"def __init__({', '.join(parameters)}):\n" + "\n".join(lines or [" pass"]), scope)  # noqa: S102 - of names that Python itself has accepted
+    scope["__init__"].__qualname__ = f"{cls.__qualname__}.__init__"
+    return scope["__init__"]
+
+
+def _stand_in(cls: Any, own: dict[str, Any], wanted: dict[str, bool]) -> None:
+    """Put stand-ins where methods are to be, unless the class brings its own."""
+    names = ["__repr__"] if wanted["repr"] else []
+    names += ["__eq__"] if wanted["eq"] else []
+    names += _ORDER if wanted["order"] else []
+    if wanted["eq"] and wanted["frozen"]:
+        names.append("__hash__")
+    elif wanted["eq"] and "__hash__" not in own:
+        cls.__hash__ = None
+    names = [name for name in names if name not in own]
+
+    def write() -> None:
+        twin: Any = dataclasses.dataclass(init=False, **wanted)(_twin(cls, own))
+        for name in names:
+            setattr(cls, name, vars(twin)[name])
+
+    for name in names:
+        setattr(cls, name, _first(cls, name, write))
+    if wanted["frozen"]:
+        cls.__setattr__, cls.__delattr__ = _refuse_to_set, _refuse_to_delete
+        if "__slots__" in vars(cls):
+            cls.__getstate__, cls.__setstate__ = _state, _take_state
+
+
+def _twin(cls: Any, own: dict[str, Any]) -> type:
+    """Give a class with the same fields and nothing else, for the standard library to write on."""
+    annotations = own.get("__annotations__", {})
+    body = {name: own[name] for name in annotations if name in own}
+    body |= {"__annotations__": dict(annotations), "__module__": cls.__module__}
+    body["__qualname__"] = cls.__qualname__
+    bases: tuple[Any, ...] = tuple(filter(dataclasses.is_dataclass, cls.__bases__))
+    return type(cls.__name__, bases, body)
+
+
+def _first(cls: Any, name: str, write: Any) -> Any:
+    def stand_in(self: Any, *arguments: Any) -> Any:
+        if vars(cls)[name] is stand_in:
+            write()
+        return vars(cls)[name](self, *arguments)
+
+    stand_in.__name__, stand_in.__qualname__ = name, f"{cls.__qualname__}.{name}"
+    return stand_in
+
+
+def _refuse_to_set(_self: Any, name: str, _value: Any) -> None:
+    raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
+
+
+def _refuse_to_delete(_self: Any, name: str) -> None:
+    raise dataclasses.FrozenInstanceError(f"cannot delete field {name!r}")
+
+
+def _state(self: Any) -> list[Any]:
+    return [getattr(self, field.name) for field in dataclasses.fields(self)]
+
+
+def _take_state(self: Any, state: list[Any]) -> None:
+    for field, value in zip(dataclasses.fields(self), state, strict=True):
+        object.__setattr__(self, field.name, value)

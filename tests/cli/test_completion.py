@@ -1,0 +1,88 @@
+"""What shells are offered after TAB; asked as each shell asks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resolver.cli.completion import platforms, references
+from resolver.core.platform import Platform
+from tests.processes import command
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Run
+
+
+def ask(line: str, shell: str = "zsh") -> str:
+    """Complete a line in a process of its own, as a shell would have it done."""
+    return command(
+        environment={
+            "_RESOLVER_COMPLETE": f"complete_{shell}",
+            "_TYPER_COMPLETE_ARGS": f"resolver {line}",
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+            "COMP_WORDS": f"resolver {line}",
+            "COMP_CWORD": str(len(line.split())),
+        }
+    ).stdout.decode()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_commands_options_and_platforms(shell: str) -> None:
+    assert "resolve" in ask("reso", shell)
+    assert "linux/arm64" in ask("pull -p linux/a", shell)
+    options = ask("pull --pla", shell)
+    assert "--platform" in options
+    assert "--platforms-file" in options
+
+
+def test_help_texts_are_no_markup() -> None:
+    assert "os/arch[/variant]" in ask("pull --platform")
+
+
+def test_the_last_of_several_platforms_is_completed() -> None:
+    assert platforms("linux/amd64,linux/arm/") == [
+        "linux/amd64,linux/arm/v7",
+        "linux/amd64,linux/arm/v6",
+    ]
+
+
+def test_every_platform_that_is_offered_is_one() -> None:
+    for each in platforms(""):
+        assert each in {"local", "all"} or Platform.parse(each).architecture
+
+
+def test_references_come_from_the_store(run: Run, registry: str, store: Path) -> None:
+    run("pull", f"{registry}/demo/app:1.0", "-p", "linux/arm64")
+    run("resolve", f"{registry}/demo/single:1.0")
+
+    assert references(registry) == [f"{registry}/demo/app:1.0", f"{registry}/demo/single:1.0"]
+    assert references(f"store:{registry}/demo/a") == [f"store:{registry}/demo/app:1.0"]
+    assert references(registry, str(store / "elsewhere")) == []
+    assert f"{registry}/demo/app" in ask(f"inspect {registry}", "bash")
+
+
+def test_what_people_type_is_offered_short(store: Path) -> None:
+    from resolver.core.descriptor import OCI_INDEX, Descriptor
+    from resolver.core.digest import Digest
+    from resolver.store import LocalStore, NameRecord
+
+    digest = Digest.of(b"x")
+    pinned = f"docker.io/library/nginx@{digest}"
+    for name in ("docker.io/library/ubuntu:24.04", pinned):
+        LocalStore(store).remember(NameRecord(name, Descriptor(OCI_INDEX, digest, 1)))
+
+    assert references("ub") == ["ubuntu:24.04"]
+    assert references("docker.io/") == [
+        "docker.io/library/nginx@" + str(digest),
+        "docker.io/library/ubuntu:24.04",
+    ]
+    assert references("nginx") == []
+
+
+def test_a_store_that_is_damaged_offers_nothing_and_breaks_nothing(store: Path) -> None:
+    store.write_text("no folder")
+
+    assert references("x") == []

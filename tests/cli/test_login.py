@@ -1,0 +1,171 @@
+"""`resolver login` and `logout`, as a person and a script see them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from inline_snapshot import snapshot
+
+from tests.fakes.registry import FakeRegistry, Reply
+from tests.processes import command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.cli.conftest import Run
+
+USER, PASSWORD = "u5er", "S3cr3tPa55"
+
+
+@pytest.fixture
+def config() -> Path:
+    return Path(os.environ["HOME"]) / ".docker" / "config.json"
+
+
+@pytest.fixture
+def basic() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as registry:
+        registry.basic(USER, PASSWORD)
+        yield registry
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pipe the password in."""
+    say(monkeypatch, f"{PASSWORD}\n")
+
+
+def say(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8")
+    monkeypatch.setattr(sys, "stdin", stream)
+
+
+def seen(what: object) -> str:
+    return str(what).replace(os.environ["HOME"], "HOME")
+
+
+def words(registry: FakeRegistry, verb: str = "login") -> tuple[str, ...]:
+    return (verb, registry.host, "--username", USER, "--password-stdin")
+
+
+@pytest.mark.usefixtures("typed")
+def test_a_login_is_checked_kept_used_and_forgotten(
+    run: Run, basic: FakeRegistry, config: Path
+) -> None:
+    assert seen(run(*words(basic))) == snapshot("""\
+status: 0
+--- stdout
+Login Succeeded: u5er at HOST:PORT, kept in HOME/.docker/config.json
+--- stderr
+""")
+    entry = json.loads(config.read_bytes())["auths"][basic.host]
+    assert list(entry) == ["auth"]
+    assert seen(run("logout", basic.host)) == snapshot("""\
+status: 0
+--- stdout
+Removed the login for HOST:PORT from HOME/.docker/config.json
+--- stderr
+""")
+    assert seen(run("logout", basic.host)) == snapshot("""\
+status: 0
+--- stdout
+Not logged in to HOST:PORT
+--- stderr
+""")
+    assert json.loads(config.read_bytes()) == {"auths": {}}
+
+
+def test_a_wrong_password_is_one_line_and_nothing_is_kept(
+    run: Run, basic: FakeRegistry, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(monkeypatch, "wr0ng\n")
+
+    assert str(run(*words(basic))) == snapshot("""\
+status: 4
+--- stdout
+--- stderr
+error: `HOST:PORT` does not take this user name and password; nothing was kept
+hint: check both; some registries want an access token in place of the password
+""")
+    assert not config.exists()
+
+
+@pytest.mark.usefixtures("typed")
+def test_a_token_server_checks_without_a_scope(run: Run) -> None:
+    with FakeRegistry() as registry:
+        registry.bearer(credentials=(USER, PASSWORD))
+
+        assert run(*words(registry)).status == 0
+        asked = [seen for seen in registry.log if seen.path == "/token"]
+        assert ["scope" in seen.raw_target for seen in asked] == [False]
+
+
+@pytest.mark.usefixtures("typed")
+def test_a_registry_that_wants_no_login_is_said(run: Run) -> None:
+    with FakeRegistry() as registry:
+        told = run(*words(registry))
+
+    assert told.status == 0
+    assert "wants no login now, so this one is not checked" in told.stderr
+
+
+@pytest.mark.usefixtures("typed")
+@pytest.mark.parametrize(("status", "expected"), [(404, 2), (403, 4), (418, 5)])
+def test_what_is_no_registry_is_said(run: Run, config: Path, status: int, expected: int) -> None:
+    with FakeRegistry() as registry:
+        registry.on("GET", "/v2/", Reply(status))
+
+        assert run(*words(registry)).status == expected
+    assert not config.exists()
+
+
+def test_nobody_is_asked_without_a_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    say(monkeypatch, "")
+
+    assert str(run("login", "reg.test")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: there is no user name, and no terminal to ask for it
+hint: `resolver login reg.test --username NAME --password-stdin < password.txt`
+""")
+    assert run("login", "reg.test", "--username", "me").status == 2
+
+
+@pytest.mark.usefixtures("typed")
+@pytest.mark.parametrize("name", ["myhost", "reg.test/app", "a b", "https://reg.test/x/y", ""])
+def test_what_is_no_name_of_a_registry(run: Run, name: str) -> None:
+    told = run("login", name, "--username", "me", "--password-stdin")
+
+    assert told.status == 2
+    assert len(told.stderr.splitlines()) == 2
+
+
+@pytest.mark.usefixtures("typed")
+def test_offline_there_is_nobody_to_check_a_login(run: Run) -> None:
+    assert run("login", "reg.test", "--offline", "--username", "a", "--password-stdin").status == 2
+
+
+def test_a_password_is_seen_nowhere(basic: FakeRegistry) -> None:
+    done = command(*words(basic), "-vv", stdin=f"{PASSWORD}\n".encode())
+
+    assert done.returncode == 0, done.stderr
+    assert PASSWORD.encode() not in done.stdout + done.stderr
+
+
+def test_in_json_there_is_no_secret(
+    run: Run, basic: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(monkeypatch, PASSWORD)
+
+    told = json.loads(run(*words(basic), "--json").stdout)
+
+    assert told["verified"] is True
+    assert told["username"] == USER
+    assert set(told) == {"schema", "registry", "username", "place", "verified"}

@@ -1,0 +1,107 @@
+"""Tags for a platform: looked at in order, no further than the last hit, and never twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resolver.core.events import Warned
+from resolver.errors import InvalidPlatform, RequestsSpent, ServerFault, Usage
+from resolver.session import Session
+from tests.fakes.images import multi_platform, raw_document
+from tests.fakes.messages import Reply
+from tests.fakes.registry import FakeRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+RISCV, AMD64 = "linux/riscv64", "linux/amd64"
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as made:
+        for minor in range(10):
+            platforms = [AMD64, RISCV] if minor % 2 == 0 else [AMD64]
+            made.serve("app", f"1.{minor}", multi_platform(*platforms))
+        yield made
+
+
+def documents(registry: FakeRegistry) -> list[str]:
+    return [seen.path.rpartition("/")[2] for seen in registry.log if "/manifests/" in seen.path]
+
+
+def test_it_stops_at_the_last_that_is_wanted(registry: FakeRegistry, tmp_path: Path) -> None:
+    with Session(tmp_path) as session:
+        found = session.tags(f"{registry.host}/app", platform=RISCV, newest=True, limit=2)
+
+        assert list(found) == ["1.8", "1.6"]
+
+    assert sorted(documents(registry)) == ["1.6", "1.7", "1.8", "1.9"]
+
+
+def test_what_was_looked_at_once_costs_a_head(registry: FakeRegistry, tmp_path: Path) -> None:
+    with Session(tmp_path) as session:
+        first = list(session.tags(f"{registry.host}/app", platform=RISCV))
+        begin = len(registry.log)
+        again = list(session.tags(f"{registry.host}/app", platform=RISCV))
+
+    asked = [seen.method for seen in registry.log[begin:] if "/manifests/" in seen.path]
+    assert first == again == ["1.0", "1.2", "1.4", "1.6", "1.8"]
+    assert asked == ["HEAD"] * 10
+
+
+def test_a_range_narrows_what_is_looked_at(registry: FakeRegistry, tmp_path: Path) -> None:
+    with Session(tmp_path) as session:
+        found = list(session.tags(f"{registry.host}/app", platform=RISCV, semver=">=1.5 <1.8"))
+
+    assert found == ["1.6"]
+    assert sorted(documents(registry)) == ["1.5", "1.6", "1.7"]
+
+
+def test_no_more_is_asked_than_allowed(registry: FakeRegistry, tmp_path: Path) -> None:
+    found: list[str] = []
+    with Session(tmp_path) as session:
+        tags = session.tags(f"{registry.host}/app", platform=RISCV, max_requests=5, limit=9)
+        with pytest.raises(RequestsSpent):
+            found.extend(tags)
+
+    assert found == ["1.0", "1.2", "1.4"]
+    assert len(documents(registry)) == 5
+
+
+def test_tags_that_are_gone_or_no_images_are_told_and_skipped(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    registry.on("GET", "/v2/app/manifests/1.0", Reply(404))
+    registry.serve("app", "1.2", raw_document(b"{}"))
+    told: list[str] = []
+    with Session(
+        tmp_path,
+        observe=lambda event: told.append(event.code) if isinstance(event, Warned) else None,
+    ) as session:
+        found = list(session.tags(f"{registry.host}/app", platform=RISCV))
+
+    assert found == ["1.4", "1.6", "1.8"]
+    assert told == ["tag-skipped", "tag-skipped"]
+
+
+def test_a_registry_that_fails_is_no_tag_without_the_platform(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resolver.sources.retry.SystemClock.sleep", lambda *_: None)
+    registry.on("GET", "/v2/app/manifests/1.1", Reply(503))
+    with Session(tmp_path) as session, pytest.raises(ServerFault):
+        list(session.tags(f"{registry.host}/app", platform=RISCV))
+
+
+def test_a_wrong_question_is_said_before_anybody_is_asked(tmp_path: Path) -> None:
+    with FakeRegistry() as registry, Session(tmp_path) as session:
+        with pytest.raises(InvalidPlatform):
+            session.tags(f"{registry.host}/app", platform="what/is/this/now")
+        with pytest.raises(Usage):
+            session.tags(f"{registry.host}/app", semver="new")
+        assert registry.log == []
