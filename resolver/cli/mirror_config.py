@@ -40,10 +40,11 @@ def mirror_config(
         ),
     ] = False,
 ) -> None:
-    """Print what points another tool at a mirror, and where it belongs.
+    """Print what points another tool at a mirror.
 
     TOOL is containerd, docker, podman (also buildah and skopeo) or buildkit; each HOST is a
-    registry that is to be asked for there, `docker.io` if none is named. Nothing is written.
+    registry to be asked for there, `docker.io` if none is named. Says where each file belongs, and
+    writes none.
 
     \b
       resolver mirror-config docker

@@ -295,8 +295,11 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 def _names(parameter: inspect.Parameter) -> tuple[str, ...]:
     """List the names of an option as they are typed."""
-    metadata = getattr(parameter.annotation, "__metadata__", ())
-    return tuple(name for each in metadata for name in getattr(each, "param_decls", None) or ())
+    found: list[object] = []
+    for each in getattr(parameter.annotation, "__metadata__", ()):
+        # Typer takes the first name for a default until it has seen that this is an annotation.
+        found += [getattr(each, "default", None), *(getattr(each, "param_decls", None) or ())]
+    return tuple(name for name in found if isinstance(name, str) and name.startswith("-"))
 
 
 def _parameter(shared: Shared) -> inspect.Parameter:

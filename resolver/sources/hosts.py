@@ -43,7 +43,7 @@ SYSTEM: Final = Path("/etc")
 #: After the URL of a mirror: it is trusted to say what a tag means.
 _TAGS = "#tags"
 #: A mirror that is written with its `/v2`: what follows begins the repository (Harbor's projects).
-_WHOLE_PATH = re.compile(r"(?:https?://)?[^/]+/v2(?:/|$)")
+_WHOLE_PATH = re.compile(r"(?:https?://)?[^/]+/v2(?:/.*)?")
 
 
 class Hosts:
@@ -163,7 +163,7 @@ class Hosts:
                 registry,
                 repository,
                 abilities=EVERYTHING if tags else BY_DIGEST,
-                whole_path=_WHOLE_PATH.match(url) is not None,
+                whole_path=_WHOLE_PATH.fullmatch(url) is not None,
             )
         except BadUrl as error:
             raise InvalidConfiguration("--mirror", registry, f"no mirror's URL: {error}") from error

@@ -50,10 +50,11 @@ Store:
   du      Say what the store takes, image by image.
 
 Run:
-  serve   Serve the store as a read-only registry.
-  demo    Walk through all of it on sample images.
-  login   Log in to REGISTRY, by default Docker Hub.
-  logout  Forget the login for REGISTRY, by default Docker Hub.
+  serve          Serve the store as a read-only registry.
+  mirror-config  Print what points another tool at a mirror.
+  demo           Walk through all of it on sample images.
+  login          Log in to REGISTRY, by default Docker Hub.
+  logout         Forget the login for REGISTRY, by default Docker Hub.
 
 Help:
   options  Explain the options that all commands take.
