@@ -66,6 +66,7 @@ class Wiring:
         self._lock = threading.Lock()
         self._transport: Transport | None = None
         self._hosts: Hosts | None = None
+        self._may_block: bool | None = None
         self._sources: dict[tuple[str, str], Source] = {}
         self._trusted_hosts: set[str] = set()
         self._via = ""
@@ -167,6 +168,7 @@ class Wiring:
         )
         if isinstance(target, RegistryTarget):
             target.reference.check_endpoint()
+            self._refuse_blocked(target.reference)
             with self._lock:
                 self._trusted_hosts.add(target.reference.registry)
         return target
@@ -238,6 +240,29 @@ class Wiring:
         with self._lock:
             hosts = self._hosts_read()
         return hosts.choose(parsed.registry, parsed.repository)
+
+    def _refuse_blocked(self, reference: Reference) -> None:
+        """Refuse what the user's configuration forbids, also where the store could answer.
+
+        Raises:
+            RegistryBlocked: it is forbidden.
+            InvalidConfiguration: a file that may forbid something cannot be used.
+
+        """
+        from resolver.sources.conf_files import (  # noqa: PLC0415 - small, and not for layouts
+            SYSTEM,
+            configuration_files,
+            may_block,
+        )
+
+        with self._lock:
+            if self._may_block is None:
+                settings = self.settings
+                files = configuration_files(settings.environment, settings.home, SYSTEM)
+                self._may_block = may_block(files)
+            hosts = self._hosts_read() if self._may_block else None
+        if hosts is not None:
+            hosts.open(reference.registry, reference.repository)
 
     def _hosts_read(self) -> Hosts:
         """Give what knows where registries are asked; called with the lock held."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from typing import TYPE_CHECKING
 
 from resolver.errors import InvalidConfiguration
@@ -11,32 +10,9 @@ from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
-#: Bytes of one file; honest ones have some thousand. Source: reliability.md 5, docker config.
-MAX_FILE = 1 << 20
 #: What `tomllib` says of the place of a fault.
 _PLACE = re.compile(r"\(at (line [0-9]+, column [0-9]+|end of document)\)")
-
-
-def read_file(path: Path) -> bytes | None:
-    """Read a file whole; None when there is none.
-
-    Raises:
-        InvalidConfiguration: it is there and cannot be read, or is too large.
-
-    """
-    try:
-        with path.open("rb") as stream:
-            body = stream.read(MAX_FILE + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        reason = (error.strerror or "it cannot be read").lower()
-        raise InvalidConfiguration(str(path), "", reason) from error
-    if len(body) > MAX_FILE:
-        raise InvalidConfiguration(str(path), "", f"it is larger than {MAX_FILE} bytes")
-    return body
 
 
 def parse_toml(body: bytes, path: str) -> Table:
@@ -46,6 +22,8 @@ def parse_toml(body: bytes, path: str) -> Table:
         InvalidConfiguration: it is none; with line and column where they are known.
 
     """
+    import tomllib  # noqa: PLC0415 - where there is a file
+
     try:
         content = tomllib.loads(body.decode("utf-8"))
     except UnicodeDecodeError as error:

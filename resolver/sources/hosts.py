@@ -25,10 +25,9 @@ from resolver.core.hosts import (
 )
 from resolver.errors import InvalidConfiguration, RegistryBlocked
 from resolver.sources import registries_conf
+from resolver.sources.conf_files import SYSTEM, configuration_files, read_file
 from resolver.sources.docker_certs import certificate_folders, find_certificates
-from resolver.sources.host_tables import read_file
 from resolver.sources.host_urls import endpoint_at
-from resolver.sources.hosts_toml import find_folder, read_hosts
 from resolver.sources.urls import BadUrl
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 
 OPTION: Final = "option"
 CONFIG: Final = "config.yaml"
-SYSTEM: Final = Path("/etc")
 #: After the URL of a mirror: it is trusted to say what a tag means.
 _TAGS = "#tags"
 #: A mirror that is written with its `/v2`: what follows begins the repository (Harbor's projects).
@@ -145,7 +143,12 @@ class Hosts:
         return HostChoice(registry, repository, (*mirrors, last), self._config_path(), CONFIG)
 
     def _by_folder(self, registry: str, repository: str) -> HostChoice | None:
-        folder = find_folder(self._roots(), registry)
+        roots = tuple(root for root in self._roots() if root.is_dir())
+        if not roots:
+            return None
+        from resolver.sources.hosts_toml import find_folder, read_hosts  # noqa: PLC0415 - rarely
+
+        folder = find_folder(roots, registry)
         return None if folder is None else read_hosts(folder, registry, repository)
 
     def _mirror(
@@ -220,7 +223,7 @@ class Hosts:
 
     def _read_rules(self) -> tuple[registries_conf.RegistryRule, ...]:
         if self._rules is None:
-            files = registries_conf.configuration_files(self._environment, self._home, self._system)
+            files = configuration_files(self._environment, self._home, self._system)
             self._rules = registries_conf.read_rules(files, self._observe)
         return self._rules
 

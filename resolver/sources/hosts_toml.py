@@ -23,8 +23,9 @@ from resolver.core.hosts import (
     upstream,
 )
 from resolver.errors import InvalidConfiguration
+from resolver.sources.conf_files import read_file
 from resolver.sources.docker_certs import read_certificates
-from resolver.sources.host_tables import Table, parse_toml, read_file
+from resolver.sources.host_tables import Table, parse_toml
 from resolver.sources.host_urls import endpoint_at
 from resolver.sources.urls import BadUrl
 from resolver.values import dataclass

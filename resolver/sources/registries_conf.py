@@ -9,7 +9,6 @@ Source: containers-registries.conf(5); containers/image v5 pkg/sysregistriesv2.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from resolver.core.events import Warned
@@ -27,12 +26,14 @@ from resolver.core.hosts import (
     rewrite,
 )
 from resolver.errors import InvalidConfiguration
-from resolver.sources.host_tables import parse_toml, read_file
+from resolver.sources.conf_files import read_file, speaks_of_registries
+from resolver.sources.host_tables import parse_toml
 from resolver.sources.urls import is_host
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
+    from pathlib import Path
 
     from resolver.core.events import Observer
     from resolver.sources.host_tables import Table
@@ -70,31 +71,6 @@ class RegistryRule:
     path: str
 
 
-def configuration_files(
-    environment: Mapping[str, str], home: Path | None, system: Path
-) -> tuple[Path, ...]:
-    """List the files that there are to read, in order: the main one, then the drop-ins.
-
-    A user's own main file replaces the system's, and its drop-ins.
-
-    Source: containers/image v5 pkg/sysregistriesv2, newConfigWrapperWithHomeDir.
-    """
-    named = environment.get("CONTAINERS_REGISTRIES_CONF") or environment.get(
-        "REGISTRIES_CONFIG_PATH"
-    )
-    own = environment.get("XDG_CONFIG_HOME")
-    config = Path(own) if own and Path(own).is_absolute() else home / ".config" if home else None
-    users = config / "containers" if config else None
-    folders = [system / "containers", *((users,) if users else ())]
-    if named:
-        main = Path(named)
-    elif users is not None and (users / FORM).is_file():
-        main, folders = users / FORM, [users]
-    else:
-        main = system / "containers" / FORM
-    return (main, *(file for folder in folders for file in _drop_ins(folder / f"{FORM}.d")))
-
-
 def read_rules(files: Iterable[Path], observe: Observer) -> tuple[RegistryRule, ...]:
     """Read all files; a later rule with an equal prefix replaces an earlier one whole.
 
@@ -105,8 +81,8 @@ def read_rules(files: Iterable[Path], observe: Observer) -> tuple[RegistryRule, 
     rules: dict[str, RegistryRule] = {}
     for file in files:
         body = read_file(file)
-        # A file of aliases alone, as every installation has one, need not be parsed.
-        if body is not None and b"registr" in body:
+        # A file of aliases alone, as every installation has one, is not parsed.
+        if body is not None and speaks_of_registries(body):
             rules |= {rule.prefix: rule for rule in parse_rules(body, str(file), observe)}
     return tuple(rules.values())
 
@@ -150,17 +126,6 @@ def choose(rules: Iterable[RegistryRule], registry: str, repository: str) -> Hos
     last = _endpoint(rule, rule.location, name, registry, rule.insecure, EVERYTHING)
     endpoints = (*mirrors, last)
     return HostChoice(registry, repository, endpoints, rule.path, FORM, blocked=rule.blocked)
-
-
-def _drop_ins(folder: Path) -> list[Path]:
-    """List drop-ins, in the order of their names."""
-    try:
-        return sorted(file for file in folder.iterdir() if file.name.endswith(".conf"))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        reason = (error.strerror or "it cannot be read").lower()
-        raise InvalidConfiguration(str(folder), "", reason) from error
 
 
 def _rule(table: Table) -> RegistryRule:

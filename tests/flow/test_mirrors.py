@@ -326,6 +326,18 @@ def test_registries_conf_can_block_and_lead_elsewhere(ground: Ground) -> None:
     assert all(not seen.query for seen in ground.mirror.log)
 
 
+def test_what_is_blocked_is_blocked_also_where_the_store_could_answer(ground: Ground) -> None:
+    ground.pull()
+    pinned = f"{ground.upstream.host}/{REPOSITORY}@{IMAGE.digest}"
+    file = ground.folder / "blocking.conf"
+    file.write_text(f'[[registry]]\nlocation = "{ground.upstream.host}"\nblocked = true\n')
+    variables = {"RESOLVER_MIRROR": "", "CONTAINERS_REGISTRIES_CONF": str(file)}
+    with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
+        with pytest.raises(RegistryBlocked):
+            session.resolve(pinned, "linux/amd64")
+        assert session.resolve(f"store:{ground.reference}", "linux/amd64").index is not None
+
+
 def test_a_mirror_that_hangs_up_is_said_once_however_many_ask(ground: Ground) -> None:
     for path in [LAYER_PATH, f"{BASE}/blobs/{Digest.of(SMALL)}"]:
         ground.mirror.on("GET", path, Reply(silent=True))

@@ -21,13 +21,19 @@ from resolver.core.hosts import (
     rewrite,
 )
 from resolver.errors import BadFile, InvalidConfiguration, RegistryBlocked, ResolverError
+from resolver.sources.conf_files import (
+    MAX_FILE,
+    configuration_files,
+    may_block,
+    read_file,
+    speaks_of_registries,
+)
 from resolver.sources.docker_certs import find_certificates, read_certificates
 from resolver.sources.host_config import MAX_JOBS, MAX_RATE, MAX_TIMEOUT, parse_config
-from resolver.sources.host_tables import MAX_FILE, read_file
 from resolver.sources.host_urls import endpoint_at
 from resolver.sources.hosts import Hosts, config_file
 from resolver.sources.hosts_toml import find_folder, parse_hosts, read_hosts, seconds
-from resolver.sources.registries_conf import choose, configuration_files, parse_rules
+from resolver.sources.registries_conf import choose, parse_rules
 from resolver.sources.urls import BadUrl
 
 if TYPE_CHECKING:
@@ -412,6 +418,29 @@ def test_a_drop_in_replaces_a_rule_of_the_same_prefix_whole(tmp_path: Path) -> N
     found = Hosts({}, None, (), ignore, system=tmp_path / "etc").open("a.test", "b")
     assert [each.host for each in found.endpoints] == ["new.test"]
     assert found.source == str(folder / "x.conf")
+
+
+@pytest.mark.parametrize(
+    ("text", "speaks"),
+    [
+        (b'[aliases]\n"registry.test/a" = "b.test/a"\n# [[registry]]\n', False),
+        (b"[[registry]]", True),
+        (b' [[ "registry" ]]', True),
+        (b"registry = []", True),
+        (b"[registries.search]", True),
+    ],
+)
+def test_a_file_of_aliases_is_not_parsed(text: bytes, speaks: bool) -> None:
+    assert speaks_of_registries(text) is speaks
+
+
+def test_a_file_that_may_block_is_found_without_reading_it(tmp_path: Path) -> None:
+    file = tmp_path / "r.conf"
+    assert not may_block([file])
+    file.write_text("# blocked = true\n")
+    assert not may_block([file])
+    file.write_text("[[registry]]\nlocation = 'a'\nblocked = true\n")
+    assert may_block([file])
 
 
 # --- config.yaml -----------------------------------------------------------------------------
