@@ -15,14 +15,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.core.answer import Failure, Resolution
     from resolver.core.challenge import Challenge, parse_challenge
+    from resolver.core.checked import Checked
     from resolver.core.contents import Inspection, Offer, Offers
     from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
+    from resolver.core.drift import LockCheck
     from resolver.core.exported import Exported
+    from resolver.core.findings import Finding, Rule, Severity
+    from resolver.core.linted import Linted
+    from resolver.core.lock import Lock, Locked
+    from resolver.core.matrix import Matrix
+    from resolver.core.pinned import Pin, Pinned, PinnedFile
     from resolver.core.plan import Plan
     from resolver.core.platform import Platform
     from resolver.core.pulled import Pulled
     from resolver.core.reference import Reference
+    from resolver.core.requirements import Requirements
     from resolver.core.select import Grade, Rejection, Selection, select
     from resolver.core.stored import (
         Collected,
@@ -40,27 +48,40 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Challenge": "resolver.core.challenge",
+    "Checked": "resolver.core.checked",
     "Collected": "resolver.core.stored",
     "Descriptor": "resolver.core.descriptor",
     "Digest": "resolver.core.digest",
     "Exported": "resolver.core.exported",
     "Failure": "resolver.core.answer",
+    "Finding": "resolver.core.findings",
     "Flags": "resolver.settings",
     "Grade": "resolver.core.select",
     "Inspection": "resolver.core.contents",
+    "Linted": "resolver.core.linted",
+    "Lock": "resolver.core.lock",
+    "LockCheck": "resolver.core.drift",
+    "Locked": "resolver.core.lock",
+    "Matrix": "resolver.core.matrix",
     "Offer": "resolver.core.contents",
     "Offers": "resolver.core.contents",
+    "Pin": "resolver.core.pinned",
+    "Pinned": "resolver.core.pinned",
+    "PinnedFile": "resolver.core.pinned",
     "Plan": "resolver.core.plan",
     "Platform": "resolver.core.platform",
     "Pulled": "resolver.core.pulled",
     "Reference": "resolver.core.reference",
     "Rejection": "resolver.core.select",
     "Removed": "resolver.core.stored",
+    "Requirements": "resolver.core.requirements",
     "Resolution": "resolver.core.answer",
     "ResolverError": "resolver.errors",
     "Retention": "resolver.core.stored",
+    "Rule": "resolver.core.findings",
     "Selection": "resolver.core.select",
     "Session": "resolver.session",
+    "Severity": "resolver.core.findings",
     "StoredImage": "resolver.core.stored",
     "Usage": "resolver.core.stored",
     "Verified": "resolver.core.stored",
@@ -70,27 +91,40 @@ _HOMES = {
 
 __all__ = [
     "Challenge",
+    "Checked",
     "Collected",
     "Descriptor",
     "Digest",
     "Exported",
     "Failure",
+    "Finding",
     "Flags",
     "Grade",
     "Inspection",
+    "Linted",
+    "Lock",
+    "LockCheck",
+    "Locked",
+    "Matrix",
     "Offer",
     "Offers",
+    "Pin",
+    "Pinned",
+    "PinnedFile",
     "Plan",
     "Platform",
     "Pulled",
     "Reference",
     "Rejection",
     "Removed",
+    "Requirements",
     "Resolution",
     "ResolverError",
     "Retention",
+    "Rule",
     "Selection",
     "Session",
+    "Severity",
     "StoredImage",
     "Usage",
     "Verified",

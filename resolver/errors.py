@@ -447,6 +447,35 @@ class SizeMismatch(Untrusted):
         self.actual = actual
 
 
+class ChecksumMismatch(Untrusted):
+    """Compressed content whose own checksum, or own length, is not that of what comes out."""
+
+    code = "checksum-mismatch"
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(
+            f"{what} is damaged: {reason}",
+            "fetch it again, or tell its publisher if that is no use",
+        )
+        self.what = what
+        self.reason = reason
+
+
+class ContradictoryLayer(Untrusted):
+    """A layer whose content is not what the image's config says it is: its diff_id differs."""
+
+    code = "contradictory-layer"
+
+    def __init__(self, what: str, stated: str, actual: str) -> None:
+        super().__init__(
+            f"{what} unpacks to `{actual}`, but the image's config says `{stated}`",
+            "tell the publisher: no container engine will run this image",
+        )
+        self.what = what
+        self.stated = stated
+        self.actual = actual
+
+
 class BadDocument(Untrusted):
     """A document that is not what its kind must be; `field` is the path to the fault."""
 
@@ -616,6 +645,19 @@ class CredentialsNotWritten(OutputFault):
         self.reason = reason
 
 
+class SearchNotOffered(NotFound):
+    """A registry has no search, and does not list its repositories either."""
+
+    code = "search-not-offered"
+
+    def __init__(self, registry: str) -> None:
+        super().__init__(
+            f"`{registry}` has no search, and does not list its repositories",
+            "look on its web page; `resolver tags REPO` lists the tags of a name you know",
+        )
+        self.registry = registry
+
+
 class ExportFault(OutputFault):
     """An export could not be written where it was to go."""
 
@@ -657,6 +699,34 @@ class ToolFailed(OutputFault):
         self.command = command
         self.status = status
         self.detail = detail
+
+
+class MatrixTooLarge(Negative):
+    """A matrix goes past a limit of the CI system that it is for."""
+
+    code = "matrix-too-large"
+
+    def __init__(self, system: str, limit: int, value: int, unit: str, *hints: str) -> None:
+        super().__init__(f"{system} takes {limit} {unit} at most, and these are {value}", *hints)
+        self.system = system
+        self.limit = limit
+        self.value = value
+        self.unit = unit
+
+
+class RunnerMissing(Negative):
+    """`matrix --require-runner`: no machine is known that runs a platform."""
+
+    code = "runner-missing"
+
+    def __init__(self, reference: str, platforms: Sequence[str]) -> None:
+        listing = ", ".join(f"`{platform}`" for platform in platforms)
+        super().__init__(
+            f"no runner is known for {listing} of `{reference}`",
+            f"name one with `--runner {platforms[0]}=LABEL`, or leave it out: choose with `-p`",
+        )
+        self.reference = reference
+        self.platforms = tuple(platforms)
 
 
 class InUse(Negative):
@@ -725,6 +795,127 @@ class NobodyToAsk(Unavailable):
     """The configuration leaves no endpoint that may answer this question."""
 
     code = "nobody-to-ask"
+
+
+class BadLock(Malformed):
+    """A lock file that cannot be used; `field` is the path to the fault."""
+
+    code = "bad-lock"
+    word = "FORMAT"
+
+    def __init__(self, place: str, field: str, reason: str, *hints: str) -> None:
+        at = f" at `{field}`" if field else ""
+        super().__init__(
+            f"the lock file `{place}` is malformed{at}: {reason}",
+            *(hints or ("take it from version control, or write it anew with `resolver lock`",)),
+        )
+        self.place = place
+        self.field = field
+        self.reason = reason
+
+
+class LockLimit(BadLock):
+    """A lock file that goes past a limit; `field` is the path to what does."""
+
+    code = "lock-limit"
+    word = "LIMIT"
+
+
+class NotLocked(Offline):
+    """`--locked`, and the lock does not have the reference, or not for the platform."""
+
+    code = "not-locked"
+
+    def __init__(self, reference: str, place: str, wanted: str, *hints: str) -> None:
+        what = f"`{reference}` for `{wanted}`" if wanted else f"`{reference}`"
+        super().__init__(f"the lock file `{place}` does not have {what}", *hints)
+        self.reference = reference
+        self.place = place
+        self.wanted = wanted
+
+
+class LockIncomplete(Offline):
+    """`--locked`, and the lock does not say as much as an answer needs."""
+
+    code = "lock-incomplete"
+
+    def __init__(self, reference: str, place: str, *hints: str) -> None:
+        super().__init__(
+            f"the lock file `{place}` does not say sizes and types for `{reference}`", *hints
+        )
+        self.reference = reference
+        self.place = place
+
+
+class NoLock(Malformed):
+    """There is no lock file where one was named or expected."""
+
+    code = "no-lock"
+
+    def __init__(self, place: str) -> None:
+        super().__init__(
+            f"there is no lock file `{place}`",
+            "write it with `resolver lock REF...`, or name another with `--lock-file`",
+        )
+        self.place = place
+
+
+class LockUnwritten(OutputFault):
+    """A lock file could not be written; what was there is there still."""
+
+    code = "lock-unwritten"
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(
+            f"cannot write the lock file `{place}`: {reason}",
+            "make room, or name another place with `--lock-file`",
+        )
+        self.place = place
+        self.reason = reason
+
+
+class Drifted(Negative):
+    """`lock --check`: something that was locked is no longer what its reference gives."""
+
+    code = "drifted"
+
+    def __init__(self, place: str, drifted: int, checked: int) -> None:
+        have = "has" if drifted == 1 else "have"
+        super().__init__(
+            f"{drifted} of {checked} references in `{place}` {have} moved since they were locked",
+            "test what is there now, then record it with `resolver lock --update`",
+        )
+        self.place = place
+        self.drifted = drifted
+        self.checked = checked
+
+
+class UnreadableFile(Malformed):
+    """A file of the user's that names images cannot be read as what it is; it is left alone."""
+
+    code = "unreadable-file"
+    word = "CONFIG"
+
+    def __init__(self, path: str, reason: str, *hints: str, line: int = 1, column: int = 1) -> None:
+        where = f" (line {line}, column {column})" if (line, column) != (1, 1) else ""
+        super().__init__(f"`{path}` is left alone: {reason}{where}", *hints)
+        self.path = path
+        self.reason = reason
+        self.line = line
+        self.column = column
+
+
+class NotAnImageFile(Malformed):
+    """A file of no kind that is known to name images."""
+
+    code = "not-an-image-file"
+
+    def __init__(self, path: str, known: str) -> None:
+        super().__init__(
+            f"`{path}` is no file that is known to name images", f"there can be named {known}"
+        )
+        self.path = path
+        self.known = known
 
 
 def _short(text: str, limit: int = 120) -> str:

@@ -12,8 +12,12 @@ from resolver.core.target import LayoutTarget, RegistryTarget, StoreTarget
 from resolver.errors import PlatformNotOffered, PlatformUnknown, ResolverError, Usage
 from resolver.flow import resolve as resolving
 from resolver.flow.reader import Reader
+from resolver.session_check import CheckVerbs
 from resolver.session_home import HomeVerbs
+from resolver.session_lint import LintVerbs
+from resolver.session_lock import LockVerbs
 from resolver.session_mirror import MirrorVerbs
+from resolver.session_pin import PinVerbs
 from resolver.session_pull import PullVerbs
 from resolver.session_store import StoreVerbs
 
@@ -27,7 +31,9 @@ if TYPE_CHECKING:
     from resolver.wiring import Wanted
 
 
-class Session(PullVerbs, StoreVerbs, HomeVerbs, MirrorVerbs):
+class Session(
+    CheckVerbs, PullVerbs, LintVerbs, LockVerbs, StoreVerbs, HomeVerbs, PinVerbs, MirrorVerbs
+):
     """Answers questions about images, and keeps them; one client, one store, one platform table.
 
     Safe to share between threads. Close it, or use it in a `with` block, to give connections back.

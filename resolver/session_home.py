@@ -1,27 +1,38 @@
-"""The verbs of a session that are about this machine: logins, and what it is set up with."""
+"""The verbs of a session around the main ones: logins, searching, what is left of a quota."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.reference import Reference
+from resolver.core.reference_grammar import HUB
+from resolver.core.target import RegistryTarget
 from resolver.errors import InvalidReference, ResolverError, Usage
 from resolver.wiring import Wiring
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from resolver.core.found import Filters, Hits, Quota
     from resolver.core.login import LoggedIn, LoggedOut
     from resolver.sources.credential_helpers import Helpers
+    from resolver.sources.transport import Transport
+
+#: Hits of a search. Source: Docker Engine API, `/images/search`.
+DEFAULT_LIMIT = 25
+#: What Docker Hub keeps for questions about quotas. Source: Docker documentation, "Pull usage".
+PREVIEW = "docker.io/ratelimitpreview/test:latest"
 
 _HUB_SPELLING = ("index.docker.io", "docker.io")
+_LONGEST_TERM = 256
 #: Spellings that `docker login` takes as well.
 _URL = re.compile(r"https?://([^/]+)(?:/v[12])?/?")
 
 
 class HomeVerbs(Wiring):
-    """Keeps and forgets logins."""
+    """Keeps and forgets logins, searches, and asks for quotas."""
 
     def login(self, registry: str = "docker.io") -> LoggedIn:
         """Keep the session's user name and password for a registry, once it has taken them.
@@ -51,11 +62,9 @@ class HomeVerbs(Wiring):
                 "there is no user name and password to log in with",
                 f"`resolver login {host} --username NAME --password-stdin < password.txt`",
             )
-        if self.settings.offline:
-            raise Usage("a login is checked with the registry", "leave out `--offline`")
+        transport = self._ready(host)
         with self._lock:
-            self._trusted_hosts.add(host)
-            transport, hosts = self._client(), self._hosts_read()
+            hosts = self._hosts_read()
         wanted = is_wanted(transport, host, hosts.of(host))
         place = save(self._logins(), host, username, Secret(password), self._helpers())
         return LoggedIn(host, username, place, wanted)
@@ -74,6 +83,61 @@ class HomeVerbs(Wiring):
         host = _registry(registry)
         return LoggedOut(host, erase(self._logins(), host, self._helpers()))
 
+    def search(
+        self, term: str, *, limit: int = DEFAULT_LIMIT, filters: Filters | None = None
+    ) -> Hits:
+        """Search Docker Hub, or with `HOST/TERM` another registry.
+
+        A registry without a search is asked for the list of its repositories, whose names are
+        compared here.
+
+        Args:
+            term: what to look for.
+            limit: hits wanted, 1 to 100; filters take from these.
+            filters: which hits are wanted.
+
+        Raises:
+            Usage: the term is empty, or nobody may be asked.
+            SearchNotOffered: the registry can do neither.
+            Denied, Unavailable, Untrusted: as every question.
+
+        """
+        from resolver.core.found import Filters  # noqa: PLC0415 - for this question alone
+        from resolver.sources.search import search  # noqa: PLC0415
+
+        registry, words = _split_term(term)
+        wanted = filters or Filters()
+        found = search(self._ready(registry), registry, words, limit)
+        return replace(found, hits=tuple(hit for hit in found.hits if wanted.keep(hit)))
+
+    def quota(self, reference: str = PREVIEW) -> Quota:
+        """Ask what is left of the pulls that a registry allows; costs none of them.
+
+        Args:
+            reference: an image there; by default the one that Docker Hub keeps for this.
+
+        Raises:
+            Usage: it is no image of a registry, or nobody may be asked.
+            NotFound, Denied, Unavailable: as every question about an image.
+
+        """
+        from resolver.sources.search import quota  # noqa: PLC0415 - for this question alone
+
+        target = self._target(reference)
+        if not isinstance(target, RegistryTarget):
+            raise Usage("quotas belong to registries", "name an image of one")
+        asked = target.reference
+        transport = self._ready(asked.registry)
+        return quota(transport, asked.registry, asked.repository, asked.name)
+
+    def _ready(self, registry: str) -> Transport:
+        """Give the client, for a registry that somebody named."""
+        if self.settings.offline:
+            raise Usage("this is a question to a registry", "leave out `--offline`")
+        with self._lock:
+            self._trusted_hosts.add(registry)
+            return self._client()
+
     def _logins(self) -> Path:
         from resolver.sources.credential_writer import writable_file  # noqa: PLC0415
 
@@ -84,6 +148,23 @@ class HomeVerbs(Wiring):
         from resolver.sources.credential_helpers import Helpers  # noqa: PLC0415
 
         return Helpers(self.settings.environment)
+
+
+def _split_term(text: str) -> tuple[str, str]:
+    """Tell the registry from the words, as `docker search` does: `HOST/TERM`, else Docker Hub.
+
+    Raises:
+        Usage: there are no words, or too many.
+
+    """
+    host, slash, words = text.strip().partition("/")
+    is_host = bool(slash) and (host == "localhost" or "." in host or ":" in host)
+    registry, term = (_registry(host), words) if is_host else (HUB, text.strip())
+    if not term or len(term) > _LONGEST_TERM:
+        raise Usage(
+            f"there is nothing to search for in `{text[:40]}`", "`resolver search nginx --limit 5`"
+        )
+    return registry, term
 
 
 def _registry(text: str) -> str:

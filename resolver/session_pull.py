@@ -186,7 +186,10 @@ class PullVerbs(Wiring):
             root = named.index or named.manifest
             asked = self._ask(reader, RegistryTarget(target.reference.with_digest(root.digest)))
             asked = replace(asked, text=named.reference)
-            wishes = [resolving.Wish(named.wanted, named.explicit)]
+            # The very entry that was found, as its index writes it, and not what would be now.
+            found = (named.platform,) if named.platform is not None else None
+            explicit = found is not None or named.explicit
+            wishes = [resolving.Wish(found or named.wanted, explicit, exact=found is not None)]
         else:
             asked = self._ask(reader, target)
         every = resolving.Wish((), explicit=True, exact=True)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: References resolved at once; bound by waiting, not by the processor (architecture.md 2.3).
 DEFAULT_JOBS = 16
+#: Where a lock is unless somebody says otherwise.
+LOCK_FILE = "resolver.lock"
 MAX_JOBS = 256
 #: Files that a process of ours has open by itself, and for each question or transfer under way.
 _OWN_FILES, _FILES_EACH = 24, 8

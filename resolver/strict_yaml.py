@@ -29,7 +29,7 @@ MAX_FILE = 4_194_304
 #: Lists and mappings inside each other. Source: reliability.md R53.
 MAX_DEPTH = 32
 
-_CONFLICT = re.compile(r"^(?:<{7}|>{7})(?: .*)?$", re.MULTILINE)
+_CONFLICT = re.compile(r"(?m)^(?:<{7}|>{7})(?: [^\n]*)?(?=\n|\Z)", re.ASCII)
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 #: Numbers of YAML 1.2 and of JSON that PyYAML, which is YAML 1.1, takes for text.
 _NUMBER = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|0o[0-7]+")

@@ -22,7 +22,7 @@ STATUS = {
 }
 WORDS = {
     "NEGATIVE": {"NEGATIVE"},
-    "INPUT": {"USAGE", "CONFIG"},
+    "INPUT": {"USAGE", "CONFIG", "FORMAT", "LIMIT"},
     "NOT_FOUND": {"NOT_FOUND", "PLATFORM"},
     "DENIED": {"AUTH"},
     "UNAVAILABLE": {"NETWORK", "RATELIMIT"},

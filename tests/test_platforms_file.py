@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver import platforms
+from resolver.core.path_words import PathWords
 from resolver.core.platform import BUILTIN, Platform
 from resolver.core.platform_facts import FACTS
 from resolver.core.platform_host import Machine
@@ -160,6 +161,9 @@ def test_the_whole_file_may_be_said_again_or_nothing_at_all(own: Callable[[str],
             "runners.github[0].platform",
             "of the form",
         ),
+        ("schema: 1\npaths: {names: {A b: [x]}}", "paths.names.A b", "a name of the form"),
+        ("schema: 1\npaths: {loaders: {x: [A]}}", "paths.loaders.x[0]", "of the form"),
+        ("schema: 1\npaths: {words: {}}", "paths.words", "not known"),
         # not YAML, or YAML that hides something
         ("schema: [1", "line 1, column 11", "it is not YAML"),
         ("schema: 1\n\t: x", "line 2, column 1", "it is not YAML"),
@@ -426,3 +430,16 @@ def test_built_in_facts_must_say_where_they_are_from(
 
 def test_a_user_need_not_say_where_facts_are_from(own: Callable[[str], Path]) -> None:
     assert platforms.read_file(own("schema: 1\nfamilies: {x: {}}"), sourced=False).families
+
+
+def test_a_file_of_ones_own_adds_words_for_architectures_in_paths(
+    own: Callable[[str], Path],
+) -> None:
+    table = platforms.load_table(
+        own("schema: 1\npaths:\n  names: {arm64: [k1om, aarch64], riscv128: [rv128]}")
+    )
+
+    words = PathWords(Platform("linux", "arm64"), table)
+    assert words.taken_out("lib/k1om/aarch64-linux-gnu") == "lib/{arch}/{arch}"
+    assert words.taken_out("lib/rv128") == "lib/rv128"
+    assert PathWords(Platform("linux", "riscv128"), table).taken_out("rv128") == "{arch}"

@@ -99,3 +99,19 @@ def test_an_answer_from_the_store_loads_no_client(tmp_path: Path) -> None:
     assert status == 0
     assert told.encode() == warmed.stdout
     assert modules & HEAVY == set()
+
+
+def test_an_answer_from_a_lock_loads_no_client_and_no_yaml(tmp_path: Path) -> None:
+    file = str(tmp_path / "resolver.lock")
+    options = ("--lock-file", file, "--store", str(tmp_path / "store"))
+    with FakeRegistry() as registry:
+        registry.serve("team/app", "1", build_index([build_image("linux/arm64")]))
+        assert command("lock", f"{registry.host}/team/app:1", *options).returncode == 0
+
+    for words in (
+        ("resolve", "--locked", "-p", "linux/arm64", "--format", "digest"),
+        ("lock", "export", "--format", "kbld"),
+    ):
+        status, modules, told = loaded(*words, *options)
+        assert (status, "sha256:" in told) == (0, True)
+        assert modules & HEAVY == set()

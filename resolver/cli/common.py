@@ -1,11 +1,17 @@
 """`resolver options`: the options that every command takes."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resolver.render.handing import Emitter
+
 
 def options() -> None:
     """Explain the options that all commands take."""
     from resolver.cli.options import SHARED
     from resolver.cli.output import Output
     from resolver.render import RENDERERS
+    from resolver.render.handing import EMITTERS, REPORTS
 
     rows = []
     for shared in SHARED:
@@ -21,9 +27,15 @@ def options() -> None:
     lines += [
         "",
         f"Forms: {', '.join(RENDERERS)}; the default is table.",
+        f"Systems: {', '.join(map(_placed, EMITTERS.values()))}, auto.",
+        f"Reports: {', '.join(REPORTS)}. Both may be repeated.",
         "Also honoured: DOCKER_DEFAULT_PLATFORM, DOCKER_CONFIG, DOCKER_AUTH_CONFIG,",
         "REGISTRY_AUTH_FILE, SSL_CERT_FILE, HTTPS_PROXY, HTTP_PROXY, NO_PROXY.",
         "Where registries are asked: --mirror, else config.yaml (RESOLVER_CONFIG), else",
         "containerd's certs.d (RESOLVER_CERTS_D), else CONTAINERS_REGISTRIES_CONF.",
     ]
     Output().answer("\n".join(lines) + "\n")
+
+
+def _placed(row: "Emitter") -> str:
+    return f"{row.name}={row.takes}" if row.takes else row.name

@@ -14,7 +14,6 @@ def du(common: options.Common, no_trunc: options.NoTrunc = False) -> None:
       resolver du --json
     """
     from resolver.cli.work import work
-    from resolver.render import tell
 
     with work(common) as (session, output):
-        output.answer(tell(session.usage(), common.form, full=no_trunc))
+        output.tell(session.usage(), common.form, full=no_trunc)

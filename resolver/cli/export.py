@@ -42,9 +42,8 @@ def export(
     """
     from resolver.cli.inputs import split_platforms
     from resolver.cli.work import work
-    from resolver.render import tell
 
     platforms = split_platforms(platform or [])
     with work(common) as (session, output):
         found = session.export(references, to, platforms, exact=exact, namespace=namespace)
-        output.answer(tell(found, common.form))
+        output.tell(found, common.form)

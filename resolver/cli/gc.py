@@ -62,9 +62,8 @@ def gc(
 
     from resolver.cli.collecting import retention
     from resolver.cli.work import work
-    from resolver.render import tell
 
     rules = retention(keep_newer, max_size, grace, ci=ci, environment=os.environ)
     with work(common) as (session, output):
         found = session.collect(rules, dry_run=dry_run)
-        output.answer(tell(found, common.form, full=no_trunc))
+        output.tell(found, common.form, full=no_trunc)

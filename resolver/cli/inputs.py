@@ -50,7 +50,7 @@ def read_password() -> str:
     return text
 
 
-def split_platforms(values: list[str]) -> list[str]:
+def split_platforms(values: list[str], option: str = "--platform") -> list[str]:
     """Take comma lists apart; `,osver=` of regctl's spelling belongs to the platform before it.
 
     Raises:
@@ -64,8 +64,8 @@ def split_platforms(values: list[str]) -> list[str]:
                 found[-1] += f",{part}"
             elif not part.strip():
                 raise Usage(
-                    f"`--platform {value}` has an empty element",
-                    "write `linux/amd64,linux/arm64`, or repeat `-p`",
+                    f"`{option} {value}` has an empty element",
+                    "write `linux/amd64,linux/arm64`, or repeat the option",
                 )
             else:
                 found.append(part)

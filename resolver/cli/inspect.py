@@ -45,7 +45,6 @@ def inspect(
     """
     from resolver.cli.inspecting import check, exact_bytes
     from resolver.cli.work import work
-    from resolver.render import tell
 
     check(platform, common.form, raw=raw, config=config)
     with work(common) as (session, output):
@@ -54,6 +53,7 @@ def inspect(
         )
         output.warnings(found.warnings)
         if raw or config:
+            output.keep(found)
             output.raw(exact_bytes(found, config=config))
         else:
-            output.answer(tell(found, common.form, full=no_trunc))
+            output.tell(found, common.form, full=no_trunc)

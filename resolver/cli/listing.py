@@ -35,13 +35,18 @@ def tell_tags(output: Output, repository: str, tags: Iterable[str], form: str) -
     Raises:
         ResolverError: what ended the list early; JSON and YAML then have no list.
     """
+    from resolver.core.tagged import Tags
     from resolver.render import tell_values
     from resolver.render.escape import line
-    from resolver.render.plain import SCHEMA
 
     if form in {"json", "yaml"}:
-        value = {"schema": SCHEMA, "repository": repository, "tags": list(tags)}
-        output.answer(tell_values(value, form))
+        output.tell(Tags(repository, tuple(tags)), form)
         return
-    for tag in tags:
-        output.answer(tell_values({"tag": tag}, form) if form == "jsonl" else f"{line(tag)}\n")
+    told = []
+    try:
+        for tag in tags:
+            output.answer(tell_values({"tag": tag}, form) if form == "jsonl" else f"{line(tag)}\n")
+            if output.hand is not None:
+                told.append(tag)
+    finally:
+        output.keep(Tags(repository, tuple(told)))

@@ -26,11 +26,10 @@ def login(
     """
     from resolver.cli.asking import with_login
     from resolver.cli.work import work
-    from resolver.render import tell
 
     asked = with_login(common, registry)
     with work(asked) as (session, output):
         done = session.login(registry)
         if not done.verified:
             output.note(f"`{done.registry}` wants no login now, so this one is not checked")
-        output.answer(tell(done, common.form))
+        output.tell(done, common.form)

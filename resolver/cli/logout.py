@@ -22,7 +22,6 @@ def logout(
       resolver logout ghcr.io
     """
     from resolver.cli.work import work
-    from resolver.render import tell
 
     with work(common) as (session, output):
-        output.answer(tell(session.logout(registry), common.form))
+        output.tell(session.logout(registry), common.form)

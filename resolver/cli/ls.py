@@ -52,4 +52,5 @@ def ls(
     with work(common) as (session, output):
         found = wanted.take(session.images())
         ids = source is not None and source.name == "COMMANDLINE" and common.form == "table"
+        output.keep(found)
         tell_listing(output, found, common.form, digests=digests, ids=ids, full=no_trunc)

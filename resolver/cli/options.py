@@ -9,12 +9,15 @@ import inspect
 import os
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Annotated, Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Optional
 
 import typer
 
 from resolver.settings import Flags
 from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from resolver.cli.handover import HandOver
 
 
 def is_completing() -> bool:
@@ -123,16 +126,44 @@ MaxDownload = Annotated[
     ),
 ]
 
+Locked = Annotated[
+    bool,
+    typer.Option(
+        "--locked",
+        envvar="RESOLVER_LOCKED",
+        show_envvar=False,
+        help="Take what the lock file says; ask nobody what REF means.",
+        show_default=False,
+    ),
+]
+LockFile = Annotated[
+    Optional[str],  # noqa: UP045 - Typer reads this at run time
+    typer.Option(
+        "--lock-file",
+        metavar="FILE",
+        envvar="RESOLVER_LOCK_FILE",
+        show_envvar=False,
+        help="The lock file; resolver.lock by default.",
+        show_default=False,
+    ),
+]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Common:
-    """What the shared options said."""
+    """What the shared options said.
+
+    Attributes:
+        hand: who is told besides stdout; None where nobody is.
+
+    """
 
     form: str
     quiet: bool
     verbose: int
     progress: bool
     flags: Flags
+    hand: "HandOver | None" = None
 
 
 class Shared(NamedTuple):
@@ -265,6 +296,24 @@ SHARED = (
         "More platform facts [RESOLVER_PLATFORMS].",
         "FILE",
     ),
+    Shared(
+        "emit",
+        ("--emit",),
+        list[str] | None,
+        None,
+        "Hand the answer to a CI system too.",
+        "SYSTEM",
+        "RESOLVER_EMIT",
+    ),
+    Shared(
+        "report",
+        ("--report",),
+        list[str] | None,
+        None,
+        "Write it to a file too, as FORM=FILE.",
+        "FORM=FILE",
+        "RESOLVER_REPORT",
+    ),
 )
 
 #: The last line of every command's help.
@@ -283,7 +332,16 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     def run(**values: Any) -> None:
         shared = {each.field: values.pop(each.field, each.default) for each in SHARED}
-        function(**values, common=_common(shared))
+        if not (shared["emit"] or shared["report"]):
+            function(**values, common=_common(shared, None))
+            return
+        from resolver.cli.handover import HandOver, handing_over
+        from resolver.cli.output import Output
+
+        emit, report = shared["emit"] or (), shared["report"] or ()
+        hand = HandOver.read(function.__name__, emit, report, values)
+        with handing_over(hand, Output(quiet=shared["quiet"])):
+            function(**values, common=_common(shared, hand))
 
     run.__name__ = function.__name__
     run.__doc__ = function.__doc__
@@ -321,7 +379,7 @@ def _parameter(shared: Shared) -> inspect.Parameter:
     )
 
 
-def _common(values: dict[str, Any]) -> Common:
+def _common(values: dict[str, Any], hand: "HandOver | None") -> Common:
     password = None
     if values["password_stdin"]:
         from resolver.cli.inputs import read_password
@@ -332,4 +390,4 @@ def _common(values: dict[str, Any]) -> Common:
     flags = Flags(**given, password=password)
     form = "json" if values["json"] else values["form"]
     progress = not (values["quiet"] or values["no_progress"])
-    return Common(form, values["quiet"], values["verbose"], progress, flags)
+    return Common(form, values["quiet"], values["verbose"], progress, flags, hand)

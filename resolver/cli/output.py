@@ -14,6 +14,8 @@ from resolver.render.escape import escape
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from resolver.cli.handover import HandOver
+
 _STDERR = 2
 
 
@@ -30,6 +32,23 @@ class Output:
         self.progress: Observer = ignore
         #: Puts text on stderr; live progress sets it, so that lines and bars keep apart.
         self.write: Callable[[str], None] = _write
+        #: Who else is told, where `--emit` or `--report` asked for it.
+        self.hand: HandOver | None = None
+
+    def tell(self, answer: object, form: str, *, explain: bool = False, full: bool = False) -> None:
+        """Write an answer in the form asked for, and keep it for whoever else is told."""
+        from resolver.render import tell
+
+        self.keep(answer)
+        self.answer(tell(answer, form, explain=explain, full=full))
+
+    def keep(self, answer: object) -> None:
+        """Keep an answer for whoever else is told; a command that writes it otherwise calls this.
+
+        It costs nothing where nobody is.
+        """
+        if self.hand is not None:
+            self.hand.keep(answer)
 
     def answer(self, text: str) -> None:
         """Write a piece of the answer.
@@ -52,6 +71,8 @@ class Output:
     def observe(self, event: Event) -> None:
         """Tell a warning once, a note only to those who asked, and progress where it is shown."""
         if isinstance(event, Warned):
+            if self.hand is not None:
+                self.hand.warned(event)
             if not self._quiet and event.message not in self._told:
                 self._told.add(event.message)
                 self._line("warning", event.message)
@@ -70,8 +91,15 @@ class Output:
         if not self._quiet:
             self._line("note", text)
 
+    def hint(self, text: str) -> None:
+        """Say what to type next, after an answer that calls for it."""
+        if not self._quiet:
+            self._line("hint", text)
+
     def failed(self, error: ResolverError) -> None:
         """Say what happened and what to type next."""
+        if self.hand is not None:
+            self.hand.failed(error)
         self._line("error", str(error))
         for hint in error.hints():
             self._line("hint", hint)

@@ -3,6 +3,7 @@
 import typer
 
 from resolver.cli import options
+from resolver.settings import LOCK_FILE
 
 
 @options.command
@@ -15,6 +16,8 @@ def plan(
     max_download: options.MaxDownload = None,
     foreign: options.Foreign = False,
     exact: options.Exact = False,
+    locked: options.Locked = False,
+    lock_file: options.LockFile = None,
     no_trunc: options.NoTrunc = False,
 ) -> None:
     """Say what pulling REF would cost.
@@ -28,16 +31,18 @@ def plan(
       resolver plan -f images.txt --max-download 500MB
       resolver plan app:2 --from oci:./mirror
     """
+    from resolver.cli.locking import named
     from resolver.cli.pulling import Asked, limit, make_plan, tell_unpacked, too_large
     from resolver.cli.work import work
-    from resolver.render import tell
 
     most = limit(max_download)
-    asked = Asked.gather("plan", references, file, platform, places, exact=exact, foreign=foreign)
+    lock = (lock_file or LOCK_FILE) if locked else None
+    names = named(references, file, "plan", lock)
+    asked = Asked.of(names, platform, places, exact=exact, foreign=foreign)
     with work(common) as (session, output):
-        found = make_plan(session, output, asked)
+        found = make_plan(session, output, asked, lock)
         tell_unpacked(session, output, found)
-        output.answer(tell(found, common.form, full=no_trunc))
+        output.tell(found, common.form, full=no_trunc)
         refusal = too_large(found, most)
         if refusal is not None:
             output.failed(refusal)

@@ -38,10 +38,9 @@ def platforms(
     from dataclasses import replace
 
     from resolver.cli.work import work
-    from resolver.render import tell
 
     with work(common) as (session, output):
         found = session.platforms(reference, sizes=not index_only)
         output.warnings(found.warnings)
         shown = found if attestations else replace(found, attestations=())
-        output.answer(tell(shown, common.form, full=no_trunc))
+        output.tell(shown, common.form, full=no_trunc)

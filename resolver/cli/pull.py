@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from resolver.cli import options
+from resolver.settings import LOCK_FILE
 
 
 @options.command
@@ -17,6 +18,8 @@ def pull(
     max_download: options.MaxDownload = None,
     foreign: options.Foreign = False,
     exact: options.Exact = False,
+    locked: options.Locked = False,
+    lock_file: options.LockFile = None,
     progress: Annotated[
         str,
         typer.Option(
@@ -38,19 +41,21 @@ def pull(
       resolver pull -p all ghcr.io/owner/app:1
       IMAGE=$(resolver pull app:1 --format ref)
     """
+    from resolver.cli.locking import named
     from resolver.cli.pulling import Asked, limit, make_plan, tell_failures, too_large
     from resolver.cli.showing import showing
     from resolver.cli.work import work
-    from resolver.render import tell
 
     most = limit(max_download)
-    asked = Asked.gather("pull", references, file, platform, places, exact=exact, foreign=foreign)
+    lock = (lock_file or LOCK_FILE) if locked else None
+    names = named(references, file, "pull", lock)
+    asked = Asked.of(names, platform, places, exact=exact, foreign=foreign)
     with work(common) as (session, output):
         with showing(output, common, progress):
-            found = make_plan(session, output, asked)
+            found = make_plan(session, output, asked, lock)
             refusal = too_large(found, most)
             if refusal is not None:
                 raise refusal
             done = session.pull(found, foreign=foreign)
-        output.answer(tell(done, common.form))
+        output.tell(done, common.form)
         tell_failures(output, done)

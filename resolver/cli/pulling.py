@@ -8,12 +8,15 @@ import typer
 
 from resolver.cli.amounts import size
 from resolver.cli.inputs import split_platforms
-from resolver.cli.resolving import gather
+from resolver.core.answer import Failure
 from resolver.errors import PlanTooLarge, ResolverError
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from resolver.cli.output import Output
+    from resolver.core.answer import Resolution
     from resolver.core.plan import Plan
     from resolver.core.pulled import Pulled
     from resolver.session import Session
@@ -35,11 +38,9 @@ class Asked:
     foreign: bool
 
     @classmethod
-    def gather(
+    def of(
         cls,
-        verb: str,
-        references: list[str] | None,
-        file: str | None,
+        references: list[str],
         platforms: list[str] | None,
         places: list[str] | None,
         *,
@@ -49,11 +50,11 @@ class Asked:
         """Read everything that can be read before anybody is asked.
 
         Raises:
-            Malformed: a reference or a platform list cannot be read, or there is none.
+            Malformed: a platform list cannot be read.
 
         """
         return cls(
-            tuple(dict.fromkeys(gather(references or [], file, verb))),
+            tuple(dict.fromkeys(references)),
             tuple(split_platforms(platforms or [])),
             tuple(places or ()),
             exact,
@@ -61,13 +62,16 @@ class Asked:
         )
 
 
-def make_plan(session: Session, output: Output, asked: Asked) -> Plan:
-    """Ask the session, and tell what a person should know."""
+def make_plan(session: Session, output: Output, asked: Asked, lock_file: str | None = None) -> Plan:
+    """Ask the session, or a lock, what is meant, and tell what a person should know."""
     typed = list(asked.platforms)
     if not typed and session.settings.platform:
         typed = split_platforms([session.settings.platform])
+    references: Sequence[str | Resolution] = asked.references
+    if lock_file is not None:
+        references = _locked(session, output, asked, typed, lock_file)
     found = session.plan(
-        asked.references,
+        references,
         typed or (None,),
         exact=asked.exact,
         places=asked.places,
@@ -75,6 +79,25 @@ def make_plan(session: Session, output: Output, asked: Asked) -> Plan:
     )
     for image in found.images:
         output.warnings(image.warnings)
+    return found
+
+
+def _locked(
+    session: Session, output: Output, asked: Asked, typed: list[str], lock_file: str
+) -> list[Resolution]:
+    """Look up in a lock what is meant.
+
+    Raises:
+        NotLocked: one of them is not there, or not for a platform.
+
+    """
+    found: list[Resolution] = []
+    answers = session.by_lock(lock_file)
+    for answer in answers.resolve_each(asked.references, typed or (None,), exact=asked.exact):
+        if isinstance(answer, Failure):
+            raise answer.error
+        output.warnings(answer.warnings)
+        found.append(answer)
     return found
 
 

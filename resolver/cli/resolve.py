@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from resolver.cli import options
+from resolver.settings import LOCK_FILE
 
 
 @options.command
@@ -39,6 +40,8 @@ def resolve(
             show_default=False,
         ),
     ] = False,
+    locked: options.Locked = False,
+    lock_file: options.LockFile = None,
     no_trunc: options.NoTrunc = False,
 ) -> None:
     """Print the manifest that REF means on a platform.
@@ -51,16 +54,19 @@ def resolve(
       resolver resolve --format digest -p windows/amd64:ltsc2022 app:1.2
     """
     from resolver.cli.inputs import split_platforms
-    from resolver.cli.resolving import Asked, gather, tell_all, tell_one
+    from resolver.cli.locking import by_lock, named
+    from resolver.cli.resolving import Asked, tell_all, tell_one
     from resolver.cli.work import work
 
-    asked = gather(references or [], file)
+    lock = (lock_file or LOCK_FILE) if locked else None
+    names = named(references, file, "resolve", lock)
     with work(common) as (session, output):
         typed = platform or ([session.settings.platform] if session.settings.platform else [])
         flags = Asked(exact=exact, verify=verify, strict=strict, verify_tag=verify_tag)
         platforms = split_platforms(typed)
-        if len(asked) == 1 and file is None and len(platforms) <= 1 and "all" not in platforms:
+        asker = by_lock(session, lock, flags) if lock else session
+        if len(names) == 1 and file is None and len(platforms) <= 1 and "all" not in platforms:
             wanted = platforms[0] if platforms else None
-            tell_one(session, output, common.form, asked[0], wanted, flags, (explain, no_trunc))
+            tell_one(asker, output, common.form, names[0], wanted, flags, (explain, no_trunc))
         else:
-            tell_all(session, output, common.form, asked, platforms, flags, explain=explain)
+            tell_all(asker, output, common.form, names, platforms, flags, explain=explain)

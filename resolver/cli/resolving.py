@@ -12,6 +12,7 @@ from resolver.errors import ResolverError, Usage
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
+    from resolver.cli.locking import LockAsker
     from resolver.cli.output import Output
     from resolver.core.answer import Resolution
     from resolver.session import Session
@@ -54,7 +55,7 @@ def gather(references: list[str], file: str | None, verb: str = "resolve") -> li
 
 
 def tell_one(
-    session: Session,
+    session: Session | LockAsker,
     output: Output,
     form: str,
     reference: str,
@@ -63,16 +64,14 @@ def tell_one(
     shown: tuple[bool, bool],
 ) -> None:
     """Answer one question in full."""
-    from resolver.render import tell
-
     explain, full = shown
     found = session.resolve(reference, platform, **asdict(asked))
     output.warnings(found.warnings)
-    output.answer(tell(found, form, explain=explain, full=full))
+    output.tell(found, form, explain=explain, full=full)
 
 
 def tell_all(
-    session: Session,
+    session: Session | LockAsker,
     output: Output,
     form: str,
     references: list[str],
@@ -92,6 +91,7 @@ def tell_all(
     worst = 0
     for answer in answers:
         worst = max(worst, _status(output, answer))
+        output.keep(answer)
         if whole:
             collected.append(plain(answer, explain=explain))
         elif renderer(form).draws == "report":

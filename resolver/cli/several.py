@@ -29,6 +29,7 @@ def several(output: Output, form: str, items: Sequence[str], act: Callable[[str]
             output.failed(error)
             worst = max(worst, error.kind.status)
             answer = Failure(item, None, error)
+        output.keep(answer)
         if renderer(form).draws == "plain" and form != "jsonl":
             collected.append(plain(answer))
         elif form == "jsonl" or not isinstance(answer, Failure):

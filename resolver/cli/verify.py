@@ -31,10 +31,9 @@ def verify(
       resolver verify --full --repair
     """
     from resolver.cli.work import work
-    from resolver.render import tell
 
     with work(common) as (session, output):
         found = session.verify(full=full, repair=repair)
-        output.answer(tell(found, common.form, full=no_trunc))
+        output.tell(found, common.form, full=no_trunc)
         if not found.is_sound:
             raise typer.Exit(1)

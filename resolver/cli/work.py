@@ -25,11 +25,14 @@ def work(common: Common) -> Iterator[tuple[Session, Output]]:
     """
     prepare(common.form)
     output = Output(quiet=common.quiet, verbose=common.verbose)
+    output.hand = common.hand
     with (
         _logged(output) if common.verbose > 1 else nullcontext(),
         Session(flags=common.flags, observe=output.observe) as session,
     ):
         output.clean = session.clean
+        if common.hand is not None:
+            common.hand.clean = session.clean
         yield session, output
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from resolver.values import dataclass
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from resolver.core.descriptor import Descriptor
+    from resolver.core.digest import Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,4 +82,13 @@ class Source(Content, Protocol):
 
     def warnings(self) -> tuple[str, ...]:
         """Give what the place wants people to know (RFC 7234 `Warning`), each text once."""
+        ...
+
+
+@runtime_checkable
+class Refers(Protocol):
+    """A place that knows what refers to a manifest: signatures, attestations and the like."""
+
+    def referrers(self, digest: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
+        """List them, each once, by digest; none of them is proven to refer before it is read."""
         ...

@@ -6,11 +6,12 @@ they were written with, so `1.10` is never the number 1.1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, NoReturn
 
 from resolver.errors import BadFile
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

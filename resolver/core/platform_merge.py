@@ -9,8 +9,10 @@ from resolver.core.platform_rules import (
     Family,
     HostFacts,
     Pairs,
+    PathFacts,
     WindowsFacts,
     WindowsRelease,
+    Words,
 )
 from resolver.core.platform_table import PlatformTable
 from resolver.errors import InvalidConfiguration
@@ -51,6 +53,11 @@ def merged(base: Facts, extra: Facts, place: str) -> Facts:
         hosts=_hosts(base.hosts, extra.hosts, place),
         # A user's own machines come first: they are there because they are wanted.
         runners=_union(extra.runners, base.runners),
+        paths=PathFacts(
+            _words(base.paths.names, extra.paths.names),
+            _words(base.paths.loaders, extra.paths.loaders),
+            _words(base.paths.libraries, extra.paths.libraries),
+        ),
     )
     check(together, place)
     return together
@@ -241,3 +248,11 @@ def _joined(old: Pairs, new: Pairs, place: str, path: str) -> Pairs:
         if known.setdefault(key, value) != value:
             raise InvalidConfiguration(place, f"{path}.{key}", _ALREADY)
     return tuple(known.items())
+
+
+def _words(base: Words, extra: Words) -> Words:
+    """Add words to those that an architecture has."""
+    together = dict(base)
+    for name, words in extra:
+        together[name] = _union(together.get(name, ()), words)
+    return tuple(together.items())

@@ -98,6 +98,18 @@ class Runner(NamedTuple):
     os_version: str = ""
 
 
+#: Words by architecture.
+Words = tuple[tuple[str, tuple[str, ...]], ...]
+
+
+class PathFacts(NamedTuple):
+    """How paths in an image name an architecture; explained at the top of `paths` in the file."""
+
+    names: Words = ()
+    loaders: Words = ()
+    libraries: Words = ()
+
+
 class Facts(NamedTuple):
     """Everything `platforms.yaml` says."""
 
@@ -109,3 +121,4 @@ class Facts(NamedTuple):
     windows: WindowsFacts = WindowsFacts()
     hosts: HostFacts = HostFacts()
     runners: tuple[Runner, ...] = ()
+    paths: PathFacts = PathFacts()

@@ -16,9 +16,11 @@ from resolver.core.platform_rules import (
     Family,
     HostFacts,
     Pairs,
+    PathFacts,
     Runner,
     WindowsFacts,
     WindowsRelease,
+    Words,
 )
 
 #: The one version of the schema there is.
@@ -51,8 +53,9 @@ def read_facts(document: object, place: str, *, sourced: bool) -> Facts:
     """
     root = Node(place, "", document)
     groups = root.fields(
-        "schema", "operating_systems", "architectures", "families", "windows", "hosts", "runners"
-    )
+        "schema", "operating_systems", "architectures", "families", "windows", "hosts", "runners",
+        "paths",
+    )  # fmt: skip
     if "schema" not in groups or groups.pop("schema").value != SCHEMA:
         root.fail(f"`schema: {SCHEMA}` is expected")
 
@@ -74,6 +77,7 @@ def read_facts(document: object, place: str, *, sourced: bool) -> Facts:
         windows=_windows(group("windows")),
         hosts=_hosts(group("hosts")),
         runners=_runners(group("runners")),
+        paths=_paths(group("paths")),
     )
 
 
@@ -207,3 +211,16 @@ def _runner(provider: str, node: Node) -> Runner:
         where.fail("a platform is expected")
     label = _required(node, fields, "label").text(_TEXT)
     return Runner(provider, label, *matched.groups(default=""))
+
+
+def _paths(node: Node) -> PathFacts:
+    fields = node.fields("source", "names", "loaders", "libraries")
+
+    def words(key: str) -> Words:
+        inner = fields[key].mapping() if key in fields else {}
+        for name, part in inner.items():
+            if not NAME.fullmatch(name):
+                part.fail(f"a name of the form `{NAME.pattern}` is expected")
+        return tuple((name, part.names()) for name, part in inner.items())
+
+    return PathFacts(words("names"), words("loaders"), words("libraries"))

@@ -6,18 +6,21 @@ from typing import TYPE_CHECKING
 
 from resolver.core.descriptor import INDEX_TYPES
 from resolver.core.manifest import MAX_DEPTH, Index, parse_document
-from resolver.errors import LimitExceeded
+from resolver.errors import LimitExceeded, ResolverError
 from resolver.flow.choose import MAX_VISITED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resolver.core.descriptor import Descriptor
+    from resolver.core.manifest import Manifest
     from resolver.flow.reader import Reader
+
+    Broken = dict[tuple[int, ...], ResolverError]
 
 
 def entries_of(
-    reader: Reader, index: Index, text: str
+    reader: Reader, index: Index, text: str, broken: Broken | None = None
 ) -> Iterator[tuple[tuple[int, ...], Descriptor]]:
     """Give every entry that is no index, with its positions from the root down.
 
@@ -27,17 +30,24 @@ def entries_of(
         reader: of the place that the index is in.
         index: where to begin.
         text: the name that led here, for messages.
+        broken: is told, by position, why a nested index could not be read, which is then given
+            like any other entry; None to have the failure raised.
 
     Raises:
         LimitExceeded: nested deeper than 8, or more than 1,000 of them.
         ResolverError: a nested index cannot be read.
     """
-    return _walk(reader, index, text, (), set())
+    return _walk(reader, index, text, (), (set(), broken))
 
 
 def _walk(
-    reader: Reader, index: Index, text: str, path: tuple[int, ...], seen: set[str]
+    reader: Reader,
+    index: Index,
+    text: str,
+    path: tuple[int, ...],
+    memory: tuple[set[str], Broken | None],
 ) -> Iterator[tuple[tuple[int, ...], Descriptor]]:
+    seen, broken = memory
     if len(path) >= MAX_DEPTH:
         raise LimitExceeded("the depth of nested indexes", MAX_DEPTH, len(path) + 1, "levels")
     for position, entry in enumerate(index.manifests):
@@ -48,7 +58,18 @@ def _walk(
             seen.add(str(entry.digest))
             if len(seen) > MAX_VISITED:
                 raise LimitExceeded("nested indexes", MAX_VISITED, len(seen), "documents")
-            what, kind = f"the index `{entry.digest}` inside `{text}`", entry.media_type
-            inner = parse_document(reader.read(entry, what), kind, what, kind)
+            try:
+                inner = _inner(reader, entry, text)
+            except ResolverError as error:
+                if broken is None:
+                    raise
+                broken[here] = error
+                yield here, entry
+                continue
             if isinstance(inner, Index):
-                yield from _walk(reader, inner, text, here, seen)
+                yield from _walk(reader, inner, text, here, memory)
+
+
+def _inner(reader: Reader, entry: Descriptor, text: str) -> Index | Manifest:
+    what, kind = f"the index `{entry.digest}` inside `{text}`", entry.media_type
+    return parse_document(reader.read(entry, what), kind, what, kind)

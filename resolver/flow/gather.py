@@ -30,11 +30,14 @@ class Depth:
         manifests: read the manifests of images.
         configs: read their configs too.
         attestations: read the manifests of attestations as well.
+        broken: keep an index inside the index that cannot be read as a part with its failure,
+            instead of failing.
     """
 
     manifests: bool = True
     configs: bool = True
     attestations: bool = False
+    broken: bool = False
 
 
 def gather(
@@ -64,11 +67,13 @@ def gather(
     if isinstance(asked.parsed, Manifest):
         only = _image(reader, root, (), asked.parsed, depth, asked.text)
         return Gathered(asked.text, asked.prefix, root, None, (only,))
-    entries = list(entries_of(reader, asked.parsed, asked.text))
+    broken: dict[tuple[int, ...], ResolverError] = {}
+    walk = entries_of(reader, asked.parsed, asked.text, broken if depth.broken else None)
+    entries = list(walk)
 
     def look(entry: tuple[tuple[int, ...], Descriptor]) -> Part:
         path, descriptor = entry
-        bare = Part(descriptor, path, descriptor.platform, None, None)
+        bare = Part(descriptor, path, descriptor.platform, None, None, broken.get(path))
         if descriptor.media_type not in MANIFEST_TYPES or not wanted(descriptor):
             return bare
         if not (depth.attestations if descriptor.is_attestation else depth.manifests):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from resolver.core.plan import RANGE_SIZE
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    import threading
-
-    from resolver.core.events import Observer
+    from resolver.core.events import Event, Observer
     from resolver.flow.workers import Workers
     from resolver.sources.retry import Clock
     from resolver.store import LocalStore
@@ -54,3 +53,14 @@ class Kit:
     clock: Clock
     parts: Workers
     stop: threading.Event
+
+
+def one_at_a_time(observe: Observer) -> Observer:
+    """Keep threads from telling things at the same time."""
+    lock = threading.Lock()
+
+    def tell(event: Event) -> None:
+        with lock:
+            observe(event)
+
+    return tell

@@ -20,7 +20,7 @@ from resolver.core.transfers import Finished, ImageDone, PieceStarted, Reused, S
 from resolver.errors import ResolverError, StoreFault
 from resolver.flow.bring import Bringer
 from resolver.flow.contradiction import contradiction
-from resolver.flow.kit import Kit, PullOptions, Stopped
+from resolver.flow.kit import Kit, PullOptions, Stopped, one_at_a_time
 from resolver.flow.room import refuse_without_room
 from resolver.flow.workers import Workers
 from resolver.sources.retry import SystemClock
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from resolver.core.content import Source
     from resolver.core.digest import Digest
-    from resolver.core.events import Event, Observer
+    from resolver.core.events import Observer
     from resolver.core.plan import Piece, Plan, PlannedImage
     from resolver.flow.held import Place
     from resolver.sources.retry import Clock
@@ -73,7 +73,7 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
     """
     chosen = options or PullOptions()
     stop = threading.Event()
-    tell = _one_at_a_time(observe)
+    tell = one_at_a_time(observe)
     parts = Workers(chosen.connections, "resolver-part")
     kit = Kit(store, chosen, tell, clock or SystemClock(), parts, stop)
     work = _Work(plan, kit, Bringer(kit, source_of, places))
@@ -236,14 +236,3 @@ def _purpose(plan: Plan) -> str:
     names = list(dict.fromkeys(image.reference for image in plan.images))
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return f"pull {names[0]}{more}" if names else "pull"
-
-
-def _one_at_a_time(observe: Observer) -> Observer:
-    """Keep threads from telling things at the same time."""
-    lock = threading.Lock()
-
-    def tell(event: Event) -> None:
-        with lock:
-            observe(event)
-
-    return tell

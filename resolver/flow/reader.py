@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.core.content import Document
+from resolver.core.content import Document, Refers
 from resolver.core.descriptor import Descriptor
 from resolver.core.events import Warned, ignore
 from resolver.core.manifest import parse_document
@@ -93,6 +93,17 @@ class Reader:
     def current(self, tag: str) -> Descriptor:
         """Ask where a tag points now."""
         return self._need("where its tag points now").resolve(tag)
+
+    def referrers(self, digest: Digest) -> tuple[Descriptor, ...]:
+        """List what refers to a manifest; none where the place has no such lists.
+
+        Raises:
+            NotInStore: only the store may answer, and it keeps no such lists.
+            Denied, Unavailable, LimitExceeded: as the source says.
+
+        """
+        source = self._need(f"what refers to `{digest}`")
+        return source.referrers(digest) if isinstance(source, Refers) else ()
 
     def tell_warnings(self) -> None:
         """Hand on what the source wants people to know."""

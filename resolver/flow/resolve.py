@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.answer import Considered, Resolution
@@ -141,11 +142,39 @@ def _from_manifest(
     reader: Reader, asked: Asked, manifest: Manifest, wish: Wish, table: PlatformTable
 ) -> Resolution:
     """Answer for a name that points at one image: its config says for what (D9)."""
-    descriptor = asked.document.descriptor
-    platform, grade, warnings = _single(reader, asked, manifest, wish, table)
-    pinned = f"{asked.prefix}{descriptor.digest}"
+    platform = None
+    if manifest.is_image:
+        platform = read_config(reader, manifest, asked.text).platform
+        if platform is None:
+            raise PlatformUnknown(
+                f"`{asked.text}` does not say its platform: its config has no `architecture` and "
+                "`os`",
+                f"see its config with `resolver inspect --config {asked.text}`",
+            )
+    root = asked.document.descriptor
+    found = resolve_single(asked.text, asked.prefix, root, platform, wish, table)
+    return replace(found, tag_verified=asked.tag_verified)
+
+
+def resolve_single(
+    text: str,
+    prefix: str,
+    descriptor: Descriptor,
+    platform: Platform | None,
+    wish: Wish,
+    table: PlatformTable,
+) -> Resolution:
+    """Answer for a single image whose platform is known; None for content that is no image.
+
+    Raises:
+        PlatformNotOffered: it is made for another platform than somebody asked for.
+        PlatformUnknown: it is no image, and somebody asked for a platform.
+
+    """
+    grade, warnings = _single(text, descriptor, platform, wish, table)
+    pinned = f"{prefix}{descriptor.digest}"
     return Resolution(
-        reference=asked.text,
+        reference=text,
         pinned=pinned,
         pinned_index=pinned,
         wanted=wish.platforms,
@@ -156,37 +185,34 @@ def _from_manifest(
         normalized=platform.normalized(table) if platform is not None else None,
         grade=grade,
         considered=(Considered((), descriptor, chosen=True, reason=""),),
-        tag_verified=asked.tag_verified,
+        tag_verified=None,
         warnings=tuple(warnings),
     )
 
 
 def _single(
-    reader: Reader, asked: Asked, manifest: Manifest, wish: Wish, table: PlatformTable
-) -> tuple[Platform | None, Grade | None, list[Warned]]:
-    text = asked.text
-    if not manifest.is_image:
+    text: str,
+    descriptor: Descriptor,
+    platform: Platform | None,
+    wish: Wish,
+    table: PlatformTable,
+) -> tuple[Grade | None, list[Warned]]:
+    if platform is None:
         if wish.explicit:
             raise PlatformUnknown(
                 f"`{text}` is no image, so it is offered for no platform",
                 f"see what it is with `resolver inspect {text}`",
             )
-        return None, None, [Warned("not-an-image", f"`{text}` is no image: it has no platform")]
-    platform = read_config(reader, manifest, text).platform
-    if platform is None:
-        raise PlatformUnknown(
-            f"`{text}` does not say its platform: its config has no `architecture` and `os`",
-            f"see its config with `resolver inspect --config {text}`",
-        )
+        return None, [Warned("not-an-image", f"`{text}` is no image: it has no platform")]
     grade = fits(platform, wish.platforms, table, exact=wish.exact)
     if grade is None and wish.explicit:
         raise _not_offered(text, wish, [platform], table)
     if grade is None:
         asked_for = _or(wish.platforms)
         message = f"`{text}` is made for `{platform}` only; this machine is `{asked_for}`"
-        return platform, None, [Warned("other-platform", message)]
-    choice = Choice(asked.document.descriptor, platform, grade, ())
-    return platform, grade, _fallback(text, wish, choice) if wish.explicit else []
+        return None, [Warned("other-platform", message)]
+    choice = Choice(descriptor, platform, grade, ())
+    return grade, _fallback(text, wish, choice) if wish.explicit else []
 
 
 def _not_offered(

@@ -3,26 +3,53 @@
 from __future__ import annotations
 
 import json as standard
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from resolver.render.plain import Plain
 
+#: What GitHub and Azure take as a command wherever it stands (`render.escape`).
+_COMMAND = re.compile(r"#(?=#(?:vso)?\[)")
+#: Strings that YAML would write so that a line of theirs could be a command.
+_CAREFUL = re.compile(r"#(?=#(?:vso)?\[)|^[ \t]*::|[\n\r\x85\u2028\u2029]")
+
+#: Of a line of YAML: none is ever folded.
+_WIDTH = 2**30
+
 
 def json(value: Plain) -> str:
     """One document, indented."""
-    return standard.dumps(value, indent=2, ensure_ascii=True) + "\n"
+    return _disarmed(standard.dumps(value, indent=2, ensure_ascii=True)) + "\n"
 
 
 def jsonl(value: Plain) -> str:
     """One document on one line."""
-    return standard.dumps(value, ensure_ascii=True, separators=(",", ":")) + "\n"
+    return _disarmed(standard.dumps(value, ensure_ascii=True, separators=(",", ":"))) + "\n"
 
 
 def yaml(value: Plain) -> str:
-    """One document that starts with `---`, so that several can follow one another."""
+    """One document that starts with `---`, so that several can follow one another.
+
+    Strings stay on their line, so that none of theirs begins one.
+    """
     import yaml as library  # noqa: PLC0415 - 15 ms, for this format alone
 
-    dumper = getattr(library, "CSafeDumper", library.SafeDumper)
-    text: str = library.dump(value, Dumper=dumper, sort_keys=False, allow_unicode=False)
-    return f"---\n{text}"
+    base: Any = getattr(library, "CSafeDumper", library.SafeDumper)
+    careful: Any = type("Careful", (base,), {})
+    careful.add_representer(str, _quoted)
+    written: str = library.dump(
+        value, Dumper=careful, sort_keys=False, allow_unicode=False, width=_WIDTH
+    )
+    return "---\n" + _COMMAND.sub(r"\\x23", written)
+
+
+def _quoted(dumper: Any, text: str) -> Any:
+    """Write a string that could speak to a CI system in double quotes, where all can be escaped."""
+    style = '"' if _CAREFUL.search(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+def _disarmed(text: str) -> str:
+    """Write the sign that begins a command as an escape; it can only stand in a string."""
+    return _COMMAND.sub(r"\\u0023", text)

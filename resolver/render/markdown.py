@@ -17,11 +17,11 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+!|~&@])")
 def markdown(report: Report, *, full: bool = False) -> str:
     """Draw a report as GitHub-flavoured Markdown; no line starts with `##` or `::`."""
     del full  # nothing is ever cut here
-    parts = [f"**{_cell(report.title)}**"]
+    parts = [f"**{cell(report.title)}**"]
     if report.lines:
-        parts.append("\n".join(f"- {_cell(words)}" for words in report.lines))
+        parts.append("\n".join(f"- {cell(words)}" for words in report.lines))
     if report.facts:
-        parts.append(_grid(("", ""), tuple((label, value) for label, value in report.facts)))
+        parts.append(grid(("", ""), tuple((label, value) for label, value in report.facts)))
     parts += [_table(table) for table in report.tables]
     return "\n\n".join(parts) + "\n"
 
@@ -29,14 +29,16 @@ def markdown(report: Report, *, full: bool = False) -> str:
 def _table(table: Table) -> str:
     if not table.rows:
         return f"**{table.title}**: none"
-    return f"**{table.title}**\n\n{_grid(table.columns, table.rows)}"
+    return f"**{table.title}**\n\n{grid(table.columns, table.rows)}"
 
 
-def _grid(columns: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> str:
+def grid(columns: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> str:
+    """Draw rows under headings; every cell is escaped, so no line begins with remote text."""
     lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-    lines += ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows]
+    lines += ["| " + " | ".join(cell(text) for text in row) + " |" for row in rows]
     return "\n".join(lines)
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
+    """Escape text for a cell, or for a place within a line."""
     return _MARKUP.sub(r"\\\1", escape(text))

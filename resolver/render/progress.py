@@ -5,7 +5,6 @@ Here as lines for logs (`Lines`) and for machines (`json_line`); `render.live` d
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -27,6 +26,7 @@ from resolver.core.transfers import (
 )
 from resolver.errors import ResolverError
 from resolver.render.escape import line
+from resolver.render.json import jsonl
 from resolver.render.plain_plan import piece
 from resolver.render.report import SHORT_HEX
 from resolver.render.units import megabytes
@@ -169,7 +169,7 @@ def json_line(event: Event) -> str:
     name = "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in kind)
     value: dict[str, object] = {"event": name.removeprefix("-")}
     value |= {_key(field.name): _value(getattr(event, field.name)) for field in fields(event)}
-    return json.dumps(value, ensure_ascii=True, separators=(",", ":")) + "\n"
+    return jsonl(value)
 
 
 def _key(name: str) -> str:

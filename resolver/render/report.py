@@ -69,12 +69,20 @@ class Report:
 #: Answers whose reports are made elsewhere, by the module that defines the answer; imported when
 #: there is one, since most commands have none of them.
 ELSEWHERE = {
+    "resolver.core.checked": "resolver.render.report_check",
     "resolver.core.exported": "resolver.render.report_export",
+    "resolver.core.linted": "resolver.render.report_lint",
+    "resolver.core.found": "resolver.render.report_home",
     "resolver.core.login": "resolver.render.report_home",
     "resolver.core.listing": "resolver.render.report_store",
+    "resolver.core.matrix": "resolver.render.report_matrix",
+    "resolver.core.drift": "resolver.render.report_lock",
+    "resolver.core.lock": "resolver.render.report_lock",
+    "resolver.core.pinned": "resolver.render.report_pin",
     "resolver.core.plan": "resolver.render.report_plan",
     "resolver.core.pulled": "resolver.render.report_plan",
     "resolver.core.stored": "resolver.render.report_store",
+    "resolver.core.tagged": "resolver.render.tagged",
 }
 
 

@@ -71,4 +71,4 @@ def _row(row: tuple[str, ...], widths: list[int], table: Table) -> str:
         if len(cell) > width:
             shown = f"…{cell[1 - width :]}" if name in table.tail else f"{cell[: width - 1]}…"
         cells.append(f"{shown:>{width}}" if name in table.right else f"{shown:<{width}}")
-    return _GAP.join(cells).rstrip()
+    return line(_GAP.join(cells).rstrip())

@@ -22,7 +22,8 @@ SYSTEM: Final = Path("/etc")
 _NAME: Final = "registries.conf"
 #: A table or a key `registry` or `registries`: a file of aliases alone has none.
 _SPEAKS = re.compile(
-    rb"""^[ \t]*(?:\[{1,2}[ \t]*)?(["']?)registr(?:y|ies)\1[ \t]*[\]=.]""", re.MULTILINE
+    rb"""^[ \t]*(?:\[{1,2}[ \t]*)?(["']?)registr(?:y|ies)\1[ \t]*(?:\]|\.|=[ \t]*[\[{])""",
+    re.MULTILINE,
 )
 _BLOCKS = re.compile(rb"^[^#\n]*\bblocked\b", re.MULTILINE)
 

@@ -76,6 +76,7 @@ class Call:
         body: a form; may hold a token.
         patience: seconds the whole answer may take; None for a stream.
         way: what is particular about the registry's host; counts for its own origin alone.
+        stays: a redirect to another origin is the answer, and not followed.
 
     """
 
@@ -88,6 +89,7 @@ class Call:
     body: bytes | None = field(default=None, repr=False)
     patience: float | None = None
     way: Way | None = None
+    stays: bool = False
 
     @property
     def own_way(self) -> Way | None:

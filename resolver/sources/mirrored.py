@@ -91,6 +91,19 @@ class MirroredSource:
 
         return self._each(Ability.RESOLVE, None, "the list of tags", begin)
 
+    def referrers(self, digest: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
+        """List what speaks about a document; see `RegistrySource.referrers`.
+
+        Only those are asked that may say so, and that are trusted with tags: a list is no content
+        that could be checked, and where there is none, it stands in a tag.
+        """
+        return self._each(
+            Ability.REFERRERS,
+            None,
+            f"what refers to {digest}",
+            lambda source: source.referrers(digest, artifact_type),
+        )
+
     def warnings(self) -> tuple[str, ...]:
         """Give what the endpoints want people to know, each text once."""
         return tuple(dict.fromkeys(text for source in self._sources for text in source.warnings()))
@@ -181,6 +194,8 @@ class MirroredSource:
     ) -> T:
         """Ask one endpoint after the other; the failure of the last one is the answer."""
         able = [source for source in self._sources if ability in source.endpoint.abilities]
+        if ability is Ability.REFERRERS:
+            able = [source for source in able if Ability.RESOLVE in source.endpoint.abilities]
         if not able:
             raise NobodyToAsk(
                 f"no endpoint of `{self._name}` may be asked for what a tag means",

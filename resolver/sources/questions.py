@@ -82,6 +82,7 @@ class Request:
         headers: beside those that every request has.
         settings: what is particular about the host.
         attempts: in all; None for the usual number.
+        stays: a redirect to another origin is an answer here, and not followed.
 
     """
 
@@ -94,6 +95,7 @@ class Request:
     headers: tuple[tuple[str, str], ...] = ()
     settings: HostSettings = USUAL
     attempts: int | None = None
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,3 +51,11 @@ def next_url(current: Url, status: int, headers: Headers, registry: Url) -> Url:
             "what is asked for over https is not fetched in the open",
         )
     return target
+
+
+def leads_away(current: Url, status: int, headers: Headers, registry: Url) -> bool:
+    """Say whether a redirect leaves the origin it comes from, or leads nowhere."""
+    try:
+        return next_url(current, status, headers, registry).origin != current.origin
+    except (RedirectRefused, ServerFault):
+        return True

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from resolver.core.content import Document
 from resolver.core.descriptor import (
     ACCEPT,
     DOCUMENT_TYPES,
+    OCI_INDEX,
     Descriptor,
 )
 from resolver.core.digest import Digest, verify
@@ -36,6 +38,7 @@ from resolver.sources.answers import (
 from resolver.sources.complaints import printable
 from resolver.sources.parts import read_part, refuse_what_is_no_part
 from resolver.sources.questions import Asker, Request, Response
+from resolver.sources.referrers import Referring, list_referrers
 from resolver.sources.tags import MAX_PAGE, Listing
 
 if TYPE_CHECKING:
@@ -92,6 +95,15 @@ class RegistrySource:
         self._observe = observe or transport.observe
         self._lock = threading.Lock()
         self._warnings: dict[str, None] = {}
+        self._referring = Referring(
+            str(self._asker),
+            f"{self.endpoint.prefix}/{self._asker.repository}/referrers",
+            self._ask_for_referrers,
+            self._refusal,
+            self.document,
+            self.read,
+            self._observe,
+        )
 
     # --- names -----------------------------------------------------------------------------
 
@@ -154,6 +166,23 @@ class RegistrySource:
             return self._refusal(response, str(self._asker))
 
         return iter(Listing(str(self._asker), path, ask, refuse, self._observe, api))
+
+    def referrers(self, digest: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
+        """List what refers to a manifest: signatures, attestations and the like.
+
+        An entry proves nothing before its own manifest has been read and names this digest as its
+        `subject` (protocol.md 6).
+
+        Args:
+            digest: of the manifest that is referred to.
+            artifact_type: only of this type; an entry that says none has that of its config.
+
+        Raises:
+            RepositoryNotFound: there is no such repository.
+            Denied, Unavailable: nobody let us in, or answered; a limit was reached.
+            LimitExceeded: there is no end in sight.
+        """
+        return list_referrers(self._referring, digest, artifact_type)
 
     def warnings(self) -> tuple[str, ...]:
         """Give what the registry wants people to know, each text once, fit to be shown."""
@@ -312,6 +341,10 @@ class RegistrySource:
         response = self._transport.fetch(request)
         self._collect(response.headers)
         return response
+
+    def _ask_for_referrers(self, target: str, what: str) -> Response:
+        request = self._at("GET", target, what, (("Accept", OCI_INDEX),), MAX_DOCUMENT)
+        return self._fetch(replace(request, stays=True))
 
     def _manifest(self, name: str, what: str) -> Response:
         response = self._ask("GET", f"manifests/{name}", what, (("Accept", ACCEPT),))

@@ -72,7 +72,7 @@ class Listing:
                     yield tag
             if len(seen) > MAX_TAGS:
                 raise LimitExceeded(f"the tags of `{self.name}`", MAX_TAGS, len(seen), "tags")
-            following = self._next(response)
+            following = next_page(response, f"the tags of `{self.name}`", self.api)
             if following is None:
                 return
             empty = empty + 1 if len(seen) == count else 0
@@ -120,34 +120,41 @@ class Listing:
         if dropped:
             self._warn(f"`{self.name}` lists {dropped} names that are no tags; they are left out")
 
-    def _next(self, response: Response) -> str | None:
-        """Give path and query of the next page; both are the registry's own words.
-
-        Raises:
-            ServerFault: it leads to another host, or out of the registry's API.
-        """
-        link = next_link(response.headers.all("link"))
-        if link is None:
-            return None
-        try:
-            url = response.url.join(link)
-        except BadUrl as error:
-            raise self._misled(str(error)) from error
-        # A redirected list may go on where the redirect led; it is asked for here again.
-        if url.origin not in (response.registry.origin, response.url.origin):
-            raise self._misled(f"it is at `{url.authority}`")
-        if not url.path.startswith(f"{self.api}/") or "/../" in url.path or "/./" in url.path:
-            raise self._misled("it is outside of the registry's API")
-        return url.target
-
-    def _misled(self, reason: str) -> ServerFault:
-        return ServerFault(
-            f"the next page of the tags of `{self.name}` is not asked for: {reason}",
-            "the registry, or a proxy in front of it, writes wrong links",
-        )
-
     def _warn(self, message: str) -> None:
         self.observe(Warned("tags", message))
+
+
+def next_page(response: Response, what: str, api: str = "/v2") -> str | None:
+    """Give path and query of the page after this one, the registry's own words; None at the end.
+
+    Args:
+        response: a page of a list.
+        what: the list, for messages: "the tags of `ubuntu`".
+        api: where the registry's API begins.
+
+    Raises:
+        ServerFault: it leads to another host, or out of the registry's API.
+    """
+    link = next_link(response.headers.all("link"))
+    if link is None:
+        return None
+    try:
+        url = response.url.join(link)
+    except BadUrl as error:
+        raise _misled(what, str(error)) from error
+    # A redirected list may go on where the redirect led; it is asked for here again.
+    if url.origin not in (response.registry.origin, response.url.origin):
+        raise _misled(what, f"it is at `{url.authority}`")
+    if not url.path.startswith(f"{api}/") or "/../" in url.path or "/./" in url.path:
+        raise _misled(what, "it is outside of the registry's API")
+    return url.target
+
+
+def _misled(what: str, reason: str) -> ServerFault:
+    return ServerFault(
+        f"the next page of {what} is not asked for: {reason}",
+        "the registry, or a proxy in front of it, writes wrong links",
+    )
 
 
 def next_link(values: Iterable[str]) -> str | None:

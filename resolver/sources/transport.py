@@ -30,7 +30,7 @@ from resolver.sources.health import Health
 from resolver.sources.loopback import speaks_tls
 from resolver.sources.pace import interruptible
 from resolver.sources.questions import Asker, Request, Response, TransportOptions
-from resolver.sources.redirects import MAX_REDIRECTS, is_redirect, next_url
+from resolver.sources.redirects import MAX_REDIRECTS, is_redirect, leads_away, next_url
 from resolver.sources.retry import (
     RETRIED,
     TOO_MANY,
@@ -297,7 +297,15 @@ class Transport:
     def _prove(self, request: Request, base: Url, budget: Budget, patience: float | None) -> Answer:
         """Drive the conversation that proves who asks."""
         headers, url = self._headers(request), base.at(request.target)
-        call = Call(Purpose.RESOURCE, request.method, url, base, headers, patience=patience)
+        call = Call(
+            Purpose.RESOURCE,
+            request.method,
+            url,
+            base,
+            headers,
+            patience=patience,
+            stays=request.stays,
+        )
         way = self._wire.way(request.settings)
         flow = self._auth.flow(request.asker, call)
         try:
@@ -347,6 +355,8 @@ class Transport:
                 for secret in current.url.signatures:
                     self.redactor.learn(secret)
             if not is_redirect(answer.status):
+                return answer
+            if call.stays and leads_away(current.url, answer.status, answer.headers, call.registry):
                 return answer
             with answer:
                 answer.drain()

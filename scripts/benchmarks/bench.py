@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from compare import compare
 from pull import PARTS, Distance, pull
 from resolve import resolve
 from startup import startup
@@ -12,7 +13,9 @@ from startup import startup
 def main() -> None:
     """Read the knobs and measure."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="startup|resolve|pull")
+    verbs = parser.add_subparsers(
+        dest="verb", required=True, metavar="startup|resolve|pull|compare"
+    )
     first = verbs.add_parser("startup", help="start, help, an answer from the store")
     second = verbs.add_parser("resolve", help="tags over a network: cold, warm, 100 at once")
     first.add_argument("--runs", type=int, default=30, help="runs of each row (default 30)")
@@ -37,11 +40,15 @@ def main() -> None:
     third.add_argument(
         "--huge", action="store_true", help="also the memory for a layer of 2 GB; wants 5 GB free"
     )
+    fourth = verbs.add_parser("compare", help="the files of two platforms, against gzip and tar")
+    fourth.add_argument("--runs", type=int, default=5, help="runs of each row (default 5)")
     chosen = parser.parse_args()
     if chosen.verb == "startup":
         startup(chosen.runs)
     elif chosen.verb == "resolve":
         resolve(chosen.runs, chosen.round_trip)
+    elif chosen.verb == "compare":
+        compare(chosen.runs)
     else:
         distance = Distance(chosen.round_trip, chosen.rate)
         pull(chosen.runs, distance, chosen.only or list(PARTS), huge=chosen.huge)

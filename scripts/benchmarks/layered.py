@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -63,9 +63,19 @@ class Layout:
         new.rename(self._blobs / whole.hexdigest())
         return Layer(f"sha256:{whole.hexdigest()}", length, f"sha256:{content.hexdigest()}")
 
+    def packed(self, blob: bytes, content: str) -> Layer:
+        """Add a layer that is made already; `content` is the hash of the tar file in it."""
+        digest = hashlib.sha256(blob).hexdigest()
+        (self._blobs / digest).write_bytes(blob)
+        return Layer(f"sha256:{digest}", len(blob), f"sha256:{content}")
+
     def image(self, tag: str, layers: Sequence[Layer]) -> None:
         """Make an index with an image of these layers for linux/amd64, and one it could be."""
-        entries = [self._image(layers, one) for one in ("amd64", "arm64")]
+        self.platforms(tag, dict.fromkeys(("amd64", "arm64"), layers))
+
+    def platforms(self, tag: str, layers: Mapping[str, Sequence[Layer]]) -> None:
+        """Make an index with an image of its own layers for each architecture."""
+        entries = [self._image(own, one) for one, own in layers.items()]
         index = self._document(
             INDEX_TYPE, {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries}
         )

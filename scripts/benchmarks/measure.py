@@ -46,6 +46,7 @@ class Row:
         seconds: one per run.
         requests: what one run asked for, in words.
         memory: the most that a run held, in bytes.
+        cpu: seconds of processor time, one per run; other work on the machine changes it little.
         read: bytes that the last run read from files, pipes and sockets; -1 = not known here.
 
     """
@@ -61,6 +62,7 @@ class Row:
     seconds: list[float] = field(default_factory=list)
     requests: str = ""
     memory: int = 0
+    cpu: list[float] = field(default_factory=list)
     read: int = -1
 
     @property
@@ -117,6 +119,7 @@ def _watch(row: Row, command: list[str], variables: dict[str, str]) -> tuple[int
         row.read = _read_by(process.pid)
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
+        row.cpu.append(used.ru_utime + used.ru_stime)
         row.memory = max(row.memory, used.ru_maxrss * _MAXRSS_UNIT)
         errors.seek(0)
         return process.returncode, errors.read().decode(errors="replace").strip()
@@ -147,6 +150,7 @@ def measure(rows: Sequence[Row], runs: int) -> None:
     """Run all rows in turn, `runs` times over, so that a slow minute of the machine hits all."""
     for row in rows:
         run(row)
+        row.cpu.clear()
         row.seconds.clear()  # The first run fills the caches of the disk and of Python.
     for _ in range(runs):
         for row in rows:
@@ -168,6 +172,7 @@ def table(rows: Sequence[Row], base: Row) -> str:
             "speed",
             [f"{row.moved / row.median / 1000:.0f} MB/s" if row.moved else "" for row in rows],
         ),
+        ("processor", [f"{statistics.median(row.cpu):.1f} s" if row.moved else "" for row in rows]),
         ("memory", [f"{row.memory / 1e6:.0f} MB" if row.moved else "" for row in rows]),
         ("requests", [row.requests for row in rows]),
     ]

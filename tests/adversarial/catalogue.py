@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 DATA = Path(__file__).parents[1] / "data"
-#: The areas that this folder answers for; the others need pull, a store or layers.
-AREAS = ("manifest", "index", "auth", "redirect", "cli", "config")
+#: The areas that this folder answers for; the others need pull or a store.
+AREAS = ("manifest", "index", "auth", "redirect", "cli", "config", "tar")
 
 #: Verbs of the catalogue as words of the command line. A verb that does not exist yet is played by
 #: one that reads the same documents: `inspect -p` reads manifest and config, the config as a blob.
@@ -20,6 +20,8 @@ VERBS = {
     "INSPECT": ("inspect",),
     "TAGS": ("tags",),
     "PLATFORMS": ("platforms",),
+    "LOCK": ("lock",),
+    "LOCKCHECK": ("lock", "--check"),
 }
 
 #: Exit status of each class of failure. Source: architecture.md 2.6, reliability.md R51.

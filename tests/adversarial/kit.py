@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from resolver.cli.app import run as run_command_line
 from tests.adversarial.catalogue import INTERRUPTED, STATUS, TERMINATED, VERBS
+from tests.ci_systems import azure_commands, github_commands
 from tests.processes import ROOT
 
 if TYPE_CHECKING:
@@ -188,6 +189,7 @@ def clean_text(outcome: Outcome) -> None:
     for text in (outcome.out, outcome.err):
         assert not _UNCLEAN.search(text), outcome
         assert not any(line.startswith(("::", "##")) for line in text.splitlines()), outcome
+        assert not [*github_commands(text), *azure_commands(text)], outcome
 
 
 def no_secret(body: bytes, where: str) -> None:

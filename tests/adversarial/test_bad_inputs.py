@@ -210,3 +210,20 @@ def test_a_good_challenge_leads_to_its_realm(
 
 def ca_file(act: Actor) -> Path:
     return authority().ca_file(act.folder)
+
+
+@pytest.mark.parametrize("case", select("lockfile"))
+def test_a_lock_file_is_read_or_refused_and_nothing_is_done_for_it(
+    act: Actor, case: dict[str, Any]
+) -> None:
+    place = str(FOLDER / case["file"])
+    # Nobody is asked: what counts is how far it comes.
+    for verb, words in (("LOCKCHECK", ("--offline",)), ("RESOLVE", ("--locked",))):
+        outcome = act(verb, *words, "--lock-file", place)
+        if case["expect"] == "accept":
+            assert outcome.status == 7, outcome
+            continue
+        # A file of the user's is a question that cannot be read, whatever is wrong with it.
+        assert (outcome.failure["class"], outcome.status) == (case["error_class"], 2), outcome
+        assert case["field"] in outcome.told or case["reason"] == "alias expansion"
+    assert not Path("/tmp/pwned-yaml").exists()

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from tests.ci_systems import azure_commands, github_commands
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -341,6 +343,7 @@ def clean_text(outcome: Outcome) -> None:
         must(not _UNCLEAN.search(text), "I7", outcome)
         bad = any(line.startswith(("::", "##")) for line in text.splitlines())
         must(not bad, "I7", outcome)
+        must(not [*github_commands(text), *azure_commands(text)], "I7", outcome)
 
 
 # Power

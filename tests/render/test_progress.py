@@ -26,6 +26,7 @@ from resolver.core.transfers import (
 )
 from resolver.render.bars import Board
 from resolver.render.progress import QUIET, JsonLines, Lines
+from tests.ci_systems import azure_commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -147,6 +148,15 @@ def test_no_name_from_elsewhere_gets_through(hostile: str) -> None:
 
     assert not {"\x1b", "\u202e"} & set(told)
     assert not any(line.startswith(("::", "##")) for line in told.splitlines())
+
+
+def test_an_address_from_elsewhere_is_no_command_in_json_either() -> None:
+    told: list[str] = []
+    url = "https://example.com/##vso[task.setvariable variable=a]b"
+    JsonLines(told.append, Clock())(Skipped(FIRST.descriptor.digest, 1, (url,)))
+
+    assert azure_commands(told[0]) == []
+    assert json.loads(told[0])["urls"] == [url]
 
 
 def test_json_has_an_object_per_event_in_ascii() -> None:

@@ -1,0 +1,114 @@
+"""Pinning files from the command line: found out, written or shown, and told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import typer
+
+from resolver.core.pinned import Pinned, PinnedFile, State
+from resolver.core.pinning.diff import diff
+from resolver.core.pinning.rules import MISSING_PLATFORM
+from resolver.errors import Kind, ResolverError, Usage
+from resolver.render import renderer
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resolver.cli.output import Output
+    from resolver.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked for; see `Session.pin`."""
+
+    check: bool
+    diff: bool
+    update: bool
+    unpin: bool
+    platform: str | None
+    require: tuple[str, ...]
+
+    def check_options(self, form: str) -> None:
+        """Refuse what does not fit together, before anything is read.
+
+        Raises:
+            Usage: options exclude each other.
+        """
+        for name in ("check", "update", "platform", "require"):
+            if self.unpin and getattr(self, name):
+                raise Usage(f"`--unpin` and `--{name}` exclude each other", "leave out one of them")
+        if self.diff and form != "table":
+            raise Usage("a diff is a form of its own", f"leave out `--diff`, or `{form}`")
+        if renderer(form).draws == "word":
+            raise Usage(f"files have no form `{form}`", "choose table, markdown, json or yaml")
+        if self.check and self.diff:
+            raise Usage(
+                "`--check` and `--diff` exclude each other",
+                "`--check` says what is wrong, `--diff` what would be written",
+            )
+
+
+def run(
+    session: Session,
+    output: Output,
+    files: Sequence[str],
+    asked: Asked,
+    form: str,
+    *,
+    full: bool,
+) -> None:
+    """Pin files, tell what became of them, and end with the worst status met."""
+    found = session.pin(
+        files,
+        check=asked.check,
+        update=asked.update,
+        unpin=asked.unpin,
+        platform=asked.platform,
+        require=asked.require,
+    )
+    output.warnings(found.warnings)
+    if asked.diff:
+        for file in found.files:
+            output.raw(diff(file.path, file.text, file.after).encode())
+    else:
+        if not asked.check:
+            found = replace(found, files=tuple(_written(session, file) for file in found.files))
+        output.tell(found, form, full=full)
+    for failure in found.failures:
+        output.failed(failure)
+    _tell_findings(output, found)
+    worst = max((failure.kind.status for failure in found.failures), default=0)
+    if not worst and _is_negative(found, asked):
+        worst = Kind.NEGATIVE.status
+    if worst:
+        raise typer.Exit(worst)
+
+
+def _written(session: Session, file: PinnedFile) -> PinnedFile:
+    """Write a file; one that cannot be written keeps the reason, and the others keep their turn."""
+    try:
+        session.write_pins(Pinned((file,)))
+    except ResolverError as error:
+        pins = tuple(
+            replace(pin, state=State.FAILED, digest=pin.before) if pin.digest != pin.before else pin
+            for pin in file.pins
+        )
+        return replace(file, pins=pins, edits=(), failure=error)
+    return file
+
+
+def _tell_findings(output: Output, found: Pinned) -> None:
+    """Say what to do about findings, each thing once; the findings themselves are the answer."""
+    for hint in dict.fromkeys(finding.hint for finding in found.findings if finding.hint):
+        output.hint(hint)
+
+
+def _is_negative(found: Pinned, asked: Asked) -> bool:
+    """Whether the answer is no: something is not as it was checked or required to be."""
+    if asked.check:
+        return not found.is_sound
+    return any(finding.rule == MISSING_PLATFORM.id for finding in found.findings)

@@ -1,0 +1,41 @@
+"""`resolver search`: images by words."""
+
+from typing import Annotated, Optional
+
+import typer
+
+from resolver.cli import options
+
+
+@options.command
+def search(
+    common: options.Common,
+    term: Annotated[str, typer.Argument(metavar="TERM", show_default=False)],
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, max=100, help="Hits to ask for.")
+    ] = 25,
+    filters: Annotated[
+        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
+        typer.Option(
+            "--filter",
+            metavar="WHAT",
+            help="`stars=10`, `is-official=true`; repeat it.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Search Docker Hub for TERM; or another registry, as HOST/TERM.
+
+    A registry without a search is asked for the list of its repositories, if it gives that out.
+
+    \b
+      resolver search nginx --limit 5
+      resolver search --filter is-official=true --filter stars=100 python
+      resolver search registry.corp:5000/team
+    """
+    from resolver.cli.work import work
+    from resolver.core.found import Filters
+
+    wanted = Filters.parse(filters or [])
+    with work(common) as (session, output):
+        output.tell(session.search(term, limit=limit, filters=wanted), common.form)

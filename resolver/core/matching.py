@@ -1,0 +1,93 @@
+"""Matching what is required with what is offered: exactly, or whatever runs there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from resolver.core.platform_reasons import WIN32K
+from resolver.core.select import select
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resolver.core.platform import Platform, PlatformTable
+    from resolver.core.requirements import Requirements
+
+#: What BuildKit writes where there is no platform.
+UNKNOWN = "unknown"
+
+
+def matches(wanted: Platform, offered: Platform, table: PlatformTable) -> bool:
+    """Say whether an offered platform is exactly the wanted one, however the two are spelled.
+
+    A wanted Windows version is the beginning of the offered one, number by number: `10.0.20348`
+    means any revision of that build, and no version any build. Versions of other systems do not
+    matter. Source: platforms.md 6, "Strict".
+    """
+    want, has = wanted.normalized(table), offered.normalized(table)
+    chip = (want.os, want.architecture, want.variant)
+    if chip != (has.os, has.architecture, has.variant) or _features(want) != _features(has):
+        return False
+    if want.os != "windows" or not want.os_version:
+        return True
+    asked, given = want.os_version.split("."), has.os_version.split(".")
+    return given[: len(asked)] == asked
+
+
+def counting(
+    platforms: Sequence[Platform | None], wanted: Requirements, table: PlatformTable
+) -> tuple[int, ...]:
+    """Choose the builds that age and attestations are asked of, by position, in their order."""
+    if not wanted.require:
+        return tuple(
+            position
+            for position, platform in enumerate(platforms)
+            if platform is None or platform.os != UNKNOWN
+        )
+    chosen = set()
+    for platform in wanted.require:
+        chosen.update(meeting(platform, platforms, wanted, table))
+    return tuple(sorted(chosen))
+
+
+def meeting(
+    wanted: Platform,
+    platforms: Sequence[Platform | None],
+    requirements: Requirements,
+    table: PlatformTable,
+) -> list[int]:
+    """Find what meets one required platform: all that are exactly it, else the one that runs.
+
+    The second only where requirements say `compatible`. Gives positions.
+    """
+    exact = [
+        position
+        for position, platform in enumerate(platforms)
+        if platform is not None and matches(wanted, platform, table)
+    ]
+    if exact or not requirements.compatible:
+        return exact
+    best = select(platforms, wanted, table=table).index
+    return [best] if best is not None else []
+
+
+def like(wanted: Requirements, platforms: tuple[Platform, ...]) -> Requirements:
+    """Turn "the same platforms as" into what it stands for: all of these, and nothing else.
+
+    The revision of a Windows build is left out: it is another one every month, and runs on the
+    same hosts.
+    """
+    builds = tuple(dict.fromkeys(map(_without_revision, platforms)))
+    return replace(wanted, require=(*wanted.require, *builds), only=(*wanted.only, *builds))
+
+
+def _without_revision(platform: Platform) -> Platform:
+    if platform.os != "windows":
+        return platform
+    return replace(platform, os_version=".".join(platform.os_version.split(".")[:3]))
+
+
+def _features(platform: Platform) -> frozenset[str]:
+    own = frozenset(feature for feature in platform.os_features if feature)
+    return own - {WIN32K} if platform.os == "windows" else own

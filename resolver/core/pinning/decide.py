@@ -1,0 +1,269 @@
+"""Deciding what becomes of each reference, once it is known what its name means."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from resolver.core.findings import Finding, Place
+from resolver.core.pinned import Pin, PinnedFile, State
+from resolver.core.pinning import rules
+from resolver.core.pinning.spots import Edit, Lines, Spot, Stray
+from resolver.core.platform import BUILTIN, Platform
+from resolver.core.select import nearest, select
+from resolver.errors import InvalidPlatform, ResolverError
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from resolver.core.digest import Digest
+    from resolver.core.findings import Rule
+    from resolver.core.platform import PlatformTable
+    from resolver.core.reference import Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What is to be done with references.
+
+    Attributes:
+        check: only say what is not pinned; with `update`, also what is out of date.
+        update: look tags up again, also those of pinned references.
+        unpin: take digests away.
+        platform: pin the image of this platform instead of the index; empty: the index.
+        require: platforms that every image must be offered for.
+    """
+
+    check: bool = False
+    update: bool = False
+    unpin: bool = False
+    platform: str = ""
+    require: tuple[Platform, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A name to be looked up.
+
+    Attributes:
+        reference: the name; with a digest, that is what is looked up.
+        platform: the image for this is wanted; empty: what the name itself points at.
+        offers: whether it matters for which platforms there is an image.
+    """
+
+    reference: Reference
+    platform: str = ""
+    offers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What a name means now.
+
+    Attributes:
+        digest: what is to be written.
+        is_index: whether the name itself points at an index.
+        entries: digests of what that index lists.
+        offered: platforms, in index order; None where nobody asked for them.
+    """
+
+    digest: Digest
+    is_index: bool
+    entries: frozenset[Digest] = frozenset()
+    offered: tuple[Platform | None, ...] | None = None
+
+
+def asked_of(spot: Spot, wishes: Wishes) -> tuple[Question, ...]:
+    """List what must be known to decide about a reference.
+
+    What is pinned already and stays so costs no question, unless platforms are required of it.
+    """
+    if spot.is_ignored or wishes.unpin:
+        return ()
+    if spot.reference.digest is None:
+        return (_of_tag(spot, wishes),) if not wishes.check or wishes.require else ()
+    if wishes.check and spot.can_move:
+        return (_of_tag(spot, wishes), _of_pin(spot, wishes))
+    if wishes.update and spot.can_move:
+        return (_of_tag(spot, wishes),)
+    return (_of_pin(spot, wishes),) if wishes.require else ()
+
+
+def _of_tag(spot: Spot, wishes: Wishes) -> Question:
+    """Ask what the tag points at now; the platform that a file itself names comes first."""
+    platform = (spot.platform or wishes.platform) if wishes.platform else ""
+    return Question(spot.tagged, platform, bool(wishes.require or spot.platform))
+
+
+def _of_pin(spot: Spot, wishes: Wishes) -> Question:
+    return Question(spot.reference, "", bool(wishes.require or spot.platform))
+
+
+class Judge:
+    """Decides about the references of one file.
+
+    Args:
+        path: of the file, for places.
+        text: what is in it.
+        wishes: what is to be done.
+        facts: an answer for every question that `asked_of` lists.
+        table: of platforms.
+
+    Attributes:
+        findings: what there was to find, in the order of the file.
+        doubts: what could not be found out about references that stay as they are anyway.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        text: str,
+        wishes: Wishes,
+        facts: Mapping[Question, Fact | ResolverError],
+        table: PlatformTable = BUILTIN,
+    ) -> None:
+        self._path = path
+        self._text = text
+        self._lines = Lines(text)
+        self._wishes = wishes
+        self._facts = facts
+        self._table = table
+        self._edits: list[Edit] = []
+        self.findings: list[Finding] = []
+        self.doubts: list[ResolverError] = []
+
+    def decide(self, kind: str, spots: Sequence[Spot], strays: Sequence[Stray]) -> PinnedFile:
+        """Decide about all of them, in the order of the file."""
+        marks: list[Spot | Stray] = [*spots, *strays]
+        marks.sort(key=lambda mark: mark.start)
+        pins = tuple(
+            self._spot(mark) if isinstance(mark, Spot) else self._stray(mark) for mark in marks
+        )
+        return PinnedFile(self._path, kind, self._text, pins, tuple(self._edits))
+
+    def _stray(self, stray: Stray) -> Pin:
+        pin = Pin(self._place(stray.start), stray.role, stray.text, State.NOT_PINNABLE)
+        if stray.is_ignored:
+            return replace(pin, state=State.IGNORED)
+        if not self._wishes.unpin:
+            message = f"`{stray.text}` cannot be pinned: {stray.reason}"
+            self._find(rules.NOT_PINNABLE, pin, message, hint=stray.hint)
+        return pin
+
+    def _spot(self, spot: Spot) -> Pin:
+        held = spot.reference.digest
+        written = spot.words or self._text[spot.start : spot.end]
+        pin = Pin(self._place(spot.start), spot.role, written, State.KEPT, held, held)
+        if spot.is_ignored:
+            return replace(pin, state=State.IGNORED)
+        if self._wishes.unpin:
+            return self._unpin(spot, pin)
+        if self._wishes.check:
+            return self._check(spot, pin)
+        if held is None or (self._wishes.update and spot.can_move):
+            return self._pin(spot, pin)
+        return self._require(spot, pin, _of_pin(spot, self._wishes))
+
+    def _unpin(self, spot: Spot, pin: Pin) -> Pin:
+        edit = spot.unpin()
+        if edit is not None:
+            self._edits.append(edit)
+        elif pin.digest is not None:
+            return pin
+        return replace(pin, state=State.UNPINNED, digest=None)
+
+    def _pin(self, spot: Spot, pin: Pin) -> Pin:
+        question = _of_tag(spot, self._wishes)
+        fact = self._facts[question]
+        if isinstance(fact, ResolverError):
+            return replace(pin, state=State.FAILED, failure=fact)
+        if fact.digest != pin.digest:
+            self._edits.append(spot.pin(fact.digest))
+            state = State.PINNED if pin.digest is None else State.UPDATED
+            pin = replace(pin, state=state, digest=fact.digest)
+        return self._require(spot, pin, question)
+
+    def _check(self, spot: Spot, pin: Pin) -> Pin:
+        if pin.digest is None:
+            hint = f"pin it with `resolver pin {quote(self._path)}`"
+            self._find(rules.UNPINNED, pin, f"`{pin.name}` is not pinned", hint=hint)
+            question = _of_tag(spot, self._wishes)
+            return self._require(spot, replace(pin, state=State.UNPINNED), question)
+        if not spot.can_move:
+            return self._require(spot, pin, _of_pin(spot, self._wishes))
+        now = self._fact(_of_tag(spot, self._wishes))
+        own = self._fact(_of_pin(spot, self._wishes))
+        for fact in (now, own):
+            if isinstance(fact, ResolverError):
+                if self._wishes.update or self._wishes.require:
+                    return replace(pin, state=State.FAILED, failure=fact)
+                self.doubts.append(fact)
+        if isinstance(now, Fact) and isinstance(own, Fact):
+            self._compare(pin, now, own)
+        return self._require(spot, pin, _of_pin(spot, self._wishes))
+
+    def _compare(self, pin: Pin, now: Fact, own: Fact) -> None:
+        """Compare what is written with what the tag points at now."""
+        if pin.digest is None:
+            return
+        single = now.is_index and not own.is_index
+        if single and not self._wishes.platform:
+            message = f"`{pin.name}` is pinned to one platform, its tag is offered for several"
+            hint = f"pin the index with `resolver pin --update {quote(self._path)}`"
+            self._find(rules.SINGLE_PLATFORM, pin, message, hint=hint)
+        moved = now.digest != pin.digest and not (single and pin.digest in now.entries)
+        if self._wishes.update and (moved or (self._wishes.platform and now.digest != pin.digest)):
+            message = f"`{pin.name}` is out of date, its tag now points at `{now.digest}`"
+            hint = f"take it over with `resolver pin --update {quote(self._path)}`"
+            self._find(rules.STALE, pin, message, hint=hint)
+
+    def _require(self, spot: Spot, pin: Pin, question: Question) -> Pin:
+        """Look whether the image is offered for all that it must be offered for."""
+        fact = self._facts.get(question)
+        if isinstance(fact, ResolverError) and self._wishes.require:
+            return replace(pin, state=State.FAILED, failure=fact)
+        if not isinstance(fact, Fact) or fact.offered is None:
+            return pin
+        for wanted in self._wishes.require:
+            self._offered(pin, fact.offered, wanted, exact=True)
+        own = self._platform(spot)
+        if own is not None and own not in self._wishes.require:
+            self._offered(pin, fact.offered, own, exact=False)
+        return pin
+
+    def _offered(
+        self, pin: Pin, offered: tuple[Platform | None, ...], wanted: Platform, *, exact: bool
+    ) -> None:
+        if select(offered, wanted, exact=exact, table=self._table).index is not None:
+            return
+        near = nearest(offered, wanted, exact=exact, table=self._table)
+        names = [str(offered[index]) for index, _reason in near] or [
+            str(platform) for platform in offered if platform is not None
+        ]
+        listing = ", ".join(f"`{name}`" for name in dict.fromkeys(names))
+        hint = f"it is offered for {listing}" if listing else ""
+        message = f"`{pin.name}` is not offered for `{wanted}`"
+        self._find(rules.MISSING_PLATFORM, pin, message, hint=hint, platform=str(wanted))
+
+    def _platform(self, spot: Spot) -> Platform | None:
+        """Read the platform that the file itself names; what it means is not ours to refuse."""
+        try:
+            return Platform.parse(spot.platform, table=self._table) if spot.platform else None
+        except InvalidPlatform:
+            return None
+
+    def _fact(self, question: Question) -> Fact | ResolverError:
+        return self._facts[question]
+
+    def _place(self, offset: int) -> Place:
+        return Place(self._path, *self._lines.position(offset))
+
+    def _find(
+        self, rule: Rule, pin: Pin, message: str, *, hint: str = "", platform: str = ""
+    ) -> None:
+        digest = str(pin.digest or "")
+        self.findings.append(
+            Finding(rule.id, rule.severity, message, pin.written, platform, digest, hint, pin.place)
+        )

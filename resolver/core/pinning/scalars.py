@@ -1,0 +1,41 @@
+"""References in scalars of YAML: where exactly the text stands, whatever its quotes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver.core.pinning.spots import Spot, Stray, inline
+
+if TYPE_CHECKING:
+    from resolver.core.pinning.tree import Scalar
+
+
+def span_of(text: str, scalar: Scalar) -> tuple[int, int] | None:
+    """Find the characters of a scalar's value in the file; None if it is written in another way.
+
+    Escapes, folded lines and doubled quotes are other ways.
+    """
+    raw, value = text[scalar.start : scalar.end], scalar.value
+    if scalar.style in {"|", ">"}:
+        wanted = value.strip()
+        if not wanted or raw.count(wanted) != 1:
+            return None
+        start = scalar.start + raw.index(wanted)
+        return start, start + len(wanted)
+    if not raw.endswith(f"{scalar.style}{value}{scalar.style}"):
+        return None
+    end = scalar.end - len(scalar.style)
+    return end - len(value), end
+
+
+def image(
+    text: str, scalar: Scalar, role: str, *, platform: str = "", scheme: str = ""
+) -> Spot | Stray:
+    """Read a scalar that is an image reference, behind a scheme where there must be one."""
+    span = span_of(text, scalar)
+    if span is None:
+        reason = "it is written with escapes, or over several lines"
+        return Stray(scalar.start, scalar.value, role, reason, "write it on one line, as it is")
+    start = span[0] + len(scheme)
+    quote = "|" if scalar.style in {"|", ">"} else scalar.style
+    return inline(text, start, span[1], role, quote=quote, platform=platform)

@@ -1,0 +1,93 @@
+"""Matrices in the form that each CI system reads: ASCII JSON, which is YAML as well."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from resolver.errors import MatrixTooLarge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from resolver.core.matrix import Job, Matrix
+
+#: Characters of a job's name at GitLab, which has the values of its variables in it.
+#: Source: gitlab-org/gitlab issue 263401; `ci_builds.name` has 255.
+GITLAB_NAME = 255
+#: Of those, what is left for the name that the job is written under, and what joins the two.
+_GITLAB_OWN = 35
+
+Fields = dict[str, str | None]
+
+
+def tell_matrix(matrix: Matrix) -> str:
+    """Write a matrix for the system it was made for; ends with a line break.
+
+    Raises:
+        MatrixTooLarge: a job's name would be longer than the system allows.
+    """
+    return FORMS[matrix.system](matrix)
+
+
+def fields(job: Job) -> Fields:
+    """Write one job; what does not apply is empty, so that every job has the same names."""
+    platform = job.platform
+    return {
+        "platform": str(platform),
+        "os": platform.os,
+        "arch": platform.architecture,
+        "variant": platform.variant,
+        "os_version": platform.os_version,
+        "digest": str(job.digest),
+        "ref": job.ref,
+        "runner": job.runner,
+    }
+
+
+def _github(matrix: Matrix) -> str:
+    """One line, for `$GITHUB_OUTPUT` and `fromJSON`."""
+    return _compact({"include": [fields(job) for job in matrix.jobs]})
+
+
+def _json(matrix: Matrix) -> str:
+    return json.dumps([fields(job) for job in matrix.jobs], indent=2) + "\n"
+
+
+def _gitlab(matrix: Matrix) -> str:
+    """Write a hidden job, to be included and extended: `extends: .resolver-matrix`.
+
+    The repository is the same for all, and kept out of the variables that make a job's name.
+    """
+    rows = []
+    for job in matrix.jobs:
+        written = {name: value or "" for name, value in fields(job).items() if name != "ref"}
+        length = len(", ".join(written.values()))
+        if length > GITLAB_NAME - _GITLAB_OWN:
+            raise MatrixTooLarge(
+                "GitLab CI",
+                GITLAB_NAME - _GITLAB_OWN,
+                length,
+                f"characters of values for `{job.platform}`",
+                "give the runner a shorter tag",
+            )
+        rows.append(json.dumps({name.upper(): [value] for name, value in written.items()}))
+    image = json.dumps({"IMAGE": matrix.repository} if matrix.repository else {})
+    jobs = ",\n      ".join(rows)
+    return f"""{{
+  ".resolver-matrix": {{
+    "variables": {image},
+    "parallel": {{"matrix": [
+      {jobs}
+    ]}}
+  }}
+}}
+"""
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=True, separators=(",", ":")) + "\n"
+
+
+#: Every form there is, by the name of the system.
+FORMS: dict[str, Callable[[Matrix], str]] = {"github": _github, "gitlab": _gitlab, "json": _json}

@@ -1,0 +1,77 @@
+"""Reports about pinned files: what the rules say, then what became of each reference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver.core.findings import Severity
+from resolver.render.report import Report, Table, short
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from resolver.core.findings import Finding
+    from resolver.core.pinned import Pin, Pinned, PinnedFile
+
+_GAP = "  "
+
+
+def report(answer: Pinned, *, explain: bool = False, full: bool = False) -> Report:
+    """Turn pinned files into a report; a check tells findings, and the references only whole."""
+    del explain
+    images = [pin for file in answer.files for pin in file.pins]
+    if not images and not answer.findings and not answer.is_check:
+        words = "nothing could be read" if answer.failures else "no image is named there"
+        return Report("pinned", (), (), (words,))
+    tables = []
+    if full and answer.findings:
+        columns: tuple[str, ...] = ("where", "weight", "rule", "finding")
+        rows: tuple[tuple[str, ...], ...] = tuple(
+            (*_cells(finding), finding.message) for finding in answer.findings
+        )
+        tables.append(Table("findings", columns, rows))
+    if images and (full or not answer.is_check):
+        columns = ("where", "image", "state", "digest")
+        rows = tuple(_row(pin, full=full) for pin in images)
+        tables.append(Table("images", columns, rows, whole=frozenset({"digest"})))
+    return Report("pinned", (), tuple(tables), tuple(_lines(answer, full=full)))
+
+
+def _lines(answer: Pinned, *, full: bool) -> Iterator[str]:
+    """Line the columns of findings up; the message takes the room it needs."""
+    cells = [_cells(finding) for finding in answer.findings]
+    widths = [max((len(row[column]) for row in cells), default=0) for column in range(3)]
+    for finding, row in zip(answer.findings, cells, strict=True):
+        if not full:
+            words = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)]
+            yield _GAP.join([*words, finding.message])
+    if answer.is_check:
+        for file in answer.files:
+            if file.failure is None:
+                yield _summary(file, answer.findings)
+
+
+def _cells(finding: Finding) -> tuple[str, str, str]:
+    place = finding.place
+    where = f"{place.path}:{place.line}" if place is not None else "-"
+    return where, finding.severity.value, finding.rule
+
+
+def _summary(file: PinnedFile, findings: tuple[Finding, ...]) -> str:
+    own = [finding for finding in findings if finding.place and finding.place.path == file.path]
+    counts = [
+        _counted(sum(finding.severity is severity for finding in own), severity.value)
+        for severity in reversed(Severity)
+        if any(finding.severity is severity for finding in own)
+    ]
+    found = ", ".join(counts) or "nothing found"
+    return f"`{file.path}`: {found} ({_counted(len(file.pins), 'image')})"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _row(pin: Pin, *, full: bool) -> tuple[str, ...]:
+    digest = short(pin.digest, full=full) if pin.digest is not None else "-"
+    return (f"{pin.place.path}:{pin.place.line}", pin.name, pin.state.value, digest)

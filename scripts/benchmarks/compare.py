@@ -1,0 +1,134 @@
+"""`scripts/bench compare`: the files of two platforms, against `gzip -dc | tar -t`."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import random
+import struct
+import sys
+import tarfile
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from layered import Layer, Layout
+from measure import Row, machine, measure, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PROCESS = Path(__file__).with_name("files_process.py")
+#: What product.md wants: at most so much of the time of `gzip -dc | tar -t`.
+_AT_MOST = 1.3
+#: Bytes of one platform, and of the layer that both have.
+PLATFORM, SHARED = 500 << 20, 120 << 20
+#: Sizes of files: as in a Debian image, most are small and few have most of the bytes.
+_SIZES = ((0.30, 1_000), (0.35, 6_000), (0.20, 30_000), (0.12, 150_000), (0.03, 1_500_000))
+_MACHINES = {"amd64": 62, "arm64": 183}
+
+
+def compare(runs: int) -> None:
+    """Make two platforms and measure."""
+    with tempfile.TemporaryDirectory(prefix="resolver-bench-compare-") as folder:
+        layout = Path(folder, "layout")
+        print("making two platforms of 500 MB", file=sys.stderr)
+        # In a process of its own: what it takes would count as the memory of those measured.
+        with ProcessPoolExecutor(1) as pool:
+            size, files, blobs = pool.submit(_make, layout).result()
+        packed = sum(blob.stat().st_size for blob in blobs)
+        listing = "; ".join(f"gzip -dc {blob} | tar -t >/dev/null" for blob in blobs)
+        theirs = Row(
+            "gzip -dc | tar -t",
+            lambda _: ["bash", "-c", f"set -e -o pipefail; {listing}"],
+            ours=False,
+            moved=size,
+        )
+        ours = Row(
+            "files compared, every byte hashed twice",
+            lambda _: [sys.executable, str(_PROCESS), f"oci:{layout}:1"],
+            at_most=_AT_MOST,
+            moved=size,
+        )
+        measure([ours, theirs], runs)
+    print(f"compare: {machine(runs)}")
+    print(
+        f"two platforms of {PLATFORM >> 20} MiB that share {SHARED >> 20} MiB: {files} files in "
+        f"{len(blobs)} layers, {packed / 1e6:.0f} MB of gzip, {size / 1e6:.0f} MB of tar\n\n"
+        f"{table([ours, theirs], theirs)}"
+    )
+
+
+def _make(folder: Path) -> tuple[int, int, list[Path]]:
+    """Write the layout; gives the bytes of all tars, the number of files, and the layers' files."""
+    layout = Layout(folder)
+    chance = random.Random(1)  # noqa: S311 - the same files every time
+    stuff = _Stuff(chance)
+    total = count = 0
+    layers: dict[str, list[Layer]] = {name: [] for name in _MACHINES}
+    plan: list[tuple[tuple[str, ...], int]] = [(("amd64", "arm64"), SHARED)]
+    plan += [((name,), (PLATFORM - SHARED) // 2) for name in _MACHINES for _ in range(2)]
+    for number, (names, size) in enumerate(plan):
+        body, files = _tar(stuff, f"usr/share/{number // 3}", size, _MACHINES[names[-1]])
+        layer = layout.packed(gzip.compress(body, 6), hashlib.sha256(body).hexdigest())
+        total += len(body)
+        count += files
+        for name in names:
+            layers[name].append(layer)
+    layout.platforms("1", layers)
+    digests = dict.fromkeys(layer.digest for own in layers.values() for layer in own)
+    blobs = [folder / "blobs" / "sha256" / digest.partition(":")[2] for digest in digests]
+    return total, count, blobs
+
+
+class _Stuff:
+    """Bytes like those of an image: half of them text, the rest less and less compressible."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        words = [chance.randbytes(chance.randrange(2, 9)).hex().encode() for _ in range(4000)]
+        self._text = b" ".join(chance.choices(words, k=1_000_000))
+        self._noise = chance.randbytes(4 << 20)
+        self._code = b"".join(
+            struct.pack(
+                "<HHI", chance.randrange(300), chance.randrange(3000), chance.getrandbits(24)
+            )
+            for _ in range(500_000)
+        )
+
+    def body(self, size: int) -> bytes:
+        """Give so many of them."""
+        kind = self.chance.random()
+        pool = self._text if kind < 0.5 else self._code if kind < 0.85 else self._noise  # noqa: PLR2004
+        at = self.chance.randrange(max(1, len(pool) - size))
+        return pool[at : at + size]
+
+
+def _sizes(chance: random.Random, total: int) -> Iterator[int]:
+    left = total
+    while left > 0:
+        draw = chance.random()
+        for share, mean in _SIZES:
+            draw -= share
+            if draw < 0:
+                size = min(left, int(chance.expovariate(1 / mean)))
+                yield size
+                left -= size + 1024
+                break
+
+
+def _tar(stuff: _Stuff, prefix: str, size: int, number: int) -> tuple[bytes, int]:
+    """Make a tar archive of about so many bytes; gives it and the number of its files."""
+    out = io.BytesIO()
+    count = 0
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for count, length in enumerate(_sizes(stuff.chance, size), 1):
+            body = stuff.body(length)
+            if count % 20 == 0:
+                body = b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HH", 2, number) + body
+            info = tarfile.TarInfo(f"{prefix}/{count % 97}/{count % 13}/file-{count}.txt")
+            info.size = len(body)
+            archive.addfile(info, io.BytesIO(body))
+    return out.getvalue(), count

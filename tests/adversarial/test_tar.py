@@ -1,0 +1,283 @@
+"""Area `tar` of the catalogue: what hostile layers get.
+
+Played by the library: the layers of a comparison are read by `flow.files` and compared by
+`core.file_comparison`, whichever command asks. A watch stands over whatever is opened meanwhile.
+"""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+from typing import TYPE_CHECKING
+
+import pytest
+from backports import zstd
+
+from resolver.core.file_comparison import LabelledTree, compare_trees
+from resolver.core.filetree import FileTree
+from resolver.core.image_config import parse_config
+from resolver.core.layer_listing import read_listing
+from resolver.core.platform import BUILTIN, Platform
+from resolver.errors import BadDocument, ContradictoryLayer, LimitExceeded, UnsupportedDocument
+from resolver.flow.files import LayeredImage, read_trees
+from tests.fakes.images import build_image
+from tests.fakes.tars import END, ZERO, base256, header, member, octal, pax, record
+from tests.flow.test_files import GZIP, TAR, Contents, archive, image, paths
+from tests.processes import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from resolver.core.file_difference import FileComparison
+
+#: What would touch files, or make them.
+_TOUCHING = {
+    "open", "os.mkdir", "os.link", "os.symlink", "os.rename", "os.remove", "os.chmod", "os.chown",
+    "shutil.copyfile", "subprocess.Popen", "os.mknod",
+}  # fmt: skip
+_watched = threading.local()
+
+
+def _look(event: str, arguments: tuple[object, ...]) -> None:
+    seen = getattr(_watched, "seen", None)
+    if seen is not None and event in _TOUCHING:
+        seen.append((event, str(arguments[0])))
+
+
+sys.addaudithook(_look)
+
+
+@pytest.fixture
+def untouched() -> Iterator[None]:
+    """See to it that nothing on this machine is opened or made (I2)."""
+    _watched.seen = []
+    yield
+    seen, _watched.seen = _watched.seen, None
+    assert [what for what in seen if not what[1].endswith((".py", ".pyc"))] == []
+
+
+def compared(*layers: bytes, other: tuple[bytes, ...]) -> FileComparison:
+    """Compare two images whose layers are these archives, in this thread."""
+    return compare_trees(grown(*layers), [grown(*other)], BUILTIN)
+
+
+def grown(*layers: bytes) -> LabelledTree:
+    tree = FileTree()
+    for number, body in enumerate(layers):
+        what = f"layer {number + 1}"
+        tree.apply(read_listing([body], what), what)
+    return LabelledTree("linux/amd64", Platform("linux", "amd64"), tree)
+
+
+def names(*layers: bytes) -> list[str]:
+    return paths(grown(*layers))
+
+
+@pytest.mark.usefixtures("untouched")
+def test_tar_001_paths_that_lead_out_stay_inside_the_model() -> None:
+    hostile = [b"../x", b"/etc/canary", b"a/../../x", b"..\\x", b"C:\\x", b"./", b""]
+    body = b"".join(member(name, b"x") for name in hostile) + END
+
+    found = [names(body) for _ in range(3)]
+    assert found[0] == found[1] == found[2] == ["..\\x", "C:\\x", "etc", "etc/canary", "x"]
+    assert compared(body, other=(body,)).is_same
+
+
+@pytest.mark.usefixtures("untouched")
+def test_tar_002_links_and_devices_are_listed_and_never_followed() -> None:
+    parts = [
+        header(b"s", 0, b"2", link=b"/etc/passwd"),
+        header(b"h", 0, b"1", link=b"../../canary"),
+        header(b"c", 0, b"3", fields={329: octal(1, 8), 337: octal(3, 8)}),
+        header(b"b", 0, b"4", fields={329: octal(8, 8), 337: octal(0, 8)}),
+        header(b"p", 0, b"6"),
+        header(b"l1", 0, b"2", link=b"l2"),
+        header(b"l2", 0, b"2", link=b"l1"),
+        header(b"early", 0, b"1", link=b"late"),
+        member(b"late", b"content"),
+    ]
+    tree = grown(b"".join(parts) + END)
+
+    found = {path: (each.kind.value, each.link, each.device) for path, each in tree.tree.walk()}
+    assert found == {
+        "s": ("l", "/etc/passwd", None),
+        "h": ("h", "canary", None),
+        "c": ("c", "", (1, 3)),
+        "b": ("b", "", (8, 0)),
+        "p": ("p", "", None),
+        "l1": ("l", "l2", None),
+        "l2": ("l", "l1", None),
+        "early": ("-", "", None),
+        "late": ("-", "", None),
+    }
+    long = pax(record(b"linkpath", b"t" * 65536)) + header(b"s", 0, b"2") + END
+    with pytest.raises(LimitExceeded, match="limit of 4096 bytes: 65536"):
+        names(long)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstd.compress], ids=["gzip", "zstd"])
+def test_tar_003_a_bomb_is_defused_in_little_memory_and_time(pack: object) -> None:
+    contents = Contents()
+    zeros = pack(bytes(16 << 20))  # type: ignore[operator] # one of the two above
+    start = pack(header(b"zeros", size=10 << 30))  # type: ignore[operator] # likewise
+    bomb = contents.add(start + zeros * 640)
+
+    started = time.monotonic()
+    tracemalloc.start()
+    with pytest.raises(LimitExceeded, match="inflates to"):
+        read_trees([image(contents, (bomb, b""))])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 64 << 20
+    assert time.monotonic() - started < 60
+
+
+@pytest.mark.usefixtures("untouched")
+def test_tar_012_whiteouts_across_layers_give_the_same_tree() -> None:
+    folder = header(b"e/", 0, b"5")
+    first = archive("d/a", "d/b")
+    first = first[: -len(END)] + member(b"e/x", b"x") + END
+    second = [header(b"d/.wh.a"), folder, header(b"e/.wh..wh..opq"), member(b"d/c", b"c")]
+    flat = archive("d/b")[: -len(END)] + member(b"d/c", b"c") + folder + END
+
+    assert names(first, b"".join(second) + END) == names(flat) == ["d", "d/b", "d/c", "e"]
+    assert compared(first, b"".join(second) + END, other=(flat,)).is_same
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("order", [1, -1])
+def test_tar_013_degenerate_whiteouts_remove_nothing_that_they_do_not_name(order: int) -> None:
+    base = archive("d/a", "x", "y")
+    odd = [
+        ".wh.", "d/.wh.", ".wh...", ".wh..wh.plnk/1", ".wh.../x", "d/.wh.d", "x", ".wh.x",
+        "no/.wh.such",
+    ]  # fmt: skip
+
+    found = names(base, archive(*odd[::order]))
+    assert {"d", "d/a", "x", "y"} <= set(found)
+    assert names(base, archive(".wh..wh..opq", "z")) == ["z"]
+    # The whiteout of a folder, from inside it.
+    assert names(base, archive("d/.wh..wh..opq", ".wh.d")) == ["x", "y"]
+
+
+@pytest.mark.usefixtures("untouched")
+def test_tar_014_of_duplicate_entries_the_last_one_wins() -> None:
+    file, folder, link = member(b"x", b"1"), header(b"x", 0, b"5"), header(b"x", 0, b"2", link=b"t")
+    for last, kind in ((file, "-"), (folder, "d"), (link, "l")):
+        others = [part for part in (file, folder, link) if part is not last]
+        ((path, each),) = grown(b"".join([*others, last]) + END).tree.walk()
+        assert (path, each.kind.value) == ("x", kind)
+    assert names(member(b"./x", b"1") + member(b"x", b"12") + header(b"x/") + END) == ["x"]
+
+
+_MANY = """
+import resource, sys
+from resolver.core.filetree import FileTree
+from resolver.core.layer_listing import read_listing
+from tests.fakes.tars import END, header
+def entries():
+    for number in range(int(sys.argv[1])):
+        yield header(b"d%d/file-%d" % (number // 1000, number))
+    yield END
+def used():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = used()
+tree = FileTree()
+tree.apply(read_listing(entries(), "layer 1"), "layer 1")
+print(sum(1 for _ in tree.walk()), used() - before)
+"""
+
+
+def test_tar_017_a_million_entries_are_read_in_bounded_memory() -> None:
+    """A tenth of them here, and the price of each: the million then takes less than 1 GiB."""
+    count = 100_000
+
+    done = subprocess.run(
+        [sys.executable, "-c", _MANY, str(count)],
+        check=True, capture_output=True, text=True, timeout=120, cwd=ROOT,
+    )  # fmt: skip
+    paths_there, used = map(int, done.stdout.split())
+    assert paths_there == count + count // 1000
+    assert used / count < 1000
+
+
+@pytest.mark.usefixtures("untouched")
+def test_tar_018_bytes_decide_and_unknown_types_are_refused() -> None:
+    contents = Contents()
+    one = archive("a")
+    for media_type, body in ((GZIP, one), (TAR, gzip.compress(one)), (f"{TAR}+zstd", one)):
+        (tree,) = read_trees([image(contents, (contents.add(body, media_type), one))])
+        assert paths(tree) == ["a"]
+        assert "its type says" in tree.warnings[0]
+    with pytest.raises(UnsupportedDocument, match="application/x-foo"):
+        read_trees([image(contents, (contents.add(one, "application/x-foo"), one))])
+
+
+def test_tar_019_a_diff_id_of_other_bytes_names_the_layer() -> None:
+    contents = Contents()
+    one, two = archive("a"), archive("b")
+    layers = [(contents.add(gzip.compress(one)), one), (contents.add(gzip.compress(two)), one)]
+
+    with pytest.raises(ContradictoryLayer, match="layer 2") as caught:
+        read_trees([image(contents, *layers)])
+    assert caught.value.word == "INTEGRITY"
+    asked = image(contents, *layers)
+    built = build_image("linux/amd64", [b"1", b"2"])
+    config = next(body for body in built.blobs.values() if b"diff_ids" in body)
+    with pytest.raises(BadDocument, match="diff_ids"):
+        parse_config(config, "the config", len(asked.layers) + 1)
+
+
+@pytest.mark.usefixtures("untouched")
+def test_tar_021_odd_numbers_are_shown_as_they_are() -> None:
+    parts = [
+        header(b"uid", fields={108: base256(2**31, 8)}),
+        header(b"gid", fields={116: base256(-1, 8)}),
+        header(b"old", fields={136: base256(-1, 12)}),
+        header(b"far", fields={136: base256(2**62, 12)}),
+        pax(record(b"mtime", b"nan")) + header(b"nan"),
+        header(b"mode", fields={100: b"7777777\0"}),
+        header(b"major", 0, b"3", fields={329: base256(2**40, 8)}),
+        header(b"uname", fields={265: b"ro\0ot"}),
+    ]
+    tree = grown(b"".join(parts) + END)
+
+    found = dict(tree.tree.walk())
+    assert sorted(found) == ["far", "gid", "major", "mode", "nan", "old", "uid", "uname"]
+    assert (found["uid"].access.uid, found["gid"].access.gid) == (2**31, -1)
+    assert found["mode"].access.mode == 0o7777
+    assert found["major"].device == (2**40, 0)
+
+
+@pytest.mark.parametrize("body", [b"", ZERO * 2, gzip.compress(b""), header(b"./", 0, b"5") + END])
+def test_tar_022_an_empty_layer_is_no_change(body: bytes) -> None:
+    contents = Contents()
+    inside = gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body
+    base = archive("a")
+    layers = [(contents.add(base, TAR), base), (contents.add(body, TAR), inside)]
+
+    with_empty, without = read_trees([image(contents, *layers), image(contents, layers[0])])
+
+    assert compare_trees(with_empty, [without], BUILTIN).is_same
+
+
+def test_tar_024_the_order_of_entries_and_of_work_changes_nothing() -> None:
+    contents = Contents()
+    words = [f"d/{number}" for number in range(50)]
+    bodies = [archive(*words), archive(*reversed(words)), archive(*words[5:], "new")]
+    images = [
+        LayeredImage(str(number), None, "`x`", asked.layers, asked.diff_ids, contents)
+        for number, body in enumerate(bodies)
+        for asked in [image(contents, (contents.add(gzip.compress(body)), body))]
+    ]
+
+    def found(jobs: int) -> FileComparison:
+        trees = read_trees(images, jobs=jobs)
+        return compare_trees(trees[0], trees[1:], BUILTIN)
+
+    assert found(1) == found(8) == found(1)
+    assert [other.is_same for other in found(2).others] == [True, False]

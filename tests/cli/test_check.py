@@ -1,0 +1,295 @@
+"""`resolver check`, as a person sees it and as a script branches on it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+from inline_snapshot import snapshot
+
+from resolver import session_check
+from tests.fakes.images import build_image, build_index
+from tests.fakes.images import entry as index_entry
+from tests.fakes.registry import FakeRegistry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Run
+
+
+@pytest.fixture(autouse=True)
+def today(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two months after the samples were made."""
+
+    monkeypatch.setattr(session_check, "_now", lambda: datetime(2024, 7, 1, tzinfo=UTC))
+
+
+def test_an_image_that_has_everything_passes(run: Run, registry: str) -> None:
+    wanted = "linux/amd64,linux/aarch64,windows/amd64:ltsc2022"
+    seen = run("check", f"{registry}/demo/app:1.0", "--require", wanted, "--max-age", "90d")
+
+    assert str(seen) == snapshot("""\
+status: 0
+--- stdout
+`HOST:PORT/demo/app:1.0`: passed (5 platforms)
+--- stderr
+""")
+
+
+def test_each_missing_thing_is_a_line(run: Run, registry: str) -> None:
+    seen = run(
+        "check",
+        f"{registry}/demo/app:1.0",
+        f"{registry}/demo/single:1.0",
+        *("--require", "linux/amd64", "--require", "linux/arm/v6,linux/riscv64"),
+        *("--forbid", "windows/amd64"),
+    )
+
+    assert str(seen) == snapshot("""\
+status: 1
+--- stdout
+error  platform-missing    linux/arm/v6                   `linux/arm/v6` is not offered; nearest is `linux/arm/v7`: needs arm/v7, newer than the wanted v6
+error  platform-missing    linux/riscv64                  `linux/riscv64` is not offered
+error  platform-forbidden  windows/amd64:10.0.20348.2700  `windows/amd64:10.0.20348.2700` is offered, and forbidden
+error  platform-forbidden  windows/amd64:10.0.26100.1742  `windows/amd64:10.0.26100.1742` is offered, and forbidden
+`HOST:PORT/demo/app:1.0`: failed, 4 errors (5 platforms)
+error  platform-missing    linux/arm/v6                   `linux/arm/v6` is not offered
+error  platform-missing    linux/riscv64                  `linux/riscv64` is not offered
+`HOST:PORT/demo/single:1.0`: failed, 2 errors (1 platform)
+--- stderr
+""")
+
+
+def test_age_attestations_and_lint(run: Run, registry: str) -> None:
+    name = f"{registry}/demo/app:1.0"
+    assert str(run("check", name, "--max-age", "4w", "--require", "linux/amd64")) == snapshot("""\
+status: 1
+--- stdout
+error  too-old  linux/amd64  `linux/amd64` was made 60 days ago (2024-05-01); the limit is 28 days
+`HOST:PORT/demo/app:1.0`: failed, 1 error (5 platforms)
+--- stderr
+""")
+    kinds = ("--require-attestation", "sbom,provenance")
+    assert str(run("check", name, *kinds, "--require", "linux/amd64")) == snapshot("""\
+status: 1
+--- stdout
+error  attestation-missing  linux/amd64  `linux/amd64` has no attestation of kind `sbom`; there is `provenance`
+`HOST:PORT/demo/app:1.0`: failed, 1 error (5 platforms)
+--- stderr
+""")
+    assert str(run("check", f"{registry}/demo/liar:1.0", "--lint")) == snapshot("""\
+status: 1
+--- stdout
+error  contradictory-config  linux/arm64/v8  the index says `linux/arm64/v8`, its config `linux/amd64`
+error  identical-layers      -               all 3 layers are the same for `linux/amd64`, `linux/arm64/v8`
+`HOST:PORT/demo/liar:1.0`: failed, 2 errors (2 platforms)
+--- stderr
+""")
+    ignored = ("--ignore", "identical-layers", "--ignore", "contradictory-config")
+    assert str(run("check", f"{registry}/demo/liar:1.0", "--lint", *ignored)) == snapshot("""\
+status: 0
+--- stdout
+`HOST:PORT/demo/liar:1.0`: passed, 2 ignored (2 platforms)
+--- stderr
+""")
+
+
+def test_a_reference_that_cannot_be_found_has_a_status_of_its_own(run: Run, registry: str) -> None:
+    need = ("--require", "linux/amd64")
+    missing = f"{registry}/demo/app:9"
+
+    assert str(run("check", f"{registry}/demo/app:1.0", missing, *need)) == snapshot("""\
+status: 3
+--- stdout
+`HOST:PORT/demo/app:1.0`: passed (5 platforms)
+--- stderr
+error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:9` (there is no such manifest in this repository)
+hint: list what there is with `resolver tags REPOSITORY`
+""")
+    assert run("check", missing, *need).status == 3
+    assert run("check", f"{registry}/demo/app:1.0", missing, "--require", "linux/386").status == 3
+
+
+def test_what_is_asked_may_be_malformed(run: Run, registry: str) -> None:
+    name = f"{registry}/demo/app:1.0"
+    assert str(run("check", name)) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: nothing is required of `HOST:PORT/demo/app:1.0`
+hint: say what: `--require linux/amd64,linux/arm64`
+""")
+    assert str(run("check", "--require", "linux/amd64")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: there is no reference to check
+hint: name one: `resolver check ubuntu:24.04 --require linux/amd64,linux/arm64`
+""")
+    for words in (
+        ("--require", "linux/"),
+        ("--require", "linux/amd64,"),
+        ("--only", "nothing"),
+        ("--max-age", "soon"),
+        ("--require-attestation", "vex"),
+        ("--lint", "--fail-on", "fatal"),
+        ("--lint", "--ignore", "identical-layer"),
+        ("--same-platforms-as", "Bad Name"),
+    ):
+        seen = run("check", name, *words)
+        assert seen.status == 2
+        assert seen.stdout == ""
+        assert "hint: " in seen.stderr
+    seen = run("check", name, "--lint", "--ignore", "identical-layer")
+    assert "did you mean `identical-layers`?" in seen.stderr
+    assert "see `resolver lint --rules`" in run("check", name, "--ignore", "zzz").stderr
+
+
+def test_in_json_there_is_everything(run: Run, registry: str) -> None:
+    seen = run("check", f"{registry}/demo/app:1.0", "--require", "linux/386", "--json")
+    written = json.loads(seen.stdout)
+
+    assert seen.status == 1
+    assert written["passed"] is False
+    assert written["findings"] == [
+        {
+            "rule": "platform-missing",
+            "severity": "error",
+            "message": "`linux/386` is not offered",
+            "reference": "HOST:PORT/demo/app:1.0",
+            "platform": "linux/386",
+            "digest": written["images"][0]["root"]["digest"],
+            "hint": "it is offered for `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, "
+            "`windows/amd64:10.0.20348.2700`, `windows/amd64:10.0.26100.1742`",
+        }
+    ]
+    assert written["images"][0]["passed"] is False
+    missing = run("check", f"{registry}/demo/app:1.0", f"{registry}/x:1", "--lint", "--json")
+    assert json.loads(missing.stdout)["images"][1]["error"]["class"] == "NOT_FOUND"
+
+
+def test_the_digest_and_the_name_of_what_was_checked(run: Run, registry: str) -> None:
+    words = ("check", f"{registry}/demo/app:1.0", f"{registry}/x:1", "--lint")
+    digest = run(*words, "--format", "digest").stdout.splitlines()
+    ref = run(*words, "--format", "ref").stdout.splitlines()
+
+    assert ref == [f"HOST:PORT/demo/app@{digest[0]}", "-"]
+    assert digest[1] == "-"
+    assert (
+        "| error | platform-missing |"
+        in run(
+            "check", f"{registry}/demo/app:1.0", "--require", "linux/386", "--format", "markdown"
+        ).stdout
+    )
+
+
+def test_a_policy_is_checked_as_a_whole(run: Run, registry: str, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(
+        f"""\
+version: 1
+defaults:
+  require: [linux/amd64, linux/arm64]
+images:
+  - {registry}/demo/app:1.0
+  - image: {registry}/demo/single:1.0
+    require: linux/amd64
+  - image: {registry}/demo/app:2.0
+    same-platforms-as: {registry}/demo/app:1.0
+    require: []
+""",
+        "utf-8",
+    )
+
+    assert str(run("check", "--policy", "policy.yaml")) == snapshot("""\
+status: 0
+--- stdout
+`HOST:PORT/demo/app:1.0`: passed (5 platforms)
+`HOST:PORT/demo/single:1.0`: passed (1 platform)
+`HOST:PORT/demo/app:2.0`: passed (5 platforms)
+--- stderr
+""")
+    # An option takes the place of a default, not of what an image says itself.
+    assert str(run("check", "--policy", "policy.yaml", "--require", "linux/386")) == snapshot("""\
+status: 1
+--- stdout
+error  platform-missing  linux/386  `linux/386` is not offered
+`HOST:PORT/demo/app:1.0`: failed, 1 error (5 platforms)
+`HOST:PORT/demo/single:1.0`: passed (1 platform)
+`HOST:PORT/demo/app:2.0`: passed (5 platforms)
+--- stderr
+""")
+    listed = tmp_path / "images.txt"
+    listed.write_text(f"# more\n{registry}/demo/single:1.0\n")
+    more = run("check", "--policy", "policy.yaml", "-f", "images.txt")
+    assert "`HOST:PORT/demo/single:1.0`: failed, 1 error (1 platform)" in more.stdout
+
+
+def test_a_mistake_in_a_policy_is_shown_with_line_and_column(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text(
+        "version: 1\nimages:\n  - image: app:1\n    require: [linux/amd64, linux/arm64/v8/x]\n"
+    )
+    assert str(run("check", "--policy", "policy.yaml")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: policy.yaml:4:28: images[0].require[1]: this is no platform: it has more than three parts
+hint: write `os/arch[/variant][:os.version]`, for example `linux/arm64`, `linux/arm/v7` or `windows/amd64:10.0.20348`
+""")
+    (tmp_path / "policy.yaml").write_text("version: 1\nimages:\n  - image: app:1\n    requires: x")
+    assert str(run("check", "--policy", "policy.yaml")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: policy.yaml:4:5: images[0].requires: there is no such field
+hint: did you mean `require`?
+""")
+    assert run("check", "--policy", "none.yaml").status == 2
+
+
+def test_no_text_from_an_image_becomes_a_command_of_a_log(run: Run) -> None:
+    hostile = "2024-01-01\n::error::pwned\n##vso[task.complete]\x1b[2J"
+    with FakeRegistry() as fake:
+        lie = build_image("linux/amd64", config={"created": hostile})
+        entry = {"os": "linux", "architecture": "x\n::set-output name=a::b"}
+        listed = {**index_entry(lie), "platform": entry}
+        fake.serve("app", "1", build_index([lie], extra=[listed]))
+        for form in ("table", "markdown", "json"):
+            words = ("--max-age", "1d", "--only", "linux/386", "--format", form)
+            seen = run("check", f"{fake.host}/app:1", *words)
+            assert seen.status == 1
+            for line in (seen.stdout + seen.stderr).splitlines():
+                assert not line.startswith(("::", "##"))
+            assert "\x1b" not in seen.stdout + seen.stderr
+        left_out = run("matrix", f"{fake.host}/app:1")
+        assert json.loads(left_out.stdout)["include"][0]["platform"] == "linux/amd64"
+        assert "has characters that no job is made of" in left_out.stderr
+        assert "\n::" not in left_out.stderr
+
+
+def test_reports_point_at_the_line_of_the_policy(run: Run, registry: str, tmp_path: Path) -> None:
+    lines = [
+        "version: 1",
+        "images:",
+        f"  - image: {registry}/demo/app:1.0",
+        "    require: linux/386",
+    ]
+    (tmp_path / "policy.yaml").write_text("\n".join(lines))
+    words = ("--report", "sarif=r.sarif", "--report", "junit=r.xml", "--report", "codequality=q")
+
+    seen = run("check", "--policy", "policy.yaml", *words, "--emit", "env=values")
+
+    assert seen.status == 1
+    (told,) = json.loads((tmp_path / "r.sarif").read_text())["runs"]
+    (result,) = told["results"]
+    place = result["locations"][0]["physicalLocation"]
+    assert place["artifactLocation"]["uri"] == "policy.yaml"
+    assert place["region"]["startLine"] == 3
+    assert told["tool"]["driver"]["rules"][0]["id"] == "platform-missing"
+    assert "platform-missing" in (tmp_path / "r.xml").read_text()
+    (found,) = json.loads((tmp_path / "q").read_text())
+    assert found["location"] == {"path": "policy.yaml", "lines": {"begin": 3}}
+    assert "RESOLVED_ERRORS=1" in (tmp_path / "values").read_text().replace("'", "")

@@ -1,0 +1,525 @@
+"""`--emit` and `--report`, as a pipeline meets them: every command, well or not."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree.ElementTree import parse
+
+import pytest
+from inline_snapshot import snapshot
+
+import resolver.cli
+from resolver.cli.app import COMMANDS
+from resolver.cli.handover import HandOver, handing_over
+from resolver.cli.output import HungUp, Output
+from resolver.core.answer import Failure
+from resolver.core.events import Warned
+from resolver.core.pulled import Pulled
+from resolver.errors import PlatformNotOffered, Usage
+from resolver.render import emit_github
+from tests.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Run
+
+ARM = "sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a"
+#: Commands without an answer that a pipeline could want.
+SILENT = {"serve", "demo", "options"}
+#: Those that a registry of their own answers; each hands over in its own tests.
+APART = {"login", "search", "quota"}
+#: Every other command, with what makes it answer.
+ASKED = {
+    "resolve": ("{app}", "-p", "linux/arm64"),
+    "platforms": ("{app}",),
+    "inspect": ("{app}",),
+    "tags": ("{repository}",),
+    "plan": ("{app}", "-p", "linux/arm64"),
+    "pull": ("{app}", "-p", "linux/arm64"),
+    "export": ("{app}", "--to", "out"),
+    "ls": (),
+    "rm": ("{app}",),
+    "gc": (),
+    "verify": (),
+    "du": (),
+    "check": ("{app}", "--require", "linux/arm64"),
+    "lint": ("{app}",),
+    "matrix": ("{app}", "-p", "linux/amd64"),
+    "logout": ("reg.test",),
+    "pin": ("Dockerfile",),
+    "lock": ("{app}",),
+}
+
+
+@pytest.fixture
+def github(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder where a runner of GitHub keeps its files."""
+    for name in ("OUTPUT", "STEP_SUMMARY", "ENV"):
+        place = tmp_path / f"github_{name.lower()}"
+        place.touch()
+        monkeypatch.setenv(f"GITHUB_{name}", str(place))
+    return tmp_path
+
+
+def outputs(folder: Path) -> dict[str, str]:
+    return read_github_file((folder / "github_output").read_text("utf-8"))
+
+
+def words(name: str, registry: str) -> list[str]:
+    known = {"app": f"{registry}/demo/app:1.0", "repository": f"{registry}/demo/app"}
+    return [name, *(word.format(**known) for word in ASKED[name])]
+
+
+# Every command
+
+
+def test_the_list_of_commands_here_is_whole() -> None:
+    assert {name for _group, name, _module in COMMANDS} - set(ASKED) <= SILENT | APART
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_every_command_hands_its_answer_over_and_says_the_same_on_stdout(
+    run: Run, registry: str, github: Path, name: str
+) -> None:
+    if name in {"export", "ls", "rm", "verify", "du", "gc"}:
+        run(*words("pull", registry), "-q")
+    Path("Dockerfile").write_text(f"FROM {registry}/demo/app:1.0\n")
+    alone = None if name in {"rm", "pull", "export", "pin", "lock"} else run(*words(name, registry))
+    seen = run(*words(name, registry), "--emit", "github", "--report", "sarif=r.sarif")
+    found = outputs(github)
+
+    assert seen.status == 0
+    assert alone is None or (seen.stdout, seen.stderr) == (alone.stdout, alone.stderr)
+    assert found["status"] == "0"
+    assert set(json.loads(found["json"])) > {"schema"}
+    assert (github / "github_step_summary").read_text().startswith(f"**resolver {name}**: passed")
+    assert json.loads(Path("r.sarif").read_text())["runs"][0]["results"] == []
+    assert (github / "github_env").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resolve", "platforms", "inspect", "tags", "plan", "pull", "check", "lint", "matrix"],
+)
+def test_every_command_that_fails_hands_its_failure_over(
+    run: Run, registry: str, github: Path, name: str
+) -> None:
+    missing = [word.replace("demo/app", "demo/nope") for word in words(name, registry)]
+    seen = run(*missing, "--emit", "github", "--report", "junit=r.xml", "--report", "sarif=r.sarif")
+    (error,) = parse("r.xml").iter("error")
+    (result,) = json.loads(Path("r.sarif").read_text())["runs"][0]["results"]
+
+    assert seen.status == 3
+    assert outputs(github)["status"] == "3"
+    assert error.get("type") == result["ruleId"] == "repository-not-found"
+    assert [each.name for each in github_commands(seen.stderr)] == ["error"]
+    assert "**error**" in (github / "github_step_summary").read_text()
+
+
+def test_no_command_tells_an_answer_without_handing_it_over() -> None:
+    """`output.answer(tell(…))` shows an answer and keeps it from pipelines: `output.tell(…)`."""
+    for path in Path(resolver.cli.__file__).parent.glob("*.py"):
+        assert not re.search(r"\banswer\(\s*tell\(", path.read_text("utf-8")) or path.name in {
+            "output.py",  # `tell` itself
+            "resolving.py",  # many, a line each, which are kept one by one
+            "several.py",
+            "listing.py",
+            "linting.py",  # rules explained, which is no answer about an image
+        }, path.name
+
+
+def test_nothing_is_written_unless_asked(run: Run, registry: str, github: Path) -> None:
+    before = sorted(github.iterdir())
+    run(*words("resolve", registry))
+
+    assert [path for path in sorted(github.iterdir()) if path not in before] == [github / "store"]
+    assert (github / "github_output").read_text() == ""
+
+
+# What people see
+
+
+def test_the_files_of_github_after_a_resolve(run: Run, registry: str, github: Path) -> None:
+    seen = run(*words("resolve", registry), "--emit", "github", "--format", "digest")
+    found = outputs(github)
+
+    assert str(seen) == snapshot("""\
+status: 0
+--- stdout
+sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
+--- stderr
+""")
+    assert found["digest"] == ARM
+    assert found["ref"] == f"{registry}/demo/app@{ARM}"
+    assert found["platform"] == "linux/arm64/v8"
+    assert list(found) == snapshot(
+        [
+            "status",
+            "reference",
+            "digest",
+            "ref",
+            "index_digest",
+            "index_ref",
+            "platform",
+            "grade",
+            "json",
+        ]
+    )
+
+
+def test_a_failure_stands_in_the_log_of_github(run: Run, registry: str, github: Path) -> None:
+    seen = run("resolve", f"{registry}/demo/app:1.0", "-p", "linux/s390x", "--emit", "github")
+
+    assert str(seen) == snapshot("""\
+status: 3
+--- stdout
+--- stderr
+::error title=platform-not-offered::`HOST:PORT/demo/app:1.0` is not offered for `linux/s390x`%0Ahint: it is offered for `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700`, `windows/amd64:10.0.26100.1742`
+error: `HOST:PORT/demo/app:1.0` is not offered for `linux/s390x`
+hint: it is offered for `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700`, `windows/amd64:10.0.26100.1742`
+""")
+    assert list(outputs(github)) == ["status", "json"]
+
+
+def test_one_run_tells_everybody(run: Run, registry: str, github: Path) -> None:
+    Path("results").mkdir()
+    forms = ("sarif=r.sarif", "junit=r.xml", "codequality=q.json", "markdown=r.md")
+    systems = ("github", "gitlab=g.env", "env=e.env", "tekton=results", "azure")
+    asked = [*(f"--emit={name}" for name in systems), *(f"--report={form}" for form in forms)]
+    seen = run(*words("resolve", registry), *asked)
+
+    assert seen.status == 0
+    assert outputs(github)["digest"] == ARM
+    assert read_dotenv(Path("g.env").read_text())["RESOLVED_DIGEST"] == ARM
+    assert Path("results/digest").read_text() == ARM
+    assert {c.facts["variable"]: c.data for c in azure_commands(seen.stderr)}["digest"] == ARM
+    assert all(Path(form.partition("=")[2]).stat().st_size for form in forms)
+
+
+def test_a_shell_goes_on_with_the_answer(run: Run, registry: str) -> None:
+    run(*words("resolve", registry), "--emit", "env=e.env")
+    done = subprocess.run(
+        ["sh", "-euc", ". ./e.env; printf %s $RESOLVED_DIGEST"], capture_output=True, check=True
+    )
+
+    assert done.stdout.decode() == ARM
+
+
+def test_of_several_every_failure_is_told_with_its_image(run: Run, registry: str) -> None:
+    asked = (f"{registry}/demo/app:1.0", f"{registry}/demo/nope:1", f"{registry}/demo/app:9")
+    seen = run("resolve", *asked, "-p", "linux/arm64", "--report", "junit=r.xml")
+    suites = {
+        suite.get("name", "").removeprefix(registry): [case.get("name") for case in suite]
+        for suite in parse("r.xml").iter("testsuite")
+    }
+
+    assert seen.status == 3
+    assert suites == {
+        "/demo/app:1.0": ["resolve"],
+        "/demo/nope:1": ["repository-not-found linux/arm64"],
+        "/demo/app:9": ["manifest-not-found linux/arm64"],
+    }
+
+
+def test_a_failure_within_an_answer_is_told_with_its_image(tmp_path: Path) -> None:
+    error = PlatformNotOffered("app:1", "linux/s390x", ())
+    hand = HandOver.read("pull", [], [f"junit={tmp_path}/r.xml"], {"references": ["a", "b"]})
+    hand.keep(Pulled((), (Failure("b", "linux/s390x", error),), (), ()))
+    hand.failed(error)
+    hand.failed(error)
+    assert hand.finish(3, Output()) is None
+    (suite,) = parse(tmp_path / "r.xml").iter("testsuite")
+
+    assert suite.get("name") == "b"
+    assert [case.get("name") for case in suite] == ["platform-not-offered linux/s390x"]
+
+
+def test_a_plan_over_its_limit_is_handed_over_with_its_no(run: Run, registry: str) -> None:
+    seen = run(*words("plan", registry), "--max-download", "1", "--emit", "env=e.env")
+
+    assert seen.status == 1
+    assert "RESOLVED_STATUS='1'" in Path("e.env").read_text()
+    assert "RESOLVED_MISSING_BYTES=" in Path("e.env").read_text()
+
+
+def test_what_is_wrong_with_the_store_is_a_no(run: Run, registry: str, store: Path) -> None:
+    run(*words("pull", registry), "-q")
+    blob = store / "blobs" / "sha256" / ARM.removeprefix("sha256:")
+    blob.chmod(0o600)
+    blob.write_bytes(b"x" * blob.stat().st_size)
+    seen = run("verify", "--emit", "env=e.env", "--report", "markdown=r.md")
+
+    assert seen.status == 1
+    assert "RESOLVED_STATUS='1'" in Path("e.env").read_text()
+    assert Path("r.md").read_text().startswith("**resolver verify**: ")
+
+
+def test_a_file_of_images_is_where_a_failure_is_shown(run: Run, registry: str) -> None:
+    Path("images.txt").write_text(f"{registry}/demo/nope:1\n")
+    run("resolve", "-f", "./images.txt", "--report", "codequality=q.json")
+
+    assert json.loads(Path("q.json").read_text())[0]["location"]["path"] == "images.txt"
+
+
+def test_a_warning_is_an_annotation_also_where_it_is_not_said(
+    run: Run, registry: str, github: Path
+) -> None:
+    asked = ("resolve", f"{registry}/demo/app:1.0", "-p", "linux/arm/v8", "-q", "--emit", "github")
+    seen = run(*asked)
+
+    assert [(c.name, c.facts["title"]) for c in github_commands(seen.stderr)] == [
+        ("warning", "fallback-platform")
+    ]
+    assert "**warning**" in (github / "github_step_summary").read_text()
+
+
+def test_exact_bytes_are_handed_over_as_what_they_are(run: Run, registry: str) -> None:
+    run("inspect", "--raw", f"{registry}/demo/app:1.0", "--emit", "env=e.env")
+
+    assert "RESOLVED_INDEX_DIGEST='sha256:" in Path("e.env").read_text()
+
+
+# Options and variables
+
+
+def test_variables_say_the_same(run: Run, registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESOLVER_EMIT", "env=e.env gitlab=g.env")
+    monkeypatch.setenv("RESOLVER_REPORT", "sarif=r.sarif")
+    run(*words("resolve", registry))
+
+    assert all(Path(name).is_file() for name in ("e.env", "g.env", "r.sarif"))
+
+
+def test_auto_writes_nothing_where_nobody_asked_for_it(run: Run, registry: str) -> None:
+    for name in ("GITHUB_ACTIONS", "GITLAB_CI", "TF_BUILD", "BUILDKITE"):
+        pytest.MonkeyPatch().delenv(name, raising=False)
+    seen = run(*words("resolve", registry), "--emit", "auto")
+
+    assert (seen.status, seen.stderr) == (0, "")
+    assert sorted(path.name for path in Path().iterdir()) == ["store"]
+
+
+@pytest.mark.parametrize("asked", [("--emit", "jenkins"), ("--report", "html=x")])
+def test_what_cannot_be_written_is_refused_before_anybody_is_asked(
+    run: Run, asked: tuple[str, str]
+) -> None:
+    seen = run("resolve", "nowhere.invalid/app:1", *asked)
+
+    assert (seen.status, seen.stdout) == (2, "")
+    assert "hint: choose one of " in seen.stderr
+
+
+def test_a_question_that_cannot_be_asked_is_reported_too(run: Run) -> None:
+    seen = run("resolve", "UPPER:case:1", "--report", "junit=r.xml")
+    (error,) = parse("r.xml").iter("error")
+
+    assert seen.status == 2
+    assert error.get("type") == "invalid-reference"
+
+
+# What goes wrong
+
+
+def test_a_file_that_cannot_be_written_is_an_error_of_its_own(run: Run, registry: str) -> None:
+    seen = run(*words("resolve", registry), "--format", "digest", "--report", "sarif=no/r.sarif")
+
+    assert str(seen) == snapshot("""\
+status: 8
+--- stdout
+sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
+--- stderr
+error: cannot write `no/r.sarif`: No such file or directory
+hint: name a file in a folder that can be written
+""")
+
+
+def test_the_answer_stays_one_document_where_it_cannot_be_handed_over(
+    run: Run, registry: str
+) -> None:
+    seen = run(*words("resolve", registry), "--json", "--report", "sarif=no/r.sarif")
+
+    assert seen.status == 8
+    assert json.loads(seen.stdout)["manifest"]["digest"] == ARM
+
+
+def test_one_that_cannot_be_reached_costs_the_others_nothing(
+    run: Run, registry: str, github: Path
+) -> None:
+    broken = ("--report", "sarif=no/r.sarif", "--report", "junit=no/r.xml")
+    seen = run(*words("resolve", registry), *broken, "--emit", "github", "--emit", "env=e.env")
+
+    assert seen.status == 8
+    assert seen.stderr.count("error: cannot write") == 2
+    assert outputs(github)["digest"] == ARM
+    assert Path("e.env").is_file()
+
+
+def test_secrets_are_taken_out_of_what_is_handed_over(tmp_path: Path) -> None:
+    hand = HandOver.read("pull", [], [f"markdown={tmp_path}/r.md", f"sarif={tmp_path}/r.sarif"], {})
+    hand.clean = lambda text: text.replace("S3cret", "***")
+    hand.warned(Warned("code", "the S3cret is out"))
+    hand.failed(Usage("a S3cret in words", "type S3cret"))
+    hand.finish(2, Output())
+    told = (tmp_path / "r.md").read_text() + (tmp_path / "r.sarif").read_text()
+
+    assert "S3cret" not in told
+    assert told.count("***") == 4
+
+
+def test_after_a_failure_that_is_told_beside_it(run: Run, registry: str) -> None:
+    seen = run("resolve", f"{registry}/demo/nope:1", "--report", "sarif=no/r.sarif")
+
+    assert str(seen) == snapshot("""\
+status: 3
+--- stdout
+--- stderr
+error: cannot write `no/r.sarif`: No such file or directory
+hint: name a file in a folder that can be written
+error: `HOST:PORT` has no repository `demo/nope`
+hint: check the spelling; a private repository may also need a login
+""")
+
+
+def test_a_no_stays_a_no_where_it_cannot_be_handed_over(run: Run, registry: str) -> None:
+    seen = run(*words("plan", registry), "--max-download", "1", "--report", "sarif=no/r.sarif")
+
+    assert seen.status == 1
+    assert "cannot write `no/r.sarif`" in seen.stderr
+
+
+def test_a_reader_that_hangs_up_costs_nobody_else_the_answer(
+    registry: str, tmp_path: Path, store: Path
+) -> None:
+    del store
+    line = f"{sys.executable} -m resolver resolve {registry}/demo/app:1.0 --emit env={tmp_path}/e.env | true"
+    subprocess.run(["bash", "-c", line], check=True, timeout=60)
+
+    assert "RESOLVED_STATUS='0'" in (tmp_path / "e.env").read_text()
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_the_summary_of_a_step_stays_below_its_limit(
+    run: Run, registry: str, github: Path, over: int
+) -> None:
+    place = github / "github_step_summary"
+    run(*words("resolve", registry), "--emit", "github")
+    size = place.stat().st_size
+    place.write_bytes(b"x" * (emit_github.MAX_SUMMARY - size + over))
+    run(*words("resolve", registry), "--emit", "github")
+    text = place.read_text()
+
+    assert len(text) <= emit_github.MAX_SUMMARY
+    assert ("The rest is left out" in text) is bool(over)
+
+
+def test_a_reader_that_hangs_up_is_no_failure_to_hand_over(tmp_path: Path) -> None:
+    hand = HandOver.read("tags", [f"env={tmp_path}/e.env"], [], {})
+    with pytest.raises(HungUp), handing_over(hand, Output()):
+        raise HungUp
+
+    assert "RESOLVED_STATUS='0'" in (tmp_path / "e.env").read_text()
+
+
+# Buildkite
+
+
+def agent(folder: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a `buildkite-agent` on the path."""
+    program = folder / "bin" / "buildkite-agent"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{body}\n")
+    program.chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+
+
+def test_the_agent_of_buildkite_gets_values_on_its_input(
+    run: Run, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent(tmp_path, f'echo "$@" >> {tmp_path}/calls; cat >> {tmp_path}/calls', monkeypatch)
+    seen = run(*words("resolve", registry), "--emit", "buildkite", "--format", "digest")
+    calls = (tmp_path / "calls").read_text()
+
+    assert str(seen) == f"status: 0\n--- stdout\n{ARM}\n--- stderr\n"
+    assert f"meta-data set resolver:digest\n{ARM}" in calls
+    assert "annotate --style info --context resolver-resolve\n**resolver resolve**: pass" in calls
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("echo 'not in a job' >&2; exit 3", "not in a job"),
+        ("exit 4", "it ended with status 4"),
+    ],
+)
+def test_an_agent_that_refuses_is_an_error(
+    run: Run, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str
+) -> None:
+    agent(tmp_path, body, monkeypatch)
+    seen = run(*words("resolve", registry), "--emit", "buildkite")
+
+    assert seen.status == 8
+    assert f"resolver:status` did not take what it was given: {said}\n" in seen.stderr
+
+
+def test_without_the_agent_the_command_is_said(run: Run, registry: str) -> None:
+    seen = run(*words("resolve", registry), "--emit", "buildkite", "--format", "digest")
+
+    assert str(seen) == snapshot("""\
+status: 8
+--- stdout
+sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
+--- stderr
+error: `buildkite-agent` is not on PATH, so nothing was handed over
+hint: where it is, this gives it the first value: `buildkite-agent meta-data set resolver:status < VALUE`
+""")
+
+
+@pytest.mark.parametrize("name", ["RESOLVER_PASSWORD", "DOCKER_AUTH_CONFIG"])
+def test_the_agent_gets_no_secret_of_ours(
+    run: Run, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    agent(tmp_path, f"env >> {tmp_path}/variables; cat > /dev/null", monkeypatch)
+    monkeypatch.setenv("BUILDKITE_AGENT_ACCESS_TOKEN", "its-own")
+    monkeypatch.setenv("RESOLVER_USERNAME", "u5er")
+    monkeypatch.setenv("RESOLVER_PASSWORD", "S3cr3tPa55")
+    monkeypatch.setenv(name, "{}" if name == "DOCKER_AUTH_CONFIG" else "S3cr3tPa55")
+    seen = run(*words("resolve", registry), "--emit", "buildkite")
+    told = (tmp_path / "variables").read_text()
+
+    assert seen.status == 0
+    assert f"\n{name}=" not in told
+    assert "S3cr3tPa55" not in told
+    assert "BUILDKITE_AGENT_ACCESS_TOKEN=its-own" in told
+
+
+def test_an_agent_that_cannot_run_is_an_error(
+    run: Run, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent(tmp_path, "", monkeypatch)
+    (tmp_path / "bin" / "buildkite-agent").write_text("no program at all")
+    seen = run(*words("resolve", registry), "--emit", "buildkite")
+
+    assert seen.status == 8
+    assert "it cannot be started" in seen.stderr
+
+
+# Remote text
+
+
+def test_no_remote_text_reaches_the_log_as_a_command(run: Run, registry: str, github: Path) -> None:
+    del github
+    for systems in (("github",), ("azure",)):
+        asked = [f"--emit={name}" for name in systems]
+        seen = run("resolve", f"{registry}/demo/app:1.0", "-p", "::set-output/##vso[x]", *asked)
+
+        assert seen.status == 2
+        assert "set-output" not in {each.name for each in github_commands(seen.stderr)}
+        assert {each.name for each in azure_commands(seen.stderr)} <= {
+            "task.setvariable",
+            "task.logissue",
+        }

@@ -1,0 +1,621 @@
+"""`resolver lock`, as a person sees it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from inline_snapshot import snapshot
+
+from resolver.core.descriptor import OCI_INDEX
+from tests.fakes.images import multi_platform
+from tests.fakes.registry import FakeRegistry, Reply
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Run
+
+FILE = Path("resolver.lock")
+
+
+@pytest.fixture
+def locked(run: Run, registry: str) -> str:
+    """A lock of one image with five platforms, and of a single one."""
+    assert run("lock", f"{registry}/demo/app:1.0", f"{registry}/demo/single:1.0").status == 0
+    return registry
+
+
+def edit(*changes: tuple[str, str]) -> None:
+    """Let some time go by, in the lock."""
+    text = FILE.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    FILE.write_text(text)
+
+
+INDEX = "f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda"
+ARM64 = "8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a"
+
+
+def test_locking(run: Run, registry: str) -> None:
+    seen = run("lock", f"{registry}/demo/app:1.0", f"{registry}/demo/single:1.0")
+    assert str(seen) == snapshot("""\
+status: 0
+--- stdout
+lock     resolver.lock
+holds    2 references
+
+CHANGE  REFERENCE                        DIGEST               PLATFORMS
+added   HOST:PORT/demo/app:1.0     sha256:f62fb544ff3d          5
+added   HOST:PORT/demo/single:1.0  sha256:311923c08153          1
+--- stderr
+""")
+
+
+def test_the_file(run: Run, registry: str) -> None:
+    run("lock", f"{registry}/demo/single:1.0")
+
+    assert FILE.read_text().replace(registry, "HOST:PORT") == snapshot("""\
+{
+  "schema": 1,
+  "images": {
+    "HOST:PORT/demo/single:1.0": {
+      "written": "HOST:PORT/demo/single:1.0",
+      "digest": "sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede",
+      "mediaType": "application/vnd.oci.image.manifest.v1+json",
+      "size": 860,
+      "platforms": {
+        "linux/amd64": {
+          "digest": "sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede",
+          "mediaType": "application/vnd.oci.image.manifest.v1+json",
+          "size": 860,
+          "entry": 0
+        }
+      }
+    }
+  }
+}
+""")
+
+
+@pytest.mark.usefixtures("locked")
+def test_all_is_as_it_was(run: Run) -> None:
+    assert str(run("lock", "--check")) == snapshot("""\
+status: 0
+--- stdout
+lock     resolver.lock
+same     2 of 2 references
+
+STATE      REFERENCE
+as locked  HOST:PORT/demo/app:1.0
+as locked  HOST:PORT/demo/single:1.0
+--- stderr
+""")
+
+
+@pytest.mark.usefixtures("locked")
+def test_something_moved(run: Run) -> None:
+    edit((INDEX, "1" * 64), (ARM64, "2" * 64))
+
+    assert str(run("lock", "--check")) == snapshot("""\
+status: 1
+--- stdout
+lock     resolver.lock
+same     1 of 2 references
+
+references
+STATE      REFERENCE
+moved      HOST:PORT/demo/app:1.0
+as locked  HOST:PORT/demo/single:1.0
+
+moved
+REFERENCE  PLATFORM                     LOCKED               NOW
+…/app:1.0  (index)                      sha256:111111111111  sha256:f62fb544ff3d
+…/app:1.0  linux/amd64                  sha256:311923c08153  same
+…/app:1.0  linux/arm/v7                 sha256:e9c938fb2564  same
+…/app:1.0  linux/arm64                  sha256:222222222222  sha256:8d3661f10977
+…/app:1.0  windows/amd64:10.0.20348.2…  sha256:afae86adc642  same
+…/app:1.0  windows/amd64:10.0.26100.1…  sha256:8322b11c5bf7  same
+--- stderr
+error: 1 of 2 references in `resolver.lock` has moved since they were locked
+hint: test what is there now, then record it with `resolver lock --update`
+""")
+
+
+@pytest.mark.usefixtures("locked")
+def test_something_moved_that_does_not_count(run: Run) -> None:
+    edit((INDEX, "1" * 64), (ARM64, "2" * 64))
+
+    assert str(run("lock", "--check", "-p", "linux/amd64")) == snapshot("""\
+status: 0
+--- stdout
+lock     resolver.lock
+same     2 of 2 references
+platform linux/amd64
+
+references
+STATE          REFERENCE
+index changed  HOST:PORT/demo/app:1.0
+as locked      HOST:PORT/demo/single:1.0
+
+moved
+REFERENCE                  PLATFORM     LOCKED               NOW
+HOST:PORT/demo/app:1.0  (index)      sha256:111111111111  sha256:f62fb544ff3d
+HOST:PORT/demo/app:1.0  linux/amd64  sha256:311923c08153  same
+--- stderr
+""")
+
+
+def test_something_moved_in_json(run: Run, locked: str) -> None:
+    edit((INDEX, "1" * 64), (ARM64, "2" * 64))
+    words = ("--check", f"{locked}/demo/app", "-p", "linux/arm64", "--json")
+    seen = run("lock", *words, keep=True)
+    told = json.loads(seen.stdout)
+
+    assert seen.status == 1
+    assert told["drifted"] is True
+    assert told["findings"] == [
+        {
+            "rule": "platform-changed",
+            "severity": "error",
+            "message": f"`linux/arm64` was `sha256:{'2' * 64}`, and is `sha256:{ARM64}` now",
+            "subject": f"{locked}/demo/app:1.0",
+            "platform": "linux/arm64",
+            "digest": f"sha256:{ARM64}",
+            "hint": f"test it, then run `resolver lock --update {locked}/demo/app:1.0`",
+        }
+    ]
+
+
+def test_looking_up_again(run: Run, locked: str) -> None:
+    edit((INDEX, "1" * 64))
+
+    assert str(run("lock", "--update", f"{locked}/demo/app")) == snapshot("""\
+status: 0
+--- stdout
+lock     resolver.lock
+holds    2 references
+
+CHANGE   REFERENCE                     DIGEST               PLATFORMS
+changed  HOST:PORT/demo/app:1.0  sha256:f62fb544ff3d          5
+--- stderr
+""")
+    assert run("lock", "--check").status == 0
+
+
+def test_taking_out(run: Run, locked: str) -> None:
+    assert str(run("lock", "--remove", f"{locked}/demo/app:1.0")) == snapshot("""\
+status: 0
+--- stdout
+lock     resolver.lock
+holds    1 reference
+
+CHANGE   REFERENCE                     DIGEST               PLATFORMS
+removed  HOST:PORT/demo/app:1.0  sha256:f62fb544ff3d          5
+--- stderr
+""")
+
+
+def test_several_of_which_one_is_not_there(run: Run, registry: str) -> None:
+    seen = run("lock", f"{registry}/demo/app:1.0", f"{registry}/demo/app:none")
+
+    assert str(seen) == snapshot("""\
+status: 3
+--- stdout
+lock     resolver.lock
+holds    0 references
+written  no: a reference could not be looked up
+
+CHANGE  REFERENCE                     DIGEST               PLATFORMS
+added   HOST:PORT/demo/app:1.0  sha256:f62fb544ff3d          5
+--- stderr
+error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:none` (there is no such manifest in this repository)
+hint: list what there is with `resolver tags REPOSITORY`
+""")
+    assert not FILE.exists()
+
+
+def test_words_for_machines(run: Run, locked: str) -> None:
+    assert run("lock", "--check", "--format", "digest").stdout.splitlines()[0] == f"sha256:{INDEX}"
+    pinned = run("lock", "--check", "--format", "ref").stdout.splitlines()[0]
+    assert pinned == f"HOST:PORT/demo/app@sha256:{INDEX}"
+    told = json.loads(run("lock", f"{locked}/demo/app:1.0", "--json").stdout)
+    assert [one["change"] for one in told["changes"]] == ["unchanged"]
+    assert len(told["changes"][0]["platforms"]) == 5
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--check", "--update"),
+        (),
+        ("--remove",),
+        ("--check",),
+        ("--update",),
+        ("app:1", "-p", "linux//v8"),
+        ("app:1:2",),
+    ],
+)
+def test_mistakes_have_status_2_and_ask_nobody(run: Run, words: tuple[str, ...]) -> None:
+    seen = run("lock", *words)
+
+    assert (seen.status, seen.stdout) == (2, "")
+    assert seen.stderr.count("error: ") == 1
+
+
+@pytest.mark.usefixtures("locked")
+def test_a_name_that_is_not_locked(run: Run) -> None:
+    assert str(run("lock", "--check", "nginx")) == snapshot("""\
+status: 7
+--- stdout
+--- stderr
+error: the lock file `resolver.lock` does not have `nginx`
+hint: it has `HOST:PORT/demo/app:1.0`, `HOST:PORT/demo/single:1.0`
+""")
+
+
+@pytest.mark.usefixtures("locked")
+def test_a_merge_that_is_not_settled(run: Run) -> None:
+    FILE.write_text("<<<<<<< HEAD\n" + FILE.read_text())
+
+    assert str(run("lock", "--check")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: the lock file `resolver.lock` is malformed: line 1 is a merge conflict
+hint: take either side with `git checkout --ours -- resolver.lock`, then run `resolver lock --update`
+""")
+
+
+def test_no_lock_at_all(run: Run) -> None:
+    assert str(run("lock", "--check")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: there is no lock file `resolver.lock`
+hint: write it with `resolver lock REF...`, or name another with `--lock-file`
+""")
+
+
+@pytest.mark.usefixtures("locked")
+def test_a_platform_that_one_of_them_was_not_locked_for(run: Run) -> None:
+    assert str(run("lock", "--check", "-p", "linux/arm64")) == snapshot("""\
+status: 7
+--- stdout
+lock     resolver.lock
+same     1 of 2 references
+platform linux/arm64
+
+STATE              REFERENCE
+as locked          HOST:PORT/demo/app:1.0
+error: not-locked  HOST:PORT/demo/single:1.0
+--- stderr
+error: the lock file `resolver.lock` does not have `HOST:PORT/demo/single:1.0` for `linux/arm64`
+hint: it was locked for `linux/amd64`
+""")
+
+
+def test_an_answer_from_the_lock(run: Run, locked: str) -> None:
+    name = f"{locked}/demo/app:1.0"
+    online = run("resolve", name, "-p", "linux/arm64")
+
+    assert str(run("resolve", "--locked", name, "-p", "linux/arm64")) == str(online)
+    assert run("resolve", "--locked", "-p", "linux/amd64", "--offline").stdout.splitlines() == [
+        "sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede"
+        f"  linux/amd64       exact       HOST:PORT/demo/{rest}"
+        for rest in ("app:1.0", "single:1.0")
+    ]
+
+
+def test_what_the_lock_does_not_have(run: Run, locked: str) -> None:
+    assert str(run("resolve", "--locked", "nginx")) == snapshot("""\
+status: 7
+--- stdout
+--- stderr
+error: the lock file `resolver.lock` does not have `docker.io/library/nginx:latest`
+hint: record it with `resolver lock nginx`
+""")
+    assert str(
+        run("resolve", "--locked", f"{locked}/demo/app:1.0", "-p", "linux/s390x")
+    ) == snapshot("""\
+status: 7
+--- stdout
+--- stderr
+error: the lock file `resolver.lock` does not have `HOST:PORT/demo/app:1.0` for `linux/s390x`
+hint: it was locked for `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700`, `windows/amd64:10.0.26100.1742`
+hint: see what there is now: `resolver lock --check`, `resolver lock HOST:PORT/demo/app:1.0`
+""")
+    for verb in ("plan", "pull"):
+        assert run(verb, "--locked", "nginx").status == 7
+        assert run(verb, "--locked", "-p", "linux/s390x").status == 7
+
+
+@pytest.mark.usefixtures("locked")
+@pytest.mark.parametrize("option", ["--verify", "--strict", "--verify-tag"])
+def test_what_only_a_registry_can_say(run: Run, option: str) -> None:
+    seen = run("resolve", "--locked", option)
+
+    assert seen.status == 2
+    assert f"`{option}` asks the registry" in seen.stderr
+
+
+def test_pulling_what_is_locked(run: Run, locked: str) -> None:
+    name = f"{locked}/demo/app:1.0"
+
+    assert "in 4 requests" in run("plan", "--locked", name, "-p", "linux/arm64").stdout
+    assert run("pull", "--locked", name, "-p", "linux/arm64").status == 0
+    again = run("pull", "--locked", "--offline", name, "-p", "linux/arm64")
+    assert (again.status, "up to date" in again.stdout) == (0, True)
+    assert run("plan", "--locked", "--offline", name, "-p", "linux/arm64").status == 0
+    assert run("pull", "--locked", "--offline", name, "-p", "linux/amd64").status == 7
+
+
+def test_another_lock_by_option_and_by_variable(
+    run: Run, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{registry}/demo/single:1.0"
+    run("lock", name, "-o", "other.lock")
+
+    assert run("resolve", "--locked", name, "-p", "linux/amd64").status == 2
+    words = ("resolve", "--locked", name, "-p", "linux/amd64")
+    assert run(*words, "--lock-file", "other.lock").status == 0
+    monkeypatch.setenv("RESOLVER_LOCK_FILE", "other.lock")
+    assert run(*words).status == 0
+    assert run("lock", "--check").status == 0
+
+
+def test_a_lock_that_is_empty_has_nothing_to_resolve(run: Run, locked: str) -> None:
+    run("lock", "--remove", f"{locked}/demo/app", f"{locked}/demo/single")
+
+    assert run("resolve", "--locked").status == 2
+    assert run("lock", "--check").status == 0
+    assert run("lock", "--update").status == 2
+
+
+@pytest.mark.usefixtures("locked")
+def test_an_export_for_another_tool(run: Run) -> None:
+    assert str(run("lock", "export", "--format", "env", "-p", "linux/amd64")) == snapshot("""\
+status: 0
+--- stdout
+APP_IMAGE=HOST:PORT/demo/app@sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede
+APP_DIGEST=sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede
+SINGLE_IMAGE=HOST:PORT/demo/single@sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede
+SINGLE_DIGEST=sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede
+--- stderr
+""")
+    assert run("lock", "export", "--format", "kbld").stdout.count("newImage: ") == 2
+
+
+def test_an_export_of_some_of_it(run: Run, locked: str) -> None:
+    seen = run("lock", "export", f"{locked}/demo/app", "--format", "helm")
+
+    assert (seen.status, seen.stdout.count("repository: ")) == (0, 1)
+
+
+@pytest.mark.usefixtures("locked")
+def test_an_export_that_cannot_be(run: Run) -> None:
+    assert str(run("lock", "export")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: a lock is not exported as `table`
+hint: choose `--format` among kbld, imgpkg, kustomize, compose, bazel, helm, env
+""")
+    assert str(run("lock", "export", "--format", "env", "-p", "linux/arm64")) == snapshot("""\
+status: 7
+--- stdout
+--- stderr
+error: the lock file `resolver.lock` does not have `HOST:PORT/demo/single:1.0` for `linux/arm64`
+hint: it was locked for `linux/amd64`
+""")
+    assert run("lock", "export", "--format", "env", "-p", "linux/arm64,linux/amd64").status == 2
+    assert run("lock", "export", "nginx", "--format", "env").status == 7
+    assert run("lock", "export", "--check", "--format", "env").status == 2
+    assert run("lock", "export", "--json").status == 2
+
+
+def test_the_page(run: Run) -> None:
+    assert str(run("lock", "--help")) == snapshot("""\
+status: 0
+--- stdout
+Usage: resolver lock [OPTIONS] [REF]...
+
+  Write down what REF means, and hold it to that.
+
+  The digest of the index and of each platform go into resolver.lock; what
+  else is in it stays. `--check` asks one HEAD a reference; with `-p`, only
+  these platforms count. `--locked` of resolve, plan and pull takes what is
+  written. Forms of `export`: kbld, imgpkg, kustomize, compose, bazel, helm,
+  env.
+
+    resolver lock nginx:1.27 redis:7
+    resolver lock --from Dockerfile compose.yaml
+    resolver lock --check -p linux/amd64
+    resolver lock --update nginx
+    resolver lock export --format kustomize
+
+Arguments:
+  [REF]...
+
+Options:
+  -p, --platform PLATFORM  os/arch[/variant][:os.version]; repeat it or use
+                           commas; `local`, `all`.
+  -f, --file FILE          References from FILE, one a line; `-` is stdin.
+  --from FILE              What Dockerfiles, compose files, ... name; REF are
+                           files then.
+  --check                  Say what moved; status 1 if it matters.
+  --update                 Look these up again, by name; all without.
+  --remove                 Take these out.
+  -o, --lock-file FILE     The lock file; resolver.lock by default.
+  --no-trunc               Show whole digests and values in tables.
+  -h, --help               Show this message and exit.
+
+  Shared options (--format, --json, --store, --offline, ...): resolver options
+--- stderr
+""")
+
+
+COMPOSE = """\
+services:
+  web:
+    image: HOST/demo/app:1.0
+  on:
+    image: "HOST/demo/single:1.0"
+  made:
+    image: ${REGISTRY}/x
+  mine:
+    image: HOST/demo/none:1  # resolver: ignore
+"""
+
+
+@pytest.fixture
+def files(run: Run, registry: str) -> None:
+    del run  # it chooses the folder
+    Path("compose.yaml").write_text(COMPOSE.replace("HOST", registry))
+    Path("Dockerfile").write_text(f"FROM {registry}/demo/app:2.0 AS build\nFROM build\n")
+
+
+@pytest.mark.usefixtures("files")
+def test_what_files_name(run: Run, registry: str) -> None:
+    assert str(run("lock", "--from", "Dockerfile", "compose.yaml")) == snapshot("""\
+status: 0
+--- stdout
+lock     resolver.lock
+holds    3 references
+
+CHANGE  REFERENCE                        DIGEST               PLATFORMS
+added   HOST:PORT/demo/app:2.0     sha256:a589c03475cf          5
+added   HOST:PORT/demo/app:1.0     sha256:f62fb544ff3d          5
+added   HOST:PORT/demo/single:1.0  sha256:311923c08153          1
+--- stderr
+warning: `compose.yaml:7` names `${REGISTRY}/x`, which is not known: it is put together from variables
+""")
+    locked = json.loads(FILE.read_text())["images"]
+    assert [image["written"] for image in locked.values()] == [
+        f"{registry}/demo/app:1.0",
+        f"{registry}/demo/app:2.0",
+        f"{registry}/demo/single:1.0",
+    ]
+    assert run("lock", "--check", "--from", "Dockerfile").stdout.count("as locked") == 1
+    assert run("lock", "--update", "--from", "Dockerfile").stdout.count("unchanged") == 1
+    override = run("lock", "export", "--from", "compose.yaml", "--format", "compose")
+    assert str(override) == snapshot("""\
+status: 0
+--- stdout
+# Written by `resolver lock export`; write it again instead of changing it.
+---
+services:
+  "on":
+    image: "HOST:PORT/demo/single:1.0@sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede"
+  "web":
+    image: "HOST:PORT/demo/app:1.0@sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda"
+--- stderr
+""")
+
+
+@pytest.mark.usefixtures("files")
+def test_files_and_a_list_together(run: Run, registry: str) -> None:
+    Path("images.txt").write_text(f"{registry}/demo/single:1.0\n")
+
+    assert "holds    2 references" in run("lock", "--from", "Dockerfile", "-f", "images.txt").stdout
+
+
+def test_files_that_name_nothing_or_cannot_be_read(run: Run) -> None:
+    Path("Dockerfile").write_text("FROM scratch\n")
+    Path("notes.txt").write_text("hello\n")
+
+    assert str(run("lock", "--from", "Dockerfile")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: no image is named in `Dockerfile`
+hint: name other files with `--from`
+""")
+    assert run("lock", "--from", "notes.txt").status == 2
+    assert run("lock", "--from", "missing.yaml").status == 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        (Reply(401, {"WWW-Authenticate": 'Basic realm="x"'}), 4),
+        (Reply(403), 4),
+        (Reply(503, {"Retry-After": "600"}), 5),
+        (Reply(200, {"Content-Type": OCI_INDEX}, b"{}"), 6),
+    ],
+)
+def test_every_way_not_to_find_out_has_its_status(run: Run, reply: Reply, status: int) -> None:
+    with FakeRegistry() as host:
+        host.serve("app", "1", multi_platform("linux/amd64"))
+        assert run("lock", f"{host.host}/app:1").status == 0
+        host.on("*", "/v2/app/manifests/1", reply)
+
+        assert run("lock", "--check").status == status
+        assert run("lock", "--update").status == status
+
+
+def test_files_of_other_kinds(run: Run, registry: str) -> None:
+    Path("deployment.yaml").write_text(
+        "apiVersion: apps/v1\nkind: Deployment\nspec: {template: {spec: {containers: "
+        f'[{{name: a, image: "{registry}/demo/app:1.0"}}]}}}}}}\n'
+    )
+    Path("values.yaml").write_text(f'image:\n  repository: {registry}/demo/single\n  tag: "1.0"\n')
+
+    assert run("lock", "--from", "deployment.yaml", "values.yaml").status == 0
+    locked = json.loads(FILE.read_text())["images"]
+    assert [image["written"] for image in locked.values()] == [
+        f"{registry}/demo/app:1.0",
+        f"{registry}/demo/single:1.0",
+    ]
+
+
+def test_failures_and_pins_for_machines(run: Run, registry: str) -> None:
+    names = (f"{registry}/demo/app:1.0", f"{registry}/demo/app:none")
+    told = json.loads(run("lock", *names, "--json").stdout)
+
+    assert told["written"] is False
+    assert [one["error"]["code"] for one in told["failures"]] == ["manifest-not-found"]
+    assert run("lock", names[0], "--format", "ref").stdout == f"HOST:PORT/demo/app@sha256:{INDEX}\n"
+    seen = run("lock", "--check", "--offline", "--json")
+    assert (seen.status, json.loads(seen.stdout)["error"]["code"]) == (7, "not-in-store")
+
+
+def test_a_check_of_several_of_which_one_cannot_be_asked(run: Run, locked: str) -> None:
+    with FakeRegistry() as host:
+        host.serve("app", "1", multi_platform("linux/amd64"))
+        run("lock", f"{host.host}/app:1")
+        host.on("*", "/v2/app/manifests/1", Reply(403))
+        seen = run("lock", "--check", "--json")
+    told = json.loads(seen.stdout)
+
+    assert seen.status == 4
+    assert [one.get("state", "-") for one in told["references"]].count("as locked") == 2
+    assert [one["error"]["class"] for one in told["references"] if "error" in one] == ["AUTH"]
+    assert locked
+
+
+def test_what_is_gone_is_shown(run: Run) -> None:
+    with FakeRegistry() as host:
+        host.serve("app", "1", multi_platform("linux/amd64"))
+        run("lock", f"{host.host}/app:1")
+        host.on("*", "/v2/app/manifests/1", Reply(404))
+
+        assert str(run("lock", "--check")) == snapshot("""\
+status: 1
+--- stdout
+lock     resolver.lock
+same     0 of 1 reference
+
+references
+STATE  REFERENCE
+gone   HOST:PORT/app:1
+
+moved
+REFERENCE              PLATFORM  LOCKED               NOW
+HOST:PORT/app:1  (index)   sha256:cfb641abaf3b  gone
+--- stderr
+error: 1 of 1 references in `resolver.lock` has moved since they were locked
+hint: test what is there now, then record it with `resolver lock --update`
+""")

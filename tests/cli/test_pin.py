@@ -1,0 +1,237 @@
+"""`resolver pin`, as a person sees it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from inline_snapshot import snapshot
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Run
+
+INDEX = "sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda"
+
+
+def dockerfile(folder: Path, registry: str) -> Path:
+    """Write a Dockerfile that names an image of the sample registry."""
+    path = folder / "Dockerfile"
+    path.write_bytes(b"# build\r\nFROM %s/demo/app:1.0 AS a  \r\nRUN true" % registry.encode())
+    return path
+
+
+def test_a_dockerfile_is_pinned(run: Run, registry: str, tmp_path: Path) -> None:
+    path = dockerfile(tmp_path, registry)
+    before = path.read_bytes()
+
+    assert str(run("pin", "Dockerfile")) == snapshot("""\
+status: 0
+--- stdout
+WHERE         IMAGE                         STATE   DIGEST
+Dockerfile:2  HOST:PORT/demo/app:1.0  pinned  sha256:f62fb544ff3d
+--- stderr
+""")
+    assert path.read_bytes() == before.replace(b":1.0", b":1.0@" + INDEX.encode())
+    assert str(run("pin", "Dockerfile")) == snapshot("""\
+status: 0
+--- stdout
+WHERE         IMAGE                         STATE  DIGEST
+Dockerfile:2  HOST:PORT/demo/app:1.0  kept   sha256:f62fb544ff3d
+--- stderr
+""")
+    assert run("pin", "--unpin", "Dockerfile").status == 0
+    assert path.read_bytes() == before
+
+
+def test_a_check_says_what_is_not_pinned(run: Run, registry: str, tmp_path: Path) -> None:
+    dockerfile(tmp_path, registry)
+
+    assert str(run("pin", "--check", "Dockerfile")) == snapshot("""\
+status: 1
+--- stdout
+Dockerfile:2  error  unpinned  `HOST:PORT/demo/app:1.0` is not pinned
+`Dockerfile`: 1 error (1 image)
+--- stderr
+hint: pin it with `resolver pin Dockerfile`
+""")
+
+
+def test_a_diff_shows_what_would_change(run: Run, registry: str, tmp_path: Path) -> None:
+    dockerfile(tmp_path, registry)
+
+    assert str(run("pin", "--diff", "Dockerfile")) == snapshot("""\
+status: 0
+--- stdout
+--- a/Dockerfile
++++ b/Dockerfile
+@@ -1,3 +1,3 @@
+ # build\r
+-FROM HOST:PORT/demo/app:1.0 AS a  \r
++FROM HOST:PORT/demo/app:1.0@sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda AS a  \r
+ RUN true
+\\ No newline at end of file
+--- stderr
+""")
+
+
+def test_a_patch_can_be_applied(run: Run, registry: str, tmp_path: Path) -> None:
+    path = dockerfile(tmp_path, registry)
+    before = path.read_bytes()
+    patch = run("pin", "--diff", "./Dockerfile", keep=True).stdout.encode()
+
+    subprocess.run(["git", "apply", "-"], input=patch, cwd=tmp_path, check=True)
+
+    assert path.read_bytes() == before.replace(b":1.0", b":1.0@" + INDEX.encode())
+
+
+def test_a_diff_of_nothing_is_nothing(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+
+    assert str(run("pin", "--diff", "Dockerfile")) == snapshot("""\
+status: 0
+--- stdout
+--- stderr
+""")
+    assert str(run("pin", "Dockerfile")) == snapshot("""\
+status: 0
+--- stdout
+no image is named there
+--- stderr
+""")
+
+
+def test_a_check_with_findings_of_every_kind(run: Run, registry: str, tmp_path: Path) -> None:
+    amd64 = run("resolve", f"{registry}/demo/app:1.0", "-p", "linux/amd64", "--format", "digest")
+    (tmp_path / "Dockerfile").write_text(
+        f"""\
+ARG TAG=1
+FROM {registry}/demo/app:2.0
+FROM {registry}/demo/app:1.0@{amd64.stdout.strip()}
+FROM {registry}/demo/app:2.0@{INDEX}
+FROM alpine:${{TAG}}
+"""
+    )
+    (tmp_path / "compose.yaml").write_text("services: {\n")
+
+    seen = run(
+        "pin", "--check", "--update", "--require", "linux/arm64", "Dockerfile", "compose.yaml"
+    )
+
+    assert str(seen) == snapshot("""\
+status: 2
+--- stdout
+Dockerfile:2    error    unpinned             `HOST:PORT/demo/app:2.0` is not pinned
+Dockerfile:3    warning  single-platform-pin  `HOST:PORT/demo/app:1.0` is pinned to one platform, its tag is offered for several
+Dockerfile:3    error    missing-platform     `HOST:PORT/demo/app:1.0` is not offered for `linux/arm64`
+Dockerfile:4    error    stale-pin            `HOST:PORT/demo/app:2.0` is out of date, its tag now points at `sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41`
+Dockerfile:5    error    not-pinnable         `alpine:${TAG}` cannot be pinned: its name is put together from arguments
+compose.yaml:2  error    unparsable           it is no YAML: did not find expected node content
+`Dockerfile`: 4 errors, 1 warning (4 images)
+--- stderr
+error: `compose.yaml` is left alone: it is no YAML: did not find expected node content (line 2, column 1)
+hint: pin it with `resolver pin Dockerfile`
+hint: pin the index with `resolver pin --update Dockerfile`
+hint: it is offered for `linux/amd64`
+hint: take it over with `resolver pin --update Dockerfile`
+hint: give one `ARG` the whole reference, `ARG BASE=ubuntu:24.04`, and write `FROM ${BASE}`
+""")
+
+
+def test_json_has_every_file_image_and_finding(run: Run, registry: str, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {registry}/demo/app:1.0\nFROM a:$X\n")
+
+    told = json.loads(run("pin", "--json", "Dockerfile", "gone").stdout)
+
+    (file, gone) = told["files"]
+    assert told["schema"] == 1
+    assert (file["path"], file["kind"], file["changed"]) == ("Dockerfile", "dockerfile", True)
+    assert [image["state"] for image in file["images"]] == ["pinned", "not pinnable"]
+    assert [image["digest"] for image in file["images"]] == [INDEX, None]
+    assert [(image["line"], image["column"]) for image in file["images"]] == [(1, 6), (2, 6)]
+    assert gone["error"]["status"] == 2
+    assert [finding["rule"] for finding in told["findings"]] == ["not-pinnable"]
+    assert told["findings"][0]["line"] == 2
+
+
+def test_markdown_shows_digests_whole(run: Run, registry: str, tmp_path: Path) -> None:
+    dockerfile(tmp_path, registry)
+
+    assert INDEX in run("pin", "--format", "markdown", "Dockerfile").stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "status"),
+    [
+        ("FROM {r}/demo/app:1.0\n", [], 0),
+        ("FROM {r}/demo/app:1.0\n", ["--check"], 1),
+        ("FROM {r}/demo/app:1.0\n", ["--require", "plan9/mips"], 1),
+        ("FROM {r}/demo/app:1.0\n", ["-p", "plan9/mips"], 3),
+        ("FROM {r}/demo/app:9\n", [], 3),
+        ("FROM 127.0.0.1:9/a:1\n", [], 5),
+        ("FROM {r}/demo/app:1.0\n", ["--offline"], 7),
+        ("RUN <<EOF\n", [], 2),
+        ("FROM a:1\n", ["--format", "digest"], 2),
+        ("FROM a:1\n", ["--diff", "--json"], 2),
+        ("FROM a:1\n", ["--diff", "--check"], 2),
+        ("FROM a:1\n", ["--unpin", "--check"], 2),
+        ("FROM a:1\n", ["--unpin", "--update"], 2),
+        ("FROM a:1\n", ["--require", "linux//x"], 2),
+        ("FROM a:$X\n", [], 0),
+        ("FROM a:$X\n", ["--check"], 1),
+        ("# resolver: ignore\nFROM a:1\n", ["--check"], 0),
+    ],
+)
+def test_a_script_can_branch_on_the_status(
+    run: Run, registry: str, tmp_path: Path, text: str, options: list[str], status: int
+) -> None:
+    path = tmp_path / "Dockerfile"
+    path.write_text(text.format(r=registry) if "{r}" in text else text)
+
+    assert run("pin", "Dockerfile", *options).status == status
+
+
+def test_a_file_that_cannot_be_written_keeps_its_references(
+    run: Run, registry: str, tmp_path: Path
+) -> None:
+    path = dockerfile(tmp_path, registry)
+    path.chmod(0o444)
+    other = tmp_path / "compose.yaml"
+    other.write_text(f"services: {{a: {{image: {registry}/demo/app:1.0}}}}\n")
+
+    seen = run("pin", "Dockerfile", "compose.yaml")
+
+    assert str(seen) == snapshot("""\
+status: 8
+--- stdout
+WHERE           IMAGE                         STATE   DIGEST
+Dockerfile:2    HOST:PORT/demo/app:1.0  failed  -
+compose.yaml:1  HOST:PORT/demo/app:1.0  pinned  sha256:f62fb544ff3d
+--- stderr
+error: cannot write `Dockerfile`: it is read-only
+hint: make it writable for this user, or name another place
+""")
+    assert INDEX in other.read_text()
+
+
+def test_hostile_names_do_not_reach_the_terminal(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM a\x1b[31m:1\nFROM ::error::x\n")
+
+    seen = run("pin", "--check", "Dockerfile")
+
+    assert "\x1b" not in seen.stdout + seen.stderr
+    assert not [line for line in seen.stdout.splitlines() if line.startswith("::")]
+
+
+def test_findings_and_failures_in_other_forms(run: Run, registry: str, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {registry}/demo/none:1\nFROM a:$X\n")
+
+    told = json.loads(run("pin", "--json", "Dockerfile").stdout)
+    page = run("pin", "--format", "markdown", "Dockerfile").stdout
+
+    assert told["files"][0]["images"][0]["error"]["status"] == 3
+    assert "not-pinnable" in page
+    assert "failed" in page

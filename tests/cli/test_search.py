@@ -1,0 +1,97 @@
+"""`resolver search` and `quota`, as a person sees them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from inline_snapshot import snapshot
+
+from tests.fakes.messages import Reply
+from tests.fakes.registry import FakeRegistry
+from tests.flow.test_search import RESULTS, reply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.cli.conftest import Run
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRegistry]:
+    with FakeRegistry() as fake:
+        monkeypatch.setattr("resolver.sources.search.HUB_INDEX", fake.host)
+        fake.on("GET", "/v1/search", reply(RESULTS))
+        yield fake
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_search_in_dockers_columns(run: Run) -> None:
+    assert str(run("search", "nginx")) == snapshot("""\
+status: 0
+--- stdout
+NAME           DESCRIPTION               STARS  OFFICIAL
+nginx          Official build of Nginx.  19000  [OK]
+bitnami/nginx                              180
+evil/nginx     \\x1b[31m::error::x            0
+--- stderr
+""")
+    told = json.loads(run("search", "nginx", "--json").stdout)
+    assert [hit["name"] for hit in told["hits"]] == ["nginx", "bitnami/nginx", "evil/nginx"]
+
+
+@pytest.mark.usefixtures("hub")
+def test_what_is_no_search(run: Run) -> None:
+    assert run("search", "nginx", "--filter", "stars=x").status == 2
+    assert run("search", "nginx", "--limit", "101").status == 2
+    assert run("search", "nginx", "--format", "digest").status == 2
+
+
+def test_a_catalog_knows_names_alone(run: Run) -> None:
+    with FakeRegistry() as registry:
+        registry.on("GET", "/v1/search", Reply(404))
+        registry.on("GET", "/v2/_catalog", reply({"repositories": ["team/app", "x"]}))
+        assert str(run("search", f"{registry.host}/app")) == snapshot("""\
+status: 0
+--- stdout
+NAME
+HOST:PORT/team/app
+--- stderr
+""")
+
+
+def test_a_registry_that_cannot_be_searched(run: Run) -> None:
+    with FakeRegistry() as registry:
+        registry.on("GET", "/v1/search", Reply(404))
+        registry.on("GET", "/v2/_catalog", Reply(401))
+        assert str(run("search", f"{registry.host}/app")) == snapshot("""\
+status: 3
+--- stdout
+--- stderr
+error: `HOST:PORT` has no search, and does not list its repositories
+hint: look on its web page; `resolver tags REPO` lists the tags of a name you know
+""")
+
+
+def test_a_quota(run: Run) -> None:
+    with FakeRegistry() as registry:
+        limits = {"RateLimit-Limit": "100;w=21600", "RateLimit-Remaining": "76;w=21600"}
+        registry.on("HEAD", "/v2/a/manifests/1", Reply(200, limits), Reply(200), Reply(200, limits))
+        assert str(run("quota", f"{registry.host}/a:1")) == snapshot("""\
+status: 0
+--- stdout
+registry HOST:PORT
+limit    100 pulls in 6 h
+left     76
+--- stderr
+""")
+        assert str(run("quota", f"{registry.host}/a:1")) == snapshot("""\
+status: 0
+--- stdout
+registry HOST:PORT
+limit    none is said
+--- stderr
+""")
+        told = json.loads(run("quota", f"{registry.host}/a:1", "--json").stdout)
+        assert (told["limit"], told["remaining"], told["window"]) == (100, 76, 21600)

@@ -1,0 +1,172 @@
+"""Names across layers that are known in part, and the places where a program may be."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from resolver.core.image_config import parse_config
+from resolver.core.lint_command import commands_of, interpreter_of
+from resolver.core.lint_tree import Entry, Names, View, find, normal
+from resolver.core.tar_reader import Kind
+
+FILE, FOLDER = Entry(Kind.FILE), Entry(Kind.FOLDER)
+
+_part = st.sampled_from(["a", "b", "c", "..", ".", "", "bin"])
+_path = st.lists(_part, max_size=6).map("/".join)
+_entry = st.one_of(st.just(FILE), st.just(FOLDER), st.builds(Entry, st.just(Kind.SYMLINK), _path))
+
+
+def layer(**entries: Entry) -> Names:
+    names = Names()
+    for name, entry in entries.items():
+        names.add(name.replace("_", "/"), entry)
+    return names
+
+
+def link(target: str) -> Entry:
+    return Entry(Kind.SYMLINK, target)
+
+
+@given(_path)
+@example("../../../etc/passwd")
+@example("/./a//b/../c/")
+def test_a_normal_name_stays_inside_and_stays_as_it_is(path: str) -> None:
+    name = normal(path)
+
+    assert normal(name) == name
+    assert not {"", ".", ".."} & set(name.split("/")) or name == ""
+
+
+@given(st.lists(st.dictionaries(_path.map(normal), _entry, max_size=8), max_size=4), _path)
+def test_a_search_ends_with_a_file_that_is_there_or_with_what_it_missed(
+    drawn: list[dict[str, Entry]], path: str
+) -> None:
+    layers = []
+    for entries in drawn:
+        names = Names()
+        for name, entry in entries.items():
+            names.add(name, entry)
+        layers.append(names)
+
+    hit = find(layers, path)
+
+    if hit.entry is None:
+        assert hit.path == ""
+    else:
+        assert layers[hit.layer].entries[hit.path] is hit.entry
+        assert hit.entry.kind in {Kind.FILE, Kind.FOLDER}
+        assert not any(layers[above].hides(hit.path) for above in range(hit.layer))
+
+
+def test_what_was_missed_is_what_would_help() -> None:
+    hit = find([layer(bin=link("usr/bin")), layer()], "bin/sh")
+
+    assert hit.entry is None
+    assert hit.missed == {"usr", "usr/bin", "usr/bin/sh"}
+
+
+def test_a_folder_that_nobody_wrote_down_is_one_all_the_same() -> None:
+    assert find([layer(usr_bin_sh=FILE)], "/usr/bin/sh").path == "usr/bin/sh"
+
+
+def test_links_lead_no_further_than_the_root() -> None:
+    assert find([layer(a=link("../../../b"), b=FILE)], "a").path == "b"
+
+
+def test_windows_names_have_no_case_and_begin_below_files() -> None:
+    view = View()
+    view.add("Files/Windows/System32/cmd.exe", FILE)
+    view.add("Hives/System_Delta", FILE)
+
+    assert find([view.windows], "windows/system32/cmd.exe").entry is FILE
+    assert list(view.windows.entries) == ["windows/system32/cmd.exe"]
+
+
+def test_a_hostile_config_or_link_is_looked_at_no_further_than_a_limit() -> None:
+    config = {"Cmd": ["x" * 10_000], "Env": ["PATH=" + ":".join(f"/{n}" for n in range(1_000))]}
+    body = json.dumps({"config": config}).encode()
+    (long,) = commands_of(parse_config(body, "it", None), windows=False)
+    short = {**config, "Cmd": ["x"]}
+    body = json.dumps({"config": short}).encode()
+    (many,) = commands_of(parse_config(body, "it", None), windows=False)
+    deep = "/".join(["d"] * 1_024)
+
+    assert long.places == ()
+    assert len(long.words) == 80
+    assert len(many.places) == 64
+    assert find([layer()], deep).missed
+    assert len(find([layer()], f"{deep}/e").missed) == 1_024
+
+
+def test_the_root_can_be_opaque() -> None:
+    names = Names()
+    names.add(".wh..wh..opq", FILE)
+
+    assert find([names, layer(a=FILE)], "a").entry is None
+
+
+@pytest.mark.parametrize(
+    ("line", "program"),
+    [
+        ("/bin/sh", "/bin/sh"),
+        (" /bin/sh -eu", "/bin/sh"),
+        ("/usr/bin/env bash", "bash"),
+        ("/usr/bin/env -S -i A=1 node --x", "node"),
+        ("/usr/bin/env", "/usr/bin/env"),
+        ("", ""),
+    ],
+)
+def test_who_runs_a_script(line: str, program: str) -> None:
+    assert interpreter_of(line) == program
+
+
+@pytest.mark.parametrize(
+    ("config", "windows", "words", "places"),
+    [
+        ('{"Entrypoint": ["/app"], "Cmd": ["serve"]}', False, "/app", ("app",)),
+        ('{"Cmd": ["app"], "Env": ["PATH=/x:/y"]}', False, "app", ("x/app", "y/app")),
+        ('{"Cmd": ["bin/app"], "WorkingDir": "/srv"}', False, "bin/app", ("srv/bin/app",)),
+        (r'{"Cmd": ["C:\\App\\x.exe"]}', True, r"C:\App\x.exe", ("app/x.exe",)),
+        (
+            r'{"Cmd": ["tool"], "Env": ["Path=C:\\Bin"]}',
+            True,
+            "tool",
+            ("tool", "tool.exe", "bin/tool", "bin/tool.exe"),
+        ),
+    ],
+)
+def test_where_a_program_is_looked_for(
+    config: str, windows: bool, words: str, places: tuple[str, ...]
+) -> None:
+    body = f'{{"config": {config}, "os": "linux", "architecture": "arm64", "rootfs": {{}}}}'
+    (found,) = commands_of(parse_config(body.encode(), "it", 0), windows=windows)
+
+    assert (found.words, found.places) == (words, places)
+
+
+@pytest.mark.parametrize(
+    ("words", "started"),
+    [
+        ([], []),
+        ([""], []),
+        (["/bin/sh", "-c", "exec /app --x"], ["/bin/sh", "/app"]),
+        (["bash", "-lc", "app"], ["bash", "app"]),
+        (["sh", "-c", "A=1 app"], ["sh"]),
+        (["sh", "-c", "app && other"], ["sh", "app"]),
+        (["sh", "-c", "cd /srv && app"], ["sh"]),
+        (["sh", "-c", "if [ -f x ]; then app; fi"], ["sh"]),
+        (["sh", "script"], ["sh"]),
+        (["tini", "-g", "--", "app", "--x"], ["tini", "app"]),
+        (["app", "--"], ["app"]),
+    ],
+)
+def test_what_else_is_started(words: list[str], started: list[str]) -> None:
+    body = json.dumps({"config": {"Entrypoint": words}}).encode()
+
+    found = commands_of(parse_config(body, "it", None), windows=False)
+
+    assert [command.words for command in found] == started

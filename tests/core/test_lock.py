@@ -1,0 +1,292 @@
+"""Lock files: what is written is read back; what somebody else wrote is refused with its place."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resolver.core.descriptor import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from resolver.core.digest import Digest
+from resolver.core.lock import (
+    MAX_IMAGES,
+    MAX_LOCK,
+    Lock,
+    LockedImage,
+    LockedPlatform,
+    change_of,
+    read_lock,
+    write_lock,
+)
+from resolver.core.platform import Platform
+from resolver.errors import BadLock, LockLimit
+
+ONE, TWO = Digest("sha256", "1" * 64), Digest("sha256", "2" * 64)
+
+digests = st.binary(min_size=32, max_size=32).map(lambda raw: Digest("sha256", raw.hex()))
+words = st.text("abcdefghijkmnopqrstuvwxyz0123456789", min_size=1, max_size=8)
+#: Anything an index may say, sensible or not.
+platforms = st.one_of(
+    st.sampled_from(
+        ["linux/amd64", "linux/arm64/v8", "linux/arm/v7", "linux/arm", "windows/amd64:10.0.20348.1"]
+    ).map(Platform.parse),
+    st.builds(
+        Platform,
+        st.text(max_size=6),
+        st.text(max_size=6),
+        st.text(max_size=4),
+        st.text(max_size=6),
+        st.lists(st.text(min_size=1, max_size=5), max_size=2).map(tuple),
+    ),
+).filter(lambda platform: not any("\ud800" <= letter <= "\udfff" for letter in repr(platform)))
+sizes = st.integers(0, 2**63 - 1)
+
+
+@st.composite
+def images(draw: st.DrawFn) -> LockedImage:
+    path, tag = draw(words), draw(words)
+    name, written = draw(
+        st.sampled_from(
+            [
+                (f"registry.test/{path}:{tag}", f"registry.test/{path}:{tag}"),
+                (f"docker.io/library/{path}:{tag}", f"{path}:{tag}"),
+                (f"docker.io/library/{path}:latest", path),
+            ]
+        )
+    )
+    kept: dict[str, LockedPlatform] = {}
+    for entry, platform in enumerate(draw(st.lists(platforms, max_size=4))):
+        media_type = draw(st.sampled_from([OCI_MANIFEST, DOCKER_MANIFEST]))
+        one = LockedPlatform(platform, draw(digests), media_type, draw(sizes), entry)
+        kept.setdefault(one.key, one)
+    only = draw(st.sampled_from([(), ("linux/amd64",), ("linux/amd64", "linux/arm64")]))
+    media_type = draw(st.sampled_from([OCI_INDEX, OCI_MANIFEST]))
+    listed = tuple(kept[key] for key in sorted(kept))
+    return LockedImage(name, written, draw(digests), media_type, draw(sizes), listed, only)
+
+
+locks = st.lists(images(), max_size=5).map(lambda made: Lock().merged(made))
+
+
+@given(locks)
+def test_what_is_written_is_read_back(lock: Lock) -> None:
+    body = write_lock(lock)
+
+    assert read_lock(body, "resolver.lock") == lock
+    assert write_lock(read_lock(body, "resolver.lock")) == body
+
+
+@given(locks)
+def test_a_lock_is_sorted_ascii_and_ends_with_a_line_break(lock: Lock) -> None:
+    body = write_lock(lock)
+    found = json.loads(body)["images"]
+
+    assert body.decode("ascii").endswith("}\n")
+    assert list(found) == sorted(found)
+    for image in found.values():
+        assert list(image["platforms"]) == sorted(image["platforms"])
+
+
+@given(locks, st.lists(images(), max_size=4))
+def test_merging_twice_changes_nothing_and_keeps_the_others(
+    lock: Lock, new: list[LockedImage]
+) -> None:
+    once = lock.merged(new)
+    touched = {image.reference for image in new}
+
+    assert once.merged(new) == once
+    assert all(
+        once.find(one.reference) == one for one in lock.images if one.reference not in touched
+    )
+    assert {one.reference for one in once.images} == touched | {
+        one.reference for one in lock.images
+    }
+
+
+@given(st.lists(images(), max_size=6, unique_by=lambda image: image.reference), st.randoms())
+def test_the_order_of_asking_does_not_show(made: list[LockedImage], chance: Any) -> None:
+    shuffled = list(made)
+    chance.shuffle(shuffled)
+
+    assert write_lock(Lock().merged(made)) == write_lock(Lock().merged(shuffled))
+
+
+@given(locks)
+def test_taking_out_what_was_put_in_gives_what_was_there(lock: Lock) -> None:
+    extra = LockedImage("other.test/x:1", "x", ONE, OCI_INDEX, 1, ())
+
+    assert lock.merged([extra]).without([extra]) == lock
+
+
+def test_a_name_without_a_tag_means_all_of_them() -> None:
+    lock = Lock().merged(
+        LockedImage(f"docker.io/library/{name}", name, ONE, OCI_INDEX, 1, ())
+        for name in ("nginx:1", "nginx:2", "redis:7", "nginx-proxy:1")
+    )
+
+    def found(name: str) -> list[str]:
+        return [image.written for image in lock.named(name)]
+
+    assert found("nginx") == ["nginx:1", "nginx:2"]
+    assert found("docker.io/library/nginx:2") == ["nginx:2"]
+    assert found("nginx:3") == found("alpine") == []
+
+
+def test_what_became_of_a_reference() -> None:
+    before = LockedImage("r.test/x:1", "x", ONE, OCI_INDEX, 1, ())
+    after = LockedImage("r.test/x:1", "x", TWO, OCI_INDEX, 1, ())
+
+    assert change_of(None, after).change == "added"
+    assert change_of(before, before).change == "unchanged"
+    assert change_of(before, after).change == "changed"
+
+
+GOOD = {
+    "schema": 1,
+    "images": {
+        "r.test/app:1": {
+            "written": "r.test/app:1",
+            "digest": str(ONE),
+            "mediaType": OCI_INDEX,
+            "size": 10,
+            "platforms": {
+                "linux/amd64": {
+                    "digest": str(TWO), "mediaType": OCI_MANIFEST, "size": 5, "entry": 0,
+                }
+            },
+        }
+    },
+}  # fmt: skip
+
+
+def changed(path: str, value: object) -> bytes:
+    """The good lock with one member replaced, or with None taken out."""
+    found = json.loads(json.dumps(GOOD))
+    *parents, last = path.split("|")
+    inner = found
+    for name in parents:
+        inner = inner[name]
+    if value is None:
+        del inner[last]
+    else:
+        inner[last] = value
+    return json.dumps(found).encode()
+
+
+APP = "images|r.test/app:1"
+AMD = f"{APP}|platforms|linux/amd64"
+
+
+def test_the_good_one_is_good() -> None:
+    assert len(read_lock(json.dumps(GOOD).encode(), "x").images) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "field"),
+    [
+        ("schema", None, "schema"),
+        ("schema", 2, "schema"),
+        ("schema", "1", "schema"),
+        ("schema", True, "schema"),
+        ("images", None, "images"),
+        ("images", [], "images"),
+        ("extra", 1, "extra"),
+        ("Images", {}, "Images"),
+        (APP, [], "images.r.test/app:1"),
+        (f"{APP}|written", None, "images.r.test/app:1.written"),
+        (f"{APP}|written", "", "images.r.test/app:1.written"),
+        (f"{APP}|written", "r.test/app:2", "images.r.test/app:1.written"),
+        (f"{APP}|written", "x; rm -rf ~", "images.r.test/app:1.written"),
+        (f"{APP}|digest", "sha256:short", "images.r.test/app:1.digest"),
+        (f"{APP}|digest", "md5:" + "0" * 32, "images.r.test/app:1.digest"),
+        (f"{APP}|size", -1, "images.r.test/app:1.size"),
+        (f"{APP}|size", 1.5, "images.r.test/app:1.size"),
+        (f"{APP}|only", ["nowhere"], "images.r.test/app:1.only"),
+        (f"{APP}|only", ["linux/arm64/v8"], "images.r.test/app:1.only"),
+        (f"{APP}|platforms", None, "images.r.test/app:1.platforms"),
+        (f"{APP}|tag", "1", "images.r.test/app:1.tag"),
+        (f"{AMD}|digest", None, "images.r.test/app:1.platforms.linux/amd64.digest"),
+        (f"{AMD}|entry", None, "images.r.test/app:1.platforms.linux/amd64.entry"),
+        (f"{AMD}|layers", [], "images.r.test/app:1.platforms.linux/amd64.layers"),
+        (
+            f"{AMD}|platform",
+            {"os": "windows", "architecture": "amd64"},
+            "images.r.test/app:1.platforms.linux/amd64.platform",
+        ),
+        (f"{APP}|platforms", {"linux/x86_64": {}}, "images.r.test/app:1.platforms.linux/x86_64"),
+        (f"{APP}|platforms", {"linux//": {}}, "images.r.test/app:1.platforms.linux//"),
+        ("images|app", {}, "images.app"),
+        ("images|r.test/app:2@x", {}, "images.r.test/app:2@x"),
+    ],
+)
+def test_every_fault_is_named_by_its_place(path: str, value: object, field: str) -> None:
+    with pytest.raises(BadLock) as caught:
+        read_lock(changed(path, value), "resolver.lock")
+
+    assert caught.value.field == field
+    assert caught.value.kind.status == 2
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b" ", b"[]", b"{", b"\xff", b"{}x", b'{"schema": NaN}', b'{"schema": 1, "schema": 1}'],
+)
+def test_what_is_no_json_object_is_refused(body: bytes) -> None:
+    with pytest.raises(BadLock):
+        read_lock(body, "resolver.lock")
+
+
+@pytest.mark.parametrize("mark", ["<<<<<<< HEAD", "=======", ">>>>>>> x", "||||||| base"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_an_unsettled_merge_is_called_by_its_name(mark: str, ending: str) -> None:
+    with pytest.raises(BadLock) as caught:
+        read_lock(f'{{{ending}{mark}{ending}"schema": 1}}'.encode(), "resolver.lock")
+
+    assert caught.value.reason == "line 2 is a merge conflict"
+    assert "git checkout --ours -- resolver.lock" in caught.value.hints()[0]
+
+
+def test_bytes_have_a_limit() -> None:
+    body = json.dumps(GOOD).encode()
+
+    assert read_lock(body + b" " * (MAX_LOCK - len(body)), "x").images
+    with pytest.raises(LockLimit) as caught:
+        read_lock(body + b" " * (MAX_LOCK - len(body) + 1), "x")
+    assert caught.value.word == "LIMIT"
+    assert str(MAX_LOCK) in caught.value.reason
+
+
+def test_references_have_a_limit() -> None:
+    image = {"digest": str(ONE), "platforms": {}}
+
+    def lock(count: int) -> bytes:
+        names = [f"r.test/{number}:1" for number in range(count)]
+        images = {name: {"written": name, **image} for name in names}
+        return json.dumps({"schema": 1, "images": images}).encode()
+
+    assert len(read_lock(lock(MAX_IMAGES), "x").images) == MAX_IMAGES
+    with pytest.raises(LockLimit) as caught:
+        read_lock(lock(MAX_IMAGES + 1), "x")
+    assert caught.value.field == "images"
+    assert f"{MAX_IMAGES} references: {MAX_IMAGES + 1}" in caught.value.reason
+
+
+def test_depth_has_a_limit() -> None:
+    with pytest.raises(LockLimit):
+        read_lock(b'{"schema":' + b"[" * 70 + b"]" * 70 + b"}", "x")
+
+
+@given(st.binary(max_size=80), st.integers(0, 400), st.integers(0, 30))
+def test_a_damaged_lock_is_read_or_refused(piece: bytes, start: int, length: int) -> None:
+    body = json.dumps(GOOD).encode()
+    said = ""
+
+    try:
+        read_lock(body[:start] + piece + body[start + length :], "x")
+    except (BadLock, LockLimit) as error:
+        said = str(error)
+    assert len(said) < 2000

@@ -1,0 +1,4 @@
+FROM rust:1.82 AS b
+RUN cargo build
+FROM scratch
+COPY --from=b /x /x

@@ -1,0 +1,419 @@
+"""Checking images: what is asked of the registry, and what is made of the answers."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from resolver.core.answer import Failure
+from resolver.core.findings import Place, Severity
+from resolver.core.platform import Platform
+from resolver.core.requirements import Requirements
+from resolver.demo import builders
+from resolver.errors import LimitExceeded, ManifestNotFound, NotFound, NotInStore, Usage
+from resolver.flow import attested as attesting
+from resolver.session import Session
+from tests.fakes.images import (
+    Image,
+    build_image,
+    build_index,
+    entry,
+    from_dict,
+    listed_as,
+    multi_platform,
+)
+from tests.fakes.messages import Reply
+from tests.fakes.registry import FakeRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from resolver.core.checked import Checked
+
+AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+INDEX = "application/vnd.oci.image.index.v1+json"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as made:
+        yield made
+
+
+def need(*platforms: str, **more: Any) -> Requirements:
+    return Requirements(require=tuple(map(Platform.parse, platforms)), **more)
+
+
+def messages(found: Checked) -> list[str]:
+    return [finding.message for finding in found.findings]
+
+
+def test_platforms_cost_one_request_and_a_head_the_next_time(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    registry.serve("app", "1", multi_platform(AMD64, ARM64, "linux/arm/v7", attestations=True))
+    name = f"{registry.host}/app:1"
+
+    with Session(tmp_path) as session:
+        found = session.check(name, need("linux/amd64", "linux/arm64", "linux/s390x"))
+        assert [seen.method for seen in registry.log] == ["GET"]
+        again = session.check(name, need("linux/amd64"))
+        assert [seen.method for seen in registry.log] == ["GET", "HEAD"]
+
+    assert messages(found) == ["`linux/s390x` is not offered"]
+    assert not found.passed
+    assert again.passed
+    (image,) = again.looked_at
+    assert image.platforms == (AMD64, ARM64, "linux/arm/v7")
+    assert image.pinned == f"{registry.host}/app@{image.root.digest}"
+
+
+def test_attestations_are_never_platforms(registry: FakeRegistry, tmp_path: Path) -> None:
+    image = build_image(AMD64)
+    statement = {
+        **entry(build_image("linux/riscv64"), annotations={"vnd.docker.reference.type": "x"}),
+    }
+    registry.serve("app", "1", build_index([image], attestations=True, extra=[statement]))
+
+    with Session(tmp_path) as session:
+        found = session.check(
+            f"{registry.host}/app:1",
+            need("linux/riscv64", only=(Platform.parse(AMD64),)),
+        )
+
+    assert messages(found) == ["`linux/riscv64` is not offered"]
+
+
+def test_a_config_speaks_where_the_index_does_not(registry: FakeRegistry, tmp_path: Path) -> None:
+    images = [build_image(AMD64), listed_as(build_image(ARM64), "")]
+    registry.serve("app", "1", build_index(images))
+    registry.serve("app", "single", build_image("linux/arm/v7"))
+
+    with Session(tmp_path) as session:
+        found = session.check(f"{registry.host}/app:1", need("linux/arm64"))
+        assert len(registry.log) == 3
+        single = session.check(f"{registry.host}/app:single", need("linux/arm", "linux/amd64"))
+
+    assert found.passed
+    assert messages(single) == ["`linux/amd64` is not offered"]
+    assert len(registry.log) == 5
+
+
+def test_age_is_asked_of_the_builds_that_are_required_alone(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    def made(platform: str, created: str) -> Image:
+        return build_image(platform, config={"created": created})
+
+    registry.serve(
+        "app",
+        "1",
+        build_index(
+            [
+                made(AMD64, "2026-05-01T00:00:00Z"),
+                made(ARM64, "2024-01-01T00:00:00Z"),
+                made("linux/arm/v7", "1970-01-01T00:00:00Z"),
+            ]
+        ),
+    )
+    name = f"{registry.host}/app:1"
+
+    with Session(tmp_path) as session:
+        young = session.check(name, need("linux/amd64", max_age=90 * 86_400), now=NOW)
+        assert len(registry.log) == 3
+        old = session.check(name, need("linux/arm64", max_age=90 * 86_400), now=NOW)
+        every = session.check(
+            name, Requirements(max_age=90 * 86_400, ignore=("age-unknown",)), now=NOW
+        )
+
+    assert young.passed
+    assert messages(old) == [
+        "`linux/arm64/v8` was made 882 days ago (2024-01-01); the limit is 90 days"
+    ]
+    assert [image.ignored for image in every.looked_at] == [1]
+    assert messages(every) == messages(old)
+
+
+def test_a_config_that_contradicts_the_index_is_found_where_it_is_read(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    lie = listed_as(build_image(AMD64, config={"created": "2026-05-01T00:00:00Z"}), ARM64)
+    registry.serve("app", "1", build_index([lie]))
+    name = f"{registry.host}/app:1"
+
+    with Session(tmp_path) as session:
+        assert session.check(name, need(ARM64), now=NOW).passed
+        young = session.check(name, need(ARM64, max_age=90 * 86_400), now=NOW)
+        both = session.check(name, need(ARM64, max_age=86_400 * 90, lint=Severity.ERROR), now=NOW)
+        ignore = ("contradictory-config",)
+        fine = session.check(name, need(ARM64, max_age=90 * 86_400, ignore=ignore), now=NOW)
+
+    assert [finding.rule for finding in young.findings] == ["contradictory-config"]
+    assert not young.passed
+    assert [finding.rule for finding in both.findings].count("contradictory-config") == 1
+    assert fine.passed
+
+
+def test_the_same_platforms_are_all_of_them_and_no_more(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    registry.serve("base", "1", multi_platform(AMD64, ARM64, attestations=True))
+    registry.serve("app", "1", multi_platform(AMD64, "linux/386"))
+    registry.serve("app", "2", multi_platform(ARM64, AMD64))
+    registry.serve("none", "1", build_index([]))
+    host = registry.host
+    same = Requirements(same_as=f"{host}/base:1")
+
+    with Session(tmp_path) as session:
+        found = session.check([f"{host}/app:1", f"{host}/app:2"], same)
+        assert messages(found) == [
+            "`linux/arm64/v8` is not offered",
+            "`linux/386` is offered, and only `linux/amd64`, `linux/arm64/v8` may be",
+        ]
+        assert [image.passed for image in found.looked_at] == [False, True]
+        with pytest.raises(Usage, match="offered for no platform"):
+            session.check(f"{host}/app:1", Requirements(same_as=f"{host}/none:1"))
+        with pytest.raises(ManifestNotFound):
+            session.check(f"{host}/app:1", Requirements(same_as=f"{host}/base:9"))
+
+
+def test_lint_fails_from_the_weight_asked_for_on(registry: FakeRegistry, tmp_path: Path) -> None:
+    registry.serve("app", "1", build_index([listed_as(build_image(ARM64), "")]))
+    name = f"{registry.host}/app:1"
+
+    with Session(tmp_path) as session:
+        lenient = session.check(name, Requirements(lint=Severity.ERROR))
+        strict = session.check(name, Requirements(lint=Severity.WARNING))
+        ignored = session.check(
+            name, Requirements(lint=Severity.WARNING, ignore=("entry-without-platform",))
+        )
+
+    assert lenient.passed
+    assert not strict.passed
+    assert [finding.rule for finding in lenient.findings] == ["entry-without-platform"]
+    assert ignored.passed
+    assert ignored.findings == ()
+
+
+def test_one_of_many_that_cannot_be_found_costs_nobody_else_the_answer(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    registry.serve("app", "1", multi_platform(AMD64))
+    names = [f"{registry.host}/app:1", f"{registry.host}/app:2"]
+
+    with Session(tmp_path) as session:
+        found = session.check(names, need(AMD64))
+        with pytest.raises(NotFound):
+            session.check(names[1], need(AMD64))
+        with pytest.raises(Usage, match="nothing is required"):
+            session.check(names, Requirements())
+        with pytest.raises(NotFound):
+            session.check(names[0], need("linux/arm64", max_age=1, lint=None, same_as=names[1]))
+
+    assert [type(image).__name__ for image in found.images] == ["CheckedImage", "Failure"]
+    assert not found.passed
+    assert isinstance(found.failures[0], Failure)
+
+
+def test_a_policy_holds_each_image_against_its_own_needs(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    registry.serve("app", "1", multi_platform(AMD64))
+    registry.serve("app", "2", multi_platform(AMD64, ARM64))
+    host = registry.host
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(
+        f"version: 1\n"
+        f"defaults: {{require: linux/amd64}}\n"
+        f"images:\n"
+        f"  - {host}/app:1\n"
+        f"  - {{image: '{host}/app:2', only: linux/amd64}}\n"
+    )
+
+    with Session(tmp_path / "store") as session:
+        found = session.check_policy(policy, [f"{host}/app:2"])
+
+    assert [image.passed for image in found.looked_at] == [True, False, True]
+    # Reports point at the line of the policy that asks for it.
+    assert [finding.place for finding in found.findings] == [Place(str(policy), 5, 5)]
+
+
+# --- attestations ------------------------------------------------------------------------------
+
+SPDX, SLSA = "https://spdx.dev/Document", "https://slsa.dev/provenance/v1"
+
+
+def statement(subject: Image, *predicates: str, **fields: object) -> Image:
+    """Make a manifest that refers to a build, with a layer for each predicate."""
+    blob = b"{}"
+    described = builders.descriptor_fields(
+        builders.describe("application/vnd.oci.empty.v1+json", blob)
+    )
+    layers = [
+        {**described, "annotations": {"in-toto.io/predicate-type": predicate}}
+        for predicate in predicates
+    ]
+    document = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "artifactType": "application/vnd.in-toto+json",
+        "config": described,
+        "layers": layers or [described],
+        "subject": {"mediaType": MANIFEST, "digest": subject.digest, "size": subject.size},
+        **fields,
+    }
+    return from_dict(document, blobs=[blob])
+
+
+def refer(registry: FakeRegistry, subject: Image, *statements: Image, api: bool = True) -> None:
+    """Let a registry list what refers to a build, and hold it."""
+    entries = [
+        {"mediaType": MANIFEST, "digest": each.digest, "size": each.size} for each in statements
+    ]
+    for each in statements:
+        registry.serve("app", None, each)
+    body = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
+    listing = from_dict(body)
+    if api:
+        reply = Reply(200, {"Content-Type": INDEX}, listing.body)
+        registry.on("GET", f"/v2/app/referrers/{subject.digest}", reply)
+    else:
+        registry.serve("app", subject.digest.replace(":", "-"), listing)
+
+
+def test_a_statement_of_buildkit_beside_the_build_is_enough(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    registry.serve("app", "1", multi_platform(AMD64, ARM64, attestations=True))
+
+    with Session(tmp_path) as session:
+        found = session.check(
+            f"{registry.host}/app:1", need("linux/amd64", attestations=("provenance",))
+        )
+
+    assert found.passed
+    # The index, and the statement about the one build that counts.
+    assert len(registry.log) == 2
+
+
+@pytest.mark.parametrize("api", [True, False])
+def test_what_is_not_beside_a_build_may_refer_to_it(
+    registry: FakeRegistry, tmp_path: Path, api: bool
+) -> None:
+    amd64, arm64 = build_image(AMD64), build_image(ARM64)
+    registry.serve("app", "1", build_index([amd64, arm64], attestations=True))
+    refer(registry, amd64, statement(amd64, SPDX), api=api)
+    # What it says of itself counts, not what a list says of it: this one speaks about another.
+    refer(registry, arm64, statement(amd64, SPDX, annotations={"a": "b"}), api=api)
+
+    with Session(tmp_path) as session:
+        found = session.check(
+            f"{registry.host}/app:1", Requirements(attestations=("sbom", "provenance"))
+        )
+
+    assert messages(found) == [
+        "`linux/arm64/v8` has no attestation of kind `sbom`; there is `provenance`"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("made", "kind"),
+    [
+        ({"artifactType": "application/spdx+json"}, "sbom"),
+        ({"artifactType": "application/vnd.cyclonedx+json; version=1.5"}, "sbom"),
+        ({"artifactType": "application/vnd.slsa.provenance+json"}, "provenance"),
+        (
+            {
+                "artifactType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+                "annotations": {"dev.sigstore.bundle.predicateType": SLSA},
+            },
+            "provenance",
+        ),
+        (
+            {
+                "annotations": {
+                    "dev.sigstore.bundle.predicateType": "https://cyclonedx.org/bom/v1.6"
+                }
+            },
+            "sbom",
+        ),
+        ({"artifactType": "application/vnd.dev.cosign.artifact.sig.v1+json"}, ""),
+        ({"annotations": {"in-toto.io/predicate-type": "https://in-toto.io/vsa"}}, ""),
+    ],
+)
+def test_kinds_are_told_by_what_a_statement_says_it_is(
+    registry: FakeRegistry, tmp_path: Path, made: dict[str, object], kind: str
+) -> None:
+    image = build_image(AMD64)
+    registry.serve("app", "1", image)
+    refer(registry, image, statement(image, **made))
+
+    with Session(tmp_path) as session:
+        for asked in ("sbom", "provenance"):
+            found = session.check(f"{registry.host}/app:1", Requirements(attestations=(asked,)))
+            assert found.passed is (asked == kind)
+
+
+def test_signatures_are_not_read_and_reading_ends_with_what_was_looked_for(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = build_image(AMD64)
+    registry.serve("app", "1", image)
+    others = [statement(image, f"https://example.com/{number}") for number in range(3)]
+    refer(registry, image, *others)
+    name = f"{registry.host}/app:1"
+    wanted = Requirements(attestations=("sbom",))
+
+    with Session(tmp_path / "a") as session:
+        assert not session.check(name, wanted).passed
+    monkeypatch.setattr(attesting, "MAX_READ", 3)
+    with Session(tmp_path / "b") as session:
+        assert not session.check(name, wanted).passed
+    monkeypatch.setattr(attesting, "MAX_READ", 2)
+    with Session(tmp_path / "c") as session, pytest.raises(LimitExceeded, match="2 manifests: 3"):
+        session.check(name, wanted)
+
+
+def test_what_cannot_be_found_out_is_no_answer(registry: FakeRegistry, tmp_path: Path) -> None:
+    image = build_image(AMD64)
+    registry.serve("app", "1", build_index([image], attestations=True))
+    name = f"{registry.host}/app:1"
+    broken = build_index([image], attestations=True)
+    lost = next(child for child in broken.children if child.attestation_of)
+
+    with Session(tmp_path) as session:
+        session.check(name, need(AMD64))
+        registry.on("GET", f"/v2/app/manifests/{lost.digest}", Reply(404))
+        with pytest.raises(ManifestNotFound):
+            session.check(name, Requirements(attestations=("provenance",)))
+    with Session(tmp_path, offline=True) as session:
+        assert session.check(name, need(AMD64)).passed
+        with pytest.raises(NotInStore):
+            session.check(name, Requirements(attestations=("provenance",)))
+
+
+def test_a_layout_has_no_such_lists_and_is_asked_for_none(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    image = build_image(AMD64)
+    layout = tmp_path / "layout"
+    for digest, blob in {**image.blobs, image.digest: image.body}.items():
+        place = layout / "blobs" / digest.replace(":", "/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(blob)
+    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    entries = [{**entry(image), "annotations": {"org.opencontainers.image.ref.name": "1"}}]
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}))
+
+    with Session(tmp_path / "store") as session:
+        found = session.check(f"oci:{layout}:1", need(AMD64, attestations=("sbom",)))
+
+    assert messages(found) == ["`linux/amd64` has no attestation of kind `sbom`"]
+    assert found.looked_at[0].pinned == ""
+    assert registry.log == []

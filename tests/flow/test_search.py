@@ -1,0 +1,193 @@
+"""Searching a scripted Hub and other registries, and asking for quotas."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resolver.core.found import Filters, Hit, Quota, read_limit
+from resolver.errors import BadDocument, Denied, SearchNotOffered, ServerFault, Usage
+from resolver.session import Session
+from tests.fakes.images import build_image
+from tests.fakes.messages import Reply
+from tests.fakes.registry import FakeRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+JSON = {"Content-Type": "application/json"}
+RESULTS = {
+    "num_results": 3,
+    "query": "nginx",
+    "results": [
+        {
+            "name": "nginx",
+            "description": "Official build of Nginx.",
+            "star_count": 19000,
+            "is_official": True,
+            "is_automated": False,
+        },
+        {"name": "bitnami/nginx", "description": None, "star_count": 180, "is_official": False},
+        {"name": "evil/nginx", "description": "\x1b[31m::error::x", "star_count": 0},
+    ],
+}
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRegistry]:
+    """A Hub that answers the way the real one does, at another address."""
+    with FakeRegistry() as fake:
+        monkeypatch.setattr("resolver.sources.search.HUB_INDEX", fake.host)
+        yield fake
+
+
+def reply(document: object, status: int = 200, **headers: str) -> Reply:
+    return Reply(status, {**JSON, **headers}, json.dumps(document).encode())
+
+
+def test_docker_hub_is_searched(hub: FakeRegistry, tmp_path: Path) -> None:
+    hub.on("GET", "/v1/search", reply(RESULTS))
+    with Session(tmp_path) as session:
+        found = session.search("nginx & co", limit=3)
+
+    assert hub.log[0].raw_target == "/v1/search?q=nginx%20%26%20co&n=3"
+    assert found.hits[:2] == (
+        Hit("nginx", "Official build of Nginx.", 19000, is_official=True),
+        Hit("bitnami/nginx", "", 180, is_official=False),
+    )
+    assert (found.registry, found.by) == ("docker.io", "search")
+
+
+def test_hits_are_filtered(hub: FakeRegistry, tmp_path: Path) -> None:
+    hub.on("GET", "/v1/search", reply(RESULTS))
+    with Session(tmp_path) as session:
+        for texts, names in (
+            (["stars=100"], ["nginx", "bitnami/nginx"]),
+            (["is-official=true"], ["nginx"]),
+            (["is-official=false", "stars=1"], ["bitnami/nginx"]),
+        ):
+            found = session.search("nginx", filters=Filters.parse(texts))
+            assert [hit.name for hit in found.hits] == names
+
+
+@pytest.mark.parametrize("text", ["stars", "stars=many", "stars=-1", "is-official=maybe", "x=1"])
+def test_what_is_no_filter_is_said(text: str) -> None:
+    with pytest.raises(Usage, match="is no filter"):
+        Filters.parse([text])
+
+
+def test_a_hub_that_answers_something_else_is_said(hub: FakeRegistry, tmp_path: Path) -> None:
+    with Session(tmp_path) as session:
+        hub.on("GET", "/v1/search", Reply(404), times=1)
+        with pytest.raises(ServerFault, match="404"):
+            session.search("nginx")
+        hub.on("GET", "/v1/search", reply({"results": "none"}), times=1)
+        with pytest.raises(BadDocument, match="results"):
+            session.search("nginx")
+
+
+def test_a_registry_with_a_search_of_its_own(tmp_path: Path) -> None:
+    with FakeRegistry() as registry, Session(tmp_path) as session:
+        registry.on("GET", "/v1/search", reply(RESULTS))
+        found = session.search(f"{registry.host}/nginx")
+
+    assert found.registry == registry.host
+    assert len(found.hits) == 3
+
+
+def test_a_registry_with_a_catalog_is_searched_by_name(tmp_path: Path) -> None:
+    with FakeRegistry() as registry, Session(tmp_path) as session:
+        registry.on("GET", "/v1/search", Reply(404))
+        first = reply(
+            {"repositories": ["team/app", "other", "Bad Name", 7]},
+            Link='</v2/_catalog?last=other&n=100>; rel="next"',
+        )
+        registry.on("GET", "/v2/_catalog", first, reply({"repositories": ["team/app-two"]}))
+        found = session.search(f"{registry.host}/app")
+
+    assert found.by == "catalog"
+    assert [hit.name for hit in found.hits] == [
+        f"{registry.host}/team/app",
+        f"{registry.host}/team/app-two",
+    ]
+
+
+def test_a_search_reads_no_more_of_a_catalog_than_it_wants(tmp_path: Path) -> None:
+    with FakeRegistry() as registry, Session(tmp_path) as session:
+        registry.on("GET", "/v1/search", Reply(404))
+        page = reply({"repositories": ["app"]}, Link='</v2/_catalog?last=app>; rel="next"')
+        registry.on("GET", "/v2/_catalog", page)
+
+        assert len(session.search(f"{registry.host}/app", limit=1).hits) == 1
+        assert len(registry.requests("GET", "/v2/_catalog")) == 1
+        # A list that leads in a circle has an end too.
+        assert len(session.search(f"{registry.host}/app").hits) == 2
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [Reply(404), Reply(403), Reply(405), Reply(200, {"Content-Type": "text/html"}, b"<html>")],
+)
+def test_a_registry_that_can_do_neither_says_so(tmp_path: Path, refused: Reply) -> None:
+    with FakeRegistry() as registry, Session(tmp_path) as session:
+        registry.on("GET", "/v1/search", Reply(404))
+        registry.on("GET", "/v2/_catalog", refused)
+        with pytest.raises(SearchNotOffered, match="no search"):
+            session.search(f"{registry.host}/app")
+
+
+@pytest.mark.parametrize("term", ["", "  ", "ghcr.io/", "x" * 257])
+def test_there_must_be_something_to_search_for(tmp_path: Path, term: str) -> None:
+    with Session(tmp_path) as session, pytest.raises(Usage, match="nothing to search for"):
+        session.search(term)
+
+
+def test_nobody_is_asked_offline(tmp_path: Path) -> None:
+    with Session(tmp_path, offline=True) as session:
+        for ask in (lambda: session.search("nginx"), session.quota):
+            with pytest.raises(Usage, match="question to a registry"):
+                ask()
+
+
+def test_what_is_left_of_a_quota(tmp_path: Path) -> None:
+    with FakeRegistry() as registry, Session(tmp_path) as session:
+        registry.serve("app", "1", build_image())
+        limits = {
+            "RateLimit-Limit": "100;w=21600",
+            "RateLimit-Remaining": "76;w=21600",
+            "Docker-RateLimit-Source": "192.0.2.7",
+        }
+        registry.on("HEAD", "/v2/app/manifests/1", Reply(200, limits), times=1)
+        said = session.quota(f"{registry.host}/app:1")
+        unsaid = session.quota(f"{registry.host}/app:1")
+
+    assert said == Quota(registry.host, 100, 76, 21600, "192.0.2.7")
+    assert unsaid == Quota(registry.host, None, None, None, "")
+    assert [seen.method for seen in registry.log] == ["HEAD", "HEAD"]
+
+
+def test_a_quota_needs_a_registry_and_a_way_in(tmp_path: Path) -> None:
+    with FakeRegistry() as registry, Session(tmp_path) as session:
+        with pytest.raises(Usage, match="belong to registries"):
+            session.quota("oci:/tmp/x")
+        registry.on("HEAD", "/v2/app/manifests/1", Reply(403))
+        with pytest.raises(Denied):
+            session.quota(f"{registry.host}/app:1")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("100;w=21600", (100, 21600)),
+        (" 100 ; W = 60 ;x=1", (100, 60)),
+        ("100", (100, None)),
+        ("many;w=x", (None, None)),
+        ("", (None, None)),
+        ("٣;w=1", (None, 1)),
+    ],
+)
+def test_a_limit_is_read_leniently(text: str, expected: tuple[int | None, int | None]) -> None:
+    assert read_limit(text) == expected

@@ -1,0 +1,497 @@
+"""What CI systems are handed, read back as they would; their limits; nothing else gets through."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from inline_snapshot import snapshot
+
+from resolver.core.answer import Failure
+from resolver.core.ending import Ending
+from resolver.core.events import Warned
+from resolver.core.findings import Finding, Severity
+from resolver.errors import Usage
+from resolver.render import emit_azure, emit_buildkite, emit_github, emit_gitlab, emit_tekton
+from resolver.render.annotations import Annotation
+from resolver.render.escape import escape
+from resolver.render.fitting import fit
+from resolver.render.handing import EMITTERS, Act, Desk, Remark, Run, Speak, Write, emit
+from resolver.render.summary import CUT, cut, summary
+from resolver.render.values import Value, values
+from tests.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
+from tests.render.endings import EVIL, FAULT, HOSTILE, MISSING, NOTE, OLD, ending
+from tests.render.test_formats import RESOLUTION
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+PLACES = {"gitlab": "g.env", "tekton": "results", "env": "e.env"}
+RESOLVED = Ending("resolve", "1.2.3", (RESOLUTION,), (), (Warned("old", HOSTILE),), 0)
+texts = st.text() | st.sampled_from([HOSTILE, "", "\n", "a\r\nb", f"resolver_{TOKEN}"])
+
+pytestmark = pytest.mark.usefixtures("checked")
+
+
+def desk(place: str = "", **variables: str) -> Desk:
+    known = {
+        "GITHUB_OUTPUT": "output",
+        "GITHUB_STEP_SUMMARY": "summary",
+        "AGENT_TEMPDIRECTORY": "t",
+    }
+    return Desk(place, {**known, **variables}, TOKEN)
+
+
+def acts(name: str, of: Ending) -> tuple[Act, ...]:
+    return emit(EMITTERS[name], of, desk(PLACES.get(name, "")))
+
+
+def written(found: tuple[Act, ...], path: str) -> str:
+    return "".join(act.text for act in found if isinstance(act, Write) and act.path == path)
+
+
+def spoken(found: tuple[Act, ...]) -> str:
+    return "".join(act.text for act in found if isinstance(act, Speak))
+
+
+def remarks(found: tuple[Act, ...]) -> list[str]:
+    return [act.text for act in found if isinstance(act, Remark)]
+
+
+def lines(text: str) -> str:
+    """Give what is left of a text: its lines, each escaped."""
+    return "\n".join(map(escape, text.split("\n")))
+
+
+# What everybody is handed
+
+
+def test_a_resolution_gives_what_a_pipeline_works_with() -> None:
+    found = dict(values(RESOLVED))
+
+    del found["json"]
+    assert found == snapshot(
+        {
+            "status": "0",
+            "reference": "docker.io/library/ubuntu:24.04",
+            "digest": "sha256:7be403e3cc82262248913b70f596a31b93f656e0da8ce5d1bf757c63ef7a8db4",
+            "ref": "docker.io/library/ubuntu@sha256:7be403e3cc82262248913b70f596a31b93f656e0da8ce5d1bf757c63ef7a8db4",
+            "index_digest": "sha256:1bc04b5291c26a46d918139138b992d2de976d6851d0893b0476b85bfbdfc6e6",
+            "index_ref": "docker.io/library/ubuntu@sha256:1bc04b5291c26a46d918139138b992d2de976d6851d0893b0476b85bfbdfc6e6",
+            "platform": "linux/arm64/v8",
+            "grade": "normalised",
+        }
+    )
+
+
+def test_several_answers_give_a_line_each_in_the_order_asked() -> None:
+    other = replace(RESOLUTION, reference="example.com/b:1", index=None)
+    found = dict(values(replace(RESOLVED, answers=(RESOLUTION, other))))
+
+    assert found["reference"] == "docker.io/library/ubuntu:24.04\nexample.com/b:1"
+    assert found["index_digest"] == f"{RESOLUTION.index.digest if RESOLUTION.index else ''}\n"
+    assert found["json"].startswith('{"schema":1,"results":[{')
+
+
+def test_a_question_without_an_answer_keeps_its_line() -> None:
+    failed = Failure("example.com/b:1", "linux/arm64", Usage("no"))
+    found = dict(values(replace(RESOLVED, answers=(failed, RESOLUTION), status=3)))
+
+    assert found["reference"] == f"example.com/b:1\n{RESOLUTION.reference}"
+    assert found["digest"] == f"\n{RESOLUTION.manifest.digest}"
+
+
+def test_findings_are_counted() -> None:
+    found = dict(values(ending(MISSING, OLD, NOTE, status=1)))
+
+    assert (found["status"], found["findings"]) == ("1", "3")
+    assert (found["errors"], found["warnings"]) == ("1", "1")
+
+
+def test_without_an_answer_the_failure_is_the_json() -> None:
+    found = dict(values(replace(ending(), answers=(), faults=(FAULT,), status=3)))
+
+    assert found == snapshot(
+        {
+            "status": "3",
+            "json": '{"schema":1,"error":{"class":"PLATFORM","code":"platform-not-offered","status":3,"message":"`app:1` is not offered","hints":["see others"]}}',
+        }
+    )
+
+
+def test_a_command_with_nothing_to_say_says_its_status() -> None:
+    found = values(replace(ending(), answers=()))
+
+    assert found == (Value("status", "0"), Value("json", '{"schema":1,"results":[]}'))
+
+
+@pytest.mark.parametrize("of", [RESOLVED, ending(EVIL, faults=(FAULT,), status=1)])
+def test_no_value_holds_what_could_end_a_line_or_begin_a_command(of: Ending) -> None:
+    for value in values(of):
+        assert value.text == lines(value.text)
+        assert github_commands(value.text) == azure_commands(value.text) == []
+
+
+# Nobody can be made to act
+
+
+@pytest.mark.parametrize("name", EMITTERS)
+def test_no_remote_text_becomes_a_command_in_anything_handed_over(name: str) -> None:
+    fault = replace(FAULT, message=HOSTILE, hints=(HOSTILE,), subject=HOSTILE)
+    of = replace(
+        ending(EVIL, replace(EVIL, place=None), faults=(fault,), status=1),
+        warnings=(Warned("w", HOSTILE),),
+    )
+    found = acts(name, of)
+
+    for act in found:
+        match act:
+            case Write():
+                assert github_commands(act.text) == azure_commands(act.text) == []
+            case Run():
+                assert github_commands(act.stdin) == azure_commands(act.stdin) == []
+                assert not any("set-output" in word for word in act.words)
+            case Speak() if name == "github":
+                assert {each.name for each in github_commands(act.text)} == {"error", "warning"}
+                assert azure_commands(act.text) == []
+            case Speak():
+                names = {"task.setvariable", "task.logissue", "task.uploadsummary"}
+                assert {each.name for each in azure_commands(act.text)} == names
+                assert github_commands(act.text) == []
+                assert {
+                    each.facts["variable"]
+                    for each in azure_commands(act.text)
+                    if each.name == "task.setvariable"
+                } == {"status", "findings", "errors", "warnings", "json"}
+            case Remark():
+                assert act.text == escape(act.text)
+
+
+# GitHub
+
+
+@given(texts)
+def test_an_output_of_github_is_read_back_whatever_it_holds(text: str) -> None:
+    told = emit_github.output(Value("a", text), TOKEN) + emit_github.output(Value("b", "x"), TOKEN)
+
+    assert read_github_file(told.encode().decode()) == {"a": lines(text), "b": "x"}
+
+
+def test_outputs_and_summary_are_added_to_the_files_of_the_runner() -> None:
+    found = acts("github", RESOLVED)
+
+    assert [(act.path, act.append) for act in found if isinstance(act, Write)] == [
+        ("output", True),
+        ("summary", True),
+    ]
+    assert read_github_file(written(found, "output")) == dict(values(RESOLVED))
+    assert written(found, "summary") == f"{summary(RESOLVED)}\n"
+
+
+def test_a_runner_without_summaries_gets_none() -> None:
+    found = emit(EMITTERS["github"], RESOLVED, desk(GITHUB_STEP_SUMMARY=""))
+
+    assert [act.path for act in found if isinstance(act, Write)] == ["output"]
+
+
+def test_annotations_name_file_line_and_rule() -> None:
+    assert spoken(acts("github", ending(MISSING, OLD, NOTE, faults=(FAULT,)))) == snapshot("""\
+::error title=platform-not-offered::`app:1` is not offered%0Ahint: see others
+::error title=a platform is missing::docker.io/library/app:1 linux/s390x: `linux/s390x` is missing%0Ahint: it offers `linux/amd64`
+::warning file=build/Dockerfile,line=3,col=6,title=the image is old::Dockerfile: it is 400 days old
+::notice title=there is no SBOM::docker.io/library/app:1: it has no SBOM
+""")
+
+
+@given(texts, texts)
+def test_an_annotation_is_read_back_whatever_it_holds(text: str, path: str) -> None:
+    annotation = Annotation("error", "c", text, text, f"p{path}", 3, 4)
+    (command,) = github_commands(emit_github.command(annotation))
+
+    assert command.facts["file"] == escape(f"p{path}")
+    assert (command.facts["line"], command.facts["col"]) == ("3", "4")
+    assert command.facts.get("title", "") == escape(text)
+    assert command.data == lines(text)
+
+
+@pytest.mark.parametrize("count", [10, 11])
+def test_github_shows_ten_annotations_of_a_kind_and_hears_how_many_more(count: int) -> None:
+    found = acts("github", ending(*[MISSING] * count, OLD))
+    commands = github_commands(spoken(found))
+
+    assert [each.name for each in commands] == ["error"] * 10 + ["warning"]
+    more = ["1 more of kind error: GitHub shows 10 of a kind"] if count > 10 else []
+    assert remarks(found) == more
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_outputs_of_github_stay_below_their_limit(over: int) -> None:
+    name = "json"
+    room = emit_github.MAX_OUTPUTS // 2 - len(name) + over
+    given = (Value(name, "x" * room), Value("status", ""))
+    taken, left = fit(given[:1], emit_github.MAX_OUTPUTS, emit_github._cost, "GitHub")
+
+    assert [value.name for value in taken] == ([] if over else ["json"])
+    assert bool(left) == bool(over)
+
+
+def test_a_large_answer_leaves_its_json_out_and_says_so() -> None:
+    long = Finding("old-image", Severity.WARNING, "x" * 500_000, "app")
+    found = acts("github", ending(long))
+
+    assert "json" not in read_github_file(written(found, "output"))
+    assert remarks(found) == ["GitHub does not take `json`: too large for it, or not one line"]
+
+
+@given(st.text(max_size=300), st.integers(0, 200))
+def test_a_summary_is_cut_to_its_limit_at_a_line_and_says_so(text: str, room: int) -> None:
+    text = "".join(c for c in text if not "\ud800" <= c <= "\udfff")
+    kept = cut(text, room)
+    size = len(text.encode())
+
+    assert len(kept.encode()) <= room or size <= room
+    if size <= room:
+        assert kept == text
+    elif room >= len(CUT):
+        assert kept.endswith(CUT)
+        assert text.startswith(kept.removesuffix(CUT))
+
+
+# GitLab
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_a_dotenv_report_stays_below_its_limit(over: int) -> None:
+    room = emit_gitlab.MAX_FILE - len("RESOLVED_A=\n") + over
+    taken, left = fit([Value("a", "x" * room)], emit_gitlab.MAX_FILE, emit_gitlab._cost, "dotenv")
+
+    assert (len(taken), len(left)) == ((0, 1) if over else (1, 0))
+
+
+@pytest.mark.parametrize("count", [50, 51])
+def test_a_dotenv_report_has_so_many_variables(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = tuple(Value(f"v{number}", "x") for number in range(count))
+    monkeypatch.setattr(emit_gitlab, "values", lambda _ending: given)
+    found = acts("gitlab", RESOLVED)
+
+    assert len(read_dotenv(written(found, "g.env"))) == 50
+    assert len(remarks(found)) == count - 50
+
+
+def test_a_dotenv_report_holds_single_lines_and_nothing_a_runner_would_expand() -> None:
+    dear = replace(RESOLUTION, reference="example.com/$CI_JOB_TOKEN")
+    found = acts("gitlab", replace(RESOLVED, answers=(dear,)))
+    read = read_dotenv(written(found, "g.env"))
+
+    assert "RESOLVED_REFERENCE" not in read
+    assert remarks(found) == [
+        "a dotenv report does not take `reference`: too large for it, or not one line"
+    ]
+    assert "$" not in written(found, "g.env")
+    assert r"example.com/\u0024CI_JOB_TOKEN" in read["RESOLVED_JSON"]
+    assert read["RESOLVED_REF"] == RESOLUTION.pinned
+
+
+def test_several_answers_leave_their_json_in_a_dotenv_report() -> None:
+    found = acts("gitlab", replace(RESOLVED, answers=(RESOLUTION, RESOLUTION)))
+
+    assert set(read_dotenv(written(found, "g.env"))) == {"RESOLVED_STATUS", "RESOLVED_JSON"}
+
+
+# Tekton
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_results_of_tekton_stay_below_the_termination_message(over: int) -> None:
+    room = emit_tekton.MAX_MESSAGE - emit_tekton.OWN_WORDS
+    free = room - emit_tekton.cost(Value("a", ""))
+    taken, left = fit([Value("a", "x" * (free + over))], room, emit_tekton.cost, "Tekton")
+
+    assert (len(taken), len(left)) == ((0, 1) if over else (1, 0))
+
+
+def test_tekton_gets_a_file_per_result_and_no_line_break_at_the_end() -> None:
+    found = acts("tekton", RESOLVED)
+    files = {act.path: act.text for act in found if isinstance(act, Write)}
+
+    assert files == {f"results/{name}": text for name, text in values(RESOLVED)}
+
+
+# Azure
+
+
+@given(texts)
+def test_a_variable_of_azure_is_read_back_whatever_it_holds(text: str) -> None:
+    (command,) = azure_commands(emit_azure.variable(Value("a", text)))
+
+    assert command.name == "task.setvariable"
+    assert command.facts == {"variable": "a", "isOutput": "true"}
+    assert command.data == lines(text)
+
+
+@given(texts)
+def test_an_issue_of_azure_is_read_back_whatever_it_holds(text: str) -> None:
+    annotation = Annotation("warning", text, "t", text, f"p{text}", 3, 4)
+    (command,) = azure_commands(emit_azure.issue(annotation))
+
+    assert command.facts["type"] == "warning"
+    assert command.facts["sourcepath"] == escape(f"p{text}")
+    assert command.facts.get("code", "") == escape(text)
+    assert command.data == lines(text)
+
+
+def test_azure_is_told_of_variables_issues_and_a_summary() -> None:
+    found = acts("azure", ending(MISSING, OLD, NOTE, status=1))
+
+    assert spoken(found).replace(TOKEN, "TOKEN") == snapshot("""\
+##vso[task.setvariable variable=status;isOutput=true]1
+##vso[task.setvariable variable=findings;isOutput=true]3
+##vso[task.setvariable variable=errors;isOutput=true]1
+##vso[task.setvariable variable=warnings;isOutput=true]1
+##vso[task.setvariable variable=json;isOutput=true]{"schema":1,"reference":"docker.io/library/app:1","findings":["`linux/s390x` is missing","it is 400 days old","it has no SBOM"]}
+##vso[task.logissue type=error;code=missing-platform]docker.io/library/app:1 linux/s390x: `linux/s390x` is missing%0Ahint: it offers `linux/amd64`
+##vso[task.logissue type=warning;sourcepath=build/Dockerfile;linenumber=3;columnnumber=6;code=old-image]Dockerfile: it is 400 days old
+##vso[task.uploadsummary]t/resolver-check-TOKEN.md
+""")
+    assert written(found, f"t/resolver-check-{TOKEN}.md") == summary(
+        ending(MISSING, OLD, NOTE, status=1)
+    )
+
+
+def test_an_agent_without_a_folder_for_passing_things_gets_no_summary() -> None:
+    found = emit(EMITTERS["azure"], RESOLVED, desk(AGENT_TEMPDIRECTORY=""))
+
+    assert [act for act in found if isinstance(act, Write)] == []
+    assert "uploadsummary" not in spoken(found)
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_a_variable_of_azure_has_a_limit(over: int) -> None:
+    given = [Value("a", "x" * (emit_azure.MAX_VALUE + over)), Value("b", "")]
+    taken, left = fit(given, emit_azure.MAX_VALUE, emit_azure._cost, "Azure")
+
+    assert [value.name for value in taken] == (["b"] if over else ["a", "b"])
+    assert bool(left) == bool(over)
+
+
+# Buildkite
+
+
+def test_buildkite_is_told_through_its_agent_with_values_on_its_input() -> None:
+    found = acts("buildkite", RESOLVED)
+    runs = [act for act in found if isinstance(act, Run)]
+    data = {act.words[3]: act.stdin for act in runs[:-1]}
+
+    assert {act.words[:3] for act in runs[:-1]} == {("buildkite-agent", "meta-data", "set")}
+    assert data == {f"resolver:{name}": text for name, text in values(RESOLVED)}
+    assert runs[-1].words == (
+        "buildkite-agent", "annotate", "--style", "warning", "--context", "resolver-resolve",
+    )  # fmt: skip
+    assert runs[-1].stdin == summary(RESOLVED)
+
+
+def test_buildkite_takes_no_empty_value() -> None:
+    bare = replace(RESOLUTION, reference="")
+    found = acts("buildkite", replace(RESOLVED, answers=(bare, bare)))
+
+    assert all(act.stdin.strip() for act in found if isinstance(act, Run))
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_a_value_of_buildkite_has_a_limit(over: int) -> None:
+    given = [Value("a", "x" * (emit_buildkite.MAX_VALUE + over))]
+    taken, left = fit(given, emit_buildkite.MAX_VALUE, emit_buildkite._cost, "Buildkite")
+
+    assert (len(taken), len(left)) == ((0, 1) if over else (1, 0))
+
+
+def test_an_annotation_of_buildkite_is_cut_to_its_limit() -> None:
+    long = Finding("old-image", Severity.WARNING, "x" * 100, "app")
+    found = acts("buildkite", ending(*[long] * 8_000, status=1))
+    (run,) = [act for act in found if isinstance(act, Run) and act.words[1] == "annotate"]
+
+    assert emit_buildkite.MAX_ANNOTATION - 300 < len(run.stdin) <= emit_buildkite.MAX_ANNOTATION
+    assert run.stdin.endswith(CUT)
+    assert run.words[3] == "error"
+
+
+# A shell
+
+
+@pytest.mark.parametrize("text", [HOSTILE, "", "'", "a\n'b'\n", "$HOME `id` \\"])
+def test_a_shell_reads_the_file_back_and_runs_nothing_of_it(text: str, tmp_path: Path) -> None:
+    of = replace(RESOLVED, answers=(replace(RESOLUTION, reference=text, pinned=text),))
+    place = tmp_path / "e.env"
+    place.write_text(written(acts("env", of), "e.env"))
+    done = subprocess.run(
+        ["sh", "-eu", "-c", '. "$1"; printf %s "$RESOLVED_STATUS/$RESOLVED_JSON"', "sh", place],
+        check=True,
+        capture_output=True,
+    )
+
+    assert done.stdout.decode() == f"0/{dict(values(of))['json']}"
+    assert done.stderr == b""
+
+
+def test_no_variable_of_ours_is_a_question_to_us() -> None:
+    for name in ("env", "gitlab"):
+        text = written(acts(name, RESOLVED), PLACES[name])
+        assert all(line.startswith("RESOLVED_") for line in text.splitlines())
+
+
+# The summary
+
+
+def test_a_finding_that_the_answer_tells_itself_is_not_told_again() -> None:
+    told = Finding("old-image", Severity.WARNING, "2", "app")
+    of = ending(told, replace(told, message="unheard of"))
+
+    assert "| 2 |" not in summary(of).partition("**findings**\n")[2]
+    assert "unheard of" in summary(of).partition("**findings**\n")[2]
+
+
+def test_the_summary_tells_findings_faults_and_warnings() -> None:
+    of = replace(
+        ending(MISSING, OLD, faults=(FAULT,), status=3), warnings=(Warned("w", "old tag"),)
+    )
+
+    assert summary(of) == snapshot("""\
+**resolver check**: failed, status 3
+
+**docker.io/library/app:1**
+
+|  |  |
+| --- | --- |
+| findings | 2 |
+
+**findings**
+
+| severity | rule | about | message | where |
+| --- | --- | --- | --- | --- |
+| error | missing-platform | docker.io/library/app:1 linux/s390x | \\`linux/s390x\\` is missing \\(it offers \\`linux/amd64\\`\\) |  |
+| warning | old-image | Dockerfile | it is 400 days old | build/Dockerfile:3 |
+
+**error**: \\`app:1\\` is not offered
+
+hint: see others
+
+**warning**: old tag
+""")
+
+
+@pytest.mark.parametrize(
+    ("of", "verdict"),
+    [
+        (ending(), "passed"),
+        (ending(NOTE), "1 finding, status 0"),
+        (ending(MISSING, OLD, status=1), "2 findings, status 1"),
+        (ending(faults=(FAULT,), status=3), "failed, status 3"),
+    ],
+)
+def test_the_first_line_of_the_summary_is_the_verdict(of: Ending, verdict: str) -> None:
+    assert summary(of).splitlines()[0] == f"**resolver check**: {verdict}"

@@ -1,0 +1,103 @@
+"""What `--emit` and `--report` may say, and what is meant where it says `auto`."""
+
+from __future__ import annotations
+
+import pytest
+
+from resolver.errors import Usage
+from resolver.render.handing import EMITTERS, REPORTS, emits, reports
+
+JOB = {"GITHUB_OUTPUT": "/runner/output"}
+
+
+def emitted(*words: str, **variables: str) -> list[tuple[str, str]]:
+    return [(row.name, place) for row, place in emits(words, {**JOB, **variables})]
+
+
+def test_systems_and_places_are_read_once_each_in_order() -> None:
+    found = emitted("env=a.env", "github", "tekton=/r", "env=a.env", "env=b=c", "azure")
+
+    assert found == [
+        ("env", "a.env"),
+        ("github", ""),
+        ("tekton", "/r"),
+        ("env", "b=c"),
+        ("azure", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variables", "found"),
+    [
+        ({}, []),
+        ({"GITHUB_ACTIONS": "true"}, [("github", "")]),
+        ({"GITLAB_CI": "true"}, [("gitlab", "resolver.env")]),
+        ({"TF_BUILD": "True"}, [("azure", "")]),
+        ({"BUILDKITE": "true"}, [("buildkite", "")]),
+        ({"GITHUB_ACTIONS": "false", "GITLAB_CI": "", "TF_BUILD": "0"}, []),
+        ({"CI": "true"}, []),
+    ],
+)
+def test_auto_is_the_system_whose_job_this_is(
+    variables: dict[str, str], found: list[tuple[str, str]]
+) -> None:
+    assert emitted("auto", **variables) == found
+
+
+def test_auto_beside_the_same_system_is_that_system_once() -> None:
+    assert emitted("github", "auto", GITHUB_ACTIONS="true") == [("github", "")]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("jenkins", "there is no `--emit jenkins`"),
+        ("", "there is no `--emit `"),
+        ("gitlab", "`--emit gitlab` does not say where to"),
+        ("tekton=", "`--emit tekton` does not say where to"),
+        ("github=x", "`--emit github` takes no place"),
+        ("azure=", "`--emit azure` takes no place"),
+    ],
+)
+def test_a_system_that_cannot_be_meant_is_refused(word: str, message: str) -> None:
+    with pytest.raises(Usage) as refused:
+        emitted(word)
+
+    assert str(refused.value) == message
+    assert refused.value.hints()
+
+
+@pytest.mark.parametrize("word", ["github", "auto"])
+def test_github_needs_the_file_that_its_runner_names(word: str) -> None:
+    with pytest.raises(Usage, match="needs `GITHUB_OUTPUT`, which is not set"):
+        emits((word,), {"GITHUB_ACTIONS": "true"})
+
+
+def test_reports_are_read_once_each_in_order() -> None:
+    found = reports(("junit=a.xml", "sarif=b=c", "junit=a.xml", "markdown=d"))
+
+    assert [(row.name, path) for row, path in found] == [
+        ("junit", "a.xml"),
+        ("sarif", "b=c"),
+        ("markdown", "d"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("html=x", "there is no report `html`"),
+        ("sarif", "`--report sarif` names no file"),
+        ("sarif=", "`--report sarif` names no file"),
+    ],
+)
+def test_a_report_that_cannot_be_meant_is_refused(word: str, message: str) -> None:
+    with pytest.raises(Usage) as refused:
+        reports((word,))
+
+    assert str(refused.value) == message
+
+
+def test_the_tables_name_what_there_is() -> None:
+    assert list(EMITTERS) == ["github", "gitlab", "azure", "tekton", "buildkite", "env"]
+    assert list(REPORTS) == ["sarif", "junit", "codequality", "markdown"]

@@ -1,0 +1,378 @@
+"""The composite action and the templates: their commands are taken out of the files and run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree.ElementTree import parse
+
+import pytest
+import yaml
+from jsonschema.validators import validator_for
+
+from resolver.demo import samples
+from resolver.flow.serve import serve
+from resolver.flow.shelf import MemoryShelf
+from tests.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
+from tests.processes import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ACTION = ROOT / "scripts" / "action" / "action.yml"
+TEMPLATES = ROOT / "scripts" / "ci"
+ARM = "sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a"
+#: `${{ inputs.NAME }}`, `${{ steps.ID.outputs.NAME }}`, `${{ parameters.NAME }}`: all we use.
+EXPRESSION = re.compile(r"\$\{\{ ([a-z_.]+) \}\}")
+
+
+@dataclass
+class Machine:
+    """A machine of a CI system: a Python without resolver, and folders of its own."""
+
+    folder: Path
+    variables: dict[str, str]
+    log: str = ""
+    outputs: dict[str, str] = field(default_factory=dict)
+
+    def run(self, *words: str, **variables: str) -> int:
+        """Run a program; what it says goes to the log."""
+        done = subprocess.run(
+            words,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**self.variables, **variables},
+            cwd=self.folder,
+            timeout=120,
+        )
+        self.log += done.stdout.decode()
+        return done.returncode
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[str]:
+    with serve(MemoryShelf(samples())) as server:
+        yield server.address
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """A Python whose `pip install` builds this checkout offline, with the dependencies in reach."""
+    place = tmp_path / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
+    (packages,) = place.glob("lib/python*/site-packages")
+    (packages / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return Machine(
+        folder,
+        {
+            "PATH": f"{place / 'bin'}:/usr/bin:/bin",
+            "HOME": str(tmp_path / "home"),
+            "RESOLVER_STORE": str(tmp_path / "store"),
+            "PIP_NO_INDEX": "1",
+            "PIP_NO_DEPS": "1",
+            # pip reads this one upside down: `0` is what `--no-build-isolation` sets.
+            "PIP_NO_BUILD_ISOLATION": "0",
+            "PIP_NO_CACHE_DIR": "1",
+        },
+    )
+
+
+def filled(text: object, known: Mapping[str, str]) -> str:
+    """Put values in place of expressions, as GitHub and Azure do before a script runs."""
+    return EXPRESSION.sub(lambda match: known.get(match[1], ""), str(text))
+
+
+def read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text("utf-8"))
+
+
+def problems(schema: str, value: Any) -> list[str]:
+    """Check a file of a CI system against the schema that SchemaStore publishes."""
+    place = files("check_jsonschema") / "builtin_schemas" / "vendor" / f"{schema}.json"
+    known = json.loads(place.read_text("utf-8"))
+    return [error.message for error in validator_for(known)(known).iter_errors(value)]
+
+
+# GitHub: the composite action
+
+
+def steps() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = read(ACTION)["runs"]["steps"]
+    return found
+
+
+def use_action(machine: Machine, **given: str) -> int:
+    """Run the action as a runner would: each script in bash, outputs by file, the first no ends."""
+    action = read(ACTION)
+    known = {f"inputs.{name}": row.get("default", "") for name, row in action["inputs"].items()}
+    known |= {f"inputs.{name}": value for name, value in given.items()}
+    status = 0
+    for number, step in enumerate(steps()):
+        if "run" not in step or status:
+            continue
+        script, output = machine.folder / f"{number}.sh", machine.folder / f"{number}.out"
+        script.write_text(step["run"])
+        output.touch()
+        status = machine.run(
+            *("bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)),
+            **{name: filled(value, known) for name, value in step.get("env", {}).items()},
+            GITHUB_OUTPUT=str(output),
+            GITHUB_STEP_SUMMARY=str(machine.folder / "summary.md"),
+            RUNNER_TEMP=str(machine.folder),
+        )
+        for name, value in read_github_file(output.read_text()).items():
+            known[f"steps.{step.get('id')}.outputs.{name}"] = value
+    machine.outputs = {name: filled(row["value"], known) for name, row in action["outputs"].items()}
+    return status
+
+
+def test_the_action_is_one_by_the_schema_of_github() -> None:
+    assert problems("github-actions", read(ACTION)) == []
+
+
+def test_no_input_is_pasted_into_a_script_and_every_action_is_pinned() -> None:
+    used = [step["uses"] for step in steps() if "uses" in step]
+    lines = [line for line in ACTION.read_text().splitlines() if "uses: actions/" in line]
+
+    assert all("${{" not in step["run"] for step in steps() if "run" in step)
+    assert all(step["shell"] == "bash" for step in steps() if "run" in step)
+    assert all(step["run"].startswith("set -euo pipefail\n") for step in steps() if "run" in step)
+    assert all(re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", name) for name in used)
+    assert len(lines) == len(used) == 2
+    assert all(re.search(r"[0-9a-f]{40} # v[0-9]+\.[0-9]+\.[0-9]+$", line) for line in lines)
+
+
+def test_the_cache_is_named_by_the_lock_file() -> None:
+    (cache,) = [step for step in steps() if step.get("uses", "").startswith("actions/cache@")]
+
+    assert "hashFiles(inputs.lock)" in cache["with"]["key"]
+    assert cache["with"]["path"] == "${{ steps.place.outputs.store }}"
+    assert cache["with"]["key"].startswith(cache["with"]["restore-keys"])
+
+
+def test_the_action_installs_runs_and_hands_the_answer_over(
+    machine: Machine, registry: str
+) -> None:
+    command = f"resolve\n  {registry}/demo/app:1.0 --platform linux/arm64\n"
+    status = use_action(machine, path=str(ROOT), command=command, sarif="r.sarif")
+
+    assert (status, machine.outputs["status"]) == (0, "0"), machine.log
+    assert machine.outputs["digest"] == ARM
+    assert machine.outputs["ref"] == f"{registry}/demo/app@{ARM}"
+    assert machine.outputs["platform"] == "linux/arm64/v8"
+    assert json.loads(machine.outputs["json"])["manifest"]["digest"] == ARM
+    assert "**resolver resolve**: passed" in (machine.folder / "summary.md").read_text()
+    assert json.loads((machine.folder / "r.sarif").read_text())["version"] == "2.1.0"
+    assert (machine.folder / "resolver-store").is_dir()
+    machine.run("python", "-c", "import resolver; print(resolver.__file__)")
+    assert machine.log.splitlines()[-1].startswith(str(machine.folder.parent)), "not this checkout"
+
+
+@pytest.fixture
+def installed(machine: Machine) -> Machine:
+    """A machine where installing is done already: `pip` has nothing to do."""
+    python = Path(machine.variables["PATH"].partition(":")[0]) / "python3"
+    program = python.parent / "resolver"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m resolver "$@"\n')
+    program.chmod(0o700)
+    (python.parent / "python").unlink()
+    (python.parent / "python").write_text('#!/bin/sh\nprintf "%s\\n" "$*" >> pip.log\n')
+    (python.parent / "python").chmod(0o700)
+    machine.variables |= {n: v for n, v in os.environ.items() if n.startswith("COV_")}
+    return machine
+
+
+def test_an_action_that_fails_says_why_and_still_has_outputs(
+    installed: Machine, registry: str
+) -> None:
+    status = use_action(installed, command=f"resolve {registry}/demo/app:1.0 -p linux/s390x")
+
+    assert (status, installed.outputs["status"]) == (3, "3")
+    assert [each.name for each in github_commands(installed.log)] == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({}, "multiarch-resolver"),
+        ({"version": "1.2.3"}, "multiarch-resolver==1.2.3"),
+        ({"path": "./a b"}, "./a b"),
+        ({"path": "--index-url=http://evil"}, "--index-url=http://evil"),
+    ],
+)
+def test_what_is_installed_is_what_was_asked_and_no_option(
+    installed: Machine, given: dict[str, str], wanted: str
+) -> None:
+    use_action(installed, command="--version", **given)
+    said = (installed.folder / "pip.log").read_text().splitlines()
+
+    assert said == [f"-P -m pip install --quiet --disable-pip-version-check -- {wanted}"]
+
+
+def test_nothing_of_a_command_is_run_by_the_shell(installed: Machine) -> None:
+    hostile = "resolve $(touch one) `touch two` ; touch three && touch four > five *"
+    status = use_action(installed, command=hostile)
+
+    assert status == 2
+    assert not {"one", "two", "three", "four", "five"} & {
+        path.name for path in installed.folder.iterdir()
+    }
+
+
+def test_what_lies_in_the_checkout_is_not_run(machine: Machine, registry: str) -> None:
+    for name in ("pip.py", "resolver.py"):
+        (machine.folder / name).write_text("raise SystemExit('the checkout ran')\n")
+    (machine.folder / "python").write_text("#!/bin/sh\nexit 99\n")
+    status = use_action(machine, path=str(ROOT), command=f"tags {registry}/demo/app")
+
+    assert status == 0, machine.log
+    assert "the checkout ran" not in machine.log
+
+
+@pytest.mark.parametrize("command", ["", " \n "])
+def test_an_action_without_a_command_says_so(installed: Machine, command: str) -> None:
+    assert use_action(installed, command=command) == 2
+    assert "there is no command to run" in installed.log
+
+
+def test_the_store_has_a_name_of_one_line(installed: Machine) -> None:
+    assert use_action(installed, command="ls", store="a\nb=c") == 2
+    assert "the name of the store is one line" in installed.log
+
+
+def test_a_store_and_no_summary_as_asked(installed: Machine) -> None:
+    status = use_action(installed, command="du", store="here", summary="false")
+
+    assert status == 0, installed.log
+    assert not (installed.folder / "summary.md").exists()
+
+
+# GitLab
+
+
+def test_the_template_of_gitlab_is_one_by_its_schema() -> None:
+    assert problems("gitlab-ci", read(TEMPLATES / "gitlab.yml")) == []
+
+
+def test_the_jobs_of_gitlab_pass_the_answer_on(machine: Machine, registry: str) -> None:
+    pipeline = read(TEMPLATES / "gitlab.yml")
+    job, use = pipeline["resolve-image"], pipeline["use-image"]
+    variables = {
+        **pipeline["variables"],
+        "RESOLVER_STORE": job["variables"]["RESOLVER_STORE"].replace(
+            "$CI_PROJECT_DIR", str(machine.folder)
+        ),
+        "IMAGE": f"{registry}/demo/app:1.0",
+        "PLATFORM": "linux/arm64",
+        "RESOLVER_INSTALL": str(ROOT),
+    }
+    script = "\n".join([*job["before_script"], *job["script"]])
+    status = machine.run("bash", "-eo", "pipefail", "-c", script, **variables)
+    reports = {name: machine.folder / path for name, path in job["artifacts"]["reports"].items()}
+
+    assert status == 0, machine.log
+    assert parse(reports["junit"]).getroot().get("errors") == "0"
+    assert json.loads(reports["codequality"].read_text()) == []
+    handed = read_dotenv(reports["dotenv"].read_text())
+    assert handed["RESOLVED_DIGEST"] == ARM
+    machine.run("bash", "-eo", "pipefail", "-c", "\n".join(use["script"]), **handed)
+    said = f"{registry}/demo/app@{ARM} is what {registry}/demo/app:1.0 means on linux/arm64/v8\n"
+    assert machine.log.endswith(said)
+    assert use["needs"] == ["resolve-image"]
+
+
+# Azure
+
+
+def test_the_template_of_azure_is_one_by_its_schema() -> None:
+    assert problems("azure-pipelines", read(TEMPLATES / "azure.yml")) == []
+
+
+def test_the_steps_of_azure_pass_the_answer_on(machine: Machine, registry: str) -> None:
+    template = read(TEMPLATES / "azure.yml")
+    known = {f"parameters.{row['name']}": row["default"] for row in template["parameters"]} | {
+        "parameters.image": f"{registry}/demo/app:1.0",
+        "parameters.platform": "linux/arm64",
+        "parameters.install": str(ROOT),
+    }
+    machine.variables["AGENT_TEMPDIRECTORY"] = str(machine.folder)
+    variables: dict[str, str] = {}
+    for step in template["steps"]:
+        if "bash" not in step:
+            continue
+        assert "${{" not in step["bash"]
+        assert "$(" not in step["bash"]
+        given = {name: filled(value, known) for name, value in step["env"].items()}
+        given = {name: variables.get(value, value) for name, value in given.items()}
+        assert machine.run("bash", "-c", step["bash"], **given) == 0, machine.log
+        for command in azure_commands(machine.log):
+            if command.name == "task.setvariable":
+                variables[f"$({step.get('name')}.{command.facts['variable']})"] = command.data
+    (summary,) = [c.data for c in azure_commands(machine.log) if c.name == "task.uploadsummary"]
+
+    assert machine.log.endswith(f"{registry}/demo/app@{ARM} is what the tag means\n")
+    assert "passed" in Path(summary).read_text()
+    assert (machine.folder / "resolver-junit.xml").is_file()
+
+
+# Tekton
+
+
+def test_the_task_of_tekton_fills_every_result_it_declares(machine: Machine, registry: str) -> None:
+    task = read(TEMPLATES / "tekton-task.yaml")
+    (step,) = task["spec"]["steps"]
+    results = machine.folder / "results"
+    results.mkdir()
+    known = {
+        "$(params.image)": f"{registry}/demo/app:1.0",
+        "$(params.platform)": "linux/arm64",
+        "$(params.install)": str(ROOT),
+        "$(results.status.path)": str(results / "status"),
+    }
+    variables = {row["name"]: known[row["value"]] for row in step["env"]}
+    script = machine.folder / "script"
+    script.write_text(step["script"])
+    script.chmod(0o700)
+    declared = {row["name"] for row in task["spec"]["results"]}
+
+    assert not any(name in step["script"] for name in known)
+    assert {row["name"] for row in task["spec"]["params"]} == {"image", "platform", "install"}
+    assert machine.run(str(script), **variables) == 0, machine.log
+    assert declared <= {path.name for path in results.iterdir()}
+    assert (results / "digest").read_text() == ARM
+
+
+# Jenkins
+
+
+def test_the_shell_steps_of_jenkins_pass_the_answer_on(machine: Machine, registry: str) -> None:
+    text = (TEMPLATES / "Jenkinsfile").read_text()
+    scripts = re.findall(r"sh '''\n(.*?)'''", text, re.DOTALL)
+    parameters = set(re.findall(r"string\(name: '([A-Z]+)'", text))
+    variables = {
+        "IMAGE": f"{registry}/demo/app:1.0",
+        "PLATFORM": "linux/arm64",
+        "INSTALL": str(ROOT),
+    }
+
+    assert len(scripts) == text.count("sh ") == 3
+    assert parameters == set(variables)
+    assert text.count("{") == text.count("}")
+    for script in scripts:
+        assert machine.run("sh", "-e", "-c", script, **variables) == 0, machine.log
+    said = f"{registry}/demo/app@{ARM} is what {registry}/demo/app:1.0 means on linux/arm64/v8\n"
+    assert machine.log.endswith(said)
+    (report,) = re.findall(r"junit '([^']+)'", text)
+    assert parse(machine.folder / report).getroot().get("errors") == "0"

@@ -1,0 +1,456 @@
+"""Pinning files from a program: what is asked of registries, what is decided, what is written."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resolver.core.pinned import State
+from resolver.core.pinning.spots import Edit
+from resolver.errors import (
+    InvalidPlatform,
+    ManifestNotFound,
+    NotInStore,
+    OutputFault,
+    PlatformNotOffered,
+    UnreadableFile,
+    Usage,
+)
+from resolver.flow.rewrite import MAX_FILE
+from resolver.session import Session
+from tests.fakes.images import Image, build_image, multi_platform
+from tests.fakes.messages import Reply
+from tests.fakes.registry import FakeRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from resolver.core.pinned import Pinned
+
+AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as made:
+        yield made
+
+
+@pytest.fixture
+def image(registry: FakeRegistry) -> Image:
+    made = multi_platform(AMD64, ARM64, attestations=True)
+    registry.serve("app", "1", made)
+    return made
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    with Session(tmp_path / "store") as made:
+        yield made
+
+
+def write(folder: Path, name: str, text: str) -> str:
+    path = folder / name
+    path.write_bytes(text.encode())
+    return str(path)
+
+
+def told(found: Pinned) -> list[tuple[str, int, str]]:
+    return [
+        (finding.rule, finding.place.line if finding.place else 0, finding.platform)
+        for finding in found.findings
+    ]
+
+
+def states(found: Pinned) -> list[State]:
+    return [pin.state for file in found.files for pin in file.pins]
+
+
+def test_each_name_is_asked_for_once_whatever_the_number_of_files(
+    session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
+) -> None:
+    name = f"{registry.host}/app:1"
+    first = write(tmp_path, "Dockerfile", f"FROM {name} AS a\nFROM {name}\n")
+    second = write(tmp_path, "compose.yaml", f"services: {{a: {{image: '{name}'}}}}\n")
+
+    found = session.pin([first, second, first])
+
+    assert states(found) == [State.PINNED] * 3
+    assert [file.path for file in found.files] == [first, second]
+    assert found.files[1].edits == (Edit(23 + len(name), 23 + len(name), f"@{image.digest}"),)
+    assert [seen.method for seen in registry.log] == ["GET"]
+    assert (found.findings, found.warnings, found.failures) == ((), (), ())
+
+
+def test_nothing_is_written_until_it_is_asked_for(
+    session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
+) -> None:
+    before = f"FROM {registry.host}/app:1\r\n"
+    path = write(tmp_path, "Dockerfile", before)
+
+    found = session.pin(path)
+    unwritten = (tmp_path / "Dockerfile").read_bytes()
+    written = session.write_pins(found)
+
+    assert unwritten == before.encode()
+    assert written == (path,)
+    assert (tmp_path / "Dockerfile").read_bytes().decode() == (
+        f"FROM {registry.host}/app:1@{image.digest}\r\n"
+    )
+
+
+def test_what_is_pinned_costs_no_question_and_stays(
+    session: Session, registry: FakeRegistry, tmp_path: Path
+) -> None:
+    digest = "sha256:" + "a" * 64
+    path = write(tmp_path, "Dockerfile", f"FROM {registry.host}/app:1@{digest}\nFROM x@{digest}\n")
+
+    found = session.pin(path)
+
+    assert states(found) == [State.KEPT] * 2
+    assert not found.files[0].is_changed
+    assert session.write_pins(found) == ()
+    assert registry.log == []
+
+
+def test_an_update_takes_the_digest_over_that_the_tag_points_at_now(
+    session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
+) -> None:
+    old = "sha256:" + "a" * 64
+    text = f"FROM {registry.host}/app:1@{old}\nFROM {registry.host}/app@{old}\n"
+    path = write(tmp_path, "Dockerfile", text)
+
+    found = session.pin(path, update=True)
+
+    assert states(found) == [State.UPDATED, State.KEPT]
+    assert found.files[0].after == text.replace(f":1@{old}", f":1@{image.digest}")
+    assert [str(pin.before) for pin in found.files[0].pins] == [old, old]
+    again = session.pin(write(tmp_path, "Dockerfile", found.files[0].after), update=True)
+    assert states(again) == [State.KEPT, State.KEPT]
+    assert [seen.method for seen in registry.log] == ["GET", "HEAD"]
+
+
+def test_taking_digests_away_asks_nobody(
+    session: Session, registry: FakeRegistry, tmp_path: Path
+) -> None:
+    digest = "sha256:" + "a" * 64
+    host = registry.host
+    text = f"FROM {host}/a:1@{digest}\nFROM {host}/b@{digest}\nFROM {host}/c:1\nFROM a:${{X}}\n"
+
+    found = session.pin(write(tmp_path, "Dockerfile", text), unpin=True)
+
+    assert states(found) == [State.UNPINNED, State.KEPT, State.UNPINNED, State.NOT_PINNABLE]
+    assert found.files[0].after == text.replace(f":1@{digest}", ":1")
+    assert found.findings == ()
+    assert registry.log == []
+
+
+def test_one_platform_is_pinned_where_that_is_wanted_and_the_file_is_for_it_only(
+    session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
+) -> None:
+    name = f"{registry.host}/app:1"
+    text = f"FROM {name} AS a\nFROM --platform=linux/arm64 {name}\n"
+    path = write(tmp_path, "Dockerfile", text)
+
+    found = session.pin(path, platform="linux/amd64")
+
+    assert [str(pin.digest) for pin in found.files[0].pins] == [
+        image.child(AMD64).digest,
+        image.child(ARM64).digest,
+    ]
+    assert [warning.code for warning in found.warnings] == ["single-platform"]
+    assert f"`{path}` is then for `linux/amd64` only" in found.warnings[0].message
+
+
+def test_a_platform_that_is_not_offered_leaves_the_reference_alone(
+    session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
+) -> None:
+    del image
+    path = write(tmp_path, "Dockerfile", f"FROM {registry.host}/app:1\n")
+
+    found = session.pin(path, platform="linux/s390x")
+
+    assert states(found) == [State.FAILED]
+    assert isinstance(found.failures[0], PlatformNotOffered)
+    assert not found.files[0].is_changed
+
+
+def test_a_name_that_cannot_be_looked_up_costs_the_others_nothing(
+    session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
+) -> None:
+    registry.on("GET", "/v2/gone/manifests/1", Reply(404))
+    text = f"FROM {registry.host}/gone:1\nFROM {registry.host}/app:1\nFROM {registry.host}/gone:1\n"
+
+    found = session.pin(write(tmp_path, "Dockerfile", text))
+
+    assert states(found) == [State.FAILED, State.PINNED, State.FAILED]
+    assert [type(failure) for failure in found.failures] == [ManifestNotFound]
+    assert found.files[0].after == text.replace("app:1", f"app:1@{image.digest}")
+
+
+def test_a_check_finds_what_is_not_pinned_and_asks_nobody(
+    session: Session, registry: FakeRegistry, tmp_path: Path
+) -> None:
+    text = f"FROM {registry.host}/app:1 AS a\n\n# resolver: ignore\nFROM b:1\nFROM c:$X\n"
+
+    found = session.pin(write(tmp_path, "Dockerfile", text), check=True)
+
+    assert told(found) == [("unpinned", 1, ""), ("not-pinnable", 5, "")]
+    assert [file.is_changed for file in found.files] == [False]
+    assert not found.is_sound
+    assert registry.log == []
+
+
+def test_a_check_finds_the_digest_of_one_platform_under_a_tag_of_several(
+    session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
+) -> None:
+    host, single = registry.host, image.child(AMD64).digest
+    text = f"FROM {host}/app:1@{single}\nFROM {host}/app:1@{image.digest}\n"
+    path = write(tmp_path, "Dockerfile", text)
+
+    found = session.pin(path, check=True)
+
+    assert told(found) == [("single-platform-pin", 1, "")]
+    assert found.is_sound
+    assert told(session.pin(path, check=True, update=True)) == [("single-platform-pin", 1, "")]
+
+
+def test_a_check_for_updates_finds_digests_that_are_out_of_date(
+    session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
+) -> None:
+    host, old = registry.host, multi_platform("linux/amd64", "linux/s390x")
+    registry.serve("app", "0", old)
+    text = f"FROM {host}/app:1@{old.digest}\nFROM {host}/app:1@{image.digest}\n"
+    path = write(tmp_path, "Dockerfile", text)
+
+    assert told(session.pin(path, check=True)) == []
+    assert told(session.pin(path, check=True, update=True)) == [("stale-pin", 1, "")]
+
+
+def test_a_pin_of_one_platform_that_was_wanted_is_held_against_that_platform(
+    session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
+) -> None:
+    host = registry.host
+    one, other = image.child(AMD64).digest, image.child(ARM64).digest
+    path = write(tmp_path, "Dockerfile", f"FROM {host}/app:1@{one}\nFROM {host}/app:1@{other}\n")
+
+    found = session.pin(path, check=True, update=True, platform="linux/amd64")
+
+    assert told(found) == [("stale-pin", 2, "")]
+
+
+def test_what_cannot_be_compared_is_a_doubt_and_no_failure(
+    session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
+) -> None:
+    registry.on("GET", "/v2/gone/manifests/1", Reply(404))
+    registry.on("GET", f"/v2/gone/manifests/{image.digest}", Reply(404))
+    path = write(tmp_path, "Dockerfile", f"FROM {registry.host}/gone:1@{image.digest}\n")
+
+    found = session.pin(path, check=True)
+
+    assert found.failures == ()
+    assert [warning.code for warning in found.warnings] == ["not-compared"] * 2
+    assert states(session.pin(path, check=True, update=True)) == [State.FAILED]
+
+
+def test_every_platform_that_is_required_must_be_offered(
+    session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
+) -> None:
+    host = registry.host
+    registry.serve("one", "1", build_image(AMD64))
+    text = f"FROM {host}/app:1\nFROM {host}/one:1\nFROM {host}/app:1@{image.digest}\n"
+    path = write(tmp_path, "Dockerfile", text)
+
+    found = session.pin(path, require=["linux/amd64", "linux/arm64", "linux/s390x"])
+
+    assert told(found) == [
+        ("missing-platform", 1, "linux/s390x"),
+        ("missing-platform", 2, "linux/arm64"),
+        ("missing-platform", 2, "linux/s390x"),
+        ("missing-platform", 3, "linux/s390x"),
+    ]
+    assert found.findings[0].hint == "it is offered for `linux/amd64`, `linux/arm64/v8`"
+    assert states(found) == [State.PINNED, State.PINNED, State.KEPT]
+    checked = session.pin(path, check=True, require=["linux/arm64"])
+    assert told(checked)[1:3] == [("unpinned", 2, ""), ("missing-platform", 2, "linux/arm64")]
+
+
+def test_the_platform_that_a_file_names_itself_must_be_offered(
+    session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
+) -> None:
+    del image
+    name = f"{registry.host}/app:1"
+    text = f"FROM --platform=linux/s390x {name}\nFROM --platform=no/such/one/at/all {name}\n"
+
+    found = session.pin(write(tmp_path, "Dockerfile", text))
+
+    assert told(found) == [("missing-platform", 1, "linux/s390x")]
+
+
+def test_a_required_platform_that_cannot_be_looked_up_is_a_failure(
+    session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
+) -> None:
+    registry.on("GET", f"/v2/gone/manifests/{image.digest}", Reply(404))
+    path = write(tmp_path, "Dockerfile", f"FROM {registry.host}/gone:1@{image.digest}\n")
+
+    assert states(session.pin(path, require=["linux/amd64"])) == [State.FAILED]
+
+
+def test_offline_the_store_answers_or_says_that_it_cannot(
+    session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
+) -> None:
+    path = write(tmp_path, "Dockerfile", f"FROM {registry.host}/app:1\nFROM {registry.host}/x:1\n")
+    session.resolve(f"{registry.host}/app:1", "linux/amd64")
+    asked = len(registry.log)
+
+    with Session(tmp_path / "store", offline=True) as offline:
+        found = offline.pin(path)
+
+    assert states(found) == [State.PINNED, State.FAILED]
+    assert str(found.files[0].pins[0].digest) == image.digest
+    assert isinstance(found.failures[0], NotInStore)
+    assert len(registry.log) == asked
+
+
+def test_a_file_that_cannot_be_read_is_named_and_the_others_are_done(
+    session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
+) -> None:
+    del image
+    (tmp_path / "latin").mkdir()
+    bad = tmp_path / "latin" / "Dockerfile"
+    bad.write_bytes(b"# caf\xe9\nFROM a:1\n")
+    torn = write(tmp_path, "compose.yaml", "services: {\n")
+    good = write(tmp_path, "Dockerfile", f"FROM {registry.host}/app:1\n")
+    gone = str(tmp_path / "gone")
+
+    found = session.pin([bad, torn, gone, good])
+
+    assert [type(file.failure) for file in found.files] == [
+        UnreadableFile,
+        UnreadableFile,
+        Usage,
+        type(None),
+    ]
+    assert told(found) == [("unparsable", 1, ""), ("unparsable", 2, "")]
+    assert states(found) == [State.PINNED]
+    assert bad.read_bytes().startswith(b"# caf\xe9")
+
+
+def test_a_folder_is_refused_with_the_files_to_name(session: Session, tmp_path: Path) -> None:
+    (tmp_path / ".github" / "workflows").mkdir(parents=True)
+    write(tmp_path, "Dockerfile", "FROM a:1\n")
+    write(tmp_path, "notes.txt", "")
+    write(tmp_path, ".github/workflows/ci.yml", "jobs: {}\n")
+    (tmp_path / "empty").mkdir()
+
+    found = session.pin([tmp_path, tmp_path / "empty"])
+
+    hint = f"name files: `resolver pin {tmp_path}/.github/workflows/ci.yml {tmp_path}/Dockerfile`"
+    assert found.failures[0].hints() == (hint,)
+    assert found.failures[1].hints() == ("name files",)
+
+
+def test_what_is_no_regular_file_and_what_is_too_large_is_left_alone(
+    session: Session, tmp_path: Path
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    os.mkfifo(tmp_path / "a" / "Dockerfile")
+    fits = write(tmp_path, "Dockerfile", "#" * MAX_FILE)
+    large = write(tmp_path / "b", "Dockerfile", "#" * (MAX_FILE + 1))
+
+    found = session.pin([tmp_path / "a" / "Dockerfile", fits, large])
+
+    assert [file.failure is None for file in found.files] == [False, True, False]
+    assert f"more than {MAX_FILE} bytes" in str(found.failures[1])
+
+
+@pytest.mark.parametrize("words", [{"check": True}, {"update": True}, {"platform": "linux/amd64"}])
+def test_taking_away_and_looking_up_exclude_each_other(
+    session: Session, words: dict[str, object]
+) -> None:
+    with pytest.raises(Usage):
+        session.pin([], unpin=True, **words)  # type: ignore[arg-type]  # told apart by name
+
+
+def test_a_platform_that_is_none_is_refused_before_anything_is_read(session: Session) -> None:
+    with pytest.raises(InvalidPlatform):
+        session.pin("gone", require=["linux//x"])
+
+
+def test_mode_owner_and_link_of_a_file_stay(
+    session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
+) -> None:
+    (tmp_path / "real").mkdir()
+    target = tmp_path / "real" / "base"
+    target.write_text(f"FROM {registry.host}/app:1\n")
+    target.chmod(0o751)
+    link = tmp_path / "Dockerfile"
+    link.symlink_to("real/base")
+    owner = target.stat().st_uid, target.stat().st_gid
+
+    session.write_pins(session.pin(link))
+
+    assert link.is_symlink()
+    assert image.digest in target.read_text()
+    assert stat.S_IMODE(target.stat().st_mode) == 0o751
+    assert (target.stat().st_uid, target.stat().st_gid) == owner
+    assert [path.name for path in (tmp_path / "real").iterdir()] == ["base"]
+
+
+def test_a_read_only_file_is_not_replaced(
+    session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
+) -> None:
+    del image
+    path = tmp_path / "Dockerfile"
+    path.write_text(f"FROM {registry.host}/app:1\n")
+    path.chmod(0o444)
+
+    with pytest.raises(OutputFault, match="it is read-only") as caught:
+        session.write_pins(session.pin(path))
+
+    assert caught.value.kind.status == 8
+    assert path.read_text() == f"FROM {registry.host}/app:1\n"
+
+
+def test_a_file_that_has_changed_since_is_not_overwritten(
+    session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
+) -> None:
+    del image
+    path = tmp_path / "Dockerfile"
+    path.write_text(f"FROM {registry.host}/app:1\n")
+    found = session.pin(path)
+    path.write_text("FROM other\n")
+
+    with pytest.raises(OutputFault, match="has changed since"):
+        session.write_pins(found)
+
+    assert path.read_text() == "FROM other\n"
+
+
+def test_a_write_that_fails_leaves_the_file_and_nothing_beside_it(
+    session: Session,
+    registry: FakeRegistry,
+    image: Image,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    del image
+    (tmp_path / "it").mkdir()
+    path = tmp_path / "it" / "Dockerfile"
+    path.write_text(f"FROM {registry.host}/app:1\n")
+    found = session.pin(path)
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputFault, match="no space left"):
+        session.write_pins(found)
+
+    assert path.read_text() == f"FROM {registry.host}/app:1\n"
+    assert [entry.name for entry in path.parent.iterdir()] == ["Dockerfile"]
