@@ -55,6 +55,8 @@ CI:
   check   Fail unless REF has what the pipeline needs.
   lint    Find what is wrong with REF on some platform.
   matrix  Print a job for each platform that REF is offered for.
+  pin     Write digests into files that name images.
+  lock    Write down what REF means, and hold it to that.
 
 Run:
   serve          Serve the store as a read-only registry.

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from resolver.core.descriptor import OCI_INDEX
 from resolver.core.digest import Digest
 from resolver.core.events import Noted, Warned
+from resolver.core.reference import Reference
+from resolver.core.target import RegistryTarget
 from resolver.errors import (
     DigestMismatch,
     ManifestNotFound,
@@ -23,6 +26,7 @@ from resolver.errors import (
     RegistryBlocked,
 )
 from resolver.session import Session
+from resolver.sources.mirrored import MirroredSource
 from tests.fakes.images import build_image, build_index
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.flow.pulling import noise
@@ -390,3 +394,21 @@ def test_a_mirror_that_stalls_in_the_middle_is_followed_by_upstream(ground: Grou
     assert ground.warned() == ["mirror-unusable"]
     [after] = ground.upstream.requests("GET", LAYER_PATH)
     assert after.headers["range"].startswith("bytes=")
+
+
+def test_what_refers_to_an_image_is_asked_of_mirrors_that_are_trusted(ground: Ground) -> None:
+    """A list is no content that could be checked against a digest."""
+    digest = Digest.parse(IMAGE.digest)
+    listed = json.dumps(
+        {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}, separators=(",", ":")
+    ).encode()
+    for registry in (ground.mirror, ground.upstream):
+        path = f"{BASE}/referrers/{IMAGE.digest}"
+        registry.on("GET", path, Reply(200, {"Content-Type": OCI_INDEX}, listed))
+    target = RegistryTarget(Reference.parse(ground.reference))
+    for tags, asked in ((False, ground.upstream), (True, ground.mirror)):
+        with ground.session(tags=tags) as session:
+            source = session._source(target)
+            assert isinstance(source, MirroredSource)
+            assert source.referrers(digest) == ()
+        assert [seen.path for seen in asked.log] == [f"{BASE}/referrers/{IMAGE.digest}"]
