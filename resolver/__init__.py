@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     from resolver.core.answer import Failure, Resolution
     from resolver.core.challenge import Challenge, parse_challenge
     from resolver.core.checked import Checked
+    from resolver.core.comparison import Comparison, ImageComparison
     from resolver.core.contents import Inspection, Offer, Offers
     from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
-    from resolver.core.drift import LockCheck
     from resolver.core.exported import Exported
     from resolver.core.findings import Finding, Rule, Severity
     from resolver.core.linted import Linted
     from resolver.core.lock import Lock, Locked
+    from resolver.core.lock_check import LockCheck
     from resolver.core.matrix import Matrix
     from resolver.core.pinned import Pin, Pinned, PinnedFile
     from resolver.core.plan import Plan
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         Usage,
         Verified,
     )
+    from resolver.core.thresholds import Thresholds
     from resolver.errors import ResolverError
     from resolver.session import Session
     from resolver.settings import Flags
@@ -50,6 +52,7 @@ _HOMES = {
     "Challenge": "resolver.core.challenge",
     "Checked": "resolver.core.checked",
     "Collected": "resolver.core.stored",
+    "Comparison": "resolver.core.comparison",
     "Descriptor": "resolver.core.descriptor",
     "Digest": "resolver.core.digest",
     "Exported": "resolver.core.exported",
@@ -57,10 +60,11 @@ _HOMES = {
     "Finding": "resolver.core.findings",
     "Flags": "resolver.settings",
     "Grade": "resolver.core.select",
+    "ImageComparison": "resolver.core.comparison",
     "Inspection": "resolver.core.contents",
     "Linted": "resolver.core.linted",
     "Lock": "resolver.core.lock",
-    "LockCheck": "resolver.core.drift",
+    "LockCheck": "resolver.core.lock_check",
     "Locked": "resolver.core.lock",
     "Matrix": "resolver.core.matrix",
     "Offer": "resolver.core.contents",
@@ -83,6 +87,7 @@ _HOMES = {
     "Session": "resolver.session",
     "Severity": "resolver.core.findings",
     "StoredImage": "resolver.core.stored",
+    "Thresholds": "resolver.core.thresholds",
     "Usage": "resolver.core.stored",
     "Verified": "resolver.core.stored",
     "parse_challenge": "resolver.core.challenge",
@@ -93,6 +98,7 @@ __all__ = [
     "Challenge",
     "Checked",
     "Collected",
+    "Comparison",
     "Descriptor",
     "Digest",
     "Exported",
@@ -100,6 +106,7 @@ __all__ = [
     "Finding",
     "Flags",
     "Grade",
+    "ImageComparison",
     "Inspection",
     "Linted",
     "Lock",
@@ -126,6 +133,7 @@ __all__ = [
     "Session",
     "Severity",
     "StoredImage",
+    "Thresholds",
     "Usage",
     "Verified",
     "__version__",

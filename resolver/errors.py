@@ -592,6 +592,20 @@ class PlanTooLarge(Negative):
         self.limit = limit
 
 
+class Differs(Negative):
+    """`compare`: builds or images differ in something that counts; `aspect` says in what.
+
+    `platform` is the build; empty when it is about the image as a whole.
+    """
+
+    code = "differs"
+
+    def __init__(self, message: str, aspect: str, platform: str) -> None:
+        super().__init__(message)
+        self.aspect = aspect
+        self.platform = platform
+
+
 class RequestsSpent(Negative):
     """As many requests as were allowed have been made, and there is no full answer yet."""
 

@@ -13,6 +13,7 @@ from resolver.errors import PlatformNotOffered, PlatformUnknown, ResolverError, 
 from resolver.flow import resolve as resolving
 from resolver.flow.reader import Reader
 from resolver.session_check import CheckVerbs
+from resolver.session_compare import CompareVerbs
 from resolver.session_home import HomeVerbs
 from resolver.session_lint import LintVerbs
 from resolver.session_lock import LockVerbs
@@ -32,7 +33,15 @@ if TYPE_CHECKING:
 
 
 class Session(
-    CheckVerbs, PullVerbs, LintVerbs, LockVerbs, StoreVerbs, HomeVerbs, PinVerbs, MirrorVerbs
+    CheckVerbs,
+    CompareVerbs,
+    PullVerbs,
+    LintVerbs,
+    LockVerbs,
+    StoreVerbs,
+    HomeVerbs,
+    PinVerbs,
+    MirrorVerbs,
 ):
     """Answers questions about images, and keeps them; one client, one store, one platform table.
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.answer import Resolution
-    from resolver.core.drift import Drift, LockCheck
     from resolver.core.events import Warned
+    from resolver.core.lock_check import Drift, LockCheck
     from resolver.core.lock_entries import Entry
     from resolver.core.locked import Wanted as Wish
     from resolver.flow.reader import Reader
@@ -141,7 +141,7 @@ class LockVerbs(Wiring):
                 the platforms is a failure in its place.
 
         """
-        from resolver.core.drift import LockCheck  # noqa: PLC0415 - for this question alone
+        from resolver.core.lock_check import LockCheck  # noqa: PLC0415 - for this question alone
         from resolver.core.locked import pick  # noqa: PLC0415
         from resolver.flow import lock_file  # noqa: PLC0415
         from resolver.flow.batch import each  # noqa: PLC0415

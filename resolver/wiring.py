@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from resolver.core.events import Event, Observer, Warned, ignore
 from resolver.core.manifest import Index
@@ -18,7 +20,7 @@ from resolver.settings import Flags, Settings
 from resolver.store import LocalStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -29,12 +31,22 @@ if TYPE_CHECKING:
     from resolver.core.platform import PlatformTable
     from resolver.core.target import Target
     from resolver.flow.gather import Depth
+    from resolver.flow.layer import LayerContent
     from resolver.sources.hosts import Hosts
     from resolver.sources.transport import Transport
 
 Wanted = str | Platform | None
 #: Repositories that are kept open.
 _MAX_SOURCES = 4_096
+
+
+class Opened(NamedTuple):
+    """A name whose own document is here, and where the rest of it is read."""
+
+    target: Target
+    reader: Reader
+    asked: resolving.Asked
+    warned: list[Warned]
 
 
 class Wiring:
@@ -153,14 +165,53 @@ class Wiring:
         Raises:
             ResolverError: what the name points at cannot be read; of one entry, see `Part.failure`.
         """
-        from resolver.flow.gather import gather  # noqa: PLC0415 - for few questions
+        return self._gather_from(self._open(reference), depth, wanted)
 
+    def _open(self, reference: str | Reference) -> Opened:
+        """Read what a name points at, and no further.
+
+        Raises:
+            ResolverError: it cannot be read.
+        """
         target = self._target(reference)
         reader, warned = self._reader(target)
-        asked = self._ask(reader, target)
-        found = gather(reader, asked, depth, jobs=self.settings.jobs, wanted=wanted)
-        reader.tell_warnings()
-        return replace(found, warnings=(*found.warnings, *warned))
+        return Opened(target, reader, self._ask(reader, target), warned)
+
+    def _gather_from(
+        self, opened: Opened, depth: Depth, wanted: Callable[[Descriptor], bool]
+    ) -> Gathered:
+        """Read the builds behind a name that was opened."""
+        from resolver.flow.gather import gather  # noqa: PLC0415 - for few questions
+
+        jobs = self.settings.jobs
+        found = gather(opened.reader, opened.asked, depth, jobs=jobs, wanted=wanted)
+        opened.reader.tell_warnings()
+        return replace(found, warnings=(*found.warnings, *opened.warned))
+
+    @contextmanager
+    def _layers_of(self, target: Target, purpose: str) -> Iterator[LayerContent]:
+        """Give what streams the layers of an image for as long as a block lasts.
+
+        Those of a registry come into the store first, verified, and are read from there; what a
+        local place or the store has is read where it is.
+
+        Args:
+            target: where the image lies.
+            purpose: what a person is told who wants to remove one of them meanwhile.
+
+        Raises:
+            StoreFault: the store cannot be written.
+        """
+        from resolver.flow.files import Held, fetching  # noqa: PLC0415 - for few questions
+
+        if isinstance(target, LayoutTarget):
+            yield self._source(target)
+        elif self.settings.offline or isinstance(target, StoreTarget):
+            yield Held(self._store, str(target))
+        else:
+            source = partial(self._source, target)
+            with fetching(self._store, source, purpose, self._observe) as content:
+                yield content
 
     def _target(self, reference: str | Reference) -> Target:
         target = (

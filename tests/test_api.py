@@ -10,12 +10,12 @@ import pytest
 import resolver
 
 PUBLIC = {
-    "Challenge", "Checked", "Collected", "Descriptor", "Digest", "Exported", "Failure", "Finding",
-    "Flags", "Grade", "Inspection", "Linted", "Lock", "LockCheck", "Locked", "Matrix", "Offer",
-    "Offers", "Pin", "Pinned", "PinnedFile", "Plan", "Platform", "Pulled", "Reference", "Rejection",
-    "Removed", "Requirements", "Resolution", "ResolverError", "Retention", "Rule", "Selection",
-    "Session", "Severity", "StoredImage", "Usage", "Verified", "__version__", "parse_challenge",
-    "select",
+    "Challenge", "Checked", "Collected", "Comparison", "Descriptor", "Digest", "Exported",
+    "Failure", "Finding", "Flags", "Grade", "ImageComparison", "Inspection", "Linted", "Lock",
+    "LockCheck", "Locked", "Matrix", "Offer", "Offers", "Pin", "Pinned", "PinnedFile", "Plan",
+    "Platform", "Pulled", "Reference", "Rejection", "Removed", "Requirements", "Resolution",
+    "ResolverError", "Retention", "Rule", "Selection", "Session", "Severity", "StoredImage",
+    "Thresholds", "Usage", "Verified", "__version__", "parse_challenge", "select",
 }  # fmt: skip
 
 

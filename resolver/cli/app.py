@@ -35,6 +35,7 @@ COMMANDS = (
     ("Ask", "tags", "resolver.cli.tags"),
     ("Ask", "search", "resolver.cli.search"),
     ("Ask", "quota", "resolver.cli.quota"),
+    ("Compare", "compare", "resolver.cli.compare"),
     ("Pull", "plan", "resolver.cli.plan"),
     ("Pull", "pull", "resolver.cli.pull"),
     ("Pull", "export", "resolver.cli.export"),

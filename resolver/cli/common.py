@@ -8,6 +8,8 @@ if TYPE_CHECKING:
 
 def options() -> None:
     """Explain the options that all commands take."""
+    from textwrap import wrap
+
     from resolver.cli.options import SHARED
     from resolver.cli.output import Output
     from resolver.render import RENDERERS
@@ -26,9 +28,9 @@ def options() -> None:
     lines += [f"  {name:<{width}}  {text}" for name, text in rows]
     lines += [
         "",
-        f"Forms: {', '.join(RENDERERS)}; the default is table.",
         f"Systems: {', '.join(map(_placed, EMITTERS.values()))}, auto.",
         f"Reports: {', '.join(REPORTS)}. Both may be repeated.",
+        *wrap(f"Forms: {', '.join(RENDERERS)}; the default is table.", 80),
         "Also honoured: DOCKER_DEFAULT_PLATFORM, DOCKER_CONFIG, DOCKER_AUTH_CONFIG,",
         "REGISTRY_AUTH_FILE, SSL_CERT_FILE, HTTPS_PROXY, HTTP_PROXY, NO_PROXY.",
         "Where registries are asked: --mirror, else config.yaml (RESOLVER_CONFIG), else",

@@ -36,6 +36,17 @@ def read_references(place: str) -> list[tuple[str, str]]:
     return found
 
 
+def read_rules(place: str) -> list[str]:
+    """Read the lines of a file of rules; `-` is standard input.
+
+    Raises:
+        Usage: the file cannot be read, or is no text.
+
+    """
+    name = "standard input" if place == "-" else place
+    return _decode(_bytes(place, MAX_LIST, name), name).splitlines()
+
+
 def read_password() -> str:
     """Read a password from standard input; one line break at its end is not part of it.
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from resolver.cli.output import Output
     from resolver.cli.resolving import Asked
     from resolver.core.answer import Failure, Resolution
-    from resolver.core.drift import LockCheck
     from resolver.core.events import Warned
     from resolver.core.lock import Locked
+    from resolver.core.lock_check import LockCheck
     from resolver.session import Session
     from resolver.session_lock import ByLock
 

@@ -11,6 +11,7 @@ import shlex
 import sys
 import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.cli.app import INTERRUPTED, run
@@ -70,6 +71,41 @@ STOPS = (
     Stop("Inside one image.", "inspect {at}/demo/app:1.0 -p linux/arm64"),
     Stop("The tags there are.", "tags {at}/demo/app"),
     Stop(
+        "How do its platforms differ? Sizes, shared layers, settings, history.",
+        "compare {at}/demo/app:1.0 -p linux/amd64,linux/arm64",
+    ),
+    Stop(
+        "What changed from one tag to the next, and what is to be fetched for it? As in diff, 1.",
+        "compare {at}/demo/app:1.0 {at}/demo/app:2.0",
+        1,
+    ),
+    Stop("Is a copy the same? One line.", "compare {at}/demo/app:2.0 {at}/demo/app:latest"),
+    Stop(
+        "Which images lie? This arm64 entry is amd64 inside; a few bytes of the layers tell.",
+        "lint --deep {at}/demo/liar:1.0",
+        1,
+    ),
+    Stop(
+        "A pipeline asks for what it ships to.",
+        "check {at}/demo/app:1.0 --require linux/amd64,linux/arm/v6",
+        1,
+    ),
+    Stop("And makes a job of each platform.", "matrix {at}/demo/app:1.0 -p linux/amd64"),
+    Stop(
+        "Write down what was tested: the index, and every platform.",
+        "lock {at}/demo/app:1.0 -o {folder}/resolver.lock",
+    ),
+    Stop(
+        "Has it moved since, for the platform that we ship?",
+        "lock --check -p linux/arm64 -o {folder}/resolver.lock",
+    ),
+    Stop(
+        "Is everything in this Dockerfile pinned? Not yet.",
+        "pin --check {folder}/Dockerfile",
+        1,
+    ),
+    Stop("Write the digest in; every other byte stays.", "pin {folder}/Dockerfile"),
+    Stop(
         "All of it is in the store now, so no registry is needed any more.",
         "resolve {at}/demo/app:1.0 -p linux/arm64 --offline --json",
     ),
@@ -102,6 +138,8 @@ def tour() -> int:
         tempfile.TemporaryDirectory(prefix="resolver-demo-") as folder,
         _alone(folder),
     ):
+        dockerfile = Path(folder, "Dockerfile")
+        dockerfile.write_text(f"FROM {server.address}/demo/app:1.0\nUSER 1000\n", "utf-8")
         for number, stop in enumerate(STOPS, 1):
             command = stop.words.format(at=server.address, folder=folder)
             gap = "\n" if number > 1 else ""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 BOOKS: tuple[str, ...] = (
     "resolver.core.lint:RULES",
     "resolver.core.check:RULES",
-    "resolver.core.drift:RULES",
+    "resolver.core.lock_check:RULES",
     "resolver.core.pinning.rules:RULES",
 )
 

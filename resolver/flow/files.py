@@ -21,6 +21,7 @@ from resolver.core.events import Observer, ignore
 from resolver.core.file_comparison import LabelledTree
 from resolver.core.filetree import FileTree
 from resolver.core.tar_reader import DEFAULT_LIMITS, TarLimits
+from resolver.core.transfers import Finished, PieceStarted
 from resolver.errors import BadDocument, ContradictoryLayer, LimitExceeded, NotInStore
 from resolver.flow.bring import ranged
 from resolver.flow.kit import Kit, PullOptions, Stopped, one_at_a_time
@@ -223,7 +224,9 @@ class Fetching:
         if not self._kit.store.held(descriptor):
             with self._lock:
                 source = self._source_of()
+            self._kit.tell(PieceStarted(descriptor.digest, descriptor.size))
             Transfer(self._kit, descriptor, ranged(source), self._is_wanted).run()
+            self._kit.tell(Finished(descriptor.digest, descriptor.size))
         with self._kit.store.open(descriptor) as chunks:
             yield chunks
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.content import Document
 from resolver.core.descriptor import OCI_INDEX, Descriptor
-from resolver.core.drift import Drift, Pair, drift_of, gone, pairs_of
+from resolver.core.lock_check import Drift, Pair, drift_of, gone, pairs_of
 from resolver.core.locked import by_entry, narrow, narrowed, pick
 from resolver.core.locked import record as record_of
 from resolver.core.manifest import Index

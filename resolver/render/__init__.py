@@ -21,7 +21,8 @@ class Renderer(NamedTuple):
 
     Attributes:
         place: `module:function`, imported when this format is asked for.
-        draws: `report` (facts and tables), `plain` (values) or `word` (a digest, a reference).
+        draws: `report` (facts and tables), `plain` (values), `word` (a digest, a reference), or
+            `answer` (the answer itself).
 
     """
 
@@ -36,6 +37,7 @@ RENDERERS = {
     for row in (
         Renderer("table", "resolver.render.text:text", "report"),
         Renderer("markdown", "resolver.render.markdown:markdown", "report"),
+        Renderer("html", "resolver.render.html:html", "answer"),
         Renderer("json", "resolver.render.json:json", "plain"),
         Renderer("jsonl", "resolver.render.json:jsonl", "plain"),
         Renderer("yaml", "resolver.render.json:yaml", "plain"),
@@ -68,7 +70,7 @@ def prepare(name: str) -> None:
     """
     row = renderer(name)
     _load(row)
-    if row.draws != "word":
+    if row.draws in {"report", "plain"}:
         import_module(f"resolver.render.{row.draws}")
 
 
@@ -81,6 +83,8 @@ def tell(answer: object, form: str, *, explain: bool = False, full: bool = False
         return _load(row)(plain(answer, explain=explain))
     if row.draws == "word":
         return _load(row)(answer)
+    if row.draws == "answer":
+        return _load(row)(answer, explain=explain, full=full)
     from resolver.render.report import report  # noqa: PLC0415 - for these formats alone
 
     whole = full or form == "markdown"

@@ -27,13 +27,14 @@ Plain = dict[str, object]
 #: Answers whose plain form is made elsewhere, by the module that defines the answer.
 ELSEWHERE = {
     "resolver.core.checked": "resolver.render.plain_check",
+    "resolver.core.comparison": "resolver.render.plain_compare",
     "resolver.core.exported": "resolver.render.plain_export",
     "resolver.core.linted": "resolver.render.plain_lint",
     "resolver.core.found": "resolver.render.plain_home",
     "resolver.core.login": "resolver.render.plain_home",
     "resolver.core.listing": "resolver.render.plain_store",
     "resolver.core.matrix": "resolver.render.plain_matrix",
-    "resolver.core.drift": "resolver.render.plain_lock",
+    "resolver.core.lock_check": "resolver.render.plain_lock",
     "resolver.core.lock": "resolver.render.plain_lock",
     "resolver.core.pinned": "resolver.render.plain_pin",
     "resolver.core.plan": "resolver.render.plain_plan",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.core.answer import Failure
-from resolver.core.drift import Drift, LockCheck
 from resolver.core.lock import Locked
+from resolver.core.lock_check import Drift, LockCheck
 from resolver.render.escape import escape
 from resolver.render.plain import failure, platform, warnings
 

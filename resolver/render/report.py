@@ -70,13 +70,14 @@ class Report:
 #: there is one, since most commands have none of them.
 ELSEWHERE = {
     "resolver.core.checked": "resolver.render.report_check",
+    "resolver.core.comparison": "resolver.render.report_compare",
     "resolver.core.exported": "resolver.render.report_export",
     "resolver.core.linted": "resolver.render.report_lint",
     "resolver.core.found": "resolver.render.report_home",
     "resolver.core.login": "resolver.render.report_home",
     "resolver.core.listing": "resolver.render.report_store",
     "resolver.core.matrix": "resolver.render.report_matrix",
-    "resolver.core.drift": "resolver.render.report_lock",
+    "resolver.core.lock_check": "resolver.render.report_lock",
     "resolver.core.lock": "resolver.render.report_lock",
     "resolver.core.pinned": "resolver.render.report_pin",
     "resolver.core.plan": "resolver.render.report_plan",

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.core.answer import Failure
-from resolver.core.drift import Drift, LockCheck
 from resolver.core.lock import Locked
+from resolver.core.lock_check import Drift, LockCheck
 from resolver.render.report import Report, Table, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resolver.core.digest import Digest
-    from resolver.core.drift import Pair
+    from resolver.core.lock_check import Pair
 
 _NOTHING = "-"
 

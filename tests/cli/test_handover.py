@@ -47,6 +47,7 @@ ASKED = {
     "gc": (),
     "verify": (),
     "du": (),
+    "compare": ("{app}",),
     "check": ("{app}", "--require", "linux/arm64"),
     "lint": ("{app}",),
     "matrix": ("{app}", "-p", "linux/amd64"),

@@ -37,6 +37,7 @@ ASKING = (
     "check REF --require linux/amd64",
     "lint REF",
     "matrix REF",
+    "compare REF",
 )
 TAGS = "tags REPO"
 #: Commands about the store.
@@ -127,6 +128,8 @@ def test_1_the_answer_is_no(shell: Shell, fake: FakeRegistry) -> None:
         f"check {name} --require linux/arm64",
         f"check {name} --only linux/amd64",
         f"lint {fake.host}/app:twice",
+        f"compare {name} {fake.host}/app:twice",
+        f"compare {name} --expect linux/arm64",
         f"matrix {name} --require-runner",
         f"plan {name} -p linux/amd64 --max-download 1",
         f"pull {name} -p linux/amd64 --max-download 1",

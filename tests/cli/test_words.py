@@ -39,6 +39,9 @@ Ask:
   search     Search Docker Hub for TERM; or another registry, as...
   quota      Say how many pulls Docker Hub still allows; or another...
 
+Compare:
+  compare  Compare the platforms of REF, or REF with another.
+
 Pull:
   plan    Say what pulling REF would cost.
   pull    Fetch what is missing of REF into the store.
@@ -161,7 +164,7 @@ status: 2
 --- stdout
 --- stderr
 error: there is no format `xml`
-hint: choose one of table, markdown, json, jsonl, yaml, digest, ref
+hint: choose one of table, markdown, html, json, jsonl, yaml, digest, ref
 """)
 
 

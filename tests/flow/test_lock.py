@@ -13,7 +13,7 @@ import pytest
 
 from resolver.core.answer import Failure
 from resolver.core.descriptor import OCI_INDEX
-from resolver.core.drift import RULES, Drift
+from resolver.core.lock_check import RULES, Drift
 from resolver.errors import (
     BadLock,
     DigestMismatch,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from resolver.core.drift import LockCheck
+    from resolver.core.lock_check import LockCheck
     from tests.fakes.images import Image
 
 EMPTY = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}

@@ -20,6 +20,7 @@ from resolver.render import RENDERERS, tell
 from resolver.render.plain import plain
 from resolver.render.text import WIDTH
 from tests.render.answers import STORE_ANSWERS
+from tests.render.compared import COMPARED
 
 HOSTILE = "a\x1b[2J\u202e\x07\u2028::error::x"
 ARM = Platform("linux", "arm64", "v8")
@@ -87,9 +88,10 @@ ANSWERS: dict[str, object] = {
     "offers": OFFERS,
     "inspection": INSPECTION,
     **STORE_ANSWERS,
+    **COMPARED,
 }
 #: Answers that name no images, so that some formats have nothing to say.
-WORDLESS = {"removed", "collected", "verified", "usage"}
+WORDLESS = {"removed", "collected", "verified", "usage", *COMPARED}
 
 
 @pytest.mark.parametrize("form", RENDERERS)

@@ -1,0 +1,184 @@
+"""Reports of file trees: what differs in the files of builds, in tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from resolver.core.comparison import Comparison
+from resolver.core.file_difference import Change
+from resolver.render.compare_words import delta_words
+from resolver.render.report import Table
+from resolver.render.units import megabytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from resolver.core.comparison import ImageComparison
+    from resolver.core.file_difference import (
+        FileDifference,
+        FolderDelta,
+        TreeComparison,
+        TreeSummary,
+    )
+
+    RowsOf = Callable[[TreeSummary, TreeComparison], Iterable[tuple[str, ...]]]
+
+#: Rows of each tree that stand in a table which is not to be whole.
+_ROWS = 12
+#: Folders of each tree that stand there.
+_FOLDERS = 5
+
+Row = tuple[str, ...]
+
+
+class Pair(NamedTuple):
+    """A tree, what it is held against, and the number that it has in the other tables."""
+
+    number: int
+    base: TreeSummary
+    tree: TreeComparison
+
+
+def pairs_of(answer: Comparison | ImageComparison) -> list[Pair]:
+    """List the trees of a comparison that are held against others."""
+    if isinstance(answer, Comparison):
+        if answer.files is None:
+            return []
+        numbers = [n for n in range(1, len(answer.builds) + 1) if n != answer.base + 1]
+        trees = zip(numbers, answer.files.others, strict=True)
+        return [Pair(number, answer.files.base, tree) for number, tree in trees]
+    return [
+        Pair(number, change.files.base, tree)
+        for number, change in enumerate(answer.changes, 1)
+        if change.files is not None
+        for tree in change.files.others
+    ]
+
+
+def file_tables(answer: Comparison | ImageComparison, *, full: bool) -> list[Table]:
+    """Draw what differs in files; nothing where they were not read."""
+    pairs = pairs_of(answer)
+    if not pairs:
+        return []
+    most = None if full else _ROWS
+    tables = [
+        Table("files", _SUMMARY, tuple(_summary(pairs)), frozenset(_SUMMARY[:-1])),
+        _table("folders by difference", _FOLDER_COLUMNS, _each(pairs, _folders, most and _FOLDERS)),
+        _table("packages", ("#", "package", "from", "to"), _each(pairs, _packages, most)),
+        _table("paths that differ", ("#", "how", "size", "path"), _each(pairs, _paths, most)),
+    ]
+    strangers = _each(pairs, _strangers, most)
+    if strangers:
+        tables.append(_table("programs for another machine", ("#", "program", "path"), strangers))
+    odd = _each(pairs, _odd, most)
+    if odd:
+        tables.append(_table("what was odd", ("#", "where", "what"), odd))
+    return tables
+
+
+_SUMMARY = ("#", "files", "size", "same", "added", "removed", "changed", "rebuilt", "programs")
+_FOLDER_COLUMNS = ("#", "from", "to", "delta", "folder")
+_RIGHT = frozenset({"size", "from", "to", "delta"})
+
+
+def _table(title: str, columns: Row, rows: Sequence[Row]) -> Table:
+    right = frozenset() if title == "packages" else _RIGHT
+    return Table(title, columns, tuple(rows), right, frozenset({"#"}), frozenset({"path"}))
+
+
+def _summary(pairs: Sequence[Pair]) -> Iterator[Row]:
+    """Say how much each tree has in common with its base, which comes before those it is of."""
+    shown: set[int] = set()
+    for number, base, tree in pairs:
+        if id(base) not in shown:
+            shown.add(id(base))
+            name = "base" if base.label != "from" else f"{number} from"
+            yield (name, *_size(base), "", "", "", "", "", programs_words(base))
+        counts = dict(tree.counts)
+        added, removed = counts.get(Change.ADDED, 0), counts.get(Change.REMOVED, 0)
+        changed = len(tree.differences) - added - removed
+        numbers = (tree.same, added, removed, changed, tree.rebuilt)
+        summary = tree.summary
+        yield (str(number), *_size(summary), *map(str, numbers), programs_words(summary))
+
+
+def _size(tree: TreeSummary) -> tuple[str, str]:
+    return str(tree.files), megabytes(tree.size)
+
+
+def programs_words(tree: TreeSummary) -> str:
+    """Say what machines the programs of a tree are for, and how many each."""
+    return ", ".join(f"{count} {machine}" for machine, count in tree.programs) or "none"
+
+
+def _each(pairs: Sequence[Pair], rows_of: RowsOf, most: int | None) -> list[Row]:
+    """Put the rows of all trees together; those of several stand once, with all their numbers."""
+    found: dict[Row, list[int]] = {}
+    left: dict[int, int] = {}
+    for number, base, tree in pairs:
+        rows = list(rows_of(base, tree))
+        for row in rows[:most]:
+            found.setdefault(row, []).append(number)
+        if most is not None and len(rows) > most:
+            left[number] = len(rows) - most
+    shown = [(", ".join(map(str, numbers)), *row) for row, numbers in found.items()]
+    width = max((len(row) for row in shown), default=0)
+    for count in dict.fromkeys(left.values()):
+        who = ", ".join(str(number) for number, each in left.items() if each == count)
+        shown.append((who, *[""] * (width - 2), f"… and {count} more (`--no-trunc`)"))
+    return shown
+
+
+def _folders(_base: TreeSummary, tree: TreeComparison) -> Iterable[Row]:
+    return map(folder_row, tree.folders)
+
+
+def folder_row(folder: FolderDelta) -> Row:
+    """Write the sizes of a folder, and its path."""
+    sizes = (megabytes(folder.before), megabytes(folder.after), delta_words(folder.delta))
+    return (*sizes, folder.path or "/")
+
+
+def _packages(_base: TreeSummary, tree: TreeComparison) -> Iterable[Row]:
+    return (
+        (each.name, ", ".join(each.before) or "-", ", ".join(each.after) or "-")
+        for each in tree.packages
+    )
+
+
+def _paths(_base: TreeSummary, tree: TreeComparison) -> Iterable[Row]:
+    return map(path_row, tree.differences)
+
+
+def path_row(difference: FileDifference) -> Row:
+    """Say how a path differs, what became of its size, and which it is."""
+    before, after = difference.before, difference.after
+    how = ", ".join(_how(change, difference) for change in difference.changes)
+    old, new = before.size if before else 0, after.size if after else 0
+    return how, delta_words(new - old) if old or new else "-", difference.path
+
+
+def _how(change: Change, difference: FileDifference) -> str:
+    """Name a change; a few characters that say from what to what go with it."""
+    before, after = difference.before, difference.after
+    if before is None or after is None:
+        return change.value
+    match change:
+        case Change.MODE:
+            return f"mode {before.mode:04o} to {after.mode:04o}"
+        case Change.OWNER:
+            return f"owner {before.uid}:{before.gid} to {after.uid}:{after.gid}"
+        case Change.TYPE:
+            return f"{before.kind} to {after.kind}"
+        case _:
+            return str(change.value)
+
+
+def _strangers(base: TreeSummary, tree: TreeComparison) -> Iterable[Row]:
+    del base
+    return ((str(each.program), each.path) for each in tree.summary.strangers)
+
+
+def _odd(_base: TreeSummary, tree: TreeComparison) -> Iterator[Row]:
+    yield from (("layers", warning) for warning in tree.summary.warnings)
+    yield from ((path, reason) for path, reason in tree.summary.unread)

@@ -1,0 +1,534 @@
+"""`resolver compare`, as a person sees it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from inline_snapshot import snapshot
+
+from resolver.render.text import WIDTH
+from tests.fakes.images import build_image, build_index, build_layer, multi_platform
+from tests.fakes.registry import FakeRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.cli.conftest import Run
+
+NINE = (
+    "linux/amd64", "linux/arm64/v8", "linux/arm/v7", "linux/arm/v6", "linux/386", "linux/ppc64le",
+    "linux/s390x", "linux/riscv64", "windows/amd64:10.0.20348.1",
+)  # fmt: skip
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as made:
+        yield made
+
+
+def test_one_image_across_its_platforms(run: Run, registry: str) -> None:
+    assert str(run("compare", f"{registry}/demo/app:1.0")) == snapshot("""\
+status: 0
+--- stdout
+image    HOST:PORT/demo/app:1.0
+index    sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
+base     linux/amd64
+stored   522 kB for all 5; one by one 758 kB
+
+sizes
+#  PLATFORM                         SIZE     DELTA  RATIO   SHARED      OWN
+1  linux/amd64                    184 kB      base      -   102 kB  82.0 kB
+2  linux/arm64/v8                 184 kB      same  1.00x   102 kB  82.0 kB
+3  linux/arm/v7                   184 kB      same  1.00x   102 kB  82.0 kB
+4  windows/amd64:10.0.20348.2700  102 kB  -81.9 kB  0.56x  30.7 kB  71.7 kB
+5  windows/amd64:10.0.26100.1742  102 kB  -81.9 kB  0.56x  30.7 kB  71.7 kB
+
+documents
+#  LAYERS  CREATED               MANIFEST             CONFIG
+1       3  2024-05-01T12:00:00Z  sha256:311923c08153  sha256:f2a20e6d0204
+2       3  2024-05-01T12:00:00Z  sha256:8d3661f10977  sha256:640d34e29cdf
+3       3  2024-05-01T12:00:00Z  sha256:e9c938fb2564  sha256:a18e81cb1a7c
+4       2  2024-05-01T12:00:00Z  sha256:afae86adc642  sha256:68251689b633
+5       2  2024-05-01T12:00:00Z  sha256:8322b11c5bf7  sha256:ff7d66548d98
+
+shared layers, bytes and how many
+#       WITH 1       WITH 2       WITH 3        WITH 4        WITH 5
+1            =  102 kB in 1  102 kB in 1             -             -
+2  102 kB in 1            =  102 kB in 1             -             -
+3  102 kB in 1  102 kB in 1            =             -             -
+4            -            -            -             =  30.7 kB in 1
+5            -            -            -  30.7 kB in 1             =
+
+drift
+WHAT                                     #        VALUE
+entrypoint                               1, 2, 3  /usr/local/bin/app
+                                         4, 5     C:\\app\\app.exe
+cmd                                      1, 2, 3  serve
+                                         4, 5     (not set)
+env.PATH                                 1, 2, 3  /usr/local/bin:/usr/bin:/bin
+                                         4, 5     (not set)
+user                                     1, 2, 3  65532
+                                         4, 5     (not set)
+workdir                                  1, 2, 3  /
+                                         4, 5     (not set)
+ports.8080/tcp                           1, 2, 3  yes
+                                         4, 5     (not set)
+labels.org.opencontainers.image.source   1, 2, 3  https://example.com/demo/app
+                                         4, 5     (not set)
+labels.org.opencontainers.image.title    1, 2, 3  demo
+                                         4, 5     (not set)
+labels.org.opencontainers.image.version  1, 2, 3  1.0
+                                         4, 5     (not set)
+os.version                               1, 2, 3  (not set)
+                                         4        10.0.20348.2700
+                                         5        10.0.26100.1742
+
+history
+      1        2        3        4        5  =  STEP
+ absent   absent   absent  71.7 kB  71.7 kB  !  COPY layer1 / # buildkit
+ absent   absent   absent  30.7 kB  30.7 kB  !  COPY layer2 / # buildkit
+51.2 kB  51.2 kB  51.2 kB   absent   absent  !  ADD rootfs.tar / # buildkit
+ 102 kB   102 kB   102 kB   absent   absent  !  COPY words /usr/share/app/ # bu…
+30.7 kB  30.7 kB  30.7 kB   absent   absent  !  COPY app /usr/local/bin/ # buil…
+      -        -        -   absent   absent  !  CMD ["serve"]
+--- stderr
+""")
+
+
+def test_two_platforms_with_everything_whole(run: Run, registry: str) -> None:
+    words = ("-p", "linux/amd64,windows/amd64:10.0.20348.2700", "--no-trunc")
+
+    assert str(run("compare", f"{registry}/demo/app:1.0", *words)) == snapshot("""\
+status: 0
+--- stdout
+image    HOST:PORT/demo/app:1.0
+index    sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
+base     linux/amd64
+stored   287 kB for all 2; one by one 287 kB
+
+sizes
+#  PLATFORM                         SIZE     DELTA  RATIO  SHARED     OWN
+1  linux/amd64                    184 kB      base      -     0 B  184 kB
+2  windows/amd64:10.0.20348.2700  102 kB  -81.9 kB  0.56x     0 B  102 kB
+
+documents
+#  LAYERS  CREATED               MANIFEST                                                                 CONFIG
+1       3  2024-05-01T12:00:00Z  sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede  sha256:f2a20e6d0204fd8c5b91d3c06fbbec500d0023b1fad225ecd8ed013ba1b9a6d9
+2       2  2024-05-01T12:00:00Z  sha256:afae86adc642d34dbfb2132c514777c384ff0f8e6a2a0f4b0678b0bf4812e9cd  sha256:68251689b63318cf875acfba6c5ca3ac624036d7a26f0098f0a5323bc4edd70e
+
+shared layers, bytes and how many
+#  WITH 1  WITH 2
+1       =       -
+2       -       =
+
+drift
+WHAT                                     #  VALUE
+entrypoint                               1  /usr/local/bin/app
+                                         2  C:\\app\\app.exe
+cmd                                      1  serve
+                                         2  (not set)
+env.PATH                                 1  /usr/local/bin:/usr/bin:/bin
+                                         2  (not set)
+user                                     1  65532
+                                         2  (not set)
+workdir                                  1  /
+                                         2  (not set)
+ports.8080/tcp                           1  yes
+                                         2  (not set)
+labels.org.opencontainers.image.source   1  https://example.com/demo/app
+                                         2  (not set)
+labels.org.opencontainers.image.title    1  demo
+                                         2  (not set)
+labels.org.opencontainers.image.version  1  1.0
+                                         2  (not set)
+os.version                               1  (not set)
+                                         2  10.0.20348.2700
+
+history
+      1        2  =  STEP
+ absent  71.7 kB  !  COPY layer1 / # buildkit
+ absent  30.7 kB  !  COPY layer2 / # buildkit
+51.2 kB   absent  !  ADD rootfs.tar / # buildkit
+ 102 kB   absent  !  COPY words /usr/share/app/ # buildkit
+30.7 kB   absent  !  COPY app /usr/local/bin/ # buildkit
+      -   absent  !  CMD ["serve"]
+--- stderr
+""")
+
+
+def test_two_images(run: Run, registry: str) -> None:
+    seen = run("compare", f"{registry}/demo/app:1.0", f"{registry}/demo/app:2.0")
+
+    assert str(seen) == snapshot("""\
+status: 1
+--- stdout
+from     HOST:PORT/demo/app:1.0
+         sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
+to       HOST:PORT/demo/app:2.0
+         sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41
+result   5 changed
+fetch    136 kB: 4 layers and the documents that are new
+
+platforms
+#  PLATFORM                       RESULT     FROM      TO  DELTA    FETCH
+1  linux/amd64                    changed  184 kB  184 kB   same  33.1 kB
+2  linux/arm64/v8                 changed  184 kB  184 kB   same  33.1 kB
+3  linux/arm/v7                   changed  184 kB  184 kB   same  33.1 kB
+4  windows/amd64:10.0.20348.2700  changed  102 kB  102 kB   same  32.1 kB
+5  windows/amd64:10.0.26100.1742  changed  102 kB  102 kB   same  32.1 kB
+
+drift
+WHAT                                     #              FROM  TO
+env.APP_VERSION                          1, 2, 3, 4, 5  1.0   2.0
+labels.org.opencontainers.image.version  1, 2, 3        1.0   2.0
+
+steps that differ
+#           FROM       TO  STEP
+1, 2, 3  30.7 kB  30.7 kB  COPY app /usr/local/bin/ # buildkit
+4, 5     30.7 kB  30.7 kB  COPY layer2 / # buildkit
+--- stderr
+error: `HOST:PORT/demo/app:1.0` and `HOST:PORT/demo/app:2.0` differ: 5 changed
+""")
+
+
+def test_two_names_of_the_same_bytes(run: Run, registry: str) -> None:
+    seen = run("compare", f"{registry}/demo/app:2.0", f"{registry}/demo/app:latest")
+
+    assert str(seen) == snapshot("""\
+status: 0
+--- stdout
+same: sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41
+--- stderr
+""")
+
+
+def test_an_image_that_is_not_in_an_index(run: Run, registry: str) -> None:
+    assert str(run("compare", f"{registry}/demo/single:1.0")) == snapshot("""\
+status: 0
+--- stdout
+image    HOST:PORT/demo/single:1.0
+manifest sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede
+
+sizes
+#  PLATFORM       SIZE  DELTA  RATIO  SHARED     OWN
+1  linux/amd64  184 kB   base      -     0 B  184 kB
+
+documents
+#  LAYERS  CREATED               MANIFEST             CONFIG
+1       3  2024-05-01T12:00:00Z  sha256:311923c08153  sha256:f2a20e6d0204
+
+history
+      1  =  STEP
+51.2 kB     ADD rootfs.tar / # buildkit
+ 102 kB     COPY words /usr/share/app/ # buildkit
+30.7 kB     COPY app /usr/local/bin/ # buildkit
+      -     CMD ["serve"]
+--- stderr
+""")
+
+
+def test_an_entry_that_is_another_again(run: Run, registry: str) -> None:
+    # The arm64 entry of this image is the amd64 build: all is shared, which no true one is.
+    assert str(run("compare", f"{registry}/demo/liar:1.0")) == snapshot("""\
+status: 0
+--- stdout
+image    HOST:PORT/demo/liar:1.0
+index    sha256:b18a87ff50801f322595c83e1fef64e13ec0303aa779e7e293d521eb29e2f780
+base     linux/amd64
+stored   184 kB for all 2; one by one 369 kB
+
+sizes
+#  PLATFORM          SIZE  DELTA  RATIO  SHARED  OWN
+1  linux/amd64     184 kB   base      -  184 kB  0 B
+2  linux/arm64/v8  184 kB   same  1.00x  184 kB  0 B
+
+documents
+#  LAYERS  CREATED               MANIFEST             CONFIG
+1       3  2024-05-01T12:00:00Z  sha256:311923c08153  sha256:f2a20e6d0204
+2       3  2024-05-01T12:00:00Z  sha256:4d002f6fbb55  sha256:2f5d2eb304a3
+
+shared layers, bytes and how many
+#       WITH 1       WITH 2
+1            =  184 kB in 3
+2  184 kB in 3            =
+
+drift
+WHAT                                     #  VALUE
+env.APP_VERSION                          1  1.0
+                                         2  1.0-arm64
+labels.org.opencontainers.image.version  1  1.0
+                                         2  1.0-arm64
+
+history
+      1        2  =  STEP
+51.2 kB  51.2 kB     ADD rootfs.tar / # buildkit
+ 102 kB   102 kB     COPY words /usr/share/app/ # buildkit
+30.7 kB  30.7 kB     COPY app /usr/local/bin/ # buildkit
+      -        -     CMD ["serve"]
+--- stderr
+""")
+
+
+def test_what_is_missing_and_what_goes_too_far_is_said_on_stderr(run: Run, registry: str) -> None:
+    seen = run(
+        "compare", f"{registry}/demo/app:1.0", "--expect", "linux/amd64,linux/s390x",
+        "--max-size-ratio", "1.5", "--max-size-delta", "50kB", "--fail-on", "config,layers",
+        "--ignore", "env", "--format", "jsonl",
+    )  # fmt: skip
+
+    assert (seen.status, seen.stderr) == snapshot(
+        (
+            1,
+            """\
+error: `HOST:PORT/demo/app:1.0` is not offered for `linux/s390x`
+error: `linux/amd64` against `windows/amd64:10.0.20348.2700`: 1.80 times the size, 1.50 allowed
+error: `linux/amd64` against `windows/amd64:10.0.26100.1742`: 1.80 times the size, 1.50 allowed
+error: `windows/amd64:10.0.20348.2700` has 2 layers, and `linux/amd64` has 3
+error: `windows/amd64:10.0.26100.1742` has 2 layers, and `linux/amd64` has 3
+error: the platforms of `HOST:PORT/demo/app:1.0` do not agree on `entrypoint`, `cmd`, `user`, `workdir`, `ports.8080/tcp` and 4 more
+""",
+        )
+    )
+    told = json.loads(seen.stdout)
+    assert [f"error: {each['message']}" for each in told["reasons"]] == seen.stderr.splitlines()
+    assert told["missing"] == ["linux/s390x"]
+
+
+def test_what_is_there_and_stays_within_bounds_is_a_yes(run: Run, registry: str) -> None:
+    seen = run(
+        "compare", f"{registry}/demo/app:1.0", "--expect", "linux/amd64",
+        "--expect-as", f"{registry}/demo/app:2.0", "--max-size-ratio", "2",
+    )  # fmt: skip
+
+    assert (seen.status, seen.stderr) == (0, "")
+    assert "expected all 5 are there" in seen.stdout
+
+
+def test_rules_from_a_file(run: Run, registry: str, tmp_path: Path) -> None:
+    (tmp_path / "rules").write_text("# versions\nenv.APP_*\n\nlabels.org.opencontainers.*\n")
+    words = (
+        "compare",
+        f"{registry}/demo/app:1.0",
+        f"{registry}/demo/app:2.0",
+        "--fail-on",
+        "config",
+    )
+
+    assert run(*words).status == 1
+    assert run(*words, "--ignore-file", "rules").status == 0
+    assert run(*words, "--ignore", "env", "--ignore", "labels").status == 0
+
+
+def test_the_size_of_the_terminal_changes_nothing(
+    run: Run, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {}
+    for columns in ("40", "80", "140"):
+        monkeypatch.setenv("COLUMNS", columns)
+        seen[columns] = str(run("compare", f"{registry}/demo/app:1.0"))
+
+    assert seen["40"] == seen["80"] == seen["140"]
+    assert "\x1b" not in seen["80"]
+
+
+def test_nine_platforms_fit_the_page_and_stand_side_by_side_where_there_is_room(
+    run: Run, fake: FakeRegistry
+) -> None:
+    fake.serve("app", "1", multi_platform(*NINE))
+
+    narrow = run("compare", f"{fake.host}/app:1")
+    wide = run("compare", f"{fake.host}/app:1", "--no-trunc")
+
+    assert max(map(len, narrow.stdout.splitlines())) <= WIDTH
+    assert narrow.stdout[narrow.stdout.index("history") :] == snapshot("""\
+history
+IN     BASE    LEAST          MOST  =  STEP
+ 9  10.3 kB  10.3 kB  10.3 kB in 1     COPY layer1 / # buildkit
+""")
+    assert wide.stdout[wide.stdout.index("history") :] == snapshot("""\
+history
+      1        2        3        4        5        6        7        8        9  =  STEP
+10.3 kB  10.3 kB  10.3 kB  10.3 kB  10.3 kB  10.3 kB  10.3 kB  10.3 kB  10.3 kB     COPY layer1 / # buildkit
+""")
+
+
+def test_files_of_one_image(run: Run, registry: str) -> None:
+    seen = run("compare", f"{registry}/demo/app:1.0", "--files", "-q")
+
+    assert seen.stdout[seen.stdout.index("\nfiles\n") :] == snapshot("""\
+
+files
+   #  FILES     SIZE  SAME  ADDED  REMOVED  CHANGED  REBUILT  PROGRAMS
+base      4   168 kB                                          2 elf amd64
+   2      4   168 kB    11      0        0        0        2  2 elf arm64
+   3      4   168 kB    11      0        0        0        2  1 elf arm, 1 elf …
+   4      2  88.0 kB     0      6       11        0        0  none
+   5      2  88.0 kB     0      6       11        0        0  none
+
+folders by difference
+#        FROM       TO     DELTA  FOLDER
+4, 5   120 kB      0 B   -120 kB  usr
+4, 5  96.0 kB      0 B  -96.0 kB  usr/share/app
+4, 5      0 B  88.0 kB  +88.0 kB  Files
+4, 5      0 B  64.0 kB  +64.0 kB  Files/Windows/System32
+4, 5  48.0 kB      0 B  -48.0 kB  bin
+4, 5                              … and 3 more (`--no-trunc`)
+
+packages: none
+
+paths that differ
+#     HOW          SIZE  PATH
+4, 5  added           -  Files
+4, 5  added           -  Files/Windows
+4, 5  added           -  Files/Windows/System32
+4, 5  added    +64.0 kB  Files/Windows/System32/ntdll.dll
+4, 5  added           -  Files/app
+4, 5  added    +24.0 kB  Files/app/app.exe
+4, 5  removed         -  bin
+4, 5  removed  -48.0 kB  bin/sh
+4, 5  removed         -  etc
+4, 5  removed     -40 B  etc/os-release
+4, 5  removed         -  usr
+4, 5  removed         -  usr/local
+4, 5                     … and 5 more (`--no-trunc`)
+""")
+
+
+def test_files_of_two_images(run: Run, registry: str) -> None:
+    words = ("-p", "linux/amd64,linux/arm64", "--fail-on", "files,packages", "--no-progress")
+    seen = run("compare", f"{registry}/demo/app:1.0", f"{registry}/demo/app:2.0", "--files", *words)
+
+    assert (seen.status, seen.stderr) == snapshot(
+        (
+            1,
+            """\
+error: `linux/amd64`: 1 path differs
+error: `linux/arm64/v8`: 1 path differs
+""",
+        )
+    )
+    assert seen.stdout[seen.stdout.index("\nfiles\n") :] == snapshot("""\
+
+files
+     #  FILES    SIZE  SAME  ADDED  REMOVED  CHANGED  REBUILT  PROGRAMS
+1 from      4  168 kB                                          2 elf amd64
+     1      4  168 kB    10      0        0        1        0  2 elf amd64
+2 from      4  168 kB                                          2 elf arm64
+     2      4  168 kB    10      0        0        1        0  2 elf arm64
+
+folders by difference: none
+
+packages: none
+
+paths that differ
+#     HOW      SIZE  PATH
+1, 2  content  same  usr/local/bin/app
+""")
+
+
+def test_layers_that_come_are_told_on_stderr(run: Run, registry: str) -> None:
+    seen = run("compare", f"{registry}/demo/single:1.0", "--files")
+
+    lines = seen.stderr.splitlines()
+    assert sum(line.endswith(": Pull complete") for line in lines) == 3
+    assert run("compare", f"{registry}/demo/single:1.0", "--files").stderr == ""
+
+
+def test_json_has_every_path(run: Run, registry: str) -> None:
+    names = (f"{registry}/demo/app:1.0", f"{registry}/demo/app:2.0")
+    one = json.loads(run("compare", names[0], "--files", "-q", "--json").stdout)
+    two = json.loads(run("compare", *names, "--files", "-q", "--json").stdout)
+
+    windows = one["files"]["others"][2]
+    assert len(windows["differences"]) == sum(windows["counts"].values()) == 17
+    assert windows["folderDeltas"][0]["delta"] == -120_024
+    assert one["files"]["base"]["programs"] == {"elf amd64": 2}
+    changed = two["platforms"][0]["files"]["others"][0]["differences"]
+    assert [(each["path"], each["changes"]) for each in changed] == [
+        ("usr/local/bin/app", ["content"])
+    ]
+
+
+HOSTILE = "a\x1b[2J\u202e\n::error::x\n##[error]|b|<script>alert(1)</script>`"
+
+
+@pytest.fixture
+def hostile(fake: FakeRegistry) -> str:
+    images = [
+        build_image(
+            platform,
+            [build_layer({"x": platform.encode()})],
+            config={
+                "config": {
+                    "Labels": {HOSTILE: f"{HOSTILE}{platform}"},
+                    "Env": [f"{HOSTILE}={platform}"],
+                    "User": f"{HOSTILE}{platform}",
+                    "Cmd": [HOSTILE, platform],
+                },
+                "history": [{"created_by": f"RUN {HOSTILE} {platform}", "created": HOSTILE}],
+                "created": HOSTILE,
+            },
+        )
+        for platform in ("linux/amd64", "linux/arm64")
+    ]
+    fake.serve("app", "1", build_index(images, annotations={HOSTILE: HOSTILE}))
+    fake.serve("app", "2", build_index(images[:1]))
+    fake.serve("app", "3", images[1])
+    return f"{fake.host}/app"
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "html", "json", "jsonl", "yaml"])
+@pytest.mark.parametrize("others", [(), ("2",), ("3",)])
+def test_text_that_wants_to_break_out_stays_text(
+    run: Run, hostile: str, form: str, others: tuple[str, ...]
+) -> None:
+    names = [f"{hostile}:1", *(f"{hostile}:{other}" for other in others)]
+
+    seen = run("compare", *names, "--format", form, "--fail-on", "config,size,history", keep=True)
+
+    text = seen.stdout + seen.stderr
+    assert not {"\x1b", "\u202e"} & set(text)
+    assert not any(line.lstrip().startswith(("::", "##")) for line in text.splitlines())
+    assert "a\\x1b[2J" in text or "a\\u001b[2J" in text or form in {"markdown", "yaml"} or others
+    if form == "html":
+        assert "<script" not in seen.stdout
+        assert "&lt;script&gt;" in seen.stdout or others
+    if form == "markdown":
+        assert "<script" not in seen.stdout.replace("\\<", "")
+        assert "|b|" not in seen.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--max-size-ratio", "0.5"),
+        ("--max-size-ratio", "much"),
+        ("--max-size-ratio", "\u0662"),
+        ("--max-size-delta", "much"),
+        ("--fail-on", "weather"),
+        ("--fail-on", ""),
+        ("--fail-on", "files"),
+        ("--ignore", "nothing"),
+        ("--ignore-file", "nowhere"),
+        ("--expect", "linux//v8"),
+        ("--base", "linux//v8"),
+        ("-p", "linux/amd64,"),
+        ("127.0.0.1:9/app", "--base", "linux/amd64"),
+        ("--format", "xml"),
+    ],
+)
+def test_what_cannot_be_read_is_a_mistake_of_the_question(run: Run, words: tuple[str, ...]) -> None:
+    seen = run("compare", "127.0.0.1:9/app", *words)
+
+    assert (seen.status, seen.stdout) == (2, "")
+    assert seen.stderr.count("error: ") == 1
+
+
+def test_a_comparison_names_no_image(run: Run, registry: str) -> None:
+    seen = run("compare", f"{registry}/demo/app:1.0", "--format", "digest")
+
+    assert seen.status == 2

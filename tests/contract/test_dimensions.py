@@ -1,0 +1,111 @@
+"""What every row of DIMENSIONS keeps to, so that adding one is adding a row."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resolver.core.compare import Terms, compare
+from resolver.core.dimensions import ASPECTS, DIMENSIONS, Dimension, Unit
+from resolver.core.drift import drift_of
+from resolver.core.ignoring import Ignoring
+from resolver.render import RENDERERS, tell
+from tests.core.comparing import build, gathered, layer, step
+
+if TYPE_CHECKING:
+    from resolver.core.builds import Build
+
+#: One build that says nothing, and one that says something in every dimension.
+SILENT = build("linux/amd64")
+TALKATIVE = build(
+    "linux/arm64",
+    [layer("base", 1_000)],
+    history=[step("ADD base")],
+    annotations={"org.example.note": "hello"},
+    created="2024-05-01T12:00:00Z",
+    author="somebody",
+    os_version="10.0.1",
+    user="65532",
+    working_dir="/srv",
+    stop_signal="SIGQUIT",
+    env=("PATH=/bin", "LANG=C"),
+    entrypoint=("/app",),
+    cmd=("serve", "--all"),
+    exposed_ports=("80/tcp",),
+    volumes=("/data",),
+    labels=(("a", "b"),),
+    healthcheck='{"Test":["NONE"]}',
+)
+KINDS: dict[Unit, type] = {Unit.BYTES: int, Unit.COUNT: int, Unit.TEXT: str}
+DRIFTING = [each for each in DIMENSIONS if each.drifts]
+
+
+def name(dimension: Dimension) -> str:
+    return dimension.name
+
+
+def test_names_are_unique_and_words_of_a_command_line() -> None:
+    names = [each.name for each in DIMENSIONS]
+
+    assert len(set(names)) == len(names)
+    assert all(each and each.replace("-", "").replace(".", "").isalpha() for each in names)
+
+
+@pytest.mark.parametrize("dimension", DIMENSIONS, ids=name)
+@pytest.mark.parametrize("side", [SILENT, TALKATIVE], ids=["silent", "talkative"])
+def test_a_value_is_what_its_unit_says_and_the_same_each_time(
+    dimension: Dimension, side: Build
+) -> None:
+    value = dimension.look(side)
+
+    assert value == dimension.look(side)
+    assert isinstance(value, KINDS.get(dimension.unit, tuple))
+    if isinstance(value, tuple) and dimension.unit is Unit.PAIRS:
+        assert list(value) == sorted(dict(value).items())  # type: ignore[arg-type]  # pairs
+    elif isinstance(value, tuple):
+        assert all(isinstance(each, str) for each in value)
+
+
+@pytest.mark.parametrize("dimension", DIMENSIONS, ids=name)
+def test_silence_is_empty_and_what_is_said_is_seen(dimension: Dimension) -> None:
+    assert not dimension.look(SILENT)
+    assert dimension.look(TALKATIVE)
+
+
+@pytest.mark.parametrize("dimension", DIMENSIONS, ids=name)
+def test_it_has_a_title_and_an_aspect_to_fail_on(dimension: Dimension) -> None:
+    assert dimension.title
+    assert dimension.aspect in ASPECTS
+
+
+@pytest.mark.parametrize("dimension", DRIFTING, ids=name)
+def test_a_difference_is_drift_and_can_be_ignored(dimension: Dimension) -> None:
+    found = [each.dimension for each in drift_of([SILENT, TALKATIVE], Ignoring())]
+    left = drift_of([SILENT, TALKATIVE], Ignoring.read([dimension.name]))
+
+    assert dimension.name in found
+    assert dimension.name not in {each.dimension for each in left}
+
+
+@pytest.mark.parametrize("dimension", DRIFTING, ids=name)
+@pytest.mark.parametrize("form", [form for form, row in RENDERERS.items() if row.draws != "word"])
+def test_every_format_tells_its_drift(dimension: Dimension, form: str) -> None:
+    builds = [SILENT, TALKATIVE]
+    others = [each.name for each in DRIFTING if each is not dimension]
+    terms = Terms(ignoring=Ignoring.read(others))
+
+    told = tell(compare(gathered(*builds), builds, terms), form, full=True)
+
+    key = drift_of(builds, terms.ignoring)[0].key or dimension.name
+    assert key in told.replace("\\", "")
+
+
+def test_json_has_every_dimension_of_every_build() -> None:
+    builds = [SILENT, TALKATIVE]
+
+    told = json.loads(tell(compare(gathered(*builds), builds, Terms()), "json"))
+
+    for written in told["platforms"]:
+        assert list(written["dimensions"]) == [each.name for each in DIMENSIONS]

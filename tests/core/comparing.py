@@ -1,0 +1,90 @@
+"""Builds to compare, made in memory: what a test says of them, and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from resolver.core.builds import Build
+from resolver.core.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
+from resolver.core.digest import Digest
+from resolver.core.gathered import Gathered, Part
+from resolver.core.image_config import HistoryEntry, ImageConfig
+from resolver.core.manifest import Manifest
+from resolver.core.platform import Platform
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+NOTHING = ImageConfig(
+    os="linux",
+    architecture="amd64",
+    variant="",
+    os_version="",
+    os_features=(),
+    platform=None,
+    created="",
+    author="",
+    diff_ids=(),
+    history=(),
+    user="",
+    working_dir="",
+    stop_signal="",
+    env=(),
+    entrypoint=(),
+    cmd=(),
+    exposed_ports=(),
+    volumes=(),
+    labels=(),
+    healthcheck="",
+)
+
+
+def layer(name: str, size: int) -> Descriptor:
+    """Name a layer; the same name and size are the same layer."""
+    return Descriptor(LAYER, Digest.of(f"{name} {size}".encode()), size)
+
+
+def step(command: str, *, empty: bool = False) -> HistoryEntry:
+    """Say how a step was made."""
+    return HistoryEntry(created_by=command, empty_layer=empty)
+
+
+def build(
+    platform: str = "linux/amd64",
+    layers: Sequence[Descriptor] = (),
+    *,
+    history: Sequence[HistoryEntry] = (),
+    annotations: Mapping[str, str] | None = None,
+    salt: str = "",
+    **said: Any,
+) -> Build:
+    """Make a build; `said` are fields of its config, `salt` makes another manifest of it."""
+    from dataclasses import replace
+
+    parsed = Platform.parse(platform) if platform else None
+    config = replace(NOTHING, history=tuple(history), platform=parsed, **said)
+    body = f"{platform} {config}".encode()
+    described = Descriptor(OCI_CONFIG, Digest.of(body), len(body))
+    manifest = Manifest(OCI_MANIFEST, described, tuple(layers))
+    name = f"{salt} {platform} {config} {[str(each.digest) for each in layers]}".encode()
+    entry = Descriptor(
+        OCI_MANIFEST,
+        Digest.of(name),
+        500,
+        parsed,
+        annotations=tuple(sorted((annotations or {}).items())),
+    )
+    normal = parsed.normalized() if parsed is not None else None
+    return Build(platform or "no platform", parsed, normal, entry, manifest, config)
+
+
+def gathered(*builds: Build, reference: str = "example.com/app:1") -> Gathered:
+    """Put builds under one name."""
+    body = " ".join(str(each.descriptor.digest) for each in builds).encode()
+    root = Descriptor(OCI_INDEX, Digest.of(body), len(body))
+    parts = tuple(
+        Part(each.descriptor, (at,), each.platform, each.manifest, each.config)
+        for at, each in enumerate(builds)
+    )
+    return Gathered(reference, "example.com/app@", root, None, parts)

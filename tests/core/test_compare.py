@@ -1,0 +1,308 @@
+"""Comparing: pairs of builds, what is to be fetched, what is missing, and what counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resolver.core.builds import MAX_BUILDS, base_of, builds_of, missing_of, wanted_of
+from resolver.core.compare import Terms, compare, compare_images, pair_builds
+from resolver.core.comparison import Change, Comparison, ImageComparison
+from resolver.core.platform import BUILTIN, Platform
+from resolver.core.sharing import Amount
+from resolver.core.thresholds import Thresholds, judge, judge_images
+from resolver.errors import BadDocument, LimitExceeded, PlatformNotOffered
+from tests.core.comparing import build, gathered, layer, step
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resolver.core.builds import Build
+    from resolver.core.dimensions import Aspect
+
+PLATFORMS = st.sampled_from(
+    ["linux/amd64", "linux/arm64", "linux/arm64/v8", "linux/arm", "windows/amd64:10.0.20348.1", ""]
+)
+
+
+def one_image(*builds: Build, expected: tuple[Platform, ...] = ()) -> Comparison:
+    return compare(gathered(*builds), builds, Terms(expected=expected))
+
+
+def two_images(ours: Sequence[Build], theirs: Sequence[Build]) -> ImageComparison:
+    return compare_images((gathered(*ours), ours), (gathered(*theirs), theirs), Terms())
+
+
+def names(
+    pairs: Sequence[tuple[Build | None, Build | None]],
+) -> list[tuple[str | None, str | None]]:
+    return [(a.name if a else None, b.name if b else None) for a, b in pairs]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        (["linux/arm64/v8"], ["linux/arm64"], [("linux/arm64/v8", "linux/arm64")]),
+        (["linux/arm"], ["linux/arm/v7"], [("linux/arm", "linux/arm/v7")]),
+        (["linux/arm/v6"], ["linux/arm/v7"], [(None, "linux/arm/v7"), ("linux/arm/v6", None)]),
+        (
+            ["windows/amd64:10.0.20348.1", "windows/amd64:10.0.26100.1"],
+            ["windows/amd64:10.0.26100.9", "windows/amd64:10.0.20348.9"],
+            [
+                ("windows/amd64:10.0.26100.1", "windows/amd64:10.0.26100.9"),
+                ("windows/amd64:10.0.20348.1", "windows/amd64:10.0.20348.9"),
+            ],
+        ),
+        (
+            ["windows/amd64:10.0.20348.1", "windows/amd64:10.0.20348.2"],
+            ["windows/amd64:10.0.20348.9"],
+            [
+                (None, "windows/amd64:10.0.20348.9"),
+                ("windows/amd64:10.0.20348.1", None),
+                ("windows/amd64:10.0.20348.2", None),
+            ],
+        ),
+        ([""], [""], [("no platform", "no platform")]),
+        ([""], ["linux/amd64"], [(None, "linux/amd64"), ("no platform", None)]),
+    ],
+)
+def test_builds_find_their_like_by_normalised_platform(
+    ours: list[str], theirs: list[str], expected: list[tuple[str | None, str | None]]
+) -> None:
+    assert names(pair_builds([*map(build, ours)], [*map(build, theirs)])) == expected
+
+
+@given(st.lists(PLATFORMS, max_size=5), st.lists(PLATFORMS, max_size=5))
+def test_every_build_is_in_one_pair(ours: list[str], theirs: list[str]) -> None:
+    first, second = [*map(build, ours)], [*map(build, theirs)]
+
+    pairs = pair_builds(first, second)
+
+    assert [other for _, other in pairs if other is not None] == second
+    assert sorted(id(one) for one, _ in pairs if one is not None) == sorted(map(id, first))
+    assert all(one is not None or other is not None for one, other in pairs)
+
+
+def test_two_builds_for_one_platform_have_names_of_their_own() -> None:
+    same = gathered(build("linux/amd64"), build("linux/amd64", salt="2"))
+
+    assert [each.name for each in builds_of(same)] == ["linux/amd64", "linux/amd64 (2)"]
+
+
+@pytest.mark.parametrize("count", [MAX_BUILDS, MAX_BUILDS + 1])
+def test_there_is_a_limit_to_builds_at_once(count: int) -> None:
+    many = gathered(*(build(salt=str(number)) for number in range(count)))
+
+    if count > MAX_BUILDS:
+        with pytest.raises(LimitExceeded, match="100 builds at once: 101"):
+            builds_of(many)
+    else:
+        assert len(builds_of(many)) == MAX_BUILDS
+
+
+def test_an_entry_whose_config_was_not_read_is_no_build() -> None:
+    from dataclasses import replace
+
+    whole = gathered(build())
+    torn = replace(whole, parts=(replace(whole.parts[0], config=None),))
+
+    with pytest.raises(BadDocument):
+        builds_of(torn)
+
+
+def test_the_base_is_amd64_then_the_first_and_else_what_was_asked() -> None:
+    builds = [build("windows/amd64:10.0.1.1"), build("linux/arm64"), build("linux/amd64")]
+
+    assert base_of(builds, None, "app", BUILTIN) == 2
+    assert base_of(builds[:2], None, "app", BUILTIN) == 0
+    assert base_of(builds, Platform.parse("linux/arm64/v8"), "app", BUILTIN) == 1
+    with pytest.raises(PlatformNotOffered):
+        base_of(builds, Platform.parse("linux/s390x"), "app", BUILTIN)
+
+
+def test_a_platform_without_a_version_stands_for_all_windows_builds() -> None:
+    builds = [*map(build, ("windows/amd64:10.0.1.1", "linux/amd64", "windows/amd64:10.0.2.1"))]
+
+    kept = wanted_of(builds, [Platform.parse("windows/amd64")], BUILTIN)
+
+    assert kept == (builds[0], builds[2])
+
+
+def test_what_is_expected_is_matched_strictly_but_however_it_is_spelled() -> None:
+    offered = [Platform.parse("linux/arm64/v8"), Platform.parse("linux/arm/v6"), None]
+    expected = [*map(Platform.parse, ("linux/arm64", "linux/arm/v7", "linux/arm/v7"))]
+
+    assert missing_of(offered, expected, BUILTIN) == (Platform.parse("linux/arm/v7"),)
+
+
+def test_a_holder_of_one_image_fetches_what_the_other_has_besides() -> None:
+    base, old, new = layer("base", 1_000), layer("old", 20), layer("new", 30)
+    ours = build("linux/amd64", [base, old], user="old")
+    theirs = build("linux/amd64", [base, new])
+    added = build("linux/arm64", [base])
+
+    found = two_images([ours], [theirs, added])
+
+    config = [each.manifest.config.size for each in (theirs, added) if each.manifest.config]
+    assert [(each.name, each.change) for each in found.changes] == [
+        ("linux/amd64", Change.CHANGED),
+        ("linux/arm64", Change.ADDED),
+    ]
+    assert found.changes[0].fetch == Amount(1, 30 + config[0] + 500)
+    # Who has nothing for arm64 fetches the base for it; who has all of the first does not.
+    assert found.changes[1].fetch == Amount(1, 1_000 + config[1] + 500)
+    assert found.fetch == Amount(1, 30 + sum(config) + 2 * 500 + found.second_root.size)
+
+
+def test_a_manifest_that_alone_is_another_is_told_apart() -> None:
+    ours, theirs = build(layers=[layer("a", 1)]), build(layers=[layer("a", 1)], salt="again")
+
+    change = two_images([ours], [theirs]).changes[0]
+
+    assert change.change is Change.REWRITTEN
+    assert change.fetch == Amount(0, 500)
+    assert not change.drift
+    assert not change.layers_differ
+
+
+def test_the_same_build_in_another_index_is_unchanged() -> None:
+    same, gone = build("linux/amd64"), build("linux/arm64")
+
+    found = two_images([same, gone], [same])
+
+    assert [(each.name, each.change) for each in found.changes] == [
+        ("linux/amd64", Change.UNCHANGED),
+        ("linux/arm64", Change.REMOVED),
+    ]
+    assert found.changes[0].fetch == Amount(0, 0)
+    assert found.changes[1].layers_differ
+
+
+def sized(size: int, platform: str = "linux/amd64", user: str = "") -> Build:
+    return build(platform, [layer("l", size)], user=user)
+
+
+@pytest.mark.parametrize(
+    ("size", "limits", "larger", "message"),
+    [
+        (200, {"max_ratio": 2.0}, "", ""),
+        (201, {"max_ratio": 2.0}, "arm64", "2.01 times the size, 2.00 allowed"),
+        (49, {"max_ratio": 2.0}, "amd64", "2.04 times the size, 2.00 allowed"),
+        (0, {"max_ratio": 2.0}, "amd64", "any number of times the size, 2.00 allowed"),
+        (150, {"max_delta": 50}, "", ""),
+        (151, {"max_delta": 50}, "arm64", "51 bytes larger, 50 allowed"),
+        (151, {"max_ratio": 9.0, "max_delta": 50}, "arm64", "51 bytes larger, 50 allowed"),
+        (99, {"fail_on": frozenset({"size"})}, "amd64", "1 byte larger"),
+        (100, {"fail_on": frozenset({"size"})}, "", ""),
+        (999, {}, "", ""),
+    ],
+)
+def test_sizes_of_one_image_count_in_both_directions(
+    size: int, limits: dict[str, object], larger: str, message: str
+) -> None:
+    found = one_image(sized(100), sized(size, "linux/arm64"))
+
+    reasons = judge(found, Thresholds(**limits))  # type: ignore[arg-type]  # fields of thresholds
+
+    smaller = "amd64" if larger == "arm64" else "arm64"
+    expected = f"`linux/{larger}` against `linux/{smaller}`: {message}"
+    assert [reason.message for reason in reasons] == ([expected] if message else [])
+
+
+@pytest.mark.parametrize(
+    ("size", "limits", "count"),
+    [
+        (201, {"max_ratio": 2.0}, 1),
+        (200, {"max_ratio": 2.0}, 0),
+        (1, {"max_ratio": 2.0}, 0),
+        (151, {"max_delta": 50}, 1),
+        (1, {"max_delta": 50}, 0),
+        (99, {"fail_on": frozenset({"size"})}, 1),
+        (101, {"fail_on": frozenset({"size"})}, 1),
+        (100, {"fail_on": frozenset({"size"})}, 0),
+    ],
+)
+def test_of_two_images_growth_alone_passes_a_threshold(
+    size: int, limits: dict[str, object], count: int
+) -> None:
+    found = two_images([sized(100)], [sized(size, user="x")])
+
+    assert len(judge_images(found, Thresholds(**limits))) == count  # type: ignore[arg-type]  # as above
+
+
+def test_one_image_is_a_view_unless_something_is_asked() -> None:
+    one = build("linux/amd64", [layer("a", 1)], history=[step("ADD a")], user="root")
+    other = build("linux/arm64", [layer("b", 9), layer("c", 9)], history=[step("ADD b"), step("X")])
+    found = one_image(one, other, expected=(Platform.parse("linux/s390x"),))
+
+    aspects: tuple[Aspect, ...] = ("size", "layers", "config", "history", "platforms")
+    asked = {
+        aspect: [r.aspect for r in judge(found, Thresholds(frozenset({aspect})))]
+        for aspect in aspects
+    }
+
+    # What is expected and missing always counts.
+    assert [reason.message for reason in judge(found, Thresholds())] == [
+        "`example.com/app:1` is not offered for `linux/s390x`"
+    ]
+    assert asked == {
+        "size": ["platforms", "size"],
+        "layers": ["platforms", "layers"],
+        "config": ["platforms", "config"],
+        "history": ["platforms", "history"],
+        "platforms": ["platforms"],
+    }
+
+
+def test_two_images_differ_unless_what_counts_is_narrowed() -> None:
+    ours = [build("linux/amd64", [layer("a", 5)], history=[step("A")]), build("linux/arm64")]
+    theirs = [build("linux/amd64", [layer("b", 5)], history=[step("B")], user="me")]
+    found = two_images(ours, theirs)
+
+    def reasons(*fail_on: str) -> list[str]:
+        return [r.message for r in judge_images(found, Thresholds(frozenset(fail_on)))]  # type: ignore[arg-type]  # aspects
+
+    assert reasons() == ["`example.com/app:1` and `example.com/app:1` differ: 1 changed, 1 removed"]
+    assert reasons("size") == []
+    assert reasons("platforms") == ["`linux/arm64` was removed"]
+    assert reasons("layers") == ["`linux/amd64` has other layers"]
+    assert reasons("config") == ["`linux/amd64` differs in `user`"]
+    assert reasons("history") == ["`linux/amd64` has another history"]
+
+
+def test_drift_is_named_up_to_a_point() -> None:
+    one = build("linux/amd64", env=tuple(f"A{n}=1" for n in range(7)))
+    found = one_image(one, build("linux/arm64"))
+
+    message = judge(found, Thresholds(frozenset({"config"})))[0].message
+
+    assert message.endswith("`env.A3`, `env.A4` and 2 more")
+
+
+def test_indexes_that_differ_in_nothing_but_themselves_differ_all_the_same() -> None:
+    from dataclasses import replace
+
+    same = build()
+    found = replace(two_images([same], [same]), second_root=build(salt="root").descriptor)
+
+    both = "`example.com/app:1` and `example.com/app:1`"
+    assert [reason.message for reason in judge_images(found, Thresholds())] == [
+        f"{both} differ: every platform is the same, in another index"
+    ]
+
+
+def test_the_same_root_is_the_same_whatever_is_asked() -> None:
+    found = two_images([build()], [build()])
+
+    assert found.is_same
+    assert judge_images(found, Thresholds(frozenset({"size", "layers"}))) == ()
+
+
+def test_an_image_without_layers_has_no_ratio() -> None:
+    found = one_image(build("linux/amd64"), sized(5, "linux/arm64"))
+
+    assert found.ratio(1) is None
+    assert found.delta(1) == 5

@@ -1,0 +1,158 @@
+"""Pages in a real browser: they fit every screen, run nothing, and a keyboard is enough."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resolver.demo import samples
+from resolver.flow.serve import serve
+from resolver.flow.shelf import MemoryShelf
+from resolver.render import tell
+from resolver.session import Session
+from tests.real.browser import ENTER, TAB, Browser, start
+from tests.real.conftest import require
+from tests.render.compared import COMPARED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.real
+
+WIDE, NARROW = (1280, 900), (390, 844)
+#: Boxes of their own, which may scroll, and what is in them.
+OVERFLOWING = """
+return [...document.querySelectorAll("body *")]
+  .filter(each => !each.closest(".scroll, .unseen, .skip"))
+  .filter(each => each.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+  .map(each => each.outerHTML.slice(0, 120))
+"""
+PLACE = """
+const each = document.activeElement;
+const all = [...document.querySelectorAll("summary, .scroll, a")];
+return [each.tagName, all.indexOf(each)];
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    require({"chromium": "chromium", "chromedriver": "chromium-driver"})
+    running = start(tmp_path_factory.mktemp("profile"))
+    try:
+        # The tab that Chromium opens by itself asks for a page of its own.
+        running.open("about:blank")
+        running.requests()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Write what somebody gets who compares the sample images, and hostile ones."""
+    folder = tmp_path_factory.mktemp("pages")
+    with serve(MemoryShelf(samples())) as server, Session(folder / "store") as session:
+        name = f"{server.address}/demo/app"
+        answers = {
+            "one": session.compare(f"{name}:1.0", files=True),
+            "two": session.compare_images(f"{name}:1.0", f"{name}:2.0", files=True),
+            "offers": session.platforms(f"{name}:1.0"),
+            **{key: COMPARED[key] for key in ("comparison", "comparison of many", "two images")},
+        }
+    written = {}
+    for key, answer in answers.items():
+        written[key] = folder / f"{key.replace(' ', '-')}.html"
+        written[key].write_text(tell(answer, "html"), "utf-8")
+    return written
+
+
+NAMES = ("one", "two", "offers", "comparison", "comparison of many", "two images")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("screen", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_fits_the_screen_says_nothing_and_asks_nobody(
+    browser: Browser,
+    pages: dict[str, Path],
+    tmp_path: Path,
+    name: str,
+    screen: tuple[int, int],
+    scheme: str,
+) -> None:
+    browser.show_as(*screen, scheme)
+    browser.requests()
+    browser.open(pages[name].as_uri())
+    browser.run("document.querySelectorAll('details').forEach(each => each.open = true)")
+
+    assert browser.run("return document.documentElement.scrollWidth") <= screen[0]
+    assert browser.run(OVERFLOWING) == []
+    assert browser.complaints() == []
+    assert browser.requests() == [pages[name].as_uri()]
+    assert browser.run("return document.styleSheets.length") == 1
+    browser.screenshot(tmp_path / "page.png")
+    assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_colour_scheme_of_the_reader_is_followed(
+    browser: Browser, pages: dict[str, Path]
+) -> None:
+    grounds = {}
+    for scheme in ("light", "dark"):
+        browser.show_as(*WIDE, scheme)
+        browser.open(pages["one"].as_uri())
+        grounds[scheme] = browser.run(
+            "return getComputedStyle(document.documentElement).backgroundColor"
+        )
+
+    assert grounds == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 24, 29)"}
+
+
+@pytest.mark.parametrize("name", ["one", "two images"])
+def test_a_keyboard_reaches_and_unfolds_everything(
+    browser: Browser, pages: dict[str, Path], name: str
+) -> None:
+    browser.show_as(*NARROW, "light")
+    browser.open(pages[name].as_uri())
+    count = browser.run("return document.querySelectorAll('summary').length")
+    folded = browser.run("return document.querySelectorAll('details:not([open])').length")
+    assert count > folded > 0
+
+    reached = set()
+    for _ in range(400):
+        browser.press(TAB)
+        tag, position = browser.run(PLACE)
+        if tag == "BODY" or (tag, position) in reached:
+            break
+        reached.add((tag, position))
+        if tag == "SUMMARY" and not browser.run("return document.activeElement.parentElement.open"):
+            browser.press(ENTER)
+
+    assert sum(tag == "SUMMARY" for tag, _position in reached) == count
+    assert browser.run("return document.querySelectorAll('details:not([open])').length") == 0
+    boxes = browser.run("return document.querySelectorAll('.scroll').length")
+    assert sum(tag == "DIV" for tag, _position in reached) == boxes
+
+
+def test_what_has_the_focus_can_be_seen(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.show_as(*WIDE, "light")
+    browser.open(pages["one"].as_uri())
+    browser.press(TAB)
+
+    style = browser.run(
+        "const style = getComputedStyle(document.activeElement);"
+        "return [document.activeElement.className, style.outlineStyle, style.position]"
+    )
+
+    assert style == ["skip", "solid", "static"]
+
+
+def test_hostile_text_makes_no_element_and_runs_nothing(
+    browser: Browser, pages: dict[str, Path]
+) -> None:
+    browser.open(pages["comparison"].as_uri())
+
+    assert browser.run("return document.querySelectorAll('script').length") == 0
+    assert "<script>alert(1)</script>" in browser.run("return document.body.textContent")

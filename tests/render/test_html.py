@@ -1,0 +1,214 @@
+"""Pages: one file, nothing from elsewhere, readable by everybody."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resolver.render import tell
+from resolver.render.html_bars import Segment, bar, heat
+from resolver.render.html_page import code, text
+from resolver.render.html_style import HEATS, POLICY, STYLE
+from tests.render.answers import STORE_ANSWERS
+from tests.render.compared import COMPARED, HOSTILE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PAGES = {name: tell(answer, "html") for name, answer in {**STORE_ANSWERS, **COMPARED}.items()}
+#: Elements without an end. Source: HTML Living Standard, 13.1.2, "Void elements".
+VOID = {"meta", "link", "br", "wbr"}
+#: Contrast of text with its ground. Source: WCAG 2.2, 1.4.3; of parts of pictures, 1.4.11.
+TEXT, PICTURE = 4.5, 3.0
+
+
+class Reader(HTMLParser):
+    """Reads a page and notes what the tests ask about."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.unbalanced: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.unbalanced.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+    def all(self, *names: str) -> Iterator[dict[str, str | None]]:
+        return (attributes for tag, attributes in self.tags if tag in names)
+
+
+@pytest.fixture(params=PAGES, scope="module")
+def page(request: pytest.FixtureRequest) -> Reader:
+    return Reader(PAGES[request.param])
+
+
+def test_every_element_ends_and_every_name_is_unique(page: Reader) -> None:
+    names = [attributes["id"] for _tag, attributes in page.tags if "id" in attributes]
+
+    assert page.unbalanced == []
+    assert page.open == []
+    assert len(set(names)) == len(names)
+
+
+def test_nothing_runs_and_nothing_is_fetched(page: Reader) -> None:
+    tags = {tag for tag, _attributes in page.tags}
+    addresses = [
+        value
+        for _tag, attributes in page.tags
+        for key, value in attributes.items()
+        if key in {"href", "src", "srcset", "action", "data", "xlink:href"}
+    ]
+
+    assert tags.isdisjoint({"script", "img", "iframe", "object", "embed", "form", "base", "image"})
+    assert all(value is not None and value.startswith(("#", "data:,")) for value in addresses)
+    assert not any(key.startswith("on") for _tag, each in page.tags for key in each)
+    assert not any("style" in attributes for _tag, attributes in page.tags)
+
+
+def test_the_policy_allows_this_style_and_nothing_else(page: Reader) -> None:
+    stated = [each["content"] for each in page.all("meta") if "http-equiv" in each]
+    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+
+    assert stated == [POLICY]
+    assert POLICY.startswith("default-src 'none'; ")
+    assert f"style-src 'sha256-{digest}'" in POLICY
+    assert "unsafe" not in POLICY
+    assert "url(" not in STYLE.replace("url(#hatch)", "")
+    assert "@import" not in STYLE
+
+
+def test_landmarks_headings_and_tables_say_what_they_are(page: Reader) -> None:
+    tags = [tag for tag, _attributes in page.tags]
+    levels = [int(tag[1]) for tag in tags if re.fullmatch("h[1-6]", tag)]
+
+    assert [tags.count(name) for name in ("main", "header", "footer", "h1", "head")] == [1] * 5
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    assert tags.count("caption") == tags.count("table") == tags.count("thead")
+    assert all(each.get("scope") in {"col", "row", "rowgroup"} for each in page.all("th"))
+    assert next(page.all("html"))["lang"] == "en"
+
+
+def test_boxes_that_scroll_can_be_reached_and_have_a_name(page: Reader) -> None:
+    names = {attributes["id"] for _tag, attributes in page.tags if "id" in attributes}
+    boxes = [each for each in page.all("div") if each.get("class") == "scroll"]
+
+    assert all(each["tabindex"] == "0" and each["role"] == "region" for each in boxes)
+    assert all(each["aria-labelledby"] in names for each in boxes)
+    assert all(each["aria-labelledby"] in names for each in page.all("section"))
+    targets = [each["href"] or "" for each in page.all("a")]
+    assert all(target[1:] in names for target in targets)
+
+
+def test_pictures_say_in_words_what_they_show(page: Reader) -> None:
+    for attributes in page.all("svg"):
+        assert attributes.get("aria-hidden") == "true" or attributes.get("aria-label")
+
+
+@pytest.mark.parametrize("name", ["comparison", "two images"])
+def test_text_from_elsewhere_is_shown_and_never_obeyed(name: str) -> None:
+    seen = Reader(PAGES[name])
+
+    assert "<script>alert(1)</script>&amp;`" in seen.words
+    assert "a\\x1b[2J\\u202e" in seen.words
+    assert "<script" not in PAGES[name]
+    assert not {"\x1b", "\x07", "\u202e", "\u2028"} & set(PAGES[name])
+
+
+def test_text_and_code_cannot_leave_an_attribute_either() -> None:
+    assert text("\"'<&\x1b") == "&quot;&#x27;&lt;&amp;\\x1b"
+    assert code(HOSTILE).count("<") == 2
+
+
+def luminance(colour: str) -> float:
+    """Source: WCAG 2.2, "relative luminance"."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def schemes() -> dict[str, dict[str, str]]:
+    light, dark = re.findall(r":root \{([^}]*)\}", STYLE)
+    return {
+        name: dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6});", body))
+        for name, body in (("light", light), ("dark", dark))
+    }
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out_from_every_ground_it_may_stand_on(scheme: str) -> None:
+    colours = schemes()[scheme]
+    heats = [f"heat-{step}" for step in range(HEATS)]
+    pairs = [
+        *(("text", ground) for ground in ("ground", "raised", *heats)),
+        *(("quiet", ground) for ground in ("ground", "raised", "heat-0")),
+        ("link", "ground"),
+        ("alarm", "ground"),
+    ]
+
+    assert {pair for pair in pairs if contrast(*(colours[each] for each in pair)) < TEXT} == set()
+    assert contrast(colours["own"], colours["ground"]) >= PICTURE
+    assert contrast(colours["shared"], colours["ground"]) >= PICTURE
+
+
+def test_both_schemes_have_the_same_colours() -> None:
+    found = schemes()
+
+    assert found["light"].keys() == found["dark"].keys()
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "expected"),
+    [(0, 9, 0), (0, 0, 0), (5, 0, 0), (1, 1_000, 1), (999, 1_000, 4), (1_000, 1_000, 5), (9, 1, 5)],
+)
+def test_heat_grows_with_the_share_and_nothing_is_cold(
+    part: int, whole: int, expected: int
+) -> None:
+    assert heat(part, whole) == f"heat-{expected}"
+
+
+def test_a_bar_is_as_long_as_its_pieces_and_none_has_no_length() -> None:
+    drawn = bar(
+        [Segment(25, is_shared=True, words="a"), Segment(50, is_shared=False, words="b")], 100, "x"
+    )
+
+    assert re.findall(r'x="([0-9.]+)%" width="([0-9.]+)%"', drawn) == [
+        ("0.000", "25.000"),
+        ("25.000", "50.000"),
+    ]
+    assert 'width="0%"' in bar([Segment(0, is_shared=True, words="a")], 0, "x")
+
+
+def test_more_paths_than_a_browser_takes_are_left_to_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resolver.render.html_files.MOST_PATHS", 3)
+
+    assert "14 more are in `--format json`" in tell(COMPARED["comparison"], "html")
