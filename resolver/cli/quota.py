@@ -19,7 +19,8 @@ def quota(
 ) -> None:
     """Say how many pulls are left.
 
-    Of Docker Hub, or of the registry that REF is in. Asked by a HEAD, which is not counted. Who logs in has a quota of their own.
+    Of Docker Hub, or of the registry that REF is in. Asked by a HEAD, which is not counted. Who
+    logs in has a quota of their own.
 
     \b
       resolver quota

@@ -26,7 +26,8 @@ def search(
 ) -> None:
     """Search Docker Hub, or another registry.
 
-    TERM for Docker Hub, HOST/TERM for another one. A registry without a search is asked for the list of its repositories, if it gives that out.
+    TERM for Docker Hub, HOST/TERM for another one. A registry without a search is asked for the
+    list of its repositories, if it gives that out.
 
     \b
       resolver search nginx --limit 5
