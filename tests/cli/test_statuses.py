@@ -270,9 +270,9 @@ def test_130_somebody_interrupted(shell: Shell, fake: FakeRegistry) -> None:
     assert dict(zip(lines, said, strict=True)) == dict.fromkeys(lines, "stopped\n")
 
 
-#: They ask a registry, and not about an image, or about what a file names, or nobody; each status
-#: has a test beside their others.
-APART = {"login", "logout", "search", "quota", "lock", "pin", "mirror-config"}
+#: They ask a registry, and not about an image, or nobody; each status has a test beside their
+#: others.
+APART = {"login", "logout", "search", "quota", "mirror-config"}
 
 
 def test_every_command_is_asked() -> None:
