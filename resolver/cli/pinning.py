@@ -103,8 +103,10 @@ def _written(session: Session, file: PinnedFile) -> PinnedFile:
 
 def _tell_findings(output: Output, found: Pinned) -> None:
     """Say what to do about findings, each thing once; the findings themselves are the answer."""
+    said = {hint for failure in found.failures for hint in failure.hints()}
     for hint in dict.fromkeys(finding.hint for finding in found.findings if finding.hint):
-        output.hint(hint)
+        if hint not in said:
+            output.hint(hint)
 
 
 def _is_negative(found: Pinned, asked: Asked) -> bool:

@@ -153,7 +153,8 @@ def _locked(answer: Any) -> Pairs:
 
 def _lock_check(answer: Any) -> Pairs:
     yield "lock_file", answer.path
-    yield "drifted", "true" if answer.drifted else "false"
+    # Who could not be asked may have moved: that is no "false".
+    yield "drifted", "true" if answer.drifted else None if answer.failures else "false"
     yield "moved", ",".join(dict.fromkeys(finding.subject for finding in answer.findings))
 
 

@@ -235,3 +235,20 @@ def test_findings_and_failures_in_other_forms(run: Run, registry: str, tmp_path:
     assert told["files"][0]["images"][0]["error"]["status"] == 3
     assert "not-pinnable" in page
     assert "failed" in page
+
+
+def test_a_template_is_left_alone_and_said_once_where_its_values_are(
+    run: Run, tmp_path: Path
+) -> None:
+    place = tmp_path / "pod.yaml"
+    place.write_text("{{- if .Values.x }}\nkind: Pod\n{{- end }}\n")
+
+    assert str(run("pin", "pod.yaml")) == snapshot("""\
+status: 2
+--- stdout
+pod.yaml:1  error  unparsable  it is no YAML: did not find expected node content
+--- stderr
+error: `pod.yaml` is left alone: it is no YAML: did not find expected node content (line 1, column 3)
+hint: it looks like a template: pin the values that it is rendered with
+""")
+    assert place.read_text().startswith("{{-")
