@@ -606,9 +606,7 @@ def test_several_platforms_pulled_or_images_locked_have_a_line_each(
     assert f"RESOLVED_REFERENCE='{name}\n{registry}/demo/app:2.0'\n" in Path("lock.env").read_text()
 
 
-def test_what_could_not_be_asked_has_not_been_found_to_stay(
-    run: Run, registry: str, github: Path
-) -> None:
+def test_what_could_not_be_asked_has_not_been_found_to_stay(run: Run, registry: str) -> None:
     run("lock", f"{registry}/demo/app:1.0")
     run("lock", "--check", "--emit", "env=asked.env")
     seen = run("lock", "--check", "--offline", "--emit", "env=offline.env")

@@ -1,6 +1,6 @@
-"""Finding image references in a compose file: `services.*.image`.
+"""Finding image references in a compose file: `services.*.image`, and Dockerfiles within.
 
-A service that is built here is left alone: its `image` names what is made, not what is taken.
+The `image` of a service that is built here is left alone: it names what is made, not what is taken.
 Source: github.com/compose-spec/compose-spec, 05-services.md, "image"; 12-interpolation.md.
 """
 
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from resolver.core.pinning import compose_dockerfile
 from resolver.core.pinning.scalars import image_at
-from resolver.core.pinning.tree import Node, at, entries, text_at
+from resolver.core.pinning.tree import Node, at, entries, scalar_at, text_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,10 @@ def find(text: str, document: Node) -> Iterator[Spot | Stray]:
     """Find the references in one document."""
     for name, service in entries(document, "services"):
         if at(service, "build") is not None:
+            recipe = scalar_at(service, "build", "dockerfile_inline")
+            if recipe is not None:
+                role = f"services.{name}.build.dockerfile_inline"
+                yield from compose_dockerfile.find(text, recipe, role)
             continue
         platform = text_at(service, "platform")
         mark = image_at(
