@@ -25,7 +25,7 @@ from resolver.render.summary import CUT, cut, summary
 from resolver.render.values import Value, values
 from tests.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
 from tests.render.endings import EVIL, FAULT, HOSTILE, MISSING, NOTE, OLD, ending
-from tests.render.test_formats import RESOLUTION
+from tests.render.test_formats import ANSWERS, RESOLUTION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,6 +133,13 @@ def test_a_command_with_nothing_to_say_says_its_status() -> None:
 @pytest.mark.parametrize("of", [RESOLVED, ending(EVIL, faults=(FAULT,), status=1)])
 def test_no_value_holds_what_could_end_a_line_or_begin_a_command(of: Ending) -> None:
     for value in values(of):
+        assert value.text == lines(value.text)
+        assert github_commands(value.text) == azure_commands(value.text) == []
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_no_answer_of_any_kind_gives_such_a_value(name: str) -> None:
+    for value in values(Ending("x", "1.2.3", (ANSWERS[name],), (), (), 0)):
         assert value.text == lines(value.text)
         assert github_commands(value.text) == azure_commands(value.text) == []
 
