@@ -182,3 +182,12 @@ def test_a_switch_in_helm_values_is_no_image(value: str) -> None:
     held = find_images("values.yaml", f"scan:\n  image: {value}\n")
 
     assert (held.spots, held.strays) == ((), ())
+
+
+def test_tags_of_compose_say_whether_there_is_an_image() -> None:
+    text = "services:\n  a:\n    image: !override b:1\n  c:\n    image: !reset d:1\n"
+
+    pinned = pin("compose.override.yaml", text)
+    assert WRITTEN.sub("", pinned) == text
+    assert "image: !override b:1@sha256:" in pinned
+    assert "image: !reset d:1\n" in pinned
