@@ -69,4 +69,4 @@ def resolve(
             wanted = platforms[0] if platforms else None
             tell_one(asker, output, common.form, names[0], wanted, flags, (explain, no_trunc))
         else:
-            tell_all(asker, output, common.form, names, platforms, flags, explain=explain)
+            tell_all(asker, output, common.form, names, platforms, flags, (explain, no_trunc))
