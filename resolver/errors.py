@@ -237,11 +237,13 @@ class ManifestNotFound(NotFound):
 
     code = "manifest-not-found"
 
-    def __init__(self, reference: str, place: str, detail: str = "") -> None:
+    def __init__(
+        self, reference: str, place: str, detail: str = "", repository: str = "REPOSITORY"
+    ) -> None:
         said = f" ({detail})" if detail else ""
         super().__init__(
             f"`{place}` has no manifest for `{reference}`{said}",
-            "list what there is with `resolver tags REPOSITORY`",
+            f"list what there is with `resolver tags {repository}`",
         )
         self.reference = reference
         self.place = place
