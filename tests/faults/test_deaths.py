@@ -86,6 +86,16 @@ def test_flt_007_the_order_of_writes_survives_a_power_cut(tiny: Ground) -> None:
     assert list(invariants.names(tiny.store)) == [tiny.reference("small")]
 
 
+def test_flt_007_what_is_noted_of_large_blobs_on_their_way_is_no_rename(ground: Ground) -> None:
+    ground.registry.serve("img-a", "1", img_a())
+    (outcome,) = ground.together(faulty(ground, "pull", ground.reference(), "-p", "all"))
+
+    assert outcome.status == 0
+    calls = invariants.read_log(ground.folder / "log")
+    assert [where for name, where in calls if name == "write" and "/meta.json" in where]
+    invariants.durable(calls, ground.store)
+
+
 def test_flt_001_a_pull_that_is_killed_at_any_call_is_finished_by_the_next(tiny: Ground) -> None:
     count = calls_of(tiny, faulty(tiny, *pull_words(tiny)))
     assert count > 80
