@@ -203,12 +203,18 @@ class _Work:
         for reference, images in by_reference.items():
             outcomes = [self._outcome(image) for image in images]
             if any(one.status == "downloaded" for one in outcomes):
-                self._kit.store.name(_record(reference, images, self._kit.clock))
+                record = _record(reference, images, self._kit.clock)
+                self._kit.store.name(record, self._found())
             for one in outcomes:
                 root = one.image.root.digest
                 self._kit.tell(ImageDone(one.image.reference, root, one.status))
             done.extend(outcomes)
         return tuple(done)
+
+    def _found(self) -> list[str]:
+        """Give the algorithms of what was here, unless what has come was synced beside it."""
+        found = {piece.descriptor.digest.algorithm for piece in self._reused}
+        return sorted(found - {piece.descriptor.digest.algorithm for piece in self._fetched})
 
     def _outcome(self, image: PlannedImage) -> PulledOne:
         needed = {content.descriptor.digest for content in image.contents}

@@ -113,6 +113,40 @@ def test_flt_001_a_pull_that_is_killed_at_any_call_is_finished_by_the_next(tiny:
         shutil.rmtree(here.folder)
 
 
+def test_flt_007_what_the_dead_have_not_synced_is_synced_before_a_name_needs_it(
+    tiny: Ground,
+) -> None:
+    fault = {"at": 3, "functions": ("fsync",), "below": "/blobs/sha256"}
+    (outcome,) = tiny.together(faulty(tiny, *pull_words(tiny), **fault), killed=True)
+    assert outcome.status == -1
+    assert len(invariants.intact(tiny.store)) == 4
+    log = tiny.folder / "log"
+    log.unlink()
+
+    (outcome,) = tiny.together(faulty(tiny, *pull_words(tiny)))
+
+    assert outcome.status == 0
+    calls = invariants.read_log(log)
+    synced = calls.index(("fsync", str(tiny.store / "blobs" / "sha256")))
+    named = next(n for n, (call, where) in enumerate(calls) if "/names/" in where)
+    assert synced < named
+
+
+def test_flt_007_folders_of_a_store_half_made_are_synced_by_who_completes_it(
+    tiny: Ground,
+) -> None:
+    fault = {"at": 0, "functions": ("fsync",), "below": "/blobs"}
+    (outcome,) = tiny.together(faulty(tiny, *pull_words(tiny), **fault), killed=True)
+    assert outcome.status == -1
+    log = tiny.folder / "log"
+    log.unlink()
+
+    (outcome,) = tiny.together(faulty(tiny, *pull_words(tiny)))
+
+    assert outcome.status == 0
+    assert ("fsync", str(tiny.store / "blobs")) in invariants.read_log(log)
+
+
 def power_fails(here: Ground, after: Ground, calls: list[invariants.Call]) -> None:
     """Let the power fail, on a copy, at the moment when the process died."""
     moved = [(name, where.replace(str(here.store), str(after.store))) for name, where in calls[:-1]]
