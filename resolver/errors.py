@@ -571,6 +571,15 @@ class StoreFault(ResolverError):
         self.path = path
         self.reason = reason
 
+    def after(self, come: int, wanted: int) -> None:
+        """Say what a pull that ends with this leaves: how many pieces came, and of how many."""
+        left = (
+            f"what came is kept ({come} of {wanted} pieces), and only the rest is fetched"
+            if come
+            else "what the store holds is as it was"
+        )
+        self._hints = (*self._hints, f"then pull again: {left}")
+
 
 class OutputFault(ResolverError):
     """The answer could not be written where it was to go."""
