@@ -362,7 +362,9 @@ def test_a_map_that_does_not_fit_is_refused(archive: bytes, words: str) -> None:
         (header()[:100], "cut short"),
         (header() + header()[:511], "cut short"),
         (header(size=5) + b"hell", "cut short"),
-        (header(size=5) + b"hello", "cut short"),
+        (header(size=5) + b"hello" + bytes(507) + header(size=5) + b"hell", "cut short"),
+        (header(flag=b"S", size=5) + b"hello", "0 bytes, and 5 are stored"),
+        (pax(record(b"path", b"x"))[:600], "cut short"),
         (header(size=2**33 - 1), "cut short"),
         (header(fields={124: base256(2**60, 12)}) + END, "cut short"),
         (header(fields={124: base256(2**80, 12)}) + END, "cut short"),
@@ -432,6 +434,24 @@ def test_what_is_odd_and_harmless_is_a_warning(archive: bytes, words: str) -> No
     (warning,) = warnings(archive)
 
     assert words in warning
+
+
+@pytest.mark.parametrize("padding", [b"", bytes(1), bytes(506)])
+@pytest.mark.parametrize("is_read", [False, True])
+def test_padding_that_is_missing_at_the_very_end_is_odd_and_harmless(
+    padding: bytes, is_read: bool
+) -> None:
+    """As `umoci insert` writes it: Go's archive/tar, and so the runtimes, take it."""
+    reader = TarReader([member(b"a", b"x"), header(b"b", 5), b"hello", padding], "the archive")
+
+    contents = {
+        entry.name: b"".join(map(bytes, reader.content() if is_read else ())) for entry in reader
+    }
+    assert contents == ({"a": b"x", "b": b"hello"} if is_read else {"a": b"", "b": b""})
+    assert reader.warnings == [
+        "the last file of the archive is not padded",
+        "the archive has no end mark",
+    ]
 
 
 @pytest.mark.parametrize("archive", [END, END + bytes(9216), header() + END + bytes(9000)])
