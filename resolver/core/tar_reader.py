@@ -107,6 +107,7 @@ _EXTENDED, _GLOBAL, _LONG_NAME, _LONG_LINK = frozenset({b"x", b"X"}), b"g", b"L"
 _OVERRIDES = _EXTENDED | {_GLOBAL, _LONG_NAME, _LONG_LINK}
 #: A volume's label, and the rest of a file from another volume: no entries of this one.
 _NO_ENTRIES = {b"V": "a volume label", b"M": "the rest of a file from another volume"}
+_MAGIC, _GNU_MAGIC = slice(257, 265), b"ustar  \0"
 _PIECE = 1 << 20
 _HOLE = memoryview(bytes(_PIECE))
 
@@ -243,11 +244,22 @@ class TarReader:
             if header.flag in _EXTENDED:
                 own = read_records(data, self._fail)
             elif header.flag == _GLOBAL:
-                self._globals |= read_records(data, self._fail)
+                self._global(data)
             elif header.flag == _LONG_NAME:
                 long_name = data.partition(b"\0")[0]
             else:
                 long_link = data.partition(b"\0")[0]
+
+    def _global(self, data: bytes) -> None:
+        """Take what holds for all entries from here on; it replaces what did so before.
+
+        As GNU tar does; POSIX would keep what is not said again, and Go, with the runtimes, passes
+        over all of it.
+        """
+        if data:
+            self._globals = read_records(data, self._fail)
+        if self._globals:
+            self._warn("the archive has settings for all its entries, which runtimes pass over")
 
     def _header(self) -> Header | None:
         self._at = self._stream.offset
@@ -309,7 +321,13 @@ class TarReader:
         size = int(records.get(b"size") or header.size)
         stored = 0 if header.flag in _HEADER_ONLY else size
         stretches = None
+        if header.flag in _HEADER_ONLY and _is_sparse(records):
+            # Source: GNU tar and Go, which both refuse it.
+            raise self._fail("an entry without data has the map of a sparse file")
         if header.flag == b"S":
+            if header.block[_MAGIC] != _GNU_MAGIC:
+                # What GNU tar takes for a plain file, and Go refuses.
+                raise self._fail("a sparse file of GNU's old format has not its mark")
             size, found = tar_sparse.read_old(
                 header.block, self._block, self._limits.extended, self._fail
             )
