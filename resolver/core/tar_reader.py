@@ -32,6 +32,8 @@ class TarLimits:
     Attributes:
         entries: headers in all, extended ones too.
         path, link: bytes of a name, and of what a link points at.
+        names: bytes of all names and targets together; one that is not ASCII counts four times,
+            which is what it may take in memory. Ours.
         components: names between the slashes of a path.
         extended: bytes of one extended header, long name, or map of a sparse file.
         stacked: extended headers before one entry.
@@ -41,6 +43,7 @@ class TarLimits:
     entries: int = 2_000_000
     path: int = 4_096
     link: int = 4_096
+    names: int = 256 << 20
     components: int = 256
     extended: int = 1 << 20
     stacked: int = 16
@@ -125,6 +128,7 @@ class TarReader:
 
     Attributes:
         warnings: what was odd and harmless; complete at the end.
+        named: bytes of the names so far, as `TarLimits.names` counts them.
     """
 
     def __init__(
@@ -140,6 +144,7 @@ class TarReader:
         self._at = 0
         self._count = 0
         self._holes = 0
+        self.named = 0
         self._globals: Records = {}
 
     @property
@@ -235,7 +240,7 @@ class TarReader:
             stacked += 1
             if stacked > self._limits.stacked:
                 raise LimitExceeded(
-                    f"the extended headers of one entry of {self._what}",
+                    f"the run of extended headers of {self._what}",
                     self._limits.stacked,
                     stacked,
                     "headers",
@@ -275,7 +280,10 @@ class TarReader:
         self._count += 1
         if self._count > self._limits.entries:
             raise LimitExceeded(
-                f"the entries of {self._what}", self._limits.entries, self._count, "entries"
+                f"the number of entries of {self._what}",
+                self._limits.entries,
+                self._count,
+                "entries",
             )
         return read_header(block, self._fail)
 
@@ -384,7 +392,7 @@ class TarReader:
         self._holes += size
         if self._holes > self._limits.holes:
             raise LimitExceeded(
-                f"the holes of sparse files of {self._what}", self._limits.holes, self._holes
+                f"the size of all holes of {self._what}", self._limits.holes, self._holes
             )
 
     def _check_names(self, name: bytes, link: bytes) -> None:
@@ -399,6 +407,9 @@ class TarReader:
                 )
         if len(link) > limits.link:
             raise LimitExceeded(f"the target of a link of {self._what}", limits.link, len(link))
+        self.named += sum(len(each) * (1 if each.isascii() else 4) for each in (name, link))
+        if self.named > limits.names:
+            raise LimitExceeded(f"the size of all names of {self._what}", limits.names, self.named)
 
 
 def _is_sparse(records: Records) -> bool:

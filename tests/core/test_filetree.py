@@ -11,7 +11,8 @@ import pytest
 from resolver.core.filetree import MAX_LINKS, FileTree
 from resolver.core.layer_listing import LayerFile, canonical, read_listing
 from resolver.core.tar_reader import Kind
-from resolver.errors import BadDocument
+from resolver.core.tree_room import MAX_PATHS, MAX_STEPS, TreeRoom
+from resolver.errors import BadDocument, LimitExceeded
 from tests.core.test_executable import elf
 from tests.fakes.tars import END, header, member, octal
 
@@ -45,6 +46,12 @@ def grown(*layers: Iterable[bytes]) -> FileTree:
         what = f"layer {number + 1}"
         listing = read_listing([b"".join(parts) + END], what, lambda _path: 1000)
         tree.apply(listing, what)
+    return tree
+
+
+def grown_in(room: TreeRoom, *parts: bytes) -> FileTree:
+    tree = FileTree(room)
+    tree.apply(read_listing([b"".join(parts) + END], "it"), "it")
     return tree
 
 
@@ -334,3 +341,25 @@ def test_deep_trees_need_no_deep_stack() -> None:
     tree = grown([file(f"{deep}/a")], [empty(".wh.d")])
 
     assert list(tree.walk()) == []
+
+
+# What there is room for
+
+
+def test_folders_that_no_entry_names_take_room_too() -> None:
+    """A header of 512 bytes may name 128 folders, and each takes as much as a file does."""
+    assert (MAX_PATHS, MAX_STEPS) == (4_000_000, 20_000_000)
+    deep = [empty("a/b/c/d"), empty("a/b/c/e"), empty("a/b/c/d")]
+
+    assert len(list(grown_in(TreeRoom(paths=5), *deep).walk())) == 5
+    with pytest.raises(LimitExceeded, match="limit of 4 paths: 5"):
+        grown_in(TreeRoom(paths=4), *deep)
+
+
+def test_ways_through_links_are_limited_by_their_length() -> None:
+    """A way has at most 255 links, and each link at most 4,096 bytes of names."""
+    roundabout = [folder("x"), symlink("l", "x/../x"), empty("l/f")]
+
+    assert grown_in(TreeRoom(steps=3), *roundabout).find("x/f")
+    with pytest.raises(LimitExceeded, match="limit of 2 names: 3"):
+        grown_in(TreeRoom(steps=2), *roundabout)

@@ -546,6 +546,14 @@ def test_the_number_of_entries_is_limited() -> None:
         read(header() * 4 + END, limits)
 
 
+def test_all_names_together_are_limited_by_what_they_take_in_memory() -> None:
+    assert DEFAULT_LIMITS.names == 256 << 20
+    archive = header(b"ab", 0, b"2", link=b"cd") + header("ü".encode()) + END
+    assert len(read(archive, TarLimits(names=12))) == 2
+    with pytest.raises(LimitExceeded, match="limit of 11 bytes: 12"):
+        read(archive, TarLimits(names=11))
+
+
 def test_holes_are_limited_before_they_are_read() -> None:
     limits = TarLimits(holes=4096)
     assert read(holes(4096), limits)[0][1] == bytes(4096)
