@@ -170,12 +170,23 @@ def _follow(
         if not isinstance(node, Folder):
             if not make:
                 return None
-            if node is not None:
-                tree.warn("a file stands where a later entry needs a folder")
-            tree.room.path()
-            node = trail[-1].children[part] = Folder(None)
+            node = _implied(trail[-1], part, tree)
         trail.append(node)
     return trail
+
+
+def _implied(parent: Folder, name: str, tree: FileTree) -> Folder:
+    """Make a folder that is needed and named by no entry.
+
+    Raises:
+        LimitExceeded: there is no room for it.
+    """
+    if name in parent.children:
+        tree.warn("a file stands where a later entry needs a folder")
+    else:
+        tree.room.implied(name)
+    folder = parent.children[name] = Folder(None)
+    return folder
 
 
 class _Layer:
@@ -227,7 +238,7 @@ class _Layer:
     def _put(self, folder: Folder, name: str, file: LayerFile) -> None:
         there = folder.children.get(name)
         if there is None:
-            self._tree.room.path()
+            self._tree.room.path(name)
         if self._fresh is not None:
             self._fresh.add(id(file))
         if file.kind is Kind.FOLDER:

@@ -11,7 +11,7 @@ import pytest
 from resolver.core.filetree import MAX_LINKS, FileTree
 from resolver.core.layer_listing import LayerFile, canonical, read_listing
 from resolver.core.tar_reader import Kind
-from resolver.core.tree_room import MAX_PATHS, MAX_STEPS, TreeRoom
+from resolver.core.tree_room import RoomLimits, TreeRoom
 from resolver.errors import BadDocument, LimitExceeded
 from tests.core.test_executable import elf
 from tests.fakes.tars import END, header, member, octal
@@ -346,20 +346,31 @@ def test_deep_trees_need_no_deep_stack() -> None:
 # What there is room for
 
 
-def test_folders_that_no_entry_names_take_room_too() -> None:
-    """A header of 512 bytes may name 128 folders, and each takes as much as a file does."""
-    assert (MAX_PATHS, MAX_STEPS) == (4_000_000, 20_000_000)
-    deep = [empty("a/b/c/d"), empty("a/b/c/e"), empty("a/b/c/d")]
-
-    assert len(list(grown_in(TreeRoom(paths=5), *deep).walk())) == 5
-    with pytest.raises(LimitExceeded, match="limit of 4 paths: 5"):
-        grown_in(TreeRoom(paths=4), *deep)
+def test_the_room_for_trees_has_limits() -> None:
+    assert RoomLimits() == RoomLimits(4_000_000, 500_000, 512 << 20, 20_000_000)
 
 
-def test_ways_through_links_are_limited_by_their_length() -> None:
-    """A way has at most 255 links, and each link at most 4,096 bytes of names."""
-    roundabout = [folder("x"), symlink("l", "x/../x"), empty("l/f")]
+@pytest.mark.parametrize(
+    ("limit", "value", "unit"),
+    [
+        ("paths", 6, "paths"),
+        ("implied", 3, "folders"),
+        ("text", 12, "bytes"),
+        ("steps", 3, "names"),
+    ],
+)
+def test_a_tree_has_as_much_room_as_it_is_given(limit: str, value: int, unit: str) -> None:
+    """A header of 512 bytes may name 128 folders; 255 links may be on a way, of 4,096 bytes each.
 
-    assert grown_in(TreeRoom(steps=3), *roundabout).find("x/f")
-    with pytest.raises(LimitExceeded, match="limit of 2 names: 3"):
-        grown_in(TreeRoom(steps=2), *roundabout)
+    Other limits are far away here; what is counted once is not counted again.
+    """
+    parts = [
+        empty("a/b/c/long"), empty("a/b/c/ü"), empty("a/b/c/long"), symlink("l", "a/../a"),
+    ]  # fmt: skip
+    through = [*parts, file("l/b/c/long", b"1")]
+
+    given = RoomLimits(**{limit: value})
+    assert len(list(grown_in(TreeRoom(given), *through).walk())) == 6
+    with pytest.raises(LimitExceeded, match=f"limit of {value - 1} {unit}: {value}") as caught:
+        grown_in(TreeRoom(RoomLimits(**{limit: value - 1})), *through)
+    assert caught.value.hints() == ("say which platforms with `-p PLATFORM`",)

@@ -18,7 +18,7 @@ from resolver.core.gathered import Part
 from resolver.core.image_config import parse_config
 from resolver.core.manifest import Manifest, parse_document
 from resolver.core.tar_reader import TarLimits
-from resolver.core.tree_room import TreeRoom
+from resolver.core.tree_room import RoomLimits, TreeRoom
 from resolver.errors import (
     BadDocument,
     BlobNotFound,
@@ -303,9 +303,9 @@ def test_the_trees_of_all_images_share_their_room() -> None:
     body = archive("a", "b/c")
     layer = (contents.add(body, TAR), body)
 
-    assert read_trees([image(contents, layer)] * 2, room=TreeRoom(paths=6))
+    assert read_trees([image(contents, layer)] * 2, room=TreeRoom(RoomLimits(paths=6)))
     with pytest.raises(LimitExceeded, match="limit of 5 paths: 6"):
-        read_trees([image(contents, layer)] * 2, room=TreeRoom(paths=5))
+        read_trees([image(contents, layer)] * 2, room=TreeRoom(RoomLimits(paths=5)))
 
 
 def test_nobody_reads_on_when_nobody_wants_it() -> None:
