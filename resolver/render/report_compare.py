@@ -50,7 +50,7 @@ def facts_of(answer: Comparison) -> tuple[tuple[str, str], ...]:
     reasons: dict[str, list[int]] = {}
     for number, reason in enumerate(answer.history.unmatched, 1):
         reasons.setdefault(reason, []).append(number)
-    facts += [(f"steps {_ranges(them)}", reason) for reason, them in reasons.items() if reason]
+    facts += [("steps", f"{_ranges(them)}: {why}") for why, them in reasons.items() if why]
     return tuple(facts)
 
 

@@ -22,13 +22,16 @@ def text(report: Report, *, full: bool = False) -> str:
     if report.lines:
         parts.append("\n".join(line(words) for words in report.lines))
     if report.facts:
-        width = max(LABEL, *(len(label) + 1 for label, _ in report.facts))
-        parts.append("\n".join(f"{label:<{width}}{escape(value)}" for label, value in report.facts))
+        parts.append("\n".join(_fact(label, value) for label, value in report.facts))
     several = len(report.tables) > 1
     for table in report.tables:
         drawn = _table(table, full=full)
         parts.append(f"{table.title}\n{drawn}" if several and table.rows else drawn)
     return "\n\n".join(parts) + "\n"
+
+
+def _fact(label: str, value: str) -> str:
+    return f"{label:<{LABEL}}{escape(value)}"
 
 
 def _table(table: Table, *, full: bool) -> str:

@@ -544,5 +544,5 @@ def test_builds_without_history_for_the_same_reason_share_a_line(
     told = run("compare", f"{fake.host}/app:1")
 
     assert [line for line in told.stdout.splitlines() if line.startswith("steps")] == [
-        "steps 1-2, 4-9 its history is empty, and there is 1 layer"
+        "steps    1-2, 4-9: its history is empty, and there is 1 layer"
     ]
