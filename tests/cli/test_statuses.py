@@ -229,8 +229,9 @@ def test_130_somebody_interrupted(shell: Shell, fake: FakeRegistry, line: str) -
     assert out == "stopped\n"
 
 
-#: They ask a registry, and not about an image; each status has a test beside their others.
-APART = {"login", "logout", "search", "quota"}
+#: They ask a registry, and not about an image, or about what a file names, or nobody; each status
+#: has a test beside their others.
+APART = {"login", "logout", "search", "quota", "lock", "pin", "mirror-config"}
 
 
 def test_every_command_is_asked() -> None:
