@@ -512,8 +512,10 @@ class LimitExceeded(Untrusted):
     code = "limit-exceeded"
     word = "LIMIT"
 
-    def __init__(self, what: str, limit: int, value: int | str, unit: str = "bytes") -> None:
-        super().__init__(f"{what} goes past the limit of {limit} {unit}: {value}")
+    def __init__(
+        self, what: str, limit: int, value: int | str, unit: str = "bytes", *hints: str
+    ) -> None:
+        super().__init__(f"{what} goes past the limit of {limit} {unit}: {value}", *hints)
         self.what = what
         self.limit = limit
         self.value = value
