@@ -62,7 +62,10 @@ class HomeVerbs(Wiring):
                 "there is no user name and password to log in with",
                 f"`resolver login {host} --username NAME --password-stdin < password.txt`",
             )
-        wanted = is_wanted(self._ready(host), host)
+        transport = self._ready(host)
+        with self._lock:
+            hosts = self._hosts_read()
+        wanted = is_wanted(transport, host, hosts.of(host))
         place = save(self._logins(), host, username, Secret(password), self._helpers())
         return LoggedIn(host, username, place, wanted)
 

@@ -50,6 +50,7 @@ COMMANDS = (
     ("CI", "pin", "resolver.cli.pin"),
     ("CI", "lock", "resolver.cli.lock"),
     ("Run", "serve", "resolver.cli.serve"),
+    ("Run", "mirror-config", "resolver.cli.mirror_config"),
     ("Run", "demo", "resolver.cli.demo"),
     ("Run", "login", "resolver.cli.login"),
     ("Run", "logout", "resolver.cli.logout"),
@@ -117,7 +118,7 @@ def build(names: Sequence[str]) -> Any:
 
     for _group, name, module in COMMANDS:
         if name in names:
-            function = getattr(import_module(module), name)
+            function = getattr(import_module(module), name.replace("-", "_"))
             app.command(name, epilog=EPILOG)(function)
     return typer.main.get_command(app)
 

@@ -6,6 +6,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from resolver import __version__
+from resolver.core.hosts import USUAL
 from resolver.core.manifest import MAX_DOCUMENT
 from resolver.values import dataclass
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from resolver.core.hosts import HostSettings
     from resolver.sources.exchange import Headers
     from resolver.sources.urls import Url
 
@@ -49,6 +51,7 @@ class TransportOptions:
         deadline: for one question, waits included; streams are not bound by it.
         environment: for proxies and `SSL_CERT_FILE`; nothing else is read.
         engine: a name in `engine.ENGINES`.
+        via: by which a mirror knows its own requests again (RFC 9110, 7.6.3); empty for none.
 
     """
 
@@ -64,6 +67,7 @@ class TransportOptions:
     user_agent: str = f"resolver/{__version__} (+{HOME_PAGE})"
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     engine: str = "pyreqwest"
+    via: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,8 @@ class Request:
         what: the thing asked for, for messages.
         limit: bytes of the answer's body.
         headers: beside those that every request has.
+        settings: what is particular about the host.
+        attempts: in all; None for the usual number.
         stays: a redirect to another origin is an answer here, and not followed.
 
     """
@@ -87,6 +93,8 @@ class Request:
     what: str
     limit: int = MAX_DOCUMENT
     headers: tuple[tuple[str, str], ...] = ()
+    settings: HostSettings = USUAL
+    attempts: int | None = None
     stays: bool = False
 
 

@@ -58,12 +58,15 @@ CI:
   check   Fail unless REF has what the pipeline needs.
   lint    Find what is wrong with REF on some platform.
   matrix  Print a job for each platform that REF is offered for.
+  pin     Write digests into files that name images.
+  lock    Write down what REF means, and hold it to that.
 
 Run:
-  serve   Serve the store as a read-only registry.
-  demo    Walk through all of it on sample images.
-  login   Log in to REGISTRY, by default Docker Hub.
-  logout  Forget the login for REGISTRY, by default Docker Hub.
+  serve          Serve the store as a read-only registry.
+  mirror-config  Print what points another tool at a mirror.
+  demo           Walk through all of it on sample images.
+  login          Log in to REGISTRY, by default Docker Hub.
+  logout         Forget the login for REGISTRY, by default Docker Hub.
 
 Help:
   options  Explain the options that all commands take.
