@@ -114,6 +114,9 @@ def test_0_it_is_so(shell: Shell, fake: FakeRegistry) -> None:
         f"tags {fake.host}/app",
         *about(name, *HOLDING, "rm REF"),
         "options",
+        "help",
+        "help platforms",
+        "doctor",
         "--version",
     )
 
@@ -134,6 +137,8 @@ def test_1_the_answer_is_no(shell: Shell, fake: FakeRegistry) -> None:
         f"plan {name} -p linux/amd64 --max-download 1",
         f"pull {name} -p linux/amd64 --max-download 1",
     )
+    (shell.folder / "file").touch()
+    shell.branches(1, "doctor --store file")
 
 
 def test_2_the_question_is_malformed(shell: Shell) -> None:
@@ -145,6 +150,8 @@ def test_2_the_question_is_malformed(shell: Shell) -> None:
         *about("Not//A:Reference", *ASKING),
         "check --policy policy.yaml",
         "nonsense",
+        "help nonsense",
+        "doctor Not//A:Registry",
     )
 
 
@@ -229,8 +236,9 @@ def test_130_somebody_interrupted(shell: Shell, fake: FakeRegistry, line: str) -
     assert out == "stopped\n"
 
 
-#: They ask a registry, and not about an image; each status has a test beside their others.
-APART = {"login", "logout", "search", "quota"}
+#: They ask a registry, and not about an image, or nobody; each status has a test beside their
+#: others.
+APART = {"login", "logout", "search", "quota", "doctor", "help", "mirror-config"}
 
 
 def test_every_command_is_asked() -> None:
