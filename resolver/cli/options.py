@@ -339,7 +339,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         from resolver.cli.output import Output
 
         emit, report = shared["emit"] or (), shared["report"] or ()
-        hand = HandOver.read(function.__name__, emit, report, values)
+        hand = HandOver.read(function.__name__.replace("_", "-"), emit, report, values)
         with handing_over(hand, Output(quiet=shared["quiet"])):
             function(**values, common=_common(shared, hand))
 

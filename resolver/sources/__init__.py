@@ -95,7 +95,9 @@ def open_transport(
     `hosts` are the registries that somebody named: an explicit user name and password go there,
     and nowhere else. By `via` a mirror knows its own requests again.
     """
+    from resolver.settings import DEFAULT_JOBS  # noqa: PLC0415
     from resolver.sources.credentials import Credential, CredentialChain, Secret  # noqa: PLC0415
+    from resolver.sources.questions import JOBS_PER_HOST  # noqa: PLC0415
     from resolver.sources.transport import Transport, TransportOptions  # noqa: PLC0415
 
     explicit = None
@@ -114,6 +116,8 @@ def open_transport(
         ca_file=settings.ca_file,
         plain_http=settings.plain_http,
         tls_skip_verify=settings.tls_skip_verify,
+        # Who asks for more than the default means it; nobody else is to press a registry harder.
+        jobs_per_host=settings.jobs if settings.jobs > DEFAULT_JOBS else JOBS_PER_HOST,
         environment=settings.environment,
         via=via,
     )

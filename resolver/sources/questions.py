@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from resolver.sources.exchange import Headers
     from resolver.sources.urls import Url
 
+#: Requests at once to one host, where nobody says. Source: architecture.md 2.3.
+JOBS_PER_HOST = 8
 HOME_PAGE = "https://pypi.org/project/multiarch-resolver/"
 
 
@@ -60,7 +62,7 @@ class TransportOptions:
     tls_skip_verify: bool = False
     connect_timeout: float = 10.0
     read_timeout: float = 30.0
-    jobs_per_host: int = 8
+    jobs_per_host: int = JOBS_PER_HOST
     attempts: int = 5
     max_wait: float = 60.0
     deadline: float = 120.0

@@ -53,6 +53,7 @@ ASKED = {
     "matrix": ("{app}", "-p", "linux/amd64"),
     "logout": ("reg.test",),
     "pin": ("Dockerfile",),
+    "mirror-config": ("docker",),
     "lock": ("{app}",),
     "doctor": (),
 }

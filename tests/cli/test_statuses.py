@@ -236,9 +236,9 @@ def test_130_somebody_interrupted(shell: Shell, fake: FakeRegistry, line: str) -
     assert out == "stopped\n"
 
 
-#: They ask a registry, and not about an image, or nobody; each status has a test beside their
-#: others.
-APART = {"login", "logout", "search", "quota", "doctor", "help", "mirror-config"}
+#: They ask a registry, and not about an image, or about what a file names, or nobody; each status
+#: has a test beside their others.
+APART = {"login", "logout", "search", "quota", "lock", "pin", "mirror-config", "doctor", "help"}
 
 
 def test_every_command_is_asked() -> None:
