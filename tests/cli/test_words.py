@@ -73,8 +73,9 @@ Help:
   help     Explain a TOPIC, or a command; without one, list the topics.
   options  Explain the options that all commands take.
 
-  Each command explains itself: resolver COMMAND --help. More to read:
-  resolver help TOPIC
+  Each command explains itself: resolver COMMAND --help
+
+  There is more to read: resolver help TOPIC
 --- stderr
 """)
 
