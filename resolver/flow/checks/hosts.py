@@ -6,17 +6,18 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from resolver.core.hosts import Ability, upstream
-from resolver.errors import ResolverError
+from resolver.errors import Malformed, ResolverError
 from resolver.flow.checks.machine import failed, note, ok, warning, wrong
 from resolver.sources.hosts import config_file
 from resolver.sources.trust import Trust, trust_of_host
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from resolver.core.checkup import Fact, Row
     from resolver.core.hosts import Endpoint, HostChoice
     from resolver.flow.checks.machine import Machine
+    from resolver.sources.questions import Response
 
 _GROUP = "registries"
 #: Stands for any repository.
@@ -47,20 +48,17 @@ def choices(machine: Machine) -> Iterator[Row]:
     for source in machine.where.named():
         try:
             names |= dict.fromkeys(source())
-        except ResolverError as error:
+        except (ResolverError, OSError) as error:
             told.add(str(error))
             yield failed(_GROUP, "files", error)
     for name in names:
         try:
-            choice = _choice(machine, name)
-            row = _row(name, choice)
-        except ResolverError as error:
-            if str(error) in told:
-                yield wrong(_GROUP, name, "cannot be asked before that is mended", "")
-            else:
-                yield failed(_GROUP, name, error)
-        else:
-            yield row
+            row = _row(name, _choice(machine, name))
+        except (ResolverError, OSError) as error:
+            is_told = str(error) in told
+            mended = wrong(_GROUP, name, "cannot be asked before that is mended", "")
+            row = mended if is_told else failed(_GROUP, name, error)
+        yield row
     if not names:
         yield ok(_GROUP, "mirrors", "none; every registry is asked itself")
 
@@ -124,17 +122,21 @@ def answers(machine: Machine) -> Iterator[Row]:
             yield note(_GROUP, f"{host} answers", "not asked: `--offline`")
             continue
         try:
-            yield from _answer(machine, host)
+            yield from _answer(machine.knock, machine.clock, host)
+        except Malformed:
+            # What is wrong is told where it stands: among the files, or the proxies.
+            found = "not asked: a file or a variable that decides how cannot be used"
+            yield note(_GROUP, f"{host} answers", found)
         except ResolverError as error:
             yield failed(_GROUP, f"{host} answers", error)
 
 
-def _answer(machine: Machine, host: str) -> Iterator[Row]:
-    if machine.knock is None:
-        return
-    before = machine.clock()
-    response = machine.knock(host)
-    after = machine.clock()
+def _answer(
+    knock: Callable[[str], Response], clock: Callable[[], float], host: str
+) -> Iterator[Row]:
+    before = clock()
+    response = knock(host)
+    after = clock()
     name = f"{host} answers"
     facts: dict[str, Fact] = {"status": response.status, "origin": str(response.registry)}
     if response.status in _PROTOCOL:

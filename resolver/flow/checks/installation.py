@@ -33,9 +33,9 @@ _TRIED = {"httpx": "resolver.sources.engine", "pyreqwest": "resolver.sources.eng
 
 def python(_machine: Machine) -> Iterator[Row]:
     """Say which Python and which `resolver` these are."""
-    here = sys.version_info
-    text = f"{here.major}.{here.minor}.{here.micro} ({sys.executable})"
-    if here[:2] < _OLDEST:
+    here = sys.version_info[:3]
+    text = f"{'.'.join(map(str, here))} ({sys.executable})"
+    if here < _OLDEST:
         yield wrong(_GROUP, "python", f"{text} is too old", "use Python 3.11 or newer")
     else:
         yield ok(_GROUP, "python", text, version=text.partition(" ")[0], path=sys.executable)

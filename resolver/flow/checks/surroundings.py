@@ -63,8 +63,8 @@ def variables(machine: Machine) -> Iterator[Row]:
 
 
 def _unknown(name: str) -> Row:
-    # `similar` compares in lower case and with dashes.
-    spelled = {each.lower().replace("_", "-"): each for each in VARIABLES}
-    meant = spelled.get(similar(name, tuple(spelled)), "")
+    # Without what all begin with, which is alike; `similar` compares in lower case, with dashes.
+    spelled = {each.removeprefix(PREFIX).lower().replace("_", "-"): each for each in VARIABLES}
+    meant = spelled.get(similar(name.removeprefix(PREFIX), tuple(spelled)), "")
     hint = f"did you mean `{meant}`?" if meant else "unset it; see `resolver help configuration`"
     return warning("variables", name, "nothing reads this variable", hint, meant=meant)
