@@ -8,11 +8,11 @@ Source: RFC 1952 (gzip), RFC 8878 (zstd), reliability.md R41 and 5.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.decompressors import MAX_WINDOW, DamagedError, library_for
 from resolver.errors import BadDocument, ChecksumMismatch, LimitExceeded, UnsupportedDocument
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

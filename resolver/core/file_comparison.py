@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.executable import runs_on
@@ -19,6 +18,7 @@ from resolver.core.file_difference import (
 from resolver.core.packages import compare_packages, read_installed
 from resolver.core.path_words import PathWords
 from resolver.core.tar_reader import Kind
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

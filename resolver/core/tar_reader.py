@@ -9,7 +9,6 @@ archive/tar, which container runtimes unpack with, where GNU tar would guess.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from resolver.core.byte_stream import ByteStream
 from resolver.core.pax import Records, read_records
 from resolver.core.tar_header import BLOCK, ZEROS, Header, read_header
 from resolver.errors import BadDocument, LimitExceeded
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core import packages
@@ -29,6 +28,7 @@ from resolver.flow.layer import read_layer
 from resolver.flow.transfer import Transfer
 from resolver.flow.workers import Workers
 from resolver.sources.retry import SystemClock
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

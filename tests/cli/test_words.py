@@ -36,8 +36,8 @@ Ask:
   platforms  List the platforms that REF is offered for.
   inspect    Show an index, or one image.
   tags       List the tags of REPO.
-  search     Search Docker Hub for TERM; or another registry, as...
-  quota      Say how many pulls Docker Hub still allows; or another...
+  search     Search Docker Hub, or another registry.
+  quota      Say how many pulls are left.
 
 Compare:
   compare  Compare the platforms of REF, or REF with another.
@@ -65,8 +65,8 @@ Run:
   serve          Serve the store as a read-only registry.
   mirror-config  Print what points another tool at a mirror.
   demo           Walk through all of it on sample images.
-  login          Log in to REGISTRY, by default Docker Hub.
-  logout         Forget the login for REGISTRY, by default Docker Hub.
+  login          Log in to a registry, by default Docker Hub.
+  logout         Forget the login for a registry.
   doctor         Say what this machine is set up with, and what to do.
 
 Help:

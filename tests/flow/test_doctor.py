@@ -294,7 +294,7 @@ def test_an_empty_folder_is_left_empty(patient: Patient) -> None:
     patient.store.mkdir()
     found = patient.look()
 
-    assert "the first pull makes it a store" in row(found, "store", "folder").found
+    assert "it becomes a store when something is kept" in row(found, "store", "folder").found
     assert rows(found, "store", "writing") == []
     assert list(patient.store.iterdir()) == []
 

@@ -23,7 +23,7 @@ _ANOTHER = "name another folder with `--store` or `RESOLVER_STORE`"
 
 
 def folder(machine: Machine) -> Iterator[Row]:
-    """Say whose the folder is; one that is not there yet is made by the first pull."""
+    """Say whose the folder is; one that is not there yet is made when something is kept."""
     root = machine.store.root
     is_store = machine.store.look()
     facts: dict[str, Fact] = {"path": str(root), "exists": is_store is not None}
@@ -31,11 +31,13 @@ def folder(machine: Machine) -> Iterator[Row]:
         yield ok(_GROUP, "folder", str(root), **facts)
         return
     if is_store is False:
-        yield ok(_GROUP, "folder", f"{root} (empty; the first pull makes it a store)", **facts)
+        yield ok(
+            _GROUP, "folder", f"{root} (empty; it becomes a store when something is kept)", **facts
+        )
         return
     above = _existing(root)
     if os.access(above, os.W_OK | os.X_OK):
-        yield ok(_GROUP, "folder", f"{root} (not there yet; the first pull makes it)", **facts)
+        yield ok(_GROUP, "folder", f"{root} (not there yet; made when something is kept)", **facts)
         return
     yield wrong(_GROUP, "folder", f"{root} cannot be made: `{above}` is not writable", _ANOTHER)
 
