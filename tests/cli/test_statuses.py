@@ -124,6 +124,9 @@ def test_0_it_is_so(shell: Shell, fake: FakeRegistry) -> None:
         f"tags {fake.host}/app",
         *about(name, *HOLDING, "rm REF"),
         "options",
+        "help",
+        "help platforms",
+        "doctor",
         "--version",
     )
 
@@ -151,6 +154,8 @@ def test_1_the_answer_is_no(shell: Shell, fake: FakeRegistry) -> None:
         f"plan {name} -p linux/amd64 --max-download 1",
         f"pull {name} -p linux/amd64 --max-download 1",
     )
+    (shell.folder / "file").touch()
+    shell.branches(1, "doctor --store file")
 
 
 def test_2_the_question_is_malformed(shell: Shell) -> None:
@@ -166,6 +171,8 @@ def test_2_the_question_is_malformed(shell: Shell) -> None:
         "lock --check --lock-file bad.lock",
         "pin compose.yaml",
         "nonsense",
+        "help nonsense",
+        "doctor Not//A:Registry",
     )
 
 
@@ -272,7 +279,7 @@ def test_130_somebody_interrupted(shell: Shell, fake: FakeRegistry) -> None:
 
 #: They ask a registry, and not about an image, or nobody; each status has a test beside their
 #: others.
-APART = {"login", "logout", "search", "quota", "mirror-config"}
+APART = {"login", "logout", "search", "quota", "mirror-config", "doctor", "help"}
 
 
 def test_every_command_is_asked() -> None:

@@ -414,7 +414,11 @@ def test_issues_of_code_quality_say_where_and_how_bad() -> None:
 # The rule book
 
 
-def test_every_rule_in_the_book_can_be_found_and_ids_are_unique() -> None:
+def test_every_rule_in_the_book_can_be_found_and_ids_are_unique(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Without the book of these tests, which has names of rules that there really are.
+    monkeypatch.setattr(rule_book, "BOOKS", rule_book.BOOKS[:-1])
     ids = [rule.id for rule in rule_book._all()]
 
     assert ids
