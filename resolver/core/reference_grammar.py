@@ -107,7 +107,10 @@ def check_repository(path: str, refuse: Refuse, lowered: str = "") -> None:
     if not path:
         refuse("the name of the repository is missing", "write `[REGISTRY/]REPOSITORY[:TAG]`")
     if _UPPER.search(path):
-        refuse("repository name must be lowercase", f"write `{lowered or path.lower()}`")
+        # Only where that would do: `${IMAGE}` needs more than other letters.
+        would_do = all(_COMPONENT.fullmatch(part) for part in path.lower().split("/"))
+        hints = (f"write `{lowered or path.lower()}`",) if would_do else ()
+        refuse("repository name must be lowercase", *hints)
     for component in path.split("/"):
         if not component:
             refuse("it has an empty component", "look for `//`, or a `/` at the end")

@@ -105,6 +105,10 @@ class Reader:
         source = self._need(f"what refers to `{digest}`")
         return source.referrers(digest) if isinstance(source, Refers) else ()
 
+    def warn(self, warning: Warned) -> None:
+        """Tell whoever hears of this reader's warnings."""
+        self._observe(warning)
+
     def tell_warnings(self) -> None:
         """Hand on what the source wants people to know."""
         if self._source is not None:

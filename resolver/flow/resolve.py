@@ -76,6 +76,9 @@ def ask(reader: Reader, reference: Reference, *, verify_tag: bool = False) -> As
         if current != reference.digest:
             raise TagMoved(str(reference), str(reference.digest), str(current))
         verified = True
+    elif verify_tag:
+        message = f"`{reference}` is not `name:tag@digest`, so there is no tag to verify"
+        reader.warn(Warned("no-tag-to-verify", message))
     return Asked(
         str(reference),
         f"{reference.identity}@",

@@ -7,7 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.challenge import choose_challenge, parse_challenge
-from resolver.errors import BadTokenAnswer, ResolverError, UnsupportedChallenge
+from resolver.errors import (
+    BadTokenAnswer,
+    ConnectionFailed,
+    ResolverError,
+    TimedOut,
+    TlsFailed,
+    UnsupportedChallenge,
+)
 from resolver.sources.credential_values import Credential, Found, Secret
 from resolver.sources.exchange import Answer, Call, Purpose
 from resolver.sources.realms import basic, token_by_get, token_by_refresh, token_source
@@ -26,7 +33,7 @@ if TYPE_CHECKING:
 MAX_REQUESTS = 3
 MAX_TOKEN_REQUESTS = 2
 
-UNAUTHORIZED, BAD_REQUEST, OK = 401, 400, 200
+UNAUTHORIZED, FORBIDDEN, BAD_REQUEST, OK = 401, 403, 400, 200
 #: Token servers that cannot do POST, or not for this user. Source: containerd authorizer.go.
 _TRY_GET = frozenset({400, 401, 404, 405})
 
@@ -60,6 +67,7 @@ class Conversation:
         self._asked = 0
         self._fetched = 0
         self._found: Found | None = None
+        self._asked_again = False
         self._refusals = Refusals(asker, self._look, auth.redactor)
 
     def run(self) -> Flow:
@@ -77,6 +85,11 @@ class Conversation:
                 if not again:
                     return
                 continue
+            if answer.status == FORBIDDEN and proof is not None and proof.token is None:
+                newer = self._renewed(answer)
+                if newer is not None:
+                    proof = self._basically(newer)
+                    continue
             if answer.status != UNAUTHORIZED:
                 return
             proof = yield from self._after_refusal(answer, proof)
@@ -172,8 +185,28 @@ class Conversation:
         credential = self._credential()
         if credential is None or not credential.password:
             raise self._refusals.here(answer)
-        if refused is not None and refused.token is None and refused.fresh:
-            raise self._refusals.here(answer)
+        if refused is not None and refused.token is None:
+            newer = self._renewed(answer)
+            if newer is None and refused.fresh:
+                raise self._refusals.here(answer)
+            credential = newer or credential
+        return self._basically(credential)
+
+    def _renewed(self, answer: Answer) -> Credential | None:
+        """Ask a helper once more, whose password has run out: ECR's live 12 hours (quirk q-027)."""
+        found = self._look()
+        if found.helper is None or self._asked_again or not self._refusals.say_expired(answer):
+            return None
+        self._asked_again = True
+        again = self._auth.credentials.find_again(
+            self._asker.registry, self._asker.repository, found
+        )
+        if again.credential in (None, found.credential) or not again.credential.password:
+            return None
+        self._found = again
+        return again.credential
+
+    def _basically(self, credential: Credential) -> Proof:
         proof = Proof(basic(credential))
         self._auth.redactor.learn(proof.authorization)
         self._auth.remember(self._asker, proof)
@@ -279,13 +312,21 @@ class Conversation:
         if credential is not None and identity:
             call = token_by_refresh(source, registry, identity)
             self._auth.warn_in_the_open(replace(call, authorization=identity))
-            answer = yield call
+            answer = yield from self._by_server(call)
             if answer.status not in _TRY_GET or not credential.password:
                 return self._grant(answer, source, credential)
         call = token_by_get(source, registry, credential)
         self._auth.warn_in_the_open(call)
-        answer = yield call
+        answer = yield from self._by_server(call)
         return self._grant(answer, source, credential)
+
+    def _by_server(self, call: Call) -> Generator[Call, Answer, Answer]:
+        """Ask a token server; who cannot reach it is told whose it is (quirk q-084)."""
+        try:
+            return (yield call)
+        except (ConnectionFailed, TimedOut, TlsFailed) as error:
+            whose = f"`{call.url}`, the token server that `{self._asker.registry}` names"
+            raise type(error)(f"{error} (for {whose})", *error.hints()) from error
 
     def _grant(self, answer: Answer, source: TokenSource, credential: Credential | None) -> Grant:
         if answer.status != OK:

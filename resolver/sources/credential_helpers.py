@@ -62,6 +62,14 @@ class Once(Generic[Key, Value]):
                 values.append(make())
             return values[0]
 
+    def forget(self, key: Key, stale: Callable[[Value], bool]) -> None:
+        """Drop the value of `key` if it is a stale one; it is made again when asked for."""
+        with self._lock:
+            lock, values = self._cells.get(key, (threading.Lock(), []))
+        with lock:
+            if values and stale(values[0]):
+                values.clear()
+
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
@@ -116,6 +124,10 @@ class Helpers:
         if outcome.complaint:
             raise failure(name, key, outcome.complaint)
         return outcome.credential
+
+    def forget(self, name: str, key: str, refused: Credential) -> None:
+        """Have a helper asked again, if its last answer is the one that was refused."""
+        self._outcomes.forget((name, key), lambda outcome: outcome.credential is refused)
 
     def store(self, name: str, key: str, username: str, secret: Secret) -> None:
         """Have a helper keep a credential. `name` must be a `valid_name`.

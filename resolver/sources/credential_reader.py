@@ -151,4 +151,10 @@ class Reader:
             message = f"`{program}` is not installed, and `{file.place}` names it; asking without"
             self._warn("helper-missing", message)
             return Found(None, program, failure(choice.name, choice.key, complaint))
-        return Found(self._helpers.ask(choice.name, choice.key), program)
+        asked = (choice.name, choice.key)
+        return Found(self._helpers.ask(*asked), program, helper=asked)
+
+    def forget(self, found: Found) -> None:
+        """Have the helper that gave a refused credential asked again."""
+        if found.helper is not None and found.credential is not None:
+            self._helpers.forget(*found.helper, found.credential)

@@ -89,11 +89,13 @@ class Found:
         source: a path, a variable or a helper's program, for `--verbose`; never a secret.
         problem: what kept a configured source from answering; to be raised if the anonymous
             try is refused.
+        helper: the name of the helper that gave the credential, and the key it was asked for.
     """
 
     credential: Credential | None
     source: str
     problem: ResolverError | None = None
+    helper: tuple[str, str] | None = None
 
 
 def octets(text: str) -> bytes:

@@ -87,6 +87,16 @@ class CredentialChain:
         name = (registry, repository)
         return self._answers.get(name, lambda: self._answer(Wanted(*name, self)))
 
+    def find_again(self, registry: str, repository: str, refused: Found) -> Found:
+        """Find the credential anew after one was refused; a helper that gave it is asked again.
+
+        Raises:
+            InvalidConfiguration, HelperFailed: as `find`.
+        """
+        self._answers.forget((registry, repository), lambda found: found is refused)
+        self.reader.forget(refused)
+        return self.find(registry, repository)
+
     def check(self, registry: str, repository: str) -> None:
         """Look whether `find` could answer, without running a helper: a few small reads.
 

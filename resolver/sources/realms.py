@@ -53,7 +53,7 @@ def safe_realm(text: str, at: Url, registry: Url) -> Url:
     try:
         realm = at.join(text)
     except BadUrl as error:
-        raise _unsafe(registry, str(error)) from error
+        raise _unsafe(registry, f"{error!s}, as in `{_shown(text)}`") from error
     if realm.scheme == "http" and "http" not in (registry.scheme, at.scheme):
         raise _unsafe(
             registry, f"`{realm.authority}` is asked over plain http, the registry over https"
@@ -122,6 +122,11 @@ def basic(credential: Credential) -> Secret:
     password = credential.password.reveal() if credential.password else ""
     pair = octets(f"{credential.username}:{password}")
     return Secret(f"Basic {base64.b64encode(pair).decode('ascii')}")
+
+
+def _shown(realm: str) -> str:
+    """Cut a realm to what can be shown: no user name, no query, not all of a book."""
+    return realm.partition("?")[0].rpartition("@")[2][:100]
 
 
 def _unsafe(registry: Url, reason: str) -> UnsafeRealm:

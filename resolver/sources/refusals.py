@@ -31,6 +31,11 @@ class Refusals:
         self._look = look
         self._redactor = redactor
 
+    def say_expired(self, answer: Answer) -> bool:
+        """Whether a registry refuses a password for its age alone, in ECR's words or like them."""
+        complaint = read_complaint(answer.read_some(), answer.headers, self._redactor)
+        return "expired" in complaint.text.lower()
+
     def by_token_server(
         self, answer: Answer, server: str, credential: Credential | None
     ) -> ResolverError:

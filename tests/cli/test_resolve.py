@@ -163,6 +163,15 @@ hint: list what there is with `resolver tags HOST:PORT/demo/app`
 """)
 
 
+def test_verify_tag_says_it_where_there_is_none_to_verify(run: Run, registry: str) -> None:
+    seen = run("resolve", f"{registry}/demo/app:1.0", "--verify-tag", "--format", "digest")
+
+    assert seen.status == 0
+    assert seen.stderr == snapshot("""\
+warning: `HOST:PORT/demo/app:1.0` is not `name:tag@digest`, so there is no tag to verify
+""")
+
+
 def test_a_failure_among_many_is_told_in_markdown_too(run: Run, registry: str) -> None:
     names = [f"{registry}/demo/app:{tag}" for tag in ("9", "1.0")]
 

@@ -262,3 +262,10 @@ def test_long_text_takes_no_long_time(piece: str) -> None:
         except InvalidReference:
             continue
     assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize("text", ["${IMAGE}", "app/${NAME}:1", "app/Name-"])
+def test_other_letters_are_no_advice_where_they_would_not_do(text: str) -> None:
+    error = refusal(text)
+    assert error.reason == "repository name must be lowercase"
+    assert error.hints() == ()

@@ -1,0 +1,161 @@
+"""Credentials that run out, and token servers that cannot be reached: who is asked again."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resolver.errors import AuthenticationFailed, ConnectionFailed, Denied, UnsafeRealm
+from tests.fakes.images import build_image
+from tests.fakes.registry import FakeRegistry, Reply
+from tests.sources.credential_machine import Machine
+from tests.sources.wire_kit import source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MANIFEST = "/v2/team/app/manifests/1.0"
+CHALLENGE = {"WWW-Authenticate": 'Basic realm="ecr"'}
+#: Source: Amazon ECR, with its own words.
+EXPIRED = b'{"errors":[{"code":"DENIED","message":"Your authorization token has expired."}]}'
+OTHER = b'{"errors":[{"code":"DENIED","message":"User is not authorized."}]}'
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as fake:
+        fake.serve("team/app", "1.0", build_image())
+        yield fake
+
+
+@pytest.fixture
+def machine(tmp_path: Path, registry: FakeRegistry) -> Machine:
+    """Give a machine whose helper has another password each time it is asked: one, two, …"""
+    made = Machine(tmp_path / "machine")
+    count = shlex.quote(str(made.root / "calls"))
+    made.install(
+        "ecr",
+        f"cat > /dev/null; echo asked >> {count}; n=$(wc -l < {count} | tr -d ' ')\n"
+        'printf \'{"Username":"AWS","Secret":"pass-%s"}\' "$n"',
+    )
+    made.configure({"credHelpers": {registry.host: "ecr"}})
+    return made
+
+
+def asked(machine: Machine) -> int:
+    return len((machine.root / "calls").read_text().split())
+
+
+def shown(registry: FakeRegistry) -> list[str | None]:
+    """Give the passwords that were shown, request by request."""
+    found: list[str | None] = []
+    for seen in registry.log:
+        text = seen.authorization
+        pair = base64.b64decode(text.removeprefix("Basic ")).decode() if text else None
+        found.append(pair.removeprefix("AWS:") if pair else None)
+    return found
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_helper_is_asked_once_more_when_its_password_has_expired(
+    registry: FakeRegistry, machine: Machine, status: int
+) -> None:
+    # Amazon ECR, quirk q-027: 12 hours.
+    registry.on("GET", MANIFEST, Reply(401, CHALLENGE), Reply(status, CHALLENGE, EXPIRED), times=2)
+
+    with source(registry.host, credentials=machine.chain()) as app:
+        app.document("1.0")
+        app.document("1.0")
+
+    assert shown(registry) == [None, "pass-1", "pass-2", "pass-2"]
+    assert asked(machine) == 2
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_password_that_expires_while_it_is_in_use_is_replaced(
+    registry: FakeRegistry, machine: Machine, status: int
+) -> None:
+    registry.on("GET", MANIFEST, Reply(401, CHALLENGE), times=1)
+
+    with source(registry.host, credentials=machine.chain()) as app:
+        app.document("1.0")
+        registry.on("GET", MANIFEST, Reply(status, CHALLENGE, EXPIRED), times=1)
+        app.document("1.0")
+
+    assert shown(registry) == [None, "pass-1", "pass-1", "pass-2"]
+
+
+@pytest.mark.parametrize(("status", "body"), [(401, OTHER), (403, OTHER), (401, b"")])
+def test_a_password_that_is_refused_for_another_reason_is_not_asked_for_again(
+    registry: FakeRegistry, machine: Machine, status: int, body: bytes
+) -> None:
+    registry.on("GET", MANIFEST, Reply(401, CHALLENGE), Reply(status, CHALLENGE, body))
+
+    with source(registry.host, credentials=machine.chain()) as app, pytest.raises(Denied):
+        app.document("1.0")
+
+    assert shown(registry) == [None, "pass-1"]
+    assert asked(machine) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_helper_is_not_asked_for_ever(
+    registry: FakeRegistry, machine: Machine, status: int
+) -> None:
+    registry.on("GET", MANIFEST, Reply(401, CHALLENGE), Reply(status, CHALLENGE, EXPIRED))
+
+    with source(registry.host, credentials=machine.chain()) as app, pytest.raises(Denied):
+        app.document("1.0")
+
+    assert shown(registry) == [None, "pass-1", "pass-2"]
+    assert asked(machine) == 2
+
+
+def test_a_helper_with_the_same_old_password_is_the_end(
+    registry: FakeRegistry, machine: Machine
+) -> None:
+    answer = json.dumps({"Username": "AWS", "Secret": "old"})
+    machine.install_answers("ecr", {"*": {"stdout": answer, "exit": 0}})
+    registry.on("GET", MANIFEST, Reply(401, CHALLENGE), Reply(401, CHALLENGE, EXPIRED))
+
+    with (
+        source(registry.host, credentials=machine.chain()) as app,
+        pytest.raises(AuthenticationFailed, match="has expired"),
+    ):
+        app.document("1.0")
+
+    assert shown(registry) == [None, "old"]
+    assert len(machine.calls()) == 2
+
+
+def test_a_token_server_that_cannot_be_reached_is_named_with_whose_it_is(
+    registry: FakeRegistry,
+) -> None:
+    # Gitea, quirk q-084: the realm is built from a setting, not from the name that was asked.
+    registry.bearer(realm="http://127.0.0.1:9/api/token?x=secret")
+
+    with source(registry.host) as app, pytest.raises(ConnectionFailed) as caught:
+        app.document("1.0")
+
+    assert f"`http://127.0.0.1:9/api/token`, the token server that `{registry.host}` names" in str(
+        caught.value
+    )
+
+
+def test_a_realm_that_is_no_url_is_shown_without_what_may_be_secret(
+    registry: FakeRegistry,
+) -> None:
+    # Nexus behind some proxies, quirk q-068: the port comes twice.
+    challenge = 'Bearer realm="https://u5er:pw@nexus.test:443:443/token?key=pw"'
+    registry.on("GET", MANIFEST, Reply(401, {"WWW-Authenticate": challenge}))
+
+    with source(registry.host) as app, pytest.raises(UnsafeRealm) as caught:
+        app.document("1.0")
+
+    assert "`nexus.test:443:443/token`" in str(caught.value)
+    assert "pw" not in str(caught.value)
