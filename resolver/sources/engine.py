@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from resolver.errors import InvalidConfiguration
 from resolver.sources.exchange import Answer, Headers
-from resolver.sources.failures import late, translate
+from resolver.sources.failures import late, silent, translate
 from resolver.sources.lasting import import_for_good
 from resolver.sources.trust import tls_context
 from resolver.values import dataclass
@@ -37,7 +37,7 @@ import_for_good("pyreqwest.client")
 
 from pyreqwest.client import SyncClientBuilder  # noqa: E402 - after the line above
 from pyreqwest.compatibility.httpx import SyncHttpxTransport  # noqa: E402 - as above
-from pyreqwest.exceptions import PyreqwestError  # noqa: E402 - as above
+from pyreqwest.exceptions import PyreqwestError, RequestTimeoutError  # noqa: E402 - as above
 from pyreqwest.proxy import ProxyBuilder  # noqa: E402 - as above
 from pyreqwest.response import SyncResponse  # noqa: E402 - as above
 
@@ -173,7 +173,7 @@ class Engine:
         return answer
 
     def _chunks(self, response: httpx.Response, call: Call) -> Iterator[bytes]:
-        with self._translated(call):
+        with self._translated(call, answered=True):
             read = _reader(response)
             while True:
                 with _MUZZLE.on():
@@ -196,12 +196,16 @@ class Engine:
             return mover, lasting
 
     @contextmanager
-    def _translated(self, call: Call) -> Iterator[None]:
-        """Turn what the libraries raise into `Trouble`."""
+    def _translated(self, call: Call, *, answered: bool = False) -> Iterator[None]:
+        """Turn what the libraries raise into `Trouble`; `answered` once there is a status."""
         begun = time.monotonic()
         try:
             yield
-        except httpx.TimeoutException as error:
+        except (httpx.TimeoutException, RequestTimeoutError) as error:
+            if answered:
+                raise silent(
+                    call.url, self._allowed(call), whole=call.patience is not None
+                ) from error
             # pyreqwest says "connection timeout" of every wait for the head of an answer: the
             # time that has passed tells which of the two limits was met.
             connecting = time.monotonic() - begun < self._allowed(call)
@@ -219,7 +223,7 @@ class Engine:
         ) as error:
             if _UNREADABLE in str(error.__cause__):
                 raise _UnreadableHeaders from error
-            raise translate(error, call.url) from error
+            raise translate(error, call.url, answered=answered) from error
         except ValueError as error:
             if "header" in str(error):
                 raise _UnreadableHeaders from error
