@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -148,6 +149,23 @@ def test_a_folder_with_foreign_files_is_refused_and_left_as_it_is(
 
     assert caught.value.hints()
     assert [p for p in store.root.rglob("*") if p.is_file()] == [path]
+
+
+@pytest.mark.parametrize("tag", [None, ""])
+def test_a_store_that_a_cache_brought_back_without_its_mark_and_empty_folders_is_one(
+    store: LocalStore, tag: str | None
+) -> None:
+    store.add_document(document())
+    shutil.rmtree(store.root / "partial")
+    shutil.rmtree(store.root / "leases")
+    (store.root / "CACHEDIR.TAG").unlink()
+    if tag is not None:
+        (store.root / "CACHEDIR.TAG").write_text(tag)
+
+    store.add_document(document(b"{}"))
+
+    assert store.load(Digest.of(BODY)) == BODY
+    assert (store.root / "CACHEDIR.TAG").read_text().startswith("Signature: ")
 
 
 def test_the_root_of_the_system_and_the_home_folder_are_refused(clean_environment: Path) -> None:
