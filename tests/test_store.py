@@ -235,6 +235,25 @@ def test_content_that_is_held_is_not_asked_for_again(store: LocalStore) -> None:
     store.add(describe(BODY), unwanted())
 
 
+def test_where_nothing_is_synced_content_of_the_right_size_is_hashed_all_the_same(
+    tmp_path: Path,
+) -> None:
+    body = bytes(range(256)) * (MAX_DOCUMENT // 256 + 1)
+    hasty = LocalStore(tmp_path / "store", fsync=False)
+    hasty.add(describe(body), [body])
+    assert hasty.held(describe(body))
+    # Once in each process, as long as nobody touches the file.
+    assert hasty.held(describe(body))
+
+    path = place_of(hasty, body)
+    path.chmod(0o600)
+    path.write_bytes(bytes(len(body)))
+
+    assert not hasty.held(describe(body))
+    assert not LocalStore(tmp_path / "store", fsync=False).held(describe(body))
+    assert LocalStore(tmp_path / "store").held(describe(body))
+
+
 def test_content_too_large_to_be_a_document_is_held_if_its_size_is_right(
     store: LocalStore,
 ) -> None:
