@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from resolver.errors import InvalidConfiguration
 from resolver.sources.exchange import Answer, Headers
-from resolver.sources.failures import late, translate
+from resolver.sources.failures import late, silent, translate
 from resolver.sources.lasting import import_for_good
 from resolver.sources.trust import identity, tls_context
 from resolver.values import dataclass
@@ -37,7 +37,7 @@ import_for_good("pyreqwest.client")
 
 from pyreqwest.client import SyncClientBuilder  # noqa: E402 - after the line above
 from pyreqwest.compatibility.httpx import SyncHttpxTransport  # noqa: E402 - as above
-from pyreqwest.exceptions import PyreqwestError  # noqa: E402 - as above
+from pyreqwest.exceptions import PyreqwestError, RequestTimeoutError  # noqa: E402 - as above
 from pyreqwest.proxy import ProxyBuilder  # noqa: E402 - as above
 from pyreqwest.response import SyncResponse  # noqa: E402 - as above
 
@@ -198,7 +198,7 @@ class Engine:
 
 
 def _chunks(response: httpx.Response, call: Call, wiring: Wiring) -> Iterator[bytes]:
-    with _translated(call, wiring):
+    with _translated(call, wiring, answered=True):
         read = _reader(response)
         while True:
             with _MUZZLE.on():
@@ -209,15 +209,17 @@ def _chunks(response: httpx.Response, call: Call, wiring: Wiring) -> Iterator[by
 
 
 @contextmanager
-def _translated(call: Call, wiring: Wiring) -> Iterator[None]:
-    """Turn what the libraries raise into `Trouble`."""
+def _translated(call: Call, wiring: Wiring, *, answered: bool = False) -> Iterator[None]:
+    """Turn what the libraries raise into `Trouble`; `answered` once there is a status."""
     begun = time.monotonic()
     allowed = wiring.read_timeout
     if call.patience is not None:
         allowed = min(allowed, call.patience)
     try:
         yield
-    except httpx.TimeoutException as error:
+    except (httpx.TimeoutException, RequestTimeoutError) as error:
+        if answered:
+            raise silent(call.url, allowed, whole=call.patience is not None) from error
         # pyreqwest says "connection timeout" of every wait for the head of an answer: the
         # time that has passed tells which of the two limits was met.
         connecting = time.monotonic() - begun < allowed
@@ -235,7 +237,7 @@ def _translated(call: Call, wiring: Wiring) -> Iterator[None]:
     ) as error:
         if _UNREADABLE in str(error.__cause__):
             raise _UnreadableHeaders from error
-        raise translate(error, call.url) from error
+        raise translate(error, call.url, answered=answered) from error
     except ValueError as error:
         if "header" in str(error):
             raise _UnreadableHeaders from error

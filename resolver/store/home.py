@@ -36,8 +36,9 @@ _TAG = f"{_SIGNATURE}\n{_MARK}\n# It may be removed whole while no `resolver` ru
 
 _GATE = "gate"
 _FOLDERS = ("tmp", "blobs", "names", "seen", "partial", "leases")
-#: What every store has, and what one may have.
-_ALWAYS = frozenset({"blobs", "names", "partial", "leases"})
+#: What every store has that came back from a cache, which may have lost the folders that were
+#: empty; and what one may have.
+_ALWAYS = frozenset({"blobs", "names"})
 _OURS = frozenset({*_FOLDERS, "version", "CACHEDIR.TAG", "lock", _GATE, "names.lock"})
 #: Made by the file system itself, at the root of a volume.
 _NOT_FOREIGN = frozenset({"lost+found"})
