@@ -43,7 +43,7 @@ def compare(runs: int) -> None:
         print("making two platforms of 500 MB", file=sys.stderr)
         # In a process of its own: what it takes would count as the memory of those measured.
         with ProcessPoolExecutor(1) as pool:
-            size, files, blobs = pool.submit(_make, layout).result()
+            size, files, lying, blobs = pool.submit(_make, layout).result()
         packed = sum(blob.stat().st_size for blob in blobs)
         listing = "; ".join(f"gzip -dc {blob} | tar -t >/dev/null" for blob in blobs)
         theirs = Row(
@@ -65,7 +65,7 @@ def compare(runs: int) -> None:
             linting = [*resolver(), "lint", f"{name}:liar", "--deep", "--plain-http"]
             # It finds something, which is status 1.
             liar = Row(
-                "lint --deep of a liar",
+                f"lint --deep of a liar of {lying / 1e6:.0f} MB",
                 lambda _: ["bash", "-c", '"$@"; test $? = 1', "bash", *linting],
                 count=server.count,
             )
@@ -78,8 +78,12 @@ def compare(runs: int) -> None:
     )
 
 
-def _make(folder: Path) -> tuple[int, int, list[Path]]:
-    """Write the layout; gives the bytes of all tars, the number of files, and the layers' files."""
+def _make(folder: Path) -> tuple[int, int, int, list[Path]]:
+    """Write the layout.
+
+    Gives the bytes of all tars, the number of files, the bytes of the layers of the image that
+    lies, and the layers' files.
+    """
     layout = Layout(folder)
     chance = random.Random(1)  # noqa: S311 - the same files every time
     stuff = _Stuff(chance)
@@ -99,7 +103,7 @@ def _make(folder: Path) -> tuple[int, int, list[Path]]:
     layout.platforms("liar", dict.fromkeys(_MACHINES, made["amd64"]), f"/{_PROGRAM}")
     digests = dict.fromkeys(layer.digest for own in made.values() for layer in own)
     blobs = [folder / "blobs" / "sha256" / digest.partition(":")[2] for digest in digests]
-    return total, count, blobs
+    return total, count, sum(layer.size for layer in made["amd64"]), blobs
 
 
 class _Stuff:
