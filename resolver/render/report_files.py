@@ -71,17 +71,36 @@ def _base_name(number: int, base: TreeSummary) -> str:
 
 def file_tables(answer: Comparison | ImageComparison, *, full: bool) -> list[Table]:
     """Draw what differs in files; nothing where they were not read."""
+    most = None if full else _ROWS
     pairs = pairs_of(answer)
+    if isinstance(answer, Comparison) and answer.files is not None and not pairs:
+        # The only build there is: nothing differs, and what is in it is told all the same.
+        row = (
+            "1",
+            *_size(answer.files.base),
+            "",
+            "",
+            "",
+            "",
+            "",
+            programs_words(answer.files.base),
+        )
+        whole = Table("files", _SUMMARY, (row,), frozenset(_SUMMARY[:-1]))
+        return [whole, *_notes([("1", answer.files.base)], most)]
     if not pairs:
         return []
-    most = None if full else _ROWS
     tables = [
         Table("files", _SUMMARY, tuple(_summary(pairs)), frozenset(_SUMMARY[:-1])),
         _table("folders by difference", _FOLDER_COLUMNS, _each(pairs, _folders, most and _FOLDERS)),
         _table("packages", ("#", "package", "from", "to"), _each(pairs, _packages, most)),
         _table("paths that differ", ("#", "how", "size", "path"), _each(pairs, _paths, most)),
     ]
-    trees = list(_trees(pairs))
+    return tables + _notes(list(_trees(pairs)), most)
+
+
+def _notes(trees: Sequence[tuple[str, TreeSummary]], most: int | None) -> list[Table]:
+    """Draw what was found in trees that nobody would expect there; no table where nothing was."""
+    tables = []
     strangers = _gathered(((name, list(_strangers(tree))) for name, tree in trees), most)
     if strangers:
         tables.append(_table("programs for another machine", ("#", "program", "path"), strangers))

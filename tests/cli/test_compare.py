@@ -574,3 +574,21 @@ def test_what_was_found_in_the_base_is_told_too(run: Run, fake: FakeRegistry) ->
     found = page[page.index("base: what was found in it") :]
     assert "elf arm64" in found
     assert "leads out of the tree" in found
+
+
+def test_the_files_of_the_only_build_are_told_though_nothing_differs(
+    run: Run, fake: FakeRegistry
+) -> None:
+    fake.serve("app", "1", build_image("linux/amd64", [build_layer({"app": elf("arm64")})]))
+
+    told = run("compare", f"{fake.host}/app:1", "--files").stdout
+
+    assert told[told.index("files\n") :] == snapshot("""\
+files
+#  FILES   SIZE  SAME  ADDED  REMOVED  CHANGED  REBUILT  PROGRAMS
+1      1  464 B                                          1 elf arm64
+
+programs for another machine
+#  PROGRAM    PATH
+1  elf arm64  app
+""")
