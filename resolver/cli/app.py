@@ -54,6 +54,8 @@ COMMANDS = (
     ("Run", "demo", "resolver.cli.demo"),
     ("Run", "login", "resolver.cli.login"),
     ("Run", "logout", "resolver.cli.logout"),
+    ("Run", "doctor", "resolver.cli.doctor"),
+    ("Help", "help", "resolver.cli.help"),
     ("Help", "options", "resolver.cli.common"),
 )
 
@@ -97,7 +99,8 @@ def build(names: Sequence[str]) -> Any:
         cls=Grouped,
         name="resolver",
         help="Which image is this tag, really, on that platform?",
-        epilog="Each command explains itself: resolver COMMAND --help",
+        epilog="Each command explains itself: resolver COMMAND --help\n\n"
+        "There is more to read: resolver help TOPIC",
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         no_args_is_help=True,

@@ -5,9 +5,8 @@ The limits are ours. A million files in each of two trees take some 620 MB, comp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from resolver.errors import LimitExceeded
+from resolver.values import dataclass
 
 _HINT = "say which platforms with `-p PLATFORM`"
 

@@ -31,7 +31,7 @@ from resolver.sources.host_urls import endpoint_at
 from resolver.sources.urls import BadUrl
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from resolver.core.events import Observer
     from resolver.sources.host_config import HostEntry
@@ -117,6 +117,33 @@ class Hosts:
         """
         endpoints = self.choose(registry, "library/any").endpoints
         return next((each.settings for each in endpoints if each.is_upstream), HostSettings())
+
+    def named(self) -> tuple[Callable[[], tuple[str, ...]], ...]:
+        """List, one source at a time, the names that it speaks of; each reads files when called.
+
+        Names are `host[:port]`, a prefix of `registries.conf` (`host/path`, `*.example.com`), or
+        `_default`. Each call raises InvalidConfiguration where its source cannot be used.
+        """
+        return (self._in_options, self._in_config, self._in_folders, self._in_rules)
+
+    def _in_options(self) -> tuple[str, ...]:
+        return tuple(each.partition("=")[0] for each in self._mirrors)
+
+    def _in_config(self) -> tuple[str, ...]:
+        self._entry("")
+        return tuple(self._config or ())
+
+    def _in_folders(self) -> tuple[str, ...]:
+        from resolver.sources.hosts_toml import host_of_folder  # noqa: PLC0415 - rarely
+
+        found: list[str] = []
+        for root in (*self._roots(), *self._folders):
+            if root.is_dir():
+                found += (host_of_folder(each.name) for each in root.iterdir() if each.is_dir())
+        return tuple(sorted(found))
+
+    def _in_rules(self) -> tuple[str, ...]:
+        return tuple(rule.prefix for rule in self._read_rules())
 
     # --- one source each -------------------------------------------------------------------
 

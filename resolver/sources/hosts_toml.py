@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 FORM: Final = "hosts.toml"
 _PORT = re.compile(r"(.+):([0-9]{1,5})")
+_SPELLED_PORT = re.compile(r"(.+)_([0-9]{1,5})_")
 #: `push` is known, and nothing that is done here.
 _WORDS = {each.value: each for each in Ability} | {"push": None}
 #: A duration as Go writes it. Source: Go package time, ParseDuration.
@@ -53,6 +54,12 @@ def find_folder(roots: tuple[Path, ...], registry: str) -> Path | None:
     names = (*spelled, registry, "_default")
     folders = (Path(root, name) for root in roots for name in names)
     return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def host_of_folder(name: str) -> str:
+    """Give the registry that a folder of this name is for, as `find_folder` reads it."""
+    spelled = _SPELLED_PORT.fullmatch(name)
+    return f"{spelled[1]}:{spelled[2]}" if spelled else name
 
 
 def read_hosts(folder: Path, registry: str, repository: str) -> HostChoice:

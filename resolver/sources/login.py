@@ -10,6 +10,7 @@ from resolver.sources.questions import Asker, Request
 
 if TYPE_CHECKING:
     from resolver.core.hosts import HostSettings
+    from resolver.sources.questions import Response
     from resolver.sources.transport import Transport
 
 _OK, _NOT_FOUND, _FORBIDDEN = 200, 404, 403
@@ -39,6 +40,18 @@ def is_wanted(transport: Transport, registry: str, settings: HostSettings = USUA
     if response.status != _OK:
         raise ServerFault(f"`{registry}` answered {response.status} to a login", "try again later")
     return transport.has_shown_credentials(asker)
+
+
+def knock(transport: Transport, registry: str, settings: HostSettings = USUAL) -> Response:
+    """Ask a registry itself for its API, once and without a login; any answer will do.
+
+    Raises:
+        Unavailable: nobody answers there.
+    """
+    what = f"the API of `{registry}`"
+    asker = Asker(registry, "")
+    request = Request("GET", api_host(registry), asker, "/v2/", what, settings=settings)
+    return transport.knock(request)
 
 
 def _refused(registry: str) -> AuthenticationFailed:

@@ -143,6 +143,31 @@ class Transport:
 
         return self._persist(attempt, attempts=request.attempts)
 
+    def knock(self, request: Request) -> Response:
+        """Ask once and prove nothing: any answer will do, a refusal or a fault too.
+
+        Raises:
+            Unavailable: nobody answered.
+
+        """
+
+        def attempt(budget: Budget) -> Response:
+            base = self._base(request.host, request.settings)
+            call = Call(
+                Purpose.RESOURCE,
+                request.method,
+                base.at(request.target),
+                base,
+                self._headers(request),
+                patience=budget.remaining(),
+                stays=True,
+            )
+            way = self._wire.way(request.settings)
+            with self._follow(replace(call, way=way), budget) as answer:
+                return Response(answer.status, answer.headers, answer.read_some(), answer.url, base)
+
+        return self._persist(attempt, attempts=1)
+
     def has_shown_credentials(self, asker: Asker) -> bool:
         """Whether this repository was asked for with more than nothing."""
         return self._auth.has_shown_credentials(asker)

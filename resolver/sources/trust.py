@@ -63,6 +63,39 @@ def load_trust(
     return Trust(tuple(dict.fromkeys(extra)), skip)
 
 
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What a file of authorities holds.
+
+    Attributes:
+        certificates: how many.
+        ends: when the first of its authorities ends, in seconds since 1970; None if none says.
+        ended: how many of them have ended by now.
+
+    """
+
+    certificates: int
+    ends: float | None
+    ended: int
+
+
+def look_into(file: Path, now: float) -> Bundle:
+    """Say what a file of authorities holds.
+
+    Raises:
+        InvalidConfiguration: it cannot be read, or holds no certificate that can be used.
+
+    """
+    blocks = _certificates(file)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for block in blocks:
+        context.load_verify_locations(cadata=block.decode("ascii"))
+    # OpenSSL tells of authorities alone; a server's own certificate is trusted without a date.
+    dates = [str(each["notAfter"]) for each in context.get_ca_certs() if "notAfter" in each]
+    ends = sorted(map(ssl.cert_time_to_seconds, dates))
+    return Bundle(len(blocks), ends[0] if ends else None, sum(end <= now for end in ends))
+
+
 def tls_context(trust: Trust) -> ssl.SSLContext:
     """Build the context for httpx's own transport: the system's store plus the extra ones."""
     context = ssl.create_default_context()

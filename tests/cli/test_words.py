@@ -67,11 +67,15 @@ Run:
   demo           Walk through all of it on sample images.
   login          Log in to a registry, by default Docker Hub.
   logout         Forget the login for a registry.
+  doctor         Say what this machine is set up with, and what to do.
 
 Help:
+  help     Explain a TOPIC, or a command; without one, list the topics.
   options  Explain the options that all commands take.
 
   Each command explains itself: resolver COMMAND --help
+
+  There is more to read: resolver help TOPIC
 --- stderr
 """)
 
@@ -254,9 +258,9 @@ def test_the_demo_ends_well_and_shows_every_verb(run: Run) -> None:
     seen = run("demo")
 
     assert seen.status == 0
-    # `serve` would not end, a login is a person's own, and Docker Hub is far away; the others are
-    # how somebody came here.
-    apart = {"serve", "demo", "options", "login", "logout", "search", "quota"}
+    # `serve` would not end, a login and a machine are a person's own, and Docker Hub is far away;
+    # the others are how somebody came here.
+    apart = {"serve", "demo", "options", "login", "logout", "search", "quota", "doctor", "help"}
     for name in set(NAMES) - apart:
         assert re.search(rf"^\$ resolver {name}\b", seen.stdout, re.MULTILINE)
     assert "defect" not in seen.stdout
