@@ -132,7 +132,9 @@ class _Lister:
         files = tuple(self._file(entry) for entry in self._reader)
         warnings = tuple(self._reader.warnings)
         if self._leading_out:
-            warnings += (f"{self._leading_out} names lead out of the tree, and are kept inside",)
+            one = self._leading_out == 1
+            who = "1 name leads" if one else f"{self._leading_out} names lead"
+            warnings += (f"{who} out of the tree, and {'is' if one else 'are'} kept inside",)
         return Listing(
             files,
             self._bodies,
