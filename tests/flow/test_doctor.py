@@ -512,7 +512,7 @@ def test_which_file_decides(patient: Patient) -> None:
     bare = patient.look(RESOLVER_CERTS_D=str(patient.folder / "certs.d"))
 
     told = {each.name: each for each in rows(found, "registries")}
-    assert told["config.yaml"].found == str(config)
+    assert told["config.yaml"].found == f"{config}: 2 hosts"
     assert told["docker.io"].found == (
         f"{config} decides: https://m.test (by digest only), "
         "then https://h.test (as hub/library/any), then registry-1.docker.io"
@@ -565,7 +565,7 @@ def test_a_file_that_cannot_be_used_is_told_of_once(patient: Patient) -> None:
     found = patient.look("b.test")
 
     wrong = [each for each in rows(found, "registries") if each.state is ERROR]
-    assert [each.name for each in wrong] == ["files", "b.test"]
+    assert [each.name for each in wrong] == ["config.yaml", "b.test"]
     assert "config.yaml:3" in wrong[0].found
     assert wrong[1].found == "cannot be asked before that is mended"
     assert row(found, "registries", "b.test answers").found.startswith("not asked: ")
@@ -574,6 +574,39 @@ def test_a_file_that_cannot_be_used_is_told_of_once(patient: Patient) -> None:
 def test_a_config_that_is_named_and_not_there(patient: Patient) -> None:
     found = patient.look(RESOLVER_CONFIG="/nowhere/config.yaml")
     assert row(found, "registries", "config.yaml").state is ERROR
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "config/resolver/config.yaml",
+            "hosts:\n  x.test:\n    mirrors: [https://u:S3cret@m.test]\n",
+        ),
+        ("config/resolver/config.yaml", "hosts:\n  u:S3cret@x.test:\n    jobs: 1\n"),
+        ("certs.d/x.test/hosts.toml", '[host."https://u:S3cret@m.test"]\n'),
+        ("x.conf", '[[registry]]\nlocation = "u:S3cret@m.test"\n'),
+        ("x.conf", '[[registry]]\nprefix = "u:S3cret@x.test"\nlocation = "m.test"\n'),
+        (
+            "x.conf",
+            '[[registry]]\nlocation = "x.test"\nmirror = [{location = "u:S3cret@m.test"}]\n',
+        ),
+    ],
+)
+def test_a_login_in_the_url_of_a_mirror_is_refused_and_not_shown(
+    patient: Patient, name: str, text: str
+) -> None:
+    path = patient.write(name, text)
+    found = patient.look(
+        "x.test",
+        RESOLVER_CERTS_D=str(patient.folder / "certs.d"),
+        RESOLVER_MIRROR="y.test=https://u:S3cret@m.test",
+        CONTAINERS_REGISTRIES_CONF=str(path) if name.endswith(".conf") else "",
+    )
+
+    assert found.state is ERROR
+    assert row(found, "registries", "y.test").state is ERROR
+    assert "S3cret" not in tell(found, "json")
 
 
 def test_without_a_home_there_is_no_config(patient: Patient) -> None:
