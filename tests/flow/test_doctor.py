@@ -684,6 +684,28 @@ def test_offline_nobody_is_asked(patient: Patient) -> None:
     assert told["answers"].found == "not asked: `--offline`"
 
 
+def test_what_is_blocked_is_not_asked(patient: Patient) -> None:
+    with FakeRegistry() as registry:
+        text = f'[[registry]]\nlocation = "{registry.host}"\nblocked = true\n'
+        conf = patient.write("x.conf", text)
+        told = answered(patient, registry.host, CONTAINERS_REGISTRIES_CONF=str(conf))
+
+        assert registry.log == []
+    assert told["answers"].found == "not asked: it is blocked"
+    assert told[registry.host].found == f"{conf} decides: it is blocked"
+
+
+def test_a_config_that_comes_through_a_pipe(patient: Patient) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"hosts:\n  a.test:\n    plain-http: true\n")
+    os.close(writing)
+    found = patient.look(RESOLVER_CONFIG=f"/dev/fd/{reading}")
+    os.close(reading)
+
+    assert row(found, "registries", "config.yaml").found == f"/dev/fd/{reading}: 1 host"
+    assert row(found, "registries", "a.test").state is OK
+
+
 def test_a_host_that_can_be_none(patient: Patient) -> None:
     with pytest.raises(InvalidReference):
         patient.look("no host/at all")

@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from resolver.core.hosts import Ability, upstream
-from resolver.errors import Malformed, ResolverError
+from resolver.errors import Malformed, RegistryBlocked, ResolverError
 from resolver.flow.checks.machine import failed, note, ok, warning, wrong
 from resolver.sources.hosts import CONFIG, config_file
 from resolver.sources.trust import Trust, trust_of_host
@@ -33,7 +33,7 @@ def config(machine: Machine) -> Iterator[Row]:
     path, is_named = config_file(machine.environment, machine.settings.home)
     if path is None:
         yield note(_GROUP, CONFIG, "there is no home to look for it in")
-    elif path.is_file():
+    elif path.exists():
         with suppress(ResolverError):
             # What is wrong with it, `choices` says.
             count = len(machine.where.named()[CONFIG]())
@@ -125,6 +125,8 @@ def answers(machine: Machine) -> Iterator[Row]:
             continue
         try:
             yield from _answer(machine.knock, machine.clock, host)
+        except RegistryBlocked:
+            yield note(_GROUP, f"{host} answers", "not asked: it is blocked")
         except Malformed:
             # What is wrong is told where it stands: among the files, or the proxies.
             found = "not asked: a file or a variable that decides how cannot be used"
