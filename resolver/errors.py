@@ -237,11 +237,13 @@ class ManifestNotFound(NotFound):
 
     code = "manifest-not-found"
 
-    def __init__(self, reference: str, place: str, detail: str = "") -> None:
+    def __init__(
+        self, reference: str, place: str, detail: str = "", repository: str = "REPOSITORY"
+    ) -> None:
         said = f" ({detail})" if detail else ""
         super().__init__(
             f"`{place}` has no manifest for `{reference}`{said}",
-            "list what there is with `resolver tags REPOSITORY`",
+            f"list what there is with `resolver tags {repository}`",
         )
         self.reference = reference
         self.place = place
@@ -510,8 +512,10 @@ class LimitExceeded(Untrusted):
     code = "limit-exceeded"
     word = "LIMIT"
 
-    def __init__(self, what: str, limit: int, value: int | str, unit: str = "bytes") -> None:
-        super().__init__(f"{what} goes past the limit of {limit} {unit}: {value}")
+    def __init__(
+        self, what: str, limit: int, value: int | str, unit: str = "bytes", *hints: str
+    ) -> None:
+        super().__init__(f"{what} goes past the limit of {limit} {unit}: {value}", *hints)
         self.what = what
         self.limit = limit
         self.value = value
@@ -568,6 +572,15 @@ class StoreFault(ResolverError):
         super().__init__(f"the store cannot be used at `{path}`: {reason}", *hints)
         self.path = path
         self.reason = reason
+
+    def after(self, come: int, wanted: int) -> None:
+        """Say what a pull that ends with this leaves: how many pieces came, and of how many."""
+        left = (
+            f"what came is kept ({come} of {wanted} pieces), and only the rest is fetched"
+            if come
+            else "what the store holds is as it was"
+        )
+        self._hints = (*self._hints, f"then pull again: {left}")
 
 
 class OutputFault(ResolverError):

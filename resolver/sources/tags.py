@@ -145,7 +145,9 @@ def next_page(response: Response, what: str, api: str = "/v2") -> str | None:
     # A redirected list may go on where the redirect led; it is asked for here again.
     if url.origin not in (response.registry.origin, response.url.origin):
         raise _misled(what, f"it is at `{url.authority}`")
-    if not url.path.startswith(f"{api}/") or "/../" in url.path or "/./" in url.path:
+    # HTTP libraries take `%2e%2e` for `..`, and go there.
+    segments = url.path.lower().replace("%2e", ".").split("/")
+    if not url.path.startswith(f"{api}/") or {".", ".."}.intersection(segments):
         raise _misled(what, "it is outside of the registry's API")
     return url.target
 

@@ -170,16 +170,17 @@ class Home:
         if not _is_marked(root):
             self._mark(root)
         version = _refuse_other_version(root)
-        is_changed = self._complete(root)
+        is_changed = self._complete(root, is_new=not version)
         if not version:
             self._put(root, "version", f"{VERSION}\n")
         elif is_changed and self.sync:
             root.sync()
 
-    def _complete(self, root: Folder) -> bool:
+    def _complete(self, root: Folder, *, is_new: bool) -> bool:
         """Make the folders that are missing, and say whether any was; the caller syncs the root.
 
-        All at once, since a new store would else wait for the disk eight times more.
+        All at once, since a new store would else wait for the disk eight times more. Of a store
+        that is not complete yet, what is there may be the work of one who died before syncing it.
         """
         missing = [name for name in _FOLDERS if root.look(name) is None]
         for name in missing:
@@ -188,7 +189,7 @@ class Home:
             absent = [name for name in HEX_DIGITS if blobs.look(name) is None]
             for algorithm in absent:
                 blobs.make(algorithm)
-            if absent and self.sync:
+            if (absent or is_new) and self.sync:
                 blobs.sync()
         return bool(missing)
 
