@@ -34,16 +34,24 @@ def doctor(
     """
     import os
 
+    from resolver.cli.output import Output
     from resolver.cli.work import work
     from resolver.core.checkup import State
-    from resolver.flow.doctor import set_aside
+    from resolver.flow.doctor import look_at_installation, set_aside
 
     environment = dict(os.environ)
     usable, rows = set_aside(environment)
-    with work(common, usable) as (session, output):
-        found = session.doctor(
-            hosts or (), environment=environment, console=_console(environment), set_aside=rows
-        )
+    try:
+        with work(common, usable) as (session, output):
+            found = session.doctor(
+                hosts or (), environment=environment, console=_console(environment), set_aside=rows
+            )
+            output.tell(found, common.form)
+    except ImportError as error:
+        # There can be no session without it: what is missing is all that there is to tell.
+        output = Output(quiet=common.quiet)
+        output.hand = common.hand
+        found = look_at_installation(error)
         output.tell(found, common.form)
     if found.state is State.ERROR:
         raise typer.Exit(1)

@@ -76,10 +76,23 @@ def look_over(machine: Machine, checks: tuple[Check, ...] = CHECKS) -> Checkup:
     return Checkup(__version__, tuple(row for check in checks for row in _rows(check, machine)))
 
 
+def look_at_installation(error: ImportError) -> Checkup:
+    """Look at what is installed, where too little is for anything else: `error` says what."""
+    rows = [failed("installation", "session", error)]
+    for look in (
+        installation.python,
+        installation.packages,
+        installation.gzip,
+        installation.zstd,
+    ):
+        rows += look(None)
+    return Checkup(__version__, tuple(rows))
+
+
 def _rows(check: Check, machine: Machine) -> Iterator[Row]:
     try:
         yield from check.look(machine)
-    except (ResolverError, OSError) as error:
+    except (ResolverError, OSError, ImportError) as error:
         yield failed(check.group, check.name, error)
 
 
@@ -113,6 +126,7 @@ def _try(name: str, environment: Mapping[str, str]) -> None:
     alone = {each: environment[each] for each in ("HOME", *_LOGIN) if each in environment}
     if name not in _LOGIN:
         alone = {"HOME": environment.get("HOME", "")}
-    settings = Settings.load(Flags(), {**alone, name: environment[name]})
+    # With a store that is named, its usual place need not be found out.
+    settings = Settings.load(Flags(), {"RESOLVER_STORE": ".", **alone, name: environment[name]})
     if settings.platforms_file is not None:
         load_table(settings.platforms_file)

@@ -89,6 +89,9 @@ def parse_config(body: bytes, path: str) -> dict[str, HostEntry]:
     folder = Path(path).parent
     found: dict[str, HostEntry] = {}
     for name, spot in hosts.members().items():
+        if "@" in name:
+            # Said of the whole, since what is wrong is named by where it stands.
+            hosts.fail("the name of a host carries a user name or password")
         if not is_host(name):
             spot.fail(
                 "this is no host: write `HOST` or `HOST:PORT`, and `docker.io` for Docker Hub"

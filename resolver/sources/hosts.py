@@ -118,13 +118,18 @@ class Hosts:
         endpoints = self.choose(registry, "library/any").endpoints
         return next((each.settings for each in endpoints if each.is_upstream), HostSettings())
 
-    def named(self) -> tuple[Callable[[], tuple[str, ...]], ...]:
+    def named(self) -> dict[str, Callable[[], tuple[str, ...]]]:
         """List, one source at a time, the names that it speaks of; each reads files when called.
 
         Names are `host[:port]`, a prefix of `registries.conf` (`host/path`, `*.example.com`), or
         `_default`. Each call raises InvalidConfiguration where its source cannot be used.
         """
-        return (self._in_options, self._in_config, self._in_folders, self._in_rules)
+        return {
+            "--mirror": self._in_options,
+            CONFIG: self._in_config,
+            "certs.d": self._in_folders,
+            registries_conf.FORM: self._in_rules,
+        }
 
     def _in_options(self) -> tuple[str, ...]:
         return tuple(each.partition("=")[0] for each in self._mirrors)

@@ -131,6 +131,7 @@ def choose(rules: Iterable[RegistryRule], registry: str, repository: str) -> Hos
 def _rule(table: Table) -> RegistryRule:
     location = _location(table)
     prefix = table.text("prefix").removesuffix("/") or location
+    _refuse_login(table, "prefix", prefix)
     if not prefix:
         raise table.fault("prefix", "a registry needs a prefix or a location")
     if "*" in prefix and (not prefix.startswith("*.") or "/" in prefix or "*" in prefix[1:]):
@@ -168,7 +169,14 @@ def _location(table: Table) -> str:
     text = table.text("location").removesuffix("/")
     if "://" in text:
         raise table.fault("location", "it has no scheme: write `HOST[:PORT][/PATH]`")
+    _refuse_login(table, "location", text)
     return text
+
+
+def _refuse_login(table: Table, name: str, text: str) -> None:
+    """Refuse `user:password@host` before anything else shows it; a digest stands behind a path."""
+    if "@" in text.partition("/")[0]:
+        raise table.fault(name, "it carries a user name or password")
 
 
 def _endpoint(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +18,7 @@ from resolver.core.checkup import Checkup, Row, State
 from resolver.render import tell
 from resolver.render.handing import EMITTERS
 from resolver.render.text import WIDTH
+from tests.processes import ROOT
 from tests.processes import command as start
 
 if TYPE_CHECKING:
@@ -237,9 +241,31 @@ def test_whatever_is_broken_the_answer_is_whole(variables: dict[str, str], tmp_p
         assert b"defect" not in text
 
 
-def test_a_process_without_its_streams(tmp_path: Path) -> None:
-    environment = {"RESOLVER_STORE": os.fspath(tmp_path / "store")}
-    done = start("doctor", environment=environment, stdin=b"")
+def test_a_package_that_no_session_can_be_made_without(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RESOLVER_STORE")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setitem(sys.modules, "platformdirs", None)
+    monkeypatch.setenv("RESOLVER_JOBS", "3")
+    seen = run("doctor", "--json", "--emit", "env=e")
+    first, *others = json.loads(seen.stdout)["rows"]
 
-    assert done.returncode == 0
-    assert done.stderr == b""
+    assert (seen.status, seen.stderr) == (1, "")
+    assert "platformdirs" in first["found"]
+    assert first["hint"] == "pip install --force-reinstall multiarch-resolver"
+    assert {"python", "httpx", "isal"} <= {row["name"] for row in others}
+    assert "RESOLVED_STATUS='1'" in Path("e").read_text()
+
+
+def test_a_process_without_its_input() -> None:
+    words = f"exec {shlex.quote(sys.executable)} -m resolver doctor <&-"
+    done = subprocess.run(
+        ["sh", "-c", words],
+        check=False,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"a password is never asked" in done.stdout

@@ -656,3 +656,38 @@ def test_whatever_stands_in_a_file_the_errors_are_ours(body: bytes) -> None:
         choose(parse_rules(body, "/r.conf", ignore), "x.a.test", UBUNTU)
     with contextlib.suppress(ResolverError):
         parse_config(body, "/c.yaml")
+
+
+# --- secrets in the wrong place ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[[registry]]\nlocation = "u:S3cret@m.test"\n',
+        '[[registry]]\nprefix = "u:S3cret@x.test"\nlocation = "m.test"\n',
+        '[[registry]]\nlocation = "x.test"\nmirror = [{location = "u:S3cret@m.test/x"}]\n',
+    ],
+)
+def test_a_login_in_registries_conf_is_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(InvalidConfiguration) as refused:
+        parse_rules(text.encode(), "/r.conf", ignore)
+
+    assert "it carries a user name or password" in str(refused.value)
+    assert "S3cret" not in str(refused.value)
+
+
+def test_a_prefix_of_registries_conf_may_end_with_a_digest() -> None:
+    digest = f"sha256:{'0' * 64}"
+    text = f'[[registry]]\nprefix = "x.test/app@{digest}"\nlocation = "m.test/app"\n'
+    (rule,) = parse_rules(text.encode(), "/r.conf", ignore)
+
+    assert rule.prefix.endswith(digest)
+
+
+def test_a_login_in_the_name_of_a_host_of_config_yaml_is_not_repeated() -> None:
+    with pytest.raises(BadFile) as refused:
+        parse_config(b"hosts:\n  u:S3cret@x.test:\n    jobs: 1\n", "/c.yaml")
+
+    assert "carries a user name or password" in str(refused.value)
+    assert "S3cret" not in str(refused.value)

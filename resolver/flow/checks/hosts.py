@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from resolver.core.hosts import Ability, upstream
-from resolver.errors import Malformed, ResolverError
+from resolver.errors import Malformed, RegistryBlocked, ResolverError
 from resolver.flow.checks.machine import failed, note, ok, warning, wrong
-from resolver.sources.hosts import config_file
+from resolver.sources.hosts import CONFIG, config_file
 from resolver.sources.trust import Trust, trust_of_host
 
 if TYPE_CHECKING:
@@ -31,26 +32,27 @@ def config(machine: Machine) -> Iterator[Row]:
     """Say whether there is a `config.yaml`, and where it belongs."""
     path, is_named = config_file(machine.environment, machine.settings.home)
     if path is None:
-        yield note(_GROUP, "config.yaml", "there is no home to look for it in")
-    elif path.is_file():
-        yield ok(_GROUP, "config.yaml", str(path), path=str(path), exists=True)
-    elif is_named:
-        hint = "write it, or unset `RESOLVER_CONFIG`; see `resolver help configuration`"
-        yield wrong(_GROUP, "config.yaml", f"there is no file `{path}`", hint)
-    else:
-        yield ok(_GROUP, "config.yaml", f"none ({path})", path=str(path), exists=False)
+        yield note(_GROUP, CONFIG, "there is no home to look for it in")
+    elif path.exists():
+        with suppress(ResolverError):
+            # What is wrong with it, `choices` says.
+            count = len(machine.where.named()[CONFIG]())
+            found = f"{path}: {count} host{'' if count == 1 else 's'}"
+            yield ok(_GROUP, CONFIG, found, path=str(path), exists=True)
+    elif not is_named:
+        yield ok(_GROUP, CONFIG, f"none ({path})", path=str(path), exists=False)
 
 
 def choices(machine: Machine) -> Iterator[Row]:
     """Say of every registry that is named, here or in a file, which file decides."""
     names = dict.fromkeys(machine.hosts)
     told: set[str] = set()
-    for source in machine.where.named():
+    for place, source in machine.where.named().items():
         try:
             names |= dict.fromkeys(source())
         except (ResolverError, OSError) as error:
             told.add(str(error))
-            yield failed(_GROUP, "files", error)
+            yield failed(_GROUP, place, error)
     for name in names:
         try:
             row = _row(name, _choice(machine, name))
@@ -123,6 +125,8 @@ def answers(machine: Machine) -> Iterator[Row]:
             continue
         try:
             yield from _answer(machine.knock, machine.clock, host)
+        except RegistryBlocked:
+            yield note(_GROUP, f"{host} answers", "not asked: it is blocked")
         except Malformed:
             # What is wrong is told where it stands: among the files, or the proxies.
             found = "not asked: a file or a variable that decides how cannot be used"

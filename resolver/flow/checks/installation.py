@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from resolver import __version__
 from resolver.core.package_versions import Requirement, is_outside, read_requirement
 from resolver.core.platform import Platform
-from resolver.flow.checks.machine import note, ok, warning, wrong
-from resolver.platforms import host_platform
+from resolver.flow.checks.machine import note, ok, wrong
+from resolver.platforms import host_platform, load_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ _FAST = f"pip install '{_OURS}[fast]'"
 _TRIED = {"httpx": "resolver.sources.engine", "pyreqwest": "resolver.sources.engine"}
 
 
-def python(_machine: Machine) -> Iterator[Row]:
+def python(_machine: object) -> Iterator[Row]:
     """Say which Python and which `resolver` these are."""
     here = sys.version_info[:3]
     text = f"{'.'.join(map(str, here))} ({sys.executable})"
@@ -50,11 +50,13 @@ def platform(machine: Machine) -> Iterator[Row]:
         yield ok(_GROUP, "platform", here, platform=here)
         return
     by = next(name for name in _PLATFORM if machine.environment.get(name))
-    Platform.parse(wanted if "/" in wanted else here, host=host_platform())
+    if wanted != "local":
+        table = load_table(machine.settings.platforms_file)
+        Platform.parse(wanted, host=host_platform(), table=table)
     yield ok(_GROUP, "platform", f"{wanted}, as `{by}` says; this is {here}", platform=wanted)
 
 
-def packages(_machine: Machine) -> Iterator[Row]:
+def packages(_machine: object) -> Iterator[Row]:
     """Compare what is installed with what is needed."""
     try:
         needed = requires(_OURS) or []
@@ -75,7 +77,8 @@ def _package(needed: Requirement) -> Row:
         return wrong(_GROUP, needed.name, "it is not installed", mend)
     facts = {"version": here, "needed": needed.bounds}
     try:
-        import_module(_TRIED.get(needed.name, "resolver"))
+        if needed.name in _TRIED:
+            import_module(_TRIED[needed.name])
     except ImportError as error:
         found = f"{here} cannot be loaded: {error}"
         return wrong(_GROUP, needed.name, found, f"{mend} --force-reinstall", **facts)
@@ -84,7 +87,7 @@ def _package(needed: Requirement) -> Row:
     return ok(_GROUP, needed.name, here, **facts)
 
 
-def gzip(_machine: Machine) -> Iterator[Row]:
+def gzip(_machine: object) -> Iterator[Row]:
     """Say what inflates layers of gzip."""
     if find_spec("isal") is not None:
         yield ok(_GROUP, "isal", "layers of gzip are read by isal", present=True)
@@ -93,14 +96,14 @@ def gzip(_machine: Machine) -> Iterator[Row]:
     yield note(_GROUP, "isal", found, _FAST, present=False)
 
 
-def zstd(_machine: Machine) -> Iterator[Row]:
+def zstd(_machine: object) -> Iterator[Row]:
     """Say what inflates layers of zstd."""
     for name in ("compression.zstd", "backports.zstd"):
         if _is_here(name):
             yield ok(_GROUP, "zstd", f"layers of zstd are read by {name}", present=True)
             return
     found = "not installed: `compare --files` and `lint --deep` cannot read layers of zstd"
-    yield warning(_GROUP, "zstd", found, _FAST, present=False)
+    yield note(_GROUP, "zstd", found, _FAST, present=False)
 
 
 def _is_here(name: str) -> bool:

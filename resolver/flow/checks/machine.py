@@ -76,8 +76,11 @@ def wrong(group: str, name: str, found: str, hint: str, **facts: Fact) -> Row:
     return Row(group, name, State.ERROR, found, hint, tuple(facts.items()))
 
 
-def failed(group: str, name: str, error: ResolverError | OSError) -> Row:
+def failed(group: str, name: str, error: ResolverError | OSError | ImportError) -> Row:
     """Say what came of a look that could not be taken."""
+    if isinstance(error, ImportError):
+        found = f"a package cannot be loaded: {error}"
+        return wrong(group, name, found, "pip install --force-reinstall multiarch-resolver")
     if isinstance(error, InvalidConfiguration) and error.place == name:
         at = f"at `{error.field}`: " if error.field else ""
         return wrong(
