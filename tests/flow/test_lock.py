@@ -19,7 +19,6 @@ from resolver.errors import (
     DigestMismatch,
     LockUnwritten,
     NoLock,
-    NotFound,
     NotInStore,
     NotLocked,
     PlatformNotOffered,
@@ -365,8 +364,8 @@ def test_a_registry_that_contradicts_itself_is_not_believed(
 
     found = session.check_lock(file=file)
 
-    assert found.findings == ()
-    assert isinstance(found.failures[0].error, NotFound)
+    # The bytes that the tag gives are those that were locked, whatever the header says.
+    assert (found.findings, found.failures) == ((), ())
 
 
 def test_a_thousand_references_are_a_thousand_heads(
