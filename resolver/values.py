@@ -86,7 +86,7 @@ def _stand_in(cls: Any, own: dict[str, Any], wanted: dict[str, bool]) -> None:
     names = [name for name in names if name not in own]
 
     def write() -> None:
-        twin: Any = dataclasses.dataclass(init=False, **wanted)(_twin(cls, own))
+        twin: Any = dataclasses.dataclass(init=False, **wanted)(_twin(cls))
         for name in names:
             setattr(cls, name, vars(twin)[name])
 
@@ -98,14 +98,19 @@ def _stand_in(cls: Any, own: dict[str, Any], wanted: dict[str, bool]) -> None:
             cls.__getstate__, cls.__setstate__ = _state, _take_state
 
 
-def _twin(cls: Any, own: dict[str, Any]) -> type:
-    """Give a class with the same fields and nothing else, for the standard library to write on."""
-    annotations = own.get("__annotations__", {})
-    body = {name: own[name] for name in annotations if name in own}
-    body |= {"__annotations__": dict(annotations), "__module__": cls.__module__}
-    body["__qualname__"] = cls.__qualname__
-    bases: tuple[Any, ...] = tuple(filter(dataclasses.is_dataclass, cls.__bases__))
-    return type(cls.__name__, bases, body)
+def _twin(cls: Any) -> type:
+    """Give a class with the same fields and nothing else, for the standard library to write on.
+
+    Inherited fields are its own: a base is frozen by us, which the standard library cannot know.
+    """
+    fields = dataclasses.fields(cls)
+    body: dict[str, Any] = {
+        field.name: dataclasses.field(repr=field.repr, hash=field.hash, compare=field.compare)
+        for field in fields
+    }
+    body["__annotations__"] = {field.name: field.type for field in fields}
+    body |= {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+    return type(cls.__name__, (), body)
 
 
 def _first(cls: Any, name: str, write: Any) -> Any:

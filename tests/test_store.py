@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -150,6 +151,23 @@ def test_a_folder_with_foreign_files_is_refused_and_left_as_it_is(
     assert [p for p in store.root.rglob("*") if p.is_file()] == [path]
 
 
+@pytest.mark.parametrize("tag", [None, ""])
+def test_a_store_that_a_cache_brought_back_without_its_mark_and_empty_folders_is_one(
+    store: LocalStore, tag: str | None
+) -> None:
+    store.add_document(document())
+    shutil.rmtree(store.root / "partial")
+    shutil.rmtree(store.root / "leases")
+    (store.root / "CACHEDIR.TAG").unlink()
+    if tag is not None:
+        (store.root / "CACHEDIR.TAG").write_text(tag)
+
+    store.add_document(document(b"{}"))
+
+    assert store.load(Digest.of(BODY)) == BODY
+    assert (store.root / "CACHEDIR.TAG").read_text().startswith("Signature: ")
+
+
 def test_the_root_of_the_system_and_the_home_folder_are_refused(clean_environment: Path) -> None:
     alias = clean_environment.parent / f"{clean_environment.name}-alias"
     alias.symlink_to(clean_environment)
@@ -215,6 +233,25 @@ def test_content_that_is_held_is_not_asked_for_again(store: LocalStore) -> None:
         yield b""
 
     store.add(describe(BODY), unwanted())
+
+
+def test_where_nothing_is_synced_content_of_the_right_size_is_hashed_all_the_same(
+    tmp_path: Path,
+) -> None:
+    body = bytes(range(256)) * (MAX_DOCUMENT // 256 + 1)
+    hasty = LocalStore(tmp_path / "store", fsync=False)
+    hasty.add(describe(body), [body])
+    assert hasty.held(describe(body))
+    # Once in each process, as long as nobody touches the file.
+    assert hasty.held(describe(body))
+
+    path = place_of(hasty, body)
+    path.chmod(0o600)
+    path.write_bytes(bytes(len(body)))
+
+    assert not hasty.held(describe(body))
+    assert not LocalStore(tmp_path / "store", fsync=False).held(describe(body))
+    assert LocalStore(tmp_path / "store").held(describe(body))
 
 
 def test_content_too_large_to_be_a_document_is_held_if_its_size_is_right(

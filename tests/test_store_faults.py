@@ -19,8 +19,9 @@ from resolver.core.content import Document
 from resolver.core.descriptor import OCI_INDEX, Descriptor
 from resolver.core.digest import Digest
 from resolver.errors import StoreFault
+from resolver.flow.outputs import export_fault
 from resolver.store import LocalStore, NameRecord, Patience, lock
-from resolver.store.files import Folder
+from resolver.store.files import Folder, fault
 from tests import store_faults
 from tests.processes import ROOT as PACKAGE
 from tests.processes import python
@@ -488,3 +489,11 @@ def test_eight_processes_fill_one_new_store_and_nothing_is_lost(tmp_path: Path) 
     assert unverified(root) == []
     assert litter(root) == []
     assert not stat.S_IMODE(root.stat().st_mode) & 0o077
+
+
+@pytest.mark.parametrize("number", sorted(errno.errorcode))
+def test_whatever_the_system_refuses_there_is_something_to_do(number: int) -> None:
+    refused = OSError(number, os.strerror(number))
+
+    assert fault("/store", refused).hints()
+    assert export_fault("/out", refused).hints()

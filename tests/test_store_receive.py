@@ -310,6 +310,50 @@ def no_data(folder: Path) -> None:
     (folder / "data").unlink()
 
 
+def linked_meta(folder: Path) -> None:
+    canary = folder.parent.parent / "canary"
+    (folder / "meta.json").rename(canary)
+    (folder / "meta.json").symlink_to(canary)
+
+
+def hard_linked_meta(folder: Path) -> None:
+    os.link(folder / "meta.json", folder.parent.parent / "canary")
+
+
+def meta_fifo(folder: Path) -> None:
+    (folder / "meta.json").unlink()
+    os.mkfifo(folder / "meta.json")
+
+
+@pytest.mark.parametrize(
+    "plant", [linked_meta, hard_linked_meta, meta_fifo, meta_of(" " * 1_048_577)]
+)
+def test_a_note_of_what_is_there_replaces_what_was_planted_in_its_place(
+    store: LocalStore, plant: Callable[[Path], None]
+) -> None:
+    begin(store, end=HALF)
+    folder = partial_of(store)
+    plant(folder)
+    canary = folder.parent.parent / "canary"
+    before = canary.read_bytes() if canary.exists() else b""
+
+    begin(store, end=HALF)
+
+    assert store.partial(BLOB) == HALF
+    assert (canary.read_bytes() if canary.exists() else b"") == before
+
+
+def test_a_shorter_note_leaves_nothing_of_the_longer_one(store: LocalStore) -> None:
+    with store.receive(BLOB) as receiving:
+        assert receiving is not None
+        receiving.write(0, BODY[:1])
+        receiving.write(2, BODY[2:3])
+        receiving.write(4, BODY[4:5])
+    begin(store, end=HALF)
+
+    assert store.partial(BLOB) == HALF
+
+
 @pytest.mark.parametrize(
     "leave",
     [

@@ -115,6 +115,21 @@ class Pair(Generic[T]):
         return f"<{self.first}>"
 
 
+@values.dataclass(frozen=True, slots=True, order=True)
+class Longer(Pair[str]):
+    third: int = 0
+
+
+def test_a_value_may_inherit_from_another() -> None:
+    assert Longer("a", 1, 2) == Longer("a", 1, 2) != Longer("a", 2, 2)
+    assert Longer("a", 1, 2) < Longer("a", 2, 0)
+    assert len({Longer("a"), Longer("a"), Longer("b")}) == 2
+    assert repr(Longer("a")) == "Longer(first='a', second=0, third=0)"
+    assert pickle.loads(pickle.dumps(Longer("a", 3))) == Longer("a", 3)
+    with pytest.raises(AttributeError):
+        Longer("a").third = 1  # type: ignore[misc]  # that it is frozen is what is tested
+
+
 def test_what_a_class_brings_itself_stays() -> None:
     assert repr(Pair("a")) == "<a>"
     assert Pair[int](1) == Pair(1)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from resolver.core.platform import Platform, PlatformTable
     from resolver.core.requirements import Requirements
 
+#: Platforms that a message names where none of them comes near.
+_NAMED = 4
 #: Seconds that another machine's clock may be ahead of ours.
 _CLOCKS_DIFFER = 86_400
 
@@ -166,10 +168,18 @@ def _missing(image: Checkable) -> Iterator[Finding]:
             continue
         listing = ", ".join(f"`{each}`" for each in dict.fromkeys(map(str, offered)))
         said = f"it is offered for {listing}" if listing else "it is offered for no platform at all"
-        near = _nearest(platform, offered, image)
+        near = _nearest(platform, offered, image) or _others(offered)
         yield image.finding(
             PLATFORM_MISSING, f"`{platform}` is not offered{near}", platform, hint=said
         )
+
+
+def _others(offered: Sequence[Platform]) -> str:
+    """Name some of what there is, where nothing comes near."""
+    names = list(dict.fromkeys(map(str, offered)))
+    listing = ", ".join(f"`{name}`" for name in names[:_NAMED])
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"; there is {listing}{more}" if listing else ""
 
 
 def _nearest(wanted: Platform, offered: Sequence[Platform], image: Checkable) -> str:

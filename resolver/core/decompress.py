@@ -8,11 +8,11 @@ Source: RFC 1952 (gzip), RFC 8878 (zstd), reliability.md R41 and 5.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.decompressors import MAX_WINDOW, DamagedError, library_for
 from resolver.errors import BadDocument, ChecksumMismatch, LimitExceeded, UnsupportedDocument
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,7 +29,7 @@ _RESERVED_FLAGS = 0xE0
 _GZIP_START = 4
 
 #: How the libraries tell a wrong checksum or length, and a window past the limit.
-_CHECKSUM_WORDS = ("data check", "length check", "checksum")
+_CHECKSUM_WORDS = ("data check", "length check", "checksum", "header crc")
 _WINDOW_WORDS = "requires too much memory"
 
 #: Known, and not read here.
@@ -197,7 +197,7 @@ class _Streams:
                 raise self._bad("damaged gzip data: reserved flags")
         self._count += 1
         if self._count > self._limits.streams:
-            what = f"the {name} streams of {self._what}"
+            what = f"the number of {name} streams of {self._what}"
             raise LimitExceeded(what, self._limits.streams, self._count, "streams")
         return data
 

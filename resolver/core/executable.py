@@ -7,8 +7,9 @@ glibc's elf.h; Microsoft, "PE Format", "Machine Types"; Apple, mach-o/loader.h a
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.platform import Platform, PlatformTable

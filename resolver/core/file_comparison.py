@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.executable import runs_on
@@ -19,6 +18,7 @@ from resolver.core.file_difference import (
 from resolver.core.packages import compare_packages, read_installed
 from resolver.core.path_words import PathWords
 from resolver.core.tar_reader import Kind
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -105,7 +105,10 @@ class _Side:
         self.platform = labelled.platform
         self.table = table
         self.words = PathWords(labelled.platform, table)
-        self.files = dict(labelled.tree.walk())
+        self.files: dict[str, LayerFile] = {}
+        for path, file in labelled.tree.walk():
+            labelled.tree.room.text(path)
+            self.files[path] = file
         self.summary = self._summary(labelled)
 
     def is_native(self, file: LayerFile) -> bool:

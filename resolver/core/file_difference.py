@@ -5,9 +5,10 @@ All of it is in order of paths or names, the same on every machine.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
+
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.executable import Executable

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core.executable import PROBE, Executable, read_executable
 from resolver.core.tar_reader import DEFAULT_LIMITS, Kind, TarEntry, TarLimits, TarReader
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -64,6 +64,7 @@ class Listing:
         oversized: paths of wanted files that were too large.
         warnings: what was odd.
         size: bytes of the uncompressed archive.
+        named: bytes of its names, as `TarLimits.names` counts them.
     """
 
     files: tuple[LayerFile, ...]
@@ -71,6 +72,7 @@ class Listing:
     oversized: frozenset[str]
     warnings: tuple[str, ...]
     size: int
+    named: int = 0
 
 
 def canonical(name: str) -> str:
@@ -130,9 +132,16 @@ class _Lister:
         files = tuple(self._file(entry) for entry in self._reader)
         warnings = tuple(self._reader.warnings)
         if self._leading_out:
-            warnings += (f"{self._leading_out} names lead out of the tree, and are kept inside",)
+            one = self._leading_out == 1
+            who = "1 name leads" if one else f"{self._leading_out} names lead"
+            warnings += (f"{who} out of the tree, and {'is' if one else 'are'} kept inside",)
         return Listing(
-            files, self._bodies, frozenset(self._oversized), warnings, self._reader.offset
+            files,
+            self._bodies,
+            frozenset(self._oversized),
+            warnings,
+            self._reader.offset,
+            self._reader.named,
         )
 
     def _file(self, entry: TarEntry) -> LayerFile:

@@ -23,6 +23,14 @@ _WINDOWS_PATH = r"C:\Windows\System32;C:\Windows"
 _SHELLS = frozenset({"sh", "bash", "ash", "dash", "ksh", "zsh", "busybox"})
 _WINDOWS_SHELLS = frozenset({"cmd", "cmd.exe"})
 _TAKES_A_LINE = frozenset({"-c", "-ec", "-lc", "-exc", "-euc", "/c"})
+#: What does nothing but start another program, and the words before that one, its own included.
+#: Source: the manuals of tini, dumb-init, catatonit, gosu and su-exec.
+_WRAPPERS = {
+    "tini": 1, "tini-static": 1, "docker-init": 1, "dumb-init": 1, "catatonit": 1,
+    "gosu": 2, "su-exec": 2,
+}  # fmt: skip
+#: Wrappers around wrappers.
+_MAX_WRAPPERS = 4
 #: A line for a shell that begins with a program's name and nothing clever.
 _PLAIN = re.compile(r"(?:exec +)?([A-Za-z0-9_./+-]+)(?: .*)?", re.DOTALL)
 _WINDOWS_PLAIN = re.compile(r"([A-Za-z0-9_./\\:+-]+)(?: .*)?", re.DOTALL)
@@ -99,15 +107,27 @@ def interpreter_of(line: str) -> str:
 
 
 def _started(words: Sequence[str], *, windows: bool) -> Iterator[str]:
-    if not words or not words[0]:
-        return
-    yield words[0]
-    name = words[0].replace("\\", "/").rpartition("/")[2].lower()
-    if name in (_WINDOWS_SHELLS if windows else _SHELLS):
-        if words[-2:-1] and words[-2].lower() in _TAKES_A_LINE:
-            yield from _first_of(words[-1][:_LONGEST].strip(), windows=windows)
-    elif "--" in words[1:-1]:
-        yield words[words.index("--", 1) + 1]
+    for _ in range(_MAX_WRAPPERS):
+        if not words or not words[0]:
+            return
+        yield words[0]
+        name = words[0].replace("\\", "/").rpartition("/")[2].lower()
+        if name in (_WINDOWS_SHELLS if windows else _SHELLS):
+            if words[-2:-1] and words[-2].lower() in _TAKES_A_LINE:
+                yield from _first_of(words[-1][:_LONGEST].strip(), windows=windows)
+            return
+        inner = _wrapped(name, words)
+        if name not in _WRAPPERS:
+            yield from inner[:1]
+            return
+        words = inner
+
+
+def _wrapped(name: str, words: Sequence[str]) -> Sequence[str]:
+    """Give the words of the program that another one starts; none where that is not plain."""
+    if name in _WRAPPERS and words[1:] and not words[1].startswith("-"):
+        return words[_WRAPPERS[name] :]
+    return words[words.index("--", 1) + 1 :] if "--" in words[1:-1] else ()
 
 
 def _first_of(line: str, *, windows: bool) -> Iterator[str]:

@@ -6,7 +6,6 @@ Source: dpkg-query(1) and deb-control(5); GoogleContainerTools/distroless, "stat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.core import packages_rpm
@@ -14,6 +13,7 @@ from resolver.core.file_difference import Package, PackageDifference
 from resolver.core.filetree import Folder
 from resolver.core.layer_listing import LayerFile
 from resolver.core.tar_reader import Kind
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

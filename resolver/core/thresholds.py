@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from resolver.core.file_difference import FileComparison
 
 
+#: Digits behind the point that tell any two ratios of sizes apart.
+_DIGITS = 9
+
+
 @dataclass(frozen=True, slots=True)
 class Thresholds:
     """What counts as a difference.
@@ -51,8 +55,7 @@ class Thresholds:
         """
         times = ratio(base, size)
         if self.max_ratio is not None and (size > 0 if times is None else times > self.max_ratio):
-            shown = "any number of" if times is None else f"{times:.2f}"
-            return f"{shown} times the size, {self.max_ratio:.2f} allowed"
+            return _times(times, self.max_ratio)
         if self.max_delta is not None and size - base > self.max_delta:
             return f"{_bytes(size - base)} larger, {self.max_delta} allowed"
         if not self.has_size and size != base:
@@ -171,3 +174,13 @@ def _files(found: FileComparison | None, platform: str, thresholds: Thresholds) 
             count = len(tree.packages)
             words = "1 package differs" if count == 1 else f"{count} packages differ"
             yield Reason("packages", name, f"`{name}`: {words}")
+
+
+def _times(times: float | None, allowed: float) -> str:
+    """Say how many times a size is more, in as many digits as it takes to see that it is."""
+    if times is None:
+        return f"any number of times the size, {allowed:.2f} allowed"
+    digits = 2
+    while f"{times:.{digits}f}" == f"{allowed:.{digits}f}" and digits < _DIGITS:
+        digits += 1
+    return f"{times:.{digits}f} times the size, {allowed:.{digits}f} allowed"

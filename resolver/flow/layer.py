@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from resolver.core.layer_types import START, decide
 from resolver.core.tar_reader import DEFAULT_LIMITS, TarLimits
 from resolver.errors import BadDocument, ChecksumMismatch, UnsupportedDocument
 from resolver.flow.kit import Stopped
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping

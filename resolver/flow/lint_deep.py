@@ -150,8 +150,9 @@ class _Search:
             sample=tuple(
                 dict.fromkeys(
                     self._program(self._key(path), executable, scan)
-                    for scan in self._looked_at
+                    for number, scan in enumerate(self._looked_at)
                     for path, executable in scan.sample
+                    if not self._is_gone(self._key(path), number)
                 )
             ),
             failures=tuple(dict(self._failures()).items()),
@@ -224,6 +225,11 @@ class _Search:
             missed |= hit.missed
         return Hit("", 0, None, frozenset(missed))
 
+    def _is_gone(self, path: str, number: int) -> bool:
+        """Say whether a layer above replaces a file or takes it away, as far as was read there."""
+        above = [self._names(scan) for scan in self._looked_at[:number]]
+        return any(path in names.entries or names.hides(path) for names in above)
+
     def _names(self, scan: LayerScan) -> Names:
         return scan.view.windows if self._is_windows else scan.view.unix
 
@@ -231,7 +237,9 @@ class _Search:
         for command, hit in self._hits():
             program = None
             if hit.entry is None:
-                unread = self._is_cut or any(scan.diff_id is None for scan in self._scans)
+                # What was not looked at for this image, another one may have read to its end.
+                unread = self._is_cut or len(self._looked_at) < len(self._scans)
+                unread = unread or any(scan.diff_id is None for scan in self._scans)
                 outcome = Outcome.UNDECIDED if unread else Outcome.NOT_THERE
             elif hit.entry.executable is not None:
                 outcome = Outcome.FOUND

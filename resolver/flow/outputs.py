@@ -34,14 +34,15 @@ _HINTS = {
     errno.EPERM: "make it writable for this user, or name another place",
     errno.ELOOP: "something put a link there: remove it, or name another place",
     errno.ENOTDIR: "something put a file there: remove it, or name another place",
+    errno.EMFILE: "raise the limit on open files (`ulimit -n`), or name fewer images at once",
     errno.ENOENT: "make the folder above it first",
 }
 
 
 def export_fault(path: str, error: OSError) -> ExportFault:
     """Put a failure of the operating system into words, with what helps against it."""
-    hint = _HINTS.get(error.errno or 0)
-    return ExportFault(path, (error.strerror or str(error)).lower(), *([hint] if hint else []))
+    hint = _HINTS.get(error.errno or 0, "name another place")
+    return ExportFault(path, (error.strerror or str(error)).lower(), hint)
 
 
 @contextmanager

@@ -83,6 +83,8 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
             return work.run(lease, blobs)
     except BaseException as error:
         stop.set()
+        if isinstance(error, StoreFault):
+            error.after(*work.progress())
         if not isinstance(error, Exception):
             interrupt()
         raise
@@ -100,6 +102,7 @@ class _Work:
         self._kit = kit
         self._bringer = bringer
         self._failed: dict[str, ResolverError] = {}
+        self._wanted: list[Piece] = []
         self._fetched: list[Piece] = []
         self._reused: list[Piece] = []
         self._needed_by: dict[Digest, list[PlannedImage]] = {}
@@ -113,6 +116,7 @@ class _Work:
         for image in self._plan.images:
             self._kit.tell(Started(image.reference, image.platform, self._plan.pieces_of(image)))
         wanted = [piece for piece in self._plan.pieces if self._is_to_be_fetched(piece)]
+        self._wanted = wanted
         refuse_without_room(self._kit.store.root, wanted)
         # The largest first: what is begun last should be over soon.
         layers = [piece for piece in wanted if piece.role in {"layer", "config"}]
@@ -129,6 +133,10 @@ class _Work:
         if failures and not images:
             raise failures[0].error
         return Pulled(images, failures, tuple(self._fetched), tuple(self._reused))
+
+    def progress(self) -> tuple[int, int]:
+        """Count the pieces that have come, and those that were to."""
+        return len(self._fetched), len(self._wanted)
 
     def _is_to_be_fetched(self, piece: Piece) -> bool:
         """Look again, now that nothing can be collected any more (R36)."""
@@ -203,12 +211,18 @@ class _Work:
         for reference, images in by_reference.items():
             outcomes = [self._outcome(image) for image in images]
             if any(one.status == "downloaded" for one in outcomes):
-                self._kit.store.name(_record(reference, images, self._kit.clock))
+                record = _record(reference, images, self._kit.clock)
+                self._kit.store.name(record, self._found())
             for one in outcomes:
                 root = one.image.root.digest
                 self._kit.tell(ImageDone(one.image.reference, root, one.status))
             done.extend(outcomes)
         return tuple(done)
+
+    def _found(self) -> list[str]:
+        """Give the algorithms of what was here, unless what has come was synced beside it."""
+        found = {piece.descriptor.digest.algorithm for piece in self._reused}
+        return sorted(found - {piece.descriptor.digest.algorithm for piece in self._fetched})
 
     def _outcome(self, image: PlannedImage) -> PulledOne:
         needed = {content.descriptor.digest for content in image.contents}

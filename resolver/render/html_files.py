@@ -35,7 +35,9 @@ def files_body(name: str, found: FileComparison, labels: Sequence[str]) -> str:
     ]
     columns = ("tree", "files", "size", "packages", "programs by machine")
     whole = grid(Grid(f"{name}-trees", "Trees", columns, rows, frozenset({1, 2, 3})))
-    return whole + "".join(
+    of_base = "".join((_strangers(f"{name}-base", base), _odd(f"{name}-base", base)))
+    noted = details("base: what was found in it", of_base) if of_base else ""
+    return f"{whole}{noted}" + "".join(
         _tree(f"{name}-{number}", label, tree)
         for number, (label, tree) in enumerate(zip(labels, found.others, strict=True), 1)
     )
@@ -48,8 +50,6 @@ def _counts(tree: TreeSummary) -> list[Cell]:
 def _tree(name: str, label: str, tree: TreeComparison) -> str:
     counts = ", ".join(f"{count} {change.value}" for change, count in tree.counts)
     words = f"{label}: {counts or 'no path differs'}; {tree.same} same, {tree.rebuilt} rebuilt"
-    strangers = [(str(each.program), each.path) for each in tree.summary.strangers]
-    odd = [*(("layers", each) for each in tree.summary.warnings), *tree.summary.unread]
     packages = [
         (", ".join(each.before) or "-", ", ".join(each.after) or "-", each.name)
         for each in tree.packages
@@ -59,12 +59,22 @@ def _tree(name: str, label: str, tree: TreeComparison) -> str:
     parts = (
         _part(f"{name}-folders", "Folders by difference", _FOLDERS, map(folder_row, tree.folders)),
         _part(f"{name}-packages", "Packages", ("from", "to", "package"), packages),
-        _part(f"{name}-strangers", "Programs for another machine", ("program", "path"), strangers),
+        _strangers(name, tree.summary),
         _part(f"{name}-paths", "Paths that differ", ("how", "size", "path"), paths),
         f'<p class="note">{left} more are in `--format json`.</p>' if left > 0 else "",
-        _part(f"{name}-odd", "What was odd", ("where", "what"), odd),
+        _odd(name, tree.summary),
     )
     return details(text(words), "".join(parts) or _NOTHING)
+
+
+def _strangers(name: str, tree: TreeSummary) -> str:
+    rows = [(str(each.program), each.path) for each in tree.strangers]
+    return _part(f"{name}-strangers", "Programs for another machine", ("program", "path"), rows)
+
+
+def _odd(name: str, tree: TreeSummary) -> str:
+    rows = [*(("layers", each) for each in tree.warnings), *tree.unread]
+    return _part(f"{name}-odd", "What was odd", ("where", "what"), rows)
 
 
 _FOLDERS = ("from", "to", "delta", "folder")

@@ -69,6 +69,7 @@ class Report:
 #: Answers whose reports are made elsewhere, by the module that defines the answer; imported when
 #: there is one, since most commands have none of them.
 ELSEWHERE = {
+    "resolver.core.checkup": "resolver.render.report_doctor",
     "resolver.core.checked": "resolver.render.report_check",
     "resolver.core.comparison": "resolver.render.report_compare",
     "resolver.core.exported": "resolver.render.report_export",

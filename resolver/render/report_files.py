@@ -55,22 +55,56 @@ def pairs_of(answer: Comparison | ImageComparison) -> list[Pair]:
     ]
 
 
+def _trees(pairs: Sequence[Pair]) -> Iterator[tuple[str, TreeSummary]]:
+    """List every tree once, what others are held against too, each with its name in tables."""
+    shown: set[int] = set()
+    for number, base, tree in pairs:
+        if id(base) not in shown:
+            shown.add(id(base))
+            yield _base_name(number, base), base
+        yield str(number), tree.summary
+
+
+def _base_name(number: int, base: TreeSummary) -> str:
+    return "base" if base.label != "from" else f"{number} from"
+
+
 def file_tables(answer: Comparison | ImageComparison, *, full: bool) -> list[Table]:
     """Draw what differs in files; nothing where they were not read."""
+    most = None if full else _ROWS
     pairs = pairs_of(answer)
+    if isinstance(answer, Comparison) and answer.files is not None and not pairs:
+        # The only build there is: nothing differs, and what is in it is told all the same.
+        row = (
+            "1",
+            *_size(answer.files.base),
+            "",
+            "",
+            "",
+            "",
+            "",
+            programs_words(answer.files.base),
+        )
+        whole = Table("files", _SUMMARY, (row,), frozenset(_SUMMARY[:-1]))
+        return [whole, *_notes([("1", answer.files.base)], most)]
     if not pairs:
         return []
-    most = None if full else _ROWS
     tables = [
         Table("files", _SUMMARY, tuple(_summary(pairs)), frozenset(_SUMMARY[:-1])),
         _table("folders by difference", _FOLDER_COLUMNS, _each(pairs, _folders, most and _FOLDERS)),
         _table("packages", ("#", "package", "from", "to"), _each(pairs, _packages, most)),
         _table("paths that differ", ("#", "how", "size", "path"), _each(pairs, _paths, most)),
     ]
-    strangers = _each(pairs, _strangers, most)
+    return tables + _notes(list(_trees(pairs)), most)
+
+
+def _notes(trees: Sequence[tuple[str, TreeSummary]], most: int | None) -> list[Table]:
+    """Draw what was found in trees that nobody would expect there; no table where nothing was."""
+    tables = []
+    strangers = _gathered(((name, list(_strangers(tree))) for name, tree in trees), most)
     if strangers:
         tables.append(_table("programs for another machine", ("#", "program", "path"), strangers))
-    odd = _each(pairs, _odd, most)
+    odd = _gathered(((name, list(_odd(tree))) for name, tree in trees), most)
     if odd:
         tables.append(_table("what was odd", ("#", "where", "what"), odd))
     return tables
@@ -92,8 +126,7 @@ def _summary(pairs: Sequence[Pair]) -> Iterator[Row]:
     for number, base, tree in pairs:
         if id(base) not in shown:
             shown.add(id(base))
-            name = "base" if base.label != "from" else f"{number} from"
-            yield (name, *_size(base), "", "", "", "", "", programs_words(base))
+            yield (_base_name(number, base), *_size(base), "", "", "", "", "", programs_words(base))
         counts = dict(tree.counts)
         added, removed = counts.get(Change.ADDED, 0), counts.get(Change.REMOVED, 0)
         changed = len(tree.differences) - added - removed
@@ -113,18 +146,23 @@ def programs_words(tree: TreeSummary) -> str:
 
 def _each(pairs: Sequence[Pair], rows_of: RowsOf, most: int | None) -> list[Row]:
     """Put the rows of all trees together; those of several stand once, with all their numbers."""
-    found: dict[Row, list[int]] = {}
-    left: dict[int, int] = {}
-    for number, base, tree in pairs:
-        rows = list(rows_of(base, tree))
+    return _gathered(
+        ((str(number), list(rows_of(base, tree))) for number, base, tree in pairs), most
+    )
+
+
+def _gathered(trees: Iterable[tuple[str, list[Row]]], most: int | None) -> list[Row]:
+    found: dict[Row, list[str]] = {}
+    left: dict[str, int] = {}
+    for name, rows in trees:
         for row in rows[:most]:
-            found.setdefault(row, []).append(number)
+            found.setdefault(row, []).append(name)
         if most is not None and len(rows) > most:
-            left[number] = len(rows) - most
-    shown = [(", ".join(map(str, numbers)), *row) for row, numbers in found.items()]
+            left[name] = len(rows) - most
+    shown = [(", ".join(names), *row) for row, names in found.items()]
     width = max((len(row) for row in shown), default=0)
     for count in dict.fromkeys(left.values()):
-        who = ", ".join(str(number) for number, each in left.items() if each == count)
+        who = ", ".join(name for name, each in left.items() if each == count)
         shown.append((who, *[""] * (width - 2), f"… and {count} more (`--no-trunc`)"))
     return shown
 
@@ -174,11 +212,10 @@ def _how(change: Change, difference: FileDifference) -> str:
             return str(change.value)
 
 
-def _strangers(base: TreeSummary, tree: TreeComparison) -> Iterable[Row]:
-    del base
-    return ((str(each.program), each.path) for each in tree.summary.strangers)
+def _strangers(tree: TreeSummary) -> Iterable[Row]:
+    return ((str(each.program), each.path) for each in tree.strangers)
 
 
-def _odd(_base: TreeSummary, tree: TreeComparison) -> Iterator[Row]:
-    yield from (("layers", warning) for warning in tree.summary.warnings)
-    yield from ((path, reason) for path, reason in tree.summary.unread)
+def _odd(tree: TreeSummary) -> Iterator[Row]:
+    yield from (("layers", warning) for warning in tree.warnings)
+    yield from ((path, reason) for path, reason in tree.unread)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 NONE = "<none>"
 #: Characters of an RFC 3339 time that name the day.
 _DAY = 10
+#: Rows of one image in `du`, one for each that it shares with.
+_SHARERS = 5
 _PROBLEMS = {
     "missing": "missing",
     "size": "wrong size",
@@ -159,9 +161,15 @@ def _usage(answer: Usage, *, full: bool) -> Report:
 
 
 def _shares(image: ImageUsage, *, full: bool) -> list[tuple[str, ...]]:
-    """Give an image's row, and one more for each further image it shares with."""
+    """Give an image's row, and one more for each further image it shares with.
+
+    The first few say most; a thousand names of few images would else make a million rows.
+    """
     name = _short_name(image.reference) or short(image.digest, full=full)
     others = [(_short_name(other) or NONE, megabytes(size)) for other, size in image.sharers]
+    if not full and len(others) > _SHARERS:
+        more = len(others) - _SHARERS + 1
+        others = [*others[: _SHARERS - 1], (f"and {more} more (`--no-trunc`)", "")]
     first, *rest = others or [("-", "-")]
     rows: list[tuple[str, ...]] = [
         (name, megabytes(image.own), megabytes(image.shared), *first),

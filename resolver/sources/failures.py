@@ -247,16 +247,31 @@ _UNKNOWN = Reason((), ConnectionFailed, "the connection to `{host}` failed", tra
 def late(url: Url, seconds: float, *, unconnected: bool) -> Trouble:
     """Say that a host took longer than the seconds it was given, to connect or to answer."""
     did = "take the connection" if unconnected else "answer"
-    error = TimedOut(f"`{url.authority}` did not {did} within {seconds:g} s", "try again later")
+    error = TimedOut(f"`{url.authority}` did not {did} within {seconds:.3g} s", "try again later")
     return Trouble(error, transient=True, unconnected=unconnected)
 
 
-def translate(error: BaseException, url: Url) -> Trouble:
-    """Say in our words what an engine raised, other than that time was up."""
+def silent(url: Url, seconds: float, *, whole: bool) -> Trouble:
+    """Say that a host began to answer, and then took too long: for all of it, or for more of it."""
+    did = "did not finish its answer within" if whole else "has sent nothing more for"
+    error = TimedOut(f"`{url.authority}` {did} {seconds:.3g} s", "try again later")
+    return Trouble(error, transient=True)
+
+
+def translate(error: BaseException, url: Url, *, answered: bool = False) -> Trouble:
+    """Say in our words what an engine raised, other than that time was up.
+
+    Who has answered, speaks the protocol that it was asked in.
+    """
     host = url.authority
     reason = find_reason(" | ".join(_words(error)).lower())
     hints = reason.hints
-    if url.scheme == "http" and reason.transient and reason.error is ConnectionFailed:
+    if (
+        url.scheme == "http"
+        and not answered
+        and reason.transient
+        and reason.error is ConnectionFailed
+    ):
         hints = (*hints, "if it speaks TLS, ask it without `--plain-http`, or by another name")
     failure = reason.error(reason.sentence.format(host=host), *hints)
     return Trouble(failure, transient=reason.transient)

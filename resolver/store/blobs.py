@@ -38,6 +38,7 @@ class Blobs:
     def __init__(self, home: Home, observe: Observer) -> None:
         self._home = home
         self._observe = observe
+        self._proven: set[tuple[Digest, int, int]] = set()
 
     def load(self, digest: Digest, size: int | None, limit: int = MAX_DOCUMENT) -> bytes | None:
         """Read content whole and verified; None if it is not here, or damaged.
@@ -79,12 +80,27 @@ class Blobs:
     def held(self, descriptor: Descriptor, *, full: bool = False) -> bool:
         """Whether what is here may be used: documents are hashed, big blobs by who reads them.
 
+        Where nothing is synced a power cut leaves files of the right size with other bytes, so
+        there big blobs are hashed too, once (reliability.md 8).
+
         Raises:
             StoreFault: it cannot be read.
 
         """
-        with self._folder(descriptor.digest) as folder:
-            return folder is not None and _may_be_used(folder, descriptor, full=full)
+        digest = descriptor.digest
+        with self._folder(digest) as folder:
+            if folder is None or full or self._home.sync:
+                return folder is not None and _may_be_used(folder, descriptor, full=full)
+            status = folder.look(digest.hex)
+            if status is None:
+                return False
+            proof = (digest, status.st_ino, status.st_mtime_ns)
+            if proof in self._proven:
+                return status.st_size == descriptor.size
+            is_good = _may_be_used(folder, descriptor, full=True)
+            if is_good:
+                self._proven.add(proof)
+            return is_good
 
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:

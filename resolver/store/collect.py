@@ -60,6 +60,9 @@ def collect(
     if not home.exists():
         return Collected((), 0, 0, 0, dry_run=dry_run)
     with home.writing(exclusive=True) as root:
+        if not dry_run:
+            # Also where there is nothing to remove: a job whose collections do nothing should know.
+            root.refuse_read_only()
         ground = Ground.take(root, pulled, seen)
         # Files carry the time of day, so this is compared with the time of day.
         choice = _choose(ground, rules, time.time())

@@ -37,6 +37,9 @@ _HINTS = {
     errno.EROFS: _RIGHTS,
     errno.EACCES: _RIGHTS,
     errno.EPERM: _RIGHTS,
+    errno.EMFILE: "raise the limit on open files (`ulimit -n`), or lower `--jobs`",
+    errno.EXDEV: "a store must lie on one file system: leave its folders where they were made, or "
+    "name another folder with `--store`",
     errno.EIO: "the disk reports a fault: look at the system's log, and name a folder on another "
     "disk with `--store`",
     errno.ELOOP: f"something put a link there: remove it, or {_ELSEWHERE}",
@@ -47,8 +50,7 @@ _HINTS = {
 def fault(path: str, error: OSError) -> StoreFault:
     """Put a failure of the operating system into words, with what helps against it."""
     reason = (error.strerror or str(error)).lower()
-    hint = _HINTS.get(error.errno or 0)
-    return StoreFault(path, reason, *([hint] if hint else []))
+    return StoreFault(path, reason, _HINTS.get(error.errno or 0, _ELSEWHERE))
 
 
 def close(descriptor: int) -> None:
@@ -243,6 +245,15 @@ class Folder:
         if status is not None and stat.S_ISDIR(status.st_mode):
             return self.remove_folder(name)
         return self.remove(name)
+
+    def refuse_read_only(self) -> None:
+        """Refuse to go on where nothing could be written or removed."""
+        if os.access(".", os.W_OK, dir_fd=self.descriptor, effective_ids=True):
+            return
+        is_mounted_so = os.fstatvfs(self.descriptor).f_flag & os.ST_RDONLY
+        number = errno.EROFS if is_mounted_so else errno.EACCES
+        with faults(self.path):
+            raise OSError(number, os.strerror(number))
 
     def sync(self) -> None:
         """Make the names in here outlive a power cut."""

@@ -10,11 +10,12 @@ from resolver.store.names import PULLED, SEEN, NameRecord, merged
 from resolver.store.records import BadName, Records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from resolver.core.events import Observer
     from resolver.core.pulled_name import PulledName
+    from resolver.store.files import Folder
     from resolver.store.lock import Patience
 
 
@@ -36,11 +37,16 @@ class StoredNames(StoredContent):
 
     # What was pulled
 
-    def name(self, record: PulledName) -> PulledName:
+    def name(self, record: PulledName, found: Collection[str] = ()) -> PulledName:
         """Note what was pulled, last of all; more platforms of the same root are added to it.
 
         To be called after every pull, also one that had nothing to do: `pulled_at` says what is
         still used.
+
+        Args:
+            record: its content must be in the store before.
+            found: algorithms of content that was there already, and beside which nothing was
+                added since: who put it there may have died before the disk knew its name.
 
         Raises:
             StoreFault: it cannot be written, or what it needs is not here.
@@ -48,7 +54,13 @@ class StoredNames(StoredContent):
         """
         from resolver.store.reach import refuse_incomplete  # noqa: PLC0415 - for pulls alone
 
-        return self._pulled.put(record, merge=merged, check=refuse_incomplete)
+        def check(root: Folder, record: PulledName) -> None:
+            refuse_incomplete(root, record)
+            for algorithm in found if self._home.sync else ():
+                with root.need("blobs", algorithm) as folder:
+                    folder.sync()
+
+        return self._pulled.put(record, merge=merged, check=check)
 
     def pulled(self, reference: str) -> PulledName | None:
         """Look up what was pulled under a canonical reference.

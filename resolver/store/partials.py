@@ -2,7 +2,9 @@
 
 partial/<alg>-<hex>/lock       held by the one process that writes
                     data       the bytes, with gaps
-                    meta.json  which bytes are there; written behind them, never before
+                    meta.json  which bytes are there; written behind them, never before, and in
+                               place: it is no name that a power cut may not lose, only a hint,
+                               and what it says is hashed again
 """
 
 from __future__ import annotations
@@ -32,15 +34,15 @@ if TYPE_CHECKING:
 
 DATA = "data"
 META = "meta.json"
-_META_NEW = "meta.new"
 LOCK = "lock"
-#: Everything that may be in such a folder; the lock last, since it keeps others out.
-_FILES = (DATA, META, _META_NEW, LOCK)
+#: Everything that may be in such a folder; the lock last, since it keeps others out. Earlier
+#: versions wrote `meta.new` first.
+_FILES = (DATA, META, "meta.new", LOCK)
 _SCHEMA = 1
 _MEMBERS = frozenset({"schema", "size", "ranges"})
 #: Largest `meta.json` that is read, in bytes.
 _MAX_META = 1_048_576
-_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+_WRITE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _READ_WRITE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = _READ_WRITE | os.O_CREAT | os.O_EXCL
 #: Seconds between two looks at another process's transfer.
@@ -80,17 +82,24 @@ class Claim:
         return said(self.folder, size)
 
     def record(self, ranges: Ranges, size: int) -> None:
-        """Note which bytes are there; replaced whole, so that it can always be read."""
+        """Note which bytes are there, in one write, so that a kill leaves the old or the new.
+
+        Padded to the length of what was there, since cutting it would be a second step.
+        """
         value = {"schema": _SCHEMA, "size": size, "ranges": [list(r) for r in ranges.pieces()]}
         body = json.dumps(value).encode()
-        path = self.folder.where(_META_NEW)
-        with faults(path):
-            descriptor = os.open(_META_NEW, _WRITE, 0o600, dir_fd=self.folder.descriptor)
+        status = self.folder.look(META)
+        if status is not None and not (_is_ours(status) and status.st_size <= _MAX_META):
+            # Planted, or something else under a second name: its bytes must not change.
+            self.folder.remove(META)
+            status = None
+        flags = _WRITE if status is not None else _WRITE | os.O_CREAT | os.O_EXCL
+        with faults(self.folder.where(META)):
+            descriptor = os.open(META, flags, 0o600, dir_fd=self.folder.descriptor)
             try:
-                os.write(descriptor, body)
+                os.write(descriptor, body.ljust(status.st_size if status is not None else 0))
             finally:
                 os.close(descriptor)
-        self.folder.move(_META_NEW, self.folder, META)
 
     def open_data(self) -> tuple[int, int]:
         """Open the file for reading and writing, and give it with its present size."""

@@ -1,4 +1,7 @@
-"""`scripts/bench compare`: the files of two platforms, against `gzip -dc | tar -t`."""
+"""`scripts/bench compare`: the files of two platforms, against `gzip -dc | tar -t`.
+
+And how much of an image that lies `lint --deep` reads.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import hashlib
 import io
 import random
 import struct
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -15,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layered import Layer, Layout
-from measure import Row, machine, measure, table
+from measure import Row, machine, measure, resolver, table
+from servers import layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PROCESS = Path(__file__).with_name("files_process.py")
 #: What product.md wants: at most so much of the time of `gzip -dc | tar -t`.
 _AT_MOST = 1.3
 #: Bytes of one platform, and of the layer that both have.
@@ -28,6 +32,8 @@ PLATFORM, SHARED = 500 << 20, 120 << 20
 #: Sizes of files: as in a Debian image, most are small and few have most of the bytes.
 _SIZES = ((0.30, 1_000), (0.35, 6_000), (0.20, 30_000), (0.12, 150_000), (0.03, 1_500_000))
 _MACHINES = {"amd64": 62, "arm64": 183}
+_PROGRAM = "usr/bin/app"
+_REPOSITORY = "bench/app"
 
 
 def compare(runs: int) -> None:
@@ -37,7 +43,7 @@ def compare(runs: int) -> None:
         print("making two platforms of 500 MB", file=sys.stderr)
         # In a process of its own: what it takes would count as the memory of those measured.
         with ProcessPoolExecutor(1) as pool:
-            size, files, blobs = pool.submit(_make, layout).result()
+            size, files, lying, blobs = pool.submit(_make, layout).result()
         packed = sum(blob.stat().st_size for blob in blobs)
         listing = "; ".join(f"gzip -dc {blob} | tar -t >/dev/null" for blob in blobs)
         theirs = Row(
@@ -46,41 +52,58 @@ def compare(runs: int) -> None:
             ours=False,
             moved=size,
         )
-        ours = Row(
-            "files compared, every byte hashed twice",
-            lambda _: [sys.executable, str(_PROCESS), f"oci:{layout}:1"],
-            at_most=_AT_MOST,
-            moved=size,
-        )
-        measure([ours, theirs], runs)
+        store = Path(folder, "store")
+        with layers(layout, Path(folder, "authority"), round_trip_ms=0, rate=0) as (server, _far):
+            name = f"{server.host}/{_REPOSITORY}"
+            shared = ["--plain-http", "--quiet", "--store", str(store)]
+            pulling = [*resolver(), "pull", f"{name}:1", "-p", "all", *shared]
+            subprocess.run(pulling, check=True, stdout=subprocess.DEVNULL)
+            comparing = [*resolver(), "compare", f"{name}:1", "--files", "--offline", *shared]
+            ours = Row(
+                "compare --files --offline", lambda _: comparing, at_most=_AT_MOST, moved=size
+            )
+            linting = [*resolver(), "lint", f"{name}:liar", "--deep", "--plain-http"]
+            # It finds something, which is status 1.
+            liar = Row(
+                f"lint --deep of a liar of {lying / 1e6:.0f} MB",
+                lambda _: ["bash", "-c", '"$@"; test $? = 1', "bash", *linting],
+                count=server.count,
+            )
+            measure([ours, theirs, liar], runs)
     print(f"compare: {machine(runs)}")
     print(
         f"two platforms of {PLATFORM >> 20} MiB that share {SHARED >> 20} MiB: {files} files in "
         f"{len(blobs)} layers, {packed / 1e6:.0f} MB of gzip, {size / 1e6:.0f} MB of tar\n\n"
-        f"{table([ours, theirs], theirs)}"
+        f"{table([ours, theirs, liar], theirs)}"
     )
 
 
-def _make(folder: Path) -> tuple[int, int, list[Path]]:
-    """Write the layout; gives the bytes of all tars, the number of files, and the layers' files."""
+def _make(folder: Path) -> tuple[int, int, int, list[Path]]:
+    """Write the layout.
+
+    Gives the bytes of all tars, the number of files, the bytes of the layers of the image that
+    lies, and the layers' files.
+    """
     layout = Layout(folder)
     chance = random.Random(1)  # noqa: S311 - the same files every time
     stuff = _Stuff(chance)
     total = count = 0
-    layers: dict[str, list[Layer]] = {name: [] for name in _MACHINES}
+    made: dict[str, list[Layer]] = {name: [] for name in _MACHINES}
     plan: list[tuple[tuple[str, ...], int]] = [(("amd64", "arm64"), SHARED)]
     plan += [((name,), (PLATFORM - SHARED) // 2) for name in _MACHINES for _ in range(2)]
     for number, (names, size) in enumerate(plan):
-        body, files = _tar(stuff, f"usr/share/{number // 3}", size, _MACHINES[names[-1]])
+        program = _PROGRAM if len(names) == 1 else ""
+        body, files = _tar(stuff, f"usr/share/{number // 3}", size, _MACHINES[names[-1]], program)
         layer = layout.packed(gzip.compress(body, 6), hashlib.sha256(body).hexdigest())
         total += len(body)
         count += files
         for name in names:
-            layers[name].append(layer)
-    layout.platforms("1", layers)
-    digests = dict.fromkeys(layer.digest for own in layers.values() for layer in own)
+            made[name].append(layer)
+    layout.platforms("1", made, f"/{_PROGRAM}")
+    layout.platforms("liar", dict.fromkeys(_MACHINES, made["amd64"]), f"/{_PROGRAM}")
+    digests = dict.fromkeys(layer.digest for own in made.values() for layer in own)
     blobs = [folder / "blobs" / "sha256" / digest.partition(":")[2] for digest in digests]
-    return total, count, blobs
+    return total, count, sum(layer.size for layer in made["amd64"]), blobs
 
 
 class _Stuff:
@@ -119,16 +142,22 @@ def _sizes(chance: random.Random, total: int) -> Iterator[int]:
                 break
 
 
-def _tar(stuff: _Stuff, prefix: str, size: int, number: int) -> tuple[bytes, int]:
-    """Make a tar archive of about so many bytes; gives it and the number of its files."""
+def _tar(stuff: _Stuff, prefix: str, size: int, number: int, program: str) -> tuple[bytes, int]:
+    """Make a tar archive of about so many bytes; gives it and the number of its files.
+
+    A program, if it has a name, comes first.
+    """
     out = io.BytesIO()
     count = 0
     with tarfile.open(fileobj=out, mode="w") as archive:
         for count, length in enumerate(_sizes(stuff.chance, size), 1):
             body = stuff.body(length)
-            if count % 20 == 0:
+            is_program = count == 1 and program
+            if is_program or count % 20 == 0:
                 body = b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HH", 2, number) + body
-            info = tarfile.TarInfo(f"{prefix}/{count % 97}/{count % 13}/file-{count}.txt")
+            name = f"{prefix}/{count % 97}/{count % 13}/file-{count}.txt"
+            info = tarfile.TarInfo(program if is_program else name)
+            info.mode = 0o755 if is_program else 0o644
             info.size = len(body)
             archive.addfile(info, io.BytesIO(body))
     return out.getvalue(), count

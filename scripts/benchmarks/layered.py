@@ -73,9 +73,12 @@ class Layout:
         """Make an index with an image of these layers for linux/amd64, and one it could be."""
         self.platforms(tag, dict.fromkeys(("amd64", "arm64"), layers))
 
-    def platforms(self, tag: str, layers: Mapping[str, Sequence[Layer]]) -> None:
+    def platforms(
+        self, tag: str, layers: Mapping[str, Sequence[Layer]], entrypoint: str = ""
+    ) -> None:
         """Make an index with an image of its own layers for each architecture."""
-        entries = [self._image(own, one) for one, own in layers.items()]
+        settings = {"config": {"Entrypoint": [entrypoint]}} if entrypoint else {}
+        entries = [self._image(own, one, settings) for one, own in layers.items()]
         index = self._document(
             INDEX_TYPE, {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries}
         )
@@ -83,14 +86,16 @@ class Layout:
         whole = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": self._named}
         self._index.write_text(json.dumps(whole), "utf-8")
 
-    def _image(self, layers: Iterable[Layer], architecture: str) -> dict[str, object]:
+    def _image(
+        self, layers: Iterable[Layer], architecture: str, settings: Mapping[str, object]
+    ) -> dict[str, object]:
         platform = {"architecture": architecture, "os": "linux"}
         made = list(layers)
         rootfs = {"type": "layers", "diff_ids": [layer.content for layer in made]}
         manifest = {
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
-            "config": self._document(CONFIG_TYPE, {**platform, "rootfs": rootfs}),
+            "config": self._document(CONFIG_TYPE, {**platform, **settings, "rootfs": rootfs}),
             "layers": [
                 {"mediaType": LAYER_TYPE, "digest": layer.digest, "size": layer.size}
                 for layer in made

@@ -52,12 +52,12 @@ def test_each_missing_thing_is_a_line(run: Run, registry: str) -> None:
 status: 1
 --- stdout
 error  platform-missing    linux/arm/v6                   `linux/arm/v6` is not offered; nearest is `linux/arm/v7`: needs arm/v7, newer than the wanted v6
-error  platform-missing    linux/riscv64                  `linux/riscv64` is not offered
+error  platform-missing    linux/riscv64                  `linux/riscv64` is not offered; there is `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700` and 1 more
 error  platform-forbidden  windows/amd64:10.0.20348.2700  `windows/amd64:10.0.20348.2700` is offered, and forbidden
 error  platform-forbidden  windows/amd64:10.0.26100.1742  `windows/amd64:10.0.26100.1742` is offered, and forbidden
 `HOST:PORT/demo/app:1.0`: failed, 4 errors (5 platforms)
-error  platform-missing    linux/arm/v6                   `linux/arm/v6` is not offered
-error  platform-missing    linux/riscv64                  `linux/riscv64` is not offered
+error  platform-missing    linux/arm/v6                   `linux/arm/v6` is not offered; there is `linux/amd64`
+error  platform-missing    linux/riscv64                  `linux/riscv64` is not offered; there is `linux/amd64`
 `HOST:PORT/demo/single:1.0`: failed, 2 errors (1 platform)
 --- stderr
 """)
@@ -158,7 +158,8 @@ def test_in_json_there_is_everything(run: Run, registry: str) -> None:
         {
             "rule": "platform-missing",
             "severity": "error",
-            "message": "`linux/386` is not offered",
+            "message": "`linux/386` is not offered; there is `linux/amd64`, `linux/arm64/v8`, "
+            "`linux/arm/v7`, `windows/amd64:10.0.20348.2700` and 1 more",
             "reference": "HOST:PORT/demo/app:1.0",
             "platform": "linux/386",
             "digest": written["images"][0]["root"]["digest"],
@@ -216,7 +217,7 @@ status: 0
     assert str(run("check", "--policy", "policy.yaml", "--require", "linux/386")) == snapshot("""\
 status: 1
 --- stdout
-error  platform-missing  linux/386  `linux/386` is not offered
+error  platform-missing  linux/386  `linux/386` is not offered; there is `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700` and 1 more
 `HOST:PORT/demo/app:1.0`: failed, 1 error (5 platforms)
 `HOST:PORT/demo/single:1.0`: passed (1 platform)
 `HOST:PORT/demo/app:2.0`: passed (5 platforms)

@@ -10,6 +10,7 @@ from inline_snapshot import snapshot
 
 from resolver.render.text import WIDTH
 from tests.fakes.images import build_image, build_index, build_layer, multi_platform
+from tests.fakes.programs import elf
 from tests.fakes.registry import FakeRegistry
 
 if TYPE_CHECKING:
@@ -532,3 +533,62 @@ def test_a_comparison_names_no_image(run: Run, registry: str) -> None:
     seen = run("compare", f"{registry}/demo/app:1.0", "--format", "digest")
 
     assert seen.status == 2
+
+
+def test_builds_without_history_for_the_same_reason_share_a_line(
+    run: Run, fake: FakeRegistry
+) -> None:
+    builds = [build_image(name, config={"history": []}) for name in NINE]
+    builds[2] = build_image(NINE[2], config={"history": [{"created_by": "RUN x"}]})
+    fake.serve("app", "1", build_index(builds))
+
+    told = run("compare", f"{fake.host}/app:1")
+
+    assert [line for line in told.stdout.splitlines() if line.startswith("steps")] == [
+        "steps    1-2, 4-9: its history is empty, and there is 1 layer"
+    ]
+
+
+def test_what_was_found_in_the_base_is_told_too(run: Run, fake: FakeRegistry) -> None:
+    """The base may be the one that lies, and its layers may be the odd ones."""
+    lying = build_layer({"app": elf("arm64"), "../out": b"1"})
+    layers = (lying, build_layer({"app": elf("arm64")}))
+    images = [
+        build_image(name, [layer])
+        for name, layer in zip(("linux/amd64", "linux/arm64"), layers, strict=True)
+    ]
+    fake.serve("app", "1", build_index(images))
+
+    told = run("compare", f"{fake.host}/app:1", "--files", "--no-trunc").stdout
+    page = run("compare", f"{fake.host}/app:1", "--files", "--format", "html").stdout
+
+    assert told[told.index("programs for another") :].splitlines()[:3] == [
+        "programs for another machine",
+        "#     PROGRAM    PATH",
+        "base  elf arm64  app",
+    ]
+    assert told.splitlines()[-1] == (
+        "base  layers  layer 1 of `HOST:PORT/app:1` for linux/amd64: 1 name leads out of the tree, "
+        "and is kept inside"
+    )
+    found = page[page.index("base: what was found in it") :]
+    assert "elf arm64" in found
+    assert "leads out of the tree" in found
+
+
+def test_the_files_of_the_only_build_are_told_though_nothing_differs(
+    run: Run, fake: FakeRegistry
+) -> None:
+    fake.serve("app", "1", build_image("linux/amd64", [build_layer({"app": elf("arm64")})]))
+
+    told = run("compare", f"{fake.host}/app:1", "--files").stdout
+
+    assert told[told.index("files\n") :] == snapshot("""\
+files
+#  FILES   SIZE  SAME  ADDED  REMOVED  CHANGED  REBUILT  PROGRAMS
+1      1  464 B                                          1 elf arm64
+
+programs for another machine
+#  PROGRAM    PATH
+1  elf arm64  app
+""")

@@ -163,9 +163,10 @@ def test_a_missing_platform_is_named_with_the_nearest_one() -> None:
     wanted += ["windows/amd64:10.0.20348.1", "windows/amd64:10.0.17763", "linux/amd64/v3"]
     required = Requirements(require=tuple(map(P, wanted)))
 
+    all_there_is = "`linux/amd64`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700`"
     assert [message for _rule, message in found(builds, required)] == [
         "`darwin/amd64` is not offered; nearest is `linux/amd64`: other operating system",
-        "`linux/386` is not offered",
+        f"`linux/386` is not offered; there is {all_there_is}",
         (
             "`linux/amd64/v3` is not offered; nearest is `linux/amd64`, which runs there "
             "(`--compatible` takes it)"
@@ -178,7 +179,7 @@ def test_a_missing_platform_is_named_with_the_nearest_one() -> None:
             "`linux/arm64` is not offered; nearest is `linux/arm/v7`, which runs there "
             "(`--compatible` takes it)"
         ),
-        "`linux/s390x` is not offered",
+        f"`linux/s390x` is not offered; there is {all_there_is}",
         (
             "`windows/amd64:10.0.17763` is not offered; "
             "nearest is `windows/amd64:10.0.20348.2700`: "
@@ -378,3 +379,16 @@ def test_every_rule_explains_itself() -> None:
     assert Requirements().is_empty
     assert not Requirements(lint=Severity.ERROR).is_empty
     assert isinstance(check(image((), Requirements(require=(P("linux/amd64"),))))[0], Finding)
+
+
+def test_of_many_platforms_that_are_all_far_away_a_few_are_named() -> None:
+    builds = built("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/ppc64le", "linux/s390x")
+    required = Requirements(require=(P("linux/riscv64"),))
+    four = "`linux/amd64`, `linux/arm64`, `linux/arm/v7`, `linux/ppc64le`"
+
+    [(_rule, fewer)] = found(builds[:4], required)
+    [(_rule, more)] = found(builds, required)
+    [(_rule, none)] = found((), required)
+    assert fewer == f"`linux/riscv64` is not offered; there is {four}"
+    assert more == f"`linux/riscv64` is not offered; there is {four} and 1 more"
+    assert none == "`linux/riscv64` is not offered"

@@ -97,8 +97,9 @@ def test_there_is_a_limit_to_builds_at_once(count: int) -> None:
     many = gathered(*(build(salt=str(number)) for number in range(count)))
 
     if count > MAX_BUILDS:
-        with pytest.raises(LimitExceeded, match="100 builds at once: 101"):
+        with pytest.raises(LimitExceeded, match="100 builds at once: 101") as caught:
             builds_of(many)
+        assert caught.value.hints() == ("say which with `-p PLATFORM`",)
     else:
         assert len(builds_of(many)) == MAX_BUILDS
 
@@ -191,6 +192,8 @@ def sized(size: int, platform: str = "linux/amd64", user: str = "") -> Build:
         (200, {"max_ratio": 2.0}, "", ""),
         (201, {"max_ratio": 2.0}, "arm64", "2.01 times the size, 2.00 allowed"),
         (49, {"max_ratio": 2.0}, "amd64", "2.04 times the size, 2.00 allowed"),
+        (100_001, {"max_ratio": 1000.009}, "arm64", "1000.010 times the size, 1000.009 allowed"),
+        (101, {"max_ratio": 1.009}, "arm64", "1.010 times the size, 1.009 allowed"),
         (0, {"max_ratio": 2.0}, "amd64", "any number of times the size, 2.00 allowed"),
         (150, {"max_delta": 50}, "", ""),
         (151, {"max_delta": 50}, "arm64", "51 bytes larger, 50 allowed"),

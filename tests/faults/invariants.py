@@ -361,7 +361,8 @@ def read_log(path: Path) -> list[Call]:
 def durable(calls: Iterable[Call], root: Path) -> None:
     """R33: data before its name, content before what speaks of it, each synced in between.
 
-    What has to outlive a power cut is blobs and names; the notes of transfers need not.
+    Nothing else has a rename at all, so that whoever looks on sees no name that may be lost; what
+    is put aside in `tmp` may be.
     """
     unsynced: set[str] = set()
     unsettled: set[str] = set()
@@ -374,7 +375,7 @@ def durable(calls: Iterable[Call], root: Path) -> None:
         elif name in {"rename", "replace", "link"}:
             source, _, target = where.partition(" -> ")
             below = Path(target).relative_to(root).parts[0]
-            if below not in {"blobs", "names", "seen"}:
+            if below == "tmp":
                 continue
             must(source not in unsynced, "R33", f"{target} was named before it was synced")
             open_ends = sorted(each for each in unsettled if "/blobs/" in each)

@@ -86,6 +86,16 @@ def test_flt_007_the_order_of_writes_survives_a_power_cut(tiny: Ground) -> None:
     assert list(invariants.names(tiny.store)) == [tiny.reference("small")]
 
 
+def test_flt_007_what_is_noted_of_large_blobs_on_their_way_is_no_rename(ground: Ground) -> None:
+    ground.registry.serve("img-a", "1", img_a())
+    (outcome,) = ground.together(faulty(ground, "pull", ground.reference(), "-p", "all"))
+
+    assert outcome.status == 0
+    calls = invariants.read_log(ground.folder / "log")
+    assert [where for name, where in calls if name == "write" and "/meta.json" in where]
+    invariants.durable(calls, ground.store)
+
+
 def test_flt_001_a_pull_that_is_killed_at_any_call_is_finished_by_the_next(tiny: Ground) -> None:
     count = calls_of(tiny, faulty(tiny, *pull_words(tiny)))
     assert count > 80
@@ -101,6 +111,40 @@ def test_flt_001_a_pull_that_is_killed_at_any_call_is_finished_by_the_next(tiny:
             power_fails(here, after, calls)
         here.recovers(small(), here.reference("small"))
         shutil.rmtree(here.folder)
+
+
+def test_flt_007_what_the_dead_have_not_synced_is_synced_before_a_name_needs_it(
+    tiny: Ground,
+) -> None:
+    fault = {"at": 3, "functions": ("fsync",), "below": "/blobs/sha256"}
+    (outcome,) = tiny.together(faulty(tiny, *pull_words(tiny), **fault), killed=True)
+    assert outcome.status == -1
+    assert len(invariants.intact(tiny.store)) == 4
+    log = tiny.folder / "log"
+    log.unlink()
+
+    (outcome,) = tiny.together(faulty(tiny, *pull_words(tiny)))
+
+    assert outcome.status == 0
+    calls = invariants.read_log(log)
+    synced = calls.index(("fsync", str(tiny.store / "blobs" / "sha256")))
+    named = next(n for n, (call, where) in enumerate(calls) if "/names/" in where)
+    assert synced < named
+
+
+def test_flt_007_folders_of_a_store_half_made_are_synced_by_who_completes_it(
+    tiny: Ground,
+) -> None:
+    fault = {"at": 0, "functions": ("fsync",), "below": "/blobs"}
+    (outcome,) = tiny.together(faulty(tiny, *pull_words(tiny), **fault), killed=True)
+    assert outcome.status == -1
+    log = tiny.folder / "log"
+    log.unlink()
+
+    (outcome,) = tiny.together(faulty(tiny, *pull_words(tiny)))
+
+    assert outcome.status == 0
+    assert ("fsync", str(tiny.store / "blobs")) in invariants.read_log(log)
 
 
 def power_fails(here: Ground, after: Ground, calls: list[invariants.Call]) -> None:

@@ -104,8 +104,6 @@ def test_sto_002_what_is_no_blob_of_ours_is_replaced(ground: Ground, kind: str) 
 def test_sto_006_a_read_only_store_answers_and_changes_nothing(ground: Ground) -> None:
     assert ground.pull().status == 0
     ground("resolve", ground.reference(), "-p", AMD64)
-    # Where there is nothing to collect nothing fails.
-    orphan(ground, b"old", 7200)
     done = mounted(ground, "read_only")
 
     for words in ("resolve", "inspect", "ls", "du", "verify", "pull of the same", "plan"):

@@ -66,7 +66,9 @@ def test_platforms_cost_one_request_and_a_head_the_next_time(
         again = session.check(name, need("linux/amd64"))
         assert [seen.method for seen in registry.log] == ["GET", "HEAD"]
 
-    assert messages(found) == ["`linux/s390x` is not offered"]
+    assert messages(found) == [
+        "`linux/s390x` is not offered; there is `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`"
+    ]
     assert not found.passed
     assert again.passed
     (image,) = again.looked_at
@@ -87,7 +89,7 @@ def test_attestations_are_never_platforms(registry: FakeRegistry, tmp_path: Path
             need("linux/riscv64", only=(Platform.parse(AMD64),)),
         )
 
-    assert messages(found) == ["`linux/riscv64` is not offered"]
+    assert messages(found) == ["`linux/riscv64` is not offered; there is `linux/amd64`"]
 
 
 def test_a_config_speaks_where_the_index_does_not(registry: FakeRegistry, tmp_path: Path) -> None:
@@ -101,7 +103,7 @@ def test_a_config_speaks_where_the_index_does_not(registry: FakeRegistry, tmp_pa
         single = session.check(f"{registry.host}/app:single", need("linux/arm", "linux/amd64"))
 
     assert found.passed
-    assert messages(single) == ["`linux/amd64` is not offered"]
+    assert messages(single) == ["`linux/amd64` is not offered; there is `linux/arm/v7`"]
     assert len(registry.log) == 5
 
 
@@ -173,7 +175,7 @@ def test_the_same_platforms_are_all_of_them_and_no_more(
     with Session(tmp_path) as session:
         found = session.check([f"{host}/app:1", f"{host}/app:2"], same)
         assert messages(found) == [
-            "`linux/arm64/v8` is not offered",
+            "`linux/arm64/v8` is not offered; there is `linux/amd64`, `linux/386`",
             "`linux/386` is offered, and only `linux/amd64`, `linux/arm64/v8` may be",
         ]
         assert [image.passed for image in found.looked_at] == [False, True]

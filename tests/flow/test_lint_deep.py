@@ -355,6 +355,38 @@ def test_one_foreign_tool_is_a_warning_and_nothing_but_foreign_ones_an_error(
     ] == [("linux/riscv64", "error"), (ARM64, "warning")]
 
 
+def test_what_a_layer_above_replaces_or_takes_away_is_no_foreign_program(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    old = {name: elf("s390x") for name in ("app", "gone/tool", "opaque/tool", "whole/tool")}
+    new = {
+        "app": elf("arm64"), "gone/.wh.tool": b"", "opaque/.wh..wh..opq": b"", ".wh.whole": b"",
+    }  # fmt: skip
+
+    found = look(registry, tmp_path, packed([build_layer(old), build_layer(new)], "/app"))
+
+    assert told(found) == []
+
+
+def test_a_layer_that_was_not_looked_at_may_hold_what_was_not_found(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    """An image caught lying is looked into no further, though another one has read its base."""
+    base = build_layer({"bin/sh": elf("amd64")})
+    images = [
+        build_image(name, layers, config={"config": {"Entrypoint": ["sh", "-c", "/app"]}})
+        for name, layers in (
+            (AMD64, [base, build_layer({"app": elf("amd64"), "a": b"1"})]),
+            (ARM64, [base, build_layer({"app": elf("amd64"), "b": b"1"})]),
+        )
+    ]
+    registry.serve("app", "1", build_index(images))
+    with Session(tmp_path) as session:
+        found = session.lint(f"{registry.host}/app:1", deep=True)
+
+    assert [finding.rule for finding in found.findings] == ["wrong-machine"]
+
+
 def test_only_so_many_executables_of_a_layer_are_a_sample(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:

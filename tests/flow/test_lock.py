@@ -15,6 +15,7 @@ from resolver.core.answer import Failure
 from resolver.core.descriptor import OCI_INDEX
 from resolver.core.lock_check import RULES, Drift
 from resolver.errors import (
+    BadDocument,
     BadLock,
     DigestMismatch,
     LockUnwritten,
@@ -366,6 +367,29 @@ def test_a_registry_that_contradicts_itself_is_not_believed(
 
     # The bytes that the tag gives are those that were locked, whatever the header says.
     assert (found.findings, found.failures) == ((), ())
+
+
+def test_an_index_that_lies_about_a_size_does_not_reach_the_lock(
+    registry: FakeRegistry, session: Session, file: Path
+) -> None:
+    build = build_image(AMD64)
+    honest, lying = listed_as(build, AMD64), listed_as(build, ARM64)
+    registry.serve("app", "1", build_index([honest]))
+    registry.serve("app", "2", _with_size(build_index([lying]), build.size + 1))
+    session.lock([f"{registry.host}/app:1"], file=file)
+    before = file.read_bytes()
+
+    with pytest.raises(BadDocument) as caught:
+        session.lock([f"{registry.host}/app:2"], file=file)
+
+    assert caught.value.kind.status == 6
+    assert file.read_bytes() == before
+
+
+def _with_size(index: Image, size: int) -> Image:
+    document = json.loads(index.body)
+    document["manifests"][0]["size"] = size
+    return from_dict(document, parts=index.children)
 
 
 def test_a_thousand_references_are_a_thousand_heads(

@@ -20,6 +20,7 @@ from resolver.core.transfers import (
 )
 from resolver.errors import BlobNotFound, ManifestNotFound, StoreFault
 from resolver.flow.kit import PullOptions
+from resolver.store import LocalStore
 from tests.fakes.images import Image, build_image, build_index, from_dict, listed_as
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.flow.pulling import (
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.events import Event
-    from resolver.store import LocalStore
 
 AMD, ARM = "linux/amd64", "linux/arm64/v8"
 
@@ -449,9 +449,26 @@ def test_what_cannot_fit_is_refused_before_a_byte_of_it(
         f_bavail, f_frsize, f_blocks = 1, 4096, 1
 
     monkeypatch.setattr(os, "statvfs", lambda _path: Full)
-    with puller(registry, tmp_path) as one, pytest.raises(StoreFault, match="space"):
+    with puller(registry, tmp_path) as one, pytest.raises(StoreFault, match="space") as caught:
         one.pull()
     assert registry.requests(path_contains="/blobs/") == []
+    assert caught.value.hints()[-1] == "then pull again: what the store holds is as it was"
+
+
+def test_a_store_that_fails_on_the_way_says_what_is_kept(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.serve(REPOSITORY, "1", build_index([build_image(AMD, layers(2))]))
+
+    def refuse(_store: object, record: object, _found: object) -> None:
+        raise StoreFault("names", f"no space left on device: {record}")
+
+    monkeypatch.setattr(LocalStore, "name", refuse)
+    with puller(registry, tmp_path) as one, pytest.raises(StoreFault) as caught:
+        one.pull()
+    assert caught.value.hints() == (
+        "then pull again: what came is kept (3 of 3 pieces), and only the rest is fetched",
+    )
 
 
 def test_a_store_that_nobody_may_write_is_enough_where_all_is_held(

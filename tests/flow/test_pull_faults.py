@@ -22,6 +22,7 @@ from resolver.errors import (
     ServerFault,
     SizeMismatch,
     StorageRefused,
+    TimedOut,
     Unavailable,
     Untrusted,
 )
@@ -303,9 +304,10 @@ def test_a_stalled_stream_is_left_and_taken_up_again(
         one.pull()
 
         assert one.held(Digest.of(LAYER)) == LAYER
-        assert one.told(Noted)
+        (note,) = one.told(Noted)
     first, second = asked(registry)
     assert begins(first) == 0 < LOST < begins(second) <= 20_000
+    assert f"`{registry.host}` has sent nothing more for 0.3 s; going on at byte" in str(note)
 
 
 def test_a_registry_that_only_ever_stalls_is_given_up_after_a_minute(
@@ -320,10 +322,12 @@ def test_a_registry_that_only_ever_stalls_is_given_up_after_a_minute(
 
     registry.on("GET", path(), stall)
     with puller(registry, tmp_path, clock=clock, options={"read_timeout": 0.2}) as one:
-        with pytest.raises(Unavailable):
+        with pytest.raises(TimedOut, match="has sent nothing more for") as caught:
             one.pull()
         assert is_clean(one)
     assert len(asked(registry)) == 2
+    # It has answered in plain HTTP: whether it speaks TLS is no question.
+    assert caught.value.hints() == ("try again later",)
 
 
 def _range(seen: Seen) -> dict[str, str]:

@@ -25,7 +25,7 @@ from resolver.render.summary import CUT, cut, summary
 from resolver.render.values import Value, values
 from tests.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
 from tests.render.endings import EVIL, FAULT, HOSTILE, MISSING, NOTE, OLD, ending
-from tests.render.test_formats import RESOLUTION
+from tests.render.test_formats import ANSWERS, RESOLUTION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,6 +133,13 @@ def test_a_command_with_nothing_to_say_says_its_status() -> None:
 @pytest.mark.parametrize("of", [RESOLVED, ending(EVIL, faults=(FAULT,), status=1)])
 def test_no_value_holds_what_could_end_a_line_or_begin_a_command(of: Ending) -> None:
     for value in values(of):
+        assert value.text == lines(value.text)
+        assert github_commands(value.text) == azure_commands(value.text) == []
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_no_answer_of_any_kind_gives_such_a_value(name: str) -> None:
+    for value in values(Ending("x", "1.2.3", (ANSWERS[name],), (), (), 0)):
         assert value.text == lines(value.text)
         assert github_commands(value.text) == azure_commands(value.text) == []
 
@@ -354,7 +361,7 @@ def test_azure_is_told_of_variables_issues_and_a_summary() -> None:
 ##vso[task.setvariable variable=errors;isOutput=true]1
 ##vso[task.setvariable variable=warnings;isOutput=true]1
 ##vso[task.setvariable variable=json;isOutput=true]{"schema":1,"reference":"docker.io/library/app:1","findings":["`linux/s390x` is missing","it is 400 days old","it has no SBOM"]}
-##vso[task.logissue type=error;code=missing-platform]docker.io/library/app:1 linux/s390x: `linux/s390x` is missing%0Ahint: it offers `linux/amd64`
+##vso[task.logissue type=error;code=build-missing]docker.io/library/app:1 linux/s390x: `linux/s390x` is missing%0Ahint: it offers `linux/amd64`
 ##vso[task.logissue type=warning;sourcepath=build/Dockerfile;linenumber=3;columnnumber=6;code=old-image]Dockerfile: it is 400 days old
 ##vso[task.uploadsummary]t/resolver-check-TOKEN.md
 """)
@@ -473,7 +480,7 @@ def test_the_summary_tells_findings_faults_and_warnings() -> None:
 
 | severity | rule | about | message | where |
 | --- | --- | --- | --- | --- |
-| error | missing-platform | docker.io/library/app:1 linux/s390x | \\`linux/s390x\\` is missing \\(it offers \\`linux/amd64\\`\\) |  |
+| error | build-missing | docker.io/library/app:1 linux/s390x | \\`linux/s390x\\` is missing \\(it offers \\`linux/amd64\\`\\) |  |
 | warning | old-image | Dockerfile | it is 400 days old | build/Dockerfile:3 |
 
 **error**: \\`app:1\\` is not offered

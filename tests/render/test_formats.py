@@ -15,6 +15,8 @@ from resolver.core.events import Warned
 from resolver.core.manifest import parse_document
 from resolver.core.platform import Platform
 from resolver.core.select import Grade
+from resolver.core.stored import ImageUsage
+from resolver.core.stored import Usage as StoreUsage
 from resolver.errors import ManifestNotFound, PlatformNotOffered, ResolverError, Usage
 from resolver.render import RENDERERS, tell
 from resolver.render.plain import plain
@@ -193,3 +195,15 @@ def test_a_format_that_does_not_exist_is_named_with_those_that_do() -> None:
         tell(RESOLUTION, "xml")
 
     assert "table" in caught.value.hints()[0]
+
+
+def test_an_image_that_shares_with_hundreds_takes_a_few_rows() -> None:
+    sharers = tuple((f"example.com/app:{number}", 1000) for number in range(400))
+    usage = StoreUsage(
+        (ImageUsage("example.com/app:x", Digest.of(b"x"), 0, 1000, sharers),), 0, 0, 0, 0
+    )
+
+    told = tell(usage, "table")
+    assert told.count("example.com/app:") == 5
+    assert "and 396 more (`--no-trunc`)" in told
+    assert tell(usage, "table", full=True).count("example.com/app:") == 401

@@ -23,6 +23,7 @@ from resolver.core.descriptor import (
     Descriptor,
 )
 from resolver.core.digest import Digest
+from resolver.core.events import ignore
 from resolver.errors import (
     ConnectionFailed,
     InvalidReference,
@@ -30,6 +31,8 @@ from resolver.errors import (
     ServerFault,
     TimedOut,
 )
+from resolver.settings import Flags, Settings
+from resolver.sources import open_transport
 from resolver.sources.loopback import CLIENT_HELLO, speaks_tls
 from resolver.sources.transport import Asker, Request
 from tests.fakes.images import build_image, build_index
@@ -39,6 +42,7 @@ from tests.sources.wire_kit import ENGINES, FakeClock, source, transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 MANIFEST = "/v2/team/app/manifests/1.0"
 IMAGE = build_image()
@@ -457,3 +461,12 @@ def test_only_this_machine_may_speak_plain_http_by_itself(
     monkeypatch.setattr("resolver.sources.transport.speaks_tls", lambda _host, port: tls[port])
     with transport(options={"plain_http": False}) as wire:
         assert wire._base(host).scheme == scheme
+
+
+@pytest.mark.parametrize(("jobs", "at_once"), [(None, 8), (4, 8), (16, 8), (64, 64)])
+def test_a_host_is_pressed_harder_only_for_who_asks_for_more(
+    tmp_path: Path, jobs: int | None, at_once: int
+) -> None:
+    settings = Settings.load(Flags(store=str(tmp_path), jobs=jobs), {})
+    with open_transport(settings, frozenset(), ignore) as made:
+        assert made.options.jobs_per_host == at_once

@@ -48,12 +48,12 @@ def heredocs_of(name: str, rest: str, whole: str) -> list[Heredoc]:
 
 
 def _is_json(rest: str) -> bool:
-    """Whether the words are a list of strings, and so no shell reads them."""
+    """Whether the words begin with a list of strings: no shell reads them, nor what follows."""
     text = rest.strip()
     if not text.startswith("["):
         return False
     try:
-        words = json.loads(text)
+        words, _ = json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError):
         return False
     return all(isinstance(word, str) for word in words)

@@ -23,7 +23,11 @@ _FIRST = re.compile(r"[^\s]+", re.ASCII)
 #: Directives that the parser knows; another one is a comment, and a comment ends them.
 #: Source: docs.docker.com, "Dockerfile reference", "Parser directives".
 _KNOWN = frozenset({"escape", "syntax", "check"})
-_BLANKS = " \t\v\f\r\n\x85\xa0"
+#: What Go takes for white space. Source: pkg.go.dev/unicode, `IsSpace`.
+_BLANKS = (
+    " \t\v\f\r\n\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,11 @@ class Word:
         if not self.offsets or self.offsets[-1] - self.offsets[0] != len(self.offsets) - 1:
             return None
         return self.offsets[0], self.offsets[-1] + 1
+
+    def stripped(self) -> Word:
+        """Leave out white space at both ends."""
+        begin = len(self.text) - len(self.text.lstrip(_BLANKS))
+        return self.part(begin, max(begin, len(self.text.rstrip(_BLANKS))))
 
     def words(self) -> list[Word]:
         """Split at blanks."""
@@ -182,6 +191,7 @@ class _Joined:
 
 
 def _instruction(whole: Word, start: int) -> Instruction | None:
+    whole = whole.stripped()
     first = _FIRST.search(whole.text)
     if first is None:
         return None

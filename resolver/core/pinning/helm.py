@@ -1,8 +1,9 @@
 """Finding image references in the values of a Helm chart.
 
 Charts agree on no schema; these shapes are those that `helm create` and the large collections
-use: `image: name:tag`, and mappings of `registry`, `repository`, `tag` and `digest`. Where a key
-`digest` is there, it is filled; else the digest follows the tag, which templates put behind `:`.
+use: `image: name:tag`, `image` beside `imageTag`, and mappings of `registry`, `repository`, `tag`
+and `digest`. Where a key `digest` is there, it is filled; else the digest follows the tag, which
+templates put behind `:`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from resolver.core.pinning.tree import Mapping, Node, Scalar, Sequence, at, join
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+#: What charts call the tag beside an `image` that is a name alone.
+_TAGS = ("tag", "imageTag")
+_NO_TAG = "its tag is not in this file"
 
 
 def find(text: str, document: Node) -> Iterator[Spot | Stray]:
@@ -39,19 +44,27 @@ def _mapping(text: str, node: Mapping, path: str) -> Iterator[Spot | Stray]:
         yield from _composed(text, node, "repository", path)
         return
     written = scalar_at(node, "image")
-    if written is None:
+    if written is None or means_other(written):
+        return  # A switch or a number: no image goes by such a name.
+    mark = image(text, written, join(path, "image"))
+    if isinstance(mark, Stray) or mark.reference.tag or mark.reference.digest:
+        yield mark
         return
-    name = written.value.rpartition("/")[2]
-    if isinstance(at(node, "tag"), Scalar) and ":" not in name and "@" not in name:
-        yield from _composed(text, node, "image", path)
+    tag = next((key for key in _TAGS if isinstance(at(node, key), Scalar)), None)
+    if tag is not None:
+        yield from _composed(text, node, "image", path, tag)
     else:
-        yield image(text, written, join(path, "image"))
+        # A chart may well put a tag of its own behind it.
+        hint = "write the tag, if the chart puts none behind it"
+        yield Stray(mark.start, written.value, mark.role, _NO_TAG, hint)
 
 
-def _composed(text: str, node: Mapping, key: str, path: str) -> Iterator[Spot | Stray]:
+def _composed(
+    text: str, node: Mapping, key: str, path: str, tag_key: str = "tag"
+) -> Iterator[Spot | Stray]:
     """Read an image that is written in several keys."""
     name, registry = text_at(node, key), text_at(node, "registry")
-    tag, digest = at(node, "tag"), text_at(node, "digest")
+    tag, digest = at(node, tag_key), text_at(node, "digest")
     if "://" in name or "@" in name or name.startswith(("/", ".")):
         return  # The place of charts or of sources.
     words = f"{registry.rstrip('/')}/{name}" if registry else name
@@ -62,9 +75,8 @@ def _composed(text: str, node: Mapping, key: str, path: str) -> Iterator[Spot | 
             yield Stray(place.start, words, path, *NOT_TEXT)
             return
     elif not digest:
-        reason = "its tag is not in this file"
-        hint = f"write the tag, or pin it in the chart: `{join(path, 'tag')}`"
-        yield Stray(place.start, words, path, reason, hint)
+        hint = f"write the tag, or pin it in the chart: `{join(path, tag_key)}`"
+        yield Stray(place.start, words, path, _NO_TAG, hint)
         return
     words += f"@{digest}" if digest else ""
     held = pair_of(node, "digest")

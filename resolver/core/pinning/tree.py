@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _MERGE = "<<"
 #: How tags begin that are not YAML's own: `!reference`, `!override`.
 _FOREIGN = "!"
+#: The one of them that leaves a value what it is. Source: compose-spec, 13-merge.md.
+_OVERRIDE = "!override"
 #: What stands for nothing, as plain text.
 NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
 
@@ -39,7 +41,8 @@ class Scalar:
     @property
     def is_text(self) -> bool:
         """Whether it says something, and no tag of an application makes it another thing."""
-        if self.tag.startswith(_FOREIGN) or not self.value:
+        is_other = self.tag.startswith(_FOREIGN) and self.tag != _OVERRIDE
+        if is_other or not self.value:
             return False
         return self.style != "" or self.value not in NOTHING
 

@@ -1,0 +1,45 @@
+"""`doctor` asks a real registry behind TLS and a password, without a login."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.processes import command
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.real.registries import RealRegistry
+
+pytestmark = pytest.mark.real
+
+
+def asked(registry: RealRegistry, *more: str) -> tuple[int, dict[str, dict[str, object]]]:
+    done = command("doctor", registry.host, "--json", *more)
+    assert done.stderr == b""
+    rows = json.loads(done.stdout)["rows"]
+    return done.returncode, {str(row["name"]): row for row in rows}
+
+
+def test_a_registry_that_is_reached(locked: RealRegistry, ca_file: Path) -> None:
+    status, rows = asked(locked, "--ca-file", str(ca_file))
+
+    assert status == 0
+    answers, clock = rows[f"{locked.host} answers"], rows[f"{locked.host} clock"]
+    assert (answers["state"], answers["found"]) == (
+        "ok",
+        f"from {locked.host}, and wants to know who asks",
+    )
+    assert clock["state"] == "ok"
+    assert rows["--ca-file"]["state"] == "ok"
+
+
+def test_a_registry_whose_authority_nobody_knows(locked: RealRegistry) -> None:
+    status, rows = asked(locked)
+
+    assert status == 1
+    assert rows[f"{locked.host} answers"]["state"] == "error"
+    assert "certificate" in str(rows[f"{locked.host} answers"]["found"])
