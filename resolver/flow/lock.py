@@ -70,7 +70,7 @@ def check(
     wanted = wanted or [(Platform.parse(key),) for key in image.only]
     reference = Reference.parse(image.reference)
     try:
-        current = reader.current(reference.name).digest
+        current = reader.current(reference.name, image.digest)
     except NotFound:
         return gone(image)
     if current == image.digest:

@@ -7,20 +7,21 @@ which Docker Hub does not count (protocol.md 11); content named by digest costs 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from resolver.core.content import Document, Refers
 from resolver.core.descriptor import Descriptor
+from resolver.core.digest import Digest
 from resolver.core.events import Warned, ignore
 from resolver.core.manifest import parse_document
-from resolver.errors import NotInStore
+from resolver.errors import DigestMismatch, ManifestNotFound, NotInStore
 from resolver.store import NameRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from resolver.core.content import Source
-    from resolver.core.digest import Digest
     from resolver.core.events import Observer
     from resolver.core.reference import Reference
     from resolver.store import LocalStore
@@ -90,9 +91,19 @@ class Reader:
             return None
         return self._store.load(descriptor.digest, descriptor.size)
 
-    def current(self, tag: str) -> Descriptor:
-        """Ask where a tag points now."""
-        return self._need("where its tag points now").resolve(tag)
+    def current(self, tag: str, known: Digest) -> Digest:
+        """Say where a tag points now: by one HEAD if that is `known` still.
+
+        Another digest is told only when its bytes are here: what a header says is wrong with some
+        registries (quirk q-089), and a wrong "it has moved" is worse than one more request.
+        """
+        stated = self._need("where its tag points now").resolve(tag).digest
+        if stated == known:
+            return known
+        document = self._moved(tag, stated, known)
+        self._keep(document)
+        same = Digest.of(document.body, known.algorithm) == known
+        return known if same else document.descriptor.digest
 
     def referrers(self, digest: Digest) -> tuple[Descriptor, ...]:
         """List what refers to a manifest; none where the place has no such lists.
@@ -134,14 +145,25 @@ class Reader:
         elif self._open_source is None:
             return _stored(body, known.root.digest, known.root.media_type, str(reference))
         else:
-            current = self._need("").resolve(reference.name)
-            if current.digest == known.root.digest:
-                return _stored(body, current.digest, known.root.media_type, str(reference))
-            # By the digest just heard of, so that a tag that moves again cannot mix two images.
-            document = self._need("").document(str(current.digest))
+            root, stated = known.root.digest, self._need("").resolve(reference.name).digest
+            if stated in (root, Digest.of(body, stated.algorithm)):
+                return _stored(body, root, known.root.media_type, str(reference))
+            document = self._moved(reference.name, stated, root)
         self._keep(document)
         self._remember(reference, document.descriptor)
         return document
+
+    def _moved(self, tag: str, stated: Digest, before: Digest) -> Document:
+        """Read what a tag points at, of which a HEAD has said another digest than before.
+
+        By that digest, so that a tag that moves again cannot mix two images. By the tag where
+        nothing is to be had so: the header was wrong (q-089), or of another algorithm.
+        """
+        source = self._need("")
+        if stated.algorithm == before.algorithm:
+            with suppress(DigestMismatch, ManifestNotFound):
+                return source.document(str(stated))
+        return source.document(tag)
 
     def _keep(self, document: Document) -> None:
         if self._store is not None:

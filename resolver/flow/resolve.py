@@ -72,7 +72,7 @@ def ask(reader: Reader, reference: Reference, *, verify_tag: bool = False) -> As
     document = reader.named(reference)
     verified = None
     if verify_tag and reference.digest is not None and reference.tag is not None:
-        current = reader.current(reference.tag).digest
+        current = reader.current(reference.tag, reference.digest)
         if current != reference.digest:
             raise TagMoved(str(reference), str(reference.digest), str(current))
         verified = True

@@ -20,7 +20,6 @@ from resolver.errors import (
     DigestMismatch,
     LockUnwritten,
     NoLock,
-    NotFound,
     NotInStore,
     NotLocked,
     PlatformNotOffered,
@@ -366,8 +365,8 @@ def test_a_registry_that_contradicts_itself_is_not_believed(
 
     found = session.check_lock(file=file)
 
-    assert found.findings == ()
-    assert isinstance(found.failures[0].error, NotFound)
+    # The bytes that the tag gives are those that were locked, whatever the header says.
+    assert (found.findings, found.failures) == ((), ())
 
 
 def test_an_index_that_lies_about_a_size_does_not_reach_the_lock(

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 import pytest
 
 from resolver.core.answer import Resolution
+from resolver.core.digest import Digest
 from resolver.session import Session
 from tests.fakes.images import build_image, build_index, multi_platform
 from tests.fakes.registry import FakeRegistry, Reply, Seen
@@ -97,6 +98,41 @@ def test_a_tag_that_has_moved_costs_a_head_and_a_get_by_digest(
     assert cost(registry) == ["HEAD app/manifests/1.0", f"GET app/manifests/{moved.digest}"]
     assert found.index is not None
     assert str(found.index.digest) == moved.digest
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_a_registry_whose_header_lies_gives_the_same_answer_every_time(
+    registry: FakeRegistry, tmp_path: Path, image: Image, algorithm: str
+) -> None:
+    # Quirk q-089: the bytes count, whatever `Docker-Content-Digest` says, also the second time.
+    lie = f"{algorithm}:{'1' * (64 if algorithm == 'sha256' else 128)}"
+    media_type, body = image.documents[image.digest]
+    headers = {"Content-Type": media_type, "Docker-Content-Digest": lie}
+    registry.on("*", "/v2/team/app/manifests/1.0", Reply(200, headers, body))
+    with session(tmp_path) as asked:
+        answers = [asked.resolve(f"{registry.host}/team/app:1.0", "linux/arm64") for _ in range(3)]
+        pinned = f"{registry.host}/team/app:1.0@{image.digest}"
+        verified = asked.resolve(pinned, "linux/arm64", verify_tag=True)
+
+    assert {str(found.index.digest) for found in answers if found.index} == {image.digest}
+    assert verified.tag_verified
+
+
+def test_a_header_of_another_algorithm_that_is_right_costs_no_more(
+    registry: FakeRegistry, tmp_path: Path, image: Image
+) -> None:
+    media_type, body = image.documents[image.digest]
+    other = str(Digest.of(body, "sha512"))
+    headers = {"Content-Type": media_type, "Docker-Content-Digest": other}
+    with session(tmp_path) as asked:
+        asked.resolve(f"{registry.host}/team/app:1.0", "linux/arm64")
+        registry.on("HEAD", "/v2/team/app/manifests/1.0", Reply(200, headers, body))
+        cost(registry)
+        found = asked.resolve(f"{registry.host}/team/app:1.0", "linux/arm64")
+
+    assert cost(registry) == ["HEAD app/manifests/1.0"]
+    assert found.index is not None
+    assert str(found.index.digest) == image.digest
 
 
 def test_by_digest_and_held_nobody_is_asked(
