@@ -64,6 +64,13 @@ class ResolverError(Exception):
         """Say what to do next, best advice first; empty when there is nothing useful to say."""
         return self._hints
 
+    def attach(self, others: Sequence[tuple[str, ResolverError]]) -> None:
+        """Keep what other places answered before this one did; hints and facts tell it."""
+        if others:
+            self.others = tuple(f"{place}: {error}" for place, error in others)
+            told = (f"before that, `{place}`: {error}" for place, error in others)
+            self._hints = (*self._hints, *told)
+
     def facts(self) -> dict[str, object]:
         """Give the attributes of this failure, for JSON; values print with `str` where needed."""
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
@@ -230,11 +237,13 @@ class ManifestNotFound(NotFound):
 
     code = "manifest-not-found"
 
-    def __init__(self, reference: str, place: str, detail: str = "") -> None:
+    def __init__(
+        self, reference: str, place: str, detail: str = "", repository: str = "REPOSITORY"
+    ) -> None:
         said = f" ({detail})" if detail else ""
         super().__init__(
             f"`{place}` has no manifest for `{reference}`{said}",
-            "list what there is with `resolver tags REPOSITORY`",
+            f"list what there is with `resolver tags {repository}`",
         )
         self.reference = reference
         self.place = place
@@ -503,8 +512,10 @@ class LimitExceeded(Untrusted):
     code = "limit-exceeded"
     word = "LIMIT"
 
-    def __init__(self, what: str, limit: int, value: int | str, unit: str = "bytes") -> None:
-        super().__init__(f"{what} goes past the limit of {limit} {unit}: {value}")
+    def __init__(
+        self, what: str, limit: int, value: int | str, unit: str = "bytes", *hints: str
+    ) -> None:
+        super().__init__(f"{what} goes past the limit of {limit} {unit}: {value}", *hints)
         self.what = what
         self.limit = limit
         self.value = value
@@ -791,6 +802,26 @@ class ImageNotHeld(NotFound):
         )
         self.target = target
         self.store = store
+
+
+class RegistryBlocked(Denied):
+    """The user's own configuration says that a registry is not to be asked."""
+
+    code = "registry-blocked"
+
+    def __init__(self, name: str, source: str) -> None:
+        super().__init__(
+            f"`{name}` is blocked by `{source}`",
+            f"use another registry, or take `blocked` out of `{source}`",
+        )
+        self.name = name
+        self.source = source
+
+
+class NobodyToAsk(Unavailable):
+    """The configuration leaves no endpoint that may answer this question."""
+
+    code = "nobody-to-ask"
 
 
 class BadLock(Malformed):

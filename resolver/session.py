@@ -17,6 +17,7 @@ from resolver.session_compare import CompareVerbs
 from resolver.session_home import HomeVerbs
 from resolver.session_lint import LintVerbs
 from resolver.session_lock import LockVerbs
+from resolver.session_mirror import MirrorVerbs
 from resolver.session_pin import PinVerbs
 from resolver.session_pull import PullVerbs
 from resolver.session_store import StoreVerbs
@@ -32,7 +33,15 @@ if TYPE_CHECKING:
 
 
 class Session(
-    CheckVerbs, CompareVerbs, PullVerbs, LintVerbs, LockVerbs, StoreVerbs, HomeVerbs, PinVerbs
+    CheckVerbs,
+    CompareVerbs,
+    PullVerbs,
+    LintVerbs,
+    LockVerbs,
+    StoreVerbs,
+    HomeVerbs,
+    PinVerbs,
+    MirrorVerbs,
 ):
     """Answers questions about images, and keeps them; one client, one store, one platform table.
 

@@ -1,4 +1,4 @@
-"""The verbs of a session around the main ones: logins, searching, what is left of a quota."""
+"""The verbs of a session around the main ones: logins, searching, quotas, and the doctor."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from resolver.errors import InvalidReference, ResolverError, Usage
 from resolver.wiring import Wiring
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from resolver.core.checkup import Checkup, Console, Row
     from resolver.core.found import Filters, Hits, Quota
     from resolver.core.login import LoggedIn, LoggedOut
     from resolver.sources.credential_helpers import Helpers
+    from resolver.sources.questions import Response
     from resolver.sources.transport import Transport
 
 #: Hits of a search. Source: Docker Engine API, `/images/search`.
@@ -32,7 +35,7 @@ _URL = re.compile(r"https?://([^/]+)(?:/v[12])?/?")
 
 
 class HomeVerbs(Wiring):
-    """Keeps and forgets logins, searches, and asks for quotas."""
+    """Keeps and forgets logins, searches, asks for quotas, and looks a machine over."""
 
     def login(self, registry: str = "docker.io") -> LoggedIn:
         """Keep the session's user name and password for a registry, once it has taken them.
@@ -62,7 +65,10 @@ class HomeVerbs(Wiring):
                 "there is no user name and password to log in with",
                 f"`resolver login {host} --username NAME --password-stdin < password.txt`",
             )
-        wanted = is_wanted(self._ready(host), host)
+        transport = self._ready(host)
+        with self._lock:
+            hosts = self._hosts_read()
+        wanted = is_wanted(transport, host, hosts.of(host))
         place = save(self._logins(), host, username, Secret(password), self._helpers())
         return LoggedIn(host, username, place, wanted)
 
@@ -126,6 +132,58 @@ class HomeVerbs(Wiring):
         asked = target.reference
         transport = self._ready(asked.registry)
         return quota(transport, asked.registry, asked.repository, asked.name)
+
+    def doctor(
+        self,
+        hosts: Sequence[str] = (),
+        *,
+        environment: Mapping[str, str] | None = None,
+        console: Console | None = None,
+        set_aside: Sequence[Row] = (),
+    ) -> Checkup:
+        """Look this machine over; what is broken is a row of the answer, and no error.
+
+        Nobody is asked but the registries named here, once each and without a login; no helper is
+        run; a store that is not there is not made.
+
+        Args:
+            hosts: registries whose answer and clock are wanted.
+            environment: as it is, where the session was given less.
+            console: where the answer is shown.
+            set_aside: rows about variables that the session could not be made with.
+
+        Raises:
+            InvalidReference: there can be no registry of this name.
+
+        """
+        import time  # noqa: PLC0415 - for this question alone
+
+        from resolver.core.checkup import Console  # noqa: PLC0415
+        from resolver.flow.checks.machine import Machine  # noqa: PLC0415
+        from resolver.flow.doctor import look_over  # noqa: PLC0415
+
+        with self._lock:
+            where = self._hosts_read()
+        machine = Machine(
+            settings=self.settings,
+            environment=self.settings.environment if environment is None else environment,
+            hosts=tuple(dict.fromkeys(map(_registry, hosts))),
+            console=console or Console(),
+            store=self._store,
+            where=where,
+            knock=None if self.settings.offline else self._knock,
+            clock=time.time,
+            set_aside=tuple(set_aside),
+        )
+        return look_over(machine)
+
+    def _knock(self, host: str) -> Response:
+        """Ask a registry once, and prove nothing."""
+        from resolver.sources.login import knock  # noqa: PLC0415 - for this question alone
+
+        with self._lock:
+            settings = self._hosts_read().of(host)
+        return knock(self._ready(host), host, settings)
 
     def _ready(self, registry: str) -> Transport:
         """Give the client, for a registry that somebody named."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.core.answer import Failure
-from resolver.core.lock import Lock, Locked, LockedImage, change_of
 from resolver.core.platform import Platform
 from resolver.core.reference import Reference
 from resolver.core.target import RegistryTarget
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from resolver.core.answer import Resolution
     from resolver.core.events import Warned
+    from resolver.core.lock import Lock, Locked, LockedImage
     from resolver.core.lock_check import Drift, LockCheck
     from resolver.core.lock_entries import Entry
     from resolver.core.locked import Wanted as Wish
@@ -57,7 +57,8 @@ class LockVerbs(Wiring):
                 `Locked.failures`.
 
         """
-        from resolver.flow import lock_file  # noqa: PLC0415 - for this question alone
+        from resolver.core.lock import Lock, Locked, change_of  # noqa: PLC0415 - for this alone
+        from resolver.flow import lock_file  # noqa: PLC0415
         from resolver.flow.batch import each  # noqa: PLC0415
 
         path = str(file)
@@ -108,7 +109,7 @@ class LockVerbs(Wiring):
             Malformed, LockUnwritten: as `lock`.
 
         """
-        from resolver.core.lock import LockChange  # noqa: PLC0415 - for this question alone
+        from resolver.core.lock import LockChange, Locked  # noqa: PLC0415 - for this alone
         from resolver.flow import lock_file  # noqa: PLC0415
 
         path = str(file)
@@ -205,7 +206,8 @@ class LockVerbs(Wiring):
             Malformed: a name, the platform or the lock file cannot be read.
 
         """
-        from resolver.core.lock_entries import entries_of  # noqa: PLC0415 - for this alone
+        from resolver.core.lock import Lock  # noqa: PLC0415 - for this question alone
+        from resolver.core.lock_entries import entries_of  # noqa: PLC0415
         from resolver.flow import lock_file  # noqa: PLC0415
 
         path = str(file)

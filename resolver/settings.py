@@ -13,7 +13,7 @@ from resolver.errors import InvalidConfiguration, Usage
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 #: References resolved at once; bound by waiting, not by the processor (architecture.md 2.3).
 DEFAULT_JOBS = 16
@@ -43,6 +43,7 @@ class Flags:
     platforms_file: str | None = None
     no_fsync: bool | None = None
     unsafe_no_lock: bool | None = None
+    mirrors: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +57,7 @@ class Settings:
         environment: for proxies, trust and credential files; a copy, never read again.
         fsync: False trades what a power cut may cost the store for speed.
         lock: False: somebody promised that nobody else uses the store.
+        mirrors: `HOST=URL` each; they go before whatever a file says.
         password: never printed: `Settings` has no useful `repr`.
 
     """
@@ -74,6 +76,7 @@ class Settings:
     platforms_file: Path | None
     fsync: bool
     lock: bool
+    mirrors: tuple[str, ...]
     environment: Mapping[str, str]
     home: Path | None
 
@@ -112,6 +115,7 @@ class Settings:
             platforms_file=_path(flags.platforms_file, env, "RESOLVER_PLATFORMS"),
             fsync=not _switch(flags.no_fsync, env, "RESOLVER_NO_FSYNC"),
             lock=not _switch(flags.unsafe_no_lock, env, "RESOLVER_UNSAFE_NO_LOCK"),
+            mirrors=_mirrors(flags.mirrors, env),
             environment=env,
             home=_home(env),
         )
@@ -120,6 +124,20 @@ class Settings:
 def _home(env: Mapping[str, str]) -> Path | None:
     home = env.get("HOME") or env.get("USERPROFILE")
     return Path(home) if home else None
+
+
+def _mirrors(flag: Sequence[str] | None, env: Mapping[str, str]) -> tuple[str, ...]:
+    """Read `HOST=URL`, each in a word of its own; what a URL may be is checked where it is used."""
+    chosen = list(flag or ()) or env.get("RESOLVER_MIRROR", "").replace(",", " ").split()
+    for each in chosen:
+        host, _, url = each.partition("=")
+        if host and url:
+            continue
+        reason = "it must be `HOST=URL`, for example `docker.io=https://mirror.example.com`"
+        if flag:
+            raise Usage(f"`--mirror {each}` cannot be read: {reason}")
+        raise InvalidConfiguration("RESOLVER_MIRROR", "", reason)
+    return tuple(chosen)
 
 
 def _store(flag: str | None, env: Mapping[str, str]) -> Path:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from resolver.core.events import Event, Observer, Warned, ignore
 from resolver.core.manifest import Index
 from resolver.core.platform import BUILTIN, Platform
+from resolver.core.reference import Reference
 from resolver.core.target import LayoutTarget, RegistryTarget, StoreTarget, parse_target
 from resolver.errors import ImageNotHeld, NotFound
 from resolver.flow import resolve as resolving
@@ -26,14 +27,17 @@ if TYPE_CHECKING:
     from resolver.core.content import Source
     from resolver.core.descriptor import Descriptor
     from resolver.core.gathered import Gathered
+    from resolver.core.hosts import HostChoice
     from resolver.core.platform import PlatformTable
-    from resolver.core.reference import Reference
     from resolver.core.target import Target
     from resolver.flow.gather import Depth
     from resolver.flow.layer import LayerContent
+    from resolver.sources.hosts import Hosts
     from resolver.sources.transport import Transport
 
 Wanted = str | Platform | None
+#: Repositories that are kept open.
+_MAX_SOURCES = 4_096
 
 
 class Opened(NamedTuple):
@@ -73,8 +77,11 @@ class Wiring:
         )
         self._lock = threading.Lock()
         self._transport: Transport | None = None
+        self._hosts: Hosts | None = None
+        self._may_block: bool | None = None
         self._sources: dict[tuple[str, str], Source] = {}
         self._trusted_hosts: set[str] = set()
+        self._via = ""
         self._clean: Callable[[str], str] = str
 
     def __enter__(self) -> Self:
@@ -212,6 +219,7 @@ class Wiring:
         )
         if isinstance(target, RegistryTarget):
             target.reference.check_endpoint()
+            self._refuse_blocked(target.reference)
             with self._lock:
                 self._trusted_hosts.add(target.reference.registry)
         return target
@@ -263,9 +271,57 @@ class Wiring:
             if source is None:
                 from resolver.sources import open_registry  # noqa: PLC0415 - loads httpx
 
-                source = open_registry(self._client(), target.reference)
+                source = open_registry(self._client(), target.reference, self._hosts_read())
                 self._sources[registry, repository] = source
+                if len(self._sources) > _MAX_SOURCES:
+                    # A mirror runs for weeks, and its clients choose the names.
+                    self._sources.pop(next(iter(self._sources)))
             return source
+
+    def endpoints(self, reference: str | Reference) -> HostChoice:
+        """Say where a repository would be asked for, in order, and which file decides.
+
+        Nothing is asked of anybody.
+
+        Raises:
+            Malformed: it is no reference of a registry, or a file that decides cannot be used.
+
+        """
+        parsed = Reference.parse(reference) if isinstance(reference, str) else reference
+        with self._lock:
+            hosts = self._hosts_read()
+        return hosts.choose(parsed.registry, parsed.repository)
+
+    def _refuse_blocked(self, reference: Reference) -> None:
+        """Refuse what the user's configuration forbids, also where the store could answer.
+
+        Raises:
+            RegistryBlocked: it is forbidden.
+            InvalidConfiguration: a file that may forbid something cannot be used.
+
+        """
+        from resolver.sources.conf_files import (  # noqa: PLC0415 - small, and not for layouts
+            SYSTEM,
+            configuration_files,
+            may_block,
+        )
+
+        with self._lock:
+            if self._may_block is None:
+                settings = self.settings
+                files = configuration_files(settings.environment, settings.home, SYSTEM)
+                self._may_block = may_block(files)
+            hosts = self._hosts_read() if self._may_block else None
+        if hosts is not None:
+            hosts.open(reference.registry, reference.repository)
+
+    def _hosts_read(self) -> Hosts:
+        """Give what knows where registries are asked; called with the lock held."""
+        if self._hosts is None:
+            from resolver.sources import open_hosts  # noqa: PLC0415 - not for what is held
+
+            self._hosts = open_hosts(self.settings, self._observe)
+        return self._hosts
 
     def _client(self) -> Transport:
         """Build the transport on the first need; called with the lock held."""
@@ -273,7 +329,7 @@ class Wiring:
             from resolver.sources import open_transport  # noqa: PLC0415 - loads httpx
 
             hosts = frozenset(self._trusted_hosts)
-            self._transport = open_transport(self.settings, hosts, self._observe)
+            self._transport = open_transport(self.settings, hosts, self._observe, self._via)
             # Kept beyond the transport's own end: messages about that end need it.
             self._clean = self._transport.redactor.clean
         return self._transport

@@ -241,6 +241,40 @@ def test_what_lies_in_the_checkout_is_not_run(machine: Machine, registry: str) -
     assert "the checkout ran" not in machine.log
 
 
+def test_every_output_of_the_action_is_one_that_a_command_gives(
+    installed: Machine, registry: str
+) -> None:
+    name = f"{registry}/demo/app:1.0"
+    (installed.folder / "Dockerfile").write_text(f"FROM {name}\n")
+    given: set[str] = set()
+    for command, output, wanted in (
+        (f"resolve {name} -p linux/arm64", "digest", ARM),
+        (f"check {name} --require linux/s390x", "passed", "false"),
+        (f"lock {name}", "status", "0"),
+        ("lock --check", "drifted", "false"),
+        (f"compare {name} --expect linux/s390x", "reasons", f"`{name}` is not offered"),
+        ("pin Dockerfile", "changed_files", "Dockerfile"),
+    ):
+        use_action(installed, command=command)
+        assert installed.outputs[output].startswith(wanted), installed.log
+        given |= {key for key, value in installed.outputs.items() if value}
+    use_action(installed, command=f"matrix {name} -p linux/arm64")
+    (job,) = json.loads(installed.outputs["matrix"])["include"]
+
+    assert (job["digest"], job["runner"]) == (ARM, "ubuntu-24.04-arm")
+    # Nothing has moved here.
+    assert given | {"matrix", "moved"} == set(read(ACTION)["outputs"])
+
+
+def test_a_hostile_name_of_a_report_is_a_name(installed: Machine, registry: str) -> None:
+    name = "a $(touch one)`touch two`\"'\n;touch three\n.sarif"
+    status = use_action(installed, command=f"resolve {registry}/demo/app:1.0", sarif=name)
+
+    assert status == 0, installed.log
+    assert (installed.folder / name).is_file()
+    assert not {"one", "two", "three"} & {path.name for path in installed.folder.iterdir()}
+
+
 @pytest.mark.parametrize("command", ["", " \n "])
 def test_an_action_without_a_command_says_so(installed: Machine, command: str) -> None:
     assert use_action(installed, command=command) == 2

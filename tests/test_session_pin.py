@@ -268,15 +268,18 @@ def test_every_platform_that_is_required_must_be_offered(
     found = session.pin(path, require=["linux/amd64", "linux/arm64", "linux/s390x"])
 
     assert told(found) == [
-        ("missing-platform", 1, "linux/s390x"),
-        ("missing-platform", 2, "linux/arm64"),
-        ("missing-platform", 2, "linux/s390x"),
-        ("missing-platform", 3, "linux/s390x"),
+        ("pinned-platform-missing", 1, "linux/s390x"),
+        ("pinned-platform-missing", 2, "linux/arm64"),
+        ("pinned-platform-missing", 2, "linux/s390x"),
+        ("pinned-platform-missing", 3, "linux/s390x"),
     ]
     assert found.findings[0].hint == "it is offered for `linux/amd64`, `linux/arm64/v8`"
     assert states(found) == [State.PINNED, State.PINNED, State.KEPT]
     checked = session.pin(path, check=True, require=["linux/arm64"])
-    assert told(checked)[1:3] == [("unpinned", 2, ""), ("missing-platform", 2, "linux/arm64")]
+    assert told(checked)[1:3] == [
+        ("unpinned", 2, ""),
+        ("pinned-platform-missing", 2, "linux/arm64"),
+    ]
 
 
 def test_the_platform_that_a_file_names_itself_must_be_offered(
@@ -288,7 +291,7 @@ def test_the_platform_that_a_file_names_itself_must_be_offered(
 
     found = session.pin(write(tmp_path, "Dockerfile", text))
 
-    assert told(found) == [("missing-platform", 1, "linux/s390x")]
+    assert told(found) == [("pinned-platform-missing", 1, "linux/s390x")]
 
 
 def test_a_required_platform_that_cannot_be_looked_up_is_a_failure(

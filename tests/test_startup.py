@@ -115,3 +115,18 @@ def test_an_answer_from_a_lock_loads_no_client_and_no_yaml(tmp_path: Path) -> No
         status, modules, told = loaded(*words, *options)
         assert (status, "sha256:" in told) == (0, True)
         assert modules & HEAVY == set()
+
+
+def test_ctrl_c_while_the_command_line_is_loaded_is_a_status_and_no_traceback() -> None:
+    interrupting = (
+        "import sys, types\n"
+        "class Loading(types.ModuleType):\n"
+        "    def __getattr__(self, name): raise KeyboardInterrupt\n"
+        "sys.modules['resolver.cli.app'] = Loading('resolver.cli.app')\n"
+        "from resolver.__main__ import main\n"
+        "main()\n"
+    )
+
+    done = python("-c", interrupting, measured=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from resolver.cli.help import TOPICS
 from tests.processes import ROOT, python
 
 if TYPE_CHECKING:
@@ -36,6 +37,13 @@ def test_the_wheel_carries_the_platform_facts_as_they_are_here(wheel: Path) -> N
         packed = archive.read("resolver/platforms.yaml")
 
     assert packed == (ROOT / "platforms.yaml").read_bytes()
+
+
+def test_the_wheel_carries_the_pages_of_help(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if name.startswith("resolver/topics/")}
+
+    assert packed == {f"resolver/topics/{name}.txt" for name in TOPICS}
 
 
 def test_the_wheel_carries_the_package_its_types_and_its_licence_only(wheel: Path) -> None:

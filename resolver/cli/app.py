@@ -50,9 +50,12 @@ COMMANDS = (
     ("CI", "pin", "resolver.cli.pin"),
     ("CI", "lock", "resolver.cli.lock"),
     ("Run", "serve", "resolver.cli.serve"),
+    ("Run", "mirror-config", "resolver.cli.mirror_config"),
     ("Run", "demo", "resolver.cli.demo"),
     ("Run", "login", "resolver.cli.login"),
     ("Run", "logout", "resolver.cli.logout"),
+    ("Run", "doctor", "resolver.cli.doctor"),
+    ("Help", "help", "resolver.cli.help"),
     ("Help", "options", "resolver.cli.common"),
 )
 
@@ -96,7 +99,8 @@ def build(names: Sequence[str]) -> Any:
         cls=Grouped,
         name="resolver",
         help="Which image is this tag, really, on that platform?",
-        epilog="Each command explains itself: resolver COMMAND --help",
+        epilog="Each command explains itself: resolver COMMAND --help\n\n"
+        "There is more to read: resolver help TOPIC",
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         no_args_is_help=True,
@@ -117,7 +121,7 @@ def build(names: Sequence[str]) -> Any:
 
     for _group, name, module in COMMANDS:
         if name in names:
-            function = getattr(import_module(module), name)
+            function = getattr(import_module(module), name.replace("-", "_"))
             app.command(name, epilog=EPILOG)(function)
     return typer.main.get_command(app)
 

@@ -63,8 +63,9 @@ def check(
     Status 1 and a line for each thing missing, with the nearest there is.
     Matching is exact; `windows/amd64:10.0.20348` is any revision of it.
     Age and attestations are asked of the builds that meet --require.
-    A policy has `version: 1`, `defaults:` and `images:`, each with the
-    names of these options; options here take the place of its defaults.
+    A policy has `version: 1`, `defaults:` and `images:`, all with the names
+    of these options, an image with `image:` too; options here take the
+    place of its defaults.
 
     \b
       resolver check app:2 --require linux/amd64,linux/arm64 --max-age 90d

@@ -33,6 +33,8 @@ def options() -> None:
         *wrap(f"Forms: {', '.join(RENDERERS)}; the default is table.", 80),
         "Also honoured: DOCKER_DEFAULT_PLATFORM, DOCKER_CONFIG, DOCKER_AUTH_CONFIG,",
         "REGISTRY_AUTH_FILE, SSL_CERT_FILE, HTTPS_PROXY, HTTP_PROXY, NO_PROXY.",
+        "Where registries are asked: --mirror, else config.yaml (RESOLVER_CONFIG), else",
+        "containerd's certs.d (RESOLVER_CERTS_D), else CONTAINERS_REGISTRIES_CONF.",
     ]
     Output().answer("\n".join(lines) + "\n")
 

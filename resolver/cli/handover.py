@@ -20,7 +20,7 @@ from resolver import __version__
 from resolver.cli.output import HungUp, Output
 from resolver.core.answer import Failure
 from resolver.core.ending import Ending, Fault
-from resolver.errors import OutputFault, ResolverError, ToolFailed, ToolMissing
+from resolver.errors import OutputFault, ResolverError, ToolFailed, ToolMissing, Usage
 from resolver.render.handing import (
     Act,
     Desk,
@@ -78,11 +78,13 @@ class HandOver:
         """Read what was asked, before anybody is asked anything.
 
         Raises:
-            Usage: there is no such system or form, or it cannot be written to from here.
+            Usage: there is no such system or form, it cannot be written to from here, or two of
+                them would write the same file.
 
         """
         variables = dict(os.environ)
         systems, files = emits(tuple(emit), variables), reports(tuple(report))
+        _refuse_shared(systems, files)
         return cls(command, systems, files, given, variables)
 
     def keep(self, answer: object) -> None:
@@ -184,6 +186,24 @@ def _after(hand: HandOver, output: Output, status: int) -> None:
     fault = hand.finish(status, output)
     if fault is not None and not status:
         raise typer.Exit(fault.kind.status) from fault
+
+
+def _refuse_shared(
+    systems: Sequence[tuple[Emitter, str]], files: Sequence[tuple[Reporter, str]]
+) -> None:
+    """Refuse a file that is asked for twice: the last one written would be all there is."""
+    asked = [(f"--emit {row.name}", place) for row, place in systems if place]
+    asked += [(f"--report {row.name}", path) for row, path in files]
+    taken: dict[Path, str] = {}
+    for option, path in asked:
+        place = Path(path).absolute()
+        first = taken.setdefault(place, option)
+        # A pipe or a terminal takes both, one after the other.
+        if first is not option and (place.is_file() or not place.exists()):
+            raise Usage(
+                f"`{first}` and `{option}` would write the same file, `{path}`",
+                "give each a file of its own",
+            )
 
 
 def _reported(row: Reporter, path: str, ending: Ending) -> tuple[Act, ...]:

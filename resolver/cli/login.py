@@ -14,7 +14,7 @@ def login(
         str, typer.Argument(metavar="[REGISTRY]", show_default=False)
     ] = "docker.io",
 ) -> None:
-    """Log in to REGISTRY, by default Docker Hub.
+    """Log in to a registry, by default Docker Hub.
 
     The registry is asked first; what it does not take is not kept. A login is kept where Docker
     keeps it: in the credential helper that ~/.docker/config.json names, else in that file. On a

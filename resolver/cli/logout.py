@@ -14,9 +14,9 @@ def logout(
         str, typer.Argument(metavar="[REGISTRY]", show_default=False)
     ] = "docker.io",
 ) -> None:
-    """Forget the login for REGISTRY, by default Docker Hub.
+    """Forget the login for a registry.
 
-    In the credential helper and in ~/.docker/config.json. Nobody is asked.
+    By default Docker Hub's. In the credential helper and in ~/.docker/config.json. Nobody is asked.
 
     \b
       resolver logout ghcr.io

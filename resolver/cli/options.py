@@ -258,6 +258,14 @@ SHARED = (
         "Do not check who answers [RESOLVER_TLS_SKIP_VERIFY].",
     ),
     Shared(
+        "mirrors",
+        ("--mirror",),
+        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
+        None,
+        "Ask there first; `#tags`: tags too [RESOLVER_MIRROR].",
+        "HOST=URL",
+    ),
+    Shared(
         "auth_file",
         ("--auth-file",),
         str | None,
@@ -313,13 +321,17 @@ EPILOG = "Shared options (--format, --json, --store, --offline, ...): resolver o
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the shared options to a command that takes `common: Common`."""
+    """Add the shared options to a command that takes `common: Common`.
+
+    An option of the command's own hides a shared one of the same name; its variable still counts.
+    """
     own = inspect.signature(function)
     kept = [parameter for name, parameter in own.parameters.items() if name != "common"]
-    added = [_parameter(shared) for shared in SHARED]
+    taken = {name for parameter in kept for name in _names(parameter)}
+    added = [_parameter(shared) for shared in SHARED if not taken & {*shared.names}]
 
     def run(**values: Any) -> None:
-        shared = {each.field: values.pop(each.field) for each in SHARED}
+        shared = {each.field: values.pop(each.field, each.default) for each in SHARED}
         if not (shared["emit"] or shared["report"]):
             function(**values, common=_common(shared, None))
             return
@@ -327,7 +339,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         from resolver.cli.output import Output
 
         emit, report = shared["emit"] or (), shared["report"] or ()
-        hand = HandOver.read(function.__name__, emit, report, values)
+        hand = HandOver.read(function.__name__.replace("_", "-"), emit, report, values)
         with handing_over(hand, Output(quiet=shared["quiet"])):
             function(**values, common=_common(shared, hand))
 
@@ -337,6 +349,15 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {each.name: each.annotation for each in (*kept, *added)}
     run.__signature__ = own.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]  # read by inspect
     return run
+
+
+def _names(parameter: inspect.Parameter) -> tuple[str, ...]:
+    """List the names of an option as they are typed."""
+    found: list[object] = []
+    for each in getattr(parameter.annotation, "__metadata__", ()):
+        # Typer takes the first name for a default until it has seen that this is an annotation.
+        found += [getattr(each, "default", None), *(getattr(each, "param_decls", None) or ())]
+    return tuple(name for name in found if isinstance(name, str) and name.startswith("-"))
 
 
 def _parameter(shared: Shared) -> inspect.Parameter:

@@ -9,7 +9,7 @@ import typer
 
 from resolver.core.pinned import Pinned, PinnedFile, State
 from resolver.core.pinning.diff import diff
-from resolver.core.pinning.rules import MISSING_PLATFORM
+from resolver.core.pinning.rules import PLATFORM_MISSING
 from resolver.errors import Kind, ResolverError, Usage
 from resolver.render import renderer
 from resolver.values import dataclass
@@ -103,12 +103,14 @@ def _written(session: Session, file: PinnedFile) -> PinnedFile:
 
 def _tell_findings(output: Output, found: Pinned) -> None:
     """Say what to do about findings, each thing once; the findings themselves are the answer."""
+    said = {hint for failure in found.failures for hint in failure.hints()}
     for hint in dict.fromkeys(finding.hint for finding in found.findings if finding.hint):
-        output.hint(hint)
+        if hint not in said:
+            output.hint(hint)
 
 
 def _is_negative(found: Pinned, asked: Asked) -> bool:
     """Whether the answer is no: something is not as it was checked or required to be."""
     if asked.check:
         return not found.is_sound
-    return any(finding.rule == MISSING_PLATFORM.id for finding in found.findings)
+    return any(finding.rule == PLATFORM_MISSING.id for finding in found.findings)

@@ -17,9 +17,10 @@ def quota(
         ),
     ] = "docker.io/ratelimitpreview/test:latest",
 ) -> None:
-    """Say how many pulls Docker Hub still allows; or another registry, by an image there.
+    """Say how many pulls are left.
 
-    Asked by a HEAD, which is not counted. Who logs in has a quota of their own.
+    Of Docker Hub, or of the registry that REF is in. Asked by a HEAD, which is not counted. Who
+    logs in has a quota of their own.
 
     \b
       resolver quota

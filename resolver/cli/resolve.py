@@ -54,19 +54,23 @@ def resolve(
       resolver resolve --format digest -p windows/amd64:ltsc2022 app:1.2
     """
     from resolver.cli.inputs import split_platforms
-    from resolver.cli.locking import by_lock, named
-    from resolver.cli.resolving import Asked, tell_all, tell_one
+    from resolver.cli.resolving import Asked, gather, tell_all, tell_one
     from resolver.cli.work import work
 
     lock = (lock_file or LOCK_FILE) if locked else None
-    names = named(references, file, "resolve", lock)
+    if lock is not None:
+        from resolver.cli.locking import by_lock, named
+
+        names, ask = named(references, file, "resolve", lock), by_lock
+    else:
+        names, ask = gather(references or [], file), None
     with work(common) as (session, output):
         typed = platform or ([session.settings.platform] if session.settings.platform else [])
         flags = Asked(exact=exact, verify=verify, strict=strict, verify_tag=verify_tag)
         platforms = split_platforms(typed)
-        asker = by_lock(session, lock, flags) if lock else session
+        asker = ask(session, lock, flags) if ask and lock else session
         if len(names) == 1 and file is None and len(platforms) <= 1 and "all" not in platforms:
             wanted = platforms[0] if platforms else None
             tell_one(asker, output, common.form, names[0], wanted, flags, (explain, no_trunc))
         else:
-            tell_all(asker, output, common.form, names, platforms, flags, explain=explain)
+            tell_all(asker, output, common.form, names, platforms, flags, (explain, no_trunc))

@@ -77,13 +77,24 @@ def tell_all(
     references: list[str],
     platforms: list[str],
     asked: Asked,
-    *,
-    explain: bool,
+    shown: tuple[bool, bool],
 ) -> None:
-    """Answer many questions, a line each, in the order asked."""
+    """Answer many questions, a line each, in the order asked.
+
+    Raises:
+        Usage: this format is a page about one answer.
+
+    """
     from resolver.render import renderer, tell, tell_values
     from resolver.render.plain import SCHEMA, plain
 
+    draws = renderer(form).draws
+    if draws == "answer":
+        raise Usage(
+            f"`--format {form}` is a page about one answer, and these are several",
+            "resolve one REF on one platform, or choose `markdown` or `json`",
+        )
+    explain, full = shown
     wanted: list[str | None] = list(platforms) or [None]
     answers = session.resolve_each(references, wanted, **asdict(asked))
     whole = form in {"json", "yaml"}
@@ -94,8 +105,8 @@ def tell_all(
         output.keep(answer)
         if whole:
             collected.append(plain(answer, explain=explain))
-        elif renderer(form).draws == "report":
-            output.answer(_line(answer, form, explain=explain))
+        elif draws == "report":
+            output.answer(_line(answer, form, explain=explain, full=full))
         else:
             output.answer(tell(answer, form, explain=explain))
     if whole:
@@ -104,15 +115,15 @@ def tell_all(
         raise typer.Exit(worst)
 
 
-def _line(answer: Resolution | Failure, form: str, *, explain: bool) -> str:
+def _line(answer: Resolution | Failure, form: str, *, explain: bool, full: bool) -> str:
     from resolver.render import tell
     from resolver.render.escape import line
     from resolver.render.report import failure_line, resolution_line
 
+    if form == "markdown" or (explain and not isinstance(answer, Failure)):
+        return tell(answer, form, explain=explain, full=full) + "\n"
     if isinstance(answer, Failure):
         return line(failure_line(answer)) + "\n"
-    if explain or form == "markdown":
-        return tell(answer, form, explain=explain) + "\n"
     return line(resolution_line(answer)) + "\n"
 
 

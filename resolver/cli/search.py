@@ -24,9 +24,10 @@ def search(
         ),
     ] = None,
 ) -> None:
-    """Search Docker Hub for TERM; or another registry, as HOST/TERM.
+    """Search Docker Hub, or another registry.
 
-    A registry without a search is asked for the list of its repositories, if it gives that out.
+    TERM for Docker Hub, HOST/TERM for another one. A registry without a search is asked for the
+    list of its repositories, if it gives that out.
 
     \b
       resolver search nginx --limit 5

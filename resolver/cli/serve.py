@@ -1,4 +1,4 @@
-"""`resolver serve`: the store, or a layout, as a registry to pull from."""
+"""`resolver serve`: the store, or a layout, as a registry to pull from; or a mirror of others."""
 
 from typing import Annotated, Optional
 
@@ -30,27 +30,60 @@ def serve(
             "--name", metavar="HOST", help="Also answer to this name of the machine; repeat it."
         ),
     ] = None,
+    mirror: Annotated[
+        bool,
+        typer.Option(
+            "--mirror", help="Fetch what is not here, once, and keep it.", show_default=False
+        ),
+    ] = False,
+    upstream: Annotated[
+        Optional[str],  # noqa: UP045 - Typer reads this at run time
+        typer.Option(
+            "--upstream",
+            metavar="HOST",
+            help="Meant where a client names none; by default `docker.io`.",
+            show_default=False,
+        ),
+    ] = None,
+    allow: Annotated[
+        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
+        typer.Option(
+            "--allow", metavar="HOST", help="Ask this registry too; repeat it or use commas."
+        ),
+    ] = None,
+    fresh: Annotated[
+        str,
+        typer.Option("--fresh", metavar="AGE", help="Ask again what a tag means after this."),
+    ] = "60s",
 ) -> None:
     """Serve the store as a read-only registry.
 
     Or an OCI layout. Plain HTTP without credentials, so on this machine only, unless told
     otherwise. Prints its address, then runs until interrupted. Images go by their repository,
-    with their registry before it or without.
+    with their registry before it or without. With `--mirror` what is missing comes from upstream,
+    with your credentials: see `resolver mirror-config` for what makes other tools ask here.
 
     \b
       resolver serve
       docker pull 127.0.0.1:5000/library/ubuntu:24.04
-      skopeo inspect docker://127.0.0.1:5000/docker.io/library/ubuntu:24.04
       resolver serve oci:./layout --listen 127.0.0.1:0
+      resolver serve --mirror --allow ghcr.io,quay.io -v
     """
-    from resolver.cli.serving import address
+    from resolver.cli.serving import address, mirrored
     from resolver.cli.work import work
 
     host, port = address(listen)
-    with (
-        work(common) as (session, output),
-        session.serve(place, host, port, names=names or ()) as server,
-    ):
-        output.answer(f"{server.address}\n")
-        output.note("serving, read-only; interrupt to stop")
-        server.wait()
+    through = mirrored(place, upstream, allow, fresh, mirror=mirror)
+    with work(common) as (session, output):
+        if through is None:
+            serving = session.serve(place, host, port, names=names or ())
+        else:
+            first, others, seconds = through
+            serving = session.serve_mirror(
+                host, port, upstream=first, allow=others, fresh=seconds, names=names or ()
+            )
+        with serving as server:
+            output.answer(f"{server.address}\n")
+            what = "read-only" if through is None else "and fetching what is missing"
+            output.note(f"serving, {what}; interrupt to stop")
+            server.wait()

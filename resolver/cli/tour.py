@@ -123,6 +123,7 @@ STOPS = (
         "Hand it to docker, podman, containerd or skopeo.",
         "export {at}/demo/app:2.0 -p arm64 --to {folder}/images.tar",
     ),
+    Stop("Have other tools fetch through `resolver serve --mirror`.", "mirror-config docker -q"),
     Stop("Is all of it what it should be? Every byte is hashed.", "verify --full"),
     Stop("Take a name away, and what only that name needed.", "rm {at}/demo/app:1.0"),
     Stop("What would go to make room.", "gc --dry-run --grace 0s --max-size 200kB"),

@@ -10,14 +10,16 @@ from resolver.render import prepare
 from resolver.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from resolver.cli.options import Common
 
 
 @contextmanager
-def work(common: Common) -> Iterator[tuple[Session, Output]]:
-    """Open a session for a command.
+def work(
+    common: Common, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[Session, Output]]:
+    """Open a session for a command; `environment` instead of that of the process.
 
     Raises:
         Usage: the output format is none of ours; said before anything is asked of anybody.
@@ -28,7 +30,7 @@ def work(common: Common) -> Iterator[tuple[Session, Output]]:
     output.hand = common.hand
     with (
         _logged(output) if common.verbose > 1 else nullcontext(),
-        Session(flags=common.flags, observe=output.observe) as session,
+        Session(flags=common.flags, environment=environment, observe=output.observe) as session,
     ):
         output.clean = session.clean
         if common.hand is not None:

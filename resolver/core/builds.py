@@ -86,7 +86,13 @@ def builds_of(gathered: Gathered, table: PlatformTable = BUILTIN) -> tuple[Build
     """
     parts = [part for part in gathered.sound().images if part.manifest is not None]
     if len(parts) > MAX_BUILDS:
-        raise LimitExceeded(f"`{gathered.reference}`", MAX_BUILDS, len(parts), "builds at once")
+        raise LimitExceeded(
+            f"`{gathered.reference}`",
+            MAX_BUILDS,
+            len(parts),
+            "builds at once",
+            "say which with `-p PLATFORM`",
+        )
     seen: Counter[str] = Counter()
     return tuple(_build(part, gathered, table, seen) for part in parts)
 

@@ -54,13 +54,14 @@ class Challenge(tuple[str, dict[str, str]]):  # noqa: SLOT001 - a tuple takes no
         return self[1]
 
 
-def parse_challenge(values: Iterable[str]) -> list[Challenge]:
+def parse_challenge(values: Iterable[str], who: str = "the registry") -> list[Challenge]:
     """Read `WWW-Authenticate` header lines, each on its own, in order.
 
     A line with a fault counts up to the fault (protocol.md 8). Grammar: RFC 9110, 11.6.1.
 
     Args:
         values: one text per header line. Do not join lines: a fault in one would hide the next.
+        who: sent them; for messages.
 
     Raises:
         UnsupportedChallenge: there is no challenge at all, or more than anybody needs.
@@ -68,19 +69,23 @@ def parse_challenge(values: Iterable[str]) -> list[Challenge]:
     lines = (values,) if isinstance(values, str) else tuple(values)
     if sum(map(len, lines)) > MAX_HEADER:
         raise UnsupportedChallenge(
-            f"the registry's `WWW-Authenticate` has more than {MAX_HEADER} characters"
+            f"{who} sends more than {MAX_HEADER} characters of `WWW-Authenticate`"
         )
     found: list[Challenge] = []
     for line in lines:
         _Line(line, found).read()
+        if len(found) > MAX_CHALLENGES:
+            raise UnsupportedChallenge(
+                f"{who} sends more than {MAX_CHALLENGES} challenges in `WWW-Authenticate`"
+            )
     if not found:
         raise UnsupportedChallenge(
-            "the registry wants credentials, but its `WWW-Authenticate` does not say of what kind"
+            f"{who} wants credentials, but its `WWW-Authenticate` does not say of what kind"
         )
     return found
 
 
-def choose_challenge(challenges: Sequence[Challenge]) -> Challenge:
+def choose_challenge(challenges: Sequence[Challenge], who: str = "the registry") -> Challenge:
     """Choose the challenge to answer: the first usable Bearer, else the first Basic.
 
     Raises:
@@ -95,10 +100,10 @@ def choose_challenge(challenges: Sequence[Challenge]) -> Challenge:
     seen = ", ".join(f"`{challenge.scheme[:_MAX_SCHEME]}`" for challenge in challenges)
     if any(challenge.scheme == "bearer" for challenge in challenges):
         raise UnsupportedChallenge(
-            f"the registry wants a token, but names no `realm` to get it from (it asks for {seen})"
+            f"{who} wants a token, but names no `realm` to get it from (it asks for {seen})"
         )
     raise UnsupportedChallenge(
-        f"the registry wants {seen or 'nothing known'}; only Bearer and Basic are spoken here"
+        f"{who} wants {seen or 'nothing known'}; only Bearer and Basic are spoken here"
     )
 
 
@@ -136,10 +141,8 @@ class _Line:
         self._at = token.end()
         if self._at < len(self._text) and self._text[self._at] not in " \t,":
             return False
-        if len(self._found) == MAX_CHALLENGES:
-            raise UnsupportedChallenge(
-                f"the registry's `WWW-Authenticate` has more than {MAX_CHALLENGES} challenges"
-            )
+        if len(self._found) > MAX_CHALLENGES:
+            return False  # too many, which is told by who knows whose they are
         challenge = Challenge(token[0].lower(), {})
         self._found.append(challenge)
         self._parameters = challenge.parameters

@@ -29,7 +29,7 @@ _RESERVED_FLAGS = 0xE0
 _GZIP_START = 4
 
 #: How the libraries tell a wrong checksum or length, and a window past the limit.
-_CHECKSUM_WORDS = ("data check", "length check", "checksum")
+_CHECKSUM_WORDS = ("data check", "length check", "checksum", "header crc")
 _WINDOW_WORDS = "requires too much memory"
 
 #: Known, and not read here.
@@ -197,7 +197,7 @@ class _Streams:
                 raise self._bad("damaged gzip data: reserved flags")
         self._count += 1
         if self._count > self._limits.streams:
-            what = f"the {name} streams of {self._what}"
+            what = f"the number of {name} streams of {self._what}"
             raise LimitExceeded(what, self._limits.streams, self._count, "streams")
         return data
 

@@ -113,5 +113,5 @@ def _read_data(fields: Fields, digest: Digest, size: int) -> bytes | None:
         content = base64.b64decode(encoded, validate=True)
     except ValueError as error:
         raise fields.bad("data", "not base64") from error
-    verify(content, digest, size, fields.at("data"))
+    verify(content, digest, size, f"`{fields.at('data')}` of {fields.what}")
     return content

@@ -126,8 +126,9 @@ def _refuse_disagreement(what: str, claimed: str, stated: str, parent: str) -> N
     # the document or in the descriptor was put there on purpose, so it must agree.
     said = [
         ("its `mediaType`", claimed),
-        ("its Content-Type", stated if stated in DOCUMENT_TYPES else ""),
+        # Before Content-Type: what is read from the store has only the descriptor's word.
         ("the descriptor that names it", parent),
+        ("its Content-Type", stated if stated in DOCUMENT_TYPES else ""),
     ]
     said = [(who, kind) for who, kind in said if kind]
     for who, kind in said[1:]:

@@ -105,7 +105,10 @@ class _Side:
         self.platform = labelled.platform
         self.table = table
         self.words = PathWords(labelled.platform, table)
-        self.files = dict(labelled.tree.walk())
+        self.files: dict[str, LayerFile] = {}
+        for path, file in labelled.tree.walk():
+            labelled.tree.room.text(path)
+            self.files[path] = file
         self.summary = self._summary(labelled)
 
     def is_native(self, file: LayerFile) -> bool:

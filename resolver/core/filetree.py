@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.layer_listing import Access, LayerFile, Listing
 from resolver.core.tar_reader import Kind
+from resolver.core.tree_room import TreeRoom
 from resolver.errors import BadDocument
 
 if TYPE_CHECKING:
@@ -51,11 +52,15 @@ Node = Folder | LayerFile
 class FileTree:
     """Grows layer by layer, lowest first; then it is read.
 
+    Args:
+        room: what this tree may take, together with others.
+
     Attributes:
         warnings: what was odd about how layers fit together.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, room: TreeRoom | None = None) -> None:
+        self.room = room or TreeRoom()
         self.root = Folder(None)
         self.warnings: list[str] = []
         self.bodies: dict[bytes, bytes] = {}
@@ -66,6 +71,7 @@ class FileTree:
 
         Raises:
             BadDocument: the way to one of its entries leads in a circle of links.
+            LimitExceeded: there is no room for it.
         """
         _Layer(self, listing, what).apply()
         self.bodies.update(listing.bodies)
@@ -131,12 +137,13 @@ def _follow(
     Args:
         root: where to begin.
         parts: names; `..` among them stays below the root.
-        tree: gets a warning where a file stands in the way.
+        tree: gets a warning where a file stands in the way; its room is used.
         make: make what is missing; otherwise None is given where something is.
         what: the layer, for messages.
 
     Raises:
         BadDocument: links lead in a circle, and a folder was to be made there.
+        LimitExceeded: there is no room.
     """
     trail = [root]
     waiting = parts[::-1]
@@ -156,16 +163,30 @@ def _follow(
                 raise BadDocument(what, path, f"the way leads through more than {MAX_LINKS} links")
             if node.link.startswith("/"):
                 trail = [root]
-            waiting += _parts(node.link)[::-1]
+            way = _parts(node.link)
+            tree.room.steps(len(way))
+            waiting += way[::-1]
             continue
         if not isinstance(node, Folder):
             if not make:
                 return None
-            if node is not None:
-                tree.warn("a file stands where a later entry needs a folder")
-            node = trail[-1].children[part] = Folder(None)
+            node = _implied(trail[-1], part, tree)
         trail.append(node)
     return trail
+
+
+def _implied(parent: Folder, name: str, tree: FileTree) -> Folder:
+    """Make a folder that is needed and named by no entry.
+
+    Raises:
+        LimitExceeded: there is no room for it.
+    """
+    if name in parent.children:
+        tree.warn("a file stands where a later entry needs a folder")
+    else:
+        tree.room.implied(name)
+    folder = parent.children[name] = Folder(None)
+    return folder
 
 
 class _Layer:
@@ -216,6 +237,8 @@ class _Layer:
 
     def _put(self, folder: Folder, name: str, file: LayerFile) -> None:
         there = folder.children.get(name)
+        if there is None:
+            self._tree.room.path(name)
         if self._fresh is not None:
             self._fresh.add(id(file))
         if file.kind is Kind.FOLDER:

@@ -234,8 +234,15 @@ def _steps(build: Build) -> tuple[list[Step], str]:
     making = sum(not step.empty_layer for step in history)
     reason = ""
     if making != len(layers):
-        said = "its history is empty" if not history else f"{making} steps say they made a layer"
-        reason = f"{said}, and there are {len(layers)} layers"
+        said = (
+            "1 step says it made a layer"
+            if making == 1
+            else f"{making} steps say they made a layer"
+        )
+        if not history:
+            said = "its history is empty"
+        there = "is 1 layer" if len(layers) == 1 else f"are {len(layers)} layers"
+        reason = f"{said}, and there {there}"
     left = iter(layers if not reason else ())
     steps = [
         Step(

@@ -64,6 +64,7 @@ class Listing:
         oversized: paths of wanted files that were too large.
         warnings: what was odd.
         size: bytes of the uncompressed archive.
+        named: bytes of its names, as `TarLimits.names` counts them.
     """
 
     files: tuple[LayerFile, ...]
@@ -71,6 +72,7 @@ class Listing:
     oversized: frozenset[str]
     warnings: tuple[str, ...]
     size: int
+    named: int = 0
 
 
 def canonical(name: str) -> str:
@@ -132,7 +134,12 @@ class _Lister:
         if self._leading_out:
             warnings += (f"{self._leading_out} names lead out of the tree, and are kept inside",)
         return Listing(
-            files, self._bodies, frozenset(self._oversized), warnings, self._reader.offset
+            files,
+            self._bodies,
+            frozenset(self._oversized),
+            warnings,
+            self._reader.offset,
+            self._reader.named,
         )
 
     def _file(self, entry: TarEntry) -> LayerFile:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from resolver.core.descriptor import INDEX_TYPES, Descriptor
 from resolver.core.descriptor_reader import PLATFORM_NAMES, read_platform
 from resolver.core.fields import Fields
+from resolver.core.lock_sound import contradiction
 from resolver.core.platform import Platform
 from resolver.core.reference import Reference
 from resolver.core.strict_json import read_object
@@ -212,18 +213,22 @@ def read_lock(body: bytes, place: str) -> Lock:
         place: the file, for messages.
 
     Raises:
-        BadLock: it is no lock; `field` is the path to the fault.
+        BadLock: it is no lock, or contradicts itself; `field` is the path to the fault.
         LockLimit: it is too large, too deep, or has too many references.
 
     """
     refuse_at_once(body, place)
     try:
-        return _lock(read_object(body, f"`{place}`"), place)
+        lock = _lock(read_object(body, f"`{place}`"), place)
     except (BadDocument, UnsupportedDocument) as error:
         raise BadLock(place, error.field, error.reason) from error
     except LimitExceeded as error:
         reason = _past(error.what, error.limit, error.value, error.unit)
         raise LockLimit(place, "", reason, _SPLIT) from error
+    found = contradiction(lock)
+    if found is not None:
+        raise BadLock(place, found.field, found.reason)
+    return lock
 
 
 def refuse_at_once(body: bytes, place: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from resolver.values import dataclass
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from resolver.core.descriptor import Descriptor
+    from resolver.core.digest import Digest
 
 #: Source: RFC 9110, 14.4. A position has 19 digits at most: it is below 2^63.
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.IGNORECASE)
@@ -49,6 +50,15 @@ class RangedSource(Protocol):
             NotFound, Denied, Unavailable, Untrusted: as `Content.open`.
 
         """
+        ...
+
+
+@runtime_checkable
+class Distrusting(Protocol):
+    """A place that has its content from several others."""
+
+    def distrust(self, digest: Digest) -> bool:
+        """Hear that what was given for a digest is not it; say whether others can be asked."""
         ...
 
 

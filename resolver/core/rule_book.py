@@ -18,6 +18,7 @@ BOOKS: tuple[str, ...] = (
     "resolver.core.check:RULES",
     "resolver.core.lock_check:RULES",
     "resolver.core.pinning.rules:RULES",
+    "resolver.core.checkup:RULES",
 )
 
 

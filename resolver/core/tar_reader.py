@@ -32,6 +32,8 @@ class TarLimits:
     Attributes:
         entries: headers in all, extended ones too.
         path, link: bytes of a name, and of what a link points at.
+        names: bytes of all names and targets together; one that is not ASCII counts four times,
+            which is what it may take in memory. Ours.
         components: names between the slashes of a path.
         extended: bytes of one extended header, long name, or map of a sparse file.
         stacked: extended headers before one entry.
@@ -41,6 +43,7 @@ class TarLimits:
     entries: int = 2_000_000
     path: int = 4_096
     link: int = 4_096
+    names: int = 256 << 20
     components: int = 256
     extended: int = 1 << 20
     stacked: int = 16
@@ -107,6 +110,7 @@ _EXTENDED, _GLOBAL, _LONG_NAME, _LONG_LINK = frozenset({b"x", b"X"}), b"g", b"L"
 _OVERRIDES = _EXTENDED | {_GLOBAL, _LONG_NAME, _LONG_LINK}
 #: A volume's label, and the rest of a file from another volume: no entries of this one.
 _NO_ENTRIES = {b"V": "a volume label", b"M": "the rest of a file from another volume"}
+_MAGIC, _GNU_MAGIC = slice(257, 265), b"ustar  \0"
 _PIECE = 1 << 20
 _HOLE = memoryview(bytes(_PIECE))
 
@@ -124,6 +128,7 @@ class TarReader:
 
     Attributes:
         warnings: what was odd and harmless; complete at the end.
+        named: bytes of the names so far, as `TarLimits.names` counts them.
     """
 
     def __init__(
@@ -139,6 +144,7 @@ class TarReader:
         self._at = 0
         self._count = 0
         self._holes = 0
+        self.named = 0
         self._globals: Records = {}
 
     @property
@@ -192,10 +198,14 @@ class TarReader:
 
     def _pass(self) -> None:
         """Go behind the content of the last entry."""
-        size = self._stored + self._padding
+        size, padding = self._stored + self._padding, self._padding
         self._stored = self._padding = 0
-        if size and self._stream.skip(size) != size:
+        missing = size - self._stream.skip(size) if size else 0
+        if missing > padding:
             raise self._cut()
+        if missing:
+            # `umoci insert` ends like this. Go takes it, and so do the runtimes; GNU tar does not.
+            self._warn("the last file of the archive is not padded")
 
     def _warn(self, message: str) -> None:
         if message not in self.warnings:
@@ -230,7 +240,7 @@ class TarReader:
             stacked += 1
             if stacked > self._limits.stacked:
                 raise LimitExceeded(
-                    f"the extended headers of one entry of {self._what}",
+                    f"the run of extended headers of {self._what}",
                     self._limits.stacked,
                     stacked,
                     "headers",
@@ -239,11 +249,22 @@ class TarReader:
             if header.flag in _EXTENDED:
                 own = read_records(data, self._fail)
             elif header.flag == _GLOBAL:
-                self._globals |= read_records(data, self._fail)
+                self._global(data)
             elif header.flag == _LONG_NAME:
                 long_name = data.partition(b"\0")[0]
             else:
                 long_link = data.partition(b"\0")[0]
+
+    def _global(self, data: bytes) -> None:
+        """Take what holds for all entries from here on; it replaces what did so before.
+
+        As GNU tar does; POSIX would keep what is not said again, and Go, with the runtimes, passes
+        over all of it.
+        """
+        if data:
+            self._globals = read_records(data, self._fail)
+        if self._globals:
+            self._warn("the archive has settings for all its entries, which runtimes pass over")
 
     def _header(self) -> Header | None:
         self._at = self._stream.offset
@@ -259,7 +280,10 @@ class TarReader:
         self._count += 1
         if self._count > self._limits.entries:
             raise LimitExceeded(
-                f"the entries of {self._what}", self._limits.entries, self._count, "entries"
+                f"the number of entries of {self._what}",
+                self._limits.entries,
+                self._count,
+                "entries",
             )
         return read_header(block, self._fail)
 
@@ -305,7 +329,13 @@ class TarReader:
         size = int(records.get(b"size") or header.size)
         stored = 0 if header.flag in _HEADER_ONLY else size
         stretches = None
+        if header.flag in _HEADER_ONLY and _is_sparse(records):
+            # Source: GNU tar and Go, which both refuse it.
+            raise self._fail("an entry without data has the map of a sparse file")
         if header.flag == b"S":
+            if header.block[_MAGIC] != _GNU_MAGIC:
+                # What GNU tar takes for a plain file, and Go refuses.
+                raise self._fail("a sparse file of GNU's old format has not its mark")
             size, found = tar_sparse.read_old(
                 header.block, self._block, self._limits.extended, self._fail
             )
@@ -362,7 +392,7 @@ class TarReader:
         self._holes += size
         if self._holes > self._limits.holes:
             raise LimitExceeded(
-                f"the holes of sparse files of {self._what}", self._limits.holes, self._holes
+                f"the size of all holes of {self._what}", self._limits.holes, self._holes
             )
 
     def _check_names(self, name: bytes, link: bytes) -> None:
@@ -377,6 +407,9 @@ class TarReader:
                 )
         if len(link) > limits.link:
             raise LimitExceeded(f"the target of a link of {self._what}", limits.link, len(link))
+        self.named += sum(len(each) * (1 if each.isascii() else 4) for each in (name, link))
+        if self.named > limits.names:
+            raise LimitExceeded(f"the size of all names of {self._what}", limits.names, self.named)
 
 
 def _is_sparse(records: Records) -> bool:

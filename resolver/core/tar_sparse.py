@@ -132,8 +132,10 @@ def checked(
     """Check a map against the size of the file and the bytes that are stored of it.
 
     Raises:
-        BadDocument: stretches overlap, lie outside, or are not what is stored.
+        BadDocument: stretches overlap, lie outside, are not what is stored, or have no size.
     """
+    if size < 0:
+        raise fail(f"the size of a sparse file is negative: {size}")
     end = total = 0
     kept = []
     for offset, length in found:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from resolver.core.content import Document
+    from resolver.flow.growing import Growing
     from resolver.flow.regular import RegularFile
     from resolver.flow.shelf import Shelf
 
@@ -46,7 +47,7 @@ class Answer:
     """What to send.
 
     Attributes:
-        content: the whole content, or the file that holds it.
+        content: the whole content, the file that holds it, or what is still on its way.
         span: first byte and number of bytes of `content` to send; None = all of it.
         ranged: whether a client may ask for a part.
 
@@ -54,7 +55,7 @@ class Answer:
 
     status: int
     headers: Headers
-    content: bytes | RegularFile = b""
+    content: bytes | RegularFile | Growing = b""
     span: tuple[int, int] | None = None
     ranged: bool = False
 
@@ -94,7 +95,7 @@ def answer(shelf: Shelf, target: str) -> Answer:
     if path in ("/v2/", "/v2"):
         return Answer(200, (("Content-Type", "application/json"),), b"{}")
     if path == "/v2/_catalog":
-        return _listing(path, "repositories", shelf.repositories(), query, {})
+        return listing(path, "repositories", shelf.repositories(), query, {})
     route = _ROUTE.fullmatch(path)
     if route is None:
         return problem(404, "UNSUPPORTED", "there is no such endpoint")
@@ -145,10 +146,15 @@ def _manifest(shelf: Shelf, asked: _Question) -> Answer:
         document = shelf.document(asked.repository, asked.name) if known else None
     if document is None:
         return problem(404, "MANIFEST_UNKNOWN", "there is no such manifest in this repository")
+    return document_answer(document)
+
+
+def document_answer(document: Document, *headers: tuple[str, str]) -> Answer:
+    """Answer with a manifest or an index."""
     said = document.descriptor.media_type
     media_type = said if _MEDIA_TYPE.fullmatch(said) else _BINARY
     digest = ("Docker-Content-Digest", str(document.descriptor.digest))
-    return Answer(200, (("Content-Type", media_type), digest), document.body)
+    return Answer(200, (("Content-Type", media_type), digest, *headers), document.body)
 
 
 def _blob(shelf: Shelf, asked: _Question) -> Answer:
@@ -157,6 +163,11 @@ def _blob(shelf: Shelf, asked: _Question) -> Answer:
     content = shelf.blob(asked.repository, digest)
     if content is None:
         return problem(404, "BLOB_UNKNOWN", "there is no such blob in this repository")
+    return content_of(digest, content)
+
+
+def content_of(digest: Digest, content: bytes | RegularFile | Growing) -> Answer:
+    """Answer with a blob."""
     headers = (("Content-Type", _BINARY), ("Docker-Content-Digest", str(digest)))
     return Answer(200, headers, content, ranged=True)
 
@@ -166,7 +177,7 @@ def _tags(shelf: Shelf, asked: _Question) -> Answer:
     if asked.name != "list":
         return problem(404, "UNSUPPORTED", "there is no such endpoint")
     tags = shelf.tags(asked.repository) or []
-    return _listing(asked.path, "tags", tags, asked.query, {"name": asked.repository})
+    return listing(asked.path, "tags", tags, asked.query, {"name": asked.repository})
 
 
 def _referrers(shelf: Shelf, asked: _Question) -> Answer:
@@ -202,7 +213,7 @@ def _referrer(document: Document) -> dict[str, object]:
     return entry
 
 
-def _listing(path: str, field: str, names: list[str], query: str, head: dict[str, str]) -> Answer:
+def listing(path: str, field: str, names: list[str], query: str, head: dict[str, str]) -> Answer:
     """Answer with names in ASCII order, from `last` on, at most `n`, and a link to the rest."""
     parameters = parse_qs(query)
     last = parameters.get("last", [""])[0]

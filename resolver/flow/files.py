@@ -21,6 +21,7 @@ from resolver.core.file_comparison import LabelledTree
 from resolver.core.filetree import FileTree
 from resolver.core.tar_reader import DEFAULT_LIMITS, TarLimits
 from resolver.core.transfers import Finished, PieceStarted
+from resolver.core.tree_room import TreeRoom
 from resolver.errors import BadDocument, ContradictoryLayer, LimitExceeded, NotInStore
 from resolver.flow.bring import ranged
 from resolver.flow.kit import Kit, PullOptions, Stopped, one_at_a_time
@@ -89,7 +90,11 @@ class LayeredImage:
 
 
 def read_trees(
-    images: Sequence[LayeredImage], *, jobs: int = JOBS, limits: TarLimits = DEFAULT_LIMITS
+    images: Sequence[LayeredImage],
+    *,
+    jobs: int = JOBS,
+    limits: TarLimits = DEFAULT_LIMITS,
+    room: TreeRoom | None = None,
 ) -> tuple[LabelledTree, ...]:
     """Read the file trees of images, in the order given.
 
@@ -99,7 +104,8 @@ def read_trees(
     Args:
         images: any number.
         jobs: layers at once.
-        limits: of each layer; the entries are those of all layers together.
+        limits: of each layer; entries and names are those of all layers together.
+        room: what all trees together may take.
 
     Raises:
         ContradictoryLayer: a layer is not what the config says.
@@ -107,9 +113,10 @@ def read_trees(
         ResolverError: a layer cannot be had.
     """
     layers = _Layers(jobs, limits).read(images)
+    room = room or TreeRoom()
     trees = []
     for image in images:
-        tree = FileTree()
+        tree = FileTree(room)
         warnings: list[str] = []
         for number, descriptor in enumerate(image.layers):
             what = _layer_name(image, number)
@@ -129,6 +136,7 @@ class _Layers:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._entries = 0
+        self._named = 0
         self._algorithms: dict[Digest, set[str]] = {}
 
     def read(self, images: Sequence[LayeredImage]) -> dict[Digest, ReadLayer]:
@@ -178,8 +186,12 @@ class _Layers:
         with self._lock:
             self._entries += len(read.listing.files)
             if self._entries > self._limits.entries:
-                what = "the entries of all layers together"
+                what = "the number of entries of all layers together"
                 raise LimitExceeded(what, self._limits.entries, self._entries, "entries")
+            self._named += read.listing.named
+            if self._named > self._limits.names:
+                what = "the size of all names of all layers together"
+                raise LimitExceeded(what, self._limits.names, self._named)
         return read
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.core.pinning import dockerfile
-from resolver.core.pinning.kinds import KINDS, by_content, by_path
+from resolver.core.pinning.kinds import KINDS, by_content, by_path, may_be_known
+from resolver.core.pinning.scalars import TEMPLATE
 from resolver.core.pinning.spots import Found, Unparsable, found
 from resolver.errors import Malformed, NotAnImageFile, ResolverError, UnreadableFile, Usage
 from resolver.marked import read_documents
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 #: Entries of a folder that are looked at, and files that are named, when a folder is refused.
 MAX_LISTED = 1000
 MAX_NAMED = 8
+_RENDERED = "it looks like a template: pin the values that it is rendered with"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,12 @@ def find_images(path: str, text: str) -> ImageFile:
             return _image_file(path, kind.name, text, dockerfile.find(text))
         documents = read_documents(text)
     except ResolverError as error:
-        if kind is None and isinstance(error, Malformed):
+        if not may_be_known(path) and isinstance(error, Malformed):
             raise NotAnImageFile(path, _known()) from error
         line = error.line if isinstance(error, Unparsable) else 1
         column = error.column if isinstance(error, Unparsable) else 1
-        raise UnreadableFile(path, str(error), line=line, column=column) from error
+        hints = (_RENDERED,) if TEMPLATE in text else ()
+        raise UnreadableFile(path, str(error), *hints, line=line, column=column) from error
     kind = kind or by_content(documents)
     if kind is None or kind.find is None:
         raise NotAnImageFile(path, _known())

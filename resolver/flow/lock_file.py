@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.core.lock import MAX_LOCK, Lock, read_lock, write_lock
-from resolver.errors import BadLock, LockUnwritten, NoLock, Usage
+from resolver.core.lock_sound import contradiction
+from resolver.errors import BadDocument, BadLock, LockUnwritten, NoLock, Usage
+from resolver.flow.rewrite import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -84,10 +86,14 @@ def change(path: str, how: Callable[[Lock], Lock]) -> Lock:
 
     Raises:
         BadLock, LockLimit, LockUnwritten: as `load_if_any` and `save`.
+        BadDocument: what a registry says contradicts itself, or what is in the file already.
 
     """
     with _alone(path):
         lock = how(load_if_any(path) or Lock())
+        found = contradiction(lock)
+        if found is not None:
+            raise BadDocument(f"what is to be written to `{path}`", found.field, found.reason)
         save(path, lock)
     return lock
 
@@ -138,6 +144,7 @@ def _put(temporary: str, target: str, body: bytes) -> None:
         stream.flush()
         os.fsync(descriptor)
     Path(temporary).replace(target)
+    sync_folder(Path(target).parent)
 
 
 def _body(path: str) -> bytes:

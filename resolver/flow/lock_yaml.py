@@ -73,13 +73,15 @@ def _image(spot: Spot) -> LockedImage:
         tag = f":{fields['tag'].text()}" if "tag" in fields else ""
         text = where.text() + tag
     try:
-        reference = str(Reference.parse(text))
+        reference = Reference.parse(text)
     except Malformed as error:
         _refuse(where, error)
     platforms = fields.get("platforms")
     found = tuple(_platforms(platforms)) if platforms is not None else ()
     digest = _digest(_need(spot, fields, "digest"))
-    return LockedImage(reference, text, digest, "", None, tuple(sorted(found, key=_key)))
+    if reference.digest not in {None, digest}:
+        where.fail("the digest in here is not the one that is locked for it")
+    return LockedImage(str(reference), text, digest, "", None, tuple(sorted(found, key=_key)))
 
 
 def _key(one: LockedPlatform) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
+from resolver.core.events import ignore
 from resolver.errors import UnsupportedDocument
 from resolver.flow.serve import serve
 from resolver.flow.shelves import LayoutShelf, StoreShelf
@@ -12,8 +13,12 @@ from resolver.flow.shelves import LayoutShelf, StoreShelf
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
+    from resolver.core.events import Observer
     from resolver.core.target import LayoutTarget
+    from resolver.flow.mirror import Asking
     from resolver.flow.serve import Server
+    from resolver.flow.upstreams import Upstreams
+    from resolver.sources.retry import Clock
     from resolver.store import LocalStore
 
 
@@ -45,6 +50,57 @@ def serve_store(
         # Now, so that a store that cannot be read is said here and not to a client.
         shelf.repositories()
         with serve(shelf, host, port, names=names) as server:
+            yield server
+
+
+@contextmanager
+def serve_mirror(  # noqa: PLR0913 - each is one thing that a caller decides
+    store: LocalStore,
+    upstreams: Upstreams,
+    asking: Asking,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    fresh: float,
+    names: Iterable[str] = (),
+    via: str = "",
+    observe: Observer = ignore,
+    clock: Clock | None = None,
+) -> Iterator[Server]:
+    """Serve what is here, and fetch what is not; see `flow.mirror`.
+
+    Args:
+        store: where it is kept; a lease keeps it there meanwhile.
+        upstreams: who may be asked.
+        asking: how.
+        host: an address or a name of this machine.
+        port: 0 = any free one.
+        fresh: seconds for which the meaning of a tag is not asked again.
+        names: by which clients call this machine, besides `host`, `localhost` and addresses.
+        via: what `asking` puts into its requests, to be refused when they come back here.
+        observe: is told of every request.
+        clock: for what is fresh, and for waiting.
+
+    Raises:
+        Usage: nothing can listen there.
+        StoreFault: the store cannot be written.
+
+    """
+    from resolver.flow.mirror import Mirror  # noqa: PLC0415 - for this kind alone
+    from resolver.sources.retry import SystemClock  # noqa: PLC0415
+
+    with store.lease((), "serve --mirror") as lease:
+        mirror = Mirror(
+            store,
+            lease,
+            upstreams,
+            asking,
+            fresh=fresh,
+            via=via,
+            observe=observe,
+            clock=clock or SystemClock(),
+        )
+        with closing(mirror), serve(mirror, host, port, names=names) as server:
             yield server
 
 

@@ -126,7 +126,7 @@ class Reader:
         if known is not None and self._store is not None:
             body = self._store.load(known.root.digest, known.root.size)
         if known is None or body is None:
-            document = self._need("what its tag points at").document(reference.name)
+            document = self._need("the tag").document(reference.name)
         elif self._open_source is None:
             return _stored(body, known.root.digest, known.root.media_type, str(reference))
         else:

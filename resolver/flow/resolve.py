@@ -9,6 +9,7 @@ from resolver.core.answer import Considered, Resolution
 from resolver.core.events import Warned
 from resolver.core.manifest import Index, Manifest, parse_document
 from resolver.core.select import Grade, nearest
+from resolver.core.windows import read_version
 from resolver.errors import (
     ContradictoryPlatform,
     PlatformNotOffered,
@@ -245,8 +246,11 @@ def _several_builds(
 ) -> list[Warned]:
     """Say it when a Windows image was picked among several builds by order alone."""
     wanted = wish.platforms[0]
-    if wanted.os != "windows" or wanted.os_version or choice.platform.os != "windows":
+    if {wanted.os, choice.platform.os} != {"windows"} or read_version(wanted.os_version):
         return []
+    if wanted.os_version:
+        # A mistyped `ltsc2202` must not pass for the build it took (platforms.md 6, rule 1).
+        return _unknown_build(text, wanted, choice.platform)
     builds = dict.fromkeys(
         platform.os_version
         for platform in offered
@@ -259,6 +263,17 @@ def _several_builds(
         f"`{choice.platform.os_version}`: name one as `windows/{wanted.architecture}:BUILD`"
     )
     return [Warned("several-windows-builds", message)]
+
+
+def _unknown_build(text: str, wanted: Platform, taken: Platform) -> list[Warned]:
+    """Say it when the wanted build says nothing that can be compared, so that any does."""
+    if wanted.os_version == taken.os_version:
+        return []
+    message = (
+        f"`{wanted.os_version}` is no Windows version, so any does; took `{taken}` of `{text}`: "
+        "write a build as `10.0.20348`, or a release as `ltsc2022`"
+    )
+    return [Warned("unknown-windows-version", message)]
 
 
 def _contradiction(

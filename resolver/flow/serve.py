@@ -11,12 +11,14 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
 from typing import IO, TYPE_CHECKING, ClassVar, Self, cast
 
 from resolver.errors import ResolverError, Usage
 from resolver.flow.distribution import Answer, answer, cut, problem
+from resolver.flow.growing import Growing
 from resolver.flow.hosts import is_meant
 from resolver.flow.regular import RegularFile
 
@@ -30,12 +32,19 @@ _Request = socket.socket | tuple[bytes, socket.socket]
 
 logger = logging.getLogger(__name__)
 
+#: Answers method, target (path and query), and the values of `Via`; GET and HEAD only.
+Answerer = Callable[[str, str, str], Answer]
+#: Bytes that are read at once of what is still coming.
+_CHUNK = 1 << 18
 #: Seconds; how soon `close` is noticed.
 _POLL = 0.05
 #: Seconds without a byte from or to a client, after which its connection is dropped.
 _PATIENCE = 60.0
 #: Clients that are answered at the same time: each is a thread, and a file or two.
 MAX_CONNECTIONS = 64
+#: The first byte of a TLS handshake. Source: RFC 8446, 5.1.
+_HANDSHAKE = b"\x16"
+_NO_TLS = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n"
     b"Connection: close\r\n\r\n"
@@ -82,7 +91,7 @@ class Server:
 
 
 def serve(
-    shelf: Shelf,
+    shelf: Shelf | Answerer,
     host: str = "127.0.0.1",
     port: int = 0,
     *,
@@ -92,7 +101,7 @@ def serve(
     """Serve a shelf until the answer is closed.
 
     Args:
-        shelf: asked from several threads.
+        shelf: or what answers in its place; asked from several threads.
         host: an address or a name of this machine.
         port: 0 = any free one.
         names: by which clients call this machine, besides `host`, `localhost` and addresses.
@@ -125,8 +134,8 @@ class _Listener(ThreadingMixIn, TCPServer):
     names: frozenset[str] = frozenset()
     connections = MAX_CONNECTIONS
 
-    def __init__(self, shelf: Shelf, host: str, port: int) -> None:
-        self.shelf = shelf
+    def __init__(self, shelf: Shelf | Answerer, host: str, port: int) -> None:
+        self.answer = shelf if callable(shelf) else _from(shelf)
         self._open: set[socket.socket] = set()
         self._guard = threading.Lock()
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -198,6 +207,22 @@ class _Handler(BaseHTTPRequestHandler):
     do_PATCH = refuse  # noqa: N815
     do_DELETE = refuse  # noqa: N815
 
+    def handle_one_request(self) -> None:
+        """Answer one request; what begins to speak TLS is told at once that nobody does here.
+
+        Clients that try https first would wait for as long as we would: a line may never end.
+        """
+        try:
+            first = self.rfile.peek(1)[:1]  # type: ignore[attr-defined]  # it is a BufferedReader
+        except OSError:
+            first = _HANDSHAKE
+        if first != _HANDSHAKE:
+            super().handle_one_request()
+            return
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.connection.sendall(_NO_TLS)
+
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer requests that the base class gives up on, as JSON."""
         del explain
@@ -220,12 +245,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(problem(421, "DENIED", "this registry is not known by this name"))
             return
         try:
-            given = answer(self.server.shelf, self.path)
+            via = ", ".join(self.headers.get_all("Via", []))
+            given = self.server.answer(self.command, self.path, via)
         except ResolverError:
             logger.warning("cannot answer %r", self.path, exc_info=True)
             given = problem(500, "UNKNOWN", "the content cannot be read here")
         if isinstance(given.content, RegularFile):
             self._answer_from_file(given, given.content)
+        elif isinstance(given.content, Growing):
+            with contextlib.closing(given.content):
+                self._send(cut(given, self._range(), given.content.size))
         else:
             self._send(cut(given, self._range(), len(given.content)))
 
@@ -267,8 +296,29 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD" or not count:
             return
-        if not isinstance(content, RegularFile):
+        if isinstance(content, Growing):
+            self._send_growing(content, first, first + count)
+        elif not isinstance(content, RegularFile):
             self.wfile.write(memoryview(content)[first : first + count])
         elif file is not None and self.connection.sendfile(file, first, count) < count:
             # The file has become shorter; an early end tells the client.
             self.close_connection = True
+
+    def _send_growing(self, content: Growing, first: int, end: int) -> None:
+        """Send what comes as it comes; what breaks off here breaks off there."""
+        while first < end:
+            try:
+                chunk = content.read(first, min(_CHUNK, end - first))
+            except (ResolverError, OSError):
+                logger.debug("%r breaks off", self.path, exc_info=True)
+                chunk = b""
+            if not chunk:
+                self.close_connection = True
+                return
+            self.wfile.write(chunk)
+            first += len(chunk)
+
+
+def _from(shelf: Shelf) -> Answerer:
+    """Answer from a shelf, whatever the method: what is here costs nothing."""
+    return lambda _method, target, _via: answer(shelf, target)

@@ -101,9 +101,14 @@ class LayoutShelf(ContentShelf):
 
 def served_name(reference: Reference) -> str:
     """Say under which repository an image is served; a port is set off with `-`, not `:`."""
-    registry = reference.registry.lower().translate({ord("["): None, ord("]"): None, ord(":"): "-"})
+    return f"{spelled(reference.registry)}/{reference.repository}"
+
+
+def spelled(registry: str) -> str:
+    """Spell a registry as the first part of a repository, which has no colon."""
+    lowered = registry.lower().translate({ord("["): None, ord("]"): None, ord(":"): "-"})
     # A name begins with a letter or digit: `[::1]:5000` becomes `1-5000`.
-    return f"{registry.lstrip('-')}/{reference.repository}"
+    return lowered.lstrip("-")
 
 
 def _by_reference(text: str, root: Descriptor) -> Iterator[Shown]:

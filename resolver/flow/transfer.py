@@ -13,6 +13,7 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING
 
 from resolver.core.events import Noted
+from resolver.core.ranged import Distrusting
 from resolver.core.transfers import PieceVerifying, Restarted, Resumed
 from resolver.errors import (
     ConnectionFailed,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from resolver.core.descriptor import Descriptor
+    from resolver.core.digest import Digest
     from resolver.core.ranged import RangeAnswer, RangedSource
     from resolver.flow.kit import Kit
     from resolver.flow.ranges import Span
@@ -60,6 +62,7 @@ class Transfer:
         descriptor: what it must be.
         source: where it comes from.
         is_wanted: asked at every chunk; False ends the transfer, and keeps what has come.
+        began: told of what takes the bytes in, each time that they begin to come.
 
     """
 
@@ -69,7 +72,9 @@ class Transfer:
         descriptor: Descriptor,
         source: RangedSource,
         is_wanted: Callable[[], bool],
+        began: Callable[[Receiving], None] = lambda _receiving: None,
     ) -> None:
+        self._began = began
         self._kit = kit
         self._descriptor = descriptor
         self._source = source
@@ -89,17 +94,21 @@ class Transfer:
             StoreFault: it cannot be kept.
 
         """
-        try:
-            return self._once()
-        except (DigestMismatch, SizeMismatch) as error:
-            self._kit.tell(Restarted(self._descriptor.digest, str(error)))
-        self._is_afresh = True
-        return self._once()
+        while True:
+            try:
+                return self._once()
+            except (DigestMismatch, SizeMismatch) as error:
+                others = _distrust(self._source, self._descriptor.digest)
+                if self._is_afresh and not others:
+                    raise
+                self._kit.tell(Restarted(self._descriptor.digest, str(error)))
+            self._is_afresh = True
 
     def _once(self) -> bool:
         with self._kit.store.receive(self._descriptor, waiting=self._check) as receiving:
             if receiving is None:
                 return False
+            self._began(receiving)
             self._fill(receiving)
             self._progress.flush()
             self._kit.tell(PieceVerifying(self._descriptor.digest))
@@ -213,7 +222,7 @@ class Transfer:
         cursor.position, cursor.end = 0, size
 
     def _copy(self, answer: RangeAnswer, receiving: Receiving, cursor: _Cursor) -> None:
-        """Write what comes, one chunk behind: surplus bytes must not complete a blob (R17)."""
+        """Write what comes, the end only once nothing follows: surplus completes no blob (R17)."""
         held = b""
         try:
             for chunk in self._decoded(answer):
@@ -223,8 +232,10 @@ class Transfer:
                     held = b""
                     size = self._descriptor.size
                     raise SizeMismatch(f"`{self._descriptor.digest}`", size, max(reached, size + 1))
-                self._put(receiving, cursor, held)
-                held = chunk
+                if reached < answer.end:
+                    self._put(receiving, cursor, chunk)
+                else:
+                    held += chunk
         except (Unavailable, Stopped):
             self._put(receiving, cursor, held)
             raise
@@ -255,6 +266,11 @@ class Transfer:
     def _check(self) -> None:
         if self._kit.stop.is_set() or self._broken.is_set() or not self._is_wanted():
             raise Stopped
+
+
+def _distrust(source: RangedSource, digest: Digest) -> bool:
+    """Tell a source of several endpoints that it gave something else; say if it has others."""
+    return isinstance(source, Distrusting) and source.distrust(digest)
 
 
 def _inflated(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:

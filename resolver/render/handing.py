@@ -95,6 +95,9 @@ class Emitter(NamedTuple):
     module: str
 
 
+#: What stands for stdout elsewhere; ours is for the answer, and no report comes between.
+_STDOUT = "-"
+
 #: Every system that `--emit` knows.
 EMITTERS = {
     row.name: row
@@ -165,7 +168,7 @@ def reports(words: tuple[str, ...]) -> tuple[tuple[Reporter, str], ...]:
         row = REPORTS.get(name)
         if row is None:
             raise Usage(f"there is no report `{name}`", f"choose one of {', '.join(REPORTS)}")
-        if not path:
+        if path in {"", _STDOUT}:
             raise Usage(f"`--report {name}` names no file", f"write `--report {name}=FILE`")
         found[row, path] = None
     return tuple(found)
@@ -191,7 +194,7 @@ def _emitter(word: str) -> tuple[Emitter, str]:
     if row is None:
         known = ", ".join((*EMITTERS, "auto"))
         raise Usage(f"there is no `--emit {name}`", f"choose one of {known}")
-    if row.takes and not place:
+    if row.takes and place in {"", _STDOUT}:
         raise Usage(f"`--emit {name}` does not say where to", f"write `--emit {name}={row.takes}`")
     if equals and not row.takes:
         raise Usage(f"`--emit {name}` takes no place", f"write `--emit {name}`")

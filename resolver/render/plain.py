@@ -26,6 +26,7 @@ Plain = dict[str, object]
 
 #: Answers whose plain form is made elsewhere, by the module that defines the answer.
 ELSEWHERE = {
+    "resolver.core.checkup": "resolver.render.plain_doctor",
     "resolver.core.checked": "resolver.render.plain_check",
     "resolver.core.comparison": "resolver.render.plain_compare",
     "resolver.core.exported": "resolver.render.plain_export",

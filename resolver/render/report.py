@@ -69,6 +69,7 @@ class Report:
 #: Answers whose reports are made elsewhere, by the module that defines the answer; imported when
 #: there is one, since most commands have none of them.
 ELSEWHERE = {
+    "resolver.core.checkup": "resolver.render.report_doctor",
     "resolver.core.checked": "resolver.render.report_check",
     "resolver.core.comparison": "resolver.render.report_compare",
     "resolver.core.exported": "resolver.render.report_export",
@@ -96,6 +97,8 @@ def report(answer: object, *, explain: bool = False, full: bool = False) -> Repo
     match answer:
         case Resolution():
             return _resolution(answer, explain=explain, full=full)
+        case Failure():
+            return _failure(answer)
         case Offers():
             return _offers(answer, full=full)
         case Inspection():
@@ -129,6 +132,14 @@ def failure_line(answer: Failure) -> str:
     """One failure on one line, in the place of its answer."""
     code = getattr(answer.error, "code", "error")
     return f"{'error: ' + code:<71}  {answer.wanted or '-':<16}  {'-':<10}  {answer.reference}"
+
+
+def _failure(answer: Failure) -> Report:
+    facts = [("image", answer.reference)]
+    if answer.wanted:
+        facts.append(("platform", answer.wanted))
+    facts.append(("error", str(answer.error)))
+    return Report(answer.reference, tuple(facts))
 
 
 def _resolution(answer: Resolution, *, explain: bool, full: bool) -> Report:

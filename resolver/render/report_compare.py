@@ -47,12 +47,22 @@ def facts_of(answer: Comparison) -> tuple[tuple[str, str], ...]:
         facts.append(("missing", ", ".join(str(platform) for platform in answer.missing)))
     elif answer.expected:
         facts.append(("expected", f"all {len(answer.expected)} are there"))
-    facts += [
-        (f"steps {position + 1}", reason)
-        for position, reason in enumerate(answer.history.unmatched)
-        if reason
-    ]
+    reasons: dict[str, list[int]] = {}
+    for number, reason in enumerate(answer.history.unmatched, 1):
+        reasons.setdefault(reason, []).append(number)
+    facts += [("steps", f"{_ranges(them)}: {why}") for why, them in reasons.items() if why]
     return tuple(facts)
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Write ascending numbers as people do: `1-3, 5`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
 
 
 def stored_words(answer: Comparison) -> str:

@@ -33,7 +33,9 @@ def report(answer: Pinned, *, explain: bool = False, full: bool = False) -> Repo
     if images and (full or not answer.is_check):
         columns = ("where", "image", "state", "digest")
         rows = tuple(_row(pin, full=full) for pin in images)
-        tables.append(Table("images", columns, rows, whole=frozenset({"digest"})))
+        # The end of a path, with its line, and of a name, with its tag, say more than their starts.
+        tail = frozenset({"where", "image"})
+        tables.append(Table("images", columns, rows, whole=frozenset({"digest"}), tail=tail))
     return Report("pinned", (), tuple(tables), tuple(_lines(answer, full=full)))
 
 

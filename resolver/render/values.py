@@ -32,19 +32,23 @@ def values(ending: Ending) -> tuple[Value, ...]:
     rows = [_of(answer) for answer in ending.answers]
     names = dict.fromkeys(name for row in rows for name in row)
     found = [Value("status", str(ending.status))]
-    for name in names:
-        texts = [escape(row.get(name, "")) for row in rows]
-        found.append(Value(name, "\n".join(texts)))
+    found += [Value(name, "\n".join(row.get(name, "") for row in rows)) for name in names]
     found += _counted(ending)
     found.append(Value("json", jsonl(_whole(ending)).rstrip("\n")))
     return tuple(found)
 
 
 def _of(answer: object) -> dict[str, str]:
-    """Look an answer's values up; empty ones are left out."""
+    """Look an answer's values up, escaped; empty ones are left out."""
     give = VALUES.get(type(answer).__qualname__)
     pairs = give(answer) if give is not None else ()
-    return {name: str(value) for name, value in pairs if value not in {None, ""}}
+    told = ((name, _text(value)) for name, value in pairs if value is not None)
+    return {name: text for name, text in told if text}
+
+
+def _text(value: object) -> str:
+    """Write a value on one line, or a list with a line for each."""
+    return "\n".join(escape(str(each)) for each in (value if isinstance(value, list) else [value]))
 
 
 def _counted(ending: Ending) -> Iterable[Value]:
@@ -78,6 +82,7 @@ def _whole(ending: Ending) -> Plain:
     }
 
 
+#: Names and values; a list gives a line for each of its members.
 Pairs = Iterable[tuple[str, object]]
 
 
@@ -119,9 +124,9 @@ def _plan(answer: Any) -> Pairs:
 
 def _pulled(answer: Any) -> Pairs:
     images = [done.image for done in answer.images]
-    yield "reference", "\n".join(image.reference for image in images)
-    yield "digest", "\n".join(str(image.manifest.digest) for image in images)
-    yield "ref", "\n".join(image.pinned for image in images)
+    yield "reference", [image.reference for image in images]
+    yield "digest", [str(image.manifest.digest) for image in images]
+    yield "ref", [image.pinned for image in images]
     yield "fetched_bytes", answer.bytes_fetched
 
 
@@ -141,15 +146,66 @@ def _quota(answer: Any) -> Pairs:
 def _locked(answer: Any) -> Pairs:
     images = [one.image for one in answer.changes]
     yield "lock_file", answer.path
-    yield "reference", "\n".join(image.reference for image in images)
-    yield "digest", "\n".join(str(image.digest) for image in images)
-    yield "ref", "\n".join(image.pinned for image in images)
+    yield "reference", [image.reference for image in images]
+    yield "digest", [str(image.digest) for image in images]
+    yield "ref", [image.pinned for image in images]
 
 
 def _lock_check(answer: Any) -> Pairs:
     yield "lock_file", answer.path
-    yield "drifted", "true" if answer.drifted else "false"
+    # Who could not be asked may have moved: that is no "false".
+    yield "drifted", "true" if answer.drifted else None if answer.failures else "false"
     yield "moved", ",".join(dict.fromkeys(finding.subject for finding in answer.findings))
+
+
+def _linted(answer: Any) -> Pairs:
+    yield "reference", [image.reference for image in answer.looked_at]
+    yield "digest", [str(image.root.digest) for image in answer.looked_at if image.root]
+
+
+def _checked(answer: Any) -> Pairs:
+    images = answer.looked_at
+    yield "passed", "true" if answer.passed else "false"
+    yield "reference", [image.reference for image in images]
+    yield "digest", [str(image.root.digest) for image in images]
+    yield "ref", [image.pinned for image in images]
+    yield "platforms", [",".join(image.platforms) for image in images]
+    yield "failing", [image.reference for image in images if not image.passed]
+
+
+def _pinned(answer: Any) -> Pairs:
+    states = [pin.state.value for file in answer.files for pin in file.pins]
+    yield "changed_files", [file.path for file in answer.files if file.is_changed]
+    for state in ("pinned", "updated", "kept", "unpinned", "ignored", "not pinnable", "failed"):
+        yield state.replace(" ", "_"), states.count(state)
+
+
+def _comparison(answer: Any) -> Pairs:
+    yield "reference", answer.reference
+    yield "digest", answer.root.digest
+    yield "platforms", ",".join(build.name for build in answer.builds)
+    yield "missing", ",".join(str(platform) for platform in answer.missing)
+    yield from _reasons(answer)
+
+
+def _image_comparison(answer: Any) -> Pairs:
+    yield "reference", answer.second
+    yield "base_reference", answer.first
+    yield "digest", answer.second_root.digest
+    yield "base_digest", answer.first_root.digest
+    yield "same", "true" if answer.is_same else "false"
+    changes = [change.change.value for change in answer.changes]
+    for word in ("unchanged", "rewritten", "changed", "added", "removed"):
+        yield word, changes.count(word)
+    yield "fetch_bytes", answer.fetch.bytes
+    yield "missing", ",".join(str(platform) for platform in answer.missing)
+    yield from _reasons(answer)
+
+
+def _reasons(answer: Any) -> Pairs:
+    """Say why the answer is no: in what, each once, and in sentences."""
+    yield "differs_in", ",".join(dict.fromkeys(reason.aspect for reason in answer.reasons))
+    yield "reasons", [reason.message for reason in answer.reasons]
 
 
 #: What is worth a name of its own, by the name of the answer's class. An answer without a row
@@ -160,10 +216,15 @@ VALUES: dict[str, Callable[[Any], Pairs]] = {
     "Offers": _offers,
     "Inspection": _inspection,
     "Tags": _tags,
+    "Linted": _linted,
+    "Checked": _checked,
+    "Comparison": _comparison,
+    "ImageComparison": _image_comparison,
     "LockCheck": _lock_check,
     "Locked": _locked,
     "Plan": _plan,
     "Matrix": _matrix,
+    "Pinned": _pinned,
     "Quota": _quota,
     "Pulled": _pulled,
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from resolver.core.events import Noted
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from resolver.core.reference import Reference
     from resolver.core.target import LayoutTarget
     from resolver.settings import Settings
+    from resolver.sources.hosts import Hosts
     from resolver.sources.transport import Transport
 
 #: Every kind of local place there is: the prefix of its references, and `module:factory`, where
@@ -42,26 +45,59 @@ def open_local(target: LayoutTarget) -> Source:
     return build(target)
 
 
-def open_registry(transport: Transport, reference: Reference) -> Source:
+def open_registry(transport: Transport, reference: Reference, hosts: Hosts) -> Source:
     """Open the repository that a reference names; nothing is asked of it yet.
 
     Raises:
-        InvalidConfiguration: a credential file that concerns it cannot be used. That is said
-            before the first request, also where no credentials turn out to be needed.
+        InvalidConfiguration: a credential file that concerns it, or a file that says where it is
+            to be asked, cannot be used. That is said before the first request, also where no
+            credentials turn out to be needed.
+        RegistryBlocked: the user's own configuration forbids it.
     """
     from resolver.sources.registry import RegistrySource  # noqa: PLC0415 - when it is needed
 
-    transport.credentials.check(reference.registry, reference.repository)
-    return RegistrySource(transport, reference.registry, reference.repository)
+    registry, repository = reference.registry, reference.repository
+    choice = hosts.open(registry, repository)
+    transport.credentials.check(registry, repository)
+    if choice.source:
+        transport.observe(Noted(f"`{reference.identity}` is asked for as `{choice.source}` says"))
+    last = choice.endpoints[-1]
+    sources = [
+        RegistrySource(
+            transport,
+            registry,
+            repository,
+            endpoint=endpoint,
+            # What a mirror does not do at once, the next place is asked for (protocol.md 10).
+            attempts=None if endpoint is last else 1,
+        )
+        for endpoint in choice.endpoints
+    ]
+    if len(sources) == 1:
+        return sources[0]
+    from resolver.sources.mirrored import MirroredSource  # noqa: PLC0415 - only with mirrors
+
+    return MirroredSource(reference.identity, sources, transport.health, transport.observe)
 
 
-def open_transport(settings: Settings, hosts: frozenset[str], observe: Observer) -> Transport:
+def open_hosts(settings: Settings, observe: Observer) -> Hosts:
+    """Make what knows where registries are asked; it reads files when it is first asked."""
+    from resolver.sources.hosts import Hosts  # noqa: PLC0415 - when a request is to be made
+
+    return Hosts(settings.environment, settings.home, settings.mirrors, observe)
+
+
+def open_transport(
+    settings: Settings, hosts: frozenset[str], observe: Observer, via: str = ""
+) -> Transport:
     """Build the client that all registries of a session share; it connects when first asked.
 
     `hosts` are the registries that somebody named: an explicit user name and password go there,
-    and nowhere else.
+    and nowhere else. By `via` a mirror knows its own requests again.
     """
+    from resolver.settings import DEFAULT_JOBS  # noqa: PLC0415
     from resolver.sources.credentials import Credential, CredentialChain, Secret  # noqa: PLC0415
+    from resolver.sources.questions import JOBS_PER_HOST  # noqa: PLC0415
     from resolver.sources.transport import Transport, TransportOptions  # noqa: PLC0415
 
     explicit = None
@@ -80,6 +116,9 @@ def open_transport(settings: Settings, hosts: frozenset[str], observe: Observer)
         ca_file=settings.ca_file,
         plain_http=settings.plain_http,
         tls_skip_verify=settings.tls_skip_verify,
+        # Who asks for more than the default means it; nobody else is to press a registry harder.
+        jobs_per_host=settings.jobs if settings.jobs > DEFAULT_JOBS else JOBS_PER_HOST,
         environment=settings.environment,
+        via=via,
     )
     return Transport(options, chain, observe)

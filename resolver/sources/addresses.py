@@ -54,7 +54,9 @@ def zone_of(address: Address) -> Zone:
         return Zone.FORBIDDEN
     if address.is_loopback:
         return Zone.LOOPBACK
-    return Zone.PUBLIC if address.is_global else Zone.PRIVATE
+    # fec0::/10 was the private range of IPv6 before fc00::/7 (RFC 3879); Python calls it global.
+    site_local = isinstance(address, ipaddress.IPv6Address) and address.is_site_local
+    return Zone.PUBLIC if address.is_global and not site_local else Zone.PRIVATE
 
 
 def literal(host: str) -> Address | None:

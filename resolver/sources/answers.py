@@ -118,7 +118,7 @@ def refusal(
             return RepositoryNotFound(asker.repository, asker.registry)
         if blob:
             return BlobNotFound(name, asker.registry)
-        return ManifestNotFound(name, asker.registry, complaint.text)
+        return ManifestNotFound(name, asker.registry, complaint.text, str(asker))
     if response.status not in (_UNAUTHORIZED, _FORBIDDEN):
         place = response.url.authority
         return ServerFault(f"`{place}` answered {response.status} for `{name}`{said}")

@@ -132,7 +132,8 @@ class Conversation:
             raise self._refusals.here(answer)
         challenges: Sequence[Challenge] = ()
         if answer.headers.get("www-authenticate") is not None:
-            challenges = parse_challenge(answer.headers.all("www-authenticate"))
+            values = answer.headers.all("www-authenticate")
+            challenges = parse_challenge(values, self._who(answer))
         elif proof is None:
             # gcr.io used to refuse without a challenge (quirk q-039).
             challenges = yield from self._challenges_of_ping(answer)
@@ -145,12 +146,18 @@ class Conversation:
         url = answer.url.at("/v2/")
         pong = yield Call(Purpose.PING, "GET", url, self._call.registry, headers)
         values = pong.headers.all("www-authenticate")
-        return parse_challenge(values) if pong.direct and pong.status == UNAUTHORIZED else ()
+        if not pong.direct or pong.status != UNAUTHORIZED:
+            return ()
+        return parse_challenge(values, self._who(pong))
+
+    @staticmethod
+    def _who(answer: Answer) -> str:
+        return f"`{answer.url.authority}`"
 
     def _prove(
         self, challenges: Sequence[Challenge], answer: Answer, refused: Proof | None
     ) -> Generator[Call, Answer, Proof]:
-        chosen = choose_challenge(challenges)
+        chosen = choose_challenge(challenges, self._who(answer))
         if chosen.scheme == "basic":
             return self._basic(answer, refused)
         try:

@@ -133,6 +133,9 @@ class Wanted:
         return self.chain.reader.default_file(path, self.name, legacy=legacy, run=self.run_helpers)
 
 
+Place = Callable[["Mapping[str, str]", Path | None], Path | None]
+"""Says where a file would be, given the environment and the user's home."""
+
 CredentialSource = Callable[[Wanted], Found | None]
 """Answers a question, or gives None: nothing here, ask the next one."""
 
@@ -175,33 +178,40 @@ def _named_file(wanted: Wanted) -> Found | None:
     return wanted.chain.reader.named_file(path, wanted.name, named_by=by, run=run)
 
 
-def _docker_config(wanted: Wanted) -> Found | None:
-    """Answer from Docker's file. If `DOCKER_CONFIG` leads nowhere, the one at home is not it."""
-    folder = wanted.chain.environment.get("DOCKER_CONFIG")
-    at_home = _below(wanted.chain.home, ".docker/config.json")
-    return wanted.default_file(Path(folder, "config.json") if folder else at_home)
+def docker_config(environment: Mapping[str, str], home: Path | None) -> Path | None:
+    """Say where Docker's file is. If `DOCKER_CONFIG` leads nowhere, the one at home is not it."""
+    folder = environment.get("DOCKER_CONFIG")
+    return Path(folder, "config.json") if folder else _below(home, ".docker/config.json")
 
 
-def _runtime_auth(wanted: Wanted) -> Found | None:
-    """Answer from where `podman login` writes."""
-    folder = wanted.chain.environment.get("XDG_RUNTIME_DIR")
+def runtime_auth(environment: Mapping[str, str], _home: Path | None) -> Path | None:
+    """Say where `podman login` writes."""
+    folder = environment.get("XDG_RUNTIME_DIR")
     if folder:
-        return wanted.default_file(_below(Path(folder), "containers/auth.json"))
-    return wanted.default_file(Path(f"/run/containers/{os.getuid()}/auth.json"))
+        return _below(Path(folder), "containers/auth.json")
+    return Path(f"/run/containers/{os.getuid()}/auth.json")
 
 
-def _config_auth(wanted: Wanted) -> Found | None:
-    """Answer from where podman keeps logins that outlive a session."""
-    folder = wanted.chain.environment.get("XDG_CONFIG_HOME")
-    home = Path(folder) if folder else _below(wanted.chain.home, ".config")
-    return wanted.default_file(_below(home, "containers/auth.json"))
+def config_auth(environment: Mapping[str, str], home: Path | None) -> Path | None:
+    """Say where podman keeps logins that outlive a session."""
+    folder = environment.get("XDG_CONFIG_HOME")
+    config = Path(folder) if folder else _below(home, ".config")
+    return _below(config, "containers/auth.json")
 
 
-def _docker_legacy(wanted: Wanted) -> Found | None:
-    """Answer from what Docker wrote before 1.7, also at home, so not beside `DOCKER_CONFIG`."""
-    if wanted.chain.environment.get("DOCKER_CONFIG"):
-        return None
-    return wanted.default_file(_below(wanted.chain.home, ".dockercfg"), legacy=True)
+def docker_legacy(environment: Mapping[str, str], home: Path | None) -> Path | None:
+    """Say where Docker wrote before 1.7, also at home, so not beside `DOCKER_CONFIG`."""
+    return None if environment.get("DOCKER_CONFIG") else _below(home, ".dockercfg")
+
+
+def _from(place: Place, *, legacy: bool = False) -> CredentialSource:
+    """Make the source that answers from a default place."""
+
+    def source(wanted: Wanted) -> Found | None:
+        chain = wanted.chain
+        return wanted.default_file(place(chain.environment, chain.home), legacy=legacy)
+
+    return source
 
 
 def _below(folder: Path | None, name: str) -> Path | None:
@@ -209,13 +219,18 @@ def _below(folder: Path | None, name: str) -> Path | None:
     return folder / name if folder is not None and folder.is_absolute() else None
 
 
+FILES: Final[tuple[tuple[str, Place], ...]] = (
+    ("$DOCKER_CONFIG/config.json, ~/.docker/config.json", docker_config),
+    ("$XDG_RUNTIME_DIR/containers/auth.json", runtime_auth),
+    ("$XDG_CONFIG_HOME/containers/auth.json", config_auth),
+    ("~/.dockercfg", docker_legacy),
+)
+"""The files in default places, in the order they are asked."""
+
 CREDENTIALS: Final[tuple[tuple[str, CredentialSource], ...]] = (
     ("given explicitly", _explicit),
     ("DOCKER_AUTH_CONFIG", _variable),
     ("--auth-file, REGISTRY_AUTH_FILE", _named_file),
-    ("$DOCKER_CONFIG/config.json, ~/.docker/config.json", _docker_config),
-    ("$XDG_RUNTIME_DIR/containers/auth.json", _runtime_auth),
-    ("$XDG_CONFIG_HOME/containers/auth.json", _config_auth),
-    ("~/.dockercfg", _docker_legacy),
+    *((name, _from(place, legacy=place is docker_legacy)) for name, place in FILES),
 )
 """Name and function of every source, in the order they are asked."""

@@ -20,7 +20,7 @@ from resolver.errors import InvalidConfiguration
 from resolver.sources.exchange import Answer, Headers
 from resolver.sources.failures import late, silent, translate
 from resolver.sources.lasting import import_for_good
-from resolver.sources.trust import tls_context
+from resolver.sources.trust import identity, tls_context
 from resolver.values import dataclass
 
 if "httpx" not in sys.modules:
@@ -70,10 +70,14 @@ class Wiring:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How to get to a host: through a proxy, to a checked address, or as the system finds it."""
+    """How to get to a host: through a proxy, to a checked address, or as the system finds it.
+
+    `own` is what holds for this host instead of the usual wiring.
+    """
 
     proxy: Proxy | None = None
     pin: tuple[str, str, int] | None = None
+    own: Wiring | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,11 @@ class Engine:
         self._wiring = wiring
         self._lock = threading.Lock()
         self._movers: dict[Route, httpx.BaseTransport] = {}
-        self._spare: httpx.BaseTransport | None = None
+        self._spares: dict[Wiring, httpx.BaseTransport] = {}
+
+    def wiring_of(self, trust: Trust, connect_timeout: float, read_timeout: float) -> Wiring:
+        """Say how a host is reached that is not reached as the others are."""
+        return Wiring(trust, connect_timeout, read_timeout, self._wiring.connections)
 
     def open(self, call: Call, route: Route) -> Answer:
         """Send one request and give its answer as soon as the headers are here.
@@ -137,18 +145,20 @@ class Engine:
         except _UnreadableHeaders:
             # pyreqwest gives out no header that is not UTF-8, and reads none with control
             # characters; httpx does, and what it gives is cleaned where it is shown.
+            wiring = route.own or self._wiring
             with self._lock:
-                if self._spare is None:
-                    self._spare = ENGINES["httpx"].build(self._wiring, Route(route.proxy))
-                spare = self._spare
+                spare = self._spares.get(wiring)
+                if spare is None:
+                    spare = ENGINES["httpx"].build(wiring, Route(route.proxy))
+                    self._spares[wiring] = spare
             return self._open(spare, call, route, ENGINES["httpx"], lasting=True)
 
     def close(self) -> None:
         """Give connections back; requests under way end with an error."""
         with self._lock:
-            movers = [*self._movers.values(), *([self._spare] if self._spare else [])]
+            movers = [*self._movers.values(), *self._spares.values()]
             self._movers.clear()
-            self._spare = None
+            self._spares.clear()
         with _MUZZLE.on():
             for mover in movers:
                 mover.close()
@@ -157,81 +167,81 @@ class Engine:
         self, mover: httpx.BaseTransport, call: Call, route: Route, kind: _Kind, *, lasting: bool
     ) -> Answer:
         pin = None if kind.pins else route.pin
-        request = _request(call, pin, kind.timeouts(self._wiring, call.patience))
-        with _MUZZLE.on(), self._translated(call):
+        wiring = route.own or self._wiring
+        request = _request(call, pin, kind.timeouts(wiring, call.patience))
+        with _MUZZLE.on(), _translated(call, wiring):
             response = mover.handle_request(request)
         lines = tuple(
             (name.decode("latin-1"), value.decode("latin-1"))
             for name, value in response.headers.raw
         )
         answer = Answer(
-            response.status_code, Headers(lines), call.url, self._chunks(response, call)
+            response.status_code, Headers(lines), call.url, _chunks(response, call, wiring)
         )
         if not lasting:
             answer.on_close(mover.close)
         answer.on_close(lambda: _close(response))
         return answer
 
-    def _chunks(self, response: httpx.Response, call: Call) -> Iterator[bytes]:
-        with self._translated(call, answered=True):
-            read = _reader(response)
-            while True:
-                with _MUZZLE.on():
-                    chunk = read()
-                if chunk is None:
-                    return
-                yield chunk
-
     def _mover(self, kind: _Kind, route: Route) -> tuple[httpx.BaseTransport, bool]:
         """Give what moves bytes on a route, and whether it is kept."""
-        key = route if kind.pins else Route(route.proxy)
+        key = route if kind.pins else Route(route.proxy, None, route.own)
         with self._lock:
             mover = self._movers.get(key)
             if mover is not None:
                 return mover, True
-            mover = kind.build(self._wiring, key)
+            mover = kind.build(key.own or self._wiring, key)
             lasting = key.pin is None or len(self._movers) < _MAX_PINNED
             if lasting:
                 self._movers[key] = mover
             return mover, lasting
 
-    @contextmanager
-    def _translated(self, call: Call, *, answered: bool = False) -> Iterator[None]:
-        """Turn what the libraries raise into `Trouble`; `answered` once there is a status."""
-        begun = time.monotonic()
-        try:
-            yield
-        except (httpx.TimeoutException, RequestTimeoutError) as error:
-            if answered:
-                raise silent(
-                    call.url, self._allowed(call), whole=call.patience is not None
-                ) from error
-            # pyreqwest says "connection timeout" of every wait for the head of an answer: the
-            # time that has passed tells which of the two limits was met.
-            connecting = time.monotonic() - begun < self._allowed(call)
-            unconnected = connecting and isinstance(error, httpx.ConnectTimeout)
-            seconds = self._wiring.connect_timeout if unconnected else self._allowed(call)
-            raise late(call.url, seconds, unconnected=unconnected) from error
-        except (
-            httpx.HTTPError,
-            httpx.InvalidURL,
-            httpx.StreamError,
-            PyreqwestError,
-            OSError,
-            # What was closed by another thread cannot send.
-            RuntimeError,
-        ) as error:
-            if _UNREADABLE in str(error.__cause__):
-                raise _UnreadableHeaders from error
-            raise translate(error, call.url, answered=answered) from error
-        except ValueError as error:
-            if "header" in str(error):
-                raise _UnreadableHeaders from error
-            raise
 
-    def _allowed(self, call: Call) -> float:
-        read = self._wiring.read_timeout
-        return read if call.patience is None else min(read, call.patience)
+def _chunks(response: httpx.Response, call: Call, wiring: Wiring) -> Iterator[bytes]:
+    with _translated(call, wiring, answered=True):
+        read = _reader(response)
+        while True:
+            with _MUZZLE.on():
+                chunk = read()
+            if chunk is None:
+                return
+            yield chunk
+
+
+@contextmanager
+def _translated(call: Call, wiring: Wiring, *, answered: bool = False) -> Iterator[None]:
+    """Turn what the libraries raise into `Trouble`; `answered` once there is a status."""
+    begun = time.monotonic()
+    allowed = wiring.read_timeout
+    if call.patience is not None:
+        allowed = min(allowed, call.patience)
+    try:
+        yield
+    except (httpx.TimeoutException, RequestTimeoutError) as error:
+        if answered:
+            raise silent(call.url, allowed, whole=call.patience is not None) from error
+        # pyreqwest says "connection timeout" of every wait for the head of an answer: the
+        # time that has passed tells which of the two limits was met.
+        connecting = time.monotonic() - begun < allowed
+        unconnected = connecting and isinstance(error, httpx.ConnectTimeout)
+        seconds = wiring.connect_timeout if unconnected else allowed
+        raise late(call.url, seconds, unconnected=unconnected) from error
+    except (
+        httpx.HTTPError,
+        httpx.InvalidURL,
+        httpx.StreamError,
+        PyreqwestError,
+        OSError,
+        # What was closed by another thread cannot send.
+        RuntimeError,
+    ) as error:
+        if _UNREADABLE in str(error.__cause__):
+            raise _UnreadableHeaders from error
+        raise translate(error, call.url, answered=answered) from error
+    except ValueError as error:
+        if "header" in str(error):
+            raise _UnreadableHeaders from error
+        raise
 
 
 class _UnreadableHeaders(Exception):
@@ -242,6 +252,11 @@ def _request(
     call: Call, pin: tuple[str, str, int] | None, timeouts: dict[str, float | None]
 ) -> httpx.Request:
     headers = list(call.headers)
+    if call.own_way is not None:
+        # What proves who asks comes from the conversation, if it comes at all.
+        own = [(name, value.reveal()) for name, value in call.own_way.headers]
+        proven = call.authorization is not None
+        headers += [pair for pair in own if not (proven and pair[0].lower() == "authorization")]
     if call.authorization is not None:
         headers.append(("Authorization", call.authorization.reveal()))
     extensions: dict[str, object] = {"timeout": timeouts, "streamed": call.patience is None}
@@ -319,6 +334,8 @@ def _build_pyreqwest(wiring: Wiring, route: Route) -> httpx.BaseTransport:
     try:
         for pem in wiring.trust.extra:
             builder = builder.add_root_certificate_pem(pem)
+        if wiring.trust.client is not None:
+            builder = builder.identity_pem(identity(wiring.trust.client))
     except PyreqwestError as error:
         raise InvalidConfiguration(
             "the certificates", "", "one of them is not understood"

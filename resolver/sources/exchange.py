@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from resolver.errors import ResolverError
     from resolver.sources.credentials import Secret
     from resolver.sources.urls import Url
+    from resolver.sources.ways import Way
 
 #: Bytes read of an answer that is an error. Source: reliability.md section 5.
 MAX_ERROR_BODY = 8_192
@@ -74,6 +75,7 @@ class Call:
         authorization: value of the header; goes to the origin of `url` and nowhere else.
         body: a form; may hold a token.
         patience: seconds the whole answer may take; None for a stream.
+        way: what is particular about the registry's host; counts for its own origin alone.
         stays: a redirect to another origin is the answer, and not followed.
 
     """
@@ -86,7 +88,13 @@ class Call:
     authorization: Secret | None = None
     body: bytes | None = field(default=None, repr=False)
     patience: float | None = None
+    way: Way | None = None
     stays: bool = False
+
+    @property
+    def own_way(self) -> Way | None:
+        """Give the way, unless this goes elsewhere: to storage, or to a token server."""
+        return self.way if self.url.origin == self.registry.origin else None
 
 
 class Trouble(Exception):

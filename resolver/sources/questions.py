@@ -6,6 +6,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from resolver import __version__
+from resolver.core.hosts import USUAL
 from resolver.core.manifest import MAX_DOCUMENT
 from resolver.values import dataclass
 
@@ -13,9 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from resolver.core.hosts import HostSettings
     from resolver.sources.exchange import Headers
     from resolver.sources.urls import Url
 
+#: Requests at once to one host, where nobody says. Source: architecture.md 2.3.
+JOBS_PER_HOST = 8
 HOME_PAGE = "https://pypi.org/project/multiarch-resolver/"
 
 
@@ -49,6 +53,7 @@ class TransportOptions:
         deadline: for one question, waits included; streams are not bound by it.
         environment: for proxies and `SSL_CERT_FILE`; nothing else is read.
         engine: a name in `engine.ENGINES`.
+        via: by which a mirror knows its own requests again (RFC 9110, 7.6.3); empty for none.
 
     """
 
@@ -57,13 +62,14 @@ class TransportOptions:
     tls_skip_verify: bool = False
     connect_timeout: float = 10.0
     read_timeout: float = 30.0
-    jobs_per_host: int = 8
+    jobs_per_host: int = JOBS_PER_HOST
     attempts: int = 5
     max_wait: float = 60.0
     deadline: float = 120.0
     user_agent: str = f"resolver/{__version__} (+{HOME_PAGE})"
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     engine: str = "pyreqwest"
+    via: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,8 @@ class Request:
         what: the thing asked for, for messages.
         limit: bytes of the answer's body.
         headers: beside those that every request has.
+        settings: what is particular about the host.
+        attempts: in all; None for the usual number.
         stays: a redirect to another origin is an answer here, and not followed.
 
     """
@@ -87,6 +95,8 @@ class Request:
     what: str
     limit: int = MAX_DOCUMENT
     headers: tuple[tuple[str, str], ...] = ()
+    settings: HostSettings = USUAL
+    attempts: int | None = None
     stays: bool = False
 
 

@@ -112,7 +112,7 @@ def _by_api(
         found += entries
         if len(found) > MAX_REFERRERS:
             raise _too_many(place, digest, len(found))
-        following = next_page(response, what)
+        following = next_page(response, what, place.path.partition("/v2/")[0] + "/v2")
         if following is None:
             return tuple(found)
         empty = 0 if entries else empty + 1

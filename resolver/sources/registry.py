@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from resolver.core.content import Document
@@ -16,6 +17,7 @@ from resolver.core.descriptor import (
 )
 from resolver.core.digest import Digest, verify
 from resolver.core.events import Observer, Warned
+from resolver.core.hosts import upstream
 from resolver.core.manifest import MAX_DOCUMENT, parse_document
 from resolver.errors import (
     BlobNotFound,
@@ -42,13 +44,10 @@ from resolver.sources.tags import MAX_PAGE, Listing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from resolver.core.hosts import Endpoint
     from resolver.core.ranged import RangeAnswer
     from resolver.sources.exchange import Answer, Headers
     from resolver.sources.transport import Transport
-
-#: Registries whose API is at another host than their name says. To add one, add a row.
-#: Source: distribution/reference normalize.go; docker/cli.
-HOSTS = {"docker.io": "registry-1.docker.io"}
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 #: Source: RFC 7234 5.5 and distribution-spec "Warnings": code 299, agent `-`.
@@ -74,6 +73,8 @@ class RegistrySource:
         registry: identity, `host[:port]`, as references spell it; `docker.io` for Docker Hub.
         repository: without the registry.
         observe: told of warnings; by default whoever the transport tells.
+        endpoint: where it is asked for instead, by another name, or in another way.
+        attempts: for one question; None for the usual number.
     """
 
     def __init__(
@@ -82,16 +83,21 @@ class RegistrySource:
         registry: str,
         repository: str,
         observe: Observer | None = None,
+        *,
+        endpoint: Endpoint | None = None,
+        attempts: int | None = None,
     ) -> None:
         self._transport = transport
-        self._asker = Asker(registry, repository)
-        self._host = HOSTS.get(registry, registry)
+        self.endpoint = endpoint or upstream(registry, repository)
+        # Who is asked decides whose credentials are used, whatever is asked for (quirk q-088).
+        self._asker = Asker(self.endpoint.credentials, self.endpoint.repository)
+        self._attempts = attempts
         self._observe = observe or transport.observe
         self._lock = threading.Lock()
         self._warnings: dict[str, None] = {}
         self._referring = Referring(
             str(self._asker),
-            f"/v2/{self._asker.repository}/referrers",
+            f"{self.endpoint.prefix}/{self._asker.repository}/referrers",
             self._ask_for_referrers,
             self._refusal,
             self.document,
@@ -146,28 +152,20 @@ class RegistrySource:
             RepositoryNotFound: there is no such repository, or it is empty, for some.
             BadDocument, ServerFault, LimitExceeded: the answer is no list of tags, or has no end.
         """
-        path = f"/v2/{self._asker.repository}/tags/list"
+        api = self.endpoint.prefix
+        path = f"{api}/{self._asker.repository}/tags/list"
         what = f"the list of tags of `{self._asker}`"
 
         def ask(target: str) -> Response:
-            return self._fetch(
-                Request(
-                    "GET",
-                    self._host,
-                    self._asker,
-                    target,
-                    what,
-                    MAX_PAGE,
-                    (("Accept", "application/json"),),
-                )
-            )
+            headers = (("Accept", "application/json"),)
+            return self._fetch(self._at("GET", target, what, headers, MAX_PAGE))
 
         def refuse(response: Response) -> ResolverError:
             if response.status == _NOT_FOUND:
                 return RepositoryNotFound(self._asker.repository, self._asker.registry)
             return self._refusal(response, str(self._asker))
 
-        return iter(Listing(str(self._asker), path, ask, refuse, self._observe))
+        return iter(Listing(str(self._asker), path, ask, refuse, self._observe, api))
 
     def referrers(self, digest: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
         """List what refers to a manifest: signatures, attestations and the like.
@@ -201,6 +199,23 @@ class RegistrySource:
         if response.status in (_OK, _NOT_FOUND):
             return response.status == _OK
         raise self._refusal(response, str(descriptor.digest))
+
+    def size(self, digest: Digest) -> int:
+        """Say how many bytes a blob has, by HEAD; as the registry claims.
+
+        Raises:
+            BlobNotFound: it is not here.
+            ServerFault: the registry does not say.
+            Denied, Unavailable: nobody let us in, or answered.
+        """
+        response = self._ask("HEAD", f"blobs/{digest}", str(digest), (("Accept", "*/*"),))
+        if response.status != _OK:
+            raise self._refusal(response, str(digest), blob=True)
+        length = response.headers.content_length
+        if length is None:
+            place = response.url.authority
+            raise ServerFault(f"`{place}` does not say how long `{digest}` is")
+        return length
 
     def read(self, descriptor: Descriptor) -> bytes:
         """Read a document whole: verified against digest and size, at most 4 MiB.
@@ -295,8 +310,27 @@ class RegistrySource:
     def _request(
         self, method: str, place: str, what: str, headers: tuple[tuple[str, str], ...]
     ) -> Request:
-        target = f"/v2/{self._asker.repository}/{place}"
-        return Request(method, self._host, self._asker, target, what, headers=headers)
+        target = f"{self.endpoint.prefix}/{self._asker.repository}/{place}"
+        return self._at(method, target, what, headers, MAX_DOCUMENT)
+
+    def _at(
+        self, method: str, target: str, what: str, headers: tuple[tuple[str, str], ...], limit: int
+    ) -> Request:
+        here = self.endpoint
+        if here.namespace:
+            # Tells one mirror of many upstreams which is meant. Source: containerd docs/hosts.md.
+            target = f"{target}{'&' if '?' in target else '?'}ns={here.namespace}"
+        return Request(
+            method,
+            here.host,
+            self._asker,
+            target,
+            what,
+            limit,
+            headers,
+            here.settings,
+            self._attempts,
+        )
 
     def _ask(
         self, method: str, place: str, what: str, headers: tuple[tuple[str, str], ...]
@@ -309,10 +343,8 @@ class RegistrySource:
         return response
 
     def _ask_for_referrers(self, target: str, what: str) -> Response:
-        headers = (("Accept", OCI_INDEX),)
-        return self._fetch(
-            Request("GET", self._host, self._asker, target, what, headers=headers, stays=True)
-        )
+        request = self._at("GET", target, what, (("Accept", OCI_INDEX),), MAX_DOCUMENT)
+        return self._fetch(replace(request, stays=True))
 
     def _manifest(self, name: str, what: str) -> Response:
         response = self._ask("GET", f"manifests/{name}", what, (("Accept", ACCEPT),))

@@ -9,12 +9,12 @@ from urllib.parse import quote
 from resolver.core.descriptor import ACCEPT
 from resolver.core.fields import Fields
 from resolver.core.found import MAX_LIMIT, Hit, Hits, Quota, read_limit
+from resolver.core.hosts import api_host
 from resolver.core.reference_grammar import HUB
 from resolver.core.strict_json import read_object
 from resolver.errors import Denied, NotFound, SearchNotOffered, ServerFault
 from resolver.sources.answers import refusal
 from resolver.sources.questions import Asker, Request, Response
-from resolver.sources.registry import HOSTS
 from resolver.sources.tags import next_page
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def quota(transport: Transport, registry: str, repository: str, tag: str) -> Quo
     response = transport.fetch(
         Request(
             "HEAD",
-            HOSTS.get(registry, registry),
+            api_host(registry),
             asker,
             f"/v2/{repository}/manifests/{tag}",
             f"the quota of `{registry}`",
@@ -114,7 +114,7 @@ def _catalog(transport: Transport, asker: Asker) -> Iterator[str]:
         SearchNotOffered: it does not list them.
     """
     what = f"the list of repositories of `{asker.registry}`"
-    host = HOSTS.get(asker.registry, asker.registry)
+    host = api_host(asker.registry)
     target: str | None = f"/v2/_catalog?n={_PAGE}"
     seen: set[str] = set()
     for _ in range(MAX_CATALOG_PAGES):

@@ -42,6 +42,7 @@ class Listing:
     Attributes:
         ask: takes path and query, gives an answer of any status.
         refuse: turns an answer that is an error into what to raise.
+        api: where the registry's API begins.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Listing:
     ask: Callable[[str], Response]
     refuse: Callable[[Response], Exception]
     observe: Observer
+    api: str = "/v2"
 
     def __iter__(self) -> Iterator[str]:
         """Give every tag once, in the registry's order, asking for a page when it is needed.
@@ -70,7 +72,7 @@ class Listing:
                     yield tag
             if len(seen) > MAX_TAGS:
                 raise LimitExceeded(f"the tags of `{self.name}`", MAX_TAGS, len(seen), "tags")
-            following = next_page(response, f"the tags of `{self.name}`")
+            following = next_page(response, f"the tags of `{self.name}`", self.api)
             if following is None:
                 return
             empty = empty + 1 if len(seen) == count else 0
@@ -122,12 +124,13 @@ class Listing:
         self.observe(Warned("tags", message))
 
 
-def next_page(response: Response, what: str) -> str | None:
+def next_page(response: Response, what: str, api: str = "/v2") -> str | None:
     """Give path and query of the page after this one, the registry's own words; None at the end.
 
     Args:
         response: a page of a list.
         what: the list, for messages: "the tags of `ubuntu`".
+        api: where the registry's API begins.
 
     Raises:
         ServerFault: it leads to another host, or out of the registry's API.
@@ -142,7 +145,9 @@ def next_page(response: Response, what: str) -> str | None:
     # A redirected list may go on where the redirect led; it is asked for here again.
     if url.origin not in (response.registry.origin, response.url.origin):
         raise _misled(what, f"it is at `{url.authority}`")
-    if not url.path.startswith("/v2/") or "/../" in url.path or "/./" in url.path:
+    # HTTP libraries take `%2e%2e` for `..`, and go there.
+    segments = url.path.lower().replace("%2e", ".").split("/")
+    if not url.path.startswith(f"{api}/") or {".", ".."}.intersection(segments):
         raise _misled(what, "it is outside of the registry's API")
     return url.target
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from resolver.core.events import Noted, ignore
+from resolver.core.hosts import USUAL
 from resolver.errors import (
     AddressRefused,
     BadTokenAnswer,
@@ -25,6 +26,7 @@ from resolver.sources.addresses import is_loopback, look_up
 from resolver.sources.auth import RegistryAuth
 from resolver.sources.complaints import read_complaint
 from resolver.sources.exchange import Call, Purpose, Trouble
+from resolver.sources.health import Health
 from resolver.sources.loopback import speaks_tls
 from resolver.sources.pace import interruptible
 from resolver.sources.questions import Asker, Request, Response, TransportOptions
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from resolver.core.events import Observer
+    from resolver.core.hosts import HostSettings
     from resolver.sources.addresses import Lookup
     from resolver.sources.credentials import CredentialChain
     from resolver.sources.exchange import Answer
@@ -67,6 +70,7 @@ class Transport:
         credentials: what is known of logins; asked only after a refusal.
         redactor: knows every secret that was used, for whoever shows remote text.
         observe: is told of retries and of warnings.
+        health: which mirrors are left alone.
     """
 
     def __init__(
@@ -80,12 +84,12 @@ class Transport:
     ) -> None:
         self.options = options
         self.credentials = credentials
-        self.credentials = credentials
         self.redactor = credentials.redactor
         self.observe = observe
         self._clock = clock or SystemClock()
         self._auth = RegistryAuth(credentials, self.redactor, observe, self._clock)
         self._gate = Gate(self._clock)
+        self.health = Health(self._clock)
         self._wire = Wire(options, self.redactor, observe, self._clock, self._gate, lookup)
         self._retries = RetryPolicy(
             attempts=options.attempts, longest_wait=options.max_wait, deadline=options.deadline
@@ -126,7 +130,7 @@ class Transport:
         """
 
         def attempt(budget: Budget) -> Response:
-            base = self._base(request.host)
+            base = self._base(request.host, request.settings)
             with self._prove(request, base, budget, budget.remaining()) as answer:
                 if answer.status >= _FIRST_ERROR:
                     self._refuse_busy(answer)
@@ -137,7 +141,32 @@ class Transport:
                     body = answer.read(request.limit, request.what) if whole else answer.read_some()
                 return Response(answer.status, answer.headers, body, answer.url, base)
 
-        return self._persist(attempt)
+        return self._persist(attempt, attempts=request.attempts)
+
+    def knock(self, request: Request) -> Response:
+        """Ask once and prove nothing: any answer will do, a refusal or a fault too.
+
+        Raises:
+            Unavailable: nobody answered.
+
+        """
+
+        def attempt(budget: Budget) -> Response:
+            base = self._base(request.host, request.settings)
+            call = Call(
+                Purpose.RESOURCE,
+                request.method,
+                base.at(request.target),
+                base,
+                self._headers(request),
+                patience=budget.remaining(),
+                stays=True,
+            )
+            way = self._wire.way(request.settings)
+            with self._follow(replace(call, way=way), budget) as answer:
+                return Response(answer.status, answer.headers, answer.read_some(), answer.url, base)
+
+        return self._persist(attempt, attempts=1)
 
     def has_shown_credentials(self, asker: Asker) -> bool:
         """Whether this repository was asked for with more than nothing."""
@@ -155,9 +184,9 @@ class Transport:
         """
 
         def ask(budget: Budget) -> Answer:
-            return self._prove(request, self._base(request.host), budget, None)
+            return self._prove(request, self._base(request.host, request.settings), budget, None)
 
-        with self._streamed(ask) as answer:
+        with self._streamed(ask, request.attempts) as answer:
             yield answer
 
     @contextmanager
@@ -171,7 +200,7 @@ class Transport:
             Unavailable: as `stream`.
 
         """
-        base = self._base(request.host)
+        base = self._base(request.host, request.settings)
         try:
             target = Url.parse(url)
         except BadUrl as error:
@@ -189,7 +218,9 @@ class Transport:
             yield answer
 
     @contextmanager
-    def _streamed(self, ask: Callable[[Budget], Answer]) -> Iterator[Answer]:
+    def _streamed(
+        self, ask: Callable[[Budget], Answer], attempts: int | None = None
+    ) -> Iterator[Answer]:
         """Ask until there is an answer, and hand it out with its body still to come."""
 
         def attempt(budget: Budget) -> Answer:
@@ -203,7 +234,7 @@ class Transport:
                     raise
             return answer
 
-        with self._persist(attempt) as answer:
+        with self._persist(attempt, attempts=attempts) as answer:
             try:
                 yield answer
             except Trouble as trouble:
@@ -211,9 +242,15 @@ class Transport:
 
     # --- trying again ----------------------------------------------------------------------
 
-    def _persist(self, attempt: Callable[[Budget], T], within: Budget | None = None) -> T:
+    def _persist(
+        self,
+        attempt: Callable[[Budget], T],
+        within: Budget | None = None,
+        attempts: int | None = None,
+    ) -> T:
         """Try until it works, or there is no sense in it."""
-        budget = Budget(self._retries, self._clock, within.stop if within else self._stop, within)
+        policy = self._retries if attempts is None else replace(self._retries, attempts=attempts)
+        budget = Budget(policy, self._clock, within.stop if within else self._stop, within)
         # Here, and not in a helper's thread, which ends: see `lasting`.
         self._wire.prepare()
         while True:
@@ -249,15 +286,19 @@ class Transport:
 
     # --- https or http ---------------------------------------------------------------------
 
-    def _base(self, host: str) -> Url:
+    def _base(self, host: str, settings: HostSettings = USUAL) -> Url:
         """Give the origin of a registry; what speaks on this machine is found out once."""
         try:
             secure, plain = Url.parse(f"https://{host}/"), Url.parse(f"http://{host}/")
         except BadUrl as error:
             raise InvalidReference(host, f"there can be no such registry: {error}") from error
+        if settings.scheme:
+            return plain if settings.scheme == "http" else secure
         if self.options.plain_http:
             return plain
-        if not is_loopback(secure.host):
+        if not is_loopback(secure.host) and not (
+            settings.plain_too and self._wire.is_direct(plain)
+        ):
             # Never by itself, not even for private addresses (R18).
             return secure
         with self._lock:
@@ -272,6 +313,7 @@ class Transport:
         return (
             ("User-Agent", self.options.user_agent),
             ("Accept-Encoding", "identity"),
+            *((("Via", f"1.1 {self.options.via}"),) if self.options.via else ()),
             *request.headers,
         )
 
@@ -289,12 +331,14 @@ class Transport:
             patience=patience,
             stays=request.stays,
         )
+        way = self._wire.way(request.settings)
         flow = self._auth.flow(request.asker, call)
         try:
             following = next(flow)
             while True:
                 try:
-                    answer = self._perform(following, budget)
+                    # Tokens and pings too, where the registry hands them out itself.
+                    answer = self._perform(replace(following, way=way), budget)
                 except Exception as error:  # noqa: BLE001 - the flow decides, as a caller would
                     following = flow.throw(error)
                     continue
@@ -345,8 +389,10 @@ class Transport:
             if target in seen:
                 raise RedirectRefused(f"`{call.url.authority}` redirects in a circle")
             seen.add(target)
-            kept = call.authorization if target.origin == call.url.origin else None
-            current = replace(current, url=target, authorization=kept)
+            kept, headers = call.authorization, call.headers
+            if target.origin != call.url.origin:
+                kept, headers = None, tuple(pair for pair in headers if pair[0] != "Via")
+            current = replace(current, url=target, authorization=kept, headers=headers)
         raise RedirectRefused(
             f"`{call.url.authority}` redirects more than {MAX_REDIRECTS} times in a row"
         )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from resolver.core.events import Observer
+    from resolver.core.hosts import ClientFiles, HostSettings
 
 _MAX_BUNDLE = 16 * 1024 * 1024
 _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
@@ -28,11 +29,13 @@ class Trust:
     Attributes:
         extra: certificates in PEM form, one each, on top of the system's.
         skip: believe everybody (`--tls-skip-verify`).
+        client: to prove oneself by, checked to be usable; None for nothing.
 
     """
 
     extra: tuple[bytes, ...] = ()
     skip: bool = False
+    client: ClientFiles | None = None
 
 
 def load_trust(
@@ -60,6 +63,39 @@ def load_trust(
     return Trust(tuple(dict.fromkeys(extra)), skip)
 
 
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What a file of authorities holds.
+
+    Attributes:
+        certificates: how many.
+        ends: when the first of its authorities ends, in seconds since 1970; None if none says.
+        ended: how many of them have ended by now.
+
+    """
+
+    certificates: int
+    ends: float | None
+    ended: int
+
+
+def look_into(file: Path, now: float) -> Bundle:
+    """Say what a file of authorities holds.
+
+    Raises:
+        InvalidConfiguration: it cannot be read, or holds no certificate that can be used.
+
+    """
+    blocks = _certificates(file)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for block in blocks:
+        context.load_verify_locations(cadata=block.decode("ascii"))
+    # OpenSSL tells of authorities alone; a server's own certificate is trusted without a date.
+    dates = [str(each["notAfter"]) for each in context.get_ca_certs() if "notAfter" in each]
+    ends = sorted(map(ssl.cert_time_to_seconds, dates))
+    return Bundle(len(blocks), ends[0] if ends else None, sum(end <= now for end in ends))
+
+
 def tls_context(trust: Trust) -> ssl.SSLContext:
     """Build the context for httpx's own transport: the system's store plus the extra ones."""
     context = ssl.create_default_context()
@@ -69,7 +105,46 @@ def tls_context(trust: Trust) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_NONE
     for pem in trust.extra:
         context.load_verify_locations(cadata=pem.decode("ascii"))
+    if trust.client is not None:
+        _load_client(context, trust.client)
     return context
+
+
+def trust_of_host(usual: Trust, settings: HostSettings) -> Trust:
+    """Add what one host's settings say to what holds for all.
+
+    Raises:
+        InvalidConfiguration: a file cannot be read, or holds no certificate, or no key for it.
+
+    """
+    extra = [*usual.extra]
+    for name in settings.ca:
+        extra += _certificates(Path(name))
+    client = settings.clients[0] if settings.clients else None
+    if client is not None:
+        # Now, and not in the middle of a handshake, where nobody says which file is at fault.
+        _load_client(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), client)
+    return Trust(tuple(dict.fromkeys(extra)), usual.skip or settings.skip_verify, client)
+
+
+def identity(client: ClientFiles) -> bytes:
+    """Read key and certificate as one text in PEM form."""
+    files = [name for name in (client.key, client.certificate) if name]
+    return b"\n".join(_read(Path(name)) for name in files)
+
+
+def _load_client(context: ssl.SSLContext, client: ClientFiles) -> None:
+    place = client.certificate
+    for name in (client.certificate, client.key):
+        if name:
+            _read(Path(name))
+    try:
+        # A key with a passphrase must not stop everything to ask for it.
+        context.load_cert_chain(place, client.key or None, password=lambda: b"")
+    except (ssl.SSLError, ValueError, OSError) as error:
+        raise InvalidConfiguration(
+            place, "", "it is no client certificate with its key, or the key has a passphrase"
+        ) from error
 
 
 def _named_by_variable(name: str, place: Path, observe: Observer, *, own: bool) -> list[bytes]:
@@ -91,7 +166,7 @@ def _named_by_variable(name: str, place: Path, observe: Observer, *, own: bool) 
     return found
 
 
-def _certificates(file: Path) -> list[bytes]:
+def _read(file: Path) -> bytes:
     try:
         with file.open("rb") as stream:
             content = stream.read(_MAX_BUNDLE + 1)
@@ -100,6 +175,11 @@ def _certificates(file: Path) -> list[bytes]:
         raise InvalidConfiguration(str(file), "", reason) from error
     if len(content) > _MAX_BUNDLE:
         raise InvalidConfiguration(str(file), "", f"it is larger than {_MAX_BUNDLE} bytes")
+    return content
+
+
+def _certificates(file: Path) -> list[bytes]:
+    content = _read(file)
     blocks: list[bytes] = _BLOCK.findall(content)
     if not blocks:
         raise InvalidConfiguration(str(file), "", "it holds no certificate in PEM form")

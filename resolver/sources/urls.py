@@ -140,6 +140,15 @@ class Url:
         return f"Url({str(self)!r})"
 
 
+def is_host(text: str) -> bool:
+    """Whether this is a host that can be asked, with or without a port."""
+    try:
+        url = Url.parse(f"https://{text}/")
+    except BadUrl:
+        return False
+    return url.target == "/" and "/" not in text
+
+
 def _host_and_port(authority: str, default: int) -> tuple[str, int]:
     bracketed = authority.startswith("[")
     host, bracket, tail = authority[1:].partition("]") if bracketed else ("", "", "")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from typing import TYPE_CHECKING
 
+from resolver.core.hosts import USUAL
 from resolver.errors import ConnectionFailed
 from resolver.sources.addresses import AddressPolicy
 from resolver.sources.pace import paced
 from resolver.sources.proxies import ProxySettings
 from resolver.sources.trust import load_trust
+from resolver.sources.ways import Pacer, Way, way_of
 
 if TYPE_CHECKING:
     from resolver.core.events import Observer
+    from resolver.core.hosts import HostSettings
     from resolver.sources.addresses import Lookup
     from resolver.sources.engine import Engine
     from resolver.sources.exchange import Answer, Call
@@ -21,8 +25,11 @@ if TYPE_CHECKING:
     from resolver.sources.questions import TransportOptions
     from resolver.sources.redaction import Redactor
     from resolver.sources.retry import Budget, Clock, Gate
+    from resolver.sources.urls import Url
 
 _PROXY_LOGIN = 407
+#: Names of headers whose value proves something.
+_SECRET = re.compile(r"auth|cookie|token|key|secret|password", re.IGNORECASE)
 _LOG = logging.getLogger(__name__)
 
 
@@ -49,8 +56,11 @@ class Wire:
         self._gate = gate
         self._addresses = AddressPolicy(lookup)
         self._lock = threading.Lock()
-        self._slots: dict[str, threading.BoundedSemaphore] = {}
+        self._slots: dict[tuple[str, int], threading.BoundedSemaphore] = {}
+        self._pacer = Pacer(clock)
         self._built: tuple[Engine, ProxySettings] | None = None
+        self._usual: Way | None = None
+        self._ways: dict[HostSettings, Way] = {}
 
     def prepare(self) -> tuple[Engine, ProxySettings]:
         """Build what sends, once.
@@ -62,6 +72,29 @@ class Wire:
             if self._built is None:
                 self._built = self._build()
             return self._built
+
+    def way(self, settings: HostSettings) -> Way | None:
+        """Read what is particular about a host, once; None where nothing is.
+
+        Raises:
+            InvalidConfiguration: a file that its settings name cannot be used.
+        """
+        if settings == USUAL:
+            return None
+        self.prepare()
+        with self._lock:
+            usual, found = self._usual, self._ways.get(settings)
+            if found is None and usual is not None:
+                found = way_of(settings, usual)
+                self._ways[settings] = found
+                for name, value in found.headers:
+                    if _SECRET.search(name):
+                        self._redactor.learn(value)
+            return found
+
+    def is_direct(self, url: Url) -> bool:
+        """Whether no proxy stands between us and a host."""
+        return self.prepare()[1].find(url) is None
 
     def close(self) -> None:
         """Give connections back; the next call opens new ones."""
@@ -83,9 +116,13 @@ class Wire:
 
         host = call.url.authority
         proxy = proxies.find(call.url)
-        route = Route(proxy, self._pin(call, proxies, proxy, budget.tried))
+        way = call.own_way
+        own = engine.wiring_of(way.trust, way.connect_timeout, way.read_timeout) if way else None
+        route = Route(proxy, self._pin(call, proxies, proxy, budget.tried), own)
         self._gate.wait(host, budget.stop)
-        slot = self._slot(host)
+        if way is not None and way.rate is not None:
+            self._pacer.wait(host, way.rate, budget.stop)
+        slot = self._slot(host, way.jobs if way else None)
         slot.acquire()
         try:
             answer = engine.open(call, route)
@@ -121,11 +158,10 @@ class Wire:
             return None
         return call.url.host, addresses[attempt % len(addresses)], call.url.port
 
-    def _slot(self, host: str) -> threading.BoundedSemaphore:
+    def _slot(self, host: str, jobs: int | None) -> threading.BoundedSemaphore:
+        count = jobs or self._options.jobs_per_host
         with self._lock:
-            return self._slots.setdefault(
-                host, threading.BoundedSemaphore(self._options.jobs_per_host)
-            )
+            return self._slots.setdefault((host, count), threading.BoundedSemaphore(count))
 
     def _build(self) -> tuple[Engine, ProxySettings]:
         from resolver.sources.engine import Engine, Wiring  # noqa: PLC0415 - loads httpx
@@ -137,5 +173,6 @@ class Wire:
         proxies = ProxySettings.load(options.environment, self._observe)
         for proxy in (proxies.http, proxies.https):
             self._redactor.learn(proxy.password if proxy else None)
+        self._usual = Way(trust, options.connect_timeout, options.read_timeout)
         wiring = Wiring(trust, options.connect_timeout, options.read_timeout, options.jobs_per_host)
         return Engine(options.engine, wiring), proxies

@@ -42,6 +42,9 @@ _ALWAYS = frozenset({"blobs", "names"})
 _OURS = frozenset({*_FOLDERS, "version", "CACHEDIR.TAG", "lock", _GATE, "names.lock"})
 #: Made by the file system itself, at the root of a volume.
 _NOT_FOREIGN = frozenset({"lost+found"})
+_FOREIGN = "it is not empty, and it is not a store"
+#: Seconds to wait for the lock where nothing is at stake.
+_BRIEFLY = 2.0
 _ANOTHER = "name another folder with `--store`"
 
 
@@ -65,6 +68,38 @@ class Home:
     def open(self) -> Folder | None:
         """Open the folder for reading, whatever its version: content proves itself."""
         return Folder.at(str(self.root))
+
+    def look(self) -> bool | None:
+        """Whether the folder is a store: None if there is none, False if it may yet become one.
+
+        Nothing is changed.
+
+        Raises:
+            StoreFault: it is somebody else's folder, of another version, or cannot be read.
+
+        """
+        root = self.open()
+        if root is None:
+            return None
+        with root:
+            _refuse_precious(root)
+            if not _is_marked(root) and _is_foreign(root) and not _has_our_shape(root):
+                raise StoreFault(root.path, _FOREIGN, _ANOTHER)
+            return _refuse_other_version(root) is not None
+
+    def try_writing(self) -> None:
+        """Take the lock of a store that is there, and write a file that is gone again at once.
+
+        Raises:
+            StoreFault: one of them does not work.
+
+        """
+        with (
+            self.writing(seconds=_BRIEFLY) as root,
+            root.need("tmp") as tmp,
+            temporary(tmp, sync=self.sync) as file,
+        ):
+            file.write(b"resolver doctor\n")
 
     def exists(self) -> bool:
         """Whether there is a folder at all."""
@@ -135,13 +170,7 @@ class Home:
         _refuse_precious(root)
         if not _is_marked(root):
             self._mark(root)
-        version = _small(root, "version")
-        if version and version.strip() != VERSION:
-            raise StoreFault(
-                root.where("version"),
-                f"it says version `{version.strip()[:40]}`, and this `resolver` writes `{VERSION}`",
-                f"use the `resolver` that made it, or {_ANOTHER}",
-            )
+        version = _refuse_other_version(root)
         is_changed = self._complete(root, is_new=not version)
         if not version:
             self._put(root, "version", f"{VERSION}\n")
@@ -171,7 +200,7 @@ class Home:
             if _is_marked(root):
                 return
             if not _has_our_shape(root):
-                raise StoreFault(root.path, "it is not empty, and it is not a store", _ANOTHER)
+                raise StoreFault(root.path, _FOREIGN, _ANOTHER)
         _keep_to_oneself(root)
         # What is published next syncs the root, and this with it.
         root.make("tmp")
@@ -194,6 +223,18 @@ def _refuse_precious(root: Folder) -> None:
             continue
         if precious:
             raise StoreFault(root.path, "this folder must not become a store", _ANOTHER)
+
+
+def _refuse_other_version(root: Folder) -> str | None:
+    """Give what the folder says of its version; None if it says nothing yet."""
+    version = _small(root, "version")
+    if version and version.strip() != VERSION:
+        raise StoreFault(
+            root.where("version"),
+            f"it says version `{version.strip()[:40]}`, and this `resolver` writes `{VERSION}`",
+            f"use the `resolver` that made it, or {_ANOTHER}",
+        )
+    return version or None
 
 
 def _is_marked(root: Folder) -> bool:

@@ -83,6 +83,24 @@ class LocalStore(StoredNames):
 
     # Upkeep
 
+    def look(self) -> bool | None:
+        """Whether it is there: None if not, False for an empty folder; nothing is changed.
+
+        Raises:
+            StoreFault: the folder is not for us, or cannot be read.
+
+        """
+        return self._home.look()
+
+    def try_writing(self) -> None:
+        """Take the lock, and write a file that is gone again at once.
+
+        Raises:
+            StoreFault: one of them does not work.
+
+        """
+        self._home.try_writing()
+
     def images(self) -> tuple[StoredImage, ...]:
         """List what was pulled, by reference, and then the images that nothing names any more.
 

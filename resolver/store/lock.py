@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from resolver.store.files import Folder
 
+#: What is mounted here. Source: proc_pid_mountinfo(5).
+MOUNTS = Path("/proc/self/mountinfo")
 _BUSY = frozenset({errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN})
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS})
 #: Seconds between two tries.
@@ -161,7 +163,7 @@ def same_file(root: Folder, name: str, descriptor: int) -> bool:
         return current is not None and os.path.samestat(current, os.fstat(descriptor))
 
 
-def refuse_remote(root: Folder, mounts: Path = Path("/proc/self/mountinfo")) -> None:
+def refuse_remote(root: Folder, mounts: Path = MOUNTS) -> None:
     """Refuse a folder on a network file system, where a lock may hold on this machine only.
 
     Where the kernel does not say what is mounted (macOS), the folder is taken to be local.
@@ -172,19 +174,28 @@ def refuse_remote(root: Folder, mounts: Path = Path("/proc/self/mountinfo")) -> 
     """
     with faults(root.path):
         device = os.fstat(root.descriptor).st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    try:
-        lines = mounts.read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        fields = before.split(" ")
-        kind = after.split(" ", 1)[0]
-        if len(fields) > 2 and fields[2] == wanted and _is_remote(kind):  # noqa: PLR2004 - its column
+    for kind in file_systems(device, mounts):
+        if is_remote(kind):
             reason = f"it is on a network file system ({kind}), where locks cannot be relied on"
             raise StoreFault(root.path, reason, _ADVICE)
 
 
-def _is_remote(kind: str) -> bool:
+def file_systems(device: int, mounts: Path = MOUNTS) -> tuple[str, ...]:
+    """Name the kinds of file system that are mounted from a device; empty where nobody says."""
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        lines = mounts.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return ()
+    found = []
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        fields = before.split(" ")
+        if len(fields) > 2 and fields[2] == wanted:  # noqa: PLR2004 - its column
+            found.append(after.split(" ", 1)[0])
+    return tuple(dict.fromkeys(found))
+
+
+def is_remote(kind: str) -> bool:
+    """Whether locks on this kind of file system may hold on this machine only."""
     return kind in REMOTE or (kind.startswith("fuse.") and kind not in _LOCAL_FUSE)

@@ -65,6 +65,28 @@ class Receiving:
         with self._state:
             return self._ranges.pieces()
 
+    def available(self, start: int, patience: float) -> int:
+        """Wait until the byte at `start` is here, or this ends, for so many seconds at most.
+
+        Gives the first byte behind it that is not here; `start` when it is not here itself.
+        """
+
+        def reach() -> int:
+            found = (end for low, end in self._ranges.pieces() if low <= start < end)
+            return next(found, start)
+
+        with self._state:
+            self._state.wait_for(lambda: reach() > start or not self._is_open, patience)
+            return reach()
+
+    def duplicate(self) -> int | None:
+        """Give a descriptor of the file of one's own, to read what is there; None once it ended.
+
+        It stays good when the blob is finished: the file is only renamed then.
+        """
+        with self._state:
+            return os.dup(self._data) if self._is_open else None
+
     def open(self) -> None:
         """Open the partial and reserve its room on the disk."""
         self.have = self._claim.ranges(self.size)
@@ -149,9 +171,11 @@ class Receiving:
             elif not self._is_gone:
                 self._drop()
         finally:
-            if self._is_open:
-                self._is_open = False
-                close(self._data)
+            with self._state:
+                if self._is_open:
+                    self._is_open = False
+                    close(self._data)
+                self._state.notify_all()
 
     # Parts of the above
 
@@ -223,8 +247,10 @@ class Receiving:
             if self._home.sync:
                 os.fsync(self._data)
             os.fchmod(self._data, 0o444)
-            self._is_open = False
-            os.close(self._data)
+            with self._state:
+                self._is_open = False
+                os.close(self._data)
+                self._state.notify_all()
 
     def _publish(self) -> None:
         with (

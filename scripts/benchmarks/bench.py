@@ -6,7 +6,7 @@ import argparse
 
 from compare import compare
 from pull import PARTS, Distance, pull
-from resolve import resolve
+from resolve import batches, resolve
 from startup import startup
 
 
@@ -14,7 +14,7 @@ def main() -> None:
     """Read the knobs and measure."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     verbs = parser.add_subparsers(
-        dest="verb", required=True, metavar="startup|resolve|pull|compare"
+        dest="verb", required=True, metavar="startup|resolve|batch|pull|compare"
     )
     first = verbs.add_parser("startup", help="start, help, an answer from the store")
     second = verbs.add_parser("resolve", help="tags over a network: cold, warm, 100 at once")
@@ -42,11 +42,18 @@ def main() -> None:
     )
     fourth = verbs.add_parser("compare", help="the files of two platforms, against gzip and tar")
     fourth.add_argument("--runs", type=int, default=5, help="runs of each row (default 5)")
+    fifth = verbs.add_parser("batch", help="100 and 1,000 references in one process")
+    fifth.add_argument("--runs", type=int, default=5, help="runs of each row (default 5)")
+    fifth.add_argument(
+        "--round-trip", type=float, default=50, metavar="MS", help="milliseconds (default 50)"
+    )
     chosen = parser.parse_args()
     if chosen.verb == "startup":
         startup(chosen.runs)
     elif chosen.verb == "resolve":
         resolve(chosen.runs, chosen.round_trip)
+    elif chosen.verb == "batch":
+        batches(chosen.runs, chosen.round_trip)
     elif chosen.verb == "compare":
         compare(chosen.runs)
     else:

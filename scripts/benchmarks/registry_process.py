@@ -17,8 +17,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 REPOSITORY = "bench/app"
-#: How many tags `many()` names; each is an index of its own.
-TAGS = 100
+#: How many tags there are; each is an index of its own.
+TAGS = 1_000
 PLATFORMS = (("linux", "amd64", ""), ("linux", "arm64", "v8"), ("linux", "arm", "v7"))
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -32,7 +32,7 @@ TLS_GREETING = b"\x16"
 
 def tags() -> list[str]:
     """Name every tag there is; the first is the one that single questions are about."""
-    return [f"t{number:03}" for number in range(TAGS)]
+    return [f"t{number:04}" for number in range(TAGS)]
 
 
 @dataclass

@@ -94,18 +94,46 @@ def single(server: Server, folder: Path) -> list[Row]:
     ]
 
 
-def batch(server: Server, folder: Path) -> Row:
-    """Ask for a hundred references in one repository, each an index of its own."""
-    listing = folder / "references"
-    lines = [f"{server.host}/{REPOSITORY}:{tag}\n" for tag in tags()]
+def batch_words(server: Server, folder: Path, number: int) -> list[str]:
+    """Ask for many references in one repository, each an index of its own."""
+    listing = folder / f"references-{number}"
+    lines = [f"{server.host}/{REPOSITORY}:{tag}\n" for tag in tags()[:number]]
     listing.write_text("".join(lines), "utf-8")
-    words = ["resolve", "-f", str(listing), "-p", PLATFORM, "--plain-http", "--format", "digest"]
+    options = ["-f", str(listing), "-p", PLATFORM, "--plain-http", "--format", "digest"]
+    return [*resolver(), "resolve", *options]
+
+
+def batch(server: Server, folder: Path, number: int = 100, target: float | None = BATCH) -> Row:
+    """Ask for many, with an empty store."""
+    words = batch_words(server, folder, number)
     return Row(
-        f"resolve -f, {len(lines)} references, cold",
-        lambda new: [*resolver(), *words, "--store", str(new / "store")],
-        target=BATCH,
+        f"resolve -f, {number:,} references, cold",
+        lambda new: [*words, "--store", str(new / "store")],
+        target=target,
         count=server.count,
     )
+
+
+def batch_again(server: Server, folder: Path, number: int) -> Row:
+    """Ask for many that the store knows: has one of the tags moved?"""
+    words = [*batch_words(server, folder, number), "--store", str(folder / f"held-{number}")]
+    _once(words)
+    return Row(f"resolve -f, {number:,} references, warm", lambda _: words, count=server.count)
+
+
+def batches(runs: int, round_trip_ms: float) -> None:
+    """Measure and print what many references cost; each run is one process."""
+    with (
+        tempfile.TemporaryDirectory(prefix="resolver-bench-") as name,
+        registry(round_trip_ms=round_trip_ms, bearer=True) as server,
+    ):
+        folder = Path(name)
+        rows = [batch(server, folder)]
+        rows += [batch(server, folder, 1_000, target=None)]
+        rows += [batch_again(server, folder, number) for number in (100, 1_000)]
+        measure(rows, runs)
+    print(f"batch: {round_trip_ms:g} ms round trip, plain HTTP, tokens; {machine(runs)}\n")
+    print(table(rows, rows[0]))
 
 
 def resolve(runs: int, round_trip_ms: float) -> None:
@@ -122,6 +150,6 @@ def resolve(runs: int, round_trip_ms: float) -> None:
     print(table(rows, rows[0]))
     slowest = [row for row in rows if not row.ours]
     if slowest:
-        seconds = slowest[-1].median * len(tags()) / 1000
-        print(f"{len(tags())} times `{slowest[-1].name}` would be {seconds:.1f} s")
+        seconds = slowest[-1].median * 100 / 1000
+        print(f"100 times `{slowest[-1].name}` would be {seconds:.1f} s")
         print("skopeo has no plain-HTTP option: it tries TLS first, which costs it a connection")

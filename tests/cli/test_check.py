@@ -107,7 +107,7 @@ status: 3
 `HOST:PORT/demo/app:1.0`: passed (5 platforms)
 --- stderr
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:9` (there is no such manifest in this repository)
-hint: list what there is with `resolver tags REPOSITORY`
+hint: list what there is with `resolver tags HOST:PORT/demo/app`
 """)
     assert run("check", missing, *need).status == 3
     assert run("check", f"{registry}/demo/app:1.0", missing, "--require", "linux/386").status == 3

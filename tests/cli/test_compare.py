@@ -532,3 +532,17 @@ def test_a_comparison_names_no_image(run: Run, registry: str) -> None:
     seen = run("compare", f"{registry}/demo/app:1.0", "--format", "digest")
 
     assert seen.status == 2
+
+
+def test_builds_without_history_for_the_same_reason_share_a_line(
+    run: Run, fake: FakeRegistry
+) -> None:
+    builds = [build_image(name, config={"history": []}) for name in NINE]
+    builds[2] = build_image(NINE[2], config={"history": [{"created_by": "RUN x"}]})
+    fake.serve("app", "1", build_index(builds))
+
+    told = run("compare", f"{fake.host}/app:1")
+
+    assert [line for line in told.stdout.splitlines() if line.startswith("steps")] == [
+        "steps    1-2, 4-9: its history is empty, and there is 1 layer"
+    ]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 ARM = "sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a"
 #: Commands without an answer that a pipeline could want.
-SILENT = {"serve", "demo", "options"}
+SILENT = {"serve", "demo", "options", "help"}
 #: Those that a registry of their own answers; each hands over in its own tests.
 APART = {"login", "search", "quota"}
 #: Every other command, with what makes it answer.
@@ -53,7 +53,9 @@ ASKED = {
     "matrix": ("{app}", "-p", "linux/amd64"),
     "logout": ("reg.test",),
     "pin": ("Dockerfile",),
+    "mirror-config": ("docker",),
     "lock": ("{app}",),
+    "doctor": (),
 }
 
 
@@ -90,7 +92,9 @@ def test_every_command_hands_its_answer_over_and_says_the_same_on_stdout(
     if name in {"export", "ls", "rm", "verify", "du", "gc"}:
         run(*words("pull", registry), "-q")
     Path("Dockerfile").write_text(f"FROM {registry}/demo/app:1.0\n")
-    alone = None if name in {"rm", "pull", "export", "pin", "lock"} else run(*words(name, registry))
+    # These change something, or tell of what others change meanwhile: the room on the disk.
+    once = {"rm", "pull", "export", "pin", "lock", "doctor"}
+    alone = None if name in once else run(*words(name, registry))
     seen = run(*words(name, registry), "--emit", "github", "--report", "sarif=r.sarif")
     found = outputs(github)
 
@@ -524,3 +528,135 @@ def test_no_remote_text_reaches_the_log_as_a_command(run: Run, registry: str, gi
             "task.setvariable",
             "task.logissue",
         }
+
+
+# What a pipeline branches on, by the command
+
+
+def test_a_comparison_of_two_images_gives_names_counts_and_reasons(
+    run: Run, registry: str, github: Path
+) -> None:
+    one, two = f"{registry}/demo/app:1.0", f"{registry}/demo/app:2.0"
+    seen = run("compare", one, two, "--expect", "linux/s390x", "--emit", "github")
+    found = outputs(github)
+
+    assert seen.status == 1
+    assert (found["base_reference"], found["reference"]) == (one, two)
+    assert found["base_digest"] != found["digest"]
+    assert found["same"] == "false"
+    counted = [found[name] for name in ("unchanged", "rewritten", "changed", "added", "removed")]
+    assert counted == ["0", "0", "5", "0", "0"]
+    assert int(found["fetch_bytes"]) > 0
+    assert found["missing"] == "linux/s390x"
+    assert found["differs_in"] == "platforms"
+    assert found["reasons"].splitlines() == [
+        f"`{two}` is not offered for `linux/s390x`",
+        f"`{one}` and `{two}` differ: 5 changed",
+    ]
+
+
+def test_a_comparison_of_one_image_gives_its_platforms_and_what_is_too_much(
+    run: Run, registry: str, github: Path
+) -> None:
+    seen = run("compare", f"{registry}/demo/app:1.0", "--max-size-delta", "1", "--emit", "github")
+    found = outputs(github)
+
+    assert seen.status == 1
+    assert found["reference"] == f"{registry}/demo/app:1.0"
+    assert found["platforms"].split(",")[:2] == ["linux/amd64", "linux/arm64/v8"]
+    assert found["differs_in"] == "size"
+    assert all("1 allowed" in reason for reason in found["reasons"].splitlines())
+
+
+def test_a_check_says_what_passed_and_gives_what_to_deploy(
+    run: Run, registry: str, github: Path
+) -> None:
+    names = [f"{registry}/demo/app:{tag}" for tag in ("1.0", "2.0")]
+    run("check", *names, "--require", "linux/s390x", "--emit", "github")
+    found = outputs(github)
+
+    assert (found["passed"], found["errors"]) == ("false", "2")
+    assert found["failing"].splitlines() == found["reference"].splitlines() == names
+    assert [ref.rpartition("@")[2] for ref in found["ref"].splitlines()] == found[
+        "digest"
+    ].splitlines()
+    assert found["platforms"].splitlines()[0].startswith("linux/amd64,")
+
+
+def test_pinning_says_which_files_changed_and_how_many_references(
+    run: Run, registry: str, github: Path
+) -> None:
+    Path("Dockerfile").write_text(f"FROM {registry}/demo/app:1.0\nFROM alpine:$TAG\n")
+    run("pin", "Dockerfile", "--emit", "github")
+    found = outputs(github)
+
+    assert found["changed_files"] == "Dockerfile"
+    assert (found["pinned"], found["not_pinnable"], found["failed"]) == ("1", "1", "0")
+
+
+def test_several_platforms_pulled_or_images_locked_have_a_line_each(
+    run: Run, registry: str, github: Path
+) -> None:
+    name = f"{registry}/demo/app:1.0"
+    run("pull", name, "-p", "linux/amd64,linux/arm64", "--emit", "github")
+    pulled = outputs(github)
+    run("lock", name, f"{registry}/demo/app:2.0", "--emit", "env=lock.env")
+
+    assert pulled["reference"].splitlines() == [name, name]
+    assert [ref.rpartition("@")[2] for ref in pulled["ref"].splitlines()] == pulled[
+        "digest"
+    ].splitlines()
+    assert f"RESOLVED_REFERENCE='{name}\n{registry}/demo/app:2.0'\n" in Path("lock.env").read_text()
+
+
+def test_what_could_not_be_asked_has_not_been_found_to_stay(run: Run, registry: str) -> None:
+    run("lock", f"{registry}/demo/app:1.0")
+    run("lock", "--check", "--emit", "env=asked.env")
+    seen = run("lock", "--check", "--offline", "--emit", "env=offline.env")
+
+    assert seen.status == 7
+    assert "RESOLVED_DRIFTED='false'" in Path("asked.env").read_text()
+    assert "RESOLVED_DRIFTED" not in Path("offline.env").read_text()
+
+
+def test_lint_says_what_was_looked_at(run: Run, registry: str, github: Path) -> None:
+    run("lint", f"{registry}/demo/app:1.0", "--emit", "github")
+    found = outputs(github)
+
+    assert found["reference"] == f"{registry}/demo/app:1.0"
+    assert found["digest"].startswith("sha256:")
+    assert found["findings"] == "0"
+
+
+# Where to
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--report", "sarif=same", "--report", "junit=./same"),
+        ("--emit", "env=same", "--report", "junit=same"),
+        ("--emit", "env=same", "--emit", "gitlab=same"),
+    ],
+)
+def test_two_may_not_write_one_file(run: Run, registry: str, options: tuple[str, ...]) -> None:
+    seen = run(*words("resolve", registry), *options)
+
+    assert (seen.status, seen.stdout) == (2, "")
+    assert "would write the same file" in seen.stderr
+    assert not Path("same").exists()
+
+
+def test_asked_for_twice_in_the_same_words_is_asked_for_once(run: Run, registry: str) -> None:
+    seen = run(*words("resolve", registry), "--emit", "env=a.env", "--emit", "env=a.env")
+
+    assert seen.status == 0
+    assert Path("a.env").read_text().count("RESOLVED_STATUS") == 1
+
+
+@pytest.mark.parametrize("options", [("--report", "sarif=-"), ("--emit", "env=-")])
+def test_stdout_is_for_the_answer(run: Run, registry: str, options: tuple[str, ...]) -> None:
+    seen = run(*words("resolve", registry), *options)
+
+    assert (seen.status, seen.stdout) == (2, "")
+    assert not Path("-").exists()

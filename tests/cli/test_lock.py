@@ -212,7 +212,7 @@ CHANGE  REFERENCE                     DIGEST               PLATFORMS
 added   HOST:PORT/demo/app:1.0  sha256:f62fb544ff3d          5
 --- stderr
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:none` (there is no such manifest in this repository)
-hint: list what there is with `resolver tags REPOSITORY`
+hint: list what there is with `resolver tags HOST:PORT/demo/app`
 """)
     assert not FILE.exists()
 

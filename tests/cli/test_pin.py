@@ -124,12 +124,12 @@ FROM alpine:${{TAG}}
     assert str(seen) == snapshot("""\
 status: 2
 --- stdout
-Dockerfile:2    error    unpinned             `HOST:PORT/demo/app:2.0` is not pinned
-Dockerfile:3    warning  single-platform-pin  `HOST:PORT/demo/app:1.0` is pinned to one platform, its tag is offered for several
-Dockerfile:3    error    missing-platform     `HOST:PORT/demo/app:1.0` is not offered for `linux/arm64`
-Dockerfile:4    error    stale-pin            `HOST:PORT/demo/app:2.0` is out of date, its tag now points at `sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41`
-Dockerfile:5    error    not-pinnable         `alpine:${TAG}` cannot be pinned: its name is put together from arguments
-compose.yaml:2  error    unparsable           it is no YAML: did not find expected node content
+Dockerfile:2    error    unpinned                 `HOST:PORT/demo/app:2.0` is not pinned
+Dockerfile:3    warning  single-platform-pin      `HOST:PORT/demo/app:1.0` is pinned to one platform, its tag is offered for several
+Dockerfile:3    error    pinned-platform-missing  `HOST:PORT/demo/app:1.0` is not offered for `linux/arm64`
+Dockerfile:4    error    stale-pin                `HOST:PORT/demo/app:2.0` is out of date, its tag now points at `sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41`
+Dockerfile:5    error    not-pinnable             `alpine:${TAG}` cannot be pinned: its name is put together from arguments
+compose.yaml:2  error    unparsable               it is no YAML: did not find expected node content
 `Dockerfile`: 4 errors, 1 warning (4 images)
 --- stderr
 error: `compose.yaml` is left alone: it is no YAML: did not find expected node content (line 2, column 1)
@@ -235,3 +235,20 @@ def test_findings_and_failures_in_other_forms(run: Run, registry: str, tmp_path:
     assert told["files"][0]["images"][0]["error"]["status"] == 3
     assert "not-pinnable" in page
     assert "failed" in page
+
+
+def test_a_template_is_left_alone_and_said_once_where_its_values_are(
+    run: Run, tmp_path: Path
+) -> None:
+    place = tmp_path / "pod.yaml"
+    place.write_text("{{- if .Values.x }}\nkind: Pod\n{{- end }}\n")
+
+    assert str(run("pin", "pod.yaml")) == snapshot("""\
+status: 2
+--- stdout
+pod.yaml:1  error  unparsable  it is no YAML: did not find expected node content
+--- stderr
+error: `pod.yaml` is left alone: it is no YAML: did not find expected node content (line 1, column 3)
+hint: it looks like a template: pin the values that it is rendered with
+""")
+    assert place.read_text().startswith("{{-")

@@ -152,7 +152,7 @@ status: 3
 --- stdout
 --- stderr
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:9.9` (there is no such manifest in this repository)
-hint: list what there is with `resolver tags REPOSITORY`
+hint: list what there is with `resolver tags HOST:PORT/demo/app`
 """)
 
 

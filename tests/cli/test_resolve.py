@@ -157,10 +157,52 @@ sha256:96959fcc8122cc3bc14a294d7872ba6975843302c95228df2bc66faec674a90d  linux/a
 sha256:327a3a89fb99230e60874958091495670743250edea4791899899865890ea9ab  linux/arm64/v8    normalised  HOST:PORT/demo/app:2.0
 --- stderr
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:missing` (there is no such manifest in this repository)
-hint: list what there is with `resolver tags REPOSITORY`
+hint: list what there is with `resolver tags HOST:PORT/demo/app`
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:missing` (there is no such manifest in this repository)
-hint: list what there is with `resolver tags REPOSITORY`
+hint: list what there is with `resolver tags HOST:PORT/demo/app`
 """)
+
+
+def test_a_failure_among_many_is_told_in_markdown_too(run: Run, registry: str) -> None:
+    names = [f"{registry}/demo/app:{tag}" for tag in ("9", "1.0")]
+
+    seen = run("resolve", *names, "-p", "linux/amd64", "--format", "markdown")
+
+    assert seen.status == 3
+    assert seen.stdout.splitlines()[:7] == snapshot(
+        [
+            "**HOST:PORT/demo/app:9**",
+            "",
+            "|  |  |",
+            "| --- | --- |",
+            "| image | HOST:PORT/demo/app:9 |",
+            "| platform | linux/amd64 |",
+            (
+                r"| error | \`HOST:PORT\` has no manifest for \`HOST:PORT/demo/app:9\` "
+                r"\(there is no such manifest in this repository\) |"
+            ),
+        ]
+    )
+
+
+def test_several_answers_are_no_page(run: Run, registry: str) -> None:
+    name = f"{registry}/demo/app"
+
+    assert str(run("resolve", f"{name}:9", f"{name}:1.0", "--format", "html")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: `--format html` is a page about one answer, and these are several
+hint: resolve one REF on one platform, or choose `markdown` or `json`
+""")
+
+
+def test_many_explained_show_whole_digests_where_asked(run: Run, registry: str) -> None:
+    asked = [f"{registry}/demo/app:1.0", "-p", "linux/amd64,linux/arm64", "--explain"]
+    attestation = "sha256:708e4d18882279b141cceb93a85fe6280efbcd559b59b50c1adbc62c55e05a72"
+
+    assert run("resolve", *asked).stdout.count(attestation) == 0
+    assert run("resolve", *asked, "--no-trunc").stdout.count(attestation) == 2
 
 
 def test_all_stands_for_every_platform_that_is_offered(run: Run, registry: str) -> None:
@@ -176,7 +218,7 @@ status: 3
 --- stdout
 --- stderr
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:9.9` (there is no such manifest in this repository)
-hint: list what there is with `resolver tags REPOSITORY`
+hint: list what there is with `resolver tags HOST:PORT/demo/app`
 """)
 
 
@@ -209,7 +251,7 @@ def test_offline_answers_from_the_store_and_says_what_it_does_not_hold(
 status: 7
 --- stdout
 --- stderr
-error: the store `FOLDER/store` does not hold what its tag points at of `HOST:PORT/demo/app:1.0`, and `--offline` is set
+error: the store `FOLDER/store` does not hold the tag of `HOST:PORT/demo/app:1.0`, and `--offline` is set
 hint: run the same command once without `--offline`
 """)
     run("resolve", name, "-p", "linux/arm64")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from resolver.cli.serving import address
+from resolver.cli.serving import address, mirrored
 from resolver.errors import Usage
 from tests.processes import ROOT
 
@@ -136,3 +136,64 @@ def test_addresses_are_read(text: str, expected: tuple[str, int]) -> None:
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(Usage):
         address(text)
+
+
+def test_a_mirror_of_upstream_says_so(
+    run: Run, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    words = ["serve", "--mirror", "-v", "--upstream", registry, "--listen", "127.0.0.1:0"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "resolver", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        place = listening(process)
+        here = run("resolve", f"{place}/demo/app:1.0", "-p", "linux/arm64", "--format", "digest")
+        there = run(
+            "resolve", f"{registry}/demo/app:1.0", "-p", "linux/arm64", "--format", "digest"
+        )
+        assert (here.status, here.stdout) == (0, there.stdout)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=10)
+    assert told.startswith("note: serving, and fetching what is missing; interrupt to stop\n")
+    assert "note: GET /v2/demo/app/manifests/1.0: 200\n" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--upstream", "ghcr.io"], "`--upstream` and `--allow` are for a mirror"),
+        (["--allow", "ghcr.io"], "`--upstream` and `--allow` are for a mirror"),
+        (["--mirror", "oci:x"], "a mirror keeps what it fetches in the store"),
+        (["--mirror", "--fresh", "soon"], "`--fresh soon` is no span of time"),
+        (["--mirror", "--allow", "a b"], "is not an image reference"),
+    ],
+)
+def test_a_mirror_that_cannot_be_is_refused(run: Run, words: list[str], message: str) -> None:
+    seen = run("serve", *words, "--listen", ":0")
+    assert (seen.status, seen.stdout) == (2, "")
+    assert message in seen.stderr
+
+
+def test_a_list_of_registries_may_have_commas() -> None:
+    assert mirrored(None, None, ["a.test,b.test", "c.test"], "5m", mirror=True) == (
+        "docker.io",
+        ("a.test", "b.test", "c.test"),
+        300.0,
+    )
+    assert mirrored("oci:x", None, None, "60s", mirror=False) is None
+
+
+def test_mirrors_are_named_by_option_or_variable(run: Run, registry: str) -> None:
+    words = ["resolve", "hub.test/demo/app:1.0", "-p", "linux/arm64", "--format", "digest"]
+    mirror = f"hub.test=http://{registry}#tags"
+    seen = run(*words, "--mirror", mirror, "-v")
+    assert seen.status == 0
+    assert "is asked for as `--mirror` says" in seen.stderr
+    assert "gave `1.0` of `hub.test/demo/app`" in seen.stderr
+    assert run("resolve", "hub.test/a/b:1", "--mirror", "nonsense").status == 2

@@ -1,6 +1,8 @@
-"""Exit statuses, as a shell script branches on them: `case $?`, with processes of their own.
+"""Exit statuses, as a shell script branches on them.
 
-Source: architecture.md 2.6. Every command that can end so is asked; a new one joins a table here.
+Source: architecture.md 2.6. Every command that can end so is asked, in this process; a new one
+joins a table here. For each status a script of `sh` branches on `$?` of the first of them, since
+what a process adds is the same for all.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.cli.app import COMMANDS
+from resolver.cli.app import COMMANDS, run
+from resolver.sources.retry import SystemClock
 from tests.fakes.images import build_image, multi_platform
 from tests.fakes.messages import Reply
 from tests.fakes.registry import FakeRegistry
@@ -38,7 +41,10 @@ ASKING = (
     "lint REF",
     "matrix REF",
     "compare REF",
+    "lock REF",
 )
+#: The one that asks about what a file names.
+PIN = "pin Dockerfile"
 TAGS = "tags REPO"
 #: Commands about the store.
 HOLDING = ("ls", "du", "gc", "verify", "export REF --to oci-layout")
@@ -53,7 +59,7 @@ def fake() -> Iterator[FakeRegistry]:
 
 
 class Shell:
-    """Runs scripts in which `resolver` is the command under test."""
+    """Runs lines of `resolver` here, and scripts in which it is the command under test."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -80,27 +86,31 @@ class Shell:
             start_new_session=True,
         )
 
-    def branches(self, status: int, *lines: str, together: bool = False) -> None:
-        """Run each line, and branch on its status as a pipeline would.
-
-        Every line must take the branch of this status, and no other. Lines that mostly wait may
-        run together.
-        """
-        asked = [
-            f"(resolver {line} >out{number} 2>&1\ncase $? in\n  {status}) echo this ;;\n"
-            f"  *) echo {shlex.quote(line)} $?; cat out{number} ;;\nesac) {'&' * together}"
-            for number, line in enumerate(lines)
-        ]
-        out, err = self.start("\n".join([*asked, "wait"])).communicate(timeout=120)
-        assert (out.split("\n"), err) == (["this"] * len(lines) + [""], "")
+    def branches(self, status: int, *lines: str) -> None:
+        """Every line must end with this status, and a pipeline must be able to branch on it."""
+        script = (
+            f"resolver {lines[0]} >out 2>&1\ncase $? in\n  {status}) echo this ;;\n"
+            "  *) echo $?; cat out ;;\nesac"
+        )
+        out, err = self.start(script).communicate(timeout=120)
+        assert (out, err) == ("this\n", "")
+        assert {line: run(shlex.split(line)) for line in lines} == dict.fromkeys(lines, status)
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    return Shell(tmp_path)
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    made = Shell(tmp_path)
+    for name in os.environ.keys() - made.environment.keys():
+        monkeypatch.delenv(name)
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    return made
 
 
 def about(reference: str, *lines: str) -> list[str]:
+    """Ask these lines about a reference, which a Dockerfile names as well."""
+    Path("Dockerfile").write_text(f"FROM {reference}\n")
     return [line.replace("REF", reference) for line in lines]
 
 
@@ -110,10 +120,13 @@ def test_0_it_is_so(shell: Shell, fake: FakeRegistry) -> None:
 
     shell.branches(
         0,
-        *about(name, *ASKING),
+        *about(name, *ASKING, "lock --check", PIN, f"{PIN} --check"),
         f"tags {fake.host}/app",
         *about(name, *HOLDING, "rm REF"),
         "options",
+        "help",
+        "help platforms",
+        "doctor",
         "--version",
     )
 
@@ -121,10 +134,17 @@ def test_0_it_is_so(shell: Shell, fake: FakeRegistry) -> None:
 def test_1_the_answer_is_no(shell: Shell, fake: FakeRegistry) -> None:
     fake.serve("app", "1", multi_platform("linux/amd64", "linux/s390x"))
     fake.serve("app", "twice", multi_platform("linux/amd64", "linux/x86_64"))
+    fake.serve("app", "moves", multi_platform("linux/amd64", "linux/arm64"))
     name = f"{fake.host}/app:1"
+    assert run(["lock", f"{fake.host}/app:moves"]) == 0
+    fake.serve("app", "moves", multi_platform("linux/amd64", "linux/s390x"))
+    about(name)
 
     shell.branches(
         1,
+        "lock --check",
+        f"{PIN} --check",
+        f"{PIN} --require linux/arm64",
         f"check {name} --require linux/arm64",
         f"check {name} --only linux/amd64",
         f"lint {fake.host}/app:twice",
@@ -134,17 +154,25 @@ def test_1_the_answer_is_no(shell: Shell, fake: FakeRegistry) -> None:
         f"plan {name} -p linux/amd64 --max-download 1",
         f"pull {name} -p linux/amd64 --max-download 1",
     )
+    (shell.folder / "file").touch()
+    shell.branches(1, "doctor --store file")
 
 
 def test_2_the_question_is_malformed(shell: Shell) -> None:
     (shell.folder / "policy.yaml").write_text("version: 1\nimages: nothing\n")
+    (shell.folder / "compose.yaml").write_text("services: [\n")
+    (shell.folder / "bad.lock").write_text("<<<<<<< HEAD\n")
 
     shell.branches(
         2,
         *(f"{name} --no-such-option" for name in NAMES if name != "options"),
         *about("Not//A:Reference", *ASKING),
         "check --policy policy.yaml",
+        "lock --check --lock-file bad.lock",
+        "pin compose.yaml",
         "nonsense",
+        "help nonsense",
+        "doctor Not//A:Registry",
     )
 
 
@@ -153,7 +181,7 @@ def test_3_there_is_no_such_thing(shell: Shell, fake: FakeRegistry) -> None:
 
     shell.branches(
         3,
-        *about(f"{fake.host}/app:2", *ASKING, "rm REF", "export REF --to oci-layout"),
+        *about(f"{fake.host}/app:2", *ASKING, PIN, "rm REF", "export REF --to oci-layout"),
         f"tags {fake.host}/none",
         f"resolve {fake.host}/app:1 -p linux/s390x",
         f"matrix {fake.host}/app:1 -p linux/s390x",
@@ -164,15 +192,15 @@ def test_4_not_with_these_credentials(shell: Shell, fake: FakeRegistry) -> None:
     fake.serve("app", "1", build_image("linux/amd64"))
     fake.basic("somebody", "else")
 
-    shell.branches(4, *about(f"{fake.host}/app:1", *ASKING), f"tags {fake.host}/app")
+    shell.branches(4, *about(f"{fake.host}/app:1", *ASKING, PIN), f"tags {fake.host}/app")
 
 
-def test_5_nobody_could_be_asked(shell: Shell) -> None:
+def test_5_nobody_could_be_asked(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SystemClock, "sleep", lambda *_: None)
     with FakeRegistry() as closed:
         host = closed.host
 
-    lines = (*about(f"{host}/app:1", *ASKING), f"tags {host}/app")
-    shell.branches(5, *lines, together=True)
+    shell.branches(5, *about(f"{host}/app:1", *ASKING, PIN), f"tags {host}/app")
 
 
 def test_6_the_bytes_are_not_what_they_claim(shell: Shell, fake: FakeRegistry) -> None:
@@ -190,8 +218,14 @@ def test_7_the_store_does_not_know_and_nobody_may_be_asked(
     shell: Shell, fake: FakeRegistry
 ) -> None:
     name = f"{fake.host}/app:1"
+    (shell.folder / "resolver.lock").write_text('{"schema": 1, "images": {}}')
 
-    shell.branches(7, *(f"{line} --offline" for line in about(name, *ASKING)))
+    shell.branches(
+        7,
+        *(f"{line} --offline" for line in about(name, *ASKING, PIN)),
+        f"resolve {name} --locked",
+        f"pull {name} --locked",
+    )
     assert fake.log == []
 
 
@@ -202,7 +236,13 @@ def test_8_the_store_cannot_be_used_nor_the_answer_be_written(
     name = f"{fake.host}/app:1"
     shell.store.write_text("a file, where a folder should be")
 
-    shell.branches(8, "ls", "du", "gc", "verify", f"pull {name} -p linux/amd64")
+    shell.branches(
+        8,
+        *("ls", "du", "gc", "verify", f"pull {name} -p linux/amd64"),
+        f"lock {name} --lock-file no/such/folder/resolver.lock",
+        f"resolve {name} --emit env=no/such/folder/resolver.env",
+        f"check {name} --lint --report sarif=no/such/folder/r.sarif",
+    )
     if Path("/dev/full").exists():
         asked = (
             f"resolver check {name} --lint >/dev/full 2>/dev/null; case $? in 8) echo full; esac"
@@ -211,30 +251,39 @@ def test_8_the_store_cannot_be_used_nor_the_answer_be_written(
         assert out == "full\n"
 
 
-@pytest.mark.parametrize("line", [ASKING[0], *ASKING[4:], TAGS])
-def test_130_somebody_interrupted(shell: Shell, fake: FakeRegistry, line: str) -> None:
-    path = "/v2/app/tags/list" if line == TAGS else "/v2/app/manifests/1"
-    fake.on("*", path, Reply(200, delay=threading.Event()))
-    asked = line.replace("REF", f"{fake.host}/app:1").replace("REPO", f"{fake.host}/app")
-    process = shell.start(
-        f"trap : INT\nresolver {asked} >out 2>&1\ncase $? in 130) echo stopped ;; *) cat out; esac"
-    )
+def test_130_somebody_interrupted(shell: Shell, fake: FakeRegistry) -> None:
+    lines = (ASKING[0], *ASKING[4:], PIN, TAGS)
+    for path in ("/v2/app/tags/list", "/v2/app/manifests/1"):
+        fake.on("*", path, Reply(200, delay=threading.Event()))
+    asked = [
+        line.replace("REPO", f"{fake.host}/app") for line in about(f"{fake.host}/app:1", *lines)
+    ]
+    processes = [
+        shell.start(
+            f"trap : INT\nresolver {line} >out{at} 2>&1\n"
+            f"case $? in 130) echo stopped ;; *) cat out{at}; esac"
+        )
+        for at, line in enumerate(asked)
+    ]
     try:
-        assert fake.wait_for(lambda: len(fake.log) > 0, 30)
-        os.killpg(process.pid, signal.SIGINT)
-        out, _ = process.communicate(timeout=30)
+        assert fake.wait_for(lambda: len(fake.log) >= len(lines), 60)
+        for process in processes:
+            os.killpg(process.pid, signal.SIGINT)
+        said = [process.communicate(timeout=60)[0] for process in processes]
     finally:
-        process.kill()
+        for process in processes:
+            process.kill()
 
-    assert out == "stopped\n"
+    assert dict(zip(lines, said, strict=True)) == dict.fromkeys(lines, "stopped\n")
 
 
-#: They ask a registry, and not about an image; each status has a test beside their others.
-APART = {"login", "logout", "search", "quota"}
+#: They ask a registry, and not about an image, or nobody; each status has a test beside their
+#: others.
+APART = {"login", "logout", "search", "quota", "mirror-config", "doctor", "help"}
 
 
 def test_every_command_is_asked() -> None:
     """A new command joins the tables above; those left out here answer no question."""
-    asked = {line.split()[0] for line in (*ASKING, TAGS, *HOLDING)}
+    asked = {line.split()[0] for line in (*ASKING, PIN, TAGS, *HOLDING)}
 
     assert set(NAMES) - asked - {"rm", "serve", "demo", "options"} == APART

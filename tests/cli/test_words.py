@@ -36,8 +36,8 @@ Ask:
   platforms  List the platforms that REF is offered for.
   inspect    Show an index, or one image.
   tags       List the tags of REPO.
-  search     Search Docker Hub for TERM; or another registry, as...
-  quota      Say how many pulls Docker Hub still allows; or another...
+  search     Search Docker Hub, or another registry.
+  quota      Say how many pulls are left.
 
 Compare:
   compare  Compare the platforms of REF, or REF with another.
@@ -58,17 +58,24 @@ CI:
   check   Fail unless REF has what the pipeline needs.
   lint    Find what is wrong with REF on some platform.
   matrix  Print a job for each platform that REF is offered for.
+  pin     Write digests into files that name images.
+  lock    Write down what REF means, and hold it to that.
 
 Run:
-  serve   Serve the store as a read-only registry.
-  demo    Walk through all of it on sample images.
-  login   Log in to REGISTRY, by default Docker Hub.
-  logout  Forget the login for REGISTRY, by default Docker Hub.
+  serve          Serve the store as a read-only registry.
+  mirror-config  Print what points another tool at a mirror.
+  demo           Walk through all of it on sample images.
+  login          Log in to a registry, by default Docker Hub.
+  logout         Forget the login for a registry.
+  doctor         Say what this machine is set up with, and what to do.
 
 Help:
+  help     Explain a TOPIC, or a command; without one, list the topics.
   options  Explain the options that all commands take.
 
   Each command explains itself: resolver COMMAND --help
+
+  There is more to read: resolver help TOPIC
 --- stderr
 """)
 
@@ -251,9 +258,9 @@ def test_the_demo_ends_well_and_shows_every_verb(run: Run) -> None:
     seen = run("demo")
 
     assert seen.status == 0
-    # `serve` would not end, a login is a person's own, and Docker Hub is far away; the others are
-    # how somebody came here.
-    apart = {"serve", "demo", "options", "login", "logout", "search", "quota"}
+    # `serve` would not end, a login and a machine are a person's own, and Docker Hub is far away;
+    # the others are how somebody came here.
+    apart = {"serve", "demo", "options", "login", "logout", "search", "quota", "doctor", "help"}
     for name in set(NAMES) - apart:
         assert re.search(rf"^\$ resolver {name}\b", seen.stdout, re.MULTILINE)
     assert "defect" not in seen.stdout

@@ -168,6 +168,13 @@ def test_a_wrong_checksum_or_length_is_a_matter_of_integrity(at: int) -> None:
     assert caught.value.word == "INTEGRITY"
 
 
+@pytest.mark.usefixtures("library")
+def test_a_wrong_checksum_of_the_header_is_a_matter_of_integrity_too() -> None:
+    packed = gzip.compress(BODY)
+    with pytest.raises(ChecksumMismatch):
+        inflated(packed[:3] + b"\x02" + packed[4:10] + b"zz" + packed[10:])
+
+
 def test_damaged_zstd_is_refused() -> None:
     packed = zstd.compress(BODY, options=CHECKED)
     for size in (6, len(packed) // 2, len(packed) - 1):

@@ -11,7 +11,8 @@ import pytest
 from resolver.core.filetree import MAX_LINKS, FileTree
 from resolver.core.layer_listing import LayerFile, canonical, read_listing
 from resolver.core.tar_reader import Kind
-from resolver.errors import BadDocument
+from resolver.core.tree_room import RoomLimits, TreeRoom
+from resolver.errors import BadDocument, LimitExceeded
 from tests.core.test_executable import elf
 from tests.fakes.tars import END, header, member, octal
 
@@ -45,6 +46,12 @@ def grown(*layers: Iterable[bytes]) -> FileTree:
         what = f"layer {number + 1}"
         listing = read_listing([b"".join(parts) + END], what, lambda _path: 1000)
         tree.apply(listing, what)
+    return tree
+
+
+def grown_in(room: TreeRoom, *parts: bytes) -> FileTree:
+    tree = FileTree(room)
+    tree.apply(read_listing([b"".join(parts) + END], "it"), "it")
     return tree
 
 
@@ -334,3 +341,36 @@ def test_deep_trees_need_no_deep_stack() -> None:
     tree = grown([file(f"{deep}/a")], [empty(".wh.d")])
 
     assert list(tree.walk()) == []
+
+
+# What there is room for
+
+
+def test_the_room_for_trees_has_limits() -> None:
+    assert RoomLimits() == RoomLimits(4_000_000, 500_000, 512 << 20, 20_000_000)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "unit"),
+    [
+        ("paths", 6, "paths"),
+        ("implied", 3, "folders"),
+        ("text", 12, "bytes"),
+        ("steps", 3, "names"),
+    ],
+)
+def test_a_tree_has_as_much_room_as_it_is_given(limit: str, value: int, unit: str) -> None:
+    """A header of 512 bytes may name 128 folders; 255 links may be on a way, of 4,096 bytes each.
+
+    Other limits are far away here; what is counted once is not counted again.
+    """
+    parts = [
+        empty("a/b/c/long"), empty("a/b/c/ü"), empty("a/b/c/long"), symlink("l", "a/../a"),
+    ]  # fmt: skip
+    through = [*parts, file("l/b/c/long", b"1")]
+
+    given = RoomLimits(**{limit: value})
+    assert len(list(grown_in(TreeRoom(given), *through).walk())) == 6
+    with pytest.raises(LimitExceeded, match=f"limit of {value - 1} {unit}: {value}") as caught:
+        grown_in(TreeRoom(RoomLimits(**{limit: value - 1})), *through)
+    assert caught.value.hints() == ("say which platforms with `-p PLATFORM`",)

@@ -42,7 +42,11 @@ platforms = st.one_of(
         st.lists(st.text(min_size=1, max_size=5), max_size=2).map(tuple),
     ),
 ).filter(lambda platform: not any("\ud800" <= letter <= "\udfff" for letter in repr(platform)))
-sizes = st.integers(0, 2**63 - 1)
+
+
+def size_of(digest: Digest) -> int:
+    """Give a digest its size: it has one, wherever it stands."""
+    return int(digest.hex[:16], 16) >> 1
 
 
 @st.composite
@@ -60,12 +64,14 @@ def images(draw: st.DrawFn) -> LockedImage:
     kept: dict[str, LockedPlatform] = {}
     for entry, platform in enumerate(draw(st.lists(platforms, max_size=4))):
         media_type = draw(st.sampled_from([OCI_MANIFEST, DOCKER_MANIFEST]))
-        one = LockedPlatform(platform, draw(digests), media_type, draw(sizes), entry)
+        digest = draw(digests)
+        one = LockedPlatform(platform, digest, media_type, size_of(digest), entry)
         kept.setdefault(one.key, one)
     only = draw(st.sampled_from([(), ("linux/amd64",), ("linux/amd64", "linux/arm64")]))
     media_type = draw(st.sampled_from([OCI_INDEX, OCI_MANIFEST]))
     listed = tuple(kept[key] for key in sorted(kept))
-    return LockedImage(name, written, draw(digests), media_type, draw(sizes), listed, only)
+    root = draw(digests)
+    return LockedImage(name, written, root, media_type, size_of(root), listed, only)
 
 
 locks = st.lists(images(), max_size=5).map(lambda made: Lock().merged(made))
@@ -229,6 +235,45 @@ def test_every_fault_is_named_by_its_place(path: str, value: object, field: str)
     assert caught.value.field == field
     assert caught.value.kind.status == 2
     assert "\n" not in str(caught.value)
+
+
+PLATFORM = {"digest": str(TWO), "mediaType": OCI_MANIFEST, "size": 6, "entry": 1}
+IMAGE = GOOD["images"]["r.test/app:1"]  # type: ignore[index]  # written out above
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "field"),
+    [
+        (
+            f"{APP}|platforms|linux/arm64",
+            PLATFORM,
+            "images.r.test/app:1.platforms.linux/arm64.size",
+        ),
+        (
+            "images|r.test/app:2",
+            {**IMAGE, "written": "r.test/app:2", "size": 11},
+            "images.r.test/app:2.size",
+        ),
+        (f"{AMD}|digest", str(ONE), "images.r.test/app:1.platforms.linux/amd64.size"),
+        (
+            f"images|r.test/app@{TWO}",
+            {**IMAGE, "written": f"r.test/app@{TWO}"},
+            f"images.r.test/app@{TWO}.digest",
+        ),
+    ],
+)
+def test_a_lock_that_contradicts_itself_is_refused(path: str, value: object, field: str) -> None:
+    with pytest.raises(BadLock) as caught:
+        read_lock(changed(path, value), "resolver.lock")
+
+    assert caught.value.field == field
+    assert caught.value.kind.status == 2
+
+
+def test_the_same_said_twice_is_no_contradiction() -> None:
+    again = {**IMAGE, "written": f"r.test/app@{ONE}"}
+
+    assert len(read_lock(changed(f"images|r.test/app@{ONE}", again), "x").images) == 2
 
 
 @pytest.mark.parametrize(

@@ -379,11 +379,12 @@ def test_other_embedded_content_is_refused() -> None:
     other = base64.b64encode(b"[]").decode()
     with pytest.raises(DigestMismatch) as mismatch:
         parse(manifest(config=entry(OCI_EMPTY, b"{}", data=other)))
-    assert mismatch.value.what == "config.data"
+    assert mismatch.value.what == "`config.data` of the document"
     longer = base64.b64encode(b"{}\n").decode()
     with pytest.raises(SizeMismatch) as size:
         parse(manifest(config=entry(OCI_EMPTY, b"{}", data=longer)))
-    assert (size.value.what, size.value.expected, size.value.actual) == ("config.data", 2, 3)
+    assert size.value.what == "`config.data` of the document"
+    assert (size.value.expected, size.value.actual) == (2, 3)
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,13 @@ def test_a_global_pax_header_holds_until_it_is_taken_back() -> None:
     assert [entry.uid for entry, _ in read(archive)] == [7, 8, 7, 0]
 
 
+def test_of_two_global_pax_headers_the_later_one_holds_as_for_gnu_tar() -> None:
+    globally = [pax(record(key, b"7"), flag=b"g") for key in (b"uid", b"gid")]
+
+    entry = only(b"".join(globally) + header(b"a") + END)
+    assert (entry.uid, entry.gid) == (0, 7)
+
+
 def test_of_two_pax_headers_the_later_one_holds() -> None:
     archive = pax(record(b"path", b"x")) + pax(record(b"uid", b"7")) + header(b"a") + END
 
@@ -347,6 +354,13 @@ def test_sparse_files_of_pax_are_read_with_their_holes(archive: bytes) -> None:
         ),
         (old_sparse([(2, 3), (4, 2)], 10, b"abcde") + padded(b"abcde") + END, "overlap"),
         (old_sparse([(0, 5)], 10, b"abcde", 1), "cut short"),
+        (old_sparse([(0, 3)], 10, b"abcde") + padded(b"abcde") + END, "3 bytes, and 5 are stored"),
+        (
+            header(b"s", 0, b"S", magic=b"ustar  \0", fields={483: base256(-5, 12)}) + END,
+            "size of a sparse file is negative: -5",
+        ),
+        (pax(record(b"GNU.sparse.map", b"0,3")) + header(b"d", 0, b"5") + END, "without data"),
+        (pax(record(b"GNU.sparse.major", b"1")) + header(b"l", 0, b"2") + END, "without data"),
     ],
 )
 def test_a_map_that_does_not_fit_is_refused(archive: bytes, words: str) -> None:
@@ -362,7 +376,9 @@ def test_a_map_that_does_not_fit_is_refused(archive: bytes, words: str) -> None:
         (header()[:100], "cut short"),
         (header() + header()[:511], "cut short"),
         (header(size=5) + b"hell", "cut short"),
-        (header(size=5) + b"hello", "cut short"),
+        (header(size=5) + b"hello" + bytes(507) + header(size=5) + b"hell", "cut short"),
+        (header(flag=b"S", size=5) + padded(b"hello") + END, "has not its mark"),
+        (pax(record(b"path", b"x"))[:600], "cut short"),
         (header(size=2**33 - 1), "cut short"),
         (header(fields={124: base256(2**60, 12)}) + END, "cut short"),
         (header(fields={124: base256(2**80, 12)}) + END, "cut short"),
@@ -424,6 +440,7 @@ def test_an_error_names_archive_and_place() -> None:
         (header() + END + header(b"hidden"), "follows the end mark"),
         (pax(record(b"path", b"x")) + END, "after an extended header"),
         (header(flag=b"V") + header() + END, "volume label"),
+        (pax(record(b"path", b"x"), flag=b"g") + header() + END, "runtimes pass over"),
         (member(b"m", b"x" * 600, b"M") + header() + END, "rest of a file"),
         (member(b"q", b"x" * 600, b"Q") + header() + END, "unknown type"),
     ],
@@ -432,6 +449,28 @@ def test_what_is_odd_and_harmless_is_a_warning(archive: bytes, words: str) -> No
     (warning,) = warnings(archive)
 
     assert words in warning
+
+
+@pytest.mark.parametrize("padding", [b"", bytes(1), bytes(506)])
+@pytest.mark.parametrize("is_read", [False, True])
+def test_padding_that_is_missing_at_the_very_end_is_odd_and_harmless(
+    padding: bytes, is_read: bool
+) -> None:
+    """As `umoci insert` writes it: Go's archive/tar, and so the runtimes, take it."""
+    reader = TarReader([member(b"a", b"x"), header(b"b", 5), b"hello", padding], "the archive")
+
+    contents = {
+        entry.name: b"".join(map(bytes, reader.content() if is_read else ())) for entry in reader
+    }
+    assert contents == ({"a": b"x", "b": b"hello"} if is_read else {"a": b"", "b": b""})
+    assert reader.warnings == [
+        "the last file of the archive is not padded",
+        "the archive has no end mark",
+    ]
+
+
+def test_the_comment_of_an_archive_that_git_made_is_usual() -> None:
+    assert warnings(pax(record(b"comment", b"1d4e"), flag=b"g") + header() + END) == []
 
 
 @pytest.mark.parametrize("archive", [END, END + bytes(9216), header() + END + bytes(9000)])
@@ -505,6 +544,14 @@ def test_the_number_of_entries_is_limited() -> None:
     assert len(read(header() * 3 + END, limits)) == 3
     with pytest.raises(LimitExceeded, match="limit of 3 entries: 4"):
         read(header() * 4 + END, limits)
+
+
+def test_all_names_together_are_limited_by_what_they_take_in_memory() -> None:
+    assert DEFAULT_LIMITS.names == 256 << 20
+    archive = header(b"ab", 0, b"2", link=b"cd") + header("ü".encode()) + END
+    assert len(read(archive, TarLimits(names=12))) == 2
+    with pytest.raises(LimitExceeded, match="limit of 11 bytes: 12"):
+        read(archive, TarLimits(names=11))
 
 
 def test_holes_are_limited_before_they_are_read() -> None:

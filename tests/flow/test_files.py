@@ -18,6 +18,7 @@ from resolver.core.gathered import Part
 from resolver.core.image_config import parse_config
 from resolver.core.manifest import Manifest, parse_document
 from resolver.core.tar_reader import TarLimits
+from resolver.core.tree_room import RoomLimits, TreeRoom
 from resolver.errors import (
     BadDocument,
     BlobNotFound,
@@ -286,6 +287,25 @@ def test_the_entries_of_all_layers_together_are_limited() -> None:
     assert read_trees([image(contents, *layers)], limits=TarLimits(entries=4))
     with pytest.raises(LimitExceeded, match="limit of 3 entries: 4"):
         read_trees([image(contents, *layers)], limits=TarLimits(entries=3))
+
+
+def test_the_names_of_all_layers_together_are_limited() -> None:
+    contents = Contents()
+    layers = [(contents.add(body, TAR), body) for body in (archive("a", "b"), archive("c", "d"))]
+
+    assert read_trees([image(contents, *layers)], limits=TarLimits(names=4))
+    with pytest.raises(LimitExceeded, match="limit of 3 bytes: 4"):
+        read_trees([image(contents, *layers)], limits=TarLimits(names=3))
+
+
+def test_the_trees_of_all_images_share_their_room() -> None:
+    contents = Contents()
+    body = archive("a", "b/c")
+    layer = (contents.add(body, TAR), body)
+
+    assert read_trees([image(contents, layer)] * 2, room=TreeRoom(RoomLimits(paths=6)))
+    with pytest.raises(LimitExceeded, match="limit of 5 paths: 6"):
+        read_trees([image(contents, layer)] * 2, room=TreeRoom(RoomLimits(paths=5)))
 
 
 def test_nobody_reads_on_when_nobody_wants_it() -> None:

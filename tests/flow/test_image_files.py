@@ -112,7 +112,7 @@ def _others(text: str) -> int:
     [
         ("notes.txt", "image: alpine:3.20\n"),
         ("config.yaml", "image: alpine:3.20\n"),
-        ("data.json", "{"),
+        ("notes.md", "a: [\n"),
         ("empty.yaml", ""),
     ],
 )
@@ -131,6 +131,8 @@ def test_a_file_of_no_known_kind_says_which_there_are(path: str, text: str) -> N
         ("compose.yaml", "a: *b\n", "anchor `b`"),
         ("compose.yaml", "a: \x07\n", "it is no YAML"),
         ("values.yaml", "{{- if .Values }}\na: b\n{{- end }}\n", "it is no YAML"),
+        ("pod.yaml", "apiVersion: v1\nkind: Pod\nspec:\n\tcontainers: []\n", "line 4"),
+        ("data.json", "{", "it is no YAML"),
         ("Dockerfile", "FROM a\nRUN <<EOF\n", "heredoc `EOF`"),
         ("compose.yaml", "a: &a [*a]\n", "anchor `a`"),
         ("compose.yaml", "[" * 101 + "]" * 101, "101"),
@@ -150,3 +152,33 @@ def test_no_expected_file_has_a_digest_that_is_not_one() -> None:
     for name in CORPUS:
         rest = WRITTEN.sub("", after(name))
         assert "@sha256" not in rest
+
+
+def test_a_template_is_left_alone_and_the_values_are_pointed_at() -> None:
+    with pytest.raises(UnreadableFile) as caught:
+        find_images("templates/pod.yaml", "{{- if .Values.x }}\nkind: Pod\n{{- end }}\n")
+
+    assert "pin the values" in caught.value.hints()[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        (
+            "pod.yaml",
+            "apiVersion: v1\nkind: Pod\nspec:\n  containers:\n  - image: {{ .Values.x }}\n",
+        ),
+        ("compose.yaml", "services:\n  a:\n    image: {{ .Values.x }}\n"),
+    ],
+)
+def test_a_template_that_happens_to_be_yaml_is_no_silence(path: str, text: str) -> None:
+    [stray] = find_images(path, text).strays
+
+    assert (stray.text, stray.reason) == ("{{ .Values.x }}", "it is put together from variables")
+
+
+@pytest.mark.parametrize("value", ["true", "on", "12345678"])
+def test_a_switch_in_helm_values_is_no_image(value: str) -> None:
+    held = find_images("values.yaml", f"scan:\n  image: {value}\n")
+
+    assert (held.spots, held.strays) == ((), ())

@@ -15,6 +15,7 @@ from resolver.core.answer import Failure
 from resolver.core.descriptor import OCI_INDEX
 from resolver.core.lock_check import RULES, Drift
 from resolver.errors import (
+    BadDocument,
     BadLock,
     DigestMismatch,
     LockUnwritten,
@@ -140,6 +141,26 @@ def test_others_stay_and_the_mode_of_the_file_too(
     assert len(after) == 2
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
     assert [path.name for path in file.parent.iterdir() if path.is_file()] == ["resolver.lock"]
+
+
+def test_a_new_lock_file_outlives_a_power_cut(
+    registry: FakeRegistry, session: Session, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.serve("app", "1", built("1", AMD64))
+    real, synced = os.fsync, []
+
+    def sync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        synced.append((stat.S_ISDIR(status.st_mode), status.st_ino))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    session.lock([f"{registry.host}/app:1"], file=file)
+
+    written = [each for each in synced if each[1] == file.stat().st_ino]
+    folder = (True, file.parent.stat().st_ino)
+    assert written == [(False, file.stat().st_ino)]
+    assert folder in synced[synced.index(written[0]) :]
 
 
 def test_a_link_to_a_lock_stays_a_link(
@@ -367,6 +388,29 @@ def test_a_registry_that_contradicts_itself_is_not_believed(
 
     assert found.findings == ()
     assert isinstance(found.failures[0].error, NotFound)
+
+
+def test_an_index_that_lies_about_a_size_does_not_reach_the_lock(
+    registry: FakeRegistry, session: Session, file: Path
+) -> None:
+    build = build_image(AMD64)
+    honest, lying = listed_as(build, AMD64), listed_as(build, ARM64)
+    registry.serve("app", "1", build_index([honest]))
+    registry.serve("app", "2", _with_size(build_index([lying]), build.size + 1))
+    session.lock([f"{registry.host}/app:1"], file=file)
+    before = file.read_bytes()
+
+    with pytest.raises(BadDocument) as caught:
+        session.lock([f"{registry.host}/app:2"], file=file)
+
+    assert caught.value.kind.status == 6
+    assert file.read_bytes() == before
+
+
+def _with_size(index: Image, size: int) -> Image:
+    document = json.loads(index.body)
+    document["manifests"][0]["size"] = size
+    return from_dict(document, parts=index.children)
 
 
 def test_a_thousand_references_are_a_thousand_heads(

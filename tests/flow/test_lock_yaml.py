@@ -73,6 +73,10 @@ GOOD = f"version: 1\nimages:\n  - ref: reg.test/app:1\n    digest: {ONE}\n"
             GOOD + f"    platforms: {{linux/arm64: '{ONE}', linux/arm64/v8: '{ONE}'}}",
             "images[0].platforms.linux/arm64/v8",
         ),
+        (
+            f"version: 1\nimages: [{{ref: 'r.test/a@sha256:{'2' * 64}', digest: '{ONE}'}}]",
+            "images[0].ref",
+        ),
         (GOOD + "---\n" + GOOD, ""),
         (GOOD + "extra: !!python/name:os.system x", "extra"),
     ],

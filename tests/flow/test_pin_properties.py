@@ -50,6 +50,31 @@ def test_dockerfiles(written: Written) -> None:
     assert instructions(pinned) == instructions(written.text)
 
 
+@relaxed
+@given(dockerfiles(), st.integers(1, 4))
+def test_dockerfiles_inside_of_compose_files(written: Written, indent: int) -> None:
+    head = f"services:\n  a:\n    build:\n      dockerfile_inline: |{indent}\n"
+    lines = written.text.removeprefix("\ufeff").splitlines(keepends=True)
+    text = head + "".join(" " * (6 + indent) + line for line in lines)
+
+    pinned = pin("compose.yaml", text)
+    found = find_images("compose.yaml", text)
+
+    # Defaults of arguments are named, and left alone: compose fills them in.
+    assert len(found.spots) + len(found.strays) == written.count
+    assert all("compose fills in" in stray.reason for stray in found.strays)
+    assert INSERTED.sub("", pinned) == text
+    assert len(INSERTED.findall(pinned)) == len(found.spots)
+    assert unpin("compose.yaml", pinned) == text
+    assert instructions(_inline(pinned)) == instructions(_inline(text))
+
+
+def _inline(text: str) -> str:
+    recipe = yaml.safe_load(text)["services"]["a"]["build"]["dockerfile_inline"]
+    assert isinstance(recipe, str)
+    return recipe
+
+
 @brief
 @given(st.data())
 @pytest.mark.parametrize("kind", MAKERS)

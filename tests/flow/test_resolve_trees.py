@@ -241,6 +241,19 @@ def test_several_windows_builds_and_no_wish_for_one_is_said() -> None:
     assert [warning.code for warning in found.warnings] == ["several-windows-builds"]
 
 
+@pytest.mark.parametrize("version", ["ltsc2202", "10.0", "2022"])
+def test_a_windows_version_that_is_none_is_said_where_any_build_was_taken(version: str) -> None:
+    place = MemoryPlace()
+    entry = {"platform": {"os": "windows", "architecture": "amd64", "os.version": "10.0.20348.1"}}
+    reader, asked = place.publish("app", place.plant({"manifests": [entry]}))
+
+    found = resolve(reader, asked, wish(f"windows/amd64:{version}"), BUILTIN)
+
+    assert [(warning.code, version in warning.message) for warning in found.warnings] == [
+        ("unknown-windows-version", True)
+    ]
+
+
 class TestASinglePlatformImage:
     def test_is_no_answer_for_another_platform(self) -> None:
         place = MemoryPlace()

@@ -475,3 +475,13 @@ def test_skopeo_copies_every_byte_out_of_it(server: Server, sample: Sample, tmp_
     wanted = {digest.hex: body for digest, (_, body) in sample.documents.items()}
     wanted |= {digest.hex: blob for digest, blob in sample.blobs.items()}
     assert copied == wanted
+
+
+def test_a_client_that_speaks_tls_is_told_at_once() -> None:
+    with serve(MemoryShelf(samples())) as server:
+        host, _, port = server.address.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=2) as link:
+            # The beginning of a handshake, without a line end in it.
+            link.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+            assert link.recv(4_096).startswith(b"HTTP/1.1 400 ")
+            assert link.recv(1) == b""

@@ -153,6 +153,21 @@ def test_an_image_of_umoci_has_the_files_that_gnu_tar_unpacks(
     agrees(f"oci:{built_by_umoci}:1", layers, tmp_path)
 
 
+def test_what_umoci_inserts_without_padding_and_end_mark_is_read(
+    built_by_umoci: Path, tmp_path: Path
+) -> None:
+    """GNU tar says "Unexpected EOF" of such a layer; umoci, Docker and containerd take it."""
+    (tmp_path / "inserted").write_text("its last block is not filled up")
+    umoci("insert", "--image", f"{built_by_umoci}:1", str(tmp_path / "inserted"), "/opt/inserted")
+    umoci("unpack", "--image", f"{built_by_umoci}:1", str(tmp_path / "bundle"))
+    expected = listed(tmp_path / "bundle/rootfs")
+    assert expected["opt/inserted"][3] == "31"
+
+    found = told(ours(f"oci:{built_by_umoci}:1", tmp_path / "store"))
+
+    assert found == expected
+
+
 @pytest.mark.parametrize("form", ["gnu", "pax", "ustar", "oldgnu"])
 def test_layers_of_gnu_tar_in_each_of_its_formats(
     built_by_umoci: Path, tmp_path: Path, form: str

@@ -10,7 +10,7 @@ from resolver.render import plain, report
 
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make `tests.render.endings.Checked` an answer, and its rules known."""
+    """Make `tests.render.endings.Answered` an answer, and its rules known."""
     place = "tests.render.endings"
     monkeypatch.setitem(report.ELSEWHERE, place, place)
     monkeypatch.setitem(plain.ELSEWHERE, place, place)

@@ -14,12 +14,12 @@ HOSTILE = (
     "\u2028::error::q\u2029$(id)`id`'\"\\%0A::warning::w\ud800"
 )
 RULES = (
-    Rule("missing-platform", Severity.ERROR, "a platform is missing", "It was required. Build it."),
+    Rule("build-missing", Severity.ERROR, "a platform is missing", "It was required. Build it."),
     Rule("old-image", Severity.WARNING, "the image is old", "Rebuild it."),
     Rule("no-sbom", Severity.NOTE, "there is no SBOM", "Attach one."),
 )
 MISSING = Finding(
-    "missing-platform",
+    "build-missing",
     Severity.ERROR,
     "`linux/s390x` is missing",
     "docker.io/library/app:1",
@@ -35,7 +35,7 @@ OLD = Finding(
 )
 NOTE = Finding("no-sbom", Severity.NOTE, "it has no SBOM", "docker.io/library/app:1")
 EVIL = Finding(
-    "missing-platform",
+    "build-missing",
     Severity.ERROR,
     HOSTILE,
     f"evil/{HOSTILE}",
@@ -50,19 +50,19 @@ FAULT = Fault(
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class Answered:
     """What `check` might answer."""
 
     reference: str
     findings: tuple[Finding, ...]
 
 
-def report(answer: Checked, *, explain: bool = False, full: bool = False) -> Report:
+def report(answer: Answered, *, explain: bool = False, full: bool = False) -> Report:
     del explain, full
     return Report(answer.reference, (("findings", str(len(answer.findings))),))
 
 
-def plain(answer: Checked) -> dict[str, object]:
+def plain(answer: Answered) -> dict[str, object]:
     messages = [finding.message for finding in answer.findings]
     return {"reference": answer.reference, "findings": messages}
 
@@ -74,5 +74,5 @@ def ending(
     source: str = "",
     folder: str = "",
 ) -> Ending:
-    answers = (Checked("docker.io/library/app:1", findings),)
+    answers = (Answered("docker.io/library/app:1", findings),)
     return Ending("check", "1.2.3", answers, faults, (), status, source, folder)

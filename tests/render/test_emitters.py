@@ -354,7 +354,7 @@ def test_azure_is_told_of_variables_issues_and_a_summary() -> None:
 ##vso[task.setvariable variable=errors;isOutput=true]1
 ##vso[task.setvariable variable=warnings;isOutput=true]1
 ##vso[task.setvariable variable=json;isOutput=true]{"schema":1,"reference":"docker.io/library/app:1","findings":["`linux/s390x` is missing","it is 400 days old","it has no SBOM"]}
-##vso[task.logissue type=error;code=missing-platform]docker.io/library/app:1 linux/s390x: `linux/s390x` is missing%0Ahint: it offers `linux/amd64`
+##vso[task.logissue type=error;code=build-missing]docker.io/library/app:1 linux/s390x: `linux/s390x` is missing%0Ahint: it offers `linux/amd64`
 ##vso[task.logissue type=warning;sourcepath=build/Dockerfile;linenumber=3;columnnumber=6;code=old-image]Dockerfile: it is 400 days old
 ##vso[task.uploadsummary]t/resolver-check-TOKEN.md
 """)
@@ -473,7 +473,7 @@ def test_the_summary_tells_findings_faults_and_warnings() -> None:
 
 | severity | rule | about | message | where |
 | --- | --- | --- | --- | --- |
-| error | missing-platform | docker.io/library/app:1 linux/s390x | \\`linux/s390x\\` is missing \\(it offers \\`linux/amd64\\`\\) |  |
+| error | build-missing | docker.io/library/app:1 linux/s390x | \\`linux/s390x\\` is missing \\(it offers \\`linux/amd64\\`\\) |  |
 | warning | old-image | Dockerfile | it is 400 days old | build/Dockerfile:3 |
 
 **error**: \\`app:1\\` is not offered

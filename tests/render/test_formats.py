@@ -89,6 +89,7 @@ ANSWERS: dict[str, object] = {
     "resolution": RESOLUTION,
     "offers": OFFERS,
     "inspection": INSPECTION,
+    "failure": FAILURE,
     **STORE_ANSWERS,
     **COMPARED,
 }

@@ -187,7 +187,7 @@ def test_a_result_has_level_message_place_and_fingerprint() -> None:
     assert run_of(ending(MISSING, OLD, status=1))["results"] == snapshot(
         [
             {
-                "ruleId": "missing-platform",
+                "ruleId": "build-missing",
                 "level": "error",
                 "message": {
                     "text": """\
@@ -210,8 +210,8 @@ hint: it offers `linux/amd64`\
                     }
                 ],
                 "partialFingerprints": {
-                    "primaryLocationLineHash": "2c99db4c4bbfe51a:1",
-                    "resolver/v1": "2c99db4c4bbfe51aedc2584b0eeff55d",
+                    "primaryLocationLineHash": "e633594244905d6d:1",
+                    "resolver/v1": "e633594244905d6d6ec02e9324f2ab74",
                 },
                 "properties": {"subject": "docker.io/library/app:1", "platform": "linux/s390x"},
             },
@@ -347,8 +347,8 @@ def test_a_suite_is_a_subject_and_a_case_a_rule_on_a_platform() -> None:
 <?xml version="1.0" encoding="UTF-8"?>
 <testsuites name="resolver check" tests="4" failures="2" errors="1">
   <testsuite name="docker.io/library/app:1" tests="2" failures="1" errors="0">
-    <testcase name="missing-platform linux/s390x" classname="docker.io/library/app:1">
-      <failure message="`linux/s390x` is missing" type="missing-platform">a platform is missing
+    <testcase name="build-missing linux/s390x" classname="docker.io/library/app:1">
+      <failure message="`linux/s390x` is missing" type="build-missing">a platform is missing
 hint: it offers `linux/amd64`</failure>
     </testcase>
     <testcase name="no-sbom" classname="docker.io/library/app:1">
@@ -403,7 +403,7 @@ def test_issues_of_code_quality_say_where_and_how_bad() -> None:
         ("critical", "platform-not-offered", {"path": "images/app_1", "lines": {"begin": 1}}),
         (
             "major",
-            "missing-platform",
+            "build-missing",
             {"path": "images/docker.io/library/app_1", "lines": {"begin": 1}},
         ),
         ("minor", "old-image", {"path": "build/Dockerfile", "lines": {"begin": 3}}),
@@ -414,7 +414,11 @@ def test_issues_of_code_quality_say_where_and_how_bad() -> None:
 # The rule book
 
 
-def test_every_rule_in_the_book_can_be_found_and_ids_are_unique() -> None:
+def test_every_rule_in_the_book_can_be_found_and_ids_are_unique(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Without the book of these tests, which has names of rules that there really are.
+    monkeypatch.setattr(rule_book, "BOOKS", rule_book.BOOKS[:-1])
     ids = [rule.id for rule in rule_book._all()]
 
     assert ids

@@ -46,6 +46,8 @@ def check(target: str, registry: str, *, proxied: bool = False) -> tuple[str, ..
         ("192.168.1.1", Zone.PRIVATE),
         ("100.64.0.1", Zone.PRIVATE),
         ("fd12:3456::1", Zone.PRIVATE),
+        ("fec0::1", Zone.PRIVATE),
+        ("feff:ffff::1", Zone.PRIVATE),
         ("127.0.0.1", Zone.LOOPBACK),
         ("127.255.255.254", Zone.LOOPBACK),
         ("::1", Zone.LOOPBACK),

@@ -448,7 +448,7 @@ def test_nobody_looks_for_credentials_that_are_not_wanted(
 )
 def test_an_unknown_challenge_is_named(registry: FakeRegistry, challenge: str) -> None:
     registry.on("GET", MANIFEST, challenged(challenge))
-    with source(registry.host) as app, pytest.raises(UnsupportedChallenge):
+    with source(registry.host) as app, pytest.raises(UnsupportedChallenge, match=registry.host):
         app.document("1.0")
     assert len(registry.log) == 1
 

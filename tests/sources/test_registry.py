@@ -33,7 +33,7 @@ from resolver.errors import (
     SizeMismatch,
     UnsupportedDocument,
 )
-from resolver.sources.registry import HOSTS, RegistrySource, open_registry
+from resolver.sources.registry import RegistrySource, open_registry
 from tests.fakes.images import build_image, build_index
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.sources.wire_kit import ENGINES, source, transport
@@ -519,8 +519,10 @@ def test_a_rate_limit_is_told_with_its_words(registry: FakeRegistry, app: Regist
 
 
 def test_docker_hub_is_asked_at_its_api() -> None:
-    assert HOSTS["docker.io"] == "registry-1.docker.io"
     with transport() as wire:
         hub = open_registry(wire, "docker.io", "library/alpine")
-        assert hub._host == "registry-1.docker.io"
-        assert open_registry(wire, "ghcr.io", "x/y")._host == "ghcr.io"
+        assert (hub.endpoint.host, hub.endpoint.credentials) == (
+            "registry-1.docker.io",
+            "docker.io",
+        )
+        assert open_registry(wire, "ghcr.io", "x/y").endpoint.host == "ghcr.io"

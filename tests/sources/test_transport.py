@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
@@ -23,6 +23,7 @@ from resolver.core.descriptor import (
     Descriptor,
 )
 from resolver.core.digest import Digest
+from resolver.core.events import ignore
 from resolver.errors import (
     ConnectionFailed,
     InvalidReference,
@@ -30,8 +31,12 @@ from resolver.errors import (
     ServerFault,
     TimedOut,
 )
+from resolver.settings import Flags, Settings
+from resolver.sources import open_transport
+from resolver.sources.failures import translate
 from resolver.sources.loopback import CLIENT_HELLO, speaks_tls
 from resolver.sources.transport import Asker, Request
+from resolver.sources.urls import Url
 from tests.fakes.images import build_image, build_index
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.fakes.tls import authority
@@ -39,6 +44,7 @@ from tests.sources.wire_kit import ENGINES, FakeClock, source, transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 MANIFEST = "/v2/team/app/manifests/1.0"
 IMAGE = build_image()
@@ -457,3 +463,21 @@ def test_only_this_machine_may_speak_plain_http_by_itself(
     monkeypatch.setattr("resolver.sources.transport.speaks_tls", lambda _host, port: tls[port])
     with transport(options={"plain_http": False}) as wire:
         assert wire._base(host).scheme == scheme
+
+
+@pytest.mark.parametrize(("jobs", "at_once"), [(None, 8), (4, 8), (16, 8), (64, 64)])
+def test_a_host_is_pressed_harder_only_for_who_asks_for_more(
+    tmp_path: Path, jobs: int | None, at_once: int
+) -> None:
+    settings = Settings.load(Flags(store=str(tmp_path), jobs=jobs), {})
+    with open_transport(settings, frozenset(), ignore) as made:
+        assert made.options.jobs_per_host == at_once
+
+
+def test_a_library_that_panics_is_a_failed_connection() -> None:
+    class Panic(Exception):
+        details: ClassVar = {"causes": ["failed to wake I/O driver"]}
+
+    trouble = translate(Panic("it panicked"), Url.parse("http://127.0.0.1:5000/v2/"))
+
+    assert "the connection to `127.0.0.1:5000` failed" in str(trouble.error)

@@ -1,6 +1,6 @@
-"""Finding image references in a compose file: `services.*.image`.
+"""Finding image references in a compose file: `services.*.image`, and Dockerfiles within.
 
-A service that is built here is left alone: its `image` names what is made, not what is taken.
+The `image` of a service that is built here is left alone: it names what is made, not what is taken.
 Source: github.com/compose-spec/compose-spec, 05-services.md, "image"; 12-interpolation.md.
 """
 
@@ -8,25 +8,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.core.pinning.scalars import image
-from resolver.core.pinning.spots import Spot, Stray
+from resolver.core.pinning import compose_dockerfile
+from resolver.core.pinning.scalars import image_at
 from resolver.core.pinning.tree import Node, at, entries, scalar_at, text_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from resolver.core.pinning.spots import Spot, Stray
+
 
 def find(text: str, document: Node) -> Iterator[Spot | Stray]:
     """Find the references in one document."""
     for name, service in entries(document, "services"):
-        written = scalar_at(service, "image")
-        if written is None or at(service, "build") is not None:
+        if at(service, "build") is not None:
+            recipe = scalar_at(service, "build", "dockerfile_inline")
+            if recipe is not None:
+                role = f"services.{name}.build.dockerfile_inline"
+                yield from compose_dockerfile.find(text, recipe, role)
             continue
-        role = f"services.{name}.image"
-        if "$" in written.value:
-            reason = "it is put together from variables"
-            hint = "write the reference out, or pin the variable where it is set"
-            yield Stray(written.start, written.value, role, reason, hint)
-        else:
-            platform = text_at(service, "platform")
-            yield image(text, written, role, platform="" if "$" in platform else platform)
+        platform = text_at(service, "platform")
+        mark = image_at(
+            text,
+            service,
+            "image",
+            f"services.{name}.image",
+            platform="" if "$" in platform else platform,
+        )
+        if mark is not None:
+            yield mark

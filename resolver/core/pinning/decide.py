@@ -245,7 +245,7 @@ class Judge:
         listing = ", ".join(f"`{name}`" for name in dict.fromkeys(names))
         hint = f"it is offered for {listing}" if listing else ""
         message = f"`{pin.name}` is not offered for `{wanted}`"
-        self._find(rules.MISSING_PLATFORM, pin, message, hint=hint, platform=str(wanted))
+        self._find(rules.PLATFORM_MISSING, pin, message, hint=hint, platform=str(wanted))
 
     def _platform(self, spot: Spot) -> Platform | None:
         """Read the platform that the file itself names; what it means is not ours to refuse."""

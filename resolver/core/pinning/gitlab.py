@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.core.pinning.scalars import image
-from resolver.core.pinning.spots import Spot, Stray
 from resolver.core.pinning.tree import Mapping, Node, Scalar, at, elements, entries, join
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from resolver.core.pinning.spots import Spot, Stray
 
 #: Keys of the top level that hold no job.
 _NO_JOBS = frozenset({"include", "services", "spec", "stages", "variables", "workflow", "image"})
@@ -36,11 +37,5 @@ def _image(text: str, value: Node | None, role: str) -> Iterator[Spot | Stray]:
     """Read an image that may be a name, or a mapping that has one; `!reference` is neither."""
     if isinstance(value, Mapping):
         value, role = at(value, "name"), f"{role}.name"
-    if not isinstance(value, Scalar) or not value.is_text:
-        return
-    if "$" in value.value:
-        reason = "it is put together from variables"
-        hint = "write the reference out, or pin the variable where it is set"
-        yield Stray(value.start, value.value, role, reason, hint)
-    else:
+    if isinstance(value, Scalar) and value.is_text:
         yield image(text, value, role)

@@ -39,8 +39,8 @@ def _mapping(text: str, node: Mapping, path: str) -> Iterator[Spot | Stray]:
         yield from _composed(text, node, "repository", path)
         return
     written = scalar_at(node, "image")
-    if written is None:
-        return
+    if written is None or means_other(written):
+        return  # A switch or a number: no image goes by such a name.
     name = written.value.rpartition("/")[2]
     if isinstance(at(node, "tag"), Scalar) and ":" not in name and "@" not in name:
         yield from _composed(text, node, "image", path)

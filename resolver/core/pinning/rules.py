@@ -25,8 +25,8 @@ SINGLE_PLATFORM = Rule(
     "The digest names the image of one platform, so the file no longer works on the others that "
     "its tag is offered for. Pin the index with `resolver pin --update`.",
 )
-MISSING_PLATFORM = Rule(
-    "missing-platform",
+PLATFORM_MISSING = Rule(
+    "pinned-platform-missing",
     Severity.ERROR,
     "an image without a platform that is needed",
     "The image that is or would be pinned is not offered for a platform that `--require` names, "
@@ -47,4 +47,4 @@ UNPARSABLE = Rule(
 )
 
 #: Every rule, in the order they are told.
-RULES = (UNPINNED, STALE, SINGLE_PLATFORM, MISSING_PLATFORM, NOT_PINNABLE, UNPARSABLE)
+RULES = (UNPINNED, STALE, SINGLE_PLATFORM, PLATFORM_MISSING, NOT_PINNABLE, UNPARSABLE)

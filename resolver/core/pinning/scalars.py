@@ -5,9 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.core.pinning.spots import Spot, Stray, inline
+from resolver.core.pinning.tree import Mapping, Scalar, at, scalar_at
 
 if TYPE_CHECKING:
-    from resolver.core.pinning.tree import Scalar
+    from resolver.core.pinning.tree import Node
+
+#: How templates of Helm, Argo and Jinja begin; without quotes YAML takes them for mappings.
+TEMPLATE = "{{"
+_TOGETHER = (
+    "it is put together from variables",
+    "write the reference out, or pin the variable where it is set",
+)
 
 
 def span_of(text: str, scalar: Scalar) -> tuple[int, int] | None:
@@ -32,6 +40,8 @@ def image(
     text: str, scalar: Scalar, role: str, *, platform: str = "", scheme: str = ""
 ) -> Spot | Stray:
     """Read a scalar that is an image reference, behind a scheme where there must be one."""
+    if TEMPLATE in scalar.value or "$" in scalar.value:
+        return Stray(scalar.start, scalar.value, role, *_TOGETHER)
     span = span_of(text, scalar)
     if span is None:
         reason = "it is written with escapes, or over several lines"
@@ -39,3 +49,17 @@ def image(
     start = span[0] + len(scheme)
     quote = "|" if scalar.style in {"|", ">"} else scalar.style
     return inline(text, start, span[1], role, quote=quote, platform=platform)
+
+
+def image_at(
+    text: str, holder: Node | None, key: str, role: str, *, platform: str = ""
+) -> Spot | Stray | None:
+    """Read the image that a key of a mapping names; None where it names none."""
+    written = scalar_at(holder, key)
+    if written is not None:
+        return image(text, written, role, platform=platform)
+    value = at(holder, key)
+    if isinstance(value, Mapping) and text.startswith(TEMPLATE, value.start):
+        line = text[value.start :].splitlines()[0]
+        return Stray(value.start, line[: line.rfind("}") + 1] or line, role, *_TOGETHER)
+    return None

@@ -1,0 +1,1 @@
+"""WHAT `doctor` LOOKS AT: one module per subject, one function per check; see `flow.doctor`."""

@@ -1,0 +1,118 @@
+"""Looking a machine over: `CHECKS` names what is looked at, and nothing that is broken stops it.
+
+To add a check, write a function in a module of `flow.checks` and give it a row. Nobody is asked
+over the network but the registries that somebody named, once each; nothing is made or changed, but
+a file in a store that is there, which is gone again at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from resolver import __version__
+from resolver.core.checkup import Checkup, Row
+from resolver.core.variables import PREFIX
+from resolver.errors import ResolverError
+from resolver.flow.checks import (
+    hosts,
+    installation,
+    keeping,
+    logins,
+    network,
+    surroundings,
+)
+from resolver.flow.checks.machine import failed
+from resolver.platforms import load_table
+from resolver.settings import Flags, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from resolver.flow.checks.machine import Look, Machine
+
+
+class Check(NamedTuple):
+    """One thing to look at; group and name are for what comes of a look that fails."""
+
+    group: str
+    name: str
+    look: Look
+
+
+#: Everything that is looked at, in the order it is told.
+CHECKS = (
+    Check("installation", "python", installation.python),
+    Check("installation", "platform", installation.platform),
+    Check("installation", "packages", installation.packages),
+    Check("installation", "isal", installation.gzip),
+    Check("installation", "zstd", installation.zstd),
+    Check("store", "folder", keeping.folder),
+    Check("store", "content", keeping.content),
+    Check("store", "room", keeping.room),
+    Check("store", "file system", keeping.file_system),
+    Check("store", "writing", keeping.writing),
+    Check("logins", "given", logins.explicit),
+    Check("logins", "files", logins.places),
+    Check("registries", "config.yaml", hosts.config),
+    Check("registries", "files", hosts.choices),
+    Check("registries", "answers", hosts.answers),
+    Check("network", "offline", network.offline),
+    Check("network", "authorities", network.authorities),
+    Check("network", "--ca-file", network.ca_file),
+    Check("network", "proxies", network.proxies),
+    Check("network", "clock", network.clock),
+    Check("tools", "tools", surroundings.tools),
+    Check("terminal", "terminal", surroundings.terminal),
+    Check("variables", "variables", surroundings.variables),
+)
+
+#: Two that go together.
+_LOGIN = ("RESOLVER_USERNAME", "RESOLVER_PASSWORD")
+
+
+def look_over(machine: Machine, checks: tuple[Check, ...] = CHECKS) -> Checkup:
+    """Look at everything; what cannot be looked at is a row that says so."""
+    return Checkup(__version__, tuple(row for check in checks for row in _rows(check, machine)))
+
+
+def _rows(check: Check, machine: Machine) -> Iterator[Row]:
+    try:
+        yield from check.look(machine)
+    except (ResolverError, OSError) as error:
+        yield failed(check.group, check.name, error)
+
+
+def set_aside(environment: Mapping[str, str]) -> tuple[dict[str, str], tuple[Row, ...]]:
+    """Take out variables of ours that no session can be made with; a row for each.
+
+    Gives what is left of the environment.
+    """
+    left = dict(environment)
+    rows: list[Row] = []
+    for name in sorted(each for each in environment if each.startswith(PREFIX)):
+        try:
+            _try(name, environment)
+        except (ResolverError, OSError) as error:
+            row = failed("variables", name, error)
+            rows.append(replace(row, hint=row.hint or f"unset {name}"))
+            left.pop(name, None)
+    if any(name not in left for name in _LOGIN):
+        for name in _LOGIN:
+            left.pop(name, None)
+    return left, tuple(rows)
+
+
+def _try(name: str, environment: Mapping[str, str]) -> None:
+    """See whether a session could be made with this variable.
+
+    Raises:
+        ResolverError, OSError: it could not.
+
+    """
+    alone = {each: environment[each] for each in ("HOME", *_LOGIN) if each in environment}
+    if name not in _LOGIN:
+        alone = {"HOME": environment.get("HOME", "")}
+    settings = Settings.load(Flags(), {**alone, name: environment[name]})
+    if settings.platforms_file is not None:
+        load_table(settings.platforms_file)

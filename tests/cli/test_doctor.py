@@ -1,0 +1,245 @@
+"""`resolver doctor`, as a person and a pipeline see it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from inline_snapshot import snapshot
+
+from resolver.cli import doctor as command
+from resolver.core.checkup import Checkup, Row, State
+from resolver.render import tell
+from resolver.render.handing import EMITTERS
+from resolver.render.text import WIDTH
+from tests.processes import command as start
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Run
+
+FOUND = Checkup(
+    "0.1.0",
+    (
+        Row("installation", "python", State.OK, "3.11.7 (/usr/bin/python3)"),
+        Row("store", "folder", State.OK, "/home/me/.cache/resolver/v1"),
+        Row(
+            "store",
+            "file system",
+            State.ERROR,
+            "nfs4: over a network, where locks cannot be relied on",
+            "name another folder with `--store` or `RESOLVER_STORE` on a local disk, or "
+            "`--unsafe-no-lock` if nobody else uses it",
+            (("kinds", ("nfs4",)), ("remote", True)),
+        ),
+        Row(
+            "logins",
+            "/home/me/.docker/config.json",
+            State.WARNING,
+            "ghcr.io; other users may read it",
+            "chmod 600 /home/me/.docker/config.json",
+        ),
+        Row("tools", "podman", State.NOTE, "`podman` is not on PATH", "", (("present", False),)),
+    ),
+)
+
+
+def test_what_a_person_reads() -> None:
+    assert tell(FOUND, "table") == snapshot("""\
+installation
+  ok       python: 3.11.7 (/usr/bin/python3)
+
+store
+  ok       folder: /home/me/.cache/resolver/v1
+  error    file system: nfs4: over a network, where locks cannot be relied on
+           hint: name another folder with `--store` or `RESOLVER_STORE` on a
+             local disk, or `--unsafe-no-lock` if nobody else uses it
+
+logins
+  warning  /home/me/.docker/config.json: ghcr.io; other users may read it
+           hint: chmod 600 /home/me/.docker/config.json
+
+tools
+  note     podman: `podman` is not on PATH
+
+1 error, 1 warning
+""")
+
+
+def test_what_a_machine_reads() -> None:
+    told = json.loads(tell(FOUND, "json"))
+
+    assert (told["schema"], told["version"], told["state"]) == (1, "0.1.0", "error")
+    assert told["rows"][2] == snapshot(
+        {
+            "group": "store",
+            "name": "file system",
+            "state": "error",
+            "found": "nfs4: over a network, where locks cannot be relied on",
+            "hint": "name another folder with `--store` or `RESOLVER_STORE` on a local disk, or `--unsafe-no-lock` if nobody else uses it",
+            "facts": {"kinds": ["nfs4"], "remote": True},
+        }
+    )
+    assert told["rows"][0]["hint"] is None
+
+
+def test_a_page_and_a_comment_of_it_have_whole_cells() -> None:
+    assert tell(FOUND, "markdown") == snapshot("""\
+**doctor**
+
+|  |  |
+| --- | --- |
+| state | 1 error, 1 warning |
+
+**installation**
+
+| state | what | found | do |
+| --- | --- | --- | --- |
+| ok | python | 3.11.7 \\(/usr/bin/python3\\) |  |
+
+**store**
+
+| state | what | found | do |
+| --- | --- | --- | --- |
+| ok | folder | /home/me/.cache/resolver/v1 |  |
+| error | file system | nfs4: over a network, where locks cannot be relied on | name another folder with \\`--store\\` or \\`RESOLVER\\_STORE\\` on a local disk, or \\`--unsafe-no-lock\\` if nobody else uses it |
+
+**logins**
+
+| state | what | found | do |
+| --- | --- | --- | --- |
+| warning | /home/me/.docker/config.json | ghcr.io; other users may read it | chmod 600 /home/me/.docker/config.json |
+
+**tools**
+
+| state | what | found | do |
+| --- | --- | --- | --- |
+| note | podman | \\`podman\\` is not on PATH |  |
+""")
+    assert "/home/me/.docker/config.json" in tell(FOUND, "html")
+
+
+@pytest.mark.parametrize(
+    ("states", "words"),
+    [
+        ((), "everything is as it should be"),
+        ((State.NOTE, State.OK), "everything is as it should be"),
+        ((State.WARNING,), "1 warning"),
+        ((State.WARNING, State.ERROR, State.ERROR), "2 errors, 1 warning"),
+    ],
+)
+def test_the_last_line_counts(states: tuple[State, ...], words: str) -> None:
+    found = Checkup("1", tuple(Row("store", "x", state, "y") for state in states))
+
+    assert tell(found, "table").splitlines()[-1] == words
+
+
+def test_no_line_is_wider_than_the_page_and_no_path_is_broken() -> None:
+    path = "/a/very/long/path" * 6
+    found = Checkup("1", (Row("store", "folder", State.ERROR, f"it is {path} " * 2, "mend " * 40),))
+    lines = tell(found, "table").splitlines()
+
+    assert sum(path in line for line in lines) == 2
+    assert all(len(line) <= WIDTH for line in lines if path not in line)
+
+
+@pytest.mark.parametrize("form", ["digest", "ref"])
+def test_a_checkup_is_no_image(run: Run, form: str) -> None:
+    assert run("doctor", "--format", form).status == 2
+
+
+def test_a_machine_that_is_well_is_status_0_and_no_store_is_made(run: Run, store: Path) -> None:
+    seen = run("doctor")
+
+    assert (seen.status, seen.stderr) == (0, "")
+    assert "ok folder: FOLDER/store (not there yet" in " ".join(seen.stdout.split())
+    assert not store.exists()
+
+
+def test_an_error_is_status_1_and_the_answer_is_whole(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESOLVER_JOBS", "many")
+    monkeypatch.setenv("RESOLVER_PLATFORMS", "nowhere.yaml")
+    seen = run("doctor", "--json")
+    told = json.loads(seen.stdout)
+
+    assert (seen.status, seen.stderr) == (1, "")
+    wrong = [row["name"] for row in told["rows"] if row["state"] == "error"]
+    assert wrong == ["RESOLVER_JOBS", "RESOLVER_PLATFORMS"]
+
+
+def test_an_error_is_handed_over(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESOLVER_JOBS", "many")
+    seen = run("doctor", "--report", "sarif=r.sarif", "--report", "junit=r.xml", "--emit", "env=e")
+    (result,) = json.loads(Path("r.sarif").read_text())["runs"][0]["results"]
+
+    assert seen.status == 1
+    assert result["ruleId"] == "doctor-variables"
+    assert "RESOLVER_JOBS" in result["message"]["text"]
+    assert "<failure" in Path("r.xml").read_text()
+    assert "RESOLVED_STATUS='1'" in Path("e").read_text()
+
+
+def test_what_is_typed_wrong_is_status_2(run: Run) -> None:
+    assert run("doctor", "no host/at all").status == 2
+    assert run("doctor", "--jobs", "many").status == 2
+    assert run("doctor", "--ca-file", "nowhere.pem").status == 2
+
+
+def test_which_ci_system_this_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for row in EMITTERS.values():
+        if row.detected:
+            monkeypatch.delenv(row.detected, raising=False)
+    monkeypatch.setenv("GITLAB_CI", "true")
+
+    assert "CI: gitlab; `--emit auto` hands over to it" in run("doctor").stdout
+
+
+def test_a_stream_that_is_closed_is_no_terminal(tmp_path: Path) -> None:
+    closed = (tmp_path / "x").open("w")
+    closed.close()
+
+    assert command._is_terminal(closed) is False
+    assert command._is_terminal(None) is False
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"HOME": "/nowhere"},
+        {"HOME": ""},
+        {"PATH": ""},
+        {"XDG_CONFIG_HOME": "relative", "XDG_CACHE_HOME": "relative"},
+        {"RESOLVER_STORE": "/proc/self/nowhere"},
+        {"RESOLVER_STORE": "/dev/null"},
+        {"RESOLVER_CONFIG": "/", "RESOLVER_CERTS_D": "/dev/null:/proc"},
+        {"CONTAINERS_REGISTRIES_CONF": "/dev"},
+        {"DOCKER_CONFIG": "/dev/null", "REGISTRY_AUTH_FILE": "/"},
+        {"DOCKER_AUTH_CONFIG": "{"},
+        {"SSL_CERT_FILE": "/", "SSL_CERT_DIR": "/dev/null"},
+        {"HTTPS_PROXY": "::::", "NO_PROXY": "[", "LANG": "C"},
+        {"RESOLVER_MIRROR": "docker.io=ftp://x", "DOCKER_DEFAULT_PLATFORM": "a/b/c/d/e"},
+        {"RESOLVER_STORE": "s\udcffx"},
+    ],
+)
+def test_whatever_is_broken_the_answer_is_whole(variables: dict[str, str], tmp_path: Path) -> None:
+    done = start("doctor", "--json", "--store", str(tmp_path), environment=variables)
+    alone = start("doctor", environment=variables)
+
+    assert done.returncode in {0, 1}, done.stderr
+    assert alone.returncode in {0, 1}, alone.stderr
+    assert json.loads(done.stdout)["schema"] == 1
+    for text in (done.stderr, alone.stderr):
+        assert b"Traceback" not in text
+        assert b"defect" not in text
+
+
+def test_a_process_without_its_streams(tmp_path: Path) -> None:
+    environment = {"RESOLVER_STORE": os.fspath(tmp_path / "store")}
+    done = start("doctor", environment=environment, stdin=b"")
+
+    assert done.returncode == 0
+    assert done.stderr == b""

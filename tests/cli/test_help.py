@@ -1,0 +1,258 @@
+"""`resolver help`: the pages fit, their claims are those of the code, and their examples run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from textwrap import dedent
+from typing import TYPE_CHECKING
+
+import pytest
+from inline_snapshot import snapshot
+
+import resolver
+from resolver.cli.app import COMMANDS, DEFECT, INTERRUPTED, TERMINATED, build
+from resolver.cli.handover import HandOver
+from resolver.cli.help import TOPICS, offer_topics, read
+from resolver.cli.options import SHARED
+from resolver.core.platform import Platform
+from resolver.core.reference import Reference
+from resolver.core.target import parse_target
+from resolver.core.variables import VARIABLES
+from resolver.errors import Kind
+from resolver.render.handing import EMITTERS, REPORTS
+from resolver.sources.conf_files import SYSTEM
+from resolver.sources.credential_files import VARIABLE
+from resolver.sources.host_config import parse_config
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Run
+
+HEX = f"sha256:{'0' * 64}"
+NAMES = [name for _group, name, _module in COMMANDS]
+#: Every line that is there to be typed: four blanks before it, and not part of a program.
+EXAMPLES = [
+    (topic, line.strip().replace("sha256:…", HEX))
+    for topic in TOPICS
+    for line in read(topic).splitlines()
+    if re.match(r" {4}resolver ", line)
+]
+
+
+def parsed(words: list[str]) -> tuple[str, dict[str, object]]:
+    """Read a command line as the program does, and run nothing."""
+    program, name, *rest = words
+    assert program == "resolver"
+    command = build([name]).commands[name]
+    return name, command.make_context(name, rest).params
+
+
+# The command
+
+
+def test_the_list(run: Run) -> None:
+    assert str(run("help")) == snapshot("""\
+status: 0
+--- stdout
+Topics, each a page to read with `resolver help TOPIC`:
+
+  references     How images are named, and how a name is read
+  platforms      How platforms are written, and which build is chosen
+  store          Where images are kept, and how to keep that small and sound
+  configuration  Options, variables and files: what is read, and which one wins
+  ci             In a pipeline: gates, outputs, caches, and what to pin
+  exit-status    What a command's exit status means, for `case $?`
+
+A command explains itself: resolver COMMAND --help, or resolver help COMMAND
+--- stderr
+""")
+
+
+def test_a_page_is_printed_as_it_is_written(run: Run) -> None:
+    seen = run("help", "platforms")
+
+    assert (seen.status, seen.stderr) == (0, "")
+    assert seen.stdout == read("platforms")
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(TOPICS)))
+def test_of_a_command_its_own_help(run: Run, name: str) -> None:
+    assert run("help", name) == run(name, "--help")
+
+
+def test_what_is_no_topic(run: Run) -> None:
+    assert str(run("help", "platfroms")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: there is no topic `platfroms`
+hint: did you mean `resolver help platforms`?
+""")
+    assert "choose one of references, platforms" in run("help", "xyzzy").stderr
+    assert run("help", "platforms", "store").status == 2
+
+
+def test_topics_and_commands_are_completed() -> None:
+    assert offer_topics("re") == ["references", "resolve"]
+    assert set(offer_topics("")) == {*TOPICS, *NAMES}
+
+
+def test_every_page_is_listed_and_one_topic_is_a_command_too() -> None:
+    there = {path.stem for path in Path(resolver.__file__).with_name("topics").iterdir()}
+
+    assert there == set(TOPICS)
+    # What it prints is told at once on its page.
+    assert there & set(NAMES) == {"platforms"}
+    assert "resolver platforms --help" in read("platforms")
+
+
+# The pages
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_a_page_fits_and_says_first_what_it_is_about(topic: str) -> None:
+    lines = read(topic).splitlines()
+
+    assert max(map(len, lines)) <= 80
+    assert lines[1] == ""
+    assert len(lines[0]) <= 80 - 2 - max(map(len, TOPICS)) - 2
+    assert all(line == line.rstrip() for line in lines)
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_every_page_has_something_to_type(topic: str) -> None:
+    assert sum(of == topic for of, _line in EXAMPLES) >= 3
+
+
+@pytest.mark.parametrize(("topic", "line"), EXAMPLES)
+def test_an_example_is_a_command_line(topic: str, line: str) -> None:
+    del topic
+    name, values = parsed(shlex.split(line))
+
+    for each in (*_texts(values.get("reference")), *_texts(values.get("references"))):
+        if name != "lock" or not values.get("files"):
+            parse_target(each)
+    for each in _texts(values.get("platform")):
+        for text in each.split(","):
+            if text not in {"local", "all"}:
+                Platform.parse(text)
+    emit, report = _texts(values.get("emit")), _texts(values.get("report"))
+    HandOver.read(name, [each for each in emit if each != "github"], report, {})
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_a_command_in_a_sentence_exists(topic: str) -> None:
+    for name in re.findall(r"`resolver ([a-z-]+)", read(topic)):
+        assert name in NAMES
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_an_option_that_is_named_exists(topic: str) -> None:
+    known = {"--help", "--version"}
+    for name in NAMES:
+        for parameter in build([name]).commands[name].params:
+            known |= {*parameter.opts, *parameter.secondary_opts}
+
+    assert set(re.findall(r"--[a-z][a-z-]+", read(topic))) <= known
+
+
+def _texts(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
+
+
+# What they claim
+
+
+def test_references_mean_what_the_page_says() -> None:
+    rows = re.findall(r"^  (\S+) {2,}(docker\.io/\S+)$", read("references"), re.MULTILINE)
+
+    assert len(rows) == 2
+    for short, whole in rows:
+        assert str(Reference.parse(short)) == whole
+    page = read("references").replace("sha256:…", HEX)
+    for text in re.findall(r"^  ((?:ghcr\.io|localhost|owner)\S+)", page, re.MULTILINE):
+        parse_target(text)
+    for prefix in ("oci:DIR", "oci-archive:FILE", "docker-archive:FILE"):
+        assert prefix in page
+        parse_target(prefix.lower())
+
+
+def test_spellings_of_platforms_mean_what_the_page_says() -> None:
+    wanted = None
+    count = 0
+    table = read("platforms").partition("\n  local ")[0]
+    for line in table.splitlines():
+        row = re.fullmatch(r"  (\S*) {2,}(\S.*)", line)
+        if row is None:
+            continue
+        wanted = Platform.parse(row[1]).normalized() if row[1] else wanted
+        for spelling in row[2].split(", "):
+            count += 1
+            assert Platform.parse(spelling).normalized() == wanted, spelling
+    assert count == 11
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_every_exit_status_is_explained(kind: Kind) -> None:
+    assert re.search(rf"^  {kind.status} {{4}}\S", read("exit-status"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("status", [DEFECT, INTERRUPTED, TERMINATED])
+def test_statuses_of_other_ends_are_explained_too(status: int) -> None:
+    assert re.search(rf"^  {status} +\S", read("exit-status"), re.MULTILINE)
+
+
+def test_every_shared_variable_is_in_the_configuration_page() -> None:
+    named = {shared.variable for shared in SHARED if shared.variable}
+    for shared in SHARED:
+        named |= set(re.findall(r"RESOLVER_[A-Z_]+", shared.help))
+
+    assert named <= set(re.findall(r"RESOLVER_[A-Z_]+", read("configuration")))
+
+
+def test_the_table_of_variables_is_what_the_code_reads_and_the_page_says() -> None:
+    code: set[str] = set()
+    for path in Path(resolver.__file__).parent.rglob("*.py"):
+        if path.name != "variables.py":
+            code |= set(re.findall(r"(?<!_)RESOLVER_[A-Z_]*[A-Z]", path.read_text("utf-8")))
+    # Of the template for GitLab, which is no Python.
+    code.add("RESOLVER_INSTALL")
+
+    assert set(VARIABLES) == code
+    assert set(re.findall(r"RESOLVER_[A-Z_]+", read("configuration"))) == code
+
+
+@pytest.mark.parametrize("row", [row for row in VARIABLES.values() if "--" in row.option])
+def test_an_option_that_a_variable_stands_for_exists(row: object) -> None:
+    option = str(getattr(row, "option", "")).rpartition(" ")
+    names = [option[0]] if option[0] else NAMES
+    known = {
+        each
+        for name in names
+        for parameter in build([name]).commands[name].params
+        for each in parameter.opts
+    }
+
+    assert option[2] in known
+
+
+def test_the_example_of_config_yaml_is_one() -> None:
+    text = read("configuration")
+    block = re.search(r"^  hosts:\n(?: {4}.*\n)+", text, re.MULTILINE)
+    assert block is not None
+    hosts = parse_config(dedent(block[0]).encode(), "/x/config.yaml")
+
+    assert list(hosts) == ["docker.io", "harbor.example.com", "registry.lan:5000"]
+    assert [each.tags for each in hosts["docker.io"].mirrors] == [False, True]
+    assert hosts["harbor.example.com"].settings.ca == ("/x/corp.pem",)
+
+
+def test_files_and_systems_are_those_of_the_code() -> None:
+    configuration, ci = read("configuration"), read("ci")
+
+    assert str(SYSTEM / "containerd/certs.d") in configuration
+    assert VARIABLE in configuration
+    assert all(name in ci for name in (*EMITTERS, *REPORTS))

@@ -1,0 +1,153 @@
+"""`resolver mirror-config`: what other tools read, and that it says what it must."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from inline_snapshot import snapshot
+
+from resolver.core.events import ignore
+from resolver.core.hosts import BY_DIGEST, EVERYTHING, Ability
+from resolver.flow.mirror_config import TOOLS, mirror_config
+from resolver.sources.hosts_toml import parse_hosts
+from resolver.sources.registries_conf import choose, parse_rules
+
+if TYPE_CHECKING:
+    from resolver.core.hosts import HostChoice
+    from tests.cli.conftest import Run
+
+
+def test_for_containerd(run: Run) -> None:
+    assert str(run("mirror-config", "containerd", "docker.io", "r.test:5000")) == snapshot("""\
+status: 0
+--- stdout
+# /etc/containerd/certs.d/docker.io/hosts.toml
+server = "https://registry-1.docker.io"
+
+[host."http://HOST:PORT"]
+  capabilities = ["pull", "resolve"]
+
+# /etc/containerd/certs.d/r.test:5000/hosts.toml
+server = "https://r.test:5000"
+
+[host."http://HOST:PORT"]
+  capabilities = ["pull", "resolve"]
+--- stderr
+note: this is for `/etc/containerd/certs.d/docker.io/hosts.toml`
+note: this is for `/etc/containerd/certs.d/r.test:5000/hosts.toml`
+note: Kubernetes needs `config_path` in containerd's own file, `ctr` needs `--hosts-dir`
+""")
+
+
+def test_for_docker(run: Run) -> None:
+    assert str(run("mirror-config", "docker", "--at", "http://cache.test:5000")) == snapshot("""\
+status: 0
+--- stdout
+{
+  "registry-mirrors": [
+    "http://cache.test:5000"
+  ],
+  "insecure-registries": [
+    "cache.test:5000"
+  ]
+}
+--- stderr
+note: this is for `/etc/docker/daemon.json`
+note: put these keys beside what is there, then `systemctl reload docker`
+""")
+
+
+def test_for_podman(run: Run) -> None:
+    words = ["--mirror", "https://mirror.test/hub"]
+    assert str(run("mirror-config", "podman", *words)) == snapshot("""\
+status: 0
+--- stdout
+[[registry]]
+prefix = "docker.io"
+location = "docker.io"
+
+[[registry.mirror]]
+location = "mirror.test/hub"
+pull-from-mirror = "digest-only"
+--- stderr
+note: this is for `/etc/containers/registries.conf.d/50-mirror.conf`
+""")
+
+
+def test_for_buildkit(run: Run) -> None:
+    assert str(run("mirror-config", "buildkit", "ghcr.io")) == snapshot("""\
+status: 0
+--- stdout
+[registry."ghcr.io"]
+  mirrors = ["HOST:PORT"]
+
+[registry."HOST:PORT"]
+  http = true
+--- stderr
+note: this is for `/etc/buildkit/buildkitd.toml`
+note: for buildx: `docker buildx create --driver-opt network=host --buildkitd-config FILE`
+""")
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_every_tool_has_its_files_in_json_too(run: Run, tool: str) -> None:
+    seen = run("mirror-config", tool, "--json")
+    told = json.loads(seen.stdout)
+    assert (told["schema"], told["tool"]) == (1, tool)
+    [file] = told["files"]
+    assert file["path"].startswith("/etc/")
+    assert file["content"] == run("mirror-config", tool).stdout
+
+
+@pytest.mark.parametrize(("mirror", "abilities"), [(None, EVERYTHING), ("m.test", BY_DIGEST)])
+def test_our_own_reader_of_hosts_toml_understands_it(
+    mirror: str | None, abilities: frozenset[Ability]
+) -> None:
+    [file] = mirror_config("containerd", ["ghcr.io"], mirror)
+    choice = parse_hosts(file.content.encode(), Path(file.path), "ghcr.io", "a/b")
+    first, last = choice.endpoints
+    assert first.abilities == abilities - {Ability.REFERRERS}
+    assert (first.namespace, last.host, last.is_upstream) == ("ghcr.io", "ghcr.io", True)
+
+
+def test_our_own_reader_of_registries_conf_understands_it() -> None:
+    def read(registry: str, *words: str | None) -> HostChoice | None:
+        [file] = mirror_config("podman", ["docker.io", "r.test:5000"], *words)
+        return choose(parse_rules(file.content.encode(), file.path, ignore), registry, "a/b")
+
+    for registry, spelled in (("docker.io", "docker.io"), ("r.test:5000", "r.test-5000")):
+        choice = read(registry, None)
+        assert choice is not None
+        mirror, last = choice.endpoints
+        assert f"{mirror.host}/{mirror.repository}" == f"127.0.0.1:5000/{spelled}/a/b"
+        assert mirror.settings.plain_too
+        assert last.is_upstream
+    choice = read("docker.io", "https://m.test")
+    assert choice is not None
+    assert choice.endpoints[0].abilities == BY_DIGEST
+
+
+def test_buildkits_file_is_toml_with_the_scheme_where_it_is_open(run: Run) -> None:
+    told = tomllib.loads(run("mirror-config", "buildkit", "--mirror", "https://m.test/x").stdout)
+    assert told == {"registry": {"docker.io": {"mirrors": ["m.test/x"]}}}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["emacs"], "nothing is known of how to tell `emacs` about a mirror"),
+        (["docker", "ghcr.io"], "Docker asks mirrors for `docker.io` alone"),
+        (["docker", "--mirror", "a.test", "--at", "b.test"], "are two places"),
+        (["podman", "--mirror", "ftp://a.test"], "is no URL of a mirror"),
+        (["podman", "--mirror", "https://a.test/?b=c"], "it has a query"),
+        (["podman", "a b"], "is not an image reference"),
+    ],
+)
+def test_what_cannot_be_is_refused(run: Run, words: list[str], message: str) -> None:
+    seen = run("mirror-config", *words)
+    assert (seen.status, seen.stdout) == (2, "")
+    assert message in seen.stderr

@@ -1,0 +1,439 @@
+"""`serve --mirror`: fetched once, verified, kept, and served to everybody."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resolver.core.digest import Digest
+from resolver.core.events import Noted, Warned
+from resolver.core.stored import Retention
+from resolver.errors import (
+    AuthenticationRequired,
+    BlobNotFound,
+    ConnectionFailed,
+    DigestMismatch,
+    Malformed,
+    RateLimited,
+    RepositoryNotFound,
+    ResolverError,
+    StoreFault,
+)
+from resolver.flow.mirror import refusal
+from resolver.flow.upstreams import Unclear, Upstreams
+from resolver.session import Session
+from resolver.settings import Flags
+from tests.fakes.images import build_image, build_index
+from tests.fakes.registry import FakeRegistry, Reply
+from tests.flow.pulling import noise
+from tests.flow.test_serve import Got, ask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from resolver.core.events import Event
+    from resolver.flow.serve import Server
+
+LAYER, SMALL = noise(3_000_000), noise(2_000, 1)
+IMAGE = build_index([build_image("linux/amd64", [LAYER, SMALL]), build_image("linux/arm64")])
+CHILD = IMAGE.children[0]
+DIGEST = str(Digest.of(LAYER))
+UPSTREAM_BLOB = f"/v2/team/app/blobs/{DIGEST}"
+UNKNOWN = "sha256:" + "0" * 64
+
+
+@dataclass
+class Ground:
+    """An upstream, and a store for mirrors of it."""
+
+    upstream: FakeRegistry
+    folder: Path
+    events: list[Event] = field(default_factory=list)
+
+    @contextmanager
+    def mirror(
+        self, *, fresh: float = 60.0, offline: bool = False, flags: Flags | None = None
+    ) -> Iterator[Server]:
+        with (
+            Session(
+                self.folder / "store",
+                environment={"HOME": str(self.folder)},
+                flags=flags,
+                offline=offline,
+                observe=self.events.append,
+            ) as session,
+            session.serve_mirror(upstream=self.upstream.host, fresh=fresh) as server,
+        ):
+            yield server
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        with Session(self.folder / "store", environment={"HOME": str(self.folder)}) as session:
+            yield session
+
+    def asked(self, method: str = "GET") -> list[str]:
+        return [seen.path.removeprefix("/v2/team/app/") for seen in self.upstream.requests(method)]
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Iterator[Ground]:
+    with FakeRegistry() as upstream:
+        upstream.serve("team/app", "1", IMAGE)
+        yield Ground(upstream, tmp_path)
+
+
+def pull(server: Server, tag: str = "1") -> None:
+    """Ask for everything of the amd64 image, as a client does."""
+    assert ask(server, f"/v2/team/app/manifests/{tag}").body == IMAGE.body
+    assert ask(server, f"/v2/team/app/manifests/{CHILD.digest}").body == CHILD.body
+    for digest, body in CHILD.blobs.items():
+        got = ask(server, f"/v2/team/app/blobs/{digest}")
+        assert got.body == body
+        assert got.headers["docker-content-digest"] == digest
+
+
+def test_everything_comes_from_upstream_once(ground: Ground) -> None:
+    with ground.mirror() as server:
+        assert ask(server, "/v2/").status == 200
+        pull(server)
+        pull(server)
+    expected = [
+        "manifests/1",
+        f"manifests/{CHILD.digest}",
+        *(f"blobs/{each}" for each in CHILD.blobs),
+    ]
+    whole = [each for each in ground.asked() if DIGEST not in each]
+    assert sorted(whole) == sorted(each for each in expected if DIGEST not in each)
+    fetched = [seen.headers.get("range", "") for seen in ground.upstream.requests("GET", DIGEST)]
+    assert len(fetched) == len(set(fetched))
+    assert ground.asked("HEAD") == []
+
+
+def test_another_mirror_over_the_same_store_asks_for_the_tag_alone(ground: Ground) -> None:
+    with ground.mirror() as server:
+        pull(server)
+    before = len(ground.upstream.log)
+    with ground.mirror() as server:
+        pull(server)
+    later = [f"{seen.method} {seen.path}" for seen in ground.upstream.log[before:]]
+    assert later == ["HEAD /v2/team/app/manifests/1"]
+
+
+def test_what_became_whole_is_named_and_outlives_a_collection(ground: Ground) -> None:
+    with ground.mirror() as server:
+        ask(server, f"/v2/team/app/manifests/{CHILD.digest}")
+        pull(server)
+        with ground.session() as session:
+            # Another process, while it runs: everything is claimed.
+            session.collect(Retention(grace=0))
+        pull(server)
+    with ground.session() as session:
+        session.collect(Retention(grace=0))
+        name = f"{ground.upstream.host}/team/app:1"
+        images = {image.reference: image for image in session.images()}
+        assert images[name].platforms == ("linux/amd64",)
+        assert session.verify(full=True).is_sound
+    before = len(ground.upstream.requests("GET"))
+    with ground.mirror() as server:
+        pull(server)
+    assert len(ground.upstream.requests("GET")) == before
+
+
+def test_an_image_without_an_index_is_named_with_the_platform_of_its_config(
+    ground: Ground,
+) -> None:
+    single = build_image("linux/arm64", [SMALL])
+    ground.upstream.serve("team/app", "single", single)
+    with ground.mirror() as server:
+        ask(server, "/v2/team/app/manifests/single")
+        for digest in single.blobs:
+            ask(server, f"/v2/team/app/blobs/{digest}")
+    with ground.session() as session:
+        [image] = session.images()
+        assert image.reference == f"{ground.upstream.host}/team/app:single"
+        assert image.platforms == ("linux/arm64",)
+
+
+def test_many_clients_of_one_blob_share_one_fetch_and_read_behind_it(ground: Ground) -> None:
+    gate = threading.Event()
+    ground.upstream.on("GET", UPSTREAM_BLOB, Reply(200, body=LAYER, hold=gate, hold_after=500_000))
+    with ground.mirror() as server:
+        ask(server, f"/v2/team/app/manifests/{CHILD.digest}")
+        got: list[Got] = []
+
+        def fetch() -> None:
+            got.append(ask(server, f"/v2/team/app/blobs/{DIGEST}"))
+
+        threads = [threading.Thread(target=fetch) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        # A client reads what has come while the rest is still on its way.
+        part = ask(server, f"/v2/team/app/blobs/{DIGEST}", headers={"Range": "bytes=1000-400000"})
+        assert (part.status, part.body) == (206, LAYER[1000:400_001])
+        assert part.headers["content-range"] == f"bytes 1000-400000/{len(LAYER)}"
+        gate.set()
+        for thread in threads:
+            thread.join()
+    assert [each.body == LAYER for each in got] == [True] * 5
+    assert len(ground.upstream.requests("GET", UPSTREAM_BLOB)) == 1
+
+
+def test_what_a_liar_sends_is_never_complete_and_never_kept(ground: Ground) -> None:
+    ground.upstream.on("GET", UPSTREAM_BLOB, Reply(200, body=bytes(len(LAYER))))
+    with ground.mirror() as server:
+        ask(server, f"/v2/team/app/manifests/{CHILD.digest}")
+        with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+            ask(server, f"/v2/team/app/blobs/{DIGEST}")
+    assert not (ground.folder / "store/blobs/sha256" / DIGEST.partition(":")[2]).exists()
+
+
+def test_a_liar_that_repents_is_believed_by_the_next_client(ground: Ground) -> None:
+    ground.upstream.on("GET", UPSTREAM_BLOB, Reply(200, body=bytes(len(LAYER))), times=1)
+    with ground.mirror() as server:
+        ask(server, f"/v2/team/app/manifests/{CHILD.digest}")
+        # Whether this client comes too early, or gets what came the second time, is a race.
+        with contextlib.suppress(http.client.HTTPException, OSError):
+            ask(server, f"/v2/team/app/blobs/{DIGEST}")
+        assert ask(server, f"/v2/team/app/blobs/{DIGEST}").body == LAYER
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "part"),
+    [
+        ({"Range": "bytes=10-19"}, 206, slice(10, 20)),
+        ({"Range": "bytes=2999990-"}, 206, slice(2_999_990, None)),
+        ({"Range": "bytes=0-0,5-6"}, 200, slice(None)),
+    ],
+)
+def test_ranges_are_served_of_what_is_not_here_yet(
+    ground: Ground, headers: dict[str, str], status: int, part: slice
+) -> None:
+    with ground.mirror() as server:
+        got = ask(server, f"/v2/team/app/blobs/{DIGEST}", headers=headers)
+        assert (got.status, got.body) == (status, LAYER[part])
+        beyond = {"Range": f"bytes={len(LAYER)}-"}
+        assert ask(server, f"/v2/team/app/blobs/{DIGEST}", headers=beyond).status == 416
+
+
+def test_head_fetches_nothing(ground: Ground) -> None:
+    with ground.mirror() as server:
+        got = ask(server, f"/v2/team/app/blobs/{DIGEST}", "HEAD")
+        assert (got.status, got.headers["content-length"]) == (200, str(len(LAYER)))
+    assert ground.asked() == []
+    assert ground.asked("HEAD") == [f"blobs/{DIGEST}"]
+
+
+def test_an_empty_blob_and_one_of_one_byte_are_served(ground: Ground) -> None:
+    image = build_image("linux/amd64", [b"", b"x"])
+    ground.upstream.serve("team/app", "tiny", image)
+    with ground.mirror() as server:
+        for body in (b"", b"x"):
+            assert ask(server, f"/v2/team/app/blobs/{Digest.of(body)}").body == body
+
+
+def test_a_tag_is_asked_again_when_it_is_not_fresh_any_more(ground: Ground) -> None:
+    with ground.mirror(fresh=0.0) as server:
+        for _ in range(3):
+            assert ask(server, "/v2/team/app/manifests/1").body == IMAGE.body
+        assert (ground.asked(), ground.asked("HEAD")) == (["manifests/1"], ["manifests/1"] * 2)
+        other = build_image("linux/amd64", [b"new"])
+        ground.upstream.serve("team/app", "1", other)
+        assert ask(server, "/v2/team/app/manifests/1").body == other.body
+    assert ground.asked() == ["manifests/1", f"manifests/{other.digest}"]
+
+
+def test_a_tag_is_served_as_last_seen_while_upstream_is_down_and_that_is_said(
+    ground: Ground,
+) -> None:
+    with ground.mirror(fresh=0.0) as server:
+        pull(server)
+        ground.upstream.on("*", "/v2/team/app/manifests/1", Reply(429, {"Retry-After": "900"}))
+        got = ask(server, "/v2/team/app/manifests/1")
+    assert got.body == IMAGE.body
+    assert got.headers["warning"].startswith(f'299 - "{ground.upstream.host} cannot be asked now')
+    assert [event.code for event in ground.events if isinstance(event, Warned)] == ["stale"]
+
+
+def test_offline_only_what_is_here_is_served(ground: Ground) -> None:
+    with ground.mirror() as server:
+        pull(server)
+    with ground.mirror(offline=True) as server:
+        pull(server)
+        assert ask(server, f"/v2/team/app/blobs/{UNKNOWN}").status == 502
+        assert ask(server, "/v2/team/app/manifests/none").status == 502
+
+
+def test_a_tag_that_is_gone_is_gone_here_too(ground: Ground) -> None:
+    with ground.mirror(fresh=0.0) as server:
+        pull(server)
+        reply = Reply(404, {"Content-Type": "application/json"}, b'{"errors":[]}')
+        ground.upstream.on("*", "/v2/team/app/manifests/1", reply)
+        got = ask(server, "/v2/team/app/manifests/1")
+        assert (got.status, got.code) == (404, "MANIFEST_UNKNOWN")
+
+
+def test_the_list_of_tags_is_upstreams(ground: Ground) -> None:
+    ground.upstream.serve("team/app", "2", IMAGE)
+    with ground.mirror() as server:
+        got = ask(server, "/v2/team/app/tags/list?n=1")
+        assert json.loads(got.body) == {"name": "team/app", "tags": ["1"]}
+        assert 'rel="next"' in got.headers["link"]
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "code"),
+    [
+        ("/v2/team/app/manifests/none", 404, "MANIFEST_UNKNOWN"),
+        (f"/v2/team/app/manifests/{UNKNOWN}", 404, "MANIFEST_UNKNOWN"),
+        (f"/v2/team/app/blobs/{UNKNOWN}", 404, "BLOB_UNKNOWN"),
+        ("/v2/team/app/blobs/sha256:xyz", 400, "DIGEST_INVALID"),
+        ("/v2/team/app/manifests/sha256:xyz", 400, "DIGEST_INVALID"),
+        ("/v2/team/app/manifests/a%20b", 400, "MANIFEST_INVALID"),
+        ("/v2/team/app/referrers/" + UNKNOWN, 404, "UNSUPPORTED"),
+        ("/v2/team/app/tags/other", 404, "UNSUPPORTED"),
+        ("/v2/_catalog", 404, "UNSUPPORTED"),
+        ("/v2/team/App/manifests/1", 400, "NAME_INVALID"),
+        ("/v2/team/app/manifests/1?ns=other.test", 403, "DENIED"),
+        ("/v2/other.test/app/manifests/1", 403, "DENIED"),
+        ("/v2/team/app/manifests/1?ns=169.254.169.254", 403, "DENIED"),
+        ("/elsewhere", 404, "UNSUPPORTED"),
+    ],
+)
+def test_what_cannot_be_had_has_a_status_and_a_code(
+    ground: Ground, target: str, status: int, code: str
+) -> None:
+    with ground.mirror() as server:
+        got = ask(server, target)
+    assert (got.status, got.code) == (status, code)
+
+
+def test_one_mirror_serves_many_upstreams(ground: Ground, tmp_path: Path) -> None:
+    with FakeRegistry() as other:
+        other.serve("team/app", "1", CHILD)
+        with (
+            Session(tmp_path / "both", environment={"HOME": str(tmp_path)}) as session,
+            session.serve_mirror(upstream=ground.upstream.host, allow=[other.host]) as server,
+        ):
+            assert ask(server, "/v2/team/app/manifests/1").body == IMAGE.body
+            named = ask(server, f"/v2/team/app/manifests/1?ns={other.host}")
+            assert named.body == CHILD.body
+            spelled = other.host.replace(":", "-")
+            assert ask(server, f"/v2/{spelled}/team/app/manifests/1").body == CHILD.body
+
+
+def test_the_login_of_the_mirror_is_used_and_that_of_a_client_is_not(ground: Ground) -> None:
+    ground.upstream.basic("owner", "0WNER-PASS")
+    login = Flags(username="owner", password="0WNER-PASS")
+    with ground.mirror(flags=login) as server:
+        got = ask(
+            server, "/v2/team/app/manifests/1", headers={"Authorization": "Basic Y2xpZW50OnB3"}
+        )
+        assert got.body == IMAGE.body
+    sent = {seen.headers.get("authorization", "") for seen in ground.upstream.log}
+    assert not any("Y2xpZW50" in each for each in sent)
+
+
+def test_a_refusal_of_upstream_does_not_ask_clients_for_passwords(ground: Ground) -> None:
+    ground.upstream.basic("owner", "0WNER-PASS")
+    with ground.mirror() as server:
+        got = ask(server, "/v2/team/app/manifests/1")
+    assert (got.status, got.code) == (403, "DENIED")
+    assert "www-authenticate" not in got.headers
+
+
+def test_every_request_is_noted(ground: Ground) -> None:
+    with ground.mirror() as server:
+        ask(server, "/v2/team/app/manifests/1")
+    notes = [event.message for event in ground.events if isinstance(event, Noted)]
+    assert "GET /v2/team/app/manifests/1: 200" in notes
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "header"),
+    [
+        (RepositoryNotFound("a", "b"), 404, None),
+        (BlobNotFound("a", "b"), 404, None),
+        (AuthenticationRequired("S3CRET"), 403, None),
+        (RateLimited("h", 12.0), 429, "12"),
+        (RateLimited("h", None), 429, "60"),
+        (ConnectionFailed("S3CRET"), 502, None),
+        (DigestMismatch("a", "b", "c"), 502, None),
+        (StoreFault("/p", "full"), 500, None),
+    ],
+)
+def test_failures_are_put_into_the_words_of_the_specification(
+    error: ResolverError, status: int, header: str | None
+) -> None:
+    given = refusal(error)
+    assert given.status == status
+    assert dict(given.headers).get("Retry-After") == header
+    assert b"S3CRET" not in bytes(given.content)  # type: ignore[arg-type]  # an error is bytes
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "expected"),
+    [
+        ("/v2/ubuntu/manifests/1", "", "docker.io/library/ubuntu"),
+        ("/v2/library/ubuntu/manifests/1", "ns=docker.io", "docker.io/library/ubuntu"),
+        ("/v2/library/ubuntu/manifests/1", "ns=index.docker.io", "docker.io/library/ubuntu"),
+        ("/v2/a/b/manifests/1", "ns=ghcr.io", "ghcr.io/a/b"),
+        ("/v2/ghcr.io/a/b/manifests/1", "", "ghcr.io/a/b"),
+        ("/v2/docker.io/ubuntu/blobs/x", "", "docker.io/library/ubuntu"),
+        ("/v2/r.test-5000/a/tags/list", "", "r.test:5000/a"),
+        ("/v2/ghcr.io/a/manifests/1", "ns=docker.io", "docker.io/ghcr.io/a"),
+        ("/v2/1-5000/a/manifests/1", "", "[::1]:5000/a"),
+    ],
+)
+def test_who_is_meant_is_said_by_ns_or_by_the_name_or_not_at_all(
+    path: str, query: str, expected: str
+) -> None:
+    upstreams = Upstreams(["docker.io", "ghcr.io", "r.test:5000", "[::1]:5000"], "docker.io")
+    assert upstreams.read(path, query).repository.identity == expected
+
+
+def test_without_a_usual_registry_a_client_must_name_one() -> None:
+    with pytest.raises(Unclear) as caught:
+        Upstreams(["ghcr.io"], None).read("/v2/a/b/manifests/1", "")
+    assert (caught.value.status, caught.value.code) == (404, "NAME_UNKNOWN")
+
+
+@pytest.mark.parametrize("host", ["not a host", "ghcr.io/x", "", "a.test:99999"])
+def test_what_is_allowed_must_be_a_registry(host: str) -> None:
+    with pytest.raises(Malformed):
+        Upstreams([host], None)
+
+
+def test_a_mirror_that_is_set_up_to_ask_itself_asks_upstream(ground: Ground) -> None:
+    """What points the other tools of a machine to the mirror, the mirror reads too."""
+    folder = ground.folder / ".config/containers"
+    folder.mkdir(parents=True)
+    host = ground.upstream.host
+    with ground.mirror() as server:
+        (folder / "registries.conf").write_text(
+            f'[[registry]]\nlocation = "{host}"\n[[registry.mirror]]\n'
+            f'location = "{server.address}/{host.replace(":", "-")}"\ninsecure = true\n'
+        )
+        pull(server)
+    warned = [event.message for event in ground.events if isinstance(event, Warned)]
+    assert len(warned) == 1
+    assert "answered 508" in warned[0]
+    assert all("via" in seen.headers for seen in ground.upstream.log)
+
+
+def test_storage_is_not_told_that_a_mirror_asks(ground: Ground) -> None:
+    with FakeRegistry() as storage:
+        storage.serve("team/app", None, IMAGE)
+        ground.upstream.redirect(UPSTREAM_BLOB, f"{storage.url}{UPSTREAM_BLOB}")
+        with ground.mirror() as server:
+            ask(server, f"/v2/team/app/manifests/{CHILD.digest}")
+            assert ask(server, f"/v2/team/app/blobs/{DIGEST}").body == LAYER
+        assert storage.log
+        assert all("via" not in seen.headers for seen in storage.log)

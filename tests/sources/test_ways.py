@@ -1,0 +1,210 @@
+"""What is particular about one host: its certificates, its headers, its pace; and nobody else's."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resolver.core.hosts import ClientFiles, HostSettings, upstream
+from resolver.errors import InvalidConfiguration, TlsFailed, Unavailable
+from resolver.sources.registry import RegistrySource
+from resolver.sources.ways import Pacer
+from tests.fakes.images import build_image
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.tls import authority
+from tests.sources.wire_kit import ENGINES, FakeClock, transport
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from resolver.sources.transport import Transport
+
+IMAGE = build_image()
+BLOB = next(iter(IMAGE.blobs))
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def ca_file(tmp_path: Path) -> str:
+    return str(authority().ca_file(tmp_path))
+
+
+def ask(wire: Transport, registry: FakeRegistry, settings: HostSettings) -> str:
+    here = upstream(registry.host, "team/app", settings)
+    source = RegistrySource(wire, registry.host, "team/app", endpoint=here)
+    return str(source.document("1.0").descriptor.digest)
+
+
+def test_an_authority_of_one_host_is_believed_there_and_nowhere_else(
+    engine: str, ca_file: str
+) -> None:
+    with (
+        FakeRegistry(authority().good()) as one,
+        FakeRegistry(authority().good()) as other,
+        transport(engine, options={"plain_http": False, "attempts": 1}) as wire,
+    ):
+        one.serve("team/app", "1.0", IMAGE)
+        assert ask(wire, one, HostSettings(ca=(ca_file,))) == IMAGE.digest
+        with pytest.raises(TlsFailed):
+            ask(wire, other, HostSettings())
+        with pytest.raises(TlsFailed):
+            ask(wire, one, HostSettings())
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_client_certificate_proves_who_asks(
+    engine: str, ca_file: str, tmp_path: Path, joined: bool
+) -> None:
+    certificate, key = authority().client_files(tmp_path)
+    client = ClientFiles(str(certificate), str(key))
+    if joined:
+        both = tmp_path / "both.pem"
+        both.write_bytes(certificate.read_bytes() + key.read_bytes())
+        client = ClientFiles(str(both))
+    with (
+        FakeRegistry(authority().wants_client_certificate()) as registry,
+        transport(engine, options={"plain_http": False, "attempts": 1}) as wire,
+    ):
+        registry.serve("team/app", "1.0", IMAGE)
+        with pytest.raises(Unavailable):
+            ask(wire, registry, HostSettings(ca=(ca_file,)))
+        assert ask(wire, registry, HostSettings(ca=(ca_file,), clients=(client,))) == IMAGE.digest
+
+
+def test_the_storage_that_a_registry_leads_to_sees_neither_certificate_nor_header(
+    engine: str, ca_file: str, tmp_path: Path
+) -> None:
+    certificate, key = authority().client_files(tmp_path)
+    settings = HostSettings(
+        ca=(ca_file,),
+        clients=(ClientFiles(str(certificate), str(key)),),
+        headers=(("X-Registry-Key", "S3CR3T"),),
+    )
+    with (
+        FakeRegistry(authority().wants_client_certificate()) as registry,
+        FakeRegistry(authority().wants_client_certificate()) as storage,
+        transport(engine, options={"plain_http": False, "attempts": 1}) as wire,
+    ):
+        path = "/v2/team/app/manifests/1.0"
+        registry.redirect(path, f"{storage.url}{path}")
+        with pytest.raises(Unavailable):
+            ask(wire, registry, settings)
+        assert registry.log[0].headers["x-registry-key"] == "S3CR3T"
+        assert wire.redactor.clean("has S3CR3T in it") == "has *** in it"
+        assert not storage.log
+
+
+def test_a_header_of_one_host_stays_on_it_also_for_its_own_tokens(engine: str) -> None:
+    settings = HostSettings(headers=(("X-Team", "blue"), ("Authorization", "Basic bm9wZTpub3Bl")))
+    with FakeRegistry() as registry, FakeRegistry() as storage, transport(engine) as wire:
+        registry.serve("team/app", "1.0", IMAGE)
+        storage.serve("team/app", "1.0", IMAGE)
+        registry.bearer()
+        registry.redirect(
+            "/v2/team/app/manifests/1.0", f"{storage.url}/v2/team/app/manifests/1.0", times=1
+        )
+        assert ask(wire, registry, settings) == IMAGE.digest
+        assert ask(wire, registry, settings) == IMAGE.digest
+        assert {seen.headers.get("x-team") for seen in registry.log} == {"blue"}
+        assert registry.log[-1].headers["authorization"] == "Bearer T0KEN-1"
+        assert [seen.headers.get("x-team") for seen in storage.log] == [None]
+        assert "authorization" not in storage.log[0].headers
+
+
+@pytest.mark.parametrize(("text", "words"), [("", "no client certificate"), (None, "no such file")])
+def test_a_client_certificate_that_cannot_be_used_is_named(
+    tmp_path: Path, text: str | None, words: str
+) -> None:
+    file = tmp_path / "me.pem"
+    if text is not None:
+        file.write_text(text)
+    settings = HostSettings(clients=(ClientFiles(str(file)),))
+    with (
+        FakeRegistry() as registry,
+        transport() as wire,
+        pytest.raises(InvalidConfiguration, match=words),
+    ):
+        ask(wire, registry, settings)
+
+
+def test_skipping_verification_is_for_one_host(engine: str) -> None:
+    with (
+        FakeRegistry(authority().expired()) as registry,
+        transport(engine, options={"plain_http": False, "attempts": 1}) as wire,
+    ):
+        registry.serve("team/app", "1.0", IMAGE)
+        assert ask(wire, registry, HostSettings(skip_verify=True)) == IMAGE.digest
+        with pytest.raises(TlsFailed):
+            ask(wire, registry, HostSettings())
+
+
+def test_an_insecure_host_may_speak_plain_http_if_it_speaks_no_tls() -> None:
+    either = HostSettings(skip_verify=True, plain_too=True)
+    for tls in (None, authority().expired()):
+        with FakeRegistry(tls) as registry, transport(options={"plain_http": False}) as wire:
+            registry.serve("team/app", "1.0", IMAGE)
+            assert ask(wire, registry, either) == IMAGE.digest
+
+
+def test_a_scheme_that_was_written_is_used_whatever_else_is_said() -> None:
+    with (
+        FakeRegistry(authority().good()) as registry,
+        transport(options={"plain_http": True}) as wire,
+    ):
+        registry.serve("team/app", "1.0", IMAGE)
+        settings = HostSettings(scheme="https", skip_verify=True)
+        assert ask(wire, registry, settings) == IMAGE.digest
+
+
+def test_requests_to_one_host_keep_its_pace() -> None:
+    clock = FakeClock()
+    with FakeRegistry() as registry, transport(clock=clock) as wire:
+        registry.serve("team/app", "1.0", IMAGE)
+        begun = clock.now
+        for _ in range(5):
+            ask(wire, registry, HostSettings(rate=2))
+        assert clock.now - begun == pytest.approx(2.0)
+        ask(wire, registry, HostSettings())
+        assert clock.now - begun == pytest.approx(2.0)
+
+
+def test_a_pause_makes_no_debt() -> None:
+    clock, stop = FakeClock(), threading.Event()
+    pacer = Pacer(clock)
+    pacer.wait("a", 10, stop)
+    clock.now += 60
+    for _ in range(3):
+        pacer.wait("a", 10, stop)
+    assert clock.slept == pytest.approx([0.1, 0.1])
+
+
+def test_no_more_requests_at_once_than_a_host_takes() -> None:
+    gate, most, now = threading.Event(), [0], [0]
+    lock = threading.Lock()
+    with FakeRegistry() as registry, transport() as wire:
+        registry.serve("team/app", "1.0", IMAGE)
+
+        def watch(_seen: object) -> None:
+            with lock:
+                now[0] += 1
+                most[0] = max(most[0], now[0])
+            gate.wait(0.05)
+            with lock:
+                now[0] -= 1
+
+        registry.on("GET", "/v2/team/app/manifests/1.0", watch)
+        threads = [
+            threading.Thread(target=ask, args=(wire, registry, HostSettings(jobs=2)))
+            for _ in range(6)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert most[0] == 2
