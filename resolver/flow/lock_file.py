@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from resolver.core.lock import MAX_LOCK, Lock, read_lock, write_lock
 from resolver.core.lock_sound import contradiction
 from resolver.errors import BadDocument, BadLock, LockUnwritten, NoLock, Usage
+from resolver.flow.rewrite import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -143,6 +144,7 @@ def _put(temporary: str, target: str, body: bytes) -> None:
         stream.flush()
         os.fsync(descriptor)
     Path(temporary).replace(target)
+    sync_folder(Path(target).parent)
 
 
 def _body(path: str) -> bytes:

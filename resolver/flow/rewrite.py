@@ -84,10 +84,10 @@ def _replace(target: Path, body: bytes) -> None:
         with suppress(OSError):
             temporary.unlink()
         raise
-    _sync(target.parent)
+    sync_folder(target.parent)
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the rename last; a file system that cannot is no reason to fail."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -300,7 +300,8 @@ def _words(error: BaseException) -> Iterator[str]:
         details = getattr(current, "details", None)
         if isinstance(details, dict):
             for cause in details.get("causes") or ():
-                text = str(cause.get("message", ""))
+                # Of a panic the causes are plain text.
+                text = str(cause.get("message", "") if isinstance(cause, dict) else cause)
                 # Names the URL, whose words could be anything.
                 if not text.startswith("error sending request"):
                     yield text

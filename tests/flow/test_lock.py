@@ -142,6 +142,26 @@ def test_others_stay_and_the_mode_of_the_file_too(
     assert [path.name for path in file.parent.iterdir() if path.is_file()] == ["resolver.lock"]
 
 
+def test_a_new_lock_file_outlives_a_power_cut(
+    registry: FakeRegistry, session: Session, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.serve("app", "1", built("1", AMD64))
+    real, synced = os.fsync, []
+
+    def sync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        synced.append((stat.S_ISDIR(status.st_mode), status.st_ino))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    session.lock([f"{registry.host}/app:1"], file=file)
+
+    written = [each for each in synced if each[1] == file.stat().st_ino]
+    folder = (True, file.parent.stat().st_ino)
+    assert written == [(False, file.stat().st_ino)]
+    assert folder in synced[synced.index(written[0]) :]
+
+
 def test_a_link_to_a_lock_stays_a_link(
     registry: FakeRegistry, session: Session, file: Path
 ) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
@@ -33,8 +33,10 @@ from resolver.errors import (
 )
 from resolver.settings import Flags, Settings
 from resolver.sources import open_transport
+from resolver.sources.failures import translate
 from resolver.sources.loopback import CLIENT_HELLO, speaks_tls
 from resolver.sources.transport import Asker, Request
+from resolver.sources.urls import Url
 from tests.fakes.images import build_image, build_index
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.fakes.tls import authority
@@ -470,3 +472,12 @@ def test_a_host_is_pressed_harder_only_for_who_asks_for_more(
     settings = Settings.load(Flags(store=str(tmp_path), jobs=jobs), {})
     with open_transport(settings, frozenset(), ignore) as made:
         assert made.options.jobs_per_host == at_once
+
+
+def test_a_library_that_panics_is_a_failed_connection() -> None:
+    class Panic(Exception):
+        details: ClassVar = {"causes": ["failed to wake I/O driver"]}
+
+    trouble = translate(Panic("it panicked"), Url.parse("http://127.0.0.1:5000/v2/"))
+
+    assert "the connection to `127.0.0.1:5000` failed" in str(trouble.error)
