@@ -44,10 +44,10 @@ def inspect(
       resolver inspect --config -p linux/arm64 ubuntu:24.04
     """
     from resolver.cli.inspecting import check, exact_bytes
-    from resolver.cli.work import work
+    from resolver.cli.work import asking
 
     check(platform, common.form, raw=raw, config=config)
-    with work(common) as (session, output):
+    with asking(common) as (session, output):
         found = session.inspect(
             reference, platform, config=not raw, choose=config, exact=exact, strict=strict
         )

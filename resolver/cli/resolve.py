@@ -53,24 +53,21 @@ def resolve(
       resolver resolve ubuntu:24.04 -p linux/arm64
       resolver resolve --format digest -p windows/amd64:ltsc2022 app:1.2
     """
-    from resolver.cli.inputs import split_platforms
-    from resolver.cli.resolving import Asked, gather, tell_all, tell_one
-    from resolver.cli.work import work
+    from resolver.cli.resolving import Asked, Question, gather, tell_question
+    from resolver.cli.work import asking, work
 
+    flags = Asked(exact=exact, verify=verify, strict=strict, verify_tag=verify_tag)
     lock = (lock_file or LOCK_FILE) if locked else None
-    if lock is not None:
-        from resolver.cli.locking import by_lock, named
+    if lock is None:
+        names = gather(references or [], file)
+        asked = Question(names, platform or [], flags, (explain, no_trunc), listed=file is not None)
+        with asking(common) as (session, output):
+            tell_question(session, session.settings.platform, output, common.form, asked)
+        return
+    from resolver.cli.locking import by_lock, named
 
-        names, ask = named(references, file, "resolve", lock), by_lock
-    else:
-        names, ask = gather(references or [], file), None
-    with work(common) as (session, output):
-        typed = platform or ([session.settings.platform] if session.settings.platform else [])
-        flags = Asked(exact=exact, verify=verify, strict=strict, verify_tag=verify_tag)
-        platforms = split_platforms(typed)
-        asker = ask(session, lock, flags) if ask and lock else session
-        if len(names) == 1 and file is None and len(platforms) <= 1 and "all" not in platforms:
-            wanted = platforms[0] if platforms else None
-            tell_one(asker, output, common.form, names[0], wanted, flags, (explain, no_trunc))
-        else:
-            tell_all(asker, output, common.form, names, platforms, flags, (explain, no_trunc))
+    names = named(references, file, "resolve", lock)
+    asked = Question(names, platform or [], flags, (explain, no_trunc), listed=file is not None)
+    with work(common) as (locker, output):
+        asker = by_lock(locker, lock, flags)
+        tell_question(asker, locker.settings.platform, output, common.form, asked)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from resolver.cli.locking import LockAsker
     from resolver.cli.output import Output
     from resolver.core.answer import Resolution
-    from resolver.session import Session
+    from resolver.session_ask import AskVerbs
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,38 @@ class Asked:
     verify: bool
     strict: bool
     verify_tag: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to resolve, and how to tell it.
+
+    Attributes:
+        references: in the order to tell them.
+        platforms: as typed; none for the default.
+        shown: every entry and why it lost, and digests whole.
+        listed: the references are a list's, so each is a line, also if there is one only.
+    """
+
+    references: list[str]
+    platforms: list[str]
+    asked: Asked
+    shown: tuple[bool, bool]
+    listed: bool
+
+
+def tell_question(
+    session: AskVerbs | LockAsker, default: str | None, output: Output, form: str, what: Question
+) -> None:
+    """Answer in full where one thing is asked, else a line each; `default` is the setting's."""
+    from resolver.cli.inputs import split_platforms
+
+    platforms = split_platforms(what.platforms or ([default] if default else []))
+    names, asked, shown = what.references, what.asked, what.shown
+    if len(names) == 1 and not what.listed and len(platforms) <= 1 and "all" not in platforms:
+        tell_one(session, output, form, names[0], next(iter(platforms), None), asked, shown)
+    else:
+        tell_all(session, output, form, names, platforms, asked, shown)
 
 
 def gather(references: list[str], file: str | None, verb: str = "resolve") -> list[str]:
@@ -55,7 +87,7 @@ def gather(references: list[str], file: str | None, verb: str = "resolve") -> li
 
 
 def tell_one(
-    session: Session | LockAsker,
+    session: AskVerbs | LockAsker,
     output: Output,
     form: str,
     reference: str,
@@ -71,7 +103,7 @@ def tell_one(
 
 
 def tell_all(
-    session: Session | LockAsker,
+    session: AskVerbs | LockAsker,
     output: Output,
     form: str,
     references: list[str],

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from resolver.cli.output import Output
 from resolver.render import prepare
-from resolver.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from resolver.cli.options import Common
+    from resolver.session import Session
+    from resolver.session_ask import AskVerbs
+    from resolver.wiring import Wiring
+
+Verbs = TypeVar("Verbs", bound="Wiring")
 
 
 @contextmanager
@@ -25,12 +29,36 @@ def work(
         Usage: the output format is none of ours; said before anything is asked of anybody.
 
     """
+    from resolver.session import Session
+
+    with _opened(Session, common, environment) as opened:
+        yield opened
+
+
+@contextmanager
+def asking(common: Common) -> Iterator[tuple[AskVerbs, Output]]:
+    """Open what answers questions about names, and load no other verb: these must be fast.
+
+    Raises:
+        Usage: as `work`.
+
+    """
+    from resolver.session_ask import AskVerbs
+
+    with _opened(AskVerbs, common, None) as opened:
+        yield opened
+
+
+@contextmanager
+def _opened(
+    verbs: type[Verbs], common: Common, environment: Mapping[str, str] | None
+) -> Iterator[tuple[Verbs, Output]]:
     prepare(common.form)
     output = Output(quiet=common.quiet, verbose=common.verbose)
     output.hand = common.hand
     with (
         _logged(output) if common.verbose > 1 else nullcontext(),
-        Session(flags=common.flags, environment=environment, observe=output.observe) as session,
+        verbs(flags=common.flags, environment=environment, observe=output.observe) as session,
     ):
         output.clean = session.clean
         if common.hand is not None:
