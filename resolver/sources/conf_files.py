@@ -45,7 +45,7 @@ def configuration_files(
     )
     own = environment.get("XDG_CONFIG_HOME")
     config = Path(own) if own and Path(own).is_absolute() else home / ".config" if home else None
-    users = config / "containers" if config else None
+    users = config / "containers" if config and is_in_reach(config) else None
     folders = [system / "containers", *((users,) if users else ())]
     if named:
         main = Path(named)
@@ -54,6 +54,25 @@ def configuration_files(
     else:
         main = system / "containers" / _NAME
     return (main, *(file for folder in folders for file in _drop_ins(folder / f"{_NAME}.d")))
+
+
+def is_in_reach(path: Path) -> bool:
+    """Whether this user may look at a default place at all, be something there or not.
+
+    In a container the home is often another user's: nothing in it is meant for us.
+    """
+    try:
+        path.stat()
+    except PermissionError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder that this user may look at."""
+    return is_in_reach(path) and path.is_dir()
 
 
 def speaks_of_registries(body: bytes) -> bool:

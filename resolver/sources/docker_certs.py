@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.hosts import ClientFiles
 from resolver.errors import InvalidConfiguration
+from resolver.sources.conf_files import is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +40,7 @@ def find_certificates(folders: tuple[Path, ...], host: str) -> tuple[Certificate
     """
     for folder in folders:
         place = folder / host
-        if place.is_dir():
+        if is_folder(place):
             return read_certificates(place), str(place)
     return ((), ()), ""
 

@@ -25,7 +25,13 @@ from resolver.core.hosts import (
 )
 from resolver.errors import InvalidConfiguration, RegistryBlocked
 from resolver.sources import registries_conf
-from resolver.sources.conf_files import SYSTEM, configuration_files, read_file
+from resolver.sources.conf_files import (
+    SYSTEM,
+    configuration_files,
+    is_folder,
+    is_in_reach,
+    read_file,
+)
 from resolver.sources.docker_certs import certificate_folders, find_certificates
 from resolver.sources.host_urls import endpoint_at
 from resolver.sources.urls import BadUrl
@@ -143,7 +149,7 @@ class Hosts:
 
         found: list[str] = []
         for root in (*self._roots(), *self._folders):
-            if root.is_dir():
+            if is_folder(root):
                 found += (host_of_folder(each.name) for each in root.iterdir() if each.is_dir())
         return tuple(sorted(found))
 
@@ -175,7 +181,7 @@ class Hosts:
         return HostChoice(registry, repository, (*mirrors, last), self._config_path(), CONFIG)
 
     def _by_folder(self, registry: str, repository: str) -> HostChoice | None:
-        roots = tuple(root for root in self._roots() if root.is_dir())
+        roots = tuple(root for root in self._roots() if is_folder(root))
         if not roots:
             return None
         from resolver.sources.hosts_toml import find_folder, read_hosts  # noqa: PLC0415 - rarely
@@ -244,7 +250,8 @@ class Hosts:
 
     def _read_config(self) -> Mapping[str, HostEntry]:
         path, is_named = config_file(self._environment, self._home)
-        body = None if path is None else read_file(path)
+        there = path is not None and (is_named or is_in_reach(path))
+        body = read_file(path) if path is not None and there else None
         if body is not None:
             from resolver.sources.host_config import parse_config  # noqa: PLC0415 - where there is one
 

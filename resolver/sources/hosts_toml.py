@@ -23,7 +23,7 @@ from resolver.core.hosts import (
     upstream,
 )
 from resolver.errors import InvalidConfiguration
-from resolver.sources.conf_files import read_file
+from resolver.sources.conf_files import is_folder, read_file
 from resolver.sources.docker_certs import read_certificates
 from resolver.sources.host_tables import Table, parse_toml
 from resolver.sources.host_urls import endpoint_at
@@ -53,7 +53,7 @@ def find_folder(roots: tuple[Path, ...], registry: str) -> Path | None:
     spelled = (f"{port[1]}_{port[2]}_",) if port else ()
     names = (*spelled, registry, "_default")
     folders = (Path(root, name) for root in roots for name in names)
-    return next((folder for folder in folders if folder.is_dir()), None)
+    return next((folder for folder in folders if is_folder(folder)), None)
 
 
 def host_of_folder(name: str) -> str:

@@ -31,9 +31,9 @@ _LIMITS = {
     "as": resource.RLIMIT_AS,
     "nproc": resource.RLIMIT_NPROC,
 }
-#: Imported once, so that a fork is ready to go.
+#: Imported once, with all of `resolver`, so that a fork is ready to go: another user may not even
+#: read this machine's Python.
 _PRELOADED = (
-    # Another user may not read this machine's Python: what it will need is loaded before the fork.
     "certifi",
     "importlib.resources",
     "resource",
@@ -41,31 +41,6 @@ _PRELOADED = (
     "encodings.ascii",
     "encodings.latin_1",
     "httpx",
-    "resolver.sources.engine",
-    "resolver.sources.transport",
-    "resolver.sources.registry",
-    "resolver.sources.credentials",
-    "resolver.flow.pull",
-    "resolver.flow.plan",
-    "resolver.flow.held",
-    "resolver.flow.batch",
-    "resolver.flow.inspect",
-    "resolver.flow.export",
-    "resolver.flow.layout_folder",
-    "resolver.store.collect",
-    "resolver.store.check",
-    "resolver.store.remove",
-    "resolver.store.listing",
-    "resolver.render.json",
-    "resolver.render.plain",
-    "resolver.render.plain_store",
-    "resolver.render.plain_plan",
-    "resolver.render.report_store",
-    "resolver.render.report_plan",
-    "resolver.render.progress",
-    "resolver.cli.work",
-    "resolver.cli.pulling",
-    "resolver.cli.collecting",
     "platformdirs",
 )
 
@@ -280,13 +255,14 @@ def _prepare(job: dict[str, Any]) -> None:
 def main() -> None:
     """Serve one test process over stdin and stdout."""
     from importlib import import_module
+    from pkgutil import walk_packages
 
-    from resolver.cli.app import COMMANDS
+    import resolver
 
-    for _group, _name, module in COMMANDS:
-        import_module(module)
-    for module in _PRELOADED:
-        import_module(module)
+    ours = [found.name for found in walk_packages(resolver.__path__, "resolver.")]
+    for module in (*_PRELOADED, *ours):
+        if not module.endswith("__main__"):
+            import_module(module)
     with tempfile.TemporaryDirectory(prefix="crew-") as folder:
         foreman = _Foreman(Path(folder))
         for line in sys.stdin:
