@@ -61,6 +61,10 @@ class Terminal:
         while not seen(self.screen):
             assert self._read(deadline), f"it ended with:\n{self.raw}"
 
+    def type(self, text: str) -> None:
+        """Type something, and a line's end."""
+        os.write(self._terminal, f"{text}\n".encode())
+
     def end(self) -> tuple[int, str]:
         """Read to the end; give the status and what went to stdout."""
         deadline = time.monotonic() + PATIENCE

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
+from tests.cli.terminal import Terminal
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.processes import command
 
@@ -169,3 +170,29 @@ def test_in_json_there_is_no_secret(
     assert told["verified"] is True
     assert told["username"] == USER
     assert set(told) == {"schema", "registry", "username", "place", "verified"}
+
+
+def test_on_a_terminal_what_is_missing_is_asked_for(basic: FakeRegistry, config: Path) -> None:
+    with Terminal("login", basic.host) as terminal:
+        terminal.until(lambda _screen: "User name: " in terminal.raw)
+        terminal.type(USER)
+        terminal.until(lambda _screen: f"Password for {USER} at {basic.host}: " in terminal.raw)
+        terminal.type(PASSWORD)
+        status, told = terminal.end()
+
+    assert (status, told.split(":")[0]) == (0, "Login Succeeded")
+    assert PASSWORD not in terminal.raw
+    assert basic.host in json.loads(config.read_bytes())["auths"]
+
+
+@pytest.mark.parametrize(
+    ("words", "missing"), [((), "there is no user name"), (("--username", "me"), "no password")]
+)
+def test_on_a_terminal_nothing_typed_is_no_login(words: tuple[str, ...], missing: str) -> None:
+    with Terminal("login", "reg.test", *words) as terminal:
+        terminal.until(lambda _screen: ": " in terminal.raw)
+        terminal.type("")
+        status, told = terminal.end()
+
+    assert (status, told) == (2, "")
+    assert missing in terminal.raw
