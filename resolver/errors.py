@@ -149,9 +149,10 @@ class InvalidPlatform(Malformed):
 
     code = "invalid-platform"
 
-    def __init__(self, text: str, reason: str) -> None:
+    def __init__(self, text: str, reason: str, *hints: str) -> None:
         super().__init__(
             f"`{_short(text)}` is not a platform: {reason}",
+            *hints,
             "write `os/arch[/variant][:os.version]`, for example `linux/arm64`, `linux/arm/v7` "
             "or `windows/amd64:10.0.20348`",
         )

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: References resolved at once; bound by waiting, not by the processor (architecture.md 2.3).
 DEFAULT_JOBS = 16
+#: Variables for the platform where nobody names one, the first that is set.
+_PLATFORM = ("RESOLVER_PLATFORM", "DOCKER_DEFAULT_PLATFORM")
 #: Where a lock is unless somebody says otherwise.
 LOCK_FILE = "resolver.lock"
 MAX_JOBS = 256
@@ -53,6 +55,7 @@ class Settings:
     Attributes:
         store: folder of the local store.
         platform: what `RESOLVER_PLATFORM` or `DOCKER_DEFAULT_PLATFORM` ask for; None if neither.
+        platform_named_by: the variable of the two; empty if neither.
         jobs: questions at once, 1 to 256.
         environment: for proxies, trust and credential files; a copy, never read again.
         fsync: False trades what a power cut may cost the store for speed.
@@ -73,6 +76,7 @@ class Settings:
     password: str | None
     jobs: int
     platform: str | None
+    platform_named_by: str
     platforms_file: Path | None
     fsync: bool
     lock: bool
@@ -100,6 +104,7 @@ class Settings:
                 "a user name and a password go together",
                 "give `--username NAME --password-stdin`, or neither",
             )
+        named = next((name for name in _PLATFORM if env.get(name)), "")
         return cls(
             store=_store(flags.store, env),
             offline=_switch(flags.offline, env, "RESOLVER_OFFLINE"),
@@ -111,7 +116,8 @@ class Settings:
             username=username,
             password=password,
             jobs=_bounded(_jobs(flags.jobs, env)),
-            platform=env.get("RESOLVER_PLATFORM") or env.get("DOCKER_DEFAULT_PLATFORM") or None,
+            platform=env.get(named) or None,
+            platform_named_by=named,
             platforms_file=_path(flags.platforms_file, env, "RESOLVER_PLATFORMS"),
             fsync=not _switch(flags.no_fsync, env, "RESOLVER_NO_FSYNC"),
             lock=not _switch(flags.unsafe_no_lock, env, "RESOLVER_UNSAFE_NO_LOCK"),

@@ -13,7 +13,7 @@ from resolver.core.manifest import Index
 from resolver.core.platform import BUILTIN, Platform
 from resolver.core.reference import Reference
 from resolver.core.target import LayoutTarget, RegistryTarget, StoreTarget, parse_target
-from resolver.errors import ImageNotHeld, NotFound
+from resolver.errors import ImageNotHeld, InvalidPlatform, NotFound
 from resolver.flow import resolve as resolving
 from resolver.flow.reader import Reader
 from resolver.settings import Flags, Settings
@@ -125,11 +125,22 @@ class Wiring:
         explicit = chosen is not None
         if isinstance(chosen, Platform):
             platforms: tuple[Platform, ...] = (chosen,)
-        elif chosen is None or chosen == "local" or "/" not in chosen:
-            platforms = self._by_machine(chosen)
         else:
-            platforms = (Platform.parse(chosen, table=self.table),)
+            platforms = self._read_wish(chosen)
         return resolving.Wish(platforms, explicit, exact, verify, strict)
+
+    def _read_wish(self, chosen: str | None) -> tuple[Platform, ...]:
+        """Read a wish; one that a variable says is refused with the variable's name."""
+        try:
+            if chosen is None or chosen == "local" or "/" not in chosen:
+                return self._by_machine(chosen)
+            return (Platform.parse(chosen, table=self.table),)
+        except InvalidPlatform as error:
+            variable = self.settings.platform_named_by
+            if not variable or error.text != self.settings.platform:
+                raise
+            hint = f"the variable `{variable}` says so: mend it, or name one with `-p`"
+            raise InvalidPlatform(error.text, error.reason, hint) from error
 
     def _by_machine(self, chosen: str | None) -> tuple[Platform, ...]:
         """Read a wish that depends on this machine: none, `local`, or half a platform."""

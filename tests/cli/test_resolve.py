@@ -389,3 +389,17 @@ status: 2
 error: cannot read `folder`: Is a directory
 hint: name a file that can be read
 """)
+
+
+@pytest.mark.parametrize("variable", ["RESOLVER_PLATFORM", "DOCKER_DEFAULT_PLATFORM"])
+def test_a_platform_of_a_variable_is_refused_with_its_name(
+    run: Run, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "junk")
+
+    seen = run("resolve", "127.0.0.1:9/app")
+
+    assert seen.status == 2
+    assert f"the variable `{variable}` says so" in seen.stderr
+    # What somebody typed is somebody's own.
+    assert variable not in run("resolve", "127.0.0.1:9/app", "-p", "nonsense").stderr
