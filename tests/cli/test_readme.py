@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import shlex
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from resolver.cli.app import COMMANDS, run
 from resolver.errors import Kind
+from resolver.sources.host_config import parse_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,8 +78,62 @@ def test_every_file_the_readme_links_to_is_there() -> None:
     assert [link for link in links if not (README.parent / link).exists()] == []
 
 
-def test_the_library_example_can_be_compiled_and_names_what_is_public() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+def fenced(language: str, holding: str) -> str:
+    """Give the one block of that language in which a text stands."""
+    found = re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
+    block: str
+    (block,) = (block for block in found if holding in block)
+    return block
 
-    compile(code, "README.md", "exec")
-    assert "resolver.Session()" in code
+
+def test_the_library_example_runs_as_it_is_written(
+    registry: str,
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    del store
+    monkeypatch.chdir(tmp_path)
+    code = fenced("python", "import resolver").replace("alpine:3.20", f"{registry}/demo/app:1.0")
+
+    exec(compile(code, "README.md", "exec"), {})
+
+    printed = capsys.readouterr().out
+    assert printed.startswith("sha256:")
+    assert "linux/arm64" in printed
+    with tarfile.open("images.tar") as archive:
+        assert "index.json" in archive.getnames()
+
+
+def test_the_configuration_file_is_read_as_its_comments_say() -> None:
+    hosts = parse_config(fenced("yaml", "mirrors:").encode(), "config.yaml")
+
+    hub = hosts["docker.io"]
+    assert [mirror.tags for mirror in hub.mirrors] == [False, True]
+    assert hub.settings.rate == 20
+    assert hosts["harbor.example.com"].settings.has_tls
+    lan = hosts["registry.lan:5000"].settings
+    assert lan.scheme == "http" or lan.plain_too
+
+
+def test_the_github_step_uses_what_the_action_has() -> None:
+    step, after = yaml.safe_load(fenced("yaml", "scripts/action@"))
+    action = yaml.safe_load((README.parent / "scripts/action/action.yml").read_text())
+
+    assert step["with"].keys() <= action["inputs"].keys()
+    used = re.findall(rf"steps\.{step['id']}\.outputs\.(\w+)", after["env"]["REF"])
+    assert used
+    assert set(used) <= action["outputs"].keys()
+
+
+def test_the_gitlab_job_writes_the_files_that_it_declares(
+    registry: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del store
+    monkeypatch.chdir(tmp_path)
+    job = yaml.safe_load(fenced("yaml", "resolve-image:"))["resolve-image"]
+    command = job["script"][-1].replace('"$IMAGE"', f"{registry}/demo/app:1.0")
+
+    assert run(shlex.split(command)[1:]) == 0
+    assert [name for name in job["artifacts"]["reports"].values() if not Path(name).exists()] == []
