@@ -56,7 +56,8 @@ class CompareVerbs(Wiring):
             base: what the others are held against; by default linux/amd64, else the first.
             expect: platforms that must be offered.
             expect_as: another image, whose platforms must be offered.
-            ignore: drift that is meant to be: `env.PATH`, `labels.org.opencontainers.*`.
+            ignore: differences that are meant to be: `env.PATH`, `labels.org.opencontainers.*`,
+                `files.owner`, `files.xattrs.security.selinux`.
             thresholds: what turns the answer into no, in `Comparison.reasons`.
             files: read the layers too, and compare the files in them; those of a registry come
                 into the store.
@@ -80,7 +81,7 @@ class CompareVerbs(Wiring):
             from resolver.flow.compare_files import with_files  # noqa: PLC0415 - on demand
 
             with self._layers_of(opened.target, _PURPOSE) as content:
-                found = with_files(found, content, self.table)
+                found = with_files(found, content, self.table, terms.ignoring)
         return replace(found, reasons=judge(found, limits))
 
     def compare_images(  # noqa: PLR0913 - each has a default and a name
@@ -129,7 +130,7 @@ class CompareVerbs(Wiring):
                 self._layers_of(one.target, _PURPOSE) as before,
                 self._layers_of(other.target, _PURPOSE) as after,
             ):
-                found = with_changed_files(found, before, after, self.table)
+                found = with_changed_files(found, before, after, self.table, terms.ignoring)
         return replace(found, reasons=judge_images(found, limits))
 
     def _wants(self, platforms: Wanted | Sequence[Wanted]) -> tuple[Platform, ...]:

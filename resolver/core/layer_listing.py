@@ -17,6 +17,8 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from resolver.core.xattrs import Xattrs
+
 #: A component that is empty, `.` or `..`, between slashes.
 _ODD = re.compile(r"/\.{0,2}/", re.ASCII)
 _MAGICS = (b"\x7fELF", b"MZ", b"\xfe\xed\xfa", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")
@@ -52,6 +54,7 @@ class LayerFile:
     link: str = ""
     device: tuple[int, int] | None = None
     program: Executable | None = None
+    xattrs: Xattrs = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +68,7 @@ class Listing:
         warnings: what was odd.
         size: bytes of the uncompressed archive.
         named: bytes of its names, as `TarLimits.names` counts them.
+        attributed: bytes of its extended attributes, as `TarLimits.xattrs` counts them.
     """
 
     files: tuple[LayerFile, ...]
@@ -73,6 +77,7 @@ class Listing:
     warnings: tuple[str, ...]
     size: int
     named: int = 0
+    attributed: int = 0
 
 
 def canonical(name: str) -> str:
@@ -142,6 +147,7 @@ class _Lister:
             warnings,
             self._reader.offset,
             self._reader.named,
+            self._reader.attributed,
         )
 
     def _file(self, entry: TarEntry) -> LayerFile:
@@ -155,11 +161,15 @@ class _Lister:
             access = self._access[key] = Access(*key)
         if entry.kind is Kind.FILE:
             digest, program = self._content(path, entry.size)
-            return LayerFile(path, Kind.FILE, access, entry.size, digest, program=program)
+            return LayerFile(
+                path, Kind.FILE, access, entry.size, digest, program=program, xattrs=entry.xattrs
+            )
         link = entry.link
         if entry.kind is Kind.HARD_LINK:
             link = canonical(link)
-        return LayerFile(path, entry.kind, access, link=link, device=entry.device)
+        return LayerFile(
+            path, entry.kind, access, link=link, device=entry.device, xattrs=entry.xattrs
+        )
 
     def _content(self, path: str, size: int) -> tuple[bytes, Executable | None]:
         """Read a file's content once: hash it, look at its start, keep it where it is wanted."""

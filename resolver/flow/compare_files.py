@@ -6,36 +6,63 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.comparison import Change
-from resolver.core.file_comparison import compare_trees
+from resolver.core.file_comparison import LabelledTree, compare_trees, why_apart
+from resolver.core.filetree import FileTree
 from resolver.core.gathered import Part
 from resolver.flow.files import LayeredImage, read_trees
 
 if TYPE_CHECKING:
     from resolver.core.builds import Build
     from resolver.core.comparison import Comparison, ImageComparison
+    from resolver.core.ignoring import Ignoring
     from resolver.core.platform import PlatformTable
     from resolver.flow.layer import LayerContent
 
 
-def with_files(found: Comparison, content: LayerContent, table: PlatformTable) -> Comparison:
+def with_files(
+    found: Comparison,
+    content: LayerContent,
+    table: PlatformTable,
+    ignoring: Ignoring | None = None,
+) -> Comparison:
     """Add what differs between the files of an image's builds; each layer is read once.
+
+    Layers of a build that cannot be compared with the base, Windows with Linux, are not read.
 
     Args:
         found: the comparison without files.
         content: has the layers.
         table: words and machines of platforms.
+        ignoring: what differences to leave out.
 
     Raises:
         ResolverError: a layer cannot be had, or is not what it should be.
     """
-    images = [_layered(build, build.name, found.reference, content) for build in found.builds]
-    trees = read_trees(images)
+    base = found.builds[found.base].platform
+    apart = [bool(why_apart(base, build.platform)) for build in found.builds]
+    read = iter(
+        read_trees(
+            [
+                _layered(build, build.name, found.reference, content)
+                for build, is_apart in zip(found.builds, apart, strict=True)
+                if not is_apart
+            ]
+        )
+    )
+    trees = [
+        LabelledTree(build.name, build.platform, FileTree()) if is_apart else next(read)
+        for build, is_apart in zip(found.builds, apart, strict=True)
+    ]
     others = [tree for number, tree in enumerate(trees) if number != found.base]
-    return replace(found, files=compare_trees(trees[found.base], others, table))
+    return replace(found, files=compare_trees(trees[found.base], others, table, ignoring))
 
 
 def with_changed_files(
-    found: ImageComparison, before: LayerContent, after: LayerContent, table: PlatformTable
+    found: ImageComparison,
+    before: LayerContent,
+    after: LayerContent,
+    table: PlatformTable,
+    ignoring: Ignoring | None = None,
 ) -> ImageComparison:
     """Add, for each platform whose content changed, what differs between its files.
 
@@ -53,7 +80,7 @@ def with_changed_files(
     changes = []
     for change in found.changes:
         if change.change is Change.CHANGED:
-            files = compare_trees(next(trees), [next(trees)], table)
+            files = compare_trees(next(trees), [next(trees)], table, ignoring)
             changes.append(replace(change, files=files))
         else:
             changes.append(change)

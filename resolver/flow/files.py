@@ -137,6 +137,7 @@ class _Layers:
         self._lock = threading.Lock()
         self._entries = 0
         self._named = 0
+        self._attributed = 0
         self._algorithms: dict[Digest, set[str]] = {}
 
     def read(self, images: Sequence[LayeredImage]) -> dict[Digest, ReadLayer]:
@@ -192,6 +193,10 @@ class _Layers:
             if self._named > self._limits.names:
                 what = "the size of all names of all layers together"
                 raise LimitExceeded(what, self._limits.names, self._named)
+            self._attributed += read.listing.attributed
+            if self._attributed > self._limits.xattrs:
+                what = "the size of all extended attributes of all layers together"
+                raise LimitExceeded(what, self._limits.xattrs, self._attributed)
         return read
 
 
