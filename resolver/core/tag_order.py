@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from fnmatch import translate
+from functools import lru_cache
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -317,25 +318,31 @@ def newest_first(tags: Iterable[str]) -> list[str]:
     and a later build before an earlier one. Names stand by the alphabet: first those that have a
     number (`app-1.9.0`), the newest of each name first.
     """
+    # Of what is equal otherwise, the alphabet decides: sorting keeps the order it finds.
+    found = sorted(tags)
+    found.sort(key=_key)
+    return found
 
-    def key(tag: str) -> tuple[object, ...]:
-        age = age_of(tag)
-        name = (age.name.words, _each_backwards(age.name.numbers))
-        return (
-            -age.kind,
-            not age.numbers,
-            name if age.kind == _IS_NAME else (),
+
+def _key(tag: str) -> bytes:
+    """Write what a tag is sorted by: a million tuples would take a gigabyte.
+
+    Numbers are written so that larger ones, and more of them, sort first; words as they are.
+    """
+    age = age_of(tag)
+    name = _words(age.name)
+    return b"".join(
+        (
+            bytes((_IS_VERSION - age.kind, not age.numbers)),
+            name if age.kind == _IS_NAME else b"",
             _backwards(age.numbers),
-            _steps_backwards(age.stages),
-            -age.depth if age.kind != _IS_DATE else 0,
+            _steps(age.stages),
+            bytes((0xFF - age.depth if age.kind != _IS_DATE else 0,)),
             name,
-            age.flavour.words,
-            _each_backwards(age.flavour.numbers),
-            _steps_backwards(age.rebuilds),
-            tag,
+            _words(age.flavour),
+            _steps(age.rebuilds),
         )
-
-    return sorted(tags, key=key)
+    )
 
 
 def chooser(
@@ -482,14 +489,27 @@ def _trimmed(numbers: Numbers) -> Numbers:
     return numbers
 
 
-def _backwards(numbers: Numbers) -> Numbers:
-    """Turn numbers round for sorting; a longer one of the same start is the newer."""
-    return (*(-number for number in numbers), 1)
+def _backwards(numbers: Numbers) -> bytes:
+    """Write numbers for sorting, each by its length and digits; a longer row is the newer."""
+    return b"".join((*map(_backwards_one, numbers), b"\xff"))
 
 
-def _each_backwards(groups: tuple[Numbers, ...]) -> tuple[Numbers, ...]:
-    return (*map(_backwards, groups), (1,))
+@lru_cache(maxsize=4_096)
+def _backwards_one(number: int) -> bytes:
+    digits = number.to_bytes((number.bit_length() + 7) // 8)
+    return bytes((0xFE - len(digits),)) + digits.translate(_COMPLEMENT)
 
 
-def _steps_backwards(steps: tuple[Step, ...]) -> tuple[tuple[int, Numbers], ...]:
-    return tuple((-rank, _backwards(count)) for rank, count in steps)
+_COMPLEMENT = bytes(range(0xFF, -1, -1))
+
+
+@lru_cache(maxsize=1_024)
+def _words(found: Words) -> bytes:
+    words = b"".join(b"\x01%b\x00" % word.encode() for word in found.words)
+    numbers = b"".join(b"\x00" + _backwards(each) for each in found.numbers)
+    return b"%b\x00%b\x01" % (words, numbers)
+
+
+@lru_cache(maxsize=1_024)
+def _steps(steps: tuple[Step, ...]) -> bytes:
+    return b"".join(bytes((0xFF - rank,)) + _backwards(count) for rank, count in steps)

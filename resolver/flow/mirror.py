@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 from weakref import WeakValueDictionary
@@ -62,6 +63,8 @@ MAX_FETCHES, _STRETCHES = 8, 8
 _BLOB = "application/octet-stream"
 #: Tags that are listed in one answer, and those whose meaning is remembered.
 _MAX_LISTED, _MAX_TAGS = 100_000, 2_000
+#: Lists of tags that are made at once: one takes up to 60 MB.
+_LISTS = 2
 
 
 #: Seconds after which a client may come again where upstream does not say.
@@ -147,6 +150,7 @@ class Mirror:
         self._lock = threading.Lock()
         self._fetches: dict[Digest, Fetch] = {}
         self._tags: dict[str, _Known] = {}
+        self._lists = threading.BoundedSemaphore(_LISTS)
         self._turns: WeakValueDictionary[str, _Turn] = WeakValueDictionary()
         self._claimed: set[Digest] = set()
 
@@ -272,12 +276,13 @@ class Mirror:
             self._claimed.add(digest)
 
     def _list(self, repository: Reference, path: str, query: str) -> Answer:
-        tags: list[str] = []
-        for tag in self._asking.source(repository).tags():
-            tags.append(tag)
-            if len(tags) >= _MAX_LISTED:
-                break
-        return listing(path, "tags", tags, query, {"name": repository.repository})
+        with self._lists:
+            tags = list(islice(self._asking.source(repository).tags(), _MAX_LISTED + 1))
+            if len(tags) > _MAX_LISTED:
+                message = f"`{repository.registry}/{repository.repository}` has more than "
+                message += f"{_MAX_LISTED} tags; the first of them are listed"
+                self._observe(Warned("tags", message))
+            return listing(path, "tags", tags[:_MAX_LISTED], query, {"name": repository.repository})
 
     # --- blobs -----------------------------------------------------------------------------
 
