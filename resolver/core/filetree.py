@@ -18,6 +18,7 @@ v2.1, core/../archive/tar.go (`applyNaive`); umoci v0.4.7, oci/layer/tar_extract
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -125,7 +126,12 @@ class FileTree:
         node = self.find(path)
         if not isinstance(node, LayerFile) or node.kind is not Kind.FILE:
             return None
-        return self.bodies.get(node.sha256)
+        return self.kept(node)
+
+    def kept(self, file: LayerFile) -> bytes | None:
+        """Give the body of a file of this tree if it was kept."""
+        body = self.bodies.get(file.sha256)
+        return zlib.decompress(body) if body is not None else None
 
 
 def _parts(path: str) -> list[str]:

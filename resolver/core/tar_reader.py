@@ -40,6 +40,8 @@ class TarLimits:
         stacked: extended headers before one entry.
         holes: bytes of holes of all sparse files; each is read as a zero.
         xattrs: bytes of memory for the extended attributes of all files, equal ones once. Ours.
+        bodies: bytes of small files that are kept, compressed. Ours: the package databases of
+            twenty full desktops.
     """
 
     entries: int = 2_000_000
@@ -51,6 +53,7 @@ class TarLimits:
     stacked: int = 16
     holes: int = 16 << 30
     xattrs: int = 32 << 20
+    bodies: int = 32 << 20
 
 
 DEFAULT_LIMITS = TarLimits()

@@ -138,6 +138,7 @@ class _Layers:
         self._entries = 0
         self._named = 0
         self._attributed = 0
+        self._kept = 0
         self._algorithms: dict[Digest, set[str]] = {}
 
     def read(self, images: Sequence[LayeredImage]) -> dict[Digest, ReadLayer]:
@@ -197,6 +198,10 @@ class _Layers:
             if self._attributed > self._limits.xattrs:
                 what = "the size of all extended attributes of all layers together"
                 raise LimitExceeded(what, self._limits.xattrs, self._attributed)
+            self._kept += read.listing.kept
+            if self._kept > self._limits.bodies:
+                what = "the size of all package databases of all layers together"
+                raise LimitExceeded(what, self._limits.bodies, self._kept)
         return read
 
 
