@@ -6,6 +6,7 @@ taken, and no object is ever made of them.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -40,6 +41,19 @@ def read_documents(text: str, *, loader: Any = _LOADER) -> tuple[Node, ...]:
         return tuple(_documents(yaml.parse(text[skipped:], Loader=loader), skipped))
     except yaml.YAMLError as error:
         raise _unparsable(error) from error
+
+
+_JSON_PIECE = re.compile(r'"(?:[^"\\\n]|\\.)*+"|//[^\n]*|/\*.*?\*/|\t', re.DOTALL)
+
+
+def without_comments(text: str) -> str:
+    """Blank out the comments of JSON, and tabs between its pieces; every place stays as it is."""
+
+    def blank(match: re.Match[str]) -> str:
+        words = match[0]
+        return words if words.startswith('"') else re.sub(r"[^\r\n]", " ", words)
+
+    return _JSON_PIECE.sub(blank, text)
 
 
 def _unparsable(error: yaml.YAMLError) -> Unparsable:

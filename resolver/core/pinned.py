@@ -88,6 +88,14 @@ class PinnedFile:
         return apply(self.text, self.edits)
 
 
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file that was not looked at; the reason ends the sentence `it is …`."""
+
+    path: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Pinned:
     """What became of several files; nothing of it is written until somebody writes it.
@@ -96,12 +104,23 @@ class Pinned:
         files: in the order given.
         findings: what the rules of `core.pinning.rules` have to say, in the order of the files.
         is_check: whether it was only asked if all is pinned.
+        skipped: files that were not looked at.
     """
 
     files: tuple[PinnedFile, ...]
     findings: tuple[Finding, ...] = ()
     warnings: tuple[Warned, ...] = ()
     is_check: bool = False
+    skipped: tuple[Skipped, ...] = ()
+
+    def places_of(self, failure: ResolverError) -> tuple[Place, ...]:
+        """Give the places of the references that could not be looked up for this reason."""
+        return tuple(
+            pin.place
+            for file in self.files
+            for pin in file.pins
+            if pin.failure is not None and str(pin.failure) == str(failure)
+        )
 
     @property
     def failures(self) -> tuple[ResolverError, ...]:

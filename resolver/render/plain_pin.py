@@ -17,6 +17,7 @@ def plain(answer: Pinned) -> Plain:
     """Turn pinned files into plain values."""
     return {
         "files": [_file(file) for file in answer.files],
+        "skipped": [{"path": each.path, "reason": each.reason} for each in answer.skipped],
         "findings": [_finding(finding) for finding in answer.findings],
         "warnings": warnings(answer.warnings),
     }

@@ -113,7 +113,8 @@ class Judge:
 
     Attributes:
         findings: what there was to find, in the order of the file.
-        doubts: what could not be found out about references that stay as they are anyway.
+        doubts: what could not be found out about references that stay as they are anyway, and where
+            they stand.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class Judge:
         self._table = table
         self._edits: list[Edit] = []
         self.findings: list[Finding] = []
-        self.doubts: list[ResolverError] = []
+        self.doubts: list[tuple[Place, ResolverError]] = []
 
     def decide(self, kind: str, spots: Sequence[Spot], strays: Sequence[Stray]) -> PinnedFile:
         """Decide about all of them, in the order of the file."""
@@ -147,7 +148,10 @@ class Judge:
         pin = Pin(self._place(stray.start), stray.role, stray.text, State.NOT_PINNABLE)
         if stray.is_ignored:
             return replace(pin, state=State.IGNORED)
-        if not self._wishes.unpin:
+        if stray.is_unknown and not self._wishes.unpin:
+            message = f"`{stray.text}` is not pinned: {stray.reason}"
+            self._find(rules.UNKNOWN_KEY, pin, message, hint=stray.hint)
+        elif not self._wishes.unpin:
             message = f"`{stray.text}` cannot be pinned: {stray.reason}"
             self._find(rules.NOT_PINNABLE, pin, message, hint=stray.hint)
         return pin
@@ -199,7 +203,7 @@ class Judge:
             if isinstance(fact, ResolverError):
                 if self._wishes.update or self._wishes.require:
                     return replace(pin, state=State.FAILED, failure=fact)
-                self.doubts.append(fact)
+                self.doubts.append((pin.place, fact))
         if isinstance(now, Fact) and isinstance(own, Fact):
             self._compare(pin, now, own)
         return self._require(spot, pin, _of_pin(spot, self._wishes))
