@@ -87,7 +87,8 @@ def _mapping(text: str, node: Mapping, path: str, key: str) -> Iterator[Mark]:
             yield from _composed(text, node, path, _Keys(name, "tag"))
             return
         if name in {"repository", "repo", "name"}:
-            yield from _whole(text, node, name, join(path, name), is_sure=name != "name")
+            is_sure = name != "name" or key == "image"
+            yield from _whole(text, node, name, join(path, name), is_sure=is_sure)
     for name in dict.fromkeys(name for name, _ in node.items()):
         if is_image_key(name) or _is_repository(name):
             yield from _flat(text, node, name, path)
@@ -127,10 +128,12 @@ def _beside(node: Mapping, key: str) -> _Keys | None:
         ]
         return next((n for n in names if isinstance(at(node, n), Scalar)), fallback)
 
+    # Istio's charts call the registry, and a path in it, `hub`.
+    registry = "registry" if text_at(node, "registry") else "hub"
     tag = first("tag", "tag")
     if not isinstance(at(node, tag), Scalar):
         return None
-    return _Keys(key, tag, first("digest", "digest"), first("registry", "registry"))
+    return _Keys(key, tag, first("digest", "digest"), first("registry", registry))
 
 
 def _whole(text: str, node: Mapping, key: str, role: str, *, is_sure: bool) -> Iterator[Mark]:

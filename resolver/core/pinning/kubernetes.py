@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.pinning import helm
 from resolver.core.pinning.keys import means_other
-from resolver.core.pinning.likeness import is_bare_image, is_image_key, likeness, unknown, values
+from resolver.core.pinning.likeness import is_bare_image, is_image_key, likeness, values
 from resolver.core.pinning.scalars import TEMPLATE, image, image_at
 from resolver.core.pinning.spots import Passed, Stray
 from resolver.core.pinning.tree import Mapping, Node, Scalar, Sequence, at, join, scalar_at, text_at
@@ -27,24 +27,18 @@ if TYPE_CHECKING:
     from resolver.core.pinning.spots import Mark
 
 #: Keys that hold containers, or a list of them: a name without a tag means `latest` there.
-_CONTAINERS = frozenset(
-    [
-        "container",
-        "containers",
-        "ephemeralContainers",
-        "initContainers",
-        "script",
-        "sidecars",
-        "stepTemplate",
-        "steps",
-    ]
-)
+_CONTAINERS = frozenset((
+    "container", "containers", "ephemeralContainers", "initContainers", "script", "sidecars",
+    "stepTemplate", "steps",
+))  # fmt: skip
 #: Keys of objects that hold the values of a Helm chart.
 #: Source: Flux HelmRelease `spec.values`; Argo CD Application `helm.valuesObject`.
 _VALUES = frozenset({"values", "valuesInline", "valuesObject"})
 _DATA = frozenset({"ConfigMap", "Secret"})
 _TAGS = ("tag", "imageTag", "version")
 _DIGESTS = ("digest", "imageDigest", "sha")
+_NO_TAG = "its tag is not in this file"
+_WRITE_TAG = "write `name:tag` if the resource allows it, or `# resolver: ignore` above it"
 _STATUS = "the cluster writes the status of an object"
 
 
@@ -133,7 +127,7 @@ def _image(  # noqa: PLR0911 - the parts of a place
         if name == "image" and ":" in written.value and "://" not in written.value:
             yield image(text, written, role)
         return
-    if name != "image" and text_at(node, "image"):
+    if name == "baseImage" and text_at(node, "image"):
         yield Passed(written.start, "`image` beside it comes first")
         return
     if any(text_at(node, each) for each in _DIGESTS):
@@ -141,13 +135,12 @@ def _image(  # noqa: PLR0911 - the parts of a place
         return
     tag = next((each for each in _TAGS if text_at(node, each)), "")
     if name == "image" or tag or "/" in written.value:
-        reason = f"its tag is in another key, `{tag}`" if tag else "its tag is not in this file"
-        hint = "write `name:tag` if the resource allows it, or `# resolver: ignore` above it"
-        yield Stray(written.start, written.value, role, reason, hint)
+        reason = f"its tag is in another key, `{tag}`" if tag else _NO_TAG
+        yield Stray(written.start, written.value, role, reason, _WRITE_TAG)
 
 
 def _parts(text: str, node: Mapping, path: str) -> Iterator[Mark]:
-    """Read what is below a key `image`: a reference, or a name and a tag."""
+    """Read what is below a key `image`: a reference, or a name whose tag is elsewhere."""
     reference = scalar_at(node, "reference")
     if reference is not None:
         yield image(text, reference, join(path, "reference"))
@@ -157,8 +150,8 @@ def _parts(text: str, node: Mapping, path: str) -> Iterator[Mark]:
             continue
         if any(text_at(node, each) for each in _DIGESTS):
             yield Passed(written.start, "its digest has a key of its own")
-        elif tag is not None and "@" not in tag.value and "://" not in written.value:
-            yield unknown(tag.start, f"{written.value}:{tag.value}", join(path, "tag"))
+        elif tag is None and name != "name" and is_bare_image(written):
+            yield Stray(written.start, written.value, join(path, name), _NO_TAG, _WRITE_TAG)
 
 
 def _named(text: str, node: Mapping, path: str, keys: tuple[str, ...]) -> Iterator[Mark]:

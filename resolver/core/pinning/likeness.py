@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from resolver.core.pinning.keys import means_other
 from resolver.core.pinning.scalars import scheme_of, span_of
 from resolver.core.pinning.spots import Passed, Spot, Stray
-from resolver.core.pinning.tree import Node, Scalar, Sequence, join, text_at
+from resolver.core.pinning.tree import Mapping, Node, Scalar, Sequence, join, text_at
 from resolver.core.reference import Reference
 from resolver.errors import InvalidReference
 
@@ -54,129 +54,34 @@ _DIGITS = re.compile(r"[0-9]+")
 #: Tags that projects move, by their usual names.
 _MOVING = frozenset({"dev", "edge", "lts", "main", "master", "nightly", "stable"})
 #: Names before a colon that are words of other notations.
-_OTHER_NAMES = frozenset(
-    [
-        "container",
-        "cpu",
-        "file",
-        "git",
-        "go-version",
-        "host",
-        "http",
-        "https",
-        "key",
-        "level",
-        "localhost",
-        "max",
-        "md5",
-        "memory",
-        "min",
-        "npm",
-        "pip",
-        "ratio",
-        "sampler",
-        "service",
-        "sha1",
-        "sha256",
-        "sha384",
-        "sha512",
-        "ssl",
-        "system",
-        "target",
-        "tcp",
-        "tls",
-        "udp",
-        "unix",
-        "urn",
-        "user",
-        "version",
-        "weight",
-    ]
-)
+_OTHER_NAMES = frozenset((
+    "container", "cpu", "file", "git", "go-version", "host", "http", "https", "key", "level",
+    "localhost", "max", "md5", "memory", "min", "npm", "pip", "ratio", "sampler", "service",
+    "sha1", "sha256", "sha384", "sha512", "ssl", "system", "target", "tcp", "tls", "udp",
+    "unix", "urn", "user", "version", "weight",
+))  # fmt: skip
 #: Source: github.com/docker-library/official-images, `library/`, the images pulled most.
-_OFFICIAL = frozenset(
-    [
-        "adminer",
-        "alpine",
-        "amazonlinux",
-        "amazoncorretto",
-        "archlinux",
-        "bash",
-        "busybox",
-        "caddy",
-        "cassandra",
-        "centos",
-        "composer",
-        "couchdb",
-        "debian",
-        "docker",
-        "eclipse-temurin",
-        "elasticsearch",
-        "elixir",
-        "erlang",
-        "fedora",
-        "gcc",
-        "ghost",
-        "golang",
-        "gradle",
-        "haproxy",
-        "httpd",
-        "influxdb",
-        "kibana",
-        "kong",
-        "logstash",
-        "mariadb",
-        "maven",
-        "memcached",
-        "mongo",
-        "mongo-express",
-        "mysql",
-        "neo4j",
-        "nextcloud",
-        "nginx",
-        "node",
-        "openjdk",
-        "oraclelinux",
-        "percona",
-        "perl",
-        "php",
-        "postgres",
-        "python",
-        "rabbitmq",
-        "redis",
-        "registry",
-        "rockylinux",
-        "ruby",
-        "rust",
-        "solr",
-        "sonarqube",
-        "swift",
-        "telegraf",
-        "tomcat",
-        "traefik",
-        "ubuntu",
-        "vault",
-        "wordpress",
-        "zookeeper",
-    ]
-)
+_OFFICIAL = frozenset((
+    "adminer", "alpine", "amazonlinux", "amazoncorretto", "archlinux", "bash", "busybox",
+    "caddy", "cassandra", "centos", "composer", "couchdb", "debian", "docker",
+    "eclipse-temurin", "elasticsearch", "elixir", "erlang", "fedora", "gcc", "ghost", "golang",
+    "gradle", "haproxy", "httpd", "influxdb", "kibana", "kong", "logstash", "mariadb", "maven",
+    "memcached", "mongo", "mongo-express", "mysql", "neo4j", "nextcloud", "nginx", "node",
+    "openjdk", "oraclelinux", "percona", "perl", "php", "postgres", "python", "rabbitmq",
+    "redis", "registry", "rockylinux", "ruby", "rust", "solr", "sonarqube", "swift", "telegraf",
+    "tomcat", "traefik", "ubuntu", "vault", "wordpress", "zookeeper",
+))  # fmt: skip
 #: Keys whose values name what a build writes, not what it reads.
-_WRITTEN = frozenset(
-    [
-        "cache-from",
-        "cache-to",
-        "cache_from",
-        "cache_to",
-        "cachefrom",
-        "cacheto",
-        "destination",
-        "destinations",
-        "output",
-        "outputs",
-        "tags",
-    ]
-)
+_WRITTEN = frozenset((
+    "cache-from", "cache-to", "cache_from", "cache_to", "cachefrom", "cacheto", "destination",
+    "destinations", "output", "outputs", "tags",
+))  # fmt: skip
 _OUTPUT = "it names what a build writes, or a cache"
+#: Last words of keys that name an image whose tag has a key of its own.
+_NAMING = frozenset({"image", "img", "name", "path", "repo", "repository"})
+_DIGESTS = ("digest", "imageDigest", "image_digest", "sha")
+#: Keys of places that have tags too, and no images.
+_SOURCES = frozenset({"chart", "charts", "git", "gitrepository", "source", "sources", "vcs"})
 #: Ends of file names, which are no names of images.
 _FILES = (
     ".png",
@@ -260,6 +165,10 @@ def sweep(
     text: str, document: Node, marks: Iterable[Spot | Stray | Passed], path: str = ""
 ) -> Iterator[Stray | Passed]:
     """Report every value of a document that looks like an image and that no mark stands at."""
+    marks = list(marks)
+    pairs = [*_pairs(document, path, {mark.start for mark in marks})]
+    yield from pairs
+    marks += pairs
     starts = sorted({start for mark in marks for start in (mark.start, _named_at(mark))})
     for scalar, keys, where in values(document, path):
         if any(scalar.start <= start <= scalar.end for start in _near(starts, scalar)):
@@ -280,6 +189,43 @@ def sweep(
                 yield Passed(scalar.start, _OUTPUT)
             else:
                 yield unknown(scalar.start, scalar.value, where)
+
+
+def _pairs(document: Node, path: str, marked: set[int]) -> Iterator[Stray | Passed]:
+    """Report names of images whose tag has a key of its own beside them."""
+    for node, keys, where in nodes(document, path):
+        if not isinstance(node, Mapping) or {key.lower() for key in keys} & _SOURCES:
+            continue
+        tag = next((key for key, _ in node.items() if _is_tag_key(key)), None)
+        held = node.get(tag) if tag is not None else None
+        if tag is None or not isinstance(held, Scalar) or not held.is_text or "@" in held.value:
+            continue
+        if any(text_at(node, key) for key in _DIGESTS) or _touches(held, marked):
+            continue
+        for key, name in node.items():
+            if not isinstance(name, Scalar) or not is_bare_image(name) or _touches(name, marked):
+                continue
+            words = f"{name.value}:{held.value}"
+            if _names_image(key) and likeness(words, "image") is not None:
+                is_sure = is_image_key(key) or is_image_key(keys[-1] if keys else "")
+                if "/" in name.value or is_sure:
+                    yield unknown(held.start, words, join(where, tag))
+                    yield Passed(name.start, "its tag has a key of its own")
+                    break
+
+
+def _touches(scalar: Scalar, marked: set[int]) -> bool:
+    return any(place in marked for place in range(scalar.start, scalar.end + 1))
+
+
+def _is_tag_key(key: str) -> bool:
+    words = [word.lower() for word in _WORDS.findall(key)]
+    return bool(words) and words[-1] == "tag"
+
+
+def _names_image(key: str) -> bool:
+    words = [word.lower() for word in _WORDS.findall(key)]
+    return bool(words) and words[-1] in _NAMING
 
 
 def is_bare_image(scalar: Scalar) -> bool:
@@ -310,9 +256,17 @@ def _near(starts: list[int], scalar: Scalar) -> list[int]:
 
 
 def values(document: Node, path: str = "") -> Iterator[tuple[Scalar, tuple[str, ...], str]]:
-    """Give every scalar that is a value, the keys above it, and its path; each once.
+    """Give every scalar that is a value, the keys above it, and its path; each once."""
+    for node, keys, where in nodes(document, path):
+        if isinstance(node, Scalar):
+            yield node, keys, where
+
+
+def nodes(document: Node, path: str = "") -> Iterator[tuple[Node, tuple[str, ...], str]]:
+    """Give every node that is a value, the keys above it, and its path; each once.
 
     In `{name: IMAGE, value: x}`, as parameters and variables are written, the name is the key too.
+    What is merged in from elsewhere is given where it stands.
     """
     waiting: list[tuple[Node, tuple[str, ...], str]] = [(document, (), path)]
     seen: set[int] = set()
@@ -321,18 +275,13 @@ def values(document: Node, path: str = "") -> Iterator[tuple[Scalar, tuple[str, 
         if id(node) in seen:
             continue
         seen.add(id(node))
-        if isinstance(node, Scalar):
-            yield node, keys, where
-        elif isinstance(node, Sequence):
-            waiting += [
-                (item, keys, f"{where}[{index}]")
-                for index, item in reversed([*enumerate(node.items)])
-            ]
-        else:
+        yield node, keys, where
+        if isinstance(node, Sequence):
+            held = [(item, keys, f"{where}[{index}]") for index, item in enumerate(node.items)]
+            waiting += reversed(held)
+        elif isinstance(node, Mapping):
             named = text_at(node, "name")
             for name, value in reversed([*node.items()]):
-                below = (*keys, name)
-                if name in {"value", "default"} and named:
-                    below = (*keys, name, named)
+                is_value = name in {"value", "default"} and named
+                below = (*keys, name, named) if is_value else (*keys, name)
                 waiting.append((value, below, join(where, name)))
-            # What is merged in from elsewhere is reached where it stands.

@@ -18,7 +18,7 @@ TEMPLATE = "{{"
 _VARIABLES = ("$", "<<")
 #: What may stand before a reference where other sources than images could be meant.
 SCHEMES = ("docker-image://", "docker://", "oci://")
-_TOGETHER = (
+TOGETHER = (
     "it is put together from variables",
     "write the reference out, or pin the variable where it is set",
 )
@@ -54,7 +54,7 @@ def image_within(
 ) -> Spot | Stray:
     """Read the reference that a scalar ends with, from an offset in its value."""
     if is_put_together(scalar.value):
-        return Stray(scalar.start, scalar.value, role, *_TOGETHER)
+        return Stray(scalar.start, scalar.value, role, *TOGETHER)
     span = span_of(text, scalar)
     if span is None:
         reason = "it is written with escapes, or over several lines"
@@ -95,5 +95,5 @@ def image_at(
     value = at(holder, key)
     if isinstance(value, Mapping) and text.startswith(TEMPLATE, value.start):
         line = text[value.start :].splitlines()[0]
-        return Stray(value.start, line[: line.rfind("}") + 1] or line, role, *_TOGETHER)
+        return Stray(value.start, line[: line.rfind("}") + 1] or line, role, *TOGETHER)
     return None
