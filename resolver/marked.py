@@ -43,15 +43,25 @@ def read_documents(text: str, *, loader: Any = _LOADER) -> tuple[Node, ...]:
         raise _unparsable(error) from error
 
 
-_JSON_PIECE = re.compile(r'"(?:[^"\\\n]|\\.)*+"|//[^\n]*|/\*.*?\*/|\t', re.DOTALL)
+_SURROGATE = re.compile(r"((?<!\\)(?:\\\\)*)\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+#: What is not closed goes on to the end, so that no text is read twice.
+_JSON_PIECE = re.compile(
+    r'"(?:[^"\\\n]|\\.)*+"?|//[^\n]*|/\*(?:.*?\*/|.*)|\t',
+    re.DOTALL,
+)
 
 
 def without_comments(text: str) -> str:
-    """Blank out the comments of JSON, and tabs between its pieces; every place stays as it is."""
+    """Blank out the comments of JSON, and tabs between its pieces; every place stays as it is.
+
+    Halves of characters, which JSON has escapes for and YAML has not, are blanked out too.
+    """
 
     def blank(match: re.Match[str]) -> str:
         words = match[0]
-        return words if words.startswith('"') else re.sub(r"[^\r\n]", " ", words)
+        if words.startswith('"'):
+            return _SURROGATE.sub(r"\1      ", words) if "\\u" in words else words
+        return re.sub(r"[^\r\n]", " ", words)
 
     return _JSON_PIECE.sub(blank, text)
 

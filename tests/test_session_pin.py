@@ -363,6 +363,7 @@ def test_a_folder_means_the_files_in_it_that_name_images(
     write(tmp_path, "web/node_modules/x/Dockerfile", "FROM not:1\n")
     template = "{{ if .x }}\napiVersion: v1\n{{ end }}\n"
     write(tmp_path, "chart/templates/pod.yaml", template)
+    write(tmp_path, "chart/templates/configmap-values.yaml", "{{ if .x }}\na: 1\n{{ end }}\n")
     (tmp_path / "link.yaml").symlink_to(tmp_path / "Dockerfile")
     (tmp_path / "round").symlink_to(tmp_path, target_is_directory=True)
 
@@ -375,6 +376,7 @@ def test_a_folder_means_the_files_in_it_that_name_images(
     ]
     assert states(found) == [State.PINNED] * 3
     assert {each.path.removeprefix(f"{tmp_path}/"): each.reason for each in found.skipped} == {
+        "chart/templates/configmap-values.yaml": "a template that names no image by itself",
         "chart/templates/pod.yaml": "a template that names no image by itself",
         "deploy/binary.json": "of no kind that is known to name images",
         "deploy/large.json": "of no kind that is known to name images",

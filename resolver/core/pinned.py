@@ -67,6 +67,7 @@ class PinnedFile:
         text: what is in it.
         pins: its references, in the order of the file.
         edits: spans of `text`, and what goes there; they do not overlap.
+        passed: places of what looks like an image and needs no digest, each with the reason.
         failure: why it was left alone as a whole.
     """
 
@@ -75,6 +76,7 @@ class PinnedFile:
     text: str = ""
     pins: tuple[Pin, ...] = ()
     edits: tuple[Edit, ...] = ()
+    passed: tuple[tuple[Place, str], ...] = ()
     failure: ResolverError | None = None
 
     @property

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 Answer = Fact | ResolverError
 
+_CHART_TEMPLATES = "templates"
 _OTHER = "of no kind that is known to name images"
 _TEMPLATE = "a template that names no image by itself"
 _LINK = "a link, and links in a folder are not followed"
@@ -83,7 +84,7 @@ def pin(paths: Iterable[str], wishes: Wishes, look_up: LookUp) -> Pinned:
                 findings.append(_unparsable(file.path, file.failure))
             continue
         judge = Judge(file.path, file.text, wishes, facts, look_up.table)
-        files.append(judge.decide(file.kind, file.spots, file.strays))
+        files.append(judge.decide(file.kind, file.spots, file.strays, file.passed))
         findings.extend(judge.findings)
         warnings.extend(_warnings(files[-1], judge, wishes))
     return Pinned(tuple(files), tuple(findings), tuple(warnings), wishes.check, skipped)
@@ -139,7 +140,11 @@ def _open_or_skip(path: str) -> ImageFile | PinnedFile | Skipped:
     except NotAnImageFile:
         return Skipped(path, _OTHER)
     except UnreadableFile as error:
-        return PinnedFile(path, failure=error) if is_named else _unread(path, error)
+        # A chart's templates may have the name of another kind.
+        is_template = Path(path).parent.name == _CHART_TEMPLATES
+        if is_named and not is_template:
+            return PinnedFile(path, failure=error)
+        return _unread(path, error)
     except ResolverError as error:
         return PinnedFile(path, failure=error)
     return Skipped(path, _OTHER)

@@ -29,6 +29,10 @@ def _file(file: PinnedFile) -> Plain:
         "kind": file.kind or None,
         "changed": file.is_changed,
         "images": [_pin(pin) for pin in file.pins],
+        "passed": [
+            {"line": place.line, "column": place.column, "reason": reason}
+            for place, reason in file.passed
+        ],
     }
     if file.failure is not None:
         written |= failure(file.failure)

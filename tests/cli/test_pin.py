@@ -320,3 +320,13 @@ note: skipped `app/config.yaml`: it is of no kind that is known to name images
 """)
     told = json.loads(run("pin", "--check", "--json", "app").stdout)
     assert [each["path"] for each in told["skipped"]] == ["app/config.yaml"]
+
+
+def test_json_says_why_a_name_of_an_image_needs_no_digest(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("services:\n  a: {build: ., image: 'org/app:1'}\n")
+
+    seen = run("pin", "--check", "--json", "compose.yaml")
+
+    assert seen.status == 0
+    (file,) = json.loads(seen.stdout)["files"]
+    assert file["passed"] == [{"line": 2, "column": 24, "reason": "it names what is built here"}]

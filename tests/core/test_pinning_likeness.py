@@ -47,6 +47,7 @@ ORDINARY: dict[str, str] = json.loads((BEFORE.parent / "ordinary.json").read_tex
         ("args", "--sidecar=quay.io/org/app:v1"),
         ("args", "--sidecar-image=app:dev"),
         ("env", "TOOL_IMAGE=app:dev"),
+        ("images", "quay.io/org/a=quay.io/org/b:v1"),
         ("uses", "docker://app:dev"),
         ("context", "docker-image://app:dev"),
         ("include", "oci://ghcr.io/org/app:dev"),
@@ -73,6 +74,8 @@ def test_this_looks_like_an_image(key: str, value: str) -> None:
         ("address", "redis:6379"),
         ("address", "web:80"),
         ("address", "nginx:8080"),
+        ("address", "nginx:80"),
+        ("image", "sha256:" + "a" * 64),
         ("address", "proxy.example.com:3128"),
         ("address", "127.0.0.1:5000"),
         ("address", "org/app:8080"),
@@ -197,6 +200,48 @@ def _is_reference(value: str) -> bool:
         return Reference.parse(words).tag is not None
     except InvalidReference:
         return False
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ("images: [{name: app, newTag: v1}]", "app:v1"),
+        ("image: {repository: quay.io/org/app, tag: v1}", "quay.io/org/app:v1"),
+        ("a: {imageRepository: org/app, imageTag: v1}", "org/app:v1"),
+        ("image: {path: org/app, tag: v1}", "org/app:v1"),
+        ("image: {repository: quay.io/org/app}", "quay.io/org/app"),
+        ("image: app", "app"),
+        ("a: {image: org/app, tag: v1}", "org/app"),
+    ],
+)
+def test_a_name_without_its_tag_beside_it_is_told(spec: str, told: str) -> None:
+    text = f"apiVersion: example.com/v1\nkind: Thing\nspec: {{{spec}}}\n"
+
+    found = find_images("thing.yaml", text)
+
+    assert [stray.text for stray in found.strays] == [told]
+    assert found.spots == ()
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "git: {repository: org/app, tag: v1}",
+        "chart: {name: org/app, tag: v1}",
+        "a: {name: app, tag: v1}",
+        "image: {repository: quay.io/org/app, digest: 'sha256:" + "a" * 64 + "'}",
+        "image: {repository: quay.io/org/app, tag: v1, digest: 'sha256:" + "a" * 64 + "'}",
+        "image: true",
+        "a: {image: https://example.com/disk.qcow2}",
+        "logoImage: logo.png",
+    ],
+)
+def test_other_names_beside_tags_are_none(spec: str) -> None:
+    text = f"apiVersion: example.com/v1\nkind: Thing\nspec: {{{spec}}}\n"
+
+    found = find_images("thing.yaml", text)
+
+    assert (found.spots, found.strays) == ((), ())
 
 
 def test_a_block_of_text_that_is_no_yaml_is_no_fault() -> None:

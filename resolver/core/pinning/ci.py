@@ -52,6 +52,9 @@ def azure(text: str, document: Node) -> Iterator[Mark]:
     for node, path in _mappings(document):
         if path.startswith("resources.containers["):
             continue
+        machine = scalar_at(node, "pool", "image")
+        if machine is not None:
+            yield Passed(machine.start, _MACHINE)
         for value, role in (
             (at(node, "container"), join(path, "container")),
             *((held, join(path, f"services.{name}")) for name, held in entries(node, "services")),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from resolver.core.findings import Finding, Place
 from resolver.core.pinned import Pin, PinnedFile, State
 from resolver.core.pinning import rules
-from resolver.core.pinning.spots import Edit, Lines, Spot, Stray
+from resolver.core.pinning.spots import Edit, Lines, Passed, Spot, Stray
 from resolver.core.platform import BUILTIN, Platform
 from resolver.core.select import nearest, select
 from resolver.errors import InvalidPlatform, ResolverError
@@ -135,14 +135,21 @@ class Judge:
         self.findings: list[Finding] = []
         self.doubts: list[tuple[Place, ResolverError]] = []
 
-    def decide(self, kind: str, spots: Sequence[Spot], strays: Sequence[Stray]) -> PinnedFile:
+    def decide(
+        self,
+        kind: str,
+        spots: Sequence[Spot],
+        strays: Sequence[Stray],
+        passed: Sequence[Passed] = (),
+    ) -> PinnedFile:
         """Decide about all of them, in the order of the file."""
         marks: list[Spot | Stray] = [*spots, *strays]
         marks.sort(key=lambda mark: mark.start)
         pins = tuple(
             self._spot(mark) if isinstance(mark, Spot) else self._stray(mark) for mark in marks
         )
-        return PinnedFile(self._path, kind, self._text, pins, tuple(self._edits))
+        told = tuple((self._place(each.start), each.reason) for each in passed)
+        return PinnedFile(self._path, kind, self._text, pins, tuple(self._edits), told)
 
     def _stray(self, stray: Stray) -> Pin:
         pin = Pin(self._place(stray.start), stray.role, stray.text, State.NOT_PINNABLE)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 #: What follows `image` in keys that hold a whole reference: `imageName`, `IMAGE_REF`.
 _SUFFIXES = frozenset({"name", "ref", "reference", "uri", "url"})
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-_ASSIGNED = re.compile(r"-{0,2}([A-Za-z_][A-Za-z0-9_.-]*)=(\S+)")
+_ASSIGNED = re.compile(r"-{0,2}([A-Za-z_][A-Za-z0-9_./-]*)=(\S+)")
 _LIKELY = re.compile(
     r"[a-z0-9][A-Za-z0-9._/-]*+(?::[0-9]++/[a-z0-9._/-]++)?:[A-Za-z0-9_][A-Za-z0-9_.-]*+"
 )
@@ -48,16 +48,17 @@ _VERSION = re.compile(
 )
 _ADDRESS = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _PORT = re.compile(r"[0-9]{3,5}|80|53|25|2[0-3]")
-#: Digits of a port that none of these images has for a major version.
-_PORT_DIGITS = 3
+#: Of official images, whose major versions go up to 2 digits: `node:22`, and `nginx:80` is a port.
+_SERVER_PORT = re.compile(r"[0-9]{3,5}|80")
+_DIGITS = 3
 _DIGITS = re.compile(r"[0-9]+")
 #: Tags that projects move, by their usual names.
 _MOVING = frozenset({"dev", "edge", "lts", "main", "master", "nightly", "stable"})
 #: Names before a colon that are words of other notations.
 _OTHER_NAMES = frozenset((
     "container", "cpu", "file", "git", "go-version", "host", "http", "https", "key", "level",
-    "localhost", "max", "md5", "memory", "min", "npm", "pip", "ratio", "sampler", "service",
-    "sha1", "sha256", "sha384", "sha512", "ssl", "system", "target", "tcp", "tls", "udp",
+    "localhost", "max", "memory", "min", "npm", "pip", "ratio", "sampler", "service",
+    "ssl", "system", "target", "tcp", "tls", "udp",
     "unix", "urn", "user", "version", "weight",
 ))  # fmt: skip
 #: Source: github.com/docker-library/official-images, `library/`, the images pulled most.
@@ -82,6 +83,9 @@ _NAMING = frozenset({"image", "img", "name", "path", "repo", "repository"})
 _DIGESTS = ("digest", "imageDigest", "image_digest", "sha")
 #: Keys of places that have tags too, and no images.
 _SOURCES = frozenset({"chart", "charts", "git", "gitrepository", "source", "sources", "vcs"})
+#: Last words of keys below `image` that hold a whole reference.
+_WHOLE = _NAMING | _SUFFIXES | {"default", "full", "value"}
+_DIGEST_NAMES = frozenset({"md5", "sha1", "sha256", "sha384", "sha512"})
 #: Ends of file names, which are no names of images.
 _FILES = (
     ".png",
@@ -139,11 +143,20 @@ def likeness(value: str, key: str = "", *, above: str = "") -> tuple[int, str] |
         reference = Reference.parse(words)
     except InvalidReference:
         return None
-    if reference.tag is None or not _LETTER.search(words):
+    is_digest = words.partition(":")[0] in _DIGEST_NAMES
+    if reference.tag is None or is_digest or not _LETTER.search(words):
         return None
-    if scheme or is_image_key(key) or _holds_images(key) or _holds_images(above):
+    if scheme or _is_below_image(key, above):
         return start, words
     return (start, words) if _is_plain_image(words, reference.tag) else None
+
+
+def _is_below_image(key: str, above: str) -> bool:
+    """Whether the keys above a value say that it is an image."""
+    if is_image_key(key) or _holds_images(key):
+        return True
+    words = [word.lower() for word in _WORDS.findall(key)]
+    return _holds_images(above) and (not is_image_key(above) or bool({*words[-1:]} & _WHOLE))
 
 
 def _is_plain_image(words: str, tag: str) -> bool:
@@ -155,7 +168,7 @@ def _is_plain_image(words: str, tag: str) -> bool:
     if _ADDRESS.fullmatch(tag) or name in _OTHER_NAMES:
         return False
     if name in _OFFICIAL:
-        return len(tag) < _PORT_DIGITS or not _PORT.fullmatch(tag)
+        return not _SERVER_PORT.fullmatch(tag)
     if slash and (tag in _MOVING or (_DIGITS.fullmatch(tag) and not _PORT.fullmatch(tag))):
         return True
     return bool(_LETTER.search(name)) and _VERSION.fullmatch(tag) is not None
@@ -207,7 +220,7 @@ def _pairs(document: Node, path: str, marked: set[int]) -> Iterator[Stray | Pass
                 continue
             words = f"{name.value}:{held.value}"
             if _names_image(key) and likeness(words, "image") is not None:
-                is_sure = is_image_key(key) or is_image_key(keys[-1] if keys else "")
+                is_sure = is_image_key(key) or _holds_images(keys[-1] if keys else "")
                 if "/" in name.value or is_sure:
                     yield unknown(held.start, words, join(where, tag))
                     yield Passed(name.start, "its tag has a key of its own")
