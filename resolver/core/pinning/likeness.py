@@ -50,7 +50,6 @@ _ADDRESS = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _PORT = re.compile(r"[0-9]{3,5}|80|53|25|2[0-3]")
 #: Of official images, whose major versions go up to 2 digits: `node:22`, and `nginx:80` is a port.
 _SERVER_PORT = re.compile(r"[0-9]{3,5}|80")
-_DIGITS = 3
 _DIGITS = re.compile(r"[0-9]+")
 #: Tags that projects move, by their usual names.
 _MOVING = frozenset({"dev", "edge", "lts", "main", "master", "nightly", "stable"})
