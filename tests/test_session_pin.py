@@ -12,6 +12,7 @@ from resolver.core.pinned import State
 from resolver.core.pinning.spots import Edit
 from resolver.errors import (
     InvalidPlatform,
+    LimitExceeded,
     ManifestNotFound,
     NotAnImageFile,
     NotInStore,
@@ -441,6 +442,42 @@ def test_files_of_other_kinds_alone_are_refused(session: Session, tmp_path: Path
 
     assert [type(failure) for failure in both.failures] == [NotAnImageFile, NotAnImageFile]
     assert [type(failure) for failure in one.failures] == [NotAnImageFile]
+
+
+def test_a_folder_may_hold_so_many_files_and_not_one_more(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resolver.flow.image_files.MAX_FOUND", 2)
+    write(tmp_path, "Dockerfile", "FROM scratch\n")
+    write(tmp_path, "Dockerfile.b", "FROM scratch\n")
+
+    fits = session.pin(tmp_path)
+    write(tmp_path, "Dockerfile.c", "FROM scratch\n")
+    more = session.pin(tmp_path)
+
+    assert len(fits.files) == 2
+    assert fits.failures == ()
+    assert [type(failure) for failure in more.failures] == [LimitExceeded]
+
+
+def test_a_folder_that_cannot_be_read_is_a_failure(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "Dockerfile", "FROM scratch\n")
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+    found = session.pin(tmp_path, check=True)
+
+    assert [type(failure) for failure in found.failures] == [Usage]
+    assert "closed`: permission denied" in str(found.failures[0])
 
 
 @pytest.mark.usefixtures("image")

@@ -50,7 +50,7 @@ _TELLING = re.compile(
 #: A key with a value that is one word, in a text that is no YAML.
 _LINE = re.compile(
     r"""^[ \t-]*["']?([A-Za-z_][A-Za-z0-9_.-]*)["']?[ \t]*:"""
-    r"""[ \t]*["']?([^\s"'#{}]+)["']?[ \t]*(?:#.*)?\r?$""",
+    r"""[ \t]*["']?([^\s"'#{}]+)["']?[ \t]*(?:#[^\n]*)?\r?(?=\n|\Z)""",
     re.MULTILINE,
 )
 #: Keys whose text is YAML of its own. Source: Argo CD `helm.values`; k3s HelmChart

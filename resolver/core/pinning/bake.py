@@ -26,8 +26,9 @@ _TARGET = "target"
 _EXPRESSION = "!expression"
 _BLANK = re.compile(r"(?:[ \t\r\ufeff]|/\*.*?\*/)+", re.DOTALL)
 _COMMENT = re.compile(r"(?:#|//)[^\n]*")
-_NAME = re.compile(r"[^\W\d][\w-]*")
-_HEREDOC = re.compile(r"<<(-?)([^\W\d][\w-]*)[ \t\r]*\n")
+#: Source: hclsyntax/spec.md, "Identifiers"; those of other alphabets count too.
+_NAME = re.compile(r"[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff-]*")
+_HEREDOC = re.compile(r"<<(-?)([A-Za-z_][A-Za-z0-9_-]*)[ \t\r]*\n")
 #: What matters in a string: escapes, where expressions begin, quotes, braces, the end of a line.
 _PIECE = re.compile(r'\\.|\$\$\{|%%\{|\$\{|%\{|["{}\n]')
 _OPEN, _CLOSE = {"{": "}", "[": "]", "(": ")"}, {"}", "]", ")"}
@@ -196,7 +197,7 @@ class _Reader:
         match = _HEREDOC.match(self._text, start)
         if match is None:
             return None
-        end = re.compile(rf"^[ \t]*{re.escape(match[2])}[ \t\r]*$", re.MULTILINE)
+        end = re.compile(rf"^[ \t]*{re.escape(match[2])}[ \t\r]*(?=\n|\Z)", re.MULTILINE)
         closed = end.search(self._text, match.end())
         if closed is None:
             raise self._fault(f"nothing ends the heredoc `{match[2]}`")
