@@ -424,6 +424,8 @@ def test_files_of_other_kinds_are_skipped_beside_one_that_is_known(
 ) -> None:
     known = write(tmp_path, "Dockerfile", "FROM scratch\n")
     paths = [known, *(write(tmp_path, name, "x = 1\n") for name in ("a.py", "b.toml"))]
+    paths.append(write(tmp_path, "dockerfile.py", '"""Read."""\n\nfrom x import y\n'))
+    paths.append(write(tmp_path, "Dockerfile.md", "# How to build\n\nSee below.\n"))
     (tmp_path / "c.png").write_bytes(b"\x89PNG\xff")
     paths.append(str(tmp_path / "c.png"))
 

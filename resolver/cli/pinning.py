@@ -129,9 +129,17 @@ def _tell_skipped(output: Output, found: Pinned) -> None:
 def _tell_findings(output: Output, found: Pinned) -> None:
     """Say what to do about findings, each thing once; the findings themselves are the answer."""
     said = {hint for failure in found.failures for hint in failure.hints()}
-    for hint in dict.fromkeys(finding.hint for finding in found.findings if finding.hint):
-        if hint not in said:
-            output.hint(hint)
+    hints: dict[str, dict[str, None]] = {}
+    for finding in found.findings:
+        if finding.hint and finding.hint not in said:
+            hints.setdefault(finding.rule, {})[finding.hint] = None
+    # In a folder there can be one for each file.
+    told = [hint for each in hints.values() for hint in [*each][:_NAMED]]
+    for hint in dict.fromkeys(told):
+        output.hint(hint)
+    more = len({hint for each in hints.values() for hint in each}) - len({*told})
+    if more > 0:
+        output.hint(f"{more} more are like these, `--json` has all of them")
 
 
 def _is_negative(found: Pinned, asked: Asked) -> bool:

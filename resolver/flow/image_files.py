@@ -42,6 +42,9 @@ SKIPPED_FOLDERS = frozenset(
 )
 _RENDERED = "it looks like a template: pin the values that it is rendered with"
 _TEMPLATE_KIND = "template"
+_DOCKERFILES = frozenset({"dockerfile", "containerfile"})
+#: The first word that is neither blank nor comment.
+_FIRST_WORD = re.compile(r"\ufeff?(?:[ \t\r\n]++|#[^\n]*+)*+([^\s]+)")
 #: Top-level keys without one of which no YAML is of a kind that its content tells.
 _TELLING = re.compile(
     r"""^[ \t{-]*["']?(?:apiVersion|extends|jobs|kind|services|stages|steps)["']?[ \t]*:""",
@@ -87,6 +90,8 @@ def find_images(path: str, text: str) -> ImageFile:
         UnreadableFile: it cannot be parsed.
     """
     kind = by_path(path.replace("\\", "/"))
+    if kind is not None and kind.find is None and not _may_be_dockerfile(path, text):
+        raise NotAnImageFile(path, known_kinds())
     try:
         if kind is not None and kind.find is None:
             return _image_file(path, kind.name, text, dockerfile.find(text))
@@ -107,6 +112,17 @@ def find_images(path: str, text: str) -> ImageFile:
         own += _embedded(text, document, own)
         marks += [*own, *sweep(text, document, own)]
     return _image_file(path, kind.name, text, found(text, marks))
+
+
+def _may_be_dockerfile(path: str, text: str) -> bool:
+    """Whether a file is a Dockerfile: `dockerfile.py` and `Dockerfile.md` are none by their names.
+
+    Source: docs.docker.com, "Dockerfile reference", "FROM": only `ARG` may come before it.
+    """
+    if Path(path).name.lower() in _DOCKERFILES:
+        return True
+    first = _FIRST_WORD.match(text)
+    return first is None or first[1].upper() in {"FROM", "ARG"}
 
 
 def _documents(path: str, text: str, kind: Kind | None) -> tuple[Node, ...]:

@@ -330,3 +330,19 @@ def test_json_says_why_a_name_of_an_image_needs_no_digest(run: Run, tmp_path: Pa
     assert seen.status == 0
     (file,) = json.loads(seen.stdout)["files"]
     assert file["passed"] == [{"line": 2, "column": 24, "reason": "it names what is built here"}]
+
+
+def test_many_files_get_few_hints(run: Run, tmp_path: Path) -> None:
+    names = [f"Dockerfile.{number}" for number in range(5)]
+    for name in names:
+        (tmp_path / name).write_text("FROM a:1\n")
+
+    seen = run("pin", "--check", *names)
+
+    assert seen.stdout.count("is not pinned") == 5
+    assert seen.stderr.splitlines() == [
+        "hint: pin it with `resolver pin Dockerfile.0`",
+        "hint: pin it with `resolver pin Dockerfile.1`",
+        "hint: pin it with `resolver pin Dockerfile.2`",
+        "hint: 2 more are like these, `--json` has all of them",
+    ]
