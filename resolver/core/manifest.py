@@ -126,7 +126,7 @@ def parse_document(
 def _index(fields: Fields, kind: str) -> Index:
     index = Index(
         media_type=kind,
-        manifests=read_descriptors(fields, "manifests"),
+        manifests=read_descriptors(fields, "manifests", any_algorithm=True),
         artifact_type=fields.text("artifactType"),
         subject=_subject(fields),
         annotations=fields.pairs("annotations"),
@@ -174,7 +174,7 @@ def _layers(fields: Fields, name: str) -> tuple[Descriptor, ...]:
 
 def _subject(fields: Fields) -> Descriptor | None:
     child = fields.child("subject", DESCRIPTOR_NAMES)
-    return None if child is None else read_descriptor(child)
+    return None if child is None else read_descriptor(child, any_algorithm=True)
 
 
 def _refuse_two_sizes(fields: Fields, manifest: Manifest, name: str) -> None:

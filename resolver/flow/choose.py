@@ -77,8 +77,16 @@ class Walk:
                 self.offered.append(candidates[position] or _UNKNOWN)
             reason = self._ineligible(entry) or rejected.get(position, "a better entry was chosen")
             self.reasons[(*path, position)] = (entry, reason)
+        unverifiable: tuple[Descriptor, Grade] | None = None
         for position, grade in zip(selection.ranking, selection.grades, strict=True):
             entry = index.manifests[position]
+            if unverifiable is not None and grade is not unverifiable[1]:
+                break
+            if not entry.digest.is_verifiable:
+                # A twin that fits as well and can be verified will do; a worse one will not.
+                unverifiable = unverifiable or (entry, grade)
+                self.reasons[(*path, position)] = (entry, _unverifiable(entry))
+                continue
             platform = candidates[position] or _UNKNOWN
             here = (*path, position)
             if entry.media_type not in INDEX_TYPES:
@@ -87,6 +95,11 @@ class Walk:
             if found is not None:
                 return found
             self.reasons[here] = (entry, "the index inside has no image that fits")
+        if unverifiable is not None:
+            needed = unverifiable[0]
+            needed.digest.require_verifiable(
+                f"the entry `{needed.digest}` for `{needed.platform}` of `{self._reference}`"
+            )
         return self._untyped(index, path)
 
     def _candidate(self, entry: Descriptor) -> Platform | None:
@@ -122,6 +135,9 @@ class Walk:
         return found[selection.index] if selection.index is not None else found[0]
 
     def _probe(self, entry: Descriptor, path: tuple[int, ...]) -> Choice | None:
+        if not entry.digest.is_verifiable:
+            self.reasons[path] = (entry, _unverifiable(entry))
+            return None
         if entry.media_type in INDEX_TYPES:
             return self._descend(entry, path)
         if self._probes >= MAX_PROBES:
@@ -169,6 +185,10 @@ class Walk:
             )
             for path, (descriptor, reason) in sorted(self.reasons.items())
         )
+
+
+def _unverifiable(entry: Descriptor) -> str:
+    return f"`{entry.digest.algorithm}` digests cannot be verified"
 
 
 def fits(

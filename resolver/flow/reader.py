@@ -73,9 +73,11 @@ class Reader:
 
         Raises:
             NotInStore: only the store may answer, and it does not hold it.
-            Untrusted: other bytes came, or more than the limit.
+            Untrusted: other bytes came, or more than the limit; or the algorithm of the digest is
+                not known, so that nothing could be verified.
 
         """
+        descriptor.digest.require_verifiable(what)
         if descriptor.data is not None:
             return descriptor.data
         held = self.held(descriptor)

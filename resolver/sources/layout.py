@@ -117,6 +117,7 @@ class LayoutSource:
 
         """
         name = _blob(descriptor.digest)
+        descriptor.digest.require_verifiable(f"`{name}` in `{self._tree.path}`")
         size = self._tree.size(name)
         if size is None:
             raise BlobNotFound(str(descriptor.digest), self._tree.path)

@@ -227,6 +227,7 @@ class RegistrySource:
             Denied, Unavailable: nobody let us in, or answered.
         """
         what = f"`{descriptor.digest}` of `{self._asker}`"
+        descriptor.digest.require_verifiable(what)
         if descriptor.size > MAX_DOCUMENT:
             raise LimitExceeded(what, MAX_DOCUMENT, descriptor.size)
         return _twice(lambda: self._read_once(descriptor, what))
@@ -241,6 +242,7 @@ class RegistrySource:
             Denied, Unavailable: nobody let us in, or answered; also while it streams.
         """
         what = f"`{descriptor.digest}` of `{self._asker}`"
+        descriptor.digest.require_verifiable(what)
         request = self._request("GET", self._place(descriptor), what, _accept(descriptor))
         with self._transport.stream(request) as answer:
             self._collect(answer.headers)
@@ -265,6 +267,7 @@ class RegistrySource:
             Denied, Unavailable: nobody let us in, or answered; also while it streams.
         """
         what = f"`{descriptor.digest}` of `{self._asker}`"
+        descriptor.digest.require_verifiable(what)
         part = start > 0 or end < descriptor.size
         headers = _accept(descriptor)
         if part:
@@ -289,6 +292,7 @@ class RegistrySource:
             Unavailable: nobody answered, or something else came; also while it streams.
         """
         what = f"`{descriptor.digest}` of `{self._asker}`"
+        descriptor.digest.require_verifiable(what)
         request = self._request("GET", self._place(descriptor), what, _accept(descriptor))
         with self._transport.stream_elsewhere(request, url) as answer:
             place = answer.url.authority
