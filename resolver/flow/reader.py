@@ -148,9 +148,13 @@ class Reader:
             return _stored(body, known.root.digest, known.root.media_type, str(reference))
         else:
             root, stated = known.root.digest, self._need("").resolve(reference.name).digest
-            if stated in (root, Digest.of(body, stated.algorithm)):
+            if stated == root:
                 return _stored(body, root, known.root.media_type, str(reference))
-            document = self._moved(reference.name, stated, root)
+            if stated == Digest.of(body, stated.algorithm):
+                # The same bytes, by the digest that the registry knows them by now.
+                document = _stored(body, stated, known.root.media_type, str(reference))
+            else:
+                document = self._moved(reference.name, stated, root)
         self._keep(document)
         self._remember(reference, document.descriptor)
         return document
