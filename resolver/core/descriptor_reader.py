@@ -66,13 +66,12 @@ def read_descriptor(fields: Fields, *, any_algorithm: bool = False) -> Descripto
 def read_descriptors(
     fields: Fields, name: str, *, any_algorithm: bool = False
 ) -> tuple[Descriptor, ...]:
-    """Read a required array of descriptors.
+    """Read an array of descriptors; null is empty, as Go writes an empty list.
 
     Raises:
         LimitExceeded: more than 20,000.
         BadDocument, UnsupportedDocument, DigestMismatch, SizeMismatch: as `read_descriptor`.
     """
-    fields.required(name)
     count = len(fields.array(name))
     if count > MAX_DESCRIPTORS:
         raise LimitExceeded(f"`{name}` in {fields.what}", MAX_DESCRIPTORS, count, "entries")

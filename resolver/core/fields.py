@@ -180,6 +180,16 @@ class Fields:
             for position, value in enumerate(self.array(name))
         )
 
+    def words(self, name: str) -> tuple[str, ...]:
+        """Give a member that is a text, or an array of texts, as Docker reads commands.
+
+        Source: moby api/types/strslice, `StrSlice.UnmarshalJSON`.
+        """
+        value = self.members.get(name)
+        if not isinstance(value, str):
+            return self.texts(name)
+        return (value,) if value else ()
+
     def child(self, name: str, known: frozenset[str] = frozenset()) -> Fields | None:
         """Give a member as an object; None when absent."""
         if not self.has(name):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.answer import Considered
 from resolver.core.descriptor import INDEX_TYPES, MANIFEST_TYPES
+from resolver.core.events import Warned
 from resolver.core.manifest import MAX_DEPTH, Index, Manifest, parse_document
 from resolver.core.platform import Platform
 from resolver.core.select import Grade, select
@@ -232,7 +233,14 @@ def read_manifest(reader: Reader, descriptor: Descriptor, reference: str) -> Man
     document = parse_document(reader.read(descriptor, what), kind, what, kind)
     if isinstance(document, Index):
         raise PlatformUnknown(f"{what} is an index, where an image was expected")
+    warn_of_missing_layers(reader, document, what)
     return document
+
+
+def warn_of_missing_layers(reader: Reader, manifest: Manifest, what: str) -> None:
+    """Say that a manifest has no `layers`, which it must have, and is read without any."""
+    if manifest.lacks_layers:
+        reader.warn(Warned("layers-missing", f"{what} has no `layers`; it is read as having none"))
 
 
 def read_config(reader: Reader, manifest: Manifest, reference: str) -> ImageConfig:

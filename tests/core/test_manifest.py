@@ -269,12 +269,49 @@ def test_a_withdrawn_artifact_manifest_is_still_read() -> None:
     assert parse({"mediaType": OCI_ARTIFACT}, OCI_ARTIFACT) == Manifest(OCI_ARTIFACT, None, ())
 
 
+@pytest.mark.parametrize("content_type", [OCI_MANIFEST, DOCKER_MANIFEST, None])
+def test_null_layers_are_no_layers(content_type: str | None) -> None:
+    parsed = parse(manifest(layers=None, annotations=None, manifests=None), content_type)
+    assert isinstance(parsed, Manifest)
+    assert (parsed.layers, parsed.annotations, parsed.lacks_layers) == ((), (), False)
+
+
+def test_a_manifest_without_layers_is_read_and_says_so() -> None:
+    document = manifest()
+    del document["layers"]
+    parsed = parse(document, OCI_MANIFEST)
+    assert isinstance(parsed, Manifest)
+    assert (parsed.layers, parsed.lacks_layers) == ((), True)
+
+
+def test_null_lists_and_maps_of_a_descriptor_are_empty() -> None:
+    bare = {**entry(), "urls": None, "annotations": None, "platform": None, "data": None}
+    typed = {**bare, "platform": {"os": "linux", "architecture": "s390x", "os.features": None}}
+    for document, kind in [
+        (manifest(layers=[bare]), OCI_MANIFEST),
+        (index(bare, typed), OCI_INDEX),
+    ]:
+        parsed = parse(document, kind)
+        listed = parsed.manifests if isinstance(parsed, Index) else parsed.layers
+        assert (listed[0].urls, listed[0].annotations, listed[0].platform) == ((), (), None)
+    assert listed[1].platform == Platform("linux", "s390x")
+
+
+@pytest.mark.parametrize("content_type", [OCI_INDEX, DOCKER_LIST, "text/plain", None])
+def test_null_manifests_are_no_manifests(content_type: str | None) -> None:
+    parsed = parse({"schemaVersion": 2, "manifests": None, "layers": None}, content_type)
+    assert isinstance(parsed, Index)
+    assert parsed.manifests == ()
+    artifact = parse({"mediaType": OCI_ARTIFACT, "blobs": None}, None)
+    assert isinstance(artifact, Manifest)
+    assert artifact.layers == ()
+
+
 @pytest.mark.parametrize(
     ("document", "field"),
     [
         (manifest(config=None), "config"),
         (manifest(config=[]), "config"),
-        (manifest(layers=None), "layers"),
         (manifest(layers={}), "layers"),
         (manifest(layers=[entry(), None]), "layers[1]"),
         (manifest(layers=[entry(mediaType=None)]), "layers[0].mediaType"),
