@@ -428,6 +428,19 @@ def test_what_others_wrote_into_the_index_stays_as_it_is(tmp_path: Path) -> None
     assert after["annotations"] == {"by": "them"}
 
 
+def test_an_empty_layout_whose_index_lists_null_is_exported_into(tmp_path: Path) -> None:
+    # So zot writes a new repository.
+    store, image = stocked(tmp_path, app=app()), app()
+    out = tmp_path / "out"
+    (out / "blobs").mkdir(parents=True)
+    (out / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    (out / "index.json").write_text('{"schemaVersion":2,"manifests":null}')
+
+    exported(store, out, "app:1")
+
+    assert names_in(out) == {APP: image.digest}
+
+
 _RACER = """
 import sys
 from pathlib import Path
