@@ -89,6 +89,13 @@ def test_what_is_no_destination_is_a_usage_error(text: str) -> None:
         parse_destination(text)
 
 
+@pytest.mark.parametrize("text", ["docker-daemon:app:1", "containers-storage:app", "dir:out"])
+def test_a_transport_of_another_tool_is_no_folder(text: str) -> None:
+    with pytest.raises(Usage, match=f"transport `{text.partition(':')[0]}:` is not supported"):
+        parse_destination(text)
+    assert parse_destination(f"./{text}") == Destination("layout", f"./{text}")
+
+
 # What leaves
 
 
