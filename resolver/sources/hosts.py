@@ -110,7 +110,7 @@ class Hosts:
 
         """
         found = self.choose(registry, repository)
-        if found.blocked:
+        if found.is_closed:
             raise RegistryBlocked(f"{registry}/{repository}", found.source)
         return found
 
