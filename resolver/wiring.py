@@ -325,7 +325,8 @@ class Wiring:
                 self._may_block = may_block(files)
             hosts = self._hosts_read() if self._may_block else None
         if hosts is not None:
-            hosts.open(reference.registry, reference.repository)
+            by_digest = reference.digest is not None
+            hosts.open(reference.registry, reference.repository, by_digest=by_digest)
 
     def _hosts_read(self) -> Hosts:
         """Give what knows where registries are asked; called with the lock held."""

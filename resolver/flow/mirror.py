@@ -75,7 +75,7 @@ MAX_QUESTIONS = 16
 _BLOB = "application/octet-stream"
 #: Tags that are listed in one answer, and those whose meaning is remembered.
 _MAX_LISTED, _MAX_TAGS = 100_000, 2_000
-#: Times a second that one registry is asked in vain for a digest that no document names.
+#: Times a second that one registry is asked in vain for what no document names.
 MAX_MISSES = 20
 #: Seconds for which it is remembered that something is missing, and for which a question is put
 #: off before that is assumed; entries that are kept of each.
@@ -121,14 +121,14 @@ class _Turn:
         self._lock.release()
 
 
-#: What is asked for by a digest: kind, repository, digest.
-_Asked = tuple[str, str, Digest]
+#: What is asked for: kind, repository, tag or digest.
+_Asked = tuple[str, str, str]
 
 
 class Misses:
     """Remembers for a short time what upstream does not have; safe to share.
 
-    Clients choose digests freely, so a registry is asked in vain some times a second and no more.
+    Clients choose names freely, so a registry is asked in vain some times a second and no more.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -160,12 +160,12 @@ class Misses:
                 return False
         raise Later
 
-    def add(self, registry: str, asked: _Asked) -> None:
-        """Note that a registry does not have it."""
+    def add(self, registry: str, asked: _Asked, seconds: float = _MISSING) -> None:
+        """Note that a registry does not have it, which is so for some seconds."""
         now = self._clock.monotonic()
         with self._lock:
             self._recent.setdefault(registry, deque(maxlen=MAX_MISSES)).append(now)
-            self._until[asked] = now + _MISSING
+            self._until[asked] = now + seconds
             _forget(self._until)
 
 
@@ -296,7 +296,7 @@ class Mirror:
         try:
             document = self._held(reference, digest)
             if document is None:
-                with self._turn(str(digest)), self._sought("manifests", reference, digest):
+                with self._turn(str(digest)), self._sought("manifests", reference, str(digest)):
                     document = self._asking.reader(reference, offline=False).named(reference)
         except (BadDocument, UnsupportedDocument, LimitExceeded) as error:
             # The bytes have this digest, and are a config or a layer.
@@ -316,24 +316,30 @@ class Mirror:
         return document
 
     @contextmanager
-    def _sought(self, kind: str, reference: Reference, digest: Digest) -> Iterator[None]:
-        """Ask upstream for a digest, which a client may have made up.
+    def _sought(
+        self, kind: str, reference: Reference, name: str, seconds: float = _MISSING
+    ) -> Iterator[None]:
+        """Ask upstream for what a client may have made up; a miss is remembered for so long.
 
         Raises:
             NotFound: it is known, or to be assumed, that upstream does not have it.
             Later: there are too many questions.
 
         """
-        asked = (kind, reference.identity, digest)
-        is_known = self._ledger.descriptor(reference, digest) is not None
-        if not is_known and not self._misses.check(reference.registry, asked):
+        asked, registry = (kind, reference.identity, name), reference.registry
+        is_known = ":" in name and self._ledger.descriptor(reference, Digest.parse(name))
+        if not is_known and not self._misses.check(registry, asked):
             missing = BlobNotFound if kind == "blobs" else ManifestNotFound
-            raise missing(str(digest), reference.registry)
+            raise missing(name, registry)
         try:
-            with self._question(reference.registry):
+            with self._question(registry):
                 yield
         except NotFound:
-            self._misses.add(reference.registry, asked)
+            self._misses.add(registry, asked, seconds)
+            raise
+        except Denied:
+            # Some say so of what does not exist; a login may change it at any time.
+            self._misses.add(registry, asked, 0.0)
             raise
 
     @contextmanager
@@ -374,7 +380,7 @@ class Mirror:
     def _ask_for_tag(self, reference: Reference) -> Answer:
         name, now = str(reference), self._clock.monotonic()
         try:
-            with self._question(reference.registry):
+            with self._sought("tags", reference, reference.name, min(self._fresh, _MISSING)):
                 document = self._asking.reader(reference, offline=False).named(reference)
         except Unavailable as error:
             return self._stale(reference, error)
@@ -462,7 +468,7 @@ class Mirror:
                 return content_of(digest, file)
         descriptor = self._ledger.descriptor(repository, digest)
         if descriptor is None:
-            with self._sought("blobs", repository, digest):
+            with self._sought("blobs", repository, str(digest)):
                 size = _measured(self._asking.source(repository), digest)
             descriptor = Descriptor(_BLOB, digest, size)
         if method == "HEAD":

@@ -11,6 +11,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING, Self, cast
@@ -159,8 +160,14 @@ def _exchange(
             return (yield from _from_file(link, head, given, given.content))
     except ResolverError as error:
         given = refuse(head.target, error)
-    size = len(cast("bytes", given.content))
-    return (yield from _send(link, head, cut(given, _conditions(head), size)))
+    given = cut(given, _conditions(head), len(cast("bytes", given.content)))
+    if len(cast("bytes", given.content)) <= _SMALL:
+        return (yield from _send(link, head, given))
+    # A client that does not read must not keep it in memory: it goes into a file without a name.
+    with tempfile.TemporaryFile(buffering=0) as file:
+        file.write(cast("bytes", given.content))
+        given = replace(given, content=RegularFile("", ()))
+        return (yield from _send(link, head, given, file))
 
 
 def _asked(head: Head, answerer: Answerer) -> Generator[Waits | float, None, Answer]:
@@ -272,22 +279,13 @@ def _head(given: Answer, count: int, *, keeps: bool) -> bytes:
 
 
 def _send_bytes(link: Link, content: bytes) -> Generator[Waits | float, None, None]:
-    """Send what is in memory; for a client that does not take it, from a file without a name."""
+    """Send what is in memory, which is little."""
     rest = memoryview(content)
     while rest:
         try:
             rest = rest[link.sock.send(rest) :]
         except BlockingIOError:
-            if len(rest) > _SMALL:
-                break
             yield Waits.WRITABLE
-    if rest:
-        with tempfile.TemporaryFile(buffering=0) as file:
-            size = len(rest)
-            file.write(rest)
-            del rest, content
-            if not (yield from _send_file(link, file, 0, size)):
-                raise OSError("a temporary file has become shorter")
 
 
 def _send_file(

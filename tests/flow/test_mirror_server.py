@@ -6,6 +6,8 @@ import contextlib
 import http.client
 import json
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -28,7 +30,8 @@ from resolver.errors import (
     ResolverError,
     StoreFault,
 )
-from resolver.flow.mirror import refusal
+from resolver.flow.distribution import Later
+from resolver.flow.mirror import MAX_MISSES, MAX_QUESTIONS, Misses, refusal
 from resolver.flow.upstreams import Unclear, Upstreams
 from resolver.session import Session
 from resolver.settings import Flags
@@ -36,6 +39,7 @@ from tests.fakes.images import build_image, build_index
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.flow.pulling import noise
 from tests.flow.test_serve import Got, ask
+from tests.sources.wire_kit import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -562,6 +566,119 @@ def test_a_mirror_that_is_set_up_to_ask_itself_asks_upstream(ground: Ground) -> 
     assert len(warned) == 1
     assert "answered 508" in warned[0]
     assert all("via" in seen.headers for seen in ground.upstream.log)
+
+
+def leased(ground: Ground) -> str:
+    """Give what the leases of the store list."""
+    folder = ground.folder / "store/leases"
+    return "".join(each.read_text() for each in folder.iterdir())
+
+
+def test_what_clients_make_up_is_not_kept_in_the_lease(ground: Ground) -> None:
+    with ground.mirror() as server:
+        pull(server)
+    with ground.mirror() as server:
+        for kind in ("blobs", "manifests"):
+            assert ask(server, f"/v2/team/app/{kind}/{UNKNOWN}").status == 404
+        assert UNKNOWN not in leased(ground)
+        pull(server)
+        # What was here before is: a collection by another process leaves it.
+        assert {each for each in CHILD.blobs if each in leased(ground)} == set(CHILD.blobs)
+        assert CHILD.digest in leased(ground)
+
+
+@pytest.mark.parametrize("name", [f"blobs/{UNKNOWN}", f"manifests/{UNKNOWN}", "manifests/none"])
+def test_what_upstream_lacks_is_asked_once(ground: Ground, name: str) -> None:
+    with ground.mirror() as server:
+        for _ in range(5):
+            assert ask(server, f"/v2/team/app/{name}").status == 404
+    assert len(ground.upstream.log) == 1
+
+
+def test_a_tag_that_comes_into_being_is_seen_at_once_where_nothing_is_fresh(
+    ground: Ground,
+) -> None:
+    with ground.mirror(fresh=0.0) as server:
+        assert ask(server, "/v2/team/app/manifests/new").status == 404
+        ground.upstream.serve("team/app", "new", IMAGE)
+        assert ask(server, "/v2/team/app/manifests/new").body == IMAGE.body
+
+
+def test_made_up_digests_cost_upstream_a_few_questions_a_second(ground: Ground) -> None:
+    made_up = [f"/v2/team/app/blobs/{Digest.of(str(each).encode())}" for each in range(100)]
+    with ground.mirror() as server:
+        ask(server, f"/v2/team/app/manifests/{CHILD.digest}")
+        before, begin = len(ground.upstream.log), time.monotonic()
+        with ThreadPoolExecutor(len(made_up)) as pool:
+            answers = list(pool.map(lambda target: ask(server, target).status, made_up))
+            # What a document names is asked for and given meanwhile.
+            assert ask(server, f"/v2/team/app/blobs/{DIGEST}").body == LAYER
+        seconds = time.monotonic() - begin
+        asked = len([seen for seen in ground.upstream.log[before:] if seen.method == "HEAD"])
+    assert answers == [404] * len(made_up)
+    # Some questions are on their way when the first answers come.
+    assert asked <= (MAX_MISSES + MAX_QUESTIONS) * (int(seconds) + 1)
+    assert asked < len(made_up)
+
+
+def test_what_exists_is_had_after_a_flood_of_what_does_not() -> None:
+    clock = FakeClock()
+    misses = Misses(clock)
+    digests = [str(Digest.of(bytes([number]))) for number in range(MAX_MISSES + 2)]
+    for digest in digests[:MAX_MISSES]:
+        assert misses.check("r.test", ("blobs", "r.test/a", digest))
+        misses.add("r.test", ("blobs", "r.test/a", digest))
+    asked, other = (("blobs", "r.test/a", digest) for digest in digests[MAX_MISSES:])
+    with pytest.raises(Later):
+        misses.check("r.test", asked)
+    # Another registry is asked, and this one again a second later.
+    assert misses.check("s.test", ("blobs", "s.test/a", digests[0]))
+    clock.now += 1
+    assert misses.check("r.test", asked)
+    # While the flood goes on for long it is assumed to be missing.
+    for digest in digests[:MAX_MISSES]:
+        misses.add("r.test", ("blobs", "r.test/a", digest))
+    with pytest.raises(Later):
+        misses.check("r.test", other)
+    clock.now += 2
+    for digest in digests[:MAX_MISSES]:
+        misses.add("r.test", ("blobs", "r.test/a", digest))
+    assert not misses.check("r.test", other)
+    # What is missing is asked for again after a while.
+    known = ("blobs", "r.test/a", digests[0])
+    assert not misses.check("r.test", known)
+    clock.now += 10
+    assert misses.check("r.test", known)
+
+
+def test_clients_of_one_registry_do_not_join_the_fetch_of_another(
+    ground: Ground, tmp_path: Path
+) -> None:
+    gate = threading.Event()
+    with FakeRegistry() as bad:
+        wrong = Reply(200, {"Content-Length": "4"}, b"evil")
+        bad.on("HEAD", UPSTREAM_BLOB, wrong)
+        bad.on("GET", UPSTREAM_BLOB, Reply(200, body=b"evil", hold=gate, hold_after=2))
+        with (
+            Session(tmp_path / "both", environment={"HOME": str(tmp_path)}) as session,
+            session.serve_mirror(upstream=ground.upstream.host, allow=[bad.host]) as server,
+            ThreadPoolExecutor(2) as pool,
+        ):
+            liar = pool.submit(ask_for_status, server, f"{UPSTREAM_BLOB}?ns={bad.host}")
+            assert bad.wait_for(lambda: bool(bad.requests("GET", "/blobs/")))
+            good = pool.submit(ask, server, UPSTREAM_BLOB)
+            gate.set()
+            got = good.result()
+            assert (got.status, got.body) == (200, LAYER)
+            assert liar.result() != 200
+
+
+def ask_for_status(server: Server, target: str) -> int:
+    """Ask; 0 when the answer breaks off."""
+    try:
+        return ask(server, target).status
+    except (http.client.HTTPException, OSError):
+        return 0
 
 
 def test_storage_is_not_told_that_a_mirror_asks(ground: Ground) -> None:
