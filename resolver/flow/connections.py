@@ -47,7 +47,7 @@ PATIENCE: Final = 60.0
 #: Seconds for which a client may go on sending after an answer that ends the connection.
 _LINGER: Final = 1.0
 #: Seconds after which a connection may be closed in favour of one that waits: without a request,
-#: with an answer that its client does not take, in the middle of a head.
+#: with an answer that its client does not take or that does not come, in the middle of a head.
 _IDLE, _STALLED, _SLOW = 0.5, 10.0, 2.0
 #: Seconds between two looks at deadlines, and at whether there is room again.
 _TICK, _RETRY = 0.25, 0.05
@@ -185,6 +185,8 @@ class Link:
         self.since = time.monotonic()
         self.deadline = self.since + HEAD_TIME
         self.is_new = True
+        #: When a request, or the last byte of its answer that was taken, came through.
+        self.moved = self.since
         self.exchange: Exchange | None = None
         self.is_over = False
 
@@ -194,12 +196,27 @@ class Link:
         self.since = time.monotonic()
         self.deadline = self.since + seconds
 
+    @property
+    def idle_since(self) -> float:
+        """When it last did what it is there for; a wait is entered again and again."""
+        return self.moved if self.state is _State.WAITING else self.since
+
     def end(self) -> None:
         """Give everything back."""
         if self.exchange is not None:
             self.exchange.close()
             self.exchange = None
         self.sock.close()
+
+
+#: What can be closed in favour of a client that waits, dearest last, and from which age on.
+_DISPENSABLE: Final[tuple[tuple[_State, Callable[[], float]], ...]] = (
+    (_State.LEAVING, lambda: 0.0),
+    (_State.IDLE, lambda: _IDLE),
+    (_State.SENDING, lambda: _STALLED),
+    (_State.HEAD, lambda: _SLOW),
+    (_State.WAITING, lambda: _STALLED),
+)
 
 
 class Connections:
@@ -307,22 +324,18 @@ class Connections:
     def _make_room(self) -> bool:
         """Close the connection that is missed least; False when each is at work."""
         now = time.monotonic()
-        ranked = (
-            (_State.LEAVING, 0.0),
-            (_State.IDLE, _IDLE),
-            (_State.SENDING, _STALLED),
-            (_State.HEAD, _SLOW),
-        )
-        for state, age in ranked:
-            found = (each for each in self._links if each.state is state)
-            oldest = min(found, key=lambda each: each.since, default=None)
-            if oldest is not None and now - oldest.since >= age:
+        for state, age in _DISPENSABLE:
+            found = [each for each in self._links if each.state is state]
+            oldest = min(found, key=lambda each: each.idle_since, default=None)
+            if oldest is not None and now - oldest.idle_since >= age():
                 self._drop(oldest)
                 return True
         return False
 
     def _drop(self, link: Link) -> None:
         """End a connection that no worker has."""
+        if link.state is _State.WAITING:
+            self._delayed -= 1
         self._forget(link)
         self._links.discard(link)
         link.end()
@@ -406,6 +419,7 @@ class Connections:
 
     def _start(self, link: Link, head: Head | BadHead) -> None:
         link.exchange = self._answer(link, head)
+        link.moved = time.monotonic()
         self._resume(link)
 
     def _resume(self, link: Link) -> None:

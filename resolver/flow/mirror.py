@@ -441,6 +441,9 @@ class Mirror:
             for tag in self._asking.source(question.repository).tags():
                 tags.append(tag)
                 if len(tags) >= _MAX_LISTED:
+                    place = question.repository.identity
+                    message = f"`{place}` has more tags than the {_MAX_LISTED:,} that are listed"
+                    self._observe(Warned("tags", message))
                     break
         return listing(path, "tags", tags, query, {"name": question.called})
 

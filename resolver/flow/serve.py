@@ -10,6 +10,7 @@ import logging
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from email.utils import formatdate
@@ -329,6 +330,7 @@ def _send_growing(
         pause = _SOON
         try:
             first += link.sock.send(chunk)
+            link.moved = time.monotonic()
         except BlockingIOError:
             # It is read again then: a client that does not read holds no memory.
             del chunk

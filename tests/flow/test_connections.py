@@ -19,7 +19,7 @@ import pytest
 
 from resolver.core.digest import Digest
 from resolver.flow import connections
-from resolver.flow.distribution import Answer
+from resolver.flow.distribution import Answer, Later
 from resolver.flow.serve import serve
 from resolver.flow.shelf import MemoryShelf
 from tests.fakes.images import build_image
@@ -129,6 +129,27 @@ def test_500_clients_at_once_are_all_served_in_bounded_memory(
             assert len(ranges) == len(set(ranges))
     assert_all_got(answers, BLOB)
     assert after - before < 64 * 1024
+
+
+def test_with_few_descriptors_500_clients_wait_for_each_other(tmp_path: Path) -> None:
+    exported(
+        stocked(tmp_path, app=build_image("linux/amd64", [BLOB])), tmp_path / "layout", "app:1"
+    )
+    serving = f"{sys.executable} -m resolver serve oci:layout --listen 127.0.0.1:0"
+    with subprocess.Popen(
+        ["/bin/sh", "-c", f"ulimit -n 250 && exec {serving}"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().strip()
+            target = f"/v2/layout/blobs/{Digest.of(BLOB)}"
+            answers = fetch_at_once(address, target, CLIENTS, 60)
+        finally:
+            process.terminate()
+    assert_all_got(answers, BLOB)
 
 
 def answers_to(address: str, target: str) -> bool:
@@ -280,6 +301,20 @@ def test_a_client_that_takes_nothing_makes_room(
             link.sendall(request(f"/v2/demo/app/blobs/{LAYER}"))
             assert link.recv(1) == b"H"
         assert ask(server, "/v2/").status == 200
+
+
+def test_a_client_whose_answer_does_not_come_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_STALLED", 0.2)
+
+    def put_off(_method: str, target: str, _via: str) -> Answer:
+        if target == "/never":
+            raise Later
+        return Answer(200, (), b"here")
+
+    with serve(put_off, connections=2) as server, ExitStack() as stack:
+        for link in [dial(server.address, stack) for _ in range(3)]:
+            link.sendall(request("/never"))
+        assert ask(server, "/").body == b"here"
 
 
 @pytest.mark.parametrize("what", ["blobs", "manifests", "tags", "referrers"])
