@@ -328,6 +328,16 @@ def test_mirror_by_digest_only_holds_for_all_mirrors_of_a_registry() -> None:
     assert choice.endpoints[1].host == "registry-1.docker.io"
 
 
+def test_a_blocked_location_leaves_its_mirrors_and_is_closed_without_one() -> None:
+    text = '[[registry]]\nlocation = "docker.io"\nblocked = true\n'
+    closed = rules(text)
+    mirrored = rules(f'{text}[[registry.mirror]]\nlocation = "m.test"\n')
+    assert closed is not None
+    assert mirrored is not None
+    assert (closed.is_closed, closed.endpoints) == (True, ())
+    assert (mirrored.is_closed, where(mirrored)) == (False, ["|m.test/v2/library/ubuntu"])
+
+
 def test_no_rule_is_no_choice() -> None:
     assert rules("") is None
     assert rules('unqualified-search-registries = ["a.test"]\n[aliases]\na = "b.test/a"') is None
