@@ -121,6 +121,8 @@ class _Turn:
         self._lock.release()
 
 
+#: Which clients share a fetch: registry, digest, and size.
+_FetchKey = tuple[str, Digest, int]
 #: What is asked for: kind, repository, tag or digest.
 _Asked = tuple[str, str, str]
 
@@ -224,7 +226,8 @@ class Mirror:
         self._workers: dict[str, Workers] = {}
         self._parts: dict[str, Workers] = {}
         self._lock = threading.Lock()
-        self._fetches: dict[tuple[str, Digest], Fetch] = {}
+        self._fetches: dict[_FetchKey, Fetch] = {}
+        self._wanted: dict[_FetchKey, set[Reference]] = {}
         self._questions: Counter[str] = Counter()
         self._misses = Misses(clock)
         self._tags: dict[str, _Known] = {}
@@ -492,12 +495,13 @@ class Mirror:
     def _fetch(self, repository: Reference, descriptor: Descriptor) -> Fetch:
         """Give the fetch of a blob that is under way, or begin it.
 
-        Only clients of one repository share a fetch: what another one sends for this digest, and
-        how long it says that it is, is nothing to them.
+        Only clients of one registry share a fetch: what another one sends for this digest, and how
+        long it says that it is, is nothing to them.
         """
-        key = (repository.identity, descriptor.digest)
         registry = repository.registry
+        key = (registry, descriptor.digest, descriptor.size)
         with self._lock:
+            self._wanted.setdefault(key, set()).add(repository)
             known = self._fetches.get(key)
             if known is not None:
                 return known
@@ -507,13 +511,14 @@ class Mirror:
             if workers is None:
                 workers = self._workers[registry] = Workers(MAX_FETCHES, "resolver-mirror")
                 self._parts[registry] = Workers(_STRETCHES, "resolver-part")
-        workers.submit(lambda: self._bring(repository, fetch))
+        workers.submit(lambda: self._bring(repository, fetch, key))
         return fetch
 
-    def _bring(self, repository: Reference, fetch: Fetch) -> None:
+    def _bring(self, repository: Reference, fetch: Fetch, key: _FetchKey) -> None:
         """Fetch one blob; in a thread of its own, and to its end whether clients stay or go."""
         parts = self._parts[repository.registry]
         kit = Kit(self._store, PullOptions(), self._tell, self._clock, parts, self._stop)
+        is_done = False
         try:
             source = ranged(self._asking.source(repository))
             Transfer(kit, fetch.descriptor, source, lambda: True, fetch.began).run()
@@ -526,10 +531,13 @@ class Mirror:
             raise
         else:
             fetch.done()
-            self._ledger.settle(repository)
+            is_done = True
         finally:
             with self._lock:
-                self._fetches.pop((repository.identity, fetch.descriptor.digest), None)
+                self._fetches.pop(key, None)
+                wanted = self._wanted.pop(key, set())
+        for each in wanted if is_done else ():
+            self._ledger.settle(each)
 
     def _tell(self, event: Event) -> None:
         """Hand on what a person may want to know; progress is nobody's here."""

@@ -605,7 +605,7 @@ def test_a_tag_that_comes_into_being_is_seen_at_once_where_nothing_is_fresh(
 
 
 def test_made_up_digests_cost_upstream_a_few_questions_a_second(ground: Ground) -> None:
-    made_up = [f"/v2/team/app/blobs/{Digest.of(str(each).encode())}" for each in range(100)]
+    made_up = [f"/v2/team/app/blobs/{Digest.of(str(each).encode())}" for each in range(200)]
     with ground.mirror() as server:
         ask(server, f"/v2/team/app/manifests/{CHILD.digest}")
         before, begin = len(ground.upstream.log), time.monotonic()
@@ -618,7 +618,6 @@ def test_made_up_digests_cost_upstream_a_few_questions_a_second(ground: Ground) 
     assert answers == [404] * len(made_up)
     # Some questions are on their way when the first answers come.
     assert asked <= (MAX_MISSES + MAX_QUESTIONS) * (int(seconds) + 1)
-    assert asked < len(made_up)
 
 
 def test_what_exists_is_had_after_a_flood_of_what_does_not() -> None:
@@ -671,6 +670,30 @@ def test_clients_of_one_registry_do_not_join_the_fetch_of_another(
             got = good.result()
             assert (got.status, got.body) == (200, LAYER)
             assert liar.result() != 200
+
+
+def test_clients_of_two_repositories_of_one_registry_share_a_fetch(ground: Ground) -> None:
+    ground.upstream.serve("team/other", "1", IMAGE)
+    gate = threading.Event()
+    ground.upstream.on("GET", UPSTREAM_BLOB, Reply(200, body=LAYER, hold=gate, hold_after=500_000))
+    with ground.mirror() as server, ThreadPoolExecutor(2) as pool:
+        for name in ("team/app", "team/other"):
+            ask(server, f"/v2/{name}/manifests/1")
+            ask(server, f"/v2/{name}/manifests/{CHILD.digest}")
+            for digest in set(CHILD.blobs) - {DIGEST}:
+                ask(server, f"/v2/{name}/blobs/{digest}")
+        first = pool.submit(ask, server, UPSTREAM_BLOB)
+        assert ground.upstream.wait_for(lambda: bool(ground.upstream.requests("GET", DIGEST)))
+        second = pool.submit(ask, server, f"/v2/team/other/blobs/{DIGEST}")
+        part = {"Range": "bytes=0-99999"}
+        got = ask(server, f"/v2/team/other/blobs/{DIGEST}", headers=part)
+        assert (got.status, got.body) == (206, LAYER[:100_000])
+        gate.set()
+        assert first.result().body == second.result().body == LAYER
+    assert not ground.upstream.requests("GET", f"/v2/team/other/blobs/{DIGEST}")
+    with ground.session() as session:
+        named = {image.reference for image in session.images() if image.reference}
+    assert named == {f"{ground.upstream.host}/{name}:1" for name in ("team/app", "team/other")}
 
 
 def ask_for_status(server: Server, target: str) -> int:
