@@ -51,7 +51,7 @@ class Got:
 def ask(
     server: Server, target: str, method: str = "GET", headers: Mapping[str, str] | None = None
 ) -> Got:
-    link = http.client.HTTPConnection(server.address, timeout=5)
+    link = http.client.HTTPConnection(server.address, timeout=20)
     try:
         link.request(method, target, headers=dict(headers or {}))
         answer = link.getresponse()
@@ -64,7 +64,7 @@ def ask(
 def say(server: Server, request: bytes) -> bytes:
     """Send raw bytes and read until the server ends the connection."""
     host, _, port = server.address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=5) as link:
+    with socket.create_connection((host, int(port)), timeout=20) as link:
         link.sendall(request)
         link.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: link.recv(65_536), b""))
