@@ -268,7 +268,8 @@ class Connections:
                         self._accept()
                     elif key.data is None:
                         self._wake.recv(4_096)
-                    else:
+                    elif key.data in self._links:
+                        # It may have been closed for the one that was let in just before.
                         self._ready(key.data)
                 self._take_back()
                 now = time.monotonic()

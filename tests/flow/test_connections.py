@@ -303,6 +303,30 @@ def test_a_client_that_takes_nothing_makes_room(
         assert ask(server, "/v2/").status == 200
 
 
+def hang_up(*_: object) -> connections.Exchange:
+    """End the connection without an answer."""
+    yield connections.Waits.TURN
+    return False
+
+
+def test_a_connection_that_was_closed_for_another_one_is_not_gone_on_with() -> None:
+    """Its event may come together with the client that takes its room."""
+    opened = connections.Connections(hang_up, "127.0.0.1", 0)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        gone = connections.Link(theirs, "gone")
+        gone.enter(connections._State.SENDING, 1.0)
+        opened._watch(gone, selectors.EVENT_WRITE)
+        thread = threading.Thread(target=opened.run)
+        thread.start()
+        with socket.create_connection(("127.0.0.1", opened.port), timeout=20) as link:
+            link.sendall(request("/"))
+            assert ended(link)
+        opened.close()
+        thread.join()
+        assert gone.state is connections._State.SENDING
+
+
 def test_a_client_whose_answer_does_not_come_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "_STALLED", 0.2)
 
