@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from resolver.store.receiving import Receiving
 
 
+#: Seconds that a fetch may go on while another registry could give the same blob, and the bytes
+#: that it must bring in each second to go on for longer.
+_GRACE, _PACE = 5.0, 16_384
+
+
 class Fetch:
     """One blob under way; `began`, `done` and `failed` are told by the thread that fetches it."""
 
@@ -28,6 +33,25 @@ class Fetch:
         self._round = 0
         self._done = False
         self._error: ResolverError | None = None
+        self._contested: tuple[float, int] | None = None
+
+    def contest(self, now: float) -> None:
+        """Note that another registry is asked for this blob too, and has to wait; in seconds."""
+        with self._state:
+            if self._contested is None:
+                self._contested = now, self._come()
+
+    def is_in_the_way(self, now: float) -> bool:
+        """Say whether it keeps another registry from giving the blob, and brings little itself."""
+        with self._state:
+            if self._contested is None or self._receiving is None:
+                return False
+            since, come = self._contested
+            return now - since >= _GRACE and self._come() - come < _PACE * (now - since)
+
+    def _come(self) -> int:
+        ranges = self._receiving.ranges if self._receiving is not None else ()
+        return sum(end - start for start, end in ranges)
 
     def began(self, receiving: Receiving) -> None:
         """Note that bytes begin to come; a second time when those before were no good."""

@@ -505,6 +505,10 @@ class Mirror:
             known = self._fetches.get(key)
             if known is not None:
                 return known
+            for other in self._fetches.values():
+                if other.descriptor.digest == descriptor.digest:
+                    # The store takes a blob from one place at a time.
+                    other.contest(self._clock.monotonic())
             fetch = Fetch(descriptor)
             self._fetches[key] = fetch
             workers = self._workers.get(registry)
@@ -519,13 +523,19 @@ class Mirror:
         parts = self._parts[repository.registry]
         kit = Kit(self._store, PullOptions(), self._tell, self._clock, parts, self._stop)
         is_done = False
+
+        def is_wanted() -> bool:
+            return not fetch.is_in_the_way(self._clock.monotonic())
+
         try:
             source = ranged(self._asking.source(repository))
-            Transfer(kit, fetch.descriptor, source, lambda: True, fetch.began).run()
+            Transfer(kit, fetch.descriptor, source, is_wanted, fetch.began).run()
         except ResolverError as error:
             fetch.failed(error)
         except Stopped:
-            fetch.failed(Unavailable("this mirror is being stopped"))
+            is_late = fetch.is_in_the_way(self._clock.monotonic())
+            reason = "it came too slowly" if is_late else "this mirror is being stopped"
+            fetch.failed(Unavailable(f"`{fetch.descriptor.digest}`: {reason}"))
         except BaseException as error:
             fetch.failed(Unavailable(f"this mirror has a defect: {type(error).__name__}"))
             raise

@@ -30,6 +30,7 @@ from resolver.errors import (
     ResolverError,
     StoreFault,
 )
+from resolver.flow import growing
 from resolver.flow.distribution import Later
 from resolver.flow.mirror import MAX_MISSES, MAX_QUESTIONS, Misses, refusal
 from resolver.flow.upstreams import Unclear, Upstreams
@@ -670,6 +671,30 @@ def test_clients_of_one_registry_do_not_join_the_fetch_of_another(
             got = good.result()
             assert (got.status, got.body) == (200, LAYER)
             assert liar.result() != 200
+
+
+def test_a_registry_that_stalls_makes_way_for_another_one_with_the_same_blob(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growing, "_GRACE", 0.0)
+    never = threading.Event()
+    with FakeRegistry() as bad:
+        bad.serve("team/app", "1", IMAGE)
+        bad.on("GET", UPSTREAM_BLOB, Reply(200, body=LAYER, hold=never, hold_after=2))
+        config = tmp_path / "config.yaml"
+        config.write_text(f"hosts:\n  {bad.host}:\n    timeout: 1\n")
+        environment = {"HOME": str(tmp_path), "RESOLVER_CONFIG": str(config)}
+        with (
+            Session(tmp_path / "both", environment=environment) as session,
+            session.serve_mirror(upstream=ground.upstream.host, allow=[bad.host]) as server,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            stalled = pool.submit(ask_for_status, server, f"{UPSTREAM_BLOB}?ns={bad.host}")
+            assert bad.wait_for(lambda: bool(bad.requests("GET", "/blobs/")))
+            assert ask(server, UPSTREAM_BLOB).body == LAYER
+            assert len(bad.requests("GET", "/blobs/")) == 1
+            never.set()
+            assert stalled.result() in (0, 200, 502)
 
 
 def test_clients_of_two_repositories_of_one_registry_share_a_fetch(ground: Ground) -> None:
