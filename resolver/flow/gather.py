@@ -9,7 +9,7 @@ from resolver.core.descriptor import MANIFEST_TYPES
 from resolver.core.gathered import Gathered, Part
 from resolver.core.manifest import Manifest
 from resolver.errors import ResolverError
-from resolver.flow.batch import each
+from resolver.flow.batch import each, kept
 from resolver.flow.choose import read_config, read_manifest
 from resolver.flow.entries import entries_of, left_out
 from resolver.values import dataclass
@@ -86,7 +86,7 @@ def gather(
         try:
             manifest = read_manifest(reader, descriptor, asked.text)
         except ResolverError as error:
-            return replace(bare, failure=error)
+            return replace(bare, failure=kept(error))
         return _image(reader, descriptor, path, manifest, depth, asked.text)
 
     parts = []
@@ -111,5 +111,5 @@ def _image(
     try:
         config = read_config(reader, manifest, text)
     except ResolverError as error:
-        return replace(part, failure=error)
+        return replace(part, failure=kept(error))
     return replace(part, config=config, platform=descriptor.platform or config.platform)

@@ -24,7 +24,8 @@ from resolver.core.layer_listing import read_listing
 from resolver.core.platform import BUILTIN, Platform
 from resolver.errors import BadDocument, ContradictoryLayer, LimitExceeded, UnsupportedDocument
 from resolver.flow.files import LayeredImage, read_trees
-from tests.fakes.images import build_image
+from tests.adversarial.rusage import measured
+from tests.fakes.images import build_image, build_index
 from tests.fakes.tars import END, ZERO, base256, header, member, octal, pax, record
 from tests.flow.test_files import GZIP, TAR, Contents, archive, image, paths
 from tests.processes import ROOT
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resolver.core.file_difference import FileComparison
+    from tests.adversarial.hosts import Hosts
+    from tests.adversarial.kit import Actor
 
 #: What would touch files, or make them.
 _TOUCHING = {
@@ -203,6 +206,50 @@ def test_tar_017_a_million_entries_are_read_in_bounded_memory() -> None:
     paths_there, used = map(int, done.stdout.split())
     assert paths_there == count + count // 1000
     assert used / count < 1000
+
+
+def _dpkg(count: int, seed: int) -> bytes:
+    return b"".join(b"Package: p%d\nVersion: %d.1\n\n" % (each, seed) for each in range(count))
+
+
+def _apk(size: int, seed: int) -> bytes:
+    return b"".join(b"P:%d\nV:%d\n\n" % (each, seed) for each in range(size // 10))[:size]
+
+
+def _long(count: int, seed: int) -> bytes:
+    version = "\u20ac" * 80
+    return b"".join(
+        b"P:%b%d\nV:%b%d\n\n" % (b"n" * 200, each, version.encode(), seed) for each in range(count)
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "bodies"),
+    [
+        (b"var/lib/dpkg/status", [_dpkg(24_000, each) for each in range(4)]),
+        (b"lib/apk/db/installed", [_apk(16 << 20, each) for each in range(2)]),
+        (b"lib/apk/db/installed", [_long(20_000, each) for each in range(3)]),
+        (b"lib/apk/db/installed", [b"V:\n" * (5 << 20), b"\n" * (16 << 20)]),
+    ],
+    ids=["dpkg", "apk", "long", "empty"],
+)
+def test_tar_024_package_databases_cost_no_more_than_any_answer(
+    act: Actor, hosts: Hosts, path: bytes, bodies: list[bytes]
+) -> None:
+    registry = hosts.registry()
+    platforms = ("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386")
+    builds = [
+        build_image(platform, [gzip.compress(member(path, body) + END, 1)])
+        for platform, body in zip(platforms, bodies, strict=False)
+    ]
+    registry.serve("app", "1", build_index(builds))
+    words = ("compare", f"{registry.host}/app:1", "--files", "--json", "-q")
+    outcome, kilobytes = measured(words, act.store)
+    act.check(outcome, as_json=True)
+
+    assert outcome.status == 0
+    assert kilobytes < 256 * 1024
+    assert outcome.seconds < 60
 
 
 @pytest.mark.usefixtures("untouched")
