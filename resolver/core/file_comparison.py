@@ -22,7 +22,7 @@ from resolver.core.tar_reader import Kind
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from resolver.core.filetree import FileTree
     from resolver.core.layer_listing import LayerFile
@@ -76,7 +76,7 @@ def why_apart(base: Platform | None, other: Platform | None) -> str:
 
 def compare_trees(
     base: LabelledTree,
-    others: Sequence[LabelledTree],
+    others: Iterable[LabelledTree],
     table: PlatformTable,
     ignoring: Ignoring | None = None,
 ) -> FileComparison:
@@ -88,7 +88,7 @@ def compare_trees(
 
     Args:
         base: what the others are compared with.
-        others: any number.
+        others: any number; one after the other is taken, compared and let go of.
         table: words and machines of platforms.
         ignoring: what to leave out: `files.mode`, `files.owner`, `files.xattrs.user.*`.
     """
@@ -160,7 +160,8 @@ class _Side:
         self.files: dict[str, LayerFile] = {}
         for path, file in labelled.tree.walk():
             labelled.tree.room.text(path)
-            self.files[path] = file
+            # Nearly every path is the entry's own, which is kept in memory anyway.
+            self.files[file.path if file.path == path else path] = file
         self.summary = self._summary(labelled)
 
     def is_native(self, file: LayerFile) -> bool:

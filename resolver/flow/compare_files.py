@@ -12,6 +12,8 @@ from resolver.core.gathered import Part
 from resolver.flow.files import LayeredImage, read_trees
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from resolver.core.builds import Build
     from resolver.core.comparison import Comparison, ImageComparison
     from resolver.core.ignoring import Ignoring
@@ -38,23 +40,21 @@ def with_files(
     Raises:
         ResolverError: a layer cannot be had, or is not what it should be.
     """
-    base = found.builds[found.base].platform
-    apart = [bool(why_apart(base, build.platform)) for build in found.builds]
-    read = iter(
-        read_trees(
-            [
-                _layered(build, build.name, found.reference, content)
-                for build, is_apart in zip(found.builds, apart, strict=True)
-                if not is_apart
-            ]
-        )
+    base = found.builds[found.base]
+    others = [build for number, build in enumerate(found.builds) if number != found.base]
+    compared = [build for build in others if not why_apart(base.platform, build.platform)]
+    trees = read_trees(
+        [_layered(build, build.name, found.reference, content) for build in (base, *compared)]
     )
-    trees = [
-        LabelledTree(build.name, build.platform, FileTree()) if is_apart else next(read)
-        for build, is_apart in zip(found.builds, apart, strict=True)
-    ]
-    others = [tree for number, tree in enumerate(trees) if number != found.base]
-    return replace(found, files=compare_trees(trees[found.base], others, table, ignoring))
+
+    def against() -> Iterator[LabelledTree]:
+        for build in others:
+            if why_apart(base.platform, build.platform):
+                yield LabelledTree(build.name, build.platform, FileTree())
+            else:
+                yield next(trees)
+
+    return replace(found, files=compare_trees(next(trees), against(), table, ignoring))
 
 
 def with_changed_files(
@@ -76,7 +76,7 @@ def with_changed_files(
         if change.change is Change.CHANGED and change.before and change.after:
             images.append(_layered(change.before, "from", found.first, before))
             images.append(_layered(change.after, "to", found.second, after))
-    trees = iter(read_trees(images))
+    trees = read_trees(images)
     changes = []
     for change in found.changes:
         if change.change is Change.CHANGED:
