@@ -107,15 +107,18 @@ class StoreVerbs(Wiring):
         *,
         exact: bool = False,
         namespace: str | None = None,
+        attestations: bool = True,
     ) -> Exported:
         """Hand images of the store to something else, every byte verified on its way.
 
         Args:
             references: that were pulled; one or many.
             to: a folder (an OCI layout), `FILE.tar`, `docker`, `podman` or `containerd`.
-            platforms: what is to leave of each; all that is held if none is named, or `all`.
+            platforms: what is to leave of each; all that is held if none is named. `all` is every
+                entry of the index, all of which must be held.
             exact: refuse fallbacks.
             namespace: of containerd, if not as `ctr` decides.
+            attestations: with what the index lists about the images.
 
         Raises:
             Usage: `to` is none of these.
@@ -133,10 +136,18 @@ class StoreVerbs(Wiring):
 
         destination = parse_destination(to)
         named = [references] if isinstance(references, str | Reference) else references
+        typed = tuple(platforms)
+        everything = "all" in typed
         held = [_reference(reference) for reference in named]
         environment = self.settings.environment
         options = ExportOptions(
-            wish=Wish(self._leaving(platforms), exact, self.table),
+            wish=Wish(
+                () if everything else self._leaving(typed),
+                exact,
+                self.table,
+                everything=everything,
+                attestations=attestations,
+            ),
             host=host_platform(),
             epoch=_epoch(environment.get("SOURCE_DATE_EPOCH", "")),
             namespace=namespace,
@@ -169,20 +180,16 @@ class StoreVerbs(Wiring):
         from resolver.flow.offer import serve_layout, serve_store  # noqa: PLC0415 - for this verb
 
         if place is None:
-            return serve_store(self._store, host, port, names=names)
+            return serve_store(self._store, host, port, names=names, observe=self._observe)
         target = parse_target(place)
         if not isinstance(target, LayoutTarget):
             raise Usage(f"`{place}` cannot be served", "name an OCI layout: `oci:DIR`")
-        return serve_layout(target, host, port, names=names)
+        return serve_layout(target, host, port, names=names, observe=self._observe)
 
     def _leaving(self, platforms: Iterable[str | Platform]) -> tuple[Platform, ...]:
-        """Read which platforms are to leave; none stands for all."""
-        found: list[Platform] = []
-        for one in platforms:
-            if one == "all":
-                return ()
-            # The first of a default is the machine itself; the others would only run on it.
-            found.append(self.wish(one, exact=True).platforms[0])
+        """Read which platforms are to leave; none stands for all that is held."""
+        # The first of a default is the machine itself; the others would only run on it.
+        found = (self.wish(one, exact=True).platforms[0] for one in platforms)
         return tuple(dict.fromkeys(found))
 
     def _held(self, image: str | Reference) -> str:

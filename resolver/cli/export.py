@@ -22,6 +22,7 @@ def export(
     ],
     platform: options.Platforms = None,
     exact: options.Exact = False,
+    no_attestations: options.NoAttestations = False,
     namespace: Annotated[
         Optional[str],  # noqa: UP045 - Typer reads this at run time
         typer.Option(
@@ -33,7 +34,9 @@ def export(
 
     A folder becomes an OCI layout, or gains in one; FILE.tar is what `docker load`, `podman load`,
     `ctr images import` and skopeo all read; docker, podman and containerd get that tar at once.
-    Without -p everything that is held goes. A folder named like a tool is `./docker`.
+    Without -p everything that is held goes: the original index where all of it is held, else an
+    index of what is, with a digest of its own. `-p all` refuses to leave anything behind. A folder
+    named like a tool is `./docker`.
 
     \b
       resolver export ubuntu:24.04 --to ./layout
@@ -45,5 +48,12 @@ def export(
 
     platforms = split_platforms(platform or [])
     with work(common) as (session, output):
-        found = session.export(references, to, platforms, exact=exact, namespace=namespace)
+        found = session.export(
+            references,
+            to,
+            platforms,
+            exact=exact,
+            namespace=namespace,
+            attestations=not no_attestations,
+        )
         output.tell(found, common.form)

@@ -74,7 +74,7 @@ def _image(image: StoredImage, *, digests: bool, full: bool) -> tuple[str, ...]:
         repository,
         tag,
         identity(image, full=full),
-        f"{len(image.platforms)}/{max(len(image.offered), len(image.platforms))}",
+        _counts(image),
         image.created[:_DAY] or "-",
         megabytes(image.size),
         megabytes(image.shared_size),
@@ -82,6 +82,12 @@ def _image(image: StoredImage, *, digests: bool, full: bool) -> tuple[str, ...]:
     if digests:
         row.insert(2, short(image.index.digest, full=full))
     return tuple(row)
+
+
+def _counts(image: StoredImage) -> str:
+    """Count platforms held of those offered, and what is held besides: `2/2 +2`."""
+    counts = f"{len(image.platforms)}/{max(len(image.offered), len(image.platforms))}"
+    return f"{counts} +{len(image.attached)}" if image.attached else counts
 
 
 def _name(reference: str) -> tuple[str, str]:

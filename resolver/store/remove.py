@@ -14,6 +14,7 @@ from resolver.store.reach import Need
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
+    from resolver.core.attached import Attached
     from resolver.core.digest import Digest
     from resolver.core.events import Observer
     from resolver.core.platform import Platform
@@ -32,7 +33,7 @@ class _Change:
     """What happens to one name.
 
     Attributes:
-        images: that go; all of them takes the name along.
+        images: that go; all of them takes the name along, and an image takes what is about it.
 
     """
 
@@ -43,7 +44,27 @@ class _Change:
     def rest(self) -> PulledName | None:
         """What is left of the name."""
         left = tuple(image for image in self.record.images if image not in self.images)
-        return replace(self.record, images=left) if left else None
+        if not left:
+            return None
+        gone = self._gone()
+        beside = tuple(each for each in self.record.attached if each.manifest.digest not in gone)
+        return replace(self.record, images=left, attached=beside)
+
+    @property
+    def attached(self) -> tuple[Attached, ...]:
+        """What goes with the images."""
+        rest = self.rest
+        stays = rest.attached if rest is not None else ()
+        return tuple(each for each in self.record.attached if each not in stays)
+
+    def _gone(self) -> set[Digest]:
+        """Give the images that go, and all that is about them, directly or not."""
+        gone = {image.manifest.digest for image in self.images}
+        while True:
+            more = {each.manifest.digest for each in self.record.attached if each.about in gone}
+            if more <= gone:
+                return gone
+            gone |= more
 
 
 def remove(
@@ -193,6 +214,7 @@ def _released(ground: Ground, changes: list[_Change], loose: Digest | None) -> d
     """Give what was needed for what goes."""
     roots = [change.record.root for change in changes if change.rest is None]
     roots += [image.manifest for change in changes for image in change.images]
+    roots += [each.manifest for change in changes for each in change.attached]
     found: list[Need] = []
     for root in roots:
         # A damaged document goes too, though nothing is known of what it points at.

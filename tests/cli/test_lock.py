@@ -344,7 +344,7 @@ def test_what_only_a_registry_can_say(run: Run, option: str) -> None:
 def test_pulling_what_is_locked(run: Run, locked: str) -> None:
     name = f"{locked}/demo/app:1.0"
 
-    assert "in 4 requests" in run("plan", "--locked", name, "-p", "linux/arm64").stdout
+    assert "in 6 requests" in run("plan", "--locked", name, "-p", "linux/arm64").stdout
     assert run("pull", "--locked", name, "-p", "linux/arm64").status == 0
     again = run("pull", "--locked", "--offline", name, "-p", "linux/arm64")
     assert (again.status, "up to date" in again.stdout) == (0, True)
