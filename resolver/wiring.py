@@ -233,6 +233,10 @@ class Wiring:
             self._refuse_blocked(target.reference)
             with self._lock:
                 self._trusted_hosts.add(target.reference.registry)
+        elif isinstance(target, LayoutTarget):
+            from resolver.sources import settle  # noqa: PLC0415 - only for local places
+
+            return settle(target)
         return target
 
     def _ask(self, reader: Reader, target: Target, *, verify_tag: bool = False) -> resolving.Asked:

@@ -65,7 +65,7 @@ class Gathered:
 
     @property
     def images(self) -> tuple[Part, ...]:
-        """The entries that can be images; attestations and other content left out."""
+        """The entries that can be images and can be verified; other content left out."""
         return tuple(part for part in self.parts if _is_image(part))
 
     @property
@@ -87,5 +87,7 @@ class Gathered:
 
 def _is_image(part: Part) -> bool:
     if part.is_attestation or part.descriptor.media_type not in MANIFEST_TYPES:
+        return False
+    if not part.descriptor.digest.is_verifiable:
         return False
     return part.manifest is None or part.manifest.is_image

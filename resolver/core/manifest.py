@@ -76,6 +76,8 @@ class Manifest:
         config: None only in an artifact manifest.
         layers: bottom first; the blobs, in an artifact manifest.
         annotations: sorted pairs.
+        lacks_layers: the document has no member `layers`, which the specification requires; read
+            as no layers.
     """
 
     media_type: str
@@ -84,6 +86,7 @@ class Manifest:
     artifact_type: str | None = None
     subject: Descriptor | None = None
     annotations: tuple[tuple[str, str], ...] = ()
+    lacks_layers: bool = False
 
     @property
     def is_image(self) -> bool:
@@ -124,9 +127,11 @@ def parse_document(
 
 
 def _index(fields: Fields, kind: str) -> Index:
+    if "manifests" not in fields.members:
+        raise fields.bad("manifests", "required, but missing")
     index = Index(
         media_type=kind,
-        manifests=read_descriptors(fields, "manifests"),
+        manifests=read_descriptors(fields, "manifests", any_algorithm=True),
         artifact_type=fields.text("artifactType"),
         subject=_subject(fields),
         annotations=fields.pairs("annotations"),
@@ -146,6 +151,7 @@ def _manifest(fields: Fields, kind: str) -> Manifest:
         artifact_type=fields.text("artifactType"),
         subject=_subject(fields),
         annotations=fields.pairs("annotations"),
+        lacks_layers="layers" not in fields.members,
     )
     _refuse_two_sizes(fields, manifest, "layers")
     return manifest
@@ -156,7 +162,7 @@ def _artifact(fields: Fields) -> Manifest:
     manifest = Manifest(
         media_type=OCI_ARTIFACT,
         config=None,
-        layers=_layers(fields, "blobs") if fields.has("blobs") else (),
+        layers=_layers(fields, "blobs"),
         artifact_type=fields.text("artifactType"),
         subject=_subject(fields),
         annotations=fields.pairs("annotations"),
@@ -174,7 +180,7 @@ def _layers(fields: Fields, name: str) -> tuple[Descriptor, ...]:
 
 def _subject(fields: Fields) -> Descriptor | None:
     child = fields.child("subject", DESCRIPTOR_NAMES)
-    return None if child is None else read_descriptor(child)
+    return None if child is None else read_descriptor(child, any_algorithm=True)
 
 
 def _refuse_two_sizes(fields: Fields, manifest: Manifest, name: str) -> None:

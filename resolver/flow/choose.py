@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.answer import Considered
 from resolver.core.descriptor import INDEX_TYPES, MANIFEST_TYPES
+from resolver.core.events import Warned
 from resolver.core.manifest import MAX_DEPTH, Index, Manifest, parse_document
 from resolver.core.platform import Platform
 from resolver.core.select import Grade, select
@@ -77,8 +78,16 @@ class Walk:
                 self.offered.append(candidates[position] or _UNKNOWN)
             reason = self._ineligible(entry) or rejected.get(position, "a better entry was chosen")
             self.reasons[(*path, position)] = (entry, reason)
+        unverifiable: tuple[Descriptor, Grade] | None = None
         for position, grade in zip(selection.ranking, selection.grades, strict=True):
             entry = index.manifests[position]
+            if unverifiable is not None and grade is not unverifiable[1]:
+                break
+            if not entry.digest.is_verifiable:
+                # A twin that fits as well and can be verified will do; a worse one will not.
+                unverifiable = unverifiable or (entry, grade)
+                self.reasons[(*path, position)] = (entry, _unverifiable(entry))
+                continue
             platform = candidates[position] or _UNKNOWN
             here = (*path, position)
             if entry.media_type not in INDEX_TYPES:
@@ -87,6 +96,11 @@ class Walk:
             if found is not None:
                 return found
             self.reasons[here] = (entry, "the index inside has no image that fits")
+        if unverifiable is not None:
+            needed = unverifiable[0]
+            needed.digest.require_verifiable(
+                f"the entry `{needed.digest}` for `{needed.platform}` of `{self._reference}`"
+            )
         return self._untyped(index, path)
 
     def _candidate(self, entry: Descriptor) -> Platform | None:
@@ -122,6 +136,9 @@ class Walk:
         return found[selection.index] if selection.index is not None else found[0]
 
     def _probe(self, entry: Descriptor, path: tuple[int, ...]) -> Choice | None:
+        if not entry.digest.is_verifiable:
+            self.reasons[path] = (entry, _unverifiable(entry))
+            return None
         if entry.media_type in INDEX_TYPES:
             return self._descend(entry, path)
         if self._probes >= MAX_PROBES:
@@ -171,6 +188,10 @@ class Walk:
         )
 
 
+def _unverifiable(entry: Descriptor) -> str:
+    return f"`{entry.digest.algorithm}` digests cannot be verified"
+
+
 def fits(
     platform: Platform, wanted: Sequence[Platform], table: PlatformTable, *, exact: bool
 ) -> Grade | None:
@@ -212,7 +233,14 @@ def read_manifest(reader: Reader, descriptor: Descriptor, reference: str) -> Man
     document = parse_document(reader.read(descriptor, what), kind, what, kind)
     if isinstance(document, Index):
         raise PlatformUnknown(f"{what} is an index, where an image was expected")
+    warn_of_missing_layers(reader, document, what)
     return document
+
+
+def warn_of_missing_layers(reader: Reader, manifest: Manifest, what: str) -> None:
+    """Say that a manifest has no `layers`, which it must have, and is read without any."""
+    if manifest.lacks_layers:
+        reader.warn(Warned("layers-missing", f"{what} has no `layers`; it is read as having none"))
 
 
 def read_config(reader: Reader, manifest: Manifest, reference: str) -> ImageConfig:

@@ -110,10 +110,10 @@ def open_place(text: str) -> Place:
 
 
 def _layout(text: str) -> Content:
-    from resolver.sources import open_local  # noqa: PLC0415 - where one was named
+    from resolver.sources import open_local, settle  # noqa: PLC0415 - where one was named
 
     target = parse_target(text)
     if not isinstance(target, LayoutTarget):
         kind = "store" if isinstance(target, StoreTarget) else "registry"
         raise InvalidReference(text, f"it names a {kind}, and a local place was expected")
-    return open_local(target)
+    return open_local(settle(target))

@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.contents import Inspection, Offer, Offers
-from resolver.core.descriptor import MANIFEST_TYPES
+from resolver.core.descriptor import INDEX_TYPES, MANIFEST_TYPES
 from resolver.core.image_config import parse_config
 from resolver.core.manifest import Index, Manifest
 from resolver.flow.batch import each
 from resolver.flow.choose import read_config, read_manifest
-from resolver.flow.entries import entries_of
+from resolver.flow.entries import entries_of, left_out
 from resolver.flow.resolve import resolve
 from resolver.values import dataclass
 
@@ -40,12 +40,14 @@ def offers(reader: Reader, asked: Asked, *, sizes: bool, jobs: int) -> Offers:
     entries = [entry for _path, entry in entries_of(reader, asked.parsed, asked.text)]
     images = [entry for entry in entries if _is_image(entry)]
     attestations = tuple(_offer(entry, None) for entry in entries if entry.is_attestation)
+    warnings = tuple(left_out(entry, asked.text) for entry in images if not _is_verifiable(entry))
     if not sizes:
-        return Offers(
-            asked.text, root, tuple(_offer(entry, None) for entry in images), attestations, ()
-        )
+        listed = tuple(_offer(entry, None) for entry in images)
+        return Offers(asked.text, root, listed, attestations, warnings)
 
     def look(entry: Descriptor) -> Offer:
+        if not _is_verifiable(entry):
+            return _offer(entry, None)
         return _offer(entry, read_manifest(reader, entry, asked.text))
 
     found = []
@@ -53,7 +55,7 @@ def offers(reader: Reader, asked: Asked, *, sizes: bool, jobs: int) -> Offers:
         if isinstance(outcome.value, Exception):
             raise outcome.value
         found.append(outcome.value)
-    return Offers(asked.text, root, tuple(found), attestations, ())
+    return Offers(asked.text, root, tuple(found), attestations, warnings)
 
 
 def inspect(
@@ -127,7 +129,13 @@ def _image(reader: Reader, asked: Asked, base: _Base, *, config: bool) -> Inspec
 
 
 def _is_image(entry: Descriptor) -> bool:
-    return entry.media_type in MANIFEST_TYPES and not entry.is_attestation
+    # An index that cannot be verified cannot be entered, and stands for what is in it.
+    kinds = MANIFEST_TYPES if _is_verifiable(entry) else MANIFEST_TYPES | INDEX_TYPES
+    return entry.media_type in kinds and not entry.is_attestation
+
+
+def _is_verifiable(entry: Descriptor) -> bool:
+    return entry.digest.is_verifiable
 
 
 def _offer(entry: Descriptor, manifest: Manifest | None) -> Offer:

@@ -138,6 +138,9 @@ def serve_layout(
         )
     shelf = LayoutShelf(target.path)
     _tell_partial(shelf, observe, "the layout does not hold the rest")
+    for name in shelf.ambiguous:
+        message = f"several images in `{target.path}` are named `{name}`: served by digest only"
+        observe(Warned("ambiguous-tag", message))
     with serve(shelf, host, port, names=names) as server:
         yield server
 

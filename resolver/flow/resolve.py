@@ -16,7 +16,14 @@ from resolver.errors import (
     PlatformUnknown,
     TagMoved,
 )
-from resolver.flow.choose import Choice, Walk, fits, read_config, read_manifest
+from resolver.flow.choose import (
+    Choice,
+    Walk,
+    fits,
+    read_config,
+    read_manifest,
+    warn_of_missing_layers,
+)
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -83,7 +90,7 @@ def ask(reader: Reader, reference: Reference, *, verify_tag: bool = False) -> As
         str(reference),
         f"{reference.identity}@",
         document,
-        _parse(document, str(reference)),
+        _parse(reader, document, str(reference)),
         verified,
     )
 
@@ -91,12 +98,15 @@ def ask(reader: Reader, reference: Reference, *, verify_tag: bool = False) -> As
 def ask_local(reader: Reader, text: str, name: str) -> Asked:
     """Read what a name in a local place means."""
     document = reader.local(name)
-    return Asked(text, "", document, _parse(document, text))
+    return Asked(text, "", document, _parse(reader, document, text))
 
 
-def _parse(document: Document, what: str) -> Index | Manifest:
-    kind = document.descriptor.media_type
-    return parse_document(document.body, kind, f"the document of `{what}`", kind)
+def _parse(reader: Reader, document: Document, text: str) -> Index | Manifest:
+    kind, what = document.descriptor.media_type, f"the document of `{text}`"
+    parsed = parse_document(document.body, kind, what, kind)
+    if isinstance(parsed, Manifest):
+        warn_of_missing_layers(reader, parsed, what)
+    return parsed
 
 
 def resolve(reader: Reader, asked: Asked, wish: Wish, table: PlatformTable) -> Resolution:
