@@ -6,8 +6,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
 from resolver.core.attestations import SPEAKS_ABOUT
-from resolver.core.descriptor import MANIFEST_TYPES, SCHEMA1_TYPES
+from resolver.core.descriptor import EntryKind
 from resolver.core.digest import Digest
+from resolver.core.manifest import entry_kind
 from resolver.errors import InvalidDigest
 from resolver.values import dataclass
 
@@ -18,10 +19,16 @@ if TYPE_CHECKING:
     from resolver.core.manifest import Manifest
     from resolver.core.platform import Platform
 
-#: `index` is a nested index that was not read.
-EntryKind = Literal["image", "attestation", "artifact", "index", "referrer"]
+#: As `descriptor.EntryKind`, and what is not in the index; `index` is one that was not read.
+AttachedKind = Literal["image", "attestation", "artifact", "index", "referrer"]
 
-_PLURALS: dict[EntryKind, str] = {
+_KINDS: dict[EntryKind, AttachedKind] = {
+    EntryKind.IMAGE: "image",
+    EntryKind.INDEX: "index",
+    EntryKind.ATTESTATION: "attestation",
+    EntryKind.ARTIFACT: "artifact",
+}
+_PLURALS: dict[AttachedKind, str] = {
     "image": "images",
     "attestation": "attestations",
     "artifact": "artifacts",
@@ -42,7 +49,7 @@ class Attached:
 
     """
 
-    kind: EntryKind
+    kind: AttachedKind
     manifest: Descriptor
     about: Digest | None = None
     tag: str = ""
@@ -59,22 +66,14 @@ class LeftOut:
     """
 
     reference: str
-    kind: EntryKind
+    kind: AttachedKind
     descriptor: Descriptor
     platform: Platform | None
 
 
-def kind_of(entry: Descriptor, manifest: Manifest | None = None) -> EntryKind:
+def kind_of(entry: Descriptor, manifest: Manifest | None = None) -> AttachedKind:
     """Classify an entry of an index, by its manifest too where that was read."""
-    if entry.is_index:
-        return "index"
-    if entry.is_attestation:
-        return "attestation"
-    if entry.artifact_type or entry.media_type not in MANIFEST_TYPES | SCHEMA1_TYPES:
-        return "artifact"
-    if manifest is not None and not manifest.is_image:
-        return "artifact"
-    return "image"
+    return _KINDS[entry_kind(entry, manifest)]
 
 
 def refers_to(entry: Descriptor) -> Digest | None:
@@ -88,7 +87,7 @@ def refers_to(entry: Descriptor) -> Digest | None:
         return None
 
 
-def counted(kinds: Iterable[EntryKind]) -> str:
+def counted(kinds: Iterable[AttachedKind]) -> str:
     """Count entries by kind, in words: `2 images, 1 attestation`."""
     counts = Counter(kinds)
     return ", ".join(

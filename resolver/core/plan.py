@@ -15,7 +15,7 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from resolver.core.attached import EntryKind, LeftOut
+    from resolver.core.attached import AttachedKind, LeftOut
     from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
     from resolver.core.events import Warned
@@ -115,7 +115,7 @@ class PlannedImage:
     up_to_date: bool
     warnings: tuple[Warned, ...]
     layers: tuple[Descriptor, ...] = ()
-    kind: EntryKind = "image"
+    kind: AttachedKind = "image"
     about: Digest | None = None
     tag: str = ""
 

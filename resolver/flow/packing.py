@@ -164,8 +164,13 @@ class _Work:
         )
         if root is not None and root.digest == record.root.digest:
             return record.root, ()
-        if self._wish.everything and any(self._is_wished(entry) for entry in pruner.left_out):
-            missing = next(entry for entry in pruner.left_out if self._is_wished(entry))
+        wished = [entry for entry in pruner.left_out if self._is_wished(entry)]
+        if self._wish.everything and wished:
+            missing = wished[0]
+            for entry in wished:
+                entry.digest.require_verifiable(
+                    f"`{entry.digest}` in the index of `{record.reference}`"
+                )
             named = f"`{missing.platform}`, `{missing.digest}`" if missing.platform else None
             pull = f"resolver pull {record.reference} -p all"
             raise NotHeld(record.reference, named or f"`{missing.digest}`", pull)
@@ -179,6 +184,13 @@ class _Work:
             f"`{record.reference}` leaves with {', '.join(stays) or 'a part'} only, so its index "
             f"has a digest of its own: `{root.digest}` instead of `{record.root.digest}`",
         )
+        for entry in pruner.left_out:
+            if not entry.digest.is_verifiable:
+                self._warn(
+                    "unverifiable-entry",
+                    f"`{entry.digest}` in the index of `{record.reference}` cannot be verified, so "
+                    "it cannot leave with the rest",
+                )
         return root, left_out
 
     def _is_wished(self, entry: Descriptor) -> bool:
@@ -205,7 +217,7 @@ class _Work:
     def _claim_all(self, record: PulledName, root: Descriptor, depth: int) -> None:
         """Claim everything that an index leads to, before anybody looks whether it is here."""
         index = self._index(record, root, depth)
-        self._claim(entry.digest for entry in index.manifests)
+        self._claim(entry.digest for entry in index.manifests if entry.digest.is_verifiable)
         for entry in index.manifests:
             if entry.is_index and self._store.has(entry):
                 self._claim_all(record, entry, depth + 1)

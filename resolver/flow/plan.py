@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from resolver.core.answer import Resolution
-    from resolver.core.attached import EntryKind
+    from resolver.core.attached import AttachedKind
     from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
     from resolver.core.plan import Plan
@@ -116,6 +116,8 @@ def plan_everything(reader: Reader, asked: Asked, extent: Extent = Extent()) -> 
     wanted = [
         (path, entry) for path, entry in listed if extent.attestations or not entry.is_attestation
     ]
+    for _, entry in wanted:
+        entry.digest.require_verifiable(f"`{entry.digest}` in the index of `{asked.text}`")
     nested[()] = asked.document.descriptor
     parents = {path[:depth] for path, _ in wanted for depth in range(len(path))}
     # A nested index without entries of its own is content of the image all the same.
@@ -215,7 +217,7 @@ def _entry(  # noqa: PLR0913 - what is known of an entry
     entry: Descriptor,
     indexes: Sequence[Descriptor],
     *,
-    kind: EntryKind | None = None,
+    kind: AttachedKind | None = None,
     about: Digest | None = None,
     tag: str = "",
 ) -> PlannedImage:

@@ -19,7 +19,7 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from resolver.core.attached import EntryKind
+    from resolver.core.attached import AttachedKind
     from resolver.core.descriptor import Descriptor
     from resolver.core.platform import Platform
 
@@ -29,7 +29,7 @@ _SEEN_MEMBERS = frozenset({"schema", "reference", "root"})
 _PULLED_MEMBERS = _SEEN_MEMBERS | {"images", "pulledAt", "attached"}
 _IMAGE_MEMBERS = frozenset({"platform", "manifest"})
 _ATTACHED_MEMBERS = frozenset({"kind", "about", "tag", "manifest"})
-_ATTACHED_KINDS: dict[str, EntryKind] = {
+_ATTACHED_KINDS: dict[str, AttachedKind] = {
     "attestation": "attestation",
     "artifact": "artifact",
     "referrer": "referrer",
