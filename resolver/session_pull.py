@@ -56,7 +56,7 @@ class PullVerbs(Wiring):
             references: of registries, or answers of `resolve`; one or many.
             platforms: as for `resolve`, one or many; `all` is every entry of the index,
                 attestations and artifacts included. Answers of `resolve` keep the platform they
-                were found for.
+                were found for, unless it is `all`.
             exact: refuse fallbacks.
             places: others on this machine to take content from, in order of preference: an OCI
                 layout, an archive, another store, containerd's content folder.
@@ -215,7 +215,8 @@ class PullVerbs(Wiring):
             # The very entry that was found, as its index writes it, and not what would be now.
             found = (named.platform,) if named.platform is not None else None
             explicit = found is not None or named.explicit
-            wishes = [resolving.Wish(found or named.wanted, explicit, exact=found is not None)]
+            wish = resolving.Wish(found or named.wanted, explicit, exact=found is not None)
+            wishes = [None if None in wishes and named.index is not None else wish]
         else:
             asked = self._ask(reader, target)
         if None in wishes and isinstance(asked.parsed, Index):

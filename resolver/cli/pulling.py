@@ -106,7 +106,8 @@ def _locked(
             raise answer.error
         output.warnings(answer.warnings)
         found.append(answer)
-    return found
+    # `all` is every entry of the index that was locked, whichever answer names it.
+    return list({each.reference: each for each in found}.values()) if "all" in typed else found
 
 
 def tell_failures(output: Output, done: Pulled) -> None:

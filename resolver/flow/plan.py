@@ -166,9 +166,22 @@ def make_plan(
 
     """
     chosen = tuple(selected)
-    images = tuple(_with_name(image, store) for one in chosen for image in one.images)
-    attached = tuple(_with_name(image, store) for one in chosen for image in one.attached)
-    left_out = tuple(each for one in chosen for each in one.left_out)
+    # One reference may have been asked about several times, a platform at a time.
+    once: dict[tuple[str, Digest], PlannedImage] = {}
+    for found in chosen:
+        for one in (*found.images, *found.attached):
+            once.setdefault((one.reference, one.manifest.digest), one)
+    named = tuple(_with_name(one, store) for one in once.values())
+    images = tuple(one for one in named if one.kind == "image")
+    attached = tuple(one for one in named if one.kind != "image")
+    left_out = tuple(
+        dict.fromkeys(
+            one
+            for found in chosen
+            for one in found.left_out
+            if (one.reference, one.descriptor.digest) not in once
+        )
+    )
     known = (*images, *attached)
     contents = {each.descriptor.digest: each for image in known for each in image.contents}
     if len(contents) > MAX_PIECES:

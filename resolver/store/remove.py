@@ -128,6 +128,8 @@ def _changes(
         _Change(record, images)
         for record in ground.names
         if (images := _by_id(ground, record, digest, platform))
+        # An index of artifacts alone has no images to go.
+        or (platform is None and not record.images and record.root.digest == digest)
     ]
     if platform is not None and not changes:
         raise ImageNotHeld(target, store, f"for `{platform}`")

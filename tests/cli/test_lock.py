@@ -350,6 +350,10 @@ def test_pulling_what_is_locked(run: Run, locked: str) -> None:
     assert (again.status, "up to date" in again.stdout) == (0, True)
     assert run("plan", "--locked", "--offline", name, "-p", "linux/arm64").status == 0
     assert run("pull", "--locked", "--offline", name, "-p", "linux/amd64").status == 7
+    whole = run("pull", "--locked", name, "-p", "all")
+    assert (whole.status, whole.stdout.count("Platform: ")) == (0, 5)
+    assert "With: 3 attestations" in whole.stdout
+    assert "Left out" not in whole.stdout
 
 
 def test_another_lock_by_option_and_by_variable(

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from resolver.core.descriptor import OCI_EMPTY, OCI_INDEX, OCI_MANIFEST
 from resolver.core.digest import Digest
-from resolver.errors import NotHeld, ResolverError
+from resolver.core.stored import Retention
+from resolver.errors import NotHeld, ResolverError, UnsupportedDocument
 from resolver.session import Session
 from tests.fakes.images import (
     Image,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 AMD, ARM = "linux/amd64", "linux/arm64"
 SOCI = "application/vnd.amazon.soci.index.v2+json"
 SBOM = "application/spdx+json"
+AT_ONCE = Retention(grace=0)
 
 
 @pytest.fixture
@@ -176,14 +178,8 @@ def test_all_of_an_index_keeps_its_digest_in_an_export_and_in_a_server(
         assert held.index.digest == image.descriptor.digest
     (row,) = session.images()
     assert len(row.platforms) == len(row.offered)
-    assert not session.collect(session_grace(), dry_run=True).removed
+    assert not session.collect(AT_ONCE, dry_run=True).removed
     assert session.verify(full=True).is_sound
-
-
-def session_grace() -> object:
-    from resolver.core.stored import Retention
-
-    return Retention(grace=0)
 
 
 def test_a_platform_brings_its_attestation_and_says_what_it_leaves(
@@ -359,14 +355,95 @@ def test_what_refers_to_an_image_comes_with_referrers_alone(
 
     found = {str(one.image.manifest.digest): one.image.tag for one in done.attached}
     assert found == {signature.digest: "", cosigned.digest: f"{tag}.sig"}
-    assert not session.collect(session_grace(), dry_run=True).removed
+    assert not session.collect(AT_ONCE, dry_run=True).removed
     with session.serve() as server, Session(tmp_path / "other", environment={}) as other:
         there = other.pull(f"{server.address}/team/app:1", AMD, referrers=True)
         assert {str(one.image.manifest.digest) for one in there.attached} == set(found)
     session.export(name, str(tmp_path / "layout"))
     assert {str(one["digest"]) for one in index_of(tmp_path / "layout")} >= set(found)
     session.remove(name)
-    assert session.collect(session_grace(), dry_run=True).kept == 0
+    assert session.collect(AT_ONCE, dry_run=True).kept == 0
+
+
+def unknown() -> tuple[Image, str]:
+    """List an entry whose digest nobody here can verify."""
+    image = build_image(AMD)
+    digest = "blake3:" + "ab" * 32
+    listed = {
+        "mediaType": OCI_MANIFEST,
+        "digest": digest,
+        "size": 7,
+        "platform": {"os": "linux", "architecture": "arm64"},
+    }
+    return index_of_entries([entry(image), listed], [image]), digest
+
+
+def test_an_entry_that_cannot_be_verified_is_in_the_way_of_all_and_of_nothing_else(
+    registry: FakeRegistry, session: Session, tmp_path: Path
+) -> None:
+    image, digest = unknown()
+    name = served(registry, image)
+
+    done = session.pull(name, AMD)
+    for verb in (session.plan, session.pull):
+        with pytest.raises(UnsupportedDocument, match=digest):
+            verb(name, "all")
+    with pytest.raises(UnsupportedDocument, match=digest):
+        session.export(name, str(tmp_path / "whole"), ["all"])
+    part = session.export(name, str(tmp_path / "part"))
+
+    assert [str(one.descriptor.digest) for one in done.left_out] == [digest]
+    assert [str(one.descriptor.digest) for one in part.images[0].left_out] == [digest]
+    assert any(digest in warning.message for warning in part.warnings)
+    with session.serve() as server, Session(tmp_path / "other", environment={}) as other:
+        assert other.pull(f"{server.address}/team/app:1", "all").left_out == ()
+    (row,) = session.images()
+    assert (row.platforms, row.offered) == ((AMD,), (AMD, ARM))
+
+
+def test_an_index_of_artifacts_alone_is_removed_by_its_id(
+    registry: FakeRegistry, session: Session
+) -> None:
+    image = only_artifacts()
+    name = served(registry, image)
+    session.pull(name, "all")
+
+    removed = session.remove(image.digest[7:19])
+
+    assert removed.untagged == (name,)
+    assert session.images() == ()
+    assert {str(digest) for digest in removed.deleted} == everything(image)
+
+
+def test_what_a_mirror_brings_is_kept_with_its_attestations(
+    registry: FakeRegistry, session: Session, tmp_path: Path
+) -> None:
+    image = buildx()
+    served(registry, image)
+    with (
+        session.serve_mirror(upstream=registry.host) as server,
+        Session(tmp_path / "other", environment={}) as other,
+    ):
+        other.pull(f"{server.address}/team/app:1", "all")
+
+    (row,) = session.images()
+    assert (len(row.platforms), len(row.attached)) == (2, 2)
+    assert not session.collect(AT_ONCE, dry_run=True).missing
+    exported = session.export(f"{registry.host}/team/app:1", str(tmp_path / "layout"), ["all"])
+    assert str(exported.images[0].root.digest) == image.digest
+
+
+def test_platforms_of_one_reference_that_are_asked_one_by_one_leave_out_none_of_themselves(
+    registry: FakeRegistry, session: Session
+) -> None:
+    name = served(registry, multi_platform(AMD, ARM, "linux/s390x"))
+    answers = [session.resolve(name, platform) for platform in (AMD, ARM)]
+
+    plan = session.plan(answers)
+
+    assert [str(one.platform) for one in plan.images] == [AMD, ARM]
+    assert [str(one.platform) for one in plan.left_out] == ["linux/s390x"]
+    assert len(session.plan(answers, "all").images) == 3
 
 
 KINDS = ["image", "twin", "version", "attestation", "orphan", "artifact", "unnamed", "opaque"]
