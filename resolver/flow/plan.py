@@ -301,8 +301,10 @@ def _with_name(image: PlannedImage, store: LocalStore) -> PlannedImage:
         # It is written anew in the end, and that says what is wrong.
         return image
     same = name is not None and name.root.digest == image.root.digest
-    noted = (*name.images, *name.attached) if name is not None else ()
-    held = {each.manifest.digest for each in noted}
+    held = set[Digest]()
+    if name is not None:
+        held |= {each.manifest.digest for each in name.images}
+        held |= {each.manifest.digest for each in name.attached}
     return replace(image, up_to_date=same and image.manifest.digest in held)
 
 
