@@ -81,7 +81,8 @@ class PullVerbs(Wiring):
         wishes = [None if each == "all" else self.wish(each, exact=exact) for each in wanted]
         opened = [open_place(place) for place in places]
 
-        extent = Extent(attestations, referrers, self.settings.jobs)
+        # Many references are asked side by side already.
+        extent = Extent(attestations, referrers, self.settings.jobs if len(asked) == 1 else 1)
 
         def find(one: tuple[Named, RegistryTarget]) -> Selected:
             return self._planned(*one, wishes, extent)

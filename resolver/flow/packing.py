@@ -89,9 +89,9 @@ class _Work:
         if record is None:
             raise NotHeld(str(reference), "", f"resolver pull {reference}")
         self._claim((record.root.digest, *(image.manifest.digest for image in record.images)))
-        entries = self._offered(record)
-        chosen = self._chosen(record, entries)
         here = Completeness(self._store)
+        entries = self._offered(record, here)
+        chosen = self._chosen(record, entries)
         root, left_out = self._root(record, entries, chosen, here)
         by_digest = {entry.descriptor.digest: entry for entry in entries}
         taken = tuple(self._take(root, record, by_digest, 0))
@@ -100,7 +100,7 @@ class _Work:
         attached += self._referrers(record, {root.digest, *by_digest} & {*self.pieces}, here)
         return Packed(reference, root, record.root, images, tuple(attached), left_out)
 
-    def _offered(self, record: PulledName) -> tuple[_Entry, ...]:
+    def _offered(self, record: PulledName, here: Completeness) -> tuple[_Entry, ...]:
         """List the images that a reference offers, in index order; what is held among them."""
         held = {image.manifest.digest: image.platform for image in record.images}
         if not record.root.is_index:
@@ -108,7 +108,9 @@ class _Work:
         return tuple(
             _Entry(entry, entry.platform or held.get(entry.digest))
             for entry in self._leaves(record, record.root, 0)
-            if kind_of(entry) == "image" and refers_to(entry) is None
+            if kind_of(entry) == "image"
+            and refers_to(entry) is None
+            and not here.is_artifact(entry)
         )
 
     def _leaves(self, record: PulledName, root: Descriptor, depth: int) -> Iterator[Descriptor]:
@@ -159,7 +161,12 @@ class _Work:
         pruner = Pruner(self._store, keep)
         root = pruner.prune(record.root)
         left_out = tuple(
-            LeftOut(record.reference, kind_of(entry), entry, entry.platform)
+            LeftOut(
+                record.reference,
+                "artifact" if here.is_artifact(entry) else kind_of(entry),
+                entry,
+                entry.platform,
+            )
             for entry in pruner.left_out
         )
         if root is not None and root.digest == record.root.digest:

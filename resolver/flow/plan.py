@@ -301,7 +301,7 @@ def _with_name(image: PlannedImage, store: LocalStore) -> PlannedImage:
         # It is written anew in the end, and that says what is wrong.
         return image
     same = name is not None and name.root.digest == image.root.digest
-    held = set[Digest]()
+    held: set[Digest] = set()
     if name is not None:
         held |= {each.manifest.digest for each in name.images}
         held |= {each.manifest.digest for each in name.attached}

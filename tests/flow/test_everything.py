@@ -365,6 +365,26 @@ def test_what_refers_to_an_image_comes_with_referrers_alone(
     assert session.collect(AT_ONCE, dry_run=True).kept == 0
 
 
+def test_an_sbom_that_claims_a_platform_does_not_leave_as_its_image(
+    registry: FakeRegistry, session: Session, tmp_path: Path
+) -> None:
+    image, sbom = build_image(AMD), artifact("sbom", SBOM)
+    index = index_of_entries([entry(sbom, platform=AMD), entry(image)], [sbom, image])
+    name = served(registry, index)
+    session.pull(name, "all")
+
+    found = session.export(name, str(tmp_path / "layout"), [AMD])
+
+    (leaving,) = found.images
+    assert [str(each) for each in leaving.platforms] == [AMD]
+    assert [(each.kind, str(each.descriptor.digest)) for each in leaving.left_out] == [
+        ("artifact", sbom.digest)
+    ]
+    assert set(image.documents) <= check_layout(tmp_path / "layout")
+    (row,) = session.images()
+    assert (row.platforms, len(row.attached)) == ((AMD,), 1)
+
+
 def unknown() -> tuple[Image, str]:
     """List an entry whose digest nobody here can verify."""
     image = build_image(AMD)

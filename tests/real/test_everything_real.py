@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from resolver.core.exported import parse_destination
+from resolver.core.reference import Reference
+from resolver.flow.export import ExportOptions, export
 from resolver.platforms import host_platform
 from resolver.session import Session
 from tests.fakes.images import multi_platform
-from tests.flow.exports import AMD64, ARM64
+from tests.flow.exports import AMD64, ARM64, QUICK
 from tests.real.registries import skopeo, upload
 
 if TYPE_CHECKING:
@@ -107,6 +110,40 @@ def test_skopeo_copies_all_of_it_from_an_export_with_equal_digests(
     read = {path.read_bytes() for path in (tmp_path / "out").iterdir() if path.name != "version"}
     assert read == content(image)
     assert digest_at(registry, f"exported-{form}/app", tmp_path) == image.digest
+
+
+@pytest.mark.usefixtures("with_umoci")
+def test_umoci_unpacks_a_platform_that_left_without_attestations(
+    session: Session, name: str, tmp_path: Path
+) -> None:
+    session.export(name, str(tmp_path / "layout"), [AMD64], attestations=False)
+
+    words = ["--rootless", "--image", f"{tmp_path}/layout:1", f"{tmp_path}/bundle"]
+    subprocess.run(
+        ["umoci", "unpack", *words],
+        check=True,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        timeout=60,
+    )
+
+    assert (tmp_path / "bundle/rootfs/etc/platform").read_text() == AMD64
+
+
+def test_containerd_unpacks_what_runs_here_from_all_of_it(
+    containerd: RealContainerd, session: Session, name: str, image: Image
+) -> None:
+    options = ExportOptions(
+        host=host_platform(),
+        namespace="here-whole",
+        environment=containerd.environment,
+        layout=QUICK,
+    )
+
+    export([Reference.parse(name)], session._store, parse_destination("containerd"), options)
+
+    assert containerd.images("here-whole") == {name: image.digest}
 
 
 def test_containerd_imports_all_of_it(
