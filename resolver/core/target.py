@@ -133,7 +133,7 @@ def parse_target(text: str) -> Target:
         return StoreTarget(Reference.parse(text.removeprefix(_STORE_PREFIX)))
     if text.startswith(_DOCKER_ARCHIVE_PREFIX):
         return _parse_docker_archive(text)
-    _refuse_foreign(text)
+    refuse_foreign(text)
     for prefix, kind in _LAYOUT_PREFIXES:
         if text.startswith(prefix):
             return _parse_layout(text, text.removeprefix(prefix), kind)
@@ -145,14 +145,23 @@ def _is_digest(name: str) -> bool:
     return bool(colon) and algorithm in HEX_DIGITS
 
 
-def _refuse_foreign(text: str) -> None:
-    """Refuse the transports of other tools, which would read as names on Docker Hub."""
+def foreign_transport(text: str) -> str | None:
+    """Give the transport of another tool that a text begins with; None for what has none."""
     transport, colon, rest = text.partition(":")
-    way = _FOREIGN.get(transport)
-    if colon and way is not None and not _PORT.match(rest):
+    return transport if colon and transport in _FOREIGN and not _PORT.match(rest) else None
+
+
+def refuse_foreign(text: str) -> None:
+    """Refuse the transports of other tools, which would read as names on Docker Hub.
+
+    Raises:
+        InvalidReference: the text begins with one; the hints say what is supported.
+    """
+    transport, rest = foreign_transport(text), text.partition(":")[2]
+    if transport is not None:
         reason = f"the transport `{transport}:` is not supported"
         image = () if "/" in rest or not rest else (f"for the image, write `docker://{text}`",)
-        raise InvalidReference(text, reason, way, _SUPPORTED, *image)
+        raise InvalidReference(text, reason, _FOREIGN[transport], _SUPPORTED, *image)
 
 
 def _parse_layout(text: str, place: str, kind: LayoutKind) -> LayoutTarget:

@@ -12,7 +12,7 @@ from inline_snapshot import snapshot
 from resolver.core.descriptor import OCI_INDEX
 from resolver.core.digest import Digest
 from resolver.demo import samples
-from tests.fakes.images import build_image, build_index, entry
+from tests.fakes.images import build_image, build_index, entry, from_dict
 from tests.fakes.registry import FakeRegistry
 
 if TYPE_CHECKING:
@@ -355,3 +355,36 @@ def test_an_entry_that_cannot_be_verified_fails_only_what_needs_it(
     assert said in seen.stdout + seen.stderr
     if words == ("matrix",):
         assert "arm64" not in seen.stdout
+
+
+@pytest.mark.parametrize("written", ["null", "missing", "empty"])
+@pytest.mark.parametrize(
+    "words", [("resolve",), ("inspect",), ("pull",), ("lint",), ("platforms",)]
+)
+def test_an_image_without_layers_is_an_image(
+    run: Run, words: tuple[str, ...], written: str
+) -> None:
+    image = build_image("linux/amd64", [], config={"history": None, "rootfs": None})
+    document = {**json.loads(image.body), "annotations": None}
+    if written == "missing":
+        del document["layers"]
+    elif written == "null":
+        document["layers"] = None
+    with FakeRegistry() as registry:
+        bare = from_dict(document, parts=[image])
+        listing = {**entry(bare), "platform": {"os": "linux", "architecture": "amd64"}}
+        registry.serve("app", "one", bare)
+        registry.serve(
+            "app",
+            "listed",
+            from_dict(
+                {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listing]}, parts=[bare]
+            ),
+        )
+        for tag in ("one", "listed"):
+            platform = ("-p", "linux/amd64") if words[0] in {"resolve", "pull"} else ()
+            seen = run(*words, f"{registry.host}/app:{tag}", *platform)
+            assert seen.status == 0, seen
+            if tag == "one" or words[0] not in {"resolve", "inspect"}:
+                warned = "has no `layers`; it is read as having none" in seen.stderr
+                assert warned is (written == "missing"), seen

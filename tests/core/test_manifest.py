@@ -289,14 +289,15 @@ def test_a_manifest_without_layers_is_read_and_says_so() -> None:
 def test_null_lists_and_maps_of_a_descriptor_are_empty() -> None:
     bare = {**entry(), "urls": None, "annotations": None, "platform": None, "data": None}
     typed = {**bare, "platform": {"os": "linux", "architecture": "s390x", "os.features": None}}
-    for document, kind in [
-        (manifest(layers=[bare]), OCI_MANIFEST),
-        (index(bare, typed), OCI_INDEX),
-    ]:
-        parsed = parse(document, kind)
-        listed = parsed.manifests if isinstance(parsed, Index) else parsed.layers
-        assert (listed[0].urls, listed[0].annotations, listed[0].platform) == ((), (), None)
-    assert listed[1].platform == Platform("linux", "s390x")
+    image, listing = (
+        parse(manifest(layers=[bare]), OCI_MANIFEST),
+        parse(index(bare, typed), OCI_INDEX),
+    )
+    assert isinstance(image, Manifest)
+    assert isinstance(listing, Index)
+    for read in (image.layers[0], listing.manifests[0]):
+        assert (read.urls, read.annotations, read.platform) == ((), (), None)
+    assert listing.manifests[1].platform == Platform("linux", "s390x")
 
 
 @pytest.mark.parametrize("content_type", [OCI_INDEX, DOCKER_LIST, "text/plain", None])

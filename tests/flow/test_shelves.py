@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from resolver.core.events import Event
+
 FULL = "docker.io/library/app"
 
 
@@ -328,7 +330,8 @@ def test_a_tag_of_two_images_is_served_by_no_name_as_it_resolves_to_none(tmp_pat
         entry["annotations"] = {REF_NAME: "v1,same"}
     index["manifests"][1]["annotations"][REF_NAME] = "same,docker.io/library/app:v2"
     (path / "index.json").write_text(json.dumps(index))
-    source, events = open_local(LayoutTarget("oci", str(path), None)), []
+    source = open_local(LayoutTarget("oci", str(path), None))
+    events: list[Event] = []
 
     with pytest.raises(NotFound, match="2 different images named `same`") as caught:
         source.resolve("same")

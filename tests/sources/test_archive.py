@@ -195,7 +195,7 @@ def test_a_repository_tag_is_found_in_other_words(path: Path, written: str, aske
     path.write_bytes(tar([*saved(ONE, [written])]))
 
     source = open_local(LayoutTarget("docker-archive", str(path), None))
-    assert source.resolve(asked)
+    assert source.resolve(asked).media_type == DOCKER_MANIFEST
     with pytest.raises(NotFound):
         source.resolve("name:other")
 
