@@ -62,6 +62,7 @@ class _Wish(NamedTuple):
     grade: Grade
     written: Platform
     normal: Platform
+    local: bool
 
 
 class _Match(NamedTuple):
@@ -192,7 +193,7 @@ class _Wishes:
             for (architecture, variant), grade in vector:
                 if alone and grade is not Grade.EXACT:
                     continue
-                wish = _Wish(rank, grade, written, platform)
+                wish = _Wish(rank, grade, written, platform, local)
                 self._wishes.setdefault((platform.os, architecture, variant), []).append(wish)
                 rank += 1
 
@@ -228,7 +229,8 @@ def _grade(entry: Platform, wish: _Wish, system: str) -> Grade:
     written = wish.written
     spelled = (entry.os, entry.architecture, entry.variant)
     grade = wish.grade
-    if grade is Grade.EXACT and spelled != (written.os, written.architecture, written.variant):
+    asked = (written.os, written.architecture, written.variant)
+    if grade is Grade.EXACT and spelled != asked and not wish.local:
         grade = Grade.NORMALISED
     if not written.os_version or entry.os_version == written.os_version:
         return grade
