@@ -29,7 +29,7 @@ UNKNOWN = {"os": "unknown", "architecture": "unknown"}
 STATEMENT = {"vnd.docker.reference.type": "attestation-manifest"}
 
 
-def wish(platform: str, **more: bool) -> Wish:
+def wish(platform: str, **more: Any) -> Wish:
     return Wish((Platform.parse(platform),), explicit=True, **more)
 
 
