@@ -216,7 +216,12 @@ class PullVerbs(Wiring):
             # The very entry that was found, as its index writes it, and not what would be now.
             found = (named.platform,) if named.platform is not None else None
             explicit = found is not None or named.explicit
-            wish = resolving.Wish(found or named.wanted, explicit, exact=found is not None)
+            wish = resolving.Wish(
+                found or named.wanted,
+                explicit,
+                exact=found is not None,
+                entry=named.manifest.digest if named.index is not None else None,
+            )
             wishes = [None if None in wishes and named.index is not None else wish]
         else:
             asked = self._ask(reader, target)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One entry of an image: a platform it is offered for, or an attestation.
+    """One entry of an image: a platform it is offered for, an attestation, or an artifact.
 
     Attributes:
         size: bytes of all layers as transferred; None when the manifest was not read.
@@ -37,13 +37,18 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Offers:
-    """What an image offers, in index order."""
+    """What an image offers, in index order.
+
+    Attributes:
+        offers: the images; `attestations` and `artifacts` are no platforms.
+    """
 
     reference: str
     root: Descriptor
     offers: tuple[Offer, ...]
     attestations: tuple[Offer, ...]
     warnings: tuple[Warned, ...]
+    artifacts: tuple[Offer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

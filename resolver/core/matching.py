@@ -37,6 +37,16 @@ def matches(wanted: Platform, offered: Platform, table: PlatformTable) -> bool:
     return given[: len(asked)] == asked
 
 
+def own_level(
+    machine: Platform, platforms: Sequence[Platform | None], table: PlatformTable
+) -> Platform:
+    """Name the offered platform that a machine takes at the level of its processor, or below.
+
+    The machine's own platform where none is offered.
+    """
+    return select(platforms, machine, exact=True, local=True, table=table).platform or machine
+
+
 def counting(
     platforms: Sequence[Platform | None], wanted: Requirements, table: PlatformTable
 ) -> tuple[int, ...]:

@@ -203,7 +203,7 @@ def _usable(
     Left out is what names no platform, what is not safe to write, what requires features that
     nobody asked for, and of several entries for one platform all but one.
     """
-    rivals: dict[Platform, list[Part]] = {}
+    rivals: dict[Platform, list[tuple[Platform, Part]]] = {}
     warnings = []
     for part in image.images:
         platform = part.platform
@@ -213,17 +213,18 @@ def _usable(
         if platform is None or reason:
             warnings.append(_left_out(image, part.descriptor.digest, reason))
         else:
-            rivals.setdefault(_named(platform).normalized(table), []).append(part)
+            bare = _named(platform, table)
+            rivals.setdefault(bare.normalized(table), []).append((bare, part))
     jobs = []
-    for parts in rivals.values():
-        platforms = [_named(part.platform) for part in parts if part.platform is not None]
-        best = select([part.platform for part in parts], platforms[0], exact=True, table=table)
-        place = best.index or 0
-        digest = parts[place].descriptor.digest
-        jobs.append(Job(platforms[place], digest, f"{image.prefix}{digest}", None))
-        for position, part in enumerate(parts):
-            if position != place:
-                reason = f"another entry is chosen for `{platforms[place]}`"
+    for several in rivals.values():
+        platforms = [part.platform for _, part in several]
+        place = select(platforms, several[0][0], exact=True, table=table).index or 0
+        chosen, best = several[place]
+        digest = best.descriptor.digest
+        jobs.append(Job(chosen, digest, f"{image.prefix}{digest}", None))
+        for _, part in several:
+            if part is not best:
+                reason = f"another entry is chosen for `{chosen}`"
                 warnings.append(_left_out(image, part.descriptor.digest, reason))
     return jobs, warnings
 
@@ -236,20 +237,21 @@ def _unusable(platform: Platform | None, wanted: Sequence[Platform], table: Plat
         return f"`{platform}` has characters that no job is made of"
     needed = missing_features(platform, Platform(), table.system(platform.os))
     if needed and not any(matches(want, platform, table) for want in wanted):
-        return f"`{platform}` requires features of the system (`-p '{platform}'` takes it)"
+        return f"`{platform}` requires features (`-p '{platform}'` takes it)"
     return ""
 
 
-def _named(platform: Platform) -> Platform:
-    """Leave out what never keeps an image from running, so that it makes no second job."""
-    needed = missing_features(platform, Platform(), platform.os.lower())
-    return replace(platform, os_features=tuple(sorted(needed)))
+def _named(platform: Platform, table: PlatformTable) -> Platform:
+    """Leave out what never keeps an image from running, and name the system that is meant."""
+    system = table.system(platform.os)
+    needed = missing_features(platform, Platform(), system)
+    return replace(platform, os=platform.os or system, os_features=tuple(sorted(needed)))
 
 
 def _is_safe(platform: Platform) -> bool:
     parts = (platform.os, platform.architecture, platform.variant)
     texts = (platform.os_version, *platform.os_features)
-    named = bool(platform.os and platform.architecture) and all(map(_SAFE.fullmatch, parts))
+    named = bool(platform.architecture) and all(map(_SAFE.fullmatch, parts))
     return named and all(len(text) <= _LONGEST for text in texts)
 
 

@@ -62,6 +62,7 @@ class _Wish(NamedTuple):
     grade: Grade
     written: Platform
     normal: Platform
+    local: bool
 
 
 class _Match(NamedTuple):
@@ -76,6 +77,7 @@ def select(
     want: str | Platform | Sequence[Platform],
     *,
     exact: bool = False,
+    local: bool = False,
     table: PlatformTable = BUILTIN,
 ) -> Selection:
     """Choose the entry that fits a platform best; pure, and quick for any index there may be.
@@ -88,6 +90,8 @@ def select(
             platforms each takes only its like, and the first that finds one decides (`Ordered`).
         exact: refuse lower levels, other architectures (`OnlyStrict`), and every `os.version` but
             the wanted one. Other spellings, and Windows builds that the host is made to run, fit.
+        local: `want` is a machine with the level of its processor: a lower level of the same
+            architecture is what it is meant to run, and as exact as its own.
         table: the facts to decide by.
 
     Raises:
@@ -100,7 +104,7 @@ def select(
         want = Platform.parse(want, table=table)
     wants = (want,) if isinstance(want, Platform) else tuple(want)
     normal = tuple(wish.normalized(table) for wish in wants)
-    wishes = _Wishes(wants, normal, table, exact=exact)
+    wishes = _Wishes(wants, normal, table, exact=exact, local=local)
     found = [None if entry is None else wishes.match(i, entry) for i, entry in enumerate(entries)]
     matches = _ranked([match for match in found if match is not None])
     best = matches[0] if matches else None
@@ -128,6 +132,7 @@ def nearest(
     want: Platform | Sequence[Platform],
     *,
     exact: bool = False,
+    local: bool = False,
     table: PlatformTable = BUILTIN,
 ) -> list[tuple[int, str]]:
     """Name the entries that come near to what was wanted and do not fit, each with its reason.
@@ -139,7 +144,7 @@ def nearest(
     systems = {wish.normalized(table).os for wish in wants}
     chips = {table.chip(wish.architecture or UNKNOWN, wish.variant) for wish in wants}
     architectures = {other[0] for chip in chips for other, _ in table.vector(chip)}
-    selection = select(entries, want, exact=exact, table=table)
+    selection = select(entries, want, exact=exact, local=local, table=table)
     fitting = frozenset(selection.ranking)
     same: dict[Platform, tuple[int, str]] = {}
     elsewhere: dict[Platform, tuple[int, str]] = {}
@@ -167,6 +172,7 @@ class _Wishes:
         table: PlatformTable,
         *,
         exact: bool,
+        local: bool,
     ) -> None:
         """Take the wishes; several of them leave out whatever else runs there."""
         alone = exact or len(wants) > 1
@@ -179,8 +185,15 @@ class _Wishes:
         rank = 0
         for written, platform in zip(wants, normal, strict=True):
             vector = table.vector((platform.architecture or UNKNOWN, platform.variant))
-            for (architecture, variant), grade in vector[:1] if alone else vector:
-                wish = _Wish(rank, grade, written, platform)
+            own = vector[0][0][0]
+            if local:
+                vector = tuple(
+                    (chip, Grade.EXACT if chip[0] == own else grade) for chip, grade in vector
+                )
+            for (architecture, variant), grade in vector:
+                if alone and grade is not Grade.EXACT:
+                    continue
+                wish = _Wish(rank, grade, written, platform, local)
                 self._wishes.setdefault((platform.os, architecture, variant), []).append(wish)
                 rank += 1
 
@@ -216,7 +229,8 @@ def _grade(entry: Platform, wish: _Wish, system: str) -> Grade:
     written = wish.written
     spelled = (entry.os, entry.architecture, entry.variant)
     grade = wish.grade
-    if grade is Grade.EXACT and spelled != (written.os, written.architecture, written.variant):
+    asked = (written.os, written.architecture, written.variant)
+    if grade is Grade.EXACT and spelled != asked and not wish.local:
         grade = Grade.NORMALISED
     if not written.os_version or entry.os_version == written.os_version:
         return grade

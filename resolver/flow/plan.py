@@ -76,7 +76,7 @@ def plan_images(
     attached: dict[Digest, PlannedImage] = {}
     considered: dict[tuple[int, ...], Descriptor] = {}
     for wish in wishes:
-        answer = resolve(reader, asked, wish, table)
+        answer = resolve(reader, asked, replace(wish, reads=True), table)
         if answer.index is not None:
             considered |= {each.path: each.descriptor for each in answer.considered}
         if answer.manifest.digest in found:

@@ -139,6 +139,7 @@ def _offers(answer: Offers) -> Plain:
         "root": bare(answer.root),
         "platforms": [_offer(offer) for offer in answer.offers],
         "attestations": [_offer(offer) for offer in answer.attestations],
+        "artifacts": [_offer(offer) for offer in answer.artifacts],
         "warnings": warnings(answer.warnings),
     }
 

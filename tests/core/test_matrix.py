@@ -195,8 +195,8 @@ def test_what_cannot_be_a_job_is_left_out_and_said() -> None:
     assert [told.message.split(": ", 2)[2] for told in found.warnings] == [
         "it names no platform",
         "`linux/%24%28id%29` has characters that no job is made of",
-        "`linux(+a%20b)/arm64` requires features of the system (`-p 'linux(+a%20b)/arm64'` takes it)",
-        "`linux/amd64` has characters that no job is made of",
+        "`linux(+a%20b)/arm64` requires features (`-p 'linux(+a%20b)/arm64'` takes it)",
+        "another entry is chosen for `linux/amd64`",
         "another entry is chosen for `linux/amd64`",
         "another entry is chosen for `windows/amd64:10.0.20348`",
     ]
