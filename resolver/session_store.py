@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from resolver.core.stored import Usage as Used
     from resolver.flow.serve import Server
 
-#: What may be an image id: a digest, or enough of one.
-_ID = re.compile(r"(?:(?:sha256|sha512):)?[0-9a-f]{12,128}")
+#: What may be an image id: a digest, or the start of one.
+_ID = re.compile(r"(?:(?:sha256|sha512):)?[0-9a-f]{1,128}")
 #: Seconds since 1970, as `SOURCE_DATE_EPOCH` gives them; the last of year 9999 at most.
 _EPOCH = re.compile(r"[0-9]{1,12}")
 
@@ -56,7 +56,7 @@ class StoreVerbs(Wiring):
         """Take a name away, then delete what nothing else needs.
 
         Args:
-            image: a reference, or an image id: a digest, or 12 of its digits and more.
+            image: a reference, or an image id: a digest, or the start of one.
             platform: only this one of it.
             force: also an id with several names, and what is in use.
 
@@ -188,7 +188,7 @@ class StoreVerbs(Wiring):
     def _held(self, image: str | Reference) -> str:
         """Read an image of the store: a reference becomes canonical, an id stays as it is.
 
-        A name that looks like an id is one only if nothing was pulled under it.
+        What looks like an id is one unless something was pulled under that name.
         """
         if isinstance(image, str) and _ID.fullmatch(image):
             with suppress(ResolverError):

@@ -23,6 +23,7 @@ from resolver.core.transfers import (
     Reused,
     Skipped,
     Started,
+    Waiting,
 )
 from resolver.errors import ResolverError
 from resolver.render.escape import line
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
     from resolver.core.events import Event
 
+#: What is said of a piece that another process fetches.
+WAITING = "Waiting for another process"
 #: Seconds after which a log hears of a piece again: a job without output gets killed.
 QUIET = 30.0
 
@@ -125,6 +128,8 @@ class Lines:
 def _passing(event: Event) -> str:
     """Say what goes on with a piece; empty for what is not worth a line."""
     match event:
+        case Waiting():
+            return WAITING
         case PieceStarted():
             size = megabytes(event.size)
             return f"Copying {size} from {event.place}" if event.place else f"Downloading {size}"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping
 
+    from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
     from resolver.store.files import Folder
     from resolver.store.home import Home
@@ -35,12 +36,14 @@ class _Row:
     Attributes:
         needs: empty where its documents are damaged.
         missing: what is not here, or not as it should be.
+        read_as: references under which it was read, where nobody pulled it.
 
     """
 
     record: PulledName
     needs: Mapping[Digest, Need]
     missing: tuple[Digest, ...]
+    read_as: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +60,7 @@ class Listing:
     reach: Reach
     rows: list[_Row] = field(default_factory=list)
     users: Counter[Digest] = field(default_factory=Counter)
+    _ids: Counter[Digest] = field(default_factory=Counter)
 
     @classmethod
     def take(cls, root: Folder, names: Iterable[PulledName]) -> Listing:
@@ -76,10 +80,14 @@ class Listing:
             roots = (record.root, *(image.manifest for image in record.images))
             damaged = (root.digest for root in roots if self._is_damaged(root.digest))
             missing = tuple(dict.fromkeys(damaged))
-        self.rows.append(_Row(record, needs, missing))
-        self.users.update(digest for digest in needs if digest in self.files)
+        self._count(_Row(record, needs, missing), self.rows)
 
-    def image(self, row: _Row, *, dangling: bool = False) -> StoredImage:
+    def _count(self, row: _Row, rows: list[_Row]) -> None:
+        rows.append(row)
+        self.users.update(digest for digest in row.needs if digest in self.files)
+        self._ids.update({d for d, need in row.needs.items() if need.kind == "config"})
+
+    def image(self, row: _Row) -> StoredImage:
         """Describe one row."""
         record = row.record
         configs = [c for image in record.images if (c := self._config(image)) is not None]
@@ -88,21 +96,35 @@ class Listing:
         shared = self._size(d for d in row.needs if self.users[d] > 1)
         offered = self._offered(record) or held
         in_order = [p for p in offered if p in held] + [p for p in held if p not in offered]
+        is_alone = len(record.images) == 1 and bool(configs)
+        if is_alone and not record.reference and self._ids[configs[0][0]] > 1:
+            # Another image has this config too: by that id it would be removed instead.
+            is_alone = False
         return StoredImage(
-            "" if dangling else record.reference,
-            configs[0][0] if len(record.images) == 1 and configs else record.root.digest,
+            record.reference,
+            configs[0][0] if is_alone else record.root.digest,
             record.root,
             tuple(in_order),
             offered,
             max((created for _, created in configs), default=""),
             size,
             shared,
-            dangling,
+            not record.reference,
             row.missing,
+            row.read_as,
         )
 
-    def dangling(self) -> list[_Row]:
-        """Find images that are here whole and that no name leads to."""
+    def dangling(self, seen: Iterable[NameRecord]) -> list[_Row]:
+        """Find images that are here whole and that no pulled name leads to.
+
+        Args:
+            seen: references that were read; they say for what an image came if nobody pulled it.
+
+        """
+        read_as: dict[Digest, list[str]] = {}
+        for note in seen:
+            for digest in self._documents_of(note.root):
+                read_as.setdefault(digest, []).append(note.reference)
         found: list[_Row] = []
         ground = Ground(self.root, self.files, (), (), (), self.reach)
         for digest in sorted(set(self.files) - set(self.users)):
@@ -115,10 +137,28 @@ class Listing:
             record = PulledName("", descriptor, (PulledImage(None, descriptor),))
             needs = self.reach.of_name(record)
             if not self.reach.lacking(record):
-                found.append(_Row(record, needs, ()))
-        for row in found:
-            self.users.update(digest for digest in row.needs if digest in self.files)
+                reasons = tuple(sorted(read_as.get(digest, ())))
+                self._count(_Row(record, needs, (), reasons), found)
         return found
+
+    def unpulled(self, seen: Iterable[NameRecord]) -> set[Digest]:
+        """Give what was read of images that nobody pulled, and is still here."""
+        return {
+            digest
+            for note in seen
+            for digest in self._documents_of(note.root, whole=True)
+            if digest in self.files and digest not in self.users
+        }
+
+    def _documents_of(self, root: Descriptor, *, whole: bool = False) -> list[Digest]:
+        """Give a root and the documents below it; with `whole` configs and layers as well."""
+        if root.digest not in self.files:
+            return []
+        return [
+            need.descriptor.digest
+            for need in self.reach.as_far_as_known(root)
+            if whole or need.kind in {"index", "manifest"}
+        ]
 
     def usage(self, row: _Row) -> ImageUsage:
         """Count what one image has for itself, and what it shares with whom."""
@@ -175,19 +215,18 @@ class Listing:
             return None
 
 
-def images(home: Home, pulled: Records[PulledName]) -> tuple[StoredImage, ...]:
+def images(
+    home: Home, pulled: Records[PulledName], seen: Records[NameRecord]
+) -> tuple[StoredImage, ...]:
     """List images; see `LocalStore.images`."""
     root = home.open()
     if root is None:
         return ()
     with root:
         listing = Listing.take(root, _usable(root, pulled))
-        loose = listing.dangling()
+        loose = listing.dangling(_readable(root, seen))
         rows = [row for row in listing.rows if not (row.missing and _has_changed(pulled, row))]
-        return (
-            *(listing.image(row) for row in rows),
-            *(listing.image(row, dangling=True) for row in loose),
-        )
+        return tuple(listing.image(row) for row in (*rows, *loose))
 
 
 def usage(home: Home, pulled: Records[PulledName], seen: Records[NameRecord]) -> Usage:
@@ -198,14 +237,21 @@ def usage(home: Home, pulled: Records[PulledName], seen: Records[NameRecord]) ->
     with root:
         listing = Listing.take(root, _usable(root, pulled))
         regular = {d: s for d, s in listing.files.items() if stat.S_ISREG(s.st_mode)}
-        noted = {r.root.digest for r in seen.entries_in(root) if not isinstance(r, BadName)}
+        notes = _readable(root, seen)
+        noted = {note.root.digest for note in notes}
+        unpulled = listing.unpulled(notes) - noted
         return Usage(
             tuple(listing.usage(row) for row in listing.rows),
             sum(status.st_size for status in regular.values()),
             sum(s.st_size for d, s in regular.items() if d not in listing.users and d not in noted),
             sum(loose.size for loose in census.partials(root)),
             sum(loose.size for loose in census.temporaries(root)),
+            sum(regular[d].st_size for d in unpulled if d in regular),
         )
+
+
+def _readable(root: Folder, seen: Records[NameRecord]) -> list[NameRecord]:
+    return [entry for entry in seen.entries_in(root) if not isinstance(entry, BadName)]
 
 
 def _usable(root: Folder, pulled: Records[PulledName]) -> list[PulledName]:

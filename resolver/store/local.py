@@ -102,7 +102,7 @@ class LocalStore(StoredNames):
         self._home.try_writing()
 
     def images(self) -> tuple[StoredImage, ...]:
-        """List what was pulled, by reference, and then the images that nothing names any more.
+        """List what was pulled, by reference, and then the images that no pulled name leads to.
 
         Raises:
             StoreFault: the store cannot be read.
@@ -110,7 +110,7 @@ class LocalStore(StoredNames):
         """
         from resolver.store import listing  # noqa: PLC0415 - loaded when used
 
-        return listing.images(self._home, self._pulled)
+        return listing.images(self._home, self._pulled, self._seen)
 
     def usage(self) -> Usage:
         """Say what takes how much, and who shares what with whom.
@@ -147,8 +147,8 @@ class LocalStore(StoredNames):
         """Untag an image, then delete what nothing else needs.
 
         Args:
-            target: a canonical reference, or an image id: a digest of its config, manifest or
-                index, or 12 hex digits and more of its start.
+            target: a canonical reference, with a tag, a digest or both; or an image id: a digest
+                of its config, manifest or index, or the start of one.
             platform: remove the image for this one only.
             force: also an id with several names, and what is in use; what a living process
                 needs is then untagged, and deleted by a later collection.
