@@ -235,9 +235,7 @@ class Wiring:
                 brought.append(layer)
 
             source = partial(self._source, target)
-            with fetching(
-                self._store, source, purpose, self._observe, fetched=fetched
-            ) as content:
+            with fetching(self._store, source, purpose, self._observe, fetched=fetched) as content:
                 yield content
 
     def _tell_brought(self, *layers: list[Descriptor]) -> None:

@@ -27,7 +27,7 @@ def gc(
         typer.Option(
             "--max-size",
             metavar="SIZE",
-            help="Drop names too, the longest unused first, down to this.",
+            help="Drop names too, the longest unused first, down to this; else status 1.",
             show_default=False,
         ),
     ] = None,

@@ -154,6 +154,8 @@ class _Work:
             return
         here = {piece.descriptor.digest for piece in self._fetched}
         store = self._kit.store
+        # A thread that waits for a registry ends with the process.
+        store.record_transfers()
         size = 0
         for piece in self._wanted:
             descriptor = piece.descriptor

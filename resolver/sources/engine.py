@@ -184,9 +184,7 @@ class Engine:
         origin = call.url.origin
         # `--plain-http` is about registries, not about where they redirect to.
         spoken = origin in self._spoken or origin != call.registry.origin
-        with _MUZZLE.on(), _translated(
-            call, wiring, spoken=spoken, plain_http=self._plain_http
-        ):
+        with _MUZZLE.on(), _translated(call, wiring, spoken=spoken, plain_http=self._plain_http):
             response = mover.handle_request(request)
         if len(self._spoken) < _MAX_SPOKEN:
             self._spoken.add(origin)

@@ -213,9 +213,7 @@ class _Squeeze:
             if not self._users[digest]:
                 self._size -= self._ground.size_of((digest,))
 
-    def _refusal(
-        self, record: PulledName, shield: float | None, rules: Retention
-    ) -> Stay | None:
+    def _refusal(self, record: PulledName, shield: float | None, rules: Retention) -> Stay | None:
         """Say why a name must stay; None if it may go."""
         size = self._ground.size_of(self._ground.closure(record))
         core = {record.root.digest, *(image.manifest.digest for image in record.images)}

@@ -189,6 +189,10 @@ class StoredContent:
         """
         return self._transfers.receive(descriptor, waiting)
 
+    def record_transfers(self) -> None:
+        """Note how far the transfers of this process have got, before it ends."""
+        self._transfers.record()
+
     def partial(self, descriptor: Descriptor) -> int:
         """Count the bytes that a transfer of this blob need not fetch again.
 

@@ -406,9 +406,7 @@ def test_collection_says_why_something_stays(run: Run, compared: str, store: Pat
     assert told["limit"] is None
 
 
-def test_collection_names_the_process_that_keeps_something(
-    run: Run, two: str, store: Path
-) -> None:
+def test_collection_names_the_process_that_keeps_something(run: Run, two: str, store: Path) -> None:
     root = json.loads(run("ls", "*:1.0", "--json").stdout)["images"][0]["root"]["digest"]
     mine = LocalStore(store)
     with mine.lease([mine.document(root).descriptor.digest], "serve") as lease:
