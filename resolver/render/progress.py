@@ -128,8 +128,6 @@ class Lines:
 def _passing(event: Event) -> str:
     """Say what goes on with a piece; empty for what is not worth a line."""
     match event:
-        case Waiting():
-            return WAITING
         case PieceStarted():
             size = megabytes(event.size)
             return f"Copying {size} from {event.place}" if event.place else f"Downloading {size}"
@@ -137,8 +135,8 @@ def _passing(event: Event) -> str:
             return f"Resuming, {megabytes(event.have)} are here"
         case Restarted():
             return f"Downloading from the start again: {event.reason}"
-        case PieceVerifying():
-            return "Verifying"
+        case PieceVerifying() | Waiting():
+            return WAITING if isinstance(event, Waiting) else "Verifying"
         case Advanced():
             return f"Downloading, {megabytes(event.done)} of {megabytes(event.total)}"
         case _:

@@ -145,21 +145,17 @@ def why(stay: Stay) -> str:
     user = f"`{stay.purpose}`" if stay.purpose else "another process"
     if stay.process is not None:
         user += f" (process {stay.process})"
-    match stay.reason:
-        case "lease":
-            return f"in use by {user}"
-        case "since":
-            return f"came since {user} began"
-        case "noted":
-            return "a name that was resolved points at it"
-        case "grace" | "keep-newer":
-            return f"younger than {_span(stay.age)} (`--{stay.reason}`)"
-        case "transfer":
-            return "being fetched right now"
-        case "image-lease":
-            return f"an image in use by {user}"
-        case _:
-            return f"an image pulled within {_span(stay.age)} (`--keep-newer`)"
+    age = _span(stay.age)
+    return {
+        "lease": f"in use by {user}",
+        "since": f"came since {user} began",
+        "noted": "a name that was resolved points at it",
+        "grace": f"younger than {age} (`--grace`)",
+        "keep-newer": f"younger than {age} (`--keep-newer`)",
+        "transfer": "being fetched right now",
+        "image-lease": f"an image in use by {user}",
+        "image-keep-newer": f"an image pulled within {age} (`--keep-newer`)",
+    }[stay.reason]
 
 
 def _span(seconds: float) -> str:

@@ -225,7 +225,7 @@ class _Squeeze:
         return None
 
 
-def _stays(  # noqa: PLR0913 - what speaks for keeping something
+def _stays(
     ground: Ground,
     spared: Iterable[Digest],
     noted: set[Digest],

@@ -112,7 +112,8 @@ def _changes(
     record = next((r for r in ground.names if r.reference == target), None)
     if record is not None:
         return [_Change(record, _of_platform(record, platform, store))], ()
-    changes, loose = _by_digest(ground, target), ()
+    changes = _by_digest(ground, target)
+    loose: tuple[Descriptor, ...] = ()
     if not changes and _ID.fullmatch(target):
         changes, loose = _by_start(ground, target)
     if not changes and not loose:

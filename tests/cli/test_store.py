@@ -393,7 +393,7 @@ def test_once_it_is_pulled_it_is_an_image_like_any_other(run: Run, compared: str
     assert [len(listed[key]) for key in ("images", "unpulled")] == [1, 0]
 
 
-def test_collection_says_why_something_stays(run: Run, compared: str, store: Path) -> None:
+def test_collection_says_why_something_stays(run: Run, compared: str) -> None:
     del compared
     seen = run("gc")
     told = json.loads(run("gc", "--json").stdout)
