@@ -107,6 +107,7 @@ class StoreVerbs(Wiring):
         *,
         exact: bool = False,
         namespace: str | None = None,
+        link: bool = False,
     ) -> Exported:
         """Hand images of the store to something else, every byte verified on its way.
 
@@ -116,9 +117,10 @@ class StoreVerbs(Wiring):
             platforms: what is to leave of each; all that is held if none is named, or `all`.
             exact: refuse fallbacks.
             namespace: of containerd, if not as `ctr` decides.
+            link: share files with an OCI layout as hard links; changing one changes both.
 
         Raises:
-            Usage: `to` is none of these.
+            Usage: `to` is none of these, or `link` is set and it is no folder.
             NotHeld: something was not pulled.
             PlatformNotOffered: an image does not exist for a platform.
             ExportFault, ToolMissing, ToolFailed: it cannot be written there, or was not taken.
@@ -132,6 +134,8 @@ class StoreVerbs(Wiring):
         from resolver.platforms import host_platform  # noqa: PLC0415
 
         destination = parse_destination(to)
+        if link and destination.kind != "layout":
+            raise Usage("`--link` is for a folder", "leave it out, or name a folder: `--to DIR`")
         named = [references] if isinstance(references, str | Reference) else references
         held = [_reference(reference) for reference in named]
         environment = self.settings.environment
@@ -141,7 +145,7 @@ class StoreVerbs(Wiring):
             epoch=_epoch(environment.get("SOURCE_DATE_EPOCH", "")),
             namespace=namespace,
             environment=environment,
-            layout=LayoutOptions(sync=self.settings.fsync),
+            layout=LayoutOptions(sync=self.settings.fsync, link=link),
         )
         return export(held, self._store, destination, options, self._observe)
 

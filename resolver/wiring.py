@@ -73,6 +73,7 @@ class Wiring:
             self.settings.store,
             fsync=self.settings.fsync,
             lock=self.settings.lock,
+            shared=self.settings.shared_store,
             observe=observe,
         )
         self._lock = threading.Lock()

@@ -82,7 +82,8 @@ def _held(folder: str | None) -> Iterator[tuple[str, str]]:
     from resolver.settings import Flags, Settings
     from resolver.store import LocalStore
 
-    store = LocalStore(Path(Settings.load(Flags(store=folder)).store))
+    settings = Settings.load(Flags(store=folder))
+    store = LocalStore(settings.store, shared=settings.shared_store)
     names = {record.reference for record in store.pulled_names()}
     names |= {record.reference for record in store.names()}
     for name in sorted(names):

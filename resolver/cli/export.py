@@ -28,12 +28,21 @@ def export(
             "--namespace", metavar="NAME", help="Of containerd; by default `ctr` decides."
         ),
     ] = None,
+    link: Annotated[
+        bool,
+        typer.Option(
+            "--link",
+            help="Hard links to the store instead of copies; do not change such files.",
+            show_default=False,
+        ),
+    ] = False,
 ) -> None:
     """Hand images of the store to something else.
 
     A folder becomes an OCI layout, or gains in one; FILE.tar is what `docker load`, `podman load`,
     `ctr images import` and skopeo all read; docker, podman and containerd get that tar at once.
-    Without -p everything that is held goes. A folder named like a tool is `./docker`.
+    A layout has files of its own: clones where the file system makes them, else copies. Without -p
+    everything that is held goes. A folder named like a tool is `./docker`.
 
     \b
       resolver export ubuntu:24.04 --to ./layout
@@ -45,5 +54,7 @@ def export(
 
     platforms = split_platforms(platform or [])
     with work(common) as (session, output):
-        found = session.export(references, to, platforms, exact=exact, namespace=namespace)
+        found = session.export(
+            references, to, platforms, exact=exact, namespace=namespace, link=link
+        )
         output.tell(found, common.form)

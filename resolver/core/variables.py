@@ -58,6 +58,7 @@ VARIABLES = {
         Variable("RESOLVER_PROGRESS", "pull --progress"),
         Variable("RESOLVER_QUIET", "--quiet"),
         Variable("RESOLVER_REPORT", "--report"),
+        Variable("RESOLVER_SHARED_STORE", "--shared-store"),
         Variable("RESOLVER_STORE", "--store"),
         Variable("RESOLVER_STRICT", "--strict"),
         Variable("RESOLVER_TLS_SKIP_VERIFY", "--tls-skip-verify"),

@@ -43,12 +43,20 @@ class StoredContent:
         *,
         fsync: bool = True,
         lock: bool = True,
+        shared: bool = False,
         patience: Patience | None = None,
         observe: Observer = ignore,
     ) -> None:
         self.root = Path(os.path.abspath(root))  # noqa: PTH100 - resolve() would follow links
         self._observe = observe
-        self._home = Home(self.root, sync=fsync, lock=lock, patience=patience or Patience())
+        self._home = Home(
+            self.root,
+            sync=fsync,
+            lock=lock,
+            patience=patience or Patience(),
+            shared=shared,
+            observe=observe,
+        )
         self._blobs = Blobs(self._home, observe)
         self._giving_up = threading.Lock()
         self._gave_up = False
@@ -228,7 +236,7 @@ class StoredContent:
             StoreFault: it cannot be read.
 
         """
-        root = self._home.open()
+        root = self._home.open_store()
         if root is None:
             return ()
         from resolver.store.leases import living  # noqa: PLC0415 - for collection alone

@@ -219,7 +219,7 @@ def images(
     home: Home, pulled: Records[PulledName], seen: Records[NameRecord]
 ) -> tuple[StoredImage, ...]:
     """List images; see `LocalStore.images`."""
-    root = home.open()
+    root = home.open_store()
     if root is None:
         return ()
     with root:
@@ -231,7 +231,7 @@ def images(
 
 def usage(home: Home, pulled: Records[PulledName], seen: Records[NameRecord]) -> Usage:
     """Say what takes how much; see `LocalStore.usage`."""
-    root = home.open()
+    root = home.open_store()
     if root is None:
         return Usage((), 0, 0, 0, 0)
     with root:

@@ -27,6 +27,7 @@ class LocalStore(StoredNames):
         root: the folder.
         fsync: False trades what a power cut may cost for speed; reading hashes anyway.
         lock: False trusts the user that nobody else uses the folder (`--unsafe-no-lock`).
+        shared: trust everybody who may write to the folder (`--shared-store`).
         patience: how long to wait for the lock.
         observe: is told about damage, and about a store that cannot be written.
 
@@ -91,6 +92,15 @@ class LocalStore(StoredNames):
 
         """
         return self._home.look()
+
+    def doubts(self) -> tuple[str, ...]:
+        """Say why others may change this store, whether or not that is accepted; empty if not.
+
+        Raises:
+            StoreFault: the folder cannot be looked at.
+
+        """
+        return self._home.doubts()
 
     def try_writing(self) -> None:
         """Take the lock, and write a file that is gone again at once.

@@ -46,7 +46,7 @@ def test_to_a_folder(run: Run, pulled: str) -> None:
 status: 0
 --- stdout
 to       layout
-content  5 pieces, 187 kB (187 kB linked)
+content  5 pieces, 187 kB (187 kB written)
 
 NAME                          PLATFORMS       DIGEST
 HOST:PORT/demo/app:1.0  linux/arm64/v8  sha256:8d3661f10977
@@ -59,7 +59,7 @@ def test_several_platforms_have_an_index_of_their_own_and_it_is_said(run: Run, p
 status: 0
 --- stdout
 to       layout
-content  10 pieces, 272 kB (563 B written, 271 kB linked)
+content  10 pieces, 272 kB (272 kB written)
 
 NAME                       PLATFORMS                   DIGEST
 HOST:PORT/demo/app:1.0  linux/amd64, linux/arm64/…  sha256:584238e475bd (new)

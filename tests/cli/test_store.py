@@ -169,6 +169,36 @@ def test_what_a_moved_tag_left_behind_has_no_name(run: Run, store: Path) -> None
     assert store.is_dir()
 
 
+@pytest.mark.parametrize(
+    "words", [("ls",), ("du",), ("gc",), ("gc", "--dry-run"), ("rm", "app:1"), ("verify",)]
+)
+def test_a_folder_that_is_no_store_is_refused(
+    run: Run, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "README").write_text("mine")
+
+    seen = run(*words, "--store", str(tmp_path / "other"))
+
+    assert (seen.status, seen.stdout) == (8, "")
+    assert "`FOLDER/other`: it is not empty, and it is not a store" in seen.stderr
+
+
+def test_a_store_that_everybody_may_write_is_used_if_it_is_shared(
+    run: Run, two: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.chmod(0o777)
+    words = ("resolve", f"{two}:1.0", "--offline", "-p", "linux/arm64")
+
+    refused = run(*words)
+    shared = run(*words, "--shared-store")
+    monkeypatch.setenv("RESOLVER_SHARED_STORE", "1")
+
+    assert (refused.status, shared.status, run("ls").status) == (8, 0, 0)
+    assert refused.stderr.count("error: ") == 1
+    assert "hint: name another folder with `--store`, take the right from others" in refused.stderr
+
+
 # inspect store:
 
 
