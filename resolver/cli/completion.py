@@ -6,7 +6,6 @@ Runs at every TAB: it asks nobody, loads no client, and never fails, whatever is
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.errors import ResolverError

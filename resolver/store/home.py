@@ -113,10 +113,9 @@ class Home:
 
         """
         root = self.open()
-        if root is not None and not _is_marked(root):
+        if root is not None:
             try:
-                if _is_foreign(root) and not _has_our_shape(root):
-                    raise StoreFault(root.path, _FOREIGN, _ANOTHER)
+                _refuse_foreign(root)
             except BaseException:
                 close(root.descriptor)
                 raise
@@ -289,6 +288,12 @@ class Home:
         with root.need("tmp") as tmp, temporary(tmp, sync=self.sync) as file:
             file.write(text.encode())
             file.publish(root, name, mode=0o600)
+
+
+def _refuse_foreign(root: Folder) -> None:
+    """Refuse a folder that is no store, and not empty either."""
+    if not _is_marked(root) and _is_foreign(root) and not _has_our_shape(root):
+        raise StoreFault(root.path, _FOREIGN, _ANOTHER)
 
 
 def _refuse_doubtful(path: str, doubts: tuple[str, ...]) -> None:
