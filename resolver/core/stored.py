@@ -227,7 +227,9 @@ class ImageUsage:
         reference: empty when nothing names it.
         own: needed by no other image.
         shared: needed by others too.
-        sharers: the references of those others and the bytes shared with each, largest first.
+        sharers: the references of those others and the bytes shared with each, largest first; the
+            first 20 of them.
+        sharing: how many others there are.
 
     """
 
@@ -236,6 +238,7 @@ class ImageUsage:
     own: int
     shared: int
     sharers: tuple[tuple[str, int], ...]
+    sharing: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,4 +141,5 @@ def _image_usage(image: ImageUsage) -> Plain:
         "own": image.own,
         "shared": image.shared,
         "sharers": [{"reference": name or None, "size": size} for name, size in image.sharers],
+        "sharing": image.sharing,
     }

@@ -225,9 +225,12 @@ def _shares(image: ImageUsage, *, full: bool) -> list[tuple[str, ...]]:
     """
     name = _short_name(image.reference) or short(image.digest, full=full)
     others = [(_short_name(other) or NONE, megabytes(size)) for other, size in image.sharers]
-    if not full and len(others) > _SHARERS:
-        more = len(others) - _SHARERS + 1
+    total = max(image.sharing, len(others))
+    if not full and total > _SHARERS:
+        more = total - _SHARERS + 1
         others = [*others[: _SHARERS - 1], (f"and {more} more (`--no-trunc`)", "")]
+    elif total > len(others):
+        others.append((f"and {total - len(others)} more", ""))
     first, *rest = others or [("-", "-")]
     rows: list[tuple[str, ...]] = [
         (name, megabytes(image.own), megabytes(image.shared), *first),

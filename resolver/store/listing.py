@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from collections import Counter
 from dataclasses import field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from resolver.core.image_config import parse_config
@@ -20,13 +21,21 @@ from resolver.values import dataclass
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
     from resolver.store.files import Folder
     from resolver.store.home import Home
     from resolver.store.names import NameRecord
+
+
+#: Sharers that are named of each image; of a base that thousands have, the names say nothing.
+MAX_SHARERS = 20
+#: Users of a piece up to which all of them are looked at.
+_FEW = 32
+#: Classes of images that are compared with one class, for each piece that it has.
+_MOST_CLASSES = 512
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,22 +169,20 @@ class Listing:
             if whole or need.kind in {"index", "manifest"}
         ]
 
-    def usage(self, row: _Row) -> ImageUsage:
-        """Count what one image has for itself, and what it shares with whom."""
-        mine = {d for d in row.needs if d in self.files}
-        shared = {digest for digest in mine if self.users[digest] > 1}
-        sharers = [
-            (other.record.reference, self._size(shared & set(other.needs)))
-            for other in self.rows
-            if other is not row
-        ]
-        ranked = sorted((s for s in sharers if s[1]), key=lambda sharer: (-sharer[1], sharer[0]))
+    def usages(self) -> tuple[ImageUsage, ...]:
+        """Count what each image has for itself, and what it shares with whom."""
+        sharing = _Sharing(self)
+        return tuple(self._usage(number, row, sharing) for number, row in enumerate(self.rows))
+
+    def _usage(self, number: int, row: _Row, sharing: _Sharing) -> ImageUsage:
+        shared = [digest for digest in row.needs if self.users[digest] > 1]
+        size = self._size(shared)
         return ImageUsage(
             row.record.reference,
             row.record.root.digest,
-            self._size(mine - shared),
-            self._size(shared),
-            tuple(ranked),
+            self._size(row.needs) - size,
+            size,
+            *sharing.of(number, shared),
         )
 
     def _size(self, digests: Iterable[Digest]) -> int:
@@ -215,6 +222,90 @@ class Listing:
             return None
 
 
+class _Sharing:
+    """Who shares most with whom, in time and room that grow with the number of images.
+
+    What few images need names them all. What many need, a base layer, does not single out any: the
+    images that need the same of it are one class, and of a class the first few stand for all.
+    """
+
+    def __init__(self, listing: Listing) -> None:
+        self._rows = listing.rows
+        self._sizes = {
+            digest: listing.files[digest].st_size
+            for digest, count in listing.users.items()
+            if count > 1
+        }
+        self._users: dict[Digest, list[int]] = {}
+        for number, row in enumerate(self._rows):
+            for digest in row.needs:
+                if digest in self._sizes:
+                    self._users.setdefault(digest, []).append(number)
+        self._many = {d for d, users in self._users.items() if len(users) > _FEW}
+        #: Images as the bits of a number, since a union of these costs next to nothing.
+        self._bits = {digest: _bits(self._users[digest]) for digest in self._many}
+        self._members: dict[frozenset[Digest], list[int]] = {}
+        self._needing: dict[Digest, set[frozenset[Digest]]] = {}
+        for number, row in enumerate(self._rows):
+            key = frozenset(self._many.intersection(row.needs))
+            if key:
+                self._members.setdefault(key, []).append(number)
+                for digest in key:
+                    self._needing.setdefault(digest, set()).add(key)
+        self._near: dict[frozenset[Digest], list[int]] = {}
+
+    def of(self, number: int, shared: list[Digest]) -> tuple[tuple[tuple[str, int], ...], int]:
+        """Give those that share most with an image, and how many share anything."""
+        key = frozenset(self._many.intersection(shared))
+        others = set(self._nearest(key)) if key else set()
+        union = 0
+        for digest in key:
+            union |= self._bits[digest]
+        for digest in shared:
+            if digest not in key:
+                others.update(self._users[digest])
+        union |= _bits(others)
+        others.discard(number)
+        mine = set(shared)
+        sharers = (
+            (
+                self._rows[other].record.reference,
+                sum(self._sizes[digest] for digest in mine.intersection(self._rows[other].needs)),
+            )
+            for other in others
+        )
+        ranked = sorted((s for s in sharers if s[1]), key=lambda sharer: (-sharer[1], sharer[0]))
+        return tuple(ranked[:MAX_SHARERS]), (union & ~(1 << number)).bit_count()
+
+    def _nearest(self, key: frozenset[Digest]) -> list[int]:
+        """Give the first few images of the classes that share most with this one."""
+        known = self._near.get(key)
+        if known is not None:
+            return known
+        common: Counter[frozenset[Digest]] = Counter()
+        for digest in key:
+            # Where many classes need it, it says little; a class with more in common has less
+            # usual content too.
+            for other in islice(self._needing[digest], _MOST_CLASSES):
+                common[other] += self._sizes[digest]
+        common[key] = sum(self._sizes[digest] for digest in key)
+        found: list[int] = []
+        for other, _ in common.most_common():
+            found += self._members[other][: MAX_SHARERS + 1]
+            if len(found) > MAX_SHARERS:
+                break
+        self._near[key] = found
+        return found
+
+
+def _bits(numbers: Collection[int]) -> int:
+    """Make a number in which these bits are set."""
+    found = bytearray((max(numbers, default=0) >> 3) + 1)
+    for number in numbers:
+        found[number >> 3] |= 1 << (number & 7)
+    return int.from_bytes(found, "little")
+
+
 def images(
     home: Home, pulled: Records[PulledName], seen: Records[NameRecord]
 ) -> tuple[StoredImage, ...]:
@@ -241,7 +332,7 @@ def usage(home: Home, pulled: Records[PulledName], seen: Records[NameRecord]) ->
         noted = {note.root.digest for note in notes}
         unpulled = listing.unpulled(notes) - noted
         return Usage(
-            tuple(listing.usage(row) for row in listing.rows),
+            listing.usages(),
             sum(status.st_size for status in regular.values()),
             sum(s.st_size for d, s in regular.items() if d not in listing.users and d not in noted),
             sum(loose.size for loose in census.partials(root)),
