@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from resolver.core.stored import Usage as Used
     from resolver.flow.serve import Server
 
-#: What may be an image id: a digest, or enough of one.
-_ID = re.compile(r"(?:(?:sha256|sha512):)?[0-9a-f]{12,128}")
+#: What may be an image id: a digest, or the start of one.
+_ID = re.compile(r"(?:(?:sha256|sha512):)?[0-9a-f]{1,128}")
 #: Seconds since 1970, as `SOURCE_DATE_EPOCH` gives them; the last of year 9999 at most.
 _EPOCH = re.compile(r"[0-9]{1,12}")
 
@@ -56,7 +56,7 @@ class StoreVerbs(Wiring):
         """Take a name away, then delete what nothing else needs.
 
         Args:
-            image: a reference, or an image id: a digest, or 12 of its digits and more.
+            image: a reference, or an image id: a digest, or the start of one.
             platform: only this one of it.
             force: also an id with several names, and what is in use.
 
@@ -99,7 +99,7 @@ class StoreVerbs(Wiring):
             raise Usage("`--repair` fetches, and `--offline` asks nobody", "leave one of them out")
         return self._store.verify(full=full, repair=self._fetch_again if repair else None)
 
-    def export(
+    def export(  # noqa: PLR0913 - each is one thing that a caller decides
         self,
         references: str | Reference | Iterable[str | Reference],
         to: str,
@@ -108,6 +108,7 @@ class StoreVerbs(Wiring):
         exact: bool = False,
         namespace: str | None = None,
         attestations: bool = True,
+        link: bool = False,
     ) -> Exported:
         """Hand images of the store to something else, every byte verified on its way.
 
@@ -119,9 +120,10 @@ class StoreVerbs(Wiring):
             exact: refuse fallbacks.
             namespace: of containerd, if not as `ctr` decides.
             attestations: with what the index lists about the images.
+            link: share files with an OCI layout as hard links; changing one changes both.
 
         Raises:
-            Usage: `to` is none of these.
+            Usage: `to` is none of these, or `link` is set and it is no folder.
             NotHeld: something was not pulled.
             PlatformNotOffered: an image does not exist for a platform.
             ExportFault, ToolMissing, ToolFailed: it cannot be written there, or was not taken.
@@ -135,6 +137,8 @@ class StoreVerbs(Wiring):
         from resolver.platforms import host_platform  # noqa: PLC0415
 
         destination = parse_destination(to)
+        if link and destination.kind != "layout":
+            raise Usage("`--link` is for a folder", "leave it out, or name a folder: `--to DIR`")
         named = [references] if isinstance(references, str | Reference) else references
         typed = tuple(platforms)
         everything = "all" in typed
@@ -152,7 +156,7 @@ class StoreVerbs(Wiring):
             epoch=_epoch(environment.get("SOURCE_DATE_EPOCH", "")),
             namespace=namespace,
             environment=environment,
-            layout=LayoutOptions(sync=self.settings.fsync),
+            layout=LayoutOptions(sync=self.settings.fsync, link=link),
         )
         return export(held, self._store, destination, options, self._observe)
 
@@ -197,7 +201,7 @@ class StoreVerbs(Wiring):
     def _held(self, image: str | Reference) -> str:
         """Read an image of the store: a reference becomes canonical, an id stays as it is.
 
-        A name that looks like an id is one only if nothing was pulled under it.
+        What looks like an id is one unless something was pulled under that name.
         """
         if isinstance(image, str) and _ID.fullmatch(image):
             with suppress(ResolverError):

@@ -29,14 +29,23 @@ def export(
             "--namespace", metavar="NAME", help="Of containerd; by default `ctr` decides."
         ),
     ] = None,
+    link: Annotated[
+        bool,
+        typer.Option(
+            "--link",
+            help="Hard links to the store instead of copies; do not change such files.",
+            show_default=False,
+        ),
+    ] = False,
 ) -> None:
     """Hand images of the store to something else.
 
     A folder becomes an OCI layout, or gains in one; FILE.tar is what `docker load`, `podman load`,
     `ctr images import` and skopeo all read; docker, podman and containerd get that tar at once.
-    Without -p everything that is held goes: the original index where all of it is held, else an
-    index of what is, with a digest of its own. `-p all` refuses to leave anything behind. A folder
-    named like a tool is `./docker`.
+    A layout has files of its own: clones where the file system makes them, else copies. Without -p
+    everything that is held goes: the original index where all of it is held, else an index of what
+    is, with a digest of its own. `-p all` refuses to leave anything behind. A folder named like a
+    tool is `./docker`.
 
     \b
       resolver export ubuntu:24.04 --to ./layout
@@ -55,5 +64,6 @@ def export(
             exact=exact,
             namespace=namespace,
             attestations=not no_attestations,
+            link=link,
         )
         output.tell(found, common.form)

@@ -253,6 +253,13 @@ SHARED = (
         "Nobody else uses it [RESOLVER_UNSAFE_NO_LOCK].",
     ),
     Shared(
+        "shared_store",
+        ("--shared-store",),
+        bool | None,
+        None,
+        "Trust who else may write to it [RESOLVER_SHARED_STORE].",
+    ),
+    Shared(
         "jobs", ("--jobs",), str | None, None, "Questions at once, 1 to 256 [RESOLVER_JOBS].", "N"
     ),
     Shared(

@@ -60,6 +60,7 @@ VARIABLES = {
         Variable("RESOLVER_QUIET", "--quiet"),
         Variable("RESOLVER_REFERRERS", "--referrers"),
         Variable("RESOLVER_REPORT", "--report"),
+        Variable("RESOLVER_SHARED_STORE", "--shared-store"),
         Variable("RESOLVER_STORE", "--store"),
         Variable("RESOLVER_STRICT", "--strict"),
         Variable("RESOLVER_TLS_SKIP_VERIFY", "--tls-skip-verify"),

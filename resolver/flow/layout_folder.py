@@ -49,11 +49,13 @@ class LayoutOptions:
 
     Attributes:
         sync: make it outlive a power cut.
+        link: share files with the store as hard links; changing one changes both.
         patience: how long to wait for another process that is changing the same `index.json`.
 
     """
 
     sync: bool = True
+    link: bool = False
     patience: Patience = field(default_factory=Patience)
 
 
@@ -88,7 +90,7 @@ def write_layout(
             _adopt(folder, sync=options.sync)
             sweep(folder)
             _merged(folder, bundle)
-        placer = Placer(store, folder, sync=options.sync)
+        placer = Placer(store, folder, sync=options.sync, link=options.link)
         for piece in bundle.pieces:
             check()
             made = bundle.made.get(piece.digest)

@@ -17,7 +17,7 @@ from resolver.core.events import ignore
 from resolver.core.plan import State
 from resolver.core.pulled import Pulled, PulledOne
 from resolver.core.pulled_name import PulledImage, PulledName
-from resolver.core.transfers import Finished, ImageDone, PieceStarted, Reused, Skipped, Started
+from resolver.core.transfers import Finished, ImageDone, Kept, Reused, Skipped, Started
 from resolver.errors import ResolverError, StoreFault
 from resolver.flow.bring import Bringer
 from resolver.flow.contradiction import contradiction
@@ -79,20 +79,30 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
     kit = Kit(store, chosen, tell, clock or SystemClock(), parts, stop)
     work = _Work(plan, kit, Bringer(kit, source_of, places))
     blobs = Workers(chosen.jobs, "resolver-blob")
+
+    def close() -> None:
+        stop.set()
+        blobs.close(_GRACE)
+        parts.close(_GRACE)
+
     try:
         with store.lease(purpose=_purpose(plan), needed=_writes(plan)) as lease:
-            return work.run(lease, blobs)
+            done = work.run(lease, blobs)
     except BaseException as error:
         stop.set()
         if isinstance(error, StoreFault):
             error.after(*work.progress())
         if not isinstance(error, Exception):
             interrupt()
+        close()
+        if not isinstance(error, StoreFault):
+            # Only now, when no thread writes any more, is it known what is kept.
+            work.tell_kept()
         raise
-    finally:
-        stop.set()
-        blobs.close(_GRACE)
-        parts.close(_GRACE)
+    close()
+    if done.failures:
+        work.tell_kept()
+    return done
 
 
 class _Work:
@@ -165,6 +175,28 @@ class _Work:
         """Count the pieces that have come, and those that were to."""
         return len(self._fetched), len(self._wanted)
 
+    def tell_kept(self) -> None:
+        """Say what the next pull need not fetch again; nothing where nothing was to be fetched."""
+        if not self._wanted:
+            return
+        here = {piece.descriptor.digest for piece in self._fetched}
+        store = self._kit.store
+        # A thread that waits for a registry ends with the process.
+        store.record_transfers()
+        size = 0
+        for piece in self._wanted:
+            descriptor = piece.descriptor
+            try:
+                if descriptor.digest in here or store.has(descriptor):
+                    here.add(descriptor.digest)
+                    size += descriptor.size
+                else:
+                    size += store.partial(descriptor)
+            except StoreFault:
+                # What cannot be looked at is not promised.
+                continue
+        self._kit.tell(Kept(len(here), len(self._wanted), size))
+
     def _is_to_be_fetched(self, piece: Piece) -> bool:
         """Look again, now that nothing can be collected any more (R36)."""
         descriptor = piece.descriptor
@@ -194,7 +226,6 @@ class _Work:
         if not self._is_wanted(piece):
             raise Stopped
         descriptor = piece.descriptor
-        self._kit.tell(PieceStarted(descriptor.digest, descriptor.size, piece.place or ""))
         needed_by = self._needed_by[descriptor.digest]
         try:
             fetched = self._bringer.bring(piece, needed_by, lambda: self._is_wanted(piece))

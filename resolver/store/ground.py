@@ -90,14 +90,17 @@ class Ground:
             needs.update(self.closure(record))
         return needs
 
-    def leased(self) -> set[Digest]:
-        """Give what living processes need, and what these documents point at."""
-        digests = {digest for lease in self.leases for digest in lease.digests}
-        for digest in tuple(digests):
-            descriptor = self.document_like(digest)
-            if descriptor is not None:
-                digests.update(n.descriptor.digest for n in self.reach.as_far_as_known(descriptor))
-        return digests
+    def users(self) -> dict[Digest, Living]:
+        """Say which living process needs a piece; of several, one."""
+        found: dict[Digest, Living] = {}
+        for lease in self.leases:
+            for digest in lease.digests:
+                found.setdefault(digest, lease)
+                descriptor = self.document_like(digest)
+                if descriptor is not None:
+                    for need in self.reach.as_far_as_known(descriptor):
+                        found.setdefault(need.descriptor.digest, lease)
+        return found
 
     def size_of(self, digests: Iterable[Digest]) -> int:
         """Add up what is on the disk, in bytes."""
@@ -120,7 +123,7 @@ class Ground:
         status = self.files.get(digest)
         if status is None or not stat.S_ISREG(status.st_mode) or status.st_size > MAX_DOCUMENT:
             return None
-        if not self._starts_like_a_document(digest):
+        if not self.starts_like_a_document(digest):
             return None
         try:
             body = self.reach.body(digest)
@@ -146,7 +149,8 @@ class Ground:
             with self.root.need("blobs", "sha256") as folder:
                 folder.sync()
 
-    def _starts_like_a_document(self, digest: Digest) -> bool:
+    def starts_like_a_document(self, digest: Digest) -> bool:
+        """Whether a file begins like a JSON object; false for one that is not here."""
         with self.root.need("blobs", digest.algorithm) as folder:
             file = folder.open(digest.hex)
             if file is None:

@@ -1,7 +1,7 @@
 """Who is using what: a file per process at work, that speaks while its lock is held (R36).
 
-leases/<random>   one JSON object per line: first what is being done, then the digests that are
-                  needed for it, more lines as they become known
+leases/<random>   one JSON object per line: first what is being done and by which process, then the
+                  digests that are needed for it, more lines as they become known
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 #: What may be lying in `leases`; nothing else there is ever touched.
 LEASE = re.compile(r"[0-9a-f]{32}")
 _SCHEMA = 1
-_MEMBERS = frozenset({"schema", "purpose", "since"})
+_MEMBERS = frozenset({"schema", "purpose", "since", "process"})
 _NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Digests per line: 20,000 of them stay below the limit of the JSON reader.
 _PER_LINE = 1_000
@@ -102,7 +102,12 @@ class Leases:
                 self._lock(descriptor, path)
                 with faults(path):
                     since = os.fstat(descriptor).st_mtime_ns
-                head = {"schema": _SCHEMA, "purpose": purpose, "since": since}
+                head = {
+                    "schema": _SCHEMA,
+                    "purpose": purpose,
+                    "since": since,
+                    "process": os.getpid(),
+                }
                 _append(descriptor, _line(head), path)
             except BaseException:
                 self._remove(leases, name)
@@ -194,7 +199,9 @@ def _read(body: bytes, what: str) -> Living:
         fields = Fields.of(read_object(line, what), what, "", frozenset({"digests"}))
         digests.update(read_digest(value, what, "digests") for value in fields.array("digests"))
     since = first.integer("since") / 1e9
-    return Living(first.text("purpose") or "", frozenset(digests), since)
+    # Leases of older versions do not say it.
+    process = first.integer("process") if first.has("process") else None
+    return Living(first.text("purpose") or "", frozenset(digests), since, process)
 
 
 def _line(value: dict[str, object]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from collections import Counter
 from dataclasses import field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from resolver.core.attached import Attached, kind_of, refers_to
@@ -22,13 +23,21 @@ from resolver.values import dataclass
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
     from resolver.store.files import Folder
     from resolver.store.home import Home
     from resolver.store.names import NameRecord
+
+
+#: Sharers that are named of each image; of a base that thousands have, the names say nothing.
+MAX_SHARERS = 20
+#: Users of a piece up to which all of them are looked at.
+_FEW = 32
+#: Classes of images that are compared with one class, for each piece that it has.
+_MOST_CLASSES = 512
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,12 +47,14 @@ class _Row:
     Attributes:
         needs: empty where its documents are damaged.
         missing: what is not here, or not as it should be.
+        read_as: references under which it was read, where nobody pulled it.
 
     """
 
     record: PulledName
     needs: Mapping[Digest, Need]
     missing: tuple[Digest, ...]
+    read_as: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +71,7 @@ class Listing:
     reach: Reach
     rows: list[_Row] = field(default_factory=list)
     users: Counter[Digest] = field(default_factory=Counter)
+    _ids: Counter[Digest] = field(default_factory=Counter)
 
     @classmethod
     def take(cls, root: Folder, names: Iterable[PulledName]) -> Listing:
@@ -79,28 +91,37 @@ class Listing:
             roots = (record.root, *(image.manifest for image in record.images))
             damaged = (root.digest for root in roots if self._is_damaged(root.digest))
             missing = tuple(dict.fromkeys(damaged))
-        self.rows.append(_Row(record, needs, missing))
-        self.users.update(digest for digest in needs if digest in self.files)
+        self._count(_Row(record, needs, missing), self.rows)
 
-    def image(self, row: _Row, *, dangling: bool = False) -> StoredImage:
+    def _count(self, row: _Row, rows: list[_Row]) -> None:
+        rows.append(row)
+        self.users.update(digest for digest in row.needs if digest in self.files)
+        self._ids.update({d for d, need in row.needs.items() if need.kind == "config"})
+
+    def image(self, row: _Row) -> StoredImage:
         """Describe one row."""
         record = row.record
         configs = [c for image in record.images if (c := self._config(image)) is not None]
         held, offered, attached = self._entries(record)
         size = self._size(row.needs)
         shared = self._size(d for d in row.needs if self.users[d] > 1)
+        is_alone = len(record.images) == 1 and bool(configs)
+        if is_alone and not record.reference and self._ids[configs[0][0]] > 1:
+            # Another image has this config too: by that id it would be removed instead.
+            is_alone = False
         return StoredImage(
-            "" if dangling else record.reference,
-            configs[0][0] if len(record.images) == 1 and configs else record.root.digest,
+            record.reference,
+            configs[0][0] if is_alone else record.root.digest,
             record.root,
             held,
             offered,
             max((created for _, created in configs), default=""),
             size,
             shared,
-            dangling,
+            not record.reference,
             row.missing,
             attached,
+            row.read_as,
         )
 
     def _entries(
@@ -172,8 +193,17 @@ class Listing:
         parts = document.layers if document.config is None else (document.config, *document.layers)
         return all(bool(part.urls) or self.reach.has(part) for part in parts)
 
-    def dangling(self) -> list[_Row]:
-        """Find images that are here whole and that no name leads to."""
+    def dangling(self, seen: Iterable[NameRecord]) -> list[_Row]:
+        """Find images that are here whole and that no pulled name leads to.
+
+        Args:
+            seen: references that were read; they say for what an image came if nobody pulled it.
+
+        """
+        read_as: dict[Digest, list[str]] = {}
+        for note in seen:
+            for digest in self._documents_of(note.root):
+                read_as.setdefault(digest, []).append(note.reference)
         found: list[_Row] = []
         ground = Ground(self.root, self.files, (), (), (), self.reach)
         for digest in sorted(set(self.files) - set(self.users)):
@@ -186,27 +216,43 @@ class Listing:
             record = PulledName("", descriptor, (PulledImage(None, descriptor),))
             needs = self.reach.of_name(record)
             if not self.reach.lacking(record):
-                found.append(_Row(record, needs, ()))
-        for row in found:
-            self.users.update(digest for digest in row.needs if digest in self.files)
+                reasons = tuple(sorted(read_as.get(digest, ())))
+                self._count(_Row(record, needs, (), reasons), found)
         return found
 
-    def usage(self, row: _Row) -> ImageUsage:
-        """Count what one image has for itself, and what it shares with whom."""
-        mine = {d for d in row.needs if d in self.files}
-        shared = {digest for digest in mine if self.users[digest] > 1}
-        sharers = [
-            (other.record.reference, self._size(shared & set(other.needs)))
-            for other in self.rows
-            if other is not row
+    def unpulled(self, seen: Iterable[NameRecord]) -> set[Digest]:
+        """Give what was read of images that nobody pulled, and is still here."""
+        return {
+            digest
+            for note in seen
+            for digest in self._documents_of(note.root, whole=True)
+            if digest in self.files and digest not in self.users
+        }
+
+    def _documents_of(self, root: Descriptor, *, whole: bool = False) -> list[Digest]:
+        """Give a root and the documents below it; with `whole` configs and layers as well."""
+        if root.digest not in self.files:
+            return []
+        return [
+            need.descriptor.digest
+            for need in self.reach.as_far_as_known(root)
+            if whole or need.kind in {"index", "manifest"}
         ]
-        ranked = sorted((s for s in sharers if s[1]), key=lambda sharer: (-sharer[1], sharer[0]))
+
+    def usages(self) -> tuple[ImageUsage, ...]:
+        """Count what each image has for itself, and what it shares with whom."""
+        sharing = _Sharing(self)
+        return tuple(self._usage(number, row, sharing) for number, row in enumerate(self.rows))
+
+    def _usage(self, number: int, row: _Row, sharing: _Sharing) -> ImageUsage:
+        shared = [digest for digest in row.needs if self.users[digest] > 1]
+        size = self._size(shared)
         return ImageUsage(
             row.record.reference,
             row.record.root.digest,
-            self._size(mine - shared),
-            self._size(shared),
-            tuple(ranked),
+            self._size(row.needs) - size,
+            size,
+            *sharing.of(number, shared),
         )
 
     def _size(self, digests: Iterable[Digest]) -> int:
@@ -233,37 +279,127 @@ class Listing:
             return None
 
 
-def images(home: Home, pulled: Records[PulledName]) -> tuple[StoredImage, ...]:
+class _Sharing:
+    """Who shares most with whom, in time and room that grow with the number of images.
+
+    What few images need names them all. What many need, a base layer, does not single out any: the
+    images that need the same of it are one class, and of a class the first few stand for all.
+    """
+
+    def __init__(self, listing: Listing) -> None:
+        self._rows = listing.rows
+        self._sizes = {
+            digest: listing.files[digest].st_size
+            for digest, count in listing.users.items()
+            if count > 1
+        }
+        self._users: dict[Digest, list[int]] = {}
+        for number, row in enumerate(self._rows):
+            for digest in row.needs:
+                if digest in self._sizes:
+                    self._users.setdefault(digest, []).append(number)
+        self._many = {d for d, users in self._users.items() if len(users) > _FEW}
+        #: Images as the bits of a number, since a union of these costs next to nothing.
+        self._bits = {digest: _bits(self._users[digest]) for digest in self._many}
+        self._members: dict[frozenset[Digest], list[int]] = {}
+        self._needing: dict[Digest, set[frozenset[Digest]]] = {}
+        for number, row in enumerate(self._rows):
+            key = frozenset(self._many.intersection(row.needs))
+            if key:
+                self._members.setdefault(key, []).append(number)
+                for digest in key:
+                    self._needing.setdefault(digest, set()).add(key)
+        self._near: dict[frozenset[Digest], list[int]] = {}
+
+    def of(self, number: int, shared: list[Digest]) -> tuple[tuple[tuple[str, int], ...], int]:
+        """Give those that share most with an image, and how many share anything."""
+        key = frozenset(self._many.intersection(shared))
+        others = set(self._nearest(key)) if key else set()
+        union = 0
+        for digest in key:
+            union |= self._bits[digest]
+        for digest in shared:
+            if digest not in key:
+                others.update(self._users[digest])
+        union |= _bits(others)
+        others.discard(number)
+        mine = set(shared)
+        sharers = (
+            (
+                self._rows[other].record.reference,
+                sum(self._sizes[digest] for digest in mine.intersection(self._rows[other].needs)),
+            )
+            for other in others
+        )
+        ranked = sorted((s for s in sharers if s[1]), key=lambda sharer: (-sharer[1], sharer[0]))
+        return tuple(ranked[:MAX_SHARERS]), (union & ~(1 << number)).bit_count()
+
+    def _nearest(self, key: frozenset[Digest]) -> list[int]:
+        """Give the first few images of the classes that share most with this one."""
+        known = self._near.get(key)
+        if known is not None:
+            return known
+        common: Counter[frozenset[Digest]] = Counter()
+        for digest in key:
+            # Where many classes need it, it says little; a class with more in common has less
+            # usual content too.
+            for other in islice(self._needing[digest], _MOST_CLASSES):
+                common[other] += self._sizes[digest]
+        common[key] = sum(self._sizes[digest] for digest in key)
+        found: list[int] = []
+        for other, _ in common.most_common():
+            found += self._members[other][: MAX_SHARERS + 1]
+            if len(found) > MAX_SHARERS:
+                break
+        self._near[key] = found
+        return found
+
+
+def _bits(numbers: Collection[int]) -> int:
+    """Make a number in which these bits are set."""
+    found = bytearray((max(numbers, default=0) >> 3) + 1)
+    for number in numbers:
+        found[number >> 3] |= 1 << (number & 7)
+    return int.from_bytes(found, "little")
+
+
+def images(
+    home: Home, pulled: Records[PulledName], seen: Records[NameRecord]
+) -> tuple[StoredImage, ...]:
     """List images; see `LocalStore.images`."""
-    root = home.open()
+    root = home.open_store()
     if root is None:
         return ()
     with root:
         listing = Listing.take(root, _usable(root, pulled))
-        loose = listing.dangling()
+        loose = listing.dangling(_readable(root, seen))
         rows = [row for row in listing.rows if not (row.missing and _has_changed(pulled, row))]
-        return (
-            *(listing.image(row) for row in rows),
-            *(listing.image(row, dangling=True) for row in loose),
-        )
+        return tuple(listing.image(row) for row in (*rows, *loose))
 
 
 def usage(home: Home, pulled: Records[PulledName], seen: Records[NameRecord]) -> Usage:
     """Say what takes how much; see `LocalStore.usage`."""
-    root = home.open()
+    root = home.open_store()
     if root is None:
         return Usage((), 0, 0, 0, 0)
     with root:
         listing = Listing.take(root, _usable(root, pulled))
         regular = {d: s for d, s in listing.files.items() if stat.S_ISREG(s.st_mode)}
-        noted = {r.root.digest for r in seen.entries_in(root) if not isinstance(r, BadName)}
+        notes = _readable(root, seen)
+        noted = {note.root.digest for note in notes}
+        unpulled = listing.unpulled(notes) - noted
         return Usage(
-            tuple(listing.usage(row) for row in listing.rows),
+            listing.usages(),
             sum(status.st_size for status in regular.values()),
             sum(s.st_size for d, s in regular.items() if d not in listing.users and d not in noted),
             sum(loose.size for loose in census.partials(root)),
             sum(loose.size for loose in census.temporaries(root)),
+            sum(regular[d].st_size for d in unpulled if d in regular),
         )
+
+
+def _readable(root: Folder, seen: Records[NameRecord]) -> list[NameRecord]:
+    return [entry for entry in seen.entries_in(root) if not isinstance(entry, BadName)]
 
 
 def _usable(root: Folder, pulled: Records[PulledName]) -> list[PulledName]:

@@ -126,7 +126,7 @@ class Records(Generic[Record]):
 
     def entries(self) -> Iterator[Record | BadName]:
         """Give every record there is, the unusable ones too; other files are left alone."""
-        root = self._home.open()
+        root = self._home.open_store()
         if root is None:
             return
         with root:

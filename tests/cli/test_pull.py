@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 from inline_snapshot import snapshot
 
 from resolver.cli.showing import chosen
+from resolver.core.digest import Digest
 from resolver.session import Session
 from tests.fakes.images import build_image, multi_platform, named_by
 from tests.fakes.registry import FakeRegistry, Reply
@@ -256,6 +261,43 @@ def test_one_of_several_that_cannot_be_had_is_told_and_the_others_are_here(run: 
     assert seen.stderr.count("error: ") == 1
     assert told["failures"][0]["error"]["code"] == "blob-not-found"
     assert [image["status"] for image in told["images"]] == ["downloaded"]
+
+
+def test_an_interrupted_pull_says_what_is_kept_and_that_the_same_command_goes_on(
+    run: Run, store: Path
+) -> None:
+    layer = bytes(range(256)) * 400
+    never = threading.Event()
+    main = threading.get_ident()
+    with FakeRegistry() as fake:
+        fake.serve("team/app", "1", build_image("linux/arm64", [layer]))
+        path = f"/v2/team/app/blobs/{Digest.of(layer)}"
+        fake.on("GET", path, Reply(body=layer, hold=never, hold_after=60_000), times=1)
+
+        def has_come() -> bool:
+            parts = [*store.glob("partial/*/data")]
+            return bool(parts) and parts[0].read_bytes()[59_999:60_000] == layer[59_999:60_000]
+
+        def interrupt() -> None:
+            deadline = time.monotonic() + 60
+            while not has_come() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            signal.pthread_kill(main, signal.SIGINT)
+
+        threading.Thread(target=interrupt).start()
+        seen = run("pull", f"{fake.host}/team/app:1", "-p", "linux/arm64", "--no-progress")
+        never.set()
+        again = run("pull", f"{fake.host}/team/app:1", "-p", "linux/arm64")
+
+    assert (seen.status, seen.stdout) == (130, "")
+    (line,) = seen.stderr.splitlines()
+    assert re.fullmatch(
+        r"note: 60\.[0-9] kB is kept \(0 of 1 pieces complete\): "
+        "run the same command again to fetch the rest",
+        line,
+    )
+    assert again.status == 0
+    assert ": Resuming, " in again.stderr
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from resolver.core.digest import Digest
-from resolver.core.exported import Destination, parse_destination
+from resolver.core.exported import Destination, Exported, parse_destination
 from resolver.core.platform import Platform
 from resolver.core.reference import Reference
 from resolver.errors import (
@@ -323,14 +324,54 @@ def _only_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "link", refuse)
 
 
-def test_blobs_are_shared_with_the_store_where_that_works(tmp_path: Path) -> None:
+def _linked(store: LocalStore, folder: Path) -> Exported:
+    options = ExportOptions(layout=LayoutOptions(sync=False, link=True))
+    reference = Reference.parse("app:1")
+    return export([reference], store, Destination("layout", str(folder)), options)
+
+
+def _files(folder: Path) -> set[tuple[int, int]]:
+    """Give what identifies the files below a folder."""
+    return {
+        (s.st_dev, s.st_ino) for path in folder.rglob("*") if path.is_file() if (s := path.stat())
+    }
+
+
+def test_blobs_are_hard_links_to_the_store_on_request_alone(tmp_path: Path) -> None:
+    store = stocked(tmp_path, app=app())
+
+    copied = exported(store, tmp_path / "copied", "app:1")
+    linked = _linked(store, tmp_path / "linked")
+
+    assert linked.linked == linked.size == copied.size
+    assert linked.written == 0
+    shared = _files(store.root) & _files(tmp_path / "linked")
+    assert len(shared) == len({*app().documents, *app().blobs})
+    assert not _files(store.root) & _files(tmp_path / "copied")
+
+
+def test_a_layout_may_be_changed_and_the_store_stays_as_it_is(tmp_path: Path) -> None:
+    store = stocked(tmp_path, app=app())
+    exported(store, tmp_path / "out", "app:1")
+
+    for path in (tmp_path / "out/blobs/sha256").iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) & 0o222 == 0
+        path.chmod(0o644)
+        path.write_bytes(b"changed")
+
+    assert store.verify(full=True).is_sound
+
+
+def test_links_of_an_earlier_export_are_replaced_by_copies(tmp_path: Path) -> None:
     image = app()
     store = stocked(tmp_path, app=image)
+    _linked(store, tmp_path / "out")
 
     found = exported(store, tmp_path / "out", "app:1")
 
-    assert found.linked == found.size
-    assert found.written == 0
+    assert found.present == 0
+    assert not _files(store.root) & _files(tmp_path / "out")
+    assert check_layout(tmp_path / "out") == {*image.documents, *image.blobs}
 
 
 def test_blobs_are_copied_where_nothing_can_be_shared(
