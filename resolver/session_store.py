@@ -107,18 +107,21 @@ class StoreVerbs(Wiring):
         *,
         exact: bool = False,
         namespace: str | None = None,
+        sink: Callable[[bytes], object] | None = None,
     ) -> Exported:
         """Hand images of the store to something else, every byte verified on its way.
 
         Args:
             references: that were pulled; one or many.
-            to: a folder (an OCI layout), `FILE.tar`, `docker`, `podman` or `containerd`.
+            to: a folder (an OCI layout), `FILE.tar`, `docker`, `podman` or `containerd`; `-` is
+                the bytes of the tar, in order, to `sink`.
             platforms: what is to leave of each; all that is held if none is named, or `all`.
             exact: refuse fallbacks.
             namespace: of containerd, if not as `ctr` decides.
+            sink: takes each piece of the tar of `-`; what it raises ends the export.
 
         Raises:
-            Usage: `to` is none of these.
+            Usage: `to` is none of these, or `-` without a `sink`.
             NotHeld: something was not pulled.
             PlatformNotOffered: an image does not exist for a platform.
             ExportFault, ToolMissing, ToolFailed: it cannot be written there, or was not taken.
@@ -142,6 +145,7 @@ class StoreVerbs(Wiring):
             namespace=namespace,
             environment=environment,
             layout=LayoutOptions(sync=self.settings.fsync),
+            sink=sink,
         )
         return export(held, self._store, destination, options, self._observe)
 

@@ -16,7 +16,7 @@ def export(
         typer.Option(
             "--to",
             metavar="WHERE",
-            help="A folder, FILE.tar, `docker`, `podman` or `containerd`.",
+            help="A folder, FILE.tar, `-` (stdout), `docker`, `podman` or `containerd`.",
             show_default=False,
         ),
     ],
@@ -32,18 +32,32 @@ def export(
     """Hand images of the store to something else.
 
     A folder becomes an OCI layout, or gains in one; FILE.tar is what `docker load`, `podman load`,
-    `ctr images import` and skopeo all read; docker, podman and containerd get that tar at once.
-    Without -p everything that is held goes. A folder named like a tool is `./docker`.
+    `ctr images import` and skopeo all read; docker, podman and containerd get that tar at once,
+    and `-` writes it to standard output. Without -p everything that is held goes. A folder named
+    like a tool is `./docker`.
 
     \b
       resolver export ubuntu:24.04 --to ./layout
       resolver export app:1 app:2 -p linux/arm64 --to images.tar
       resolver export app:1 --to docker
+      resolver export app:1 --to - | ssh HOST docker load
     """
     from resolver.cli.inputs import split_platforms
+    from resolver.cli.output import takes_stdout
     from resolver.cli.work import work
 
     platforms = split_platforms(platform or [])
+    is_stream = takes_stdout(to, common.form)
     with work(common) as (session, output):
-        found = session.export(references, to, platforms, exact=exact, namespace=namespace)
-        output.tell(found, common.form)
+        found = session.export(
+            references,
+            to,
+            platforms,
+            exact=exact,
+            namespace=namespace,
+            sink=output.raw if is_stream else None,
+        )
+        if is_stream:
+            output.keep(found)
+        else:
+            output.tell(found, common.form)

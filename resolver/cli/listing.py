@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from resolver.cli.output import page_width
 from resolver.render import tell
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def tell_listing(
         for text in dict.fromkeys(identity(image, full=full) for image in found.images):
             output.answer(f"{text}\n")
     else:
-        output.answer(tell(found, form, explain=digests, full=full))
+        output.answer(tell(found, form, explain=digests, full=full, width=page_width()))
 
 
 def tell_tags(output: Output, repository: str, tags: Iterable[str], form: str) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from resolver.core.events import Event, Noted, Observer, Warned, ignore
-from resolver.errors import OutputFault, ResolverError
+from resolver.errors import OutputFault, ResolverError, Usage
 from resolver.render.escape import escape
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Output:
         from resolver.render import tell
 
         self.keep(answer)
-        self.answer(tell(answer, form, explain=explain, full=full))
+        self.answer(tell(answer, form, explain=explain, full=full, width=page_width()))
 
     def keep(self, answer: object) -> None:
         """Keep an answer for whoever else is told; a command that writes it otherwise calls this.
@@ -115,6 +115,39 @@ def _write(text: str) -> None:
     except (OSError, AttributeError):
         # Nobody can be told that nobody can be told; the exit status still says it.
         return
+
+
+def takes_stdout(to: str, form: str) -> bool:
+    """Say whether an export goes to standard output, so that nothing else may.
+
+    Raises:
+        Usage: standard output is a terminal, or is to hold an answer in another format too.
+        OutputFault: standard output is closed.
+
+    """
+    from resolver.core.exported import parse_destination
+
+    if not parse_destination(to).is_stream:
+        return False
+    check_stdout()
+    if sys.stdout.isatty():
+        raise Usage(
+            "standard output is a terminal, and an archive is not for reading",
+            f"send it to a program or a file: `--to {to} | docker load`, `--to image.tar`",
+        )
+    if form != "table":
+        raise Usage(
+            f"`--format {form}` and `--to {to}` both write to standard output",
+            "leave one of them out, or name a file: `--to image.tar`",
+        )
+    return True
+
+
+def page_width() -> int | None:
+    """Columns of the terminal that stdout is; None for a pipe or a file, where nothing is cut."""
+    from shutil import get_terminal_size
+
+    return get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 
 #: Bytes that put a terminal right again when the process ends in the middle of live progress.

@@ -148,12 +148,13 @@ def tell_all(
 
 
 def _line(answer: Resolution | Failure, form: str, *, explain: bool, full: bool) -> str:
+    from resolver.cli.output import page_width
     from resolver.render import tell
     from resolver.render.escape import line
     from resolver.render.report import failure_line, resolution_line
 
     if form == "markdown" or (explain and not isinstance(answer, Failure)):
-        return tell(answer, form, explain=explain, full=full) + "\n"
+        return tell(answer, form, explain=explain, full=full, width=page_width()) + "\n"
     if isinstance(answer, Failure):
         return line(failure_line(answer)) + "\n"
     return line(resolution_line(answer)) + "\n"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def several(output: Output, form: str, items: Sequence[str], act: Callable[[str], object]) -> None:
     """Do it to each; a failure is told in its place, and the others keep their turn."""
+    from resolver.cli.output import page_width
     from resolver.render import renderer, tell, tell_values
     from resolver.render.plain import SCHEMA, plain
 
@@ -33,7 +34,7 @@ def several(output: Output, form: str, items: Sequence[str], act: Callable[[str]
         if renderer(form).draws == "plain" and form != "jsonl":
             collected.append(plain(answer))
         elif form == "jsonl" or not isinstance(answer, Failure):
-            output.answer(tell(answer, form))
+            output.answer(tell(answer, form, width=page_width()))
     if collected:
         one = len(items) == 1
         value = collected[0] if one else {"schema": SCHEMA, "results": collected}

@@ -74,8 +74,18 @@ def prepare(name: str) -> None:
         import_module(f"resolver.render.{row.draws}")
 
 
-def tell(answer: object, form: str, *, explain: bool = False, full: bool = False) -> str:
-    """Tell one answer in one format; ends with a line break."""
+def tell(
+    answer: object,
+    form: str,
+    *,
+    explain: bool = False,
+    full: bool = False,
+    width: int | None = None,
+) -> str:
+    """Tell one answer in one format; ends with a line break.
+
+    Tables are fitted to `width` columns, that of a terminal; None shows every cell whole.
+    """
     row = renderer(form)
     if row.draws == "plain":
         from resolver.render.plain import plain  # noqa: PLC0415 - for these formats alone
@@ -87,8 +97,10 @@ def tell(answer: object, form: str, *, explain: bool = False, full: bool = False
         return _load(row)(answer, explain=explain, full=full)
     from resolver.render.report import report  # noqa: PLC0415 - for these formats alone
 
-    whole = full or form == "markdown"
-    return _load(row)(report(answer, explain=explain, full=whole), full=whole)
+    if form == "markdown":
+        return _load(row)(report(answer, explain=explain, full=True))
+    drawn = report(answer, explain=explain, full=full)
+    return _load(row)(drawn, width=None if full else width)
 
 
 def tell_values(value: Plain, form: str) -> str:

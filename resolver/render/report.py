@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 #: Characters of a digest that tables show, after the algorithm; enough to tell two apart.
 SHORT_HEX = 12
 
+#: Headings of columns that hold names; a name that is cut finds nothing.
+NAMES = frozenset(
+    {"config", "digest", "image", "manifest", "name", "path", "platform", "program", "reference",
+     "repository", "tag", "where"}
+)  # fmt: skip
+
 #: Words for the media types that tables are full of.
 _KINDS = {
     "application/vnd.oci.image.index.v1+json": "oci index",
@@ -40,10 +46,11 @@ class Table:
     """Rows under headings.
 
     Attributes:
-        right: columns that hold numbers.
-        whole: columns that are cut last, since a part of what they say is of no use.
-        tail: columns whose end says more than their start: they are cut there.
-        is_wide: it may be wider than the page.
+        right: columns that hold numbers; never narrowed.
+        whole: columns that are never narrowed, since a part of their text is of no use.
+        tail: columns that hold names: where a terminal is too narrow they wrap. So do the
+            columns headed by one of `NAMES`; all others are cut, and narrowed first.
+        is_wide: it may be wider than the terminal.
 
     """
 

@@ -19,7 +19,9 @@ def report(answer: Exported, *, explain: bool = False, full: bool = False) -> Re
     facts += [("said", words) for words in answer.said.splitlines() if words.strip()]
     rows = tuple(_row(image, full=full) for image in answer.images)
     columns = ("name", "platforms", "digest")
-    table = Table("images", columns, rows, whole=frozenset({"digest"}), tail=frozenset({"name"}))
+    table = Table(
+        "images", columns, rows, whole=frozenset({"digest"}), tail=frozenset({"platforms"})
+    )
     return Report("exported", tuple(facts), (table,))
 
 

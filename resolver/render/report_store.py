@@ -61,7 +61,7 @@ def _listing(images: tuple[StoredImage, ...], *, digests: bool, full: bool) -> R
         columns.insert(2, "digest")
     rows = tuple(_image(image, digests=digests, full=full) for image in images)
     numbers = frozenset({"platforms", "size", "shared"})
-    whole = numbers | {"image id", "created"}
+    whole = numbers | {"image id"}
     table = Table(
         "images", tuple(columns), rows, numbers, whole, frozenset({"repository"}), is_wide=digests
     )
@@ -106,7 +106,8 @@ def _collected(answer: Collected, *, full: bool) -> Report:
     lines += [f"Missing: {digest}" for digest in answer.missing]
     rows = tuple(_item(item, full=full) for item in answer.removed)
     title = "would be deleted" if answer.dry_run else "deleted"
-    table = Table(title, ("what", "kind", "size"), rows, frozenset({"size"}))
+    names = frozenset({"what"})
+    table = Table(title, ("what", "kind", "size"), rows, frozenset({"size"}), tail=names)
     return Report("collected", (), (table,) if rows else (), tuple(lines))
 
 
@@ -128,7 +129,8 @@ def _verified(answer: Verified, *, full: bool) -> Report:
     )
     columns = ("what", "problem", "needed by", "now")
     rows = tuple(_damage(damage, full=full) for damage in answer.damaged)
-    return Report("verified", facts, (Table("damaged", columns, rows),) if rows else ())
+    table = Table("damaged", columns, rows, tail=frozenset({"what", "needed by"}))
+    return Report("verified", facts, (table,) if rows else ())
 
 
 def _result(answer: Verified) -> str:
