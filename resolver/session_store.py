@@ -14,7 +14,7 @@ from resolver.errors import InvalidConfiguration, InvalidReference, ResolverErro
 from resolver.wiring import Wiring
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
     from resolver.core.descriptor import Descriptor

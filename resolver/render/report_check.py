@@ -79,4 +79,5 @@ def _summary(image: CheckedImage) -> str:
 
 
 def counted(count: int, noun: str) -> str:
+    """Count things, in words."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

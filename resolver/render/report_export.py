@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.render.report import Report, Table, short
+from resolver.render.report import SAID, Report, Table, short
 from resolver.render.units import megabytes
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ def report(answer: Exported, *, explain: bool = False, full: bool = False) -> Re
     del explain
     facts = [("to", str(answer.destination)), ("content", _content(answer))]
     facts += [("ran", " ".join(answer.command))] if answer.command else []
-    facts += [("said", words) for words in answer.said.splitlines() if words.strip()]
+    facts += [(SAID, words) for words in answer.said.splitlines() if words.strip()]
     rows = tuple(_row(image, full=full) for image in answer.images)
     columns = ("name", "platforms", "digest")
     table = Table(
