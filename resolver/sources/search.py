@@ -50,7 +50,7 @@ def search(transport: Transport, registry: str, term: str, limit: int) -> Hits:
         Denied, Unavailable: nobody let us in, or answered.
     """
     host = HUB_INDEX if registry == HUB else registry
-    asker = Asker(registry, "")
+    asker = Asker(registry, "", catalog=registry != HUB)
     target = f"/v1/search?q={quote(term, safe='')}&n={min(limit, MAX_LIMIT)}"
     what = f"the search of `{registry}`"
     if term:

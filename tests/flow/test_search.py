@@ -268,3 +268,16 @@ def test_an_image_of_docker_hub_with_a_dot_can_still_be_named() -> None:
 
     assert str(target) == "docker.io/library/registry.corp:5000"
     assert str(parse_target("localhost")) == "docker.io/library/localhost:latest"
+
+
+@pytest.mark.parametrize("words", ["", "/app"])
+def test_a_list_of_repositories_is_asked_for_with_its_own_scope(words: str, tmp_path: Path) -> None:
+    with FakeRegistry() as registry, Session(tmp_path) as session:
+        tokens = registry.token_server()
+        challenge = f'Bearer realm="{registry.url}/token",scope="repository:all:*"'
+        registry.on("GET", "/v1/search", Reply(404))
+        registry.on("GET", "/v2/_catalog", Reply(401, {"WWW-Authenticate": challenge}), times=1)
+        registry.on("GET", "/v2/_catalog", reply({"repositories": ["team/app"]}))
+
+        assert len(session.search(f"{registry.host}{words}").hits) == 1
+        assert tokens.scopes == [("registry:catalog:*",)]
