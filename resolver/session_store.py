@@ -14,7 +14,7 @@ from resolver.errors import InvalidConfiguration, InvalidReference, ResolverErro
 from resolver.wiring import Wiring
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
     from resolver.core.descriptor import Descriptor
@@ -109,21 +109,24 @@ class StoreVerbs(Wiring):
         namespace: str | None = None,
         attestations: bool = True,
         link: bool = False,
+        sink: Callable[[bytes], object] | None = None,
     ) -> Exported:
         """Hand images of the store to something else, every byte verified on its way.
 
         Args:
             references: that were pulled; one or many.
-            to: a folder (an OCI layout), `FILE.tar`, `docker`, `podman` or `containerd`.
+            to: a folder (an OCI layout), `FILE.tar`, `docker`, `podman` or `containerd`; `-` is
+                the bytes of the tar, in order, to `sink`.
             platforms: what is to leave of each; all that is held if none is named. `all` is every
                 entry of the index, all of which must be held.
             exact: refuse fallbacks.
             namespace: of containerd, if not as `ctr` decides.
             attestations: with what the index lists about the images.
             link: share files with an OCI layout as hard links; changing one changes both.
+            sink: takes each piece of the tar of `-`; what it raises ends the export.
 
         Raises:
-            Usage: `to` is none of these, or `link` is set and it is no folder.
+            Usage: `to` is none of these, `link` is set and it is no folder, or `-` has no `sink`.
             NotHeld: something was not pulled.
             PlatformNotOffered: an image does not exist for a platform.
             ExportFault, ToolMissing, ToolFailed: it cannot be written there, or was not taken.
@@ -157,6 +160,7 @@ class StoreVerbs(Wiring):
             namespace=namespace,
             environment=environment,
             layout=LayoutOptions(sync=self.settings.fsync, link=link),
+            sink=sink,
         )
         return export(held, self._store, destination, options, self._observe)
 

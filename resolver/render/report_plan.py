@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from resolver.core.attached import LeftOut
+    from resolver.core.digest import Digest
     from resolver.core.plan import Piece, PlannedImage
     from resolver.core.pulled import Pulled, PulledOne
 
@@ -135,16 +136,24 @@ def _entry_name(image: PlannedImage) -> str:
 
 
 def _pieces(answer: Plan, *, full: bool) -> Table:
+    """List the pieces; where several images were asked for, each names those it is part of."""
+    users: dict[Digest, dict[str, None]] = {}
+    for image in answer.entries:
+        for content in image.contents:
+            users.setdefault(content.descriptor.digest, {})[image.reference] = None
+    several = len({image.reference for image in answer.images}) > 1
     rows = tuple(
         (
             piece.role,
             short(piece.descriptor.digest, full=full),
             megabytes(piece.descriptor.size),
             _state(piece),
+            *([", ".join(users.get(piece.descriptor.digest, ()))] if several else []),
         )
         for piece in answer.pieces
     )
-    return Table("pieces", ("piece", "digest", "size", "state"), rows, frozenset({"size"}))
+    columns = ("piece", "digest", "size", "state", *(["image"] if several else []))
+    return Table("pieces", columns, rows, frozenset({"size"}))
 
 
 def _state(piece: Piece) -> str:

@@ -62,7 +62,7 @@ def _listing(found: Listing, *, digests: bool, full: bool) -> Report:
         columns.insert(2, "digest")
     rows = tuple(_image(image, digests=digests, full=full) for image in found.pulled)
     numbers = frozenset({"platforms", "size", "shared"})
-    whole = numbers | {"image id", "created"}
+    whole = numbers | {"image id"}
     table = Table(
         "images", tuple(columns), rows, numbers, whole, frozenset({"repository"}), is_wide=digests
     )
@@ -137,8 +137,8 @@ def _collected(answer: Collected, *, full: bool) -> Report:
     lines += [f"Missing: {digest}" for digest in answer.missing]
     rows = tuple(_item(item, full=full) for item in answer.removed)
     title = "would be deleted" if answer.dry_run else "deleted"
-    size = frozenset({"size"})
-    tables = [Table(title, ("what", "kind", "size"), rows, size)] if rows else []
+    size, names = frozenset({"size"}), frozenset({"what"})
+    tables = [Table(title, ("what", "kind", "size"), rows, size, tail=names)] if rows else []
     if answer.stays:
         numbers = frozenset({"pieces", "size"})
         stays = tuple((str(each.count), megabytes(each.size), why(each)) for each in answer.stays)
@@ -191,7 +191,8 @@ def _verified(answer: Verified, *, full: bool) -> Report:
     )
     columns = ("what", "problem", "needed by", "now")
     rows = tuple(_damage(damage, full=full) for damage in answer.damaged)
-    return Report("verified", facts, (Table("damaged", columns, rows),) if rows else ())
+    table = Table("damaged", columns, rows, tail=frozenset({"what", "needed by"}))
+    return Report("verified", facts, (table,) if rows else ())
 
 
 def _result(answer: Verified) -> str:

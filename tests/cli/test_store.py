@@ -69,7 +69,7 @@ def test_what_was_pulled(run: Run, two: str) -> None:
     assert str(run("ls")) == snapshot("""\
 status: 0
 --- stdout
-REPOSITORY              TAG  IMAGE ID      PLATFORMS  CREATED       SIZE  SHARED
+REPOSITORY                TAG  IMAGE ID      PLATFORMS  CREATED       SIZE  SHARED
 HOST:PORT/demo/app  1.0  640d34e29cdf     1/5 +1  2024-05-01  191 kB  154 kB
 HOST:PORT/demo/app  2.0  a589c03475cf     2/5 +2  2024-05-01  277 kB  154 kB
 --- stderr
@@ -714,9 +714,9 @@ blobs    23, 314 kB
 hashed   365 kB
 result   0 damaged, 2 repaired
 
-WHAT                 PROBLEM        NEEDED BY                           NOW
-sha256:14fa95f15ff1  missing        HOST:PORT/demo/app:1.0        repaired
-sha256:50ee82149703  wrong content  HOST:PORT/demo/app:1.0, 127…  repaired
+WHAT                 PROBLEM        NEEDED BY                                                   NOW
+sha256:14fa95f15ff1  missing        HOST:PORT/demo/app:1.0                                repaired
+sha256:50ee82149703  wrong content  HOST:PORT/demo/app:1.0, HOST:PORT/demo/app:2.0  repaired
 --- stderr
 warning: `FOLDER/store/blobs/sha256/50ee821497038ebe88680e97579db49107a2d9f40ecbf59f33a528266627ec8e` is damaged and counts as absent; it is read anew
 """)
@@ -761,7 +761,7 @@ images   314 kB
 unused   0 B
 partial  0 B
 
-IMAGE                           OWN  SHARED  WITH                         COMMON
+IMAGE                             OWN  SHARED  WITH                          COMMON
 HOST:PORT/demo/app:1.0  37.4 kB  154 kB  HOST:PORT/demo/app:2.0  154 kB
 HOST:PORT/demo/app:2.0   123 kB  154 kB  HOST:PORT/demo/app:1.0  154 kB
 --- stderr
@@ -773,3 +773,24 @@ def test_nobody_waits_for_a_listing(run: Run, two: str, store: Path) -> None:
     with LocalStore(store).writing():
         assert run("ls").status == 0
         assert run("du").status == 0
+
+
+def test_a_long_name_is_found_in_a_pipe(run: Run, registry: str) -> None:
+    name = f"{registry}/demo/app:1.0"
+    run("pull", name, *ARM)
+    run("lock", name)
+    for words in (("ls",), ("du",), ("plan", name, f"{registry}/demo/single:1.0")):
+        lines = run(*words, keep=True).stdout.splitlines()
+
+        assert any(name.rpartition(":")[0] in line for line in lines), words
+        assert not any("…" in line for line in lines)
+
+
+def test_what_a_plan_of_several_images_fetches_says_for_which(run: Run, registry: str) -> None:
+    names = [f"{registry}/demo/{name}" for name in ("app:1.0", "app:2.0")]
+    told = run("plan", *names, "-p", "linux/arm64", keep=True).stdout
+    pieces = told.partition("\npieces\n")[2].splitlines()[1:]
+
+    assert any(line.endswith(f"missing  {names[0]}") for line in pieces)
+    assert any(line.endswith(f"missing  {names[1]}") for line in pieces)
+    assert any(line.endswith(f"missing  {names[0]}, {names[1]}") for line in pieces)
