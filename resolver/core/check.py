@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.core.findings import Finding, Rule, Severity
-from resolver.core.matching import UNKNOWN, counting, matches, meeting
+from resolver.core.matching import UNKNOWN, counting, matches, meeting, other_version
 from resolver.core.moments import in_words, read_moment
 from resolver.core.select import nearest, select
 from resolver.values import dataclass
@@ -185,6 +185,8 @@ def _others(offered: Sequence[Platform]) -> str:
 def _nearest(wanted: Platform, offered: Sequence[Platform], image: Checkable) -> str:
     """Name the platform that comes nearest, and what makes it another; empty when none is near."""
     runs = select(offered, wanted, table=image.table).platform
+    if runs is not None and other_version(wanted, runs):
+        return f"; nearest is `{runs}`, another version"
     if runs is not None:
         return f"; nearest is `{runs}`, which runs there (`--compatible` takes it)"
     architecture = wanted.normalized(image.table).architecture

@@ -153,7 +153,7 @@ class Walk:
     def _pass_over(self, entry: Descriptor, path: tuple[int, ...], manifest: Manifest) -> None:
         """Note that an entry is no image, as only its manifest shows."""
         self.offered.pop(path, None)
-        self.reasons[path] = (entry, f"its manifest is no image but `{_type_of(manifest)}`")
+        self.reasons[path] = (entry, f"its manifest is no image but `{type_of(manifest)}`")
         self.warnings.append(passed_over(self._reference, entry, manifest))
 
     def _candidate(self, entry: Descriptor) -> Platform | None:
@@ -247,12 +247,12 @@ def passed_over(reference: str, entry: Descriptor, manifest: Manifest) -> Warned
     listed = f" for `{entry.platform}`" if entry.platform is not None else ""
     message = (
         f"`{reference}` lists `{entry.digest}`{listed} as an image, but its manifest is "
-        f"`{_type_of(manifest)}`: passed over"
+        f"`{type_of(manifest)}`: passed over"
     )
     return Warned("artifact-passed-over", message)
 
 
-def _type_of(manifest: Manifest) -> str:
+def type_of(manifest: Manifest) -> str:
     """Say what a manifest is that is no image."""
     config = manifest.config.media_type if manifest.config is not None else "no config"
     return manifest.artifact_type or config
