@@ -313,6 +313,12 @@ def test_artifacts_and_other_versions_never_meet_what_is_required(
     assert passes("freebsd/amd64")
     assert not passes("freebsd/amd64:16.0")
     assert not passes("freebsd/amd64:16.0", compatible=True)
+    (missing,) = session.check(
+        field_index, Requirements(require=(Platform.parse("freebsd/amd64:16.0"),))
+    ).findings
+    assert missing.message == (
+        "`freebsd/amd64:16.0` is not offered; nearest is `freebsd/amd64:14.1`, another version"
+    )
     with pytest.raises(PlatformNotOffered):
         session.matrix(field_index, ["linux/s390x"])
 

@@ -34,7 +34,7 @@ PLATFORM_MISSING = Rule(
     "would fail there, or run under emulation. Matching is exact: spellings do not matter "
     "(`aarch64` is `arm64`), but a lower level is another platform; `--compatible` takes what else "
     "runs there. A Windows version of three numbers means any revision of that build, one of four "
-    "that very revision.",
+    "that very revision; a version of another system means that very version.",
 )
 PLATFORM_FORBIDDEN = Rule(
     "platform-forbidden",
@@ -48,7 +48,8 @@ PLATFORM_NOT_ALLOWED = Rule(
     Severity.ERROR,
     "a platform is offered that is not on the list",
     "The image has a build that nobody expects, or one that says no platform. Build it again "
-    "without it, or add its platform to the list. Attestations are no platforms and never meant.",
+    "without it, or add its platform to the list. Attestations and artifacts "
+    "are no platforms and never meant.",
 )
 ATTESTATION_MISSING = Rule(
     "attestation-missing",
