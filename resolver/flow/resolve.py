@@ -278,7 +278,7 @@ def _several_versions(
         if platform.os_version
         and (platform.os, platform.architecture) == (taken.os, taken.architecture)
     )
-    if len(versions) < 2:  # noqa: PLR2004 - one version leaves no choice
+    if len(versions) < 2 or not (windows or taken.os_version):  # noqa: PLR2004 - one version leaves no choice
         return []
     named = ", ".join(map(percent_encode, versions))
     example = replace(wanted, os_version=next(reversed(versions)))

@@ -401,6 +401,7 @@ class TestAVersionOutsideWindows:
     def test_that_nobody_named_is_said_where_there_are_several(self) -> None:
         assert answer(freebsd("14.1", "15.0"), "freebsd/amd64") == ([0], ["several-versions"])
         assert answer(freebsd("14.1"), "freebsd/amd64") == ([0], [])
+        assert answer(freebsd("14.1", "15.0", ""), "freebsd/amd64") == ([2], [])
 
     def test_of_a_config_counts_as_that_of_an_entry(self) -> None:
         single = {
