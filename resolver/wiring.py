@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from resolver.core.descriptor import EntryKind
 from resolver.core.events import Event, Observer, Warned, ignore
 from resolver.core.manifest import Index
 from resolver.core.platform import BUILTIN, Platform
@@ -166,7 +167,12 @@ class Wiring:
             return [self.wish(None)]
         from resolver.flow.gather import gather_platforms  # noqa: PLC0415 - for this question
 
-        images = gather_platforms(reader, asked, self.table, jobs=1).images
+        known = gather_platforms(reader, asked, self.table, jobs=1)
+        # One that cannot be verified is wanted too, and refused where it is looked at.
+        closed = (part for part in known.parts if not part.descriptor.digest.is_verifiable)
+        others = {part.path for part in closed if part.kind in {EntryKind.IMAGE, EntryKind.INDEX}}
+        wanted = {part.path for part in known.images} | others
+        images = [part for part in known.parts if part.path in wanted]
         for part in images:
             if part.platform is None and part.failure is not None:
                 raise part.failure
@@ -249,6 +255,10 @@ class Wiring:
             self._refuse_blocked(target.reference)
             with self._lock:
                 self._trusted_hosts.add(target.reference.registry)
+        elif isinstance(target, LayoutTarget):
+            from resolver.sources import settle  # noqa: PLC0415 - only for local places
+
+            return settle(target)
         return target
 
     def _ask(self, reader: Reader, target: Target, *, verify_tag: bool = False) -> resolving.Asked:

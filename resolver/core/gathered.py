@@ -71,8 +71,12 @@ class Gathered:
 
     @property
     def images(self) -> tuple[Part, ...]:
-        """The entries that can be images; attestations and other content left out."""
-        return tuple(part for part in self.parts if part.kind is EntryKind.IMAGE)
+        """The entries that can be images and can be verified; other content left out."""
+        return tuple(
+            part
+            for part in self.parts
+            if part.kind is EntryKind.IMAGE and part.descriptor.digest.is_verifiable
+        )
 
     @property
     def attestations(self) -> tuple[Part, ...]:

@@ -79,6 +79,8 @@ class Manifest:
         config: None only in an artifact manifest.
         layers: bottom first; the blobs, in an artifact manifest.
         annotations: sorted pairs.
+        lacks_layers: the document has no member `layers`, which the specification requires; read
+            as no layers.
     """
 
     media_type: str
@@ -87,6 +89,7 @@ class Manifest:
     artifact_type: str | None = None
     subject: Descriptor | None = None
     annotations: tuple[tuple[str, str], ...] = ()
+    lacks_layers: bool = False
 
     @property
     def is_image(self) -> bool:
@@ -141,9 +144,11 @@ def parse_document(
 
 
 def _index(fields: Fields, kind: str) -> Index:
+    if "manifests" not in fields.members:
+        raise fields.bad("manifests", "required, but missing")
     index = Index(
         media_type=kind,
-        manifests=read_descriptors(fields, "manifests"),
+        manifests=read_descriptors(fields, "manifests", any_algorithm=True),
         artifact_type=fields.text("artifactType"),
         subject=_subject(fields),
         annotations=fields.pairs("annotations"),
@@ -163,6 +168,7 @@ def _manifest(fields: Fields, kind: str) -> Manifest:
         artifact_type=fields.text("artifactType"),
         subject=_subject(fields),
         annotations=fields.pairs("annotations"),
+        lacks_layers="layers" not in fields.members,
     )
     _refuse_two_sizes(fields, manifest, "layers")
     return manifest
@@ -173,7 +179,7 @@ def _artifact(fields: Fields) -> Manifest:
     manifest = Manifest(
         media_type=OCI_ARTIFACT,
         config=None,
-        layers=_layers(fields, "blobs") if fields.has("blobs") else (),
+        layers=_layers(fields, "blobs"),
         artifact_type=fields.text("artifactType"),
         subject=_subject(fields),
         annotations=fields.pairs("annotations"),
@@ -191,7 +197,7 @@ def _layers(fields: Fields, name: str) -> tuple[Descriptor, ...]:
 
 def _subject(fields: Fields) -> Descriptor | None:
     child = fields.child("subject", DESCRIPTOR_NAMES)
-    return None if child is None else read_descriptor(child)
+    return None if child is None else read_descriptor(child, any_algorithm=True)
 
 
 def _refuse_two_sizes(fields: Fields, manifest: Manifest, name: str) -> None:

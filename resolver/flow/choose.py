@@ -117,8 +117,16 @@ class Walk:
             for position in selection.ranking
             if (candidate := candidates[position]) is not None
         )
+        unverifiable: tuple[Descriptor, Grade] | None = None
         for position, grade in zip(selection.ranking, selection.grades, strict=True):
             entry = index.manifests[position]
+            if unverifiable is not None and grade is not unverifiable[1]:
+                break
+            if not entry.digest.is_verifiable:
+                # A twin that fits as well and can be verified will do; a worse one will not.
+                unverifiable = unverifiable or (entry, grade)
+                self.reasons[(*path, position)] = (entry, _unverifiable(entry))
+                continue
             platform = candidates[position] or _UNKNOWN
             here = (*path, position)
             if entry.is_index:
@@ -133,6 +141,11 @@ class Walk:
                 return Choice(entry, platform, grade, here, manifest)
             self.last_resort = self.last_resort or Choice(entry, platform, grade, here, manifest)
             self._pass_over(entry, here, manifest)
+        if unverifiable is not None:
+            needed = unverifiable[0]
+            needed.digest.require_verifiable(
+                f"the entry `{needed.digest}` for `{needed.platform}` of `{self._reference}`"
+            )
         return self._untyped(index, path)
 
     def _select(self, candidates: Sequence[Platform | None]) -> Selection:
@@ -181,6 +194,9 @@ class Walk:
         found: list[Choice] = []
         for position, entry in enumerate(index.manifests):
             if entry.platform is not None or self._ineligible(entry):
+                continue
+            if not entry.digest.is_verifiable:
+                self.reasons[(*path, position)] = (entry, _unverifiable(entry))
                 continue
             choice = self._probe(entry, (*path, position))
             if choice is not None:
@@ -242,6 +258,10 @@ class Walk:
         )
 
 
+def _unverifiable(entry: Descriptor) -> str:
+    return f"`{entry.digest.algorithm}` digests cannot be verified"
+
+
 def passed_over(reference: str, entry: Descriptor, manifest: Manifest) -> Warned:
     """Say that an entry is listed as an image, and that its manifest is none."""
     listed = f" for `{entry.platform}`" if entry.platform is not None else ""
@@ -295,7 +315,14 @@ def read_manifest(reader: Reader, descriptor: Descriptor, reference: str) -> Man
     document = parse_document(reader.read(descriptor, what), kind, what, kind)
     if isinstance(document, Index):
         raise PlatformUnknown(f"{what} is an index, where an image was expected")
+    warn_of_missing_layers(reader, document, what)
     return document
+
+
+def warn_of_missing_layers(reader: Reader, manifest: Manifest, what: str) -> None:
+    """Say that a manifest has no `layers`, which it must have, and is read without any."""
+    if manifest.lacks_layers:
+        reader.warn(Warned("layers-missing", f"{what} has no `layers`; it is read as having none"))
 
 
 def read_config(reader: Reader, manifest: Manifest, reference: str) -> ImageConfig:

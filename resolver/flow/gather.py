@@ -11,7 +11,7 @@ from resolver.core.manifest import Manifest
 from resolver.errors import ResolverError
 from resolver.flow.batch import each
 from resolver.flow.choose import passed_over, read_config, read_manifest
-from resolver.flow.entries import entries_of
+from resolver.flow.entries import entries_of, left_out
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def gather(
 ) -> Gathered:
     """Read the builds of an image: one request per manifest and config, side by side.
 
-    An entry that cannot be read keeps its failure; the others keep their documents.
+    An entry that cannot be read keeps its failure; the others keep their documents. One whose
+    digest cannot be verified is not read, and a warning says so unless `depth.broken` is set.
 
     Args:
         reader: of the place the image is in; what the store holds costs no request.
@@ -75,6 +76,10 @@ def gather(
     def look(entry: tuple[tuple[int, ...], Descriptor]) -> Part:
         path, descriptor = entry
         bare = Part(descriptor, path, descriptor.platform, None, None, broken.get(path))
+        if not descriptor.digest.is_verifiable:
+            if not depth.broken:
+                reader.warn(left_out(descriptor, asked.text))
+            return bare
         if descriptor.media_type not in MANIFEST_TYPES or not wanted(descriptor):
             return bare
         if not (depth.attestations if descriptor.is_attestation else depth.manifests):

@@ -60,7 +60,7 @@ def offers(reader: Reader, asked: Asked, *, sizes: bool, jobs: int) -> Offers:
     return Offers(
         asked.text,
         root,
-        tuple(_offer(part) for part in known.images),
+        tuple(_offer(part) for part in known.parts if _is_offered(part)),
         attestations,
         tuple(
             passed_over(asked.text, part.descriptor, part.manifest)
@@ -139,6 +139,12 @@ def _image(reader: Reader, asked: Asked, base: _Base, *, config: bool) -> Inspec
         config_body=config_body,
         warnings=base.warnings,
     )
+
+
+def _is_offered(part: Part) -> bool:
+    # An index that cannot be verified cannot be entered, and stands for what is in it.
+    closed = part.kind is EntryKind.INDEX and not part.descriptor.digest.is_verifiable
+    return closed or part.kind is EntryKind.IMAGE
 
 
 def _offer(part: Part) -> Offer:

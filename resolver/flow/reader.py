@@ -73,9 +73,11 @@ class Reader:
 
         Raises:
             NotInStore: only the store may answer, and it does not hold it.
-            Untrusted: other bytes came, or more than the limit.
+            Untrusted: other bytes came, or more than the limit; or the algorithm of the digest is
+                not known, so that nothing could be verified.
 
         """
+        descriptor.digest.require_verifiable(what)
         if descriptor.data is not None:
             return descriptor.data
         held = self.held(descriptor)
@@ -151,9 +153,13 @@ class Reader:
             return _stored(body, known.root.digest, known.root.media_type, str(reference))
         else:
             root, stated = known.root.digest, self._need("").resolve(reference.name).digest
-            if stated in (root, Digest.of(body, stated.algorithm)):
+            if stated == root:
                 return _stored(body, root, known.root.media_type, str(reference))
-            document = self._moved(reference.name, stated, root)
+            if stated == Digest.of(body, stated.algorithm):
+                # The same bytes, by the digest that the registry knows them by now.
+                document = _stored(body, stated, known.root.media_type, str(reference))
+            else:
+                document = self._moved(reference.name, stated, root)
         self._keep(document)
         self._remember(reference, document.descriptor)
         return document

@@ -23,6 +23,7 @@ from resolver.flow.choose import (
     Walk,
     fits,
     read_config,
+    warn_of_missing_layers,
 )
 from resolver.flow.choose import (
     Wish as Wish,  # noqa: PLC0414 - one door: a wish is made beside the question
@@ -73,7 +74,7 @@ def ask(reader: Reader, reference: Reference, *, verify_tag: bool = False) -> As
         str(reference),
         f"{reference.identity}@",
         document,
-        _parse(document, str(reference)),
+        _parse(reader, document, str(reference)),
         verified,
     )
 
@@ -81,12 +82,15 @@ def ask(reader: Reader, reference: Reference, *, verify_tag: bool = False) -> As
 def ask_local(reader: Reader, text: str, name: str) -> Asked:
     """Read what a name in a local place means."""
     document = reader.local(name)
-    return Asked(text, "", document, _parse(document, text))
+    return Asked(text, "", document, _parse(reader, document, text))
 
 
-def _parse(document: Document, what: str) -> Index | Manifest:
-    kind = document.descriptor.media_type
-    return parse_document(document.body, kind, f"the document of `{what}`", kind)
+def _parse(reader: Reader, document: Document, text: str) -> Index | Manifest:
+    kind, what = document.descriptor.media_type, f"the document of `{text}`"
+    parsed = parse_document(document.body, kind, what, kind)
+    if isinstance(parsed, Manifest):
+        warn_of_missing_layers(reader, parsed, what)
+    return parsed
 
 
 def resolve(reader: Reader, asked: Asked, wish: Wish, table: PlatformTable) -> Resolution:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,11 @@ SOURCES: dict[str, str] = {
     "oci-archive": "resolver.sources.archive:open_oci_archive",
     "docker-archive": "resolver.sources.archive:open_docker_archive",
 }
+
+
+def settle(target: LayoutTarget) -> LayoutTarget:
+    """Split a target into path and name by what exists; see `LayoutTarget.settled`."""
+    return target.settled(os.path.exists)
 
 
 def open_local(target: LayoutTarget) -> Source:

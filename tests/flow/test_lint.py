@@ -20,6 +20,7 @@ from tests.fakes.images import (
     build_layer,
     listed_as,
     multi_platform,
+    named_by,
     raw_document,
 )
 from tests.fakes.messages import Reply
@@ -228,6 +229,17 @@ def test_a_pin_costs_one_request_more_and_only_where_a_tag_stands_beside_it(
     assert bare.findings == ()
     assert told(both.findings) == [("pinned-to-one-platform", "warning", "")]
     assert len(registry.log) == before + 1
+
+
+def test_a_tag_that_is_named_by_another_algorithm_has_not_moved(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    image = build_image(AMD64)
+    registry.serve("app", None, image)
+    registry.serve("app", "1", named_by(image, "sha512"))
+
+    with Session(tmp_path) as session:
+        assert session.lint(f"{registry.host}/app:1@{image.digest}").findings == ()
 
 
 def test_a_tag_that_is_gone_is_told(registry: FakeRegistry, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from resolver.flow.mirror import refusal
 from resolver.flow.upstreams import Unclear, Upstreams
 from resolver.session import Session
 from resolver.settings import Flags
-from tests.fakes.images import build_image, build_index
+from tests.fakes.images import build_image, build_index, named_by
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.flow.pulling import noise
 from tests.flow.test_serve import Got, ask
@@ -115,6 +115,22 @@ def test_everything_comes_from_upstream_once(ground: Ground) -> None:
     fetched = [seen.headers.get("range", "") for seen in ground.upstream.requests("GET", DIGEST)]
     assert len(fetched) == len(set(fetched))
     assert ground.asked("HEAD") == []
+
+
+def test_the_digest_by_which_upstream_names_a_tag_is_served(ground: Ground) -> None:
+    image = named_by(IMAGE, "sha512")
+    ground.upstream.serve("team/app", "512", image)
+    for fresh in (60.0, 0.0):
+        with ground.mirror(fresh=fresh) as server:
+            for name in ("512", image.digest, "512"):
+                for method in ("HEAD", "GET"):
+                    got = ask(server, f"/v2/team/app/manifests/{name}", method)
+                    assert got.status == 200
+                    assert got.headers["docker-content-digest"] == image.digest
+            assert ask(server, "/v2/team/app/manifests/512").body == image.body
+    with ground.mirror(offline=True) as server:
+        got = ask(server, "/v2/team/app/manifests/512")
+        assert got.headers["docker-content-digest"] == image.digest
 
 
 def test_another_mirror_over_the_same_store_asks_for_the_tag_alone(ground: Ground) -> None:
