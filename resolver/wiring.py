@@ -297,23 +297,24 @@ class Wiring:
         opener: Callable[[], Source] | None = None if offline else lambda: self._source(target)
         return Reader(opener, self._store, str(target.reference), observe), warned
 
-    def _source(self, target: Target) -> Source:
+    def _source(self, target: Target, *, whole: bool = False) -> Source:
+        """Open a place; `whole` with the mirrors for every form of reference."""
         if isinstance(target, LayoutTarget):
             from resolver.sources import open_local  # noqa: PLC0415 - only for local places
 
             return open_local(target)
+        from resolver.sources import as_given, open_registry  # noqa: PLC0415 - not for local places
+
         registry, repository = target.reference.registry, target.reference.repository
         with self._lock:
             source = self._sources.get((registry, repository))
             if source is None:
-                from resolver.sources import open_registry  # noqa: PLC0415 - loads httpx
-
                 source = open_registry(self._client(), target.reference, self._hosts_read())
                 self._sources[registry, repository] = source
                 if len(self._sources) > _MAX_SOURCES:
                     # A mirror runs for weeks, and its clients choose the names.
                     self._sources.pop(next(iter(self._sources)))
-            return source
+        return source if whole else as_given(source, target.reference)
 
     def endpoints(self, reference: str | Reference) -> HostChoice:
         """Say where a repository would be asked for, in order, and which file decides.
@@ -350,7 +351,8 @@ class Wiring:
                 self._may_block = may_block(files)
             hosts = self._hosts_read() if self._may_block else None
         if hosts is not None:
-            hosts.open(reference.registry, reference.repository)
+            by_digest = reference.digest is not None
+            hosts.open(reference.registry, reference.repository, by_digest=by_digest)
 
     def _hosts_read(self) -> Hosts:
         """Give what knows where registries are asked; called with the lock held."""
