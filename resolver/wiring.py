@@ -163,20 +163,17 @@ class Wiring:
 
         Raises:
             NotFound: the index lists no image.
-            UnsupportedDocument: an image or index of it cannot be verified.
         """
         if not isinstance(asked.parsed, Index):
             return [self.wish(None)]
         from resolver.flow.gather import gather_platforms  # noqa: PLC0415 - for this question
 
-        found = gather_platforms(reader, asked, self.table, jobs=1)
-        for part in found.parts:
-            if part.kind in {EntryKind.IMAGE, EntryKind.INDEX}:
-                entry = part.descriptor
-                entry.digest.require_verifiable(
-                    f"the entry `{entry.digest}` for `{entry.platform}` of `{asked.text}`"
-                )
-        images = found.images
+        known = gather_platforms(reader, asked, self.table, jobs=1)
+        # One that cannot be verified is wanted too, and refused where it is looked at.
+        closed = (part for part in known.parts if not part.descriptor.digest.is_verifiable)
+        others = {part.path for part in closed if part.kind in {EntryKind.IMAGE, EntryKind.INDEX}}
+        wanted = {part.path for part in known.images} | others
+        images = [part for part in known.parts if part.path in wanted]
         for part in images:
             if part.platform is None and part.failure is not None:
                 raise part.failure

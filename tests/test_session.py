@@ -272,9 +272,13 @@ def test_every_command_takes_the_same_entries_for_images(
     digests = [str(offer.descriptor.digest) for offer in offers.offers]
 
     assert [str(offer.platform) for offer in offers.offers] == OFFERED
-    assert [str(offer.platform or "") for offer in offers.artifacts] == [AMD, "", "linux/s390x"]
+    assert [(str(offer.platform or ""), offer.artifact_type) for offer in offers.artifacts] == [
+        (AMD, SBOM),
+        ("", "application/vnd.amazon.soci.index.v1+json"),
+        ("linux/s390x", SBOM),
+    ]
     assert [warning.code for warning in offers.warnings] == ["artifact-passed-over"]
-    assert [str(found.manifest.digest) for found in every] == digests
+    assert [getattr(found, "pinned", "").partition("@")[2] for found in every] == digests
     assert len(set(digests)) == len(digests)
     by_name = dict(zip(reversed(OFFERED), reversed(digests), strict=True))
     for name, digest in by_name.items():
@@ -310,6 +314,12 @@ def test_artifacts_and_other_versions_never_meet_what_is_required(
     assert passes("freebsd/amd64")
     assert not passes("freebsd/amd64:16.0")
     assert not passes("freebsd/amd64:16.0", compatible=True)
+    (missing,) = session.check(
+        field_index, Requirements(require=(Platform.parse("freebsd/amd64:16.0"),))
+    ).findings
+    assert missing.message == (
+        "`freebsd/amd64:16.0` is not offered; nearest is `freebsd/amd64:14.1`, another version"
+    )
     with pytest.raises(PlatformNotOffered):
         session.matrix(field_index, ["linux/s390x"])
 
@@ -335,3 +345,4 @@ def test_a_level_below_this_machines_own_is_exact_for_local(
     assert (str(found.platform), found.warnings) == (AMD, ())
     assert found.grade is Grade.EXACT
     assert [str(job.platform) for job in session.matrix(name, ["local"]).jobs] == [AMD]
+    assert [build.name for build in session.compare(name, "local").builds] == [AMD]

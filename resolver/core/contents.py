@@ -25,6 +25,7 @@ class Offer:
         size: bytes of all layers as transferred; None when the manifest was not read.
         layers: how many; None when the manifest was not read.
         refers_to: for an attestation, the digest of the entry it speaks about.
+        artifact_type: of an artifact, as its descriptor or its manifest says; None for others.
 
     """
 
@@ -33,6 +34,7 @@ class Offer:
     size: int | None
     layers: int | None
     refers_to: str | None
+    artifact_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

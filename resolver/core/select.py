@@ -247,7 +247,8 @@ def _ranked(matches: list[_Match]) -> list[_Match]:
     """Put the best first. Each sort keeps the order that the ones before it gave equals.
 
     Rank, then the version that is wanted, then on Windows the newest (D1) and elsewhere an entry
-    without one (D10), then most features, then first. Without a wanted version none is preferred.
+    without one (D10), then most features, then first. On Windows no build is preferred where none
+    is wanted.
     """
 
     def version_order(match: _Match) -> tuple[tuple[int, str], ...]:
@@ -255,7 +256,9 @@ def _ranked(matches: list[_Match]) -> list[_Match]:
         readable = wanted.os == "windows" and windows.read_version(wanted.os_version) is not None
         if readable:
             return windows.order(match.entry.os_version)
-        return () if match.entry.os_version or not wanted.os_version else ((0, ""),)
+        if wanted.os == "windows" and not wanted.os_version:
+            return ()
+        return () if match.entry.os_version else ((0, ""),)
 
     def other_version(match: _Match) -> bool:
         wanted = match.wish.normal.os_version

@@ -111,13 +111,13 @@ class Walk:
                 self.offered[(*path, position)] = candidate
             reason = self._ineligible(entry) or rejected.get(position, "a better entry was chosen")
             self.reasons[(*path, position)] = (entry, reason)
-        unverifiable: tuple[Descriptor, Grade] | None = None
         # Two images for one platform are rare, and an artifact beside its image is the usual case.
         twins = Counter(
             _without_features(candidate.normalized(self._table))
             for position in selection.ranking
             if (candidate := candidates[position]) is not None
         )
+        unverifiable: tuple[Descriptor, Grade] | None = None
         for position, grade in zip(selection.ranking, selection.grades, strict=True):
             entry = index.manifests[position]
             if unverifiable is not None and grade is not unverifiable[1]:
@@ -166,7 +166,7 @@ class Walk:
     def _pass_over(self, entry: Descriptor, path: tuple[int, ...], manifest: Manifest) -> None:
         """Note that an entry is no image, as only its manifest shows."""
         self.offered.pop(path, None)
-        self.reasons[path] = (entry, f"its manifest is no image but `{_type_of(manifest)}`")
+        self.reasons[path] = (entry, f"its manifest is no image but `{type_of(manifest)}`")
         self.warnings.append(passed_over(self._reference, entry, manifest))
 
     def _candidate(self, entry: Descriptor) -> Platform | None:
@@ -195,6 +195,9 @@ class Walk:
         for position, entry in enumerate(index.manifests):
             if entry.platform is not None or self._ineligible(entry):
                 continue
+            if not entry.digest.is_verifiable:
+                self.reasons[(*path, position)] = (entry, _unverifiable(entry))
+                continue
             choice = self._probe(entry, (*path, position))
             if choice is not None:
                 found.append(choice)
@@ -207,10 +210,7 @@ class Walk:
         # Configs that only fit without their variant come last, in index order.
         return found[selection.index] if selection.index is not None else found[0]
 
-    def _probe(self, entry: Descriptor, path: tuple[int, ...]) -> Choice | None:  # noqa: PLR0911 - each is one reason
-        if not entry.digest.is_verifiable:
-            self.reasons[path] = (entry, _unverifiable(entry))
-            return None
+    def _probe(self, entry: Descriptor, path: tuple[int, ...]) -> Choice | None:
         if entry.is_index:
             return self._descend(entry, path)
         if self._probes >= MAX_PROBES:
@@ -267,12 +267,12 @@ def passed_over(reference: str, entry: Descriptor, manifest: Manifest) -> Warned
     listed = f" for `{entry.platform}`" if entry.platform is not None else ""
     message = (
         f"`{reference}` lists `{entry.digest}`{listed} as an image, but its manifest is "
-        f"`{_type_of(manifest)}`: passed over"
+        f"`{type_of(manifest)}`: passed over"
     )
     return Warned("artifact-passed-over", message)
 
 
-def _type_of(manifest: Manifest) -> str:
+def type_of(manifest: Manifest) -> str:
     """Say what a manifest is that is no image."""
     config = manifest.config.media_type if manifest.config is not None else "no config"
     return manifest.artifact_type or config

@@ -12,7 +12,7 @@ from resolver.core.gathered import Part
 from resolver.core.image_config import parse_config
 from resolver.core.manifest import Index, Manifest
 from resolver.flow.batch import each
-from resolver.flow.choose import passed_over, read_config, read_manifest
+from resolver.flow.choose import passed_over, read_config, read_manifest, type_of
 from resolver.flow.gather import Depth, gather
 from resolver.flow.resolve import resolve
 from resolver.values import dataclass
@@ -142,10 +142,9 @@ def _image(reader: Reader, asked: Asked, base: _Base, *, config: bool) -> Inspec
 
 
 def _is_offered(part: Part) -> bool:
-    """Whether a part stands for an image; an index that cannot be verified cannot be entered."""
-    if part.kind is EntryKind.INDEX:
-        return not part.descriptor.digest.is_verifiable
-    return part.kind is EntryKind.IMAGE
+    # An index that cannot be verified cannot be entered, and stands for what is in it.
+    closed = part.kind is EntryKind.INDEX and not part.descriptor.digest.is_verifiable
+    return closed or part.kind is EntryKind.IMAGE
 
 
 def _offer(part: Part) -> Offer:
@@ -156,7 +155,14 @@ def _offer(part: Part) -> Offer:
         size=sum(layer.size for layer in manifest.layers) if manifest is not None else None,
         layers=len(manifest.layers) if manifest is not None else None,
         refers_to=part.descriptor.annotation(SPEAKS_ABOUT),
+        artifact_type=_artifact_type(part) if part.kind is EntryKind.ARTIFACT else None,
     )
+
+
+def _artifact_type(part: Part) -> str:
+    if part.manifest is not None:
+        return type_of(part.manifest)
+    return part.descriptor.artifact_type or part.descriptor.media_type
 
 
 def _single_offer(reader: Reader, asked: Asked, manifest: Manifest) -> Offer:

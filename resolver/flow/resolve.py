@@ -282,10 +282,10 @@ def _several_versions(
         if platform.os_version
         and (platform.os, platform.architecture) == (taken.os, taken.architecture)
     )
-    if len(versions) < 2:  # noqa: PLR2004 - one version leaves no choice
+    if len(versions) < 2 or not (windows or taken.os_version):  # noqa: PLR2004 - one version leaves no choice
         return []
     named = ", ".join(map(percent_encode, versions))
-    example = replace(wanted, os_version=taken.os_version or next(iter(versions)))
+    example = replace(wanted, os_version=next(reversed(versions)))
     message = (
         f"`{text}` has several {'Windows builds' if windows else 'versions'} ({named}); took the "
         f"first, `{taken}`: name one as `{example}`"

@@ -154,6 +154,8 @@ def _offer(offer: Offer) -> Plain:
     written["platform"] = platform(offer.platform) if offer.platform is not None else None
     if offer.refers_to is not None:
         written["refersTo"] = offer.refers_to
+    elif offer.artifact_type is not None:
+        written["artifactType"] = offer.artifact_type
     else:
         written["name"] = str(offer.platform) if offer.platform is not None else None
         written["layers"] = offer.layers

@@ -240,7 +240,7 @@ def _artifacts(artifacts: tuple[Offer, ...], *, full: bool) -> Table:
         (
             _platform(offer.platform),
             short(offer.descriptor.digest, full=full),
-            offer.descriptor.artifact_type or kind(offer.descriptor.media_type),
+            kind(offer.artifact_type or offer.descriptor.media_type),
             str(offer.descriptor.size),
         )
         for offer in artifacts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -12,6 +13,7 @@ from resolver.core.matching import matches
 from resolver.core.platform import BUILTIN, Platform
 from resolver.core.select import Grade, select
 from resolver.errors import InvalidPlatform
+from tests.core.platform_strategies import platforms
 from tests.core.platform_vectors import Case, cases, host_of, name, platform_of
 
 
@@ -209,6 +211,26 @@ def test_whatever_an_index_names_is_printed_so_that_it_can_be_asked_for(
     assert selection.grade in {Grade.EXACT, Grade.NORMALISED}
     assert matches(again, entry, BUILTIN)
     assert str(again.normalized()) == str(entry.normalized())
+
+
+@given(st.lists(platforms, min_size=1, max_size=6), st.integers(0, 5))
+def test_each_printed_platform_leads_back_to_an_entry_that_is_it(
+    entries: list[Platform], place: int
+) -> None:
+    entry = entries[place % len(entries)]
+
+    found = select(entries, str(entry), exact=True).platform
+
+    assert found is not None
+    if entry.normalized().os != "windows" or entry.os_version:
+        assert str(_plain(found)) == str(_plain(entry))
+
+
+def _plain(platform: Platform) -> Platform:
+    """Leave out what Windows never holds against a host."""
+    normal = platform.normalized()
+    features = tuple(each for each in normal.os_features if each != "win32k")
+    return replace(normal, os_features=features) if normal.os == "windows" else normal
 
 
 names = st.text(string.ascii_letters + string.digits + "_-", min_size=1, max_size=8)

@@ -8,7 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resolver.core.descriptor import OCI_MANIFEST, Descriptor
+from resolver.core.digest import Digest
+from resolver.core.listing import Filters
 from resolver.core.platform import Platform
+from resolver.core.stored import StoredImage
 from tests.core.platform_strategies import platforms
 from tests.core.platform_vectors import Case, cases, name, platform_of
 
@@ -128,3 +132,23 @@ def test_platforms_can_be_sorted_and_counted(several: list[Platform]) -> None:
 
     assert all(one <= two for one, two in pairwise(ordered))
     assert set(several) == set(ordered)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "listed"),
+    [
+        ("darwin", True),
+        ("darwin/arm64", True),
+        ("darwin(macOS%2014.4)/arm64", True),
+        ("darwin/amd64", False),
+        ("dar", False),
+    ],
+)
+def test_a_list_of_the_store_is_filtered_by_platform_whatever_the_version(
+    wanted: str, *, listed: bool
+) -> None:
+    root = Descriptor(OCI_MANIFEST, Digest.of(b""), 0)
+    held = (str(Platform("darwin", "arm64", "", "macOS 14.4")),)
+    image = StoredImage("", root.digest, root, held, held, "", 0, 0, dangling=True, missing=())
+
+    assert bool(Filters.parse([f"platform={wanted}"]).take([image]).images) is listed

@@ -69,7 +69,8 @@ def test_the_entry_that_the_vector_names_is_selected(case: Case) -> None:
         ("linux/amd64:5.10", ["linux/amd64:6.1", "linux/amd64"], None, 1),
         ("linux/amd64:5.10", ["linux/amd64:6.1", "linux/amd64", "linux/amd64:5.10"], 2, 2),
         ("linux/amd64/v2:5.10", ["linux/amd64:5.10", "linux/amd64/v2:6.1"], None, 1),
-        ("freebsd/amd64", ["freebsd/amd64:15.0", "freebsd/amd64"], 0, 0),
+        ("freebsd/amd64", ["freebsd/amd64:15.0", "freebsd/amd64"], 1, 1),
+        ("windows/amd64", ["windows/amd64:10.0.20348", "windows/amd64"], 0, 0),
         ("windows/amd64:10.0.17763", ["windows/amd64:10.0.20348"], None, None),
         # no fallback between systems when one was asked for
         ("darwin/arm64", ["linux/arm64"], None, None),

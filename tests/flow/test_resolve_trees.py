@@ -301,60 +301,6 @@ class TestASinglePlatformImage:
             resolve(reader, asked, wish("linux/arm64"), BUILTIN)
 
 
-BLAKE3 = "blake3:" + "a" * 64
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-
-
-def mixed(*entries: dict[str, Any], place: MemoryPlace | None = None) -> tuple[Reader, Asked]:
-    """Publish an index with these entries."""
-    place = place or MemoryPlace()
-    root = place.add(OCI_INDEX, {"schemaVersion": 2, "manifests": list(entries)})
-    return place.publish("app", root)
-
-
-def test_an_entry_that_cannot_be_verified_is_refused_only_where_it_is_needed() -> None:
-    place = MemoryPlace()
-    good = place.plant({"platform": AMD64})
-    reader, asked = mixed({**place.plant({"platform": ARM64}), "digest": BLAKE3}, good, place=place)
-
-    assert (
-        str(resolve(reader, asked, wish("linux/amd64"), BUILTIN).manifest.digest) == good["digest"]
-    )
-    with pytest.raises(UnsupportedDocument, match=f"{BLAKE3}.*linux/arm64"):
-        resolve(reader, asked, wish("linux/arm64"), BUILTIN)
-    with pytest.raises(PlatformNotOffered):
-        resolve(reader, asked, wish("linux/s390x"), BUILTIN)
-
-
-def test_a_twin_that_can_be_verified_is_taken_and_a_worse_entry_is_not() -> None:
-    place = MemoryPlace()
-    good, arm7 = place.plant({"platform": AMD64}), {**ARM64, "architecture": "arm", "variant": "v7"}
-    twin = {**good, "digest": BLAKE3}
-    reader, asked = mixed(twin, good, place=place)
-    assert (
-        str(resolve(reader, asked, wish("linux/amd64"), BUILTIN).manifest.digest) == good["digest"]
-    )
-
-    fallback = place.plant({"platform": {**arm7, "variant": "v6"}})
-    exact = {**place.plant({"platform": arm7}), "digest": BLAKE3}
-    reader, asked = mixed(fallback, exact, place=place)
-    with pytest.raises(UnsupportedDocument, match="blake3"):
-        resolve(reader, asked, wish("linux/arm/v7"), BUILTIN)
-
-
-def test_a_nested_index_that_cannot_be_verified_is_not_entered() -> None:
-    place = MemoryPlace()
-    good = place.plant({"platform": AMD64})
-    nested = {**place.plant({"manifests": [{"platform": ARM64}]}), "digest": BLAKE3}
-    reader, asked = mixed(nested, good, place=place)
-
-    assert (
-        str(resolve(reader, asked, wish("linux/amd64"), BUILTIN).manifest.digest) == good["digest"]
-    )
-    with pytest.raises(PlatformNotOffered):
-        resolve(reader, asked, wish("linux/arm64"), BUILTIN)
-
-
 SBOM = "application/spdx+json"
 EMPTY = "application/vnd.oci.empty.v1+json"
 #: An SBOM that only its manifest shows to be none of the images.
@@ -460,6 +406,7 @@ class TestAVersionOutsideWindows:
     def test_that_nobody_named_is_said_where_there_are_several(self) -> None:
         assert answer(freebsd("14.1", "15.0"), "freebsd/amd64") == ([0], ["several-versions"])
         assert answer(freebsd("14.1"), "freebsd/amd64") == ([0], [])
+        assert answer(freebsd("14.1", "15.0", ""), "freebsd/amd64") == ([2], [])
 
     def test_of_a_config_counts_as_that_of_an_entry(self) -> None:
         single = {
@@ -486,3 +433,57 @@ def test_a_lower_level_than_this_machines_own_is_exact_for_local() -> None:
     with pytest.raises(PlatformNotOffered):
         answer({"manifests": root["manifests"][:1]}, "linux/amd64/v4", local=True, exact=True)
     assert answer(root, "linux/amd64/v4") == ([1], ["fallback-platform"])
+
+
+BLAKE3 = "blake3:" + "a" * 64
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+
+
+def mixed(*entries: dict[str, Any], place: MemoryPlace | None = None) -> tuple[Reader, Asked]:
+    """Publish an index with these entries."""
+    place = place or MemoryPlace()
+    root = place.add(OCI_INDEX, {"schemaVersion": 2, "manifests": list(entries)})
+    return place.publish("app", root)
+
+
+def test_an_entry_that_cannot_be_verified_is_refused_only_where_it_is_needed() -> None:
+    place = MemoryPlace()
+    good = place.plant({"platform": AMD64})
+    reader, asked = mixed({**place.plant({"platform": ARM64}), "digest": BLAKE3}, good, place=place)
+
+    assert (
+        str(resolve(reader, asked, wish("linux/amd64"), BUILTIN).manifest.digest) == good["digest"]
+    )
+    with pytest.raises(UnsupportedDocument, match=f"{BLAKE3}.*linux/arm64"):
+        resolve(reader, asked, wish("linux/arm64"), BUILTIN)
+    with pytest.raises(PlatformNotOffered):
+        resolve(reader, asked, wish("linux/s390x"), BUILTIN)
+
+
+def test_a_twin_that_can_be_verified_is_taken_and_a_worse_entry_is_not() -> None:
+    place = MemoryPlace()
+    good, arm7 = place.plant({"platform": AMD64}), {**ARM64, "architecture": "arm", "variant": "v7"}
+    twin = {**good, "digest": BLAKE3}
+    reader, asked = mixed(twin, good, place=place)
+    assert (
+        str(resolve(reader, asked, wish("linux/amd64"), BUILTIN).manifest.digest) == good["digest"]
+    )
+
+    fallback = place.plant({"platform": {**arm7, "variant": "v6"}})
+    exact = {**place.plant({"platform": arm7}), "digest": BLAKE3}
+    reader, asked = mixed(fallback, exact, place=place)
+    with pytest.raises(UnsupportedDocument, match="blake3"):
+        resolve(reader, asked, wish("linux/arm/v7"), BUILTIN)
+
+
+def test_a_nested_index_that_cannot_be_verified_is_not_entered() -> None:
+    place = MemoryPlace()
+    good = place.plant({"platform": AMD64})
+    nested = {**place.plant({"manifests": [{"platform": ARM64}]}), "digest": BLAKE3}
+    reader, asked = mixed(nested, good, place=place)
+
+    assert (
+        str(resolve(reader, asked, wish("linux/amd64"), BUILTIN).manifest.digest) == good["digest"]
+    )
+    with pytest.raises(PlatformNotOffered):
+        resolve(reader, asked, wish("linux/arm64"), BUILTIN)
