@@ -9,6 +9,7 @@ tmp/                   files being written (new-…) and what was found damaged 
 lock                   shared by users, exclusive for collection
 gate                   passed on the way to the lock; closed by who waits for all users to leave
 names.lock             held while a name is changed
+names.index seen.index the same in short, to be read faster; may be removed at any time
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ _FOLDERS = ("tmp", "blobs", "names", "seen", "partial", "leases")
 #: What every store has that came back from a cache, which may have lost the folders that were
 #: empty; and what one may have.
 _ALWAYS = frozenset({"blobs", "names"})
-_OURS = frozenset({*_FOLDERS, "version", "CACHEDIR.TAG", "lock", _GATE, "names.lock"})
+_OURS = frozenset(
+    {*_FOLDERS, "version", "CACHEDIR.TAG", "lock", _GATE, "names.lock", "names.index", "seen.index"}
+)
 #: Made by the file system itself, at the root of a volume.
 _NOT_FOREIGN = frozenset({"lost+found"})
 _FOREIGN = "it is not empty, and it is not a store"

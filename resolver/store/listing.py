@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import stat
 from collections import Counter
-from dataclasses import field
+from dataclasses import field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from resolver.core.attached import Attached, kind_of, refers_to
-from resolver.core.descriptor import DOCUMENT_TYPES
+from resolver.core.descriptor import DOCUMENT_TYPES, Descriptor
+from resolver.core.digest import Digest
 from resolver.core.image_config import parse_config
 from resolver.core.manifest import MAX_DEPTH, MAX_DOCUMENT, Index, Manifest
 from resolver.core.pulled_name import PulledImage, PulledName
@@ -17,6 +18,19 @@ from resolver.core.stored import ImageUsage, StoredImage, Usage
 from resolver.errors import ResolverError, StoreFault
 from resolver.store import census
 from resolver.store.ground import Ground
+from resolver.store.index import (
+    LEAST,
+    Entry,
+    Files,
+    Note,
+    Signature,
+    read_index,
+    read_notes,
+    signature,
+    write_index,
+    write_notes,
+)
+from resolver.store.names import NameRecord
 from resolver.store.reach import Need, Reach
 from resolver.store.records import BadName, Records
 from resolver.values import dataclass
@@ -25,11 +39,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from resolver.core.descriptor import Descriptor
-    from resolver.core.digest import Digest
     from resolver.store.files import Folder
     from resolver.store.home import Home
-    from resolver.store.names import NameRecord
 
 
 #: Sharers that are named of each image; of a base that thousands have, the names say nothing.
@@ -63,6 +74,7 @@ class Listing:
 
     Attributes:
         users: how many images need a blob.
+        ids: how many images have a config.
 
     """
 
@@ -71,12 +83,17 @@ class Listing:
     reach: Reach
     rows: list[_Row] = field(default_factory=list)
     users: Counter[Digest] = field(default_factory=Counter)
-    _ids: Counter[Digest] = field(default_factory=Counter)
+    ids: Counter[Digest] = field(default_factory=Counter)
 
     @classmethod
-    def take(cls, root: Folder, names: Iterable[PulledName]) -> Listing:
+    def take(
+        cls,
+        root: Folder,
+        names: Iterable[PulledName],
+        files: Mapping[Digest, os.stat_result] | None = None,
+    ) -> Listing:
         """Look at every name."""
-        files = census.blob_files(root)
+        files = census.blob_files(root) if files is None else files
         listing = cls(root, files, Reach(root, files))
         for record in sorted(names, key=lambda record: record.reference):
             listing._add(record)
@@ -96,7 +113,7 @@ class Listing:
     def _count(self, row: _Row, rows: list[_Row]) -> None:
         rows.append(row)
         self.users.update(digest for digest in row.needs if digest in self.files)
-        self._ids.update({d for d, need in row.needs.items() if need.kind == "config"})
+        self.ids.update({d for d, need in row.needs.items() if need.kind == "config"})
 
     def image(self, row: _Row) -> StoredImage:
         """Describe one row."""
@@ -106,7 +123,7 @@ class Listing:
         size = self._size(row.needs)
         shared = self._size(d for d in row.needs if self.users[d] > 1)
         is_alone = len(record.images) == 1 and bool(configs)
-        if is_alone and not record.reference and self._ids[configs[0][0]] > 1:
+        if is_alone and not record.reference and self.ids[configs[0][0]] > 1:
             # Another image has this config too: by that id it would be removed instead.
             is_alone = False
         return StoredImage(
@@ -151,7 +168,8 @@ class Listing:
                 if image is not None and self._is_whole(image.manifest):
                     held.append(str(platform))
             elif (about is None or about in pulled) and self._is_whole(entry):
-                attached.setdefault(entry.digest, Attached(kind, entry, about))
+                manifest = Descriptor(entry.media_type, entry.digest, entry.size)
+                attached.setdefault(entry.digest, Attached(kind, manifest, about))
         for image in record.images:
             # What the index does not list, or no index lists.
             if image.manifest.digest not in listed and image.platform is not None:
@@ -193,11 +211,12 @@ class Listing:
         parts = document.layers if document.config is None else (document.config, *document.layers)
         return all(bool(part.urls) or self.reach.has(part) for part in parts)
 
-    def dangling(self, seen: Iterable[NameRecord]) -> list[_Row]:
+    def dangling(self, seen: Iterable[NameRecord], rest: Iterable[Digest]) -> list[_Row]:
         """Find images that are here whole and that no pulled name leads to.
 
         Args:
             seen: references that were read; they say for what an image came if nobody pulled it.
+            rest: what no pulled name needs, sorted.
 
         """
         read_as: dict[Digest, list[str]] = {}
@@ -206,7 +225,7 @@ class Listing:
                 read_as.setdefault(digest, []).append(note.reference)
         found: list[_Row] = []
         ground = Ground(self.root, self.files, (), (), (), self.reach)
-        for digest in sorted(set(self.files) - set(self.users)):
+        for digest in rest:
             descriptor = ground.document_like(digest)
             if descriptor is None or descriptor.is_index:
                 continue
@@ -371,10 +390,87 @@ def images(
     if root is None:
         return ()
     with root:
-        listing = Listing.take(root, _usable(root, pulled))
-        loose = listing.dangling(_readable(root, seen))
-        rows = [row for row in listing.rows if not (row.missing and _has_changed(pulled, row))]
-        return tuple(listing.image(row) for row in (*rows, *loose))
+        files = Files(root)
+        entries, _ = current(root, files, pulled)
+        listing = Listing(root, files, Reach(root, files))
+        users = Counter(piece for entry in entries.values() for piece in entry.pieces)
+        shared = {digest for digest, count in users.items() if count > 1}
+        loose = _loose(listing, users, seen)
+        # What is shared with an image that nothing names is shared, too.
+        shared |= {str(digest) for row in loose for digest in row.needs if str(digest) in users}
+        parts = {digest: need for row in loose for digest, need in row.needs.items()}
+        listing.users.update({digest: users[str(digest)] for digest in parts})
+        listing.ids.update(
+            d for d, need in parts.items() if need.kind == "config" and str(d) in users
+        )
+        rows = sorted(entries.items(), key=lambda item: item[1].image.reference)
+        return (
+            *(
+                _with_shared(entry, shared, files)
+                for name, entry in rows
+                if not (entry.image.missing and _has_changed(root, pulled, name, entry))
+            ),
+            *(listing.image(row) for row in loose),
+        )
+
+
+def current(
+    root: Folder, files: Files, pulled: Records[PulledName]
+) -> tuple[dict[str, Entry], list[BadName]]:
+    """Say what each name needs, by the name of its file: from the index, or read anew.
+
+    Returns:
+        Also the files that cannot be used. A name whose documents are damaged needs nothing.
+
+    Raises:
+        StoreFault: the store cannot be read.
+
+    """
+    names = pulled.files_in(root)
+    known = read_index(root, files) if len(names) >= LEAST else {}
+    found: dict[str, Entry] = {}
+    bad: list[BadName] = []
+    fresh = 0
+    for name, status in names.items():
+        entry = known.get(name)
+        if entry is None or entry.name != signature(status):
+            record = pulled.read_in(root, name)
+            if isinstance(record, BadName):
+                bad.append(record)
+            if record is None or isinstance(record, BadName):
+                continue
+            entry = _entry(root, files, record, signature(status))
+            fresh += 1
+        found[name] = entry
+    write_index(root, files, found, fresh)
+    return found, bad
+
+
+def _entry(root: Folder, files: Files, record: PulledName, name: Signature) -> Entry:
+    """Read what a name needs, and note all that was looked at for it."""
+    files.looked = set()
+    alone = Listing.take(root, [record], files)
+    (row,) = alone.rows
+    image = replace(alone.image(row), shared_size=0)
+    return Entry(name, image, tuple(map(str, row.needs)), tuple(files.looked))
+
+
+def _loose(listing: Listing, users: Mapping[str, int], seen: Records[NameRecord]) -> list[_Row]:
+    """Find what no name leads to; most often there is nothing, and no more is read."""
+    rest = [text for text in listing.files.by_text if text not in users]  # type: ignore[attr-defined]
+    if not rest:
+        return []
+    return listing.dangling(notes(listing.root, seen), map(Digest.parse, sorted(rest)))
+
+
+def _with_shared(entry: Entry, shared: set[str], files: Files) -> StoredImage:
+    image = entry.image
+    size = sum(
+        files.by_text[piece].st_size
+        for piece in entry.pieces
+        if piece in shared and piece in files.by_text
+    )
+    return replace(image, shared_size=size)
 
 
 def usage(home: Home, pulled: Records[PulledName], seen: Records[NameRecord]) -> Usage:
@@ -385,9 +481,9 @@ def usage(home: Home, pulled: Records[PulledName], seen: Records[NameRecord]) ->
     with root:
         listing = Listing.take(root, _usable(root, pulled))
         regular = {d: s for d, s in listing.files.items() if stat.S_ISREG(s.st_mode)}
-        notes = _readable(root, seen)
-        noted = {note.root.digest for note in notes}
-        unpulled = listing.unpulled(notes) - noted
+        seen_names = notes(root, seen)
+        noted = {note.root.digest for note in seen_names}
+        unpulled = listing.unpulled(seen_names) - noted
         return Usage(
             listing.usages(),
             sum(status.st_size for status in regular.values()),
@@ -398,14 +494,42 @@ def usage(home: Home, pulled: Records[PulledName], seen: Records[NameRecord]) ->
         )
 
 
-def _readable(root: Folder, seen: Records[NameRecord]) -> list[NameRecord]:
-    return [entry for entry in seen.entries_in(root) if not isinstance(entry, BadName)]
+def notes(root: Folder, seen: Records[NameRecord]) -> tuple[NameRecord, ...]:
+    """Give what was noted by a resolve, from the index or read anew; what cannot be used is not.
+
+    Raises:
+        StoreFault: the store cannot be read.
+
+    """
+    files = seen.files_in(root)
+    known = read_notes(root) if len(files) >= LEAST else {}
+    found: list[NameRecord] = []
+    kept: dict[str, tuple[Signature, Note]] = {}
+    fresh = 0
+    for name, status in sorted(files.items()):
+        own = signature(status)
+        held = known.get(name)
+        if held is not None and held[0] == own:
+            reference, media_type, digest, size = held[1]
+            record = NameRecord(reference, Descriptor(media_type, Digest.parse(digest), size))
+        else:
+            read = seen.read_in(root, name)
+            if read is None or isinstance(read, BadName):
+                continue
+            record = read
+            fresh += 1
+        at = record.root
+        kept[name] = (own, (record.reference, at.media_type, str(at.digest), at.size))
+        found.append(record)
+    write_notes(root, kept, fresh)
+    return tuple(found)
 
 
 def _usable(root: Folder, pulled: Records[PulledName]) -> list[PulledName]:
     return [entry for entry in pulled.entries_in(root) if not isinstance(entry, BadName)]
 
 
-def _has_changed(pulled: Records[PulledName], row: _Row) -> bool:
+def _has_changed(root: Folder, pulled: Records[PulledName], name: str, entry: Entry) -> bool:
     """Whether a name that looks incomplete was removed or replaced while we looked."""
-    return pulled.get(row.record.reference) != row.record
+    status = pulled.look_in(root, name)
+    return status is None or signature(status) != entry.name

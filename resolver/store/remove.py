@@ -99,7 +99,7 @@ def remove(
     if not home.exists():
         raise ImageNotHeld(target, str(home.root))
     with home.writing(exclusive=True) as root:
-        ground = Ground.take(root, pulled, seen)
+        ground = Ground.around(root, pulled, seen, target) or Ground.take(root, pulled, seen)
         changes, loose = _changes(ground, target, platform, str(home.root))
         if not force:
             _refuse_in_use(ground, target, changes, loose)
@@ -325,7 +325,7 @@ def _deletable(
         if change.rest is not None:
             stay |= ground.reach.of_name(change.rest)
     noted = {record.root.digest for record in ground.seen if record.reference not in gone}
-    spared = set(stay) | ground.users().keys() | noted
+    spared = set(stay) | ground.users().keys() | noted | ground.others
     since = min((lease.since for lease in ground.leases), default=None)
     return [
         digest
