@@ -163,15 +163,22 @@ def read_installed(tree: FileTree) -> Installed:
 
     What goes past a limit, of one database or of all trees together, is not read from there on.
     """
+    if tree.installed is None:
+        tree.installed = _installed(tree)
+    return tree.installed
+
+
+def _installed(tree: FileTree) -> Installed:
     found: set[Package] = set()
     unread: list[tuple[str, str]] = []
-    seen: set[int] = set()
+    seen: set[tuple[str, bytes, int]] = set()
     for database in DATABASES:
         for path, node in _files(tree, database):
             # `/lib` may be a link to `/usr/lib`.
-            if id(node) in seen:
+            key = (database.manager, node.sha256, node.size)
+            if key in seen:
                 continue
-            seen.add(id(node))
+            seen.add(key)
             try:
                 for package in _limited(_read(tree, database, node)):
                     if package not in found:
@@ -201,10 +208,9 @@ def _files(tree: FileTree, database: Database) -> Iterator[tuple[str, LayerFile]
     if isinstance(node, LayerFile) and node.kind is Kind.FILE and not database.is_folder:
         yield database.path, node
     elif isinstance(node, Folder) and database.is_folder:
-        for name, child in sorted(node.children.items()):
-            is_part = isinstance(child, LayerFile) and child.kind is Kind.FILE
-            if is_part and not name.endswith(_UNREAD_SUFFIX):
-                yield f"{database.path}/{name}", child  # type: ignore[misc] # just told apart
+        for name, child in tree.files(node):
+            if child.kind is Kind.FILE and not name.endswith(_UNREAD_SUFFIX):
+                yield f"{database.path}/{name}", child
 
 
 def _read(tree: FileTree, database: Database, node: LayerFile) -> Iterable[Package]:

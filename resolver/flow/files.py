@@ -114,8 +114,8 @@ def read_trees(
         Untrusted: a layer is damaged, goes past a limit, or is not read here.
         ResolverError: a layer cannot be had.
     """
-    layers = _Layers(jobs, limits).read(images)
     room = room or TreeRoom()
+    layers = _Layers(jobs, limits, room).read(images)
     uses = Counter(descriptor.digest for image in images for descriptor in image.layers)
     for image in images:
         tree = FileTree(room)
@@ -128,14 +128,16 @@ def read_trees(
             uses[descriptor.digest] -= 1
             if not uses[descriptor.digest]:
                 del layers[descriptor.digest]
+            del listing
         yield LabelledTree(image.label, image.platform, tree, tuple(warnings))
 
 
 class _Layers:
     """Reads layers side by side, the largest first, each once."""
 
-    def __init__(self, jobs: int, limits: TarLimits) -> None:
+    def __init__(self, jobs: int, limits: TarLimits, room: TreeRoom) -> None:
         self._jobs = jobs
+        self._room = room
         self._limits = limits
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -188,6 +190,7 @@ class _Layers:
             self._limits,
             algorithms=self._algorithms[image.layers[number].digest],
             is_wanted=lambda: not self._stop.is_set(),
+            room=self._room,
         )
         with self._lock:
             self._entries += len(read.listing.files)
