@@ -199,9 +199,10 @@ class PathLog:
                 path, about = head(chunk, at)
                 at += size
                 middle = at + path
-                yield str(chunk[at:middle], "utf-8", "surrogateescape"), chunk[
-                    middle : (at := middle + about)
-                ]
+                yield (
+                    str(chunk[at:middle], "utf-8", "surrogateescape"),
+                    chunk[middle : (at := middle + about)],
+                )
 
 
 T = TypeVar("T")
