@@ -23,8 +23,9 @@ from resolver.core.layer_listing import (
     PathLog,
     decoded,
     encoded,
+    number_and_size,
     size_of,
-    traits_of,
+    traits_at,
     unpack,
 )
 from resolver.core.packages import Installed, compare_packages, read_installed
@@ -173,7 +174,7 @@ class _Side:
         self.table = table
         self.words = PathWords(labelled.platform, table)
         self.room = labelled.tree.room
-        self._runs: dict[Executable, bool] = {}
+        self._strange: dict[int, bool] = {}
         installed = read_installed(labelled.tree)
         self.files = labelled.tree.packed()
         self.summary = self._summary(labelled, installed)
@@ -185,18 +186,22 @@ class _Side:
         return file.program.machine == self.platform.normalized(self.table).architecture
 
     def _summary(self, labelled: LabelledTree, installed: Installed) -> TreeSummary:
-        kinds: Counter[Kind] = Counter()
-        programs: Counter[Executable] = Counter()
+        alike: Counter[int] = Counter()
         strangers = PathLog(self.room)
         size = 0
         for path, node in self.files:
-            traits = traits_of(node, self.room)
-            kinds[traits.kind] += 1
-            size += size_of(node)
+            number, length = number_and_size(node)
+            alike[number] += 1
+            size += length
+            if self._is_stranger(number):
+                strangers.add(path, node)
+        kinds: Counter[Kind] = Counter()
+        programs: Counter[Executable] = Counter()
+        for number, count in alike.items():
+            traits = traits_at(number, self.room)
+            kinds[traits.kind] += count
             if traits.program is not None:
-                programs[traits.program] += 1
-                if self._is_stranger(traits.program):
-                    strangers.add(path, node)
+                programs[traits.program] += count
         named: Counter[str] = Counter()
         for program, count in programs.items():
             named[str(program)] += count
@@ -215,12 +220,17 @@ class _Side:
             (*labelled.warnings, *labelled.tree.warnings),
         )
 
-    def _is_stranger(self, program: Executable) -> bool:
-        known = self._runs.get(program)
+    def _is_stranger(self, number: int) -> bool:
+        """Whether files with these traits are programs that the platform does not run."""
+        known = self._strange.get(number)
         if known is None:
-            known = self.platform is None or runs_on(program, self.platform, self.table)
-            self._runs[program] = known
-        return not known
+            program = traits_at(number, self.room).program
+            known = self._strange[number] = (
+                program is not None
+                and self.platform is not None
+                and not runs_on(program, self.platform, self.table)
+            )
+        return known
 
 
 #: Bits of the changes; bytes of both paths, one more than they are, 0 where it is the key; bytes of

@@ -101,7 +101,7 @@ def pack(file: LayerFile, room: TreeRoom) -> bytes:
 def unpack(path: str, node: bytes, room: TreeRoom) -> LayerFile:
     """Make a file out of its path and what `pack` has written."""
     number, size = _NODE.unpack_from(node)
-    traits = _traits(number, room)
+    traits = traits_at(number, room)
     rest = node[_NODE.size :]
     is_file = traits.kind is Kind.FILE
     return LayerFile(
@@ -119,7 +119,7 @@ def unpack(path: str, node: bytes, room: TreeRoom) -> LayerFile:
 
 def traits_of(node: bytes, room: TreeRoom) -> Traits:
     """Give the traits of a packed file."""
-    return _traits(_NODE.unpack_from(node)[0], room)
+    return traits_at(_NODE.unpack_from(node)[0], room)
 
 
 def size_of(node: bytes) -> int:
@@ -133,9 +133,21 @@ def link_of(node: bytes) -> str:
     return decoded(node[_NODE.size :])
 
 
-def _traits(number: int, room: TreeRoom) -> Traits:
+def number_and_size(node: bytes) -> tuple[int, int]:
+    """Give the number of the traits of a packed file, and its size."""
+    found: tuple[int, int] = _NODE.unpack_from(node)
+    return found
+
+
+def traits_at(number: int, room: TreeRoom) -> Traits:
+    """Give the traits that have a number.
+
+    Raises:
+        TypeError: there are others than `pack` has put there.
+    """
     traits = room.traits[number]
-    assert isinstance(traits, Traits)  # noqa: S101 - for the type checker; nothing else is shared
+    if not isinstance(traits, Traits):
+        raise TypeError(traits)
     return traits
 
 

@@ -14,7 +14,8 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-_HINT = "compare fewer platforms at once: name them with `-p PLATFORM`"
+#: What to do where everything together is too much.
+FEWER = "compare fewer platforms at once: name them with `-p PLATFORM`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class RoomLimits:
     packages: int = 50_000
     package_text: int = 3 << 20
     databases: int = 96 << 20
-    memory: int = 128 << 20
+    memory: int = 144 << 20
 
 
 class TreeRoom:
@@ -60,6 +61,11 @@ class TreeRoom:
         self._numbers: dict[Hashable, int] = {}
         #: What was shared, by its number.
         self.traits: list[Hashable] = []
+
+    @property
+    def held(self) -> int:
+        """How many bytes are counted at this time."""
+        return self._held
 
     def take(self, size: int) -> None:
         """Count bytes of memory that are about to be used; for any thread.
@@ -169,4 +175,4 @@ class TreeRoom:
 
 
 def _past(what: str, limit: int, value: int, unit: str) -> LimitExceeded:
-    return LimitExceeded(what, limit, value, unit, _HINT)
+    return LimitExceeded(what, limit, value, unit, FEWER)

@@ -95,7 +95,7 @@ def read_layer(  # noqa: PLR0913 - each is one thing that a caller decides
     )
 
 
-def _read(  # noqa: PLR0913 - as above
+def _read(  # noqa: PLR0913, PLR0917 - as above
     chunks: Iterator[bytes],
     hashers: Mapping[str, hashlib._Hash],
     media_type: str,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json as standard
 import re
 import secrets
-from itertools import chain
+from itertools import chain, islice
+from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resolver.render.plain import Rows
@@ -24,6 +25,8 @@ _CAREFUL = re.compile(r"#(?=#(?:vso)?\[)|^[ \t]*::|[\n\r\x85\u2028\u2029]")
 _WIDTH = 2**30
 #: Characters of one piece, about.
 _PIECE = 64 << 10
+#: Rows that YAML is made of at once: the library takes 10 KB for each.
+_AT_ONCE = 100
 
 
 def json(value: Plain) -> str:
@@ -94,8 +97,12 @@ def _json(value: object, line: str, style: _Style) -> Iterator[str]:
             name, member = part
             yield f"{standard.dumps(name)}{style.colon}"
             yield from _json(member, inner, style)
-        else:
+        elif isinstance(value, list):
             yield from _json(part, inner, style)
+        elif style.indent is None:
+            yield from _whole(part, inner, style)
+        else:
+            yield _indented(part, inner)
         before = ","
     if before == ",":
         yield (line if style.indent is not None else "") + brackets[1]
@@ -112,6 +119,31 @@ def _whole(value: object, line: str, style: _Style) -> Iterator[str]:
     for piece in standard.JSONEncoder(indent=style.indent, ensure_ascii=True).iterencode(value):
         # A line break in a string is an escape.
         yield piece.replace("\n", line)
+
+
+def _indented(value: object, line: str) -> str:
+    """Write a part that is not large; three times as fast as the library, which has this in Python.
+
+    Args:
+        value: without rows.
+        line: a line break, and the spaces that a line of this level begins with.
+    """
+    inner = f"{line}  "
+    match value:
+        case str():
+            return encode_basestring_ascii(value)
+        case int() if value is not True and value is not False:
+            return str(value)
+        case dict() if value:
+            members = [
+                f"{encode_basestring_ascii(name)}: {_indented(part, inner)}"
+                for name, part in value.items()
+            ]
+            return f"{{{inner}{f',{inner}'.join(members)}{line}}}"
+        case list() if value:
+            return f"[{inner}{f',{inner}'.join([_indented(part, inner) for part in value])}{line}]"
+        case _:
+            return standard.dumps(value)
 
 
 def _has_rows(value: object) -> bool:
@@ -159,8 +191,9 @@ def _yaml(value: Plain) -> Iterator[str]:
             yield f"{start}\n"
             # A list stands as far in as the name of its member, which may follow a dash.
             indent = " " * (len(start) - len(start.lstrip(" -")))
-            for row in rows:
-                yield "".join(f"{indent}{each}\n" for each in dumped([row]).splitlines())
+            waiting = iter(rows)
+            while some := list(islice(waiting, _AT_ONCE)):
+                yield "".join(f"{indent}{each}\n" for each in dumped(some).splitlines())
 
 
 def _quoted(dumper: Any, text: str) -> Any:

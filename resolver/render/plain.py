@@ -30,6 +30,8 @@ Plain = dict[str, object]
 class Rows:
     """A list of a document that may be very long: each member is made when it is written.
 
+    No member holds a message, so `cleaned` leaves them as they are.
+
     Args:
         make: makes one of each value.
         values: any number; they are gone through each time.
@@ -229,8 +231,6 @@ def _part(value: object, clean: Callable[[str], str], *, said: bool) -> object:
             }
         case list():
             return [_part(part, clean, said=said) for part in value]
-        case Rows():
-            return Rows(lambda part: _part(part, clean, said=said), value)
         case str() if said:
             return clean(value)
         case _:
