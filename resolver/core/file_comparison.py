@@ -375,9 +375,8 @@ def _reader(
         names: tuple[str, ...] = ()
         if left and right and Change.XATTRS in changes:
             names = left_out.xattrs(left.xattrs, right.xattrs)
-        return FileDifference(
-            key, changes, *(facts_of(file.path, file) if file else None for file in files), names
-        )
+        facts = [facts_of(file.path, file) if file else None for file in files]
+        return FileDifference(key, changes, facts[0], facts[1], names)
 
     return read
 

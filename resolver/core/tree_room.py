@@ -5,7 +5,7 @@ The limits are ours. They keep a whole process below 256 MB, whatever the layers
 
 from __future__ import annotations
 
-import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from resolver.errors import LimitExceeded
@@ -13,6 +13,7 @@ from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
+    from contextlib import AbstractContextManager
 
 #: What to do where everything together is too much.
 FEWER = "compare fewer platforms at once: name them with `-p PLATFORM`"
@@ -45,19 +46,28 @@ class RoomLimits:
 
 
 class TreeRoom:
-    """Counts for all trees of one run, and keeps what many of their paths have in common."""
+    """Counts for all trees of one run, and keeps what many of their paths have in common.
+
+    Args:
+        limits: see there.
+        lock: a reentrant one where several threads read layers. The garbage collector may free
+            what gives its bytes back at any time, so in `take` too.
+    """
 
     __slots__ = (
         "_databases", "_held", "_implied", "_limits", "_lock", "_numbers", "_package_text",
         "_packages", "_paths", "_steps", "_text", "traits",
     )  # fmt: skip
 
-    def __init__(self, limits: RoomLimits | None = None) -> None:
+    def __init__(
+        self,
+        limits: RoomLimits | None = None,
+        lock: AbstractContextManager[object] | None = None,
+    ) -> None:
         self._limits = limits or RoomLimits()
         self._paths = self._implied = self._text = self._steps = 0
         self._packages = self._package_text = self._databases = self._held = 0
-        # Reentrant: the garbage collector may free what gives its bytes back at any time.
-        self._lock = threading.RLock()
+        self._lock = lock or nullcontext()
         self._numbers: dict[Hashable, int] = {}
         #: What was shared, by its number.
         self.traits: list[Hashable] = []
@@ -68,7 +78,7 @@ class TreeRoom:
         return self._held
 
     def take(self, size: int) -> None:
-        """Count bytes of memory that are about to be used; for any thread.
+        """Count bytes of memory that are about to be used.
 
         Raises:
             LimitExceeded: together with all that is in use they are too many.
@@ -81,12 +91,12 @@ class TreeRoom:
             self._held = held
 
     def give(self, size: int) -> None:
-        """Count bytes of memory that were taken and are free again; for any thread."""
+        """Count bytes of memory that were taken and are free again."""
         with self._lock:
             self._held -= size
 
     def share(self, value: Hashable, size: int) -> int:
-        """Keep a value that many paths have, once, and give its number; for any thread.
+        """Keep a value that many paths have, once, and give its number.
 
         Args:
             value: compared by what it holds.

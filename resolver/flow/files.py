@@ -114,7 +114,7 @@ def read_trees(
         Untrusted: a layer is damaged, goes past a limit, or is not read here.
         ResolverError: a layer cannot be had.
     """
-    room = room or TreeRoom()
+    room = room or TreeRoom(lock=threading.RLock())
     layers = _Layers(jobs, limits, room).read(images)
     uses = Counter(descriptor.digest for image in images for descriptor in image.layers)
     for image in images:

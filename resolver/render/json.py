@@ -87,27 +87,25 @@ def _json(value: object, line: str, style: _Style) -> Iterator[str]:
         yield from _whole(value, line, style)
         return
     inner = f"{line}{' ' * style.indent}" if style.indent is not None else ""
-    brackets, parts = "[]", value if isinstance(value, list | Rows) else ()
+    end = line if style.indent is not None else ""
+    before = ""
     if isinstance(value, dict):
-        brackets, parts = "{}", value.items()
-    before = brackets[0]
-    for part in parts:
-        yield before + inner
-        if isinstance(value, dict):
-            name, member = part
-            yield f"{standard.dumps(name)}{style.colon}"
+        for name, member in value.items():
+            yield f"{before or '{'}{inner}{standard.dumps(name)}{style.colon}"
             yield from _json(member, inner, style)
-        elif isinstance(value, list):
-            yield from _json(part, inner, style)
-        elif style.indent is None:
-            yield from _whole(part, inner, style)
-        else:
-            yield _indented(part, inner)
-        before = ","
-    if before == ",":
-        yield (line if style.indent is not None else "") + brackets[1]
-    else:
-        yield brackets
+            before = ","
+        yield f"{end}}}"
+    elif isinstance(value, list | Rows):
+        for part in value:
+            yield f"{before or '['}{inner}"
+            if isinstance(value, list):
+                yield from _json(part, inner, style)
+            elif style.indent is None:
+                yield from _whole(part, inner, style)
+            else:
+                yield _indented(part, inner)
+            before = ","
+        yield f"{end}]" if before else "[]"
 
 
 def _whole(value: object, line: str, style: _Style) -> Iterator[str]:

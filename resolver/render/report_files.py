@@ -43,7 +43,7 @@ Row = tuple[str, ...]
 class Rows(NamedTuple):
     """Rows that are drawn when they are asked for, and how many there are."""
 
-    count: int
+    total: int
     rows: Iterable[Row]
 
 
@@ -187,8 +187,8 @@ def _gathered(trees: Iterable[tuple[str, Rows]], most: int | None) -> list[Row]:
                     break
             found.setdefault(row, []).append(name)
             count += 1
-        if rows.count > count:
-            left[name] = rows.count - count
+        if rows.total > count:
+            left[name] = rows.total - count
     shown = [(", ".join(names), *row) for row, names in found.items()]
     width = max((len(row) for row in shown), default=3)
     how = "--no-trunc" if most is not None else "--format json"

@@ -20,6 +20,8 @@ from tests.core.test_executable import elf, pe
 from tests.fakes.tars import END, header, member, octal, pax, record
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from resolver.core.file_difference import FileComparison, FileDifference
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
@@ -37,7 +39,7 @@ def compared(before: list[bytes], after: list[bytes], other: Platform = ARM64) -
 
 
 def differences(before: list[bytes], after: list[bytes], other: Platform = ARM64) -> list[str]:
-    found: tuple[FileDifference, ...] = compared(before, after, other).others[0].differences
+    found: Sequence[FileDifference] = compared(before, after, other).others[0].differences
     return [f"{each.path}: {' '.join(change.value for change in each.changes)}" for each in found]
 
 
@@ -297,9 +299,10 @@ def test_a_renamed_path_meets_one_that_is_its_own_key() -> None:
     found = compared([file("lib64/x", b"1")], [file("lib/x", b"12")]).others[0].differences
 
     met = [each for each in found if each.before and each.after]
-    assert [(each.path, each.before.path, each.after.path) for each in met] == [
-        ("lib/x", "lib64/x", "lib/x"),
-    ]  # fmt: skip
+    assert [
+        (each.path, each.before and each.before.path, each.after and each.after.path)
+        for each in met
+    ] == [("lib/x", "lib64/x", "lib/x")]
 
 
 def test_differences_come_in_order_of_their_keys() -> None:
