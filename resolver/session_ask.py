@@ -155,7 +155,8 @@ class AskVerbs(Wiring):
 
         Args:
             repository: a tag or digest in it means nothing here.
-            platform: only tags that are offered for it; what was looked at once is kept.
+            platform: only tags that are offered for it, by an image: two requests for each of
+                them, and one for others. What was looked at once is kept.
             exact: refuse fallbacks.
             semver: only tags that are versions in this range, see `resolver.core.tag_order`.
             newest: in the order of what they say of their age; the whole list is read first.
@@ -170,7 +171,9 @@ class AskVerbs(Wiring):
         from resolver.core.tag_order import in_range, newest_first  # noqa: PLC0415 - as above
 
         target = self._target(repository)
-        wish = self.wish(platform, exact=exact) if platform is not None else None
+        wish = None
+        if platform is not None:
+            wish = replace(self.wish(platform, exact=exact), image=True)
         matches = in_range(semver) if semver is not None else None
         if isinstance(target, StoreTarget):
             raise Usage("the store has names, not tags", "name a repository of a registry")
@@ -219,8 +222,9 @@ class AskVerbs(Wiring):
                 self._observe(Warned("tag-skipped", f"the tag `{tag}` was skipped: {error}"))
 
         def jobs() -> int:
-            # No more at once than may be asked, so that the same tags are always the last.
-            return max(1, min(self.settings.jobs, allowance.left))
+            # No more at once than may be asked, so that the same tags are always the last. A tag
+            # that is offered costs two requests: its index, and the manifest of the platform.
+            return max(1, min(self.settings.jobs, allowance.left // 2))
 
         return find(tags, is_offered, limit=limit, jobs=jobs, skip=skip)
 
