@@ -481,7 +481,7 @@ def fetch(server: Server, path: str) -> bytes | None:
 
 @pytest.mark.parametrize("make", [buildx, with_artifacts])
 def test_a_mirror_lists_what_it_can_fetch_and_a_store_what_it_holds(
-    registry: FakeRegistry, session: Session, tmp_path: Path, make: Callable[[], Image]
+    registry: FakeRegistry, session: Session, make: Callable[[], Image]
 ) -> None:
     image = make()
     name = served(registry, image)
