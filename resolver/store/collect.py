@@ -91,7 +91,7 @@ def _choose(ground: Ground, rules: Retention, now: float) -> _Choice:
     left: list[Loose] = []
     loose_left: list[Loose] = []
     for loose in _loose(ground.root):
-        is_left = not loose.is_living and loose.changed <= now - rules.grace
+        is_left = _is_left_behind(loose, now - rules.grace)
         (left if is_left else loose_left).append(loose)
     kept: list[Stay] = []
     if rules.max_size is not None:
@@ -287,6 +287,11 @@ def _recent(ground: Ground) -> set[Digest]:
 def _loose(root: Folder) -> list[Loose]:
     """List everything but blobs and names, transfers first, since they are large."""
     return [*census.partials(root), *census.temporaries(root), *census.leases(root)]
+
+
+def _is_left_behind(loose: Loose, before: float) -> bool:
+    """Whether the dead left it, and long enough ago."""
+    return not loose.is_living and loose.changed <= before
 
 
 def _discard(root: Folder, loose: Loose) -> None:
