@@ -299,3 +299,64 @@ def test_a_size_limit_walks_every_name_once(
 
     assert collected.total <= 30_000
     assert len(asked) == len(set(asked)) == 43
+
+
+def test_what_could_not_be_read_once_is_neither_deleted_nor_remembered(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = reach.Reach._body
+    failed: list[Digest] = []
+
+    def body(self: reach.Reach, digest: Digest) -> bytes | None:
+        if str(digest) == TWO.digest and not failed:
+            failed.append(digest)
+            raise StoreFault("there", "input/output error")
+        return known(self, digest)
+
+    monkeypatch.setattr(reach.Reach, "_body", body)
+    removed = store.remove("localhost/one:1")
+
+    assert failed
+    assert {str(digest) for digest in removed.deleted} == everything(ONE) - everything(TWO)
+    assert not any(image.missing for image in store.images())
+    assert store.images() == without_index(store).images()
+
+
+def test_what_another_name_has_of_the_same_index_stays(store: LocalStore) -> None:
+    pull(store, "localhost/arm:1", MANY, ["linux/arm64/v8"], at=70)
+    store.images()
+
+    store.remove("localhost/many:1")
+
+    assert everything(MANY, ["linux/arm64/v8"]) <= held(store)
+    assert not any(image.missing for image in store.images())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_removing_at_random_is_the_same_with_an_index_as_without(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    platforms = ["linux/amd64", "linux/arm64/v8", "linux/arm/v7"]
+    images = [multi_platform(*platforms), multi_platform(*platforms[:2]), ONE, TWO]
+    mine = LocalStore(tmp_path / "mine", fsync=False)
+    for number in range(12):
+        image = chance.choice(images)
+        offered = [child.platform for child in image.children if child.platform]
+        wanted = chance.sample(offered, chance.randint(1, len(offered))) if offered else None
+        pull(mine, f"localhost/app:{number}", image, wanted, at=number)
+    time.sleep(0.02)
+    mine.images()
+    shutil.copytree(mine.root, tmp_path / "other")
+    other = LocalStore(tmp_path / "other", fsync=False)
+    while names := sorted(record.reference for record in mine.pulled_names()):
+        name = chance.choice(names)
+        record = mine.pulled(name)
+        assert record is not None
+        platform = chance.choice([None, record.images[0].platform])
+
+        removed = mine.remove(name, platform)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ground, "LEAST", 1 << 30)
+            assert other.remove(name, platform) == removed
+
+        assert held(mine) == held(other)
+        assert not any(image.missing for image in mine.images())

@@ -401,7 +401,8 @@ def _entry(root: Folder, files: Files, record: PulledName, name: Signature) -> E
     alone = Listing.take(root, [record], files)
     (row,) = alone.rows
     image = replace(alone.image(row), shared_size=0)
-    return Entry(name, image, tuple(map(str, row.needs)), tuple(files.looked))
+    is_lasting = bool(row.needs) and not alone.reach.has_failed
+    return Entry(name, image, tuple(map(str, row.needs)), tuple(files.looked), is_lasting)
 
 
 def _loose(listing: Listing, users: Mapping[str, int], seen: Records[NameRecord]) -> list[_Row]:
