@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, assert_never
 import typer
 
 from resolver import __version__
-from resolver.cli.output import HungUp, Output
+from resolver.cli.output import HungUp, Output, presentable
 from resolver.core.answer import Failure
 from resolver.core.ending import Ending, Fault
 from resolver.errors import OutputFault, ResolverError, ToolFailed, ToolMissing, Usage
@@ -68,8 +68,8 @@ class HandOver:
         self._answers: list[object] = []
         self._faults: list[tuple[ResolverError, Fault]] = []
         self._warnings: dict[Warned, None] = {}
-        #: Takes secrets out of words; the session's redactor once there is one.
-        self.clean: Callable[[str], str] = str
+        #: Prepares words from outside, as for every other way to a person.
+        self.clean: Callable[[str], str] = presentable
 
     @classmethod
     def read(

@@ -114,6 +114,26 @@ Foreign = Annotated[
         show_default=False,
     ),
 ]
+NoAttestations = Annotated[
+    bool,
+    typer.Option(
+        "--no-attestations",
+        envvar="RESOLVER_NO_ATTESTATIONS",
+        show_envvar=False,
+        help="Leave out the SBOMs and provenance that the index lists.",
+        show_default=False,
+    ),
+]
+Referrers = Annotated[
+    bool,
+    typer.Option(
+        "--referrers",
+        envvar="RESOLVER_REFERRERS",
+        show_envvar=False,
+        help="Fetch what refers to the image too: signatures and other referrers.",
+        show_default=False,
+    ),
+]
 MaxDownload = Annotated[
     Optional[str],  # noqa: UP045 - Typer reads this at run time
     typer.Option(

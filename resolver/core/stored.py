@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
+    from resolver.core.attached import Attached
     from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
 
@@ -21,13 +22,15 @@ class StoredImage:
             dangling image whose config another image has too it is the manifest's digest, so that
             every id means one image.
         index: what the reference points at: an index, or the one manifest.
-        platforms: that are held, as text, in the order of the index.
-        offered: that the index lists, as text; the same as held where there is no index.
+        platforms: of the images that are held whole, as text, in the order of the index; an index
+            that lists a platform twice has it here up to twice.
+        offered: that the index lists, as text, once an entry; as held where there is no index.
         created: when the image was built, as its config says (RFC 3339); the latest of several,
             empty where none says.
         size: bytes on disk of all it needs; what it uses twice counts once.
         shared_size: bytes of these that other images need as well.
         missing: digests of what should be here and is not; a pull mends it.
+        attached: attestations, artifacts and referrers that are held whole.
         read_as: references under which a dangling image was read (by `compare --files`, say)
             without being pulled; empty for what a moved tag left behind.
 
@@ -43,6 +46,7 @@ class StoredImage:
     shared_size: int
     dangling: bool = False
     missing: tuple[Digest, ...] = ()
+    attached: tuple[Attached, ...] = ()
     read_as: tuple[str, ...] = ()
 
 

@@ -40,10 +40,11 @@ _HALF_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def read_object(body: bytes, what: str) -> dict[str, object]:
+def read_object(body: bytes, what: str, *, any_number: bool = False) -> dict[str, object]:
     """Read a JSON object, of any size: the caller limits bytes before it reads them.
 
-    Values are None, bool, int (at most 19 digits), finite float, str, list and dict.
+    Values are None, bool, int (at most 19 digits), finite float, str, list and dict. With
+    `any_number` a number too large to hold is an infinite float, where it is else refused.
 
     Raises:
         BadDocument: not UTF-8, not JSON, not I-JSON, or not an object; `field` is the path where
@@ -54,7 +55,7 @@ def read_object(body: bytes, what: str) -> dict[str, object]:
     """
     text = _decode(body, what)
     _check_nesting(body, what)
-    value = _parse(text, what)
+    value = _parse(text, what, _Hooks(any_number=any_number))
     if not isinstance(value, dict):
         raise BadDocument(what, "", f"the document must be an object, not {kind_of(value)}")
     return value
@@ -97,8 +98,9 @@ class _Hooks:
     and only in a document in which something was marked.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, any_number: bool) -> None:
         self.marked = False
+        self._any_number = any_number
 
     def members(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
         members = dict(pairs)
@@ -109,14 +111,18 @@ class _Hooks:
 
     def integer(self, digits: str) -> object:
         if len(digits.removeprefix("-")) > MAX_DIGITS:
+            if self._any_number:
+                return math.copysign(math.inf, -1 if digits.startswith("-") else 1)
             return self._refuse(f"a number of more than {MAX_DIGITS} digits")
         return int(digits)
 
     def real(self, digits: str) -> object:
-        if len(digits) > MAX_REAL:
+        if len(digits) > MAX_REAL and not self._any_number:
             return self._refuse(f"a number of more than {MAX_REAL} characters")
         number = float(digits)
-        return number if math.isfinite(number) else self._refuse("a number too large to hold")
+        if self._any_number or math.isfinite(number):
+            return number
+        return self._refuse("a number too large to hold")
 
     def constant(self, name: str) -> object:
         return self._refuse(f"`{name}` is not JSON")
@@ -163,8 +169,7 @@ def _member_at(body: bytes, offset: int) -> str:
     return child_path("", member.decode("utf-8", "replace"))
 
 
-def _parse(text: str, what: str) -> object:
-    hooks = _Hooks()
+def _parse(text: str, what: str, hooks: _Hooks) -> object:
     try:
         value: object = json.loads(
             text,

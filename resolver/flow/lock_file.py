@@ -43,8 +43,14 @@ def load_if_any(path: str) -> Lock | None:
 
     Raises:
         BadLock, LockLimit: it cannot be used.
+        Usage: it is `-`: a lock is read and then replaced, which no stream can be.
 
     """
+    if path == "-":
+        raise Usage(
+            "`-` names no lock file: a lock is read and then replaced",
+            "name a file, `./-` for one of that name; `resolver lock export` writes to stdout",
+        )
     try:
         body = _body(path)
     except FileNotFoundError:

@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from typing import TYPE_CHECKING
 
 from resolver.core.answer import Failure
+from resolver.core.attached import Attached
 from resolver.core.events import ignore
 from resolver.core.plan import State
 from resolver.core.pulled import Pulled, PulledOne
@@ -26,7 +27,7 @@ from resolver.flow.workers import Workers
 from resolver.sources.retry import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from resolver.core.content import Source
     from resolver.core.digest import Digest
@@ -116,15 +117,15 @@ class _Work:
         self._fetched: list[Piece] = []
         self._reused: list[Piece] = []
         self._needed_by: dict[Digest, list[PlannedImage]] = {}
-        for image in plan.images:
+        for image in plan.entries:
             for content in image.contents:
                 self._needed_by.setdefault(content.descriptor.digest, []).append(image)
 
     def run(self, lease: Lease, blobs: Workers) -> Pulled:
         """Fetch, then name."""
         lease.add(piece.descriptor.digest for piece in self._plan.pieces)
-        for image in self._plan.images:
-            self._kit.tell(Started(image.reference, image.platform, self._plan.pieces_of(image)))
+        for image, pieces in self._begun():
+            self._kit.tell(Started(image.reference, image.platform, pieces))
         wanted = [piece for piece in self._plan.pieces if self._is_to_be_fetched(piece)]
         self._wanted = wanted
         refuse_without_room(self._kit.store.root, wanted)
@@ -136,13 +137,39 @@ class _Work:
         for piece in wanted:
             if piece.role in {"manifest", "index"}:
                 self._fetch([piece], blobs)
-        images = self._name()
+        done = self._name()
         failures = tuple(
             Failure(reference, None, error) for reference, error in self._failed.items()
         )
-        if failures and not images:
+        if failures and not done:
             raise failures[0].error
-        return Pulled(images, failures, tuple(self._fetched), tuple(self._reused))
+        return Pulled(
+            tuple(one for one in done if one.image.kind == "image"),
+            failures,
+            tuple(self._fetched),
+            tuple(self._reused),
+            tuple(one for one in done if one.image.kind != "image"),
+            tuple(one for one in self._plan.left_out if one.reference not in self._failed),
+        )
+
+    def _begun(self) -> Iterator[tuple[PlannedImage, tuple[Piece, ...]]]:
+        """Give each image with its pieces, and those of what is attached to it."""
+        images = {one.reference: one for one in reversed(self._plan.images)}
+        chosen = {(one.reference, one.manifest.digest) for one in self._plan.images}
+        attached: dict[tuple[str, Digest], list[PlannedImage]] = {}
+        alone: list[PlannedImage] = []
+        for one in self._plan.attached:
+            first = images.get(one.reference)
+            if one.about is not None and (one.reference, one.about) in chosen:
+                attached.setdefault((one.reference, one.about), []).append(one)
+            elif first is not None:
+                attached.setdefault((first.reference, first.manifest.digest), []).append(one)
+            else:
+                alone.append(one)
+        for image in (*self._plan.images, *alone):
+            parts = [image, *attached.get((image.reference, image.manifest.digest), ())]
+            wanted = {each.descriptor.digest for part in parts for each in part.contents}
+            yield image, tuple(p for p in self._plan.pieces if p.descriptor.digest in wanted)
 
     def progress(self) -> tuple[int, int]:
         """Count the pieces that have come, and those that were to."""
@@ -236,15 +263,16 @@ class _Work:
         """Give complete images their names, all platforms of a reference at once."""
         done: list[PulledOne] = []
         by_reference: dict[str, list[PlannedImage]] = {}
-        for image in self._plan.images:
+        for image in self._plan.entries:
             if image.reference not in self._failed:
                 by_reference.setdefault(image.reference, []).append(image)
         for reference, images in by_reference.items():
             outcomes = [self._outcome(image) for image in images]
             if any(one.status == "downloaded" for one in outcomes):
-                record = _record(reference, images, self._kit.clock)
+                record = record_of(reference, images, int(self._kit.clock.wall()))
                 self._kit.store.name(record, self._found())
-            for one in outcomes:
+            told = [one for one in outcomes if one.image.kind == "image"] or outcomes[:1]
+            for one in told:
                 root = one.image.root.digest
                 self._kit.tell(ImageDone(one.image.reference, root, one.status))
             done.extend(outcomes)
@@ -269,15 +297,23 @@ class _Work:
 def _writes(plan: Plan) -> bool:
     """Whether anything will have to be written; where all is held, a store may be read-only."""
     held = all(piece.state is State.HELD and not piece.place for piece in plan.pieces)
-    return not (held and all(image.up_to_date for image in plan.images))
+    return not (held and all(image.up_to_date for image in plan.entries))
 
 
-def _record(reference: str, images: Sequence[PlannedImage], clock: Clock) -> PulledName:
-    held = tuple(PulledImage(image.platform, image.manifest) for image in images)
-    return PulledName(reference, images[0].root, held, int(clock.wall()))
+def record_of(reference: str, entries: Sequence[PlannedImage], at: int) -> PulledName:
+    """Make what the store notes about a reference; `at` in seconds since 1970."""
+    images = tuple(
+        PulledImage(one.platform, one.manifest) for one in entries if one.kind == "image"
+    )
+    attached = tuple(
+        Attached(one.kind, one.manifest, one.about, one.tag)
+        for one in entries
+        if one.kind != "image"
+    )
+    return PulledName(reference, entries[0].root, images, at, attached)
 
 
 def _purpose(plan: Plan) -> str:
-    names = list(dict.fromkeys(image.reference for image in plan.images))
+    names = list(dict.fromkeys(image.reference for image in plan.entries))
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return f"pull {names[0]}{more}" if names else "pull"

@@ -15,6 +15,8 @@ from resolver.errors import ResolverError
 from resolver.render.escape import escape
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from resolver.core.descriptor import Descriptor
     from resolver.core.events import Warned
     from resolver.core.platform import Platform
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 Plain = dict[str, object]
+
+#: Members that hold what errors, warnings and tools said.
+_SAID = frozenset({"error", "warnings", "said"})
 
 #: Answers whose plain form is made elsewhere, by the module that defines the answer.
 ELSEWHERE = {
@@ -185,6 +190,25 @@ def _inspection(answer: Inspection) -> Plain:
 def warnings(told: tuple[Warned, ...]) -> list[Plain]:
     """Write warnings."""
     return [{"code": each.code, "message": escape(each.message)} for each in told]
+
+
+def cleaned(value: Plain, clean: Callable[[str], str]) -> Plain:
+    """Pass what errors, warnings and tools said through `clean`; all else stays as it is."""
+    return {name: _part(part, clean, said=name in _SAID) for name, part in value.items()}
+
+
+def _part(value: object, clean: Callable[[str], str], *, said: bool) -> object:
+    match value:
+        case dict():
+            return {
+                name: _part(part, clean, said=said or name in _SAID) for name, part in value.items()
+            }
+        case list():
+            return [_part(part, clean, said=said) for part in value]
+        case str() if said:
+            return clean(value)
+        case _:
+            return value
 
 
 def failure(error: Exception) -> Plain:

@@ -65,6 +65,15 @@ def _image(image: StoredImage) -> Plain:
         "root": bare(image.index),
         "platforms": list(image.platforms),
         "offered": list(image.offered),
+        "attached": [
+            {
+                "kind": each.kind,
+                "manifest": bare(each.manifest),
+                "refersTo": str(each.about) if each.about is not None else None,
+                "tag": each.tag or None,
+            }
+            for each in image.attached
+        ],
         "created": image.created or None,
         "size": image.size,
         "sharedSize": image.shared_size,

@@ -62,7 +62,7 @@ def _listing(found: Listing, *, digests: bool, full: bool) -> Report:
         columns.insert(2, "digest")
     rows = tuple(_image(image, digests=digests, full=full) for image in found.pulled)
     numbers = frozenset({"platforms", "size", "shared"})
-    whole = numbers | {"image id", "created"}
+    whole = numbers | {"image id"}
     table = Table(
         "images", tuple(columns), rows, numbers, whole, frozenset({"repository"}), is_wide=digests
     )
@@ -95,7 +95,7 @@ def _image(image: StoredImage, *, digests: bool, full: bool) -> tuple[str, ...]:
         repository,
         tag,
         identity(image, full=full),
-        f"{len(image.platforms)}/{max(len(image.offered), len(image.platforms))}",
+        _counts(image),
         image.created[:_DAY] or "-",
         megabytes(image.size),
         megabytes(image.shared_size),
@@ -103,6 +103,12 @@ def _image(image: StoredImage, *, digests: bool, full: bool) -> tuple[str, ...]:
     if digests:
         row.insert(2, short(image.index.digest, full=full))
     return tuple(row)
+
+
+def _counts(image: StoredImage) -> str:
+    """Count platforms held of those offered, and what is held besides: `2/2 +2`."""
+    counts = f"{len(image.platforms)}/{max(len(image.offered), len(image.platforms))}"
+    return f"{counts} +{len(image.attached)}" if image.attached else counts
 
 
 def _name(reference: str) -> tuple[str, str]:
@@ -131,8 +137,8 @@ def _collected(answer: Collected, *, full: bool) -> Report:
     lines += [f"Missing: {digest}" for digest in answer.missing]
     rows = tuple(_item(item, full=full) for item in answer.removed)
     title = "would be deleted" if answer.dry_run else "deleted"
-    size = frozenset({"size"})
-    tables = [Table(title, ("what", "kind", "size"), rows, size)] if rows else []
+    size, names = frozenset({"size"}), frozenset({"what"})
+    tables = [Table(title, ("what", "kind", "size"), rows, size, tail=names)] if rows else []
     if answer.stays:
         numbers = frozenset({"pieces", "size"})
         stays = tuple((str(each.count), megabytes(each.size), why(each)) for each in answer.stays)
@@ -185,7 +191,8 @@ def _verified(answer: Verified, *, full: bool) -> Report:
     )
     columns = ("what", "problem", "needed by", "now")
     rows = tuple(_damage(damage, full=full) for damage in answer.damaged)
-    return Report("verified", facts, (Table("damaged", columns, rows),) if rows else ())
+    table = Table("damaged", columns, rows, tail=frozenset({"what", "needed by"}))
+    return Report("verified", facts, (table,) if rows else ())
 
 
 def _result(answer: Verified) -> str:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from resolver.core.attached import Attached
 from resolver.core.descriptor import Descriptor
 from resolver.core.digest import HEX_DIGITS, Digest
 from resolver.core.stored import StoredImage
@@ -34,7 +35,7 @@ INDEX = "names.index"
 NOTES = "seen.index"
 #: Names from which on it is kept; fewer are read as fast.
 LEAST = 256
-_SCHEMA = 1
+_SCHEMA = 2
 #: Entries that must have been read anew before it is written again.
 _STALE = 64
 #: Largest index that is read, in bytes; a name takes about 1,000.
@@ -277,11 +278,25 @@ def _write_image(image: StoredImage) -> list[Any]:
         list(image.offered),
         image.created,
         image.size,
+        [_write_attached(each) for each in image.attached],
     ]
 
 
+def _write_attached(each: Attached) -> list[Any]:
+    about = None if each.about is None else str(each.about)
+    manifest = each.manifest
+    digest = str(manifest.digest)
+    return [each.kind, manifest.media_type, digest, manifest.size, about, each.tag]
+
+
+def _read_attached(value: list[Any]) -> Attached:
+    kind, media_type, digest, size, about, tag = value
+    manifest = Descriptor(media_type, Digest.parse(digest), size)
+    return Attached(kind, manifest, None if about is None else Digest.parse(about), tag)
+
+
 def _read_image(value: list[Any]) -> StoredImage:
-    reference, image_id, media_type, digest, size, platforms, offered, created, bytes_held = value
+    reference, image_id, media_type, digest, size, platforms, offered, created, held, beside = value
     return StoredImage(
         reference,
         Digest.parse(image_id),
@@ -289,6 +304,7 @@ def _read_image(value: list[Any]) -> StoredImage:
         tuple(platforms),
         tuple(offered),
         created,
-        bytes_held,
+        held,
         0,
+        attached=tuple(map(_read_attached, beside)),
     )

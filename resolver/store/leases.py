@@ -236,14 +236,13 @@ def _lines(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
 
 
 def _read_head(line: bytes, what: str) -> tuple[str, float, int | None]:
-    """Read the purpose, since when, and the id of the process.
+    """Read the purpose, since when, and the process, which leases of older versions do not say.
 
     Raises:
         Untrusted: it is not what it must be.
 
     """
     first = Fields.of(read_object(line, what), what, "", _MEMBERS)
-    # Leases of older versions do not say which process it is.
     process = first.integer("process") if first.has("process") else None
     return first.text("purpose") or "", first.integer("since") / 1e9, process
 

@@ -8,10 +8,11 @@ from dataclasses import field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from resolver.core.descriptor import Descriptor
+from resolver.core.attached import Attached, kind_of, refers_to
+from resolver.core.descriptor import DOCUMENT_TYPES, Descriptor
 from resolver.core.digest import Digest
 from resolver.core.image_config import parse_config
-from resolver.core.manifest import MAX_DOCUMENT, Index, Manifest
+from resolver.core.manifest import MAX_DEPTH, MAX_DOCUMENT, Index, Manifest
 from resolver.core.pulled_name import PulledImage, PulledName
 from resolver.core.stored import ImageUsage, StoredImage, Usage
 from resolver.errors import ResolverError, StoreFault
@@ -36,7 +37,7 @@ from resolver.values import dataclass
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from resolver.store.files import Folder
     from resolver.store.home import Home
@@ -118,11 +119,9 @@ class Listing:
         """Describe one row."""
         record = row.record
         configs = [c for image in record.images if (c := self._config(image)) is not None]
-        held = tuple(str(i.platform) for i in record.images if i.platform is not None)
+        held, offered, attached = self._entries(record)
         size = self._size(row.needs)
         shared = self._size(d for d in row.needs if self.users[d] > 1)
-        offered = self._offered(record) or held
-        in_order = [p for p in offered if p in held] + [p for p in held if p not in offered]
         is_alone = len(record.images) == 1 and bool(configs)
         if is_alone and not record.reference and self.ids[configs[0][0]] > 1:
             # Another image has this config too: by that id it would be removed instead.
@@ -131,15 +130,86 @@ class Listing:
             record.reference,
             configs[0][0] if is_alone else record.root.digest,
             record.root,
-            tuple(in_order),
+            held,
             offered,
             max((created for _, created in configs), default=""),
             size,
             shared,
             not record.reference,
             row.missing,
+            attached,
             row.read_as,
         )
+
+    def _entries(
+        self, record: PulledName
+    ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Attached, ...]]:
+        """Give the platforms held whole, those offered, and what else is held; in index order.
+
+        Only images that were pulled under the name are held by it, whatever else is in the store.
+        """
+        pulled = {image.manifest.digest: image for image in record.images}
+        held: list[str] = []
+        offered: list[str] = []
+        attached = {
+            each.manifest.digest: each for each in record.attached if self._is_whole(each.manifest)
+        }
+        listed: set[Digest] = set()
+        for entry in self._leaves(record.root, 0):
+            image = pulled.get(entry.digest)
+            platform = entry.platform or (image.platform if image is not None else None)
+            kind = kind_of(entry, self._manifest(entry))
+            about = refers_to(entry)
+            if image is not None or (kind == "image" and about is None):
+                listed.add(entry.digest)
+                if platform is None:
+                    continue
+                offered.append(str(platform))
+                if image is not None and self._is_whole(image.manifest):
+                    held.append(str(platform))
+            elif (about is None or about in pulled) and self._is_whole(entry):
+                manifest = Descriptor(entry.media_type, entry.digest, entry.size)
+                attached.setdefault(entry.digest, Attached(kind, manifest, about))
+        for image in record.images:
+            # What the index does not list, or no index lists.
+            if image.manifest.digest not in listed and image.platform is not None:
+                offered.append(str(image.platform))
+                if self._is_whole(image.manifest):
+                    held.append(str(image.platform))
+        return tuple(held), tuple(offered), tuple(attached.values())
+
+    def _leaves(self, root: Descriptor, depth: int) -> Iterator[Descriptor]:
+        """Give the entries of an index and of the indexes inside it that are here."""
+        try:
+            document = self.reach.document(root)
+        except StoreFault:
+            return
+        for entry in document.manifests if isinstance(document, Index) else ():
+            if entry.is_index and depth < MAX_DEPTH and entry.digest in self.files:
+                yield from self._leaves(entry, depth + 1)
+            elif not entry.is_index or entry.platform is not None:
+                yield entry
+
+    def _manifest(self, entry: Descriptor) -> Manifest | None:
+        if entry.media_type not in DOCUMENT_TYPES:
+            return None
+        try:
+            document = self.reach.document(entry)
+        except StoreFault:
+            return None
+        return document if isinstance(document, Manifest) else None
+
+    def _is_whole(self, descriptor: Descriptor) -> bool:
+        """Whether a manifest and all its parts are here; foreign layers are not missed."""
+        if not self.reach.has(descriptor):
+            return False
+        if descriptor.media_type not in DOCUMENT_TYPES:
+            return True
+        document = self._manifest(descriptor)
+        if document is None:
+            return False
+        parts = document.layers if document.config is None else (document.config, *document.layers)
+        return all(bool(part.urls) or self.reach.has(part) for part in parts)
 
     def dangling(
         self, seen: Callable[[], Iterable[NameRecord]], rest: Iterable[Digest]
@@ -218,19 +288,6 @@ class Listing:
             return self.reach.body(digest) is None
         except StoreFault:
             return True
-
-    def _offered(self, record: PulledName) -> tuple[str, ...]:
-        try:
-            document = self.reach.document(record.root)
-        except StoreFault:
-            return ()
-        if not isinstance(document, Index):
-            return ()
-        return tuple(
-            str(entry.platform)
-            for entry in document.manifests
-            if entry.platform is not None and not entry.is_attestation
-        )
 
     def _config(self, image: PulledImage) -> tuple[Digest, str] | None:
         """Give an image's id and when it was built; None where that is not known."""
@@ -420,19 +477,7 @@ def _with_shared(entry: Entry, shared: set[str], files: Files) -> StoredImage:
         for piece in entry.pieces
         if piece in shared and piece in files.by_text
     )
-    return StoredImage(
-        image.reference,
-        image.image_id,
-        image.index,
-        image.platforms,
-        image.offered,
-        image.created,
-        image.size,
-        size,
-        image.dangling,
-        image.missing,
-        image.read_as,
-    )
+    return replace(image, shared_size=size)
 
 
 def usage(home: Home, pulled: Records[PulledName], seen: Records[NameRecord]) -> Usage:

@@ -18,6 +18,7 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from resolver.core.attached import Attached
     from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
     from resolver.core.events import Observer
@@ -38,7 +39,7 @@ class _Change:
     """What happens to one name.
 
     Attributes:
-        images: that go; all of them takes the name along.
+        images: that go; all of them takes the name along, and an image takes what is about it.
 
     """
 
@@ -49,7 +50,27 @@ class _Change:
     def rest(self) -> PulledName | None:
         """What is left of the name."""
         left = tuple(image for image in self.record.images if image not in self.images)
-        return replace(self.record, images=left) if left else None
+        if not left:
+            return None
+        gone = self._gone()
+        beside = tuple(each for each in self.record.attached if each.manifest.digest not in gone)
+        return replace(self.record, images=left, attached=beside)
+
+    @property
+    def attached(self) -> tuple[Attached, ...]:
+        """What goes with the images."""
+        rest = self.rest
+        stays = rest.attached if rest is not None else ()
+        return tuple(each for each in self.record.attached if each not in stays)
+
+    def _gone(self) -> set[Digest]:
+        """Give the images that go, and all that is about them, directly or not."""
+        gone = {image.manifest.digest for image in self.images}
+        while True:
+            more = {each.manifest.digest for each in self.record.attached if each.about in gone}
+            if more <= gone:
+                return gone
+            gone |= more
 
     @property
     def trimmed(self) -> Trimmed | None:
@@ -142,7 +163,8 @@ def _by_digest(ground: Ground, target: str) -> list[_Change]:
         name = Reference.parse(record.reference)
         if name.identity == wanted.identity and wanted.tag in {None, name.tag}:
             images = _by_id(ground, record, wanted.digest)
-            found += [_Change(record, images)] if images else []
+            is_alone = not record.images and record.root.digest == wanted.digest
+            found += [_Change(record, images)] if images or is_alone else []
     return found
 
 
@@ -172,6 +194,8 @@ def _naming(ground: Ground, digest: Digest) -> list[_Change]:
         _Change(record, images)
         for record in ground.names
         if (images := _by_id(ground, record, digest))
+        # An index of artifacts alone has no images to go.
+        or (not record.images and record.root.digest == digest)
     ]
 
 
@@ -201,6 +225,8 @@ def _ids(ground: Ground) -> tuple[set[Digest], set[Digest]]:
             needs = ground.reach.as_far_as_known(image.manifest)
             needed |= {need.descriptor.digest for need in needs}
             ids |= _ids_of(image, needs)
+        for each in record.attached:
+            needed |= {n.descriptor.digest for n in ground.reach.as_far_as_known(each.manifest)}
     return ids, needed
 
 
@@ -276,6 +302,7 @@ def _released(
     """Give what was needed for what goes."""
     roots = [change.record.root for change in changes if change.rest is None]
     roots += [image.manifest for change in changes for image in change.images]
+    roots += [each.manifest for change in changes for each in change.attached]
     found: list[Need] = []
     for root in roots:
         # A damaged document goes too, though nothing is known of what it points at.

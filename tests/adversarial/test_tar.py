@@ -253,7 +253,11 @@ def test_tar_021_odd_numbers_are_shown_as_they_are() -> None:
     assert found["major"].device == (2**40, 0)
 
 
-@pytest.mark.parametrize("body", [b"", ZERO * 2, gzip.compress(b""), header(b"./", 0, b"5") + END])
+@pytest.mark.parametrize(
+    "body",
+    [b"", ZERO * 2, gzip.compress(b"", mtime=0), header(b"./", 0, b"5") + END],
+    ids=["nothing", "zeros", "gzip of nothing", "root folder"],
+)
 def test_tar_022_an_empty_layer_is_no_change(body: bytes) -> None:
     contents = Contents()
     inside = gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body

@@ -51,13 +51,13 @@ def test_each_missing_thing_is_a_line(run: Run, registry: str) -> None:
     assert str(seen) == snapshot("""\
 status: 1
 --- stdout
-error  platform-missing    linux/arm/v6                   `linux/arm/v6` is not offered; nearest is `linux/arm/v7`: needs arm/v7, newer than the wanted v6
-error  platform-missing    linux/riscv64                  `linux/riscv64` is not offered; there is `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700` and 1 more
-error  platform-forbidden  windows/amd64:10.0.20348.2700  `windows/amd64:10.0.20348.2700` is offered, and forbidden
-error  platform-forbidden  windows/amd64:10.0.26100.1742  `windows/amd64:10.0.26100.1742` is offered, and forbidden
+error  platform-missing    linux/arm/v6                   HOST:PORT/demo/app:1.0     `linux/arm/v6` is not offered; nearest is `linux/arm/v7`: needs arm/v7, newer than the wanted v6
+error  platform-missing    linux/riscv64                  HOST:PORT/demo/app:1.0     `linux/riscv64` is not offered; there is `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700` and 1 more
+error  platform-forbidden  windows/amd64:10.0.20348.2700  HOST:PORT/demo/app:1.0     `windows/amd64:10.0.20348.2700` is offered, and forbidden
+error  platform-forbidden  windows/amd64:10.0.26100.1742  HOST:PORT/demo/app:1.0     `windows/amd64:10.0.26100.1742` is offered, and forbidden
 `HOST:PORT/demo/app:1.0`: failed, 4 errors (5 platforms)
-error  platform-missing    linux/arm/v6                   `linux/arm/v6` is not offered; there is `linux/amd64`
-error  platform-missing    linux/riscv64                  `linux/riscv64` is not offered; there is `linux/amd64`
+error  platform-missing    linux/arm/v6                   HOST:PORT/demo/single:1.0  `linux/arm/v6` is not offered; there is `linux/amd64`
+error  platform-missing    linux/riscv64                  HOST:PORT/demo/single:1.0  `linux/riscv64` is not offered; there is `linux/amd64`
 `HOST:PORT/demo/single:1.0`: failed, 2 errors (1 platform)
 --- stderr
 """)
@@ -105,6 +105,7 @@ def test_a_reference_that_cannot_be_found_has_a_status_of_its_own(run: Run, regi
 status: 3
 --- stdout
 `HOST:PORT/demo/app:1.0`: passed (5 platforms)
+`HOST:PORT/demo/app:9`: error: manifest-not-found
 --- stderr
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:9` (there is no such manifest in this repository)
 hint: list what there is with `resolver tags HOST:PORT/demo/app`
@@ -187,6 +188,33 @@ def test_the_digest_and_the_name_of_what_was_checked(run: Run, registry: str) ->
     )
 
 
+@pytest.mark.parametrize("verb", ["check", "lint"])
+def test_findings_about_several_images_name_the_image_everywhere(
+    run: Run, registry: str, verb: str, tmp_path: Path
+) -> None:
+    bad = f"{registry}/demo/liar:1.0"
+    words = ["--lint"] if verb == "check" else []
+    names = (bad, f"{registry}/demo/app:1.0", f"{registry}/demo/none:1")
+    files = [f"{form}={tmp_path / form}" for form in ("markdown", "sarif", "junit", "codequality")]
+    reports = [word for file in files for word in ("--report", file)]
+
+    table = run(verb, *names, *words, keep=True).stdout.splitlines()
+    markdown = run(verb, *names, *words, "--format", "markdown", *reports, keep=True).stdout
+    page = run(verb, *names, *words, "--format", "html", keep=True).stdout
+
+    assert f"`{names[2]}`: error: repository-not-found" in table
+    assert all(bad in line for line in table if line.startswith("error"))
+    for text in (markdown, (tmp_path / "markdown").read_text()):
+        assert "| image | weight | rule | platform | finding |" in text
+        assert text.count(f"| {bad} | error |") == 2
+    assert '<th scope="col">image</th>' in page
+    assert page.count(f'<th scope="row">{bad}</th>') == 2
+    for form in ("sarif", "junit", "codequality", "markdown"):
+        text = (tmp_path / form).read_text()
+        assert bad in text
+        assert "demo/none" in text
+
+
 def test_a_policy_is_checked_as_a_whole(run: Run, registry: str, tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text(
@@ -217,7 +245,7 @@ status: 0
     assert str(run("check", "--policy", "policy.yaml", "--require", "linux/386")) == snapshot("""\
 status: 1
 --- stdout
-error  platform-missing  linux/386  `linux/386` is not offered; there is `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700` and 1 more
+error  platform-missing  linux/386  HOST:PORT/demo/app:1.0  `linux/386` is not offered; there is `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700` and 1 more
 `HOST:PORT/demo/app:1.0`: failed, 1 error (5 platforms)
 `HOST:PORT/demo/single:1.0`: passed (1 platform)
 `HOST:PORT/demo/app:2.0`: passed (5 platforms)

@@ -93,8 +93,8 @@ history
  absent   absent   absent  71.7 kB  71.7 kB  !  COPY layer1 / # buildkit
  absent   absent   absent  30.7 kB  30.7 kB  !  COPY layer2 / # buildkit
 51.2 kB  51.2 kB  51.2 kB   absent   absent  !  ADD rootfs.tar / # buildkit
- 102 kB   102 kB   102 kB   absent   absent  !  COPY words /usr/share/app/ # bu…
-30.7 kB  30.7 kB  30.7 kB   absent   absent  !  COPY app /usr/local/bin/ # buil…
+ 102 kB   102 kB   102 kB   absent   absent  !  COPY words /usr/share/app/ # buildkit
+30.7 kB  30.7 kB  30.7 kB   absent   absent  !  COPY app /usr/local/bin/ # buildkit
       -        -        -   absent   absent  !  CMD ["serve"]
 --- stderr
 """)
@@ -366,7 +366,7 @@ files
    #  FILES     SIZE  SAME  ADDED  REMOVED  CHANGED  REBUILT  PROGRAMS
 base      4   168 kB                                          2 elf amd64
    2      4   168 kB    11      0        0        0        2  2 elf arm64
-   3      4   168 kB    11      0        0        0        2  1 elf arm, 1 elf …
+   3      4   168 kB    11      0        0        0        2  1 elf arm, 1 elf arm soft-float
    4      2  88.0 kB     0      6       11        0        0  none
    5      2  88.0 kB     0      6       11        0        0  none
 

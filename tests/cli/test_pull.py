@@ -32,9 +32,11 @@ def test_a_pull_in_a_log(run: Run, registry: str) -> None:
 status: 0
 --- stdout
 Platform: linux/arm64/v8
+With: 1 attestation
+Left out: 4 images, 2 attestations of the index (`-p all` takes every entry)
 Digest: sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
 Status: Downloaded newer image for HOST:PORT/demo/app:1.0
-Fetched: 186 kB in 4 pieces; 2 were here
+Fetched: 187 kB in 6 pieces; 3 were here
 --- stderr
 1.0: Pulling from HOST:PORT/demo/app (linux/arm64/v8)
 19281301ecf8: Downloading 102 kB
@@ -46,6 +48,9 @@ Fetched: 186 kB in 4 pieces; 2 were here
 14fa95f15ff1: Downloading 30.7 kB
 14fa95f15ff1: Verifying
 14fa95f15ff1: Pull complete
+98c1200128c8: Downloading 386 B
+98c1200128c8: Verifying
+98c1200128c8: Pull complete
 """)
 
 
@@ -56,6 +61,8 @@ def test_a_pull_of_what_is_here(run: Run, registry: str) -> None:
 status: 0
 --- stdout
 Platform: linux/arm64/v8
+With: 1 attestation
+Left out: 4 images, 2 attestations of the index (`-p all` takes every entry)
 Digest: sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
 Status: Image is up to date for HOST:PORT/demo/app:1.0
 --- stderr
@@ -63,6 +70,7 @@ Status: Image is up to date for HOST:PORT/demo/app:1.0
 50ee82149703: Already exists
 19281301ecf8: Already exists
 14fa95f15ff1: Already exists
+98c1200128c8: Already exists
 """)
 
 
@@ -73,9 +81,11 @@ def test_another_tag_of_what_is_here_fetches_what_is_new(run: Run, registry: str
 status: 0
 --- stdout
 Platform: linux/arm64/v8
+With: 1 attestation
+Left out: 4 images, 2 attestations of the index (`-p all` takes every entry)
 Digest: sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41
 Status: Downloaded newer image for HOST:PORT/demo/app:2.0
-Fetched: 32.3 kB in 2 pieces; 4 were here
+Fetched: 32.9 kB in 4 pieces; 5 were here
 --- stderr
 2.0: Pulling from HOST:PORT/demo/app (linux/arm64/v8)
 50ee82149703: Already exists
@@ -83,6 +93,9 @@ Fetched: 32.3 kB in 2 pieces; 4 were here
 15eaf78b9ebf: Downloading 30.7 kB
 15eaf78b9ebf: Verifying
 15eaf78b9ebf: Pull complete
+64d0e97d3f8c: Downloading 386 B
+64d0e97d3f8c: Verifying
+64d0e97d3f8c: Pull complete
 """)
 
 
@@ -97,9 +110,10 @@ Platform: linux/arm64/v8
 Platform: linux/arm/v7
 Platform: windows/amd64:10.0.20348.2700
 Platform: windows/amd64:10.0.26100.1742
+With: 3 attestations
 Digest: sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
 Status: Downloaded newer image for HOST:PORT/demo/app:1.0
-Fetched: 528 kB in 15 pieces; 6 were here
+Fetched: 530 kB in 21 pieces; 9 were here
 --- stderr
 """)
 
@@ -143,7 +157,7 @@ def test_a_limit_is_kept_before_anything_is_fetched(run: Run, registry: str) -> 
 status: 1
 --- stdout
 --- stderr
-error: 185922 bytes are to be fetched, and 100000 are allowed
+error: 186519 bytes are to be fetched, and 100000 are allowed
 hint: see what they are with `resolver plan`, or allow more with `--max-download`
 """)
     assert run("ls", "-q").stdout == ""
@@ -225,6 +239,9 @@ def test_an_image_comes_from_another_place_without_its_registry(
 14fa95f15ff1: Copying 30.7 kB from oci:mirror
 14fa95f15ff1: Verifying
 14fa95f15ff1: Pull complete
+98c1200128c8: Copying 386 B from oci:mirror
+98c1200128c8: Verifying
+98c1200128c8: Pull complete
 """)
 
 

@@ -69,9 +69,9 @@ def test_what_was_pulled(run: Run, two: str) -> None:
     assert str(run("ls")) == snapshot("""\
 status: 0
 --- stdout
-REPOSITORY              TAG  IMAGE ID      PLATFORMS  CREATED       SIZE  SHARED
-HOST:PORT/demo/app  1.0  640d34e29cdf        1/5  2024-05-01  190 kB  154 kB
-HOST:PORT/demo/app  2.0  a589c03475cf        2/5  2024-05-01  274 kB  154 kB
+REPOSITORY                TAG  IMAGE ID      PLATFORMS  CREATED       SIZE  SHARED
+HOST:PORT/demo/app  1.0  640d34e29cdf     1/5 +1  2024-05-01  191 kB  154 kB
+HOST:PORT/demo/app  2.0  a589c03475cf     2/5 +2  2024-05-01  277 kB  154 kB
 --- stderr
 """)
 
@@ -82,8 +82,8 @@ def test_with_digests(run: Run, two: str) -> None:
 status: 0
 --- stdout
 REPOSITORY                TAG  DIGEST                                                                   IMAGE ID                                                                 PLATFORMS  CREATED       SIZE  SHARED
-HOST:PORT/demo/app  1.0  sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda  sha256:640d34e29cdff0d3eb30a0e36b69576b7450992ca42314b4da7224a6465df4ad        1/5  2024-05-01  190 kB  154 kB
-HOST:PORT/demo/app  2.0  sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41  sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41        2/5  2024-05-01  274 kB  154 kB
+HOST:PORT/demo/app  1.0  sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda  sha256:640d34e29cdff0d3eb30a0e36b69576b7450992ca42314b4da7224a6465df4ad     1/5 +1  2024-05-01  191 kB  154 kB
+HOST:PORT/demo/app  2.0  sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41  sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41     2/5 +2  2024-05-01  277 kB  154 kB
 --- stderr
 """)
 
@@ -238,8 +238,11 @@ status: 0
 Untagged: HOST:PORT/demo/app:1.0
 Deleted: sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
 Deleted: sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
+Deleted: sha256:ba224a2ffee759989101f2eab668ec2925b1de96993e7fefcb8b26739d42a864
 Deleted: sha256:640d34e29cdff0d3eb30a0e36b69576b7450992ca42314b4da7224a6465df4ad
+Deleted: sha256:901ef5b6693597b3dd8c21182753002d851506e29be8771e6bdbf8390c091be8
 Deleted: sha256:14fa95f15ff16719fae2cda259a5d2b0068f392844ff4bdbf573f000436d35c3
+Deleted: sha256:98c1200128c847cec24bba7db7c34a0f9c7af8d13bfecb25681bf93fe2567e8f
 --- stderr
 """)
     assert run("verify", "--full").status == 0
@@ -487,7 +490,7 @@ def test_nothing_to_collect(run: Run, two: str) -> None:
 status: 0
 --- stdout
 Total reclaimed space: 0 B
-Kept: 14 blobs, 310 kB
+Kept: 23 blobs, 314 kB
 --- stderr
 """)
 
@@ -672,8 +675,8 @@ def test_all_is_well(run: Run, two: str) -> None:
 status: 0
 --- stdout
 names    2
-blobs    14, 310 kB
-hashed   310 kB
+blobs    23, 314 kB
+hashed   314 kB
 result   all is well
 --- stderr
 """)
@@ -687,8 +690,8 @@ def test_damage_is_told_and_is_a_no(run: Run, two: str, store: Path) -> None:
 status: 1
 --- stdout
 names    2
-blobs    14, 310 kB
-hashed   310 kB
+blobs    23, 314 kB
+hashed   314 kB
 result   1 damaged, 0 repaired
 
 WHAT                 PROBLEM        NEEDED BY                     NOW
@@ -707,13 +710,13 @@ def test_damage_is_mended(run: Run, two: str, store: Path) -> None:
 status: 0
 --- stdout
 names    2
-blobs    14, 310 kB
-hashed   362 kB
+blobs    23, 314 kB
+hashed   365 kB
 result   0 damaged, 2 repaired
 
-WHAT                 PROBLEM        NEEDED BY                           NOW
-sha256:14fa95f15ff1  missing        HOST:PORT/demo/app:1.0        repaired
-sha256:50ee82149703  wrong content  HOST:PORT/demo/app:1.0, 127…  repaired
+WHAT                 PROBLEM        NEEDED BY                                                   NOW
+sha256:14fa95f15ff1  missing        HOST:PORT/demo/app:1.0                                repaired
+sha256:50ee82149703  wrong content  HOST:PORT/demo/app:1.0, HOST:PORT/demo/app:2.0  repaired
 --- stderr
 warning: `FOLDER/store/blobs/sha256/50ee821497038ebe88680e97579db49107a2d9f40ecbf59f33a528266627ec8e` is damaged and counts as absent; it is read anew
 """)
@@ -753,14 +756,14 @@ def test_who_shares_with_whom(run: Run, two: str) -> None:
     assert str(run("du")) == snapshot("""\
 status: 0
 --- stdout
-store    310 kB
-images   310 kB
+store    314 kB
+images   314 kB
 unused   0 B
 partial  0 B
 
-IMAGE                           OWN  SHARED  WITH                         COMMON
-HOST:PORT/demo/app:1.0  36.2 kB  154 kB  HOST:PORT/demo/app:2.0  154 kB
-HOST:PORT/demo/app:2.0   121 kB  154 kB  HOST:PORT/demo/app:1.0  154 kB
+IMAGE                             OWN  SHARED  WITH                          COMMON
+HOST:PORT/demo/app:1.0  37.4 kB  154 kB  HOST:PORT/demo/app:2.0  154 kB
+HOST:PORT/demo/app:2.0   123 kB  154 kB  HOST:PORT/demo/app:1.0  154 kB
 --- stderr
 """)
 
@@ -770,3 +773,24 @@ def test_nobody_waits_for_a_listing(run: Run, two: str, store: Path) -> None:
     with LocalStore(store).writing():
         assert run("ls").status == 0
         assert run("du").status == 0
+
+
+def test_a_long_name_is_found_in_a_pipe(run: Run, registry: str) -> None:
+    name = f"{registry}/demo/app:1.0"
+    run("pull", name, *ARM)
+    run("lock", name)
+    for words in (("ls",), ("du",), ("plan", name, f"{registry}/demo/single:1.0")):
+        lines = run(*words, keep=True).stdout.splitlines()
+
+        assert any(name.rpartition(":")[0] in line for line in lines), words
+        assert not any("…" in line for line in lines)
+
+
+def test_what_a_plan_of_several_images_fetches_says_for_which(run: Run, registry: str) -> None:
+    names = [f"{registry}/demo/{name}" for name in ("app:1.0", "app:2.0")]
+    told = run("plan", *names, "-p", "linux/arm64", keep=True).stdout
+    pieces = told.partition("\npieces\n")[2].splitlines()[1:]
+
+    assert any(line.endswith(f"missing  {names[0]}") for line in pieces)
+    assert any(line.endswith(f"missing  {names[1]}") for line in pieces)
+    assert any(line.endswith(f"missing  {names[0]}, {names[1]}") for line in pieces)

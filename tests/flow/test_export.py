@@ -133,7 +133,7 @@ def test_part_of_an_index_leaves_as_an_index_with_a_digest_of_its_own(tmp_path: 
     assert digest in found.warnings[0].message
 
 
-def test_one_platform_leaves_as_the_manifest_that_its_registry_knows(tmp_path: Path) -> None:
+def test_one_platform_leaves_with_an_index_of_that_platform(tmp_path: Path) -> None:
     image = app()
     store = stocked(tmp_path, app=image)
 
@@ -141,10 +141,15 @@ def test_one_platform_leaves_as_the_manifest_that_its_registry_knows(tmp_path: P
 
     child = image.child(ARM64)
     (entry,) = index_of(tmp_path / "out")
-    assert entry["digest"] == child.digest
-    assert entry["platform"] == {"os": "linux", "architecture": "arm64"}
-    assert check_layout(tmp_path / "out") == {*child.documents, *child.blobs}
-    assert found.warnings == ()
+    digest = str(entry["digest"])
+    (listed,) = blob(tmp_path / "out", digest)["manifests"]
+    assert listed["digest"] == child.digest
+    assert listed["platform"] == {"os": "linux", "architecture": "arm64"}
+    assert check_layout(tmp_path / "out") == {digest, *child.documents, *child.blobs}
+    assert [warning.code for warning in found.warnings] == ["digest-new"]
+    assert [(each.kind, str(each.platform)) for each in found.images[0].left_out] == [
+        ("image", AMD64)
+    ]
 
 
 def test_attestations_leave_with_what_they_are_about_if_they_are_here(tmp_path: Path) -> None:
@@ -263,10 +268,11 @@ def test_a_reference_by_digest_is_named_by_the_digest_of_what_leaves(tmp_path: P
     pull(store, reference, image)
 
     exported(store, tmp_path / "whole", reference)
-    exported(store, tmp_path / "part", reference, platforms=(ARM64,))
+    part = exported(store, tmp_path / "part", reference, platforms=(ARM64,))
 
     assert list(names_in(tmp_path / "whole")) == [reference]
-    assert list(names_in(tmp_path / "part")) == [f"ghcr.io/owner/app@{image.child(ARM64).digest}"]
+    assert part.images[0].root.digest != image.descriptor.digest
+    assert list(names_in(tmp_path / "part")) == [f"ghcr.io/owner/app@{part.images[0].root.digest}"]
 
 
 def test_the_store_is_kept_from_being_collected_meanwhile(tmp_path: Path) -> None:
