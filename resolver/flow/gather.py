@@ -9,7 +9,7 @@ from resolver.core.descriptor import MANIFEST_TYPES, EntryKind
 from resolver.core.gathered import Gathered, Part
 from resolver.core.manifest import Manifest
 from resolver.errors import ResolverError
-from resolver.flow.batch import each
+from resolver.flow.batch import each, kept
 from resolver.flow.choose import passed_over, read_config, read_manifest
 from resolver.flow.entries import entries_of, left_out
 from resolver.values import dataclass
@@ -87,7 +87,7 @@ def gather(
         try:
             manifest = read_manifest(reader, descriptor, asked.text)
         except ResolverError as error:
-            return replace(bare, failure=error)
+            return replace(bare, failure=kept(error))
         return _image(reader, descriptor, path, manifest, depth, asked.text)
 
     parts = []
@@ -128,7 +128,7 @@ def gather_platforms(
         try:
             manifest = read_manifest(reader, part.descriptor, asked.text)
         except ResolverError as error:
-            return replace(part, failure=error)
+            return replace(part, failure=kept(error))
         depth = Depth(configs=part.platform is None)
         return _image(reader, part.descriptor, part.path, manifest, depth, asked.text)
 
@@ -174,5 +174,5 @@ def _image(
     try:
         config = read_config(reader, manifest, text)
     except ResolverError as error:
-        return replace(part, failure=error)
+        return replace(part, failure=kept(error))
     return replace(part, config=config, platform=descriptor.platform or config.platform)
