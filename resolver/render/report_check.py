@@ -44,7 +44,7 @@ def findings_report(
         columns = ("image", "weight", "rule", "platform", "finding")
         lines = tuple(_last_line(image, summary) for image in images)
         return Report(title, (), (Table("findings", columns, rows),) if rows else (), lines)
-    cells = {id(each): _cells(each) for each in findings}
+    cells: dict[int, tuple[str, ...]] = {id(each): _cells(each) for each in findings}
     if len(images) > 1:
         cells = {id(each): (*cells[id(each)], each.subject) for each in findings}
     widths = [max(map(len, column)) for column in zip(*cells.values(), strict=True)]
