@@ -244,7 +244,7 @@ def _write(act: Write) -> None:
             used = path.stat().st_size if path.exists() else 0
             text = cut(text, act.limit - used)
         mode = "ab" if act.append else "wb"
-        with open(path, mode, opener=_without_waiting) as stream:  # noqa: PTH123 - for its opener
+        with open(path, mode, opener=_without_waiting) as stream:
             stream.write(text.encode("utf-8", "backslashreplace"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)

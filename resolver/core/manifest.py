@@ -127,7 +127,7 @@ def _index(fields: Fields, kind: str) -> Index:
     index = Index(
         media_type=kind,
         manifests=read_descriptors(fields, "manifests"),
-        artifact_type=fields.text("artifactType"),
+        artifact_type=fields.media_type("artifactType"),
         subject=_subject(fields),
         annotations=fields.pairs("annotations"),
     )
@@ -143,7 +143,7 @@ def _manifest(fields: Fields, kind: str) -> Manifest:
         media_type=kind,
         config=None if config is None else read_descriptor(config),
         layers=_layers(fields, "layers"),
-        artifact_type=fields.text("artifactType"),
+        artifact_type=fields.media_type("artifactType"),
         subject=_subject(fields),
         annotations=fields.pairs("annotations"),
     )
@@ -157,7 +157,7 @@ def _artifact(fields: Fields) -> Manifest:
         media_type=OCI_ARTIFACT,
         config=None,
         layers=_layers(fields, "blobs") if fields.has("blobs") else (),
-        artifact_type=fields.text("artifactType"),
+        artifact_type=fields.media_type("artifactType"),
         subject=_subject(fields),
         annotations=fields.pairs("annotations"),
     )
