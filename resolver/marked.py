@@ -6,6 +6,7 @@ taken, and no object is ever made of them.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -40,6 +41,29 @@ def read_documents(text: str, *, loader: Any = _LOADER) -> tuple[Node, ...]:
         return tuple(_documents(yaml.parse(text[skipped:], Loader=loader), skipped))
     except yaml.YAMLError as error:
         raise _unparsable(error) from error
+
+
+_SURROGATE = re.compile(r"((?<!\\)(?:\\\\)*)\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+#: What is not closed goes on to the end, so that no text is read twice.
+_JSON_PIECE = re.compile(
+    r'"(?:[^"\\\n]|\\.)*+"?|//[^\n]*|/\*(?:.*?\*/|.*)|\t',
+    re.DOTALL,
+)
+
+
+def without_comments(text: str) -> str:
+    """Blank out the comments of JSON, and tabs between its pieces; every place stays as it is.
+
+    Halves of characters, which JSON has escapes for and YAML has not, are blanked out too.
+    """
+
+    def blank(match: re.Match[str]) -> str:
+        words = match[0]
+        if words.startswith('"'):
+            return _SURROGATE.sub(r"\1      ", words) if "\\u" in words else words
+        return re.sub(r"[^\r\n]", " ", words)
+
+    return _JSON_PIECE.sub(blank, text)
 
 
 def _unparsable(error: yaml.YAMLError) -> Unparsable:

@@ -177,7 +177,9 @@ class StoreVerbs(Wiring):
         target = parse_target(place)
         if not isinstance(target, LayoutTarget):
             raise Usage(f"`{place}` cannot be served", "name an OCI layout: `oci:DIR`")
-        return serve_layout(target, host, port, names=names)
+        from resolver.sources import settle  # noqa: PLC0415 - only for local places
+
+        return serve_layout(settle(target), host, port, names=names, observe=self._observe)
 
     def _leaving(self, platforms: Iterable[str | Platform]) -> tuple[Platform, ...]:
         """Read which platforms are to leave; none stands for all."""

@@ -109,3 +109,18 @@ def test_a_scalar_is_text_unless_it_is_nothing_or_something_else() -> None:
     assert Scalar(0, 0, "null", '"').is_text
     assert not Scalar(0, 0, "", '"').is_text
     assert not Scalar(0, 0, "a", "", "!reference").is_text
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ('{"a": "b" // c\n}', '{"a": "b"     \n}'),
+        ('{"a": /* b\n */ 1}', '{"a":     \n    1}'),
+        ('{"a//b": "c/*d*/", "e": "\\"//"}', '{"a//b": "c/*d*/", "e": "\\"//"}'),
+        ('{\t"a":\t1}', '{ "a": 1}'),
+        ('{"a": "\\ud83d\\ude00 \\\\ud83d"}', '{"a": "             \\\\ud83d"}'),
+    ],
+)
+def test_comments_of_json_are_blanked_out_and_every_place_stays(text: str, clean: str) -> None:
+    assert marked.without_comments(text) == clean
+    assert len(marked.read_documents(clean)) == 1

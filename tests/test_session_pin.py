@@ -12,7 +12,9 @@ from resolver.core.pinned import State
 from resolver.core.pinning.spots import Edit
 from resolver.errors import (
     InvalidPlatform,
+    LimitExceeded,
     ManifestNotFound,
+    NotAnImageFile,
     NotInStore,
     OutputFault,
     PlatformNotOffered,
@@ -343,18 +345,153 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_done(
     assert bad.read_bytes().startswith(b"# caf\xe9")
 
 
-def test_a_folder_is_refused_with_the_files_to_name(session: Session, tmp_path: Path) -> None:
-    (tmp_path / ".github" / "workflows").mkdir(parents=True)
-    write(tmp_path, "Dockerfile", "FROM a:1\n")
+@pytest.mark.usefixtures("image")
+def test_a_folder_means_the_files_in_it_that_name_images(
+    session: Session, registry: FakeRegistry, tmp_path: Path
+) -> None:
+    name = f"{registry.host}/app:1"
+    for folder in (".github/workflows", "deploy", ".git", "web/node_modules/x", "chart/templates"):
+        (tmp_path / folder).mkdir(parents=True)
+    write(tmp_path, "Dockerfile", f"FROM {name}\n")
+    write(tmp_path, ".github/workflows/ci.yml", f"on: push\njobs: {{a: {{container: '{name}'}}}}\n")
+    write(tmp_path, "deploy/pod.yaml", f"apiVersion: v1\nkind: Pod\nspec: {{image: '{name}'}}\n")
+    write(tmp_path, "deploy/other.yaml", "a: 1\n")
+    write(tmp_path, "deploy/torn.yml", "a: [\n")
+    (tmp_path / "deploy" / "binary.json").write_bytes(b"\xff\xfe\0")
+    write(tmp_path, "deploy/large.json", " " * (MAX_FILE + 1))
+    write(tmp_path, "deploy/notes.txt", f"image: {name}\n")
+    write(tmp_path, ".git/Dockerfile", "FROM not:1\n")
+    write(tmp_path, "web/node_modules/x/Dockerfile", "FROM not:1\n")
+    template = "{{ if .x }}\napiVersion: v1\n{{ end }}\n"
+    write(tmp_path, "chart/templates/pod.yaml", template)
+    write(tmp_path, "chart/templates/configmap-values.yaml", "{{ if .x }}\na: 1\n{{ end }}\n")
+    (tmp_path / "link.yaml").symlink_to(tmp_path / "Dockerfile")
+    (tmp_path / "round").symlink_to(tmp_path, target_is_directory=True)
+
+    found = session.pin(tmp_path)
+
+    assert [file.path.removeprefix(f"{tmp_path}/") for file in found.files] == [
+        "Dockerfile",
+        ".github/workflows/ci.yml",
+        "deploy/pod.yaml",
+    ]
+    assert states(found) == [State.PINNED] * 3
+    assert {each.path.removeprefix(f"{tmp_path}/"): each.reason for each in found.skipped} == {
+        "chart/templates/configmap-values.yaml": "a template that names no image by itself",
+        "chart/templates/pod.yaml": "a template that names no image by itself",
+        "deploy/binary.json": "of no kind that is known to name images",
+        "deploy/large.json": "of no kind that is known to name images",
+        "deploy/other.yaml": "of no kind that is known to name images",
+        "deploy/torn.yml": "of no kind that is known to name images",
+        "link.yaml": "a link, and links in a folder are not followed",
+    }
+    assert found.failures == ()
+
+
+def test_a_template_with_an_image_of_its_own_counts(session: Session, tmp_path: Path) -> None:
+    text = "{{ if .x }}\napiVersion: v1\nspec:\n  - image: nginx:1.27 # here\n{{ end }}\n"
+    write(tmp_path, "pod.yaml", text)
+
+    found = session.pin(tmp_path, check=True)
+
+    assert told(found) == [("unknown-key", 4, "")]
+    assert not found.is_sound
+
+
+def test_yaml_that_cannot_be_read_and_mentions_an_image_is_a_failure(
+    session: Session, tmp_path: Path
+) -> None:
+    write(tmp_path, "pod.yaml", "apiVersion: v1\nspec:\n\timage: nginx:1.27\n")
+
+    found = session.pin(tmp_path, check=True)
+
+    assert [type(failure) for failure in found.failures] == [UnreadableFile]
+
+
+def test_a_folder_without_a_file_that_names_images_is_no_success(
+    session: Session, tmp_path: Path
+) -> None:
     write(tmp_path, "notes.txt", "")
-    write(tmp_path, ".github/workflows/ci.yml", "jobs: {}\n")
-    (tmp_path / "empty").mkdir()
 
-    found = session.pin([tmp_path, tmp_path / "empty"])
+    found = session.pin(tmp_path, check=True)
 
-    hint = f"name files: `resolver pin {tmp_path}/.github/workflows/ci.yml {tmp_path}/Dockerfile`"
-    assert found.failures[0].hints() == (hint,)
-    assert found.failures[1].hints() == ("name files",)
+    assert [type(failure) for failure in found.failures] == [Usage]
+    assert "known to name images" in str(found.failures[0])
+
+
+def test_files_of_other_kinds_are_skipped_beside_one_that_is_known(
+    session: Session, tmp_path: Path
+) -> None:
+    known = write(tmp_path, "Dockerfile", "FROM scratch\n")
+    paths = [known, *(write(tmp_path, name, "x = 1\n") for name in ("a.py", "b.toml"))]
+    paths.append(write(tmp_path, "dockerfile.py", '"""Read."""\n\nfrom x import y\n'))
+    paths.append(write(tmp_path, "Dockerfile.md", "# How to build\n\nSee below.\n"))
+    (tmp_path / "c.png").write_bytes(b"\x89PNG\xff")
+    paths.append(str(tmp_path / "c.png"))
+
+    found = session.pin(paths, check=True)
+
+    assert [file.path for file in found.files] == [known]
+    assert [each.path for each in found.skipped] == paths[1:]
+    assert found.failures == ()
+
+
+def test_files_of_other_kinds_alone_are_refused(session: Session, tmp_path: Path) -> None:
+    paths = [write(tmp_path, name, "x = 1\n") for name in ("a.py", "b.toml")]
+
+    both = session.pin(paths)
+    one = session.pin(paths[0])
+
+    assert [type(failure) for failure in both.failures] == [NotAnImageFile, NotAnImageFile]
+    assert [type(failure) for failure in one.failures] == [NotAnImageFile]
+
+
+def test_a_folder_may_hold_so_many_files_and_not_one_more(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resolver.flow.image_files.MAX_FOUND", 2)
+    write(tmp_path, "Dockerfile", "FROM scratch\n")
+    write(tmp_path, "Dockerfile.b", "FROM scratch\n")
+
+    fits = session.pin(tmp_path)
+    write(tmp_path, "Dockerfile.c", "FROM scratch\n")
+    more = session.pin(tmp_path)
+
+    assert len(fits.files) == 2
+    assert fits.failures == ()
+    assert [type(failure) for failure in more.failures] == [LimitExceeded]
+
+
+def test_a_folder_that_cannot_be_read_is_a_failure(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "Dockerfile", "FROM scratch\n")
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+    found = session.pin(tmp_path, check=True)
+
+    assert [type(failure) for failure in found.failures] == [Usage]
+    assert "closed`: permission denied" in str(found.failures[0])
+
+
+@pytest.mark.usefixtures("image")
+def test_a_file_that_is_met_twice_is_pinned_once(
+    session: Session, registry: FakeRegistry, tmp_path: Path
+) -> None:
+    path = write(tmp_path, "Dockerfile", f"FROM {registry.host}/app:1\n")
+
+    found = session.pin([path, tmp_path, f"{tmp_path}/./Dockerfile"])
+
+    assert [file.path for file in found.files] == [path]
+    assert session.write_pins(found) == (path,)
 
 
 def test_what_is_no_regular_file_and_what_is_too_large_is_left_alone(

@@ -145,7 +145,7 @@ def _compose(draw: DrawFn) -> tuple[str, Tree, int]:
         f"s{number}": _mixed(draw, {"image": draw(images)}) for number in range(count)
     }
     services["built"] = {"build": "x", "image": draw(images)}
-    return "compose.yaml", {"services": services, "volumes": {"image": "not:this"}}, count
+    return "compose.yaml", {"services": services, "volumes": {"image": {"driver": "not"}}}, count
 
 
 def _kubernetes(draw: DrawFn) -> tuple[str, Tree, int]:
@@ -153,11 +153,12 @@ def _kubernetes(draw: DrawFn) -> tuple[str, Tree, int]:
     spec: Tree = {
         key: [_mixed(draw, {"name": "c", "image": draw(images)}) for _ in range(2)] for key in keys
     }
-    spec["image"] = "not:this"
+    spec["image"] = draw(images)
+    spec["text"] = "not:this"
     return (
         "pod.yaml",
         {"apiVersion": "v1", "kind": "Pod", "spec": {"template": {"spec": spec}}},
-        2 * len(keys),
+        2 * len(keys) + 1,
     )
 
 
@@ -202,13 +203,49 @@ def _workflow(draw: DrawFn) -> tuple[str, Tree, int]:
 def _gitlab(draw: DrawFn) -> tuple[str, Tree, int]:
     tree: Tree = {
         "image": draw(images),
-        "variables": {"image": "not:this"},
+        "variables": {"text": "not:this"},
         "job": {
             "image": {"name": draw(images)},
             "services": [draw(images), {"name": draw(images)}],
         },
     }
     return ".gitlab-ci.yml", tree, 4
+
+
+def _azure(draw: DrawFn) -> tuple[str, Tree, int]:
+    tree: Tree = {
+        "resources": {"containers": [{"container": "a", "image": draw(images)}]},
+        "jobs": [
+            {"job": "x", "container": "a", "services": {"b": "a"}},
+            {"job": "y", "container": draw(images)},
+            {"job": "z", "container": {"image": draw(images)}},
+        ],
+    }
+    return "azure-pipelines.yml", tree, 3
+
+
+def _circleci(draw: DrawFn) -> tuple[str, Tree, int]:
+    tree: Tree = {
+        "executors": {"a": {"docker": [{"image": draw(images)}]}},
+        "jobs": {
+            "b": {"docker": [{"image": draw(images)}, {"image": draw(images)}]},
+            "c": {"machine": {"image": "ubuntu-2204:2024.01.1"}},
+        },
+    }
+    return ".circleci/config.yml", tree, 3
+
+
+def _woodpecker(draw: DrawFn) -> tuple[str, Tree, int]:
+    tree: Tree = {
+        "steps": [_mixed(draw, {"name": "a", "image": draw(images)})],
+        "services": {"b": {"image": draw(images)}},
+    }
+    return ".woodpecker.yml", tree, 2
+
+
+def _bitbucket(draw: DrawFn) -> tuple[str, Tree, int]:
+    step: Tree = {"step": {"image": {"name": draw(images)}, "script": [{"pipe": "org/x:1.0"}]}}
+    return "bitbucket-pipelines.yml", {"image": draw(images), "pipelines": {"default": [step]}}, 2
 
 
 def _mixed(draw: DrawFn, keys: Tree) -> Tree:
@@ -224,6 +261,10 @@ MAKERS = {
     "helm": _helm,
     "workflow": _workflow,
     "gitlab": _gitlab,
+    "azure": _azure,
+    "circleci": _circleci,
+    "woodpecker": _woodpecker,
+    "bitbucket": _bitbucket,
 }
 
 

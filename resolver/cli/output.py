@@ -117,11 +117,11 @@ class Output:
         if not self._quiet:
             self._line("hint", text)
 
-    def failed(self, error: ResolverError) -> None:
-        """Say what happened and what to type next."""
+    def failed(self, error: ResolverError, *, where: str = "") -> None:
+        """Say what happened, with the lines that it happened at, and what to type next."""
         if self.hand is not None:
             self.hand.failed(error)
-        self._line("error", str(error))
+        self._line("error", f"{where}: {error}" if where else str(error))
         for hint in error.hints():
             self._line("hint", hint)
 

@@ -49,13 +49,18 @@ def pin(
     """Write digests into files that name images.
 
     Each `name:tag` becomes `name:tag@sha256:…`, the digest of its index; no other byte changes.
-    Reads Dockerfiles, compose files, Kubernetes manifests, kustomizations, Helm values, GitHub
-    workflows and `.gitlab-ci.yml`. What has `# resolver: ignore` on its line, or above it, stays.
-    With --update, --check also says which digests are out of date.
+    Reads Dockerfiles, compose and bake files, Kubernetes manifests with custom resources,
+    kustomizations, Helm values, `devcontainer.json`, and the pipelines of GitHub, GitLab, Azure,
+    CircleCI, Woodpecker, Drone, Bitbucket and Google Cloud Build. A folder means the files of
+    these kinds in it; others are skipped.
+
+    What looks like an image under a key that is not known is listed, and fails --check.
+    What has `# resolver: ignore` on its line, or above it, stays. With --update, --check also
+    says which digests are out of date.
 
     \b
       resolver pin Dockerfile compose.yaml
-      resolver pin --check Dockerfile
+      resolver pin --check .
       resolver pin --update --diff Dockerfile | git apply
     """
     from resolver.cli.inputs import split_platforms

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from resolver.session import Session
 
 
+#: Files and lines that one message names.
+_NAMED = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What was asked for; see `Session.pin`."""
@@ -79,7 +83,8 @@ def run(
             found = replace(found, files=tuple(_written(session, file) for file in found.files))
         output.tell(found, form, full=full)
     for failure in found.failures:
-        output.failed(failure)
+        output.failed(failure, where=_where(found, failure))
+    _tell_skipped(output, found)
     _tell_findings(output, found)
     worst = max((failure.kind.status for failure in found.failures), default=0)
     if not worst and _is_negative(found, asked):
@@ -101,12 +106,40 @@ def _written(session: Session, file: PinnedFile) -> PinnedFile:
     return file
 
 
+def _where(found: Pinned, failure: ResolverError) -> str:
+    """Name the lines whose references could not be looked up."""
+    places = [f"{place.path}:{place.line}" for place in found.places_of(failure)]
+    named = ", ".join(f"`{place}`" for place in places[:_NAMED])
+    more = len(places) - _NAMED
+    return f"{named} and {more} more" if more > 0 else named
+
+
+def _tell_skipped(output: Output, found: Pinned) -> None:
+    """Say which files were skipped, on one line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for each in found.skipped:
+        reasons.setdefault(each.reason, []).append(each.path)
+    for reason, paths in reasons.items():
+        named = ", ".join(f"`{path}`" for path in paths[:_NAMED])
+        more = len(paths) - _NAMED
+        words = f"{named} and {more} more" if more > 0 else named
+        output.note(f"skipped {words}: {'each is' if len(paths) > 1 else 'it is'} {reason}")
+
+
 def _tell_findings(output: Output, found: Pinned) -> None:
     """Say what to do about findings, each thing once; the findings themselves are the answer."""
     said = {hint for failure in found.failures for hint in failure.hints()}
-    for hint in dict.fromkeys(finding.hint for finding in found.findings if finding.hint):
-        if hint not in said:
-            output.hint(hint)
+    hints: dict[str, dict[str, None]] = {}
+    for finding in found.findings:
+        if finding.hint and finding.hint not in said:
+            hints.setdefault(finding.rule, {})[finding.hint] = None
+    # In a folder there can be one for each file.
+    told = [hint for each in hints.values() for hint in [*each][:_NAMED]]
+    for hint in dict.fromkeys(told):
+        output.hint(hint)
+    more = len({hint for each in hints.values() for hint in each}) - len({*told})
+    if more > 0:
+        output.hint(f"{more} more are like these, `--json` has all of them")
 
 
 def _is_negative(found: Pinned, asked: Asked) -> bool:

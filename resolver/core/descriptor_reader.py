@@ -36,15 +36,20 @@ PLATFORM_NAMES = frozenset({"os", "architecture", "variant", "os.version", "os.f
 MAX_DESCRIPTORS = 20_000
 
 
-def read_descriptor(fields: Fields) -> Descriptor:
+def read_descriptor(fields: Fields, *, any_algorithm: bool = False) -> Descriptor:
     """Read one descriptor; `fields` were taken with `DESCRIPTOR_NAMES`.
+
+    Args:
+        fields: of the descriptor.
+        any_algorithm: accept digests of unknown algorithms, for content that may never be needed,
+            as the entries of an index; `Digest.require_verifiable` refuses it where it is.
 
     Raises:
         BadDocument: a member is missing or of the wrong type.
         UnsupportedDocument: the digest's algorithm cannot be verified here.
         DigestMismatch, SizeMismatch: the embedded `data` is not what the digest says.
     """
-    digest = fields.digest("digest")
+    digest = fields.any_digest("digest") if any_algorithm else fields.digest("digest")
     size = fields.integer("size")
     media_type = fields.required_text("mediaType")
     fields.media_type("mediaType")
@@ -60,18 +65,22 @@ def read_descriptor(fields: Fields) -> Descriptor:
     )
 
 
-def read_descriptors(fields: Fields, name: str) -> tuple[Descriptor, ...]:
-    """Read a required array of descriptors.
+def read_descriptors(
+    fields: Fields, name: str, *, any_algorithm: bool = False
+) -> tuple[Descriptor, ...]:
+    """Read an array of descriptors; null is empty, as Go writes an empty list.
 
     Raises:
         LimitExceeded: more than 20,000.
         BadDocument, UnsupportedDocument, DigestMismatch, SizeMismatch: as `read_descriptor`.
     """
-    fields.required(name)
     count = len(fields.array(name))
     if count > MAX_DESCRIPTORS:
         raise LimitExceeded(f"`{name}` in {fields.what}", MAX_DESCRIPTORS, count, "entries")
-    return tuple(read_descriptor(child) for child in fields.children(name, DESCRIPTOR_NAMES))
+    return tuple(
+        read_descriptor(child, any_algorithm=any_algorithm)
+        for child in fields.children(name, DESCRIPTOR_NAMES)
+    )
 
 
 def read_platform(fields: Fields) -> Platform:
@@ -115,5 +124,8 @@ def _read_data(fields: Fields, digest: Digest, size: int) -> bytes | None:
         content = base64.b64decode(encoded, validate=True)
     except ValueError as error:
         raise fields.bad("data", "not base64") from error
+    if not digest.is_verifiable:
+        # Nothing is known to be the content: reading it is refused where it is needed.
+        return None
     verify(content, digest, size, f"`{fields.at('data')}` of {fields.what}")
     return content

@@ -6,7 +6,13 @@ import hashlib
 import re
 from typing import Self
 
-from resolver.errors import DigestMismatch, InvalidDigest, SizeMismatch, UnsupportedAlgorithm
+from resolver.errors import (
+    DigestMismatch,
+    InvalidDigest,
+    SizeMismatch,
+    UnsupportedAlgorithm,
+    UnsupportedDocument,
+)
 from resolver.values import dataclass
 
 #: Hex digits per algorithm. Source: OCI image-spec v1.1.1, descriptor.md, "Registered algorithms".
@@ -15,15 +21,20 @@ HEX_DIGITS = {"sha256": 64, "sha512": 128}
 _HEX = re.compile(r"[0-9a-f]+")
 #: Any digest, known or not. Source: OCI image-spec v1.1.1, descriptor.md, "Digests".
 _GRAMMAR = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
+#: Characters of a digest whose algorithm is not known; a name, not a book.
+_MAX_UNKNOWN = 200
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Digest:
-    """A valid content digest; there is no way to hold an invalid one.
+    """A well-formed content digest; there is no way to hold a malformed one.
+
+    The algorithm may be one that cannot be verified here (`is_verifiable`): documents may name
+    such content (OCI image-spec v1.1.1, descriptor.md: implementations SHOULD allow unrecognised
+    algorithms to pass), and `require_verifiable` refuses it where the content is needed.
 
     Raises:
         InvalidDigest: the text is no digest.
-        UnsupportedAlgorithm: it is one, of an algorithm that cannot be checked here.
 
     """
 
@@ -35,19 +46,62 @@ class Digest:
         digits = HEX_DIGITS.get(self.algorithm)
         if digits is None:
             text = str(self)
-            if len(text) <= 512 and _GRAMMAR.fullmatch(text):  # noqa: PLR2004 - a name, not a book
-                raise UnsupportedAlgorithm(text, f"`{self.algorithm}` cannot be verified here")
+            if len(text) <= _MAX_UNKNOWN and _GRAMMAR.fullmatch(text):
+                return
             raise InvalidDigest(text, f"the algorithm must be one of {', '.join(HEX_DIGITS)}")
         if len(self.hex) != digits or not _HEX.fullmatch(self.hex):
             raise InvalidDigest(str(self), f"{self.algorithm} takes {digits} lower-case hex digits")
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `algorithm:hex`, as registries and manifests write it."""
+        """Read `algorithm:hex` of an algorithm that can be verified.
+
+        Raises:
+            InvalidDigest: the text is no digest.
+            UnsupportedAlgorithm: it is one, of an algorithm that cannot be verified here.
+
+        """
+        digest = cls.read(text)
+        if not digest.is_verifiable:
+            raise UnsupportedAlgorithm(text, f"`{digest.algorithm}` cannot be verified here")
+        return digest
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Read `algorithm:encoded` of any algorithm, as documents may write it.
+
+        Raises:
+            InvalidDigest: the text is no digest.
+
+        """
         algorithm, colon, digits = text.partition(":")
         if not colon:
             raise InvalidDigest(text, "it has no `algorithm:` prefix")
         return cls(algorithm, digits)
+
+    @property
+    def is_verifiable(self) -> bool:
+        """Whether content can be checked against this digest."""
+        return self.algorithm in HEX_DIGITS
+
+    def require_verifiable(self, what: str) -> None:
+        """Refuse to use content that cannot be checked.
+
+        Args:
+            what: the content, for the message; it should name the digest.
+
+        Raises:
+            UnsupportedDocument: the algorithm is not known here.
+
+        """
+        if not self.is_verifiable:
+            raise UnsupportedDocument(
+                what,
+                "digest",
+                f"`{self.algorithm}` digests cannot be verified",
+                "name another platform, or push the image again with a tool that writes sha256 "
+                "digests",
+            )
 
     @classmethod
     def of(cls, content: bytes, algorithm: str = "sha256") -> Self:
@@ -62,12 +116,17 @@ class Verifier:
     """Checks a stream of bytes against a digest and a size, chunk by chunk.
 
     The first byte past `size` is refused at once, so that an endless body cannot fill a disk.
+
+    Raises:
+        UnsupportedDocument: the algorithm of `digest` is not known here.
+
     """
 
     def __init__(self, digest: Digest, size: int, what: str = "the content") -> None:
         self._digest = digest
         self._size = size
         self._what = what
+        digest.require_verifiable(what)
         self._hash = hashlib.new(digest.algorithm)
         self.count = 0
 
@@ -104,8 +163,10 @@ def verify(content: bytes, digest: Digest, size: int | None, what: str) -> None:
     Raises:
         SizeMismatch: the length is not `size`.
         DigestMismatch: the hash is not `digest`.
+        UnsupportedDocument: the algorithm of `digest` is not known here.
 
     """
+    digest.require_verifiable(what)
     if size is not None and len(content) != size:
         raise SizeMismatch(what, size, len(content))
     actual = Digest.of(content, digest.algorithm)

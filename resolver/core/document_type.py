@@ -147,11 +147,12 @@ def _by_shape(fields: Fields) -> str:
     config_type = config.text("mediaType") if config else None
     if config_type in (OCI_CONFIG, DOCKER_CONFIG):
         return OCI_MANIFEST if config_type == OCI_CONFIG else DOCKER_MANIFEST
-    if fields.has("manifests"):
+    # Go writes null for an empty list, so a member that is null still says what this is.
+    if fields.has("manifests") or (config is None and "manifests" in fields.members):
         return OCI_INDEX
-    if config and fields.has("layers"):
+    if config and "layers" in fields.members:
         return OCI_MANIFEST
-    if fields.has("blobs"):
+    if "blobs" in fields.members:
         return OCI_ARTIFACT
     raise BadDocument(
         fields.what, "mediaType", "neither the registry nor the document says what it is"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from resolver.core.target import foreign_transport
 from resolver.errors import Usage
 from resolver.values import dataclass
 
@@ -62,6 +63,13 @@ def parse_destination(text: str) -> Destination:
     tool = _TOOLS.get(text)
     if tool is not None:
         return Destination(tool)
+    transport = foreign_transport(text)
+    if transport is not None:
+        raise Usage(
+            f"`--to {text}`: the transport `{transport}:` is not supported",
+            "write `docker`, `podman`, `containerd`, `oci:DIR`, `oci-archive:FILE` or "
+            "`docker-archive:FILE`; a folder of that name is written with `./` before it",
+        )
     kind: Kind = "layout"
     path = text
     for prefix, meant in _PREFIXES:

@@ -67,6 +67,18 @@ def digest(value: object, what: str, path: str) -> Digest:
         raise BadDocument(what, path, f"not a digest: {error.reason}") from error
 
 
+def any_digest(value: object, what: str, path: str) -> Digest:
+    """Take a value as a digest of any algorithm, for content that may never be needed.
+
+    Raises:
+        BadDocument: it is malformed.
+    """
+    try:
+        return Digest.read(text(value, what, path))
+    except InvalidDigest as error:
+        raise BadDocument(what, path, f"not a digest: {error.reason}") from error
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Fields:
     """The members of one JSON object; null and absent are the same.
@@ -158,8 +170,12 @@ class Fields:
         raise self.bad(name, f"must be a boolean, not {kind_of(value)}")
 
     def digest(self, name: str) -> Digest:
-        """Give a required member as a digest."""
+        """Give a required member as a digest that can be verified."""
         return digest(self.required(name), self.what, self.at(name))
+
+    def any_digest(self, name: str) -> Digest:
+        """Give a required member as a digest of any algorithm."""
+        return any_digest(self.required(name), self.what, self.at(name))
 
     def array(self, name: str) -> list[object]:
         """Give a member as an array; empty when absent."""
@@ -177,6 +193,16 @@ class Fields:
             text(value, self.what, f"{path}[{position}]")
             for position, value in enumerate(self.array(name))
         )
+
+    def words(self, name: str) -> tuple[str, ...]:
+        """Give a member that is a text, or an array of texts, as Docker reads commands.
+
+        Source: moby api/types/strslice, `StrSlice.UnmarshalJSON`.
+        """
+        value = self.members.get(name)
+        if not isinstance(value, str):
+            return self.texts(name)
+        return (value,) if value else ()
 
     def child(self, name: str, known: frozenset[str] = frozenset()) -> Fields | None:
         """Give a member as an object; None when absent."""

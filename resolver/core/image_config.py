@@ -118,8 +118,8 @@ def parse_config(body: bytes, what: str, layers: int | None) -> ImageConfig:
         working_dir=run.text("WorkingDir") or "",
         stop_signal=run.text("StopSignal") or "",
         env=run.texts("Env"),
-        entrypoint=run.texts("Entrypoint"),
-        cmd=run.texts("Cmd"),
+        entrypoint=run.words("Entrypoint"),
+        cmd=run.words("Cmd"),
         exposed_ports=run.names("ExposedPorts"),
         volumes=run.names("Volumes"),
         labels=run.pairs("Labels"),
@@ -131,7 +131,8 @@ def _read_diff_ids(fields: Fields, layers: int | None) -> tuple[Digest, ...]:
     if not any(fields.has(name) for name in ("rootfs", "os", "architecture")):
         # Some artifacts (OPA bundles) carry `{}` under the type of an image config.
         return ()
-    fields.required("rootfs")
+    if "rootfs" not in fields.members:
+        raise fields.bad("rootfs", "required, but missing")
     rootfs = fields.child("rootfs", _ROOTFS_NAMES) or Fields(fields.what, "rootfs", {})
     path = rootfs.at("diff_ids")
     diff_ids = tuple(

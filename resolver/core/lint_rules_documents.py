@@ -76,6 +76,14 @@ UNREADABLE_DOCUMENT = Rule(
     "Clients differ in what they forgive, so that the image works for some. Build it again with a "
     "current tool, and tell that tool's authors.",
 )
+UNKNOWN_DIGEST = Rule(
+    "unknown-digest",
+    Severity.WARNING,
+    "a digest that cannot be verified",
+    "The specification registers sha256 and sha512 and lets an index name others, which clients "
+    "should pass over. Where the entry is needed, most clients refuse the image or its index as a "
+    "whole. Push the image with a sha256 digest, and list that.",
+)
 SCHEMA_1 = Rule(
     "schema-1",
     Severity.ERROR,
@@ -103,6 +111,10 @@ def _named(rule: Rule) -> Callable[[Subject], Iterator[Finding]]:
             if part.descriptor.media_type in SCHEMA1_TYPES and rule is SCHEMA_1:
                 message = f"the index lists the schema 1 manifest `{part.descriptor.digest}`"
                 yield subject.finding(rule, message, part)
+            elif not part.descriptor.digest.is_verifiable:
+                if rule is UNKNOWN_DIGEST:
+                    message = f"nothing can verify the entry `{part.descriptor.digest}`"
+                    yield subject.finding(rule, message, part)
             elif part.failure is not None and _fault_of(part, part.failure) is rule:
                 yield subject.finding(rule, str(part.failure), part)
 
@@ -113,6 +125,7 @@ def _named(rule: Rule) -> Callable[[Subject], Iterator[Finding]]:
 #: ("" = any), the rule.
 _FAULTS: tuple[tuple[type[ResolverError], str, Rule], ...] = (
     (UnsupportedDocument, "schemaVersion", SCHEMA_1),
+    (UnsupportedDocument, "digest", UNKNOWN_DIGEST),
     (BadDocument, "mediaType", WRONG_TYPE),
     (PlatformUnknown, "", WRONG_TYPE),
     (SizeMismatch, "", WRONG_SIZE),
@@ -167,6 +180,7 @@ ROWS = (
     Row(WRONG_DIGEST, _named(WRONG_DIGEST)),
     Row(WRONG_TYPE, _named(WRONG_TYPE)),
     Row(UNREADABLE_DOCUMENT, _named(UNREADABLE_DOCUMENT)),
+    Row(UNKNOWN_DIGEST, _named(UNKNOWN_DIGEST)),
     Row(SCHEMA_1, _named(SCHEMA_1)),
     Row(MIXED_TYPES, mixed_types),
 )

@@ -12,6 +12,8 @@ from resolver.core.descriptor import (
     INDEX_TYPES,
     OCI_ARTIFACT,
     Descriptor,
+    EntryKind,
+    is_artifact_type,
 )
 from resolver.core.descriptor_reader import (
     DESCRIPTOR_NAMES,
@@ -35,6 +37,7 @@ __all__ = [
     "Index",
     "Manifest",
     "decide_type",
+    "entry_kind",
     "parse_document",
 ]
 
@@ -76,6 +79,8 @@ class Manifest:
         config: None only in an artifact manifest.
         layers: bottom first; the blobs, in an artifact manifest.
         annotations: sorted pairs.
+        lacks_layers: the document has no member `layers`, which the specification requires; read
+            as no layers.
     """
 
     media_type: str
@@ -84,15 +89,30 @@ class Manifest:
     artifact_type: str | None = None
     subject: Descriptor | None = None
     annotations: tuple[tuple[str, str], ...] = ()
+    lacks_layers: bool = False
 
     @property
     def is_image(self) -> bool:
-        """Whether the config describes a runnable image, and so says its platform."""
-        if self.config is None:
+        """Whether the config describes a runnable image, and so says its platform.
+
+        An `artifactType` goes before the config. Source: OCI image-spec v1.1.1, manifest.md,
+        "Guidelines for Artifact Usage".
+        """
+        if self.config is None or is_artifact_type(self.artifact_type):
             return False
         kind = self.config.media_type
         loose = self.media_type == DOCKER_MANIFEST and kind in _LOOSE_DOCKER_CONFIGS
         return loose or kind in CONFIG_TYPES
+
+
+def entry_kind(entry: Descriptor, manifest: Manifest | None) -> EntryKind:
+    """Say what an entry of an index is, with its manifest where that was read (else None).
+
+    What the index says stands; the manifest can only show that a supposed image is none.
+    """
+    if entry.kind is EntryKind.IMAGE and manifest is not None and not manifest.is_image:
+        return EntryKind.ARTIFACT
+    return entry.kind
 
 
 def parse_document(
@@ -124,9 +144,11 @@ def parse_document(
 
 
 def _index(fields: Fields, kind: str) -> Index:
+    if "manifests" not in fields.members:
+        raise fields.bad("manifests", "required, but missing")
     index = Index(
         media_type=kind,
-        manifests=read_descriptors(fields, "manifests"),
+        manifests=read_descriptors(fields, "manifests", any_algorithm=True),
         artifact_type=fields.media_type("artifactType"),
         subject=_subject(fields),
         annotations=fields.pairs("annotations"),
@@ -146,6 +168,7 @@ def _manifest(fields: Fields, kind: str) -> Manifest:
         artifact_type=fields.media_type("artifactType"),
         subject=_subject(fields),
         annotations=fields.pairs("annotations"),
+        lacks_layers="layers" not in fields.members,
     )
     _refuse_two_sizes(fields, manifest, "layers")
     return manifest
@@ -156,7 +179,7 @@ def _artifact(fields: Fields) -> Manifest:
     manifest = Manifest(
         media_type=OCI_ARTIFACT,
         config=None,
-        layers=_layers(fields, "blobs") if fields.has("blobs") else (),
+        layers=_layers(fields, "blobs"),
         artifact_type=fields.media_type("artifactType"),
         subject=_subject(fields),
         annotations=fields.pairs("annotations"),
@@ -174,7 +197,7 @@ def _layers(fields: Fields, name: str) -> tuple[Descriptor, ...]:
 
 def _subject(fields: Fields) -> Descriptor | None:
     child = fields.child("subject", DESCRIPTOR_NAMES)
-    return None if child is None else read_descriptor(child)
+    return None if child is None else read_descriptor(child, any_algorithm=True)
 
 
 def _refuse_two_sizes(fields: Fields, manifest: Manifest, name: str) -> None:

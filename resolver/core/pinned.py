@@ -67,6 +67,7 @@ class PinnedFile:
         text: what is in it.
         pins: its references, in the order of the file.
         edits: spans of `text`, and what goes there; they do not overlap.
+        passed: places of what looks like an image and needs no digest, each with the reason.
         failure: why it was left alone as a whole.
     """
 
@@ -75,6 +76,7 @@ class PinnedFile:
     text: str = ""
     pins: tuple[Pin, ...] = ()
     edits: tuple[Edit, ...] = ()
+    passed: tuple[tuple[Place, str], ...] = ()
     failure: ResolverError | None = None
 
     @property
@@ -88,6 +90,14 @@ class PinnedFile:
         return apply(self.text, self.edits)
 
 
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file that was not looked at; the reason ends the sentence `it is …`."""
+
+    path: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Pinned:
     """What became of several files; nothing of it is written until somebody writes it.
@@ -96,12 +106,23 @@ class Pinned:
         files: in the order given.
         findings: what the rules of `core.pinning.rules` have to say, in the order of the files.
         is_check: whether it was only asked if all is pinned.
+        skipped: files that were not looked at.
     """
 
     files: tuple[PinnedFile, ...]
     findings: tuple[Finding, ...] = ()
     warnings: tuple[Warned, ...] = ()
     is_check: bool = False
+    skipped: tuple[Skipped, ...] = ()
+
+    def places_of(self, failure: ResolverError) -> tuple[Place, ...]:
+        """Give the places of the references that could not be looked up for this reason."""
+        return tuple(
+            pin.place
+            for file in self.files
+            for pin in file.pins
+            if pin.failure is not None and str(pin.failure) == str(failure)
+        )
 
     @property
     def failures(self) -> tuple[ResolverError, ...]:

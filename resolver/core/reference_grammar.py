@@ -34,6 +34,11 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _UPPER = re.compile(r"[A-Z]")
 _DIGITS = re.compile(r"[0-9]+")
 _LIKE_DIGEST = re.compile(r"[A-Za-z0-9+._-]+:[^/@]*")
+#: A version, a word that is only ever a tag, or hex digits: what people write after `@` for `:`.
+_LIKE_TAG = re.compile(
+    r"v?[0-9][A-Za-z0-9._+-]*|latest|stable|edge|main|master|nightly|lts|[0-9a-f]{7,128}"
+)
+_ADDRESS = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 
 
 class Refuse(Protocol):
@@ -68,11 +73,35 @@ def check_text(text: str, refuse: Refuse) -> None:
             f"for a digest write `REPOSITORY@sha256:{text}`",
         )
     name, _, tail = text.rpartition("@")
+    if _lacks_algorithm(name, tail):
+        hint = f"write `{name}:{tail}` for a tag"
+        if len(tail) in HEX_DIGITS.values() and _IMAGE_ID.fullmatch(tail):
+            algorithm = next(each for each, digits in HEX_DIGITS.items() if digits == len(tail))
+            hint = f"write `{name}@{algorithm}:{tail}`"
+        refuse("what follows `@` is a digest without an algorithm", hint)
     if "@" in name or ("@" in text and not _LIKE_DIGEST.fullmatch(tail)):
         refuse(
             "what follows `@` is not a digest, and a user name has no place in a reference",
             "leave out the user name, and log in with `resolver login HOST`",
         )
+
+
+def _lacks_algorithm(name: str, tail: str) -> bool:
+    """Tell `nginx@1.25` from `user@host`, of which nothing may be repeated.
+
+    What stands before `@` must be the name of a repository, so that it holds no password; and what
+    follows must look like a tag or like hex digits, not like a host.
+    """
+    registry, repository = split_registry(name)
+    if len(tail) in HEX_DIGITS.values() and _IMAGE_ID.fullmatch(tail):
+        # No host has labels that long, so what stands before it may have a tag.
+        path, colon, tag = repository.partition(":")
+        repository = path if not colon or is_tag(tag) else repository
+    if not _HOST.fullmatch(registry):
+        return False
+    if not all(map(_COMPONENT.fullmatch, repository.split("/"))):
+        return False
+    return bool(_LIKE_TAG.fullmatch(tail)) and not _ADDRESS.fullmatch(tail)
 
 
 def split_registry(text: str) -> tuple[str, str]:
@@ -161,7 +190,7 @@ def without_secrets(text: str) -> str:
     if at and tail.partition(":")[0] in HEX_DIGITS:
         rest, end = head, f"@{tail}"
         head, at, tail = rest.rpartition("@")
-    if not at:
+    if not at or (not start and not end and _lacks_algorithm(head, tail)):
         return text
     if "@" in head or end or not _LIKE_DIGEST.fullmatch(tail):
         return f"{start}***@{tail}{end}"

@@ -10,6 +10,7 @@ from resolver.core.digest import Digest
 from resolver.errors import LimitExceeded, ResolverError
 from resolver.flow.batch import each
 from resolver.flow.choose import read_manifest
+from resolver.flow.entries import left_out
 from resolver.flow.gather import Depth, gather
 
 if TYPE_CHECKING:
@@ -84,6 +85,9 @@ def _referring(reader: Reader, text: str, digest: Digest, kinds: frozenset[str])
         if count >= MAX_READ:
             what = f"what refers to `{digest}` of `{text}`"
             raise LimitExceeded(what, MAX_READ, len(entries), "manifests")
+        if not entry.digest.is_verifiable:
+            reader.warn(left_out(entry, text))
+            continue
         manifest = read_manifest(reader, entry, text)
         if manifest.subject is not None and manifest.subject.digest == digest:
             found |= kinds_of(manifest)

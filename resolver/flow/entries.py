@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.core.descriptor import INDEX_TYPES
+from resolver.core.events import Warned
 from resolver.core.manifest import MAX_DEPTH, Index, parse_document
 from resolver.errors import LimitExceeded, ResolverError
 from resolver.flow.choose import MAX_VISITED
@@ -23,6 +24,8 @@ def entries_of(
     reader: Reader, index: Index, text: str, broken: Broken | None = None
 ) -> Iterator[tuple[tuple[int, ...], Descriptor]]:
     """Give every entry that is no index, with its positions from the root down.
+
+    An index whose digest cannot be verified is given as an entry: it cannot be read.
 
     Nested indexes count as the entries inside them, in their place, and each of them once.
 
@@ -52,7 +55,7 @@ def _walk(
         raise LimitExceeded("the depth of nested indexes", MAX_DEPTH, len(path) + 1, "levels")
     for position, entry in enumerate(index.manifests):
         here = (*path, position)
-        if entry.media_type not in INDEX_TYPES:
+        if entry.media_type not in INDEX_TYPES or not entry.digest.is_verifiable:
             yield here, entry
         elif str(entry.digest) not in seen:
             seen.add(str(entry.digest))
@@ -68,6 +71,16 @@ def _walk(
                 continue
             if isinstance(inner, Index):
                 yield from _walk(reader, inner, text, here, memory)
+
+
+def left_out(entry: Descriptor, text: str) -> Warned:
+    """Say that an entry of an index cannot be used because its digest cannot be verified."""
+    said = f" for `{entry.platform}`" if entry.platform is not None else ""
+    return Warned(
+        "unverifiable-entry",
+        f"the entry `{entry.digest}`{said} of `{text}` cannot be used: "
+        f"`{entry.digest.algorithm}` digests cannot be verified",
+    )
 
 
 def _inner(reader: Reader, entry: Descriptor, text: str) -> Index | Manifest:

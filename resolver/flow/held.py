@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.plan import Held
 from resolver.core.ranged import RangeAnswer
-from resolver.core.target import LayoutTarget, StoreTarget, parse_target
+from resolver.core.target import LayoutTarget, StoreTarget, parse_target, refuse_foreign
 from resolver.errors import InvalidReference, Usage
 from resolver.values import dataclass
 
@@ -102,6 +102,8 @@ def open_place(text: str) -> Place:
     tree = find_tree(path)
     if tree is not None:
         return Place(text, BlobTree(tree))
+    if not path.exists():
+        refuse_foreign(text)
     raise Usage(
         f"`{text}` holds no images that can be read here",
         "name an OCI layout, an archive of one, a store, or containerd's content folder "
@@ -110,10 +112,10 @@ def open_place(text: str) -> Place:
 
 
 def _layout(text: str) -> Content:
-    from resolver.sources import open_local  # noqa: PLC0415 - where one was named
+    from resolver.sources import open_local, settle  # noqa: PLC0415 - where one was named
 
     target = parse_target(text)
     if not isinstance(target, LayoutTarget):
         kind = "store" if isinstance(target, StoreTarget) else "registry"
         raise InvalidReference(text, f"it names a {kind}, and a local place was expected")
-    return open_local(target)
+    return open_local(settle(target))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from resolver.core.digest import Digest
 from resolver.core.events import Warned
 from resolver.core.lint import lint, without
 from resolver.core.lint_rules_documents import SCHEMA_1, fault
@@ -19,7 +20,6 @@ from resolver.flow.gather import Depth, gather
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from resolver.core.digest import Digest
     from resolver.core.platform import PlatformTable
     from resolver.core.reference import Reference
     from resolver.core.target import Target
@@ -103,9 +103,12 @@ def _pin(reader: Reader, reference: Reference, warn: Callable[[Warned], None]) -
         warn(Warned("tag-not-looked-up", message))
         return None
     root = document.descriptor
+    if Digest.of(document.body, digest.algorithm) == digest:
+        # The registry may name the same bytes by another algorithm.
+        return Pin(tag, digest, digest)
     parsed = parse_document(document.body, root.media_type, f"`{named}`", root.media_type)
     members: set[Digest] = set()
-    if isinstance(parsed, Index) and root.digest != digest:
+    if isinstance(parsed, Index):
         members.update(entry.digest for entry in parsed.manifests)
         members.update(entry.digest for _path, entry in entries_of(reader, parsed, str(named), {}))
     return Pin(tag, digest, root.digest, frozenset(members))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from resolver.core.events import ignore
+from resolver.core.events import Warned, ignore
 from resolver.errors import UnsupportedDocument
 from resolver.flow.serve import serve
 from resolver.flow.shelves import LayoutShelf, StoreShelf
@@ -100,13 +100,21 @@ def serve_mirror(  # noqa: PLR0913 - each is one thing that a caller decides
             observe=observe,
             clock=clock or SystemClock(),
         )
-        with closing(mirror), serve(mirror, host, port, names=names) as server:
+        with (
+            closing(mirror),
+            serve(mirror, host, port, names=names, refuse=mirror.refuse) as server,
+        ):
             yield server
 
 
 @contextmanager
 def serve_layout(
-    target: LayoutTarget, host: str = "127.0.0.1", port: int = 0, *, names: Iterable[str] = ()
+    target: LayoutTarget,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    names: Iterable[str] = (),
+    observe: Observer = ignore,
 ) -> Iterator[Server]:
     """Serve an OCI layout, as `serve_store`.
 
@@ -123,5 +131,9 @@ def serve_layout(
             "an archive is not served from where it lies",
             f"unpack it: `mkdir layout && tar -xf {target.path} -C layout`",
         )
-    with serve(LayoutShelf(target.path), host, port, names=names) as server:
+    shelf = LayoutShelf(target.path)
+    for name in shelf.ambiguous:
+        message = f"several images in `{target.path}` are named `{name}`: served by digest only"
+        observe(Warned("ambiguous-tag", message))
+    with serve(shelf, host, port, names=names) as server:
         yield server

@@ -73,9 +73,11 @@ class Reader:
 
         Raises:
             NotInStore: only the store may answer, and it does not hold it.
-            Untrusted: other bytes came, or more than the limit.
+            Untrusted: other bytes came, or more than the limit; or the algorithm of the digest is
+                not known, so that nothing could be verified.
 
         """
+        descriptor.digest.require_verifiable(what)
         if descriptor.data is not None:
             return descriptor.data
         held = self.held(descriptor)
@@ -84,6 +86,11 @@ class Reader:
         body = self._need(what).read(descriptor)
         self._keep(Document(descriptor, body))
         return body
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether anything but the store may be asked."""
+        return self._open_source is not None
 
     def held(self, descriptor: Descriptor) -> bytes | None:
         """Read a document only if that costs no request."""
@@ -146,9 +153,13 @@ class Reader:
             return _stored(body, known.root.digest, known.root.media_type, str(reference))
         else:
             root, stated = known.root.digest, self._need("").resolve(reference.name).digest
-            if stated in (root, Digest.of(body, stated.algorithm)):
+            if stated == root:
                 return _stored(body, root, known.root.media_type, str(reference))
-            document = self._moved(reference.name, stated, root)
+            if stated == Digest.of(body, stated.algorithm):
+                # The same bytes, by the digest that the registry knows them by now.
+                document = _stored(body, stated, known.root.media_type, str(reference))
+            else:
+                document = self._moved(reference.name, stated, root)
         self._keep(document)
         self._remember(reference, document.descriptor)
         return document

@@ -8,6 +8,7 @@ taken for each other.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from resolver.core.reference import Reference
 from resolver.core.reference_grammar import is_tag
 from resolver.errors import Malformed
 from resolver.flow.content_shelf import ContentShelf, Shown
-from resolver.sources.layout import IMAGE_NAME, REF_NAME, LayoutSource
+from resolver.sources.layout import IMAGE_NAME, REF_NAME, LayoutSource, names_of
 from resolver.sources.tree import FolderTree
 
 if TYPE_CHECKING:
@@ -82,8 +83,11 @@ class LayoutShelf(ContentShelf):
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
+        #: `repository:tag` of tags that several entries have; they are had by digest only.
+        self.ambiguous: tuple[str, ...] = ()
         self.name = _NO_NAME.sub("-", Path(path).resolve().name.lower()).strip("-") or "layout"
         self._current()
+        LayoutSource(FolderTree(path)).refuse_links()
 
     def _changed(self) -> os.stat_result | None:
         return _status(Path(self._folder) / "index.json")
@@ -92,11 +96,25 @@ class LayoutShelf(ContentShelf):
         source = LayoutSource(FolderTree(self._folder))
         shown: list[Shown] = []
         for entry in source.entries:
-            short = entry.annotation(REF_NAME) or ""
-            full = entry.annotation(IMAGE_NAME) or ("" if is_tag(short) else short)
-            shown.append(Shown(self.name, "", short if is_tag(short) else "", entry))
-            shown += _by_reference(full, entry)
-        return source, shown
+            own = tuple(names_of(entry, REF_NAME))
+            tags = [name for name in own if is_tag(name)]
+            shown += [Shown(self.name, "", tag, entry) for tag in tags or [""]]
+            full = list(names_of(entry, IMAGE_NAME)) or [name for name in own if not is_tag(name)]
+            for name in full:
+                shown += _by_reference(name, entry)
+        return source, self._told_apart(shown)
+
+    def _told_apart(self, shown: list[Shown]) -> list[Shown]:
+        """Take a tag from entries that share it: nobody can say which of them is meant."""
+        roots: dict[tuple[str, str], set[Digest]] = {}
+        for each in shown:
+            roots.setdefault((each.repository, each.tag), set()).add(each.root.digest)
+        shared = {key for key, digests in roots.items() if key[1] and len(digests) > 1}
+        self.ambiguous = tuple(sorted(f"{repository}:{tag}" for repository, tag in shared))
+        return [
+            replace(each, tag="") if (each.repository, each.tag) in shared else each
+            for each in shown
+        ]
 
 
 def served_name(reference: Reference) -> str:

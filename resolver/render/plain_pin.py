@@ -17,6 +17,7 @@ def plain(answer: Pinned) -> Plain:
     """Turn pinned files into plain values."""
     return {
         "files": [_file(file) for file in answer.files],
+        "skipped": [{"path": each.path, "reason": each.reason} for each in answer.skipped],
         "findings": [_finding(finding) for finding in answer.findings],
         "warnings": warnings(answer.warnings),
     }
@@ -28,6 +29,10 @@ def _file(file: PinnedFile) -> Plain:
         "kind": file.kind or None,
         "changed": file.is_changed,
         "images": [_pin(pin) for pin in file.pins],
+        "passed": [
+            {"line": place.line, "column": place.column, "reason": reason}
+            for place, reason in file.passed
+        ],
     }
     if file.failure is not None:
         written |= failure(file.failure)

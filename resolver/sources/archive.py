@@ -62,6 +62,12 @@ class TarTree:
         member = self._files.get(name)
         return None if member is None else member.size
 
+    def link(self, name: str) -> str | None:
+        """Give the first link on the way to a file."""
+        parts = name.split("/")
+        above = ("/".join(parts[:count]) for count in range(1, len(parts) + 1))
+        return next((part for part in above if part in self.links), None)
+
     @contextmanager
     def open(self, name: str) -> Iterator[Iterator[bytes]]:
         """Stream a file."""
@@ -102,7 +108,7 @@ def open_oci_archive(target: LayoutTarget) -> LayoutSource:
             "it holds no OCI layout, but what `docker save` writes",
             f"write `docker-archive:{target.path}`",
         )
-    return LayoutSource(tree, tree.warnings)
+    return _layout(tree)
 
 
 def open_docker_archive(target: LayoutTarget) -> LayoutSource:
@@ -116,7 +122,15 @@ def open_docker_archive(target: LayoutTarget) -> LayoutSource:
     """
     tree = TarTree(target.path)
     if tree.size("oci-layout") is not None and tree.size("index.json") is not None:
-        return LayoutSource(tree, tree.warnings)
+        return _layout(tree)
+    return LayoutSource(translate(tree, tree.links), tree.warnings)
+
+
+def _layout(tree: TarTree) -> LayoutSource:
+    """Read an OCI layout; Docker 25 may leave its index empty, and then `manifest.json` counts."""
+    source = LayoutSource(tree, tree.warnings)
+    if source.entries or tree.size("manifest.json") is None:
+        return source
     return LayoutSource(translate(tree, tree.links), tree.warnings)
 
 

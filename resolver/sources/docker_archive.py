@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from resolver.core.content import Document
@@ -19,10 +19,11 @@ from resolver.core.descriptor import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_INDEX, 
 from resolver.core.digest import Digest
 from resolver.core.fields import Fields, digest
 from resolver.core.manifest import MAX_DOCUMENT
+from resolver.core.reference import Reference
 from resolver.core.strict_json import read_object
-from resolver.errors import BadDocument, NotFound
+from resolver.errors import BadDocument, Malformed, NotFound
 from resolver.sources.inflate import GZIP_MAGIC
-from resolver.sources.layout import REF_NAME
+from resolver.sources.layout import IMAGE_NAME, REF_NAME
 from resolver.sources.tree import read_small
 from resolver.values import dataclass
 
@@ -60,6 +61,10 @@ class TranslatedTree:
         moved = self.moved.get(name)
         return None if moved is None else self.tree.size(moved)
 
+    def link(self, name: str) -> str | None:
+        """Give the link because of which there is no such file."""
+        return None if name in self.made else self.tree.link(self.moved.get(name, name))
+
     @contextmanager
     def open(self, name: str) -> Iterator[Iterator[bytes]]:
         """Stream a file."""
@@ -96,10 +101,17 @@ def translate(tree: Tree, links: Mapping[str, str]) -> TranslatedTree:
         made[_blob(built.descriptor.digest)] = built.body
         listed = _described(built.descriptor)
         names = entry.texts("RepoTags")
-        entries += [{**listed, "annotations": {REF_NAME: name}} for name in names] or [listed]
+        entries += [{**listed, "annotations": _named(name)} for name in names] or [listed]
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
     made["index.json"] = _written(index)
     return TranslatedTree(tree, made, moved)
+
+
+def _named(name: str) -> dict[str, str]:
+    """Name an entry as it is written, and in full: a bare word is a repository here, no tag."""
+    with suppress(Malformed):
+        return {REF_NAME: name, IMAGE_NAME: str(Reference.parse(name))}
+    return {REF_NAME: name}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +175,8 @@ def _diff_ids(body: bytes, what: str) -> tuple[Digest, ...]:
     config = Fields.of(read_object(body, what), what, "", frozenset({"rootfs"}))
     rootfs = config.child("rootfs", frozenset({"diff_ids"}))
     if rootfs is None:
+        if "rootfs" in config.members:
+            return ()
         raise config.bad("rootfs", "required, but missing")
     path = rootfs.at("diff_ids")
     return tuple(

@@ -26,10 +26,10 @@ from resolver.errors import (
     SizeMismatch,
     UnsupportedDocument,
 )
-from resolver.sources.tree import FolderTree, close, open_given, read_small
+from resolver.sources.tree import FolderTree, close, open_given, read_small, refuse_link
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from resolver.core.target import LayoutTarget
     from resolver.sources.tree import Tree
@@ -87,7 +87,8 @@ class LayoutSource:
         found = {entry.digest: entry for entry in self._entries if not name or _is(entry, name)}
         if len(found) == 1:
             return next(iter(found.values()))
-        raise NotFound(self._complaint(name, len(found)), *self._listing())
+        hints = _by_digests(found.values()) if name and found else self._listing()
+        raise NotFound(self._complaint(name, len(found)), *hints)
 
     def document(self, name: str) -> Document:
         """Read what a name, or a digest in text form, points at.
@@ -117,8 +118,10 @@ class LayoutSource:
 
         """
         name = _blob(descriptor.digest)
+        descriptor.digest.require_verifiable(f"`{name}` in `{self._tree.path}`")
         size = self._tree.size(name)
         if size is None:
+            refuse_link(self._tree, name)
             raise BlobNotFound(str(descriptor.digest), self._tree.path)
         if size != descriptor.size:
             raise SizeMismatch(f"`{name}` in `{self._tree.path}`", descriptor.size, size)
@@ -137,15 +140,26 @@ class LayoutSource:
         if descriptor.size > MAX_DOCUMENT:
             raise LimitExceeded(what, MAX_DOCUMENT, descriptor.size)
         if self._tree.size(_blob(descriptor.digest)) is None:
+            refuse_link(self._tree, _blob(descriptor.digest))
             raise BlobNotFound(str(descriptor.digest), self._tree.path)
         body = read_small(self._tree, _blob(descriptor.digest), MAX_DOCUMENT)
         verify(body, descriptor.digest, descriptor.size, what)
         return body
 
+    def refuse_links(self) -> None:
+        """Check that what `index.json` lists is not there as links, which are not followed.
+
+        Raises:
+            UnsupportedDocument: an entry is.
+
+        """
+        for entry in self._entries:
+            if self._tree.size(_blob(entry.digest)) is None:
+                refuse_link(self._tree, _blob(entry.digest))
+
     def tags(self) -> Iterator[str]:
         """List the names there are, in the order of the index, each once."""
-        names = (next(_names(entry), None) for entry in self._entries)
-        return iter(dict.fromkeys(name for name in names if name))
+        return iter(dict.fromkeys(name for each in self._entries for name in _own_names(each)))
 
     def warnings(self) -> tuple[str, ...]:
         """Give what was odd about the archive, if it was one."""
@@ -154,6 +168,7 @@ class LayoutSource:
     def _check_version(self) -> None:
         what = f"`oci-layout` in `{self._tree.path}`"
         if self._tree.size("oci-layout") is None:
+            refuse_link(self._tree, "oci-layout")
             raise BadDocument(
                 f"`{self._tree.path}`", "oci-layout", "there is none, so this is no OCI layout"
             )
@@ -171,6 +186,7 @@ class LayoutSource:
             return listed
         size = self._tree.size(_blob(digest))
         if size is None:
+            refuse_link(self._tree, _blob(digest))
             raise BlobNotFound(str(digest), self._tree.path)
         unknown = Descriptor("application/octet-stream", digest, size)
         if size > MAX_DOCUMENT:
@@ -196,7 +212,7 @@ class LayoutSource:
     def _listing(self) -> tuple[str, ...]:
         """Say what could have been asked for; entries without a name by digest."""
         held = list(
-            dict.fromkeys(next(_names(entry), str(entry.digest)) for entry in self._entries)
+            dict.fromkeys(next(names_of(entry), str(entry.digest)) for entry in self._entries)
         )
         if not held:
             return ()
@@ -208,17 +224,35 @@ def _blob(digest: Digest) -> str:
     return f"blobs/{digest.algorithm}/{digest.hex}"
 
 
-def _names(entry: Descriptor) -> Iterator[str]:
-    for key in (REF_NAME, IMAGE_NAME):
-        name = entry.annotation(key)
-        if name:
-            yield name
+def names_of(entry: Descriptor, *keys: str) -> Iterator[str]:
+    """List the names of an entry, those of `keys` or of both annotations.
+
+    BuildKit writes several as one text with commas, which no tag and no reference contains.
+    """
+    for key in keys or (REF_NAME, IMAGE_NAME):
+        for name in (entry.annotation(key) or "").split(","):
+            if name:
+                yield name
+
+
+def _own_names(entry: Descriptor) -> tuple[str, ...]:
+    """List the names of one annotation: the other says the same in other words."""
+    return tuple(names_of(entry, REF_NAME)) or tuple(names_of(entry, IMAGE_NAME))
+
+
+def _by_digests(entries: Iterable[Descriptor]) -> tuple[str, ...]:
+    """Say how one of several entries with a name can be named."""
+    listing = ", ".join(
+        f"`@{entry.digest}`" + (f" for `{entry.platform}`" if entry.platform else "")
+        for entry in entries
+    )
+    return (f"name one by its digest: {listing}",)
 
 
 def _is(entry: Descriptor, name: str) -> bool:
     """Whether an entry goes by a name, as it is written or as a reference in other words."""
-    names = tuple(_names(entry))
-    if name in names:
+    names = tuple(names_of(entry))
+    if name in names or name in {entry.annotation(REF_NAME), entry.annotation(IMAGE_NAME)}:
         return True
     # A bare word is a tag where it is held, and may be a repository where it is asked for.
     references = [held for held in names if "/" in held or ":" in held]
@@ -253,4 +287,11 @@ def open_folder(target: LayoutTarget) -> LayoutSource:
             "it is a file, and an OCI layout is a folder",
             f"write `oci-archive:{target.path}` or `docker-archive:{target.path}`",
         )
-    return LayoutSource(FolderTree(target.path))
+    tree = FolderTree(target.path)
+    source = LayoutSource(tree)
+    if source.entries or tree.size("manifest.json") is None:
+        return source
+    # What Docker 25 saves, unpacked; its index may be empty, and then `manifest.json` counts.
+    from resolver.sources.docker_archive import translate  # noqa: PLC0415 - it reads layouts
+
+    return LayoutSource(translate(tree, {}))

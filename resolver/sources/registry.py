@@ -15,7 +15,7 @@ from resolver.core.descriptor import (
     OCI_INDEX,
     Descriptor,
 )
-from resolver.core.digest import Digest, verify
+from resolver.core.digest import HEX_DIGITS, Digest, verify
 from resolver.core.events import Observer, Warned
 from resolver.core.hosts import upstream
 from resolver.core.manifest import MAX_DOCUMENT, parse_document
@@ -227,6 +227,7 @@ class RegistrySource:
             Denied, Unavailable: nobody let us in, or answered.
         """
         what = f"`{descriptor.digest}` of `{self._asker}`"
+        descriptor.digest.require_verifiable(what)
         if descriptor.size > MAX_DOCUMENT:
             raise LimitExceeded(what, MAX_DOCUMENT, descriptor.size)
         return _twice(lambda: self._read_once(descriptor, what))
@@ -241,6 +242,7 @@ class RegistrySource:
             Denied, Unavailable: nobody let us in, or answered; also while it streams.
         """
         what = f"`{descriptor.digest}` of `{self._asker}`"
+        descriptor.digest.require_verifiable(what)
         request = self._request("GET", self._place(descriptor), what, _accept(descriptor))
         with self._transport.stream(request) as answer:
             self._collect(answer.headers)
@@ -265,6 +267,7 @@ class RegistrySource:
             Denied, Unavailable: nobody let us in, or answered; also while it streams.
         """
         what = f"`{descriptor.digest}` of `{self._asker}`"
+        descriptor.digest.require_verifiable(what)
         part = start > 0 or end < descriptor.size
         headers = _accept(descriptor)
         if part:
@@ -289,6 +292,7 @@ class RegistrySource:
             Unavailable: nobody answered, or something else came; also while it streams.
         """
         what = f"`{descriptor.digest}` of `{self._asker}`"
+        descriptor.digest.require_verifiable(what)
         request = self._request("GET", self._place(descriptor), what, _accept(descriptor))
         with self._transport.stream_elsewhere(request, url) as answer:
             place = answer.url.authority
@@ -354,13 +358,21 @@ class RegistrySource:
         return response
 
     def _measure(self, response: Response, expected: Digest | None, what: str) -> Digest:
-        """Hash a body, and compare with what was asked for, never with what a header says."""
+        """Hash a body, and compare with what was asked for, never with what a header says.
+
+        By tag the header decides the algorithm: a registry that names a manifest by sha512 need
+        not know it by another digest (OCI distribution-spec v1.1.1, "Pulling manifests").
+        """
         if expected is not None:
             verify(response.body, expected, None, what)
             return expected
-        digest = Digest.of(response.body)
         stated = (response.headers.get("docker-content-digest") or "").strip()
-        if stated.startswith("sha256:") and stated != str(digest):
+        algorithm = stated.partition(":")[0]
+        known = algorithm in HEX_DIGITS
+        if known and stated == str(digest := Digest.of(response.body, algorithm)):
+            return digest
+        digest = Digest.of(response.body)
+        if known:
             self._observe(
                 Warned(
                     "digest-header",

@@ -45,6 +45,15 @@ class Tree(Protocol):
         """
         ...
 
+    def link(self, name: str) -> str | None:
+        """Give the link because of which there is no such file: its name, or a folder's above it.
+
+        Raises:
+            Unavailable: the tree cannot be read.
+
+        """
+        ...
+
     def open(self, name: str) -> AbstractContextManager[Iterator[bytes]]:
         """Stream a file that `size` says is there.
 
@@ -61,12 +70,14 @@ def read_small(tree: Tree, name: str, limit: int) -> bytes:
 
     Raises:
         BadDocument: it is not there.
+        UnsupportedDocument: it is a link.
         LimitExceeded: it has more than `limit` bytes.
 
     """
     what = f"`{name}` in `{tree.path}`"
     size = tree.size(name)
     if size is None:
+        refuse_link(tree, name)
         raise BadDocument(f"`{tree.path}`", name, "there is no such regular file in it")
     if size > limit:
         raise LimitExceeded(what, limit, size)
@@ -78,6 +89,23 @@ def read_small(tree: Tree, name: str, limit: int) -> bytes:
             if len(kept) > limit:
                 raise LimitExceeded(what, limit, len(kept))
     return bytes(kept)
+
+
+def refuse_link(tree: Tree, name: str) -> None:
+    """Say that what seems to be missing is a link, which may lead out of the tree (R31).
+
+    Raises:
+        UnsupportedDocument: it is one.
+
+    """
+    link = tree.link(name)
+    if link is not None:
+        raise UnsupportedDocument(
+            f"`{link}` in `{tree.path}`",
+            "",
+            "it is a link, and links in a layout are not followed",
+            "copy the files that the links lead to: `cp -rL` for a folder, `tar -h` for an archive",
+        )
 
 
 @contextmanager
@@ -135,6 +163,22 @@ class FolderTree:
             except FileNotFoundError:
                 return None
         return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def link(self, name: str) -> str | None:
+        """Give the first link on the way to a file."""
+        parts = name.split("/")
+        for count in range(1, len(parts) + 1):
+            part = "/".join(parts[:count])
+            with self._parent(part) as (folder, base), unreadable(self.path):
+                if folder is None:
+                    return None
+                try:
+                    status = os.stat(base, dir_fd=folder, follow_symlinks=False)
+                except FileNotFoundError:
+                    return None
+            if stat.S_ISLNK(status.st_mode):
+                return part
+        return None
 
     @contextmanager
     def open(self, name: str) -> Iterator[Iterator[bytes]]:

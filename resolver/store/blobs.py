@@ -169,7 +169,8 @@ class Blobs:
 
     @contextmanager
     def _folder(self, digest: Digest) -> Iterator[Folder | None]:
-        root = self._home.open()
+        # Nothing whose bytes cannot be verified is ever kept.
+        root = self._home.open() if digest.is_verifiable else None
         if root is None:
             yield None
             return

@@ -70,6 +70,9 @@ class _Files(Mapping[Digest, "os.stat_result"]):
         self._root = root
 
     def __getitem__(self, digest: Digest) -> os.stat_result:
+        # What cannot be verified is never kept.
+        if not digest.is_verifiable:
+            raise KeyError(digest)
         with self._root.need("blobs", digest.algorithm) as folder:
             status = folder.look(digest.hex)
         if status is None:

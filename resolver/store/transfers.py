@@ -39,6 +39,7 @@ class Transfers:
         self, descriptor: Descriptor, waiting: Callable[[], None] | None
     ) -> Iterator[Receiving | None]:
         """Fetch a blob, or find that it is there; see `LocalStore.receive`."""
+        descriptor.digest.require_verifiable(f"`{descriptor.digest}`")
         claim = self._claim(descriptor, waiting)
         if claim is None:
             yield None

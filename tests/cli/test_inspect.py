@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 from inline_snapshot import snapshot
 
+from resolver.core.descriptor import OCI_INDEX
 from resolver.core.digest import Digest
 from resolver.demo import samples
+from tests.fakes.images import build_image, build_index, entry, from_dict
+from tests.fakes.registry import FakeRegistry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.cli.conftest import Run
 
 
@@ -300,3 +306,85 @@ status: 1
 error: there is no full answer within 1 requests (`--max-requests`)
 hint: allow more, or ask for less: a smaller `--limit`, a narrower `--semver`
 """)
+
+
+@pytest.fixture
+def unverifiable() -> Iterator[str]:
+    """An image whose index lists an image and an index by digests of unknown algorithms."""
+    image, other = build_image("linux/amd64"), build_image("linux/arm64")
+    nested = {**entry(build_image("linux/s390x")), "mediaType": OCI_INDEX}
+    extra = [
+        {**entry(other), "digest": "blake3:" + "a" * 64},
+        {**nested, "digest": "b3:" + "b" * 9},
+    ]
+    with FakeRegistry() as registry:
+        registry.serve("app", "1", build_index([image], extra=extra))
+        yield f"{registry.host}/app:1"
+
+
+@pytest.mark.parametrize("words", [("platforms",), ("platforms", "--index-only"), ("inspect",)])
+def test_entries_that_cannot_be_verified_are_listed(
+    run: Run, unverifiable: str, words: tuple[str, ...]
+) -> None:
+    seen = run(*words, unverifiable)
+    assert seen.status == 0
+    for platform, digest in [("amd64", "sha256:"), ("arm64", "blake3:aaa"), ("s390x", "b3:bbb")]:
+        assert re.search(f"linux/{platform} +{digest}", seen.stdout)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("check", "--require", "linux/amd64"), 0, "passed"),
+        (("check", "--require", "linux/arm64"), 1, "`linux/arm64` is not offered"),
+        (("matrix",), 0, "`b3` digests cannot be verified"),
+        (("compare",), 0, "`blake3` digests cannot be verified"),
+        (("lint",), 0, "unknown-digest"),
+        (("pull", "-p", "linux/amd64"), 0, "Downloaded"),
+        (("pull", "-p", "linux/arm64"), 6, "`blake3:aaa"),
+        (("pull", "-p", "all"), 6, "`blake3:aaa"),
+        (("plan", "-p", "all"), 6, "`blake3:aaa"),
+        (("resolve", "-p", "all"), 6, "`b3:bbb"),
+    ],
+)
+def test_an_entry_that_cannot_be_verified_fails_only_what_needs_it(
+    run: Run, unverifiable: str, words: tuple[str, ...], status: int, said: str
+) -> None:
+    seen = run(*words, unverifiable)
+    assert seen.status == status, seen
+    assert said in seen.stdout + seen.stderr
+    if words == ("matrix",):
+        assert "arm64" not in seen.stdout
+
+
+@pytest.mark.parametrize("written", ["null", "missing", "empty"])
+@pytest.mark.parametrize(
+    "words", [("resolve",), ("inspect",), ("pull",), ("lint",), ("platforms",)]
+)
+def test_an_image_without_layers_is_an_image(
+    run: Run, words: tuple[str, ...], written: str
+) -> None:
+    image = build_image("linux/amd64", [], config={"history": None, "rootfs": None})
+    document = {**json.loads(image.body), "annotations": None}
+    if written == "missing":
+        del document["layers"]
+    elif written == "null":
+        document["layers"] = None
+    with FakeRegistry() as registry:
+        bare = from_dict(document, parts=[image])
+        listing = {**entry(bare), "platform": {"os": "linux", "architecture": "amd64"}}
+        registry.serve("app", "one", bare)
+        registry.serve(
+            "app",
+            "listed",
+            from_dict(
+                {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listing]}, parts=[bare]
+            ),
+        )
+        for tag in ("one", "listed"):
+            platform = ("-p", "linux/amd64") if words[0] in {"resolve", "pull"} else ()
+            seen = run(*words, f"{registry.host}/app:{tag}", *platform)
+            assert seen.status == 0, seen
+            if tag == "one" or words[0] not in {"resolve", "inspect"}:
+                warned = "has no `layers`; it is read as having none" in seen.stderr
+                assert warned is (written == "missing"), seen

@@ -252,3 +252,97 @@ error: `pod.yaml` is left alone: it is no YAML: did not find expected node conte
 hint: it looks like a template: pin the values that it is rendered with
 """)
     assert place.read_text().startswith("{{-")
+
+
+def test_what_looks_like_an_image_under_another_key_fails_a_check(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "thing.yaml").write_text(
+        "apiVersion: example.com/v1\nkind: Thing\nspec:\n  runtime: quay.io/org/app:v1\n"
+    )
+
+    assert str(run("pin", "--check", "thing.yaml")) == snapshot("""\
+status: 1
+--- stdout
+thing.yaml:4  error  unknown-key  `quay.io/org/app:v1` is not pinned: unknown key `spec.runtime`
+`thing.yaml`: 1 error (1 image)
+--- stderr
+hint: pin it by hand, or write `# resolver: ignore` above it if it is no image
+""")
+    (tmp_path / "thing.yaml").write_text(
+        "apiVersion: example.com/v1\nkind: Thing\nspec:\n"
+        "  runtime: quay.io/org/app:v1  # resolver: ignore\n"
+    )
+    assert run("pin", "--check", "thing.yaml").status == 0
+
+
+def test_a_registry_that_cannot_be_reached_is_told_with_the_lines_that_name_it(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nFROM 127.0.0.1:9/a:1\n")
+    (tmp_path / "compose.yaml").write_text("services: {a: {image: 127.0.0.1:9/a:1}}\n")
+
+    seen = run("pin", "Dockerfile", "compose.yaml")
+
+    assert seen.status == 5
+    assert "error: `Dockerfile:2`, `compose.yaml:1`: " in seen.stderr
+
+
+def test_all_files_of_a_repository_can_be_named(run: Run, registry: str, tmp_path: Path) -> None:
+    dockerfile(tmp_path, registry)
+    (tmp_path / "README.md").write_text("# x\n")
+    (tmp_path / "main.py").write_text("x = 1\n")
+
+    assert str(run("pin", "--check", "Dockerfile", "README.md", "main.py")) == snapshot("""\
+status: 1
+--- stdout
+Dockerfile:2  error  unpinned  `HOST:PORT/demo/app:1.0` is not pinned
+`Dockerfile`: 1 error (1 image)
+--- stderr
+note: skipped `README.md`, `main.py`: each is of no kind that is known to name images
+hint: pin it with `resolver pin Dockerfile`
+""")
+    assert run("pin", "Dockerfile", "README.md", "main.py").status == 0
+    assert run("pin", "README.md").status == 2
+
+
+def test_a_folder_can_be_named(run: Run, registry: str, tmp_path: Path) -> None:
+    folder = tmp_path / "app"
+    folder.mkdir()
+    dockerfile(folder, registry)
+    (folder / "config.yaml").write_text("a: 1\n")
+
+    assert str(run("pin", "app")) == snapshot("""\
+status: 0
+--- stdout
+WHERE             IMAGE                         STATE   DIGEST
+app/Dockerfile:2  HOST:PORT/demo/app:1.0  pinned  sha256:f62fb544ff3d
+--- stderr
+note: skipped `app/config.yaml`: it is of no kind that is known to name images
+""")
+    told = json.loads(run("pin", "--check", "--json", "app").stdout)
+    assert [each["path"] for each in told["skipped"]] == ["app/config.yaml"]
+
+
+def test_json_says_why_a_name_of_an_image_needs_no_digest(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("services:\n  a: {build: ., image: 'org/app:1'}\n")
+
+    seen = run("pin", "--check", "--json", "compose.yaml")
+
+    assert seen.status == 0
+    (file,) = json.loads(seen.stdout)["files"]
+    assert file["passed"] == [{"line": 2, "column": 24, "reason": "it names what is built here"}]
+
+
+def test_many_files_get_few_hints(run: Run, tmp_path: Path) -> None:
+    names = [f"Dockerfile.{number}" for number in range(5)]
+    for name in names:
+        (tmp_path / name).write_text("FROM a:1\n")
+
+    seen = run("pin", "--check", *names)
+
+    assert seen.stdout.count("is not pinned") == 5
+    assert seen.stderr.splitlines() == [
+        "hint: pin it with `resolver pin Dockerfile.0`",
+        "hint: pin it with `resolver pin Dockerfile.1`",
+        "hint: pin it with `resolver pin Dockerfile.2`",
+        "hint: 2 more are like these, `--json` has all of them",
+    ]

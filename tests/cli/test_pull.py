@@ -9,8 +9,10 @@ import pytest
 from inline_snapshot import snapshot
 
 from resolver.cli.showing import chosen
-from tests.fakes.images import build_image
+from resolver.session import Session
+from tests.fakes.images import build_image, multi_platform, named_by
 from tests.fakes.registry import FakeRegistry, Reply
+from tests.flow.test_serve import ask
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -259,3 +261,48 @@ def test_the_form_follows_what_is_asked_for_then_the_terminal_then_the_pipeline(
     form: str, environment: dict[str, str], wanted: bool, terminal: bool, expected: str
 ) -> None:
     assert chosen(form, environment, wanted=wanted, terminal=terminal) == expected
+
+
+@pytest.mark.parametrize("kind", ["index", "manifest"])
+def test_the_digest_by_which_a_registry_names_a_tag_is_kept_everywhere(
+    run: Run, store: Path, tmp_path: Path, kind: str
+) -> None:
+    plain = build_image("linux/arm64") if kind == "manifest" else multi_platform("linux/arm64")
+    image = named_by(plain, "sha512")
+    with FakeRegistry() as registry:
+        registry.serve("app", "1", image)
+        name = f"{registry.host}/app:1"
+        pinned = f"{name}@{image.digest}"
+        (tmp_path / "Dockerfile").write_text(f"FROM {name}\n")
+
+        for _ in range(2):
+            found = json.loads(run("resolve", name, *ARM[:2], "--json", keep=True).stdout)
+            root = found["index"] if kind == "index" else found["manifest"]
+            assert root["digest"] == image.digest
+        assert run("pin", "Dockerfile").status == 0
+        assert (tmp_path / "Dockerfile").read_text() == f"FROM {pinned}\n"
+        assert run("lock", name).status == 0
+        assert image.digest in (tmp_path / "resolver.lock").read_text()
+        assert run("lock", "--check").status == 0
+        assert run("resolve", "--verify-tag", pinned, *ARM[:2]).status == 0
+        assert run("pull", pinned, *ARM).status == 0
+        assert run("pull", name, "--locked", *ARM).status == 0
+        assert run("pull", name, *ARM).status == 0
+        log = [seen for seen in registry.log if "/manifests/sha256" in seen.path]
+        assert all(seen.path.rpartition("/")[2] in image.documents for seen in log)
+
+    assert run("verify", "--full").status == 0
+    with Session(store) as session, session.serve() as server:
+        repository = name.removesuffix(":1").replace(":", "-")
+        for target in ("1", image.digest):
+            head, got = (
+                ask(server, f"/v2/{repository}/manifests/{target}", method)
+                for method in ("HEAD", "GET")
+            )
+            assert got.body == image.body
+            for answer in (head, got):
+                assert answer.headers["docker-content-digest"] == image.digest
+    assert run("export", name, "--to", "layout").status == 0
+    exported = json.loads((tmp_path / "layout" / "index.json").read_text())
+    assert exported["manifests"][0]["digest"].startswith(("sha512:", "sha256:"))
+    assert run("resolve", "oci:layout", *ARM[:2]).status == 0

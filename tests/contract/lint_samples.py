@@ -5,6 +5,7 @@ A new rule needs a row here; `test_rules.py` fails until it has one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -251,6 +252,10 @@ SAMPLES: dict[str, Samples] = {
     ),
     "unreadable-document": Samples(
         index(with_config(_ONE, history="none")), index(with_config(_ONE, history=[]))
+    ),
+    "unknown-digest": Samples(
+        index(_ONE, extra=[{**entry(_OTHER), "digest": "blake3:" + "a" * 64}]),
+        changed(_ONE, digest="sha512:" + hashlib.sha512(_ONE.body).hexdigest()),
     ),
     "schema-1": Samples(served(_SCHEMA1), served(_ONE)),
     "mixed-media-types": Samples(

@@ -104,6 +104,23 @@ def test_the_number_of_diff_ids_is_the_number_of_layers() -> None:
     assert parse_config(config(rootfs={"diff_ids": None}), "it", 0).diff_ids == ()
 
 
+@pytest.mark.parametrize("rootfs", [None, {}, {"type": "layers"}, {"diff_ids": None}])
+def test_an_image_without_layers_may_have_a_root_filesystem_of_null(rootfs: object) -> None:
+    parsed = parse_config(config(rootfs=rootfs), "it", 0)
+    assert (parsed.diff_ids, parsed.platform) == ((), parse_config(config(), "it", 1).platform)
+
+
+@pytest.mark.parametrize("name", ["Entrypoint", "Cmd"])
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("/bin/app -v", ("/bin/app -v",)), ("", ()), (["a", "b"], ("a", "b")), (None, ())],
+)
+def test_a_command_is_a_text_or_a_list(name: str, written: object, read: tuple[str, ...]) -> None:
+    others = {"Shell": written, "OnBuild": written, "ArgsEscaped": None, "ExposedPorts": None}
+    parsed = parse_config(config(config={name: written, **others}), "it", 1)
+    assert (parsed.entrypoint if name == "Entrypoint" else parsed.cmd) == read
+
+
 def test_an_empty_config_says_nothing_and_is_no_fault() -> None:
     parsed = parse_config(b"{}", "it", 3)
     assert (parsed.platform, parsed.diff_ids) == (None, ())
@@ -112,7 +129,7 @@ def test_an_empty_config_says_nothing_and_is_no_fault() -> None:
 @pytest.mark.parametrize(
     ("members", "field"),
     [
-        ({"rootfs": None}, "rootfs"),
+        ({"rootfs": None}, "rootfs.diff_ids"),
         ({"rootfs": []}, "rootfs"),
         ({"rootfs": {"diff_ids": "x"}}, "rootfs.diff_ids"),
         ({"rootfs": {"diff_ids": [1]}}, "rootfs.diff_ids[0]"),

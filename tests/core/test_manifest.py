@@ -19,14 +19,16 @@ from resolver.core.descriptor import (
     OCI_MANIFEST,
     SCHEMA1,
     SCHEMA1_SIGNED,
+    EntryKind,
 )
-from resolver.core.digest import Digest
+from resolver.core.digest import Digest, verify
 from resolver.core.manifest import (
     MAX_DESCRIPTORS,
     MAX_DOCUMENT,
     MAX_LAYERS,
     Index,
     Manifest,
+    entry_kind,
     parse_document,
 )
 from resolver.core.platform import Platform
@@ -290,12 +292,50 @@ def test_a_withdrawn_artifact_manifest_is_still_read() -> None:
     assert parse({"mediaType": OCI_ARTIFACT}, OCI_ARTIFACT) == Manifest(OCI_ARTIFACT, None, ())
 
 
+@pytest.mark.parametrize("content_type", [OCI_MANIFEST, DOCKER_MANIFEST, None])
+def test_null_layers_are_no_layers(content_type: str | None) -> None:
+    parsed = parse(manifest(layers=None, annotations=None, manifests=None), content_type)
+    assert isinstance(parsed, Manifest)
+    assert (parsed.layers, parsed.annotations, parsed.lacks_layers) == ((), (), False)
+
+
+def test_a_manifest_without_layers_is_read_and_says_so() -> None:
+    document = manifest()
+    del document["layers"]
+    parsed = parse(document, OCI_MANIFEST)
+    assert isinstance(parsed, Manifest)
+    assert (parsed.layers, parsed.lacks_layers) == ((), True)
+
+
+def test_null_lists_and_maps_of_a_descriptor_are_empty() -> None:
+    bare = {**entry(), "urls": None, "annotations": None, "platform": None, "data": None}
+    typed = {**bare, "platform": {"os": "linux", "architecture": "s390x", "os.features": None}}
+    image, listing = (
+        parse(manifest(layers=[bare]), OCI_MANIFEST),
+        parse(index(bare, typed), OCI_INDEX),
+    )
+    assert isinstance(image, Manifest)
+    assert isinstance(listing, Index)
+    for read in (image.layers[0], listing.manifests[0]):
+        assert (read.urls, read.annotations, read.platform) == ((), (), None)
+    assert listing.manifests[1].platform == Platform("linux", "s390x")
+
+
+@pytest.mark.parametrize("content_type", [OCI_INDEX, DOCKER_LIST, "text/plain", None])
+def test_null_manifests_are_no_manifests(content_type: str | None) -> None:
+    parsed = parse({"schemaVersion": 2, "manifests": None, "layers": None}, content_type)
+    assert isinstance(parsed, Index)
+    assert parsed.manifests == ()
+    artifact = parse({"mediaType": OCI_ARTIFACT, "blobs": None}, None)
+    assert isinstance(artifact, Manifest)
+    assert artifact.layers == ()
+
+
 @pytest.mark.parametrize(
     ("document", "field"),
     [
         (manifest(config=None), "config"),
         (manifest(config=[]), "config"),
-        (manifest(layers=None), "layers"),
         (manifest(layers={}), "layers"),
         (manifest(layers=[entry(), None]), "layers[1]"),
         (manifest(layers=[entry(mediaType=None)]), "layers[0].mediaType"),
@@ -360,10 +400,32 @@ def test_no_other_spelling_is_a_digest(digest: str) -> None:
     assert "canary" not in str(error)
 
 
-def test_a_digest_that_cannot_be_verified_is_not_supported() -> None:
+@pytest.mark.parametrize("digest", ["blake3:" + "a" * 64, "md5:" + "a" * 32, "a+b.c:Zm9v_-="])
+def test_an_index_may_list_an_entry_of_an_unknown_digest_algorithm(digest: str) -> None:
+    listed = {**entry(OCI_MANIFEST), "digest": digest, "data": "aGk="}
+    parsed = parse(index(entry(OCI_MANIFEST), listed, subject=listed), OCI_INDEX)
+    assert isinstance(parsed, Index)
+    assert [entry.digest.is_verifiable for entry in parsed.manifests] == [True, False]
+    assert str(parsed.manifests[1].digest) == digest
+    # Embedded content that nothing vouches for is not taken for the entry's.
+    assert parsed.manifests[1].data is None
+    with pytest.raises(UnsupportedDocument, match="cannot be verified"):
+        parsed.manifests[1].digest.require_verifiable("the entry")
+    with pytest.raises(UnsupportedDocument):
+        verify(b"hi", parsed.manifests[1].digest, 2, "the entry")
+
+
+@pytest.mark.parametrize("digest", ["blake3:../../x", "blake3:", ":a", "b3:" + "a" * 300])
+def test_a_malformed_digest_of_an_unknown_algorithm_is_refused(digest: str) -> None:
+    with pytest.raises(BadDocument) as caught:
+        parse(index(entry(OCI_MANIFEST, digest=digest)), OCI_INDEX)
+    assert caught.value.field == "manifests[0].digest"
+
+
+def test_an_image_with_a_layer_that_cannot_be_verified_is_not_supported() -> None:
     with pytest.raises(UnsupportedDocument, match="md5") as caught:
-        parse(index(entry(OCI_MANIFEST), entry(digest="md5:" + "a" * 32)), OCI_INDEX)
-    assert caught.value.field == "manifests[1].digest"
+        parse(manifest(layers=[entry(), entry(digest="md5:" + "a" * 32)]), OCI_MANIFEST)
+    assert caught.value.field == "layers[1].digest"
     assert caught.value.word == "UNSUPPORTED"
 
 
@@ -459,3 +521,60 @@ def test_every_refusal_is_one_line() -> None:
     with pytest.raises(Untrusted) as caught:
         parse(manifest(layers=[entry(digest="sha256:\n\n")]))
     assert "\n" not in str(caught.value)
+
+
+SBOM = "application/spdx+json"
+
+
+@pytest.mark.parametrize(
+    ("members", "kind"),
+    [
+        ({}, EntryKind.IMAGE),
+        ({"artifactType": SBOM, "platform": {"os": "linux", "architecture": "amd64"}}, "artifact"),
+        ({"artifactType": ""}, "image"),
+        ({"artifactType": OCI_CONFIG}, "image"),
+        ({"artifactType": DOCKER_CONFIG, "mediaType": DOCKER_MANIFEST}, "image"),
+        ({"mediaType": OCI_ARTIFACT}, "artifact"),
+        ({"mediaType": "application/vnd.example.disk"}, "artifact"),
+        ({"mediaType": OCI_INDEX}, "index"),
+        ({"mediaType": DOCKER_LIST}, "index"),
+        ({"mediaType": OCI_INDEX, "artifactType": SBOM}, "artifact"),
+        ({"annotations": {"vnd.docker.reference.type": "attestation-manifest"}}, "attestation"),
+        (
+            {
+                "annotations": {"vnd.docker.reference.type": "attestation-manifest"},
+                "artifactType": "application/vnd.docker.attestation.manifest.v1+json",
+            },
+            "attestation",
+        ),
+    ],
+)
+def test_an_index_says_which_of_its_entries_can_be_images(
+    members: dict[str, Any], kind: EntryKind | str
+) -> None:
+    described = {**entry(OCI_MANIFEST), **members}
+    parsed = parse(index(described), OCI_INDEX)
+    assert isinstance(parsed, Index)
+    assert parsed.manifests[0].kind is EntryKind(kind)
+
+
+@pytest.mark.parametrize(
+    ("members", "kind"),
+    [
+        ({}, EntryKind.IMAGE),
+        ({"config": entry(OCI_EMPTY, b"{}")}, EntryKind.ARTIFACT),
+        ({"config": entry(SBOM, b"{}")}, EntryKind.ARTIFACT),
+        ({"artifactType": SBOM}, EntryKind.ARTIFACT),
+        ({"artifactType": OCI_CONFIG}, EntryKind.IMAGE),
+    ],
+)
+def test_a_manifest_shows_what_its_entry_is(members: dict[str, Any], kind: EntryKind) -> None:
+    parsed = parse(manifest(**members))
+    listed = parse(index(entry(OCI_MANIFEST)), OCI_INDEX)
+    marked = parse(index(entry(OCI_MANIFEST, artifactType=SBOM)), OCI_INDEX)
+    assert isinstance(parsed, Manifest)
+    assert isinstance(listed, Index)
+    assert isinstance(marked, Index)
+    assert entry_kind(listed.manifests[0], None) is EntryKind.IMAGE
+    assert entry_kind(listed.manifests[0], parsed) is kind
+    assert entry_kind(marked.manifests[0], parsed) is EntryKind.ARTIFACT

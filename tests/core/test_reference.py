@@ -96,6 +96,27 @@ def test_each_mistake_has_its_own_reason(text: str, reason: str, hint: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("nginx@1.25", "write `nginx:1.25` for a tag"),
+        ("nginx@3.19-alpine", "write `nginx:3.19-alpine` for a tag"),
+        ("nginx@latest", "write `nginx:latest` for a tag"),
+        ("ghcr.io/o/app@v1.2", "write `ghcr.io/o/app:v1.2` for a tag"),
+        ("localhost:5000/app@9f8e7d6c", "write `localhost:5000/app:9f8e7d6c` for a tag"),
+        (f"nginx@{HEX}", f"write `nginx@sha256:{HEX}`"),
+        (f"nginx:1.25@{HEX}", f"write `nginx:1.25@sha256:{HEX}`"),
+        (f"nginx@{HEX}{HEX}", f"write `nginx@sha512:{HEX}{HEX}`"),
+    ],
+)
+def test_a_digest_without_an_algorithm_is_shown(text: str, hint: str) -> None:
+    with pytest.raises(InvalidReference) as caught:
+        Reference.parse(text)
+    assert caught.value.text == text
+    assert "what follows `@` is a digest without an algorithm" in str(caught.value)
+    assert caught.value.hints() == (hint,)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "user:S3cret@r.io/x",
@@ -110,6 +131,10 @@ def test_each_mistake_has_its_own_reason(text: str, reason: str, hint: str) -> N
         f"user:S3cret@r.io/x@sha256:{HEX}",
         "user:S3cret@r.io/x@sha256:short",
         "user:S3c ret@r.io/x",
+        "user:S3cret@1.25",
+        "user:S3cret/s3@1.25",
+        "S3cret@10.0.0.1",
+        "user:S3cret@10.0.0.1",
     ],
 )
 def test_a_password_in_a_reference_is_not_repeated(text: str) -> None:

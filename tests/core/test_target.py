@@ -84,6 +84,64 @@ def test_what_names_no_place_is_refused(text: str, reason: str) -> None:
     assert reason in caught.value.reason
 
 
+@pytest.mark.parametrize(
+    ("text", "paths", "path", "name"),
+    [
+        ("oci:d:docker.io/library/app:v1", {"d"}, "d", "docker.io/library/app:v1"),
+        ("oci:/a/d:localhost:5000/app:v1", {"/a/d"}, "/a/d", "localhost:5000/app:v1"),
+        ("oci-archive:a.tar:ghcr.io/o/app:v1", {"a.tar"}, "a.tar", "ghcr.io/o/app:v1"),
+        ("oci:d:v1,v2", {"d"}, "d", "v1,v2"),
+        ("oci:a:b", {"a:b"}, "a:b", None),
+        ("oci:a:b:v1", {"a:b"}, "a:b", "v1"),
+        ("oci:a:b", {"a", "a:b"}, "a", "b"),
+        ("oci:a:b/c:v1", set(), "a:b/c", "v1"),
+        (f"oci:a:b@{DIGEST}", {"a"}, None, None),
+        ("oci:C:\\x:v1", {"C:\\x"}, "C:\\x", "v1"),
+        ("docker-archive:a:b.tar:app:v1", {"a:b.tar"}, "a:b.tar", "app:v1"),
+        ("docker-archive:a.tar:app", {"a.tar"}, "a.tar", "app"),
+    ],
+)
+def test_the_first_colon_that_ends_an_existing_path_ends_the_path(
+    text: str, paths: set[str], path: str | None, name: str | None
+) -> None:
+    if path is None:
+        with pytest.raises(InvalidReference, match="tag and a digest"):
+            parse_target(text)
+        return
+    target = parse_target(text)
+    assert isinstance(target, LayoutTarget)
+    settled = target.settled(paths.__contains__)
+    assert (settled.kind, settled.path, settled.name) == (target.kind, path, name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "containers-storage:app",
+        "containers-storage:[overlay@/var/lib]docker.io/library/app:v1",
+        "docker-daemon:foo:latest",
+        "dir:/srv/image",
+        "dir:image",
+        "ostree:app@/repo",
+        "sif:app.sif",
+        "tarball:app.tar",
+        "containerd:app:v1",
+        "ocidir://dir:v1",
+    ],
+)
+def test_the_transports_of_other_tools_are_named_as_not_supported(text: str) -> None:
+    with pytest.raises(InvalidReference, match=r"transport .* is not supported") as caught:
+        parse_target(text)
+    assert any("`oci-archive:`" in hint for hint in caught.value.hints())
+
+
+@pytest.mark.parametrize(
+    "text", ["docker://dir:1", "dir", "dir:5000/app", "registry:2", "docker:27"]
+)
+def test_an_image_of_the_name_of_a_transport_can_be_named(text: str) -> None:
+    assert parse_target(text) == RegistryTarget(Reference.parse(text.removeprefix("docker://")))
+
+
 WORDS = "a dir/ : @ tag / \\ C:\\ \u00e9 oci: oci-layout:// oci-archive: docker-archive: store: docker://"
 PIECES = st.sampled_from([*WORDS.split(), " ", DIGEST])
 

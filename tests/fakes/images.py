@@ -6,7 +6,7 @@ ways to make what no builder would.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
 from resolver.core.descriptor import OCI_MANIFEST, Descriptor
@@ -160,6 +160,14 @@ def listed_as(image: Image, platform: str) -> Image:
         image.blobs,
         image.children,
     )
+
+
+def named_by(image: Image, algorithm: str) -> Image:
+    """Let a registry know the root document of an image by a digest of this algorithm alone."""
+    digest = str(Digest.of(image.body, algorithm))
+    documents = {key: held for key, held in image.documents.items() if key != image.digest}
+    documents[digest] = (image.media_type, image.body)
+    return replace(image, digest=digest, documents=documents)
 
 
 def raw_document(body: bytes, media_type: str = OCI_MANIFEST, *, platform: str = "") -> Image:

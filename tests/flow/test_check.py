@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.checked import Checked
+    from resolver.core.events import Event
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -322,6 +323,26 @@ def test_what_is_not_beside_a_build_may_refer_to_it(
     assert messages(found) == [
         "`linux/arm64/v8` has no attestation of kind `sbom`; there is `provenance`"
     ]
+
+
+def test_what_refers_to_a_build_and_cannot_be_verified_is_passed_over(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    image, found = build_image(AMD64), statement(build_image(AMD64), SPDX)
+    registry.serve("app", "1", build_index([image]))
+    odd = {"mediaType": MANIFEST, "digest": "blake3:" + "0" * 64, "size": 9}
+    good = {"mediaType": MANIFEST, "digest": found.digest, "size": found.size}
+    body = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [odd, good]}
+    registry.serve("app", None, found)
+    reply = Reply(200, {"Content-Type": INDEX}, json.dumps(body).encode())
+    registry.on("GET", f"/v2/app/referrers/{image.digest}", reply)
+    events: list[Event] = []
+
+    with Session(tmp_path, observe=events.append) as session:
+        checked = session.check(f"{registry.host}/app:1", Requirements(attestations=("sbom",)))
+
+    assert checked.passed
+    assert any("`blake3` digests cannot be verified" in str(event) for event in events)
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,13 @@ def test_what_is_no_destination_is_a_usage_error(text: str) -> None:
         parse_destination(text)
 
 
+@pytest.mark.parametrize("text", ["docker-daemon:app:1", "containers-storage:app", "dir:out"])
+def test_a_transport_of_another_tool_is_no_folder(text: str) -> None:
+    with pytest.raises(Usage, match=f"transport `{text.partition(':')[0]}:` is not supported"):
+        parse_destination(text)
+    assert parse_destination(f"./{text}") == Destination("layout", f"./{text}")
+
+
 # What leaves
 
 
@@ -426,6 +433,19 @@ def test_what_others_wrote_into_the_index_stays_as_it_is(tmp_path: Path) -> None
     after = json.loads((tmp_path / "out/index.json").read_text())
     assert after["manifests"][0] == theirs
     assert after["annotations"] == {"by": "them"}
+
+
+def test_an_empty_layout_whose_index_lists_null_is_exported_into(tmp_path: Path) -> None:
+    # So zot writes a new repository.
+    store, image = stocked(tmp_path, app=app()), app()
+    out = tmp_path / "out"
+    (out / "blobs").mkdir(parents=True)
+    (out / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    (out / "index.json").write_text('{"schemaVersion":2,"manifests":null}')
+
+    exported(store, out, "app:1")
+
+    assert names_in(out) == {APP: image.digest}
 
 
 _RACER = """

@@ -20,6 +20,7 @@ from tests.fakes.images import (
     build_layer,
     listed_as,
     multi_platform,
+    named_by,
     raw_document,
 )
 from tests.fakes.messages import Reply
@@ -230,6 +231,17 @@ def test_a_pin_costs_one_request_more_and_only_where_a_tag_stands_beside_it(
     assert len(registry.log) == before + 1
 
 
+def test_a_tag_that_is_named_by_another_algorithm_has_not_moved(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    image = build_image(AMD64)
+    registry.serve("app", None, image)
+    registry.serve("app", "1", named_by(image, "sha512"))
+
+    with Session(tmp_path) as session:
+        assert session.lint(f"{registry.host}/app:1@{image.digest}").findings == ()
+
+
 def test_a_tag_that_is_gone_is_told(registry: FakeRegistry, tmp_path: Path) -> None:
     image = build_image(AMD64)
     registry.serve("app", None, image)
@@ -327,8 +339,8 @@ def test_a_layout_is_linted_like_a_registry(tmp_path: Path) -> None:
         pytest.param(
             in_order("linux/"),
             [
-                ("config-without-platform", "warning", "linux"),
-                ("unknown-architecture", "warning", "linux"),
+                ("config-without-platform", "warning", "linux/unknown"),
+                ("unknown-architecture", "warning", "linux/unknown"),
             ],
             id="half a platform",
         ),

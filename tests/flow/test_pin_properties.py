@@ -118,8 +118,20 @@ def test_both_readers_of_yaml_see_the_same_places(kind: str, data: st.DataObject
 
 
 @given(
-    st.sampled_from(["Dockerfile", "compose.yaml", "values.yaml", ".gitlab-ci.yml", "x.yaml"]),
-    st.text(st.sampled_from("FROM a:1\n\r\t #-{}[]\"'&*!|>@$<\\`=,%\ufeffü")),
+    st.sampled_from(
+        [
+            "Dockerfile",
+            "compose.yaml",
+            "values.yaml",
+            ".gitlab-ci.yml",
+            "x.yaml",
+            "docker-bake.hcl",
+            "devcontainer.json",
+            "azure-pipelines.yml",
+            ".circleci/config.yml",
+        ]
+    ),
+    st.text(st.sampled_from("FROM a:1\n\r\t #-{}[]()\"'&*!|>@$<\\`=,%/\ufeffü")),
 )
 def test_any_text_is_read_or_refused(path: str, text: str) -> None:
     try:
@@ -168,3 +180,33 @@ def test_buildkit_sees_the_same_instructions_in_any_lines(
         return  # Where nothing ends a heredoc, mostly: half of the examples are left.
 
     assert [instruction.name for instruction in read(text).instructions] == expected
+
+
+#: What may stand between the strings of a bake file.
+OTHERS = (
+    "", "# contexts\n", "// x\n", "/* } */", 'y = "a:${b("}", "{")}"\n', "x = a ? 1 : [2]\n",
+    'z = [for a in b : "${a}" if a != ""]\n', "q = { for k, v in m : k => v }\n",
+    'n = "a\\"b}"\n', 'd = "$${x}"\n', 'm = <<E\n} { "\nE\n', 'w = f("]", 2)\n',
+)  # fmt: skip
+
+
+@st.composite
+def bakes(draw: st.DrawFn) -> Written:
+    """Write a bake file, each string between others of many shapes."""
+    others = st.sampled_from(OTHERS)
+    parts, count = [], draw(st.integers(1, 3))
+    for number in range(count):
+        name = f"docker-image://{draw(st.sampled_from(['a:1', 'quay.io/o/a:v2', 'l:80/a:3']))}"
+        sign = draw(st.sampled_from(["=", ":", " = "]))
+        context = f'contexts = {{ "c" {sign} "{name}"{draw(st.sampled_from(["", ",", chr(10)]))} }}'
+        parts += [draw(others), f'target "t{number}" {{\n', draw(others), context, "\n"]
+        parts += [draw(others), "}\n", draw(others)]
+    end = draw(st.sampled_from(["\n", "\r\n"]))
+    mark = draw(st.sampled_from(["", "\ufeff"]))
+    return Written("docker-bake.hcl", mark + "".join(parts).replace("\n", end), count)
+
+
+@relaxed
+@given(bakes())
+def test_bake_files(written: Written) -> None:
+    check(written)

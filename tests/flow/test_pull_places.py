@@ -14,7 +14,7 @@ from resolver.core.digest import Digest
 from resolver.core.events import Warned
 from resolver.core.plan import State
 from resolver.core.transfers import PieceStarted
-from resolver.errors import Usage
+from resolver.errors import InvalidReference, Usage
 from resolver.flow.held import open_place
 from resolver.flow.reader import Reader
 from resolver.flow.unpacked import unpacked_of
@@ -145,6 +145,14 @@ def test_what_holds_no_images_is_no_place(tmp_path: Path, what: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(Usage):
         open_place(str(tmp_path / what))
+
+
+def test_the_transport_of_another_tool_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidReference, match="`docker-daemon:` is not supported"):
+        open_place("docker-daemon:app")
 
 
 def test_the_source_of_a_pull_may_be_a_folder_too(tmp_path: Path, image: Image) -> None:

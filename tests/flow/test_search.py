@@ -124,6 +124,16 @@ def test_a_registry_with_a_catalog_is_searched_by_name(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("by", ["search", "catalog"])
+def test_null_is_an_empty_answer(tmp_path: Path, by: str) -> None:
+    with FakeRegistry() as registry, Session(tmp_path) as session:
+        own = reply({"results": None, "num_results": 0}) if by == "search" else Reply(404)
+        registry.on("GET", "/v1/search", own)
+        registry.on("GET", "/v2/_catalog", reply({"repositories": None}))
+        found = session.search(f"{registry.host}/app")
+    assert (found.by, found.hits) == (by, ())
+
+
 def test_a_search_reads_no_more_of_a_catalog_than_it_wants(tmp_path: Path) -> None:
     with FakeRegistry() as registry, Session(tmp_path) as session:
         registry.on("GET", "/v1/search", Reply(404))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
-import socket
 import threading
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,21 +13,26 @@ from resolver.core.digest import Digest
 from resolver.core.reference import Reference
 from resolver.core.target import LayoutTarget
 from resolver.demo.builders import write_json
-from resolver.errors import BadDocument, InUse, NotFound, UnsupportedDocument
+from resolver.errors import InUse, NotFound, UnsupportedDocument
 from resolver.flow.hosts import is_meant
 from resolver.flow.offer import serve_layout, serve_store
 from resolver.flow.serve import Server, serve
 from resolver.flow.shelf import MemoryShelf
 from resolver.flow.shelves import LayoutShelf, StoreShelf, served_name
+from resolver.sources import open_local
+from resolver.sources.layout import REF_NAME
 from resolver.store import LocalStore
 from tests.fakes.images import Image, build_image, build_index, from_dict, multi_platform
 from tests.flow.exports import AMD64, ARM64, app, exported, stocked
 from tests.flow.test_serve import Got, ask, say
+from tests.real.layouts import write_layout
 from tests.store_images import place, pull
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+    from resolver.core.events import Event
 
 FULL = "docker.io/library/app"
 
@@ -291,8 +293,50 @@ def test_a_layout_whose_own_files_are_links_is_refused(tmp_path: Path, name: str
     (path / name).rename(tmp_path / "moved")
     (path / name).symlink_to(tmp_path / "moved")
 
-    with pytest.raises(BadDocument), serve_layout(LayoutTarget("oci", str(path), None)):
+    refused = pytest.raises(UnsupportedDocument, match=f"`{name}`.* is a link.* not followed")
+    with refused, serve_layout(LayoutTarget("oci", str(path), None)):
         pass
+
+
+def test_a_layout_whose_documents_are_links_is_refused(tmp_path: Path) -> None:
+    image = app()
+    path = layout(tmp_path, app=image)
+    blob = path / "blobs" / image.digest.replace(":", "/")
+    blob.rename(tmp_path / "moved")
+    blob.symlink_to(tmp_path / "moved")
+
+    refused = pytest.raises(UnsupportedDocument, match="is a link")
+    with refused, serve_layout(LayoutTarget("oci", str(path), None)):
+        pass
+
+
+def test_a_tag_of_two_images_is_served_by_no_name_as_it_resolves_to_none(tmp_path: Path) -> None:
+    first, second = app("1"), app("2")
+    path = tmp_path / "layout"
+    path.mkdir()
+    write_layout(path, {"1": first, "2": second})
+    index = json.loads((path / "index.json").read_bytes())
+    for entry in index["manifests"]:
+        entry["annotations"] = {REF_NAME: "v1,same"}
+    index["manifests"][1]["annotations"][REF_NAME] = "same,docker.io/library/app:v2"
+    (path / "index.json").write_text(json.dumps(index))
+    source = open_local(LayoutTarget("oci", str(path), None))
+    events: list[Event] = []
+
+    with pytest.raises(NotFound, match="2 different images named `same`") as caught:
+        source.resolve("same")
+    assert all(image.digest in caught.value.hints()[0] for image in (first, second))
+    target = LayoutTarget("oci", str(path), None)
+    with serve_layout(target, observe=events.append) as server:
+        assert get(server, "layout/manifests/same").code == "MANIFEST_UNKNOWN"
+        assert get(server, "layout/manifests/v1").body == first.body
+        assert get(server, f"{FULL}/manifests/v2").body == second.body
+        for image in (first, second):
+            assert get(server, f"layout/manifests/{image.digest}").body == image.body
+        assert json.loads(get(server, "layout/tags/list").body)["tags"] == ["v1"]
+    assert source.resolve("v1").digest == Digest.parse(first.digest)
+    assert source.resolve("app:v2").digest == Digest.parse(second.digest)
+    assert ["`layout:same`" in str(event) for event in events] == [True]
 
 
 def test_what_is_no_layout_is_refused_before_anything_listens(tmp_path: Path) -> None:
@@ -378,33 +422,6 @@ def test_a_request_says_once_for_whom_it_is(head: bytes, status: int) -> None:
 def test_a_name_of_this_machine_may_be_added() -> None:
     with serve(MemoryShelf([]), names=["Registry.Test"]) as server:
         assert ask(server, "/v2/", headers={"Host": "registry.test:5000"}).status == 200
-
-
-def test_one_client_too_many_is_told_to_come_again() -> None:
-    with serve(MemoryShelf([]), connections=2) as server:
-        host, _, port = server.address.rpartition(":")
-        held = [http.client.HTTPConnection(host, int(port), timeout=5) for _ in range(2)]
-        for link in held:
-            link.request("GET", "/v2/")
-            assert link.getresponse().read() == b"{}"
-        with socket.create_connection((host, int(port)), timeout=5) as third:
-            refused = third.recv(100)
-        held.pop().close()
-        assert _comes_through(server)
-        held.pop().close()
-
-    assert refused.startswith(b"HTTP/1.1 503 ")
-    assert b"Retry-After: 1" in refused
-
-
-def _comes_through(server: Server) -> bool:
-    """Ask until the end of another connection has been noticed."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        if ask(server, "/v2/").status == 200:
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def test_a_shelf_says_only_once_what_it_needs(tmp_path: Path) -> None:

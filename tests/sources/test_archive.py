@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.core.decompress import InflateLimits
-from resolver.core.descriptor import DOCKER_CONFIG, DOCKER_MANIFEST
+from resolver.core.descriptor import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_INDEX
 from resolver.core.digest import Digest
 from resolver.core.manifest import Manifest, parse_document
 from resolver.core.target import LayoutKind, LayoutTarget
@@ -154,8 +154,50 @@ def test_links_out_of_an_archive_lead_nowhere(path: Path) -> None:
     hard = link_member("index.json", "/etc/passwd", tarfile.LNKTYPE)
     path.write_bytes(tar([link_member("oci-layout", "../../etc/passwd"), hard]))
 
-    with pytest.raises(BadDocument, match="no OCI layout"):
+    with pytest.raises(UnsupportedDocument, match=r"`oci-layout`.* is a link.* not followed"):
         opened(path)
+
+
+@pytest.mark.parametrize("kind", ["oci-archive", "docker-archive"])
+@pytest.mark.parametrize("manifests", [None, []])
+def test_an_archive_of_docker_25_with_an_empty_index_is_read_by_its_manifest(
+    path: Path, kind: LayoutKind, manifests: object
+) -> None:
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
+    marker = file_member("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+    members = [marker, file_member("index.json", json.dumps(index).encode())]
+    path.write_bytes(tar([*members, *saved(ONE)]))
+
+    source = open_local(LayoutTarget(kind, str(path), None))
+    assert list(source.tags()) == ["app:1"]
+    parsed = parse_document(source.document("app:1").body, None, "it")
+    assert isinstance(parsed, Manifest)
+    assert all(source.has(layer) for layer in parsed.layers)
+
+    path.write_bytes(tar(members))
+    with pytest.raises(NotFound, match="holds no image"):
+        open_local(LayoutTarget(kind, str(path), None)).resolve("")
+
+
+def test_null_lists_of_a_saved_image_are_empty(path: Path) -> None:
+    bare = build_image("linux/amd64", [], config={"rootfs": None, "history": None})
+    path.write_bytes(tar(saved(bare, None, changes={"Layers": None})))
+
+    source = open_local(LayoutTarget("docker-archive", str(path), None))
+    parsed = parse_document(source.document("").body, None, "it")
+    assert isinstance(parsed, Manifest)
+    assert parsed.layers == ()
+
+
+@pytest.mark.parametrize("written", ["name", "name:latest", "docker.io/library/name:latest"])
+@pytest.mark.parametrize("asked", ["name", "name:latest", "docker.io/library/name", "library/name"])
+def test_a_repository_tag_is_found_in_other_words(path: Path, written: str, asked: str) -> None:
+    path.write_bytes(tar([*saved(ONE, [written])]))
+
+    source = open_local(LayoutTarget("docker-archive", str(path), None))
+    assert source.resolve(asked).media_type == DOCKER_MANIFEST
+    with pytest.raises(NotFound):
+        source.resolve("name:other")
 
 
 def test_what_is_not_such_an_archive_is_named_with_what_it_is(

@@ -305,3 +305,17 @@ def test_no_file_makes_another_error_or_shows_a_secret(
     said += repr(events)
     assert SENTINEL not in said
     assert pair(f"u:{SENTINEL}") not in said
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"auths": None, "credHelpers": None, "credsStore": None, "HttpHeaders": None},
+        {"auths": {"reg.test": None}},
+        {"auths": {"reg.test": {"auth": None, "identitytoken": None}}},
+        {"auths": {}, "credHelpers": {"reg.test": None}},
+    ],
+)
+def test_null_is_an_empty_map(machine: Machine, content: object) -> None:
+    machine.configure(content)
+    assert machine.chain().find("reg.test", "app").credential is None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from resolver.core.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from resolver.core.digest import Digest
-from resolver.core.target import LayoutTarget
+from resolver.core.target import LayoutTarget, parse_target
 from resolver.errors import (
     BadDocument,
     BlobNotFound,
@@ -23,11 +25,12 @@ from resolver.errors import (
     Unavailable,
     UnsupportedDocument,
 )
-from resolver.sources import open_local
-from resolver.sources.layout import LayoutSource
+from resolver.sources import open_local, settle
+from resolver.sources.layout import IMAGE_NAME, REF_NAME, LayoutSource
 from resolver.sources.tree import FolderTree
 from tests.fakes.images import build_image, multi_platform
 from tests.real.layouts import write_layout
+from tests.sources.layouts import saved, tar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -254,11 +257,14 @@ def test_what_is_no_regular_file_is_not_opened(
     plant(blob(layout, ONE.digest), target)
     source = opened(layout)
 
+    error = UnsupportedDocument if plant is plant_link else BlobNotFound
     assert not source.has(ONE.descriptor)
-    with pytest.raises(BlobNotFound):
+    with pytest.raises(error):
         source.read(ONE.descriptor)
-    with pytest.raises(BlobNotFound), source.open(ONE.descriptor):
+    with pytest.raises(error), source.open(ONE.descriptor):
         pass
+    with pytest.raises(error):
+        source.document(ONE.digest)
 
 
 @pytest.mark.parametrize("name", ["index.json", "oci-layout"])
@@ -270,8 +276,64 @@ def test_an_index_that_is_no_regular_file_is_no_index(
     (layout / name).rename(target)
     plant(layout / name, target)
 
-    with pytest.raises(BadDocument):
+    linked = plant is plant_link
+    with pytest.raises(UnsupportedDocument if linked else BadDocument) as caught:
         opened(layout)
+    assert linked is ("it is a link, and links in a layout are not followed" in str(caught.value))
+
+
+def test_a_folder_of_a_layout_that_is_a_link_is_named(layout: Path, tmp_path: Path) -> None:
+    (layout / "blobs" / "sha256").rename(tmp_path / "sha256")
+    (layout / "blobs" / "sha256").symlink_to(tmp_path / "sha256")
+    with pytest.raises(UnsupportedDocument, match=r"`blobs/sha256`.* is a link"):
+        opened(layout).document("1")
+
+
+def test_a_layout_named_through_a_link_is_opened(layout: Path, tmp_path: Path) -> None:
+    (tmp_path / "named").symlink_to(layout)
+    assert opened(tmp_path / "named").document("1").body == ONE.body
+
+
+@pytest.mark.parametrize("manifests", [None, []])
+def test_an_empty_layout_holds_no_image(layout: Path, manifests: object) -> None:
+    rewrite_index(layout, lambda index: index.update(manifests=manifests))
+    source = opened(layout)
+    assert list(source.tags()) == []
+    with pytest.raises(NotFound, match="holds no image"):
+        source.resolve("1")
+
+
+def test_an_unpacked_archive_of_docker_25_is_read_by_its_manifest(layout: Path) -> None:
+    rewrite_index(layout, lambda index: index.update(manifests=None))
+    with tarfile.open(fileobj=io.BytesIO(tar(saved(ONE)))) as archive:
+        archive.extractall(layout, filter="data")
+    assert list(opened(layout).tags()) == ["app:1"]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "names"),
+    [
+        ({REF_NAME: "docker.io/library/app:v1"}, ["docker.io/library/app:v1", "app:v1"]),
+        ({REF_NAME: "localhost:5000/o/app:v1"}, ["localhost:5000/o/app:v1"]),
+        ({REF_NAME: "v1", IMAGE_NAME: "docker.io/o/app:v1"}, ["v1", "o/app:v1"]),
+        ({REF_NAME: "v1,v2"}, ["v1", "v2", "v1,v2"]),
+        ({IMAGE_NAME: "ghcr.io/o/a:1,ghcr.io/o/b:2"}, ["ghcr.io/o/a:1", "ghcr.io/o/b:2"]),
+    ],
+)
+def test_an_image_is_found_by_every_name_that_it_has(
+    layout: Path, annotations: dict[str, str], names: list[str]
+) -> None:
+    def name(index: dict[str, Any]) -> None:
+        index["manifests"][0]["annotations"] = annotations
+
+    rewrite_index(layout, name)
+    for each in names:
+        # As a person writes it: the first colon that ends an existing path ends the path.
+        target = parse_target(f"oci:{layout}:{each}")
+        assert isinstance(target, LayoutTarget)
+        settled = settle(target)
+        assert (settled.path, settled.name) == (str(layout), each)
+        assert str(open_local(settled).resolve(each).digest) == ONE.digest
 
 
 def test_a_link_in_place_of_a_folder_is_not_followed(layout: Path, tmp_path: Path) -> None:

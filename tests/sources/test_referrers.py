@@ -89,6 +89,16 @@ def test_the_api_is_asked_once(registry: FakeRegistry, kind: str, engine: str) -
     assert seen.headers["accept"] == INDEX
 
 
+@pytest.mark.parametrize("manifests", [None, []])
+def test_null_is_an_empty_list_and_not_a_missing_api(
+    registry: FakeRegistry, manifests: object
+) -> None:
+    body = {"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests, "annotations": None}
+    answer(registry, Reply(200, {"Content-Type": INDEX}, json.dumps(body).encode()))
+    assert listed(registry) == []
+    assert len(registry.log) == 1
+
+
 def test_the_order_is_that_of_the_digests_and_each_stands_once(registry: FakeRegistry) -> None:
     registry.on("GET", LIST, index(one(3), one(1), one(3), one(2)))
     with source(registry.host) as app:

@@ -1,4 +1,4 @@
-"""Dockerfiles inside of compose files: `build.dockerfile_inline`, a block of text.
+"""Dockerfiles inside of compose and bake files: `build.dockerfile_inline`, a block of text.
 
 They are read as any other, and what is found is moved to where its line stands in the file.
 Source: github.com/compose-spec/compose-spec, build.md, "dockerfile_inline".
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 _LITERAL = "|"
 
 
-def find(text: str, scalar: Scalar, role: str) -> Iterator[Spot | Stray]:
+def find(text: str, scalar: Scalar, role: str, program: str = "compose") -> Iterator[Spot | Stray]:
     """Find the references in a Dockerfile that is a value."""
-    moved = _Moved.read(text, scalar)
+    moved = Moved.read(text, scalar)
     if moved is None:
         reason = "its Dockerfile is not written as a block of text"
         yield Stray(scalar.start, role, role, reason, f"begin it with `{_LITERAL}`")
@@ -37,15 +37,15 @@ def find(text: str, scalar: Scalar, role: str) -> Iterator[Spot | Stray]:
         yield replace(stray, start=moved.to(stray.start), role=f"{role} {stray.role}")
     for spot in held.spots:
         if spot.is_argument:
-            # Compose fills variables in before a builder sees them.
+            # Variables are filled in before a builder sees them.
             words = text[moved.to(spot.start) : moved.to(spot.end)]
-            reason = "compose fills in the variable that stands for it"
+            reason = f"{program} fills in the variable that stands for it"
             yield Stray(moved.to(spot.start), words, f"{role} {spot.role}", reason, "write it out")
         else:
             yield moved.spot(spot, role)
 
 
-class _Moved:
+class Moved:
     """Where each line of a block's value stands in the file."""
 
     def __init__(self, starts: list[int], places: list[int]) -> None:
@@ -53,7 +53,7 @@ class _Moved:
         self._places = places
 
     @classmethod
-    def read(cls, text: str, scalar: Scalar) -> _Moved | None:
+    def read(cls, text: str, scalar: Scalar) -> Moved | None:
         """Lay the lines of a value beside those of the file; None where they are others."""
         if scalar.style != _LITERAL:
             return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from resolver.core.findings import Finding, Place
 from resolver.core.pinned import Pin, PinnedFile, State
 from resolver.core.pinning import rules
-from resolver.core.pinning.spots import Edit, Lines, Spot, Stray
+from resolver.core.pinning.spots import Edit, Lines, Passed, Spot, Stray
 from resolver.core.platform import BUILTIN, Platform
 from resolver.core.select import nearest, select
 from resolver.errors import InvalidPlatform, ResolverError
@@ -113,7 +113,8 @@ class Judge:
 
     Attributes:
         findings: what there was to find, in the order of the file.
-        doubts: what could not be found out about references that stay as they are anyway.
+        doubts: what could not be found out about references that stay as they are anyway, and where
+            they stand.
     """
 
     def __init__(
@@ -132,22 +133,32 @@ class Judge:
         self._table = table
         self._edits: list[Edit] = []
         self.findings: list[Finding] = []
-        self.doubts: list[ResolverError] = []
+        self.doubts: list[tuple[Place, ResolverError]] = []
 
-    def decide(self, kind: str, spots: Sequence[Spot], strays: Sequence[Stray]) -> PinnedFile:
+    def decide(
+        self,
+        kind: str,
+        spots: Sequence[Spot],
+        strays: Sequence[Stray],
+        passed: Sequence[Passed] = (),
+    ) -> PinnedFile:
         """Decide about all of them, in the order of the file."""
         marks: list[Spot | Stray] = [*spots, *strays]
         marks.sort(key=lambda mark: mark.start)
         pins = tuple(
             self._spot(mark) if isinstance(mark, Spot) else self._stray(mark) for mark in marks
         )
-        return PinnedFile(self._path, kind, self._text, pins, tuple(self._edits))
+        told = tuple((self._place(each.start), each.reason) for each in passed)
+        return PinnedFile(self._path, kind, self._text, pins, tuple(self._edits), told)
 
     def _stray(self, stray: Stray) -> Pin:
         pin = Pin(self._place(stray.start), stray.role, stray.text, State.NOT_PINNABLE)
         if stray.is_ignored:
             return replace(pin, state=State.IGNORED)
-        if not self._wishes.unpin:
+        if stray.is_unknown and not self._wishes.unpin:
+            message = f"`{stray.text}` is not pinned: {stray.reason}"
+            self._find(rules.UNKNOWN_KEY, pin, message, hint=stray.hint)
+        elif not self._wishes.unpin:
             message = f"`{stray.text}` cannot be pinned: {stray.reason}"
             self._find(rules.NOT_PINNABLE, pin, message, hint=stray.hint)
         return pin
@@ -199,7 +210,7 @@ class Judge:
             if isinstance(fact, ResolverError):
                 if self._wishes.update or self._wishes.require:
                     return replace(pin, state=State.FAILED, failure=fact)
-                self.doubts.append(fact)
+                self.doubts.append((pin.place, fact))
         if isinstance(now, Fact) and isinstance(own, Fact):
             self._compare(pin, now, own)
         return self._require(spot, pin, _of_pin(spot, self._wishes))

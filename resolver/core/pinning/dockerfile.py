@@ -11,6 +11,7 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from resolver.core.pinning.dockerfile_lines import Instruction, Word, read
+from resolver.core.pinning.likeness import likeness, unknown
 from resolver.core.pinning.spots import Found, Spot, Stray, found, inline
 from resolver.values import dataclass
 
@@ -66,7 +67,25 @@ def find(text: str) -> Found:
     seen: set[str] = set()
     for instruction in recipe.instructions:
         marks.extend(_instruction(text, instruction, scope, seen))
+    starts = {mark.start for mark in marks}
+    for instruction in recipe.instructions:
+        marks.extend(mark for mark in _settings(instruction) if mark.start not in starts)
     return found(text, marks)
+
+
+def _settings(instruction: Instruction) -> Marks:
+    """Report arguments and variables that look like an image, though no FROM uses them whole."""
+    if instruction.name not in {"ARG", "ENV"}:
+        return
+    for word in _words(instruction.rest):
+        match = _ARGUMENT.fullmatch(word.text)
+        if match is None or not match[2]:
+            continue
+        value, _quote = _unquote(word.part(*match.span(2)))
+        held = likeness(value.text, match[1])
+        if held is not None:
+            offset, words = held
+            yield unknown(value.offsets[offset], words, f"{instruction.name} {match[1]}")
 
 
 def _survey(instructions: tuple[Instruction, ...]) -> _Scope:

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.core.pinning.scalars import image
-from resolver.core.pinning.tree import Mapping, Node, Scalar, at, elements, entries, join
+from resolver.core.pinning.scalars import images_in
+from resolver.core.pinning.tree import Mapping, Node, at, elements, entries, join
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.core.pinning.spots import Spot, Stray
+    from resolver.core.pinning.spots import Mark
 
 #: Keys of the top level that hold no job.
 _NO_JOBS = frozenset({"include", "services", "spec", "stages", "variables", "workflow", "image"})
 
 
-def find(text: str, document: Node) -> Iterator[Spot | Stray]:
+def find(text: str, document: Node) -> Iterator[Mark]:
     """Find the references in one document."""
     yield from _holder(text, document, "")
     for name, job in entries(document):
@@ -27,15 +27,8 @@ def find(text: str, document: Node) -> Iterator[Spot | Stray]:
             yield from _holder(text, job, name)
 
 
-def _holder(text: str, holder: Node, role: str) -> Iterator[Spot | Stray]:
-    yield from _image(text, at(holder, "image"), join(role, "image"))
+def _holder(text: str, holder: Node, role: str) -> Iterator[Mark]:
+    # `!reference` is neither a name nor a mapping that has one.
+    yield from images_in(text, at(holder, "image"), join(role, "image"), "name")
     for index, service in elements(holder, "services"):
-        yield from _image(text, service, join(role, f"services[{index}]"))
-
-
-def _image(text: str, value: Node | None, role: str) -> Iterator[Spot | Stray]:
-    """Read an image that may be a name, or a mapping that has one; `!reference` is neither."""
-    if isinstance(value, Mapping):
-        value, role = at(value, "name"), f"{role}.name"
-    if isinstance(value, Scalar) and value.is_text:
-        yield image(text, value, role)
+        yield from images_in(text, service, join(role, f"services[{index}]"), "name")

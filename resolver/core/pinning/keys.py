@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from resolver.core.pinning.scalars import span_of
+from resolver.core.pinning.scalars import TOGETHER, is_put_together, span_of
 from resolver.core.pinning.spots import Slot, Spot, Stray
 from resolver.core.pinning.tree import NOTHING, Mapping, Scalar
 from resolver.core.reference import Reference
@@ -58,6 +58,8 @@ def composed(
     text: str, place: Scalar | Mapping, words: str, role: str, slot: Slot | None
 ) -> Spot | Stray:
     """Make a spot of a reference that is put together from several keys."""
+    if is_put_together(words):
+        return Stray(place.start, words, role, *TOGETHER)
     try:
         reference = Reference.parse(words)
     except InvalidReference as error:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from resolver.core.pinning import compose, gitlab, helm, kubernetes, kustomize, workflow
+from resolver.core.pinning import bake, ci, compose, gitlab, helm, kubernetes, kustomize, workflow
 from resolver.core.pinning.tree import Mapping, Node, at
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from resolver.core.pinning.spots import Spot, Stray
+    from resolver.core.pinning.spots import Mark
 
 #: Name of the one kind that is no YAML.
 DOCKERFILE = "dockerfile"
@@ -28,13 +28,15 @@ class Kind:
         path: pattern of its path, with `/`, from the end.
         fits: whether a document is of this kind, for files of another name.
         find: its references; None for a Dockerfile, which is no YAML.
+        has_comments: it is JSON with comments, not YAML.
     """
 
     name: str
     words: str
     path: re.Pattern[str]
     fits: Callable[[Node], bool]
-    find: Callable[[str, Node], Iterator[Spot | Stray]] | None
+    find: Callable[[str, Node], Iterator[Mark]] | None
+    has_comments: bool = False
 
 
 def _named(pattern: str) -> re.Pattern[str]:
@@ -87,11 +89,64 @@ KINDS = (
         gitlab.find,
     ),
     Kind(
+        "bake",
+        "bake files",
+        _named(r"docker-bake(?:[._-][^/]*)?\.(?:hcl|json)"),
+        _never,
+        bake.find,
+    ),
+    Kind(
+        "devcontainer",
+        "`devcontainer.json`",
+        _named(r"\.?devcontainer\.json"),
+        _never,
+        ci.devcontainer,
+        has_comments=True,
+    ),
+    Kind(
+        "circleci",
+        "CircleCI",
+        _named(r"\.circleci/(?:.*/)?[^/]+\.ya?ml"),
+        _never,
+        ci.circleci,
+    ),
+    Kind(
+        "woodpecker",
+        "Woodpecker and Drone pipelines",
+        _named(r"\.(?:woodpecker|drone)(?:[._-][^/]*)?\.ya?ml|\.woodpecker/(?:.*/)?[^/]+\.ya?ml"),
+        ci.is_drone,
+        ci.steps,
+    ),
+    Kind(
+        "bitbucket",
+        "`bitbucket-pipelines.yml`",
+        _named(r"bitbucket-pipelines\.ya?ml"),
+        _never,
+        ci.bitbucket,
+    ),
+    Kind(
+        "cloudbuild",
+        "Google Cloud builds",
+        _named(r"(?:[^/]+[._-])?cloudbuild(?:[._-][^/]*)?\.(?:ya?ml|json)"),
+        _never,
+        ci.cloud_build,
+    ),
+    Kind(
         "helm",
         "Helm values",
         _named(r"values(?:[._-][^/]*)?\.ya?ml|[^/]+[._-]values\.ya?ml"),
         _never,
         helm.find,
+    ),
+    Kind(
+        "azure",
+        "Azure pipelines",
+        _named(
+            r"[^/]*azure-pipelines?[^/]*\.ya?ml"
+            r"|\.(?:azure-?pipelines|azuredevops)/(?:.*/)?[^/]+\.ya?ml"
+        ),
+        ci.is_azure,
+        ci.azure,
     ),
     Kind(
         "kubernetes", "Kubernetes manifests", re.compile(r"(?!)"), kubernetes.fits, kubernetes.find

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from resolver.core.pinning import helm
 from resolver.core.pinning.keys import (
     NOT_TEXT,
     composed,
@@ -25,7 +26,7 @@ from resolver.core.pinning.tree import Mapping, Node, Scalar, at, elements, scal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.core.pinning.spots import Slot, Spot
+    from resolver.core.pinning.spots import Mark, Slot
 
 
 def fits(document: Node) -> bool:
@@ -35,14 +36,18 @@ def fits(document: Node) -> bool:
     ).startswith("kustomize.config.k8s.io/")
 
 
-def find(text: str, document: Node) -> Iterator[Spot | Stray]:
+def find(text: str, document: Node) -> Iterator[Mark]:
     """Find the references in one document."""
     for index, entry in elements(document, "images"):
         if isinstance(entry, Mapping):
             yield from _entry(text, entry, f"images[{index}]")
+    for index, chart in elements(document, "helmCharts"):
+        values = at(chart, "valuesInline")
+        if values is not None:
+            yield from helm.find(text, values, f"helmCharts[{index}].valuesInline")
 
 
-def _entry(text: str, entry: Mapping, role: str) -> Iterator[Spot | Stray]:
+def _entry(text: str, entry: Mapping, role: str) -> Iterator[Mark]:
     tag, digest = text_at(entry, "newTag"), text_at(entry, "digest")
     name = text_at(entry, "newName") or text_at(entry, "name")
     if not name or not (tag or digest):

@@ -39,6 +39,13 @@ NOT_PINNABLE = Rule(
     "It is put together from variables, or it is no image reference. Write it out in one piece, "
     "or write `# resolver: ignore` above it.",
 )
+UNKNOWN_KEY = Rule(
+    "unknown-key",
+    Severity.ERROR,
+    "a value that looks like an image, below a key that is not known to take one",
+    "It is not edited, since what reads it may not take a digest. Pin it by hand, or write "
+    "`# resolver: ignore` above it if it is no image.",
+)
 UNPARSABLE = Rule(
     "unparsable",
     Severity.ERROR,
@@ -47,4 +54,4 @@ UNPARSABLE = Rule(
 )
 
 #: Every rule, in the order they are told.
-RULES = (UNPINNED, STALE, SINGLE_PLATFORM, PLATFORM_MISSING, NOT_PINNABLE, UNPARSABLE)
+RULES = (UNPINNED, STALE, SINGLE_PLATFORM, PLATFORM_MISSING, NOT_PINNABLE, UNKNOWN_KEY, UNPARSABLE)

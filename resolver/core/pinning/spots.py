@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from resolver.core.digest import Digest
 
 #: The wish of a file's author that a reference stays as it is: on its line, or the line above.
-_IGNORE = re.compile(r"#[ \t]*resolver:[ \t]*ignore(?![A-Za-z0-9_-])")
+#: JSON has no comments: a member `"//": "resolver: ignore"` says the same.
+_IGNORE = re.compile(
+    r"""(?:\#|//|"(?://|\#|_?comment)"[ \t]*:[ \t]*")[ \t]*resolver:[ \t]*ignore(?![A-Za-z0-9_-])"""
+)
 
 
 class Unparsable(Usage):
@@ -119,6 +122,8 @@ class Stray:
         role: what it is there for.
         reason: why not, as the end of a sentence.
         hint: what to do about it.
+        is_ignored: the author wants it left alone.
+        is_unknown: it looks like an image, below a key that is not known to take one.
     """
 
     start: int
@@ -127,6 +132,23 @@ class Stray:
     reason: str
     hint: str = ""
     is_ignored: bool = False
+    is_unknown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A value that looks like an image, and needs no digest.
+
+    Attributes:
+        start: where it stands.
+        reason: why not, as a sentence without a full stop.
+    """
+
+    start: int
+    reason: str
+
+
+Mark = Spot | Stray | Passed
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +157,7 @@ class Found:
 
     spots: tuple[Spot, ...] = ()
     strays: tuple[Stray, ...] = ()
+    passed: tuple[Passed, ...] = ()
 
 
 def inline(  # noqa: PLR0913 - the parts of a place in a file
@@ -164,15 +187,19 @@ def inline(  # noqa: PLR0913 - the parts of a place in a file
     return Spot(start, end, quote, reference, role, slot, platform, before=before)
 
 
-def found(text: str, marks: Iterable[Spot | Stray]) -> Found:
+def found(text: str, marks: Iterable[Mark]) -> Found:
     """Sort what was found, each span once, and note what its author wants left alone.
 
     A place that serves several references, as an anchor can, has room for no digest of one.
     """
     spots: dict[tuple[int, int], Spot] = {}
     strays: dict[tuple[int, str], Stray] = {}
+    passed: dict[int, Passed] = {}
     lines = Lines(text)
     for mark in marks:
+        if isinstance(mark, Passed):
+            passed.setdefault(mark.start, mark)
+            continue
         ignored = lines.is_ignored(mark.start)
         if isinstance(mark, Stray):
             strays.setdefault((mark.start, mark.role), replace(mark, is_ignored=ignored))
@@ -196,6 +223,7 @@ def found(text: str, marks: Iterable[Spot | Stray]) -> Found:
             if spot.start not in shared
         ),
         tuple(sorted(strays.values(), key=lambda stray: stray.start)),
+        tuple(passed.values()),
     )
 
 
