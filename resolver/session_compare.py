@@ -80,8 +80,12 @@ class CompareVerbs(Wiring):
         if files:
             from resolver.flow.compare_files import with_files  # noqa: PLC0415 - on demand
 
-            with self._layers_of(opened.target, _PURPOSE) as content:
-                found = with_files(found, content, self.table)
+            brought: list[Descriptor] = []
+            try:
+                with self._layers_of(opened, _PURPOSE, brought) as content:
+                    found = with_files(found, content, self.table)
+            finally:
+                self._tell_brought(brought)
         return replace(found, reasons=judge(found, limits))
 
     def compare_images(  # noqa: PLR0913 - each has a default and a name
@@ -127,11 +131,16 @@ class CompareVerbs(Wiring):
         if files and not found.is_same:
             from resolver.flow.compare_files import with_changed_files  # noqa: PLC0415
 
-            with (
-                self._layers_of(one.target, _PURPOSE) as before,
-                self._layers_of(other.target, _PURPOSE) as after,
-            ):
-                found = with_changed_files(found, before, after, self.table)
+            first_brought: list[Descriptor] = []
+            second_brought: list[Descriptor] = []
+            try:
+                with (
+                    self._layers_of(one, _PURPOSE, first_brought) as before,
+                    self._layers_of(other, _PURPOSE, second_brought) as after,
+                ):
+                    found = with_changed_files(found, before, after, self.table)
+            finally:
+                self._tell_brought(first_brought, second_brought)
         return replace(found, reasons=judge_images(found, limits))
 
     def _wants(self, platforms: Wanted | Sequence[Wanted]) -> tuple[Platform, ...]:

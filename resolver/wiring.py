@@ -18,7 +18,7 @@ from resolver.errors import ImageNotHeld, InvalidPlatform, NotFound
 from resolver.flow import resolve as resolving
 from resolver.flow.reader import Reader
 from resolver.settings import Flags, Settings
-from resolver.store import LocalStore
+from resolver.store import LocalStore, NameRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -74,6 +74,7 @@ class Wiring:
             self.settings.store,
             fsync=self.settings.fsync,
             lock=self.settings.lock,
+            shared=self.settings.shared_store,
             observe=observe,
         )
         self._lock = threading.Lock()
@@ -222,14 +223,17 @@ class Wiring:
         return replace(found, warnings=(*found.warnings, *opened.warned))
 
     @contextmanager
-    def _layers_of(self, target: Target, purpose: str) -> Iterator[LayerContent]:
+    def _layers_of(
+        self, opened: Opened, purpose: str, brought: list[Descriptor]
+    ) -> Iterator[LayerContent]:
         """Give what streams the layers of an image for as long as a block lasts.
 
         Those of a registry come into the store first, verified, and are read from there; what a
         local place or the store has is read where it is.
 
         Args:
-            target: where the image lies.
+            opened: the image.
+            brought: gains the layers that had to be fetched.
             purpose: what a person is told who wants to remove one of them meanwhile.
 
         Raises:
@@ -237,14 +241,33 @@ class Wiring:
         """
         from resolver.flow.files import Held, fetching  # noqa: PLC0415 - for few questions
 
+        target = opened.target
         if isinstance(target, LayoutTarget):
             yield self._source(target)
         elif self.settings.offline or isinstance(target, StoreTarget):
             yield Held(self._store, str(target))
         else:
+            reference = target.reference
+
+            def fetched(layer: Descriptor) -> None:
+                if not brought:
+                    # By digest, so that `ls` can say what was read after the tag has moved, too.
+                    root = opened.asked.document.descriptor
+                    pinned = str(reference.with_digest(root.digest))
+                    self._store.try_remember(NameRecord(pinned, root), self._observe)
+                brought.append(layer)
+
             source = partial(self._source, target)
-            with fetching(self._store, source, purpose, self._observe) as content:
+            with fetching(self._store, source, purpose, self._observe, fetched=fetched) as content:
                 yield content
+
+    def _tell_brought(self, *layers: list[Descriptor]) -> None:
+        """Say once that the store holds layers now which no pulled image needs."""
+        sizes = {layer.digest: layer.size for brought in layers for layer in brought}
+        if sizes:
+            from resolver.core.transfers import Brought  # noqa: PLC0415 - for few questions
+
+            self._observe(Brought(len(sizes), sum(sizes.values())))
 
     def _target(self, reference: str | Reference) -> Target:
         target = (

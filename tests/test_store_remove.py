@@ -12,7 +12,7 @@ import pytest
 from resolver.core.digest import Digest
 from resolver.core.events import Event, Warned
 from resolver.core.platform import Platform
-from resolver.core.stored import Removed
+from resolver.core.stored import Removed, Trimmed
 from resolver.errors import AmbiguousId, ImageNotHeld, InUse, StoreFault
 from resolver.store import LocalStore, NameRecord, remove
 from tests import store_faults
@@ -93,7 +93,8 @@ def test_what_a_resolve_saw_under_the_name_goes_with_it(store: LocalStore) -> No
 def test_one_platform_goes_and_the_others_stay(store: LocalStore, platform: str) -> None:
     removed = store.remove("localhost/many:1", Platform.parse(platform))
 
-    assert removed.untagged == ("localhost/many:1",)
+    assert removed.untagged == ()
+    assert removed.trimmed == (Trimmed("localhost/many:1", ("linux/arm64/v8",), ("linux/amd64",)),)
     assert deleted(removed) == everything(MANY) - everything(MANY, ["linux/amd64"])
     record = store.pulled("localhost/many:1")
     assert record is not None

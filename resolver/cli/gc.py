@@ -27,7 +27,7 @@ def gc(
         typer.Option(
             "--max-size",
             metavar="SIZE",
-            help="Drop names too, the longest unused first, down to this.",
+            help="Drop names too, the longest unused first, down to this; else status 1.",
             show_default=False,
         ),
     ] = None,
@@ -50,7 +50,8 @@ def gc(
 ) -> None:
     """Delete what no pulled image needs.
 
-    What a living pull, export or server uses stays. If anything in the store cannot be read,
+    What a living pull, export or server uses stays, and what is younger than --grace; the answer
+    says why. A store that ends above --max-size is status 1. If anything in it cannot be read,
     nothing is deleted at all.
 
     \b
@@ -60,10 +61,14 @@ def gc(
     """
     import os
 
-    from resolver.cli.collecting import retention
+    from resolver.cli.collecting import retention, too_large
     from resolver.cli.work import work
 
     rules = retention(keep_newer, max_size, grace, ci=ci, environment=os.environ)
     with work(common) as (session, output):
         found = session.collect(rules, dry_run=dry_run)
         output.tell(found, common.form, full=no_trunc)
+        if found.is_too_large:
+            refusal = too_large(found)
+            output.failed(refusal)
+            raise typer.Exit(refusal.kind.status)

@@ -99,8 +99,32 @@ class Output:
                 self._line("warning", event.message)
         elif not isinstance(event, Noted):
             self.progress(event)
+            self._summed_up(event)
         elif self._verbose:
             self._line("note", event.message)
+
+    def _summed_up(self, event: Event) -> None:
+        """Say what transfers leave in the store, where that is not what was asked for."""
+        from resolver.core.transfers import Brought, Kept
+        from resolver.render.units import megabytes
+
+        match event:
+            case Kept(size=0):
+                self.note("nothing was fetched yet; the same command begins again")
+            case Kept():
+                of = f"{event.pieces} of {event.wanted} pieces complete"
+                self.note(
+                    f"{megabytes(event.size)} is kept ({of}): "
+                    "run the same command again to fetch the rest"
+                )
+            case Brought():
+                count = f"{event.layers} layer{'s' if event.layers > 1 else ''}"
+                self.note(
+                    f"fetched {count} ({megabytes(event.size)}) into the store to read them; "
+                    "no pulled image needs them, and `resolver gc` removes them after 1 hour"
+                )
+            case _:
+                return
 
     def warnings(self, warnings: tuple[Warned, ...]) -> None:
         """Tell the warnings of an answer that were not told while it was found."""

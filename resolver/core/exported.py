@@ -9,6 +9,7 @@ from resolver.errors import Usage
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
+    from resolver.core.attached import Attached, LeftOut
     from resolver.core.descriptor import Descriptor
     from resolver.core.events import Warned
     from resolver.core.platform import Platform
@@ -100,6 +101,8 @@ class ExportedImage:
         root: what it points at there: an index, or the one manifest.
         original: what the reference points at in its registry.
         platforms: of the images below `root`; None for content that is no image.
+        attached: attestations, artifacts and referrers that were handed over with them.
+        left_out: entries of the original index that were not.
 
     """
 
@@ -109,6 +112,8 @@ class ExportedImage:
     root: Descriptor
     original: Descriptor
     platforms: tuple[Platform | None, ...]
+    attached: tuple[Attached, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def is_filtered(self) -> bool:

@@ -28,6 +28,16 @@ class Listing:
 
     images: tuple[StoredImage, ...]
 
+    @property
+    def pulled(self) -> tuple[StoredImage, ...]:
+        """Give what was pulled, and what moved tags left behind of it."""
+        return tuple(image for image in self.images if not image.read_as)
+
+    @property
+    def unpulled(self) -> tuple[StoredImage, ...]:
+        """Give what is here because a comparison read it, and nobody pulled it."""
+        return tuple(image for image in self.images if image.read_as)
+
 
 @dataclass(frozen=True, slots=True)
 class Filters:
@@ -82,12 +92,16 @@ class Filters:
 
 def named(image: StoredImage, pattern: str) -> bool:
     """Whether a pattern names an image: with its tag or without, in full or in Docker's form."""
-    if not image.reference:
-        return False
-    reference = Reference.parse(image.reference)
+    return any(
+        fnmatchcase(name, pattern)
+        for text in ((image.reference,) if image.reference else image.read_as)
+        for name in _spellings(Reference.parse(text))
+    )
+
+
+def _spellings(reference: Reference) -> tuple[str, ...]:
     short = reference.familiar
-    names = (str(reference), reference.identity, short, short.removesuffix(f":{reference.tag}"))
-    return any(fnmatchcase(name, pattern) for name in names)
+    return (str(reference), reference.identity, short, short.removesuffix(f":{reference.tag}"))
 
 
 def _at_or_below(wanted: str, held: str) -> bool:

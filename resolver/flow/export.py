@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,7 +97,8 @@ def export(
         # Before anything is read: the answer is the same for every image.
         find_tool(command_for(to.kind), options.environment)
     with store.lease((), purpose, needed=False) as lease:
-        bundle = gather(references, store, options.wish, lease.add)
+        wish = replace(options.wish, referrers=to.kind == "layout")
+        bundle = gather(references, store, wish, lease.add)
         exported = _Export(bundle, store, to, options).run()
     for warning in exported.warnings:
         observe(warning)

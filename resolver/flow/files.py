@@ -20,7 +20,7 @@ from resolver.core.events import Observer, ignore
 from resolver.core.file_comparison import LabelledTree
 from resolver.core.filetree import FileTree
 from resolver.core.tar_reader import DEFAULT_LIMITS, TarLimits
-from resolver.core.transfers import Finished, PieceStarted
+from resolver.core.transfers import Finished, PieceStarted, Reused
 from resolver.core.tree_room import TreeRoom
 from resolver.errors import BadDocument, ContradictoryLayer, LimitExceeded, NotInStore
 from resolver.flow.bring import ranged
@@ -213,14 +213,20 @@ class Fetching:
         kit: what transfers share.
         source_of: opens the repository, once, when something is missing.
         keep: called with the digest of what is about to be used, by one thread at a time.
+        fetched: called with each layer that had to be fetched, by one thread at a time.
     """
 
     def __init__(
-        self, kit: Kit, source_of: Callable[[], Content], keep: Callable[[Digest], None]
+        self,
+        kit: Kit,
+        source_of: Callable[[], Content],
+        keep: Callable[[Digest], None],
+        fetched: Callable[[Descriptor], None],
     ) -> None:
         self._kit = kit
         self._source_of = source_of
         self._keep = keep
+        self._fetched = fetched
         self._lock = threading.Lock()
 
     @contextmanager
@@ -236,11 +242,24 @@ class Fetching:
         if not self._kit.store.held(descriptor):
             with self._lock:
                 source = self._source_of()
-            self._kit.tell(PieceStarted(descriptor.digest, descriptor.size))
-            Transfer(self._kit, descriptor, ranged(source), self._is_wanted).run()
-            self._kit.tell(Finished(descriptor.digest, descriptor.size))
+            transfer = Transfer(
+                self._kit,
+                descriptor,
+                ranged(source),
+                self._is_wanted,
+                started=lambda: self._started(descriptor),
+            )
+            if transfer.run():
+                self._kit.tell(Finished(descriptor.digest, descriptor.size))
+            else:
+                self._kit.tell(Reused(descriptor.digest, descriptor.size, ""))
         with self._kit.store.open(descriptor) as chunks:
             yield chunks
+
+    def _started(self, descriptor: Descriptor) -> None:
+        with self._lock:
+            self._fetched(descriptor)
+        self._kit.tell(PieceStarted(descriptor.digest, descriptor.size))
 
     def _is_wanted(self) -> bool:
         return not self._kit.stop.is_set()
@@ -253,6 +272,7 @@ def fetching(
     purpose: str,
     observe: Observer = ignore,
     *,
+    fetched: Callable[[Descriptor], None] = lambda _layer: None,
     clock: Clock | None = None,
 ) -> Iterator[Fetching]:
     """Fetch layers into a store for as long as a block lasts; a lease keeps them there until then.
@@ -262,6 +282,7 @@ def fetching(
         source_of: opens the repository that has them.
         purpose: what a person is told who wants to remove one of them meanwhile.
         observe: told what goes on.
+        fetched: told of each layer that the store lacked, before it comes.
         clock: for waiting.
 
     Raises:
@@ -273,7 +294,7 @@ def fetching(
     kit = Kit(store, options, one_at_a_time(observe), clock or SystemClock(), parts, stop)
     try:
         with store.lease(purpose=purpose) as lease:
-            yield Fetching(kit, source_of, lambda digest: lease.add((digest,)))
+            yield Fetching(kit, source_of, lambda digest: lease.add((digest,)), fetched)
     finally:
         stop.set()
         parts.close(_GRACE)

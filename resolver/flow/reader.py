@@ -123,6 +123,21 @@ class Reader:
         source = self._need(f"what refers to `{digest}`")
         return source.referrers(digest) if isinstance(source, Refers) else ()
 
+    def tagged(self, tag: str) -> Document | None:
+        """Read what another tag of the repository points at; None where there is no such tag.
+
+        Raises:
+            NotInStore: only the store may answer.
+            Denied, Unavailable, Untrusted: as the source says.
+
+        """
+        try:
+            document = self._need(f"the tag `{tag}`").document(tag)
+        except ManifestNotFound:
+            return None
+        self._keep(document)
+        return document
+
     def warn(self, warning: Warned) -> None:
         """Tell whoever hears of this reader's warnings."""
         self._observe(warning)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from resolver.core.attached import counted
 from resolver.render.report import SAID, Report, Table, short
+from resolver.render.report_plan import left_out_words
 from resolver.render.units import megabytes
 
 if TYPE_CHECKING:
@@ -17,6 +19,10 @@ def report(answer: Exported, *, explain: bool = False, full: bool = False) -> Re
     facts = [("to", str(answer.destination)), ("content", _content(answer))]
     facts += [("ran", " ".join(answer.command))] if answer.command else []
     facts += [(SAID, words) for words in answer.said.splitlines() if words.strip()]
+    attached = [each.kind for image in answer.images for each in image.attached]
+    facts += [("with", counted(attached))] if attached else []
+    left_out = [each for image in answer.images for each in image.left_out]
+    facts += [("left out", left_out_words(left_out))] if left_out else []
     rows = tuple(_row(image, full=full) for image in answer.images)
     columns = ("name", "platforms", "digest")
     table = Table(

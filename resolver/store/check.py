@@ -107,7 +107,7 @@ class Check:
 
     def _look(self) -> _Look:
         """Find what is wrong now: missing, of another size or content, or no file at all."""
-        root = self._home.open()
+        root = self._home.open_store()
         if root is None:
             return _Look({}, 0, {}, {})
         with root:
@@ -186,7 +186,7 @@ class Check:
 
     def _settle(self, look: _Look) -> None:
         """Say which damages are none any more, after the last look."""
-        root = self._home.open()
+        root = self._home.open_store()
         if root is None:
             return
         with root:

@@ -7,20 +7,21 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from resolver.core.descriptor import Descriptor
+from resolver.core.digest import Digest
 from resolver.core.manifest import MAX_DOCUMENT, parse_document
 from resolver.core.stored import Item
 from resolver.errors import ResolverError, StoreFault
 from resolver.store.census import blob_files
+from resolver.store.index import LEAST, Files
 from resolver.store.leases import living
 from resolver.store.reach import Need, Reach
-from resolver.store.records import BadName, Records
+from resolver.store.records import BadName, Records, file_name
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping
 
-    from resolver.core.digest import Digest
     from resolver.core.pulled_name import PulledName
     from resolver.core.stored import Living
     from resolver.store.files import Folder
@@ -39,6 +40,8 @@ class Ground:
         names: what was pulled.
         seen: roots that a resolve noted.
         leases: of living processes.
+        others: what names need that are not in `names`.
+        fault: why that is not known; None where it is.
 
     """
 
@@ -48,6 +51,8 @@ class Ground:
     seen: tuple[NameRecord, ...]
     leases: tuple[Living, ...]
     reach: Reach
+    others: frozenset[Digest] = frozenset()
+    fault: StoreFault | None = None
     _closures: dict[str, dict[Digest, Need]] = field(default_factory=dict)
 
     @classmethod
@@ -62,14 +67,56 @@ class Ground:
         names: list[PulledName] = []
         for entry in pulled.entries_in(root):
             if isinstance(entry, BadName):
-                raise StoreFault(
-                    entry.path,
-                    f"what this name keeps is not known: {entry.reason}",
-                    "set it aside with `resolver verify --repair`; nothing was removed",
-                )
+                raise _unknown(entry)
             names.append(entry)
         noted = tuple(e for e in seen.entries_in(root) if not isinstance(e, BadName))
         return cls(root, files, tuple(names), noted, living(root), Reach(root, files))
+
+    @classmethod
+    def around(
+        cls, root: Folder, pulled: Records[PulledName], seen: Records[NameRecord], reference: str
+    ) -> Ground | None:
+        """Look at one name, and of the others only at whether they need the same.
+
+        In a large store this spares reading what the index of names knows.
+
+        Returns:
+            None where the store is small, or where nothing has this name.
+
+        Raises:
+            StoreFault: as `take`.
+
+        """
+        own = file_name(reference)
+        status = pulled.look_in(root, own)
+        record = pulled.read_in(root, own)
+        if status is None or record is None or isinstance(record, BadName):
+            return None
+        if len(pulled.files_in(root)) < LEAST:
+            return None
+        from resolver.store.listing import current, notes  # noqa: PLC0415 - that module needs this one
+
+        files = Files(root)
+        reach = Reach(root, files)
+        entries, bad = current(root, files, pulled)
+        if bad:
+            raise _unknown(bad[0])
+        mine = entries.pop(own, None)
+        fault = None
+        for name, entry in entries.items():
+            # A name whose documents are damaged needs something, and nobody knows what.
+            other = None if entry.pieces else pulled.read_in(root, name)
+            if other is not None and not isinstance(other, BadName):
+                try:
+                    reach.of_name(other)
+                except StoreFault as error:
+                    fault = error
+        needed = {piece for entry in entries.values() for piece in entry.pieces}
+        if mine is not None and mine.pieces:
+            needed.intersection_update(mine.pieces)
+        noted = notes(root, seen)
+        others = frozenset(map(Digest.parse, needed))
+        return cls(root, files, (record,), noted, living(root), reach, others, fault)
 
     def closure(self, record: PulledName) -> dict[Digest, Need]:
         """Give what a name needs.
@@ -84,20 +131,30 @@ class Ground:
         return known
 
     def needed_by(self, names: Iterable[PulledName]) -> dict[Digest, Need]:
-        """Give what some names need together."""
+        """Give what some names need together.
+
+        Raises:
+            StoreFault: a document of one of them, or of a name beside them, is damaged.
+
+        """
+        if self.fault is not None:
+            raise self.fault
         needs: dict[Digest, Need] = {}
         for record in names:
             needs.update(self.closure(record))
         return needs
 
-    def leased(self) -> set[Digest]:
-        """Give what living processes need, and what these documents point at."""
-        digests = {digest for lease in self.leases for digest in lease.digests}
-        for digest in tuple(digests):
-            descriptor = self.document_like(digest)
-            if descriptor is not None:
-                digests.update(n.descriptor.digest for n in self.reach.as_far_as_known(descriptor))
-        return digests
+    def users(self) -> dict[Digest, Living]:
+        """Say which living process needs a piece; of several, one."""
+        found: dict[Digest, Living] = {}
+        for lease in self.leases:
+            for digest in lease.digests:
+                found.setdefault(digest, lease)
+                descriptor = self.document_like(digest)
+                if descriptor is not None:
+                    for need in self.reach.as_far_as_known(descriptor):
+                        found.setdefault(need.descriptor.digest, lease)
+        return found
 
     def size_of(self, digests: Iterable[Digest]) -> int:
         """Add up what is on the disk, in bytes."""
@@ -120,7 +177,7 @@ class Ground:
         status = self.files.get(digest)
         if status is None or not stat.S_ISREG(status.st_mode) or status.st_size > MAX_DOCUMENT:
             return None
-        if not self._starts_like_a_document(digest):
+        if not self.starts_like_a_document(digest):
             return None
         try:
             body = self.reach.body(digest)
@@ -146,10 +203,19 @@ class Ground:
             with self.root.need("blobs", "sha256") as folder:
                 folder.sync()
 
-    def _starts_like_a_document(self, digest: Digest) -> bool:
+    def starts_like_a_document(self, digest: Digest) -> bool:
+        """Whether a file begins like a JSON object; false for one that is not here."""
         with self.root.need("blobs", digest.algorithm) as folder:
             file = folder.open(digest.hex)
             if file is None:
                 return False
             with file:
                 return next(file.chunks(64), b"").lstrip()[:1] == b"{"
+
+
+def _unknown(bad: BadName) -> StoreFault:
+    return StoreFault(
+        bad.path,
+        f"what this name keeps is not known: {bad.reason}",
+        "set it aside with `resolver verify --repair`; nothing was removed",
+    )

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from resolver.core.descriptor import DOCUMENT_TYPES
 from resolver.core.digest import Digest
 from resolver.core.manifest import MAX_DEPTH, MAX_DOCUMENT, Index, Manifest, parse_document
 from resolver.errors import StoreFault, Untrusted
@@ -36,7 +37,7 @@ class Need:
     """One piece of an image.
 
     Attributes:
-        kind: `index`, `manifest`, `config` or `layer`.
+        kind: `index`, `manifest`, `config`, `layer`, or `blob` for what is none of them.
         is_optional: nobody is missing it if it is not here: foreign layers, subjects.
 
     """
@@ -123,7 +124,9 @@ class Reach:
         )
 
     def of_name(self, record: PulledName) -> dict[Digest, Need]:
-        """Give what a pulled name needs, parents before children: its root, and its images whole.
+        """Give what a pulled name needs, parents before children.
+
+        Its root, its images whole, and what is attached to them.
 
         Raises:
             StoreFault: a document of it is damaged.
@@ -134,6 +137,9 @@ class Reach:
             needs.setdefault(need.descriptor.digest, need)
         for image in record.images:
             for need in self.of_document(image.manifest):
+                needs.setdefault(need.descriptor.digest, need)
+        for each in record.attached:
+            for need in self.of_document(each.manifest):
                 needs.setdefault(need.descriptor.digest, need)
         return needs
 
@@ -147,6 +153,10 @@ class Reach:
         queue, met = deque([(descriptor, 0)]), {descriptor.digest}
         while queue:
             current, depth = queue.popleft()
+            if current.media_type not in DOCUMENT_TYPES:
+                # An index may list what is no manifest; it points at nothing that is known.
+                yield Need(current, "blob", is_optional=depth > 0)
+                continue
             document = self.document(current)
             yield Need(current, _kind(current, document), is_optional=depth > 0)
             if isinstance(document, Manifest):

@@ -407,6 +407,7 @@ def test_files_of_two_images(run: Run, registry: str) -> None:
         (
             1,
             """\
+note: fetched 7 layers (328 kB) into the store to read them; no pulled image needs them, and `resolver gc` removes them after 1 hour
 error: `linux/amd64`: 1 path differs
 error: `linux/arm64/v8`: 1 path differs
 """,

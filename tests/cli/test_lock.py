@@ -345,12 +345,16 @@ def test_what_only_a_registry_can_say(run: Run, option: str) -> None:
 def test_pulling_what_is_locked(run: Run, locked: str) -> None:
     name = f"{locked}/demo/app:1.0"
 
-    assert "in 4 requests" in run("plan", "--locked", name, "-p", "linux/arm64").stdout
+    assert "in 6 requests" in run("plan", "--locked", name, "-p", "linux/arm64").stdout
     assert run("pull", "--locked", name, "-p", "linux/arm64").status == 0
     again = run("pull", "--locked", "--offline", name, "-p", "linux/arm64")
     assert (again.status, "up to date" in again.stdout) == (0, True)
     assert run("plan", "--locked", "--offline", name, "-p", "linux/arm64").status == 0
     assert run("pull", "--locked", "--offline", name, "-p", "linux/amd64").status == 7
+    whole = run("pull", "--locked", name, "-p", "all")
+    assert (whole.status, whole.stdout.count("Platform: ")) == (0, 5)
+    assert "With: 3 attestations" in whole.stdout
+    assert "Left out" not in whole.stdout
 
 
 def test_another_lock_by_option_and_by_variable(

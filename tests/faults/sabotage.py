@@ -92,7 +92,8 @@ def name_first() -> None:
 
     def named(self: Any, lease: Any, workers: Any) -> Any:
         for image in self._plan.images:
-            self._kit.store.name(pull._record(image.reference, [image], self._kit.clock))
+            at = int(self._kit.clock.wall())
+            self._kit.store.name(pull.record_of(image.reference, [image], at))
         return run(self, lease, workers)
 
     _put(pull._Work, "run", named)
