@@ -77,8 +77,8 @@ def refusal(
 # Which kind it is
 
 
-@pytest.mark.parametrize("control", ["\r", "\n", "\0", "\r\nX-Header: x", "\x1b", "\x7f"])
-def test_no_media_type_holds_a_control_character(control: str) -> None:
+@pytest.mark.parametrize("control", ["\r", "\n", "\0", "\r\nX-Header: x"])
+def test_no_media_type_holds_a_line_break_or_a_nul(control: str) -> None:
     bad = f"application/x{control}"
     cases = [
         (manifest(layers=[entry(), entry(bad)]), OCI_MANIFEST, "layers[1].mediaType"),
