@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _GAP = "  "
 
-Image = TypeVar("Image", "CheckedImage", "LintedImage")
+Image = TypeVar("Image", bound="CheckedImage | LintedImage")
 
 
 def report(answer: Checked, *, explain: bool = False, full: bool = False) -> Report:
@@ -50,7 +50,8 @@ def findings_report(
     widths = [max(map(len, column)) for column in zip(*cells.values(), strict=True)]
     told: list[str] = []
     for image in images:
-        for each in () if isinstance(image, Failure) else image.findings:
+        found: tuple[Finding, ...] = () if isinstance(image, Failure) else image.findings
+        for each in found:
             row = zip(cells[id(each)], widths, strict=True)
             told.append(_GAP.join([*(f"{cell:<{width}}" for cell, width in row), each.message]))
         told.append(_last_line(image, summary))
