@@ -359,6 +359,9 @@ def test_an_entry_that_no_pull_takes_is_told_by_every_command(run: Run) -> None:
             assert seen.status == 6
             assert limit in seen.stderr
 
+        assert run("matrix", name, keep=True).stderr.count(limit) == 1
+        assert limit not in run("matrix", name, "-p", "linux/amd64", keep=True).stderr
+
         # What is asked for the other platform has nothing to do with it.
         assert run("check", name, "--require", "linux/amd64").status == 0
         assert run("resolve", name, "-p", "linux/amd64").stderr == ""
