@@ -56,7 +56,8 @@ class CompareVerbs(Wiring):
             base: what the others are held against; by default linux/amd64, else the first.
             expect: platforms that must be offered.
             expect_as: another image, whose platforms must be offered.
-            ignore: drift that is meant to be: `env.PATH`, `labels.org.opencontainers.*`.
+            ignore: differences that are meant to be: `env.PATH`, `labels.org.opencontainers.*`,
+                `files.owner`, `files.xattrs.security.selinux`.
             thresholds: what turns the answer into no, in `Comparison.reasons`.
             files: read the layers too, and compare the files in them; those of a registry come
                 into the store.
@@ -83,7 +84,7 @@ class CompareVerbs(Wiring):
             brought: list[Descriptor] = []
             try:
                 with self._layers_of(opened, _PURPOSE, brought) as content:
-                    found = with_files(found, content, self.table)
+                    found = with_files(found, content, self.table, terms.ignoring)
             finally:
                 self._tell_brought(brought)
         return replace(found, reasons=judge(found, limits))
@@ -138,7 +139,7 @@ class CompareVerbs(Wiring):
                     self._layers_of(one, _PURPOSE, first_brought) as before,
                     self._layers_of(other, _PURPOSE, second_brought) as after,
                 ):
-                    found = with_changed_files(found, before, after, self.table)
+                    found = with_changed_files(found, before, after, self.table, terms.ignoring)
             finally:
                 self._tell_brought(first_brought, second_brought)
         return replace(found, reasons=judge_images(found, limits))

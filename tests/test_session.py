@@ -363,22 +363,22 @@ def test_a_level_below_this_machines_own_is_exact_for_local(
 def test_local_in_a_lock_is_what_was_taken_for_it_on_every_machine(
     session: Session, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run_on(*machine: str) -> None:
-        monkeypatch.setattr("resolver.platforms.local_platform", lambda: Platform(*machine))
+    def run_on(machine: Platform) -> None:
+        monkeypatch.setattr("resolver.platforms.local_platform", lambda: machine)
 
     name, file = f"{registry.host}/team/app:1", tmp_path / "resolver.lock"
-    run_on("linux", "amd64", "v4")
+    run_on(Platform("linux", "amd64", "v4"))
     (image,) = session.lock([name], ["local"], file=file).lock.images
     assert image.only == (AMD,)
 
-    run_on("linux", "amd64", "v3")
+    run_on(Platform("linux", "amd64", "v3"))
     found = session.by_lock(file).resolve(name, "local", exact=True)
     assert (found.grade, str(found.platform), found.warnings) == (Grade.EXACT, AMD, ())
     assert not session.check_lock(platforms=["local"], file=file).drifted
     (entry,) = session.lock_entries(platform="local", file=file)
     assert entry.digest == found.manifest.digest
 
-    run_on("linux", "arm64", "v8")
+    run_on(Platform("linux", "arm64", "v8"))
     with pytest.raises(NotLocked):
         session.by_lock(file).resolve(name, "local")
 

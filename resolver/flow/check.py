@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.check import Build, Checkable, check
 from resolver.core.checked import CheckedImage
+from resolver.core.document_size import oversize
 from resolver.core.findings import Severity
 from resolver.core.matching import UNKNOWN, counting, deciding, like
 from resolver.flow.attested import attested
@@ -74,6 +75,8 @@ def look_at(  # noqa: PLR0913 - each of them decides what is read
         created = _dates(with_configs)
         # Lint says the same, where it is asked.
         lies = _contradictions(with_configs, table) if wanted.lint is None else ()
+    if wanted.lint is None:
+        lies += _oversized(known, counted, table)
     kinds: dict[str, frozenset[str]] = {}
     if wanted.attestations:
         kinds = attested(reader, asked, counted, frozenset(wanted.attestations), jobs=jobs)
@@ -154,6 +157,20 @@ def _dates(image: Gathered) -> dict[str, str]:
         for part in image.images
         if part.config is not None
     }
+
+
+def _oversized(image: Gathered, counted: set[str], table: PlatformTable) -> tuple[Finding, ...]:
+    """Find builds that no pull takes: the index itself says that their manifests are too large."""
+    from resolver.core.lint_rules_documents import UNREADABLE_DOCUMENT  # noqa: PLC0415 - as below
+    from resolver.core.lint_subject import Subject  # noqa: PLC0415 - as below
+
+    subject = Subject(image.reference, table, image.root, image.index, image.parts)
+    return tuple(
+        subject.finding(UNREADABLE_DOCUMENT, str(reason), part)
+        for part in image.images
+        if str(part.descriptor.digest) in counted
+        if (reason := oversize(part.descriptor, image.reference)) is not None
+    )
 
 
 def _contradictions(image: Gathered, table: PlatformTable) -> tuple[Finding, ...]:

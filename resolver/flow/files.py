@@ -3,7 +3,7 @@
     images = [LayeredImage.of(part, label, what, content) for part in gathered.images]
     with fetching(store, source, observe) as content:      # for images of a registry
         trees = read_trees(images)
-    comparison = compare_trees(trees[0], trees[1:], table)  # core.file_comparison
+        comparison = compare_trees(next(trees), trees, table)  # core.file_comparison
 
 `content` is the store with `--offline`, a layout or an archive where the image lies in one, and
 `fetching` otherwise: what the store lacks comes into it first, verified, and is read from there.
@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -95,11 +96,12 @@ def read_trees(
     jobs: int = JOBS,
     limits: TarLimits = DEFAULT_LIMITS,
     room: TreeRoom | None = None,
-) -> tuple[LabelledTree, ...]:
-    """Read the file trees of images, in the order given.
+) -> Iterator[LabelledTree]:
+    """Read the file trees of images, in the order given; each is made when it is asked for.
 
-    A layer that several share is read once. Nothing is given out before every layer is read to its
-    end and checked against its digest and the config's diff_id.
+    A layer that several share is read once, and let go of after the last of them. Nothing is given
+    out before every layer is read to its end and checked against its digest and the config's
+    diff_id.
 
     Args:
         images: any number.
@@ -114,7 +116,7 @@ def read_trees(
     """
     layers = _Layers(jobs, limits).read(images)
     room = room or TreeRoom()
-    trees = []
+    uses = Counter(descriptor.digest for image in images for descriptor in image.layers)
     for image in images:
         tree = FileTree(room)
         warnings: list[str] = []
@@ -123,8 +125,10 @@ def read_trees(
             listing = layers[descriptor.digest].listing
             tree.apply(listing, what)
             warnings += [f"{what}: {warning}" for warning in listing.warnings]
-        trees.append(LabelledTree(image.label, image.platform, tree, tuple(warnings)))
-    return tuple(trees)
+            uses[descriptor.digest] -= 1
+            if not uses[descriptor.digest]:
+                del layers[descriptor.digest]
+        yield LabelledTree(image.label, image.platform, tree, tuple(warnings))
 
 
 class _Layers:
@@ -137,6 +141,8 @@ class _Layers:
         self._lock = threading.Lock()
         self._entries = 0
         self._named = 0
+        self._attributed = 0
+        self._kept = 0
         self._algorithms: dict[Digest, set[str]] = {}
 
     def read(self, images: Sequence[LayeredImage]) -> dict[Digest, ReadLayer]:
@@ -192,6 +198,14 @@ class _Layers:
             if self._named > self._limits.names:
                 what = "the size of all names of all layers together"
                 raise LimitExceeded(what, self._limits.names, self._named)
+            self._attributed += read.listing.attributed
+            if self._attributed > self._limits.xattrs:
+                what = "the size of all extended attributes of all layers together"
+                raise LimitExceeded(what, self._limits.xattrs, self._attributed)
+            self._kept += read.listing.kept
+            if self._kept > self._limits.bodies:
+                what = "the size of all package databases of all layers together"
+                raise LimitExceeded(what, self._limits.bodies, self._kept)
         return read
 
 

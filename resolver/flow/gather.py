@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.descriptor import MANIFEST_TYPES, EntryKind
+from resolver.core.document_size import oversize
 from resolver.core.gathered import Gathered, Part
 from resolver.core.manifest import Manifest
 from resolver.core.platform import UNKNOWN
 from resolver.errors import ResolverError
-from resolver.flow.batch import each
+from resolver.flow.batch import each, kept
 from resolver.flow.choose import passed_over, read_config, read_manifest
 from resolver.flow.entries import entries_of, left_out
 from resolver.values import dataclass
@@ -88,7 +89,7 @@ def gather(
         try:
             manifest = read_manifest(reader, descriptor, asked.text)
         except ResolverError as error:
-            return replace(bare, failure=error)
+            return replace(bare, failure=kept(error))
         return _image(reader, descriptor, path, manifest, depth, asked.text)
 
     parts = []
@@ -142,7 +143,7 @@ def gather_platforms(  # noqa: PLR0913 - each of them bounds the requests by its
         try:
             manifest = read_manifest(reader, part.descriptor, asked.text)
         except ResolverError as error:
-            return replace(part, failure=error)
+            return replace(part, failure=kept(error))
         depth = Depth(configs=part.platform is None)
         return _image(reader, part.descriptor, part.path, manifest, depth, asked.text)
 
@@ -161,7 +162,9 @@ def gather_platforms(  # noqa: PLR0913 - each of them bounds the requests by its
         unclear = [
             part
             for part in decisive(found)
-            if part.path not in looked_at and _can_read(reader, part)
+            if part.path not in looked_at
+            and oversize(part.descriptor, asked.text) is None
+            and _can_read(reader, part)
         ]
         if not unclear:
             return found
@@ -211,5 +214,5 @@ def _image(
     try:
         config = read_config(reader, manifest, text)
     except ResolverError as error:
-        return replace(part, failure=error)
+        return replace(part, failure=kept(error))
     return replace(part, config=config, platform=descriptor.platform or config.platform)

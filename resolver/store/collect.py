@@ -91,7 +91,7 @@ def _choose(ground: Ground, rules: Retention, now: float) -> _Choice:
     left: list[Loose] = []
     loose_left: list[Loose] = []
     for loose in _loose(ground.root):
-        is_left = not loose.is_living and loose.changed <= now - rules.grace
+        is_left = _is_left_behind(loose, now - rules.grace)
         (left if is_left else loose_left).append(loose)
     kept: list[Stay] = []
     if rules.max_size is not None:
@@ -180,11 +180,11 @@ class _Squeeze:
     def run(self, rules: Retention, now: float) -> None:
         """Let go of one thing after the other until the rest fits."""
         limit = rules.max_size or 0
-        for loose in [each for each in self.loose if is_aside(each.name)]:
-            if self._size > limit:
-                self.loose.remove(loose)
-                self.given_up.append(loose)
-                self._size -= loose.size
+        loose, self.loose = self.loose, []
+        for each in loose:
+            goes = self._size > limit and is_aside(each.name)
+            (self.given_up if goes else self.loose).append(each)
+            self._size -= each.size if goes else 0
         shield = now - rules.keep_newer if rules.keep_newer is not None else None
         notes = {note.reference: note for note in self.notes}
         staying: list[PulledName] = []
@@ -198,12 +198,12 @@ class _Squeeze:
                 self._drop(self._ground.closure(record))
                 note = notes.pop(record.reference, None)
                 self._drop(() if note is None else (note.root.digest,))
+        kept = {record.reference for record in staying}
         for reference, note in list(notes.items()):
             # An answer for `--offline` weighs little: it goes when nothing else is left to go.
-            if self._size > limit and not any(r.reference == reference for r in staying):
+            if self._size > limit and reference not in kept:
                 self._drop((note.root.digest,))
                 del notes[reference]
-        kept = {record.reference for record in staying}
         self.stay = [record for record in self.stay if record.reference in kept]
         self.notes = [note for note in self.notes if note.reference in notes]
 
@@ -287,6 +287,11 @@ def _recent(ground: Ground) -> set[Digest]:
 def _loose(root: Folder) -> list[Loose]:
     """List everything but blobs and names, transfers first, since they are large."""
     return [*census.partials(root), *census.temporaries(root), *census.leases(root)]
+
+
+def _is_left_behind(loose: Loose, before: float) -> bool:
+    """Whether the dead left it, and long enough ago."""
+    return not loose.is_living and loose.changed <= before
 
 
 def _discard(root: Folder, loose: Loose) -> None:

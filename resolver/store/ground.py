@@ -7,7 +7,6 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from resolver.core.descriptor import Descriptor
-from resolver.core.digest import Digest
 from resolver.core.manifest import MAX_DOCUMENT, parse_document
 from resolver.core.stored import Item
 from resolver.errors import ResolverError, StoreFault
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping
 
+    from resolver.core.digest import Digest
     from resolver.core.pulled_name import PulledName
     from resolver.core.stored import Living
     from resolver.store.files import Folder
@@ -40,7 +40,7 @@ class Ground:
         names: what was pulled.
         seen: roots that a resolve noted.
         leases: of living processes.
-        others: what names need that are not in `names`.
+        others: what names need that are not in `names`: digests as text.
         fault: why that is not known; None where it is.
 
     """
@@ -51,7 +51,7 @@ class Ground:
     seen: tuple[NameRecord, ...]
     leases: tuple[Living, ...]
     reach: Reach
-    others: frozenset[Digest] = frozenset()
+    others: frozenset[str] = frozenset()
     fault: StoreFault | None = None
     _closures: dict[str, dict[Digest, Need]] = field(default_factory=dict)
 
@@ -101,21 +101,20 @@ class Ground:
         entries, bad = current(root, files, pulled)
         if bad:
             raise _unknown(bad[0])
-        mine = entries.pop(own, None)
+        entries.pop(own, None)
         fault = None
-        for name, entry in entries.items():
-            # A name whose documents are damaged needs something, and nobody knows what.
-            other = None if entry.pieces else pulled.read_in(root, name)
-            if other is not None and not isinstance(other, BadName):
-                try:
-                    reach.of_name(other)
-                except StoreFault as error:
-                    fault = error
         needed = {piece for entry in entries.values() for piece in entry.pieces}
-        if mine is not None and mine.pieces:
-            needed.intersection_update(mine.pieces)
+        for name in [name for name, entry in entries.items() if not entry.pieces]:
+            # Damaged, or it could not be read just now: then it is asked once more.
+            other = pulled.read_in(root, name)
+            if isinstance(other, BadName):
+                raise _unknown(other)
+            try:
+                needed.update(map(str, () if other is None else reach.of_name(other)))
+            except StoreFault as error:
+                fault = error
         noted = notes(root, seen)
-        others = frozenset(map(Digest.parse, needed))
+        others = frozenset(needed)
         return cls(root, files, (record,), noted, living(root), reach, others, fault)
 
     def closure(self, record: PulledName) -> dict[Digest, Need]:
