@@ -281,7 +281,7 @@ def odd_image(number: int) -> Image:
 
 
 @pytest.mark.parametrize("form", ["table", "json", "markdown", "html"])
-@pytest.mark.parametrize(("words", "is_whole"), PLATFORM_COMMANDS, ids=lambda value: str(value))
+@pytest.mark.parametrize(("words", "is_whole"), PLATFORM_COMMANDS, ids=str)
 def test_every_platform_that_is_printed_can_be_given_back(
     run: Run, words: tuple[str, ...], is_whole: bool, form: str
 ) -> None:
