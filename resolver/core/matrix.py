@@ -201,6 +201,17 @@ def make_matrix(
     return Matrix(image.reference, repository, image.root, system.name, jobs, told)
 
 
+def parts_of_jobs(image: Gathered, wanted: Sequence[Platform], table: PlatformTable) -> list[Part]:
+    """Choose the images that jobs are made of, so that their manifests can be looked at."""
+    offered, _warnings = _usable(image, wanted, table)
+    digests = {
+        job.digest
+        for job in offered
+        if not wanted or any(matches(platform, job.platform, table) for platform in wanted)
+    }
+    return [part for part in image.images if part.descriptor.digest in digests]
+
+
 def _usable(
     image: Gathered, wanted: Sequence[Platform], table: PlatformTable
 ) -> tuple[list[Job], list[Warned]]:

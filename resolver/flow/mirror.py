@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 from weakref import WeakValueDictionary
 
-from resolver.core.content import Refers
+from resolver.core.content import Document, Refers
 from resolver.core.descriptor import Descriptor
 from resolver.core.digest import Digest
 from resolver.core.events import Noted, Warned
+from resolver.core.manifest import parse_document
 from resolver.errors import (
     BadDocument,
     BlobNotFound,
@@ -51,6 +52,7 @@ from resolver.flow.distribution import (
 from resolver.flow.growing import Fetch, Growing
 from resolver.flow.kit import Kit, PullOptions, Stopped
 from resolver.flow.ledger import Ledger
+from resolver.flow.pruning import Completeness, Pruner, held_entry
 from resolver.flow.regular import RegularFile
 from resolver.flow.transfer import Transfer
 from resolver.flow.upstreams import Unclear
@@ -60,7 +62,7 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from resolver.core.content import Document, Source
+    from resolver.core.content import Source
     from resolver.core.events import Event, Observer
     from resolver.core.reference import Reference
     from resolver.flow.reader import Reader
@@ -100,6 +102,11 @@ _UNAVAILABLE = (502, "UNAVAILABLE", "upstream cannot be asked, or sends somethin
 
 class Asking(Protocol):
     """How a mirror gets at registries."""
+
+    @property
+    def offline(self) -> bool:
+        """Whether no registry may be asked at all."""
+        ...
 
     def source(self, repository: Reference) -> Source:
         """Open a repository."""
@@ -234,6 +241,8 @@ class Mirror:
         self._questions: Counter[str] = Counter()
         self._misses = Misses(clock)
         self._tags: dict[str, _Known] = {}
+        #: Indexes of what is here, where nobody may be asked for the rest.
+        self._made: dict[Digest, Document] = {}
         self._lists = threading.BoundedSemaphore(_LISTS)
         self._turns: WeakValueDictionary[str, _Turn] = WeakValueDictionary()
         self._claimed: set[Digest] = set()
@@ -299,6 +308,9 @@ class Mirror:
         if ":" not in question.name:
             return self._tag(replace(question.repository, tag=question.name))
         digest = Digest.parse(question.name)
+        made = self._made.get(digest)
+        if made is not None:
+            return document_answer(made)
         reference = replace(question.repository, digest=digest)
         try:
             document = self._held(reference, digest)
@@ -396,12 +408,37 @@ class Mirror:
                 self._tags.pop(name, None)
             raise
         self._claim(document.descriptor.digest)
+        self._ledger.read(reference, document)
+        if self._asking.offline:
+            document = self._pruned(reference, document)
         with self._lock:
             self._tags[name] = _Known(document, now)
             if len(self._tags) > _MAX_TAGS:
                 self._tags.pop(next(iter(self._tags)))
-        self._ledger.read(reference, document)
         return document_answer(document)
+
+    def _pruned(self, reference: Reference, document: Document) -> Document:
+        """Leave out of an index what is not here, where it cannot be fetched.
+
+        Raises:
+            NotInStore: nothing of it is here.
+
+        """
+        root = document.descriptor
+        if not root.is_index:
+            return document
+        pruner = Pruner(self._store, held_entry(None, Completeness(self._store)))
+        served = pruner.prune(root)
+        if served is None:
+            raise NotInStore(str(reference), "an image that its index lists", str(self._store.root))
+        with self._lock:
+            for digest, body in pruner.made.items():
+                made = replace(root, digest=digest, size=len(body), data=None)
+                kind = parse_document(body, None, f"`{digest}`").media_type
+                self._made[digest] = Document(replace(made, media_type=kind), body)
+                if len(self._made) > _MAX_TAGS:
+                    self._made.pop(next(iter(self._made)))
+        return document if served is root else self._made[served.digest]
 
     def _stale(self, reference: Reference, error: Unavailable) -> Answer:
         """Serve what a tag meant when upstream was last asked, and say so.

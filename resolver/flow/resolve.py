@@ -114,7 +114,7 @@ def _from_index(
     walk = Walk(reader, wish, table, reference=asked.text)
     choice = walk.choose(index)
     passed_over = walk.warnings
-    if choice is None and not (wish.verify or wish.strict):
+    if choice is None and not wish.refuses_artifacts:
         choice = walk.last_resort
         if choice is not None:
             passed_over = [_no_image(asked.text, choice)]

@@ -207,7 +207,7 @@ def test_findings_about_several_images_name_the_image_everywhere(
     assert all(bad in line for line in table if line.startswith("error"))
     for text in (markdown, (tmp_path / "markdown").read_text()):
         assert "| image | weight | rule | platform | finding |" in text
-        assert text.count(f"| {bad} | error |") == 2
+        assert text.count(f"| `{bad}` | error |") == 2
     assert '<th scope="col">image</th>' in page
     assert page.count(f'<th scope="row">{bad}</th>') == 2
     for form in ("sarif", "junit", "codequality", "markdown"):

@@ -138,8 +138,10 @@ def test_the_digest_by_which_upstream_names_a_tag_is_served(ground: Ground) -> N
                     assert got.headers["docker-content-digest"] == image.digest
             assert ask(server, "/v2/team/app/manifests/512").body == image.body
     with ground.mirror(offline=True) as server:
-        got = ask(server, "/v2/team/app/manifests/512")
+        got = ask(server, f"/v2/team/app/manifests/{image.digest}")
         assert got.headers["docker-content-digest"] == image.digest
+        # Nothing that it lists is here.
+        assert ask(server, "/v2/team/app/manifests/512").status == 502
 
 
 def test_another_mirror_over_the_same_store_asks_for_the_tag_alone(ground: Ground) -> None:
@@ -301,7 +303,12 @@ def test_offline_only_what_is_here_is_served(ground: Ground) -> None:
     with ground.mirror() as server:
         pull(server)
     with ground.mirror(offline=True) as server:
-        pull(server)
+        index = ask(server, "/v2/team/app/manifests/1")
+        listed = json.loads(index.body)["manifests"]
+        assert [entry["digest"] for entry in listed] == [CHILD.digest]
+        named = index.headers["docker-content-digest"]
+        assert ask(server, f"/v2/team/app/manifests/{named}").body == index.body
+        pull(server, IMAGE.digest)
         assert ask(server, f"/v2/team/app/blobs/{UNKNOWN}").status == 502
         assert ask(server, "/v2/team/app/manifests/none").status == 502
 
