@@ -8,7 +8,7 @@ Credentials are those of whoever runs the mirror; those of clients are not looke
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import defaultdict, deque
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
@@ -36,6 +36,7 @@ from resolver.errors import (
     Unavailable,
     UnsupportedDocument,
 )
+from resolver.flow import growing
 from resolver.flow.bring import ranged
 from resolver.flow.distribution import (
     Answer,
@@ -70,8 +71,14 @@ if TYPE_CHECKING:
 
 #: Blobs that are fetched at once from one registry, for all clients together, and stretches.
 MAX_FETCHES, _STRETCHES = 8, 8
-#: Other questions to one registry at a time; their threads are those that answer clients.
-MAX_QUESTIONS = 16
+#: Fetches of one registry, and stretches, that may be stalled beside those.
+MAX_STALLED = 56
+#: Seconds between two looks at whether fetches are stalled.
+_LOOK = 0.25
+#: Other questions to one registry at a time, those aside that have been without an answer for
+#: `growing.STALL` seconds, and all questions together: their threads are those that answer
+#: clients, of which some are kept for what is here.
+MAX_QUESTIONS, MAX_ALL_QUESTIONS = 16, 48
 _BLOB = "application/octet-stream"
 #: Tags that are listed in one answer, and those whose meaning is remembered.
 _MAX_LISTED, _MAX_TAGS = 100_000, 2_000
@@ -228,7 +235,11 @@ class Mirror:
         self._lock = threading.Lock()
         self._fetches: dict[_FetchKey, Fetch] = {}
         self._wanted: dict[_FetchKey, set[Reference]] = {}
-        self._questions: Counter[str] = Counter()
+        #: What threads work on, per registry: also what was given up while its thread waits.
+        self._running: defaultdict[str, set[Fetch]] = defaultdict(set)
+        self._looked: dict[str, float] = {}
+        #: When the questions that are under way began.
+        self._questions: defaultdict[str, list[float]] = defaultdict(list)
         self._misses = Misses(clock)
         self._tags: dict[str, _Known] = {}
         self._turns: WeakValueDictionary[str, _Turn] = WeakValueDictionary()
@@ -353,15 +364,20 @@ class Mirror:
             Later: all of them are taken.
 
         """
+        now = self._clock.monotonic()
         with self._lock:
-            if self._questions[registry] >= MAX_QUESTIONS:
+            begun = self._questions[registry]
+            moving = sum(now - each < growing.STALL for each in begun)
+            free = MAX_ALL_QUESTIONS - sum(len(each) for each in self._questions.values())
+            # Never more than are left, so that there are some for any other registry.
+            if moving >= MAX_QUESTIONS or len(begun) >= free:
                 raise Later
-            self._questions[registry] += 1
+            begun.append(now)
         try:
             yield
         finally:
             with self._lock:
-                self._questions[registry] -= 1
+                begun.remove(now)
 
     def _tag(self, reference: Reference) -> Answer:
         known = self._fresh_tag(reference)
@@ -480,7 +496,8 @@ class Mirror:
         if method == "HEAD":
             # Only its length is needed, and no byte of it.
             return content_of(digest, Growing(Fetch(descriptor), file))
-        return content_of(digest, Growing(self._fetch(repository, descriptor), file))
+        fetch = self._fetch(repository, descriptor)
+        return content_of(digest, Growing(fetch, file, lambda: self._make_way(repository.registry)))
 
     def _is_here(self, repository: Reference, digest: Digest) -> bool:
         descriptor = self._ledger.descriptor(repository, digest)
@@ -518,13 +535,54 @@ class Mirror:
         workers.submit(lambda: self._bring(repository, fetch, key))
         return fetch
 
+    def _make_way(self, registry: str, *, at_once: bool = False) -> None:
+        """Let blobs of a registry that wait be fetched beside those that are stalled."""
+        now = self._clock.monotonic()
+        with self._lock:
+            if not at_once and now - self._looked.get(registry, now - _LOOK) < _LOOK:
+                return
+            self._looked[registry] = now
+            workers, parts = self._workers.get(registry), self._parts.get(registry)
+            stalled = sum(fetch.is_stalled(now) for fetch in self._running[registry])
+        if workers is not None and parts is not None:
+            workers.resize(MAX_FETCHES + min(stalled, MAX_STALLED))
+            parts.resize(_STRETCHES + min(stalled * _STRETCHES, MAX_STALLED))
+
+    def _end_those_in_the_way(self, fetch: Fetch) -> None:
+        """Give up the fetches of other registries that keep this one from its blob."""
+        now = self._clock.monotonic()
+        with self._lock:
+            slow = [
+                (key, other)
+                for key, other in self._fetches.items()
+                if other.descriptor.digest == fetch.descriptor.digest
+                and other is not fetch
+                and other.is_in_the_way(now)
+            ]
+        for key, other in slow:
+            reason = Unavailable(f"`{other.descriptor.digest}`: it came too slowly")
+            if other.give_up(reason):
+                self._end(key, other)
+
+    def _end(self, key: _FetchKey, fetch: Fetch) -> set[Reference]:
+        """Forget a fetch that has ended; gives the repositories whose clients wanted it."""
+        with self._lock:
+            if self._fetches.get(key) is not fetch:
+                return set()
+            del self._fetches[key]
+            return self._wanted.pop(key, set())
+
     def _bring(self, repository: Reference, fetch: Fetch, key: _FetchKey) -> None:
         """Fetch one blob; in a thread of its own, and to its end whether clients stay or go."""
         parts = self._parts[repository.registry]
         kit = Kit(self._store, PullOptions(), self._tell, self._clock, parts, self._stop)
         is_done = False
+        with self._lock:
+            self._running[repository.registry].add(fetch)
 
         def is_wanted() -> bool:
+            if not fetch.has_begun:
+                self._end_those_in_the_way(fetch)
             return not fetch.is_in_the_way(self._clock.monotonic())
 
         try:
@@ -544,8 +602,9 @@ class Mirror:
             is_done = True
         finally:
             with self._lock:
-                self._fetches.pop(key, None)
-                wanted = self._wanted.pop(key, set())
+                self._running[repository.registry].discard(fetch)
+            wanted = self._end(key, fetch)
+            self._make_way(repository.registry, at_once=True)
         for each in wanted if is_done else ():
             self._ledger.settle(each)
 

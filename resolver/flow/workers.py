@@ -53,15 +53,7 @@ class Workers:
                 future.cancel()
                 return future
             self._waiting.append((run, future.cancel))
-            if self._idle < len(self._waiting) and len(self._threads) < self._count:
-                thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
-                # Where a limit allows no further thread, those there are do the work; where it
-                # allows none at all, the caller does.
-                self._threads.append(thread)
-                try:
-                    thread.start()
-                except RuntimeError:
-                    self._threads.remove(thread)
+            self._start()
             alone = not self._threads
             if alone:
                 self._waiting.pop()
@@ -69,6 +61,29 @@ class Workers:
         if alone:
             run()
         return future
+
+    def resize(self, count: int) -> None:
+        """Change the number of threads; surplus ones end when they are done with their work."""
+        with self._state:
+            if count == self._count or self._closed:
+                return
+            self._count = count
+            for _ in range(len(self._waiting)):
+                self._start()
+            self._state.notify_all()
+
+    def _start(self) -> None:
+        """Start a thread if there is work for it and room.
+
+        Where a limit of the machine allows no further thread, the existing ones do the work.
+        """
+        if self._idle < len(self._waiting) and len(self._threads) < self._count:
+            thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+            self._threads.append(thread)
+            try:
+                thread.start()
+            except RuntimeError:
+                self._threads.remove(thread)
 
     def close(self, seconds: float | None = None) -> bool:
         """Take no more work, drop what was not begun, and wait; False if some is still under way.
@@ -89,11 +104,14 @@ class Workers:
         while True:
             with self._state:
                 self._idle += 1
-                self._state.wait_for(lambda: self._waiting or self._closed)
+                self._state.wait_for(lambda: self._waiting or self._closed or self._is_surplus())
                 self._idle -= 1
-                if not self._waiting:
+                if not self._waiting or self._is_surplus():
                     self._threads.remove(threading.current_thread())
                     self._state.notify_all()
                     return
                 work, _ = self._waiting.popleft()
             work()
+
+    def _is_surplus(self) -> bool:
+        return len(self._threads) > self._count

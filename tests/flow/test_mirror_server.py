@@ -32,10 +32,11 @@ from resolver.errors import (
 )
 from resolver.flow import growing
 from resolver.flow.distribution import Later
-from resolver.flow.mirror import MAX_MISSES, MAX_QUESTIONS, Misses, refusal
+from resolver.flow.mirror import MAX_FETCHES, MAX_MISSES, MAX_QUESTIONS, Misses, refusal
 from resolver.flow.upstreams import Unclear, Upstreams
 from resolver.session import Session
 from resolver.settings import Flags
+from resolver.sources import ways
 from tests.fakes.images import build_image, build_index, named_by
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.flow.pulling import noise
@@ -711,6 +712,64 @@ def test_a_registry_that_stalls_makes_way_for_another_one_with_the_same_blob(
             assert len(bad.requests("GET", "/blobs/")) == 1
             never.set()
             assert stalled.result() in (0, 200, 502)
+
+
+def test_a_stalled_fetch_is_given_up_at_once_for_another_registry(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No read timeout ends it: its thread still waits when the blob is here."""
+    monkeypatch.setattr(growing, "_GRACE", 0.0)
+    never = threading.Event()
+    with FakeRegistry() as bad:
+        bad.serve("team/app", "1", IMAGE)
+        bad.on("GET", UPSTREAM_BLOB, Reply(200, body=LAYER, hold=never, hold_after=200_000))
+        with (
+            Session(tmp_path / "both", environment={"HOME": str(tmp_path)}) as session,
+            session.serve_mirror(upstream=ground.upstream.host, allow=[bad.host]) as server,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            stalled = pool.submit(ask_for_status, server, f"{UPSTREAM_BLOB}?ns={bad.host}")
+            assert bad.wait_for(lambda: bool(bad.requests("GET", "/blobs/")))
+            begin = time.monotonic()
+            assert ask(server, UPSTREAM_BLOB).body == LAYER
+            assert stalled.result() in (0, 502)
+            assert time.monotonic() - begin < 20
+            # Its clients get what the other one gave.
+            assert ask(server, f"{UPSTREAM_BLOB}?ns={bad.host}").body == LAYER
+            assert not never.is_set()
+            never.set()
+
+
+def test_stalled_blobs_do_not_delay_others_of_their_registry(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name in ((growing, "STALL"), (ways, "SILENT")):
+        monkeypatch.setattr(module, name, 0.3)
+    never = threading.Event()
+    stalled = [noise(200_000, 100 + number) for number in range(3 * MAX_FETCHES)]
+    image = build_image("linux/amd64", [*stalled, SMALL])
+    ground.upstream.serve("team/app", "many", image)
+    for layer in stalled:
+        path = f"/v2/team/app/blobs/{Digest.of(layer)}"
+        ground.upstream.on("GET", path, Reply(200, body=layer, hold=never, hold_after=1_000))
+    with ground.mirror() as server, ThreadPoolExecutor(len(stalled)) as pool:
+        ask(server, f"/v2/team/app/manifests/{image.digest}")
+        begin = time.monotonic()
+        waiting = [
+            pool.submit(ask, server, f"/v2/team/app/blobs/{Digest.of(layer)}") for layer in stalled
+        ]
+        assert ground.upstream.wait_for(
+            lambda: len(ground.upstream.requests("GET", "/blobs/")) >= MAX_FETCHES
+        )
+        assert ask(server, f"/v2/team/app/blobs/{Digest.of(SMALL)}").body == SMALL
+        # Their read timeout is 30 s.
+        assert time.monotonic() - begin < 20
+        assert not any(each.done() for each in waiting)
+        never.set()
+        assert [each.result().body for each in waiting] == stalled
+        # None was asked for twice: what has stalled keeps what it has, and goes on.
+        asked = [seen.path for seen in ground.upstream.requests("GET", "/blobs/")]
+        assert len(asked) == len(set(asked))
 
 
 def test_clients_of_two_repositories_of_one_registry_share_a_fetch(ground: Ground) -> None:
