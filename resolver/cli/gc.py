@@ -50,8 +50,9 @@ def gc(
 ) -> None:
     """Delete what no pulled image needs.
 
-    What a living pull, export or server uses stays. If anything in the store cannot be read,
-    nothing is deleted at all.
+    What a living pull, export or server uses stays. If the lease of one cannot be read, only what
+    dead processes left behind is deleted, and the status is 8. If a name or a document cannot be
+    read, nothing is deleted at all.
 
     \b
       resolver gc --dry-run
@@ -62,8 +63,15 @@ def gc(
 
     from resolver.cli.collecting import retention
     from resolver.cli.work import work
+    from resolver.core.events import Warned
+    from resolver.errors import Kind
 
     rules = retention(keep_newer, max_size, grace, ci=ci, environment=os.environ)
     with work(common) as (session, output):
         found = session.collect(rules, dry_run=dry_run)
         output.tell(found, common.form, full=no_trunc)
+        for each in found.unread:
+            words = f"the lease `{each.path}` keeps all images and blobs: {each}"
+            output.observe(Warned("lease-unreadable", words))
+        if found.is_partial:
+            raise typer.Exit(Kind.STORE.status)

@@ -91,6 +91,8 @@ class Collected:
         kept_size: their bytes.
         missing: what a kept image needs and the store does not hold.
         dry_run: nothing was touched.
+        unread: leases of living processes that cannot be read. Where there are any, only what the
+            dead left behind was removed: what these processes need is not known.
 
     """
 
@@ -100,6 +102,38 @@ class Collected:
     kept_size: int
     missing: tuple[Digest, ...] = ()
     dry_run: bool = False
+    unread: tuple[Unread, ...] = ()
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether there may be more to remove once a process has ended."""
+        return bool(self.unread)
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """The lease of a living process that cannot be read.
+
+    Attributes:
+        path: of the lease.
+        reason: why it cannot be read.
+        purpose: what the process is doing, in its own words; empty if not known.
+        pid: of the process, where the kernel names it.
+        since: when it began, in seconds since 1970; None if not known.
+
+    """
+
+    path: str
+    reason: str
+    purpose: str = ""
+    pid: int | None = None
+    since: float | None = None
+
+    def __str__(self) -> str:
+        """Name the process, and say what is wrong."""
+        who = f"`{self.purpose}`" if self.purpose else "a process"
+        which = f" (process {self.pid})" if self.pid is not None else ""
+        return f"{who} uses it{which}, and it cannot be read: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,11 @@ def _collected(answer: Collected) -> Plain:
         "kept": answer.kept,
         "keptSize": answer.kept_size,
         "missing": [str(digest) for digest in answer.missing],
+        "partial": answer.is_partial,
+        "unreadableLeases": [
+            {"path": x.path, "pid": x.pid, "purpose": x.purpose or None, "reason": x.reason}
+            for x in answer.unread
+        ],
     }
 
 

@@ -63,9 +63,10 @@ def collect(
         if not dry_run:
             # Also where there is nothing to remove: a job whose collections do nothing should know.
             root.refuse_read_only()
-        ground = Ground.take(root, pulled, seen)
+        ground = Ground.take(root, pulled, seen, lenient=True)
         # Files carry the time of day, so this is compared with the time of day.
-        choice = _choose(ground, rules, time.time())
+        choose = _choose_of_the_dead if ground.unread else _choose
+        choice = choose(ground, rules, time.time())
         if not dry_run:
             pulled.drop_in(root, choice.pulled)
             seen.drop_in(root, choice.seen)
@@ -105,6 +106,23 @@ def _choose(ground: Ground, rules: Retention, now: float) -> _Choice:
         tuple(_left_behind(ground.root, now - rules.grace)),
         missing,
     )
+
+
+def _choose_of_the_dead(ground: Ground, rules: Retention, now: float) -> _Choice:
+    """Choose what no living process can need, although it is not known what one of them needs.
+
+    It may use any blob that was here before it began, and has listed that in a lease that cannot
+    be read. It needs no transfer and no lease that nobody holds, and no temporary file that is
+    older than itself.
+    """
+    before = now - rules.grace
+    begun = [each.since if each.since is not None else 0.0 for each in ground.unread]
+    loose = [
+        each
+        for each in _left_behind(ground.root, before)
+        if each.folder != "tmp" or each.changed < min(begun)
+    ]
+    return _Choice((), (), (), tuple(loose), ())
 
 
 def _names_to_keep(ground: Ground, rules: Retention) -> list[PulledName]:
@@ -190,4 +208,5 @@ def _report(ground: Ground, choice: _Choice, *, dry_run: bool) -> Collected:
         ground.size_of(kept),
         choice.missing,
         dry_run,
+        ground.unread,
     )

@@ -11,7 +11,7 @@ from resolver.core.manifest import MAX_DOCUMENT, parse_document
 from resolver.core.stored import Item
 from resolver.errors import ResolverError, StoreFault
 from resolver.store.census import blob_files
-from resolver.store.leases import living
+from resolver.store.leases import living, living_and_unread
 from resolver.store.reach import Need, Reach
 from resolver.store.records import BadName, Records
 from resolver.values import dataclass
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from resolver.core.digest import Digest
     from resolver.core.pulled_name import PulledName
-    from resolver.core.stored import Living
+    from resolver.core.stored import Living, Unread
     from resolver.store.files import Folder
     from resolver.store.names import NameRecord
 
@@ -39,6 +39,7 @@ class Ground:
         names: what was pulled.
         seen: roots that a resolve noted.
         leases: of living processes.
+        unread: leases of living processes that cannot be read.
 
     """
 
@@ -48,11 +49,25 @@ class Ground:
     seen: tuple[NameRecord, ...]
     leases: tuple[Living, ...]
     reach: Reach
+    unread: tuple[Unread, ...] = ()
     _closures: dict[str, dict[Digest, Need]] = field(default_factory=dict)
 
     @classmethod
-    def take(cls, root: Folder, pulled: Records[PulledName], seen: Records[NameRecord]) -> Ground:
+    def take(
+        cls,
+        root: Folder,
+        pulled: Records[PulledName],
+        seen: Records[NameRecord],
+        *,
+        lenient: bool = False,
+    ) -> Ground:
         """Look at everything once.
+
+        Args:
+            root: of the store.
+            pulled: what was pulled.
+            seen: what a resolve noted.
+            lenient: list leases that cannot be read in `unread`, instead of raising.
 
         Raises:
             StoreFault: something cannot be read, so what it keeps is not known (R37).
@@ -69,7 +84,8 @@ class Ground:
                 )
             names.append(entry)
         noted = tuple(e for e in seen.entries_in(root) if not isinstance(e, BadName))
-        return cls(root, files, tuple(names), noted, living(root), Reach(root, files))
+        leases, unread = living_and_unread(root) if lenient else (living(root), ())
+        return cls(root, files, tuple(names), noted, leases, Reach(root, files), unread)
 
     def closure(self, record: PulledName) -> dict[Digest, Need]:
         """Give what a name needs.
