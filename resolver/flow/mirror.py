@@ -8,9 +8,11 @@ Credentials are those of whoever runs the mirror; those of clients are not looke
 from __future__ import annotations
 
 import threading
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from contextlib import contextmanager
 from dataclasses import replace
+from heapq import nsmallest
+from itertools import takewhile
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 from weakref import WeakValueDictionary
@@ -38,6 +40,7 @@ from resolver.errors import (
 )
 from resolver.flow import growing
 from resolver.flow.bring import ranged
+from resolver.flow.connections import NOBODY, Peer
 from resolver.flow.distribution import (
     Answer,
     Later,
@@ -84,9 +87,13 @@ _BLOB = "application/octet-stream"
 _MAX_LISTED, _MAX_TAGS = 100_000, 2_000
 #: Times a second that one registry is asked in vain for what no document names.
 MAX_MISSES = 20
-#: Seconds for which it is remembered that something is missing, and for which a question is put
-#: off before that is assumed; entries that are kept of each.
-_MISSING, _PUT_OFF, _MAX_KNOWN = 10.0, 2.0, 10_000
+#: Seconds for which it is remembered that something is missing, and entries that are kept.
+_MISSING, _MAX_KNOWN = 10.0, 10_000
+#: Seconds for which misses count against whose they were, for which a client waits for its turn,
+#: and after which one that has not come again is gone.
+_WINDOW, _PATIENCE, _GONE = 10.0, 60.0, 2.0
+#: One call of so many is for the client that has waited for longest.
+_OLDEST = 4
 
 #: Seconds after which a client may come again where upstream does not say.
 _LATER = 60.0
@@ -128,60 +135,145 @@ class _Turn:
         self._lock.release()
 
 
+class Busy(Exception):
+    """A client has waited for its turn for too long."""
+
+
 #: Which clients share a fetch: registry, digest, and size.
 _FetchKey = tuple[str, Digest, int]
 #: What is asked for: kind, repository, tag or digest.
 _Asked = tuple[str, str, str]
 
 
+#: A question of a client that waits.
+_Waiter = tuple[Peer, _Asked]
+
+
+class _Line:
+    """The questions to one registry that it may have no answer to, and who waits to put one."""
+
+    def __init__(self) -> None:
+        #: Misses of the last `_WINDOW` seconds, with whose they were.
+        self.missed: deque[tuple[float, Peer, str]] = deque()
+        #: When the questions under way began.
+        self.asking: dict[_Waiter, float] = {}
+        #: Since when a client waits, and when it last came; the first to come is the first here.
+        self.waiting: dict[_Waiter, tuple[float, float]] = {}
+        #: Who may put its question now, and until when.
+        self.called: dict[_Waiter, float] = {}
+        self._calls = 0
+
+    def room(self, now: float) -> int:
+        """Count the questions that may be put now."""
+        while self.missed and self.missed[0][0] <= now - _WINDOW:
+            self.missed.popleft()
+        missed = sum(1 for _ in takewhile(lambda each: each[0] > now - 1.0, reversed(self.missed)))
+        moving = sum(now - begun < growing.STALL for begun in self.asking.values())
+        return MAX_MISSES - missed - moving - len(self.called)
+
+    def call(self, now: float) -> None:
+        """Call as many of those who wait as there is room for.
+
+        First those with the fewest misses, by address, then by repository, then by connection, so
+        that a flood of one client keeps no other one waiting. Every fourth call is for the one
+        that has waited for longest.
+        """
+        for gone in [each for each, until in self.called.items() if until <= now]:
+            del self.called[gone]
+        for gone in [each for each, (_, came) in self.waiting.items() if came < now - _GONE]:
+            del self.waiting[gone]
+        room = self.room(now)
+        if room <= 0 or not self.waiting:
+            return
+        hosts = Counter(peer[0] for _, peer, _ in self.missed)
+        repositories = Counter((peer[0], name) for _, peer, name in self.missed)
+        peers = Counter(peer for _, peer, _ in self.missed)
+
+        def rank(waiter: _Waiter) -> tuple[int, int, int, float]:
+            peer, (_, name, _) = waiter
+            since, _ = self.waiting[waiter]
+            return hosts[peer[0]], repositories[peer[0], name], peers[peer], since
+
+        best = deque(nsmallest(room, self.waiting, rank))
+        for _ in range(min(room, len(self.waiting))):
+            self._calls += 1
+            is_oldest = self._calls % _OLDEST == 0
+            chosen = next(iter(self.waiting)) if is_oldest else best.popleft()
+            if chosen in self.waiting:
+                del self.waiting[chosen]
+                self.called[chosen] = now + _GONE
+
+
 class Misses:
-    """Remembers for a short time what upstream does not have; safe to share.
+    """Bounds how often registries are asked for what they do not have; safe to share.
 
     Clients choose names freely, so a registry is asked in vain some times a second and no more.
+    What it lacks is remembered for a short time. Whoever asks for something else waits meanwhile,
+    and never gets a "no" that nobody has said.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._until: dict[_Asked, float] = {}
-        self._recent: dict[str, deque[float]] = {}
-        self._put_off: dict[_Asked, float] = {}
+        self._lines: defaultdict[str, _Line] = defaultdict(_Line)
 
-    def check(self, registry: str, asked: _Asked) -> bool:
-        """Say whether a registry may be asked; what it is known to lack it is not.
+    def check(self, registry: str, asked: _Asked, peer: Peer = NOBODY) -> bool:
+        """Say whether a registry may be asked now; False where it is known to lack it.
+
+        After True comes `done` or `put_back`.
 
         Raises:
-            Later: it was asked in vain too often just now.
+            Later: it was asked in vain too often just now; the client waits in line.
+            Busy: the client has waited for too long.
 
         """
-        now = self._clock.monotonic()
+        now, waiter = self._clock.monotonic(), (peer, asked)
         with self._lock:
+            line = self._lines[registry]
             if self._until.get(asked, now) > now:
+                line.waiting.pop(waiter, None)
+                line.called.pop(waiter, None)
                 return False
-            recent = self._recent.setdefault(registry, deque(maxlen=MAX_MISSES))
-            if len(recent) < MAX_MISSES or now - recent[0] >= 1.0:
-                self._put_off.pop(asked, None)
+            if waiter not in line.called:
+                since, _ = line.waiting.get(waiter, (now, now))
+                if now - since >= _PATIENCE:
+                    del line.waiting[waiter]
+                    raise Busy
+                line.waiting[waiter] = since, now
+                if line.room(now) > 0:
+                    line.call(now)
+            if waiter in line.called:
+                del line.called[waiter]
+                line.asking[waiter] = now
                 return True
-            since = self._put_off.setdefault(asked, now)
-            _forget(self._put_off)
-            if now - since >= _PUT_OFF:
-                del self._put_off[asked]
-                return False
         raise Later
 
-    def add(self, registry: str, asked: _Asked, seconds: float = _MISSING) -> None:
-        """Note that a registry does not have it, which is so for some seconds."""
+    def put_back(self, registry: str, asked: _Asked, peer: Peer = NOBODY) -> None:
+        """Note that a question was not put after all; its client is still the next one."""
+        with self._lock:
+            line = self._lines[registry]
+            line.asking.pop((peer, asked), None)
+            line.called[peer, asked] = self._clock.monotonic() + _GONE
+
+    def done(
+        self,
+        registry: str,
+        asked: _Asked,
+        peer: Peer = NOBODY,
+        *,
+        missing: float | None = None,
+    ) -> None:
+        """Note that a question was answered; `missing` in vain, to be remembered for so long."""
         now = self._clock.monotonic()
         with self._lock:
-            self._recent.setdefault(registry, deque(maxlen=MAX_MISSES)).append(now)
-            self._until[asked] = now + seconds
-            _forget(self._until)
-
-
-def _forget(known: dict[_Asked, float]) -> None:
-    """Drop the oldest where it is too much."""
-    while len(known) > _MAX_KNOWN:
-        known.pop(next(iter(known)))
+            line = self._lines[registry]
+            line.asking.pop((peer, asked), None)
+            if missing is not None:
+                line.missed.append((now, peer, asked[1]))
+                self._until[asked] = now + missing
+                while len(self._until) > _MAX_KNOWN:
+                    self._until.pop(next(iter(self._until)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,13 +343,14 @@ class Mirror:
         for workers in (*self._workers.values(), *self._parts.values()):
             workers.close(1.0)
 
-    def __call__(self, method: str, target: str, via: str) -> Answer:
+    def __call__(self, method: str, target: str, via: str, peer: Peer = NOBODY) -> Answer:
         """Answer GET or HEAD.
 
         Args:
             method: one of these.
             target: path and query, as the request line has them.
             via: the values of this header.
+            peer: which client asks.
 
         """
         if self._via and self._via in via:
@@ -268,13 +361,15 @@ class Mirror:
             return Answer(200, (("Content-Type", "application/json"),), b"{}")
         try:
             question = self._upstreams.read(path, query)
-            given = self._answer(method, question, path, query)
+            given = self._answer(method, question, path, query, peer)
         except Unclear as error:
             given = problem(error.status, error.code, str(error))
         except InvalidDigest as error:
             given = problem(400, "DIGEST_INVALID", f"this is no digest: {error.reason}")
         except Malformed:
             given = problem(400, "MANIFEST_INVALID", "this is neither a tag nor a digest")
+        except Busy:
+            given = problem(503, "UNAVAILABLE", "too many questions wait", ("Retry-After", "10"))
         except ResolverError as error:
             self._observe(Noted(f"{method} {path}: {error}"))
             given = refusal(error)
@@ -287,12 +382,13 @@ class Mirror:
         self._observe(Noted(f"GET {unquote(target)}: {given.status}: {error}"))
         return given
 
-    def _answer(self, method: str, question: Question, path: str, query: str) -> Answer:
+    def _answer(self, method: str, question: Question, path: str, query: str, peer: Peer) -> Answer:
         match question.kind:
             case "manifests":
-                return self._manifest(question)
+                return self._manifest(question, peer)
             case "blobs":
-                return self._blob(method, question.repository, Digest.parse(question.name))
+                digest = Digest.parse(question.name)
+                return self._blob(method, question.repository, digest, peer)
             case "tags" if question.name == "list":
                 return self._list(question, path, query)
             case "referrers":
@@ -302,15 +398,18 @@ class Mirror:
 
     # --- documents -------------------------------------------------------------------------
 
-    def _manifest(self, question: Question) -> Answer:
+    def _manifest(self, question: Question, peer: Peer) -> Answer:
         if ":" not in question.name:
-            return self._tag(replace(question.repository, tag=question.name))
+            return self._tag(replace(question.repository, tag=question.name), peer)
         digest = Digest.parse(question.name)
         reference = replace(question.repository, digest=digest)
         try:
             document = self._held(reference, digest)
             if document is None:
-                with self._turn(str(digest)), self._sought("manifests", reference, str(digest)):
+                with (
+                    self._turn(str(digest)),
+                    self._sought("manifests", reference, str(digest), peer),
+                ):
                     document = self._asking.reader(reference, offline=False).named(reference)
         except (BadDocument, UnsupportedDocument, LimitExceeded) as error:
             # The bytes have this digest, and are a config or a layer.
@@ -331,30 +430,43 @@ class Mirror:
 
     @contextmanager
     def _sought(
-        self, kind: str, reference: Reference, name: str, seconds: float = _MISSING
+        self,
+        kind: str,
+        reference: Reference,
+        name: str,
+        peer: Peer,
+        seconds: float = _MISSING,
     ) -> Iterator[None]:
         """Ask upstream for what a client may have made up; a miss is remembered for so long.
 
         Raises:
-            NotFound: it is known, or to be assumed, that upstream does not have it.
+            NotFound: it is known that upstream does not have it.
             Later: there are too many questions.
+            Busy: there were, for too long.
 
         """
         asked, registry = (kind, reference.identity, name), reference.registry
         is_known = ":" in name and self._ledger.descriptor(reference, Digest.parse(name))
-        if not is_known and not self._misses.check(registry, asked):
-            missing = BlobNotFound if kind == "blobs" else ManifestNotFound
-            raise missing(name, registry)
+        if not is_known and not self._misses.check(registry, asked, peer):
+            error = BlobNotFound if kind == "blobs" else ManifestNotFound
+            raise error(name, registry)
+        missing: float | None = None
         try:
             with self._question(registry):
                 yield
+        except Later:
+            if not is_known:
+                self._misses.put_back(registry, asked, peer)
+            raise
         except NotFound:
-            self._misses.add(registry, asked, seconds)
+            missing = seconds
             raise
         except Denied:
             # Some say so of what does not exist; a login may change it at any time.
-            self._misses.add(registry, asked, 0.0)
+            missing = 0.0
             raise
+        finally:
+            self._misses.done(registry, asked, peer, missing=missing)
 
     @contextmanager
     def _question(self, registry: str) -> Iterator[None]:
@@ -379,7 +491,7 @@ class Mirror:
             with self._lock:
                 begun.remove(now)
 
-    def _tag(self, reference: Reference) -> Answer:
+    def _tag(self, reference: Reference, peer: Peer) -> Answer:
         known = self._fresh_tag(reference)
         if known is not None:
             return document_answer(known.document)
@@ -387,7 +499,7 @@ class Mirror:
             known = self._fresh_tag(reference)
             if known is not None:
                 return document_answer(known.document)
-            return self._ask_for_tag(reference)
+            return self._ask_for_tag(reference, peer)
 
     def _fresh_tag(self, reference: Reference) -> _Known | None:
         with self._lock:
@@ -396,10 +508,11 @@ class Mirror:
             return None
         return known
 
-    def _ask_for_tag(self, reference: Reference) -> Answer:
+    def _ask_for_tag(self, reference: Reference, peer: Peer) -> Answer:
         name, now = str(reference), self._clock.monotonic()
         try:
-            with self._sought("tags", reference, reference.name, min(self._fresh, _MISSING)):
+            seconds = min(self._fresh, _MISSING)
+            with self._sought("tags", reference, reference.name, peer, seconds):
                 document = self._asking.reader(reference, offline=False).named(reference)
         except Unavailable as error:
             return self._stale(reference, error)
@@ -482,7 +595,7 @@ class Mirror:
 
     # --- blobs -----------------------------------------------------------------------------
 
-    def _blob(self, method: str, repository: Reference, digest: Digest) -> Answer:
+    def _blob(self, method: str, repository: Reference, digest: Digest, peer: Peer) -> Answer:
         file = RegularFile(str(self._store.root), ("blobs", digest.algorithm, digest.hex))
         if self._is_here(repository, digest):
             is_new = self._claim(digest)
@@ -490,7 +603,7 @@ class Mirror:
                 return content_of(digest, file)
         descriptor = self._ledger.descriptor(repository, digest)
         if descriptor is None:
-            with self._sought("blobs", repository, str(digest)):
+            with self._sought("blobs", repository, str(digest), peer):
                 size = _measured(self._asking.source(repository), digest)
             descriptor = Descriptor(_BLOB, digest, size)
         if method == "HEAD":
