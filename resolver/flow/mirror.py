@@ -609,7 +609,7 @@ class Mirror:
         if method == "HEAD":
             # Only its length is needed, and no byte of it.
             return content_of(digest, Growing(Fetch(descriptor), file))
-        fetch = self._fetch(repository, descriptor)
+        fetch = self._fetch(repository, descriptor, peer)
         return content_of(digest, Growing(fetch, file, lambda: self._make_way(repository.registry)))
 
     def _is_here(self, repository: Reference, digest: Digest) -> bool:
@@ -622,7 +622,7 @@ class Mirror:
                 return False
         return self._store.has(descriptor)
 
-    def _fetch(self, repository: Reference, descriptor: Descriptor) -> Fetch:
+    def _fetch(self, repository: Reference, descriptor: Descriptor, peer: Peer) -> Fetch:
         """Give the fetch of a blob that is under way, or begin it.
 
         Only clients of one registry share a fetch: what another one sends for this digest, and how
@@ -645,7 +645,9 @@ class Mirror:
             if workers is None:
                 workers = self._workers[registry] = Workers(MAX_FETCHES, "resolver-mirror")
                 self._parts[registry] = Workers(_STRETCHES, "resolver-part")
-        workers.submit(lambda: self._bring(repository, fetch, key))
+        # Clients and repositories take turns.
+        line = peer[0], repository.identity
+        workers.submit(lambda: self._bring(repository, fetch, key), line)
         return fetch
 
     def _make_way(self, registry: str, *, at_once: bool = False) -> None:
