@@ -949,3 +949,18 @@ class NotAnImageFile(Malformed):
 def _short(text: str, limit: int = 120) -> str:
     """Cut text from a user or a registry to what fits into one line of a message."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+class StoreTooLarge(Negative):
+    """`gc --max-size`: more stays than was wanted; `reasons` say what keeps it."""
+
+    code = "store-too-large"
+
+    def __init__(self, total: str, limit: str, reasons: Sequence[str], *hints: str) -> None:
+        because = "; ".join(reasons) or "all of it is still needed"
+        super().__init__(
+            f"the store takes {total}, and `--max-size` allows {limit}: {because}", *hints
+        )
+        self.total = total
+        self.limit = limit
+        self.reasons = tuple(reasons)

@@ -147,6 +147,9 @@ class AskVerbs(Wiring):
         platform: Wanted = None,
         exact: bool = False,
         semver: str | None = None,
+        suffix: str | None = None,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
         newest: bool = False,
         limit: int | None = None,
         max_requests: int = 200,
@@ -158,28 +161,31 @@ class AskVerbs(Wiring):
             platform: only tags that are offered for it; what was looked at once is kept.
             exact: refuse fallbacks.
             semver: only tags that are versions in this range, see `resolver.core.tag_order`.
+            suffix: only tags of this flavour: `-alpine`; builds of it are among them.
+            include: only tags that match one of these globs.
+            exclude: no tags that match one of these globs.
             newest: in the order of what they say of their age; the whole list is read first.
-            limit: stop after so many.
+            limit: stop after so many; what was left out by the others does not count.
             max_requests: for documents, where a platform is asked for.
 
         Raises:
-            Malformed: range or platform cannot be read; nothing was asked of anybody.
+            Malformed: range, glob or platform cannot be read; nothing was asked of anybody.
             RequestsSpent: `max_requests` do not suffice; what was found has been given.
 
         """
-        from resolver.core.tag_order import in_range, newest_first  # noqa: PLC0415 - as above
+        from resolver.core.tag_order import chooser, newest_first  # noqa: PLC0415 - as above
 
         target = self._target(repository)
         wish = self.wish(platform, exact=exact) if platform is not None else None
-        matches = in_range(semver) if semver is not None else None
+        chosen = chooser(semver=semver, suffix=suffix, include=include, exclude=exclude)
         if isinstance(target, StoreTarget):
             raise Usage("the store has names, not tags", "name a repository of a registry")
         if isinstance(target, RegistryTarget) and self.settings.offline:
             raise Usage("tags are not kept in the store", "leave out `--offline`")
         source = self._source(target)
         found: Iterable[str] = source.tags()
-        if matches is not None:
-            found = filter(matches, found)
+        if chosen is not None:
+            found = filter(chosen, found)
         if newest:
             found = _lazily(newest_first, found)
         if wish is not None:

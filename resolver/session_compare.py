@@ -56,7 +56,8 @@ class CompareVerbs(Wiring):
             base: what the others are held against; by default linux/amd64, else the first.
             expect: platforms that must be offered.
             expect_as: another image, whose platforms must be offered.
-            ignore: drift that is meant to be: `env.PATH`, `labels.org.opencontainers.*`.
+            ignore: differences that are meant to be: `env.PATH`, `labels.org.opencontainers.*`,
+                `files.owner`, `files.xattrs.security.selinux`.
             thresholds: what turns the answer into no, in `Comparison.reasons`.
             files: read the layers too, and compare the files in them; those of a registry come
                 into the store.
@@ -74,13 +75,18 @@ class CompareVerbs(Wiring):
         terms = self._terms(base, expect, expect_as, ignore)
         limits = _checked(thresholds or Thresholds(), files=files)
         opened = self._open(reference)
+        wants = self._at_own_level(wants, platforms, opened)
         gathered, builds = self._builds(opened, wants)
         found = compare(gathered, builds, terms)
         if files:
             from resolver.flow.compare_files import with_files  # noqa: PLC0415 - on demand
 
-            with self._layers_of(opened.target, _PURPOSE) as content:
-                found = with_files(found, content, self.table)
+            brought: list[Descriptor] = []
+            try:
+                with self._layers_of(opened, _PURPOSE, brought) as content:
+                    found = with_files(found, content, self.table, terms.ignoring)
+            finally:
+                self._tell_brought(brought)
         return replace(found, reasons=judge(found, limits))
 
     def compare_images(  # noqa: PLR0913 - each has a default and a name
@@ -120,16 +126,22 @@ class CompareVerbs(Wiring):
         terms = self._terms(None, expect, expect_as, ignore)
         limits = _checked(thresholds or Thresholds(), files=files)
         one, other = self._open(first), self._open(second)
+        wants = self._at_own_level(wants, platforms, one, other)
         sides = self._sides(one, other, wants)
         found = compare_images(sides[0], sides[1], terms)
         if files and not found.is_same:
             from resolver.flow.compare_files import with_changed_files  # noqa: PLC0415
 
-            with (
-                self._layers_of(one.target, _PURPOSE) as before,
-                self._layers_of(other.target, _PURPOSE) as after,
-            ):
-                found = with_changed_files(found, before, after, self.table)
+            first_brought: list[Descriptor] = []
+            second_brought: list[Descriptor] = []
+            try:
+                with (
+                    self._layers_of(one, _PURPOSE, first_brought) as before,
+                    self._layers_of(other, _PURPOSE, second_brought) as after,
+                ):
+                    found = with_changed_files(found, before, after, self.table, terms.ignoring)
+            finally:
+                self._tell_brought(first_brought, second_brought)
         return replace(found, reasons=judge_images(found, limits))
 
     def _wants(self, platforms: Wanted | Sequence[Wanted]) -> tuple[Platform, ...]:
@@ -141,6 +153,26 @@ class CompareVerbs(Wiring):
         named = (platforms,) if isinstance(platforms, str | Platform) else tuple(platforms or ())
         wished = [one for one in named if one is not None]
         return () if "all" in wished else tuple(self._one(one) for one in wished)
+
+    def _at_own_level(
+        self, wants: tuple[Platform, ...], platforms: Wanted | Sequence[Wanted], *images: Opened
+    ) -> tuple[Platform, ...]:
+        """Replace the platform of `local` by the level of it that the images offer."""
+        named = (platforms,) if isinstance(platforms, str | Platform) else tuple(platforms or ())
+        if "local" not in named or not wants:
+            return wants
+        from resolver.core.matching import own_level  # noqa: PLC0415 - for this word alone
+
+        machine = self._one("local")
+        offered = [platform for opened in images for platform in self._stated(opened)]
+        return tuple(
+            own_level(want, offered, self.table) if want == machine else want for want in wants
+        )
+
+    def _stated(self, opened: Opened) -> list[Platform | None]:
+        from resolver.flow.gather import Depth  # noqa: PLC0415 - as above
+
+        return [part.platform for part in self._gather_from(opened, Depth(), _silent).images]
 
     def _one(self, wanted: str | Platform) -> Platform:
         return self.wish(wanted).platforms[0]

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.reference import Reference
-from resolver.core.reference_grammar import HUB
+from resolver.core.reference_grammar import HUB, is_registry
 from resolver.core.target import RegistryTarget
-from resolver.errors import InvalidReference, ResolverError, Usage
+from resolver.errors import InvalidReference, ResolverError, Unavailable, Usage
 from resolver.wiring import Wiring
 
 if TYPE_CHECKING:
@@ -89,10 +89,11 @@ class HomeVerbs(Wiring):
     def search(
         self, term: str, *, limit: int = DEFAULT_LIMIT, filters: Filters | None = None
     ) -> Hits:
-        """Search Docker Hub, or with `HOST/TERM` another registry.
+        """Search Docker Hub, or with `HOST` or `HOST/TERM` another registry.
 
         A registry without a search is asked for the list of its repositories, whose names are
-        compared here.
+        compared here; so is one that is named without a term. What looks like a host is never
+        sent to Docker Hub, unless `docker.io/` stands before it.
 
         Args:
             term: what to look for.
@@ -100,7 +101,8 @@ class HomeVerbs(Wiring):
             filters: which hits are wanted.
 
         Raises:
-            Usage: the term is empty, or nobody may be asked.
+            Usage: the term is empty, has a host among its words, or nobody may be asked.
+            InvalidReference: what looks like a host is none.
             SearchNotOffered: the registry can do neither.
             Denied, Unavailable, Untrusted: as every question.
 
@@ -110,7 +112,13 @@ class HomeVerbs(Wiring):
 
         registry, words = _split_term(term)
         wanted = filters or Filters()
-        found = search(self._ready(registry), registry, words, limit)
+        try:
+            found = search(self._ready(registry), registry, words, limit)
+        except Unavailable as error:
+            if words:
+                raise
+            hint = f"to search Docker Hub for this: `resolver search {HUB}/{term.strip()}`"
+            raise type(error)(str(error), *error.hints(), hint) from error
         return replace(found, hits=tuple(hit for hit in found.hits if wanted.keep(hit)))
 
     def quota(self, reference: str = PREVIEW) -> Quota:
@@ -208,20 +216,42 @@ class HomeVerbs(Wiring):
 
 
 def _split_term(text: str) -> tuple[str, str]:
-    """Tell the registry from the words, as `docker search` does: `HOST/TERM`, else Docker Hub.
+    """Tell the registry from the words: `HOST` or `HOST/TERM`, else Docker Hub.
+
+    What looks like a host is never sent to Docker Hub as a word: names of internal registries
+    are nobody else's business.
 
     Raises:
-        Usage: there are no words, or too many.
+        Usage: there are no words, too many, or a host among them.
+        InvalidReference: what stands before the `/` is no registry.
 
     """
-    host, slash, words = text.strip().partition("/")
-    is_host = bool(slash) and (host == "localhost" or "." in host or ":" in host)
-    registry, term = (_registry(host), words) if is_host else (HUB, text.strip())
-    if not term or len(term) > _LONGEST_TERM:
+    text = text.strip()
+    first, *others = [word.partition("/")[0] for word in text.split()] or [""]
+    if _looks_like_host(first) or ("/" in text and is_registry(first)):
+        host, slash, words = text.partition("/")
+        registry, term = _registry(host), words.strip()
+        if slash and not term:
+            raise Usage(
+                f"there is nothing to search for in `{text[:40]}`",
+                f"`resolver search {host}` lists all that it has",
+            )
+    elif hosts := [word for word in others if _looks_like_host(word)]:
+        raise Usage(
+            f"`{hosts[0]}` looks like a registry, and would be sent to Docker Hub as a word",
+            f"search that registry: `{hosts[0]}/TERM`; to search Docker Hub: `docker.io/TERM`",
+        )
+    else:
+        registry, term = HUB, text
+    if len(term) > _LONGEST_TERM or (registry == HUB and not term):
         raise Usage(
             f"there is nothing to search for in `{text[:40]}`", "`resolver search nginx --limit 5`"
         )
     return registry, term
+
+
+def _looks_like_host(word: str) -> bool:
+    return word == "localhost" or "." in word or ":" in word
 
 
 def _registry(text: str) -> str:

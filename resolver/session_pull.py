@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.answer import Resolution
+from resolver.core.manifest import Index
 from resolver.core.platform import Platform
 from resolver.core.reference import Reference
 from resolver.core.target import RegistryTarget
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
     from resolver.core.content import Source
     from resolver.core.descriptor import Descriptor
-    from resolver.core.plan import Plan, PlannedImage
+    from resolver.core.plan import Plan, PlannedImage, Selected
     from resolver.core.pulled import Pulled
+    from resolver.flow.plan import Extent
     from resolver.wiring import Wanted
 
 #: What can be asked to be pulled: one, or several.
@@ -35,7 +37,7 @@ _BLOBS = 4
 class PullVerbs(Wiring):
     """Plans what is to be fetched, and fetches it."""
 
-    def plan(
+    def plan(  # noqa: PLR0913 - each is one thing that a caller decides
         self,
         references: Named | Iterable[Named],
         platforms: Wanted | Sequence[Wanted] = None,
@@ -43,6 +45,8 @@ class PullVerbs(Wiring):
         exact: bool = False,
         places: Iterable[str] = (),
         foreign: bool = False,
+        attestations: bool = True,
+        referrers: bool = False,
     ) -> Plan:
         """Find out what images need, what of it is held, and so what is left to fetch.
 
@@ -50,12 +54,16 @@ class PullVerbs(Wiring):
 
         Args:
             references: of registries, or answers of `resolve`; one or many.
-            platforms: as for `resolve`, one or many; `all` is every platform that is offered.
-                Answers of `resolve` keep the platform they were found for.
+            platforms: as for `resolve`, one or many; `all` is every entry of the index,
+                attestations and artifacts included. Answers of `resolve` keep the platform they
+                were found for, unless it is `all`.
             exact: refuse fallbacks.
             places: others on this machine to take content from, in order of preference: an OCI
                 layout, an archive, another store, containerd's content folder.
             foreign: fetch also what publishers do not let registries hold.
+            attestations: with what the index lists about the images.
+            referrers: with what refers to the images from outside the index: OCI referrers, and
+                the tags that cosign keeps.
 
         Raises:
             Malformed: something cannot be read; nothing was asked of anybody.
@@ -65,7 +73,7 @@ class PullVerbs(Wiring):
         """
         from resolver.flow.batch import each  # noqa: PLC0415 - for this question alone
         from resolver.flow.held import open_place  # noqa: PLC0415
-        from resolver.flow.plan import make_plan  # noqa: PLC0415
+        from resolver.flow.plan import Extent, make_plan  # noqa: PLC0415
 
         asked = [(one, self._pullable(one)) for one in _listed(references)]
         one = platforms is None or isinstance(platforms, str | Platform)
@@ -73,15 +81,18 @@ class PullVerbs(Wiring):
         wishes = [None if each == "all" else self.wish(each, exact=exact) for each in wanted]
         opened = [open_place(place) for place in places]
 
-        def find(one: tuple[Named, RegistryTarget]) -> tuple[PlannedImage, ...]:
-            return self._planned(*one, wishes)
+        # Many references are asked side by side already.
+        extent = Extent(attestations, referrers, self.settings.jobs if len(asked) == 1 else 1)
 
-        images: list[PlannedImage] = []
+        def find(one: tuple[Named, RegistryTarget]) -> Selected:
+            return self._planned(*one, wishes, extent)
+
+        selected: list[Selected] = []
         for outcome in each(find, asked, jobs=self.settings.jobs):
             if isinstance(outcome.value, ResolverError):
                 raise outcome.value
-            images.extend(outcome.value)
-        return make_plan(images, self._store, opened, foreign=foreign)
+            selected.append(outcome.value)
+        return make_plan(selected, self._store, opened, foreign=foreign)
 
     def unpacked(self, plan: Plan) -> tuple[Descriptor, ...]:
         """List the layers of a plan that a Docker engine on this machine has unpacked.
@@ -103,7 +114,7 @@ class PullVerbs(Wiring):
             found.update(dict.fromkeys(each for each in image.layers if each.digest in digests))
         return tuple(found)
 
-    def pull(
+    def pull(  # noqa: PLR0913 - each is one thing that a caller decides
         self,
         what: Plan | Named | Iterable[Named],
         platforms: Wanted | Sequence[Wanted] = None,
@@ -112,6 +123,8 @@ class PullVerbs(Wiring):
         places: Iterable[str] = (),
         foreign: bool = False,
         max_download: int | None = None,
+        attestations: bool = True,
+        referrers: bool = False,
     ) -> Pulled:
         """Bring images into the store: what is missing of them, verified, the name last.
 
@@ -125,6 +138,8 @@ class PullVerbs(Wiring):
             places: as for `plan`, likewise.
             foreign: fetch also what publishers do not let registries hold.
             max_download: bytes that may be fetched; None for any number.
+            attestations: as for `plan`.
+            referrers: as for `plan`.
 
         Raises:
             PlanTooLarge: more would have to be fetched; nothing was.
@@ -139,7 +154,15 @@ class PullVerbs(Wiring):
         if isinstance(what, Plan):
             plan = what
         else:
-            plan = self.plan(what, platforms, exact=exact, places=places, foreign=foreign)
+            plan = self.plan(
+                what,
+                platforms,
+                exact=exact,
+                places=places,
+                foreign=foreign,
+                attestations=attestations,
+                referrers=referrers,
+            )
         if max_download is not None and plan.bytes_missing > max_download:
             raise PlanTooLarge(plan.bytes_missing, max_download)
         names = dict.fromkeys(piece.place for piece in plan.pieces if piece.place)
@@ -153,7 +176,7 @@ class PullVerbs(Wiring):
             places=[open_place(name) for name in names],
             interrupt=self.close,
         )
-        self._note_use(one.image for one in done.images if one.status == "up-to-date")
+        self._note_use(one.image for one in done.entries if one.status == "up-to-date")
         return done
 
     def _pullable(self, named: Named) -> RegistryTarget:
@@ -177,9 +200,13 @@ class PullVerbs(Wiring):
         named: Named,
         target: RegistryTarget,
         wishes: Sequence[resolving.Wish | None],
-    ) -> tuple[PlannedImage, ...]:
-        """Find the images that one name means; `None` among the wishes is every platform."""
-        from resolver.flow.plan import plan_images  # noqa: PLC0415 - for this question alone
+        extent: Extent,
+    ) -> Selected:
+        """Find the images that one name means; `None` among the wishes is all of its index."""
+        from resolver.flow.plan import (  # noqa: PLC0415 - for this question alone
+            plan_everything,
+            plan_images,
+        )
 
         reader, warned = self._reader(target)
         if isinstance(named, Resolution):
@@ -189,19 +216,26 @@ class PullVerbs(Wiring):
             # The very entry that was found, as its index writes it, and not what would be now.
             found = (named.platform,) if named.platform is not None else None
             explicit = found is not None or named.explicit
-            wishes = [resolving.Wish(found or named.wanted, explicit, exact=found is not None)]
+            wish = resolving.Wish(
+                found or named.wanted,
+                explicit,
+                exact=found is not None,
+                entry=named.manifest.digest if named.index is not None else None,
+            )
+            wishes = [None if None in wishes and named.index is not None else wish]
         else:
             asked = self._ask(reader, target)
-        every = resolving.Wish((), explicit=True, exact=True)
-        expanded: list[resolving.Wish] = []
-        for wish in wishes:
-            expanded += [wish] if wish is not None else self._every(reader, asked, every)
-        images = plan_images(reader, asked, expanded, self.table)
+        if None in wishes and isinstance(asked.parsed, Index):
+            selected = plan_everything(reader, asked, extent)
+        else:
+            expanded = [self.wish(None) if wish is None else wish for wish in wishes]
+            selected = plan_images(reader, asked, expanded, self.table, extent)
         reader.tell_warnings()
-        return tuple(
-            replace(image, warnings=(*warned, *image.warnings)) if not number else image
-            for number, image in enumerate(images)
-        )
+        first, *rest = (*selected.images, *selected.attached)
+        first = replace(first, warnings=(*warned, *first.warnings))
+        images = tuple(one for one in (first, *rest) if one.kind == "image")
+        attached = tuple(one for one in (first, *rest) if one.kind != "image")
+        return replace(selected, images=images, attached=attached)
 
     def _repository(self, image: PlannedImage) -> Source:
         """Open where an image comes from.
@@ -216,12 +250,14 @@ class PullVerbs(Wiring):
 
     def _note_use(self, images: Iterable[PlannedImage]) -> None:
         """Note that images are still used; collections ask. A read-only store keeps them anyway."""
-        from resolver.core.pulled_name import PulledImage, PulledName  # noqa: PLC0415 - rarely
+        from resolver.flow.pull import record_of  # noqa: PLC0415 - rarely
 
+        by_reference: dict[str, list[PlannedImage]] = {}
         for image in images:
-            held = (PulledImage(image.platform, image.manifest),)
+            by_reference.setdefault(image.reference, []).append(image)
+        for reference, held in by_reference.items():
             with suppress(StoreFault):
-                self._store.name(PulledName(image.reference, image.root, held, int(time.time())))
+                self._store.name(record_of(reference, held, int(time.time())))
 
 
 def _listed(references: Named | Iterable[Named]) -> list[Named]:

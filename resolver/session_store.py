@@ -14,7 +14,7 @@ from resolver.errors import InvalidConfiguration, InvalidReference, ResolverErro
 from resolver.wiring import Wiring
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
     from resolver.core.descriptor import Descriptor
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from resolver.core.stored import Usage as Used
     from resolver.flow.serve import Server
 
-#: What may be an image id: a digest, or enough of one.
-_ID = re.compile(r"(?:(?:sha256|sha512):)?[0-9a-f]{12,128}")
+#: What may be an image id: a digest, or the start of one.
+_ID = re.compile(r"(?:(?:sha256|sha512):)?[0-9a-f]{1,128}")
 #: Seconds since 1970, as `SOURCE_DATE_EPOCH` gives them; the last of year 9999 at most.
 _EPOCH = re.compile(r"[0-9]{1,12}")
 
@@ -56,7 +56,7 @@ class StoreVerbs(Wiring):
         """Take a name away, then delete what nothing else needs.
 
         Args:
-            image: a reference, or an image id: a digest, or 12 of its digits and more.
+            image: a reference, or an image id: a digest, or the start of one.
             platform: only this one of it.
             force: also an id with several names, and what is in use.
 
@@ -102,7 +102,7 @@ class StoreVerbs(Wiring):
             raise Usage("`--repair` fetches, and `--offline` asks nobody", "leave one of them out")
         return self._store.verify(full=full, repair=self._fetch_again if repair else None)
 
-    def export(
+    def export(  # noqa: PLR0913 - each is one thing that a caller decides
         self,
         references: str | Reference | Iterable[str | Reference],
         to: str,
@@ -110,18 +110,26 @@ class StoreVerbs(Wiring):
         *,
         exact: bool = False,
         namespace: str | None = None,
+        attestations: bool = True,
+        link: bool = False,
+        sink: Callable[[bytes], object] | None = None,
     ) -> Exported:
         """Hand images of the store to something else, every byte verified on its way.
 
         Args:
             references: that were pulled; one or many.
-            to: a folder (an OCI layout), `FILE.tar`, `docker`, `podman` or `containerd`.
-            platforms: what is to leave of each; all that is held if none is named, or `all`.
+            to: a folder (an OCI layout), `FILE.tar`, `docker`, `podman` or `containerd`; `-` is
+                the bytes of the tar, in order, to `sink`.
+            platforms: what is to leave of each; all that is held if none is named. `all` is every
+                entry of the index, all of which must be held.
             exact: refuse fallbacks.
             namespace: of containerd, if not as `ctr` decides.
+            attestations: with what the index lists about the images.
+            link: share files with an OCI layout as hard links; changing one changes both.
+            sink: takes each piece of the tar of `-`; what it raises ends the export.
 
         Raises:
-            Usage: `to` is none of these.
+            Usage: `to` is none of these, `link` is set and it is no folder, or `-` has no `sink`.
             NotHeld: something was not pulled.
             PlatformNotOffered: an image does not exist for a platform.
             ExportFault, ToolMissing, ToolFailed: it cannot be written there, or was not taken.
@@ -135,16 +143,27 @@ class StoreVerbs(Wiring):
         from resolver.platforms import host_platform  # noqa: PLC0415
 
         destination = parse_destination(to)
+        if link and destination.kind != "layout":
+            raise Usage("`--link` is for a folder", "leave it out, or name a folder: `--to DIR`")
         named = [references] if isinstance(references, str | Reference) else references
+        typed = tuple(platforms)
+        everything = "all" in typed
         held = [_reference(reference) for reference in named]
         environment = self.settings.environment
         options = ExportOptions(
-            wish=Wish(self._leaving(platforms), exact, self.table),
+            wish=Wish(
+                () if everything else self._leaving(typed),
+                exact,
+                self.table,
+                everything=everything,
+                attestations=attestations,
+            ),
             host=host_platform(),
             epoch=_epoch(environment.get("SOURCE_DATE_EPOCH", "")),
             namespace=namespace,
             environment=environment,
-            layout=LayoutOptions(sync=self.settings.fsync),
+            layout=LayoutOptions(sync=self.settings.fsync, link=link),
+            sink=sink,
         )
         return export(held, self._store, destination, options, self._observe)
 
@@ -172,7 +191,7 @@ class StoreVerbs(Wiring):
         from resolver.flow.offer import serve_layout, serve_store  # noqa: PLC0415 - for this verb
 
         if place is None:
-            return serve_store(self._store, host, port, names=names)
+            return serve_store(self._store, host, port, names=names, observe=self._observe)
         target = parse_target(place)
         if not isinstance(target, LayoutTarget):
             raise Usage(f"`{place}` cannot be served", "name an OCI layout: `oci:DIR`")
@@ -181,19 +200,15 @@ class StoreVerbs(Wiring):
         return serve_layout(settle(target), host, port, names=names, observe=self._observe)
 
     def _leaving(self, platforms: Iterable[str | Platform]) -> tuple[Platform, ...]:
-        """Read which platforms are to leave; none stands for all."""
-        found: list[Platform] = []
-        for one in platforms:
-            if one == "all":
-                return ()
-            # The first of a default is the machine itself; the others would only run on it.
-            found.append(self.wish(one, exact=True).platforms[0])
+        """Read which platforms are to leave; none stands for all that is held."""
+        # The first of a default is the machine itself; the others would only run on it.
+        found = (self.wish(one, exact=True).platforms[0] for one in platforms)
         return tuple(dict.fromkeys(found))
 
     def _held(self, image: str | Reference) -> str:
         """Read an image of the store: a reference becomes canonical, an id stays as it is.
 
-        A name that looks like an id is one only if nothing was pulled under it.
+        What looks like an id is one unless something was pulled under that name.
         """
         if isinstance(image, str) and _ID.fullmatch(image):
             with suppress(ResolverError):

@@ -45,6 +45,7 @@ class Flags:
     platforms_file: str | None = None
     no_fsync: bool | None = None
     unsafe_no_lock: bool | None = None
+    shared_store: bool | None = None
     mirrors: Sequence[str] | None = None
 
 
@@ -60,6 +61,7 @@ class Settings:
         environment: for proxies, trust and credential files; a copy, never read again.
         fsync: False trades what a power cut may cost the store for speed.
         lock: False: somebody promised that nobody else uses the store.
+        shared_store: everybody who may write to the store is trusted.
         mirrors: `HOST=URL` each; they go before whatever a file says.
         password: never printed: `Settings` has no useful `repr`.
 
@@ -80,6 +82,7 @@ class Settings:
     platforms_file: Path | None
     fsync: bool
     lock: bool
+    shared_store: bool
     mirrors: tuple[str, ...]
     environment: Mapping[str, str]
     home: Path | None
@@ -121,6 +124,7 @@ class Settings:
             platforms_file=_path(flags.platforms_file, env, "RESOLVER_PLATFORMS"),
             fsync=not _switch(flags.no_fsync, env, "RESOLVER_NO_FSYNC"),
             lock=not _switch(flags.unsafe_no_lock, env, "RESOLVER_UNSAFE_NO_LOCK"),
+            shared_store=_switch(flags.shared_store, env, "RESOLVER_SHARED_STORE"),
             mirrors=_mirrors(flags.mirrors, env),
             environment=env,
             home=_home(env),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from resolver.core.descriptor import EntryKind
 from resolver.core.events import Event, Observer, Warned, ignore
 from resolver.core.manifest import Index
 from resolver.core.platform import BUILTIN, Platform
@@ -17,7 +18,7 @@ from resolver.errors import ImageNotHeld, InvalidPlatform, NotFound
 from resolver.flow import resolve as resolving
 from resolver.flow.reader import Reader
 from resolver.settings import Flags, Settings
-from resolver.store import LocalStore
+from resolver.store import LocalStore, NameRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -73,6 +74,7 @@ class Wiring:
             self.settings.store,
             fsync=self.settings.fsync,
             lock=self.settings.lock,
+            shared=self.settings.shared_store,
             observe=observe,
         )
         self._lock = threading.Lock()
@@ -127,7 +129,7 @@ class Wiring:
             platforms: tuple[Platform, ...] = (chosen,)
         else:
             platforms = self._read_wish(chosen)
-        return resolving.Wish(platforms, explicit, exact, verify, strict)
+        return resolving.Wish(platforms, explicit, exact, verify, strict, local=chosen == "local")
 
     def _read_wish(self, chosen: str | None) -> tuple[Platform, ...]:
         """Read a wish; one that a variable says is refused with the variable's name."""
@@ -155,15 +157,36 @@ class Wiring:
     def _every(
         self, reader: Reader, asked: resolving.Asked, every: resolving.Wish
     ) -> list[resolving.Wish]:
-        """One exact wish per platform that the image offers, in index order."""
-        from resolver.flow.inspect import offers  # noqa: PLC0415 - for this question alone
+        """One exact wish for each image that an index lists, in index order.
 
-        offered = offers(reader, asked, sizes=False, jobs=1).offers
-        platforms = dict.fromkeys(offer.platform for offer in offered if offer.platform is not None)
-        if not platforms and isinstance(asked.parsed, Index):
+        Entries that name no platform are asked for their configs, as `resolve` asks them.
+
+        Raises:
+            NotFound: the index lists no image.
+        """
+        if not isinstance(asked.parsed, Index):
+            return [self.wish(None)]
+        from resolver.flow.gather import gather_platforms  # noqa: PLC0415 - for this question
+
+        known = gather_platforms(reader, asked, self.table, jobs=1)
+        # One that cannot be verified is wanted too, and refused where it is looked at.
+        closed = (part for part in known.parts if not part.descriptor.digest.is_verifiable)
+        others = {part.path for part in closed if part.kind in {EntryKind.IMAGE, EntryKind.INDEX}}
+        wanted = {part.path for part in known.images} | others
+        images = [part for part in known.parts if part.path in wanted]
+        for part in images:
+            if part.platform is None and part.failure is not None:
+                raise part.failure
+        wishes = {
+            (part.platform, part.descriptor.digest): replace(
+                every, platforms=(part.platform,), entry=part.descriptor.digest
+            )
+            for part in images
+            if part.platform is not None
+        }
+        if not wishes:
             raise NotFound(f"`{asked.text}` is offered for no platform at all")
-        wishes = [replace(every, platforms=(platform,)) for platform in platforms]
-        return wishes or [self.wish(None)]
+        return list(wishes.values())
 
     def _gather(
         self,
@@ -200,14 +223,17 @@ class Wiring:
         return replace(found, warnings=(*found.warnings, *opened.warned))
 
     @contextmanager
-    def _layers_of(self, target: Target, purpose: str) -> Iterator[LayerContent]:
+    def _layers_of(
+        self, opened: Opened, purpose: str, brought: list[Descriptor]
+    ) -> Iterator[LayerContent]:
         """Give what streams the layers of an image for as long as a block lasts.
 
         Those of a registry come into the store first, verified, and are read from there; what a
         local place or the store has is read where it is.
 
         Args:
-            target: where the image lies.
+            opened: the image.
+            brought: gains the layers that had to be fetched.
             purpose: what a person is told who wants to remove one of them meanwhile.
 
         Raises:
@@ -215,14 +241,33 @@ class Wiring:
         """
         from resolver.flow.files import Held, fetching  # noqa: PLC0415 - for few questions
 
+        target = opened.target
         if isinstance(target, LayoutTarget):
             yield self._source(target)
         elif self.settings.offline or isinstance(target, StoreTarget):
             yield Held(self._store, str(target))
         else:
+            reference = target.reference
+
+            def fetched(layer: Descriptor) -> None:
+                if not brought:
+                    # By digest, so that `ls` can say what was read after the tag has moved, too.
+                    root = opened.asked.document.descriptor
+                    pinned = str(reference.with_digest(root.digest))
+                    self._store.try_remember(NameRecord(pinned, root), self._observe)
+                brought.append(layer)
+
             source = partial(self._source, target)
-            with fetching(self._store, source, purpose, self._observe) as content:
+            with fetching(self._store, source, purpose, self._observe, fetched=fetched) as content:
                 yield content
+
+    def _tell_brought(self, *layers: list[Descriptor]) -> None:
+        """Say once that the store holds layers now which no pulled image needs."""
+        sizes = {layer.digest: layer.size for brought in layers for layer in brought}
+        if sizes:
+            from resolver.core.transfers import Brought  # noqa: PLC0415 - for few questions
+
+            self._observe(Brought(len(sizes), sum(sizes.values())))
 
     def _target(self, reference: str | Reference) -> Target:
         target = (

@@ -348,6 +348,28 @@ def test_files_are_compared_and_each_layer_is_fetched_once(
         assert offline.compare(name, files=True).files == found.files
 
 
+def test_layers_of_windows_are_not_fetched_beside_linux(
+    registry: FakeRegistry, session: Session
+) -> None:
+    base = build_layer({"etc/os": b"base" * 100})
+    linux = [files_of("1", each, base) for each in (AMD64, "linux/s390x")]
+    windows = build_image("windows/amd64:10.0.20348.1", [build_layer({"Files/a": b"a" * 1_000})])
+    registry.serve("app", "1", build_index([windows, *linux]))
+    name = f"{registry.host}/app:1"
+
+    found = session.compare(name, files=True, thresholds=Thresholds(frozenset({"files"})))
+
+    assert found.files is not None
+    assert [bool(tree.not_compared) for tree in found.files.others] == [True, False]
+    assert found.reasons == ()
+    # Three configs and the three layers of Linux.
+    assert len([path for path in registry.hits if "/blobs/" in path]) == 3 + 3
+
+    of_windows = session.compare(name, files=True, base="windows/amd64")
+    assert of_windows.files is not None
+    assert [bool(tree.not_compared) for tree in of_windows.files.others] == [True, True]
+
+
 def test_files_of_two_images_are_read_where_content_changed(
     registry: FakeRegistry, session: Session
 ) -> None:

@@ -29,7 +29,7 @@ from resolver.errors import (
     SizeMismatch,
     StoreFault,
 )
-from resolver.store import LocalStore
+from resolver.store import LocalStore, NameRecord
 from resolver.store.blobs import MAX_DOCUMENT, _move_only
 from resolver.store.files import Folder
 from tests.fakes.images import multi_platform
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+#: A name that somebody resolved.
+NAME = "localhost/app:1"
 BODY = b'{"schemaVersion":2,"manifests":[]}'
 
 
@@ -134,6 +136,138 @@ def test_an_empty_folder_is_adopted_and_closed_to_others(store: LocalStore) -> N
     store.add_document(document())
 
     assert stat.S_IMODE(store.root.stat().st_mode) == 0o755
+
+
+# Who else may write there
+
+
+def kept(store: LocalStore) -> LocalStore:
+    """Fill a store, and give it as another process finds it."""
+    store.add_document(document())
+    store.remember(NameRecord(NAME, document().descriptor))
+    return LocalStore(store.root)
+
+
+def uses() -> dict[str, Callable[[LocalStore], object]]:
+    """Everything that believes what lies in a store, or adds to it."""
+    return {
+        "recall": lambda store: store.recall(NAME),
+        "load": lambda store: store.load(document().descriptor.digest),
+        "add": lambda store: store.add_document(document()),
+        "images": lambda store: store.images(),
+        "usage": lambda store: store.usage(),
+        "collect": lambda store: store.collect(),
+        "remove": lambda store: store.remove(NAME),
+        "verify": lambda store: store.verify(),
+    }
+
+
+@pytest.mark.parametrize("use", uses())
+@pytest.mark.parametrize("where", ["store", "names", "seen", "blobs", "above", "sticky"])
+def test_a_store_that_everybody_may_write_or_replace_is_refused(
+    tmp_path: Path, use: str, where: str
+) -> None:
+    store = kept(LocalStore(tmp_path / "above" / "store"))
+    folder = {"store": store.root, "above": store.root.parent, "sticky": store.root}
+    folder.get(where, store.root / where).chmod(0o1777 if where == "sticky" else 0o777)
+
+    with pytest.raises(StoreFault, match="everybody may write to") as caught:
+        uses()[use](store)
+
+    assert any("--shared-store" in hint for hint in caught.value.hints())
+    assert LocalStore(store.root, shared=True).recall(NAME) is not None
+
+
+def test_a_folder_for_everybody_with_the_sticky_bit_may_be_above_a_store(tmp_path: Path) -> None:
+    store = kept(LocalStore(tmp_path / "above" / "store"))
+    store.root.parent.chmod(0o1777)
+
+    assert store.recall(NAME) is not None
+
+
+def test_a_store_is_not_made_where_everybody_could_replace_it(tmp_path: Path) -> None:
+    (tmp_path / "above").mkdir()
+    (tmp_path / "above").chmod(0o777)
+    store = LocalStore(tmp_path / "above" / "in" / "store")
+
+    with pytest.raises(StoreFault, match="everybody may write to"):
+        store.add_document(document())
+
+    assert not (tmp_path / "above" / "in").exists()
+
+
+def test_a_link_leads_to_no_store_that_everybody_could_replace(tmp_path: Path) -> None:
+    store = kept(LocalStore(tmp_path / "above" / "store"))
+    store.root.parent.chmod(0o777)
+    (tmp_path / "link").symlink_to(Path("above"))
+
+    with pytest.raises(StoreFault, match="everybody may write to"):
+        LocalStore(tmp_path / "link" / "store").recall(NAME)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
+@pytest.mark.parametrize("what", ["above", "link"])
+def test_what_another_user_could_put_in_the_place_of_a_store_is_refused(
+    tmp_path: Path, what: str
+) -> None:
+    store = kept(LocalStore(tmp_path / "above" / "store"))
+    (tmp_path / "link").symlink_to(store.root.parent)
+    os.chown(tmp_path / what, 12_345, -1, follow_symlinks=False)
+
+    with pytest.raises(StoreFault, match="belongs to another user"):
+        LocalStore(tmp_path / "link" / "store").recall(NAME)
+
+
+def test_a_store_that_a_group_may_write_is_used_with_a_warning(
+    tmp_path: Path, events: list[Event]
+) -> None:
+    store = kept(LocalStore(tmp_path / "store"))
+    store.root.chmod(0o770)
+    mine = LocalStore(store.root, observe=events.append)
+
+    assert mine.recall(NAME) is not None
+    mine.add_document(document())
+
+    assert [event.code for event in events if isinstance(event, Warned)] == ["store-shared"]
+    assert LocalStore(store.root, shared=True, observe=events.append).recall(NAME) is not None
+    assert len(events) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
+def test_a_store_of_another_user_is_used_with_a_warning(
+    tmp_path: Path, events: list[Event]
+) -> None:
+    store = kept(LocalStore(tmp_path / "store"))
+    os.chown(store.root, 12_345, -1)
+
+    assert LocalStore(store.root, observe=events.append).recall(NAME) is not None
+
+    assert [event.code for event in events if isinstance(event, Warned)] == ["store-shared"]
+
+
+@pytest.mark.parametrize("use", ["images", "usage", "collect", "remove", "verify"])
+def test_a_folder_that_is_no_store_is_not_taken_for_an_empty_one(tmp_path: Path, use: str) -> None:
+    (tmp_path / "README").write_text("mine")
+
+    with pytest.raises(StoreFault, match="not empty, and it is not a store"):
+        uses()[use](LocalStore(tmp_path))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["README"]
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_folder_that_is_absent_or_empty_is_an_empty_store(
+    tmp_path: Path, *, is_there: bool
+) -> None:
+    store = LocalStore(tmp_path / "store")
+    if is_there:
+        store.root.mkdir()
+
+    assert store.images() == ()
+    assert store.usage().blobs == 0
+    assert store.verify().is_sound
+    store.add_document(document())
+    assert store.recall(NAME) is None
 
 
 @pytest.mark.parametrize("name", ["README", ".git", "version", "CACHEDIR.TAG", "tmp/report"])

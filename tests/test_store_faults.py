@@ -139,6 +139,8 @@ def test_a_sync_that_fails_is_final_for_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = filled(tmp_path / "store")
+    # Who may write there is looked at once.
+    store.add_document(document(b"first"))
     with monkeypatch.context() as patch:
         calls = watch(patch)
         store.add_document(document(b"rehearsal"))

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resolver.core.attached import Attached
 from resolver.core.content import Document
 from resolver.core.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from resolver.core.digest import Digest
@@ -19,7 +20,8 @@ from resolver.core.events import Event, Warned
 from resolver.core.platform import Platform
 from resolver.core.pulled_name import PulledImage, PulledName
 from resolver.errors import StoreFault
-from resolver.store import BadName, LocalStore, NameRecord
+from resolver.store import BadName, LocalStore, NameRecord, index
+from resolver.store.files import Folder
 from resolver.store.home import Home
 from resolver.store.lock import Patience
 from resolver.store.names import PULLED
@@ -236,3 +238,27 @@ def test_foreign_layers_need_not_be_here(store: LocalStore) -> None:
 
     assert store.name(record) == record
     assert store.name(replace(record, pulled_at=9)).pulled_at == 9
+
+
+def test_a_large_store_lists_attestations_from_its_index_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "LEAST", 64)
+    monkeypatch.setattr("resolver.store.index._BLURRED", -(10**15))
+    image = multi_platform("linux/amd64", attestations=True)
+    (about,) = (one for one in image.children if one.attestation_of)
+    store = LocalStore(tmp_path / "store", fsync=False)
+    fill(store, image)
+    fill(store, about)
+    attached = Attached("attestation", about.descriptor, Digest.parse(about.attestation_of))
+    for number in range(index.LEAST):
+        record = record_of(f"docker.io/library/app:{number}", image)
+        store.name(replace(record, attached=(attached,)))
+    first = store.images()
+
+    with Folder(os.open(store.root, os.O_RDONLY), str(store.root)) as root:
+        kept = index.read_index(root, index.Files(root))
+
+    assert len(kept) == index.LEAST
+    assert store.images() == first
+    assert all(row.attached == (attached,) for row in first)

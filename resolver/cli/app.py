@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from resolver.cli.options import EPILOG, SHARED, is_completing
-from resolver.cli.output import HungUp, Output, check_stdout, guard_streams, leave
+from resolver.cli.output import HungUp, Output, check_stdout, guard_streams, leave, presentable
 from resolver.errors import OutputFault, ResolverError, Usage
 
 if TYPE_CHECKING:
@@ -223,10 +223,10 @@ def _fail(arguments: list[str], output: Output, error: ResolverError) -> int:
     form = _form(arguments)
     if form in {"json", "jsonl", "yaml"}:
         from resolver.render import tell_values
-        from resolver.render.plain import plain
+        from resolver.render.plain import cleaned, plain
 
         try:
-            output.answer(tell_values(plain(error), form))
+            output.answer(tell_values(cleaned(plain(error), presentable), form))
         except (ResolverError, HungUp):
             return error.kind.status
     return error.kind.status

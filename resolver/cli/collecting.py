@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from resolver.cli.amounts import size, span
 from resolver.core.stored import Retention
-from resolver.errors import InvalidConfiguration, Usage
+from resolver.errors import InvalidConfiguration, StoreTooLarge, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from resolver.core.stored import Collected
 
 #: Variables that say when a job began: ours, then GitLab's (RFC 3339).
 #: Source: docs.gitlab.com, "Predefined CI/CD variables reference".
@@ -47,6 +49,22 @@ def retention(
         max_size=size(max_size, "--max-size") if max_size is not None else None,
         used_since=job_start(environment) if ci else None,
     )
+
+
+def too_large(found: Collected) -> StoreTooLarge:
+    """Say what keeps a store above the size that was wanted, the largest first."""
+    from resolver.render.report_store import why
+    from resolver.render.units import megabytes
+
+    stays = sorted(found.stays, key=lambda stay: -stay.size)
+    reasons = [f"{megabytes(stay.size)} {why(stay)}" for stay in stays]
+    limit = found.limit or 0
+    hints = []
+    if any(stay.reason == "grace" for stay in stays):
+        hints.append("remove what is young too: add `--grace 0s`")
+    if any(stay.process is not None for stay in stays):
+        hints.append("end that process, or wait for it, then try again")
+    return StoreTooLarge(megabytes(found.total), megabytes(limit), reasons, *hints)
 
 
 def job_start(environment: Mapping[str, str]) -> float:

@@ -54,7 +54,8 @@ def compare(
         typer.Option(
             "--ignore",
             metavar="RULE",
-            help="No drift: `env.PATH`, `labels.com.*`; repeat it.",
+            help="No drift: `env.PATH`, `labels.com.*`, `files.owner`, `files.xattrs.user.*`; "
+            "repeat it.",
             show_default=False,
         ),
     ] = None,

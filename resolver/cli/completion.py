@@ -6,7 +6,6 @@ Runs at every TAB: it asks nobody, loads no client, and never fails, whatever is
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.errors import ResolverError
@@ -82,7 +81,8 @@ def _held(folder: str | None) -> Iterator[tuple[str, str]]:
     from resolver.settings import Flags, Settings
     from resolver.store import LocalStore
 
-    store = LocalStore(Path(Settings.load(Flags(store=folder)).store))
+    settings = Settings.load(Flags(store=folder))
+    store = LocalStore(settings.store, shared=settings.shared_store)
     names = {record.reference for record in store.pulled_names()}
     names |= {record.reference for record in store.names()}
     for name in sorted(names):

@@ -27,7 +27,7 @@ def gc(
         typer.Option(
             "--max-size",
             metavar="SIZE",
-            help="Drop names too, the longest unused first, down to this.",
+            help="Drop names too, the longest unused first, down to this; else status 1.",
             show_default=False,
         ),
     ] = None,
@@ -50,9 +50,10 @@ def gc(
 ) -> None:
     """Delete what no pulled image needs.
 
-    What a living pull, export or server uses stays. If the lease of one cannot be read, only what
-    dead processes left behind is deleted, and the status is 8. If a name or a document cannot be
-    read, nothing is deleted at all.
+    What a living pull, export or server uses stays, and what is younger than --grace; the answer
+    says why. A store that ends above --max-size is status 1. If the lease of a living process
+    cannot be read, only what dead processes left behind is deleted, and the status is 8. If
+    anything else cannot be read, nothing is deleted at all.
 
     \b
       resolver gc --dry-run
@@ -61,7 +62,7 @@ def gc(
     """
     import os
 
-    from resolver.cli.collecting import retention
+    from resolver.cli.collecting import retention, too_large
     from resolver.cli.work import work
     from resolver.core.events import Warned
     from resolver.errors import Kind
@@ -75,3 +76,7 @@ def gc(
             output.observe(Warned("lease-unreadable", words))
         if found.is_partial:
             raise typer.Exit(Kind.STORE.status)
+        if found.is_too_large:
+            refusal = too_large(found)
+            output.failed(refusal)
+            raise typer.Exit(refusal.kind.status)

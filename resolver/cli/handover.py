@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, assert_never
 import typer
 
 from resolver import __version__
-from resolver.cli.output import HungUp, Output
+from resolver.cli.output import HungUp, Output, presentable
 from resolver.core.answer import Failure
 from resolver.core.ending import Ending, Fault
 from resolver.errors import OutputFault, ResolverError, ToolFailed, ToolMissing, Usage
@@ -68,8 +68,8 @@ class HandOver:
         self._answers: list[object] = []
         self._faults: list[tuple[ResolverError, Fault]] = []
         self._warnings: dict[Warned, None] = {}
-        #: Takes secrets out of words; the session's redactor once there is one.
-        self.clean: Callable[[str], str] = str
+        #: Prepares words from outside, as for every other way to a person.
+        self.clean: Callable[[str], str] = presentable
 
     @classmethod
     def read(
@@ -243,13 +243,21 @@ def _write(act: Write) -> None:
 
             used = path.stat().st_size if path.exists() else 0
             text = cut(text, act.limit - used)
-        with path.open("ab" if act.append else "wb") as stream:
+        mode = "ab" if act.append else "wb"
+        with open(path, mode, opener=_without_waiting) as stream:
             stream.write(text.encode("utf-8", "backslashreplace"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise OutputFault(
             f"cannot write `{path}`: {reason}", "name a file in a folder that can be written"
         ) from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file to write; a FIFO that nobody reads is an error (ENXIO), not a reason to wait."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _run(act: Run, environment: Mapping[str, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from resolver.cli.output import page_width, presentable
 from resolver.render import tell
 
 if TYPE_CHECKING:
@@ -19,14 +20,15 @@ def tell_listing(
     """Tell a listing; JSON lines have a line per image."""
     if form == "jsonl":
         for image in found.images:
-            output.answer(tell(image, form))
+            output.answer(tell(image, form, clean=presentable))
     elif ids:
         from resolver.render.report_store import identity
 
         for text in dict.fromkeys(identity(image, full=full) for image in found.images):
             output.answer(f"{text}\n")
     else:
-        output.answer(tell(found, form, explain=digests, full=full))
+        told = tell(found, form, explain=digests, full=full, width=page_width(), clean=presentable)
+        output.answer(told)
 
 
 def tell_tags(output: Output, repository: str, tags: Iterable[str], form: str) -> None:

@@ -26,7 +26,7 @@ def ls(
     ] = None,
     dangling: Annotated[
         bool,
-        typer.Option("--dangling", help="Only what no name means any more.", show_default=False),
+        typer.Option("--dangling", help="Only what no pulled name leads to.", show_default=False),
     ] = False,
     digests: Annotated[
         bool, typer.Option("--digests", help="Show digests too.", show_default=False)
@@ -36,7 +36,8 @@ def ls(
     """List the images that were pulled.
 
     PLATFORMS is how many of the offered ones are held; SHARED is what other images need as well.
-    A NAME may have `*` and `?`. With -q, image ids alone.
+    What `compare --files` fetched and nobody pulled is listed apart. A NAME may have `*` and `?`.
+    With -q, image ids alone.
 
     \b
       resolver ls

@@ -114,6 +114,26 @@ Foreign = Annotated[
         show_default=False,
     ),
 ]
+NoAttestations = Annotated[
+    bool,
+    typer.Option(
+        "--no-attestations",
+        envvar="RESOLVER_NO_ATTESTATIONS",
+        show_envvar=False,
+        help="Leave out the SBOMs and provenance that the index lists.",
+        show_default=False,
+    ),
+]
+Referrers = Annotated[
+    bool,
+    typer.Option(
+        "--referrers",
+        envvar="RESOLVER_REFERRERS",
+        show_envvar=False,
+        help="Fetch what refers to the image too: signatures and other referrers.",
+        show_default=False,
+    ),
+]
 MaxDownload = Annotated[
     Optional[str],  # noqa: UP045 - Typer reads this at run time
     typer.Option(
@@ -231,6 +251,13 @@ SHARED = (
         bool | None,
         None,
         "Nobody else uses it [RESOLVER_UNSAFE_NO_LOCK].",
+    ),
+    Shared(
+        "shared_store",
+        ("--shared-store",),
+        bool | None,
+        None,
+        "Trust who else may write to it [RESOLVER_SHARED_STORE].",
     ),
     Shared(
         "jobs", ("--jobs",), str | None, None, "Questions at once, 1 to 256 [RESOLVER_JOBS].", "N"

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from resolver.core.events import Event, Noted, Observer, Warned, ignore
-from resolver.errors import OutputFault, ResolverError
+from resolver.errors import OutputFault, ResolverError, Usage
 from resolver.render.escape import escape
 
 if TYPE_CHECKING:
@@ -17,6 +17,28 @@ if TYPE_CHECKING:
     from resolver.cli.handover import HandOver
 
 _STDERR = 2
+#: Characters of one message; what a server or a program said may be of any length.
+MAX_MESSAGE = 4096
+#: Takes secrets out of text: the redactors of the sessions that this process has opened.
+_redactors: list[Callable[[str], str]] = []
+
+
+def redact_with(*redactors: Callable[[str], str]) -> None:
+    """Have these take secrets out of every message from now on, after the ones before.
+
+    They outlive their sessions: most errors are told after the session is closed.
+    """
+    _redactors.extend(redactors)
+
+
+def presentable(text: str) -> str:
+    """Prepare a message that may hold outside text: without secrets, and not endless.
+
+    Every message goes through this on its way to a stream, a document or a report.
+    """
+    for redact in _redactors:
+        text = redact(text)
+    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 1]}…"
 
 
 class Output:
@@ -26,8 +48,6 @@ class Output:
         self._quiet = quiet
         self._verbose = verbose
         self._told: set[str] = set()
-        #: Replaced by the session's redactor once there is something to hide.
-        self.clean: Callable[[str], str] = str
         #: Hears of everything but warnings and notes; a command that shows progress sets it.
         self.progress: Observer = ignore
         #: Puts text on stderr; live progress sets it, so that lines and bars keep apart.
@@ -40,7 +60,8 @@ class Output:
         from resolver.render import tell
 
         self.keep(answer)
-        self.answer(tell(answer, form, explain=explain, full=full))
+        told = tell(answer, form, explain=explain, full=full, width=page_width(), clean=presentable)
+        self.answer(told)
 
     def keep(self, answer: object) -> None:
         """Keep an answer for whoever else is told; a command that writes it otherwise calls this.
@@ -78,8 +99,32 @@ class Output:
                 self._line("warning", event.message)
         elif not isinstance(event, Noted):
             self.progress(event)
+            self._summed_up(event)
         elif self._verbose:
             self._line("note", event.message)
+
+    def _summed_up(self, event: Event) -> None:
+        """Say what transfers leave in the store, where that is not what was asked for."""
+        from resolver.core.transfers import Brought, Kept
+        from resolver.render.units import megabytes
+
+        match event:
+            case Kept(size=0):
+                self.note("nothing was fetched yet; the same command begins again")
+            case Kept():
+                of = f"{event.pieces} of {event.wanted} pieces complete"
+                self.note(
+                    f"{megabytes(event.size)} is kept ({of}): "
+                    "run the same command again to fetch the rest"
+                )
+            case Brought():
+                count = f"{event.layers} layer{'s' if event.layers > 1 else ''}"
+                self.note(
+                    f"fetched {count} ({megabytes(event.size)}) into the store to read them; "
+                    "no pulled image needs them, and `resolver gc` removes them after 1 hour"
+                )
+            case _:
+                return
 
     def warnings(self, warnings: tuple[Warned, ...]) -> None:
         """Tell the warnings of an answer that were not told while it was found."""
@@ -105,7 +150,7 @@ class Output:
             self._line("hint", hint)
 
     def _line(self, label: str, text: str) -> None:
-        self.write(f"{label}: {escape(self.clean(text))}\n")
+        self.write(f"{label}: {escape(presentable(text))}\n")
 
 
 def _write(text: str) -> None:
@@ -115,6 +160,39 @@ def _write(text: str) -> None:
     except (OSError, AttributeError):
         # Nobody can be told that nobody can be told; the exit status still says it.
         return
+
+
+def takes_stdout(to: str, form: str) -> bool:
+    """Say whether an export goes to standard output, so that nothing else may.
+
+    Raises:
+        Usage: standard output is a terminal, or is to hold an answer in another format too.
+        OutputFault: standard output is closed.
+
+    """
+    from resolver.core.exported import parse_destination
+
+    if not parse_destination(to).is_stream:
+        return False
+    check_stdout()
+    if sys.stdout.isatty():
+        raise Usage(
+            "standard output is a terminal, and an archive is not for reading",
+            f"send it to a program or a file: `--to {to} | docker load`, `--to image.tar`",
+        )
+    if form != "table":
+        raise Usage(
+            f"`--format {form}` and `--to {to}` both write to standard output",
+            "leave one of them out, or name a file: `--to image.tar`",
+        )
+    return True
+
+
+def page_width() -> int | None:
+    """Columns of the terminal that stdout is; None for a pipe or a file, where nothing is cut."""
+    from shutil import get_terminal_size
+
+    return get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 
 #: Bytes that put a terminal right again when the process ends in the middle of live progress.

@@ -15,6 +15,8 @@ def plan(
     places: options.From = None,
     max_download: options.MaxDownload = None,
     foreign: options.Foreign = False,
+    no_attestations: options.NoAttestations = False,
+    referrers: options.Referrers = False,
     exact: options.Exact = False,
     locked: options.Locked = False,
     lock_file: options.LockFile = None,
@@ -38,7 +40,15 @@ def plan(
     most = limit(max_download)
     lock = (lock_file or LOCK_FILE) if locked else None
     names = named(references, file, "plan", lock)
-    asked = Asked.of(names, platform, places, exact=exact, foreign=foreign)
+    asked = Asked.of(
+        names,
+        platform,
+        places,
+        exact=exact,
+        foreign=foreign,
+        attestations=not no_attestations,
+        referrers=referrers,
+    )
     with work(common) as (session, output):
         found = make_plan(session, output, asked, lock)
         tell_unpacked(session, output, found)

@@ -17,6 +17,8 @@ def pull(
     places: options.From = None,
     max_download: options.MaxDownload = None,
     foreign: options.Foreign = False,
+    no_attestations: options.NoAttestations = False,
+    referrers: options.Referrers = False,
     exact: options.Exact = False,
     locked: options.Locked = False,
     lock_file: options.LockFile = None,
@@ -34,7 +36,8 @@ def pull(
     """Fetch what is missing of REF into the store.
 
     Nothing is visible before it is verified, and the name comes last. Whatever ends a pull early,
-    the next one fetches the rest alone. Progress goes to stderr.
+    the next one fetches the rest alone. `-p all` is every entry of the index; a platform comes
+    with the attestations that the index lists about it. Progress goes to stderr.
 
     \b
       resolver pull ubuntu:24.04 -p linux/arm64
@@ -49,7 +52,15 @@ def pull(
     most = limit(max_download)
     lock = (lock_file or LOCK_FILE) if locked else None
     names = named(references, file, "pull", lock)
-    asked = Asked.of(names, platform, places, exact=exact, foreign=foreign)
+    asked = Asked.of(
+        names,
+        platform,
+        places,
+        exact=exact,
+        foreign=foreign,
+        attestations=not no_attestations,
+        referrers=referrers,
+    )
     with work(common) as (session, output):
         with showing(output, common, progress):
             found = make_plan(session, output, asked, lock)

@@ -36,6 +36,8 @@ class Asked:
     places: tuple[str, ...]
     exact: bool
     foreign: bool
+    attestations: bool = True
+    referrers: bool = False
 
     @classmethod
     def of(
@@ -46,6 +48,8 @@ class Asked:
         *,
         exact: bool,
         foreign: bool,
+        attestations: bool = True,
+        referrers: bool = False,
     ) -> Self:
         """Read everything that can be read before anybody is asked.
 
@@ -59,6 +63,8 @@ class Asked:
             tuple(places or ()),
             exact,
             foreign,
+            attestations,
+            referrers,
         )
 
 
@@ -76,8 +82,10 @@ def make_plan(session: Session, output: Output, asked: Asked, lock_file: str | N
         exact=asked.exact,
         places=asked.places,
         foreign=asked.foreign,
+        attestations=asked.attestations,
+        referrers=asked.referrers,
     )
-    for image in found.images:
+    for image in found.entries:
         output.warnings(image.warnings)
     return found
 
@@ -98,7 +106,8 @@ def _locked(
             raise answer.error
         output.warnings(answer.warnings)
         found.append(answer)
-    return found
+    # `all` is every entry of the index that was locked, whichever answer names it.
+    return list({each.reference: each for each in found}.values()) if "all" in typed else found
 
 
 def tell_failures(output: Output, done: Pulled) -> None:

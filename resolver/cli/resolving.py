@@ -117,8 +117,9 @@ def tell_all(
         Usage: this format is a page about one answer.
 
     """
+    from resolver.cli.output import presentable
     from resolver.render import renderer, tell, tell_values
-    from resolver.render.plain import SCHEMA, plain
+    from resolver.render.plain import SCHEMA, cleaned, plain
 
     draws = renderer(form).draws
     if draws == "answer":
@@ -136,11 +137,11 @@ def tell_all(
         worst = max(worst, _status(output, answer))
         output.keep(answer)
         if whole:
-            collected.append(plain(answer, explain=explain))
+            collected.append(cleaned(plain(answer, explain=explain), presentable))
         elif draws == "report":
             output.answer(_line(answer, form, explain=explain, full=full))
         else:
-            output.answer(tell(answer, form, explain=explain))
+            output.answer(tell(answer, form, explain=explain, clean=presentable))
     if whole:
         output.answer(tell_values({"schema": SCHEMA, "results": collected}, form))
     if worst:
@@ -148,12 +149,14 @@ def tell_all(
 
 
 def _line(answer: Resolution | Failure, form: str, *, explain: bool, full: bool) -> str:
+    from resolver.cli.output import page_width, presentable
     from resolver.render import tell
     from resolver.render.escape import line
     from resolver.render.report import failure_line, resolution_line
 
     if form == "markdown" or (explain and not isinstance(answer, Failure)):
-        return tell(answer, form, explain=explain, full=full) + "\n"
+        width = page_width()
+        return tell(answer, form, explain=explain, full=full, width=width, clean=presentable) + "\n"
     if isinstance(answer, Failure):
         return line(failure_line(answer)) + "\n"
     return line(resolution_line(answer)) + "\n"

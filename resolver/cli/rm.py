@@ -37,14 +37,16 @@ def rm(
 ) -> None:
     """Remove images from the store.
 
-    Takes the name away, then deletes what no other image needs. IMAGE is a reference, or an image
-    id as `resolver ls` shows it. An id with several names, and an image that a pull, an export or
-    a server is using, are refused with status 1.
+    Takes the name away, then deletes what no other image needs. IMAGE is a reference, also with a
+    digest, or an id that `resolver ls` shows, or the start of one. An id with several names, and an
+    image that a pull, an export or a server is using, are refused with status 1; the start of
+    several ids with status 2.
 
     \b
       resolver rm ubuntu:24.04
       resolver rm -p linux/arm64 ubuntu:24.04
       resolver rm --force 8d3661f10977
+      resolver rm $(resolver ls -q --dangling)
     """
     from resolver.cli.several import several
     from resolver.cli.work import work

@@ -26,8 +26,9 @@ def search(
 ) -> None:
     """Search Docker Hub, or another registry.
 
-    TERM for Docker Hub, HOST/TERM for another one. A registry without a search is asked for the
-    list of its repositories, if it gives that out.
+    TERM for Docker Hub, HOST/TERM for another one, HOST for all it has. A registry without a
+    search is asked for the list of its repositories, if it gives that out. A TERM with `.` or `:`
+    is a HOST; write `docker.io/TERM` to search Docker Hub for it.
 
     \b
       resolver search nginx --limit 5

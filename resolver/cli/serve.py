@@ -60,8 +60,10 @@ def serve(
 
     Or an OCI layout. Plain HTTP without credentials, so on this machine only, unless told
     otherwise. Prints its address, then runs until interrupted. Images go by their repository,
-    with their registry before it or without. With `--mirror` what is missing comes from upstream,
-    with your credentials: see `resolver mirror-config` for what makes other tools ask here.
+    with their registry before it or without. A tag of which a part is held is served as an index
+    of that part; the digest of the original gives the original. With `--mirror` what is missing
+    comes from upstream, with your credentials: see `resolver mirror-config` for what makes other
+    tools ask here.
 
     \b
       resolver serve

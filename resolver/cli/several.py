@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 def several(output: Output, form: str, items: Sequence[str], act: Callable[[str], object]) -> None:
     """Do it to each; a failure is told in its place, and the others keep their turn."""
+    from resolver.cli.output import page_width, presentable
     from resolver.render import renderer, tell, tell_values
-    from resolver.render.plain import SCHEMA, plain
+    from resolver.render.plain import SCHEMA, cleaned, plain
 
     collected = []
     worst = 0
@@ -31,9 +32,9 @@ def several(output: Output, form: str, items: Sequence[str], act: Callable[[str]
             answer = Failure(item, None, error)
         output.keep(answer)
         if renderer(form).draws == "plain" and form != "jsonl":
-            collected.append(plain(answer))
+            collected.append(cleaned(plain(answer), presentable))
         elif form == "jsonl" or not isinstance(answer, Failure):
-            output.answer(tell(answer, form))
+            output.answer(tell(answer, form, width=page_width(), clean=presentable))
     if collected:
         one = len(items) == 1
         value = collected[0] if one else {"schema": SCHEMA, "results": collected}

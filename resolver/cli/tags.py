@@ -30,6 +30,33 @@ def tags(
             show_default=False,
         ),
     ] = None,
+    suffix: Annotated[
+        Optional[str],  # noqa: UP045 - Typer reads this at run time
+        typer.Option(
+            "--suffix",
+            metavar="TEXT",
+            help="Only tags of a flavour: `-alpine`, `-debian-12`; builds of it count.",
+            show_default=False,
+        ),
+    ] = None,
+    include: Annotated[
+        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
+        typer.Option(
+            "--include",
+            metavar="GLOB",
+            help="Only tags that match: `app-*`; repeat it.",
+            show_default=False,
+        ),
+    ] = None,
+    exclude: Annotated[
+        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
+        typer.Option(
+            "--exclude",
+            metavar="GLOB",
+            help="No tags that match: `*-rc*`; repeat it.",
+            show_default=False,
+        ),
+    ] = None,
     newest: Annotated[
         bool,
         typer.Option(
@@ -57,9 +84,12 @@ def tags(
 
     In the registry's own order, page by page. With --platform every tag costs a request, until N
     are found; what was looked at once is kept. Status 1 if --max-requests do not suffice.
+    --semver counts builds as their version (`1.2.3-r2`, `1.2.3_1`), and flavours only if --suffix
+    or --include asks for them. What these leave out costs no request.
 
     \b
       resolver tags ubuntu --limit 20
+      resolver tags nginx --suffix -alpine --semver '>=1.25' --newest --limit 1
       resolver tags nginx -p linux/riscv64 --semver '>=1.25' --newest --limit 5
     """
     from resolver.cli.listing import tell_tags
@@ -74,6 +104,9 @@ def tags(
             platform=platform,
             exact=exact,
             semver=semver,
+            suffix=suffix,
+            include=include or (),
+            exclude=exclude or (),
             newest=newest,
             limit=limit,
             max_requests=max_requests,

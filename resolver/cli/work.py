@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
-from resolver.cli.output import Output
+from resolver.cli.output import Output, redact_with
 from resolver.render import prepare
 
 if TYPE_CHECKING:
@@ -60,9 +60,7 @@ def _opened(
         _logged(output) if common.verbose > 1 else nullcontext(),
         verbs(flags=common.flags, environment=environment, observe=output.observe) as session,
     ):
-        output.clean = session.clean
-        if common.hand is not None:
-            common.hand.clean = session.clean
+        redact_with(session.clean)
         yield session, output
 
 

@@ -33,14 +33,17 @@ class Challenge(tuple[str, dict[str, str]]):  # noqa: SLOT001 - a tuple takes no
 
     Attributes:
         token68: what some schemes send instead of parameters; None when there is none.
+        repeated: names of the parameters that came more than once.
     """
 
     token68: str | None
+    repeated: set[str]
 
     def __new__(cls, scheme: str, parameters: dict[str, str], token68: str | None = None) -> Self:
         """Make one; scheme and parameter names are lower-case, values as they came."""
         challenge = super().__new__(cls, (scheme, parameters))
         challenge.token68 = token68
+        challenge.repeated = set()
         return challenge
 
     @property
@@ -166,6 +169,8 @@ class _Line:
         value = quoted or _UNQUOTED.match(self._text, start)
         if value is None:
             return False
+        if name.lower() in self._parameters:
+            self._found[-1].repeated.add(name.lower())
         self._parameters[name.lower()] = _ESCAPE.sub(r"\1", quoted[1]) if quoted else value[0]
         self._at = value.end()
         return True

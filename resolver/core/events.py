@@ -14,8 +14,10 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from resolver.core.transfers import (
         Advanced,
+        Brought,
         Finished,
         ImageDone,
+        Kept,
         PieceStarted,
         PieceVerifying,
         Restarted,
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
         Reused,
         Skipped,
         Started,
+        Waiting,
     )
 
 
@@ -61,6 +64,9 @@ if TYPE_CHECKING:
         | Skipped
         | Finished
         | ImageDone
+        | Waiting
+        | Kept
+        | Brought
     )
 else:
     # Only ever named in annotations.

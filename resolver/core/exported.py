@@ -9,6 +9,7 @@ from resolver.errors import Usage
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
+    from resolver.core.attached import Attached, LeftOut
     from resolver.core.descriptor import Descriptor
     from resolver.core.events import Warned
     from resolver.core.platform import Platform
@@ -23,6 +24,8 @@ _PREFIXES: tuple[tuple[str, Kind], ...] = (
     ("oci-layout://", "layout"),
     ("oci:", "layout"),
 )
+#: An archive on standard output; a file of that name is `oci-archive:./-`.
+STDOUT = "-"
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.xz", ".txz", ".tar.bz2")
 
 
@@ -31,12 +34,17 @@ class Destination:
     """Where images go.
 
     Attributes:
-        path: of the folder or file; empty for a tool.
+        path: of the folder or file, `-` for an archive on standard output; empty for a tool.
 
     """
 
     kind: Kind
     path: str = ""
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the archive goes to standard output instead of a file."""
+        return self.kind == "archive" and self.path == STDOUT
 
     def __str__(self) -> str:
         return self.path or self.kind
@@ -46,7 +54,8 @@ def parse_destination(text: str) -> Destination:
     """Read what `--to` is given: `docker`, `podman`, `containerd`, `FILE.tar` or a folder.
 
     `oci:DIR`, `oci-archive:FILE` and `docker-archive:FILE` are understood as well; both archives
-    are the same file. A folder that is named like a tool is written `./docker`.
+    are the same file. `-` is that archive on standard output. A folder that is named like a tool
+    is written `./docker`, and one named `-` is `./-`.
 
     Raises:
         Usage: it is none of them.
@@ -74,7 +83,7 @@ def parse_destination(text: str) -> Destination:
                 f"`--to {text}`: archives are written as plain tar, their layers are compressed",
                 "write a name that ends in `.tar`",
             )
-        if path.endswith(".tar"):
+        if path.endswith(".tar") or path == STDOUT:
             kind = "archive"
     if not path or "\0" in path:
         raise Usage(f"`--to {text}` names no path", "write a folder, or a file ending in `.tar`")
@@ -92,6 +101,8 @@ class ExportedImage:
         root: what it points at there: an index, or the one manifest.
         original: what the reference points at in its registry.
         platforms: of the images below `root`; None for content that is no image.
+        attached: attestations, artifacts and referrers that were handed over with them.
+        left_out: entries of the original index that were not.
 
     """
 
@@ -101,6 +112,8 @@ class ExportedImage:
     root: Descriptor
     original: Descriptor
     platforms: tuple[Platform | None, ...]
+    attached: tuple[Attached, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def is_filtered(self) -> bool:

@@ -15,17 +15,19 @@ from resolver.core.file_difference import (
     TreeComparison,
     TreeSummary,
 )
+from resolver.core.ignoring import Ignoring
 from resolver.core.packages import compare_packages, read_installed
 from resolver.core.path_words import PathWords
 from resolver.core.tar_reader import Kind
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from resolver.core.filetree import FileTree
     from resolver.core.layer_listing import LayerFile
     from resolver.core.platform import Platform, PlatformTable
+    from resolver.core.xattrs import Xattrs
 
 #: Folders that are named in a comparison.
 TOP_FOLDERS = 20
@@ -61,8 +63,22 @@ class LabelledTree:
     warnings: tuple[str, ...] = ()
 
 
+def why_apart(base: Platform | None, other: Platform | None) -> str:
+    """Say why the files of two builds are not compared; empty where they are.
+
+    A layer of Windows keeps its files below `Files/`, its registry below `Hives/`, and no path of
+    it means anything on another system.
+    """
+    if base is None or other is None or (base.os == "windows") == (other.os == "windows"):
+        return ""
+    return f"not compared file by file: it is for {other.os}, and the base for {base.os}"
+
+
 def compare_trees(
-    base: LabelledTree, others: Sequence[LabelledTree], table: PlatformTable
+    base: LabelledTree,
+    others: Iterable[LabelledTree],
+    table: PlatformTable,
+    ignoring: Ignoring | None = None,
 ) -> FileComparison:
     """Compare trees with a base.
 
@@ -72,13 +88,48 @@ def compare_trees(
 
     Args:
         base: what the others are compared with.
-        others: any number.
+        others: any number; one after the other is taken, compared and let go of.
         table: words and machines of platforms.
+        ignoring: what to leave out: `files.mode`, `files.owner`, `files.xattrs.user.*`.
     """
+    left_out = _LeftOut(ignoring or Ignoring())
     known = _Side(base, table)
     return FileComparison(
-        known.summary, tuple(_Pair(known, _Side(other, table)).compared() for other in others)
+        known.summary,
+        tuple(
+            _apart(other, reason)
+            if (reason := why_apart(base.platform, other.platform))
+            else _Pair(known, _Side(other, table), left_out).compared()
+            for other in others
+        ),
     )
+
+
+def _apart(other: LabelledTree, reason: str) -> TreeComparison:
+    summary = TreeSummary(other.label, other.platform, 0, 0, 0, 0, (), (), ())
+    return TreeComparison(summary, (), (), 0, 0, (0, 0), (), (), 0, reason)
+
+
+class _LeftOut:
+    """What of a difference is ignored; rules are matched once for each name."""
+
+    def __init__(self, ignoring: Ignoring) -> None:
+        self._ignoring = ignoring
+        self._known: dict[str, bool] = {}
+
+    def has(self, key: str) -> bool:
+        """Say whether a rule is about `mode`, or about `xattrs.NAME`."""
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = self._ignoring.ignores("files", key)
+        return found
+
+    def xattrs(self, before: Xattrs, after: Xattrs) -> tuple[str, ...]:
+        """Name the attributes that differ."""
+        if before == after or self.has(Change.XATTRS.value):
+            return ()
+        names = sorted({each.name for each in set(before) ^ set(after)})
+        return tuple(name for name in names if not self.has(f"{Change.XATTRS.value}.{name}"))
 
 
 def facts_of(path: str, file: LayerFile) -> FileFacts:
@@ -95,6 +146,7 @@ def facts_of(path: str, file: LayerFile) -> FileFacts:
         file.link,
         file.device,
         file.program,
+        tuple((each.name, each.text) for each in file.xattrs),
     )
 
 
@@ -108,7 +160,8 @@ class _Side:
         self.files: dict[str, LayerFile] = {}
         for path, file in labelled.tree.walk():
             labelled.tree.room.text(path)
-            self.files[path] = file
+            # Nearly every path is the entry's own, which is kept in memory anyway.
+            self.files[file.path if file.path == path else path] = file
         self.summary = self._summary(labelled)
 
     def is_native(self, file: LayerFile) -> bool:
@@ -153,7 +206,8 @@ class _Side:
 class _Pair:
     """The base and another tree."""
 
-    def __init__(self, before: _Side, after: _Side) -> None:
+    def __init__(self, before: _Side, after: _Side, left_out: _LeftOut) -> None:
+        self._left_out = left_out
         self._before = before
         self._after = after
         self._rebuilt = 0
@@ -192,6 +246,9 @@ class _Pair:
                     changes,
                     facts_of(left, before) if left is not None and before else None,
                     facts_of(right, after) if right is not None and after else None,
+                    self._left_out.xattrs(before.xattrs, after.xattrs)
+                    if before and after and Change.XATTRS in changes
+                    else (),
                 )
             else:
                 self._same += 1
@@ -210,10 +267,9 @@ class _Pair:
             yield key, None, path
 
     def _changes(self, before: LayerFile | None, after: LayerFile | None) -> tuple[Change, ...]:
-        if before is None:
-            return (Change.ADDED,)
-        if after is None:
-            return (Change.REMOVED,)
+        if before is None or after is None:
+            change = Change.ADDED if before is None else Change.REMOVED
+            return (change,) if not self._left_out.has(change.value) else ()
         found = set(self._compared(before, after))
         if found & _CONTENT and self._is_rebuilt(before, after):
             found -= _CONTENT
@@ -221,7 +277,9 @@ class _Pair:
                 self._rebuilt += 1
                 self._rebuilt_before += before.size
                 self._rebuilt_after += after.size
-        return tuple(change for change in Change if change in found)
+        return tuple(
+            change for change in Change if change in found and not self._left_out.has(change.value)
+        )
 
     def _compared(self, before: LayerFile, after: LayerFile) -> Iterator[Change]:
         if before.kind is not after.kind:
@@ -232,6 +290,8 @@ class _Pair:
             yield Change.MODE
         if (before.access.uid, before.access.gid) != (after.access.uid, after.access.gid):
             yield Change.OWNER
+        if self._left_out.xattrs(before.xattrs, after.xattrs):
+            yield Change.XATTRS
         if before.size != after.size:
             yield Change.SIZE
         if before.sha256 != after.sha256:

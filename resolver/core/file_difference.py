@@ -24,6 +24,8 @@ class Change(Enum):
     TYPE = "type"
     MODE = "mode"
     OWNER = "owner"
+    #: Extended attributes: capabilities, labels, what Windows keeps beside a file.
+    XATTRS = "xattrs"
     SIZE = "size"
     CONTENT = "content"
     #: What a symbolic link points at, once parts that name an architecture are taken out.
@@ -44,6 +46,7 @@ class FileFacts:
         sha256: of the content, 64 hex digits; empty for what has none.
         link: what a link points at; empty otherwise.
         program: what machine it is made for; None for what is no program.
+        xattrs: names and values of extended attributes, by name; a value is as `Xattr.text` has it.
     """
 
     path: str
@@ -56,6 +59,7 @@ class FileFacts:
     link: str = ""
     device: tuple[int, int] | None = None
     program: Executable | None = None
+    xattrs: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +70,14 @@ class FileDifference:
         path: what both sides have in common: parts that name an architecture are `{arch}`.
         before: in the base; None when added.
         after: in the other tree; None when removed.
+        xattrs: names of the extended attributes that differ.
     """
 
     path: str
     changes: tuple[Change, ...]
     before: FileFacts | None
     after: FileFacts | None
+    xattrs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +167,8 @@ class TreeComparison:
         folders: the folders whose size differs most, largest difference first.
         packages: that differ in version.
         same_packages: how many packages have the same version.
+        not_compared: why the trees were not held against each other; empty where they were. The
+            rest is empty then, `summary` too.
     """
 
     summary: TreeSummary
@@ -172,11 +180,12 @@ class TreeComparison:
     folders: tuple[FolderDelta, ...]
     packages: tuple[PackageDifference, ...]
     same_packages: int
+    not_compared: str = ""
 
     @property
     def is_same(self) -> bool:
         """Whether nothing differs but what has to: programs for another machine."""
-        return not self.differences and not self.packages
+        return not (self.differences or self.packages or self.not_compared)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ Nothing is ever made on this machine. The rules, with what containerd and umoci 
 - The way to an entry leads through symbolic links, which stay inside the tree, 255 at most; the
   last name is never followed. An absolute target begins at the root of the tree.
 - A hard link is another name for what its target is at that moment, or at the end of its layer;
-  where there is none it stays a hard link to nothing.
+  where there is none it stays a hard link to nothing. Extended attributes that its entry has are
+  set on the file, so that both names have them.
 - `.wh.NAME` takes NAME away, `.wh..wh..opq` all that is in its folder; both only what lower layers
   have put there. What else begins with `.wh..wh.` is AUFS's own, and nothing.
 
@@ -17,6 +18,7 @@ v2.1, core/../archive/tar.go (`applyNaive`); umoci v0.4.7, oci/layer/tar_extract
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -27,6 +29,8 @@ from resolver.errors import BadDocument
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from resolver.core.xattrs import Xattrs
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
@@ -122,7 +126,12 @@ class FileTree:
         node = self.find(path)
         if not isinstance(node, LayerFile) or node.kind is not Kind.FILE:
             return None
-        return self.bodies.get(node.sha256)
+        return self.kept(node)
+
+    def kept(self, file: LayerFile) -> bytes | None:
+        """Give the body of a file of this tree if it was kept."""
+        body = self.bodies.get(file.sha256)
+        return zlib.decompress(body) if body is not None else None
 
 
 def _parts(path: str) -> list[str]:
@@ -187,6 +196,14 @@ def _implied(parent: Folder, name: str, tree: FileTree) -> Folder:
         tree.room.implied(name)
     folder = parent.children[name] = Folder(None)
     return folder
+
+
+def _merged(old: Xattrs, new: Xattrs) -> Xattrs:
+    """Set attributes on a file that has others."""
+    if not new:
+        return old
+    found = {each.name: each for each in (*old, *new)}
+    return tuple(found[name] for name in sorted(found))
 
 
 class _Layer:
@@ -258,8 +275,15 @@ class _Layer:
         parent, _, last = link.link.rpartition("/")
         trail = _follow(self._tree.root, parent.split("/") if parent else [], self._tree)
         target = trail[-1].children.get(last) if trail else None
-        if not isinstance(target, LayerFile) or target.kind is Kind.HARD_LINK:
+        if trail is None or not isinstance(target, LayerFile) or target.kind is Kind.HARD_LINK:
             return False
+        xattrs = _merged(target.xattrs, link.xattrs)
+        if xattrs != target.xattrs:
+            old = target
+            target = trail[-1].children[last] = replace(old, xattrs=xattrs)
+            if self._fresh is not None and id(old) in self._fresh:
+                self._fresh.remove(id(old))
+                self._fresh.add(id(target))
         named = replace(target, path=link.path)
         folder.children[name] = named
         if self._fresh is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.core.dimensions import DIMENSIONS, Unit
+from resolver.core.file_difference import Change
 from resolver.errors import Usage
 from resolver.values import dataclass
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 MAX_RULES = 1_000
 MAX_RULE = 1_024
 
+_FILES = "files"
 _DRIFTING = {each.name: each for each in DIMENSIONS if each.drifts}
 
 
@@ -23,7 +25,9 @@ class Ignoring:
     """What drift to leave out.
 
     A rule is a dimension (`annotations`), or one and a key behind a full stop (`env.PATH`,
-    `labels.org.opencontainers.*`). In the key `*` stands for any text and `?` for one character.
+    `labels.org.opencontainers.*`), or a kind of change of files (`files.mode`, `files.owner`,
+    `files.xattrs`, `files.xattrs.user.*`). In the key `*` stands for any text and `?` for one
+    character.
     """
 
     rules: tuple[str, ...] = ()
@@ -60,16 +64,25 @@ def _split(rule: str, where: str) -> tuple[str, str | None]:
     Raises:
         Usage: it names no dimension, or a key of one that has none.
     """
-    known = ", ".join(_DRIFTING)
+    known = ", ".join((*_DRIFTING, *(f"{_FILES}.{change.value}" for change in Change)))
     if rule in _DRIFTING:
         return rule, None
     name, _, key = rule.partition(".")
+    if name == _FILES and _is_change(key):
+        return name, key
     dimension = _DRIFTING.get(name)
     if dimension is None:
         raise Usage(f"`{where} {rule}` names nothing that can differ", f"choose one of {known}")
     if dimension.unit not in {Unit.PAIRS, Unit.NAMES}:
         raise Usage(f"`{where} {rule}`: `{name}` has no keys", f"write `{name}` alone")
     return name, key
+
+
+def _is_change(key: str) -> bool:
+    """Whether a key can be one of a difference between files."""
+    first, dot, _ = key.partition(".")
+    values = [change.value for change in Change]
+    return (first == Change.XATTRS.value) if dot else any(_matches(key, value) for value in values)
 
 
 def _matches(pattern: str, text: str) -> bool:

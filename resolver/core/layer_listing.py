@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import re
+import zlib
 from typing import TYPE_CHECKING
 
 from resolver.core.executable import PROBE, Executable, read_executable
 from resolver.core.tar_reader import DEFAULT_LIMITS, Kind, TarEntry, TarLimits, TarReader
+from resolver.errors import LimitExceeded
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from resolver.core.xattrs import Xattrs
+
 #: A component that is empty, `.` or `..`, between slashes.
 _ODD = re.compile(r"/\.{0,2}/", re.ASCII)
 _MAGICS = (b"\x7fELF", b"MZ", b"\xfe\xed\xfa", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")
 _LONGEST_MAGIC = 4
+#: zlib's level: databases are text, and repeat themselves.
+_FAST = 1
+#: Bytes that a kept file takes in memory besides its own.
+_OVERHEAD = 200
 _EMPTY = hashlib.sha256().digest()
 
 
@@ -52,6 +60,7 @@ class LayerFile:
     link: str = ""
     device: tuple[int, int] | None = None
     program: Executable | None = None
+    xattrs: Xattrs = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,11 +69,13 @@ class Listing:
 
     Attributes:
         files: in the order of the archive; whiteouts are among them as they are.
-        bodies: small files that were wanted, by their `sha256`.
+        bodies: small files that were wanted, by their `sha256`, compressed with zlib.
+        kept: bytes of those, as `TarLimits.bodies` counts them.
         oversized: paths of wanted files that were too large.
         warnings: what was odd.
         size: bytes of the uncompressed archive.
         named: bytes of its names, as `TarLimits.names` counts them.
+        attributed: bytes of its extended attributes, as `TarLimits.xattrs` counts them.
     """
 
     files: tuple[LayerFile, ...]
@@ -73,6 +84,8 @@ class Listing:
     warnings: tuple[str, ...]
     size: int
     named: int = 0
+    attributed: int = 0
+    kept: int = 0
 
 
 def canonical(name: str) -> str:
@@ -116,13 +129,18 @@ def read_listing(
         BadDocument: it is no tar archive, or damaged.
         LimitExceeded: it asks for too much.
     """
-    return _Lister(TarReader(chunks, what, limits), wanted).run()
+    return _Lister(TarReader(chunks, what, limits), wanted, what, limits.bodies).run()
 
 
 class _Lister:
-    def __init__(self, reader: TarReader, wanted: Callable[[str], int]) -> None:
+    def __init__(
+        self, reader: TarReader, wanted: Callable[[str], int], what: str, limit: int
+    ) -> None:
         self._reader = reader
         self._wanted = wanted
+        self._what = what
+        self._limit = limit
+        self._kept = 0
         self._access: dict[tuple[int, int, int], Access] = {}
         self._bodies: dict[bytes, bytes] = {}
         self._oversized: set[str] = set()
@@ -142,6 +160,8 @@ class _Lister:
             warnings,
             self._reader.offset,
             self._reader.named,
+            self._reader.attributed,
+            self._kept,
         )
 
     def _file(self, entry: TarEntry) -> LayerFile:
@@ -155,18 +175,22 @@ class _Lister:
             access = self._access[key] = Access(*key)
         if entry.kind is Kind.FILE:
             digest, program = self._content(path, entry.size)
-            return LayerFile(path, Kind.FILE, access, entry.size, digest, program=program)
+            return LayerFile(
+                path, Kind.FILE, access, entry.size, digest, program=program, xattrs=entry.xattrs
+            )
         link = entry.link
         if entry.kind is Kind.HARD_LINK:
             link = canonical(link)
-        return LayerFile(path, entry.kind, access, link=link, device=entry.device)
+        return LayerFile(
+            path, entry.kind, access, link=link, device=entry.device, xattrs=entry.xattrs
+        )
 
     def _content(self, path: str, size: int) -> tuple[bytes, Executable | None]:
         """Read a file's content once: hash it, look at its start, keep it where it is wanted."""
         keep = self._wanted(path)
         if not size:
             if keep:
-                self._bodies[_EMPTY] = b""
+                self._keep(_EMPTY, zlib.compress(b""))
             return _EMPTY, None
         if size > keep > 0:
             self._oversized.add(path)
@@ -178,14 +202,26 @@ class _Lister:
                 digest.update(piece)
             return digest.digest(), None
         head = bytearray(start)
-        enough = size if keep >= size else min(PROBE, size)
+        packer = zlib.compressobj(_FAST) if keep >= size else None
+        packed = [packer.compress(start)] if packer is not None else []
         for piece in pieces:
             digest.update(piece)
-            if len(head) < enough:
+            if len(head) < PROBE:
                 head += piece
-        if keep >= size:
-            self._bodies[digest.digest()] = bytes(head)
+            if packer is not None:
+                packed.append(packer.compress(piece))
+        if packer is not None:
+            self._keep(digest.digest(), b"".join((*packed, packer.flush())))
         return digest.digest(), read_executable(bytes(head[:PROBE]))
+
+    def _keep(self, digest: bytes, body: bytes) -> None:
+        if digest in self._bodies:
+            return
+        self._bodies[digest] = body
+        self._kept += len(body) + _OVERHEAD
+        if self._kept > self._limit:
+            what = f"the size of all package databases of {self._what}"
+            raise LimitExceeded(what, self._limit, self._kept)
 
 
 def _has_magic(start: memoryview) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 #: What `--filter` knows, as `KEY=VALUE`.
 KEYS = ("dangling", "platform", "reference")
+#: A version and features, as `str` of a platform writes them.
+_PARENTHESES = re.compile(r"\([^()]*\)", re.ASCII)
 _TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -24,6 +27,16 @@ class Listing:
     """Images of a store, in the order of their references."""
 
     images: tuple[StoredImage, ...]
+
+    @property
+    def pulled(self) -> tuple[StoredImage, ...]:
+        """Give what was pulled, and what moved tags left behind of it."""
+        return tuple(image for image in self.images if not image.read_as)
+
+    @property
+    def unpulled(self) -> tuple[StoredImage, ...]:
+        """Give what is here because a comparison read it, and nobody pulled it."""
+        return tuple(image for image in self.images if image.read_as)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +92,23 @@ class Filters:
 
 def named(image: StoredImage, pattern: str) -> bool:
     """Whether a pattern names an image: with its tag or without, in full or in Docker's form."""
-    if not image.reference:
-        return False
-    reference = Reference.parse(image.reference)
+    return any(
+        fnmatchcase(name, pattern)
+        for text in ((image.reference,) if image.reference else image.read_as)
+        for name in _spellings(Reference.parse(text))
+    )
+
+
+def _spellings(reference: Reference) -> tuple[str, ...]:
     short = reference.familiar
-    names = (str(reference), reference.identity, short, short.removesuffix(f":{reference.tag}"))
-    return any(fnmatchcase(name, pattern) for name in names)
+    return (str(reference), reference.identity, short, short.removesuffix(f":{reference.tag}"))
 
 
 def _at_or_below(wanted: str, held: str) -> bool:
-    """Whether `linux` or `linux/arm64` stands for `linux/arm64/v8`."""
-    return held == wanted or held.startswith((f"{wanted}/", f"{wanted}:"))
+    """Whether `linux` or `linux/arm64` stands for `linux/arm64/v8`, whatever its version."""
+    plain = _PARENTHESES.sub("", held)
+    below = (f"{wanted}/", f"{wanted}:")
+    return wanted in {held, plain} or held.startswith(below) or plain.startswith(below)
 
 
 def _truth(values: list[str]) -> bool | None:

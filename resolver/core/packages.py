@@ -6,6 +6,7 @@ Source: dpkg-query(1) and deb-control(5); GoogleContainerTools/distroless, "stat
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from resolver.core import packages_rpm
@@ -13,6 +14,7 @@ from resolver.core.file_difference import Package, PackageDifference
 from resolver.core.filetree import Folder
 from resolver.core.layer_listing import LayerFile
 from resolver.core.tar_reader import Kind
+from resolver.errors import LimitExceeded
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -20,12 +22,16 @@ if TYPE_CHECKING:
 
     from resolver.core.filetree import FileTree
 
-#: Bytes of one database. Ours: ten times the largest in common images.
-MAX_DATABASE = 64 << 20
+#: Bytes of one database that is text. Ours: three times that of a full desktop.
+MAX_TEXT = 16 << 20
+#: Bytes of one of rpm's. Ours: twice the largest in common images.
+MAX_DATABASE = 32 << 20
 #: Bytes of one file of a database that is a folder.
 MAX_PART = 1 << 20
-#: Packages of one tree. Ours: ten times a full desktop.
-MAX_PACKAGES = 50_000
+#: Packages of one database. Ours: ten times a full desktop.
+MAX_PACKAGES = 25_000
+#: Bytes of a name, version or architecture. Ours.
+MAX_FIELD = 256
 
 
 class UnreadableDatabaseError(Exception):
@@ -39,6 +45,7 @@ class Database:
     Attributes:
         read: makes packages out of the bytes; None for a format that is known and not read.
         is_folder: the path is a folder with one file per package.
+        limit: bytes of the file, or of each in the folder.
         reason: why it is not read, if so.
     """
 
@@ -46,12 +53,13 @@ class Database:
     path: str
     read: Callable[[bytes], Iterator[Package]] | None
     is_folder: bool = False
+    limit: int = MAX_TEXT
     reason: str = ""
 
 
 def read_dpkg(body: bytes) -> Iterator[Package]:
     """Read paragraphs of `Field: value`; only what is installed counts."""
-    for fields in _paragraphs(body, b": "):
+    for fields in _paragraphs(body, _DPKG):
         status = fields.get(b"Status", b"install ok installed")
         if b"Package" in fields and status.split()[-1:] == [b"installed"]:
             yield _package("dpkg", fields, b"Package", b"Version", b"Architecture")
@@ -59,7 +67,7 @@ def read_dpkg(body: bytes) -> Iterator[Package]:
 
 def read_apk(body: bytes) -> Iterator[Package]:
     """Read paragraphs of `X:value`."""
-    for fields in _paragraphs(body, b":"):
+    for fields in _paragraphs(body, _APK):
         if b"P" in fields:
             yield _package("apk", fields, b"P", b"V", b"A")
 
@@ -67,23 +75,35 @@ def read_apk(body: bytes) -> Iterator[Package]:
 def _package(
     manager: str, fields: dict[bytes, bytes], name: bytes, version: bytes, architecture: bytes
 ) -> Package:
-    def text(key: bytes) -> str:
-        return fields.get(key, b"").decode("utf-8", "replace")
+    return Package(
+        manager, *(_text(fields.get(key, b""), manager) for key in (name, version, architecture))
+    )
 
-    return Package(manager, text(name), text(version), text(architecture))
+
+def _text(value: bytes, manager: str) -> str:
+    if len(value) > MAX_FIELD:
+        reason = f"a field of a package goes past the limit of {MAX_FIELD} bytes: {len(value)}"
+        raise UnreadableDatabaseError(f"{reason} ({manager})")
+    return value.decode("utf-8", "replace")
 
 
-def _paragraphs(body: bytes, separator: bytes) -> Iterator[dict[bytes, bytes]]:
+#: The fields that are read, and blank lines, however many. Nothing else takes time or memory.
+_BLANK = rb"(?:[ \t\r\f\v]*+\n)++"
+_DPKG = re.compile(
+    rb"^(?:(Package|Status|Version|Architecture): ([^\n]*+)|%b)" % _BLANK, re.MULTILINE
+)
+_APK = re.compile(rb"^(?:([PVA]):([^\n]*+)|%b)" % _BLANK, re.MULTILINE)
+
+
+def _paragraphs(body: bytes, pattern: re.Pattern[bytes]) -> Iterator[dict[bytes, bytes]]:
+    """Give the fields of one package after another; of a field that is there twice the first."""
     fields: dict[bytes, bytes] = {}
-    for line in body.split(b"\n"):
-        if not line.strip():
-            if fields:
-                yield fields
+    for found in pattern.finditer(body):
+        if found[1] is not None:
+            fields.setdefault(found[1], found[2].strip())
+        elif fields:
+            yield fields
             fields = {}
-        elif line[:1] not in b" \t":
-            key, found, value = line.partition(separator)
-            if found:
-                fields.setdefault(key, value.strip())
     if fields:
         yield fields
 
@@ -106,14 +126,17 @@ _RPM_FOLDERS = ("var/lib/rpm", "usr/lib/sysimage/rpm")
 #: One row adds a package manager, or a place where one keeps its database.
 DATABASES = (
     Database("dpkg", "var/lib/dpkg/status", read_dpkg),
-    Database("dpkg", "var/lib/dpkg/status.d", read_dpkg, is_folder=True),
+    Database("dpkg", "var/lib/dpkg/status.d", read_dpkg, is_folder=True, limit=MAX_PART),
     Database("apk", "lib/apk/db/installed", read_apk),
     Database("apk", "usr/lib/apk/db/installed", read_apk),
-    *(Database("rpm", f"{folder}/rpmdb.sqlite", read_rpm) for folder in _RPM_FOLDERS),
+    *(
+        Database("rpm", f"{folder}/rpmdb.sqlite", read_rpm, limit=MAX_DATABASE)
+        for folder in _RPM_FOLDERS
+    ),
     *(Database("rpm", f"{folder}/Packages", None, reason=_BERKELEY) for folder in _RPM_FOLDERS),
     *(Database("rpm", f"{folder}/Packages.db", None, reason=_NDB) for folder in _RPM_FOLDERS),
 )
-_FILES = frozenset(each.path for each in DATABASES if each.read and not each.is_folder)
+_FILES = {each.path: each.limit for each in DATABASES if each.read and not each.is_folder}
 _FOLDERS = tuple(f"{each.path}/" for each in DATABASES if each.is_folder)
 _UNREAD_SUFFIX = ".md5sums"
 
@@ -121,7 +144,7 @@ _UNREAD_SUFFIX = ".md5sums"
 def wanted(path: str) -> int:
     """Say how many bytes of a file to keep because it may be a database; 0 for other files."""
     if path in _FILES:
-        return MAX_DATABASE
+        return _FILES[path]
     if path.startswith(_FOLDERS) and not path.endswith(_UNREAD_SUFFIX):
         return MAX_PART
     return 0
@@ -136,7 +159,10 @@ class Installed:
 
 
 def read_installed(tree: FileTree) -> Installed:
-    """Read every package database of a tree."""
+    """Read every package database of a tree.
+
+    What goes past a limit, of one database or of all trees together, is not read from there on.
+    """
     found: set[Package] = set()
     unread: list[tuple[str, str]] = []
     seen: set[int] = set()
@@ -147,13 +173,27 @@ def read_installed(tree: FileTree) -> Installed:
                 continue
             seen.add(id(node))
             try:
-                found.update(_read(tree, database, node))
-            except UnreadableDatabaseError as error:
+                for package in _limited(_read(tree, database, node)):
+                    if package not in found:
+                        tree.room.package(package.name, package.version, package.architecture)
+                        found.add(package)
+            except (UnreadableDatabaseError, LimitExceeded) as error:
                 unread.append((path, str(error)))
-        if len(found) > MAX_PACKAGES:
-            unread.append((database.path, f"it has more than {MAX_PACKAGES} packages"))
-            break
-    return Installed(tuple(sorted(found)[:MAX_PACKAGES]), tuple(sorted(unread)))
+                if isinstance(error, LimitExceeded):
+                    return Installed(tuple(sorted(found)), tuple(sorted(unread)))
+    return Installed(tuple(sorted(found)), tuple(sorted(unread)))
+
+
+def _limited(packages: Iterable[Package]) -> Iterator[Package]:
+    """Give packages up to their limit.
+
+    Raises:
+        UnreadableDatabaseError: there are more.
+    """
+    for number, package in enumerate(packages, 1):
+        if number > MAX_PACKAGES:
+            raise UnreadableDatabaseError(f"it has more than {MAX_PACKAGES} packages")
+        yield package
 
 
 def _files(tree: FileTree, database: Database) -> Iterator[tuple[str, LayerFile]]:
@@ -170,18 +210,17 @@ def _files(tree: FileTree, database: Database) -> Iterator[tuple[str, LayerFile]
 def _read(tree: FileTree, database: Database, node: LayerFile) -> Iterable[Package]:
     if database.read is None:
         raise UnreadableDatabaseError(database.reason)
-    body = tree.bodies.get(node.sha256)
-    if body is None:
-        limit = MAX_PART if database.is_folder else MAX_DATABASE
-        if node.size > limit:
-            reason = f"it goes past the limit of {limit} bytes: {node.size}"
+    if node.sha256 not in tree.bodies:
+        if node.size > database.limit:
+            reason = f"it goes past the limit of {database.limit} bytes: {node.size}"
             raise UnreadableDatabaseError(reason)
         raise UnreadableDatabaseError("it is a link to a file with another name")
+    tree.room.database(node.size)
     if database.manager == "rpm":
         log = tree.find(f"{database.path}-wal")
         if isinstance(log, LayerFile) and log.size:
             raise UnreadableDatabaseError("changes in its write-ahead log are not merged into it")
-    return database.read(body)
+    return database.read(tree.kept(node) or b"")
 
 
 def compare_packages(

@@ -27,9 +27,11 @@ _NUMBER_TYPE = 4
 _ENTRY = struct.Struct(">IIII")
 #: Entries of one header, and bytes of one. Source: rpm, lib/header.cc, hdrchkTags and hdrchkData.
 _MAX_ENTRIES = 0xFFFF
-_MAX_HEADER = 64 << 20
+_MAX_HEADER = 16 << 20
 #: Instructions of SQLite's machine; a database of 50,000 packages takes some million.
-_MAX_STEPS = 100_000_000
+_MAX_STEPS = 20_000_000
+#: Bytes of a name, version, release or architecture. Ours.
+_MAX_TEXT = 256
 _STEPS_AT_ONCE = 1_000_000
 #: Keys that signatures are checked with are kept as if they were packages.
 _KEY = "gpg-pubkey"
@@ -55,6 +57,7 @@ def read_database(body: bytes, most: int) -> Iterator[Package]:
         raise DamagedError("it is no SQLite database")
     connection = sqlite3.connect(":memory:")
     try:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_HEADER)
         for blob in _blobs(connection, body, most):
             package = read_header(blob)
             if package.name != _KEY:
@@ -67,9 +70,13 @@ def read_database(body: bytes, most: int) -> Iterator[Package]:
 
 def _blobs(connection: sqlite3.Connection, body: bytes, most: int) -> Iterator[bytes]:
     """Read the table; nothing in a hostile file is run for longer than it may."""
-    body = body[: _VERSIONS.start] + _NO_LOG + body[_VERSIONS.stop :]
-    connection.deserialize(body)
-    steps = 0
+    size = len(body)
+    patched = bytearray(body)
+    del body
+    patched[_VERSIONS] = _NO_LOG
+    connection.deserialize(patched)
+    del patched
+    steps = read = 0
 
     def stop() -> bool:
         nonlocal steps
@@ -86,6 +93,10 @@ def _blobs(connection: sqlite3.Connection, body: bytes, most: int) -> Iterator[b
     for (blob,) in connection.execute("SELECT blob FROM Packages LIMIT ?", (most + 1,)):
         if not isinstance(blob, bytes):
             raise DamagedError("a package in it is no blob")
+        # Rows can be made to share their pages, so that a small file reads like a huge one.
+        read += len(blob)
+        if read > size:
+            raise DamagedError("its packages are larger than the whole database")
         yield blob
 
 
@@ -106,10 +117,8 @@ def read_header(blob: bytes) -> Package:
     epoch = 0
     for tag, kind, offset, _ in _ENTRY.iter_unpack(blob[8:start]):
         if tag in {_NAME, _VERSION, _RELEASE, _ARCHITECTURE} and kind in _TEXT_TYPES:
-            end = data.find(b"\0", offset)
-            if offset >= size or end < 0:
-                raise DamagedError("a package in it has a text outside of its header")
-            texts.setdefault(tag, data[offset:end].decode("utf-8", "replace"))
+            if tag not in texts:
+                texts[tag] = _text(data, offset)
         elif (tag, kind) == (_EPOCH, _NUMBER_TYPE):
             if offset + 4 > size:
                 raise DamagedError("a package in it has a number outside of its header")
@@ -123,3 +132,17 @@ def read_header(blob: bytes) -> Package:
         f"{epoch}:{version}" if epoch else version,
         texts.get(_ARCHITECTURE, ""),
     )
+
+
+def _text(data: bytes, offset: int) -> str:
+    """Read a text up to its NUL.
+
+    Raises:
+        DamagedError: it ends outside of the header, or nowhere near.
+    """
+    end = data.find(b"\0", offset, offset + _MAX_TEXT + 1)
+    if offset >= len(data) or (end < 0 and offset + _MAX_TEXT >= len(data)):
+        raise DamagedError("a package in it has a text outside of its header")
+    if end < 0:
+        raise DamagedError(f"a package in it has a text of more than {_MAX_TEXT} bytes")
+    return data[offset:end].decode("utf-8", "replace")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from resolver.core.xattrs import is_xattr
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -28,6 +30,8 @@ _NUMBERS = frozenset(
         b"GNU.sparse.numblocks",
         b"GNU.sparse.major",
         b"GNU.sparse.minor",
+        b"SCHILY.devmajor",
+        b"SCHILY.devminor",
     }
 )
 _MAP = b"GNU.sparse.map"
@@ -60,7 +64,7 @@ def read_records(data: bytes, fail: Callable[[str], BadDocument]) -> Records:
                 raise fail("the extended header has a sparse map out of order")
             pairs.append(value)
             continue
-        elif key != _MAP:
+        elif key != _MAP and not is_xattr(key):
             continue
         if key not in _UNUSED:
             found[key] = value

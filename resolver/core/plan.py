@@ -15,6 +15,7 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from resolver.core.attached import AttachedKind, LeftOut
     from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
     from resolver.core.events import Warned
@@ -88,7 +89,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class PlannedImage:
-    """One image for one platform, with everything below it.
+    """One image for one platform, or something attached to it, with everything below it.
 
     Attributes:
         reference: canonical text of what was asked.
@@ -99,6 +100,9 @@ class PlannedImage:
         up_to_date: whether the store's own name for `reference` already was this image.
         warnings: what a person should know, and that changes no answer.
         layers: bottom first, as the manifest lists them; one may be there twice.
+        kind: `image`, or what is attached: `attestation`, `artifact` or `referrer`.
+        about: of something attached, the digest of what it refers to.
+        tag: of a referrer that its repository keeps under a tag of its own.
 
     """
 
@@ -111,6 +115,25 @@ class PlannedImage:
     up_to_date: bool
     warnings: tuple[Warned, ...]
     layers: tuple[Descriptor, ...] = ()
+    kind: AttachedKind = "image"
+    about: Digest | None = None
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """What one reference means for the platforms that were asked for.
+
+    Attributes:
+        images: each manifest once.
+        attached: attestations and artifacts of the index, and referrers, that come along.
+        left_out: the other entries of the index, in its order.
+
+    """
+
+    images: tuple[PlannedImage, ...]
+    attached: tuple[PlannedImage, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +141,19 @@ class Plan:
     """What is needed for some images, each piece once, children before parents.
 
     `pieces` is in the order in which content becomes part of the store, so that stopping part-way
-    never leaves a parent that somebody could mistake for a complete image.
+    never leaves a parent that somebody could mistake for a complete image. `attached` and
+    `left_out` are as in `Selected`.
     """
 
     images: tuple[PlannedImage, ...]
     pieces: tuple[Piece, ...]
+    attached: tuple[PlannedImage, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def entries(self) -> tuple[PlannedImage, ...]:
+        """The images, and what is attached to them."""
+        return (*self.images, *self.attached)
 
     @property
     def bytes_total(self) -> int:
@@ -162,11 +193,16 @@ class Plan:
     @property
     def saved(self) -> int:
         """Bytes that the images share, and that are therefore held once instead of many times."""
-        images = {(image.reference, image.manifest.digest): image for image in self.images}
+        images = {(image.reference, image.manifest.digest): image for image in self.entries}
         alone = sum(
-            content.descriptor.size for image in images.values() for content in image.contents
+            content.descriptor.size
+            for image in images.values()
+            for content in image.contents
+            # What is attached to an image has its index.
+            if image.kind == "image" or content.role != "index"
         )
-        return alone - sum(piece.descriptor.size for piece in self.pieces)
+        # Artifacts without an image are below an index that no image counts.
+        return max(0, alone - sum(piece.descriptor.size for piece in self.pieces))
 
     def pieces_of(self, image: PlannedImage) -> tuple[Piece, ...]:
         """Give the pieces of one image, children before parents."""
@@ -175,7 +211,12 @@ class Plan:
 
 
 def plan(
-    images: Sequence[PlannedImage], held: Mapping[Digest, Held], *, foreign: bool = False
+    images: Sequence[PlannedImage],
+    held: Mapping[Digest, Held],
+    *,
+    foreign: bool = False,
+    attached: Sequence[PlannedImage] = (),
+    left_out: Sequence[LeftOut] = (),
 ) -> Plan:
     """Split what images are made of into what is held and what is missing.
 
@@ -186,6 +227,8 @@ def plan(
         images: what is wanted. A digest that several of them need is moved once.
         held: digest to what the best place has of it; absent means missing.
         foreign: fetch also what its publisher does not let registries hold (R24).
+        attached: what comes along with the images.
+        left_out: entries that are not wanted, to be reported.
 
     Raises:
         SizeMismatch: two documents state two sizes of one digest (R9).
@@ -195,17 +238,19 @@ def plan(
         own `size`, in bytes, and nothing is measured here.
     """
     first: dict[Digest, Content] = {}
-    for image in images:
+    entries = (*images, *attached)
+    for image in entries:
         for content in image.contents:
             digest, size = content.descriptor.digest, content.descriptor.size
             known = first.setdefault(digest, content).descriptor.size
             if known != size:
                 raise SizeMismatch(f"`{digest}`, as two documents state it,", known, size)
-    heights = _heights([image.contents for image in images])
+    heights = _heights([image.contents for image in entries])
     ordered = sorted(
         first.values(), key=lambda each: (_ORDER[each.role], heights[each.descriptor.digest])
     )
-    return Plan(tuple(images), tuple(_piece(each, held, foreign=foreign) for each in ordered))
+    pieces = tuple(_piece(each, held, foreign=foreign) for each in ordered)
+    return Plan(tuple(images), pieces, tuple(attached), tuple(left_out))
 
 
 def is_foreign(descriptor: Descriptor) -> bool:

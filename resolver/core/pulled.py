@@ -8,13 +8,14 @@ from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.answer import Failure
+    from resolver.core.attached import LeftOut
     from resolver.core.events import Warned
     from resolver.core.plan import Piece, PlannedImage
 
 
 @dataclass(frozen=True, slots=True)
 class PulledOne:
-    """One image that is in the store now, whole and under its name.
+    """One image, or something attached to it, that is in the store now, whole and under its name.
 
     Attributes:
         status: `downloaded`, or `up-to-date` where nothing had to be done.
@@ -37,6 +38,8 @@ class Pulled:
         failures: one per reference that is not, and why; it has no name then.
         fetched: what was brought over the network or from a place; each piece once.
         reused: what was there.
+        attached: attestations, artifacts and referrers that are complete.
+        left_out: entries of the indexes that were not asked for.
 
     """
 
@@ -44,6 +47,13 @@ class Pulled:
     failures: tuple[Failure, ...]
     fetched: tuple[Piece, ...]
     reused: tuple[Piece, ...]
+    attached: tuple[PulledOne, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def entries(self) -> tuple[PulledOne, ...]:
+        """The images, and what is attached to them."""
+        return (*self.images, *self.attached)
 
     @property
     def bytes_fetched(self) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
+    from resolver.core.attached import Attached
     from resolver.core.descriptor import Descriptor
     from resolver.core.platform import Platform
 
@@ -34,6 +35,7 @@ class PulledName:
         root: the index, or the one manifest, that the reference pointed at.
         images: below `root`, or `root` itself; sorted by platform, each manifest once.
         pulled_at: when the last of them came, in seconds since 1970.
+        attached: what came with them; sorted by digest, each manifest once.
 
     """
 
@@ -41,3 +43,4 @@ class PulledName:
     root: Descriptor
     images: tuple[PulledImage, ...]
     pulled_at: int = 0
+    attached: tuple[Attached, ...] = ()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
+    from resolver.core.attached import Attached
     from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
 
@@ -16,16 +17,22 @@ class StoredImage:
     """One row of a list of images.
 
     Attributes:
-        reference: canonical; empty when nothing names the image any more (`dangling`).
-        image_id: the config's digest if one image is held, the root's if several are.
+        reference: canonical; empty when no pulled name leads to the image (`dangling`).
+        image_id: the config's digest if one image is held, the root's if several are. For a
+            dangling image whose config another image has too it is the manifest's digest, so that
+            every id means one image.
         index: what the reference points at: an index, or the one manifest.
-        platforms: that are held, as text, in the order of the index.
-        offered: that the index lists, as text; the same as held where there is no index.
+        platforms: of the images that are held whole, as text, in the order of the index; an index
+            that lists a platform twice has it here up to twice.
+        offered: that the index lists, as text, once an entry; as held where there is no index.
         created: when the image was built, as its config says (RFC 3339); the latest of several,
             empty where none says.
         size: bytes on disk of all it needs; what it uses twice counts once.
         shared_size: bytes of these that other images need as well.
         missing: digests of what should be here and is not; a pull mends it.
+        attached: attestations, artifacts and referrers that are held whole.
+        read_as: references under which a dangling image was read (by `compare --files`, say)
+            without being pulled; empty for what a moved tag left behind.
 
     """
 
@@ -39,6 +46,8 @@ class StoredImage:
     shared_size: int
     dangling: bool = False
     missing: tuple[Digest, ...] = ()
+    attached: tuple[Attached, ...] = ()
+    read_as: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +58,8 @@ class Retention:
         grace: seconds that anything unused is left alone, since somebody may be about to use it.
         keep_newer: seconds that unused content stays on top of that; it also shields names of
             that age from `max_size`.
-        max_size: bytes of content; above it, names go too, the longest unused first.
+        max_size: bytes of the store; above it, what was set aside goes at once, and then names,
+            the longest unused first.
         keep: references; every other name goes. None keeps them all.
         used_since: seconds since 1970; names that nobody pulled since then go, but for those in
             `keep`. None keeps them all.
@@ -81,6 +91,31 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class Stay:
+    """Content that a collection left, though no pulled image needs it; or an image it had to keep.
+
+    Attributes:
+        reason: `lease` (a process uses it), `since` (it came since a process began), `noted` (the
+            root of a reference that was resolved), `grace` or `keep-newer` (it is too young),
+            `transfer` (it is being fetched), `image-lease` or `image-keep-newer` (an image that
+            `max_size` would have dropped).
+        count: pieces, or images.
+        size: their bytes.
+        purpose: what the process is doing, in its own words.
+        process: its id; None where no process is the reason, or it does not say.
+        age: seconds at which it would go, where it is too young.
+
+    """
+
+    reason: str
+    count: int
+    size: int
+    purpose: str = ""
+    process: int | None = None
+    age: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Collected:
     """What a collection removed, or would remove.
 
@@ -91,6 +126,9 @@ class Collected:
         kept_size: their bytes.
         missing: what a kept image needs and the store does not hold.
         dry_run: nothing was touched.
+        stays: why something stays that no pulled image needs.
+        total: bytes of all that stays: blobs, transfers, and what was set aside.
+        limit: what `total` was to be at most; None where nobody said.
         unread: leases of living processes that cannot be read. Where there are any, only what the
             dead left behind was removed: what these processes need is not known.
 
@@ -102,7 +140,15 @@ class Collected:
     kept_size: int
     missing: tuple[Digest, ...] = ()
     dry_run: bool = False
+    stays: tuple[Stay, ...] = ()
+    total: int = 0
+    limit: int | None = None
     unread: tuple[Unread, ...] = ()
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether more stays than was to stay at most."""
+        return self.limit is not None and self.total > self.limit
 
     @property
     def is_partial(self) -> bool:
@@ -137,19 +183,35 @@ class Unread:
 
 
 @dataclass(frozen=True, slots=True)
+class Trimmed:
+    """A reference that lost some of its platforms and stays for the others.
+
+    Attributes:
+        removed, left: platforms as text; the digest of a manifest whose platform is not known.
+
+    """
+
+    reference: str
+    removed: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Removed:
     """What `rm` did.
 
     Attributes:
-        untagged: references that mean nothing any more, or, for one platform, that lost it.
+        untagged: references that mean nothing any more.
         deleted: digests of what nothing else needed, parents first.
         freed: their bytes.
+        trimmed: references that stay, for fewer platforms.
 
     """
 
     untagged: tuple[str, ...]
     deleted: tuple[Digest, ...]
     freed: int
+    trimmed: tuple[Trimmed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +265,9 @@ class ImageUsage:
         reference: empty when nothing names it.
         own: needed by no other image.
         shared: needed by others too.
-        sharers: the references of those others and the bytes shared with each, largest first.
+        sharers: the references of those others and the bytes shared with each, largest first; the
+            first 20 of them.
+        sharing: how many others there are.
 
     """
 
@@ -212,6 +276,7 @@ class ImageUsage:
     own: int
     shared: int
     sharers: tuple[tuple[str, int], ...]
+    sharing: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +289,7 @@ class Usage:
         unused: content that no pulled image needs.
         partial: transfers that have not ended.
         temporary: what was set aside or left behind.
+        unpulled: the part of `unused` that belongs to images which were read and never pulled.
 
     """
 
@@ -232,6 +298,7 @@ class Usage:
     unused: int
     partial: int
     temporary: int
+    unpulled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,9 +309,11 @@ class Living:
         purpose: what it is doing, in its own words: "pull docker.io/library/app:1".
         digests: what it needs.
         since: when it began, in seconds since 1970.
+        process: its id, in its own PID namespace; None where the lease does not say.
 
     """
 
     purpose: str
     digests: frozenset[Digest]
     since: float
+    process: int | None = None

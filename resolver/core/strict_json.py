@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections import Counter
-from itertools import accumulate
+from itertools import accumulate, count
 from typing import TYPE_CHECKING
 
 from resolver.errors import BadDocument, LimitExceeded
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Arrays and objects inside each other, the outermost object included. Source: reliability.md 5.
 MAX_NESTING = 64
+#: Arrays and objects that `read_array` passes over. Ours: some seconds.
+MAX_SKIPPED = 1_000_000
 #: Enough for 2^63-1; more is refused before `int()` sees it. Source: reliability.md R7.
 MAX_DIGITS = 19
 #: Characters of a number with a fraction or an exponent; doubles need at most 25.
@@ -40,10 +42,11 @@ _HALF_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def read_object(body: bytes, what: str) -> dict[str, object]:
+def read_object(body: bytes, what: str, *, any_number: bool = False) -> dict[str, object]:
     """Read a JSON object, of any size: the caller limits bytes before it reads them.
 
-    Values are None, bool, int (at most 19 digits), finite float, str, list and dict.
+    Values are None, bool, int (at most 19 digits), finite float, str, list and dict. With
+    `any_number` a number too large to hold is an infinite float, where it is else refused.
 
     Raises:
         BadDocument: not UTF-8, not JSON, not I-JSON, or not an object; `field` is the path where
@@ -54,10 +57,157 @@ def read_object(body: bytes, what: str) -> dict[str, object]:
     """
     text = _decode(body, what)
     _check_nesting(body, what)
-    value = _parse(text, what)
+    value = _parse(text, what, _Hooks(any_number=any_number))
     if not isinstance(value, dict):
         raise BadDocument(what, "", f"the document must be an object, not {kind_of(value)}")
     return value
+
+
+def read_array(body: bytes, name: str, what: str) -> Iterator[object]:
+    """Read the elements of one top-level array one by one, in the memory of one element.
+
+    What stands beside it is passed over: of that, only brackets, quotes and the depth are checked.
+    A member that is missing or null has no elements.
+
+    Args:
+        body: a JSON object of any size.
+        name: of the member; elements are read as strictly as `read_object` does.
+        what: the document, for messages.
+
+    Raises:
+        BadDocument: as `read_object`, or the member is no array, or there twice.
+        LimitExceeded: nested deeper than 64, or more values are to be passed over than that.
+    """
+    scanner = _Scanner(body, what)
+    scanner.expect(b"{")
+    found = False
+    is_first = True
+    while not scanner.passes(b"}"):
+        if not is_first:
+            scanner.expect(b",")
+        is_first = False
+        key = scanner.element(name)
+        if not isinstance(key, str):
+            raise scanner.fault()
+        scanner.expect(b":")
+        if key != name:
+            scanner.skip()
+            continue
+        if found:
+            raise BadDocument(what, name, f"duplicate name `{name}`")
+        found = True
+        if scanner.passes(b"["):
+            yield from scanner.elements(name)
+        elif (value := scanner.element(name)) is not None:
+            raise BadDocument(what, name, f"must be an array, not {kind_of(value)}")
+    scanner.end()
+
+
+class _Scanner:
+    """Walks over a document from left to right, and keeps nothing of it."""
+
+    _BLANK = re.compile(rb"[ \t\r\n]*+")
+    _SCALAR = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[^ \t\r\n\[\]{},:"]++', re.DOTALL)
+    #: What nearly every element is, and needs no second look.
+    _PLAIN = re.compile(rb'"([ !#-\[\]-~]*+)"|null(?![^ \t\r\n\]},])')
+    #: Everything up to the next bracket; strings whole.
+    _BETWEEN = re.compile(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+
+    def __init__(self, body: bytes, what: str) -> None:
+        self._body = body
+        self._what = what
+        self._at = 0
+        self._skipped = 0
+
+    def fault(self) -> BadDocument:
+        """Say where it stops being JSON."""
+        return BadDocument(self._what, "", f"it is not JSON, or cut short, at byte {self._at}")
+
+    def passes(self, mark: bytes) -> bool:
+        """Go past a mark if it comes next."""
+        self._at = self._next()
+        if self._body.startswith(mark, self._at):
+            self._at += len(mark)
+            return True
+        return False
+
+    def expect(self, mark: bytes) -> None:
+        """Go past a mark that must come next."""
+        if not self.passes(mark):
+            raise self.fault()
+
+    def elements(self, name: str) -> Iterator[object]:
+        """Give the elements of an array, after its first bracket."""
+        if self.passes(b"]"):
+            return
+        for position in count():
+            yield self.element(f"{name}[{position}]")
+            if self.passes(b"]"):
+                return
+            self.expect(b",")
+
+    def element(self, path: str) -> object:
+        """Read a text, a number or a word; of an array or object, say that it is one."""
+        self._at = self._next()
+        if plain := self._PLAIN.match(self._body, self._at):
+            self._at = plain.end()
+            return plain[1].decode("ascii") if plain[1] is not None else None
+        if self._body.startswith((b"[", b"{"), self._at):
+            is_array = self._body.startswith(b"[", self._at)
+            self.skip()
+            return [] if is_array else {}
+        found = self._SCALAR.match(self._body, self._at)
+        if found is None:
+            raise self.fault()
+        self._at = found.end()
+        try:
+            return read_object(b'{"":%b}' % found[0], self._what)[""]
+        except BadDocument as error:
+            raise BadDocument(self._what, path, error.reason) from None
+
+    def skip(self) -> None:
+        """Go past a value, whatever is in it."""
+        self._at = self._next()
+        if not self._body.startswith((b"[", b"{"), self._at):
+            self.element("")
+            return
+        open_brackets: list[int] = []
+        while True:
+            between = self._BETWEEN.match(self._body, self._at)
+            at = between.end() if between is not None else self._at
+            mark = self._body[at : at + 1]
+            self._at = at
+            if mark in {b"[", b"{"}:
+                open_brackets.append(mark[0] + 2)
+                self._skipped += 1
+                if self._skipped > MAX_SKIPPED:
+                    what = f"the arrays and objects of {self._what}"
+                    raise LimitExceeded(what, MAX_SKIPPED, self._skipped, "values")
+                if len(open_brackets) >= MAX_NESTING:
+                    depth = f"its depth is more than {MAX_NESTING}"
+                    raise LimitExceeded(
+                        f"the nesting of {self._what}", MAX_NESTING, depth, "levels"
+                    )
+            elif not mark or not open_brackets or open_brackets.pop() != mark[0]:
+                raise self.fault()
+            self._at += 1
+            if not open_brackets:
+                return
+
+    def end(self) -> None:
+        """Check that nothing follows.
+
+        Raises:
+            BadDocument: something does.
+        """
+        if self._next() != len(self._body):
+            raise BadDocument(
+                self._what, "", f"there is more after the end of the document, at byte {self._at}"
+            )
+
+    def _next(self) -> int:
+        blank = self._BLANK.match(self._body, self._at)
+        return blank.end() if blank is not None else self._at
 
 
 def kind_of(value: object) -> str:
@@ -97,8 +247,9 @@ class _Hooks:
     and only in a document in which something was marked.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, any_number: bool) -> None:
         self.marked = False
+        self._any_number = any_number
 
     def members(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
         members = dict(pairs)
@@ -109,14 +260,18 @@ class _Hooks:
 
     def integer(self, digits: str) -> object:
         if len(digits.removeprefix("-")) > MAX_DIGITS:
+            if self._any_number:
+                return math.copysign(math.inf, -1 if digits.startswith("-") else 1)
             return self._refuse(f"a number of more than {MAX_DIGITS} digits")
         return int(digits)
 
     def real(self, digits: str) -> object:
-        if len(digits) > MAX_REAL:
+        if len(digits) > MAX_REAL and not self._any_number:
             return self._refuse(f"a number of more than {MAX_REAL} characters")
         number = float(digits)
-        return number if math.isfinite(number) else self._refuse("a number too large to hold")
+        if self._any_number or math.isfinite(number):
+            return number
+        return self._refuse("a number too large to hold")
 
     def constant(self, name: str) -> object:
         return self._refuse(f"`{name}` is not JSON")
@@ -163,8 +318,7 @@ def _member_at(body: bytes, offset: int) -> str:
     return child_path("", member.decode("utf-8", "replace"))
 
 
-def _parse(text: str, what: str) -> object:
-    hooks = _Hooks()
+def _parse(text: str, what: str, hooks: _Hooks) -> object:
     try:
         value: object = json.loads(
             text,

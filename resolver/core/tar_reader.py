@@ -16,6 +16,7 @@ from resolver.core import tar_sparse
 from resolver.core.byte_stream import ByteStream
 from resolver.core.pax import Records, read_records
 from resolver.core.tar_header import BLOCK, ZEROS, Header, read_header
+from resolver.core.xattrs import Xattrs, cost, is_xattr, read_xattrs
 from resolver.errors import BadDocument, LimitExceeded
 from resolver.values import dataclass
 
@@ -38,6 +39,9 @@ class TarLimits:
         extended: bytes of one extended header, long name, or map of a sparse file.
         stacked: extended headers before one entry.
         holes: bytes of holes of all sparse files; each is read as a zero.
+        xattrs: bytes of memory for the extended attributes of all files, equal ones once. Ours.
+        bodies: bytes of small files that are kept, compressed. Ours: the package databases of
+            twenty full desktops.
     """
 
     entries: int = 2_000_000
@@ -48,6 +52,8 @@ class TarLimits:
     extended: int = 1 << 20
     stacked: int = 16
     holes: int = 16 << 30
+    xattrs: int = 32 << 20
+    bodies: int = 32 << 20
 
 
 DEFAULT_LIMITS = TarLimits()
@@ -77,6 +83,7 @@ class TarEntry:
         link: what a hard or symbolic link points at, as written; empty otherwise.
         device: major and minor of a device.
         stretches: of a sparse file, what is no hole; None for files without holes.
+        xattrs: extended attributes, by name.
     """
 
     name: str
@@ -88,6 +95,7 @@ class TarEntry:
     link: str = ""
     device: tuple[int, int] | None = None
     stretches: Map | None = None
+    xattrs: Xattrs = ()
 
 
 _KINDS = {
@@ -129,6 +137,7 @@ class TarReader:
     Attributes:
         warnings: what was odd and harmless; complete at the end.
         named: bytes of the names so far, as `TarLimits.names` counts them.
+        attributed: bytes of extended attributes so far, as `TarLimits.xattrs` counts them.
     """
 
     def __init__(
@@ -145,6 +154,8 @@ class TarReader:
         self._count = 0
         self._holes = 0
         self.named = 0
+        self.attributed = 0
+        self._xattrs: dict[Xattrs, Xattrs] = {}
         self._globals: Records = {}
 
     @property
@@ -262,7 +273,9 @@ class TarReader:
         over all of it.
         """
         if data:
-            self._globals = read_records(data, self._fail)
+            records = read_records(data, self._fail)
+            # Not even GNU tar sets an attribute on every file.
+            self._globals = {key: value for key, value in records.items() if not is_xattr(key)}
         if self._globals:
             self._warn("the archive has settings for all its entries, which runtimes pass over")
 
@@ -362,9 +375,23 @@ class TarReader:
             int(records.get(b"gid") or header.gid),
             size if kind is Kind.FILE else 0,
             link.decode("utf-8", "surrogateescape"),
-            header.device,
+            _device(header, records),
             stretches if kind is Kind.FILE else None,
+            self._attributes(records),
         )
+
+    def _attributes(self, records: Records) -> Xattrs:
+        """Read the extended attributes of an entry; equal ones of many files are kept once."""
+        if not any(map(is_xattr, records)):
+            return ()
+        found = read_xattrs(records)
+        if found not in self._xattrs:
+            self._xattrs[found] = found
+            self.attributed += cost(found)
+            if self.attributed > self._limits.xattrs:
+                what = f"the size of all extended attributes of {self._what}"
+                raise LimitExceeded(what, self._limits.xattrs, self.attributed)
+        return self._xattrs[found]
 
     def _sparse(self, records: Records, stored: int) -> tuple[int, int, Map]:
         """Read a sparse file of the PAX formats; gives its size, what is stored, and the map."""
@@ -410,6 +437,17 @@ class TarReader:
         self.named += sum(len(each) * (1 if each.isascii() else 4) for each in (name, link))
         if self.named > limits.names:
             raise LimitExceeded(f"the size of all names of {self._what}", limits.names, self.named)
+
+
+def _device(header: Header, records: Records) -> tuple[int, int] | None:
+    """Give the numbers of a device; PAX has larger ones than fit into the header."""
+    if header.device is None:
+        return None
+    major, minor = header.device
+    return (
+        int(records.get(b"SCHILY.devmajor") or major),
+        int(records.get(b"SCHILY.devminor") or minor),
+    )
 
 
 def _is_sparse(records: Records) -> bool:

@@ -125,7 +125,8 @@ def parse_target(text: str) -> Target:
     ends, `LayoutTarget.settled` knows better once the files can be looked at.
 
     Raises:
-        InvalidReference: the reference, the path or the name in it is not valid.
+        InvalidReference: the reference, the path or the name in it is not valid, or it is the
+            name of a host alone.
     """
     if text.startswith(_REGISTRY_PREFIX):
         return RegistryTarget(Reference.parse(text.removeprefix(_REGISTRY_PREFIX)))
@@ -137,7 +138,24 @@ def parse_target(text: str) -> Target:
     for prefix, kind in _LAYOUT_PREFIXES:
         if text.startswith(prefix):
             return _parse_layout(text, text.removeprefix(prefix), kind)
-    return RegistryTarget(Reference.parse(text))
+    reference = Reference.parse(text)
+    _refuse_host(text, reference)
+    return RegistryTarget(reference)
+
+
+def _refuse_host(text: str, reference: Reference) -> None:
+    """Refuse a host without a repository (`registry.corp:5000`).
+
+    By the grammar it is a tag of an official image, and its name would be sent to Docker Hub.
+    None of those has a dot in its name.
+    """
+    name = text.partition("@")[0].partition(":")[0]
+    if "/" not in text and ("." in name or (name == "localhost" and reference.tag)):
+        raise InvalidReference(
+            text,
+            "it is the name of a host, without a repository",
+            f"name an image there: `{text.partition('@')[0]}/NAME`; of Docker Hub: `{reference}`",
+        )
 
 
 def _is_digest(name: str) -> bool:

@@ -3,8 +3,8 @@
 They may come from several threads; whoever observes them sees one at a time, in an order that
 makes sense per piece:
 
-    Started  (PieceStarted  Resumed?  (Advanced | Restarted)*  PieceVerifying  Finished
-              | Reused | Skipped)*  ImageDone*
+    Started  (Waiting?  (PieceStarted  Resumed?  (Advanced | Restarted)*  PieceVerifying  Finished
+                         | Reused) | Skipped)*  (ImageDone | Kept)*
 
 They stand apart because asking, which is most of what is done, knows none of them.
 """
@@ -44,6 +44,13 @@ class PieceStarted:
     digest: Digest
     size: int
     place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Another process fetches a piece: this one waits for it, and takes over if it dies."""
+
+    digest: Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +134,30 @@ class ImageDone:
     reference: str
     digest: Digest
     status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A pull has ended early; what had come by then stays, and the next pull goes on from it.
+
+    Attributes:
+        pieces: that are whole.
+        wanted: that were to be fetched.
+        size: bytes that the next pull need not fetch, those of unfinished pieces included.
+
+    """
+
+    pieces: int
+    wanted: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """Layers were fetched into the store only to be read; `size` in bytes of all of them.
+
+    No pulled image needs them, so a collection removes them once they are old enough.
+    """
+
+    layers: int
+    size: int

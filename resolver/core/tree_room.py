@@ -21,22 +21,32 @@ class RoomLimits:
         implied: folders among them that no entry names. One header can name 128.
         text: bytes of names and paths; what is not ASCII counts four times.
         steps: names on ways through symbolic links. One way can have a million.
+        packages: that are installed. Twenty full desktops.
+        package_text: bytes of their names and versions, counted like `text`.
+        databases: bytes of package databases, unpacked. They are read one after the other.
     """
 
     paths: int = 4_000_000
     implied: int = 500_000
     text: int = 512 << 20
     steps: int = 20_000_000
+    packages: int = 50_000
+    package_text: int = 3 << 20
+    databases: int = 96 << 20
 
 
 class TreeRoom:
     """Counts for all trees of one run."""
 
-    __slots__ = ("_implied", "_limits", "_paths", "_steps", "_text")
+    __slots__ = (
+        "_databases", "_implied", "_limits", "_package_text", "_packages", "_paths", "_steps",
+        "_text",
+    )  # fmt: skip
 
     def __init__(self, limits: RoomLimits | None = None) -> None:
         self._limits = limits or RoomLimits()
         self._paths = self._implied = self._text = self._steps = 0
+        self._packages = self._package_text = self._databases = 0
 
     def path(self, name: str) -> None:
         """Count a path that was not there before.
@@ -82,6 +92,32 @@ class TreeRoom:
         if self._steps > self._limits.steps:
             what = "the way through symbolic links"
             raise _past(what, self._limits.steps, self._steps, "names")
+
+    def database(self, size: int) -> None:
+        """Count a package database before it is unpacked.
+
+        Raises:
+            LimitExceeded: all of them are too large.
+        """
+        self._databases += size
+        if self._databases > self._limits.databases:
+            what = "the size of the package databases of all file trees"
+            raise _past(what, self._limits.databases, self._databases, "bytes")
+
+    def package(self, *texts: str) -> None:
+        """Count an installed package.
+
+        Raises:
+            LimitExceeded: they are too many, or their names and versions too long.
+        """
+        self._packages += 1
+        if self._packages > self._limits.packages:
+            what = "the number of packages of all file trees"
+            raise _past(what, self._limits.packages, self._packages, "packages")
+        self._package_text += sum(len(text) * (1 if text.isascii() else 4) for text in texts)
+        if self._package_text > self._limits.package_text:
+            what = "the size of the names of all packages"
+            raise _past(what, self._limits.package_text, self._package_text, "bytes")
 
 
 def _past(what: str, limit: int, value: int, unit: str) -> LimitExceeded:

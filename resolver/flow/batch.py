@@ -29,6 +29,19 @@ class Outcome(Generic[Item, Result]):
     value: Result | ResolverError
 
 
+def kept(error: ResolverError) -> ResolverError:
+    """Let go of the frames of an error that is kept as a value: each holds what it was reading."""
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        found = waiting.pop()
+        if found is not None and id(found) not in seen:
+            seen.add(id(found))
+            waiting += (found.__cause__, found.__context__)
+            found.__traceback__ = None
+    return error
+
+
 def each(
     do: Callable[[Item], Result], items: Iterable[Item], *, jobs: int
 ) -> Generator[Outcome[Item, Result], None, None]:
@@ -42,7 +55,7 @@ def each(
         try:
             return Outcome(item, do(item))
         except ResolverError as error:
-            return Outcome(item, error)
+            return Outcome(item, kept(error))
 
     source = iter(items)
     first = list(islice(source, 2))

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Protocol, cast
 from resolver.core.events import Noted, Warned
 from resolver.core.manifest import MAX_DOCUMENT
 from resolver.core.plan import State, is_foreign
+from resolver.core.transfers import PieceStarted
 from resolver.errors import NotFound, Unavailable, Untrusted
 from resolver.flow.held import WholeSource
+from resolver.flow.kit import Stopped
 from resolver.flow.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class Bringer:
         descriptor = piece.descriptor
         if descriptor.data is not None:
             # Checked against its digest when the document was read.
+            self._started(piece)
             self._kit.store.add(descriptor, (descriptor.data,))
             return True
         if piece.state is State.HELD and piece.place:
@@ -109,7 +112,7 @@ class Bringer:
             return None
         try:
             source = WholeSource(content)
-            return Transfer(self._kit, piece.descriptor, source, is_wanted).run()
+            return self._transfer(piece, source, is_wanted, name)
         except (NotFound, Unavailable, Untrusted) as error:
             message = f"`{name}` cannot be used for `{piece.descriptor.digest}`: {error}"
             self._kit.tell(Warned("place-unusable", message))
@@ -117,14 +120,37 @@ class Bringer:
 
     def _from_source(self, piece: Piece, source: Source, is_wanted: Callable[[], bool]) -> bool:
         if piece.role != "layer" and piece.descriptor.size <= MAX_DOCUMENT:
-            return self._document(piece.descriptor, source)
-        return Transfer(self._kit, piece.descriptor, ranged(source), is_wanted).run()
+            return self._document(piece, source, is_wanted)
+        return self._transfer(piece, ranged(source), is_wanted)
 
-    def _document(self, descriptor: Descriptor, source: Source) -> bool:
+    def _transfer(
+        self, piece: Piece, source: RangedSource, is_wanted: Callable[[], bool], place: str = ""
+    ) -> bool:
+        return Transfer(
+            self._kit,
+            piece.descriptor,
+            source,
+            is_wanted,
+            started=lambda: self._started(piece, place),
+        ).run()
+
+    def _started(self, piece: Piece, place: str = "") -> None:
+        """Say that a piece comes now, and whence; not while another process fetches it."""
+        descriptor = piece.descriptor
+        self._kit.tell(PieceStarted(descriptor.digest, descriptor.size, place))
+
+    def _document(self, piece: Piece, source: Source, is_wanted: Callable[[], bool]) -> bool:
         """Read what is small in one go: it is verified in memory, and compression undone."""
-        with self._kit.store.receive(descriptor) as receiving:
+        descriptor = piece.descriptor
+
+        def waiting() -> None:
+            if self._kit.stop.is_set() or not is_wanted():
+                raise Stopped
+
+        with self._kit.store.receive(descriptor, waiting=waiting) as receiving:
             if receiving is None:
                 return False
+            self._started(piece)
             receiving.write(0, source.read(descriptor))
             receiving.finish()
             return True
@@ -142,7 +168,7 @@ class Bringer:
             for url in piece.descriptor.urls:
                 place = _Publisher(cast("Elsewhere", source), url)
                 try:
-                    return Transfer(self._kit, piece.descriptor, place, is_wanted).run()
+                    return self._transfer(piece, place, is_wanted)
                 except (NotFound, Unavailable) as error:
                     self._kit.tell(Noted(f"{error}"))
                     failure = error

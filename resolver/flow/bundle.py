@@ -10,6 +10,7 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from resolver.core.attached import Attached, LeftOut
     from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
     from resolver.core.events import Warned
@@ -23,14 +24,20 @@ class Wish:
     """Which images of each reference are to leave the store.
 
     Attributes:
-        platforms: nothing else leaves; empty = all that is held.
+        platforms: images for other platforms stay behind; empty = all that is held.
         exact: refuse lower levels and other architectures.
+        everything: refuse to leave anything of an index behind.
+        attestations: with what the index lists about the images.
+        referrers: with what was pulled besides the index; archives have no place for it.
 
     """
 
     platforms: tuple[Platform, ...] = ()
     exact: bool = False
     table: PlatformTable = BUILTIN
+    everything: bool = False
+    attestations: bool = True
+    referrers: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,8 @@ class Packed:
         root: what its name is to point at; its platform is set if it is one image.
         original: what it points at in its registry.
         images: below `root`, in index order; attestations are not among them.
+        attached: what leaves besides images; of referrers, `tag` is the one of their repository.
+        left_out: entries of the original index that do not leave.
 
     """
 
@@ -58,6 +67,8 @@ class Packed:
     root: Descriptor
     original: Descriptor
     images: tuple[PackedImage, ...]
+    attached: tuple[Attached, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def name(self) -> str:

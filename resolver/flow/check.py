@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from resolver.core.check import Build, Checkable, check
 from resolver.core.checked import CheckedImage
+from resolver.core.document_size import oversize
 from resolver.core.findings import Severity
 from resolver.core.matching import UNKNOWN, counting, like
 from resolver.flow.attested import attested
-from resolver.flow.gather import Depth, gather
+from resolver.flow.gather import Depth, gather, gather_platforms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -52,7 +53,7 @@ def look_at(
     Raises:
         ResolverError: something that a rule needs cannot be read.
     """
-    known = gather_platforms(reader, asked, jobs=jobs)
+    known = gather_platforms(reader, asked, table, jobs=jobs).sound()
     images = known.images
     chosen = counting([part.platform for part in images], wanted, table)
     counted = {str(images[position].descriptor.digest) for position in chosen}
@@ -63,6 +64,8 @@ def look_at(
         created = _dates(with_configs)
         # Lint says the same, where it is asked.
         lies = _contradictions(with_configs, table) if wanted.lint is None else ()
+    if wanted.lint is None:
+        lies += _oversized(known, counted, table)
     kinds: dict[str, frozenset[str]] = {}
     if wanted.attestations:
         kinds = attested(reader, asked, counted, frozenset(wanted.attestations), jobs=jobs)
@@ -78,18 +81,11 @@ def look_at(
     return Checkable(known.reference, str(known.root.digest), builds, wanted, table, now, lies)
 
 
-def gather_platforms(reader: Reader, asked: Asked, *, jobs: int) -> Gathered:
-    """Learn the platform of every build; only those that the index leaves out cost a request.
-
-    Raises:
-        ResolverError: a build without a platform cannot be read.
-    """
-    return gather(reader, asked, Depth(), jobs=jobs, wanted=_says_no_platform).sound()
-
-
-def platforms_of(reader: Reader, asked: Asked, *, jobs: int) -> tuple[Platform, ...]:
+def platforms_of(
+    reader: Reader, asked: Asked, table: PlatformTable, *, jobs: int
+) -> tuple[Platform, ...]:
     """List the platforms that an image is offered for, each once, in index order."""
-    known = gather_platforms(reader, asked, jobs=jobs)
+    known = gather_platforms(reader, asked, table, jobs=jobs).sound()
     found = (part.platform for part in known.images)
     return tuple(
         dict.fromkeys(
@@ -132,10 +128,6 @@ def settle(
     return replace(like(wanted, platforms_of_another(wanted.same_as)), same_as="")
 
 
-def _says_no_platform(entry: Descriptor) -> bool:
-    return entry.platform is None and not entry.is_attestation and not entry.artifact_type
-
-
 def _with_configs(reader: Reader, asked: Asked, counted: set[str], jobs: int) -> Gathered:
     def wanted(entry: Descriptor) -> bool:
         return str(entry.digest) in counted
@@ -149,6 +141,20 @@ def _dates(image: Gathered) -> dict[str, str]:
         for part in image.images
         if part.config is not None
     }
+
+
+def _oversized(image: Gathered, counted: set[str], table: PlatformTable) -> tuple[Finding, ...]:
+    """Find builds that no pull takes: the index itself says that their manifests are too large."""
+    from resolver.core.lint_rules_documents import UNREADABLE_DOCUMENT  # noqa: PLC0415 - as below
+    from resolver.core.lint_subject import Subject  # noqa: PLC0415 - as below
+
+    subject = Subject(image.reference, table, image.root, image.index, image.parts)
+    return tuple(
+        subject.finding(UNREADABLE_DOCUMENT, str(reason), part)
+        for part in image.images
+        if str(part.descriptor.digest) in counted
+        if (reason := oversize(part.descriptor, image.reference)) is not None
+    )
 
 
 def _contradictions(image: Gathered, table: PlatformTable) -> tuple[Finding, ...]:

@@ -6,36 +6,63 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.comparison import Change
-from resolver.core.file_comparison import compare_trees
+from resolver.core.file_comparison import LabelledTree, compare_trees, why_apart
+from resolver.core.filetree import FileTree
 from resolver.core.gathered import Part
 from resolver.flow.files import LayeredImage, read_trees
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from resolver.core.builds import Build
     from resolver.core.comparison import Comparison, ImageComparison
+    from resolver.core.ignoring import Ignoring
     from resolver.core.platform import PlatformTable
     from resolver.flow.layer import LayerContent
 
 
-def with_files(found: Comparison, content: LayerContent, table: PlatformTable) -> Comparison:
+def with_files(
+    found: Comparison,
+    content: LayerContent,
+    table: PlatformTable,
+    ignoring: Ignoring | None = None,
+) -> Comparison:
     """Add what differs between the files of an image's builds; each layer is read once.
+
+    Layers of a build that cannot be compared with the base, Windows with Linux, are not read.
 
     Args:
         found: the comparison without files.
         content: has the layers.
         table: words and machines of platforms.
+        ignoring: what differences to leave out.
 
     Raises:
         ResolverError: a layer cannot be had, or is not what it should be.
     """
-    images = [_layered(build, build.name, found.reference, content) for build in found.builds]
-    trees = read_trees(images)
-    others = [tree for number, tree in enumerate(trees) if number != found.base]
-    return replace(found, files=compare_trees(trees[found.base], others, table))
+    base = found.builds[found.base]
+    others = [build for number, build in enumerate(found.builds) if number != found.base]
+    compared = [build for build in others if not why_apart(base.platform, build.platform)]
+    trees = read_trees(
+        [_layered(build, build.name, found.reference, content) for build in (base, *compared)]
+    )
+
+    def against() -> Iterator[LabelledTree]:
+        for build in others:
+            if why_apart(base.platform, build.platform):
+                yield LabelledTree(build.name, build.platform, FileTree())
+            else:
+                yield next(trees)
+
+    return replace(found, files=compare_trees(next(trees), against(), table, ignoring))
 
 
 def with_changed_files(
-    found: ImageComparison, before: LayerContent, after: LayerContent, table: PlatformTable
+    found: ImageComparison,
+    before: LayerContent,
+    after: LayerContent,
+    table: PlatformTable,
+    ignoring: Ignoring | None = None,
 ) -> ImageComparison:
     """Add, for each platform whose content changed, what differs between its files.
 
@@ -49,11 +76,11 @@ def with_changed_files(
         if change.change is Change.CHANGED and change.before and change.after:
             images.append(_layered(change.before, "from", found.first, before))
             images.append(_layered(change.after, "to", found.second, after))
-    trees = iter(read_trees(images))
+    trees = read_trees(images)
     changes = []
     for change in found.changes:
         if change.change is Change.CHANGED:
-            files = compare_trees(next(trees), [next(trees)], table)
+            files = compare_trees(next(trees), [next(trees)], table, ignoring)
             changes.append(replace(change, files=files))
         else:
             changes.append(change)

@@ -5,27 +5,32 @@ Only what the names of a repository lead to is in it, as far as it is here.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from abc import ABC, abstractmethod
-from dataclasses import field
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from resolver.core.content import Document
 from resolver.core.descriptor import DOCUMENT_TYPES, Descriptor
 from resolver.core.digest import Digest
 from resolver.core.manifest import MAX_DEPTH, MAX_DESCRIPTORS, Index, parse_document
-from resolver.errors import NotFound, Untrusted
+from resolver.errors import LimitExceeded, NotFound, StoreFault, Untrusted
 from resolver.flow.distribution import is_repository
+from resolver.flow.pruning import Completeness, Pruner, held_entry
 from resolver.flow.regular import RegularFile
 from resolver.flow.shelf import about
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from resolver.core.content import Content
+    from resolver.core.pulled_name import PulledName
+
+logger = logging.getLogger(__name__)
 
 #: Seconds after a change in which the next one might have the same time of change.
 _BLURRED = 2.0
@@ -33,12 +38,37 @@ _BLURRED = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One name on a shelf, and what it leads to; without a tag it is had by digest only."""
+    """One name on a shelf, and what it leads to; without a tag it is had by digest only.
+
+    Attributes:
+        record: what was pulled under the name; None where nobody noted it.
+
+    """
 
     repository: str
     short: str
     tag: str
     root: Descriptor
+    record: PulledName | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """A tag that is answered with less than its index lists.
+
+    Attributes:
+        tag: as `repository:tag`.
+        served: the index of what is here; None where nothing of it is, and the tag is not served.
+        made: bodies of the indexes that were written anew.
+        left_out: the entries that are not here.
+
+    """
+
+    tag: str
+    original: Descriptor
+    served: Descriptor | None
+    made: Mapping[Digest, bytes]
+    left_out: tuple[Descriptor, ...]
 
 
 @dataclass(slots=True)
@@ -47,6 +77,7 @@ class _Repository:
 
     tags: dict[str, Descriptor] = field(default_factory=dict)
     roots: dict[Digest, Descriptor] = field(default_factory=dict)
+    made: dict[Digest, Document] = field(default_factory=dict)
     reach: dict[Digest, Descriptor] | None = None
 
 
@@ -57,6 +88,7 @@ class _View:
     content: Content
     repositories: dict[str, _Repository]
     listed: tuple[str, ...]
+    partial: tuple[Partial, ...]
     state: object
     is_settled: bool
 
@@ -64,10 +96,14 @@ class _View:
 class ContentShelf(ABC):
     """A `Shelf` that looks again whenever the place behind it has changed."""
 
+    #: Whether names say what was pulled of them, so that nothing else changes what is held.
+    _is_noted = False
+
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._guard = threading.Lock()
         self._view: _View | None = None
+        self._pruned: dict[Shown, Partial] = {}
 
     @abstractmethod
     def _changed(self) -> os.stat_result | None:
@@ -93,9 +129,14 @@ class ContentShelf(ABC):
         if found is None:
             return None
         if ":" in name:
-            descriptor = self._reach(view, found).get(Digest.parse(name))
+            digest = Digest.parse(name)
+            descriptor = self._reach(view, found).get(digest)
+            made = found.made.get(digest)
         else:
             descriptor = found.tags.get(name)
+            made = None if descriptor is None else found.made.get(descriptor.digest)
+        if made is not None:
+            return made
         if descriptor is None or descriptor.media_type not in DOCUMENT_TYPES:
             return None
         return _read(view.content, descriptor)
@@ -120,6 +161,31 @@ class ContentShelf(ABC):
         documents = (_read(view.content, each) for each in wanted)
         return list(about((each for each in documents if each is not None), digest))
 
+    def partial(self) -> tuple[Partial, ...]:
+        """List the tags that are answered with less than their index lists."""
+        return self._current().partial
+
+    def _prune(self, content: Content, shown: Shown) -> Partial:
+        """Leave out of an index what is not here, so that clients are told of nothing else."""
+        name, root = f"{shown.repository}:{shown.tag}", shown.root
+        try:
+            pruner = Pruner(content, held_entry(shown.record, Completeness(content)))
+            served = pruner.prune(root)
+        except (NotFound, Untrusted, StoreFault, LimitExceeded) as error:
+            logger.warning("cannot tell what is here of %s: %s", name, error)
+            return Partial(name, root, root, {}, ())
+        return Partial(name, root, served, pruner.made, tuple(pruner.left_out))
+
+    def _served(self, content: Content, shown: Iterable[Shown]) -> dict[Shown, Partial]:
+        """Prune every tag's index; what was pruned before is remembered."""
+        found = {
+            each: self._pruned.get(each) or self._prune(content, each)
+            for each in shown
+            if each.tag and each.root.is_index
+        }
+        self._pruned = found
+        return found
+
     def _current(self) -> _View:
         with self._guard:
             status = self._changed()
@@ -127,8 +193,12 @@ class ContentShelf(ABC):
             view = self._view
             if view is None or view.state != state or not view.is_settled:
                 age = time.time() - (0.0 if status is None else status.st_mtime)
-                content, shown = self._look()
-                view = _view(content, shown, state, is_settled=age > _BLURRED)
+                content, found = self._look()
+                shown = tuple(found)
+                if view is None or view.state != state:
+                    self._pruned = self._pruned if self._is_noted else {}
+                served = self._served(content, shown)
+                view = _view(content, shown, served, state, is_settled=age > _BLURRED)
                 self._view = view
             return view
 
@@ -142,7 +212,14 @@ class ContentShelf(ABC):
             return repository.reach
 
 
-def _view(content: Content, shown: Iterable[Shown], state: object, *, is_settled: bool) -> _View:
+def _view(
+    content: Content,
+    shown: Iterable[Shown],
+    served: Mapping[Shown, Partial],
+    state: object,
+    *,
+    is_settled: bool,
+) -> _View:
     """Put names in order; of two that claim one tag the first has it."""
     usable = [each for each in shown if is_repository(each.repository)]
     repositories: dict[str, _Repository] = {}
@@ -150,15 +227,24 @@ def _view(content: Content, shown: Iterable[Shown], state: object, *, is_settled
     for each in usable:
         repository = repositories.setdefault(each.repository, _Repository())
         repository.roots.setdefault(each.root.digest, each.root)
-        if each.tag:
-            repository.tags.setdefault(each.tag, each.root)
+        root: Descriptor | None = each.root
+        part = served.get(each)
+        if part is not None:
+            root = part.served
+            for digest, body in part.made.items():
+                made = replace(each.root, digest=digest, size=len(body), data=None)
+                kind = parse_document(body, None, f"`{digest}`").media_type
+                repository.made[digest] = Document(replace(made, media_type=kind), body)
+        if each.tag and root is not None:
+            repository.tags.setdefault(each.tag, root)
         if each.short:
             owners.setdefault(each.short, set()).add(each.repository)
     listed = tuple(sorted(repositories))
     for short, full in owners.items():
         if len(full) == 1 and short not in repositories:
             repositories[short] = repositories[next(iter(full))]
-    return _View(content, repositories, listed, state, is_settled)
+    partial = tuple(part for part in served.values() if part.served != part.original)
+    return _View(content, repositories, listed, partial, state, is_settled)
 
 
 def _walk(

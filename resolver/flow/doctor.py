@@ -48,6 +48,7 @@ CHECKS = (
     Check("installation", "isal", installation.gzip),
     Check("installation", "zstd", installation.zstd),
     Check("store", "folder", keeping.folder),
+    Check("store", "access", keeping.access),
     Check("store", "content", keeping.content),
     Check("store", "room", keeping.room),
     Check("store", "file system", keeping.file_system),

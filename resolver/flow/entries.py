@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 
 def entries_of(
-    reader: Reader, index: Index, text: str, broken: Broken | None = None
+    reader: Reader,
+    index: Index,
+    text: str,
+    broken: Broken | None = None,
+    nested: dict[tuple[int, ...], Descriptor] | None = None,
 ) -> Iterator[tuple[tuple[int, ...], Descriptor]]:
     """Give every entry that is no index, with its positions from the root down.
 
@@ -35,12 +39,13 @@ def entries_of(
         text: the name that led here, for messages.
         broken: is told, by position, why a nested index could not be read, which is then given
             like any other entry; None to have the failure raised.
+        nested: receives the nested indexes that were read, by position.
 
     Raises:
         LimitExceeded: nested deeper than 8, or more than 1,000 of them.
         ResolverError: a nested index cannot be read.
     """
-    return _walk(reader, index, text, (), (set(), broken))
+    return _walk(reader, index, text, (), (set(), broken, nested))
 
 
 def _walk(
@@ -48,9 +53,9 @@ def _walk(
     index: Index,
     text: str,
     path: tuple[int, ...],
-    memory: tuple[set[str], Broken | None],
+    memory: tuple[set[str], Broken | None, dict[tuple[int, ...], Descriptor] | None],
 ) -> Iterator[tuple[tuple[int, ...], Descriptor]]:
-    seen, broken = memory
+    seen, broken, nested = memory
     if len(path) >= MAX_DEPTH:
         raise LimitExceeded("the depth of nested indexes", MAX_DEPTH, len(path) + 1, "levels")
     for position, entry in enumerate(index.manifests):
@@ -70,6 +75,8 @@ def _walk(
                 yield here, entry
                 continue
             if isinstance(inner, Index):
+                if nested is not None:
+                    nested[here] = entry
                 yield from _walk(reader, inner, text, here, memory)
 
 

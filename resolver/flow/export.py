@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.core.descriptor import DOCKER_LIST, DOCKER_MANIFEST
 from resolver.core.events import Warned, ignore
 from resolver.core.exported import Destination, Exported, ExportedImage
-from resolver.errors import ExportFault
+from resolver.errors import ExportFault, Usage
 from resolver.flow.archive import docker_manifest, write_archive
 from resolver.flow.bundle import Wish
 from resolver.flow.handoff import command_for, find_tool, hand_over
@@ -45,6 +45,7 @@ class ExportOptions:
         namespace: of containerd; None = as `ctr` itself decides.
         environment: for the tool, and to find it by its `PATH`.
         layout: how a layout is written.
+        sink: takes the bytes of an archive that goes to standard output.
         check: called again and again; may raise to give up.
 
     """
@@ -55,6 +56,7 @@ class ExportOptions:
     namespace: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     layout: LayoutOptions = field(default_factory=LayoutOptions)
+    sink: Callable[[bytes], object] | None = None
     check: Callable[[], None] = lambda: None
 
 
@@ -78,6 +80,7 @@ def export(
         observe: is told what a person should know; it is in the answer too.
 
     Raises:
+        Usage: it is to go to standard output, and there is no `sink`.
         NotHeld: something was not pulled.
         PlatformNotOffered: an image does not exist for a platform of the wish.
         ExportFault: it cannot be written there.
@@ -87,12 +90,15 @@ def export(
 
     """
     options = options or ExportOptions()
+    if to.is_stream and options.sink is None:
+        raise Usage("`-` is standard output, and nothing takes it here", "name a file: `image.tar`")
     purpose = f"export {' '.join(map(str, references))}"
     if to.kind not in {"layout", "archive"}:
         # Before anything is read: the answer is the same for every image.
         find_tool(command_for(to.kind), options.environment)
     with store.lease((), purpose, needed=False) as lease:
-        bundle = gather(references, store, options.wish, lease.add)
+        wish = replace(options.wish, referrers=to.kind == "layout")
+        bundle = gather(references, store, wish, lease.add)
         exported = _Export(bundle, store, to, options).run()
     for warning in exported.warnings:
         observe(warning)
@@ -130,6 +136,10 @@ class _Export:
 
     def _to_archive(self) -> Exported:
         images = named(self._bundle.packed, ())
+        sink = self._options.sink
+        if self._to.is_stream and sink is not None:
+            written = self._write(images, sink, self._options.wish.platforms)
+            return self._answer(images, written=written)
         # Through a link, if the user has one there: what it leads to is meant.
         path = os.path.realpath(self._to.path)
         _refuse_odd(path)

@@ -3,7 +3,7 @@
     images = [LayeredImage.of(part, label, what, content) for part in gathered.images]
     with fetching(store, source, observe) as content:      # for images of a registry
         trees = read_trees(images)
-    comparison = compare_trees(trees[0], trees[1:], table)  # core.file_comparison
+        comparison = compare_trees(next(trees), trees, table)  # core.file_comparison
 
 `content` is the store with `--offline`, a layout or an archive where the image lies in one, and
 `fetching` otherwise: what the store lacks comes into it first, verified, and is read from there.
@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from resolver.core.events import Observer, ignore
 from resolver.core.file_comparison import LabelledTree
 from resolver.core.filetree import FileTree
 from resolver.core.tar_reader import DEFAULT_LIMITS, TarLimits
-from resolver.core.transfers import Finished, PieceStarted
+from resolver.core.transfers import Finished, PieceStarted, Reused
 from resolver.core.tree_room import TreeRoom
 from resolver.errors import BadDocument, ContradictoryLayer, LimitExceeded, NotInStore
 from resolver.flow.bring import ranged
@@ -95,11 +96,12 @@ def read_trees(
     jobs: int = JOBS,
     limits: TarLimits = DEFAULT_LIMITS,
     room: TreeRoom | None = None,
-) -> tuple[LabelledTree, ...]:
-    """Read the file trees of images, in the order given.
+) -> Iterator[LabelledTree]:
+    """Read the file trees of images, in the order given; each is made when it is asked for.
 
-    A layer that several share is read once. Nothing is given out before every layer is read to its
-    end and checked against its digest and the config's diff_id.
+    A layer that several share is read once, and let go of after the last of them. Nothing is given
+    out before every layer is read to its end and checked against its digest and the config's
+    diff_id.
 
     Args:
         images: any number.
@@ -114,7 +116,7 @@ def read_trees(
     """
     layers = _Layers(jobs, limits).read(images)
     room = room or TreeRoom()
-    trees = []
+    uses = Counter(descriptor.digest for image in images for descriptor in image.layers)
     for image in images:
         tree = FileTree(room)
         warnings: list[str] = []
@@ -123,8 +125,10 @@ def read_trees(
             listing = layers[descriptor.digest].listing
             tree.apply(listing, what)
             warnings += [f"{what}: {warning}" for warning in listing.warnings]
-        trees.append(LabelledTree(image.label, image.platform, tree, tuple(warnings)))
-    return tuple(trees)
+            uses[descriptor.digest] -= 1
+            if not uses[descriptor.digest]:
+                del layers[descriptor.digest]
+        yield LabelledTree(image.label, image.platform, tree, tuple(warnings))
 
 
 class _Layers:
@@ -137,6 +141,8 @@ class _Layers:
         self._lock = threading.Lock()
         self._entries = 0
         self._named = 0
+        self._attributed = 0
+        self._kept = 0
         self._algorithms: dict[Digest, set[str]] = {}
 
     def read(self, images: Sequence[LayeredImage]) -> dict[Digest, ReadLayer]:
@@ -192,6 +198,14 @@ class _Layers:
             if self._named > self._limits.names:
                 what = "the size of all names of all layers together"
                 raise LimitExceeded(what, self._limits.names, self._named)
+            self._attributed += read.listing.attributed
+            if self._attributed > self._limits.xattrs:
+                what = "the size of all extended attributes of all layers together"
+                raise LimitExceeded(what, self._limits.xattrs, self._attributed)
+            self._kept += read.listing.kept
+            if self._kept > self._limits.bodies:
+                what = "the size of all package databases of all layers together"
+                raise LimitExceeded(what, self._limits.bodies, self._kept)
         return read
 
 
@@ -213,14 +227,20 @@ class Fetching:
         kit: what transfers share.
         source_of: opens the repository, once, when something is missing.
         keep: called with the digest of what is about to be used, by one thread at a time.
+        fetched: called with each layer that had to be fetched, by one thread at a time.
     """
 
     def __init__(
-        self, kit: Kit, source_of: Callable[[], Content], keep: Callable[[Digest], None]
+        self,
+        kit: Kit,
+        source_of: Callable[[], Content],
+        keep: Callable[[Digest], None],
+        fetched: Callable[[Descriptor], None],
     ) -> None:
         self._kit = kit
         self._source_of = source_of
         self._keep = keep
+        self._fetched = fetched
         self._lock = threading.Lock()
 
     @contextmanager
@@ -236,11 +256,24 @@ class Fetching:
         if not self._kit.store.held(descriptor):
             with self._lock:
                 source = self._source_of()
-            self._kit.tell(PieceStarted(descriptor.digest, descriptor.size))
-            Transfer(self._kit, descriptor, ranged(source), self._is_wanted).run()
-            self._kit.tell(Finished(descriptor.digest, descriptor.size))
+            transfer = Transfer(
+                self._kit,
+                descriptor,
+                ranged(source),
+                self._is_wanted,
+                started=lambda: self._started(descriptor),
+            )
+            if transfer.run():
+                self._kit.tell(Finished(descriptor.digest, descriptor.size))
+            else:
+                self._kit.tell(Reused(descriptor.digest, descriptor.size, ""))
         with self._kit.store.open(descriptor) as chunks:
             yield chunks
+
+    def _started(self, descriptor: Descriptor) -> None:
+        with self._lock:
+            self._fetched(descriptor)
+        self._kit.tell(PieceStarted(descriptor.digest, descriptor.size))
 
     def _is_wanted(self) -> bool:
         return not self._kit.stop.is_set()
@@ -253,6 +286,7 @@ def fetching(
     purpose: str,
     observe: Observer = ignore,
     *,
+    fetched: Callable[[Descriptor], None] = lambda _layer: None,
     clock: Clock | None = None,
 ) -> Iterator[Fetching]:
     """Fetch layers into a store for as long as a block lasts; a lease keeps them there until then.
@@ -262,6 +296,7 @@ def fetching(
         source_of: opens the repository that has them.
         purpose: what a person is told who wants to remove one of them meanwhile.
         observe: told what goes on.
+        fetched: told of each layer that the store lacked, before it comes.
         clock: for waiting.
 
     Raises:
@@ -273,7 +308,7 @@ def fetching(
     kit = Kit(store, options, one_at_a_time(observe), clock or SystemClock(), parts, stop)
     try:
         with store.lease(purpose=purpose) as lease:
-            yield Fetching(kit, source_of, lambda digest: lease.add((digest,)))
+            yield Fetching(kit, source_of, lambda digest: lease.add((digest,)), fetched)
     finally:
         stop.set()
         parts.close(_GRACE)

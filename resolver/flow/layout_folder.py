@@ -20,7 +20,7 @@ from resolver.core.descriptor import OCI_INDEX
 from resolver.core.manifest import MAX_DOCUMENT, parse_document
 from resolver.core.strict_json import read_object
 from resolver.errors import BadDocument, ExportFault, LimitExceeded, UnsupportedDocument
-from resolver.flow.naming import MARKER, entry, index, named
+from resolver.flow.naming import MARKER, entry, index, named, referrers
 from resolver.flow.outputs import fresh, sweep, writing
 from resolver.flow.placing import Placer
 from resolver.sources.layout import IMAGE_NAME, REF_NAME
@@ -49,11 +49,13 @@ class LayoutOptions:
 
     Attributes:
         sync: make it outlive a power cut.
+        link: share files with the store as hard links; changing one changes both.
         patience: how long to wait for another process that is changing the same `index.json`.
 
     """
 
     sync: bool = True
+    link: bool = False
     patience: Patience = field(default_factory=Patience)
 
 
@@ -88,7 +90,7 @@ def write_layout(
             _adopt(folder, sync=options.sync)
             sweep(folder)
             _merged(folder, bundle)
-        placer = Placer(store, folder, sync=options.sync)
+        placer = Placer(store, folder, sync=options.sync, link=options.link)
         for piece in bundle.pieces:
             check()
             made = bundle.made.get(piece.digest)
@@ -185,10 +187,11 @@ def _merged(folder: Folder, bundle: Bundle) -> tuple[tuple[ExportedImage, ...], 
         written = old["manifests"]
         if isinstance(written, list):
             entries = [each for each in written if isinstance(each, dict)]
-    names = {each.name for each in bundle.packed}
+    beside = referrers(bundle.packed)
+    names = {*beside, *(each.name for each in bundle.packed)}
     staying = [each for each in entries if _full_name(each) not in names]
     images = named(bundle.packed, {_annotation(each, REF_NAME) for each in staying})
-    new = {image.name: entry(image) for image in images}
+    new = {image.name: entry(image) for image in images} | beside
     listed: list[dict[str, object]] = []
     for each in entries:
         # In the place of the old one, so that nobody's order changes; the first of several.

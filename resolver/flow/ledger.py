@@ -9,6 +9,7 @@ import threading
 from dataclasses import field
 from typing import TYPE_CHECKING, TypeVar
 
+from resolver.core.attached import Attached, kind_of, refers_to
 from resolver.core.events import Noted
 from resolver.core.image_config import parse_config
 from resolver.core.manifest import Index, Manifest, parse_document
@@ -42,6 +43,7 @@ class _Name:
     reference: str
     root: Descriptor
     platforms: dict[Digest, Platform | None]
+    attached: dict[Digest, Attached]
     done: set[Digest] = field(default_factory=set)
 
 
@@ -75,17 +77,20 @@ class Ledger:
             known = self._repositories.get(reference.identity, _Repository())
             _keep(self._repositories, {reference.identity: known})
             if isinstance(parsed, Index):
-                # Statements about images are served and kept meanwhile, but they are no images.
-                images = [each for each in parsed.manifests if not each.is_attestation]
-                platforms = {each.digest: each.platform for each in images}
+                platforms = {each.digest: each.platform for each in parsed.manifests}
+                attached = {
+                    each.digest: Attached(kind, each, refers_to(each))
+                    for each in parsed.manifests
+                    if (kind := kind_of(each)) in {"attestation", "artifact"}
+                }
                 _keep(known.sizes, {each.digest: each for each in parsed.manifests})
             else:
-                platforms = {root.digest: None}
+                platforms, attached = {root.digest: None}, {}
                 _keep(known.manifests, {root.digest: (root, parsed)})
                 _keep(known.sizes, {each.digest: each for each in _needed(parsed)})
             by_tag = reference.digest is None
             if by_tag or not (root.digest in known.sizes or self._is_root(known, root.digest)):
-                name = _Name(str(reference), root, platforms)
+                name = _Name(str(reference), root, platforms, attached)
                 _keep(known.names, {name.reference: name})
         self.settle(reference)
 
@@ -119,8 +124,15 @@ class Ledger:
     def _name(
         self, name: _Name, platform: Platform | None, descriptor: Descriptor, manifest: Manifest
     ) -> None:
-        image = PulledImage(platform or self._platform(manifest), descriptor)
-        record = PulledName(name.reference, name.root, (image,), int(self._clock.wall()))
+        now = int(self._clock.wall())
+        beside = name.attached.get(descriptor.digest)
+        if beside is None and name.root.is_index and not manifest.is_image:
+            beside = Attached("artifact", descriptor)
+        if beside is not None:
+            record = PulledName(name.reference, name.root, (), now, (beside,))
+        else:
+            image = PulledImage(platform or self._platform(manifest), descriptor)
+            record = PulledName(name.reference, name.root, (image,), now)
         try:
             self._store.name(record)
         except StoreFault as error:

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict, deque
 from contextlib import contextmanager
 from dataclasses import replace
 from heapq import nsmallest
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 from weakref import WeakValueDictionary
@@ -85,6 +85,8 @@ MAX_QUESTIONS, MAX_ALL_QUESTIONS = 16, 48
 _BLOB = "application/octet-stream"
 #: Tags that are listed in one answer, and those whose meaning is remembered.
 _MAX_LISTED, _MAX_TAGS = 100_000, 2_000
+#: Lists of tags that are made at once: one takes up to 30 MB.
+_LISTS = 4
 #: Times a second that one registry is asked in vain for what no document names.
 MAX_MISSES = 20
 #: Seconds for which it is remembered that something is missing, and entries that are kept.
@@ -334,6 +336,7 @@ class Mirror:
         self._questions: defaultdict[str, list[float]] = defaultdict(list)
         self._misses = Misses(clock)
         self._tags: dict[str, _Known] = {}
+        self._lists = threading.BoundedSemaphore(_LISTS)
         self._turns: WeakValueDictionary[str, _Turn] = WeakValueDictionary()
         self._claimed: set[Digest] = set()
 
@@ -568,16 +571,14 @@ class Mirror:
         return True
 
     def _list(self, question: Question, path: str, query: str) -> Answer:
-        tags: list[str] = []
-        with self._question(question.repository.registry):
-            for tag in self._asking.source(question.repository).tags():
-                tags.append(tag)
-                if len(tags) >= _MAX_LISTED:
-                    place = question.repository.identity
-                    message = f"`{place}` has more tags than the {_MAX_LISTED:,} that are listed"
-                    self._observe(Warned("tags", message))
-                    break
-        return listing(path, "tags", tags, query, {"name": question.called})
+        with self._question(question.repository.registry), self._lists:
+            found = self._asking.source(question.repository).tags()
+            tags = list(islice(found, _MAX_LISTED + 1))
+            if len(tags) > _MAX_LISTED:
+                place = question.repository.identity
+                message = f"`{place}` has more tags than the {_MAX_LISTED:,} that are listed"
+                self._observe(Warned("tags", message))
+            return listing(path, "tags", tags[:_MAX_LISTED], query, {"name": question.called})
 
     def _referrers(self, question: Question, path: str, query: str) -> Answer:
         """Pass the question on; where upstream has no such API, its fallback tag answers.

@@ -45,6 +45,8 @@ def named(packed: Iterable[Packed], taken: Collection[str]) -> tuple[ExportedIma
                 each.root,
                 each.original,
                 tuple(image.platform for image in each.images),
+                each.attached,
+                each.left_out,
             )
         )
     return tuple(images)
@@ -61,6 +63,24 @@ def entry(image: ExportedImage) -> dict[str, object]:
     written: dict[str, object] = {**described(image.root), "annotations": annotations}
     if image.root.platform is not None and not image.root.is_index:
         written["platform"] = _platform(image.root.platform)
+    return written
+
+
+def referrers(packed: Iterable[Packed]) -> dict[str, dict[str, object]]:
+    """Write the entries of what refers to images from outside their indexes, by full name.
+
+    Each is listed by itself: that is where `oras` and servers of a layout look for referrers. What
+    cosign keeps under a tag has that tag here too.
+    """
+    written: dict[str, dict[str, object]] = {}
+    for each in packed:
+        for one in each.attached:
+            if one.kind != "referrer":
+                continue
+            identity = each.reference.identity
+            name = f"{identity}:{one.tag}" if one.tag else f"{identity}@{one.manifest.digest}"
+            annotations = {IMAGE_NAME: name, **({REF_NAME: one.tag} if one.tag else {})}
+            written[name] = {**described(one.manifest), "annotations": annotations}
     return written
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
+from resolver.core.attached import counted, kind_of
 from resolver.core.events import Warned, ignore
 from resolver.errors import UnsupportedDocument
 from resolver.flow.serve import serve
@@ -15,11 +16,16 @@ if TYPE_CHECKING:
 
     from resolver.core.events import Observer
     from resolver.core.target import LayoutTarget
+    from resolver.flow.content_shelf import ContentShelf
     from resolver.flow.mirror import Asking
     from resolver.flow.serve import Server
     from resolver.flow.upstreams import Upstreams
     from resolver.sources.retry import Clock
     from resolver.store import LocalStore
+
+
+#: Tags that are named at the start; a large store may have thousands.
+_TOLD = 10
 
 
 @contextmanager
@@ -30,6 +36,7 @@ def serve_store(
     *,
     only: Collection[str] | None = None,
     names: Iterable[str] = (),
+    observe: Observer = ignore,
 ) -> Iterator[Server]:
     """Serve what was pulled; a lease keeps it in the store meanwhile.
 
@@ -39,6 +46,7 @@ def serve_store(
         port: 0 = any free one.
         only: canonical references; None = all there are.
         names: by which clients call this machine, besides `host`, `localhost` and addresses.
+        observe: receives a warning for every tag that is served with less than its index lists.
 
     Raises:
         Usage: nothing can listen there.
@@ -48,7 +56,7 @@ def serve_store(
     with store.lease((), "serve", needed=False) as lease:
         shelf = StoreShelf(store, lease.add, only)
         # Now, so that a store that cannot be read is said here and not to a client.
-        shelf.repositories()
+        _tell_partial(shelf, observe, "`resolver pull -p all` brings the rest")
         with serve(shelf, host, port, names=names) as server:
             yield server
 
@@ -132,8 +140,27 @@ def serve_layout(
             f"unpack it: `mkdir layout && tar -xf {target.path} -C layout`",
         )
     shelf = LayoutShelf(target.path)
+    _tell_partial(shelf, observe, "the layout does not hold the rest")
     for name in shelf.ambiguous:
         message = f"several images in `{target.path}` are named `{name}`: served by digest only"
         observe(Warned("ambiguous-tag", message))
     with serve(shelf, host, port, names=names) as server:
         yield server
+
+
+def _tell_partial(shelf: ContentShelf, observe: Observer, hint: str) -> None:
+    """Warn of tags that are served with less than their indexes list."""
+    partial = shelf.partial()
+    for one in partial[:_TOLD]:
+        what = counted(map(kind_of, one.left_out))
+        if one.served is None:
+            message = f"`{one.tag}` is not served: nothing that its index lists is here ({hint})"
+        else:
+            message = (
+                f"`{one.tag}` is served as `{one.served.digest}`, an index of what is here: {what} "
+                f"of `{one.original.digest}` left out ({hint})"
+            )
+        observe(Warned("partial-index", message))
+    if len(partial) > _TOLD:
+        more = f"{len(partial) - _TOLD} more tags are served with less than their indexes list"
+        observe(Warned("partial-index", more))

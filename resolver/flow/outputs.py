@@ -74,9 +74,14 @@ class Fresh:
             while rest:
                 rest = rest[os.write(self.descriptor, rest) :]
 
-    def settle(self, folder: Folder, name: str, *, sync: bool) -> None:
-        """Give the file its real name, durably; what was there is replaced, unless a folder."""
+    def settle(self, folder: Folder, name: str, *, sync: bool, mode: int | None = None) -> None:
+        """Give the file its real name, durably; what was there is replaced, unless a folder.
+
+        With `mode`, what the umask has left of that is all that it gets.
+        """
         with writing(folder.where(name)):
+            if mode is not None:
+                os.fchmod(self.descriptor, os.fstat(self.descriptor).st_mode & mode)
             if sync:
                 os.fsync(self.descriptor)
             rename(self._folder, self.name, folder, name)

@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from resolver.core.attached import Attached, LeftOut, counted, kind_of, refers_to
+from resolver.core.descriptor import DOCUMENT_TYPES
 from resolver.core.events import Warned
 from resolver.core.manifest import MAX_DEPTH, Index, Manifest, parse_document
 from resolver.core.plan import is_foreign
 from resolver.core.select import select
 from resolver.errors import LimitExceeded, NotHeld, PlatformNotOffered
 from resolver.flow.bundle import Bundle, Packed, PackedImage
-from resolver.flow.pruning import SUBJECT, Pruner
+from resolver.flow.pruning import Completeness, Pruner, held_entry, parts_of
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
@@ -87,13 +89,18 @@ class _Work:
         if record is None:
             raise NotHeld(str(reference), "", f"resolver pull {reference}")
         self._claim((record.root.digest, *(image.manifest.digest for image in record.images)))
-        entries = self._offered(record)
+        here = Completeness(self._store)
+        entries = self._offered(record, here)
         chosen = self._chosen(record, entries)
-        root = self._root(record, entries, chosen)
-        images = tuple(self._take(root, record, {e.descriptor.digest: e for e in entries}, 0))
-        return Packed(reference, root, record.root, images)
+        root, left_out = self._root(record, entries, chosen, here)
+        by_digest = {entry.descriptor.digest: entry for entry in entries}
+        taken = tuple(self._take(root, record, by_digest, 0))
+        images = tuple(each for each in taken if isinstance(each, PackedImage))
+        attached = [each for each in taken if isinstance(each, Attached)]
+        attached += self._referrers(record, {root.digest, *by_digest} & {*self.pieces}, here)
+        return Packed(reference, root, record.root, images, tuple(attached), left_out)
 
-    def _offered(self, record: PulledName) -> tuple[_Entry, ...]:
+    def _offered(self, record: PulledName, here: Completeness) -> tuple[_Entry, ...]:
         """List the images that a reference offers, in index order; what is held among them."""
         held = {image.manifest.digest: image.platform for image in record.images}
         if not record.root.is_index:
@@ -101,7 +108,9 @@ class _Work:
         return tuple(
             _Entry(entry, entry.platform or held.get(entry.digest))
             for entry in self._leaves(record, record.root, 0)
-            if entry.annotation(SUBJECT) is None
+            if kind_of(entry) == "image"
+            and refers_to(entry) is None
+            and not here.is_artifact(entry)
         )
 
     def _leaves(self, record: PulledName, root: Descriptor, depth: int) -> Iterator[Descriptor]:
@@ -135,30 +144,115 @@ class _Work:
         return frozenset(chosen)
 
     def _root(
-        self, record: PulledName, entries: Sequence[_Entry], chosen: frozenset[Digest]
-    ) -> Descriptor:
-        """Say what the name is to point at: the original if all of it leaves, else less."""
+        self,
+        record: PulledName,
+        entries: Sequence[_Entry],
+        chosen: frozenset[Digest],
+        here: Completeness,
+    ) -> tuple[Descriptor, tuple[LeftOut, ...]]:
+        """Say what the name is to point at, and what of its index it leaves behind.
+
+        The original if all of it leaves; else an index that lists less, with its own digest.
+        """
         if not record.root.is_index:
-            return replace(record.root, platform=entries[0].platform)
-        pruner = Pruner(self._store, chosen, lambda entry: self._missing(record, entry) is None)
+            return replace(record.root, platform=entries[0].platform), ()
+        self._claim_all(record, record.root, 0)
+        keep = self._kept(record, chosen, here)
+        pruner = Pruner(self._store, keep)
         root = pruner.prune(record.root)
-        wanted = [entry for entry in entries if entry.descriptor.digest in chosen]
+        left_out = tuple(
+            LeftOut(
+                record.reference,
+                "artifact" if here.is_artifact(entry) else kind_of(entry),
+                entry,
+                entry.platform,
+            )
+            for entry in pruner.left_out
+        )
         if root is not None and root.digest == record.root.digest:
-            return record.root
-        if root is None or len(chosen) == 1:
-            if not wanted:
-                # The name says that an image is held, and its own index does not list it.
-                raise NotHeld(record.reference, "an image", f"resolver pull {record.reference}")
-            plain = wanted[0].descriptor
-            return replace(plain, platform=wanted[0].platform, annotations=(), data=None, urls=())
+            return record.root, ()
+        wished = [entry for entry in pruner.left_out if self._is_wished(entry)]
+        if self._wish.everything and wished:
+            missing = wished[0]
+            for entry in wished:
+                entry.digest.require_verifiable(
+                    f"`{entry.digest}` in the index of `{record.reference}`"
+                )
+            named = f"`{missing.platform}`, `{missing.digest}`" if missing.platform else None
+            pull = f"resolver pull {record.reference} -p all"
+            raise NotHeld(record.reference, named or f"`{missing.digest}`", pull)
+        if root is None:
+            # The name says that an image is held, and its own index does not list it.
+            raise NotHeld(record.reference, "an image", f"resolver pull {record.reference}")
         self.made.update(pruner.made)
-        names = ", ".join(str(entry.platform) for entry in wanted)
+        stays = [str(e.platform) for e in entries if e.descriptor.digest in chosen]
         self._warn(
             "digest-new",
-            f"`{record.reference}` leaves with {names} only, so its index has a digest of its own: "
-            f"`{root.digest}` instead of `{record.root.digest}`",
+            f"`{record.reference}` leaves with {', '.join(stays) or 'a part'} only, so its index "
+            f"has a digest of its own: `{root.digest}` instead of `{record.root.digest}`",
         )
-        return root
+        for entry in pruner.left_out:
+            if not entry.digest.is_verifiable:
+                self._warn(
+                    "unverifiable-entry",
+                    f"`{entry.digest}` in the index of `{record.reference}` cannot be verified, so "
+                    "it cannot leave with the rest",
+                )
+        return root, left_out
+
+    def _is_wished(self, entry: Descriptor) -> bool:
+        return self._wish.attestations or not entry.is_attestation
+
+    def _kept(
+        self, record: PulledName, chosen: frozenset[Digest], here: Completeness
+    ) -> Callable[[Descriptor], bool]:
+        """Make the rule by which entries leave with the rest."""
+        held = held_entry(record, here)
+
+        def keep(entry: Descriptor) -> bool:
+            if not self._is_wished(entry):
+                return False
+            if entry.digest in chosen:
+                # What is missing of an image is an error, not a reason to leave it behind.
+                return True
+            if self._wish.platforms:
+                return refers_to(entry) in chosen and here.is_whole(entry)
+            return held(entry)
+
+        return keep
+
+    def _claim_all(self, record: PulledName, root: Descriptor, depth: int) -> None:
+        """Claim everything that an index leads to, before anybody looks whether it is here."""
+        index = self._index(record, root, depth)
+        self._claim(entry.digest for entry in index.manifests if entry.digest.is_verifiable)
+        for entry in index.manifests:
+            if entry.is_index and self._store.has(entry):
+                self._claim_all(record, entry, depth + 1)
+
+    def _referrers(
+        self, record: PulledName, leaving: Collection[Digest], here: Completeness
+    ) -> Iterator[Attached]:
+        """Take what was pulled besides the index and is about something that leaves."""
+        about = {*leaving, record.root.digest}
+        waiting = [each for each in record.attached if each.kind == "referrer"]
+        if waiting and not self._wish.referrers:
+            self._warn(
+                "referrers-left-out",
+                f"`{record.reference}` leaves without {counted('referrer' for _ in waiting)}: only "
+                "an OCI layout in a folder can hold them",
+            )
+            return
+        found = True
+        while found:
+            found = False
+            for each in tuple(waiting):
+                if each.about in about and here.is_whole(each.manifest):
+                    waiting.remove(each)
+                    about.add(each.manifest.digest)
+                    found = True
+                    for _ in self._take(each.manifest, record, {}, 0):
+                        pass
+                    yield each
 
     def _take(
         self,
@@ -166,9 +260,14 @@ class _Work:
         record: PulledName,
         entries: Mapping[Digest, _Entry],
         depth: int,
-    ) -> Iterator[PackedImage]:
+    ) -> Iterator[PackedImage | Attached]:
         """Take in a document and all below it."""
         self._claim((descriptor.digest,))
+        if descriptor.media_type not in DOCUMENT_TYPES:
+            # An index may list what is no manifest.
+            self._keep(descriptor)
+            yield Attached("artifact", descriptor, refers_to(descriptor))
+            return
         document = self._parsed(record, descriptor, depth)
         self._keep(descriptor)
         if isinstance(document, Index):
@@ -176,7 +275,7 @@ class _Work:
                 yield from self._take(child, record, entries, depth + 1)
             return
         is_whole = True
-        parts = _parts(document)
+        parts = parts_of(document)
         self._claim(part.digest for part in parts)
         for part in parts:
             if self._store.has(part):
@@ -191,25 +290,19 @@ class _Work:
                 "was not pulled and does not leave with the rest",
             )
         entry = entries.get(descriptor.digest)
-        if entry is not None:
+        kind = kind_of(descriptor, document)
+        if entry is not None and kind == "image":
             yield PackedImage(descriptor, entry.platform, document, is_whole)
+        elif entry is not None and depth == 0:
+            # A name that points at content that is no image.
+            yield PackedImage(descriptor, entry.platform, document, is_whole)
+        elif kind != "image":
+            yield Attached(kind, descriptor, refers_to(descriptor))
 
     def _keep(self, piece: Descriptor) -> None:
         self.pieces.setdefault(piece.digest, piece)
         if len(self.pieces) > MAX_PIECES:
             raise LimitExceeded("the export", MAX_PIECES, len(self.pieces), "pieces")
-
-    def _missing(self, record: PulledName, descriptor: Descriptor) -> Descriptor | None:
-        """Find a piece of a manifest that is not here, or the manifest itself."""
-        self._claim((descriptor.digest,))
-        if not self._store.has(descriptor):
-            return descriptor
-        document = self._parsed(record, descriptor, 0)
-        if isinstance(document, Index):
-            return descriptor
-        parts = _parts(document)
-        self._claim(part.digest for part in parts)
-        return next((part for part in parts if not self._store.has(part)), None)
 
     def _index(self, record: PulledName, descriptor: Descriptor, depth: int) -> Index:
         document = self._parsed(record, descriptor, depth)
@@ -230,7 +323,3 @@ class _Work:
 
     def _warn(self, code: str, message: str) -> None:
         self.warnings.append(Warned(code, message))
-
-
-def _parts(manifest: Manifest) -> tuple[Descriptor, ...]:
-    return manifest.layers if manifest.config is None else (manifest.config, *manifest.layers)

@@ -1,4 +1,7 @@
-"""Placing blobs in a layout: shared with the store where the file system can, else copied."""
+"""Placing blobs in a layout: as copies that share blocks with the store, else as plain copies.
+
+Hard links are made only on request: what is written to such a file changes the store as well.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 #: Source: Linux include/uapi/linux/fs.h, FICLONE: both files share their blocks from now on.
 _FICLONE = 0x40049409
 _CHUNK = 1 << 20
+#: Of blobs: what is named by its digest never changes.
+_MODE = 0o444
 #: Why a file system shares nothing, now or ever.
 _CANNOT = frozenset(
     {
@@ -57,15 +62,16 @@ class Placer:
         store: the folder of the store.
         layout: open, as long as this is used.
         sync: make copies outlive a power cut.
+        link: make hard links where that is possible.
 
     """
 
-    def __init__(self, store: Path, layout: Folder, *, sync: bool) -> None:
+    def __init__(self, store: Path, layout: Folder, *, sync: bool, link: bool = False) -> None:
         self._store = str(store)
         self._layout = layout
         self._sync = sync
         self._clones = True
-        self._links = True
+        self._links = link
         self.tally = Tally()
 
     def place(self, piece: Descriptor) -> None:
@@ -78,11 +84,11 @@ class Placer:
 
         """
         with self._folder(piece) as folder:
-            if self._is_there(folder, piece):
+            if self._is_there(folder, piece) and not self._is_unwanted_link(folder, piece):
                 self.tally.present += piece.size
                 return
             with self._source(piece) as source:
-                if self._clone(source, folder, piece) or self._link(source, folder, piece):
+                if self._link(source, folder, piece) or self._clone(source, folder, piece):
                     self.tally.linked += piece.size
                     return
                 self._copy(source.chunks(_CHUNK), folder, piece)
@@ -118,6 +124,16 @@ class Placer:
                 found = hashlib.file_digest(file, lambda: hashlib.new(piece.digest.algorithm))
         return found.hexdigest() == piece.digest.hex
 
+    def _is_unwanted_link(self, folder: Folder, piece: Descriptor) -> bool:
+        """Whether an earlier export left a hard link to the store, and none is wanted now."""
+        if self._links:
+            return False
+        name = piece.digest.hex
+        with suppress(BlobNotFound), self._source(piece) as source, writing(folder.where(name)):
+            there = os.stat(name, dir_fd=folder.descriptor, follow_symlinks=False)
+            return os.path.samestat(there, source.status)
+        return False
+
     def _source(self, piece: Descriptor) -> File:
         """Open a blob of the store."""
         file = None
@@ -145,7 +161,7 @@ class Placer:
                 self._clones = False
                 return False
             _verify(source, piece)
-            file.settle(folder, piece.digest.hex, sync=self._sync)
+            file.settle(folder, piece.digest.hex, sync=self._sync, mode=_MODE)
         return True
 
     def _link(self, source: File, folder: Folder, piece: Descriptor) -> bool:
@@ -180,7 +196,7 @@ class Placer:
                 verifier.update(chunk)
                 file.write(chunk)
             verifier.finish()
-            file.settle(folder, piece.digest.hex, sync=self._sync)
+            file.settle(folder, piece.digest.hex, sync=self._sync, mode=_MODE)
         self.tally.written += piece.size
 
 

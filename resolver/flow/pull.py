@@ -12,11 +12,12 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from typing import TYPE_CHECKING
 
 from resolver.core.answer import Failure
+from resolver.core.attached import Attached
 from resolver.core.events import ignore
 from resolver.core.plan import State
 from resolver.core.pulled import Pulled, PulledOne
 from resolver.core.pulled_name import PulledImage, PulledName
-from resolver.core.transfers import Finished, ImageDone, PieceStarted, Reused, Skipped, Started
+from resolver.core.transfers import Finished, ImageDone, Kept, Reused, Skipped, Started
 from resolver.errors import ResolverError, StoreFault
 from resolver.flow.bring import Bringer
 from resolver.flow.contradiction import contradiction
@@ -26,7 +27,7 @@ from resolver.flow.workers import Workers
 from resolver.sources.retry import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from resolver.core.content import Source
     from resolver.core.digest import Digest
@@ -78,20 +79,30 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
     kit = Kit(store, chosen, tell, clock or SystemClock(), parts, stop)
     work = _Work(plan, kit, Bringer(kit, source_of, places))
     blobs = Workers(chosen.jobs, "resolver-blob")
+
+    def close() -> None:
+        stop.set()
+        blobs.close(_GRACE)
+        parts.close(_GRACE)
+
     try:
         with store.lease(purpose=_purpose(plan), needed=_writes(plan)) as lease:
-            return work.run(lease, blobs)
+            done = work.run(lease, blobs)
     except BaseException as error:
         stop.set()
         if isinstance(error, StoreFault):
             error.after(*work.progress())
         if not isinstance(error, Exception):
             interrupt()
+        close()
+        if not isinstance(error, StoreFault):
+            # Only now, when no thread writes any more, is it known what is kept.
+            work.tell_kept()
         raise
-    finally:
-        stop.set()
-        blobs.close(_GRACE)
-        parts.close(_GRACE)
+    close()
+    if done.failures:
+        work.tell_kept()
+    return done
 
 
 class _Work:
@@ -106,15 +117,15 @@ class _Work:
         self._fetched: list[Piece] = []
         self._reused: list[Piece] = []
         self._needed_by: dict[Digest, list[PlannedImage]] = {}
-        for image in plan.images:
+        for image in plan.entries:
             for content in image.contents:
                 self._needed_by.setdefault(content.descriptor.digest, []).append(image)
 
     def run(self, lease: Lease, blobs: Workers) -> Pulled:
         """Fetch, then name."""
         lease.add(piece.descriptor.digest for piece in self._plan.pieces)
-        for image in self._plan.images:
-            self._kit.tell(Started(image.reference, image.platform, self._plan.pieces_of(image)))
+        for image, pieces in self._begun():
+            self._kit.tell(Started(image.reference, image.platform, pieces))
         wanted = [piece for piece in self._plan.pieces if self._is_to_be_fetched(piece)]
         self._wanted = wanted
         refuse_without_room(self._kit.store.root, wanted)
@@ -126,17 +137,65 @@ class _Work:
         for piece in wanted:
             if piece.role in {"manifest", "index"}:
                 self._fetch([piece], blobs)
-        images = self._name()
+        done = self._name()
         failures = tuple(
             Failure(reference, None, error) for reference, error in self._failed.items()
         )
-        if failures and not images:
+        if failures and not done:
             raise failures[0].error
-        return Pulled(images, failures, tuple(self._fetched), tuple(self._reused))
+        return Pulled(
+            tuple(one for one in done if one.image.kind == "image"),
+            failures,
+            tuple(self._fetched),
+            tuple(self._reused),
+            tuple(one for one in done if one.image.kind != "image"),
+            tuple(one for one in self._plan.left_out if one.reference not in self._failed),
+        )
+
+    def _begun(self) -> Iterator[tuple[PlannedImage, tuple[Piece, ...]]]:
+        """Give each image with its pieces, and those of what is attached to it."""
+        images = {one.reference: one for one in reversed(self._plan.images)}
+        chosen = {(one.reference, one.manifest.digest) for one in self._plan.images}
+        attached: dict[tuple[str, Digest], list[PlannedImage]] = {}
+        alone: list[PlannedImage] = []
+        for one in self._plan.attached:
+            first = images.get(one.reference)
+            if one.about is not None and (one.reference, one.about) in chosen:
+                attached.setdefault((one.reference, one.about), []).append(one)
+            elif first is not None:
+                attached.setdefault((first.reference, first.manifest.digest), []).append(one)
+            else:
+                alone.append(one)
+        for image in (*self._plan.images, *alone):
+            parts = [image, *attached.get((image.reference, image.manifest.digest), ())]
+            wanted = {each.descriptor.digest for part in parts for each in part.contents}
+            yield image, tuple(p for p in self._plan.pieces if p.descriptor.digest in wanted)
 
     def progress(self) -> tuple[int, int]:
         """Count the pieces that have come, and those that were to."""
         return len(self._fetched), len(self._wanted)
+
+    def tell_kept(self) -> None:
+        """Say what the next pull need not fetch again; nothing where nothing was to be fetched."""
+        if not self._wanted:
+            return
+        here = {piece.descriptor.digest for piece in self._fetched}
+        store = self._kit.store
+        # A thread that waits for a registry ends with the process.
+        store.record_transfers()
+        size = 0
+        for piece in self._wanted:
+            descriptor = piece.descriptor
+            try:
+                if descriptor.digest in here or store.has(descriptor):
+                    here.add(descriptor.digest)
+                    size += descriptor.size
+                else:
+                    size += store.partial(descriptor)
+            except StoreFault:
+                # What cannot be looked at is not promised.
+                continue
+        self._kit.tell(Kept(len(here), len(self._wanted), size))
 
     def _is_to_be_fetched(self, piece: Piece) -> bool:
         """Look again, now that nothing can be collected any more (R36)."""
@@ -167,7 +226,6 @@ class _Work:
         if not self._is_wanted(piece):
             raise Stopped
         descriptor = piece.descriptor
-        self._kit.tell(PieceStarted(descriptor.digest, descriptor.size, piece.place or ""))
         needed_by = self._needed_by[descriptor.digest]
         try:
             fetched = self._bringer.bring(piece, needed_by, lambda: self._is_wanted(piece))
@@ -205,15 +263,16 @@ class _Work:
         """Give complete images their names, all platforms of a reference at once."""
         done: list[PulledOne] = []
         by_reference: dict[str, list[PlannedImage]] = {}
-        for image in self._plan.images:
+        for image in self._plan.entries:
             if image.reference not in self._failed:
                 by_reference.setdefault(image.reference, []).append(image)
         for reference, images in by_reference.items():
             outcomes = [self._outcome(image) for image in images]
             if any(one.status == "downloaded" for one in outcomes):
-                record = _record(reference, images, self._kit.clock)
+                record = record_of(reference, images, int(self._kit.clock.wall()))
                 self._kit.store.name(record, self._found())
-            for one in outcomes:
+            told = [one for one in outcomes if one.image.kind == "image"] or outcomes[:1]
+            for one in told:
                 root = one.image.root.digest
                 self._kit.tell(ImageDone(one.image.reference, root, one.status))
             done.extend(outcomes)
@@ -238,15 +297,23 @@ class _Work:
 def _writes(plan: Plan) -> bool:
     """Whether anything will have to be written; where all is held, a store may be read-only."""
     held = all(piece.state is State.HELD and not piece.place for piece in plan.pieces)
-    return not (held and all(image.up_to_date for image in plan.images))
+    return not (held and all(image.up_to_date for image in plan.entries))
 
 
-def _record(reference: str, images: Sequence[PlannedImage], clock: Clock) -> PulledName:
-    held = tuple(PulledImage(image.platform, image.manifest) for image in images)
-    return PulledName(reference, images[0].root, held, int(clock.wall()))
+def record_of(reference: str, entries: Sequence[PlannedImage], at: int) -> PulledName:
+    """Make what the store notes about a reference; `at` in seconds since 1970."""
+    images = tuple(
+        PulledImage(one.platform, one.manifest) for one in entries if one.kind == "image"
+    )
+    attached = tuple(
+        Attached(one.kind, one.manifest, one.about, one.tag)
+        for one in entries
+        if one.kind != "image"
+    )
+    return PulledName(reference, entries[0].root, images, at, attached)
 
 
 def _purpose(plan: Plan) -> str:
-    names = list(dict.fromkeys(image.reference for image in plan.images))
+    names = list(dict.fromkeys(image.reference for image in plan.entries))
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return f"pull {names[0]}{more}" if names else "pull"

@@ -87,6 +87,11 @@ class Reader:
         self._keep(Document(descriptor, body))
         return body
 
+    @property
+    def may_ask(self) -> bool:
+        """Whether anything but the store may be asked."""
+        return self._open_source is not None
+
     def held(self, descriptor: Descriptor) -> bytes | None:
         """Read a document only if that costs no request."""
         if self._store is None:
@@ -117,6 +122,21 @@ class Reader:
         """
         source = self._need(f"what refers to `{digest}`")
         return source.referrers(digest) if isinstance(source, Refers) else ()
+
+    def tagged(self, tag: str) -> Document | None:
+        """Read what another tag of the repository points at; None where there is no such tag.
+
+        Raises:
+            NotInStore: only the store may answer.
+            Denied, Unavailable, Untrusted: as the source says.
+
+        """
+        try:
+            document = self._need(f"the tag `{tag}`").document(tag)
+        except ManifestNotFound:
+            return None
+        self._keep(document)
+        return document
 
     def warn(self, warning: Warned) -> None:
         """Tell whoever hears of this reader's warnings."""

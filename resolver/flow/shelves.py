@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from resolver.core.content import Content
     from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
+    from resolver.core.pulled_name import PulledName
     from resolver.store import LocalStore
 
 _NO_NAME = re.compile(r"[^a-z0-9]+")
@@ -34,12 +35,17 @@ _NO_NAME = re.compile(r"[^a-z0-9]+")
 class StoreShelf(ContentShelf):
     """What was pulled into a store, as a `Shelf`.
 
+    A tag whose index is not here whole is answered with an index of what is; its own digest is
+    answered with its own bytes.
+
     Args:
         store: what is pulled meanwhile is served too.
         claim: is told what is offered, so that nobody removes it (R36).
         only: canonical references; None = all there are.
 
     """
+
+    _is_noted = True
 
     def __init__(
         self,
@@ -63,7 +69,9 @@ class StoreShelf(ContentShelf):
             if self._only is None or record.reference in self._only:
                 needed.add(record.root.digest)
                 needed.update(image.manifest.digest for image in record.images)
-                shown += _by_reference(record.reference, record.root)
+                needed.update(each.manifest.digest for each in record.attached)
+                shown += _by_reference(record.reference, record.root, record)
+                shown += _referrers(record)
         if needed - self._claimed:
             self._claim(needed - self._claimed)
             self._claimed |= needed
@@ -129,14 +137,27 @@ def spelled(registry: str) -> str:
     return lowered.lstrip("-")
 
 
-def _by_reference(text: str, root: Descriptor) -> Iterator[Shown]:
+def _referrers(record: PulledName) -> Iterator[Shown]:
+    """Show what refers to an image from outside its index; under a tag where cosign keeps it."""
+    identity = Reference.parse(record.reference).identity
+    for each in record.attached:
+        if each.kind == "referrer":
+            name = f":{each.tag}" if each.tag else f"@{each.manifest.digest}"
+            yield from _by_reference(f"{identity}{name}", each.manifest)
+
+
+def _by_reference(text: str, root: Descriptor, record: PulledName | None = None) -> Iterator[Shown]:
     try:
         reference = Reference.parse(text)
     except Malformed:
         return
     tag = "" if reference.digest is not None and reference.tag is None else reference.tag
     yield Shown(
-        served_name(reference), reference.repository, reference.name if tag is None else tag, root
+        served_name(reference),
+        reference.repository,
+        reference.name if tag is None else tag,
+        root,
+        record,
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.events import Noted
 from resolver.core.ranged import Distrusting
-from resolver.core.transfers import PieceVerifying, Restarted, Resumed
+from resolver.core.transfers import PieceVerifying, Restarted, Resumed, Waiting
 from resolver.errors import (
     ConnectionFailed,
     DigestMismatch,
@@ -63,6 +63,7 @@ class Transfer:
         source: where it comes from.
         is_wanted: asked at every chunk; False ends the transfer, and keeps what has come.
         began: told of what takes the bytes in, each time that they begin to come.
+        started: called once, when it is this transfer that fetches the blob.
 
     """
 
@@ -73,8 +74,12 @@ class Transfer:
         source: RangedSource,
         is_wanted: Callable[[], bool],
         began: Callable[[Receiving], None] = lambda _receiving: None,
+        started: Callable[[], None] = lambda: None,
     ) -> None:
         self._began = began
+        self._started = started
+        self._has_started = False
+        self._is_waiting = False
         self._kit = kit
         self._descriptor = descriptor
         self._source = source
@@ -105,9 +110,12 @@ class Transfer:
             self._is_afresh = True
 
     def _once(self) -> bool:
-        with self._kit.store.receive(self._descriptor, waiting=self._check) as receiving:
+        with self._kit.store.receive(self._descriptor, waiting=self._wait) as receiving:
             if receiving is None:
                 return False
+            if not self._has_started:
+                self._has_started = True
+                self._started()
             self._began(receiving)
             self._fill(receiving)
             self._progress.flush()
@@ -262,6 +270,13 @@ class Transfer:
     def _start_over(self, reason: str) -> None:
         self._progress.restart()
         self._kit.tell(Restarted(self._descriptor.digest, reason))
+
+    def _wait(self) -> None:
+        """Say once that another process fetches the blob; called again and again meanwhile."""
+        self._check()
+        if not self._is_waiting:
+            self._is_waiting = True
+            self._kit.tell(Waiting(self._descriptor.digest))
 
     def _check(self) -> None:
         if self._kit.stop.is_set() or self._broken.is_set() or not self._is_wanted():

@@ -74,21 +74,35 @@ def prepare(name: str) -> None:
         import_module(f"resolver.render.{row.draws}")
 
 
-def tell(answer: object, form: str, *, explain: bool = False, full: bool = False) -> str:
-    """Tell one answer in one format; ends with a line break."""
+def tell(
+    answer: object,
+    form: str,
+    *,
+    explain: bool = False,
+    full: bool = False,
+    width: int | None = None,
+    clean: Callable[[str], str] = str,
+) -> str:
+    """Tell one answer in one format; ends with a line break.
+
+    Tables are fitted to `width` columns, that of a terminal; None shows every cell whole. What
+    errors, warnings and tools said goes through `clean`.
+    """
     row = renderer(form)
     if row.draws == "plain":
-        from resolver.render.plain import plain  # noqa: PLC0415 - for these formats alone
+        from resolver.render.plain import cleaned, plain  # noqa: PLC0415 - for these formats alone
 
-        return _load(row)(plain(answer, explain=explain))
+        return _load(row)(cleaned(plain(answer, explain=explain), clean))
     if row.draws == "word":
         return _load(row)(answer)
     if row.draws == "answer":
         return _load(row)(answer, explain=explain, full=full)
     from resolver.render.report import report  # noqa: PLC0415 - for these formats alone
 
-    whole = full or form == "markdown"
-    return _load(row)(report(answer, explain=explain, full=whole), full=whole)
+    drawn = report(answer, explain=explain, full=full or form == "markdown", clean=clean)
+    if form == "markdown":
+        return _load(row)(drawn)
+    return _load(row)(drawn, width=None if full else width)
 
 
 def tell_values(value: Plain, form: str) -> str:

@@ -9,7 +9,7 @@ from resolver.core.rule_book import rules
 from resolver.render.escape import escape
 
 if TYPE_CHECKING:
-    from resolver.core.ending import Ending
+    from resolver.core.ending import Ending, Fault
     from resolver.core.findings import Finding
 
 #: What a finding weighs, in the words of GitHub; Azure has no word for the last.
@@ -40,7 +40,7 @@ def annotated(ending: Ending) -> tuple[Annotation, ...]:
     """Give what went wrong, then what rules found, then what a person should know."""
     titles = {rule.id: rule.title for rule in rules(finding.rule for finding in ending.findings)}
     found = [
-        Annotation("error", fault.code, fault.code, _lines(fault.message, fault.hints))
+        Annotation("error", fault.code, fault.code, _lines(failed(fault), fault.hints))
         for fault in ending.faults
     ]
     found += [_of(finding, titles[finding.rule], ending.folder) for finding in ending.findings]
@@ -63,6 +63,12 @@ def relative(path: str, folder: str) -> str:
 def about(finding: Finding) -> str:
     """Say what a finding is about: the reference or file, and the platform."""
     return f"{finding.subject} {finding.platform}".rstrip()
+
+
+def failed(fault: Fault) -> str:
+    """Say what failed; where the message does not name the reference, it stands before it."""
+    name = fault.subject.rpartition("/")[2]
+    return fault.message if name in fault.message else f"{fault.subject}: {fault.message}"
 
 
 def _of(finding: Finding, title: str, folder: str) -> Annotation:

@@ -17,9 +17,10 @@ from resolver.core.transfers import (
     Restarted,
     Resumed,
     Started,
+    Waiting,
 )
 from resolver.render.escape import line
-from resolver.render.progress import Layers, ending, pulling_from, short_name
+from resolver.render.progress import WAITING, Layers, ending, pulling_from, short_name
 from resolver.render.units import megabytes
 from resolver.values import dataclass
 
@@ -72,6 +73,7 @@ class _Moving:
     speed: Speed
     done: int = 0
     verifying: bool = False
+    waiting: bool = False
 
 
 class Board:
@@ -106,6 +108,9 @@ class Board:
         return None
 
     def _move(self, event: Event, digest: Digest) -> None:
+        if isinstance(event, Waiting):
+            self._moving[digest] = _Moving(0, Speed(self._clock), waiting=True)
+            return
         if isinstance(event, PieceStarted):
             self._moving[digest] = _Moving(event.size, Speed(self._clock))
             return
@@ -135,6 +140,8 @@ class Board:
 
 
 def _row(name: str, moving: _Moving, width: int) -> str:
+    if moving.waiting:
+        return f"{name}: {WAITING}"
     if moving.verifying:
         return f"{name}: Verifying"
     amount = f"{megabytes(moving.done)}/{megabytes(moving.total)}"

@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING
 
 from resolver.core.findings import Severity
-from resolver.render.annotations import about
+from resolver.render.annotations import about, failed
 from resolver.render.escape import escape
 from resolver.render.places import Spot, fingerprints, hashed, spot
 
@@ -28,7 +28,7 @@ def codequality(ending: Ending) -> str:
     for fault in ending.faults:
         where = spot(fault, ending)
         name = hashed(fault.code, fault.subject, fault.platform, where.path, fault.message)
-        issues.append(_issue(fault.message, fault.code, _FAILED, name, where))
+        issues.append(_issue(failed(fault), fault.code, _FAILED, name, where))
     names = fingerprints(ending.findings, ending)
     for finding, name in zip(ending.findings, names, strict=True):
         text = f"{about(finding)}: {finding.message}"

@@ -29,7 +29,13 @@ def files_body(name: str, found: FileComparison, labels: Sequence[str]) -> str:
     rows = [
         [Cell("base"), *_counts(base), Cell(text(programs_words(base)))],
         *(
-            [Cell(text(label)), *_counts(tree.summary), Cell(text(programs_words(tree.summary)))]
+            [Cell(text(label)), Cell(""), Cell(""), Cell(""), Cell(text(tree.not_compared))]
+            if tree.not_compared
+            else [
+                Cell(text(label)),
+                *_counts(tree.summary),
+                Cell(text(programs_words(tree.summary))),
+            ]
             for label, tree in zip(labels, found.others, strict=True)
         ),
     ]
@@ -48,6 +54,8 @@ def _counts(tree: TreeSummary) -> list[Cell]:
 
 
 def _tree(name: str, label: str, tree: TreeComparison) -> str:
+    if tree.not_compared:
+        return ""
     counts = ", ".join(f"{count} {change.value}" for change, count in tree.counts)
     words = f"{label}: {counts or 'no path differs'}; {tree.same} same, {tree.rebuilt} rebuilt"
     packages = [

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+!|~&@])")
 
 
-def markdown(report: Report, *, full: bool = False) -> str:
+def markdown(report: Report) -> str:
     """Draw a report as GitHub-flavoured Markdown; no line starts with `##` or `::`."""
-    del full  # nothing is ever cut here
     parts = [f"**{cell(report.title)}**"]
     if report.lines:
         parts.append("\n".join(f"- {cell(words)}" for words in report.lines))

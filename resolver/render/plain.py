@@ -15,6 +15,8 @@ from resolver.errors import ResolverError
 from resolver.render.escape import escape
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from resolver.core.descriptor import Descriptor
     from resolver.core.events import Warned
     from resolver.core.platform import Platform
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 Plain = dict[str, object]
+
+#: Members that hold what errors, warnings and tools said.
+_SAID = frozenset({"error", "warnings", "said"})
 
 #: Answers whose plain form is made elsewhere, by the module that defines the answer.
 ELSEWHERE = {
@@ -139,6 +144,7 @@ def _offers(answer: Offers) -> Plain:
         "root": bare(answer.root),
         "platforms": [_offer(offer) for offer in answer.offers],
         "attestations": [_offer(offer) for offer in answer.attestations],
+        "artifacts": [_offer(offer) for offer in answer.artifacts],
         "warnings": warnings(answer.warnings),
     }
 
@@ -148,6 +154,8 @@ def _offer(offer: Offer) -> Plain:
     written["platform"] = platform(offer.platform) if offer.platform is not None else None
     if offer.refers_to is not None:
         written["refersTo"] = offer.refers_to
+    elif offer.artifact_type is not None:
+        written["artifactType"] = offer.artifact_type
     else:
         written["name"] = str(offer.platform) if offer.platform is not None else None
         written["layers"] = offer.layers
@@ -182,6 +190,25 @@ def _inspection(answer: Inspection) -> Plain:
 def warnings(told: tuple[Warned, ...]) -> list[Plain]:
     """Write warnings."""
     return [{"code": each.code, "message": escape(each.message)} for each in told]
+
+
+def cleaned(value: Plain, clean: Callable[[str], str]) -> Plain:
+    """Pass what errors, warnings and tools said through `clean`; all else stays as it is."""
+    return {name: _part(part, clean, said=name in _SAID) for name, part in value.items()}
+
+
+def _part(value: object, clean: Callable[[str], str], *, said: bool) -> object:
+    match value:
+        case dict():
+            return {
+                name: _part(part, clean, said=said or name in _SAID) for name, part in value.items()
+            }
+        case list():
+            return [_part(part, clean, said=said) for part in value]
+        case str() if said:
+            return clean(value)
+        case _:
+            return value
 
 
 def failure(error: Exception) -> Plain:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from resolver.render.escape import escape
 from resolver.render.plain import bare, platform, warnings
+from resolver.render.plain_plan import left_out
 
 if TYPE_CHECKING:
     from resolver.core.exported import Exported, ExportedImage
@@ -44,4 +45,14 @@ def _image(image: ExportedImage) -> Plain:
         "original": bare(image.original),
         "filtered": image.is_filtered,
         "platforms": [platform(each) if each is not None else None for each in image.platforms],
+        "attached": [
+            {
+                "kind": each.kind,
+                "manifest": bare(each.manifest),
+                "refersTo": str(each.about) if each.about is not None else None,
+                "tag": each.tag or None,
+            }
+            for each in image.attached
+        ],
+        "leftOut": left_out(image.left_out),
     }

@@ -51,6 +51,7 @@ def _other(tree: TreeComparison) -> Plain:
     return {
         **_tree(tree.summary),
         "same": tree.same,
+        **({"notCompared": tree.not_compared} if tree.not_compared else {}),
         "counts": {change.value: count for change, count in tree.counts},
         "rebuilt": {
             "files": tree.rebuilt,
@@ -79,6 +80,7 @@ def _difference(difference: FileDifference) -> Plain:
     return {
         "path": difference.path,
         "changes": [change.value for change in difference.changes],
+        **({"xattrs": list(difference.xattrs)} if difference.xattrs else {}),
         "from": _facts(difference.before),
         "to": _facts(difference.after),
     }
@@ -103,4 +105,6 @@ def _facts(facts: FileFacts | None) -> Plain | None:
         written["device"] = list(facts.device)
     if facts.program is not None:
         written["program"] = str(facts.program)
+    if facts.xattrs:
+        written["xattrs"] = dict(facts.xattrs)
     return written

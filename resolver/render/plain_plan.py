@@ -8,6 +8,9 @@ from resolver.core.plan import Plan
 from resolver.render.plain import bare, failure, platform, warnings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from resolver.core.attached import LeftOut
     from resolver.core.plan import Piece, PlannedImage
     from resolver.core.pulled import Pulled, PulledOne
     from resolver.render.plain import Plain
@@ -21,6 +24,8 @@ def plain(answer: Plan | Pulled) -> Plain:
 def _plan(answer: Plan) -> Plain:
     return {
         "images": [_image(image) for image in answer.images],
+        "attached": [_attached(image) for image in answer.attached],
+        "leftOut": left_out(answer.left_out),
         "bytesTotal": answer.bytes_total,
         "bytesHeld": answer.bytes_held,
         "bytesMissing": answer.bytes_missing,
@@ -33,6 +38,8 @@ def _plan(answer: Plan) -> Plain:
 def _pulled(answer: Pulled) -> Plain:
     return {
         "images": [_one(one) for one in answer.images],
+        "attached": [{**_attached(one.image), "status": one.status} for one in answer.attached],
+        "leftOut": left_out(answer.left_out),
         "failures": [
             {"reference": each.reference, **failure(each.error)} for each in answer.failures
         ],
@@ -70,6 +77,30 @@ def _image(image: PlannedImage) -> Plain:
         "upToDate": image.up_to_date,
         "warnings": warnings(image.warnings),
     }
+
+
+def _attached(image: PlannedImage) -> Plain:
+    return {
+        "reference": image.reference,
+        "kind": image.kind,
+        "manifest": bare(image.manifest),
+        "refersTo": str(image.about) if image.about is not None else None,
+        "tag": image.tag or None,
+        "pinned": image.pinned,
+    }
+
+
+def left_out(entries: Iterable[LeftOut]) -> list[Plain]:
+    """Write the entries of indexes that were not taken."""
+    return [
+        {
+            "reference": each.reference,
+            "kind": each.kind,
+            "platform": platform(each.platform) if each.platform is not None else None,
+            **bare(each.descriptor),
+        }
+        for each in entries
+    ]
 
 
 def piece(value: Piece) -> Plain:

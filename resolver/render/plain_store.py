@@ -9,7 +9,7 @@ from resolver.core.stored import Collected, Removed, StoredImage, Usage, Verifie
 from resolver.render.plain import bare
 
 if TYPE_CHECKING:
-    from resolver.core.stored import Damage, ImageUsage, Item
+    from resolver.core.stored import Damage, ImageUsage, Item, Stay
     from resolver.render.plain import Plain
 
 
@@ -17,7 +17,10 @@ def plain(answer: object) -> Plain:
     """Turn an answer of the store into plain values."""
     match answer:
         case Listing():
-            return {"images": [_image(image) for image in answer.images]}
+            return {
+                "images": [_image(image) for image in answer.pulled],
+                "unpulled": [_image(image) for image in answer.unpulled],
+            }
         case StoredImage():
             return _image(answer)
         case Removed():
@@ -25,6 +28,14 @@ def plain(answer: object) -> Plain:
                 "untagged": list(answer.untagged),
                 "deleted": [str(digest) for digest in answer.deleted],
                 "freed": answer.freed,
+                "trimmed": [
+                    {
+                        "reference": each.reference,
+                        "removed": list(each.removed),
+                        "left": list(each.left),
+                    }
+                    for each in answer.trimmed
+                ],
             }
         case Collected():
             return _collected(answer)
@@ -54,11 +65,21 @@ def _image(image: StoredImage) -> Plain:
         "root": bare(image.index),
         "platforms": list(image.platforms),
         "offered": list(image.offered),
+        "attached": [
+            {
+                "kind": each.kind,
+                "manifest": bare(each.manifest),
+                "refersTo": str(each.about) if each.about is not None else None,
+                "tag": each.tag or None,
+            }
+            for each in image.attached
+        ],
         "created": image.created or None,
         "size": image.size,
         "sharedSize": image.shared_size,
         "dangling": image.dangling,
         "missing": [str(digest) for digest in image.missing],
+        "readAs": list(image.read_as),
     }
 
 
@@ -70,11 +91,25 @@ def _collected(answer: Collected) -> Plain:
         "kept": answer.kept,
         "keptSize": answer.kept_size,
         "missing": [str(digest) for digest in answer.missing],
+        "stays": [_stay(stay) for stay in answer.stays],
+        "total": answer.total,
+        "limit": answer.limit,
         "partial": answer.is_partial,
         "unreadableLeases": [
             {"path": x.path, "pid": x.pid, "purpose": x.purpose or None, "reason": x.reason}
             for x in answer.unread
         ],
+    }
+
+
+def _stay(stay: Stay) -> Plain:
+    return {
+        "reason": stay.reason,
+        "count": stay.count,
+        "size": stay.size,
+        "purpose": stay.purpose or None,
+        "process": stay.process,
+        "age": int(stay.age) or None,
     }
 
 
@@ -109,6 +144,7 @@ def _usage(answer: Usage) -> Plain:
         "unused": answer.unused,
         "partial": answer.partial,
         "temporary": answer.temporary,
+        "unpulled": answer.unpulled,
     }
 
 
@@ -119,4 +155,5 @@ def _image_usage(image: ImageUsage) -> Plain:
         "own": image.own,
         "shared": image.shared,
         "sharers": [{"reference": name or None, "size": size} for name, size in image.sharers],
+        "sharing": image.sharing,
     }

@@ -23,6 +23,7 @@ from resolver.core.transfers import (
     Reused,
     Skipped,
     Started,
+    Waiting,
 )
 from resolver.errors import ResolverError
 from resolver.render.escape import line
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
     from resolver.core.events import Event
 
+#: What is said of a piece that another process fetches.
+WAITING = "Waiting for another process"
 #: Seconds after which a log hears of a piece again: a job without output gets killed.
 QUIET = 30.0
 
@@ -132,8 +135,8 @@ def _passing(event: Event) -> str:
             return f"Resuming, {megabytes(event.have)} are here"
         case Restarted():
             return f"Downloading from the start again: {event.reason}"
-        case PieceVerifying():
-            return "Verifying"
+        case PieceVerifying() | Waiting():
+            return WAITING if isinstance(event, Waiting) else "Verifying"
         case Advanced():
             return f"Downloading, {megabytes(event.done)} of {megabytes(event.total)}"
         case _:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from resolver.core.answer import Failure, Resolution
 from resolver.core.contents import Inspection, Offer, Offers
+from resolver.core.descriptor import EntryKind
 from resolver.render.units import megabytes
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from resolver.core.descriptor import Descriptor
     from resolver.core.image_config import HistoryEntry, ImageConfig
     from resolver.core.manifest import Index, Manifest
@@ -18,6 +22,14 @@ if TYPE_CHECKING:
 
 #: Characters of a digest that tables show, after the algorithm; enough to tell two apart.
 SHORT_HEX = 12
+
+#: Label of a fact that a tool said.
+SAID = "said"
+#: Headings of columns that hold names; a name that is cut finds nothing.
+NAMES = frozenset(
+    {"config", "digest", "image", "manifest", "name", "path", "platform", "program", "reference",
+     "repository", "tag", "where"}
+)  # fmt: skip
 
 #: Words for the media types that tables are full of.
 _KINDS = {
@@ -40,10 +52,11 @@ class Table:
     """Rows under headings.
 
     Attributes:
-        right: columns that hold numbers.
-        whole: columns that are cut last, since a part of what they say is of no use.
-        tail: columns whose end says more than their start: they are cut there.
-        is_wide: it may be wider than the page.
+        right: columns that hold numbers; never narrowed.
+        whole: columns that are never narrowed, since a part of their text is of no use.
+        tail: columns that hold names: where a terminal is too narrow they wrap. So do the
+            columns headed by one of `NAMES`; all others are cut, and narrowed first.
+        is_wide: it may be wider than the terminal.
 
     """
 
@@ -88,17 +101,23 @@ ELSEWHERE = {
 }
 
 
-def report(answer: object, *, explain: bool = False, full: bool = False) -> Report:
+def report(
+    answer: object,
+    *,
+    explain: bool = False,
+    full: bool = False,
+    clean: Callable[[str], str] = str,
+) -> Report:
     """Turn an answer into a report.
 
     With `explain`, a resolution lists every entry and why it lost; with `full` (`--no-trunc`),
-    tables show digests whole.
+    tables show digests whole. What an error or a tool said goes through `clean`.
     """
     match answer:
         case Resolution():
             return _resolution(answer, explain=explain, full=full)
         case Failure():
-            return _failure(answer)
+            return _failure(answer, clean)
         case Offers():
             return _offers(answer, full=full)
         case Inspection():
@@ -106,7 +125,8 @@ def report(answer: object, *, explain: bool = False, full: bool = False) -> Repo
         case _:
             place = import_module(ELSEWHERE[type(answer).__module__])
             made: Report = place.report(answer, explain=explain, full=full)
-            return made
+            facts = ((label, clean(text) if label == SAID else text) for label, text in made.facts)
+            return replace(made, facts=tuple(facts))
 
 
 def short(digest: object, *, full: bool) -> str:
@@ -134,11 +154,11 @@ def failure_line(answer: Failure) -> str:
     return f"{'error: ' + code:<71}  {answer.wanted or '-':<16}  {'-':<10}  {answer.reference}"
 
 
-def _failure(answer: Failure) -> Report:
+def _failure(answer: Failure, clean: Callable[[str], str]) -> Report:
     facts = [("image", answer.reference)]
     if answer.wanted:
         facts.append(("platform", answer.wanted))
-    facts.append(("error", str(answer.error)))
+    facts.append(("error", clean(str(answer.error))))
     return Report(answer.reference, tuple(facts))
 
 
@@ -194,6 +214,8 @@ def _offers(answer: Offers, *, full: bool) -> Report:
     tables = [Table("platforms", columns, rows, frozenset({"layers", "size"}))]
     if answer.attestations:
         tables.append(_attestations(answer.attestations, full=full))
+    if answer.artifacts:
+        tables.append(_artifacts(answer.artifacts, full=full))
     return Report(answer.reference, facts, tuple(tables))
 
 
@@ -211,6 +233,20 @@ def _attestations(attestations: tuple[Offer, ...], *, full: bool) -> Table:
         for offer in attestations
     )
     return Table("attestations", ("digest", "speaks about", "bytes"), rows, frozenset({"bytes"}))
+
+
+def _artifacts(artifacts: tuple[Offer, ...], *, full: bool) -> Table:
+    rows = tuple(
+        (
+            _platform(offer.platform),
+            short(offer.descriptor.digest, full=full),
+            kind(offer.artifact_type or offer.descriptor.media_type),
+            str(offer.descriptor.size),
+        )
+        for offer in artifacts
+    )
+    columns = ("listed for", "digest", "type", "bytes")
+    return Table("artifacts", columns, rows, frozenset({"bytes"}))
 
 
 def _inspection(answer: Inspection, *, full: bool) -> Report:
@@ -242,7 +278,9 @@ def _entries(index: Index, *, full: bool) -> Table:
 
 
 def _entry_kind(entry: Descriptor) -> str:
-    return "(attestation)" if entry.is_attestation else _platform(entry.platform)
+    if entry.kind in {EntryKind.ATTESTATION, EntryKind.ARTIFACT}:
+        return f"({entry.kind.value})"
+    return _platform(entry.platform)
 
 
 def _image_facts(answer: Inspection) -> list[tuple[str, str]]:

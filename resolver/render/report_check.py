@@ -2,56 +2,83 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from resolver.core.answer import Failure
 from resolver.core.findings import Severity
 from resolver.render.report import Report, Table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from resolver.core.checked import Checked, CheckedImage
     from resolver.core.findings import Finding
+    from resolver.core.linted import LintedImage
 
 _GAP = "  "
+
+Image = TypeVar("Image", bound="CheckedImage | LintedImage")
 
 
 def report(answer: Checked, *, explain: bool = False, full: bool = False) -> Report:
     """Turn what was checked into a report."""
     del explain
-    summaries = tuple(_summary(image) for image in answer.looked_at)
+    return findings_report("check", answer.images, _summary, answer.findings, full=full)
+
+
+def findings_report(
+    title: str,
+    images: Sequence[Image | Failure],
+    summary: Callable[[Image], str],
+    findings: Sequence[Finding],
+    *,
+    full: bool,
+) -> Report:
+    """Tell the findings about some images: as lines, or with `full` as a table that names each.
+
+    Every image has a line of its own, one that could not be looked at too. Where there are
+    several, each finding names its image.
+    """
     if full:
-        rows = tuple((*_cells(finding), finding.message) for finding in answer.findings)
-        columns = ("weight", "rule", "platform", "finding")
-        return Report("check", (), (Table("findings", columns, rows),) if rows else (), summaries)
-    widths = [
-        max((len(_cells(finding)[column]) for finding in answer.findings), default=0)
-        for column in range(3)
-    ]
-    lines: list[str] = []
-    for image, summary in zip(answer.looked_at, summaries, strict=True):
-        lines += [_line(finding, widths) for finding in image.findings]
-        lines.append(summary)
-    return Report("check", (), (), tuple(lines))
+        rows = tuple((each.subject, *_cells(each), each.message) for each in findings)
+        columns = ("image", "weight", "rule", "platform", "finding")
+        lines = tuple(_last_line(image, summary) for image in images)
+        return Report(title, (), (Table("findings", columns, rows),) if rows else (), lines)
+    cells: dict[int, tuple[str, ...]] = {id(each): _cells(each) for each in findings}
+    if len(images) > 1:
+        cells = {id(each): (*cells[id(each)], each.subject) for each in findings}
+    widths = [max(map(len, column)) for column in zip(*cells.values(), strict=True)]
+    told: list[str] = []
+    for image in images:
+        found: tuple[Finding, ...] = () if isinstance(image, Failure) else image.findings
+        for each in found:
+            row = zip(cells[id(each)], widths, strict=True)
+            told.append(_GAP.join([*(f"{cell:<{width}}" for cell, width in row), each.message]))
+        told.append(_last_line(image, summary))
+    return Report(title, (), (), tuple(told))
 
 
-def _cells(finding: Finding) -> tuple[str, str, str]:
+def _cells(finding: Finding) -> tuple[str, ...]:
     return finding.severity.value, finding.rule, finding.platform or "-"
 
 
-def _line(finding: Finding, widths: list[int]) -> str:
-    cells = [f"{cell:<{width}}" for cell, width in zip(_cells(finding), widths, strict=True)]
-    return _GAP.join([*cells, finding.message])
+def _last_line(image: Image | Failure, summary: Callable[[Image], str]) -> str:
+    if isinstance(image, Failure):
+        return f"`{image.reference}`: error: {getattr(image.error, 'code', 'error')}"
+    return summary(image)
 
 
 def _summary(image: CheckedImage) -> str:
     counts = [
-        _counted(count, severity.value)
+        counted(count, severity.value)
         for severity in reversed(Severity)
         if (count := sum(finding.severity is severity for finding in image.findings))
     ]
     ignored = [f"{image.ignored} ignored"] if image.ignored else []
     words = ", ".join(["passed" if image.passed else "failed", *counts, *ignored])
-    return f"`{image.reference}`: {words} ({_counted(len(image.platforms), 'platform')})"
+    return f"`{image.reference}`: {words} ({counted(len(image.platforms), 'platform')})"
 
 
-def _counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
+    """Count things, in words."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

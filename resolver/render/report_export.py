@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.render.report import Report, Table, short
+from resolver.core.attached import counted
+from resolver.render.report import SAID, Report, Table, short
+from resolver.render.report_plan import left_out_words
 from resolver.render.units import megabytes
 
 if TYPE_CHECKING:
@@ -16,10 +18,16 @@ def report(answer: Exported, *, explain: bool = False, full: bool = False) -> Re
     del explain
     facts = [("to", str(answer.destination)), ("content", _content(answer))]
     facts += [("ran", " ".join(answer.command))] if answer.command else []
-    facts += [("said", words) for words in answer.said.splitlines() if words.strip()]
+    facts += [(SAID, words) for words in answer.said.splitlines() if words.strip()]
+    attached = [each.kind for image in answer.images for each in image.attached]
+    facts += [("with", counted(attached))] if attached else []
+    left_out = [each for image in answer.images for each in image.left_out]
+    facts += [("left out", left_out_words(left_out))] if left_out else []
     rows = tuple(_row(image, full=full) for image in answer.images)
     columns = ("name", "platforms", "digest")
-    table = Table("images", columns, rows, whole=frozenset({"digest"}), tail=frozenset({"name"}))
+    table = Table(
+        "images", columns, rows, whole=frozenset({"digest"}), tail=frozenset({"platforms"})
+    )
     return Report("exported", tuple(facts), (table,))
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.core.comparison import Comparison
 from resolver.core.file_difference import Change
+from resolver.core.xattrs import shown
 from resolver.render.compare_words import delta_words
 from resolver.render.report import Table
 from resolver.render.units import megabytes
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 _ROWS = 12
 #: Folders of each tree that stand there.
 _FOLDERS = 5
+
+#: Extended attributes of a file that stand there.
+_XATTRS = 3
 
 Row = tuple[str, ...]
 
@@ -95,6 +99,9 @@ def file_tables(answer: Comparison | ImageComparison, *, full: bool) -> list[Tab
         _table("packages", ("#", "package", "from", "to"), _each(pairs, _packages, most)),
         _table("paths that differ", ("#", "how", "size", "path"), _each(pairs, _paths, most)),
     ]
+    apart = _each(pairs, _apart, None)
+    if apart:
+        tables.append(_table("not compared", ("#", "why"), apart))
     return tables + _notes(list(_trees(pairs)), most)
 
 
@@ -127,6 +134,8 @@ def _summary(pairs: Sequence[Pair]) -> Iterator[Row]:
         if id(base) not in shown:
             shown.add(id(base))
             yield (_base_name(number, base), *_size(base), "", "", "", "", "", programs_words(base))
+        if tree.not_compared:
+            continue
         counts = dict(tree.counts)
         added, removed = counts.get(Change.ADDED, 0), counts.get(Change.REMOVED, 0)
         changed = len(tree.differences) - added - removed
@@ -165,6 +174,10 @@ def _gathered(trees: Iterable[tuple[str, list[Row]]], most: int | None) -> list[
         who = ", ".join(name for name, each in left.items() if each == count)
         shown.append((who, *[""] * (width - 2), f"… and {count} more (`--no-trunc`)"))
     return shown
+
+
+def _apart(_base: TreeSummary, tree: TreeComparison) -> Iterable[Row]:
+    return ((tree.not_compared,),) if tree.not_compared else ()
 
 
 def _folders(_base: TreeSummary, tree: TreeComparison) -> Iterable[Row]:
@@ -206,10 +219,22 @@ def _how(change: Change, difference: FileDifference) -> str:
             return f"mode {before.mode:04o} to {after.mode:04o}"
         case Change.OWNER:
             return f"owner {before.uid}:{before.gid} to {after.uid}:{after.gid}"
+        case Change.XATTRS:
+            return _xattrs(difference.xattrs, dict(before.xattrs), dict(after.xattrs))
         case Change.TYPE:
             return f"{before.kind} to {after.kind}"
         case _:
             return str(change.value)
+
+
+def _xattrs(names: Sequence[str], before: dict[str, str], after: dict[str, str]) -> str:
+    """Name attributes that differ, with their values: `security.capability cap_net_raw+ep to -`."""
+    said = [
+        f"{name} {shown(before.get(name, '-'))} to {shown(after.get(name, '-'))}"
+        for name in names[:_XATTRS]
+    ]
+    more = len(names) - len(said)
+    return ", ".join([*said, *([f"{more} more xattrs"] if more > 0 else [])])
 
 
 def _strangers(tree: TreeSummary) -> Iterable[Row]:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from resolver.core.attached import counted
 from resolver.core.plan import Plan, State
 from resolver.render.report import Report, Table, short
 from resolver.render.units import megabytes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from resolver.core.attached import LeftOut
+    from resolver.core.digest import Digest
     from resolver.core.plan import Piece, PlannedImage
     from resolver.core.pulled import Pulled, PulledOne
 
@@ -28,9 +33,12 @@ def report(answer: Plan | Pulled, *, explain: bool = False, full: bool = False) 
 def _pulled(answer: Pulled) -> Report:
     """Tell each image in the words of Docker, then what came in all."""
     groups: dict[str, list[PulledOne]] = {}
-    for one in answer.images:
+    for one in answer.entries:
         groups.setdefault(one.image.reference, []).append(one)
-    lines = [line for reference, ones in groups.items() for line in _image(reference, ones)]
+    lines: list[str] = []
+    for reference, ones in groups.items():
+        left_out = [each for each in answer.left_out if each.reference == reference]
+        lines += _image(reference, ones, left_out)
     if answer.fetched:
         fetched = f"{megabytes(answer.bytes_fetched)} in {_pieces_of(len(answer.fetched))}"
         lines.append(f"Fetched: {fetched}; {len(answer.reused)} were here")
@@ -41,22 +49,36 @@ def _pieces_of(count: int) -> str:
     return "1 piece" if count == 1 else f"{count} pieces"
 
 
-def _image(reference: str, ones: list[PulledOne]) -> list[str]:
+def left_out_words(entries: Iterable[LeftOut]) -> str:
+    """Say in one line what of an index was not asked for."""
+    kinds = [each.kind for each in entries]
+    if set(kinds) == {"attestation"}:
+        return f"{counted(kinds)} (`--no-attestations`)"
+    return f"{counted(kinds)} of the index (`-p all` takes every entry)"
+
+
+def _image(reference: str, ones: list[PulledOne], left_out: list[LeftOut]) -> list[str]:
     platforms = [str(one.image.platform) for one in ones if one.image.platform is not None]
     status = "downloaded" if any(one.status == "downloaded" for one in ones) else "up-to-date"
     skipped = [piece.descriptor for one in ones for piece in one.skipped]
-    left_out = {descriptor.digest: descriptor.size for descriptor in skipped}
+    foreign = {descriptor.digest: descriptor.size for descriptor in skipped}
+    attached = counted(one.image.kind for one in ones if one.image.kind != "image")
     lines = [f"Platform: {platform}" for platform in platforms]
-    lines += [f"Digest: {ones[0].image.root.digest}", f"Status: {_STATUS[status]} {reference}"]
+    if attached:
+        lines.append(f"With: {attached}")
     if left_out:
-        size = megabytes(sum(left_out.values()))
-        lines.append(f"Left out: {_pieces_of(len(left_out))}, {size}, kept elsewhere (`--foreign`)")
+        lines.append(f"Left out: {left_out_words(left_out)}")
+    lines += [f"Digest: {ones[0].image.root.digest}", f"Status: {_STATUS[status]} {reference}"]
+    if foreign:
+        size = megabytes(sum(foreign.values()))
+        lines.append(f"Left out: {_pieces_of(len(foreign))}, {size}, kept elsewhere (`--foreign`)")
     return lines
 
 
 def _plan(answer: Plan, *, full: bool) -> Report:
-    facts = _image_facts(answer.images[0]) if len(answer.images) == 1 else ()
-    tables = [] if len(answer.images) == 1 else [_images(answer, full=full)]
+    only = len(answer.images) == 1 and all(each.kind != "artifact" for each in answer.attached)
+    facts = _image_facts(answer.images[0]) if only else ()
+    tables = [] if only else [_images(answer, full=full)]
     tables.append(_pieces(answer, full=full))
     return Report("plan", (*facts, *_totals(answer)), tuple(tables))
 
@@ -82,6 +104,10 @@ def _totals(answer: Plan) -> tuple[tuple[str, str], ...]:
     facts = [("fetch", fetch), ("held", megabytes(answer.bytes_held))]
     if answer.saved:
         facts.append(("shared", f"{megabytes(answer.saved)} among these images, moved once"))
+    if answer.attached:
+        facts.append(("with", counted(each.kind for each in answer.attached)))
+    if answer.left_out:
+        facts.append(("left out", left_out_words(answer.left_out)))
     if answer.foreign:
         size = sum(piece.descriptor.size for piece in answer.foreign)
         facts.append(("foreign", f"{megabytes(size)} left out (`--foreign` fetches it)"))
@@ -92,27 +118,42 @@ def _images(answer: Plan, *, full: bool) -> Table:
     rows = tuple(
         (
             image.reference,
-            str(image.platform) if image.platform is not None else "-",
+            _entry_name(image),
             short(image.manifest.digest, full=full),
             megabytes(sum(piece.missing for piece in answer.pieces_of(image))),
         )
-        for image in answer.images
+        for image in answer.entries
     )
     columns = ("image", "platform", "digest", "fetch")
     return Table("images", columns, rows, frozenset({"fetch"}), tail=frozenset({"image"}))
 
 
+def _entry_name(image: PlannedImage) -> str:
+    """Name an entry by its platform, or by what it is where it is no image."""
+    if image.kind != "image":
+        return f"({image.kind})"
+    return str(image.platform) if image.platform is not None else "-"
+
+
 def _pieces(answer: Plan, *, full: bool) -> Table:
+    """List the pieces; where several images were asked for, each names those it is part of."""
+    users: dict[Digest, dict[str, None]] = {}
+    for image in answer.entries:
+        for content in image.contents:
+            users.setdefault(content.descriptor.digest, {})[image.reference] = None
+    several = len({image.reference for image in answer.images}) > 1
     rows = tuple(
         (
             piece.role,
             short(piece.descriptor.digest, full=full),
             megabytes(piece.descriptor.size),
             _state(piece),
+            *([", ".join(users.get(piece.descriptor.digest, ()))] if several else []),
         )
         for piece in answer.pieces
     )
-    return Table("pieces", ("piece", "digest", "size", "state"), rows, frozenset({"size"}))
+    columns = ("piece", "digest", "size", "state", *(["image"] if several else []))
+    return Table("pieces", columns, rows, frozenset({"size"}))
 
 
 def _state(piece: Piece) -> str:

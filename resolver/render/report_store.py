@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.listing import Listing
 from resolver.core.reference import Reference
-from resolver.core.stored import Collected, Removed, StoredImage, Usage, Verified
+from resolver.core.stored import Collected, Removed, Stay, StoredImage, Usage, Verified
 from resolver.render.report import SHORT_HEX, Report, Table, short
 from resolver.render.units import megabytes
 
@@ -33,9 +34,9 @@ def report(answer: object, *, explain: bool = False, full: bool = False) -> Repo
     """Turn an answer of the store into a report; `explain` adds digests to a listing."""
     match answer:
         case Listing():
-            return _listing(answer.images, digests=explain, full=full)
+            return _listing(answer, digests=explain, full=full)
         case StoredImage():
-            return _listing((answer,), digests=explain, full=full)
+            return _listing(Listing((answer,)), digests=explain, full=full)
         case Removed():
             return _removed(answer)
         case Collected():
@@ -55,17 +56,37 @@ def identity(image: StoredImage, *, full: bool) -> str:
     return str(image.image_id) if full else image.image_id.hex[:SHORT_HEX]
 
 
-def _listing(images: tuple[StoredImage, ...], *, digests: bool, full: bool) -> Report:
+def _listing(found: Listing, *, digests: bool, full: bool) -> Report:
     columns = ["repository", "tag", "image id", "platforms", "created", "size", "shared"]
     if digests:
         columns.insert(2, "digest")
-    rows = tuple(_image(image, digests=digests, full=full) for image in images)
+    rows = tuple(_image(image, digests=digests, full=full) for image in found.pulled)
     numbers = frozenset({"platforms", "size", "shared"})
-    whole = numbers | {"image id", "created"}
+    whole = numbers | {"image id"}
     table = Table(
         "images", tuple(columns), rows, numbers, whole, frozenset({"repository"}), is_wide=digests
     )
-    return Report("images", (), (table,))
+    if not found.unpulled:
+        return Report("images", (), (table,))
+    apart = Table(
+        "read and not pulled (`resolver gc` removes it)",
+        ("read as", "image id", "created", "size", "shared"),
+        tuple(_unpulled(image, full=full) for image in found.unpulled),
+        frozenset({"size", "shared"}),
+        frozenset({"image id", "created", "size", "shared"}),
+        frozenset({"read as"}),
+    )
+    return Report("images", (), (table, apart))
+
+
+def _unpulled(image: StoredImage, *, full: bool) -> tuple[str, ...]:
+    names = [Reference.parse(text) for text in image.read_as]
+    first, *others = dict.fromkeys(
+        (replace(name, digest=None) if name.tag else name).familiar for name in names
+    )
+    name = f"{first} and {len(others)} more" if others else first
+    size, shared = megabytes(image.size), megabytes(image.shared_size)
+    return (name, identity(image, full=full), image.created[:_DAY] or "-", size, shared)
 
 
 def _image(image: StoredImage, *, digests: bool, full: bool) -> tuple[str, ...]:
@@ -74,7 +95,7 @@ def _image(image: StoredImage, *, digests: bool, full: bool) -> tuple[str, ...]:
         repository,
         tag,
         identity(image, full=full),
-        f"{len(image.platforms)}/{max(len(image.offered), len(image.platforms))}",
+        _counts(image),
         image.created[:_DAY] or "-",
         megabytes(image.size),
         megabytes(image.shared_size),
@@ -82,6 +103,12 @@ def _image(image: StoredImage, *, digests: bool, full: bool) -> tuple[str, ...]:
     if digests:
         row.insert(2, short(image.index.digest, full=full))
     return tuple(row)
+
+
+def _counts(image: StoredImage) -> str:
+    """Count platforms held of those offered, and what is held besides: `2/2 +2`."""
+    counts = f"{len(image.platforms)}/{max(len(image.offered), len(image.platforms))}"
+    return f"{counts} +{len(image.attached)}" if image.attached else counts
 
 
 def _name(reference: str) -> tuple[str, str]:
@@ -95,6 +122,10 @@ def _name(reference: str) -> tuple[str, str]:
 
 def _removed(answer: Removed) -> Report:
     lines = [f"Untagged: {name}" for name in answer.untagged]
+    lines += [
+        f"Removed {', '.join(each.removed)}: {each.reference} (stays for {', '.join(each.left)})"
+        for each in answer.trimmed
+    ]
     lines += [f"Deleted: {digest}" for digest in answer.deleted]
     return Report("removed", (), (), tuple(lines))
 
@@ -107,8 +138,40 @@ def _collected(answer: Collected, *, full: bool) -> Report:
     lines += [f"Kept because of {each.path}: {each}" for each in answer.unread]
     rows = tuple(_item(item, full=full) for item in answer.removed)
     title = "would be deleted" if answer.dry_run else "deleted"
-    table = Table(title, ("what", "kind", "size"), rows, frozenset({"size"}))
-    return Report("collected", (), (table,) if rows else (), tuple(lines))
+    size, names = frozenset({"size"}), frozenset({"what"})
+    tables = [Table(title, ("what", "kind", "size"), rows, size, tail=names)] if rows else []
+    if answer.stays:
+        numbers = frozenset({"pieces", "size"})
+        stays = tuple((str(each.count), megabytes(each.size), why(each)) for each in answer.stays)
+        tables.append(Table("stays", ("pieces", "size", "stays because"), stays, numbers, numbers))
+    return Report("collected", (), tuple(tables), tuple(lines))
+
+
+def why(stay: Stay) -> str:
+    """Say why something stays: `younger than 1h (--grace)`, `in use by ...`."""
+    user = f"`{stay.purpose}`" if stay.purpose else "another process"
+    if stay.process is not None:
+        user += f" (process {stay.process})"
+    age = _span(stay.age)
+    return {
+        "lease": f"in use by {user}",
+        "since": f"came since {user} began",
+        "noted": "a name that was resolved points at it",
+        "grace": f"younger than {age} (`--grace`)",
+        "keep-newer": f"younger than {age} (`--keep-newer`)",
+        "transfer": "being fetched right now",
+        "image-lease": f"an image in use by {user}",
+        "image-keep-newer": f"an image pulled within {age} (`--keep-newer`)",
+    }[stay.reason]
+
+
+def _span(seconds: float) -> str:
+    """Write a span as the options take it, in the largest unit that leaves no fraction."""
+    whole = round(seconds)
+    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if whole and whole % length == 0:
+            return f"{whole // length}{unit}"
+    return f"{whole}s"
 
 
 def _item(item: Item, *, full: bool) -> tuple[str, ...]:
@@ -129,7 +192,8 @@ def _verified(answer: Verified, *, full: bool) -> Report:
     )
     columns = ("what", "problem", "needed by", "now")
     rows = tuple(_damage(damage, full=full) for damage in answer.damaged)
-    return Report("verified", facts, (Table("damaged", columns, rows),) if rows else ())
+    table = Table("damaged", columns, rows, tail=frozenset({"what", "needed by"}))
+    return Report("verified", facts, (table,) if rows else ())
 
 
 def _result(answer: Verified) -> str:
@@ -150,7 +214,8 @@ def _damage(damage: Damage, *, full: bool) -> tuple[str, ...]:
 def _usage(answer: Usage, *, full: bool) -> Report:
     total = answer.blobs + answer.partial + answer.temporary
     facts = [("store", megabytes(total)), ("images", megabytes(answer.blobs - answer.unused))]
-    facts.append(("unused", megabytes(answer.unused)))
+    unpulled = f", {megabytes(answer.unpulled)} of it read and not pulled"
+    facts.append(("unused", megabytes(answer.unused) + (unpulled if answer.unpulled else "")))
     facts.append(("partial", megabytes(answer.partial)))
     if answer.temporary:
         facts.append(("aside", megabytes(answer.temporary)))
@@ -168,9 +233,12 @@ def _shares(image: ImageUsage, *, full: bool) -> list[tuple[str, ...]]:
     """
     name = _short_name(image.reference) or short(image.digest, full=full)
     others = [(_short_name(other) or NONE, megabytes(size)) for other, size in image.sharers]
-    if not full and len(others) > _SHARERS:
-        more = len(others) - _SHARERS + 1
+    total = max(image.sharing, len(others))
+    if not full and total > _SHARERS:
+        more = total - _SHARERS + 1
         others = [*others[: _SHARERS - 1], (f"and {more} more (`--no-trunc`)", "")]
+    elif total > len(others):
+        others.append((f"and {total - len(others)} more", ""))
     first, *rest = others or [("-", "-")]
     rows: list[tuple[str, ...]] = [
         (name, megabytes(image.own), megabytes(image.shared), *first),

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from resolver.core.findings import Rule, Severity
 from resolver.core.rule_book import rules
-from resolver.render.annotations import about
+from resolver.render.annotations import about, failed
 from resolver.render.escape import escape
 from resolver.render.places import Spot, fingerprints, hashed, spot
 
@@ -104,7 +104,7 @@ def _failure(fault: Fault, ending: Ending) -> Plain:
     return {
         "ruleId": fault.code,
         "level": "error",
-        "message": {"text": escape(fault.message) + hints},
+        "message": {"text": escape(failed(fault)) + hints},
         "locations": [_location(where, name)],
         "partialFingerprints": _fingerprints(fingerprint),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.core.answer import Failure
-from resolver.render.annotations import about, relative
+from resolver.render.annotations import about, failed, relative
 from resolver.render.markdown import cell, grid, markdown
 from resolver.render.report import report
 
@@ -32,7 +32,7 @@ def summary(ending: Ending) -> str:
         columns = ("severity", "rule", "about", "message", "where")
         parts.append(f"**findings**\n\n{grid(columns, rows)}")
     for fault in ending.faults:
-        words = [f"**error**: {cell(fault.message)}", *(f"hint: {cell(h)}" for h in fault.hints)]
+        words = [f"**error**: {cell(failed(fault))}", *(f"hint: {cell(h)}" for h in fault.hints)]
         parts.append("\n\n".join(words))
     parts += [f"**warning**: {cell(warning.message)}" for warning in ending.warnings]
     return "\n\n".join(parts) + "\n"

@@ -142,4 +142,6 @@ def open_transport(
         environment=settings.environment,
         via=via,
     )
-    return Transport(options, chain, observe)
+    transport = Transport(options, chain, observe)
+    transport.redactor.learn(explicit)
+    return transport

@@ -17,7 +17,13 @@ from resolver.errors import (
 )
 from resolver.sources.credential_values import Credential, Found, Secret
 from resolver.sources.exchange import Answer, Call, Purpose
-from resolver.sources.realms import basic, token_by_get, token_by_refresh, token_source
+from resolver.sources.realms import (
+    basic,
+    refuse_repeated_realm,
+    token_by_get,
+    token_by_refresh,
+    token_source,
+)
 from resolver.sources.refusals import Refusals
 from resolver.sources.tokens import Grant, Token, TokenKey, TokenSource, read_grant
 from resolver.values import dataclass
@@ -170,6 +176,7 @@ class Conversation:
     def _prove(
         self, challenges: Sequence[Challenge], answer: Answer, refused: Proof | None
     ) -> Generator[Call, Answer, Proof]:
+        refuse_repeated_realm(challenges, self._call.registry)
         chosen = choose_challenge(challenges, self._who(answer))
         if chosen.scheme == "basic":
             return self._basic(answer, refused)
@@ -216,7 +223,7 @@ class Conversation:
         self, challenge: Challenge, answer: Answer, refused: Proof | None
     ) -> Generator[Call, Answer, Proof]:
         source = token_source(
-            challenge.parameters, answer.url, self._call.registry, self._asker.repository
+            challenge.parameters, answer.url, self._call.registry, self._asker.scopes
         )
         credential = self._credential()
         if credential is not None and credential.registry_token:
@@ -243,12 +250,14 @@ class Conversation:
         """
         registry = self._call.registry
         try:
-            chosen = choose_challenge(parse_challenge(answer.headers.all("www-authenticate")))
+            challenges = parse_challenge(answer.headers.all("www-authenticate"))
+            chosen = choose_challenge(challenges)
         except UnsupportedChallenge as error:
             raise self._refusals.elsewhere(answer) from error
         if chosen.scheme != "bearer":
             raise self._refusals.elsewhere(answer)
-        source = token_source(chosen.parameters, answer.url, registry, self._asker.repository)
+        refuse_repeated_realm(challenges, registry)
+        source = token_source(chosen.parameters, answer.url, registry, self._asker.scopes)
         key = TokenKey(answer.url.authority, source.service, tuple(sorted(source.scopes)), None)
         token = yield from self._token(source, None, None, key)
         proof = _bearer(token, source, fresh=True)

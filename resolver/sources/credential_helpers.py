@@ -2,6 +2,7 @@
 
 Rules: reliability.md R26 and R27, protocol.md 12.4. A helper gets the registry's key on stdin and
 nothing else; it is killed, with everything it started, when it takes too long or says too much.
+Nothing that it writes is ever shown, on stdout or stderr: either may hold a secret.
 
 Source: github.com/docker/docker-credential-helpers, client/client.go and credentials/error.go.
 """
@@ -13,12 +14,13 @@ import json
 import os
 import re
 import selectors
+import shlex
 import shutil
 import signal
 import subprocess
 import threading
 import time
-from typing import IO, TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from resolver.core.strict_json import read_object
 from resolver.errors import BadDocument, HelperFailed, LimitExceeded
@@ -38,7 +40,17 @@ TOKEN_USER: Final = "<token>"  # noqa: S105  the protocol's user name for "this 
 
 _MEMBERS: Final = frozenset({"Username", "Secret"})
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-_SHOWN: Final = 300  # characters of a helper's complaint that are worth a line
+#: Seconds between looks at a helper that has closed its stdout and not ended yet.
+_LOOK: Final = 0.02
+#: How to run each verb by hand; what a helper wrote is never shown (R27), so this shows it.
+_BY_HAND: Final = {
+    "get": "echo {key} | {program} get",
+    "erase": "echo {key} | {program} erase",
+    "store": (
+        """echo '{{"ServerURL":"{key}","Username":"USER","Secret":"SECRET"}}' """
+        "| {program} store"
+    ),
+}
 
 Key = TypeVar("Key", bound="Hashable")
 Value = TypeVar("Value")
@@ -81,10 +93,16 @@ class _Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """A helper that ended by itself in time, with what it wrote."""
+    """A helper that ended by itself in time.
+
+    Attributes:
+        output: what it wrote to stdout; never shown.
+        complained: bytes that it wrote to stderr; they are counted and dropped.
+    """
 
     status: int
     output: bytes
+    complained: int
 
 
 class Helpers:
@@ -122,7 +140,7 @@ class Helpers:
         """
         outcome = self._outcomes.get((name, key), lambda: self._ask(name, key))
         if outcome.complaint:
-            raise failure(name, key, outcome.complaint)
+            raise failure(name, "get", key, outcome.complaint)
         return outcome.credential
 
     def forget(self, name: str, key: str, refused: Credential) -> None:
@@ -147,13 +165,13 @@ class Helpers:
         return self._tell(name, "erase", key, key)
 
     def _tell(self, name: str, verb: str, key: str, text: str) -> bool:
-        """Tell a helper to do something; what it says goes nowhere but into a complaint."""
+        """Tell a helper to do something; what it says goes nowhere."""
         ended = self._call(name, verb, text)
         if isinstance(ended, _Ended) and not ended.status:
             return True
-        outcome = _Outcome(complaint=ended) if isinstance(ended, str) else _refusal(ended)
+        outcome = _Outcome(complaint=ended) if isinstance(ended, str) else _refusal(ended, verb)
         if outcome.complaint:
-            raise failure(name, key, outcome.complaint)
+            raise failure(name, verb, key, outcome.complaint)
         return False
 
     def _call(self, name: str, verb: str, text: str) -> _Ended | str:
@@ -169,7 +187,7 @@ class Helpers:
         if isinstance(ended, str):
             return _Outcome(complaint=ended)
         if ended.status:
-            return _refusal(ended)
+            return _refusal(ended, "get")
         return _answer(ended.output)
 
     def _run(self, arguments: list[str], path: str, key: str) -> _Ended | str:
@@ -181,7 +199,7 @@ class Helpers:
                 env=self._environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
                 bufsize=0,
                 start_new_session=True,  # a group of its own, to kill it with all it started
             )
@@ -207,11 +225,13 @@ def program_name(name: str) -> str:
     return f"docker-credential-{name}"
 
 
-def failure(name: str, key: str, complaint: str) -> HelperFailed:
+def failure(name: str, verb: str, key: str, complaint: str) -> HelperFailed:
     """Make the error for a helper that did not do its work for `key`."""
+    program = program_name(name)
+    by_hand = _BY_HAND[verb].format(key=shlex.quote(key), program=program)
     return HelperFailed(
-        f"the credential helper `{program_name(name)}` failed for `{key}`: {complaint}",
-        f"try `echo {key} | {program_name(name)} get`, or remove the helper from the configuration",
+        f"the credential helper `{program}` failed for `{key}`: {complaint}",
+        f"run it by hand to see why: `{by_hand}`; or remove the helper from the configuration",
     )
 
 
@@ -226,39 +246,55 @@ def _converse(process: subprocess.Popen[bytes], key: str, deadline: float) -> _E
     Raises:
         TimeoutError: the deadline, in seconds of the monotonic clock, passed.
     """
-    if process.stdin is None or process.stdout is None:
+    if process.stdin is None:
         raise AssertionError(process.args)
     # A key is far smaller than a pipe, so this never waits. A helper need not read it.
     with contextlib.suppress(BrokenPipeError), process.stdin as questions:
         questions.write(octets(key))
-    output = _read(process.stdout, deadline)
+    output, complained = _hear(process, deadline)
     if len(output) > MAX_ANSWER:
         return f"it says more than {MAX_ANSWER} bytes"
     try:
         status = process.wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired as error:
         raise TimeoutError from error
-    return _Ended(status, output)
+    return _Ended(status, output, complained)
 
 
-def _read(stream: IO[bytes], deadline: float) -> bytes:
-    """Read to the end, or to just past the limit.
+def _hear(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, int]:
+    """Read stdout to the end, or to just past the limit, and count what comes on stderr.
+
+    A program that the helper leaves running may keep stderr open, so that ends with the helper.
 
     Raises:
         TimeoutError: the deadline passed.
     """
-    chunks = bytearray()
+    if process.stdout is None or process.stderr is None:
+        raise AssertionError(process.args)
+    heard = {process.stdout: bytearray(), process.stderr: bytearray()}
+    complained = 0
     with selectors.DefaultSelector() as selector:
-        selector.register(stream, selectors.EVENT_READ)
-        while len(chunks) <= MAX_ANSWER:
+        for stream in heard:
+            os.set_blocking(stream.fileno(), False)
+            selector.register(stream, selectors.EVENT_READ)
+        while len(heard[process.stdout]) <= MAX_ANSWER and selector.get_map():
+            is_open = process.stdout in (key.fileobj for key in selector.get_map().values())
+            # Before reading: what was written by the end is then still read below.
+            has_ended = not is_open and process.poll() is not None
             left = deadline - time.monotonic()
-            if left <= 0 or not selector.select(left):
+            if left <= 0:
                 raise TimeoutError
-            chunk = stream.read(MAX_ANSWER)
-            if not chunk:
+            ready = selector.select(0.0 if has_ended else left if is_open else min(left, _LOOK))
+            if has_ended and not ready:
                 break
-            chunks += chunk
-    return bytes(chunks)
+            for stream in [each for each in heard if each in {key.fileobj for key, _ in ready}]:
+                chunk = stream.read(MAX_ANSWER)
+                if chunk == b"":
+                    selector.unregister(stream)
+                heard[stream] += chunk or b""
+            complained += len(heard[process.stderr])
+            heard[process.stderr].clear()
+    return bytes(heard[process.stdout]), complained
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -269,13 +305,14 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _refusal(ended: _Ended) -> _Outcome:
+def _refusal(ended: _Ended, verb: str) -> _Outcome:
     """Understand a helper that ended with a failure: it has nothing, or it is broken."""
     said = ended.output.decode("utf-8", "replace").strip()
     if said == NOT_FOUND:
         return _Outcome()
     how = f"signal {-ended.status}" if ended.status < 0 else f"exit status {ended.status}"
-    return _Outcome(complaint=f"{how}: {said[:_SHOWN]}" if said else how)
+    counted = "1 byte" if ended.complained == 1 else f"{ended.complained} bytes"
+    return _Outcome(complaint=f"{how} from `{verb}`, {counted} on stderr")
 
 
 def _answer(output: bytes) -> _Outcome:

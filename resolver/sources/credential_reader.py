@@ -150,7 +150,7 @@ class Reader:
             complaint = f"it is not installed, and `{file.place}` names it"
             message = f"`{program}` is not installed, and `{file.place}` names it; asking without"
             self._warn("helper-missing", message)
-            return Found(None, program, failure(choice.name, choice.key, complaint))
+            return Found(None, program, failure(choice.name, "get", choice.key, complaint))
         asked = (choice.name, choice.key)
         return Found(self._helpers.ask(*asked), program, helper=asked)
 

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 #: Movers pinned to an address; a registry that sends every blob elsewhere gets no more.
 _MAX_PINNED: Final = 32
+#: Servers that are remembered as having answered; what is beyond only gets a hint too many.
+_MAX_SPOKEN: Final = 4096
 #: What hyper says of a header with control characters.
 _UNREADABLE: Final = "invalid HTTP header parsed"
 _LOG: Final = logging.getLogger(__name__)
@@ -119,11 +121,21 @@ for _name in _CHATTY:
 
 
 class Engine:
-    """Sends requests; safe to share between threads. Movers are built when first needed."""
+    """Sends requests; safe to share between threads. Movers are built when first needed.
 
-    def __init__(self, name: str, wiring: Wiring) -> None:
+    Args:
+        name: of a row of `ENGINES`.
+        wiring: the usual one.
+        plain_http: http was chosen by `--plain-http`; for hints alone.
+
+    """
+
+    def __init__(self, name: str, wiring: Wiring, *, plain_http: bool = False) -> None:
         self._kind = ENGINES[name]
         self._wiring = wiring
+        self._plain_http = plain_http
+        #: Servers that have answered, and so speak the protocol they are asked in.
+        self._spoken: set[tuple[str, str, int]] = set()
         self._lock = threading.Lock()
         self._movers: dict[Route, httpx.BaseTransport] = {}
         self._spares: dict[Wiring, httpx.BaseTransport] = {}
@@ -169,8 +181,13 @@ class Engine:
         pin = None if kind.pins else route.pin
         wiring = route.own or self._wiring
         request = _request(call, pin, kind.timeouts(wiring, call.patience))
-        with _MUZZLE.on(), _translated(call, wiring):
+        origin = call.url.origin
+        # `--plain-http` is about registries, not about where they redirect to.
+        spoken = origin in self._spoken or origin != call.registry.origin
+        with _MUZZLE.on(), _translated(call, wiring, spoken=spoken, plain_http=self._plain_http):
             response = mover.handle_request(request)
+        if len(self._spoken) < _MAX_SPOKEN:
+            self._spoken.add(origin)
         lines = tuple(
             (name.decode("latin-1"), value.decode("latin-1"))
             for name, value in response.headers.raw
@@ -198,7 +215,7 @@ class Engine:
 
 
 def _chunks(response: httpx.Response, call: Call, wiring: Wiring) -> Iterator[bytes]:
-    with _translated(call, wiring, answered=True):
+    with _translated(call, wiring, answered=True, spoken=True):
         read = _reader(response)
         while True:
             with _MUZZLE.on():
@@ -209,7 +226,14 @@ def _chunks(response: httpx.Response, call: Call, wiring: Wiring) -> Iterator[by
 
 
 @contextmanager
-def _translated(call: Call, wiring: Wiring, *, answered: bool = False) -> Iterator[None]:
+def _translated(
+    call: Call,
+    wiring: Wiring,
+    *,
+    answered: bool = False,
+    spoken: bool = False,
+    plain_http: bool = False,
+) -> Iterator[None]:
     """Turn what the libraries raise into `Trouble`; `answered` once there is a status."""
     begun = time.monotonic()
     allowed = wiring.read_timeout
@@ -237,7 +261,7 @@ def _translated(call: Call, wiring: Wiring, *, answered: bool = False) -> Iterat
     ) as error:
         if _UNREADABLE in str(error.__cause__):
             raise _UnreadableHeaders from error
-        raise translate(error, call.url, answered=answered) from error
+        raise translate(error, call.url, answered=spoken, plain_http=plain_http) from error
     except ValueError as error:
         if "header" in str(error):
             raise _UnreadableHeaders from error

@@ -19,6 +19,7 @@ from resolver.errors import (
     Unavailable,
 )
 from resolver.sources.exchange import Trouble
+from resolver.sources.urls import PORTS
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Reason:
         words: any of them, in lower case, tells it.
         sentence: `{host}` is filled in.
         transient: it may pass by itself.
+        by_scheme: http spoken to a TLS port, or the other way round, can be the cause.
 
     """
 
@@ -45,10 +47,12 @@ class Reason:
     sentence: str
     hints: tuple[str, ...] = ()
     transient: bool = False
+    by_scheme: bool = False
 
 
 _TRUST = "give its authority's certificate with `--ca-file FILE`"
 _PLAIN = "if it is meant to speak plain HTTP, say `--plain-http`"
+_TLS = "if it speaks TLS, ask it without `--plain-http`, or by another name"
 
 #: Asked only of what a certificate check said: its words hold names that the server chose, and
 #: those must never be taken for another kind of failure.
@@ -105,13 +109,13 @@ REASONS = (
         ),
         TlsFailed,
         "`{host}` does not speak TLS; it seems to speak plain HTTP",
-        (_PLAIN,),
+        by_scheme=True,
     ),
     Reason(
         ("tls handshake eof", "unexpected_eof_while_reading", "eof occurred in violation"),
         TlsFailed,
         "`{host}` ended the connection during the TLS handshake",
-        (_PLAIN,),
+        by_scheme=True,
     ),
     Reason(
         (
@@ -208,6 +212,7 @@ REASONS = (
         ConnectionFailed,
         "the connection to `{host}` broke before the answer was complete",
         transient=True,
+        by_scheme=True,
     ),
     Reason(
         (
@@ -223,6 +228,7 @@ REASONS = (
         ConnectionFailed,
         "`{host}` closed the connection without an answer",
         transient=True,
+        by_scheme=True,
     ),
     Reason(
         (
@@ -239,9 +245,12 @@ REASONS = (
         ServerFault,
         "`{host}` answered with something that is not HTTP",
         ("check the port; another service may be listening there",),
+        by_scheme=True,
     ),
 )
-_UNKNOWN = Reason((), ConnectionFailed, "the connection to `{host}` failed", transient=True)
+_UNKNOWN = Reason(
+    (), ConnectionFailed, "the connection to `{host}` failed", transient=True, by_scheme=True
+)
 
 
 def late(url: Url, seconds: float, *, unconnected: bool) -> Trouble:
@@ -258,23 +267,34 @@ def silent(url: Url, seconds: float, *, whole: bool) -> Trouble:
     return Trouble(error, transient=True)
 
 
-def translate(error: BaseException, url: Url, *, answered: bool = False) -> Trouble:
+def translate(
+    error: BaseException, url: Url, *, answered: bool = False, plain_http: bool = False
+) -> Trouble:
     """Say in our words what an engine raised, other than that time was up.
 
-    Who has answered, speaks the protocol that it was asked in.
+    Args:
+        error: as it was raised.
+        url: what was asked.
+        answered: this server has answered before, so it speaks the protocol it is asked in; or
+            it is none that `--plain-http` is about.
+        plain_http: http was chosen by `--plain-http`.
+
     """
     host = url.authority
     reason = find_reason(" | ".join(_words(error)).lower())
     hints = reason.hints
-    if (
-        url.scheme == "http"
-        and not answered
-        and reason.transient
-        and reason.error is ConnectionFailed
-    ):
-        hints = (*hints, "if it speaks TLS, ask it without `--plain-http`, or by another name")
+    if reason.by_scheme and not answered:
+        if url.scheme == "http" and plain_http:
+            hints = (*hints, _TLS)
+        elif url.scheme == "https" and reason.error is TlsFailed and not _is_cut(reason, url):
+            hints = (*hints, _PLAIN)
     failure = reason.error(reason.sentence.format(host=host), *hints)
     return Trouble(failure, transient=reason.transient)
+
+
+def _is_cut(reason: Reason, url: Url) -> bool:
+    """Whether something on the port of https itself ended a handshake: no plain HTTP is there."""
+    return url.port == PORTS["https"] and "tls handshake eof" in reason.words
 
 
 def find_reason(words: str) -> Reason:

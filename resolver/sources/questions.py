@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Requests at once to one host, where nobody says. Source: architecture.md 2.3.
 JOBS_PER_HOST = 8
+#: Source: distribution, docs/content/spec/auth/scope.md, "registry".
+CATALOG_SCOPE = "registry:catalog:*"
 HOME_PAGE = "https://pypi.org/project/multiarch-resolver/"
 
 
@@ -29,12 +31,21 @@ class Asker:
 
     Attributes:
         registry: identity of the registry, `host[:port]`, which credentials are filed under.
-        repository: without the registry.
+        repository: without the registry; empty for a question about no repository.
+        catalog: whether the question is about the list of all repositories.
 
     """
 
     registry: str
     repository: str
+    catalog: bool = False
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """What a token for the question must allow, and all that is ever asked for (R29)."""
+        if self.catalog:
+            return (CATALOG_SCOPE,)
+        return (f"repository:{self.repository}:pull",) if self.repository else ()
 
     def __str__(self) -> str:
         return f"{self.registry}/{self.repository}"

@@ -1,4 +1,4 @@
-"""Where a challenge sends us for a token, and what may be asked there (protocol.md 9.2, 9.5)."""
+"""Where a challenge sends us for a token, and what may be asked there (9.5, R21, R29)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from resolver.sources.tokens import TokenSource
 from resolver.sources.urls import BadUrl
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
+    from resolver.core.challenge import Challenge
     from resolver.sources.urls import Url
 
 CLIENT = "resolver"
@@ -22,22 +23,30 @@ _FORM = ("Content-Type", "application/x-www-form-urlencoded")
 
 
 def token_source(
-    parameters: Mapping[str, str], at: Url, registry: Url, repository: str
+    parameters: Mapping[str, str], at: Url, registry: Url, scopes: tuple[str, ...]
 ) -> TokenSource:
     """Read a Bearer challenge that came with an answer from `at`.
 
-    Without a repository, as for a login, only what the challenge itself asks for is asked for.
+    Only `scopes`, those that the question itself needs, are asked for: a scope that only the
+    challenge names is the registry's wish, and a token server may serve others too (R29).
 
     Raises:
         UnsafeRealm: its realm must not be asked.
 
     """
-    own = f"repository:{repository}:pull" if repository else ""
-    return TokenSource(
-        safe_realm(parameters.get("realm", ""), at, registry),
-        parameters.get("service", ""),
-        merge_scopes(parameters.get("scope", "").split(), own),
-    )
+    realm = safe_realm(parameters.get("realm", ""), at, registry)
+    return TokenSource(realm, parameters.get("service", ""), scopes)
+
+
+def refuse_repeated_realm(challenges: Iterable[Challenge], registry: Url) -> None:
+    """Refuse challenges of which one names its realm twice: clients differ on which counts (R21).
+
+    Raises:
+        UnsafeRealm: one does.
+
+    """
+    if any("realm" in challenge.repeated for challenge in challenges):
+        raise _unsafe(registry, "it gives `realm` more than once")
 
 
 def safe_realm(text: str, at: Url, registry: Url) -> Url:
@@ -59,25 +68,6 @@ def safe_realm(text: str, at: Url, registry: Url) -> Url:
             registry, f"`{realm.authority}` is asked over plain http, the registry over https"
         )
     return realm
-
-
-def merge_scopes(challenged: Sequence[str], own: str) -> tuple[str, ...]:
-    """Put the challenge's scopes first, and ours after them if it adds anything.
-
-    Some servers read only the first one (quirk q-080). Words that are no repository's pass as they
-    are (`aws`, `*`: quirks q-033, q-083); of a repository nothing but `pull` is ever asked for,
-    whatever the registry wants us to ask (R29): a token server may serve others too.
-    """
-    kept = [_only_pull(scope) for scope in challenged]
-    return tuple(dict.fromkeys(filter(None, (*kept, own))))
-
-
-def _only_pull(scope: str) -> str:
-    """Cut a repository's scope down to pulling; empty when nothing is left of it."""
-    kind, colon, actions = scope.rpartition(":")
-    if not colon or not kind.startswith("repository:"):
-        return scope
-    return f"{kind}:pull" if {"pull", "*"} & set(actions.split(",")) else ""
 
 
 def token_by_get(source: TokenSource, registry: Url, credential: Credential | None) -> Call:

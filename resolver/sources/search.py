@@ -41,7 +41,7 @@ def search(transport: Transport, registry: str, term: str, limit: int) -> Hits:
     Args:
         transport: asks.
         registry: identity; `docker.io` is Docker Hub.
-        term: words; compared with names in a catalog.
+        term: words; compared with names in a catalog. Without any the catalog is read at once.
         limit: hits wanted, 1 to 100.
 
     Raises:
@@ -50,14 +50,15 @@ def search(transport: Transport, registry: str, term: str, limit: int) -> Hits:
         Denied, Unavailable: nobody let us in, or answered.
     """
     host = HUB_INDEX if registry == HUB else registry
-    asker = Asker(registry, "")
+    asker = Asker(registry, "", catalog=registry != HUB)
     target = f"/v1/search?q={quote(term, safe='')}&n={min(limit, MAX_LIMIT)}"
     what = f"the search of `{registry}`"
-    response = transport.fetch(Request("GET", host, asker, target, what))
-    if response.status == _OK and _is_json(response):
-        return Hits(term, registry, "search", _hits(response.body, what)[:limit])
-    if registry == HUB:
-        raise ServerFault(f"{what} answered {response.status}", "try again later")
+    if term:
+        response = transport.fetch(Request("GET", host, asker, target, what))
+        if response.status == _OK and _is_json(response):
+            return Hits(term, registry, "search", _hits(response.body, what)[:limit])
+        if registry == HUB:
+            raise ServerFault(f"{what} answered {response.status}", "try again later")
     names = _catalog(transport, asker)
     found = (Hit(f"{registry}/{name}", "", None, None) for name in names if term in name)
     return Hits(term, registry, "catalog", tuple(_first(found, limit)))

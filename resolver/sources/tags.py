@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from resolver.core.events import Warned
-from resolver.core.strict_json import kind_of, read_object
+from resolver.core.strict_json import kind_of, read_array, read_object
 from resolver.errors import BadDocument, LimitExceeded, ServerFault
 from resolver.sources.urls import BadUrl
 from resolver.values import dataclass
@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 PAGE_SIZE = 1_000
 #: Source: reliability.md section 5.
 MAX_PAGES, MAX_TAGS = 1_000, 1_000_000
+#: Bytes of all names: people and programs keep the list. Ours: a million of 25.
+MAX_NAMES = 24 * 1024 * 1024
 #: Pages in a row without a tag; servers that filter may send some.
 MAX_EMPTY_PAGES = 100
 #: Bytes of one page: GCR sends everything in one, with maps beside (quirk q-040).
-MAX_PAGE = 64 * 1024 * 1024
+MAX_PAGE = 32 * 1024 * 1024
+#: Bytes of a page that is read as a whole: parsed, a document takes up to forty times its size.
+MAX_WHOLE = 1024 * 1024
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _TARGET = re.compile(r"[ \t,]*+(?:<([^<>]*+)>|([^<>;, \t]++))")
@@ -59,19 +63,24 @@ class Listing:
             BadDocument, ServerFault: a page is no list of tags, or leads somewhere else.
             LimitExceeded: there is no end in sight.
         """
-        seen: set[str] = set()
+        # Of a tag only its hash is kept: a million of them are a hundred megabytes as it is.
+        seen: set[int] = set()
+        size = 0
         targets = {target := f"{self.path}?n={PAGE_SIZE}"}
         empty = 0
         for _ in range(MAX_PAGES):
             response = self._page(target)
-            new = [tag for tag in self._tags(response) if tag not in seen]
             count = len(seen)
-            for tag in new:
-                if tag not in seen:
-                    seen.add(tag)
-                    yield tag
-            if len(seen) > MAX_TAGS:
-                raise LimitExceeded(f"the tags of `{self.name}`", MAX_TAGS, len(seen), "tags")
+            for tag in self._tags(response):
+                if (mark := hash(tag)) in seen:
+                    continue
+                seen.add(mark)
+                if len(seen) > MAX_TAGS:
+                    raise LimitExceeded(f"the tags of `{self.name}`", MAX_TAGS, len(seen), "tags")
+                size += len(tag)
+                if size > MAX_NAMES:
+                    raise LimitExceeded(f"the names of all tags of `{self.name}`", MAX_NAMES, size)
+                yield tag
             following = next_page(response, f"the tags of `{self.name}`", self.api)
             if following is None:
                 return
@@ -103,13 +112,10 @@ class Listing:
                 f"`{response.url.authority}` answered with something that is no list of tags",
                 "it may be the page of a login or of a proxy",
             )
-        tags = read_object(response.body, what).get("tags")
-        if tags is None:
-            return
-        if not isinstance(tags, list):
-            raise BadDocument(what, "tags", f"must be an array, not {kind_of(tags)}")
         dropped = 0
-        for position, tag in enumerate(tags):
+        for position, tag in enumerate(_listed(response.body, what)):
+            if position >= MAX_TAGS:
+                raise LimitExceeded(f"the tags of `{self.name}`", MAX_TAGS, position + 1, "tags")
             if tag is not None and not isinstance(tag, str):
                 raise BadDocument(what, f"tags[{position}]", f"must be text, not {kind_of(tag)}")
             # Nexus lists null, Artifactory digests (quirks q-065, q-061).
@@ -122,6 +128,21 @@ class Listing:
 
     def _warn(self, message: str) -> None:
         self.observe(Warned("tags", message))
+
+
+def _listed(body: bytes, what: str) -> Iterable[object]:
+    """Give the elements of `tags`, not checked yet.
+
+    Raises:
+        BadDocument: the body is no object, or its `tags` no array.
+        LimitExceeded: it is nested too deep.
+    """
+    if len(body) > MAX_WHOLE:
+        return read_array(body, "tags", what)
+    tags = read_object(body, what).get("tags")
+    if tags is not None and not isinstance(tags, list):
+        raise BadDocument(what, "tags", f"must be an array, not {kind_of(tags)}")
+    return tags or ()
 
 
 def next_page(response: Response, what: str, api: str = "/v2") -> str | None:

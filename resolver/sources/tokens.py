@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from dataclasses import field
@@ -42,7 +43,7 @@ class TokenSource:
 
     Attributes:
         service: as the challenge wrote it; empty when it said nothing.
-        scopes: those of the challenge, and then our own; of repositories only `pull`.
+        scopes: those that the question needs; never one that only the challenge names.
 
     """
 
@@ -133,7 +134,7 @@ def read_grant(body: bytes, realm: Url, now: float) -> Grant:
     """
     place = f"the token server `{realm.authority}`"
     try:
-        document = read_object(body, f"the answer of {place}")
+        document = read_object(body, f"the answer of {place}", any_number=True)
     except (BadDocument, LimitExceeded) as error:
         raise BadTokenAnswer(
             f"{place} answered with something that is no token: {error}"
@@ -163,7 +164,10 @@ def _lifetime(document: dict[str, object], now: float) -> float:
     seconds = document.get("expires_in")
     if type(seconds) not in (int, float) or not isinstance(seconds, int | float):
         return SHORTEST_LIFE
-    life = min(max(float(seconds), SHORTEST_LIFE), LONGEST_LIFE)
+    if math.isinf(seconds):
+        # `1e999`: no number that anybody means.
+        return SHORTEST_LIFE
+    life = float(min(max(seconds, SHORTEST_LIFE), LONGEST_LIFE))
     issued = _issued(document.get("issued_at"))
     if issued is None or issued > now or issued + life <= now:
         # A clock is wrong, here or there: count from now.

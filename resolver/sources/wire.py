@@ -182,7 +182,7 @@ class Wire:
             self._redactor.learn(proxy.password if proxy else None)
         self._usual = Way(trust, options.connect_timeout, options.read_timeout)
         wiring = Wiring(trust, options.connect_timeout, options.read_timeout, options.jobs_per_host)
-        return Engine(options.engine, wiring), proxies
+        return Engine(options.engine, wiring, plain_http=options.plain_http), proxies
 
 
 def _noted(chunks: Iterator[bytes], place: Place) -> Iterator[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from resolver.core.manifest import MAX_DOCUMENT
@@ -35,7 +35,12 @@ class _Wanted:
     """Why a blob matters: what it is, and the names that need it."""
 
     need: Need
-    references: tuple[str, ...] = ()
+    names: set[str] = field(default_factory=set)
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The names in order; made when asked for, since a base may have thousands."""
+        return tuple(sorted(self.names))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +112,7 @@ class Check:
 
     def _look(self) -> _Look:
         """Find what is wrong now: missing, of another size or content, or no file at all."""
-        root = self._home.open()
+        root = self._home.open_store()
         if root is None:
             return _Look({}, 0, {}, {})
         with root:
@@ -154,7 +159,7 @@ class Check:
         for record in names:
             for digest, need in self._needs(reach, record).items():
                 want = wanted.setdefault(digest, _Wanted(need))
-                want.references = tuple(sorted({*want.references, record.reference}))
+                want.names.add(record.reference)
                 if want.need.is_optional:
                     want.need = need
         return wanted
@@ -186,7 +191,7 @@ class Check:
 
     def _settle(self, look: _Look) -> None:
         """Say which damages are none any more, after the last look."""
-        root = self._home.open()
+        root = self._home.open_store()
         if root is None:
             return
         with root:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import stat
 import time
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from resolver.core.stored import Collected, Item, Retention
+from resolver.core.stored import Collected, Item, Retention, Stay
 from resolver.store import census
 from resolver.store.ground import Ground
 from resolver.store.partials import discard
+from resolver.store.temporary import is_aside
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -38,6 +41,8 @@ class _Choice:
         blobs: parents first.
         loose: what was left behind.
         missing: what kept names need and the store does not hold.
+        stays: why something stays that no name needs.
+        loose_size: bytes of transfers and of what was set aside that stay.
 
     """
 
@@ -46,6 +51,8 @@ class _Choice:
     blobs: tuple[Item, ...]
     loose: tuple[Loose, ...]
     missing: tuple[Digest, ...]
+    stays: tuple[Stay, ...]
+    loose_size: int
 
 
 def collect(
@@ -58,7 +65,7 @@ def collect(
 ) -> Collected:
     """Remove what is not needed; see `LocalStore.collect`."""
     if not home.exists():
-        return Collected((), 0, 0, 0, dry_run=dry_run)
+        return Collected((), 0, 0, 0, dry_run=dry_run, limit=rules.max_size)
     with home.writing(exclusive=True) as root:
         if not dry_run:
             # Also where there is nothing to remove: a job whose collections do nothing should know.
@@ -73,38 +80,53 @@ def collect(
             ground.delete(choice.blobs, sync=home.sync and bool(choice.blobs))
             for loose in choice.loose:
                 _discard(root, loose)
-        return _report(ground, choice, dry_run=dry_run)
+        return _report(ground, choice, rules, dry_run=dry_run)
 
 
 def _choose(ground: Ground, rules: Retention, now: float) -> _Choice:
     stay = _names_to_keep(ground, rules)
-    leased = ground.leased()
-    young = _young(ground, now - max(rules.grace, rules.keep_newer or 0))
-    noted = {record.root.digest for record in ground.seen if _is_kept(record, rules)}
-    always = leased | young | noted
-    stay = _within(ground, stay, always, rules, now)
+    leased = set(ground.users())
+    recent = _recent(ground)
+    young = recent | _young(ground, now - max(rules.grace, rules.keep_newer or 0))
+    notes = [record for record in ground.seen if _is_kept(record, rules)]
+    left: list[Loose] = []
+    loose_left: list[Loose] = []
+    for loose in _loose(ground.root):
+        is_left = _is_left_behind(loose, now - rules.grace)
+        (left if is_left else loose_left).append(loose)
+    kept: list[Stay] = []
+    if rules.max_size is not None:
+        squeeze = _Squeeze(ground, stay, notes, (leased | recent, young), loose_left)
+        squeeze.run(rules, now)
+        stay, notes, loose_left, kept = squeeze.stay, squeeze.notes, squeeze.loose, squeeze.kept
+        left += squeeze.given_up
     needs = ground.needed_by(stay)
-    gone_names = tuple(record for record in ground.names if record not in stay)
+    staying = {record.reference for record in stay}
+    gone_names = tuple(record for record in ground.names if record.reference not in staying)
+    noted = {record.root.digest for record in notes}
     # What a dropped name needed was whole and in use; its age says nothing about a writer.
-    released = set(ground.needed_by(gone_names)) - leased - noted - _recent(ground)
-    garbage = [
-        digest
-        for digest, status in ground.files.items()
-        if digest not in needs
-        and (digest not in always or digest in released)
-        and not stat.S_ISDIR(status.st_mode)
-    ]
+    released = set(ground.needed_by(gone_names)) - leased - noted - recent
+    always = leased | young | noted
+    garbage: list[Digest] = []
+    spared: list[Digest] = []
+    for digest, status in ground.files.items():
+        if digest in needs or stat.S_ISDIR(status.st_mode):
+            continue
+        (spared if digest in always and digest not in released else garbage).append(digest)
     missing = tuple(
         digest
         for digest, need in needs.items()
         if not need.is_optional and digest not in ground.files
     )
+    remembered = {record.reference for record in notes}
     return _Choice(
         tuple(record.reference for record in gone_names),
-        tuple(record.reference for record in ground.seen if not _is_kept(record, rules)),
+        tuple(record.reference for record in ground.seen if record.reference not in remembered),
         ground.items(garbage, ground.needed_by(gone_names)),
-        tuple(_left_behind(ground.root, now - rules.grace)),
+        tuple(left),
         missing,
+        (*kept, *_stays(ground, spared, noted, loose_left, rules, now)),
+        sum(loose.size for loose in loose_left),
     )
 
 
@@ -115,14 +137,16 @@ def _choose_of_the_dead(ground: Ground, rules: Retention, now: float) -> _Choice
     be read. It needs no transfer and no lease that nobody holds, and no temporary file that is
     older than itself.
     """
-    before = now - rules.grace
-    begun = [each.since if each.since is not None else 0.0 for each in ground.unread]
-    loose = [
-        each
-        for each in _left_behind(ground.root, before)
-        if each.folder != "tmp" or each.changed < min(begun)
-    ]
-    return _Choice((), (), (), tuple(loose), ())
+    begun = min(each.since if each.since is not None else 0.0 for each in ground.unread)
+    left: list[Loose] = []
+    staying = 0
+    for loose in _loose(ground.root):
+        is_left = _is_left_behind(loose, now - rules.grace)
+        if is_left and (loose.folder != "tmp" or loose.changed < begun):
+            left.append(loose)
+        else:
+            staying += loose.size
+    return _Choice((), (), (), tuple(left), (), (), staying)
 
 
 def _names_to_keep(ground: Ground, rules: Retention) -> list[PulledName]:
@@ -141,35 +165,135 @@ def _is_kept(record: NameRecord, rules: Retention) -> bool:
     return rules.keep is None or record.reference in rules.keep
 
 
-def _within(
-    ground: Ground, stay: list[PulledName], always: set[Digest], rules: Retention, now: float
-) -> list[PulledName]:
-    """Let go of the longest unused names until the rest fits."""
-    limit = rules.max_size
-    if limit is None:
-        return stay
-    shield = now - rules.keep_newer if rules.keep_newer is not None else None
-    used = {digest for lease in ground.leases for digest in lease.digests}
-    rest = sorted(stay, key=lambda record: (record.pulled_at, record.reference), reverse=True)
-    untouchable: list[PulledName] = []
-    # What is young because it belongs to a name that goes would go with it.
-    fixed = always - set(ground.needed_by(ground.names)) | ground.leased()
-    while rest:
-        needs = set(ground.needed_by([*untouchable, *rest])) | fixed
-        if ground.size_of(needs) <= limit:
-            break
-        oldest = rest.pop()
-        is_young = shield is not None and oldest.pulled_at >= shield
-        if is_young or oldest.root.digest in used:
-            untouchable.append(oldest)
-    kept = {record.reference for record in (*untouchable, *rest)}
-    return [record for record in stay if record.reference in kept]
+class _Squeeze:
+    """Brings a store below a size: what was set aside goes first, then the longest unused names.
+
+    Args:
+        stay, notes, loose: what would stay without a limit.
+        fixed: what stays whichever names go; and what stays unless a name that goes needed it.
+
+    """
+
+    def __init__(
+        self,
+        ground: Ground,
+        stay: list[PulledName],
+        notes: list[NameRecord],
+        fixed: tuple[set[Digest], set[Digest]],
+        loose: list[Loose],
+    ) -> None:
+        self._ground = ground
+        self.stay = stay
+        self.notes = notes
+        self.loose = loose
+        self.given_up: list[Loose] = []
+        self.kept: list[Stay] = []
+        always, young = fixed
+        self._users: Counter[Digest] = Counter(always)
+        # What is young because it belongs to a name that goes would go with it.
+        self._users.update(young - always - set(ground.needed_by(ground.names)))
+        for record in stay:
+            self._users.update(ground.closure(record).keys())
+        self._users.update(note.root.digest for note in notes)
+        self._size = ground.size_of(self._users) + sum(each.size for each in loose)
+
+    def run(self, rules: Retention, now: float) -> None:
+        """Let go of one thing after the other until the rest fits."""
+        limit = rules.max_size or 0
+        loose, self.loose = self.loose, []
+        for each in loose:
+            goes = self._size > limit and is_aside(each.name)
+            (self.given_up if goes else self.loose).append(each)
+            self._size -= each.size if goes else 0
+        shield = now - rules.keep_newer if rules.keep_newer is not None else None
+        notes = {note.reference: note for note in self.notes}
+        staying: list[PulledName] = []
+        for record in sorted(self.stay, key=lambda each: (each.pulled_at, each.reference)):
+            if self._size <= limit:
+                staying.append(record)
+            elif (stay := self._refusal(record, shield, rules)) is not None:
+                staying.append(record)
+                self.kept.append(stay)
+            else:
+                self._drop(self._ground.closure(record))
+                note = notes.pop(record.reference, None)
+                self._drop(() if note is None else (note.root.digest,))
+        kept = {record.reference for record in staying}
+        for reference, note in list(notes.items()):
+            # An answer for `--offline` weighs little: it goes when nothing else is left to go.
+            if self._size > limit and reference not in kept:
+                self._drop((note.root.digest,))
+                del notes[reference]
+        self.stay = [record for record in self.stay if record.reference in kept]
+        self.notes = [note for note in self.notes if note.reference in notes]
+
+    def _drop(self, digests: Iterable[Digest]) -> None:
+        for digest in digests:
+            self._users[digest] -= 1
+            if not self._users[digest]:
+                self._size -= self._ground.size_of((digest,))
+
+    def _refusal(self, record: PulledName, shield: float | None, rules: Retention) -> Stay | None:
+        """Say why a name must stay; None if it may go."""
+        size = self._ground.size_of(self._ground.closure(record))
+        core = {record.root.digest, *(image.manifest.digest for image in record.images)}
+        for lease in self._ground.leases:
+            if lease.digests & core:
+                return Stay("image-lease", 1, size, lease.purpose, lease.process)
+        if shield is not None and record.pulled_at >= shield:
+            return Stay("image-keep-newer", 1, size, age=rules.keep_newer or 0.0)
+        return None
+
+
+def _stays(
+    ground: Ground,
+    spared: Iterable[Digest],
+    noted: set[Digest],
+    loose: Iterable[Loose],
+    rules: Retention,
+    now: float,
+) -> list[Stay]:
+    """Say why each piece stays that no name needs; what has the same reason is added up."""
+    users = ground.users()
+    first = min(ground.leases, key=lambda lease: lease.since, default=None)
+    found: list[Stay] = []
+    for digest in spared:
+        status = ground.files[digest]
+        size = status.st_size
+        if digest in users:
+            found.append(Stay("lease", 1, size, users[digest].purpose, users[digest].process))
+        elif first is not None and status.st_mtime >= first.since:
+            found.append(Stay("since", 1, size, first.purpose, first.process))
+        elif digest in noted:
+            found.append(Stay("noted", 1, size))
+        else:
+            found.append(_too_young(size, now - status.st_mtime, rules))
+    for each in loose:
+        if each.folder == "partial" and each.is_living:
+            found.append(Stay("transfer", 1, each.size))
+        elif each.folder != "leases":
+            found.append(_too_young(each.size, now - each.changed, rules))
+    sums: dict[Stay, tuple[int, int]] = {}
+    for stay in found:
+        key = replace(stay, count=0, size=0)
+        count, size = sums.get(key, (0, 0))
+        sums[key] = (count + stay.count, size + stay.size)
+    return [replace(key, count=count, size=size) for key, (count, size) in sums.items()]
+
+
+def _too_young(size: int, age: float, rules: Retention) -> Stay:
+    is_grace = age <= rules.grace or rules.keep_newer is None
+    return Stay(
+        "grace" if is_grace else "keep-newer",
+        1,
+        size,
+        age=rules.grace if is_grace else rules.keep_newer or 0.0,
+    )
 
 
 def _young(ground: Ground, before: float) -> set[Digest]:
     """Find what was written lately, or in the future: a clock that was wrong proves no age."""
-    recent = _recent(ground)
-    return {d for d, status in ground.files.items() if d in recent or status.st_mtime > before}
+    return {digest for digest, status in ground.files.items() if status.st_mtime > before}
 
 
 def _recent(ground: Ground) -> set[Digest]:
@@ -180,11 +304,14 @@ def _recent(ground: Ground) -> set[Digest]:
     return {d for d, status in ground.files.items() if status.st_mtime >= since}
 
 
-def _left_behind(root: Folder, before: float) -> Iterable[Loose]:
-    """Find what the dead left: transfers first, since they are large."""
-    for loose in (*census.partials(root), *census.temporaries(root), *census.leases(root)):
-        if not loose.is_living and loose.changed <= before:
-            yield loose
+def _loose(root: Folder) -> list[Loose]:
+    """List everything but blobs and names, transfers first, since they are large."""
+    return [*census.partials(root), *census.temporaries(root), *census.leases(root)]
+
+
+def _is_left_behind(loose: Loose, before: float) -> bool:
+    """Whether the dead left it, and long enough ago."""
+    return not loose.is_living and loose.changed <= before
 
 
 def _discard(root: Folder, loose: Loose) -> None:
@@ -195,18 +322,22 @@ def _discard(root: Folder, loose: Loose) -> None:
             folder.discard(loose.name)
 
 
-def _report(ground: Ground, choice: _Choice, *, dry_run: bool) -> Collected:
+def _report(ground: Ground, choice: _Choice, rules: Retention, *, dry_run: bool) -> Collected:
     names = tuple(Item(reference, 0, "name") for reference in (*choice.pulled, *choice.seen))
     loose = tuple(Item(f"{x.folder}/{x.name}", x.size, _KINDS[x.folder]) for x in choice.loose)
     removed = (*names, *choice.blobs, *loose)
     gone = {item.name for item in choice.blobs}
     kept = [digest for digest in ground.files if str(digest) not in gone]
+    kept_size = ground.size_of(kept)
     return Collected(
         removed,
         sum(item.size for item in removed),
         len(kept),
-        ground.size_of(kept),
+        kept_size,
         choice.missing,
         dry_run,
+        choice.stays,
+        kept_size + choice.loose_size,
+        rules.max_size,
         ground.unread,
     )

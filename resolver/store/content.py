@@ -43,12 +43,20 @@ class StoredContent:
         *,
         fsync: bool = True,
         lock: bool = True,
+        shared: bool = False,
         patience: Patience | None = None,
         observe: Observer = ignore,
     ) -> None:
         self.root = Path(os.path.abspath(root))  # noqa: PTH100 - resolve() would follow links
         self._observe = observe
-        self._home = Home(self.root, sync=fsync, lock=lock, patience=patience or Patience())
+        self._home = Home(
+            self.root,
+            sync=fsync,
+            lock=lock,
+            patience=patience or Patience(),
+            shared=shared,
+            observe=observe,
+        )
         self._blobs = Blobs(self._home, observe)
         self._giving_up = threading.Lock()
         self._gave_up = False
@@ -189,6 +197,10 @@ class StoredContent:
         """
         return self._transfers.receive(descriptor, waiting)
 
+    def record_transfers(self) -> None:
+        """Note how far the transfers of this process have got, before it ends."""
+        self._transfers.record()
+
     def partial(self, descriptor: Descriptor) -> int:
         """Count the bytes that a transfer of this blob need not fetch again.
 
@@ -224,7 +236,7 @@ class StoredContent:
             StoreFault: it cannot be read.
 
         """
-        root = self._home.open()
+        root = self._home.open_store()
         if root is None:
             return ()
         from resolver.store.leases import living  # noqa: PLC0415 - for collection alone

@@ -11,9 +11,10 @@ from resolver.core.manifest import MAX_DOCUMENT, parse_document
 from resolver.core.stored import Item
 from resolver.errors import ResolverError, StoreFault
 from resolver.store.census import blob_files
+from resolver.store.index import LEAST, Files
 from resolver.store.leases import living, living_and_unread
 from resolver.store.reach import Need, Reach
-from resolver.store.records import BadName, Records
+from resolver.store.records import BadName, Records, file_name
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Ground:
         names: what was pulled.
         seen: roots that a resolve noted.
         leases: of living processes.
+        others: what names need that are not in `names`: digests as text.
+        fault: why that is not known; None where it is.
         unread: leases of living processes that cannot be read.
 
     """
@@ -49,6 +52,8 @@ class Ground:
     seen: tuple[NameRecord, ...]
     leases: tuple[Living, ...]
     reach: Reach
+    others: frozenset[str] = frozenset()
+    fault: StoreFault | None = None
     unread: tuple[Unread, ...] = ()
     _closures: dict[str, dict[Digest, Need]] = field(default_factory=dict)
 
@@ -77,15 +82,56 @@ class Ground:
         names: list[PulledName] = []
         for entry in pulled.entries_in(root):
             if isinstance(entry, BadName):
-                raise StoreFault(
-                    entry.path,
-                    f"what this name keeps is not known: {entry.reason}",
-                    "set it aside with `resolver verify --repair`; nothing was removed",
-                )
+                raise _unknown(entry)
             names.append(entry)
         noted = tuple(e for e in seen.entries_in(root) if not isinstance(e, BadName))
         leases, unread = living_and_unread(root) if lenient else (living(root), ())
-        return cls(root, files, tuple(names), noted, leases, Reach(root, files), unread)
+        return cls(root, files, tuple(names), noted, leases, Reach(root, files), unread=unread)
+
+    @classmethod
+    def around(
+        cls, root: Folder, pulled: Records[PulledName], seen: Records[NameRecord], reference: str
+    ) -> Ground | None:
+        """Look at one name, and of the others only at whether they need the same.
+
+        In a large store this spares reading what the index of names knows.
+
+        Returns:
+            None where the store is small, or where nothing has this name.
+
+        Raises:
+            StoreFault: as `take`.
+
+        """
+        own = file_name(reference)
+        status = pulled.look_in(root, own)
+        record = pulled.read_in(root, own)
+        if status is None or record is None or isinstance(record, BadName):
+            return None
+        if len(pulled.files_in(root)) < LEAST:
+            return None
+        from resolver.store.listing import current, notes  # noqa: PLC0415 - that module needs this one
+
+        files = Files(root)
+        reach = Reach(root, files)
+        entries, bad = current(root, files, pulled)
+        if bad:
+            raise _unknown(bad[0])
+        entries.pop(own, None)
+        fault = None
+        needed = {piece for entry in entries.values() for piece in entry.pieces}
+        for name in [name for name, entry in entries.items() if not entry.pieces]:
+            # Damaged, or it could not be read just now: then it is asked once more.
+            other = pulled.read_in(root, name)
+            if isinstance(other, BadName):
+                raise _unknown(other)
+            try:
+                needed.update(map(str, () if other is None else reach.of_name(other)))
+            except StoreFault as error:
+                fault = error
+        noted = notes(root, seen)
+        others = frozenset(needed)
+        return cls(root, files, (record,), noted, living(root), reach, others, fault)
 
     def closure(self, record: PulledName) -> dict[Digest, Need]:
         """Give what a name needs.
@@ -100,20 +146,30 @@ class Ground:
         return known
 
     def needed_by(self, names: Iterable[PulledName]) -> dict[Digest, Need]:
-        """Give what some names need together."""
+        """Give what some names need together.
+
+        Raises:
+            StoreFault: a document of one of them, or of a name beside them, is damaged.
+
+        """
+        if self.fault is not None:
+            raise self.fault
         needs: dict[Digest, Need] = {}
         for record in names:
             needs.update(self.closure(record))
         return needs
 
-    def leased(self) -> set[Digest]:
-        """Give what living processes need, and what these documents point at."""
-        digests = {digest for lease in self.leases for digest in lease.digests}
-        for digest in tuple(digests):
-            descriptor = self.document_like(digest)
-            if descriptor is not None:
-                digests.update(n.descriptor.digest for n in self.reach.as_far_as_known(descriptor))
-        return digests
+    def users(self) -> dict[Digest, Living]:
+        """Say which living process needs a piece; of several, one."""
+        found: dict[Digest, Living] = {}
+        for lease in self.leases:
+            for digest in lease.digests:
+                found.setdefault(digest, lease)
+                descriptor = self.document_like(digest)
+                if descriptor is not None:
+                    for need in self.reach.as_far_as_known(descriptor):
+                        found.setdefault(need.descriptor.digest, lease)
+        return found
 
     def size_of(self, digests: Iterable[Digest]) -> int:
         """Add up what is on the disk, in bytes."""
@@ -136,7 +192,7 @@ class Ground:
         status = self.files.get(digest)
         if status is None or not stat.S_ISREG(status.st_mode) or status.st_size > MAX_DOCUMENT:
             return None
-        if not self._starts_like_a_document(digest):
+        if not self.starts_like_a_document(digest):
             return None
         try:
             body = self.reach.body(digest)
@@ -162,10 +218,19 @@ class Ground:
             with self.root.need("blobs", "sha256") as folder:
                 folder.sync()
 
-    def _starts_like_a_document(self, digest: Digest) -> bool:
+    def starts_like_a_document(self, digest: Digest) -> bool:
+        """Whether a file begins like a JSON object; false for one that is not here."""
         with self.root.need("blobs", digest.algorithm) as folder:
             file = folder.open(digest.hex)
             if file is None:
                 return False
             with file:
                 return next(file.chunks(64), b"").lstrip()[:1] == b"{"
+
+
+def _unknown(bad: BadName) -> StoreFault:
+    return StoreFault(
+        bad.path,
+        f"what this name keeps is not known: {bad.reason}",
+        "set it aside with `resolver verify --repair`; nothing was removed",
+    )

@@ -9,23 +9,28 @@ tmp/                   files being written (new-…) and what was found damaged 
 lock                   shared by users, exclusive for collection
 gate                   passed on the way to the lock; closed by who waits for all users to leave
 names.lock             held while a name is changed
+names.index seen.index the same in short, to be read faster; may be removed at any time
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from resolver.core.digest import HEX_DIGITS
+from resolver.core.events import Warned, ignore
 from resolver.errors import StoreFault
-from resolver.store.files import Folder, faults
+from resolver.store.files import Folder, close, faults
 from resolver.store.lock import Patience, refuse_remote, through
 from resolver.store.temporary import TEMPORARY, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from resolver.core.events import Observer
 
 #: Format of the folder; another number means other rules.
 VERSION = "1"
@@ -39,13 +44,19 @@ _FOLDERS = ("tmp", "blobs", "names", "seen", "partial", "leases")
 #: What every store has that came back from a cache, which may have lost the folders that were
 #: empty; and what one may have.
 _ALWAYS = frozenset({"blobs", "names"})
-_OURS = frozenset({*_FOLDERS, "version", "CACHEDIR.TAG", "lock", _GATE, "names.lock"})
+_OURS = frozenset(
+    {*_FOLDERS, "version", "CACHEDIR.TAG", "lock", _GATE, "names.lock", "names.index", "seen.index"}
+)
 #: Made by the file system itself, at the root of a volume.
 _NOT_FOREIGN = frozenset({"lost+found"})
 _FOREIGN = "it is not empty, and it is not a store"
 #: Seconds to wait for the lock where nothing is at stake.
 _BRIEFLY = 2.0
 _ANOTHER = "name another folder with `--store`"
+_MENDED = "take the right from others with `chmod`"
+_TRUSTED = "say `--shared-store` if everybody who may write there is trusted"
+#: Links that are followed on the way to a store. Source: Linux, include/linux/namei.h, MAXSYMLINKS.
+_MAX_LINKS = 40
 
 
 class Home:
@@ -55,19 +66,87 @@ class Home:
         root: need not exist yet.
         sync: whether to make every change outlive a power cut.
         lock: False trusts the user that nobody else uses this store.
+        shared: trust everybody who may write there or put another folder in its place.
+        observe: is told of a store that others may change.
 
     """
 
-    def __init__(self, root: Path, *, sync: bool, lock: bool, patience: Patience) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        sync: bool,
+        lock: bool,
+        patience: Patience,
+        shared: bool = False,
+        observe: Observer = ignore,
+    ) -> None:
         self.root = root
         self.sync = sync
         self.lock = lock
         self.patience = patience
+        self.shared = shared
+        self._observe = observe
         self._is_local = False
+        self._is_vetted = False
 
     def open(self) -> Folder | None:
-        """Open the folder for reading, whatever its version: content proves itself."""
-        return Folder.at(str(self.root))
+        """Open the folder for reading, whatever its version: content proves itself.
+
+        Names do not, so a folder that others may write is refused.
+
+        Raises:
+            StoreFault: it cannot be opened, or must not be trusted.
+
+        """
+        root = Folder.at(str(self.root))
+        if root is not None and not self._is_vetted:
+            try:
+                self._vet(root)
+            except BaseException:
+                close(root.descriptor)
+                raise
+        return root
+
+    def open_store(self) -> Folder | None:
+        """Open the folder as `open` does, for what is of use in a store alone.
+
+        Raises:
+            StoreFault: it is another kind of folder, cannot be opened, or must not be trusted.
+
+        """
+        root = self.open()
+        if root is not None:
+            try:
+                _refuse_foreign(root)
+            except BaseException:
+                close(root.descriptor)
+                raise
+        return root
+
+    def doubts(self) -> tuple[str, ...]:
+        """Say why others may change this store; a folder that is not there is judged by its place.
+
+        Raises:
+            StoreFault: it cannot be looked at.
+
+        """
+        root = Folder.at(str(self.root))
+        if root is None:
+            return _doubts_above(self.root)
+        with root:
+            own = (*_doubts(root), *_lesser_doubts(root)) if _is_foreign(root) else ()
+            return (*_doubts_above(self.root), *own)
+
+    def _vet(self, root: Folder) -> None:
+        """Look once at who may write there; an empty folder may yet be taken for us alone."""
+        if not self.shared:
+            is_used = _is_foreign(root)
+            own = _doubts(root) if is_used else ()
+            _refuse_doubtful(root.path, (*_doubts_above(self.root), *own))
+            for doubt in _lesser_doubts(root) if is_used else ():
+                self._observe(Warned("store-shared", f"{doubt}; {_TRUSTED}"))
+        self._is_vetted = True
 
     def look(self) -> bool | None:
         """Whether the folder is a store: None if there is none, False if it may yet become one.
@@ -78,13 +157,11 @@ class Home:
             StoreFault: it is somebody else's folder, of another version, or cannot be read.
 
         """
-        root = self.open()
+        root = self.open_store()
         if root is None:
             return None
         with root:
             _refuse_precious(root)
-            if not _is_marked(root) and _is_foreign(root) and not _has_our_shape(root):
-                raise StoreFault(root.path, _FOREIGN, _ANOTHER)
             return _refuse_other_version(root) is not None
 
     def try_writing(self) -> None:
@@ -137,16 +214,18 @@ class Home:
 
     def _made(self) -> Folder:
         """Open the root, making it and the folders above it as needed."""
-        root = Folder.at(str(self.root))
+        root = self.open()
         if root is not None:
             return root
+        if not self.shared:
+            _refuse_doubtful(str(self.root), _doubts_above(self.root))
         # One by one: `makedirs` leaves the mode of those in between to the umask.
         for path in (*reversed(self.root.parents), self.root):
             with faults(str(path)), suppress(FileExistsError):
                 if not path.exists():
                     path.mkdir(0o700)
                     self._sync_parent(path)
-        root = Folder.at(str(self.root))
+        root = self.open()
         if root is None:
             raise StoreFault(str(self.root), "it was removed while it was in use")
         return root
@@ -202,6 +281,8 @@ class Home:
             if not _has_our_shape(root):
                 raise StoreFault(root.path, _FOREIGN, _ANOTHER)
         _keep_to_oneself(root)
+        if not self.shared:
+            _refuse_doubtful(root.path, _doubts(root))
         # What is published next syncs the root, and this with it.
         root.make("tmp")
         self._put(root, "CACHEDIR.TAG", _TAG)
@@ -210,6 +291,103 @@ class Home:
         with root.need("tmp") as tmp, temporary(tmp, sync=self.sync) as file:
             file.write(text.encode())
             file.publish(root, name, mode=0o600)
+
+
+def _refuse_foreign(root: Folder) -> None:
+    """Refuse a folder that is no store, and not empty either."""
+    if not _is_marked(root) and _is_foreign(root) and not _has_our_shape(root):
+        raise StoreFault(root.path, _FOREIGN, _ANOTHER)
+
+
+def _refuse_doubtful(path: str, doubts: tuple[str, ...]) -> None:
+    """Refuse a folder in which others may put what they like."""
+    if doubts:
+        raise StoreFault(path, doubts[0], f"{_ANOTHER}, {_MENDED}, or {_TRUSTED}")
+
+
+def _doubts_above(path: Path) -> tuple[str, ...]:
+    """Say who could put another folder in the place of this one.
+
+    That is whoever owns a folder or a link on the way to it, and anybody where one may be written
+    by all and has no sticky bit. Source: unlink(2), EPERM; path_resolution(7).
+    """
+    found: list[str] = []
+    trusted = _trusted_owners(str(path))
+    here, rest = "/", list(reversed(path.parts[1:]))
+    links = 0
+    while rest:
+        name = rest.pop()
+        if name in {"", "."}:
+            continue
+        if name == "..":
+            here = os.path.dirname(here)  # noqa: PTH120 - all are text here
+            continue
+        with faults(str(path)):
+            above = os.stat(here)  # noqa: PTH116 - likewise
+        if above.st_uid not in trusted:
+            found.append(f"`{here}` above it belongs to another user")
+        if above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX:
+            found.append(f"everybody may write to `{here}` above it")
+        below = f"{here.rstrip('/')}/{name}"
+        try:
+            status = os.lstat(below)
+        except OSError:
+            # What is not there yet is made by us; what cannot be seen, opening it will say.
+            break
+        if not stat.S_ISLNK(status.st_mode):
+            here = below
+            continue
+        links += 1
+        if status.st_uid not in trusted:
+            found.append(f"the link `{below}` on the way to it belongs to another user")
+        if links > _MAX_LINKS:
+            break
+        with faults(str(path)):
+            target = os.readlink(below)  # noqa: PTH115 - likewise
+        rest += reversed(target.split("/"))
+        here = "/" if target.startswith("/") else here
+    return tuple(dict.fromkeys(found))
+
+
+def _doubts(root: Folder) -> tuple[str, ...]:
+    """Say which of the store's own folders everybody may write."""
+    return tuple(
+        f"everybody may write to `{path}`"
+        for path, status in _own_folders(root)
+        if status.st_mode & stat.S_IWOTH
+    )
+
+
+def _lesser_doubts(root: Folder) -> tuple[str, ...]:
+    """Say which of the store's own folders another user or a group may write."""
+    trusted = _trusted_owners(root.path)
+    found: list[str] = []
+    for path, status in _own_folders(root):
+        if status.st_uid not in trusted:
+            found.append(f"the store's folder `{path}` belongs to another user")
+        elif status.st_mode & stat.S_IWGRP:
+            found.append(f"a group may write to the store's folder `{path}`")
+    # The first says enough: it is most often the store itself.
+    return tuple(found[:1])
+
+
+def _own_folders(root: Folder) -> Iterator[tuple[str, os.stat_result]]:
+    """Give the folders whose names decide what is believed."""
+    with faults(root.path):
+        yield root.path, os.fstat(root.descriptor)
+    for name in ("names", "seen", "blobs"):
+        status = root.look(name)
+        if status is not None and stat.S_ISDIR(status.st_mode):
+            yield root.where(name), status
+
+
+def _trusted_owners(path: str) -> frozenset[int]:
+    """Give the users who can do what they like anyway: this one, root, and the owner of `/`.
+
+    In a user namespace root may be seen as another number there.
+    """
+    with faults(path):
+        return frozenset({os.geteuid(), 0, os.stat("/").st_uid})  # noqa: PTH116 - as above
 
 
 def _refuse_precious(root: Folder) -> None:

@@ -28,10 +28,13 @@ class StoredNames(StoredContent):
         *,
         fsync: bool = True,
         lock: bool = True,
+        shared: bool = False,
         patience: Patience | None = None,
         observe: Observer = ignore,
     ) -> None:
-        super().__init__(root, fsync=fsync, lock=lock, patience=patience, observe=observe)
+        super().__init__(
+            root, fsync=fsync, lock=lock, shared=shared, patience=patience, observe=observe
+        )
         self._seen = Records(self._home, SEEN, observe)
         self._pulled = Records(self._home, PULLED, observe)
 

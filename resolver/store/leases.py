@@ -1,7 +1,7 @@
 """Who is using what: a file per process at work, that speaks while its lock is held (R36).
 
-leases/<random>   one JSON object per line: first what is being done, then the digests that are
-                  needed for it, more lines as they become known
+leases/<random>   one JSON object per line: first what is being done and by which process, then the
+                  digests that are needed for it, more lines as they become known
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 #: What may be lying in `leases`; nothing else there is ever touched.
 LEASE = re.compile(r"[0-9a-f]{32}")
 _SCHEMA = 1
-_MEMBERS = frozenset({"schema", "purpose", "since"})
+_MEMBERS = frozenset({"schema", "purpose", "since", "process"})
 _NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Digests per line: 20,000 of them stay below the limit of the JSON reader.
 _PER_LINE = 1_000
@@ -104,7 +104,12 @@ class Leases:
                 self._lock(descriptor, path)
                 with faults(path):
                     since = os.fstat(descriptor).st_mtime_ns
-                head = {"schema": _SCHEMA, "purpose": purpose, "since": since}
+                head = {
+                    "schema": _SCHEMA,
+                    "purpose": purpose,
+                    "since": since,
+                    "process": os.getpid(),
+                }
                 _append(descriptor, _line(head), path)
             except BaseException:
                 self._remove(leases, name)
@@ -232,14 +237,17 @@ def _read_if_living(leases: Folder, name: str, held: _Held) -> Living | Unread |
     with file:
         if try_lock(file.descriptor, fcntl.LOCK_SH, file.path):
             return None
-        purpose, since = "", None
+        purpose, since, process = "", None, None
         try:
             lines = _lines(file.chunks(), f"`{file.path}`")
-            purpose, since = _read_head(next(lines, b""), f"`{file.path}`")
+            purpose, since, process = _read_head(next(lines, b""), f"`{file.path}`")
             known = held if file.status.st_size > _LARGE else None
-            return Living(purpose, _read_digests(lines, f"`{file.path}`", known), since)
+            digests = _read_digests(lines, f"`{file.path}`", known)
+            return Living(purpose, digests, since, process)
         except Untrusted as error:
-            return Unread(file.path, str(error), purpose, _owner(file.status), since)
+            # The lease names the process as its own PID namespace does, the kernel as ours.
+            pid = _owner(file.status) or process
+            return Unread(file.path, str(error), purpose, pid, since)
 
 
 def _owner(status: os.stat_result) -> int | None:
@@ -277,15 +285,16 @@ def _lines(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
         yield rest
 
 
-def _read_head(line: bytes, what: str) -> tuple[str, float]:
-    """Read the purpose, and since when.
+def _read_head(line: bytes, what: str) -> tuple[str, float, int | None]:
+    """Read the purpose, since when, and the process, which leases of older versions do not say.
 
     Raises:
         Untrusted: it is not what it must be.
 
     """
     first = Fields.of(read_object(line, what), what, "", _MEMBERS)
-    return first.text("purpose") or "", first.integer("since") / 1e9
+    process = first.integer("process") if first.has("process") else None
+    return first.text("purpose") or "", first.integer("since") / 1e9, process
 
 
 def _read_digests(lines: Iterable[bytes], what: str, held: _Held | None) -> frozenset[Digest]:

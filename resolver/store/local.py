@@ -27,6 +27,7 @@ class LocalStore(StoredNames):
         root: the folder.
         fsync: False trades what a power cut may cost for speed; reading hashes anyway.
         lock: False trusts the user that nobody else uses the folder (`--unsafe-no-lock`).
+        shared: trust everybody who may write to the folder (`--shared-store`).
         patience: how long to wait for the lock.
         observe: is told about damage, and about a store that cannot be written.
 
@@ -92,6 +93,15 @@ class LocalStore(StoredNames):
         """
         return self._home.look()
 
+    def doubts(self) -> tuple[str, ...]:
+        """Say why others may change this store, whether or not that is accepted; empty if not.
+
+        Raises:
+            StoreFault: the folder cannot be looked at.
+
+        """
+        return self._home.doubts()
+
     def try_writing(self) -> None:
         """Take the lock, and write a file that is gone again at once.
 
@@ -102,7 +112,7 @@ class LocalStore(StoredNames):
         self._home.try_writing()
 
     def images(self) -> tuple[StoredImage, ...]:
-        """List what was pulled, by reference, and then the images that nothing names any more.
+        """List what was pulled, by reference, and then the images that no pulled name leads to.
 
         Raises:
             StoreFault: the store cannot be read.
@@ -110,7 +120,7 @@ class LocalStore(StoredNames):
         """
         from resolver.store import listing  # noqa: PLC0415 - loaded when used
 
-        return listing.images(self._home, self._pulled)
+        return listing.images(self._home, self._pulled, self._seen)
 
     def usage(self) -> Usage:
         """Say what takes how much, and who shares what with whom.
@@ -147,8 +157,8 @@ class LocalStore(StoredNames):
         """Untag an image, then delete what nothing else needs.
 
         Args:
-            target: a canonical reference, or an image id: a digest of its config, manifest or
-                index, or 12 hex digits and more of its start.
+            target: a canonical reference, with a tag, a digest or both; or an image id: a digest
+                of its config, manifest or index, or the start of one.
             platform: remove the image for this one only.
             force: also an id with several names, and what is in use; what a living process
                 needs is then untagged, and deleted by a later collection.

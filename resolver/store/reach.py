@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from resolver.core.descriptor import DOCUMENT_TYPES
 from resolver.core.digest import Digest
 from resolver.core.manifest import MAX_DEPTH, MAX_DOCUMENT, Index, Manifest, parse_document
 from resolver.errors import StoreFault, Untrusted
@@ -36,7 +37,7 @@ class Need:
     """One piece of an image.
 
     Attributes:
-        kind: `index`, `manifest`, `config` or `layer`.
+        kind: `index`, `manifest`, `config`, `layer`, or `blob` for what is none of them.
         is_optional: nobody is missing it if it is not here: foreign layers, subjects.
 
     """
@@ -99,6 +100,8 @@ class Reach:
         self._root = root
         self._files = files
         self._read: dict[Digest, Index | Manifest | None] = {}
+        #: Whether something could not be read: what was found out then may be wrong later.
+        self.has_failed = False
         #: What proved itself and is no document all the same.
         self.unreadable: set[Digest] = set()
 
@@ -123,7 +126,9 @@ class Reach:
         )
 
     def of_name(self, record: PulledName) -> dict[Digest, Need]:
-        """Give what a pulled name needs, parents before children: its root, and its images whole.
+        """Give what a pulled name needs, parents before children.
+
+        Its root, its images whole, and what is attached to them.
 
         Raises:
             StoreFault: a document of it is damaged.
@@ -134,6 +139,9 @@ class Reach:
             needs.setdefault(need.descriptor.digest, need)
         for image in record.images:
             for need in self.of_document(image.manifest):
+                needs.setdefault(need.descriptor.digest, need)
+        for each in record.attached:
+            for need in self.of_document(each.manifest):
                 needs.setdefault(need.descriptor.digest, need)
         return needs
 
@@ -147,6 +155,10 @@ class Reach:
         queue, met = deque([(descriptor, 0)]), {descriptor.digest}
         while queue:
             current, depth = queue.popleft()
+            if current.media_type not in DOCUMENT_TYPES:
+                # An index may list what is no manifest; it points at nothing that is known.
+                yield Need(current, "blob", is_optional=depth > 0)
+                continue
             document = self.document(current)
             yield Need(current, _kind(current, document), is_optional=depth > 0)
             if isinstance(document, Manifest):
@@ -188,6 +200,13 @@ class Reach:
             StoreFault: it is damaged.
 
         """
+        try:
+            return self._body(digest)
+        except StoreFault:
+            self.has_failed = True
+            raise
+
+    def _body(self, digest: Digest) -> bytes | None:
         status = self._files.get(digest)
         if status is None or status.st_size > MAX_DOCUMENT:
             return None
@@ -225,6 +244,7 @@ class Reach:
             # What it is it says itself; who points at it may say something else.
             return parse_document(body, None, f"`{descriptor.digest}`")
         except Untrusted as error:
+            self.has_failed = True
             self.unreadable.add(descriptor.digest)
             path = self._root.where("blobs", descriptor.digest.algorithm, descriptor.digest.hex)
             raise StoreFault(path, f"what it points at is not known: {error}", _MEND) from error

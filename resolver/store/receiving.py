@@ -141,6 +141,15 @@ class Receiving:
             raise SizeMismatch(f"`{self._digest}`", end - start, end - start - lacking)
         self._record_if_due(every=1 << 20)
 
+    def record(self) -> None:
+        """Note what is there, though threads may be writing: the process is about to end.
+
+        Raises:
+            StoreFault: it cannot be written; nothing of this transfer is kept.
+
+        """
+        self._record_if_due(every=1)
+
     def finish(self) -> None:
         """Check size and digest, and make the blob visible; it survives a power cut (R33).
 

@@ -12,11 +12,13 @@ from resolver.core.descriptor import Descriptor
 from resolver.core.events import Warned
 from resolver.core.strict_json import read_object
 from resolver.errors import Untrusted
+from resolver.store.index import stats_in
 from resolver.store.lock import locked
 from resolver.store.temporary import aside, temporary
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
@@ -126,7 +128,7 @@ class Records(Generic[Record]):
 
     def entries(self) -> Iterator[Record | BadName]:
         """Give every record there is, the unusable ones too; other files are left alone."""
-        root = self._home.open()
+        root = self._home.open_store()
         if root is None:
             return
         with root:
@@ -142,6 +144,37 @@ class Records(Generic[Record]):
                 entry = self._entry(folder, name) if _FILE.fullmatch(name) else None
                 if entry is not None:
                     yield entry
+
+    def read_in(self, root: Folder, name: str) -> Record | BadName | None:
+        """Read one file of an open store by its own name; None if it is gone.
+
+        Raises:
+            StoreFault: it cannot be read.
+
+        """
+        folder = root.enter(self._form.folder)
+        if folder is None:
+            return None
+        with folder:
+            return self._entry(folder, name)
+
+    def look_in(self, root: Folder, name: str) -> os.stat_result | None:
+        """Look at one such file of an open store; None if it is gone."""
+        folder = root.enter(self._form.folder)
+        if folder is None:
+            return None
+        with folder:
+            return folder.look(name)
+
+    def files_in(self, root: Folder) -> dict[str, os.stat_result]:
+        """Look at all files of an open store that hold records.
+
+        Raises:
+            StoreFault: they cannot be listed.
+
+        """
+        found = stats_in(root, self._form.folder)
+        return {name: status for name, status in found.items() if _FILE.fullmatch(name)}
 
     def usable(self) -> Iterator[Record]:
         """Give every record that can be used, and say which cannot."""

@@ -7,13 +7,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.events import Warned, ignore
-from resolver.core.stored import Removed
-from resolver.errors import AmbiguousId, ImageNotHeld, InUse, StoreFault
+from resolver.core.manifest import Manifest
+from resolver.core.reference import Reference
+from resolver.core.stored import Removed, Trimmed
+from resolver.errors import AmbiguousId, ImageNotHeld, InUse, InvalidReference, StoreFault
 from resolver.store.ground import Ground
 from resolver.store.reach import Need
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from resolver.core.attached import Attached
+    from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
     from resolver.core.events import Observer
     from resolver.core.platform import Platform
@@ -22,8 +28,9 @@ if TYPE_CHECKING:
     from resolver.store.names import NameRecord
     from resolver.store.records import Records
 
-#: The start of an image id: fewer digits may be a name, and fit too much.
-_ID = re.compile(r"(?:(?:sha256|sha512):)?[0-9a-f]{12,128}")
+#: An image id or its start, of any length as Docker takes it; a name of that spelling goes first.
+#: Source: moby, pkg/truncindex.
+_ID = re.compile(r"(?:(?:sha256|sha512):)?[0-9a-f]{1,128}")
 _DOCUMENTS = frozenset({"index", "manifest", "config"})
 
 
@@ -32,7 +39,7 @@ class _Change:
     """What happens to one name.
 
     Attributes:
-        images: that go; all of them takes the name along.
+        images: that go; all of them takes the name along, and an image takes what is about it.
 
     """
 
@@ -43,7 +50,39 @@ class _Change:
     def rest(self) -> PulledName | None:
         """What is left of the name."""
         left = tuple(image for image in self.record.images if image not in self.images)
-        return replace(self.record, images=left) if left else None
+        if not left:
+            return None
+        gone = self._gone()
+        beside = tuple(each for each in self.record.attached if each.manifest.digest not in gone)
+        return replace(self.record, images=left, attached=beside)
+
+    @property
+    def attached(self) -> tuple[Attached, ...]:
+        """What goes with the images."""
+        rest = self.rest
+        stays = rest.attached if rest is not None else ()
+        return tuple(each for each in self.record.attached if each not in stays)
+
+    def _gone(self) -> set[Digest]:
+        """Give the images that go, and all that is about them, directly or not."""
+        gone = {image.manifest.digest for image in self.images}
+        while True:
+            more = {each.manifest.digest for each in self.record.attached if each.about in gone}
+            if more <= gone:
+                return gone
+            gone |= more
+
+    @property
+    def trimmed(self) -> Trimmed | None:
+        """What the name loses, where it stays."""
+        rest = self.rest
+        if rest is None or not self.images:
+            return None
+        return Trimmed(self.record.reference, _platforms(self.images), _platforms(rest.images))
+
+
+def _platforms(images: Iterable[PulledImage]) -> tuple[str, ...]:
+    return tuple(str(image.platform or image.manifest.digest) for image in images)
 
 
 def remove(
@@ -60,7 +99,7 @@ def remove(
     if not home.exists():
         raise ImageNotHeld(target, str(home.root))
     with home.writing(exclusive=True) as root:
-        ground = Ground.take(root, pulled, seen)
+        ground = Ground.around(root, pulled, seen, target) or Ground.take(root, pulled, seen)
         changes, loose = _changes(ground, target, platform, str(home.root))
         if not force:
             _refuse_in_use(ground, target, changes, loose)
@@ -80,62 +119,130 @@ def remove(
                 pulled.put_in(root, rest)
         ground.delete(items, sync=home.sync)
         return Removed(
-            tuple(change.record.reference for change in changes),
+            tuple(gone),
             tuple(digest for item in items for digest in needs if str(digest) == item.name),
             sum(item.size for item in items),
+            tuple(change.trimmed for change in changes if change.trimmed is not None),
         )
 
 
 def _changes(
     ground: Ground, target: str, platform: Platform | None, store: str
-) -> tuple[list[_Change], Digest | None]:
-    """Find what a text means: names that change, or a digest that no name leads to."""
+) -> tuple[list[_Change], tuple[Descriptor, ...]]:
+    """Find what a text means: names that change, or manifests that no name leads to."""
     record = next((r for r in ground.names if r.reference == target), None)
     if record is not None:
-        return [_Change(record, _of_platform(record, platform, store))], None
-    if not _ID.fullmatch(target):
+        return [_Change(record, _of_platform(record, platform, store))], ()
+    changes = _by_digest(ground, target)
+    loose: tuple[Descriptor, ...] = ()
+    if not changes and _ID.fullmatch(target):
+        changes, loose = _by_start(ground, target)
+    if not changes and not loose:
         raise ImageNotHeld(target, store)
-    found = {d for d in _ids(ground) if _fits(d, target)}
-    if not found:
-        found = {d for d in ground.files if _fits(d, target) and ground.document_like(d)}
-    if not found:
-        raise ImageNotHeld(target, store)
-    if len(found) > 1:
-        raise AmbiguousId(target, sorted(str(digest) for digest in found))
-    digest = found.pop()
-    changes = [
+    if platform is not None:
+        changes = [
+            _Change(change.record, images)
+            for change in changes
+            if (images := tuple(image for image in change.images if _is_for(image, platform)))
+        ]
+        if not changes:
+            raise ImageNotHeld(target, store, f"for `{platform}`")
+    return changes, loose
+
+
+def _by_digest(ground: Ground, target: str) -> list[_Change]:
+    """Find `NAME[:TAG]@DIGEST`: what was pulled in that repository and has this digest."""
+    try:
+        wanted = Reference.parse(target)
+    except InvalidReference:
+        return []
+    if wanted.digest is None:
+        return []
+    found: list[_Change] = []
+    for record in ground.names:
+        name = Reference.parse(record.reference)
+        if name.identity == wanted.identity and wanted.tag in {None, name.tag}:
+            images = _by_id(ground, record, wanted.digest)
+            is_alone = not record.images and record.root.digest == wanted.digest
+            found += [_Change(record, images)] if images or is_alone else []
+    return found
+
+
+def _by_start(ground: Ground, target: str) -> tuple[list[_Change], tuple[Descriptor, ...]]:
+    """Find an id by its start: of a named image, else of one that nothing names.
+
+    Raises:
+        AmbiguousId: it is the start of ids of several images.
+
+    """
+    ids, needed = _ids(ground)
+    named = {digest: _naming(ground, digest) for digest in ids if _fits(digest, target)}
+    # What is part of a named image is no image by itself.
+    rest = [d for d in ground.files if _fits(d, target) and d not in needed]
+    loose = {digest: images for digest in rest if (images := _unnamed(ground, digest, needed))}
+    meanings = {
+        *(frozenset((c.record.reference, c.images) for c in changes) for changes in named.values()),
+        *(frozenset(images) for images in loose.values()),
+    }
+    if len(meanings) > 1:
+        raise AmbiguousId(target, sorted(str(digest) for digest in (*named, *loose)))
+    return next(iter(named.values()), []), next(iter(loose.values()), ())
+
+
+def _naming(ground: Ground, digest: Digest) -> list[_Change]:
+    return [
         _Change(record, images)
         for record in ground.names
-        if (images := _by_id(ground, record, digest, platform))
+        if (images := _by_id(ground, record, digest))
+        # An index of artifacts alone has no images to go.
+        or (not record.images and record.root.digest == digest)
     ]
-    if platform is not None and not changes:
-        raise ImageNotHeld(target, store, f"for `{platform}`")
-    return changes, None if changes else digest
 
 
-def _ids(ground: Ground) -> set[Digest]:
-    """List everything that an image of some name goes by."""
+def _unnamed(ground: Ground, digest: Digest, needed: set[Digest]) -> tuple[Descriptor, ...]:
+    """Give the manifest of this digest, or those whose config it is; empty for anything else."""
+    descriptor = ground.document_like(digest)
+    if descriptor is not None:
+        return (descriptor,)
+    if not ground.starts_like_a_document(digest):
+        return ()
+    owners: list[Descriptor] = []
+    for other in sorted(set(ground.files) - needed - {digest}):
+        manifest = ground.document_like(other)
+        document = None if manifest is None else ground.reach.document(manifest)
+        config = document.config if isinstance(document, Manifest) else None
+        if manifest is not None and config is not None and config.digest == digest:
+            owners.append(manifest)
+    return tuple(owners)
+
+
+def _ids(ground: Ground) -> tuple[set[Digest], set[Digest]]:
+    """List what images of some name go by, and all content that these images need."""
     ids = {record.root.digest for record in ground.names}
+    needed = set(ids)
     for record in ground.names:
         for image in record.images:
-            ids.update(_image_ids(ground, image))
-    return ids
+            needs = ground.reach.as_far_as_known(image.manifest)
+            needed |= {need.descriptor.digest for need in needs}
+            ids |= _ids_of(image, needs)
+        for each in record.attached:
+            needed |= {n.descriptor.digest for n in ground.reach.as_far_as_known(each.manifest)}
+    return ids, needed
 
 
-def _image_ids(ground: Ground, image: PulledImage) -> set[Digest]:
-    needs = ground.reach.as_far_as_known(image.manifest)
+def _ids_of(image: PulledImage, needs: Iterable[Need]) -> set[Digest]:
     configs = {need.descriptor.digest for need in needs if need.kind == "config"}
     return {image.manifest.digest} | configs
 
 
-def _by_id(
-    ground: Ground, record: PulledName, digest: Digest, platform: Platform | None
-) -> tuple[PulledImage, ...]:
-    whole = record.root.digest == digest
-    images = [i for i in record.images if whole or digest in _image_ids(ground, i)]
-    if platform is not None:
-        images = [image for image in images if _is_for(image, platform)]
-    return tuple(images)
+def _by_id(ground: Ground, record: PulledName, digest: Digest) -> tuple[PulledImage, ...]:
+    if record.root.digest == digest:
+        return record.images
+    return tuple(
+        image
+        for image in record.images
+        if digest in _ids_of(image, ground.reach.as_far_as_known(image.manifest))
+    )
 
 
 def _of_platform(
@@ -158,7 +265,7 @@ def _fits(digest: Digest, text: str) -> bool:
 
 
 def _refuse_in_use(
-    ground: Ground, target: str, changes: list[_Change], loose: Digest | None
+    ground: Ground, target: str, changes: list[_Change], loose: tuple[Descriptor, ...]
 ) -> None:
     """Refuse what somebody uses, and an id that would take several names along.
 
@@ -174,7 +281,7 @@ def _refuse_in_use(
             names,
             "remove them one by one, or all of them with `--force`",
         )
-    core = {loose} if loose is not None else set()
+    core = {descriptor.digest for descriptor in loose}
     for change in changes:
         core.update(image.manifest.digest for image in change.images)
         if change.rest is None:
@@ -189,18 +296,20 @@ def _refuse_in_use(
         )
 
 
-def _released(ground: Ground, changes: list[_Change], loose: Digest | None) -> dict[Digest, Need]:
+def _released(
+    ground: Ground, changes: list[_Change], loose: tuple[Descriptor, ...]
+) -> dict[Digest, Need]:
     """Give what was needed for what goes."""
     roots = [change.record.root for change in changes if change.rest is None]
     roots += [image.manifest for change in changes for image in change.images]
+    roots += [each.manifest for change in changes for each in change.attached]
     found: list[Need] = []
     for root in roots:
         # A damaged document goes too, though nothing is known of what it points at.
         found += [Need(root, "index" if root.is_index else "manifest")]
         found += ground.reach.as_far_as_known(root)
-    if loose is not None:
-        descriptor = ground.document_like(loose)
-        found += ground.reach.as_far_as_known(descriptor) if descriptor is not None else []
+    for descriptor in loose:
+        found += ground.reach.as_far_as_known(descriptor)
     needs: dict[Digest, Need] = {}
     for need in found:
         needs.setdefault(need.descriptor.digest, need)
@@ -216,13 +325,14 @@ def _deletable(
         if change.rest is not None:
             stay |= ground.reach.of_name(change.rest)
     noted = {record.root.digest for record in ground.seen if record.reference not in gone}
-    spared = set(stay) | ground.leased() | noted
+    spared = set(stay) | ground.users().keys() | noted
     since = min((lease.since for lease in ground.leases), default=None)
     return [
         digest
         for digest, need in needs.items()
         if digest in ground.files
         and digest not in spared
+        and str(digest) not in ground.others
         # A document may have been read by a pull that has not listed it yet.
         and (since is None or need.kind not in _DOCUMENTS or ground.files[digest].st_mtime < since)
     ]

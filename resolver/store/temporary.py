@@ -27,6 +27,11 @@ def aside() -> str:
     return f"bad-{os.urandom(16).hex()}"
 
 
+def is_aside(name: str) -> bool:
+    """Whether this is the name of something that was set aside."""
+    return name.startswith("bad-") and TEMPORARY.fullmatch(name) is not None
+
+
 def settle(source: Folder, name: str, folder: Folder, target: str, *, tmp: Folder) -> None:
     """Give a finished file its real name, whatever is there by now."""
     status = folder.look(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -29,10 +30,19 @@ class Transfers:
         self._home = home
         self._is_held = is_held
         self._partials = Partials(home)
+        self._lock = threading.Lock()
+        self._under_way: set[Receiving] = set()
 
     def had(self, descriptor: Descriptor) -> int:
         """Count the bytes that a transfer could go on from."""
         return self._partials.had(descriptor)
+
+    def record(self) -> None:
+        """Note how far each transfer of this process has got: it is about to end."""
+        with self._lock:
+            for receiving in self._under_way:
+                with suppress(StoreFault):
+                    receiving.record()
 
     @contextmanager
     def receive(
@@ -54,8 +64,12 @@ class Transfers:
             receiving = Receiving(self._home, descriptor, claim)
             try:
                 receiving.open()
+                with self._lock:
+                    self._under_way.add(receiving)
                 yield receiving
             finally:
+                with self._lock:
+                    self._under_way.discard(receiving)
                 receiving.leave()
         finally:
             claim.release()

@@ -8,13 +8,14 @@ from compare import compare
 from pull import PARTS, Distance, pull
 from resolve import batches, resolve
 from startup import startup
+from store import SIZES, store
 
 
 def main() -> None:
     """Read the knobs and measure."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     verbs = parser.add_subparsers(
-        dest="verb", required=True, metavar="startup|resolve|batch|pull|compare"
+        dest="verb", required=True, metavar="startup|resolve|batch|pull|compare|store"
     )
     first = verbs.add_parser("startup", help="start, help, an answer from the store")
     second = verbs.add_parser("resolve", help="tags over a network: cold, warm, 100 at once")
@@ -47,6 +48,15 @@ def main() -> None:
     fifth.add_argument(
         "--round-trip", type=float, default=50, metavar="MS", help="milliseconds (default 50)"
     )
+    sixth = verbs.add_parser("store", help="stores of 100 to 10,000 images: ls, du, gc, rm, verify")
+    sixth.add_argument("--runs", type=int, default=3, help="runs of each row (default 3)")
+    sixth.add_argument(
+        "--images",
+        type=int,
+        action="append",
+        metavar="N",
+        help="one size; repeat it (default: 100, 1,000, 4,000 and 10,000)",
+    )
     chosen = parser.parse_args()
     if chosen.verb == "startup":
         startup(chosen.runs)
@@ -56,6 +66,8 @@ def main() -> None:
         batches(chosen.runs, chosen.round_trip)
     elif chosen.verb == "compare":
         compare(chosen.runs)
+    elif chosen.verb == "store":
+        store(chosen.runs, chosen.images or list(SIZES))
     else:
         distance = Distance(chosen.round_trip, chosen.rate)
         pull(chosen.runs, distance, chosen.only or list(PARTS), huge=chosen.huge)

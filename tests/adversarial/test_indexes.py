@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.adversarial.kit import refused
+from tests.adversarial.rusage import measured
 from tests.fakes.images import (
     build_image,
     build_index,
@@ -157,3 +159,25 @@ def test_idx_017_all_platforms_with_one_missing_fail_and_go_on_later(
     again = [seen for seen in registry.log[before:] if seen.method == "GET"]
     config = json.loads(missing.body)["config"]["digest"]
     assert [seen.path for seen in again] == [path, f"/v2/app/blobs/{config}"]
+
+
+@pytest.mark.parametrize("command", ["lint", "compare"])
+def test_idx_018_thousands_of_entries_that_are_not_there_take_little_memory(
+    act: Actor, registry: FakeRegistry, command: str
+) -> None:
+    """A quarter of the entries that an index may have, and the price of each."""
+    entries = [
+        {
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": f"sha256:{hashlib.sha256(str(number).encode()).hexdigest()}",
+            "size": 5,
+            "platform": {"os": "linux", "architecture": f"a{number % 9}"},
+        }
+        for number in range(5_000)
+    ]
+    registry.serve("app", "many", index_of(*entries))
+    outcome, kilobytes = measured((command, f"{registry.host}/app:many", "--json"), act.store)
+
+    assert outcome.status == (1 if command == "lint" else 3)
+    assert json.loads(outcome.out)
+    assert kilobytes < 100 * 1024

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ import pytest
 from tests.adversarial.catalogue import STATUS
 from tests.adversarial.hosts import answer, login
 from tests.adversarial.kit import Outcome, clean_text, refused
+from tests.adversarial.rusage import measured
 from tests.fakes.images import build_image, build_index, from_dict, multi_platform, raw_document
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.processes import ROOT
@@ -52,7 +54,8 @@ def evil(hosts: Hosts) -> FakeRegistry:
     image = build_image("linux/amd64", config=changes)
     fields = json.loads(image.body)
     fields["annotations"] = {"k": CONTROLS + EVIL, "\x1b[31m": "v"}
-    fields["layers"][0]["mediaType"] = "x/" + EVIL
+    # A media type may hold no line break and no NUL, but all else.
+    fields["layers"][0]["mediaType"] = "x/" + re.sub("[\r\n\0]", " ", EVIL)
     registry.serve("app", "image", from_dict(fields, parts=[image]))
     index = build_index([image], annotations={"a": EVIL, EVIL: "b"})
     registry.serve("app", "index", index)
@@ -239,6 +242,46 @@ def test_cli_017_a_list_of_tags_is_cleaned_or_refused(act: Actor, hosts: Hosts, 
     assert outcome.answer["tags"] == expected
     assert ("warning: " in outcome.err) == ("error" in body)
     assert act("TAGS", f"{registry.host}/app", as_json=False).out.split() == expected
+
+
+@pytest.mark.parametrize(
+    ("start", "unit", "end", "count"),
+    [
+        (b'{"x":[', b"{},", b'1],"tags":["a"]}', 300_000),
+        (b'{"x":[', b'{"":0},', b'1],"tags":["a"]}', 149_000),
+        (b'{"x":[', b"[[]],", b'1],"tags":["a"]}', 4_000_000),
+        (b'{"tags":[', b'"",', b'"a"]}', 900_000),
+        (b'{"tags":[', b"null,", b'"a"]}', 6_000_000),
+    ],
+)
+def test_cli_017_a_page_of_tags_costs_no_more_than_any_answer(
+    act: Actor, hosts: Hosts, start: bytes, unit: bytes, end: bytes, count: int
+) -> None:
+    registry = hosts.registry()
+    headers = {"Content-Type": "application/json"}
+    registry.on("GET", "/v2/app/tags/list", Reply(200, headers, start + unit * count + end))
+    outcome, kilobytes = measured(("tags", f"{registry.host}/app"), act.store)
+    act.check(outcome)
+
+    assert outcome.status == 0 if count < 1_000_000 else "goes past the limit" in outcome.err
+    assert outcome.out.split() == (["a"] if outcome.status == 0 else [])
+    assert kilobytes < 256 * 1024
+
+
+def test_cli_017_many_tags_are_told_as_they_arrive(act: Actor, hosts: Hosts) -> None:
+    registry = hosts.registry()
+    body = b",".join(b'"1.%d"' % number for number in range(200_000))
+    headers = {"Content-Type": "application/json"}
+    registry.on("GET", "/v2/app/tags/list", Reply(200, headers, b'{"tags":[%b]}' % body))
+    cost = {
+        words: measured(("tags", f"{registry.host}/app", *words), act.store)
+        for words in ((), ("--json",), ("--newest", "--limit", "1"))
+    }
+
+    assert [outcome.status for outcome, _ in cost.values()] == [0, 0, 0]
+    assert cost["--newest", "--limit", "1"][0].out.split() == ["1.199999"]
+    # A fifth of what may be listed: five times what it takes beyond the program itself still fits.
+    assert max(kilobytes for _, kilobytes in cost.values()) < 96 * 1024
 
 
 def test_cli_017_a_compressed_list_is_refused(act: Actor, hosts: Hosts) -> None:

@@ -23,16 +23,19 @@ from resolver.core.image_config import parse_config
 from resolver.core.layer_listing import read_listing
 from resolver.core.platform import BUILTIN, Platform
 from resolver.errors import BadDocument, ContradictoryLayer, LimitExceeded, UnsupportedDocument
-from resolver.flow.files import LayeredImage, read_trees
-from tests.fakes.images import build_image
+from resolver.flow.files import LayeredImage
+from tests.adversarial.rusage import measured
+from tests.fakes.images import build_image, build_index
 from tests.fakes.tars import END, ZERO, base256, header, member, octal, pax, record
-from tests.flow.test_files import GZIP, TAR, Contents, archive, image, paths
+from tests.flow.test_files import GZIP, TAR, Contents, archive, image, paths, trees_of
 from tests.processes import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resolver.core.file_difference import FileComparison
+    from tests.adversarial.hosts import Hosts
+    from tests.adversarial.kit import Actor
 
 #: What would touch files, or make them.
 _TOUCHING = {
@@ -129,7 +132,7 @@ def test_tar_003_a_bomb_is_defused_in_little_memory_and_time(pack: object) -> No
     started = time.monotonic()
     tracemalloc.start()
     with pytest.raises(LimitExceeded, match="inflates to"):
-        read_trees([image(contents, (bomb, b""))])
+        trees_of([image(contents, (bomb, b""))])
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 64 << 20
@@ -205,16 +208,60 @@ def test_tar_017_a_million_entries_are_read_in_bounded_memory() -> None:
     assert used / count < 1000
 
 
+def _dpkg(count: int, seed: int) -> bytes:
+    return b"".join(b"Package: p%d\nVersion: %d.1\n\n" % (each, seed) for each in range(count))
+
+
+def _apk(size: int, seed: int) -> bytes:
+    return b"".join(b"P:%d\nV:%d\n\n" % (each, seed) for each in range(size // 10))[:size]
+
+
+def _long(count: int, seed: int) -> bytes:
+    version = "\u20ac" * 80
+    return b"".join(
+        b"P:%b%d\nV:%b%d\n\n" % (b"n" * 200, each, version.encode(), seed) for each in range(count)
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "bodies"),
+    [
+        (b"var/lib/dpkg/status", [_dpkg(24_000, each) for each in range(4)]),
+        (b"lib/apk/db/installed", [_apk(16 << 20, each) for each in range(2)]),
+        (b"lib/apk/db/installed", [_long(20_000, each) for each in range(3)]),
+        (b"lib/apk/db/installed", [b"V:\n" * (5 << 20), b"\n" * (16 << 20)]),
+    ],
+    ids=["dpkg", "apk", "long", "empty"],
+)
+def test_tar_024_package_databases_cost_no_more_than_any_answer(
+    act: Actor, hosts: Hosts, path: bytes, bodies: list[bytes]
+) -> None:
+    registry = hosts.registry()
+    platforms = ("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386")
+    builds = [
+        build_image(platform, [gzip.compress(member(path, body) + END, 1)])
+        for platform, body in zip(platforms, bodies, strict=False)
+    ]
+    registry.serve("app", "1", build_index(builds))
+    words = ("compare", f"{registry.host}/app:1", "--files", "--json", "-q")
+    outcome, kilobytes = measured(words, act.store)
+    act.check(outcome, as_json=True)
+
+    assert outcome.status == 0
+    assert kilobytes < 256 * 1024
+    assert outcome.seconds < 60
+
+
 @pytest.mark.usefixtures("untouched")
 def test_tar_018_bytes_decide_and_unknown_types_are_refused() -> None:
     contents = Contents()
     one = archive("a")
     for media_type, body in ((GZIP, one), (TAR, gzip.compress(one)), (f"{TAR}+zstd", one)):
-        (tree,) = read_trees([image(contents, (contents.add(body, media_type), one))])
+        (tree,) = trees_of([image(contents, (contents.add(body, media_type), one))])
         assert paths(tree) == ["a"]
         assert "its type says" in tree.warnings[0]
     with pytest.raises(UnsupportedDocument, match="application/x-foo"):
-        read_trees([image(contents, (contents.add(one, "application/x-foo"), one))])
+        trees_of([image(contents, (contents.add(one, "application/x-foo"), one))])
 
 
 def test_tar_019_a_diff_id_of_other_bytes_names_the_layer() -> None:
@@ -223,7 +270,7 @@ def test_tar_019_a_diff_id_of_other_bytes_names_the_layer() -> None:
     layers = [(contents.add(gzip.compress(one)), one), (contents.add(gzip.compress(two)), one)]
 
     with pytest.raises(ContradictoryLayer, match="layer 2") as caught:
-        read_trees([image(contents, *layers)])
+        trees_of([image(contents, *layers)])
     assert caught.value.word == "INTEGRITY"
     asked = image(contents, *layers)
     built = build_image("linux/amd64", [b"1", b"2"])
@@ -253,14 +300,18 @@ def test_tar_021_odd_numbers_are_shown_as_they_are() -> None:
     assert found["major"].device == (2**40, 0)
 
 
-@pytest.mark.parametrize("body", [b"", ZERO * 2, gzip.compress(b""), header(b"./", 0, b"5") + END])
+@pytest.mark.parametrize(
+    "body",
+    [b"", ZERO * 2, gzip.compress(b"", mtime=0), header(b"./", 0, b"5") + END],
+    ids=["nothing", "zeros", "gzip of nothing", "root folder"],
+)
 def test_tar_022_an_empty_layer_is_no_change(body: bytes) -> None:
     contents = Contents()
     inside = gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body
     base = archive("a")
     layers = [(contents.add(base, TAR), base), (contents.add(body, TAR), inside)]
 
-    with_empty, without = read_trees([image(contents, *layers), image(contents, layers[0])])
+    with_empty, without = trees_of([image(contents, *layers), image(contents, layers[0])])
 
     assert compare_trees(with_empty, [without], BUILTIN).is_same
 
@@ -276,7 +327,7 @@ def test_tar_024_the_order_of_entries_and_of_work_changes_nothing() -> None:
     ]
 
     def found(jobs: int) -> FileComparison:
-        trees = read_trees(images, jobs=jobs)
+        trees = trees_of(images, jobs=jobs)
         return compare_trees(trees[0], trees[1:], BUILTIN)
 
     assert found(1) == found(8) == found(1)

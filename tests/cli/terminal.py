@@ -86,3 +86,28 @@ class Terminal:
         self.raw += text
         self.screen.feed(text)
         return bool(body)
+
+
+def on_terminal(*words: str, columns: int) -> str:
+    """Run `resolver` with stdout on a terminal of that width; give what it wrote there."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "resolver", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    os.close(theirs)
+    text = b""
+    try:
+        while body := os.read(ours, 65_536):
+            text += body
+    except OSError:
+        # Linux says EIO when the last writer has gone.
+        pass
+    finally:
+        process.wait(PATIENCE)
+        os.close(ours)
+    return text.decode().replace("\r\n", "\n")

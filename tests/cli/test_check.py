@@ -10,7 +10,8 @@ import pytest
 from inline_snapshot import snapshot
 
 from resolver import session_check
-from tests.fakes.images import build_image, build_index
+from resolver.core.descriptor import OCI_INDEX
+from tests.fakes.images import build_image, build_index, from_dict
 from tests.fakes.images import entry as index_entry
 from tests.fakes.registry import FakeRegistry
 
@@ -51,13 +52,13 @@ def test_each_missing_thing_is_a_line(run: Run, registry: str) -> None:
     assert str(seen) == snapshot("""\
 status: 1
 --- stdout
-error  platform-missing    linux/arm/v6                   `linux/arm/v6` is not offered; nearest is `linux/arm/v7`: needs arm/v7, newer than the wanted v6
-error  platform-missing    linux/riscv64                  `linux/riscv64` is not offered; there is `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700` and 1 more
-error  platform-forbidden  windows/amd64:10.0.20348.2700  `windows/amd64:10.0.20348.2700` is offered, and forbidden
-error  platform-forbidden  windows/amd64:10.0.26100.1742  `windows/amd64:10.0.26100.1742` is offered, and forbidden
+error  platform-missing    linux/arm/v6                   HOST:PORT/demo/app:1.0     `linux/arm/v6` is not offered; nearest is `linux/arm/v7`: needs arm/v7, newer than the wanted v6
+error  platform-missing    linux/riscv64                  HOST:PORT/demo/app:1.0     `linux/riscv64` is not offered; there is `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700` and 1 more
+error  platform-forbidden  windows/amd64:10.0.20348.2700  HOST:PORT/demo/app:1.0     `windows/amd64:10.0.20348.2700` is offered, and forbidden
+error  platform-forbidden  windows/amd64:10.0.26100.1742  HOST:PORT/demo/app:1.0     `windows/amd64:10.0.26100.1742` is offered, and forbidden
 `HOST:PORT/demo/app:1.0`: failed, 4 errors (5 platforms)
-error  platform-missing    linux/arm/v6                   `linux/arm/v6` is not offered; there is `linux/amd64`
-error  platform-missing    linux/riscv64                  `linux/riscv64` is not offered; there is `linux/amd64`
+error  platform-missing    linux/arm/v6                   HOST:PORT/demo/single:1.0  `linux/arm/v6` is not offered; there is `linux/amd64`
+error  platform-missing    linux/riscv64                  HOST:PORT/demo/single:1.0  `linux/riscv64` is not offered; there is `linux/amd64`
 `HOST:PORT/demo/single:1.0`: failed, 2 errors (1 platform)
 --- stderr
 """)
@@ -105,6 +106,7 @@ def test_a_reference_that_cannot_be_found_has_a_status_of_its_own(run: Run, regi
 status: 3
 --- stdout
 `HOST:PORT/demo/app:1.0`: passed (5 platforms)
+`HOST:PORT/demo/app:9`: error: manifest-not-found
 --- stderr
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:9` (there is no such manifest in this repository)
 hint: list what there is with `resolver tags HOST:PORT/demo/app`
@@ -187,6 +189,33 @@ def test_the_digest_and_the_name_of_what_was_checked(run: Run, registry: str) ->
     )
 
 
+@pytest.mark.parametrize("verb", ["check", "lint"])
+def test_findings_about_several_images_name_the_image_everywhere(
+    run: Run, registry: str, verb: str, tmp_path: Path
+) -> None:
+    bad = f"{registry}/demo/liar:1.0"
+    words = ["--lint"] if verb == "check" else []
+    names = (bad, f"{registry}/demo/app:1.0", f"{registry}/demo/none:1")
+    files = [f"{form}={tmp_path / form}" for form in ("markdown", "sarif", "junit", "codequality")]
+    reports = [word for file in files for word in ("--report", file)]
+
+    table = run(verb, *names, *words, keep=True).stdout.splitlines()
+    markdown = run(verb, *names, *words, "--format", "markdown", *reports, keep=True).stdout
+    page = run(verb, *names, *words, "--format", "html", keep=True).stdout
+
+    assert f"`{names[2]}`: error: repository-not-found" in table
+    assert all(bad in line for line in table if line.startswith("error"))
+    for text in (markdown, (tmp_path / "markdown").read_text()):
+        assert "| image | weight | rule | platform | finding |" in text
+        assert text.count(f"| {bad} | error |") == 2
+    assert '<th scope="col">image</th>' in page
+    assert page.count(f'<th scope="row">{bad}</th>') == 2
+    for form in ("sarif", "junit", "codequality", "markdown"):
+        text = (tmp_path / form).read_text()
+        assert bad in text
+        assert "demo/none" in text
+
+
 def test_a_policy_is_checked_as_a_whole(run: Run, registry: str, tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text(
@@ -217,7 +246,7 @@ status: 0
     assert str(run("check", "--policy", "policy.yaml", "--require", "linux/386")) == snapshot("""\
 status: 1
 --- stdout
-error  platform-missing  linux/386  `linux/386` is not offered; there is `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700` and 1 more
+error  platform-missing  linux/386  HOST:PORT/demo/app:1.0  `linux/386` is not offered; there is `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700` and 1 more
 `HOST:PORT/demo/app:1.0`: failed, 1 error (5 platforms)
 `HOST:PORT/demo/single:1.0`: passed (1 platform)
 `HOST:PORT/demo/app:2.0`: passed (5 platforms)
@@ -294,3 +323,46 @@ def test_reports_point_at_the_line_of_the_policy(run: Run, registry: str, tmp_pa
     (found,) = json.loads((tmp_path / "q").read_text())
     assert found["location"] == {"path": "policy.yaml", "lines": {"begin": 3}}
     assert "RESOLVED_ERRORS=1" in (tmp_path / "values").read_text().replace("'", "")
+
+
+def test_an_entry_that_no_pull_takes_is_told_by_every_command(run: Run) -> None:
+    """The index states a manifest of 5 MB, and 4 MiB are read."""
+    small = build_image("linux/amd64", [b"one"])
+    large = build_image("linux/arm64", [b"two"])
+    listed = [index_entry(small), {**index_entry(large), "size": 5_000_000}]
+    whole = from_dict(
+        {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}, parts=[small, large]
+    )
+    with FakeRegistry(strict=False) as registry:
+        registry.serve("app", "1", whole)
+        name = f"{registry.host}/app:1"
+        limit = "goes past the limit of 4194304 bytes: 5000000"
+
+        resolved = run("resolve", name, "-p", "linux/arm64", keep=True)
+        several = run("resolve", name, "-p", "linux/arm64,linux/amd64", "--json", keep=True)
+        for seen, status in ((resolved, 0), (several, 0)):
+            assert seen.status == status
+            assert seen.stderr.count("warning: ") == 1
+            assert limit in seen.stderr
+        assert "oversized-manifest" in several.stdout
+
+        for words in (("check", name, "--require", "linux/arm64"), ("check", name, "--lint")):
+            seen = run(*words, keep=True)
+            assert seen.status == 1
+            assert seen.stdout.count("unreadable-document") == 1
+            assert limit in seen.stdout
+        linted = run("lint", name, keep=True)
+        assert (linted.status, linted.stdout.count(limit)) == (1, 1)
+
+        for verb in ("plan", "pull"):
+            seen = run(verb, name, "-p", "linux/arm64", keep=True)
+            assert seen.status == 6
+            assert limit in seen.stderr
+
+        assert run("matrix", name, keep=True).stderr.count(limit) == 1
+        assert limit not in run("matrix", name, "-p", "linux/amd64", keep=True).stderr
+
+        # What is asked for the other platform has nothing to do with it.
+        assert run("check", name, "--require", "linux/amd64").status == 0
+        assert run("resolve", name, "-p", "linux/amd64").stderr == ""
+        assert run("plan", name, "-p", "linux/amd64").status == 0

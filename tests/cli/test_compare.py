@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,14 @@ from resolver.render.text import WIDTH
 from tests.fakes.images import build_image, build_index, build_layer, multi_platform
 from tests.fakes.programs import elf
 from tests.fakes.registry import FakeRegistry
+from tests.fakes.tars import END, member, pax, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.cli.conftest import Run
+    from tests.fakes.images import Image
 
 NINE = (
     "linux/amd64", "linux/arm64/v8", "linux/arm/v7", "linux/arm/v6", "linux/386", "linux/ppc64le",
@@ -93,8 +96,8 @@ history
  absent   absent   absent  71.7 kB  71.7 kB  !  COPY layer1 / # buildkit
  absent   absent   absent  30.7 kB  30.7 kB  !  COPY layer2 / # buildkit
 51.2 kB  51.2 kB  51.2 kB   absent   absent  !  ADD rootfs.tar / # buildkit
- 102 kB   102 kB   102 kB   absent   absent  !  COPY words /usr/share/app/ # bu…
-30.7 kB  30.7 kB  30.7 kB   absent   absent  !  COPY app /usr/local/bin/ # buil…
+ 102 kB   102 kB   102 kB   absent   absent  !  COPY words /usr/share/app/ # buildkit
+30.7 kB  30.7 kB  30.7 kB   absent   absent  !  COPY app /usr/local/bin/ # buildkit
       -        -        -   absent   absent  !  CMD ["serve"]
 --- stderr
 """)
@@ -363,39 +366,20 @@ def test_files_of_one_image(run: Run, registry: str) -> None:
     assert seen.stdout[seen.stdout.index("\nfiles\n") :] == snapshot("""\
 
 files
-   #  FILES     SIZE  SAME  ADDED  REMOVED  CHANGED  REBUILT  PROGRAMS
-base      4   168 kB                                          2 elf amd64
-   2      4   168 kB    11      0        0        0        2  2 elf arm64
-   3      4   168 kB    11      0        0        0        2  1 elf arm, 1 elf …
-   4      2  88.0 kB     0      6       11        0        0  none
-   5      2  88.0 kB     0      6       11        0        0  none
+   #  FILES    SIZE  SAME  ADDED  REMOVED  CHANGED  REBUILT  PROGRAMS
+base      4  168 kB                                          2 elf amd64
+   2      4  168 kB    11      0        0        0        2  2 elf arm64
+   3      4  168 kB    11      0        0        0        2  1 elf arm, 1 elf arm soft-float
 
-folders by difference
-#        FROM       TO     DELTA  FOLDER
-4, 5   120 kB      0 B   -120 kB  usr
-4, 5  96.0 kB      0 B  -96.0 kB  usr/share/app
-4, 5      0 B  88.0 kB  +88.0 kB  Files
-4, 5      0 B  64.0 kB  +64.0 kB  Files/Windows/System32
-4, 5  48.0 kB      0 B  -48.0 kB  bin
-4, 5                              … and 3 more (`--no-trunc`)
+folders by difference: none
 
 packages: none
 
-paths that differ
-#     HOW          SIZE  PATH
-4, 5  added           -  Files
-4, 5  added           -  Files/Windows
-4, 5  added           -  Files/Windows/System32
-4, 5  added    +64.0 kB  Files/Windows/System32/ntdll.dll
-4, 5  added           -  Files/app
-4, 5  added    +24.0 kB  Files/app/app.exe
-4, 5  removed         -  bin
-4, 5  removed  -48.0 kB  bin/sh
-4, 5  removed         -  etc
-4, 5  removed     -40 B  etc/os-release
-4, 5  removed         -  usr
-4, 5  removed         -  usr/local
-4, 5                     … and 5 more (`--no-trunc`)
+paths that differ: none
+
+not compared
+#     WHY
+4, 5  not compared file by file: it is for windows, and the base for linux
 """)
 
 
@@ -407,6 +391,7 @@ def test_files_of_two_images(run: Run, registry: str) -> None:
         (
             1,
             """\
+note: fetched 7 layers (328 kB) into the store to read them; no pulled image needs them, and `resolver gc` removes them after 1 hour
 error: `linux/amd64`: 1 path differs
 error: `linux/arm64/v8`: 1 path differs
 """,
@@ -445,13 +430,62 @@ def test_json_has_every_path(run: Run, registry: str) -> None:
     two = json.loads(run("compare", *names, "--files", "-q", "--json").stdout)
 
     windows = one["files"]["others"][2]
-    assert len(windows["differences"]) == sum(windows["counts"].values()) == 17
-    assert windows["folderDeltas"][0]["delta"] == -120_024
+    assert windows["notCompared"] == (
+        "not compared file by file: it is for windows, and the base for linux"
+    )
+    assert (windows["differences"], windows["counts"], windows["folderDeltas"]) == ([], {}, [])
+    assert "notCompared" not in one["files"]["others"][0]
     assert one["files"]["base"]["programs"] == {"elf amd64": 2}
     changed = two["platforms"][0]["files"]["others"][0]["differences"]
     assert [(each["path"], each["changes"]) for each in changed] == [
         ("usr/local/bin/app", ["content"])
     ]
+
+
+def attributed(capability: bytes | None) -> Image:
+    records = b"" if capability is None else record(b"SCHILY.xattr.security.capability", capability)
+    label = record(b"LIBARCHIVE.xattr.security.selinux", b"dV86czA")
+    extended = pax(records, label) if records else pax(record(b"mtime", b"1.5"), label)
+    layer = gzip.compress(extended + member(b"bin/ping", b"x") + END, mtime=0)
+    return build_image("linux/amd64", [layer])
+
+
+def test_extended_attributes_in_every_format(run: Run, fake: FakeRegistry) -> None:
+    net_raw = bytes.fromhex("0100000200200000000000000000000000000000")
+    fake.serve("app", "1", attributed(net_raw))
+    fake.serve("app", "2", attributed(None))
+    words = ("compare", f"{fake.host}/app:1", f"{fake.host}/app:2", "--files", "-q")
+    how = "security.capability cap_net_raw+ep to -"
+
+    text = run(*words, "--fail-on", "files")
+    assert text.status == 1
+    assert how in text.stdout
+    assert f"| 1 | {how} |" in run(*words, "--format", "markdown").stdout.replace("\\", "")
+    assert how in run(*words, "--format", "html").stdout
+    tree = json.loads(run(*words, "--json").stdout)["platforms"][0]["files"]["others"][0]
+    assert tree["counts"] == {"xattrs": 1}
+    (difference,) = tree["differences"]
+    assert difference["xattrs"] == ["security.capability"]
+    assert difference["from"]["xattrs"] == {
+        "security.capability": "cap_net_raw+ep",
+        "security.selinux": '"u_:s0"',
+    }
+    assert difference["to"]["xattrs"] == {"security.selinux": '"u_:s0"'}
+    ignoring = run(*words, "--fail-on", "files", "--ignore", "files.xattrs.security.*")
+    assert ignoring.status == 0
+
+
+def test_windows_beside_linux_is_one_line_in_every_format(run: Run, registry: str) -> None:
+    words = ("compare", f"{registry}/demo/app:1.0", "--files", "-q")
+    why = "not compared file by file: it is for windows, and the base for linux"
+
+    assert run(*words).stdout.count(why) == 1
+    for form in ("markdown", "html"):
+        seen = run(*words, "--format", form)
+        assert why in seen.stdout
+        assert "ntdll.dll" not in seen.stdout
+    of_windows = run(*words, "-p", "windows/amd64:10.0.20348.2700,windows/amd64:10.0.26100.1742")
+    assert why not in of_windows.stdout
 
 
 HOSTILE = "a\x1b[2J\u202e\n::error::x\n##[error]|b|<script>alert(1)</script>`"

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
 from inline_snapshot import snapshot
+
+from resolver.core.exported import parse_destination
+from tests.processes import ROOT, command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,11 +52,14 @@ def test_to_a_folder(run: Run, pulled: str) -> None:
 status: 0
 --- stdout
 to       layout
-content  5 pieces, 187 kB (187 kB linked)
+content  9 pieces, 189 kB (189 kB written)
+with     1 attestation
+left out 4 images, 2 attestations of the index (`-p all` takes every entry)
 
 NAME                          PLATFORMS       DIGEST
-HOST:PORT/demo/app:1.0  linux/arm64/v8  sha256:8d3661f10977
+HOST:PORT/demo/app:1.0  linux/arm64/v8  sha256:b3266b58c1b4 (new)
 --- stderr
+warning: `HOST:PORT/demo/app:1.0` leaves with linux/arm64/v8 only, so its index has a digest of its own: `sha256:b3266b58c1b403c5ed0c9bec64af1879535d4eee4fbd4037deeb05d59abe3ae4` instead of `sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda`
 """)
 
 
@@ -59,12 +68,14 @@ def test_several_platforms_have_an_index_of_their_own_and_it_is_said(run: Run, p
 status: 0
 --- stdout
 to       layout
-content  10 pieces, 272 kB (563 B written, 271 kB linked)
+content  16 pieces, 275 kB (275 kB written)
+with     2 attestations
+left out 3 images, 1 attestation of the index (`-p all` takes every entry)
 
-NAME                       PLATFORMS                   DIGEST
-HOST:PORT/demo/app:1.0  linux/amd64, linux/arm64/…  sha256:584238e475bd (new)
+NAME                          PLATFORMS                    DIGEST
+HOST:PORT/demo/app:1.0  linux/amd64, linux/arm64/v8  sha256:9575ce7d607d (new)
 --- stderr
-warning: `HOST:PORT/demo/app:1.0` leaves with linux/amd64, linux/arm64/v8 only, so its index has a digest of its own: `sha256:584238e475bd7e9206f77aac13d53919390ad997e6ecc7902964eb67db753246` instead of `sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda`
+warning: `HOST:PORT/demo/app:1.0` leaves with linux/amd64, linux/arm64/v8 only, so its index has a digest of its own: `sha256:9575ce7d607d6092099091ef9a25b1c945bb0254088aa7b3511fa97e3935210f` instead of `sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda`
 """)
 
 
@@ -118,13 +129,16 @@ def test_to_a_tool(run: Run, pulled: str, tool: Path, tmp_path: Path) -> None:
 status: 0
 --- stdout
 to       docker
-content  5 pieces, 187 kB (196 kB written)
+content  9 pieces, 189 kB (201 kB written)
 ran      docker load
 said     Loaded image: app
+with     1 attestation
+left out 4 images, 2 attestations of the index (`-p all` takes every entry)
 
 NAME                          PLATFORMS    DIGEST
-HOST:PORT/demo/app:1.0  linux/amd64  sha256:311923c08153
+HOST:PORT/demo/app:1.0  linux/amd64  sha256:05dc91dfebc1 (new)
 --- stderr
+warning: `HOST:PORT/demo/app:1.0` leaves with linux/amd64 only, so its index has a digest of its own: `sha256:05dc91dfebc1cfa3cab3d55b5c86794dace0e5e588fc3d46132c29fc089a1eef` instead of `sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda`
 """)
     assert tarfile.is_tarfile(tmp_path / "taken.tar")
 
@@ -210,3 +224,66 @@ def test_an_export_for_machines(run: Run, pulled: str) -> None:
     assert told["images"][0]["filtered"] is True
     assert [each["architecture"] for each in told["images"][0]["platforms"]] == ["amd64", "arm64"]
     assert told["present"] + told["linked"] + told["written"] == told["size"]
+
+
+def test_an_archive_goes_to_standard_output_and_nothing_else_does(
+    run: Run, pulled: str, tmp_path: Path
+) -> None:
+    run("export", pulled, "-p", "linux/arm64", "--to", "image.tar")
+    done = command("export", pulled, "-p", "linux/arm64", "--to", "-")
+
+    assert done.returncode == 0
+    assert done.stdout == (tmp_path / "image.tar").read_bytes()
+    warning, note = done.stderr.decode().splitlines()
+    assert "has a digest of its own" in warning
+    assert "left out: 4 images, 2 attestations of the index" in note
+    assert not (tmp_path / "-").exists()
+
+
+def test_a_reader_that_stops_ends_the_export_quietly(run: Run, pulled: str) -> None:
+    del run
+    line = f"{sys.executable} -m resolver export {pulled} --to - -q | head -c 100"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, check=True, timeout=60, env=environment
+    )
+
+    assert len(done.stdout) == 100
+    assert done.stderr == b""
+
+
+def test_an_archive_is_not_written_to_a_terminal(
+    run: Run, pulled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    seen = run("export", pulled, "--to", "-")
+
+    assert seen.status == 2
+    assert seen.stdout == ""
+    assert "standard output is a terminal" in seen.stderr
+
+
+def test_an_archive_and_an_answer_do_not_share_standard_output(run: Run, pulled: str) -> None:
+    seen = run("export", pulled, "--to", "-", "--json")
+
+    assert seen.status == 2
+    assert json.loads(seen.stdout)["error"]["class"] == "USAGE"
+    assert "both write to standard output" in seen.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "path"),
+    [
+        ("-", "archive", "-"),
+        ("docker-archive:-", "archive", "-"),
+        ("oci-archive:-", "archive", "-"),
+        ("./-", "layout", "./-"),
+        ("oci:-", "layout", "-"),
+        ("oci-archive:./-", "archive", "./-"),
+    ],
+)
+def test_what_a_dash_is(text: str, kind: str, path: str) -> None:
+    parsed = parse_destination(text)
+
+    assert (parsed.kind, parsed.path) == (kind, path)
+    assert parsed.is_stream == (text in {"-", "docker-archive:-", "oci-archive:-"})

@@ -285,6 +285,23 @@ status: 0
     assert run(*words, "--format", "jsonl").stdout == '{"tag":"2.0"}\n{"tag":"1.0"}\n'
 
 
+def test_tags_of_a_flavour(run: Run, registry: str) -> None:
+    words = ("tags", f"{registry}/demo/app")
+
+    nothing = run(*words, "--suffix", "-no-such")
+    assert (nothing.status, nothing.stdout, nothing.stderr) == (0, "", "")
+    assert run(*words, "--include", "2.*", "--format", "jsonl").stdout == '{"tag":"2.0"}\n'
+    assert run(*words, "--exclude", "2.*").stdout == run(*words, "--exclude", "2.0").stdout
+    assert "2.0" not in run(*words, "--exclude", "2.*").stdout.split()
+    assert str(run(*words, "--include", "a b")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: `--include a b` matches no tag
+hint: write letters, digits, `_`, `.`, `-`; `*` stands for any text, `?` for one character
+""")
+
+
 def test_tags_that_no_range_is_about(run: Run, registry: str) -> None:
     assert run("tags", f"{registry}/demo/app", "--semver", ">=3").stdout == ""
     assert str(run("tags", f"{registry}/demo/app", "--semver", "new")) == snapshot("""\

@@ -10,6 +10,7 @@ import pytest
 from inline_snapshot import snapshot
 
 from resolver.core.descriptor import OCI_INDEX
+from tests.cli.terminal import on_terminal
 from tests.fakes.images import multi_platform
 from tests.fakes.registry import FakeRegistry, Reply
 
@@ -111,13 +112,13 @@ moved      HOST:PORT/demo/app:1.0
 as locked  HOST:PORT/demo/single:1.0
 
 moved
-REFERENCE  PLATFORM                     LOCKED               NOW
-…/app:1.0  (index)                      sha256:111111111111  sha256:f62fb544ff3d
-…/app:1.0  linux/amd64                  sha256:311923c08153  same
-…/app:1.0  linux/arm/v7                 sha256:e9c938fb2564  same
-…/app:1.0  linux/arm64                  sha256:222222222222  sha256:8d3661f10977
-…/app:1.0  windows/amd64:10.0.20348.2…  sha256:afae86adc642  same
-…/app:1.0  windows/amd64:10.0.26100.1…  sha256:8322b11c5bf7  same
+REFERENCE                     PLATFORM                       LOCKED               NOW
+HOST:PORT/demo/app:1.0  (index)                        sha256:111111111111  sha256:f62fb544ff3d
+HOST:PORT/demo/app:1.0  linux/amd64                    sha256:311923c08153  same
+HOST:PORT/demo/app:1.0  linux/arm/v7                   sha256:e9c938fb2564  same
+HOST:PORT/demo/app:1.0  linux/arm64                    sha256:222222222222  sha256:8d3661f10977
+HOST:PORT/demo/app:1.0  windows/amd64:10.0.20348.2700  sha256:afae86adc642  same
+HOST:PORT/demo/app:1.0  windows/amd64:10.0.26100.1742  sha256:8322b11c5bf7  same
 --- stderr
 error: 1 of 2 references in `resolver.lock` has moved since they were locked
 hint: test what is there now, then record it with `resolver lock --update`
@@ -141,7 +142,7 @@ index changed  HOST:PORT/demo/app:1.0
 as locked      HOST:PORT/demo/single:1.0
 
 moved
-REFERENCE                  PLATFORM     LOCKED               NOW
+REFERENCE                     PLATFORM     LOCKED               NOW
 HOST:PORT/demo/app:1.0  (index)      sha256:111111111111  sha256:f62fb544ff3d
 HOST:PORT/demo/app:1.0  linux/amd64  sha256:311923c08153  same
 --- stderr
@@ -344,12 +345,16 @@ def test_what_only_a_registry_can_say(run: Run, option: str) -> None:
 def test_pulling_what_is_locked(run: Run, locked: str) -> None:
     name = f"{locked}/demo/app:1.0"
 
-    assert "in 4 requests" in run("plan", "--locked", name, "-p", "linux/arm64").stdout
+    assert "in 6 requests" in run("plan", "--locked", name, "-p", "linux/arm64").stdout
     assert run("pull", "--locked", name, "-p", "linux/arm64").status == 0
     again = run("pull", "--locked", "--offline", name, "-p", "linux/arm64")
     assert (again.status, "up to date" in again.stdout) == (0, True)
     assert run("plan", "--locked", "--offline", name, "-p", "linux/arm64").status == 0
     assert run("pull", "--locked", "--offline", name, "-p", "linux/amd64").status == 7
+    whole = run("pull", "--locked", name, "-p", "all")
+    assert (whole.status, whole.stdout.count("Platform: ")) == (0, 5)
+    assert "With: 3 attestations" in whole.stdout
+    assert "Left out" not in whole.stdout
 
 
 def test_another_lock_by_option_and_by_variable(
@@ -619,3 +624,31 @@ HOST:PORT/app:1  (index)   sha256:cfb641abaf3b  gone
 error: 1 of 1 references in `resolver.lock` has moved since they were locked
 hint: test what is there now, then record it with `resolver lock --update`
 """)
+
+
+def test_a_dash_is_no_lock_file(run: Run, registry: str) -> None:
+    for words in (("lock", f"{registry}/demo/app:1.0"), ("lock", "--check")):
+        seen = run(*words, "-o", "-")
+
+        assert seen.status == 2
+        assert "`-` names no lock file" in seen.stderr
+    assert not Path("-").exists()
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_on_a_terminal_the_names_of_a_check_are_whole(locked: str, width: int) -> None:
+    edit((INDEX, "1" * 64), (ARM64, "2" * 64))
+    shown = on_terminal("lock", "--check", columns=width)
+    tables = shown[shown.index("references") :]
+
+    assert f"{locked}/demo/app:1.0" in tables
+    assert f"{locked}/demo/single:1.0" in tables
+    # Below the heading `moved` names and platforms wrap; put together they are what they were.
+    _, _, moved = tables.partition("\nmoved\n")
+    heading, *rows = moved.splitlines()
+    ends = [heading.index(word) for word in ("PLATFORM", "LOCKED")]
+    names = "".join(row[: ends[0]].strip() for row in rows)
+    platforms = "".join(row[ends[0] : ends[1]].strip() for row in rows)
+    assert names.count(f"{locked}/demo/app:1.0") == 6
+    assert "windows/amd64:10.0.26100.1742" in platforms
+    assert "…" not in moved

@@ -22,15 +22,20 @@ image    HOST:PORT/demo/app:1.0
 platform linux/arm64/v8
 manifest sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
 index    sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
-fetch    186 kB of 190 kB, in 4 requests
-held     3.96 kB
+fetch    187 kB of 191 kB, in 6 requests
+held     4.53 kB
+with     1 attestation
+left out 4 images, 2 attestations of the index (`-p all` takes every entry)
 
 PIECE     DIGEST                  SIZE  STATE
 layer     sha256:50ee82149703  51.2 kB  missing
 layer     sha256:19281301ecf8   102 kB  missing
 layer     sha256:14fa95f15ff1  30.7 kB  missing
+layer     sha256:98c1200128c8    386 B  missing
 config    sha256:640d34e29cdf  1.53 kB  missing
+config    sha256:901ef5b66935    211 B  missing
 manifest  sha256:8d3661f10977    860 B  held
+manifest  sha256:ba224a2ffee7    565 B  held
 index     sha256:f62fb544ff3d  3.10 kB  held
 --- stderr
 """)
@@ -46,15 +51,20 @@ image    HOST:PORT/demo/app:2.0
 platform linux/arm64/v8
 manifest sha256:327a3a89fb99230e60874958091495670743250edea4791899899865890ea9ab
 index    sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41
-fetch    32.3 kB of 190 kB, in 2 requests
+fetch    32.9 kB of 191 kB, in 4 requests
 held     158 kB
+with     1 attestation
+left out 4 images, 2 attestations of the index (`-p all` takes every entry)
 
 PIECE     DIGEST                  SIZE  STATE
 layer     sha256:50ee82149703  51.2 kB  held
 layer     sha256:19281301ecf8   102 kB  held
 layer     sha256:15eaf78b9ebf  30.7 kB  missing
+layer     sha256:64d0e97d3f8c    386 B  missing
 config    sha256:c7292c959160  1.53 kB  missing
+config    sha256:7830d2c20ad5    211 B  missing
 manifest  sha256:327a3a89fb99    860 B  held
+manifest  sha256:855abd2d01f4    565 B  held
 index     sha256:a589c03475cf  3.10 kB  held
 --- stderr
 """)
@@ -74,14 +84,18 @@ def test_several_platforms_count_what_they_share_once(run: Run, registry: str) -
     assert str(seen) == snapshot("""\
 status: 0
 --- stdout
-fetch    269 kB of 274 kB, in 7 requests
-held     4.83 kB
+fetch    271 kB of 277 kB, in 11 requests
+held     5.96 kB
 shared   106 kB among these images, moved once
+with     2 attestations
+left out 3 images, 1 attestation of the index (`-p all` takes every entry)
 
 images
 IMAGE                         PLATFORM        DIGEST                FETCH
 HOST:PORT/demo/app:1.0  linux/amd64     sha256:311923c08153  186 kB
 HOST:PORT/demo/app:1.0  linux/arm64/v8  sha256:8d3661f10977  186 kB
+HOST:PORT/demo/app:1.0  (attestation)   sha256:708e4d188822   597 B
+HOST:PORT/demo/app:1.0  (attestation)   sha256:ba224a2ffee7   597 B
 
 pieces
 PIECE     DIGEST                  SIZE  STATE
@@ -90,10 +104,16 @@ layer     sha256:19281301ecf8   102 kB  missing
 layer     sha256:840671ae4b3b  30.7 kB  missing
 layer     sha256:50ee82149703  51.2 kB  missing
 layer     sha256:14fa95f15ff1  30.7 kB  missing
+layer     sha256:44e189801aca    386 B  missing
+layer     sha256:98c1200128c8    386 B  missing
 config    sha256:f2a20e6d0204  1.51 kB  missing
 config    sha256:640d34e29cdf  1.53 kB  missing
+config    sha256:b539443f3f23    211 B  missing
+config    sha256:901ef5b66935    211 B  missing
 manifest  sha256:311923c08153    860 B  held
 manifest  sha256:8d3661f10977    860 B  held
+manifest  sha256:708e4d188822    565 B  held
+manifest  sha256:ba224a2ffee7    565 B  held
 index     sha256:f62fb544ff3d  3.10 kB  held
 --- stderr
 """)
@@ -106,7 +126,7 @@ def test_another_place_is_named(run: Run, registry: str, tmp_path: Path) -> None
 
     seen = run("plan", name, "-p", "linux/arm64", "--from", "oci:mirror")
 
-    assert seen.stdout.count("held by oci:mirror") == 4
+    assert seen.stdout.count("held by oci:mirror") == 6
     assert "fetch    nothing, all of it is held" in seen.stdout
 
 
@@ -115,6 +135,13 @@ def test_a_plan_in_json(run: Run, registry: str) -> None:
     told = json.loads(seen.stdout)
 
     assert told["bytesMissing"] == sum(piece["missing"] for piece in told["pieces"])
+    assert told["requests"] == 6
+    assert [each["kind"] for each in told["attached"]] == ["attestation"]
+    assert sorted(each["kind"] for each in told["leftOut"]) == ["attestation"] * 2 + ["image"] * 4
+    without = run(
+        "plan", f"{registry}/demo/app:1.0", "-p", "linux/arm64", "--no-attestations", "--json"
+    )
+    told = json.loads(without.stdout)
     assert told["requests"] == 4
     assert [piece["role"] for piece in told["pieces"]] == [
         *["layer"] * 3,
@@ -135,7 +162,7 @@ status: 1
 --- stdout
 sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
 --- stderr
-error: 185922 bytes are to be fetched, and 100000 are allowed
+error: 186519 bytes are to be fetched, and 100000 are allowed
 hint: see what they are with `resolver plan`, or allow more with `--max-download`
 """)
     assert run("plan", name, "-p", "linux/arm64", "--max-download", "1MB").status == 0

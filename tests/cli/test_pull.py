@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 from inline_snapshot import snapshot
 
 from resolver.cli.showing import chosen
+from resolver.core.digest import Digest
 from resolver.session import Session
 from tests.fakes.images import build_image, multi_platform, named_by
 from tests.fakes.registry import FakeRegistry, Reply
@@ -27,9 +32,11 @@ def test_a_pull_in_a_log(run: Run, registry: str) -> None:
 status: 0
 --- stdout
 Platform: linux/arm64/v8
+With: 1 attestation
+Left out: 4 images, 2 attestations of the index (`-p all` takes every entry)
 Digest: sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
 Status: Downloaded newer image for HOST:PORT/demo/app:1.0
-Fetched: 186 kB in 4 pieces; 2 were here
+Fetched: 187 kB in 6 pieces; 3 were here
 --- stderr
 1.0: Pulling from HOST:PORT/demo/app (linux/arm64/v8)
 19281301ecf8: Downloading 102 kB
@@ -41,6 +48,9 @@ Fetched: 186 kB in 4 pieces; 2 were here
 14fa95f15ff1: Downloading 30.7 kB
 14fa95f15ff1: Verifying
 14fa95f15ff1: Pull complete
+98c1200128c8: Downloading 386 B
+98c1200128c8: Verifying
+98c1200128c8: Pull complete
 """)
 
 
@@ -51,6 +61,8 @@ def test_a_pull_of_what_is_here(run: Run, registry: str) -> None:
 status: 0
 --- stdout
 Platform: linux/arm64/v8
+With: 1 attestation
+Left out: 4 images, 2 attestations of the index (`-p all` takes every entry)
 Digest: sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
 Status: Image is up to date for HOST:PORT/demo/app:1.0
 --- stderr
@@ -58,6 +70,7 @@ Status: Image is up to date for HOST:PORT/demo/app:1.0
 50ee82149703: Already exists
 19281301ecf8: Already exists
 14fa95f15ff1: Already exists
+98c1200128c8: Already exists
 """)
 
 
@@ -68,9 +81,11 @@ def test_another_tag_of_what_is_here_fetches_what_is_new(run: Run, registry: str
 status: 0
 --- stdout
 Platform: linux/arm64/v8
+With: 1 attestation
+Left out: 4 images, 2 attestations of the index (`-p all` takes every entry)
 Digest: sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41
 Status: Downloaded newer image for HOST:PORT/demo/app:2.0
-Fetched: 32.3 kB in 2 pieces; 4 were here
+Fetched: 32.9 kB in 4 pieces; 5 were here
 --- stderr
 2.0: Pulling from HOST:PORT/demo/app (linux/arm64/v8)
 50ee82149703: Already exists
@@ -78,6 +93,9 @@ Fetched: 32.3 kB in 2 pieces; 4 were here
 15eaf78b9ebf: Downloading 30.7 kB
 15eaf78b9ebf: Verifying
 15eaf78b9ebf: Pull complete
+64d0e97d3f8c: Downloading 386 B
+64d0e97d3f8c: Verifying
+64d0e97d3f8c: Pull complete
 """)
 
 
@@ -92,9 +110,10 @@ Platform: linux/arm64/v8
 Platform: linux/arm/v7
 Platform: windows/amd64:10.0.20348.2700
 Platform: windows/amd64:10.0.26100.1742
+With: 3 attestations
 Digest: sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
 Status: Downloaded newer image for HOST:PORT/demo/app:1.0
-Fetched: 528 kB in 15 pieces; 6 were here
+Fetched: 530 kB in 21 pieces; 9 were here
 --- stderr
 """)
 
@@ -138,7 +157,7 @@ def test_a_limit_is_kept_before_anything_is_fetched(run: Run, registry: str) -> 
 status: 1
 --- stdout
 --- stderr
-error: 185922 bytes are to be fetched, and 100000 are allowed
+error: 186519 bytes are to be fetched, and 100000 are allowed
 hint: see what they are with `resolver plan`, or allow more with `--max-download`
 """)
     assert run("ls", "-q").stdout == ""
@@ -220,6 +239,9 @@ def test_an_image_comes_from_another_place_without_its_registry(
 14fa95f15ff1: Copying 30.7 kB from oci:mirror
 14fa95f15ff1: Verifying
 14fa95f15ff1: Pull complete
+98c1200128c8: Copying 386 B from oci:mirror
+98c1200128c8: Verifying
+98c1200128c8: Pull complete
 """)
 
 
@@ -239,6 +261,43 @@ def test_one_of_several_that_cannot_be_had_is_told_and_the_others_are_here(run: 
     assert seen.stderr.count("error: ") == 1
     assert told["failures"][0]["error"]["code"] == "blob-not-found"
     assert [image["status"] for image in told["images"]] == ["downloaded"]
+
+
+def test_an_interrupted_pull_says_what_is_kept_and_that_the_same_command_goes_on(
+    run: Run, store: Path
+) -> None:
+    layer = bytes(range(256)) * 400
+    never = threading.Event()
+    main = threading.get_ident()
+    with FakeRegistry() as fake:
+        fake.serve("team/app", "1", build_image("linux/arm64", [layer]))
+        path = f"/v2/team/app/blobs/{Digest.of(layer)}"
+        fake.on("GET", path, Reply(body=layer, hold=never, hold_after=60_000), times=1)
+
+        def has_come() -> bool:
+            parts = [*store.glob("partial/*/data")]
+            return bool(parts) and parts[0].read_bytes()[59_999:60_000] == layer[59_999:60_000]
+
+        def interrupt() -> None:
+            deadline = time.monotonic() + 60
+            while not has_come() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            signal.pthread_kill(main, signal.SIGINT)
+
+        threading.Thread(target=interrupt).start()
+        seen = run("pull", f"{fake.host}/team/app:1", "-p", "linux/arm64", "--no-progress")
+        never.set()
+        again = run("pull", f"{fake.host}/team/app:1", "-p", "linux/arm64")
+
+    assert (seen.status, seen.stdout) == (130, "")
+    (line,) = seen.stderr.splitlines()
+    assert re.fullmatch(
+        r"note: 60\.[0-9] kB is kept \(0 of 1 pieces complete\): "
+        "run the same command again to fetch the rest",
+        line,
+    )
+    assert again.status == 0
+    assert ": Resuming, " in again.stderr
 
 
 @pytest.mark.parametrize(

@@ -81,13 +81,15 @@ def test_it_stops_when_it_is_told_to(
 ) -> None:
     listening(served)
     assert served.stderr is not None
-    said = served.stderr.readline()
+    said, note = served.stderr.readline(), served.stderr.readline()
     served.send_signal(number)
 
     _, rest = served.communicate(timeout=10)
 
     assert served.returncode == status
-    assert said == snapshot("note: serving, read-only; interrupt to stop\n")
+    assert "/demo/app:1.0` is served as `sha256:" in said
+    assert "4 images, 2 attestations of" in said
+    assert note == snapshot("note: serving, read-only; interrupt to stop\n")
     assert rest == ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +16,9 @@ from resolver.cli import collecting
 from resolver.cli.amounts import size, span
 from resolver.errors import InvalidConfiguration, Usage
 from resolver.store import LocalStore
-from tests.fakes.images import build_image, build_index
+from tests.fakes.images import build_image, build_index, build_layer
 from tests.fakes.registry import FakeRegistry
+from tests.store_images import blob_of
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
@@ -68,9 +70,9 @@ def test_what_was_pulled(run: Run, two: str) -> None:
     assert str(run("ls")) == snapshot("""\
 status: 0
 --- stdout
-REPOSITORY              TAG  IMAGE ID      PLATFORMS  CREATED       SIZE  SHARED
-HOST:PORT/demo/app  1.0  640d34e29cdf        1/5  2024-05-01  190 kB  154 kB
-HOST:PORT/demo/app  2.0  a589c03475cf        2/5  2024-05-01  274 kB  154 kB
+REPOSITORY                TAG  IMAGE ID      PLATFORMS  CREATED       SIZE  SHARED
+HOST:PORT/demo/app  1.0  640d34e29cdf     1/5 +1  2024-05-01  191 kB  154 kB
+HOST:PORT/demo/app  2.0  a589c03475cf     2/5 +2  2024-05-01  277 kB  154 kB
 --- stderr
 """)
 
@@ -81,8 +83,8 @@ def test_with_digests(run: Run, two: str) -> None:
 status: 0
 --- stdout
 REPOSITORY                TAG  DIGEST                                                                   IMAGE ID                                                                 PLATFORMS  CREATED       SIZE  SHARED
-HOST:PORT/demo/app  1.0  sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda  sha256:640d34e29cdff0d3eb30a0e36b69576b7450992ca42314b4da7224a6465df4ad        1/5  2024-05-01  190 kB  154 kB
-HOST:PORT/demo/app  2.0  sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41  sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41        2/5  2024-05-01  274 kB  154 kB
+HOST:PORT/demo/app  1.0  sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda  sha256:640d34e29cdff0d3eb30a0e36b69576b7450992ca42314b4da7224a6465df4ad     1/5 +1  2024-05-01  191 kB  154 kB
+HOST:PORT/demo/app  2.0  sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41  sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41     2/5 +2  2024-05-01  277 kB  154 kB
 --- stderr
 """)
 
@@ -168,6 +170,36 @@ def test_what_a_moved_tag_left_behind_has_no_name(run: Run, store: Path) -> None
     assert store.is_dir()
 
 
+@pytest.mark.parametrize(
+    "words", [("ls",), ("du",), ("gc",), ("gc", "--dry-run"), ("rm", "app:1"), ("verify",)]
+)
+def test_a_folder_that_is_no_store_is_refused(
+    run: Run, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "README").write_text("mine")
+
+    seen = run(*words, "--store", str(tmp_path / "other"))
+
+    assert (seen.status, seen.stdout) == (8, "")
+    assert "`FOLDER/other`: it is not empty, and it is not a store" in seen.stderr
+
+
+def test_a_store_that_everybody_may_write_is_used_if_it_is_shared(
+    run: Run, two: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.chmod(0o777)
+    words = ("resolve", f"{two}:1.0", "--offline", "-p", "linux/arm64")
+
+    refused = run(*words)
+    shared = run(*words, "--shared-store")
+    monkeypatch.setenv("RESOLVER_SHARED_STORE", "1")
+
+    assert (refused.status, shared.status, run("ls").status) == (8, 0, 0)
+    assert refused.stderr.count("error: ") == 1
+    assert "hint: name another folder with `--store`, take the right from others" in refused.stderr
+
+
 # inspect store:
 
 
@@ -207,8 +239,11 @@ status: 0
 Untagged: HOST:PORT/demo/app:1.0
 Deleted: sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
 Deleted: sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
+Deleted: sha256:ba224a2ffee759989101f2eab668ec2925b1de96993e7fefcb8b26739d42a864
 Deleted: sha256:640d34e29cdff0d3eb30a0e36b69576b7450992ca42314b4da7224a6465df4ad
+Deleted: sha256:901ef5b6693597b3dd8c21182753002d851506e29be8771e6bdbf8390c091be8
 Deleted: sha256:14fa95f15ff16719fae2cda259a5d2b0068f392844ff4bdbf573f000436d35c3
+Deleted: sha256:98c1200128c847cec24bba7db7c34a0f9c7af8d13bfecb25681bf93fe2567e8f
 --- stderr
 """)
     assert run("verify", "--full").status == 0
@@ -218,7 +253,10 @@ def test_one_platform_goes_and_the_other_stays(run: Run, two: str) -> None:
     seen = run("rm", "-p", "linux/amd64", f"{two}:2.0")
 
     assert seen.status == 0
-    assert seen.stdout.startswith("Untagged: ")
+    assert "Untagged" not in seen.stdout
+    assert seen.stdout.startswith(
+        "Removed linux/amd64: HOST:PORT/demo/app:2.0 (stays for linux/arm64/v8)\n"
+    )
     assert json.loads(run("ls", "*:2.0", "--json").stdout)["images"][0]["platforms"] == [
         "linux/arm64/v8"
     ]
@@ -262,6 +300,167 @@ hint: wait until that has ended, or untag it with `--force`
 """)
 
 
+def moved(run: Run, words: tuple[bytes, ...], tag: str = "1") -> str:
+    """Pull a tag that moves from one image to the next; gives the repository it was in."""
+    with FakeRegistry() as registry:
+        for word in words:
+            registry.serve("team/app", tag, build_image("linux/amd64", [word * 9000]))
+            run("pull", f"{registry.host}/team/app:{tag}", "-p", "linux/amd64", "--no-progress")
+        return f"{registry.host}/team/app"
+
+
+@pytest.mark.parametrize("words", [("-q",), ("-q", "--no-trunc")])
+def test_every_dangling_id_that_is_listed_can_be_removed(run: Run, words: tuple[str, ...]) -> None:
+    moved(run, (b"one", b"two", b"three"))
+    ids = run("ls", *words, "--dangling").stdout.split()
+
+    seen = run("rm", *ids)
+
+    assert len(ids) == 2
+    assert (seen.status, seen.stderr) == (0, "")
+    assert seen.stdout.count("Deleted: ") == 6
+    assert run("ls", "-q", "--dangling").stdout == ""
+    assert len(run("ls", "-q").stdout.split()) == 1
+
+
+def test_an_image_goes_by_its_repository_and_digest(run: Run, two: str) -> None:
+    digest = json.loads(run("ls", "*:1.0", "--json").stdout)["images"][0]["root"]["digest"]
+
+    assert run("rm", f"{two}-other@{digest}").status == 3
+    assert run("rm", f"{two}:2.0@{digest}").status == 3
+    seen = run("rm", f"{two}@{digest}", keep=True)
+
+    assert seen.stdout.splitlines()[0] == f"Untagged: {two}:1.0"
+
+
+def test_a_start_that_fits_several_images_lists_them(run: Run) -> None:
+    moved(run, tuple(b"%d" % number for number in range(20)))
+    full = run("ls", "-q", "--no-trunc").stdout.split()
+    starts = [text[7:8] for text in full]
+    start = next(each for each in starts if starts.count(each) > 1)
+
+    seen = run("rm", start)
+
+    assert seen.status == 2
+    assert f"error: `{start}` is the start of " in seen.stderr
+    assert sum(text in seen.stderr for text in full if text[7:8] == start) > 1
+    assert run("ls", "-q", "--no-trunc").stdout.split() == full
+
+
+def test_a_name_that_looks_like_an_id_is_a_name(run: Run) -> None:
+    repository = moved(run, (b"one",), tag="cafe")
+
+    assert run("rm", f"{repository}:cafe").stdout.startswith("Untagged: ")
+
+
+# What was read and not pulled
+
+
+@pytest.fixture
+def compared(run: Run, registry: str) -> str:
+    """An image whose files were compared, and that nobody pulled."""
+    seen = run("compare", f"{registry}/demo/app:1.0", "--files", "--no-progress")
+    assert seen.status == 0
+    notes = [line for line in seen.stderr.splitlines() if line.startswith("note: ")]
+    assert [note.startswith("note: fetched ") for note in notes] == [True]
+    assert "`resolver gc` removes them" in notes[0]
+    return f"{registry}/demo/app:1.0"
+
+
+def test_what_a_comparison_fetched_is_said_once_and_not_again(run: Run, compared: str) -> None:
+    again = run("compare", compared, "--files", "--no-progress")
+
+    assert again.status == 0
+    assert "note: fetched" not in again.stderr
+
+
+def test_what_a_comparison_fetched_is_listed_apart(run: Run, compared: str) -> None:
+    seen = run("ls", keep=True)
+    listed = json.loads(run("ls", "--json", keep=True).stdout)
+
+    assert "<none>" not in seen.stdout
+    assert seen.stdout.startswith("images: none\n\nread and not pulled")
+    assert listed["images"] == []
+    assert listed["unpulled"]
+    assert all(compared in image["readAs"] for image in listed["unpulled"])
+    assert "of it read and not pulled" in run("du").stdout
+    assert json.loads(run("du", "--json").stdout)["unpulled"] > 0
+
+
+def test_a_tag_that_moves_leaves_no_nameless_row_of_what_was_only_read(run: Run) -> None:
+    first, second = (
+        build_index(
+            [
+                build_image("linux/amd64", [build_layer({word: word.encode() * 900})]),
+                build_image("linux/arm64", [build_layer({word: word.encode() * 901})]),
+            ]
+        )
+        for word in ("one", "two")
+    )
+    with FakeRegistry() as registry:
+        name = f"{registry.host}/team/app:1"
+        for image in (first, second):
+            registry.serve("team/app", "1", image)
+            assert run("compare", name, "--files", "--no-progress").status == 0
+
+    listed = json.loads(run("ls", "--json").stdout)
+
+    assert listed["images"] == []
+    assert len(listed["unpulled"]) == 4
+
+
+def test_what_was_only_read_goes_by_the_id_that_is_listed(run: Run, compared: str) -> None:
+    del compared
+    ids = run("ls", "-q").stdout.split()
+
+    seen = run("rm", *ids)
+
+    assert seen.status == 0
+    assert json.loads(run("ls", "--json").stdout)["unpulled"] == []
+
+
+def test_once_it_is_pulled_it_is_an_image_like_any_other(run: Run, compared: str) -> None:
+    run("pull", compared, "-p", "all", "--no-progress")
+
+    listed = json.loads(run("ls", "--json").stdout)
+
+    assert [len(listed[key]) for key in ("images", "unpulled")] == [1, 0]
+
+
+def test_collection_says_why_something_stays(run: Run, compared: str) -> None:
+    del compared
+    seen = run("gc")
+    told = json.loads(run("gc", "--json").stdout)
+
+    assert "younger than 1h (`--grace`)" in seen.stdout
+    reasons = {stay["reason"]: stay for stay in told["stays"]}
+    assert set(reasons) == {"grace", "noted"}
+    assert reasons["grace"]["age"] == 3600
+    assert sum(stay["size"] for stay in told["stays"]) == told["keptSize"] == told["total"]
+    assert told["limit"] is None
+
+
+def test_collection_names_the_process_that_keeps_something(run: Run, two: str, store: Path) -> None:
+    root = json.loads(run("ls", "*:1.0", "--json").stdout)["images"][0]["root"]["digest"]
+    mine = LocalStore(store)
+    with mine.lease([mine.document(root).descriptor.digest], "serve") as lease:
+        run("rm", "--force", f"{two}:1.0")
+        mine.add(blob_of(b"new"), [b"new"])
+        told = json.loads(run("gc", "--grace", "0s", "--json").stdout)
+        text = run("gc", "--grace", "0s").stdout
+        del lease
+
+    process = os.getpid()
+    assert {(stay["reason"], stay["purpose"], stay["process"]) for stay in told["stays"]} == {
+        ("lease", "serve", process),
+        ("since", "serve", process),
+    }
+    assert f"in use by `serve` (process {process})" in text
+    assert f"came since `serve` (process {process}) began" in text
+    assert run("gc", "--grace", "0s").stdout.startswith("Total reclaimed space: ")
+    assert json.loads(run("gc", "--grace", "0s", "--json").stdout)["stays"] == []
+
+
 def test_one_of_several_that_is_not_here_leaves_the_others_their_turn(run: Run, two: str) -> None:
     seen = run("rm", "example.com/nothing:1", f"{two}:1.0", "--json")
     told = json.loads(seen.stdout)
@@ -292,7 +491,7 @@ def test_nothing_to_collect(run: Run, two: str) -> None:
 status: 0
 --- stdout
 Total reclaimed space: 0 B
-Kept: 14 blobs, 310 kB
+Kept: 23 blobs, 314 kB
 --- stderr
 """)
 
@@ -315,6 +514,54 @@ def test_a_size_limit_drops_names(run: Run, two: str) -> None:
 
     assert seen.stdout.startswith("Total reclaimed space: ")
     assert run("ls").stdout == "images: none\n"
+
+
+def test_a_store_that_ends_above_the_limit_is_a_no_that_says_why(
+    run: Run, compared: str, store: Path
+) -> None:
+    del compared
+    seen = run("gc", "--max-size", "20kB")
+    assert seen.status == 1
+    assert re.fullmatch(
+        r"error: the store takes ([0-9]+ kB), and `--max-size` allows 20\.0 kB: "
+        r"\1 younger than 1h \(`--grace`\)\n"
+        "hint: remove what is young too: add `--grace 0s`\n",
+        seen.stderr,
+    )
+    told = run("gc", "--max-size", "20kB", "--json")
+    assert told.status == 1
+    assert json.loads(told.stdout)["total"] > json.loads(told.stdout)["limit"] == 20_000
+    assert run("gc", "--max-size", "20kB", "--grace", "0s").status == 0
+    used = json.loads(run("du", "--json").stdout)
+    assert used["blobs"] + used["partial"] + used["temporary"] <= 20_000
+    assert store.is_dir()
+
+
+def test_an_image_in_use_keeps_a_store_above_its_limit(run: Run, two: str, store: Path) -> None:
+    del two
+    root = json.loads(run("ls", "*:1.0", "--json").stdout)["images"][0]["root"]["digest"]
+    mine = LocalStore(store)
+    with mine.lease([mine.document(root).descriptor.digest], "export app"):
+        seen = run("gc", "--max-size", "1kB")
+
+    assert seen.status == 1
+    assert f"an image in use by `export app` (process {os.getpid()})" in seen.stderr
+    assert "hint: end that process, or wait for it" in seen.stderr
+
+
+def test_what_was_set_aside_counts_and_goes_first(run: Run, two: str, store: Path) -> None:
+    spoil(blob(store, layers(run, f"{two}:1.0")[0]))
+    run("verify", "--full")
+    run("pull", f"{two}:1.0", *ARM)
+    used = json.loads(run("du", "--json").stdout)
+    assert used["temporary"] > 0
+    limit = used["blobs"] + used["temporary"] - 1
+
+    told = json.loads(run("gc", "--max-size", str(limit), "--json").stdout)
+
+    assert [item["kind"] for item in told["removed"]] == ["temporary"]
+    assert told["total"] == used["blobs"]
+    assert len(run("ls", "-q").stdout.split()) == 2
 
 
 def test_a_job_keeps_what_it_used(
@@ -458,8 +705,8 @@ def test_all_is_well(run: Run, two: str) -> None:
 status: 0
 --- stdout
 names    2
-blobs    14, 310 kB
-hashed   310 kB
+blobs    23, 314 kB
+hashed   314 kB
 result   all is well
 --- stderr
 """)
@@ -473,8 +720,8 @@ def test_damage_is_told_and_is_a_no(run: Run, two: str, store: Path) -> None:
 status: 1
 --- stdout
 names    2
-blobs    14, 310 kB
-hashed   310 kB
+blobs    23, 314 kB
+hashed   314 kB
 result   1 damaged, 0 repaired
 
 WHAT                 PROBLEM        NEEDED BY                     NOW
@@ -493,13 +740,13 @@ def test_damage_is_mended(run: Run, two: str, store: Path) -> None:
 status: 0
 --- stdout
 names    2
-blobs    14, 310 kB
-hashed   362 kB
+blobs    23, 314 kB
+hashed   365 kB
 result   0 damaged, 2 repaired
 
-WHAT                 PROBLEM        NEEDED BY                           NOW
-sha256:14fa95f15ff1  missing        HOST:PORT/demo/app:1.0        repaired
-sha256:50ee82149703  wrong content  HOST:PORT/demo/app:1.0, 127…  repaired
+WHAT                 PROBLEM        NEEDED BY                                                   NOW
+sha256:14fa95f15ff1  missing        HOST:PORT/demo/app:1.0                                repaired
+sha256:50ee82149703  wrong content  HOST:PORT/demo/app:1.0, HOST:PORT/demo/app:2.0  repaired
 --- stderr
 warning: `FOLDER/store/blobs/sha256/50ee821497038ebe88680e97579db49107a2d9f40ecbf59f33a528266627ec8e` is damaged and counts as absent; it is read anew
 """)
@@ -539,14 +786,14 @@ def test_who_shares_with_whom(run: Run, two: str) -> None:
     assert str(run("du")) == snapshot("""\
 status: 0
 --- stdout
-store    310 kB
-images   310 kB
+store    314 kB
+images   314 kB
 unused   0 B
 partial  0 B
 
-IMAGE                           OWN  SHARED  WITH                         COMMON
-HOST:PORT/demo/app:1.0  36.2 kB  154 kB  HOST:PORT/demo/app:2.0  154 kB
-HOST:PORT/demo/app:2.0   121 kB  154 kB  HOST:PORT/demo/app:1.0  154 kB
+IMAGE                             OWN  SHARED  WITH                          COMMON
+HOST:PORT/demo/app:1.0  37.4 kB  154 kB  HOST:PORT/demo/app:2.0  154 kB
+HOST:PORT/demo/app:2.0   123 kB  154 kB  HOST:PORT/demo/app:1.0  154 kB
 --- stderr
 """)
 
@@ -556,3 +803,24 @@ def test_nobody_waits_for_a_listing(run: Run, two: str, store: Path) -> None:
     with LocalStore(store).writing():
         assert run("ls").status == 0
         assert run("du").status == 0
+
+
+def test_a_long_name_is_found_in_a_pipe(run: Run, registry: str) -> None:
+    name = f"{registry}/demo/app:1.0"
+    run("pull", name, *ARM)
+    run("lock", name)
+    for words in (("ls",), ("du",), ("plan", name, f"{registry}/demo/single:1.0")):
+        lines = run(*words, keep=True).stdout.splitlines()
+
+        assert any(name.rpartition(":")[0] in line for line in lines), words
+        assert not any("…" in line for line in lines)
+
+
+def test_what_a_plan_of_several_images_fetches_says_for_which(run: Run, registry: str) -> None:
+    names = [f"{registry}/demo/{name}" for name in ("app:1.0", "app:2.0")]
+    told = run("plan", *names, "-p", "linux/arm64", keep=True).stdout
+    pieces = told.partition("\npieces\n")[2].splitlines()[1:]
+
+    assert any(line.endswith(f"missing  {names[0]}") for line in pieces)
+    assert any(line.endswith(f"missing  {names[1]}") for line in pieces)
+    assert any(line.endswith(f"missing  {names[0]}, {names[1]}") for line in pieces)

@@ -10,12 +10,14 @@ import pytest
 from resolver.core.file_comparison import LabelledTree, compare_trees, top_folders
 from resolver.core.file_difference import Change, FolderDelta
 from resolver.core.filetree import FileTree
+from resolver.core.ignoring import Ignoring
 from resolver.core.layer_listing import read_listing
 from resolver.core.packages import wanted
 from resolver.core.path_words import PathWords
 from resolver.core.platform import BUILTIN, Platform
+from resolver.errors import Usage
 from tests.core.test_executable import elf, pe
-from tests.fakes.tars import END, header, member, octal
+from tests.fakes.tars import END, header, member, octal, pax, record
 
 if TYPE_CHECKING:
     from resolver.core.file_difference import FileComparison, FileDifference
@@ -95,6 +97,129 @@ def test_every_kind_of_change_is_told() -> None:
 
 def test_the_mode_of_a_link_means_nothing() -> None:
     assert differences([link("l", "a", 0o777)], [link("l", "a", 0o644)]) == []
+
+
+NET_RAW = bytes.fromhex("0100000200200000000000000000000000000000")
+
+
+def attributed(name: str, *records: bytes, body: bytes = b"x") -> bytes:
+    return pax(*records) + file(name, body)
+
+
+def xattr(name: bytes, value: bytes) -> bytes:
+    return record(b"SCHILY.xattr." + name, value)
+
+
+def test_extended_attributes_are_compared() -> None:
+    before = [
+        attributed("bin/ping", xattr(b"security.capability", NET_RAW)),
+        attributed("etc/label", xattr(b"security.selinux", b"system_u:object_r:etc_t:s0\0")),
+        attributed("note", xattr(b"user.note", b"1"), xattr(b"user.same", b"1")),
+        pax(xattr(b"user.note", b"1")) + header(b"folder", 0, b"5"),
+        pax(xattr(b"user.note", b"1")) + link("link", "a"),
+        attributed("same", xattr(b"user.a", b"1"), xattr(b"user.b", b"2")),
+    ]
+    after = [
+        file("bin/ping"),
+        attributed("etc/label", xattr(b"security.selinux", b"system_u:object_r:bin_t:s0")),
+        attributed("note", xattr(b"user.same", b"1"), xattr(b"user.note", b"2")),
+        header(b"folder", 0, b"5"),
+        link("link", "a"),
+        attributed("same", xattr(b"user.b", b"2"), xattr(b"user.a", b"1")),
+    ]
+    found = compared(before, after).others[0]
+
+    assert [(each.path, each.changes, each.xattrs) for each in found.differences] == [
+        ("bin/ping", (Change.XATTRS,), ("security.capability",)),
+        ("etc/label", (Change.XATTRS,), ("security.selinux",)),
+        ("folder", (Change.XATTRS,), ("user.note",)),
+        ("link", (Change.XATTRS,), ("user.note",)),
+        ("note", (Change.XATTRS,), ("user.note",)),
+    ]
+    ping = found.differences[0]
+    assert ping.before is not None
+    assert ping.before.xattrs == (("security.capability", "cap_net_raw+ep"),)
+    assert found.counts == ((Change.XATTRS, 5),)
+    assert not found.is_same
+
+
+@pytest.mark.parametrize(
+    ("rules", "left"),
+    [
+        ([], ["all: mode owner xattrs", "one: xattrs", "size: size content"]),
+        (["files.mode", "files.owner"], ["all: xattrs", "one: xattrs", "size: size content"]),
+        (["files.xattrs"], ["all: mode owner", "size: size content"]),
+        (["files.xattrs.user.*"], ["all: mode owner xattrs", "size: size content"]),
+        (["files.xattrs.*"], ["all: mode owner", "size: size content"]),
+        (["files.*"], []),
+    ],
+)
+def test_differences_that_are_meant_to_be_are_left_out(rules: list[str], left: list[str]) -> None:
+    before = [
+        attributed("all", xattr(b"user.a", b"1"), xattr(b"security.selinux", b"s0")),
+        attributed("one", xattr(b"user.a", b"1")),
+        file("size"),
+    ]
+    after = [file("all", mode=0o755, uid=7), file("one"), file("size", b"xx")]
+    found = compare_trees(
+        labelled(AMD64, *before), [labelled(ARM64, *after)], BUILTIN, Ignoring.read(rules)
+    )
+
+    assert [
+        f"{each.path}: {' '.join(change.value for change in each.changes)}"
+        for each in found.others[0].differences
+    ] == left
+    assert found.others[0].same == 3 - len(left)
+
+
+@pytest.mark.parametrize("rule", ["files", "files.size.x", "files.modes", "files.user.a"])
+def test_a_rule_about_no_change_of_files_is_refused(rule: str) -> None:
+    with pytest.raises(Usage, match=r"files\.mode|no keys|nothing"):
+        Ignoring.read([rule])
+
+
+def test_windows_is_not_compared_with_linux() -> None:
+    windows = Platform("windows", "amd64")
+    parts = [file("Files/Windows/a"), file("Hives/b")]
+    found = compare_trees(
+        labelled(AMD64, file("bin/sh")),
+        [labelled(windows, *parts), labelled(ARM64, file("bin/sh"))],
+        BUILTIN,
+    )
+    apart, same = found.others
+
+    assert apart.not_compared == (
+        "not compared file by file: it is for windows, and the base for linux"
+    )
+    assert (apart.differences, apart.packages, apart.is_same) == ((), (), False)
+    assert (same.is_same, found.is_same) == (True, False)
+
+
+def test_windows_is_compared_with_windows() -> None:
+    before = attributed("Files/a", record(b"MSWINDOWS.fileattr", b"32"))
+    after = attributed("Files/a", record(b"MSWINDOWS.fileattr", b"34"))
+    windows = [Platform("windows", "amd64", os_version=f"10.0.{n}.1") for n in (17763, 20348)]
+    found = compare_trees(labelled(windows[0], before), [labelled(windows[1], after)], BUILTIN)
+
+    (difference,) = found.others[0].differences
+    assert difference.after is not None
+    assert difference.xattrs == ("MSWINDOWS.fileattr",)
+    assert difference.after.xattrs == (("MSWINDOWS.fileattr", "hidden,archive"),)
+
+
+def test_numbers_of_devices_may_be_in_the_extended_header() -> None:
+    plain = device("null", 3)
+    large = pax(record(b"SCHILY.devmajor", b"70000"), record(b"SCHILY.devminor", b"9")) + plain
+
+    assert differences([plain], [large]) == ["null: device"]
+
+
+def test_times_are_not_compared() -> None:
+    dated = pax(record(b"mtime", b"1700000000.5"), record(b"LIBARCHIVE.creationtime", b"1")) + file(
+        "a"
+    )
+
+    assert compared([file("a")], [dated]).is_same
 
 
 def test_a_difference_has_the_facts_of_both_sides() -> None:

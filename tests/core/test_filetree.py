@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,7 @@ from resolver.core.tar_reader import Kind
 from resolver.core.tree_room import RoomLimits, TreeRoom
 from resolver.errors import BadDocument, LimitExceeded
 from tests.core.test_executable import elf
-from tests.fakes.tars import END, header, member, octal
+from tests.fakes.tars import END, header, member, octal, pax, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,6 +67,69 @@ def told(each: LayerFile) -> str:
     if each.kind in {Kind.SYMLINK, Kind.HARD_LINK}:
         return f"{each.kind.value}> {each.link}"
     return str(each.size)
+
+
+def attributes(tree: FileTree) -> dict[str, str]:
+    return {
+        path: " ".join(f"{each.name}={each.text}" for each in file.xattrs)
+        for path, file in tree.walk()
+    }
+
+
+def marked(part: bytes, value: bytes, name: bytes = b"user.a") -> bytes:
+    return pax(record(b"SCHILY.xattr." + name, value)) + part
+
+
+# Extended attributes
+
+
+def test_a_hard_link_has_the_attributes_of_its_file() -> None:
+    assert attributes(grown([marked(file("a"), b"1"), hard_link("b", "a")])) == {
+        "a": 'user.a="1"',
+        "b": 'user.a="1"',
+    }
+
+
+@pytest.mark.parametrize("is_lower", [True, False])
+def test_attributes_of_a_hard_link_are_set_on_its_file(*, is_lower: bool) -> None:
+    target = marked(file("a"), b"1")
+    link = marked(hard_link("b", "a"), b"2", b"user.b")
+    layers = [[target], [link]] if is_lower else [[target, link]]
+
+    assert attributes(grown(*layers)) == {
+        "a": 'user.a="1" user.b="2"',
+        "b": 'user.a="1" user.b="2"',
+    }
+
+
+def test_attributes_come_and_go_with_their_entry() -> None:
+    lower = [
+        marked(folder("kept"), b"1"), marked(folder("replaced"), b"1"), marked(file("gone"), b"1"),
+        marked(file("kept/again"), b"1"), marked(folder("opaque"), b"1"),
+        marked(file("opaque/old"), b"1"),
+    ]  # fmt: skip
+    upper = [
+        folder("replaced"), empty(".wh.gone"), file("gone/new"), file("kept/again"),
+        empty("opaque/.wh..wh..opq"), marked(file("opaque/new"), b"2"),
+        marked(hard_link("opaque/link", "opaque/new"), b"3"),
+    ]  # fmt: skip
+
+    assert attributes(grown(lower, upper)) == {
+        "gone": "",
+        "gone/new": "",
+        "kept": 'user.a="1"',
+        "kept/again": "",
+        "opaque": 'user.a="1"',
+        "opaque/link": 'user.a="3"',
+        "opaque/new": 'user.a="3"',
+        "replaced": "",
+    }
+
+
+def test_an_attribute_for_the_whole_archive_is_passed_over() -> None:
+    whole = pax(record(b"SCHILY.xattr.user.a", b"1"), flag=b"g")
+
+    assert attributes(grown([whole, file("a")])) == {"a": ""}
 
 
 # Paths
@@ -133,7 +197,8 @@ def test_a_body_is_hashed_looked_at_and_kept_however_it_comes(step: int) -> None
         hashlib.sha256(body).digest() for body in (program, b"t" * 200_000, b"k" * 100_000)
     ]
     assert (second.program, third.program) == (None, None)
-    assert listing.bodies == {third.sha256: b"k" * 100_000}
+    bodies = {digest: zlib.decompress(body) for digest, body in listing.bodies.items()}
+    assert bodies == {third.sha256: b"k" * 100_000}
     assert listing.oversized == {"text"}
     assert listing.size == len(archive)
 
@@ -141,7 +206,8 @@ def test_a_body_is_hashed_looked_at_and_kept_however_it_comes(step: int) -> None
 def test_an_empty_file_that_is_wanted_is_kept() -> None:
     listing = read_listing([file("kept", b"") + END], "layer 1", lambda _: 10)
 
-    assert listing.bodies == {hashlib.sha256().digest(): b""}
+    (body,) = listing.bodies.items()
+    assert (body[0], zlib.decompress(body[1])) == (hashlib.sha256().digest(), b"")
 
 
 # Replacing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import struct
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,11 @@ from resolver.core.file_difference import Package, PackageDifference
 from resolver.core.filetree import FileTree
 from resolver.core.layer_listing import read_listing
 from resolver.core.packages import compare_packages, read_apk, read_dpkg, read_installed, wanted
+from resolver.core.tar_reader import TarLimits
+from resolver.core.tree_room import RoomLimits, TreeRoom
+from resolver.errors import LimitExceeded
 from tests.fakes.tars import END, header, member
+from tests.flow.pulling import noise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -219,13 +224,77 @@ def test_what_takes_too_long_is_stopped(tmp_path: Path, monkeypatch: pytest.Monk
 # Limits
 
 
-def test_a_database_may_have_64_mib(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert packages.MAX_DATABASE == 64 << 20
-    monkeypatch.setattr(packages, "MAX_DATABASE", len(APK))
-    assert len(read_installed(grown({"lib/apk/db/installed": APK})).packages) == 2
-    monkeypatch.setattr(packages, "MAX_DATABASE", len(APK) - 1)
-    expected = f"it goes past the limit of {len(APK) - 1} bytes: {len(APK)}"
-    assert unread({"lib/apk/db/installed": APK}) == expected
+def test_a_database_that_is_text_may_have_16_mib() -> None:
+    full = APK + b"\n" * ((16 << 20) - len(APK))
+
+    assert len(read_installed(grown({"lib/apk/db/installed": full})).packages) == 2
+    assert unread({"lib/apk/db/installed": full + b"\n"}) == (
+        "it goes past the limit of 16777216 bytes: 16777217"
+    )
+    assert {packages.wanted(f"{folder}/rpmdb.sqlite") for folder in packages._RPM_FOLDERS} == {
+        32 << 20
+    }
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (RoomLimits(packages=2), ""),
+        (RoomLimits(packages=1), "the number of packages of all file trees"),
+        (RoomLimits(package_text=1_000), ""),
+        (RoomLimits(package_text=10), "the names of all packages"),
+        (RoomLimits(databases=len(APK)), ""),
+        (RoomLimits(databases=len(APK) - 1), "the package databases of all file trees"),
+    ],
+)
+def test_what_all_databases_come_to_is_limited(limits: RoomLimits, reason: str) -> None:
+    tree = FileTree(TreeRoom(limits))
+    listing = read_listing([member(b"lib/apk/db/installed", APK) + END], "it", packages.wanted)
+    tree.apply(listing, "it")
+    found = read_installed(tree)
+
+    assert [path for path, _ in found.unread] == (["lib/apk/db/installed"] if reason else [])
+    assert all(reason in text and "limit" in text for _, text in found.unread)
+    assert len(found.packages) == (
+        2 if not reason else limits.packages if limits.packages == 1 else 0
+    )
+
+
+def test_databases_of_one_layer_are_limited_compressed() -> None:
+    one = member(b"lib/apk/db/installed", noise(50_000))
+    other = member(b"lib/apk/db/installed", noise(50_000, 1))
+    limits = TarLimits(bodies=60_000)
+
+    assert read_listing([one + one + END], "it", packages.wanted, limits).kept < 60_000
+    with pytest.raises(LimitExceeded, match="package databases of it"):
+        read_listing([one + other + END], "it", packages.wanted, limits)
+
+
+@pytest.mark.parametrize(("length", "is_read"), [(256, True), (257, False)])
+def test_the_length_of_a_field_is_limited(tmp_path: Path, length: int, *, is_read: bool) -> None:
+    name = "n" * length
+    files = {
+        "var/lib/dpkg/status": f"Package: {name}\nVersion: 1\n".encode(),
+        "lib/apk/db/installed": f"P:{name}\nV:1\n".encode(),
+        "var/lib/rpm/rpmdb.sqlite": rpmdb(tmp_path, blob({**BASH, 1000: name})),
+    }
+    found = read_installed(grown(files))
+
+    assert len(found.packages) == (3 if is_read else 0)
+    assert ["256" in reason for _, reason in found.unread] == [True] * (0 if is_read else 3)
+
+
+def test_blank_lines_and_other_fields_take_no_memory() -> None:
+    body = b"\n" * 4_000_000 + b"X: y\n" * 1_000_000 + b"Package: a\nPackage: b\nVersion: 1\n"
+    tracemalloc.start()
+    try:
+        found = list(packages.read_dpkg(body))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert [(each.name, each.version) for each in found] == [("a", "1")]
+    assert peak < 1 << 20
 
 
 def test_a_part_of_a_database_may_have_one_mib() -> None:

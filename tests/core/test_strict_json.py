@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resolver.core import strict_json
 from resolver.core.fields import Fields, integer
-from resolver.core.strict_json import read_object
+from resolver.core.strict_json import read_array, read_object
 from resolver.errors import BadDocument, LimitExceeded
 
 
@@ -189,3 +190,86 @@ def test_a_known_name_in_another_case_is_refused(name: str) -> None:
             Fields.of(members, "it", "", known)
         assert caught.value.field == name
     assert Fields.of({"Other": 1, "other": 2}, "it", "", known).has("other")
+
+
+# One array of a document, element by element
+
+_VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-(10**15), 10**15), st.text(max_size=8)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+_FLAT = st.one_of(st.none(), st.booleans(), st.integers(0, 10**15), st.text(max_size=12))
+
+
+@given(
+    st.dictionaries(st.text(max_size=4), _VALUES, max_size=4),
+    st.one_of(st.none(), st.lists(_FLAT, max_size=6)),
+    st.booleans(),
+    st.sampled_from([None, 1]),
+)
+def test_an_array_is_read_as_in_the_whole(
+    beside: dict[str, object], tags: list[object] | None, ascii_only: bool, indent: int | None
+) -> None:
+    body = json.dumps({**beside, "tags": tags}, ensure_ascii=ascii_only, indent=indent).encode()
+
+    assert list(read_array(body, "tags", "it")) == (read_object(body, "it")["tags"] or [])
+
+
+@given(st.binary(max_size=60) | st.text(alphabet='{}[]":,tags 1n\\', max_size=40).map(str.encode))
+def test_what_is_refused_as_an_array_is_a_bad_document(body: bytes) -> None:
+    try:
+        found = list(read_array(body, "tags", "it"))
+    except (BadDocument, LimitExceeded):
+        return
+    # What stands beside the array is passed over, so more is taken here, and never less.
+    try:
+        whole = read_object(body, "it").get("tags")
+    except BadDocument:
+        return
+    expected = whole if isinstance(whole, list) else []
+    assert len(found) == len(expected)
+    assert [each for each in found if isinstance(each, str)] == [
+        each for each in expected if isinstance(each, str)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"[]", "not JSON"),
+        (b"{", "not JSON"),
+        (b"{}x", "more after"),
+        (b'{"a" 1}', "not JSON"),
+        (b'{"a":1,}', "not JSON"),
+        (b'{"a":[}]}', "not JSON"),
+        (b'{"a":"x', "not JSON"),
+        (b'{"tags":["a",]}', "not JSON"),
+        (b'{"tags":["a" "b"]}', "not JSON"),
+        (b'{"tags":["a"', "not JSON"),
+        (b'{"tags":{}}', "must be an array, not an object"),
+        (b'{"tags":"a"}', "must be an array, not a text"),
+        (b'{"tags":[],"tags":[]}', "duplicate"),
+        (b'{"tags":["\xff"]}', "UTF-8"),
+        (b'{"tags":["\\ud800"]}', "surrogate"),
+        (b'{"tags":[NaN]}', "NaN"),
+        (b'{"tags":[nullx]}', "not JSON"),
+    ],
+)
+def test_an_array_that_cannot_be_read_says_why(body: bytes, reason: str) -> None:
+    with pytest.raises(BadDocument, match=reason):
+        list(read_array(body, "tags", "the thing"))
+
+
+def test_what_is_passed_over_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strict_json, "MAX_SKIPPED", 3)
+
+    assert list(read_array(b'{"x":[{},{}],"tags":["a"]}', "tags", "it")) == ["a"]
+    with pytest.raises(LimitExceeded, match="3 values: 4"):
+        list(read_array(b'{"x":[{},{},{}],"tags":["a"]}', "tags", "it"))
+    monkeypatch.undo()
+    deep = b"[" * 64
+    with pytest.raises(LimitExceeded, match="64 levels"):
+        list(read_array(b'{"x":' + deep + deep.replace(b"[", b"]") + b"}", "tags", "it"))

@@ -7,6 +7,7 @@ import json
 import tarfile
 from typing import TYPE_CHECKING, Any
 
+from resolver.core.descriptor import DOCUMENT_TYPES
 from resolver.core.exported import Exported, parse_destination
 from resolver.core.platform import Platform
 from resolver.core.reference import Reference
@@ -102,7 +103,7 @@ def _follow(entry: dict[str, Any], blobs: dict[str, bytes], needed: set[str]) ->
     needed.add(entry["digest"])
     body = blobs[entry["digest"]]
     assert len(body) == entry["size"]
-    if "manifest" not in entry["mediaType"] and "index" not in entry["mediaType"]:
+    if entry["mediaType"] not in DOCUMENT_TYPES:
         return
     document = json.loads(body)
     parts = [*document.get("manifests", []), *document.get("layers", [])]

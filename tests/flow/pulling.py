@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from resolver.core.digest import Digest
     from resolver.core.events import Event, Observer
-    from resolver.core.plan import Plan, PlannedImage
+    from resolver.core.plan import Plan, PlannedImage, Selected
     from resolver.core.pulled import Pulled
     from resolver.flow.held import Place
     from resolver.sources.registry import RegistrySource
@@ -53,9 +53,14 @@ class Puller:
 
     def plan(self, *platforms: str, tag: str = "1", foreign: bool = False) -> Plan:
         """Plan for some platforms; linux/amd64 if none is named."""
-        return make_plan(self.images(*platforms, tag=tag), self.store, self.places, foreign=foreign)
+        return make_plan(
+            [self.selected(*platforms, tag=tag)], self.store, self.places, foreign=foreign
+        )
 
     def images(self, *platforms: str, tag: str = "1") -> tuple[PlannedImage, ...]:
+        return self.selected(*platforms, tag=tag).images
+
+    def selected(self, *platforms: str, tag: str = "1") -> Selected:
         reader = Reader(lambda: self.source, self.store, self.host, self.observe)
         asked = ask(reader, Reference.parse(f"{self.host}/{REPOSITORY}:{tag}"))
         wishes = [

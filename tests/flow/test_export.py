@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from resolver.core.digest import Digest
-from resolver.core.exported import Destination, parse_destination
+from resolver.core.exported import Destination, Exported, parse_destination
 from resolver.core.platform import Platform
 from resolver.core.reference import Reference
 from resolver.errors import (
@@ -132,7 +133,7 @@ def test_part_of_an_index_leaves_as_an_index_with_a_digest_of_its_own(tmp_path: 
     assert digest in found.warnings[0].message
 
 
-def test_one_platform_leaves_as_the_manifest_that_its_registry_knows(tmp_path: Path) -> None:
+def test_one_platform_leaves_with_an_index_of_that_platform(tmp_path: Path) -> None:
     image = app()
     store = stocked(tmp_path, app=image)
 
@@ -140,10 +141,15 @@ def test_one_platform_leaves_as_the_manifest_that_its_registry_knows(tmp_path: P
 
     child = image.child(ARM64)
     (entry,) = index_of(tmp_path / "out")
-    assert entry["digest"] == child.digest
-    assert entry["platform"] == {"os": "linux", "architecture": "arm64"}
-    assert check_layout(tmp_path / "out") == {*child.documents, *child.blobs}
-    assert found.warnings == ()
+    digest = str(entry["digest"])
+    (listed,) = blob(tmp_path / "out", digest)["manifests"]
+    assert listed["digest"] == child.digest
+    assert listed["platform"] == {"os": "linux", "architecture": "arm64"}
+    assert check_layout(tmp_path / "out") == {digest, *child.documents, *child.blobs}
+    assert [warning.code for warning in found.warnings] == ["digest-new"]
+    assert [(each.kind, str(each.platform)) for each in found.images[0].left_out] == [
+        ("image", AMD64)
+    ]
 
 
 def test_attestations_leave_with_what_they_are_about_if_they_are_here(tmp_path: Path) -> None:
@@ -262,10 +268,11 @@ def test_a_reference_by_digest_is_named_by_the_digest_of_what_leaves(tmp_path: P
     pull(store, reference, image)
 
     exported(store, tmp_path / "whole", reference)
-    exported(store, tmp_path / "part", reference, platforms=(ARM64,))
+    part = exported(store, tmp_path / "part", reference, platforms=(ARM64,))
 
     assert list(names_in(tmp_path / "whole")) == [reference]
-    assert list(names_in(tmp_path / "part")) == [f"ghcr.io/owner/app@{image.child(ARM64).digest}"]
+    assert part.images[0].root.digest != image.descriptor.digest
+    assert list(names_in(tmp_path / "part")) == [f"ghcr.io/owner/app@{part.images[0].root.digest}"]
 
 
 def test_the_store_is_kept_from_being_collected_meanwhile(tmp_path: Path) -> None:
@@ -317,14 +324,53 @@ def _only_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "link", refuse)
 
 
-def test_blobs_are_shared_with_the_store_where_that_works(tmp_path: Path) -> None:
+def _linked(store: LocalStore, folder: Path) -> Exported:
+    options = ExportOptions(layout=LayoutOptions(sync=False, link=True))
+    reference = Reference.parse("app:1")
+    return export([reference], store, Destination("layout", str(folder)), options)
+
+
+def _files(folder: Path) -> set[tuple[int, int]]:
+    """Give what identifies the files below a folder."""
+    found = (path.stat() for path in folder.rglob("*") if path.is_file())
+    return {(status.st_dev, status.st_ino) for status in found}
+
+
+def test_blobs_are_hard_links_to_the_store_on_request_alone(tmp_path: Path) -> None:
+    store = stocked(tmp_path, app=app())
+
+    copied = exported(store, tmp_path / "copied", "app:1")
+    linked = _linked(store, tmp_path / "linked")
+
+    assert linked.linked == linked.size == copied.size
+    assert linked.written == 0
+    shared = _files(store.root) & _files(tmp_path / "linked")
+    assert len(shared) == len({*app().documents, *app().blobs})
+    assert not _files(store.root) & _files(tmp_path / "copied")
+
+
+def test_a_layout_may_be_changed_and_the_store_stays_as_it_is(tmp_path: Path) -> None:
+    store = stocked(tmp_path, app=app())
+    exported(store, tmp_path / "out", "app:1")
+
+    for path in (tmp_path / "out/blobs/sha256").iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) & 0o222 == 0
+        path.chmod(0o644)
+        path.write_bytes(b"changed")
+
+    assert store.verify(full=True).is_sound
+
+
+def test_links_of_an_earlier_export_are_replaced_by_copies(tmp_path: Path) -> None:
     image = app()
     store = stocked(tmp_path, app=image)
+    _linked(store, tmp_path / "out")
 
     found = exported(store, tmp_path / "out", "app:1")
 
-    assert found.linked == found.size
-    assert found.written == 0
+    assert found.present == 0
+    assert not _files(store.root) & _files(tmp_path / "out")
+    assert check_layout(tmp_path / "out") == {*image.documents, *image.blobs}
 
 
 def test_blobs_are_copied_where_nothing_can_be_shared(

@@ -7,7 +7,7 @@ import hashlib
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from backports import zstd
@@ -37,7 +37,7 @@ from tests.fakes.images import build_image
 from tests.fakes.tars import END, header, member
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from resolver.core.file_comparison import LabelledTree
@@ -93,6 +93,11 @@ def image(
     )
 
 
+def trees_of(images: Sequence[LayeredImage], **how: Any) -> tuple[LabelledTree, ...]:
+    """Read all trees, one after the other."""
+    return tuple(read_trees(images, **how))
+
+
 def paths(tree: LabelledTree) -> list[str]:
     return [path for path, _ in tree.tree.walk()]
 
@@ -110,7 +115,7 @@ def test_layers_are_laid_over_one_another_however_they_are_compressed() -> None:
         (contents.add(three, TAR), three),
     ]
 
-    (tree,) = read_trees([image(contents, *layers)])
+    (tree,) = trees_of([image(contents, *layers)])
 
     assert paths(tree) == ["b", "c", "d"]
     assert tree.warnings == ()
@@ -125,7 +130,7 @@ def test_a_layer_that_images_share_is_read_once() -> None:
         for number, body in enumerate(own)
     ]
 
-    trees = read_trees(images)
+    trees = trees_of(images)
 
     assert [paths(tree) for tree in trees] == [["one", "shared"], ["shared", "two"]]
     assert len(contents.opened) == 3
@@ -133,18 +138,22 @@ def test_a_layer_that_images_share_is_read_once() -> None:
 
 
 def test_no_images_and_no_layers_are_nothing() -> None:
-    assert read_trees([]) == ()
-    (tree,) = read_trees([image(Contents())])
+    assert trees_of([]) == ()
+    (tree,) = trees_of([image(Contents())])
     assert paths(tree) == []
 
 
-@pytest.mark.parametrize("body", [b"", bytes(1024), gzip.compress(b"")])
+@pytest.mark.parametrize(
+    "body",
+    [b"", bytes(1024), gzip.compress(b"", mtime=0)],
+    ids=["nothing", "zeros", "gzip of nothing"],
+)
 def test_an_empty_layer_changes_nothing(body: bytes) -> None:
     contents = Contents()
     inside = gzip.decompress(body) if body.startswith(b"\x1f") else body
     one = archive("a")
 
-    (tree,) = read_trees(
+    (tree,) = trees_of(
         [image(contents, (contents.add(one, TAR), one), (contents.add(body), inside))]
     )
     assert paths(tree) == ["a"]
@@ -162,7 +171,7 @@ def test_other_bytes_than_the_digest_are_refused_before_anything_is_given_out() 
     )
 
     with pytest.raises(DigestMismatch, match="layer 1 of `app:1` for linux/amd64"):
-        read_trees([image(contents, (descriptor, one))])
+        trees_of([image(contents, (descriptor, one))])
 
 
 def test_damage_that_comes_with_another_digest_is_told_as_that() -> None:
@@ -172,7 +181,7 @@ def test_damage_that_comes_with_another_digest_is_told_as_that() -> None:
     contents.blobs[descriptor.digest] = b"x" * len(one)
 
     with pytest.raises(DigestMismatch):
-        read_trees([image(contents, (descriptor, one))])
+        trees_of([image(contents, (descriptor, one))])
 
 
 def test_too_few_and_too_many_bytes_are_refused() -> None:
@@ -182,7 +191,7 @@ def test_too_few_and_too_many_bytes_are_refused() -> None:
     for body in (one[:-512], one + bytes(512)):
         contents.blobs[descriptor.digest] = body
         with pytest.raises(SizeMismatch):
-            read_trees([image(contents, (descriptor, one))])
+            trees_of([image(contents, (descriptor, one))])
 
 
 def test_what_follows_the_archive_is_hashed_too() -> None:
@@ -193,9 +202,9 @@ def test_what_follows_the_archive_is_hashed_too() -> None:
     descriptor = contents.add(gzip.compress(longer))
 
     with pytest.raises(ContradictoryLayer) as caught:
-        read_trees([image(contents, (descriptor, one))])
+        trees_of([image(contents, (descriptor, one))])
     assert caught.value.actual == str(Digest.of(longer))
-    assert paths(read_trees([image(contents, (descriptor, longer))])[0]) == ["a"]
+    assert paths(trees_of([image(contents, (descriptor, longer))])[0]) == ["a"]
 
 
 def test_a_diff_id_that_does_not_fit_names_the_layer() -> None:
@@ -204,7 +213,7 @@ def test_a_diff_id_that_does_not_fit_names_the_layer() -> None:
     layers = [(contents.add(gzip.compress(one)), one), (contents.add(gzip.compress(two)), one)]
 
     with pytest.raises(ContradictoryLayer, match="layer 2 of `app:1` for linux/amd64 unpacks to"):
-        read_trees([image(contents, *layers)])
+        trees_of([image(contents, *layers)])
 
 
 def test_a_diff_id_of_another_algorithm_is_checked_as_well() -> None:
@@ -217,10 +226,10 @@ def test_a_diff_id_of_another_algorithm_is_checked_as_well() -> None:
         )
         images = [asked, image(contents, (descriptor, one))]
         if is_right:
-            assert len(read_trees(images)) == 2
+            assert len(trees_of(images)) == 2
         else:
             with pytest.raises(ContradictoryLayer, match="sha512"):
-                read_trees(images)
+                trees_of(images)
 
 
 def test_of_several_bad_layers_the_same_is_told_every_time() -> None:
@@ -230,7 +239,7 @@ def test_of_several_bad_layers_the_same_is_told_every_time() -> None:
 
     for _ in range(5):
         with pytest.raises(BadDocument, match="layer 2 of"):
-            read_trees([image(contents, (contents.add(good, TAR), good), *bad)])
+            trees_of([image(contents, (contents.add(good, TAR), good), *bad)])
 
 
 # Types and bytes
@@ -252,7 +261,7 @@ def test_the_bytes_decide_and_a_type_that_disagrees_is_a_warning(
     one = archive("a")
     descriptor = contents.add(pack(one), media_type)  # type: ignore[operator] # one of those above
 
-    (tree,) = read_trees([image(contents, (descriptor, one))])
+    (tree,) = trees_of([image(contents, (descriptor, one))])
 
     assert paths(tree) == ["a"]
     assert tree.warnings == (f"layer 1 of `app:1` for linux/amd64: {words}",)
@@ -273,7 +282,7 @@ def test_what_is_not_known_is_said_and_not_guessed(
 ) -> None:
     contents = Contents()
     with pytest.raises(kind, match=words):
-        read_trees([image(contents, (contents.add(body, media_type), b""))])
+        trees_of([image(contents, (contents.add(body, media_type), b""))])
 
 
 # Limits and ends
@@ -284,18 +293,18 @@ def test_the_entries_of_all_layers_together_are_limited() -> None:
     contents = Contents()
     layers = [(contents.add(body, TAR), body) for body in (archive("a", "b"), archive("c", "d"))]
 
-    assert read_trees([image(contents, *layers)], limits=TarLimits(entries=4))
+    assert trees_of([image(contents, *layers)], limits=TarLimits(entries=4))
     with pytest.raises(LimitExceeded, match="limit of 3 entries: 4"):
-        read_trees([image(contents, *layers)], limits=TarLimits(entries=3))
+        trees_of([image(contents, *layers)], limits=TarLimits(entries=3))
 
 
 def test_the_names_of_all_layers_together_are_limited() -> None:
     contents = Contents()
     layers = [(contents.add(body, TAR), body) for body in (archive("a", "b"), archive("c", "d"))]
 
-    assert read_trees([image(contents, *layers)], limits=TarLimits(names=4))
+    assert trees_of([image(contents, *layers)], limits=TarLimits(names=4))
     with pytest.raises(LimitExceeded, match="limit of 3 bytes: 4"):
-        read_trees([image(contents, *layers)], limits=TarLimits(names=3))
+        trees_of([image(contents, *layers)], limits=TarLimits(names=3))
 
 
 def test_the_trees_of_all_images_share_their_room() -> None:
@@ -303,9 +312,9 @@ def test_the_trees_of_all_images_share_their_room() -> None:
     body = archive("a", "b/c")
     layer = (contents.add(body, TAR), body)
 
-    assert read_trees([image(contents, layer)] * 2, room=TreeRoom(RoomLimits(paths=6)))
+    assert trees_of([image(contents, layer)] * 2, room=TreeRoom(RoomLimits(paths=6)))
     with pytest.raises(LimitExceeded, match="limit of 5 paths: 6"):
-        read_trees([image(contents, layer)] * 2, room=TreeRoom(RoomLimits(paths=5)))
+        trees_of([image(contents, layer)] * 2, room=TreeRoom(RoomLimits(paths=5)))
 
 
 def test_nobody_reads_on_when_nobody_wants_it() -> None:
@@ -321,12 +330,12 @@ def test_nobody_reads_on_when_nobody_wants_it() -> None:
 def test_a_missing_layer_ends_it(tmp_path: Path) -> None:
     missing = Descriptor(GZIP, Digest.of(b"?"), 1)
     with pytest.raises(BlobNotFound):
-        read_trees([image(Contents(), (missing, b""))])
+        trees_of([image(Contents(), (missing, b""))])
     store = LocalStore(tmp_path / "store", fsync=False)
     held = image(Contents(), (missing, b""))
     held = LayeredImage("x", None, "`x`", held.layers, held.diff_ids, Held(store, "app:1"))
     with pytest.raises(NotInStore, match="its layer `sha256:"):
-        read_trees([held])
+        trees_of([held])
 
 
 # The store
@@ -348,12 +357,12 @@ def test_what_the_store_lacks_is_fetched_into_it_once(tmp_path: Path) -> None:
     for _ in range(2):
         with fetching(store, source, "compare app:1") as content:
             asked_for = LayeredImage("x", None, "`x`", pulled.layers, pulled.diff_ids, content)
-            seen += [paths(tree) for tree in read_trees([asked_for])]
+            seen += [paths(tree) for tree in trees_of([asked_for])]
     assert len(contents.opened) == len(asked) == 2
     assert all(store.has(descriptor) for descriptor, _ in layers)
     assert store.leases() == ()
     offline = LayeredImage("x", None, "`x`", pulled.layers, pulled.diff_ids, Held(store, "app:1"))
-    assert [paths(tree) for tree in read_trees([offline])] == seen[:1] == seen[1:]
+    assert [paths(tree) for tree in trees_of([offline])] == seen[:1] == seen[1:]
 
 
 def test_other_bytes_do_not_get_into_the_store(tmp_path: Path) -> None:
@@ -366,7 +375,7 @@ def test_other_bytes_do_not_get_into_the_store(tmp_path: Path) -> None:
     with fetching(store, lambda: contents, "compare app:1") as content:
         asked = LayeredImage("x", None, "`x`", (descriptor,), (Digest.of(one),), content)
         with pytest.raises(DigestMismatch):
-            read_trees([asked])
+            trees_of([asked])
     assert not store.has(descriptor)
 
 
@@ -408,7 +417,7 @@ def test_what_is_hashed_is_the_content_of_files() -> None:
     contents = Contents()
     one = member(b"a", b"abc") + header(b"empty") + END
 
-    (tree,) = read_trees([image(contents, (contents.add(one, TAR), one))])
+    (tree,) = trees_of([image(contents, (contents.add(one, TAR), one))])
     assert [each.sha256.hex() for _, each in tree.tree.walk()] == [
         hashlib.sha256(b"abc").hexdigest(),
         hashlib.sha256().hexdigest(),

@@ -62,6 +62,25 @@ def test_a_range_narrows_what_is_looked_at(registry: FakeRegistry, tmp_path: Pat
     assert sorted(documents(registry)) == ["1.5", "1.6", "1.7"]
 
 
+def test_flavours_that_are_left_out_cost_no_request(registry: FakeRegistry, tmp_path: Path) -> None:
+    for build in ("1.8-alpine-r2", "1.8-alpine-r10", "1.7-alpine", "1.8-alpine-rc1"):
+        registry.serve("app", build, multi_platform(RISCV))
+    with Session(tmp_path) as session:
+        found = session.tags(
+            f"{registry.host}/app",
+            platform=RISCV,
+            semver=">=1.5",
+            suffix="-alpine",
+            exclude=["*-rc*"],
+            newest=True,
+            limit=2,
+        )
+
+        assert list(found) == ["1.8-alpine-r10", "1.8-alpine-r2"]
+
+    assert sorted(documents(registry)) == ["1.8-alpine-r10", "1.8-alpine-r2"]
+
+
 def test_no_more_is_asked_than_allowed(registry: FakeRegistry, tmp_path: Path) -> None:
     found: list[str] = []
     with Session(tmp_path) as session:
@@ -104,4 +123,6 @@ def test_a_wrong_question_is_said_before_anybody_is_asked(tmp_path: Path) -> Non
             session.tags(f"{registry.host}/app", platform="what/is/this/now")
         with pytest.raises(Usage):
             session.tags(f"{registry.host}/app", semver="new")
+        with pytest.raises(Usage):
+            session.tags(f"{registry.host}/app", include=["no tag"])
         assert registry.log == []

@@ -58,6 +58,10 @@ def test_an_entry_that_cannot_be_read_keeps_its_reason(
         found = session._gather(f"{registry.host}/app:1", Depth())
 
     assert [type(part.failure) for part in found.parts] == [type(None), ManifestNotFound]
+    # A frame would keep the whole answer in memory, for each of thousands of entries.
+    failure = found.parts[1].failure
+    assert failure is not None
+    assert failure.__traceback__ is None
     with pytest.raises(NotFound):
         found.sound()
 

@@ -333,6 +333,20 @@ def test_the_list_of_tags_is_upstreams(ground: Ground) -> None:
         assert 'rel="next"' in got.headers["link"]
 
 
+def test_a_list_of_tags_that_is_cut_is_said(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for tag in ("2", "3"):
+        ground.upstream.serve("team/app", tag, IMAGE)
+    for most, left in ((3, []), (2, ["tags"])):
+        monkeypatch.setattr("resolver.flow.mirror._MAX_LISTED", most)
+        ground.events.clear()
+        with ground.mirror() as server:
+            got = ask(server, "/v2/team/app/tags/list")
+        assert len(json.loads(got.body)["tags"]) == most
+        assert [each.code for each in ground.events if isinstance(each, Warned)] == left
+
+
 def test_a_list_of_tags_has_the_name_and_the_registry_of_the_question(ground: Ground) -> None:
     ground.upstream.serve("team/app", "2", IMAGE)
     host = ground.upstream.host

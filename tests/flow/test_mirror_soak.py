@@ -1,4 +1,4 @@
-"""`serve --mirror` under load: of three upstreams one stalls, one lies, and one must be served well.
+"""`serve --mirror` under load: one upstream stalls, one lies, and the third must be served well.
 
 The suite runs a few seconds of it. `RESOLVER_SOAK=1` runs two minutes, and compares latencies.
 """
@@ -187,7 +187,7 @@ def test_bad_upstreams_do_not_harm_the_clients_of_a_good_one(tmp_path: Path) -> 
 
         def collect() -> None:
             memory.append(rss(process))
-            done = command("gc", "--grace", "0s", "--max-size", "1MB", environment=environment)
+            done = command("gc", "--grace", "0s", environment=environment)
             collections.append(done.returncode)
 
         load.run([("alone", good.host, HEALTHY, in_turn("a", quick))], ALONE, collect)

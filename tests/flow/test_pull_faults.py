@@ -12,7 +12,15 @@ import pytest
 
 from resolver.core.digest import Digest
 from resolver.core.events import Noted
-from resolver.core.transfers import Restarted, Resumed
+from resolver.core.transfers import (
+    Finished,
+    Kept,
+    PieceStarted,
+    Restarted,
+    Resumed,
+    Reused,
+    Waiting,
+)
 from resolver.errors import (
     ConnectionFailed,
     Denied,
@@ -146,6 +154,11 @@ def test_what_an_interrupted_run_left_is_not_fetched_again(
         (have,) = [piece.have for piece in plan.missing if piece.role == "layer"]
         two.carry_out(plan)
 
+        (kept,) = one.told(Kept)
+        # The config came before; of the layer the next pull needs the rest alone.
+        config = next(p.descriptor.size for p in plan.pieces if p.role == "config")
+        assert kept == Kept(1, 2, have + config)
+        assert two.told(Kept) == []
         assert two.told(Resumed) == [Resumed(Digest.of(LAYER), have)]
         assert two.held(Digest.of(LAYER)) == LAYER
     (again,) = asked(registry)[before:]
@@ -722,6 +735,28 @@ def test_an_interrupt_keeps_what_has_come_and_ends_at_once(
         two.pull()
 
         assert two.held(Digest.of(LAYER)) == LAYER
+
+
+def test_a_pull_waits_for_another_that_fetches_the_same_layer_and_says_so(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    never = threading.Event()
+    digest = Digest.of(LAYER)
+    registry.on("GET", path(), Reply(body=LAYER, hold=never, hold_after=30_000), times=1)
+    with puller(registry, tmp_path) as one, puller(registry, tmp_path) as two:
+        first = threading.Thread(target=one.pull)
+        first.start()
+        registry.wait_for(lambda: any(seen.sent == 30_000 for seen in asked(registry)))
+        plan = two.plan()
+        two.watch = lambda event: never.set() if isinstance(event, Waiting) else None
+        two.carry_out(plan)
+        first.join()
+
+        about = [event for event in two.events if getattr(event, "digest", None) == digest]
+        assert about == [Waiting(digest), Reused(digest, len(LAYER), "")]
+        mine = [event for event in one.events if getattr(event, "digest", None) == digest]
+        assert (type(mine[0]), type(mine[-1])) == (PieceStarted, Finished)
+    assert len(asked(registry)) == 1
 
 
 def test_a_defect_of_the_observer_ends_a_pull_and_leaves_no_name(

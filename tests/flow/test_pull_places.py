@@ -172,7 +172,7 @@ def test_the_source_of_a_pull_may_be_a_folder_too(tmp_path: Path, image: Image) 
     asked = ask_local(reader, "oci:layout", "")
     wish = Wish((Platform.parse(AMD),), explicit=True)
     store = LocalStore(tmp_path / "store", fsync=False)
-    plan = make_plan(plan_images(reader, asked, [wish], BUILTIN), store)
+    plan = make_plan([plan_images(reader, asked, [wish], BUILTIN)], store)
     done = pull(plan, lambda _image: source, store)
 
     assert [each.status for each in done.images] == ["downloaded"]

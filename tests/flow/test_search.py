@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.core.found import Filters, Hit, Quota, read_limit
-from resolver.errors import BadDocument, Denied, SearchNotOffered, ServerFault, Usage
+from resolver.core.target import parse_target
+from resolver.errors import (
+    BadDocument,
+    Denied,
+    InvalidReference,
+    SearchNotOffered,
+    ServerFault,
+    Unavailable,
+    Usage,
+)
 from resolver.session import Session
 from tests.fakes.images import build_image
 from tests.fakes.messages import Reply
@@ -201,3 +210,84 @@ def test_a_quota_needs_a_registry_and_a_way_in(tmp_path: Path) -> None:
 )
 def test_a_limit_is_read_leniently(text: str, expected: tuple[int | None, int | None]) -> None:
     assert read_limit(text) == expected
+
+
+@pytest.mark.parametrize("ending", ["", " "])
+def test_a_host_alone_lists_what_it_has_and_docker_hub_is_not_asked(
+    hub: FakeRegistry, tmp_path: Path, ending: str
+) -> None:
+    with FakeRegistry() as registry, Session(tmp_path) as session:
+        registry.on("GET", "/v2/_catalog", reply({"repositories": ["team/app", "x"]}))
+
+        found = session.search(f"{registry.host}{ending}")
+
+        assert [hit.name for hit in found.hits] == [
+            f"{registry.host}/team/app",
+            f"{registry.host}/x",
+        ]
+        assert [seen.path.partition("?")[0] for seen in registry.requests()] == ["/v2/_catalog"]
+    assert hub.requests() == []
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        "app registry.corp:5000",
+        "registry.corp:5000 app",
+        "registry.corp:port",
+        "https://registry.corp",
+        "team/app registry.corp",
+        "MYREG/ app",
+    ],
+)
+def test_a_host_among_the_words_never_reaches_docker_hub(
+    hub: FakeRegistry, tmp_path: Path, term: str
+) -> None:
+    with Session(tmp_path) as session, pytest.raises((Usage, InvalidReference, Unavailable)):
+        session.search(term)
+
+    assert hub.requests() == []
+
+
+def test_words_with_a_dot_are_for_docker_hub_where_that_is_said(
+    hub: FakeRegistry, tmp_path: Path
+) -> None:
+    hub.on("GET", "/v1/search", reply(RESULTS))
+    with Session(tmp_path) as session:
+        assert session.search("docker.io/node.js").registry == "docker.io"
+        with pytest.raises(Unavailable) as caught:
+            session.search("node.js")
+
+    assert "docker.io/node.js" in caught.value.hints()[-1]
+    assert len(hub.requests()) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["registry.corp:5000", "registry.corp", "127.0.0.1:5000", "localhost:5000"]
+)
+def test_a_host_without_a_repository_is_no_image_of_docker_hub(text: str, tmp_path: Path) -> None:
+    with Session(tmp_path) as session:
+        for ask in (session.quota, session.resolve, session.platforms):
+            with pytest.raises(InvalidReference) as caught:
+                ask(text)
+            assert f"`{text}/NAME`" in caught.value.hints()[0]
+
+
+def test_an_image_of_docker_hub_with_a_dot_can_still_be_named() -> None:
+    target = parse_target("docker.io/library/registry.corp:5000")
+
+    assert str(target) == "docker.io/library/registry.corp:5000"
+    assert str(parse_target("localhost")) == "docker.io/library/localhost:latest"
+
+
+@pytest.mark.parametrize("words", ["", "/app"])
+def test_a_list_of_repositories_is_asked_for_with_its_own_scope(words: str, tmp_path: Path) -> None:
+    with FakeRegistry() as registry, Session(tmp_path) as session:
+        tokens = registry.token_server()
+        challenge = f'Bearer realm="{registry.url}/token",scope="repository:all:*"'
+        registry.on("GET", "/v1/search", Reply(404))
+        registry.on("GET", "/v2/_catalog", Reply(401, {"WWW-Authenticate": challenge}), times=1)
+        registry.on("GET", "/v2/_catalog", reply({"repositories": ["team/app"]}))
+
+        assert len(session.search(f"{registry.host}{words}").hits) == 1
+        assert tokens.scopes == [("registry:catalog:*",)]

@@ -67,12 +67,19 @@ def test_a_pulled_image_is_served_whole(tmp_path: Path, repository: str) -> None
     assert json.loads(catalog.body) == {"repositories": [FULL]}
 
 
-def test_an_index_keeps_its_digest_also_where_only_part_of_it_is_here(tmp_path: Path) -> None:
+def test_a_tag_is_answered_with_what_is_here_and_its_digest_with_its_own_bytes(
+    tmp_path: Path,
+) -> None:
     image = app()
     store = LocalStore(tmp_path / "store", fsync=False)
     pull(store, f"{FULL}:1", image, [AMD64])
     with serve_store(store) as server:
-        assert get(server, f"{FULL}/manifests/1").body == image.body
+        served = get(server, f"{FULL}/manifests/1")
+        (listed,) = json.loads(served.body)["manifests"]
+        assert listed["digest"] == image.child(AMD64).digest
+        by_digest = get(server, f"{FULL}/manifests/{Digest.of(served.body)}")
+        assert by_digest.body == served.body
+        assert get(server, f"{FULL}/manifests/{image.digest}").body == image.body
         assert get(server, f"{FULL}/manifests/{image.child(AMD64).digest}").status == 200
         missing = get(server, f"{FULL}/manifests/{image.child(ARM64).digest}")
 

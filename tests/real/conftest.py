@@ -59,6 +59,14 @@ def with_umoci() -> None:
 
 
 @pytest.fixture(scope="session")
+def with_podman() -> None:
+    """Stand for podman; skip with the reason where it cannot keep images."""
+    require({"podman": "podman"})
+    if os.geteuid() != 0:
+        pytest.skip("podman's own storage needs root, or a range of user ids")
+
+
+@pytest.fixture(scope="session")
 def containerd() -> Iterator[RealContainerd]:
     """Run a containerd of our own, which takes root; skip with the reason where it cannot."""
     require({"containerd": "containerd", "ctr": "containerd"})

@@ -208,7 +208,7 @@ def test_containerd_unpacks_what_runs_here(containerd: RealContainerd, tmp_path:
     found = hand(store, containerd, "here", host)
 
     assert "--no-unpack" not in found.command
-    assert containerd.images("here") == {APP: image.child(host).digest}
+    assert containerd.images("here") == {APP: str(found.images[0].root.digest)}
     snapshots = containerd.ctr("here", "snapshots", "ls").splitlines()[1:]
     assert ["Committed" in line for line in snapshots] == [True, True]
 
@@ -219,10 +219,11 @@ def test_containerd_takes_an_image_for_another_machine(
     image = app("1", AMD64, ARM64, "linux/s390x")
     store = stocked(tmp_path, app=image)
 
-    hand(store, containerd, "there", "linux/s390x")
+    found = hand(store, containerd, "there", "linux/s390x")
 
     child = image.child("linux/s390x")
-    assert containerd.images("there") == {APP: child.digest}
+    assert containerd.images("there") == {APP: str(found.images[0].root.digest)}
+    assert containerd.content("there", child.digest) == child.body
     for digest, body in child.blobs.items():
         assert containerd.content("there", digest) == body
 

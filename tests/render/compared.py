@@ -49,9 +49,12 @@ def files(count: int = 15) -> FileComparison:
     """Hold a tree against another, with `count` paths and packages that differ."""
     before = FileFacts(HOSTILE, "file", 0o644, 0, 0, 1_000, "1" * 64, device=(1, 2))
     after = FileFacts(HOSTILE, "symlink", 0o777, 7, 8, 0, link=HOSTILE)
-    changes = (Change.TYPE, Change.MODE, Change.OWNER, Change.LINK)
+    before = replace(before, xattrs=((f"user.{HOSTILE}", HOSTILE),))
+    changes = (Change.TYPE, Change.MODE, Change.OWNER, Change.XATTRS, Change.LINK)
+    names = (f"user.{HOSTILE}",)
     differences = [
-        FileDifference(f"{number} {HOSTILE}", changes, before, after) for number in range(count)
+        FileDifference(f"{number} {HOSTILE}", changes, before, after, names)
+        for number in range(count)
     ]
     differences += [
         FileDifference(f"new {HOSTILE}", (Change.ADDED,), None, after),
@@ -73,6 +76,12 @@ def files(count: int = 15) -> FileComparison:
         4,
     )
     return FileComparison(tree("linux/amd64", 4 * MB), (other,))
+
+
+def apart() -> TreeComparison:
+    """Make what stands for a tree that is not held against others."""
+    summary = TreeSummary(HOSTILE, None, 0, 0, 0, 0, (), (), ())
+    return TreeComparison(summary, (), (), 0, 0, (0, 0), (), (), 0, f"not compared {HOSTILE}")
 
 
 _BASE = layer("base", 30 * MB)
@@ -104,7 +113,7 @@ def _one() -> object:
     found = compare(gathered(*builds, reference=SHORT), builds, terms)
     return replace(
         found,
-        files=FileComparison(files().base, (*files().others, *files(2).others)),
+        files=FileComparison(files().base, (*files().others, apart())),
         reasons=(Reason("config", HOSTILE, HOSTILE),),
         warnings=(Warned("registry-warning", HOSTILE),),
     )

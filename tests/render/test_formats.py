@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -20,7 +22,8 @@ from resolver.core.stored import Usage as StoreUsage
 from resolver.errors import ManifestNotFound, PlatformNotOffered, ResolverError, Usage
 from resolver.render import RENDERERS, tell
 from resolver.render.plain import plain
-from resolver.render.text import WIDTH
+from resolver.render.report import Report, Table
+from resolver.render.text import text as draw
 from tests.render.answers import STORE_ANSWERS
 from tests.render.compared import COMPARED
 
@@ -118,11 +121,55 @@ def test_every_answer_has_every_form_and_none_lets_a_control_through(
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_text_fits_eighty_columns(name: str) -> None:
-    # Of a listing, that is to show digests too, whose table is as wide as it needs.
-    text = tell(ANSWERS[name], "table", explain="listing" not in name and name != "stored")
+@pytest.mark.parametrize("width", [80, 120])
+def test_tables_fit_the_terminal(name: str, width: int) -> None:
+    # A table with digests beside every name is as wide as it needs.
+    explain = "listing" not in name and name != "stored"
+    text = tell(ANSWERS[name], "table", explain=explain, width=width)
 
-    assert max(map(len, text.splitlines())) <= WIDTH
+    # A part of a name that a CI system would take as a command is escaped once more.
+    assert max(len(line.replace("\\x3a", ":")) for line in text.splitlines()) <= width
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_nothing_is_cut_where_there_is_no_terminal(name: str) -> None:
+    told = tell(ANSWERS[name], "table", explain=True)
+
+    # Rows beyond the first few may be counted, and then it is said how to see them.
+    assert "…" not in re.sub("… and [0-9]+ more", "", told)
+
+
+NAME = "registry.corp.example:5000/platform/payments/gateway-backend"
+REPORT = Report(
+    "names",
+    (),
+    (
+        Table(
+            "names",
+            ("state", "reference", "why", "size"),
+            (("moved", NAME, "a sentence that is long enough to be cut somewhere", "12.3 MB"),),
+            frozenset({"size"}),
+            frozenset({"state"}),
+        ),
+    ),
+)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100])
+def test_a_name_is_never_cut_and_prose_gives_way_first(width: int) -> None:
+    heading, *lines = draw(REPORT, width=width).splitlines()
+    column = heading.index("REFERENCE")
+    end = heading.index("WHY")
+
+    assert "".join(line[column:end].rstrip() for line in lines) == NAME
+    assert lines[0].endswith("12.3 MB")
+    assert ("…" in lines[0]) == (width < 140)
+
+
+def test_without_a_terminal_a_row_is_one_line() -> None:
+    (_, row) = draw(REPORT).splitlines()
+
+    assert row == f"moved  {NAME}  a sentence that is long enough to be cut somewhere  12.3 MB"
 
 
 @pytest.mark.parametrize("name", ANSWERS)
@@ -207,3 +254,22 @@ def test_an_image_that_shares_with_hundreds_takes_a_few_rows() -> None:
     assert told.count("example.com/app:") == 5
     assert "and 396 more (`--no-trunc`)" in told
     assert tell(usage, "table", full=True).count("example.com/app:") == 401
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "html", "json", "yaml"])
+def test_a_platform_can_be_copied_from_every_format(form: str) -> None:
+    odd = [
+        Platform("darwin", "arm64", "", "macOS 14.4"),
+        Platform("freebsd", "amd64", "", "14.1"),
+        Platform("linux", "amd64", "v3", "", ("a+b",)),
+        Platform("linux", "ev|l`", "<b>"),
+    ]
+    offers = tuple(replace(OFFERS.offers[0], platform=platform) for platform in odd)
+
+    written = tell(replace(OFFERS, offers=offers), form)
+    if form == "markdown":
+        # As it is read: a backslash before punctuation is not shown.
+        written = re.sub(r"\\([!-/:-@[-`{-~])", r"\1", written)
+
+    assert all(str(platform) in written for platform in odd)
+    assert [Platform.parse(str(platform)) for platform in odd] == odd

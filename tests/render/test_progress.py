@@ -23,9 +23,10 @@ from resolver.core.transfers import (
     Reused,
     Skipped,
     Started,
+    Waiting,
 )
 from resolver.render.bars import Board
-from resolver.render.progress import QUIET, JsonLines, Lines
+from resolver.render.progress import QUIET, JsonLines, Lines, json_line, short_name
 from tests.ci_systems import azure_commands
 
 if TYPE_CHECKING:
@@ -92,6 +93,26 @@ def lines(events: Sequence[Event]) -> str:
     for event in events:
         tell(event)
     return "".join(told)
+
+
+def test_who_waits_for_another_process_says_so_and_draws_no_bar() -> None:
+    waiting = Waiting(FIRST.descriptor.digest)
+    board = Board(Clock())
+    board.note(START)
+    board.note(waiting)
+
+    assert (
+        lines([waiting]) == f"{short_name(FIRST.descriptor.digest)}: Waiting for another process\n"
+    )
+    assert (
+        board.lines(80)[0] == f"{short_name(FIRST.descriptor.digest)}: Waiting for another process"
+    )
+    assert json.loads(json_line(waiting)) == {
+        "event": "waiting",
+        "digest": str(FIRST.descriptor.digest),
+    }
+    board.note(PieceStarted(FIRST.descriptor.digest, 10 * MB))
+    assert "Downloading" in board.lines(80)[0]
 
 
 def test_a_log_has_a_line_per_event_in_the_words_of_docker_and_no_bars() -> None:

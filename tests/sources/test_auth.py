@@ -27,7 +27,6 @@ from resolver.errors import (
     UnsupportedChallenge,
 )
 from resolver.sources.credentials import Credential, Found, Secret
-from resolver.sources.realms import merge_scopes
 from resolver.sources.tokens import read_grant
 from resolver.sources.urls import Url
 from tests.fakes.images import build_image
@@ -186,31 +185,51 @@ def test_a_configured_bearer_token_needs_no_token_server(registry: FakeRegistry)
     assert registry.log[-1].authorization == "Bearer M1NE"
 
 
-def test_challenged_scopes_come_first_and_ours_is_added() -> None:
-    own = "repository:team/app:pull"
-    assert merge_scopes([], own) == (own,)
-    assert merge_scopes([own], own) == (own,)
-    assert merge_scopes(["aws"], own) == ("aws", own)
-    assert merge_scopes(["repository:team/app:pull,push"], own) == (own,)
-    assert merge_scopes(["repository:team/app:push"], own) == (own,)
-    assert merge_scopes(["repository:x/team/app:push,pull"], own) == (
-        "repository:x/team/app:pull",
-        own,
-    )
-    assert merge_scopes(["repository:host:5000/app:*"], own) == (
-        "repository:host:5000/app:pull",
-        own,
-    )
-    assert merge_scopes(["*", "*"], own) == ("*", own)
-
-
-def test_several_scopes_are_several_parameters(registry: FakeRegistry) -> None:
-    challenge = f'Bearer realm="{registry.url}/token",scope="aws repository:team/base:pull"'
+@pytest.mark.parametrize(
+    "scope",
+    [
+        "aws",
+        "*",
+        "registry:catalog:*",
+        "repository:team/base:pull",
+        "repository:team/app:pull,push",
+        "aws repository:team/app:* repository:x:pull",
+    ],
+)
+def test_a_scope_that_only_the_challenge_names_is_not_asked_for(
+    scope: str, registry: FakeRegistry
+) -> None:
+    challenge = f'Bearer realm="{registry.url}/token",scope="{scope}"'
     registry.on("GET", MANIFEST, challenged(challenge), times=1)
     tokens = registry.token_server()
     with source(registry.host) as app:
         app.document("1.0")
-    assert tokens.scopes == [("aws", "repository:team/base:pull", "repository:team/app:pull")]
+    assert tokens.scopes == [("repository:team/app:pull",)]
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        'Bearer realm="{url}/token",realm="{url}/token"',
+        'Bearer realm="http://elsewhere.test/token",service="x",REALM="{url}/token"',
+        'Basic realm="x",realm="y"',
+        'Bearer realm="{url}/token",realm="{url}/token", Basic realm="x"',
+        'Negotiate realm="x",realm="y", Bearer realm="{url}/token"',
+    ],
+)
+def test_a_challenge_that_repeats_its_realm_is_not_answered(
+    challenge: str, registry: FakeRegistry
+) -> None:
+    registry.on("GET", MANIFEST, challenged(challenge.format(url=registry.url)))
+    tokens = registry.token_server()
+    with (
+        source(registry.host, credentials=login(registry.host)) as app,
+        pytest.raises(UnsafeRealm, match="gives `realm` more than once") as caught,
+    ):
+        app.document("1.0")
+    assert caught.value.kind.status == 4
+    assert tokens.count == 0
+    assert [seen.authorization for seen in registry.log] == [None]
 
 
 def test_the_first_usable_of_several_challenges_is_taken(registry: FakeRegistry) -> None:
@@ -747,6 +766,13 @@ def test_credentials_in_the_open_are_worth_a_warning(registry: FakeRegistry) -> 
 def test_lifetimes_are_read_leniently(fields: dict[str, object], seconds: float) -> None:
     body = json.dumps({"token": "t", **fields}).encode()
     assert read_grant(body, REALM, NEW_YEAR).lifetime == pytest.approx(seconds, abs=1)
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 400, "-0.0", "1e-999"])
+def test_a_number_that_nobody_means_is_the_shortest_life(number: str) -> None:
+    body = b'{"token": "t", "expires_in": %s}' % number.encode()
+
+    assert read_grant(body, REALM, NEW_YEAR).lifetime == 60
 
 
 def test_either_name_of_the_token_will_do() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import sys
 import threading
 import time
@@ -24,6 +25,7 @@ from resolver.sources.credential_helpers import (
     program_name,
     valid_name,
 )
+from resolver.sources.credential_values import Secret
 from tests.sources.credential_machine import Machine, revealed
 
 if TYPE_CHECKING:
@@ -164,19 +166,55 @@ def test_a_helper_that_knows_nothing_of_a_registry_is_no_failure(
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("echo ' vault is sealed '; exit 3", "exit status 3: vault is sealed"),
-        (f"echo '{NOT_FOUND}!'; exit 1", f"exit status 1: {NOT_FOUND}!"),
-        (f"echo '{NOT_FOUND}' >&2; exit 1", "exit status 1"),
+        ("echo ' vault is sealed '; exit 3", "exit status 3 from `get`, 0 bytes on stderr"),
+        (f"echo '{NOT_FOUND}!'; exit 1", "exit status 1 from `get`, 0 bytes on stderr"),
+        (f"echo '{NOT_FOUND}' >&2; exit 1", "exit status 1 from `get`, 41 bytes on stderr"),
+        ("printf x >&2; exit 1", "exit status 1 from `get`, 1 byte on stderr"),
+        (
+            "head -c 300000 /dev/zero >&2; exit 1",
+            "exit status 1 from `get`, 300000 bytes on stderr",
+        ),
+        ("exec >&-; printf late >&2; exit 1", "exit status 1 from `get`, 4 bytes on stderr"),
         (f"echo '{NOT_FOUND}'", "its answer is not a JSON object"),
-        ("printf '\\377'; exit 1", "exit status 1: \ufffd"),
-        ("head -c 5000 /dev/zero | tr '\\0' x; exit 1", "exit status 1: " + "x" * 300),
-        ("kill -9 $$", "signal 9"),
+        ("kill -9 $$", "signal 9 from `get`, 0 bytes on stderr"),
     ],
 )
-def test_a_failure_is_told_with_what_the_helper_says_of_it(
+def test_a_failure_is_told_and_nothing_that_the_helper_wrote(
     script: str, said: str, machine: Machine
 ) -> None:
     assert complaint(machine, script) == said
+
+
+@pytest.mark.parametrize("verb", ["get", "store", "erase"])
+def test_a_helper_that_echoes_a_secret_shows_none_of_it(verb: str, machine: Machine) -> None:
+    """Whatever it writes, on either stream: the message says how to run it by hand instead."""
+    machine.install("it", f"cat; printf %s {shlex.quote(ANSWER)}; echo S3cr3tPa55 >&2; exit 1")
+    helpers = Helpers(machine.environment)
+    act: dict[str, Callable[[], object]] = {
+        "get": lambda: helpers.ask("it", "reg.test:5000"),
+        "store": lambda: helpers.store("it", "reg.test:5000", "u5er", Secret("S3cr3tPa55")),
+        "erase": lambda: helpers.erase("it", "reg.test:5000"),
+    }
+    with pytest.raises(HelperFailed) as caught:
+        act[verb]()
+    error = caught.value
+    told = f"{error} {error.hints()} {error.args} {error.__cause__!r} {error.__context__!r}"
+
+    assert error.kind.status == 4
+    assert f"exit status 1 from `{verb}`, 11 bytes on stderr" in str(error)
+    assert f"docker-credential-it {verb}`" in error.hints()[0]
+    for word in ("S3cr3t", "u5er", "Username"):
+        assert word not in told.replace('"Username":"USER"', "")
+
+
+def test_a_program_that_a_helper_leaves_running_is_not_waited_for(machine: Machine) -> None:
+    """It holds stderr open, as an agent does that a keychain starts."""
+    start = f"sleep 600 >/dev/null </dev/null & echo $! > {machine.root}/pid"
+    machine.install("it", f"{start}; echo {shlex.quote(ANSWER)}")
+    try:
+        assert revealed(Helpers(machine.environment, 20.0).ask("it", "reg.test")) == MINE
+    finally:
+        os.kill(int((machine.root / "pid").read_text()), signal.SIGKILL)
 
 
 def test_a_helper_need_not_listen(machine: Machine) -> None:
@@ -267,7 +305,7 @@ def test_a_helper_runs_once_per_key_also_when_it_fails(machine: Machine) -> None
     helpers = Helpers(machine.environment)
     for _ in range(3):
         assert revealed(helpers.ask("it", "a.test")) == MINE
-        with pytest.raises(HelperFailed, match="exit status 5: no"):
+        with pytest.raises(HelperFailed, match="exit status 5 from `get`"):
             helpers.ask("it", "b.test")
     assert machine.calls() == [["it", "a.test"], ["it", "b.test"]]
 

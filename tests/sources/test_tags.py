@@ -201,6 +201,58 @@ def test_there_is_an_end_to_pages_and_to_tags(
         listed(registry)
 
 
+def test_tags_are_counted_while_they_arrive(
+    registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.on("GET", LIST, page("a", "b", "b", "c", "d", "e"))
+    monkeypatch.setattr(module, "MAX_TAGS", 5)
+    with source(registry.host) as app, pytest.raises(LimitExceeded, match="5 tags: 6"):
+        for _ in app.tags():
+            pass
+    monkeypatch.setattr(module, "MAX_TAGS", 6)
+    assert listed(registry) == ["a", "b", "c", "d", "e"]
+    monkeypatch.setattr(module, "MAX_NAMES", 5)
+    assert len(listed(registry)) == 5
+    monkeypatch.setattr(module, "MAX_NAMES", 4)
+    with source(registry.host) as app:
+        tags = app.tags()
+        assert [next(tags) for _ in range(4)] == ["a", "b", "c", "d"]
+        with pytest.raises(LimitExceeded, match="4 bytes: 5"):
+            next(tags)
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 20])
+def test_a_large_page_is_read_like_a_small_one(
+    registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """As GCR answers: everything in one page, with a map of manifests beside."""
+    names = [f"v1.{number}" for number in range(50)]
+    body = {
+        "child": [],
+        "manifest": {f"sha256:{number:064}": {"tag": ["]", '"'], "n": [{}]} for number in range(9)},
+        "name": "team/app",
+        "tags": [*names, None, "no tag", "v1.1"],
+    }
+    reply = Reply(headers={"Content-Type": "application/json"}, body=json.dumps(body).encode())
+    registry.on("GET", LIST, reply)
+    monkeypatch.setattr(module, "MAX_WHOLE", limit)
+    events: list[Event] = []
+
+    assert listed(registry, events) == names
+    assert ["2 names" in event.message for event in events if isinstance(event, Warned)] == [True]
+
+
+def test_a_page_past_the_limit_is_refused(
+    registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert module.MAX_PAGE == 33_554_432
+    monkeypatch.setattr("resolver.sources.registry.MAX_PAGE", 100)
+    registry.on("GET", LIST, page("x" * 100))
+
+    with pytest.raises(LimitExceeded, match="100 bytes"):
+        listed(registry)
+
+
 def test_a_web_page_is_no_list(registry: FakeRegistry) -> None:
     page_ = Reply(headers={"Content-Type": "text/html"}, body=b"<html>please log in</html>")
     registry.on("GET", LIST, page_)

@@ -474,6 +474,59 @@ def test_a_host_is_pressed_harder_only_for_who_asks_for_more(
         assert made.options.jobs_per_host == at_once
 
 
+class Broken(Exception):
+    """What an engine raises; `details` as pyreqwest has them."""
+
+    def __init__(self, *causes: str) -> None:
+        super().__init__(*causes)
+        self.details = {"causes": list(causes)}
+
+
+def _speaks_of_plain_http(words: str, url: str, **how: bool) -> bool:
+    hints = translate(Broken(words), Url.parse(url), **how).error.hints()
+    return any("--plain-http" in hint for hint in hints)
+
+
+@pytest.mark.parametrize(
+    ("words", "url", "how", "expected"),
+    [
+        ("wrong version number", "https://a.test:5000/v2/", {}, True),
+        ("tls handshake eof", "https://a.test:5000/v2/", {}, True),
+        # Nobody speaks plain HTTP on the port of https, or where TLS was spoken just now.
+        ("tls handshake eof", "https://a.test/v2/", {}, False),
+        ("tls handshake eof", "https://a.test:5000/v2/", {"answered": True}, False),
+        ("connection closed", "http://a.test/v2/", {"plain_http": True}, True),
+        ("invalid http version parsed", "http://a.test/v2/", {"plain_http": True}, True),
+        # http was not chosen by the option, or it is not the cause.
+        ("connection closed", "http://127.0.0.1:5000/v2/", {}, False),
+        ("connection closed", "http://a.test/v2/", {"plain_http": True, "answered": True}, False),
+        ("connection refused", "http://a.test/v2/", {"plain_http": True}, False),
+        ("name or service not known", "http://a.test/v2/", {"plain_http": True}, False),
+        ("no route to host", "http://a.test/v2/", {"plain_http": True}, False),
+        ("connection reset by peer", "https://a.test/v2/", {}, False),
+    ],
+)
+def test_plain_http_is_hinted_at_only_where_it_can_be_the_cause(
+    words: str, url: str, how: dict[str, bool], *, expected: bool
+) -> None:
+    assert _speaks_of_plain_http(words, url, **how) is expected
+
+
+@pytest.mark.parametrize("has_answered", [False, True])
+def test_a_registry_that_has_answered_and_then_breaks_off_gets_no_such_hint(
+    registry: FakeRegistry, engine: str, *, has_answered: bool
+) -> None:
+    with source(registry.host, engine=engine, options=ONCE) as app:
+        if has_answered:
+            app.document("1.0")
+        registry.on("GET", MANIFEST, Reply(silent=True))
+        with pytest.raises(ConnectionFailed) as caught:
+            app.document("1.0")
+
+    hinted = any("--plain-http" in hint for hint in caught.value.hints())
+    assert hinted is not has_answered
+
+
 def test_a_library_that_panics_is_a_failed_connection() -> None:
     class Panic(Exception):
         details: ClassVar = {"causes": ["failed to wake I/O driver"]}

@@ -42,6 +42,28 @@ def folder(machine: Machine) -> Iterator[Row]:
     yield wrong(_GROUP, "folder", f"{root} cannot be made: `{above}` is not writable", _ANOTHER)
 
 
+def access(machine: Machine) -> Iterator[Row]:
+    """Say who else may change the store; what is refused for it, `folder` says of one that exists.
+
+    Nothing where nobody else may.
+    """
+    try:
+        is_there = machine.store.look() is not None
+    except StoreFault:
+        return
+    doubts = machine.store.doubts()
+    facts: dict[str, Fact] = {"doubts": doubts, "shared": machine.settings.shared_store}
+    if not doubts:
+        return
+    found = "; ".join(doubts)
+    if machine.settings.shared_store:
+        accepted = f"{found}; `--shared-store` says that they are trusted"
+        yield note(_GROUP, "access", accepted, "", **facts)
+        return
+    hint = f"take the right from others with `chmod`, or {_ANOTHER}"
+    yield (warning if is_there else wrong)(_GROUP, "access", found, hint, **facts)
+
+
 def content(machine: Machine) -> Iterator[Row]:
     """Say how much is held."""
     if not _is_store(machine):

@@ -1,0 +1,219 @@
+"""Text from outside on its way to a person: registries, token servers, helpers and tools.
+
+Each of them repeats the user's password here, at length. Whatever the way to a person is, the
+password is not on it, and no line is endless.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+
+import resolver
+from resolver.cli.output import MAX_MESSAGE
+from tests.fakes.messages import Reply
+from tests.fakes.registry import FakeRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.cli.conftest import Run
+
+USER, PASSWORD = "u5er", "S3cr3tPa55w0rd"
+PAIR = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+#: What a hostile or a careless program says: the secret in several forms, and much more.
+ECHO = f"you sent {PASSWORD} {PAIR} {quote(PASSWORD)} " + "and so on " * 2000
+HEADER = ECHO[:800]
+NAME = "team/app"
+
+Source = "Callable[[FakeRegistry, Path], tuple[str, ...]]"
+
+
+def _manifest(reply: Reply) -> Callable[[FakeRegistry, Path], tuple[str, ...]]:
+    def script(registry: FakeRegistry, _: Path) -> tuple[str, ...]:
+        registry.basic(USER, PASSWORD)
+        registry.on("*", f"/v2/{NAME}/manifests/1", reply)
+        return ("resolve", f"{registry.host}/{NAME}:1")
+
+    return script
+
+
+def _echoing(status: int, **headers: str) -> Reply:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Reply(status, {"Content-Type": "text/plain", **named}, ECHO.encode())
+
+
+def _token_server(registry: FakeRegistry, _: Path) -> tuple[str, ...]:
+    registry.bearer(credentials=(USER, PASSWORD))
+    registry.on("GET", "/token", _echoing(403))
+    return ("resolve", f"{registry.host}/{NAME}:1")
+
+
+def _realm(registry: FakeRegistry, _: Path) -> tuple[str, ...]:
+    challenge = f'Bearer realm="ftp://{PASSWORD}@host/{PAIR}",service="{PASSWORD}"'
+    registry.on("*", f"/v2/{NAME}/manifests/1", Reply(401, {"WWW-Authenticate": challenge}))
+    return ("resolve", f"{registry.host}/{NAME}:1")
+
+
+def _several(registry: FakeRegistry, folder: Path) -> tuple[str, ...]:
+    words = _manifest(_echoing(403))(registry, folder)
+    registry.on("*", f"/v2/{NAME}/manifests/2", _echoing(500))
+    return (*words, f"{registry.host}/{NAME}:2")
+
+
+def _check(registry: FakeRegistry, folder: Path) -> tuple[str, ...]:
+    words = _manifest(_echoing(403))(registry, folder)
+    return ("check", *words[1:], "--require", "linux/amd64")
+
+
+def _plan(registry: FakeRegistry, folder: Path) -> tuple[str, ...]:
+    return ("plan", *_manifest(_echoing(403))(registry, folder)[1:])
+
+
+def _search(registry: FakeRegistry, _: Path) -> tuple[str, ...]:
+    registry.on("GET", "/v1/search", _echoing(500))
+    registry.on("GET", "/v2/_catalog", _echoing(500))
+    return ("search", f"{registry.host}/app")
+
+
+def _program(folder: Path, name: str, script: str) -> None:
+    programs = folder / "programs"
+    programs.mkdir(exist_ok=True)
+    (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+    (programs / name).chmod(0o755)
+    os.environ["PATH"] = f"{programs}:/usr/bin:/bin"
+
+
+def _helper(registry: FakeRegistry, folder: Path) -> tuple[str, ...]:
+    registry.basic(USER, PASSWORD)
+    said = shlex.quote(ECHO)
+    _program(folder, "docker-credential-it", f"echo {said}; echo {said} >&2; cat; exit 1")
+    config = Path(os.environ["HOME"]) / ".docker" / "config.json"
+    config.parent.mkdir()
+    config.write_text('{"credsStore": "it"}')
+    del os.environ["RESOLVER_USERNAME"], os.environ["RESOLVER_PASSWORD"]
+    return ("resolve", f"{registry.host}/{NAME}:1")
+
+
+SOURCES: dict[str, Callable[[FakeRegistry, Path], tuple[str, ...]]] = {
+    "body of a refusal": _manifest(_echoing(403)),
+    "body of a failure": _manifest(_echoing(400)),
+    "warning": _manifest(_echoing(404, Warning=f'299 - "{HEADER}"')),
+    "coding": _manifest(_echoing(200, Content_Encoding=HEADER)),
+    "media type": _manifest(_echoing(200, Content_Type=f"text/{PASSWORD}")),
+    "digest": _manifest(_echoing(200, Docker_Content_Digest=f"sha256:{PASSWORD}")),
+    "redirect": _manifest(_echoing(307, Location=f"ftp://{PASSWORD}/{PAIR}?x={PASSWORD}")),
+    "token server": _token_server,
+    "realm": _realm,
+    "several": _several,
+    "check": _check,
+    "plan": _plan,
+    "search": _search,
+    "helper": _helper,
+}
+WAYS: dict[str, tuple[str, ...]] = {
+    "table": (),
+    "log": ("-vv",),
+    "json": ("--json",),
+    "json lines": ("--format", "jsonl"),
+    "yaml": ("--format", "yaml"),
+    "markdown": ("--format", "markdown"),
+    "sarif": ("--report", "sarif=report"),
+    "junit": ("--report", "junit=report"),
+    "code quality": ("--report", "codequality=report"),
+    "summary": ("--report", "markdown=report"),
+    "github": ("--emit", "github"),
+    "azure": ("--emit", "azure"),
+}
+
+
+@pytest.fixture
+def outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeRegistry]:
+    for name, value in {
+        "RESOLVER_USERNAME": USER,
+        "RESOLVER_PASSWORD": PASSWORD,
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
+        "PATH": os.environ["PATH"],
+    }.items():
+        monkeypatch.setenv(name, value)
+    with FakeRegistry(strict=False) as registry:
+        yield registry
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("source", SOURCES)
+def test_no_way_to_a_person_shows_a_secret_or_an_endless_line(
+    run: Run, outside: FakeRegistry, tmp_path: Path, source: str, way: str
+) -> None:
+    seen = run(*SOURCES[source](outside, tmp_path), *WAYS[way], keep=True)
+    files = [tmp_path / name for name in ("report", "output", "summary")]
+    told = [seen.stdout, seen.stderr, *(file.read_text() for file in files if file.exists())]
+
+    assert seen.status not in {0, 70}
+    for text in told:
+        assert PASSWORD not in text
+        assert PAIR not in text
+        assert base64.b64encode(PASSWORD.encode()).decode().rstrip("=") not in text
+    # A line may hold a message, its hints and what stands around them.
+    assert max(len(line) for text in told for line in text.splitlines()) < 3 * MAX_MESSAGE
+
+
+def test_what_a_tool_says_is_clean_whether_it_takes_the_images_or_not(
+    run: Run, outside: FakeRegistry, registry: str, tmp_path: Path
+) -> None:
+    del outside
+    name = f"{registry}/demo/app:1.0"
+    assert run("pull", name, "-p", "linux/arm64").status == 0
+    for status in (0, 1):
+        said = f"cat >/dev/null; echo {shlex.quote(ECHO)} | tee /dev/stderr; exit {status}"
+        _program(tmp_path, "docker", said)
+        for form in (*(("--format", each) for each in ("table", "markdown", "json")),):
+            seen = run("export", name, "--to", "docker", *form, keep=True)
+
+            assert (seen.status == 0) is (status == 0), seen
+            assert PASSWORD not in seen.stdout + seen.stderr
+            assert PAIR not in seen.stdout + seen.stderr
+
+
+#: What writes to a stream itself; all else goes through `Output`, and so through `presentable`.
+WRITERS = {
+    ("cli/output.py", "answer"),
+    ("cli/output.py", "raw"),
+    ("cli/output.py", "_write"),
+    ("cli/output.py", "leave"),  # bytes of ours that put a terminal right
+    ("cli/asking.py", "_ask"),  # a question of ours
+    ("render/live.py", "write"),  # what `Output` gives it
+}
+
+
+def test_every_writer_of_a_stream_is_known() -> None:
+    package = Path(resolver.__file__).parent
+    found = set()
+    for room in ("cli", "render"):
+        for path in sorted((package / room).glob("*.py")):
+            for function in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(function, ast.FunctionDef):
+                    calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+                    if any(_writes(ast.unparse(call.func)) for call in calls):
+                        found.add((str(path.relative_to(package)), function.name))
+
+    assert found == WRITERS
+
+
+def _writes(function: str) -> bool:
+    streams = ("sys.stdout", "sys.stderr", "sys.stdout.buffer")
+    return function in {
+        "print",
+        "os.write",
+        "typer.echo",
+        "self._console.print",
+        *(f"{stream}.{verb}" for stream in streams for verb in ("write", "writelines")),
+    }
