@@ -32,14 +32,8 @@ from resolver.errors import (
 )
 from resolver.flow import growing
 from resolver.flow.distribution import Later
-from resolver.flow.mirror import (
-    MAX_FETCHES,
-    MAX_MISSES,
-    MAX_QUESTIONS,
-    Busy,
-    Misses,
-    refusal,
-)
+from resolver.flow.mirror import MAX_FETCHES, MAX_QUESTIONS, refusal
+from resolver.flow.misses import MAX_MISSES, Busy, Misses
 from resolver.flow.upstreams import Unclear, Upstreams
 from resolver.session import Session
 from resolver.settings import Flags
