@@ -81,6 +81,9 @@ class StoreVerbs(Wiring):
         Raises:
             StoreFault: what is needed is not known for sure, and nothing was deleted.
 
+        The lease of a living process that cannot be read is no error: it is in `unread` of the
+        answer, and only what the dead left behind is deleted.
+
         """
         return self._store.collect(rules, dry_run=dry_run)
 

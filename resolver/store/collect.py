@@ -70,9 +70,10 @@ def collect(
         if not dry_run:
             # Also where there is nothing to remove: a job whose collections do nothing should know.
             root.refuse_read_only()
-        ground = Ground.take(root, pulled, seen)
+        ground = Ground.take(root, pulled, seen, lenient=True)
         # Files carry the time of day, so this is compared with the time of day.
-        choice = _choose(ground, rules, time.time())
+        choose = _choose_of_the_dead if ground.unread else _choose
+        choice = choose(ground, rules, time.time())
         if not dry_run:
             pulled.drop_in(root, choice.pulled)
             seen.drop_in(root, choice.seen)
@@ -127,6 +128,25 @@ def _choose(ground: Ground, rules: Retention, now: float) -> _Choice:
         (*kept, *_stays(ground, spared, noted, loose_left, rules, now)),
         sum(loose.size for loose in loose_left),
     )
+
+
+def _choose_of_the_dead(ground: Ground, rules: Retention, now: float) -> _Choice:
+    """Choose what no living process can need, although it is not known what one of them needs.
+
+    It may use any blob that was here before it began, and has listed that in a lease that cannot
+    be read. It needs no transfer and no lease that nobody holds, and no temporary file that is
+    older than itself.
+    """
+    begun = min(each.since if each.since is not None else 0.0 for each in ground.unread)
+    left: list[Loose] = []
+    staying = 0
+    for loose in _loose(ground.root):
+        is_left = _is_left_behind(loose, now - rules.grace)
+        if is_left and (loose.folder != "tmp" or loose.changed < begun):
+            left.append(loose)
+        else:
+            staying += loose.size
+    return _Choice((), (), (), tuple(left), (), (), staying)
 
 
 def _names_to_keep(ground: Ground, rules: Retention) -> list[PulledName]:
@@ -319,4 +339,5 @@ def _report(ground: Ground, choice: _Choice, rules: Retention, *, dry_run: bool)
         choice.stays,
         kept_size + choice.loose_size,
         rules.max_size,
+        ground.unread,
     )

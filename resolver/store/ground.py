@@ -12,7 +12,7 @@ from resolver.core.stored import Item
 from resolver.errors import ResolverError, StoreFault
 from resolver.store.census import blob_files
 from resolver.store.index import LEAST, Files
-from resolver.store.leases import living
+from resolver.store.leases import living, living_and_unread
 from resolver.store.reach import Need, Reach
 from resolver.store.records import BadName, Records, file_name
 from resolver.values import dataclass
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from resolver.core.digest import Digest
     from resolver.core.pulled_name import PulledName
-    from resolver.core.stored import Living
+    from resolver.core.stored import Living, Unread
     from resolver.store.files import Folder
     from resolver.store.names import NameRecord
 
@@ -42,6 +42,7 @@ class Ground:
         leases: of living processes.
         others: what names need that are not in `names`: digests as text.
         fault: why that is not known; None where it is.
+        unread: leases of living processes that cannot be read.
 
     """
 
@@ -53,11 +54,25 @@ class Ground:
     reach: Reach
     others: frozenset[str] = frozenset()
     fault: StoreFault | None = None
+    unread: tuple[Unread, ...] = ()
     _closures: dict[str, dict[Digest, Need]] = field(default_factory=dict)
 
     @classmethod
-    def take(cls, root: Folder, pulled: Records[PulledName], seen: Records[NameRecord]) -> Ground:
+    def take(
+        cls,
+        root: Folder,
+        pulled: Records[PulledName],
+        seen: Records[NameRecord],
+        *,
+        lenient: bool = False,
+    ) -> Ground:
         """Look at everything once.
+
+        Args:
+            root: of the store.
+            pulled: what was pulled.
+            seen: what a resolve noted.
+            lenient: list leases that cannot be read in `unread`, instead of raising.
 
         Raises:
             StoreFault: something cannot be read, so what it keeps is not known (R37).
@@ -70,7 +85,8 @@ class Ground:
                 raise _unknown(entry)
             names.append(entry)
         noted = tuple(e for e in seen.entries_in(root) if not isinstance(e, BadName))
-        return cls(root, files, tuple(names), noted, living(root), Reach(root, files))
+        leases, unread = living_and_unread(root) if lenient else (living(root), ())
+        return cls(root, files, tuple(names), noted, leases, Reach(root, files), unread=unread)
 
     @classmethod
     def around(

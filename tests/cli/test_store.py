@@ -595,6 +595,31 @@ def test_a_store_that_cannot_be_read_for_sure_loses_nothing(
     assert two
 
 
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_a_collection_beside_an_unreadable_lease_is_partial_and_names_the_process(
+    run: Run, two: str, store: Path, form: str
+) -> None:
+    with LocalStore(store).lease((), "pull docker.io/library/app:1"):
+        (lease,) = (store / "leases").iterdir()
+        with lease.open("ab") as file:
+            file.write(b"nonsense\n")
+        seen = run("gc", "--max-size", "1kB", "--grace", "0s", "--format", form)
+        assert seen.status == 8
+        who = f"`pull docker.io/library/app:1` uses it (process {os.getpid()})"
+        assert seen.stderr.startswith("warning: the lease `")
+        assert f"/leases/{lease.name}` keeps all images and blobs: {who}" in seen.stderr
+        if form == "json":
+            told = json.loads(seen.stdout)
+            assert told["partial"] is True
+            (unread,) = told["unreadableLeases"]
+            assert (unread["pid"], Path(unread["path"]).name) == (os.getpid(), lease.name)
+            assert unread["purpose"] == "pull docker.io/library/app:1"
+    seen = run("gc", "--grace", "0s", "--format", "json")
+    assert seen.status == 0
+    assert '"partial": false' in seen.stdout
+    assert f"{two}:1.0\n" in run("ls", "--format", "ref", keep=True).stdout
+
+
 def test_outside_of_a_pipeline_nobody_knows_the_job(run: Run) -> None:
     assert str(run("gc", "--ci")) == snapshot("""\
 status: 2
