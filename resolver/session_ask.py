@@ -158,7 +158,8 @@ class AskVerbs(Wiring):
 
         Args:
             repository: a tag or digest in it means nothing here.
-            platform: only tags that are offered for it; what was looked at once is kept.
+            platform: only tags that are offered for it, by an image: two requests for each of
+                them, and one for others. What was looked at once is kept.
             exact: refuse fallbacks.
             semver: only tags that are versions in this range, see `resolver.core.tag_order`.
             suffix: only tags of this flavour: `-alpine`; builds of it are among them.
@@ -176,7 +177,9 @@ class AskVerbs(Wiring):
         from resolver.core.tag_order import chooser, newest_first  # noqa: PLC0415 - as above
 
         target = self._target(repository)
-        wish = self.wish(platform, exact=exact) if platform is not None else None
+        wish = None
+        if platform is not None:
+            wish = replace(self.wish(platform, exact=exact), image=True)
         chosen = chooser(semver=semver, suffix=suffix, include=include, exclude=exclude)
         if isinstance(target, StoreTarget):
             raise Usage("the store has names, not tags", "name a repository of a registry")
@@ -225,8 +228,9 @@ class AskVerbs(Wiring):
                 self._observe(Warned("tag-skipped", f"the tag `{tag}` was skipped: {error}"))
 
         def jobs() -> int:
-            # No more at once than may be asked, so that the same tags are always the last.
-            return max(1, min(self.settings.jobs, allowance.left))
+            # No more at once than may be asked, so that the same tags are always the last. A tag
+            # that is offered costs two requests: its index, and the manifest of the platform.
+            return max(1, min(self.settings.jobs, allowance.left // 2))
 
         return find(tags, is_offered, limit=limit, jobs=jobs, skip=skip)
 

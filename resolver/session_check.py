@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from resolver.core.checked import Checked, CheckedImage
     from resolver.core.findings import Finding, Place
+    from resolver.core.gathered import Gathered
     from resolver.core.matrix import Matrix
     from resolver.core.platform import Platform
     from resolver.core.policy import Policy
@@ -43,25 +44,31 @@ class CheckVerbs(Wiring):
         wanted: Requirements,
         *,
         now: datetime | None = None,
+        index_only: bool = False,
     ) -> Checked:
         """Say whether images have what is required; each missing thing is a finding.
 
-        One request for an image's index; more only for age, attestations and lint.
+        One request for an image's index, and one for the manifest of each entry that decides about
+        a platform: it may be an artifact. More only for age, attestations and lint.
 
         Args:
             references: of registries or local places, one or many.
             wanted: of each of them.
             now: what ages are counted from, aware of its zone; by default this machine's clock.
+            index_only: read the index alone: an artifact that is listed as an image counts as one.
 
         Raises:
-            Malformed: a reference cannot be read, or nothing is required; nobody was asked.
+            Malformed: a reference cannot be read, nothing is required, or something is that the
+                index does not say; nobody was asked.
             ResolverError: the only image could not be looked at; of several, see
                 `Checked.failures`.
         """
         named: list[str | Reference] = (
             [references] if isinstance(references, str | Reference) else list(references)
         )
-        return self._check_all([_Asked(reference, wanted) for reference in named], now)
+        return self._check_all(
+            [_Asked(reference, wanted) for reference in named], now, index_only=index_only
+        )
 
     def check_policy(
         self,
@@ -69,6 +76,7 @@ class CheckVerbs(Wiring):
         references: Iterable[str | Reference] = (),
         *,
         now: datetime | None = None,
+        index_only: bool = False,
     ) -> Checked:
         """Hold the images of a policy against it; see `resolver.core.policy` for its form.
 
@@ -76,6 +84,7 @@ class CheckVerbs(Wiring):
             policy: read already, or a file.
             references: further images, held against the policy's defaults.
             now: as for `check`.
+            index_only: likewise.
 
         Raises:
             BadFile: the policy says something that cannot be used; nobody was asked.
@@ -86,7 +95,7 @@ class CheckVerbs(Wiring):
         rules = policy if isinstance(policy, Read) else self.read_policy(policy)
         asked = [_Asked(image.reference, image.wanted, image.place) for image in rules.images]
         asked += [_Asked(reference, rules.defaults) for reference in references]
-        return self._check_all(asked, now)
+        return self._check_all(asked, now, index_only=index_only)
 
     def matrix(
         self,
@@ -96,8 +105,12 @@ class CheckVerbs(Wiring):
         system: str = "github",
         runners: Iterable[str] = (),
         require_runner: bool = False,
+        index_only: bool = False,
     ) -> Matrix:
-        """Make a job of every build of an image; one request, for its index.
+        """Make a job of every build of an image.
+
+        One request for its index, and one for the manifest of each entry that a job is made of: it
+        may be an artifact.
 
         Args:
             reference: of a registry or a local place.
@@ -105,6 +118,7 @@ class CheckVerbs(Wiring):
             system: `github`, `gitlab` or `json`: whose machines and limits.
             runners: `PLATFORM=LABEL`, before the machines that are known.
             require_runner: refuse a job without a machine.
+            index_only: read the index alone: an artifact that is listed as an image makes a job.
 
         Raises:
             Malformed: something cannot be read; nobody was asked.
@@ -116,6 +130,7 @@ class CheckVerbs(Wiring):
         from resolver.core.matrix import (  # noqa: PLC0415 - for this question alone
             make_matrix,
             parse_runner,
+            parts_of_jobs,
             system_of,
         )
         from resolver.flow.gather import gather_platforms  # noqa: PLC0415
@@ -126,16 +141,30 @@ class CheckVerbs(Wiring):
         target = self._target(reference)
         reader, warned = self._reader(target)
         asked = self._ask(reader, target)
-        image = gather_platforms(reader, asked, self.table, jobs=self.settings.jobs).sound()
+
+        def wanted(found: Gathered) -> list[Platform]:
+            offered = [part.platform for part in found.images]
+            # Of the platforms of this machine the last: on macOS, what runs in its virtual machine.
+            return [
+                own_level(wish.platforms[-1], offered, self.table)
+                if wish.local
+                else wish.platforms[-1]
+                for wish in wishes
+            ]
+
+        image = gather_platforms(
+            reader,
+            asked,
+            self.table,
+            jobs=self.settings.jobs,
+            decisive=lambda found: parts_of_jobs(found, wanted(found), self.table),
+            index_only=index_only,
+        ).sound()
         reader.tell_warnings()
         told = replace(image, warnings=tuple(warned))
-        offered = [part.platform for part in image.images]
-        # Of the platforms of this machine the last: on macOS, what runs in its virtual machine.
-        wanted = [
-            own_level(wish.platforms[-1], offered, self.table) if wish.local else wish.platforms[-1]
-            for wish in wishes
-        ]
-        return make_matrix(told, wanted, chosen, rules, self.table, require_runner=require_runner)
+        return make_matrix(
+            told, wanted(image), chosen, rules, self.table, require_runner=require_runner
+        )
 
     def read_policy(
         self,
@@ -156,7 +185,9 @@ class CheckVerbs(Wiring):
 
         return read_policy(strict_yaml.read(path), self.table, over)
 
-    def _check_all(self, questions: Sequence[_Asked], now: datetime | None) -> Checked:
+    def _check_all(
+        self, questions: Sequence[_Asked], now: datetime | None, *, index_only: bool
+    ) -> Checked:
         from resolver.core.checked import Checked  # noqa: PLC0415 - for this question alone
         from resolver.flow.batch import each  # noqa: PLC0415
 
@@ -167,6 +198,8 @@ class CheckVerbs(Wiring):
                     f"nothing is required of `{asked.reference}`",
                     "say what: `--require linux/amd64,linux/arm64`",
                 )
+            if index_only:
+                _require_index_only(asked.wanted)
             targets.append((self._target(asked.reference), asked))
             if asked.wanted.same_as:
                 self._target(asked.wanted.same_as)
@@ -175,7 +208,7 @@ class CheckVerbs(Wiring):
 
         def look(pair: tuple[Target, _Asked]) -> CheckedImage:
             target, asked = pair
-            found = self._checked(target, asked.wanted, moment, jobs)
+            found = self._checked(target, asked.wanted, moment, jobs, index_only=index_only)
             placed = tuple(replace(each, place=asked.place) for each in found.findings)
             return replace(found, findings=placed)
 
@@ -190,14 +223,24 @@ class CheckVerbs(Wiring):
         return Checked(tuple(images))
 
     def _checked(
-        self, target: Target, asked_for: Requirements, now: datetime, jobs: int
+        self,
+        target: Target,
+        asked_for: Requirements,
+        now: datetime,
+        jobs: int,
+        *,
+        index_only: bool,
     ) -> CheckedImage:
         from resolver.flow import check as checking  # noqa: PLC0415 - for this question alone
 
-        wanted = checking.settle(asked_for, self._platforms_of)
+        wanted = checking.settle(
+            asked_for, lambda name: self._platforms_of(name, index_only=index_only)
+        )
         reader, warned = self._reader(target)
         asked = self._ask(reader, target)
-        image = checking.look_at(reader, asked, wanted, self.table, jobs=jobs, now=now)
+        image = checking.look_at(
+            reader, asked, wanted, self.table, jobs=jobs, now=now, index_only=index_only
+        )
         more: tuple[Finding, ...] = ()
         if wanted.lint is not None:
             from resolver.flow.lint import judge, look_at  # noqa: PLC0415 - where it is asked for
@@ -209,19 +252,39 @@ class CheckVerbs(Wiring):
         reader.tell_warnings()
         return checking.judge(image, asked, more, warned)
 
-    def _platforms_of(self, reference: str) -> tuple[Platform, ...]:
+    def _platforms_of(self, reference: str, *, index_only: bool) -> tuple[Platform, ...]:
         """List the platforms of another image; what the store holds costs one HEAD."""
         from resolver.flow.check import platforms_of  # noqa: PLC0415 - for "the same as" alone
 
         target = self._target(reference)
         reader, _warned = self._reader(target)
-        found = platforms_of(reader, self._ask(reader, target), self.table, jobs=1)
+        asked = self._ask(reader, target)
+        found = platforms_of(reader, asked, self.table, jobs=1, index_only=index_only)
         if not found:
             raise Usage(
                 f"`{reference}` is offered for no platform, so nothing can have the same",
                 "name an image with platforms after `--same-platforms-as`",
             )
         return found
+
+
+def _require_index_only(wanted: Requirements) -> None:
+    """Refuse requirements that an index alone cannot answer.
+
+    Raises:
+        Usage: there is one.
+    """
+    needs = (
+        ("max-age", wanted.max_age),
+        ("require-attestation", wanted.attestations),
+        ("lint", wanted.lint),
+    )
+    for name, value in needs:
+        if value:
+            raise Usage(
+                f"`{name}` needs manifests, and with `--index-only` none is read",
+                "leave out `--index-only`",
+            )
 
 
 def _now() -> datetime:

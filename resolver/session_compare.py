@@ -201,10 +201,20 @@ class CompareVerbs(Wiring):
         return Terms(chosen, tuple(dict.fromkeys(expected)), rules, self.table)
 
     def _expected_of(self, reference: str | Reference) -> list[Platform]:
-        """List the platforms of another image; manifests are read where the index is silent."""
-        from resolver.flow.gather import Depth  # noqa: PLC0415 - for this question alone
+        """List the platforms of another image; manifests are read to leave artifacts out."""
+        from resolver.flow.gather import (  # noqa: PLC0415 - for this question alone
+            gather_platforms,
+            named_images,
+        )
 
-        found = self._gather(reference, Depth(), _silent).sound()
+        opened = self._open(reference)
+        found = gather_platforms(
+            opened.reader,
+            opened.asked,
+            self.table,
+            jobs=self.settings.jobs,
+            decisive=named_images,
+        ).sound()
         platforms = [part.platform for part in found.images if part.platform is not None]
         if not platforms:
             raise NotFound(f"`{found.reference}` is offered for no platform at all")

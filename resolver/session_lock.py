@@ -171,7 +171,7 @@ class LockVerbs(Wiring):
                 found.append(Failure(outcome.item.reference, None, outcome.value))
             else:
                 found.append(outcome.value)
-        wanted_words = tuple(str(wanted[0]) for wanted in wishes)
+        wanted_words = tuple(str(wanted.platforms[0]) for wanted in wishes)
         return LockCheck(path, wanted_words, tuple(found), tuple(warnings))
 
     def by_lock(self, file: str | Path = LOCK_FILE) -> ByLock:
@@ -212,7 +212,7 @@ class LockVerbs(Wiring):
 
         path = str(file)
         images = self._named(lock_file.load(path), tuple(names), path)
-        wanted = self.wish(platform).platforms if platform is not None else None
+        wanted = self._wanted(platform) if platform is not None else None
         entries, missing = entries_of(Lock(images), wanted, services, self.table)
         if missing and wanted is not None:
             raise _platform_not_locked(missing[0], wanted, path)
@@ -222,7 +222,13 @@ class LockVerbs(Wiring):
         """Read platforms; with `all` among them, there is nothing to keep to."""
         if "all" in platforms:
             return ()
-        return tuple(self.wish(platform).platforms for platform in platforms)
+        return tuple(self._wanted(platform) for platform in platforms)
+
+    def _wanted(self, platform: Wanted) -> Wish:
+        from resolver.core.locked import Wanted as Wish  # noqa: PLC0415 - for this question alone
+
+        wish = self.wish(platform)
+        return Wish(wish.platforms, wish.local)
 
     def _recorded(
         self, target: RegistryTarget, written: str, wishes: Sequence[Wish]
@@ -340,13 +346,14 @@ class ByLock:
 
 
 def _only(image: LockedImage) -> tuple[Wish, ...]:
-    return tuple((Platform.parse(key),) for key in image.only)
+    from resolver.core.locked import Wanted as Wish  # noqa: PLC0415 - for this question alone
+
+    return tuple(Wish((Platform.parse(key),)) for key in image.only)
 
 
 def _platform_not_locked(image: LockedImage, wanted: Wish, path: str) -> NotLocked:
     offered = ", ".join(f"`{one.platform}`" for one in image.platforms) or "no platform"
-    words = " or ".join(str(platform) for platform in wanted)
-    return NotLocked(image.reference, path, words, f"it was locked for {offered}")
+    return NotLocked(image.reference, path, str(wanted), f"it was locked for {offered}")
 
 
 def _words(platform: Wanted) -> str | None:

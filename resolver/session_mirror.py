@@ -80,6 +80,11 @@ class _Asking:
     def __init__(self, session: MirrorVerbs) -> None:
         self._session = session
 
+    @property
+    def offline(self) -> bool:
+        """Whether no registry may be asked at all."""
+        return self._session.settings.offline
+
     def source(self, repository: Reference) -> Source:
         """Open a repository.
 

@@ -53,16 +53,16 @@ class PinVerbs(Wiring):
 
         """
         from resolver.core.pinning.decide import Wishes  # noqa: PLC0415 - for this question alone
-        from resolver.core.platform import Platform  # noqa: PLC0415
         from resolver.flow.pinning import LookUp, pin  # noqa: PLC0415
 
         if unpin and (check or update or platform is not None):
             raise Usage("`unpin` takes digests away, so nothing can be checked or looked up")
-        needed = tuple(
-            each if isinstance(each, Platform) else self.wish(each).platforms[0] for each in require
-        )
+        needed = [self.wish(each) for each in require]
+        # Of the platforms of this machine the last: on macOS, what runs in its virtual machine.
+        machine = next((each.platforms[-1] for each in needed if each.local), None)
+        others = tuple(each.platforms[-1] for each in needed if not each.local)
         wanted = str(self.wish(platform).platforms[0]) if platform is not None else ""
-        wishes = Wishes(check, update, unpin, wanted, needed)
+        wishes = Wishes(check, update, unpin, wanted, others, machine)
         look_up = LookUp(self._ask_registry, self.wish, self.table, self.settings.jobs)
         return pin(_paths(files), wishes, look_up)
 

@@ -81,6 +81,9 @@ class StoreVerbs(Wiring):
         Raises:
             StoreFault: what is needed is not known for sure, and nothing was deleted.
 
+        The lease of a living process that cannot be read is no error: it is in `unread` of the
+        answer, and only what the dead left behind is deleted.
+
         """
         return self._store.collect(rules, dry_run=dry_run)
 
@@ -147,11 +150,13 @@ class StoreVerbs(Wiring):
         everything = "all" in typed
         held = [_reference(reference) for reference in named]
         environment = self.settings.environment
+        chosen = () if everything else tuple(self.wish(one, exact=True) for one in typed)
         options = ExportOptions(
             wish=Wish(
-                () if everything else self._leaving(typed),
+                tuple(dict.fromkeys(each.platforms[0] for each in chosen if not each.local)),
                 exact,
                 self.table,
+                machine=next((each.platforms for each in chosen if each.local), ()),
                 everything=everything,
                 attestations=attestations,
             ),
@@ -195,12 +200,6 @@ class StoreVerbs(Wiring):
         from resolver.sources import settle  # noqa: PLC0415 - only for local places
 
         return serve_layout(settle(target), host, port, names=names, observe=self._observe)
-
-    def _leaving(self, platforms: Iterable[str | Platform]) -> tuple[Platform, ...]:
-        """Read which platforms are to leave; none stands for all that is held."""
-        # The first of a default is the machine itself; the others would only run on it.
-        found = (self.wish(one, exact=True).platforms[0] for one in platforms)
-        return tuple(dict.fromkeys(found))
 
     def _held(self, image: str | Reference) -> str:
         """Read an image of the store: a reference becomes canonical, an id stays as it is.

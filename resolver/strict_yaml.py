@@ -11,13 +11,13 @@ Source: reliability.md R53.
 from __future__ import annotations
 
 import re
-import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from resolver.core.marked import Items, Kind, Mark, Marked, Members, Scalar, Spot
 from resolver.errors import BadFile, FileLimit
+from resolver.files import NotRegular, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,13 +100,11 @@ def parse(content: bytes, place: str, *, limit: int = MAX_FILE) -> Spot:
 
 
 def _content(path: Path, limit: int) -> bytes:
-    """Read a regular file; a pipe or a device would keep the program waiting."""
     place = str(path)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise BadFile(place, (0, 0), "", "it is not a regular file")
-        with path.open("rb") as file:
-            return file.read(limit + 1)
+        return read_regular(path, limit)[0]
+    except (NotRegular, IsADirectoryError) as error:
+        raise BadFile(place, (0, 0), "", "it is not a regular file") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "its name cannot be used"
         raise BadFile(place, (0, 0), "", f"it cannot be read: {reason}") from error

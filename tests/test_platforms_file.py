@@ -355,7 +355,7 @@ def checkout(tmp_path: Path) -> Path:
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "resolver" / "core", root / "resolver" / "core", ignore=ignore)
     (root / "scripts").mkdir()
-    for name in ("__init__", "errors", "platforms", "strict_yaml", "values"):
+    for name in ("__init__", "errors", "files", "platforms", "strict_yaml", "values"):
         shutil.copy(ROOT / "resolver" / f"{name}.py", root / "resolver" / f"{name}.py")
     for name in ("scripts/platforms", "platforms.yaml", "pyproject.toml"):
         shutil.copy(ROOT / name, root / name)

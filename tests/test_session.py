@@ -9,7 +9,7 @@ import pytest
 
 import resolver
 from resolver.core.answer import Resolution
-from resolver.core.descriptor import OCI_INDEX, OCI_MANIFEST
+from resolver.core.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from resolver.core.digest import Digest
 from resolver.core.platform import Platform
 from resolver.core.requirements import Requirements
@@ -19,6 +19,7 @@ from resolver.errors import (
     BlobNotFound,
     ImageNotHeld,
     NotInStore,
+    NotLocked,
     PlanTooLarge,
     PlatformNotOffered,
     Usage,
@@ -334,7 +335,7 @@ def test_an_answer_of_two_for_one_platform_is_pulled_as_it_was_found(
 
 
 def test_a_level_below_this_machines_own_is_exact_for_local(
-    session: Session, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+    session: Session, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     local = Platform("linux", "amd64", "v4")
     monkeypatch.setattr("resolver.platforms.local_platform", lambda: local)
@@ -346,3 +347,206 @@ def test_a_level_below_this_machines_own_is_exact_for_local(
     assert found.grade is Grade.EXACT
     assert [str(job.platform) for job in session.matrix(name, ["local"]).jobs] == [AMD]
     assert [build.name for build in session.compare(name, "local").builds] == [AMD]
+    dockerfile = tmp_path / "Dockerfile"
+    dockerfile.write_text(f"FROM {name}\n")
+    assert session.pin(dockerfile, require=["local"]).findings == ()
+    assert [each.rule for each in session.pin(dockerfile, require=[local]).findings] == [
+        "pinned-platform-missing"
+    ]
+    session.pull(name, "local")
+    (exported,) = session.export(name, str(tmp_path / "out"), ["local"], exact=True).images
+    assert [str(platform) for platform in exported.platforms] == [AMD]
+    with pytest.raises(PlatformNotOffered):
+        session.export(name, str(tmp_path / "out"), [local], exact=True)
+
+
+def test_local_in_a_lock_is_what_was_taken_for_it_on_every_machine(
+    session: Session, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_on(machine: Platform) -> None:
+        monkeypatch.setattr("resolver.platforms.local_platform", lambda: machine)
+
+    name, file = f"{registry.host}/team/app:1", tmp_path / "resolver.lock"
+    run_on(Platform("linux", "amd64", "v4"))
+    (image,) = session.lock([name], ["local"], file=file).lock.images
+    assert image.only == (AMD,)
+
+    run_on(Platform("linux", "amd64", "v3"))
+    found = session.by_lock(file).resolve(name, "local", exact=True)
+    assert (found.grade, str(found.platform), found.warnings) == (Grade.EXACT, AMD, ())
+    assert not session.check_lock(platforms=["local"], file=file).drifted
+    (entry,) = session.lock_entries(platform="local", file=file)
+    assert entry.digest == found.manifest.digest
+
+    run_on(Platform("linux", "arm64", "v8"))
+    with pytest.raises(NotLocked):
+        session.by_lock(file).resolve(name, "local")
+
+
+def test_local_leaves_for_the_first_that_is_offered_of_several(
+    session: Session, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "resolver.platforms.local_platform", lambda: Platform("darwin", "arm64", "v8")
+    )
+    name = f"{registry.host}/team/app:1"
+    dockerfile = tmp_path / "Dockerfile"
+    dockerfile.write_text(f"FROM {name}\n")
+
+    session.pull(name, "local")
+
+    (exported,) = session.export(name, str(tmp_path / "out"), ["local"], exact=True).images
+    assert [str(platform) for platform in exported.platforms] == [ARM]
+    assert session.pin(dockerfile, require=["local"]).findings == ()
+
+
+def unmarked(config: str = SBOM, **members: object) -> Image:
+    """Make an artifact that only its own manifest shows to be none of the images."""
+    fields = {"mediaType": config, "digest": str(Digest.of(b"{}")), "size": 2}
+    manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": fields, "layers": []}
+    return from_dict({**manifest, **members}, blobs=[b"{}"])
+
+
+ARTIFACTS = {
+    "config": {},
+    "artifactType": {"config": OCI_CONFIG, "artifactType": SBOM},
+    "empty config": {"config": "application/vnd.oci.empty.v1+json", "artifactType": SBOM},
+}
+
+
+@pytest.fixture(params=ARTIFACTS)
+def hidden(registry: FakeRegistry, request: pytest.FixtureRequest) -> str:
+    """An index whose only entry for arm64 is an artifact, and whose descriptor does not say so."""
+    sbom, amd, lower = unmarked(**ARTIFACTS[request.param]), build_image(AMD), "linux/arm/v7"
+    arm = build_image(lower)
+    entries = [
+        listed(sbom, platform={"os": "linux", "architecture": "arm64"}),
+        listed(amd, platform={"os": "linux", "architecture": "amd64"}),
+        listed(arm, platform={"os": "linux", "architecture": "arm", "variant": "v7"}),
+    ]
+    document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
+    registry.serve("team/hidden", "1", from_dict(document, parts=[sbom, amd, arm]))
+    registry.serve("team/hidden", "2", multi_platform(AMD, ARM))
+    registry.serve("team/hidden", "artifact", sbom)
+    return f"{registry.host}/team/hidden"
+
+
+V7 = "linux/arm/v7"
+
+
+def requires(**wishes: object) -> Requirements:
+    read = {
+        key: tuple(map(Platform.parse, value)) if isinstance(value, list) else value
+        for key, value in wishes.items()
+    }
+    return Requirements(**read)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "passes", "by_index", "read"),
+    [
+        ({"require": [ARM]}, False, True, 1),
+        ({"require": [AMD]}, True, True, 1),
+        ({"require": [AMD, V7], "only": [AMD, V7]}, True, False, 3),
+        ({"forbid": [ARM]}, True, False, 1),
+        ({"forbid": [AMD]}, False, False, 1),
+        ({"only": [AMD, V7]}, True, False, 1),
+        # What runs there: the next best once the artifact is known to be none, read as well.
+        ({"require": [ARM], "compatible": True}, True, True, 2),
+        ({"require": ["linux/s390x"]}, False, False, 0),
+    ],
+)
+def test_an_artifact_that_only_its_manifest_shows_decides_no_check(
+    session: Session,
+    registry: FakeRegistry,
+    hidden: str,
+    wanted: dict[str, object],
+    passes: bool,
+    by_index: bool,
+    read: int,
+) -> None:
+    name = f"{hidden}:1"
+
+    assert session.check(name, requires(**wanted), index_only=True).passed is by_index
+    assert [seen.method for seen in registry.log] == ["GET"]
+    begin = len(registry.log)
+    found = session.check(name, requires(**wanted))
+
+    assert found.passed is passes
+    assert [seen.method for seen in registry.log[begin:]] == ["HEAD", *["GET"] * read]
+    (image,) = found.looked_at
+    warned = {warning.code for warning in image.warnings}
+    assert warned <= {"artifact-passed-over"}
+    assert bool(warned) is (ARM not in image.platforms)
+
+
+def test_an_artifact_in_another_image_is_none_of_its_platforms(
+    session: Session, hidden: str
+) -> None:
+    same = Requirements(same_as=f"{hidden}:1")
+
+    assert session.check(f"{hidden}:1", same).passed
+    (more,) = session.check(f"{hidden}:2", same).looked_at
+    assert {(each.rule, each.platform) for each in more.findings} == {
+        ("platform-missing", V7),
+        ("platform-not-allowed", ARM),
+    }
+    expected = session.compare(f"{hidden}:2", expect_as=f"{hidden}:1").expected
+    assert [str(platform) for platform in expected] == [AMD, V7]
+    assert [str(each) for each in session.compare(f"{hidden}:1", expect=[ARM]).missing] == [ARM]
+    change = session.compare_images(f"{hidden}:2", f"{hidden}:1", expect=[ARM])
+    assert [str(each) for each in change.missing] == [ARM]
+
+
+def test_an_artifact_that_only_its_manifest_shows_makes_no_job(
+    session: Session, registry: FakeRegistry, hidden: str
+) -> None:
+    def jobs(*platforms: str, index_only: bool = False) -> list[str]:
+        found = session.matrix(f"{hidden}:1", platforms, index_only=index_only)
+        return [str(job.platform) for job in found.jobs]
+
+    assert jobs(index_only=True) == [ARM, AMD, V7]
+    assert [seen.method for seen in registry.log] == ["GET"]
+    assert jobs(AMD) == [AMD]
+    assert [seen.method for seen in registry.log[1:]] == ["HEAD", "GET"]
+    assert jobs() == [AMD, V7]
+    assert [seen.method for seen in registry.log[3:]] == ["HEAD", "GET", "GET"]
+    with pytest.raises(PlatformNotOffered):
+        jobs(ARM)
+
+
+def test_an_artifact_that_only_its_manifest_shows_is_no_platform_of_a_tag_nor_of_a_pin(
+    session: Session, hidden: str, tmp_path: Path
+) -> None:
+    assert list(session.tags(hidden, platform=ARM, exact=True)) == ["2"]
+    assert list(session.tags(hidden, platform=ARM)) == ["1", "2"]
+    assert list(session.tags(hidden, platform=AMD)) == ["1", "2"]
+
+    def missing(text: str, *platforms: str) -> list[str]:
+        file = tmp_path / "compose.yaml"
+        file.write_text(text)
+        return [each.platform for each in session.pin(file, require=platforms).findings]
+
+    compose = f"services: {{a: {{image: '{hidden}:1'%s}}}}\n"
+    assert missing(compose % "", AMD, ARM) == [ARM]
+    # What the file itself asks for may run there instead.
+    assert missing(compose % f", platform: {ARM}") == []
+    assert missing(compose % ", platform: linux/s390x") == ["linux/s390x"]
+
+
+def test_an_artifact_without_an_image_beside_it_is_found_pulled_and_refused_when_verified(
+    session: Session, registry: FakeRegistry, hidden: str
+) -> None:
+    name = f"{hidden}:1"
+
+    # One request answers, and the index is believed.
+    found = session.resolve(name, ARM, exact=True)
+    assert ([seen.method for seen in registry.log], found.warnings) == (["GET"], ())
+    with pytest.raises(PlatformNotOffered):
+        session.resolve(name, ARM, exact=True, verify=True)
+    # Once its manifest is here, what it is is said.
+    known = session.resolve(name, ARM, exact=True)
+    assert known.manifest.digest == found.manifest.digest
+    assert [warning.code for warning in known.warnings] == ["not-an-image"]
+    assert session.pull(f"{hidden}:artifact").images
+    assert session.pull(f"{hidden}@{found.manifest.digest}").images

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import time
 from contextlib import suppress
@@ -264,6 +266,97 @@ def test_after_a_collection_without_grace_nothing_is_left_behind(store: LocalSto
     assert sorted(kinds(collected)) == ["blob", "lease", "partial", "temporary", "temporary"]
     for name in ("blobs/sha256", "partial", "leases", "tmp"):
         assert list((store.root / name).iterdir()) == []
+
+
+# A living process whose lease cannot be read
+
+
+def spoil_lease(store: LocalStore, nonsense: bytes = b"nonsense\n") -> Path:
+    """Damage the one lease that there is."""
+    (path,) = (store.root / "leases").iterdir()
+    with path.open("ab") as file:
+        file.write(nonsense)
+    return path
+
+
+@pytest.mark.parametrize("nonsense", [b"nonsense\n", bytes(3 << 20), b'{"digests":["sha256:..'])
+def test_an_unreadable_lease_keeps_content_and_names_its_process_while_the_dead_are_cleared(
+    store: LocalStore, nonsense: bytes
+) -> None:
+    pull(store, "app:1", ONE)
+    stray = put(store, b"stray")
+    with store.receive(blob_of(b"partial")) as receiving:
+        assert receiving is not None
+        receiving.write(0, b"par")
+    (store.root / "leases" / ("0" * 32)).write_text("dead")
+    (store.root / "tmp" / f"new-{'0' * 32}").write_text("dead")
+    age(store)
+    (store.root / "leases" / ("0" * 32)).unlink()
+    with store.lease([stray], "serve --mirror"):
+        path = spoil_lease(store, nonsense)
+        (store.root / "leases" / ("0" * 32)).write_text("dead")
+        # The process may be writing this one.
+        (store.root / "tmp" / f"new-{'1' * 32}").write_text("young")
+        before = held(store)
+        dry = store.collect(Retention(grace=0, max_size=0), dry_run=True)
+        collected = store.collect(Retention(grace=0, max_size=0))
+        assert dry.removed == collected.removed
+        assert sorted(kinds(collected)) == ["lease", "partial", "temporary"]
+        assert f"tmp/new-{'0' * 32}" in names(collected)
+        assert held(store) == before
+        assert [each.reference for each in store.pulled_names()] == ["app:1"]
+        (unread,) = collected.unread
+        assert collected.is_partial
+        assert (unread.path, unread.purpose, unread.pid) == (
+            str(path),
+            "serve --mirror",
+            os.getpid(),
+        )
+        assert f"`serve --mirror` uses it (process {os.getpid()})" in str(unread)
+        # What removes images does not go on.
+        with pytest.raises(StoreFault, match=f"process {os.getpid()}"):
+            store.remove("app:1", force=True)
+    assert not store.collect(NOW).is_partial
+    assert str(stray) not in held(store)
+
+
+def test_a_lease_without_a_readable_head_keeps_every_temporary_file(store: LocalStore) -> None:
+    put(store, b"x")
+    (store.root / "tmp" / f"new-{'0' * 32}").write_text("whose is it")
+    age(store)
+    path = store.root / "leases" / ("0" * 32)
+    path.write_bytes(b"\xff\n")
+    descriptor = os.open(path, os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        collected = store.collect(NOW)
+    finally:
+        os.close(descriptor)
+    assert collected.removed == ()
+    (unread,) = collected.unread
+    assert (unread.purpose, unread.pid, unread.since) == ("", os.getpid(), None)
+
+
+def test_the_lease_of_another_user_is_taken_for_a_living_one(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stray = put(store, b"stray")
+    path = store.root / "leases" / ("0" * 32)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("of another user")
+    age(store)
+    real = os.open
+
+    def refuse(name: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if name == path.name:
+            raise PermissionError(13, "Permission denied")
+        return real(name, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", refuse)
+    collected = store.collect(NOW)
+    assert str(stray) in held(store)
+    assert [each.reason for each in collected.unread] == ["it belongs to another user"]
+    assert path.exists()
 
 
 # What must not go

@@ -222,6 +222,29 @@ def large(size: int = 5 * STEP + 123) -> bytes:
     return random.Random(1).randbytes(size)
 
 
+def test_a_transfer_that_hangs_is_abandoned_and_another_one_goes_on_with_what_came(
+    store: LocalStore,
+) -> None:
+    with store.receive(BLOB) as hanging:
+        assert hanging is not None
+        hanging.write(0, BODY[:HALF])
+        assert hanging.abandon()
+        with store.receive(BLOB) as receiving:
+            assert receiving is not None
+            assert receiving.have == ((0, HALF),)
+            # What its thread still does has no effect.
+            with pytest.raises(StoreFault, match="has ended"):
+                hanging.write(HALF, bytes(HALF))
+            with pytest.raises(StoreFault, match="has ended"):
+                hanging.finish()
+            assert not hanging.abandon()
+            receiving.write(HALF, BODY[HALF:])
+            receiving.finish()
+            assert not receiving.abandon()
+    assert store.has(BLOB)
+    assert is_clean(store)
+
+
 def test_many_threads_write_one_blob_while_it_is_hashed(store: LocalStore) -> None:
     body = large()
     step = 100_000

@@ -14,7 +14,7 @@ from resolver.core.events import Event, Warned
 from resolver.core.platform import Platform
 from resolver.core.stored import Removed, Trimmed
 from resolver.errors import AmbiguousId, ImageNotHeld, InUse, StoreFault
-from resolver.store import LocalStore, NameRecord, remove
+from resolver.store import LocalStore, NameRecord, ground, remove
 from tests import store_faults
 from tests.fakes.images import Image, build_image, build_layer, multi_platform
 from tests.store_faults import Stopped, unverified, watch
@@ -249,13 +249,16 @@ def test_what_a_pull_has_read_and_not_yet_listed_stays(store: LocalStore) -> Non
 
 
 @pytest.mark.parametrize("failure", [None, store_faults.no_room, store_faults.broken_disk])
-@pytest.mark.parametrize("platform", [None, ARM64])
+@pytest.mark.parametrize(("platform", "least"), [(None, 256), (ARM64, 256), (None, 1)])
 def test_a_removal_that_ends_at_any_call_leaves_every_name_whole(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     failure: Callable[[str], BaseException] | None,
     platform: Platform | None,
+    least: int,
 ) -> None:
+    # From so many names on it goes by the index of names.
+    monkeypatch.setattr(ground, "LEAST", least)
     model = LocalStore(tmp_path / "model", fsync=False)
     pull(model, "localhost/many:1", MANY)
     pull(model, "localhost/amd:1", MANY.child("linux/amd64"))

@@ -1,4 +1,4 @@
-"""`scripts/suite` decides what a run of the tests is worth: it runs on small suites here."""
+"""`scripts/suite.py` decides what a run of the tests is worth: it runs on small suites here."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def suite(folder: Path, tests: str, *arguments: str) -> tuple[int, str]:
     }
     environment |= {"PYTHONPATH": str(folder), "PYTEST_XDIST_AUTO_NUM_WORKERS": "2"}
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "suite", *arguments],
+        [sys.executable, ROOT / "scripts" / "suite.py", *arguments],
         check=False,
         cwd=folder,
         env=environment,
@@ -143,6 +143,6 @@ def test_the_check_of_everything_compares_ids_and_runs_the_suite() -> None:
     named = [line for line in stages if line.startswith("stage ")]
 
     assert named[-2:] == [
-        'stage "test ids" "$PYTHON" scripts/suite --ids',
-        'stage tests "$PYTHON" scripts/suite',
+        'stage "test ids" "$PYTHON" scripts/suite.py --ids',
+        'stage tests "$PYTHON" scripts/suite.py',
     ]

@@ -57,12 +57,15 @@ def check(
     ignore: Annotated[
         _Texts, typer.Option("--ignore", metavar="RULE", help="Leave a rule out; repeatable.")
     ] = None,
+    index_only: options.IndexOnly = False,
 ) -> None:
     """Fail unless REF has what the pipeline needs.
 
     Status 1 and a line for each thing missing, with the nearest there is.
     Matching is exact; `windows/amd64:10.0.20348` is any revision of it.
     Age and attestations are asked of the builds that meet --require.
+    Manifests of the entries that decide are read, one request each: an SBOM
+    listed as an image meets nothing. --index-only does not see that.
     A policy has `version: 1`, `defaults:` and `images:`, all with the names
     of these options, an image with `image:` too; options here take the
     place of its defaults.
@@ -85,4 +88,4 @@ def check(
         fail_on=fail_on,
         ignored=ignore or (),
     )
-    tell_checked(common, asked, references or [], file, policy)
+    tell_checked(common, asked, references or [], file, policy, index_only=index_only)

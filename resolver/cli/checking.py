@@ -69,7 +69,13 @@ class Asked:
 
 
 def tell_checked(
-    common: Common, asked: Asked, references: list[str], file: str | None, policy: str | None
+    common: Common,
+    asked: Asked,
+    references: list[str],
+    file: str | None,
+    policy: str | None,
+    *,
+    index_only: bool = False,
 ) -> None:
     """Check the images, print what was found, and end with the status that it comes to."""
     from resolver.cli.resolving import gather
@@ -85,10 +91,12 @@ def tell_checked(
         named = list(dict.fromkeys(gather(references, file, "check")))
     with work(common) as (session, output):
         if policy is None:
-            found = session.check(named, asked.over(Requirements(), session.table))
+            found = session.check(
+                named, asked.over(Requirements(), session.table), index_only=index_only
+            )
         else:
             rules = session.read_policy(policy, lambda base: asked.over(base, session.table))
-            found = session.check_policy(rules, named)
+            found = session.check_policy(rules, named, index_only=index_only)
         for image in found.looked_at:
             output.warnings(image.warnings)
         status = _status(output, found)

@@ -51,8 +51,9 @@ def gc(
     """Delete what no pulled image needs.
 
     What a living pull, export or server uses stays, and what is younger than --grace; the answer
-    says why. A store that ends above --max-size is status 1. If anything in it cannot be read,
-    nothing is deleted at all.
+    says why. A store that ends above --max-size is status 1. If the lease of a living process
+    cannot be read, only what dead processes left behind is deleted, and the status is 8. If
+    anything else cannot be read, nothing is deleted at all.
 
     \b
       resolver gc --dry-run
@@ -63,11 +64,18 @@ def gc(
 
     from resolver.cli.collecting import retention, too_large
     from resolver.cli.work import work
+    from resolver.core.events import Warned
+    from resolver.errors import Kind
 
     rules = retention(keep_newer, max_size, grace, ci=ci, environment=os.environ)
     with work(common) as (session, output):
         found = session.collect(rules, dry_run=dry_run)
         output.tell(found, common.form, full=no_trunc)
+        for each in found.unread:
+            words = f"the lease `{each.path}` keeps all images and blobs: {each}"
+            output.observe(Warned("lease-unreadable", words))
+        if found.is_partial:
+            raise typer.Exit(Kind.STORE.status)
         if found.is_too_large:
             refusal = too_large(found)
             output.failed(refusal)

@@ -243,13 +243,21 @@ def _write(act: Write) -> None:
 
             used = path.stat().st_size if path.exists() else 0
             text = cut(text, act.limit - used)
-        with path.open("ab" if act.append else "wb") as stream:
+        mode = "ab" if act.append else "wb"
+        with open(path, mode, opener=_without_waiting) as stream:
             stream.write(text.encode("utf-8", "backslashreplace"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise OutputFault(
             f"cannot write `{path}`: {reason}", "name a file in a folder that can be written"
         ) from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file to write; a FIFO that nobody reads is an error (ENXIO), not a reason to wait."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _run(act: Run, environment: Mapping[str, str]) -> None:

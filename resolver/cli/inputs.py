@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
-from pathlib import Path
 
 from resolver.errors import Usage
+from resolver.files import read_given
 
 #: A list of references may have this many bytes; a thousand references have some 60 kB.
 MAX_LIST = 4 * 1024 * 1024
@@ -87,7 +85,9 @@ def _bytes(place: str, limit: int, name: str) -> bytes:
     if place == "-" and sys.stdin is None:
         raise Usage("standard input is closed", "name a file instead of `-`")
     try:
-        body = sys.stdin.buffer.read(limit + 1) if place == "-" else _file(Path(place), limit)
+        body = sys.stdin.buffer.read(limit + 1) if place == "-" else read_given(place, limit)
+    except ValueError as error:
+        raise Usage(f"`{name}` is no path", "name a file that can be read") from error
     except OSError as error:
         raise Usage(
             f"cannot read `{name}`: {error.strerror or error}", "name a file that can be read"
@@ -95,14 +95,6 @@ def _bytes(place: str, limit: int, name: str) -> bytes:
     if len(body) > limit:
         raise Usage(f"`{name}` has more than {limit} bytes", "split it")
     return body
-
-
-def _file(path: Path, limit: int) -> bytes:
-    """Read a file; a FIFO or a terminal is fine when it was named, a folder is not."""
-    with path.open("rb") as stream:
-        if stat.S_ISDIR(os.fstat(stream.fileno()).st_mode):
-            raise IsADirectoryError(21, "it is a folder")
-        return stream.read(limit + 1)
 
 
 def _decode(body: bytes, name: str) -> str:

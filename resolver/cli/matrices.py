@@ -20,7 +20,9 @@ def tell_jobs(
     platforms: Sequence[str],
     system: str | None,
     runners: Sequence[str],
+    *,
     require_runner: bool,
+    index_only: bool,
 ) -> None:
     """Make the matrix and print it; `--format` is for people, `--for` for a CI system."""
     from resolver.cli.inputs import split_platforms
@@ -40,6 +42,7 @@ def tell_jobs(
             system=system or _DEFAULT,
             runners=runners,
             require_runner=require_runner,
+            index_only=index_only,
         )
         output.warnings(found.warnings)
         if common.form != _TABLE:

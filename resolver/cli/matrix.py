@@ -24,6 +24,7 @@ def matrix(
         bool,
         typer.Option("--require-runner", help="Status 1 if a job has none.", show_default=False),
     ] = False,
+    index_only: options.IndexOnly = False,
 ) -> None:
     """Print a job for each platform that REF is offered for.
 
@@ -32,6 +33,8 @@ def matrix(
     job has platform, os, arch, variant, os_version, digest, ref, runner.
     Runners are the system's own; where none runs a platform natively it is
     null: `runs-on: ${{ matrix.runner || 'ubuntu-24.04' }}`.
+    The manifest of each job is read, one request each: an SBOM listed as
+    an image makes none. --index-only does not see that.
 
     \b
       echo "matrix=$(resolver matrix ubuntu:24.04)" >> "$GITHUB_OUTPUT"
@@ -39,4 +42,12 @@ def matrix(
     """
     from resolver.cli.matrices import tell_jobs
 
-    tell_jobs(common, reference, platform or [], system, runner or [], require_runner)
+    tell_jobs(
+        common,
+        reference,
+        platform or [],
+        system,
+        runner or [],
+        require_runner=require_runner,
+        index_only=index_only,
+    )

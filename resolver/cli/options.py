@@ -63,6 +63,12 @@ NoTrunc = Annotated[
     bool,
     typer.Option("--no-trunc", help="Show whole digests and values in tables.", show_default=False),
 ]
+IndexOnly = Annotated[
+    bool,
+    typer.Option(
+        "--index-only", help="Read the index alone, and no manifests.", show_default=False
+    ),
+]
 Exact = Annotated[
     bool,
     typer.Option(

@@ -82,8 +82,9 @@ def tags(
 ) -> None:
     """List the tags of REPO.
 
-    In the registry's own order, page by page. With --platform every tag costs a request, until N
-    are found; what was looked at once is kept. Status 1 if --max-requests do not suffice.
+    In the registry's own order, page by page. With --platform every tag costs a request, and
+    one that is offered another, which shows that it is an image, until N are found; what was looked
+    at once is kept. Status 1 if --max-requests do not suffice.
     --semver counts builds as their version (`1.2.3-r2`, `1.2.3_1`), and flavours only if --suffix
     or --include asks for them. What these leave out costs no request.
 

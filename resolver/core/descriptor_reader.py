@@ -51,12 +51,14 @@ def read_descriptor(fields: Fields, *, any_algorithm: bool = False) -> Descripto
     """
     digest = fields.any_digest("digest") if any_algorithm else fields.digest("digest")
     size = fields.integer("size")
+    media_type = fields.required_text("mediaType")
+    fields.media_type("mediaType")
     return Descriptor(
-        media_type=fields.required_text("mediaType"),
+        media_type=media_type,
         digest=digest,
         size=size,
         platform=_read_platform_member(fields),
-        artifact_type=fields.text("artifactType"),
+        artifact_type=fields.media_type("artifactType"),
         annotations=fields.pairs("annotations"),
         urls=fields.texts("urls"),
         data=_read_data(fields, digest, size),

@@ -73,7 +73,7 @@ def decide_type(
     """
     fields = Fields.of(document, what, "", KNOWN)
     stated = _meaningful((content_type or "").partition(";")[0].strip(" \t").lower())
-    claimed = _meaningful(fields.text("mediaType"))
+    claimed = _meaningful(fields.media_type("mediaType"))
     parent = _meaningful(expected)
     _refuse_schema1(fields, (claimed, stated, parent))
     decided = next((kind for kind in (claimed, stated, parent) if kind in DOCUMENT_TYPES), "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from resolver.core.digest import Digest
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 #: The largest size a descriptor may state. Source: OCI image-spec v1.1.1 descriptor.md (int64).
 MAX_INTEGER = 2**63 - 1
 
+#: What would end a header line, or a text of C; other controls are escaped where they are shown.
+_LINE_ENDS = re.compile("[\0\r\n]")
 _HASH_HINT = "push the image again with a tool that writes sha256 digests"
 
 
@@ -142,6 +145,17 @@ class Fields:
         value = text(self.required(name), self.what, self.at(name))
         if not value:
             raise self.bad(name, "must not be empty")
+        return value
+
+    def media_type(self, name: str) -> str | None:
+        """Give a member as a media type, which has no CR, LF or NUL; None when absent.
+
+        It goes into headers, and a line break would end one. Source: RFC 9110, 5.5.
+        """
+        value = self.text(name)
+        found = _LINE_ENDS.search(value) if value is not None else None
+        if found is not None:
+            raise self.bad(name, f"must not hold the control character {found[0]!r}")
         return value
 
     def integer(self, name: str) -> int:

@@ -10,6 +10,7 @@ from resolver.core.lock import LockedImage, LockedPlatform
 from resolver.core.platform import BUILTIN, PlatformTable
 from resolver.core.select import select
 from resolver.errors import PlatformNotOffered
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,8 +18,22 @@ if TYPE_CHECKING:
     from resolver.core.gathered import Gathered
     from resolver.core.platform import Platform
 
-#: One wish: acceptable platforms, best first.
-Wanted = tuple["Platform", ...]
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One wish.
+
+    Attributes:
+        platforms: acceptable ones, best first; at least one.
+        local: they are this machine's, with the level of its processor; see `select`.
+    """
+
+    platforms: tuple[Platform, ...]
+    local: bool = False
+
+    def __str__(self) -> str:
+        """Name the platforms, for messages."""
+        return " or ".join(str(platform) for platform in self.platforms)
 
 
 def record(found: Gathered, written: str) -> tuple[LockedImage, tuple[Warned, ...]]:
@@ -49,6 +64,9 @@ def narrowed(
 ) -> LockedImage:
     """Keep what some platforms mean, and remember that the others were left out.
 
+    This machine is remembered as the platform that was taken for it, so that a lock does not depend
+    on the processor of the machine that wrote it.
+
     Raises:
         PlatformNotOffered: one of them is not offered.
 
@@ -59,10 +77,9 @@ def narrowed(
         one = pick(image, wanted, table)
         if one is None:
             offered = [str(each.platform) for each in by_entry(image)]
-            words = " or ".join(str(platform) for platform in wanted)
-            raise PlatformNotOffered(image.reference, words, offered)
+            raise PlatformNotOffered(image.reference, str(wanted), offered)
         kept[one.key] = one
-        keys.add(str(wanted[0].normalized()))
+        keys.add(str((one.platform if wanted.local else wanted.platforms[0]).normalized()))
     platforms = tuple(kept[key] for key in sorted(kept))
     return replace(image, platforms=platforms, only=tuple(sorted(keys)))
 
@@ -73,8 +90,8 @@ def pick(
     """Find the build that a wish means in a record, as it would be found in the index."""
     entries = by_entry(image)
     platforms = [one.platform for one in entries]
-    exact = exact or narrow(image, wanted)
-    found = select(platforms, wanted, exact=exact, table=table)
+    exact = exact or narrow(image, wanted.platforms)
+    found = select(platforms, wanted.platforms, exact=exact, local=wanted.local, table=table)
     return entries[found.index] if found.index is not None else None
 
 

@@ -149,7 +149,7 @@ def _index(fields: Fields, kind: str) -> Index:
     index = Index(
         media_type=kind,
         manifests=read_descriptors(fields, "manifests", any_algorithm=True),
-        artifact_type=fields.text("artifactType"),
+        artifact_type=fields.media_type("artifactType"),
         subject=_subject(fields),
         annotations=fields.pairs("annotations"),
     )
@@ -165,7 +165,7 @@ def _manifest(fields: Fields, kind: str) -> Manifest:
         media_type=kind,
         config=None if config is None else read_descriptor(config),
         layers=_layers(fields, "layers"),
-        artifact_type=fields.text("artifactType"),
+        artifact_type=fields.media_type("artifactType"),
         subject=_subject(fields),
         annotations=fields.pairs("annotations"),
         lacks_layers="layers" not in fields.members,
@@ -180,7 +180,7 @@ def _artifact(fields: Fields) -> Manifest:
         media_type=OCI_ARTIFACT,
         config=None,
         layers=_layers(fields, "blobs"),
-        artifact_type=fields.text("artifactType"),
+        artifact_type=fields.media_type("artifactType"),
         subject=_subject(fields),
         annotations=fields.pairs("annotations"),
     )

@@ -63,6 +63,27 @@ def counting(
     return tuple(sorted(chosen))
 
 
+def deciding(
+    platforms: Sequence[Platform | None], wanted: Requirements, table: PlatformTable
+) -> tuple[int, ...]:
+    """Choose the builds on which an answer about platforms depends, by position.
+
+    Those that count, those that are forbidden, and those that `only` does not name. Builds without
+    a platform and `unknown/unknown` are not among them.
+    """
+    chosen: set[int] = set()
+    if wanted.require or wanted.attestations or wanted.max_age:
+        chosen.update(counting(platforms, wanted, table))
+    for position, platform in enumerate(platforms):
+        if platform is None or platform.os == UNKNOWN:
+            chosen.discard(position)
+        elif any(matches(each, platform, table) for each in wanted.forbid) or (
+            wanted.only and not any(matches(each, platform, table) for each in wanted.only)
+        ):
+            chosen.add(position)
+    return tuple(sorted(chosen))
+
+
 def meeting(
     wanted: Platform,
     platforms: Sequence[Platform | None],

@@ -12,6 +12,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from resolver.core.document_size import oversize
 from resolver.core.events import Warned
 from resolver.core.matching import UNKNOWN, matches
 from resolver.core.platform import Platform
@@ -190,9 +191,25 @@ def make_matrix(
     if system.jobs and len(jobs) > system.jobs:
         hint = "choose fewer platforms with `-p`"
         raise MatrixTooLarge(system.title, system.jobs, len(jobs), "jobs of a matrix", hint)
+    used = {job.digest for job in jobs}
+    for part in image.images:
+        reason = oversize(part.descriptor, image.reference)
+        if reason is not None and part.descriptor.digest in used:
+            warnings.append(Warned("oversized-manifest", f"{reason}; no pull takes it"))
     repository = image.prefix.removesuffix("@")
     told = (*image.warnings, *warnings)
     return Matrix(image.reference, repository, image.root, system.name, jobs, told)
+
+
+def parts_of_jobs(image: Gathered, wanted: Sequence[Platform], table: PlatformTable) -> list[Part]:
+    """Choose the images that jobs are made of, so that their manifests can be looked at."""
+    offered, _warnings = _usable(image, wanted, table)
+    digests = {
+        job.digest
+        for job in offered
+        if not wanted or any(matches(platform, job.platform, table) for platform in wanted)
+    }
+    return [part for part in image.images if part.descriptor.digest in digests]
 
 
 def _usable(

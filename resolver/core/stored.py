@@ -129,6 +129,8 @@ class Collected:
         stays: why something stays that no pulled image needs.
         total: bytes of all that stays: blobs, transfers, and what was set aside.
         limit: what `total` was to be at most; None where nobody said.
+        unread: leases of living processes that cannot be read. Where there are any, only what the
+            dead left behind was removed: what these processes need is not known.
 
     """
 
@@ -141,11 +143,43 @@ class Collected:
     stays: tuple[Stay, ...] = ()
     total: int = 0
     limit: int | None = None
+    unread: tuple[Unread, ...] = ()
 
     @property
     def is_too_large(self) -> bool:
         """Whether more stays than was to stay at most."""
         return self.limit is not None and self.total > self.limit
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether there may be more to remove once a process has ended."""
+        return bool(self.unread)
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """The lease of a living process that cannot be read.
+
+    Attributes:
+        path: of the lease.
+        reason: why it cannot be read.
+        purpose: what the process is doing, in its own words; empty if not known.
+        pid: of the process, where the kernel names it.
+        since: when it began, in seconds since 1970; None if not known.
+
+    """
+
+    path: str
+    reason: str
+    purpose: str = ""
+    pid: int | None = None
+    since: float | None = None
+
+    def __str__(self) -> str:
+        """Name the process, and say what is wrong."""
+        who = f"`{self.purpose}`" if self.purpose else "a process"
+        which = f" (process {self.pid})" if self.pid is not None else ""
+        return f"{who} uses it{which}, and it cannot be read: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ class Wish:
 
     Attributes:
         platforms: images for other platforms stay behind; empty = all that is held.
+        machine: acceptable platforms of this machine, best first, with the level of its processor,
+            if an image for it is to leave.
         exact: refuse lower levels and other architectures.
         everything: refuse to leave anything of an index behind.
         attestations: with what the index lists about the images.
@@ -35,9 +37,15 @@ class Wish:
     platforms: tuple[Platform, ...] = ()
     exact: bool = False
     table: PlatformTable = BUILTIN
+    machine: tuple[Platform, ...] = ()
     everything: bool = False
     attestations: bool = True
     referrers: bool = True
+
+    @property
+    def named(self) -> tuple[Platform, ...]:
+        """Every platform an image is to leave for; empty = all that is held."""
+        return (*self.platforms, *self.machine)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Checking: what the rules need to know of an image, read with as few requests as can be.
 
-Platforms stand in the index, which is one request. Manifests are read only for age, attestations
-and lint, and for entries that say no platform, whose configs do.
+Platforms stand in the index, which is one request. The manifest of an entry is read where a rule
+about platforms depends on it, since an artifact can be listed as an image; for entries that say no
+platform, whose configs do; and for age, attestations and lint.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from resolver.core.check import Build, Checkable, check
 from resolver.core.checked import CheckedImage
+from resolver.core.document_size import oversize
 from resolver.core.findings import Severity
-from resolver.core.matching import UNKNOWN, counting, like
+from resolver.core.matching import UNKNOWN, counting, deciding, like
 from resolver.flow.attested import attested
-from resolver.flow.gather import Depth, gather, gather_platforms
+from resolver.flow.gather import Depth, gather, gather_platforms, named_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,14 +25,14 @@ if TYPE_CHECKING:
     from resolver.core.descriptor import Descriptor
     from resolver.core.events import Warned
     from resolver.core.findings import Finding
-    from resolver.core.gathered import Gathered
+    from resolver.core.gathered import Gathered, Part
     from resolver.core.platform import Platform, PlatformTable
     from resolver.core.requirements import Requirements
     from resolver.flow.reader import Reader
     from resolver.flow.resolve import Asked
 
 
-def look_at(
+def look_at(  # noqa: PLR0913 - each of them decides what is read
     reader: Reader,
     asked: Asked,
     wanted: Requirements,
@@ -38,6 +40,7 @@ def look_at(
     *,
     jobs: int,
     now: datetime,
+    index_only: bool = False,
 ) -> Checkable:
     """Read what the rules need to know of one image.
 
@@ -48,11 +51,20 @@ def look_at(
         table: the platforms there are.
         jobs: documents at once.
         now: aware of its zone.
+        index_only: believe the index, and read no manifest to learn what an entry is.
 
     Raises:
         ResolverError: something that a rule needs cannot be read.
     """
-    known = gather_platforms(reader, asked, table, jobs=jobs).sound()
+
+    def decisive(found: Gathered) -> list[Part]:
+        images = found.images
+        chosen = deciding([part.platform for part in images], wanted, table)
+        return [images[position] for position in chosen]
+
+    known = gather_platforms(
+        reader, asked, table, jobs=jobs, decisive=decisive, index_only=index_only
+    ).sound()
     images = known.images
     chosen = counting([part.platform for part in images], wanted, table)
     counted = {str(images[position].descriptor.digest) for position in chosen}
@@ -63,6 +75,8 @@ def look_at(
         created = _dates(with_configs)
         # Lint says the same, where it is asked.
         lies = _contradictions(with_configs, table) if wanted.lint is None else ()
+    if wanted.lint is None:
+        lies += _oversized(known, counted, table)
     kinds: dict[str, frozenset[str]] = {}
     if wanted.attestations:
         kinds = attested(reader, asked, counted, frozenset(wanted.attestations), jobs=jobs)
@@ -79,10 +93,15 @@ def look_at(
 
 
 def platforms_of(
-    reader: Reader, asked: Asked, table: PlatformTable, *, jobs: int
+    reader: Reader, asked: Asked, table: PlatformTable, *, jobs: int, index_only: bool = False
 ) -> tuple[Platform, ...]:
-    """List the platforms that an image is offered for, each once, in index order."""
-    known = gather_platforms(reader, asked, table, jobs=jobs).sound()
+    """List the platforms that an image is offered for, each once, in index order.
+
+    Manifests are read to leave artifacts out, unless `index_only` is set.
+    """
+    known = gather_platforms(
+        reader, asked, table, jobs=jobs, decisive=named_images, index_only=index_only
+    ).sound()
     found = (part.platform for part in known.images)
     return tuple(
         dict.fromkeys(
@@ -138,6 +157,20 @@ def _dates(image: Gathered) -> dict[str, str]:
         for part in image.images
         if part.config is not None
     }
+
+
+def _oversized(image: Gathered, counted: set[str], table: PlatformTable) -> tuple[Finding, ...]:
+    """Find builds that no pull takes: the index itself says that their manifests are too large."""
+    from resolver.core.lint_rules_documents import UNREADABLE_DOCUMENT  # noqa: PLC0415 - as below
+    from resolver.core.lint_subject import Subject  # noqa: PLC0415 - as below
+
+    subject = Subject(image.reference, table, image.root, image.index, image.parts)
+    return tuple(
+        subject.finding(UNREADABLE_DOCUMENT, str(reason), part)
+        for part in image.images
+        if str(part.descriptor.digest) in counted
+        if (reason := oversize(part.descriptor, image.reference)) is not None
+    )
 
 
 def _contradictions(image: Gathered, table: PlatformTable) -> tuple[Finding, ...]:

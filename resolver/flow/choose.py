@@ -61,6 +61,7 @@ class Wish:
         local: the platform is this machine's, with the level of its processor; see `select`.
         entry: of the entries of an index take the one with this digest, and no other.
         reads: the chosen manifest is read anyway, so that a look at what it is costs nothing.
+        image: read the manifest of the chosen entry, and refuse one that is no image.
 
     """
 
@@ -72,6 +73,16 @@ class Wish:
     local: bool = False
     entry: Digest | None = None
     reads: bool = False
+    image: bool = False
+
+    @property
+    def refuses_artifacts(self) -> bool:
+        """Whether an entry whose manifest is no image is no answer, even where it is the only one.
+
+        Without these one request answers, so that the index is believed as crane believes it, and
+        artifacts that are published for several platforms can be pulled.
+        """
+        return self.verify or self.strict or self.image
 
 
 class Walk:
@@ -91,7 +102,7 @@ class Walk:
         self.offered: dict[tuple[int, ...], Platform] = {}
         #: Entries that the index lists as images, and whose manifests are none.
         self.warnings: list[Warned] = []
-        #: The first of these that fits; better than nothing to somebody who verifies nothing.
+        #: The first of these that fits: the answer without an image, unless the wish refuses it.
         self.last_resort: Choice | None = None
 
     def choose(self, index: Index, path: tuple[int, ...] = ()) -> Choice | None:
@@ -157,7 +168,7 @@ class Walk:
     def _manifest(self, entry: Descriptor, *, doubtful: bool) -> Manifest | None:
         """Read the manifest of the best entry, where it is needed, is here, or decides."""
         wish = self._wish
-        if not (wish.verify or wish.strict or wish.reads):
+        if not (wish.refuses_artifacts or wish.reads):
             body = entry.data or self._reader.held(entry)
             if body is None and not (doubtful and self._reader.may_ask):
                 return None

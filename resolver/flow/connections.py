@@ -173,10 +173,15 @@ class _State(Enum):
     LEAVING = "everything is sent, and the client may still be sending"
 
 
+#: The other end of a connection: its address, and its port.
+Peer = tuple[str, int]
+NOBODY: Final[Peer] = ("", 0)
+
+
 class Link:
     """One connection; in the hands of the watching thread, or of one worker."""
 
-    def __init__(self, sock: socket.socket, address: object) -> None:
+    def __init__(self, sock: socket.socket, address: tuple[str, int]) -> None:
         self.sock = sock
         self.address = address
         self.buffer = bytearray()
@@ -306,7 +311,7 @@ class Connections:
             sock.settimeout(0)
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            link = Link(sock, address)
+            link = Link(sock, address[:2])
             self._links.add(link)
             self._watch(link, selectors.EVENT_READ)
         self._pause(paused=True)

@@ -138,7 +138,7 @@ class _Export:
         images = named(self._bundle.packed, ())
         sink = self._options.sink
         if self._to.is_stream and sink is not None:
-            written = self._write(images, sink, self._options.wish.platforms)
+            written = self._write(images, sink, self._options.wish.named)
             return self._answer(images, written=written)
         # Through a link, if the user has one there: what it leads to is meant.
         path = os.path.realpath(self._to.path)
@@ -149,7 +149,7 @@ class _Export:
         with folder:
             sweep(folder)
             with fresh(folder) as file:
-                written = self._write(images, file.write, self._options.wish.platforms)
+                written = self._write(images, file.write, self._options.wish.named)
                 file.settle(folder, name, sync=self._options.layout.sync)
         return self._answer(images, written=written)
 
@@ -165,7 +165,7 @@ class _Export:
         here = () if options.host is None else (options.host,)
         taken = hand_over(
             command,
-            lambda sink: self._write(images, sink, options.wish.platforms or here),
+            lambda sink: self._write(images, sink, options.wish.named or here),
             options.environment,
         )
         return self._answer(images, written=taken.written, command=command, said=taken.said)

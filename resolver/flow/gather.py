@@ -6,8 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.descriptor import MANIFEST_TYPES, EntryKind
+from resolver.core.document_size import oversize
 from resolver.core.gathered import Gathered, Part
 from resolver.core.manifest import Manifest
+from resolver.core.platform import UNKNOWN
 from resolver.errors import ResolverError
 from resolver.flow.batch import each, kept
 from resolver.flow.choose import passed_over, read_config, read_manifest
@@ -15,7 +17,7 @@ from resolver.flow.entries import entries_of, left_out
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from resolver.core.descriptor import Descriptor
     from resolver.core.platform import Platform, PlatformTable
@@ -98,15 +100,23 @@ def gather(
     return Gathered(asked.text, asked.prefix, root, asked.parsed, tuple(parts))
 
 
-def gather_platforms(
-    reader: Reader, asked: Asked, table: PlatformTable, *, jobs: int, limit: int | None = None
+def gather_platforms(  # noqa: PLR0913 - each of them bounds the requests by itself
+    reader: Reader,
+    asked: Asked,
+    table: PlatformTable,
+    *,
+    jobs: int,
+    limit: int | None = None,
+    decisive: Callable[[Gathered], Iterable[Part]] = lambda _found: (),
+    index_only: bool = False,
 ) -> Gathered:
     """Learn which platforms an image is offered for, at as few requests as that can cost.
 
     An entry that its manifest shows to be no image is warned of.
 
-    An index mostly says so. Read are the entries that name no platform, and those of which several
-    are for one platform, where the manifest shows which is the image.
+    An index mostly says so. Read are the entries that name no platform, those of which several
+    are for one platform, where the manifest shows which is the image, and those that are decisive
+    for the question at hand.
 
     Args:
         reader: of the place the image is in.
@@ -114,6 +124,9 @@ def gather_platforms(
         table: the platforms there are.
         jobs: documents at once.
         limit: read none of the entries without a platform if there are more of them.
+        decisive: of what is known so far, the images that must not turn out to be artifacts. Called
+            again after each round of reading, until it names nothing new.
+        index_only: read no manifest of an index.
 
     Raises:
         LimitExceeded: as `gather`.
@@ -121,8 +134,10 @@ def gather_platforms(
     """
     if isinstance(asked.parsed, Manifest):
         return gather(reader, asked, Depth(), jobs=jobs)
-    bare = gather(reader, asked, Depth(manifests=False, configs=False), jobs=jobs)
-    unclear = _unclear(reader, bare, table, limit)
+    found = gather(reader, asked, Depth(manifests=False, configs=False), jobs=jobs)
+    if index_only:
+        return found
+    unclear = _unclear(reader, found, table, limit)
 
     def look(part: Part) -> Part:
         try:
@@ -132,15 +147,34 @@ def gather_platforms(
         depth = Depth(configs=part.platform is None)
         return _image(reader, part.descriptor, part.path, manifest, depth, asked.text)
 
-    known = {part.path: part for part in bare.parts}
-    for outcome in each(look, unclear, jobs=jobs):
-        if isinstance(outcome.value, ResolverError):
-            raise outcome.value
-        part = outcome.value
-        known[part.path] = part
-        if part.kind is EntryKind.ARTIFACT and part.manifest is not None:
-            reader.warn(passed_over(asked.text, part.descriptor, part.manifest))
-    return replace(bare, parts=tuple(known[part.path] for part in bare.parts))
+    known = {part.path: part for part in found.parts}
+    looked_at: set[tuple[int, ...]] = set()
+    while True:
+        for outcome in each(look, unclear, jobs=jobs):
+            if isinstance(outcome.value, ResolverError):
+                raise outcome.value
+            part = outcome.value
+            known[part.path] = part
+            if part.kind is EntryKind.ARTIFACT and part.manifest is not None:
+                reader.warn(passed_over(asked.text, part.descriptor, part.manifest))
+        found = replace(found, parts=tuple(known.values()))
+        looked_at.update(part.path for part in unclear)
+        unclear = [
+            part
+            for part in decisive(found)
+            if part.path not in looked_at
+            and oversize(part.descriptor, asked.text) is None
+            and _can_read(reader, part)
+        ]
+        if not unclear:
+            return found
+
+
+def named_images(found: Gathered) -> list[Part]:
+    """Choose every image whose platform is known: where all platforms of an image count."""
+    return [
+        part for part in found.images if part.platform is not None and part.platform.os != UNKNOWN
+    ]
 
 
 def _unclear(reader: Reader, bare: Gathered, table: PlatformTable, limit: int | None) -> list[Part]:
@@ -155,9 +189,15 @@ def _unclear(reader: Reader, bare: Gathered, table: PlatformTable, limit: int | 
         for parts in rivals.values()
         if len({part.descriptor.digest for part in parts}) > 1
         for part in parts
-        if reader.may_ask or reader.held(part.descriptor) is not None
+        if _can_read(reader, part)
     ]
     return doubtful if limit is not None and len(untold) > limit else [*untold, *doubtful]
+
+
+def _can_read(reader: Reader, part: Part) -> bool:
+    """Whether a manifest is here or may be asked for; without it the index is believed."""
+    inline = part.descriptor.data is not None
+    return inline or reader.may_ask or reader.held(part.descriptor) is not None
 
 
 def _image(

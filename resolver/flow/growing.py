@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from resolver.errors import ConnectionFailed, ResolverError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from resolver.core.descriptor import Descriptor
     from resolver.flow.regular import RegularFile
     from resolver.store.receiving import Receiving
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 #: Seconds that a fetch may go on while another registry could give the same blob, and the bytes
 #: that it must bring in each second to go on for longer.
 _GRACE, _PACE = 5.0, 16_384
+#: Seconds without a byte after which a fetch is stalled.
+STALL = 3.0
 
 
 class Fetch:
@@ -34,6 +38,7 @@ class Fetch:
         self._done = False
         self._error: ResolverError | None = None
         self._contested: tuple[float, int] | None = None
+        self._moved = 0.0, -1
 
     def contest(self, now: float) -> None:
         """Note that another registry is asked for this blob too, and has to wait; in seconds."""
@@ -48,6 +53,32 @@ class Fetch:
                 return False
             since, come = self._contested
             return now - since >= _GRACE and self._come() - come < _PACE * (now - since)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether its thread has the right to fetch the blob."""
+        return self._receiving is not None
+
+    def is_stalled(self, now: float) -> bool:
+        """Say whether no byte has come for `STALL` seconds, as far as this was asked before."""
+        with self._state:
+            come = self._come()
+            since, before = self._moved
+            if come != before:
+                self._moved = now, come
+            return come == before and now - since >= STALL
+
+    def give_up(self, error: ResolverError) -> bool:
+        """End it although its thread still waits for bytes; what has come is kept.
+
+        Gives False when all bytes are here already, or when it has ended.
+        """
+        with self._state:
+            receiving = self._receiving
+        if receiving is None or not receiving.abandon():
+            return False
+        self.failed(error)
+        return True
 
     def _come(self) -> int:
         ranges = self._receiving.ranges if self._receiving is not None else ()
@@ -67,9 +98,9 @@ class Fetch:
             self._state.notify_all()
 
     def failed(self, error: ResolverError) -> None:
-        """Note that it cannot be had."""
+        """Note that it cannot be had; the first reason counts."""
         with self._state:
-            self._error = error
+            self._error = self._error or error
             self._state.notify_all()
 
     def known(self) -> tuple[Receiving | None, int] | None:
@@ -92,15 +123,23 @@ class Fetch:
 class Growing:
     """One client's view of a blob under way; to be read in one thread, and closed.
 
+    Args:
+        fetch: brings the blob.
+        file: where it will be.
+        waits: called when the next byte has not come yet.
+
     Attributes:
         size: of the whole blob, in bytes.
 
     """
 
-    def __init__(self, fetch: Fetch, file: RegularFile) -> None:
+    def __init__(
+        self, fetch: Fetch, file: RegularFile, waits: Callable[[], None] = lambda: None
+    ) -> None:
         self.size = fetch.descriptor.size
         self._fetch = fetch
         self._file = file
+        self._waits = waits
         self._number = -1
         self._round = 0
 
@@ -116,6 +155,7 @@ class Growing:
         """
         known = self._fetch.known()
         if known is None:
+            self._waits()
             return False
         return known[0] is None or known[0].available(0, 0.0) > 0
 
@@ -138,6 +178,7 @@ class Growing:
         end = min(receiving.available(position, 0.0), self.size - 1)
         if end > position and self._number >= 0:
             return os.pread(self._number, min(most, end - position), position)
+        self._waits()
         return None
 
     def close(self) -> None:

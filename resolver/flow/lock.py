@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from resolver.core.content import Document
 from resolver.core.descriptor import OCI_INDEX, Descriptor
 from resolver.core.lock_check import Drift, Pair, drift_of, gone, pairs_of
-from resolver.core.locked import by_entry, narrow, narrowed, pick
+from resolver.core.locked import Wanted, by_entry, narrow, narrowed, pick
 from resolver.core.locked import record as record_of
 from resolver.core.manifest import Index
 from resolver.core.platform import Platform
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from resolver.core.answer import Resolution
     from resolver.core.events import Warned
     from resolver.core.lock import LockedImage, LockedPlatform
-    from resolver.core.locked import Wanted
     from resolver.core.platform import PlatformTable
     from resolver.flow.reader import Reader
     from resolver.flow.resolve import Asked, Wish
@@ -68,7 +67,7 @@ def check(
         ResolverError: nobody can be asked, or what came is not what it claims.
 
     """
-    wanted = wanted or [(Platform.parse(key),) for key in image.only]
+    wanted = wanted or [Wanted((Platform.parse(key),)) for key in image.only]
     reference = Reference.parse(image.reference)
     try:
         current = reader.current(reference.name, image.digest)
@@ -81,7 +80,8 @@ def check(
     asked = replace(asked, text=image.reference)
     now, _ = record(reader, asked, image.written, (), table)
     pairs = [
-        Pair(str(each[0]), pick(image, each, table), pick(now, each, table)) for each in wanted
+        Pair(str(each.platforms[0]), pick(image, each, table), pick(now, each, table))
+        for each in wanted
     ]
     return drift_of(image, current, tuple(pairs) if wanted else pairs_of(image, now))
 

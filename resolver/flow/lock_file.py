@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import stat
@@ -13,14 +12,13 @@ from typing import TYPE_CHECKING
 from resolver.core.lock import MAX_LOCK, Lock, read_lock, write_lock
 from resolver.core.lock_sound import contradiction
 from resolver.errors import BadDocument, BadLock, LockUnwritten, NoLock, Usage
+from resolver.files import read_regular
 from resolver.flow.rewrite import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-# A FIFO must not make us wait, nor a device be read.
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -52,7 +50,7 @@ def load_if_any(path: str) -> Lock | None:
             "name a file, `./-` for one of that name; `resolver lock export` writes to stdout",
         )
     try:
-        body = _body(path)
+        body, _ = read_regular(path, MAX_LOCK)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -151,14 +149,6 @@ def _put(temporary: str, target: str, body: bytes) -> None:
         os.fsync(descriptor)
     Path(temporary).replace(target)
     sync_folder(Path(target).parent)
-
-
-def _body(path: str) -> bytes:
-    descriptor = os.open(path, _READ)
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", path)
-        return stream.read(MAX_LOCK + 1)
 
 
 def _reason(error: OSError) -> str:

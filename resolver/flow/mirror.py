@@ -8,7 +8,7 @@ Credentials are those of whoever runs the mirror; those of clients are not looke
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 from weakref import WeakValueDictionary
 
-from resolver.core.content import Refers
+from resolver.core.content import Document, Refers
 from resolver.core.descriptor import Descriptor
 from resolver.core.digest import Digest
 from resolver.core.events import Noted, Warned
+from resolver.core.manifest import parse_document
 from resolver.errors import (
     BadDocument,
     BlobNotFound,
@@ -37,7 +38,9 @@ from resolver.errors import (
     Unavailable,
     UnsupportedDocument,
 )
+from resolver.flow import growing
 from resolver.flow.bring import ranged
+from resolver.flow.connections import NOBODY, Peer
 from resolver.flow.distribution import (
     Answer,
     Later,
@@ -51,6 +54,8 @@ from resolver.flow.distribution import (
 from resolver.flow.growing import Fetch, Growing
 from resolver.flow.kit import Kit, PullOptions, Stopped
 from resolver.flow.ledger import Ledger
+from resolver.flow.misses import MISSING, Busy, Misses
+from resolver.flow.pruning import Completeness, Pruner, held_entry
 from resolver.flow.regular import RegularFile
 from resolver.flow.transfer import Transfer
 from resolver.flow.upstreams import Unclear
@@ -60,7 +65,7 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from resolver.core.content import Document, Source
+    from resolver.core.content import Source
     from resolver.core.events import Event, Observer
     from resolver.core.reference import Reference
     from resolver.flow.reader import Reader
@@ -71,19 +76,19 @@ if TYPE_CHECKING:
 
 #: Blobs that are fetched at once from one registry, for all clients together, and stretches.
 MAX_FETCHES, _STRETCHES = 8, 8
-#: Other questions to one registry at a time; their threads are those that answer clients.
-MAX_QUESTIONS = 16
+#: Fetches of one registry, and stretches, that may be stalled beside those.
+MAX_STALLED = 56
+#: Seconds between two looks at whether fetches are stalled.
+_LOOK = 0.25
+#: Other questions to one registry at a time, those aside that have been without an answer for
+#: `growing.STALL` seconds, and all questions together: their threads are those that answer
+#: clients, of which some are kept for what is here.
+MAX_QUESTIONS, MAX_ALL_QUESTIONS = 16, 48
 _BLOB = "application/octet-stream"
 #: Tags that are listed in one answer, and those whose meaning is remembered.
 _MAX_LISTED, _MAX_TAGS = 100_000, 2_000
 #: Lists of tags that are made at once: one takes up to 30 MB.
 _LISTS = 4
-#: Times a second that one registry is asked in vain for what no document names.
-MAX_MISSES = 20
-#: Seconds for which it is remembered that something is missing, and for which a question is put
-#: off before that is assumed; entries that are kept of each.
-_MISSING, _PUT_OFF, _MAX_KNOWN = 10.0, 2.0, 10_000
-
 #: Seconds after which a client may come again where upstream does not say.
 _LATER = 60.0
 #: Failures, and what is said of them; the first that fits. Codes: OCI distribution-spec v1.1.1,
@@ -100,6 +105,11 @@ _UNAVAILABLE = (502, "UNAVAILABLE", "upstream cannot be asked, or sends somethin
 
 class Asking(Protocol):
     """How a mirror gets at registries."""
+
+    @property
+    def offline(self) -> bool:
+        """Whether no registry may be asked at all."""
+        ...
 
     def source(self, repository: Reference) -> Source:
         """Open a repository."""
@@ -126,58 +136,6 @@ class _Turn:
 
 #: Which clients share a fetch: registry, digest, and size.
 _FetchKey = tuple[str, Digest, int]
-#: What is asked for: kind, repository, tag or digest.
-_Asked = tuple[str, str, str]
-
-
-class Misses:
-    """Remembers for a short time what upstream does not have; safe to share.
-
-    Clients choose names freely, so a registry is asked in vain some times a second and no more.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._until: dict[_Asked, float] = {}
-        self._recent: dict[str, deque[float]] = {}
-        self._put_off: dict[_Asked, float] = {}
-
-    def check(self, registry: str, asked: _Asked) -> bool:
-        """Say whether a registry may be asked; what it is known to lack it is not.
-
-        Raises:
-            Later: it was asked in vain too often just now.
-
-        """
-        now = self._clock.monotonic()
-        with self._lock:
-            if self._until.get(asked, now) > now:
-                return False
-            recent = self._recent.setdefault(registry, deque(maxlen=MAX_MISSES))
-            if len(recent) < MAX_MISSES or now - recent[0] >= 1.0:
-                self._put_off.pop(asked, None)
-                return True
-            since = self._put_off.setdefault(asked, now)
-            _forget(self._put_off)
-            if now - since >= _PUT_OFF:
-                del self._put_off[asked]
-                return False
-        raise Later
-
-    def add(self, registry: str, asked: _Asked, seconds: float = _MISSING) -> None:
-        """Note that a registry does not have it, which is so for some seconds."""
-        now = self._clock.monotonic()
-        with self._lock:
-            self._recent.setdefault(registry, deque(maxlen=MAX_MISSES)).append(now)
-            self._until[asked] = now + seconds
-            _forget(self._until)
-
-
-def _forget(known: dict[_Asked, float]) -> None:
-    """Drop the oldest where it is too much."""
-    while len(known) > _MAX_KNOWN:
-        known.pop(next(iter(known)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +189,15 @@ class Mirror:
         self._lock = threading.Lock()
         self._fetches: dict[_FetchKey, Fetch] = {}
         self._wanted: dict[_FetchKey, set[Reference]] = {}
-        self._questions: Counter[str] = Counter()
+        #: What threads work on, per registry: also what was given up while its thread waits.
+        self._running: defaultdict[str, set[Fetch]] = defaultdict(set)
+        self._looked: dict[str, float] = {}
+        #: When the questions that are under way began.
+        self._questions: defaultdict[str, list[float]] = defaultdict(list)
         self._misses = Misses(clock)
         self._tags: dict[str, _Known] = {}
+        #: Indexes of what is here, where nobody may be asked for the rest.
+        self._made: dict[Digest, Document] = {}
         self._lists = threading.BoundedSemaphore(_LISTS)
         self._turns: WeakValueDictionary[str, _Turn] = WeakValueDictionary()
         self._claimed: set[Digest] = set()
@@ -244,13 +208,14 @@ class Mirror:
         for workers in (*self._workers.values(), *self._parts.values()):
             workers.close(1.0)
 
-    def __call__(self, method: str, target: str, via: str) -> Answer:
+    def __call__(self, method: str, target: str, via: str, peer: Peer = NOBODY) -> Answer:
         """Answer GET or HEAD.
 
         Args:
             method: one of these.
             target: path and query, as the request line has them.
             via: the values of this header.
+            peer: which client asks.
 
         """
         if self._via and self._via in via:
@@ -261,13 +226,15 @@ class Mirror:
             return Answer(200, (("Content-Type", "application/json"),), b"{}")
         try:
             question = self._upstreams.read(path, query)
-            given = self._answer(method, question, path, query)
+            given = self._answer(method, question, path, query, peer)
         except Unclear as error:
             given = problem(error.status, error.code, str(error))
         except InvalidDigest as error:
             given = problem(400, "DIGEST_INVALID", f"this is no digest: {error.reason}")
         except Malformed:
             given = problem(400, "MANIFEST_INVALID", "this is neither a tag nor a digest")
+        except Busy:
+            given = problem(503, "UNAVAILABLE", "too many questions wait", ("Retry-After", "10"))
         except ResolverError as error:
             self._observe(Noted(f"{method} {path}: {error}"))
             given = refusal(error)
@@ -280,12 +247,13 @@ class Mirror:
         self._observe(Noted(f"GET {unquote(target)}: {given.status}: {error}"))
         return given
 
-    def _answer(self, method: str, question: Question, path: str, query: str) -> Answer:
+    def _answer(self, method: str, question: Question, path: str, query: str, peer: Peer) -> Answer:
         match question.kind:
             case "manifests":
-                return self._manifest(question)
+                return self._manifest(question, peer)
             case "blobs":
-                return self._blob(method, question.repository, Digest.parse(question.name))
+                digest = Digest.parse(question.name)
+                return self._blob(method, question.repository, digest, peer)
             case "tags" if question.name == "list":
                 return self._list(question, path, query)
             case "referrers":
@@ -295,15 +263,21 @@ class Mirror:
 
     # --- documents -------------------------------------------------------------------------
 
-    def _manifest(self, question: Question) -> Answer:
+    def _manifest(self, question: Question, peer: Peer) -> Answer:
         if ":" not in question.name:
-            return self._tag(replace(question.repository, tag=question.name))
+            return self._tag(replace(question.repository, tag=question.name), peer)
         digest = Digest.parse(question.name)
+        made = self._made.get(digest)
+        if made is not None:
+            return document_answer(made)
         reference = replace(question.repository, digest=digest)
         try:
             document = self._held(reference, digest)
             if document is None:
-                with self._turn(str(digest)), self._sought("manifests", reference, str(digest)):
+                with (
+                    self._turn(str(digest)),
+                    self._sought("manifests", reference, str(digest), peer),
+                ):
                     document = self._asking.reader(reference, offline=False).named(reference)
         except (BadDocument, UnsupportedDocument, LimitExceeded) as error:
             # The bytes have this digest, and are a config or a layer.
@@ -324,30 +298,43 @@ class Mirror:
 
     @contextmanager
     def _sought(
-        self, kind: str, reference: Reference, name: str, seconds: float = _MISSING
+        self,
+        kind: str,
+        reference: Reference,
+        name: str,
+        peer: Peer,
+        seconds: float = MISSING,
     ) -> Iterator[None]:
         """Ask upstream for what a client may have made up; a miss is remembered for so long.
 
         Raises:
-            NotFound: it is known, or to be assumed, that upstream does not have it.
+            NotFound: it is known that upstream does not have it.
             Later: there are too many questions.
+            Busy: there were, for too long.
 
         """
         asked, registry = (kind, reference.identity, name), reference.registry
         is_known = ":" in name and self._ledger.descriptor(reference, Digest.parse(name))
-        if not is_known and not self._misses.check(registry, asked):
-            missing = BlobNotFound if kind == "blobs" else ManifestNotFound
-            raise missing(name, registry)
+        if not is_known and not self._misses.check(registry, asked, peer):
+            error = BlobNotFound if kind == "blobs" else ManifestNotFound
+            raise error(name, registry)
+        missing: float | None = None
         try:
             with self._question(registry):
                 yield
+        except Later:
+            if not is_known:
+                self._misses.put_back(registry, asked, peer)
+            raise
         except NotFound:
-            self._misses.add(registry, asked, seconds)
+            missing = seconds
             raise
         except Denied:
             # Some say so of what does not exist; a login may change it at any time.
-            self._misses.add(registry, asked, 0.0)
+            missing = 0.0
             raise
+        finally:
+            self._misses.done(registry, asked, peer, missing=missing)
 
     @contextmanager
     def _question(self, registry: str) -> Iterator[None]:
@@ -357,17 +344,22 @@ class Mirror:
             Later: all of them are taken.
 
         """
+        now = self._clock.monotonic()
         with self._lock:
-            if self._questions[registry] >= MAX_QUESTIONS:
+            begun = self._questions[registry]
+            moving = sum(now - each < growing.STALL for each in begun)
+            free = MAX_ALL_QUESTIONS - sum(len(each) for each in self._questions.values())
+            # Never more than are left, so that there are some for any other registry.
+            if moving >= MAX_QUESTIONS or len(begun) >= free:
                 raise Later
-            self._questions[registry] += 1
+            begun.append(now)
         try:
             yield
         finally:
             with self._lock:
-                self._questions[registry] -= 1
+                begun.remove(now)
 
-    def _tag(self, reference: Reference) -> Answer:
+    def _tag(self, reference: Reference, peer: Peer) -> Answer:
         known = self._fresh_tag(reference)
         if known is not None:
             return document_answer(known.document)
@@ -375,7 +367,7 @@ class Mirror:
             known = self._fresh_tag(reference)
             if known is not None:
                 return document_answer(known.document)
-            return self._ask_for_tag(reference)
+            return self._ask_for_tag(reference, peer)
 
     def _fresh_tag(self, reference: Reference) -> _Known | None:
         with self._lock:
@@ -384,10 +376,11 @@ class Mirror:
             return None
         return known
 
-    def _ask_for_tag(self, reference: Reference) -> Answer:
+    def _ask_for_tag(self, reference: Reference, peer: Peer) -> Answer:
         name, now = str(reference), self._clock.monotonic()
         try:
-            with self._sought("tags", reference, reference.name, min(self._fresh, _MISSING)):
+            seconds = min(self._fresh, MISSING)
+            with self._sought("tags", reference, reference.name, peer, seconds):
                 document = self._asking.reader(reference, offline=False).named(reference)
         except Unavailable as error:
             return self._stale(reference, error)
@@ -396,12 +389,37 @@ class Mirror:
                 self._tags.pop(name, None)
             raise
         self._claim(document.descriptor.digest)
+        self._ledger.read(reference, document)
+        if self._asking.offline:
+            document = self._pruned(reference, document)
         with self._lock:
             self._tags[name] = _Known(document, now)
             if len(self._tags) > _MAX_TAGS:
                 self._tags.pop(next(iter(self._tags)))
-        self._ledger.read(reference, document)
         return document_answer(document)
+
+    def _pruned(self, reference: Reference, document: Document) -> Document:
+        """Leave out of an index what is not here, where it cannot be fetched.
+
+        Raises:
+            NotInStore: nothing of it is here.
+
+        """
+        root = document.descriptor
+        if not root.is_index:
+            return document
+        pruner = Pruner(self._store, held_entry(None, Completeness(self._store)))
+        served = pruner.prune(root)
+        if served is None:
+            raise NotInStore(str(reference), "an image that its index lists", str(self._store.root))
+        with self._lock:
+            for digest, body in pruner.made.items():
+                made = replace(root, digest=digest, size=len(body), data=None)
+                kind = parse_document(body, None, f"`{digest}`").media_type
+                self._made[digest] = Document(replace(made, media_type=kind), body)
+                if len(self._made) > _MAX_TAGS:
+                    self._made.pop(next(iter(self._made)))
+        return document if served is root else self._made[served.digest]
 
     def _stale(self, reference: Reference, error: Unavailable) -> Answer:
         """Serve what a tag meant when upstream was last asked, and say so.
@@ -468,7 +486,7 @@ class Mirror:
 
     # --- blobs -----------------------------------------------------------------------------
 
-    def _blob(self, method: str, repository: Reference, digest: Digest) -> Answer:
+    def _blob(self, method: str, repository: Reference, digest: Digest, peer: Peer) -> Answer:
         file = RegularFile(str(self._store.root), ("blobs", digest.algorithm, digest.hex))
         if self._is_here(repository, digest):
             is_new = self._claim(digest)
@@ -476,13 +494,14 @@ class Mirror:
                 return content_of(digest, file)
         descriptor = self._ledger.descriptor(repository, digest)
         if descriptor is None:
-            with self._sought("blobs", repository, str(digest)):
+            with self._sought("blobs", repository, str(digest), peer):
                 size = _measured(self._asking.source(repository), digest)
             descriptor = Descriptor(_BLOB, digest, size)
         if method == "HEAD":
             # Only its length is needed, and no byte of it.
             return content_of(digest, Growing(Fetch(descriptor), file))
-        return content_of(digest, Growing(self._fetch(repository, descriptor), file))
+        fetch = self._fetch(repository, descriptor, peer)
+        return content_of(digest, Growing(fetch, file, lambda: self._make_way(repository.registry)))
 
     def _is_here(self, repository: Reference, digest: Digest) -> bool:
         descriptor = self._ledger.descriptor(repository, digest)
@@ -494,7 +513,7 @@ class Mirror:
                 return False
         return self._store.has(descriptor)
 
-    def _fetch(self, repository: Reference, descriptor: Descriptor) -> Fetch:
+    def _fetch(self, repository: Reference, descriptor: Descriptor, peer: Peer) -> Fetch:
         """Give the fetch of a blob that is under way, or begin it.
 
         Only clients of one registry share a fetch: what another one sends for this digest, and how
@@ -517,16 +536,59 @@ class Mirror:
             if workers is None:
                 workers = self._workers[registry] = Workers(MAX_FETCHES, "resolver-mirror")
                 self._parts[registry] = Workers(_STRETCHES, "resolver-part")
-        workers.submit(lambda: self._bring(repository, fetch, key))
+        # Clients and repositories take turns.
+        line = peer[0], repository.identity
+        workers.submit(lambda: self._bring(repository, fetch, key), line)
         return fetch
+
+    def _make_way(self, registry: str, *, at_once: bool = False) -> None:
+        """Let blobs of a registry that wait be fetched beside those that are stalled."""
+        now = self._clock.monotonic()
+        with self._lock:
+            if not at_once and now - self._looked.get(registry, now - _LOOK) < _LOOK:
+                return
+            self._looked[registry] = now
+            workers, parts = self._workers.get(registry), self._parts.get(registry)
+            stalled = sum(fetch.is_stalled(now) for fetch in self._running[registry])
+        if workers is not None and parts is not None:
+            workers.resize(MAX_FETCHES + min(stalled, MAX_STALLED))
+            parts.resize(_STRETCHES + min(stalled * _STRETCHES, MAX_STALLED))
+
+    def _end_those_in_the_way(self, fetch: Fetch) -> None:
+        """Give up the fetches of other registries that keep this one from its blob."""
+        now = self._clock.monotonic()
+        with self._lock:
+            slow = [
+                (key, other)
+                for key, other in self._fetches.items()
+                if other.descriptor.digest == fetch.descriptor.digest
+                and other is not fetch
+                and other.is_in_the_way(now)
+            ]
+        for key, other in slow:
+            reason = Unavailable(f"`{other.descriptor.digest}`: it came too slowly")
+            if other.give_up(reason):
+                self._end(key, other)
+
+    def _end(self, key: _FetchKey, fetch: Fetch) -> set[Reference]:
+        """Forget a fetch that has ended; gives the repositories whose clients wanted it."""
+        with self._lock:
+            if self._fetches.get(key) is not fetch:
+                return set()
+            del self._fetches[key]
+            return self._wanted.pop(key, set())
 
     def _bring(self, repository: Reference, fetch: Fetch, key: _FetchKey) -> None:
         """Fetch one blob; in a thread of its own, and to its end whether clients stay or go."""
         parts = self._parts[repository.registry]
         kit = Kit(self._store, PullOptions(), self._tell, self._clock, parts, self._stop)
         is_done = False
+        with self._lock:
+            self._running[repository.registry].add(fetch)
 
         def is_wanted() -> bool:
+            if not fetch.has_begun:
+                self._end_those_in_the_way(fetch)
             return not fetch.is_in_the_way(self._clock.monotonic())
 
         try:
@@ -546,8 +608,9 @@ class Mirror:
             is_done = True
         finally:
             with self._lock:
-                self._fetches.pop(key, None)
-                wanted = self._wanted.pop(key, set())
+                self._running[repository.registry].discard(fetch)
+            wanted = self._end(key, fetch)
+            self._make_way(repository.registry, at_once=True)
         for each in wanted if is_done else ():
             self._ledger.settle(each)
 

@@ -123,22 +123,26 @@ class _Work:
     def _chosen(self, record: PulledName, entries: Sequence[_Entry]) -> frozenset[Digest]:
         """Choose among all that is offered, so that a missing best is said, not replaced."""
         held = frozenset(image.manifest.digest for image in record.images)
-        if not self._wish.platforms:
+        if not self._wish.named:
             return held
         chosen = set()
-        for wanted in self._wish.platforms:
+        wishes: list[tuple[Platform, ...]] = [(wanted,) for wanted in self._wish.platforms]
+        wishes += [self._wish.machine] if self._wish.machine else []
+        for wish in wishes:
+            wanted = " or ".join(map(str, wish))
             selection = select(
                 [entry.platform for entry in entries],
-                wanted,
+                wish[0] if len(wish) == 1 else wish,
                 exact=self._wish.exact,
+                local=wish is self._wish.machine,
                 table=self._wish.table,
             )
             if selection.index is None:
                 offered = [str(entry.platform) for entry in entries if entry.platform is not None]
-                raise PlatformNotOffered(record.reference, str(wanted), offered)
+                raise PlatformNotOffered(record.reference, wanted, offered)
             digest = entries[selection.index].descriptor.digest
             if digest not in held:
-                pull = f"resolver pull {record.reference} -p {wanted}"
+                pull = f"resolver pull {record.reference} -p {wish[0]}"
                 raise NotHeld(record.reference, f"`{selection.platform}`", pull)
             chosen.add(digest)
         return frozenset(chosen)
@@ -215,7 +219,7 @@ class _Work:
             if entry.digest in chosen:
                 # What is missing of an image is an error, not a reason to leave it behind.
                 return True
-            if self._wish.platforms:
+            if self._wish.named:
                 return refers_to(entry) in chosen and here.is_whole(entry)
             return held(entry)
 

@@ -11,7 +11,7 @@ from resolver.core.findings import Finding, Place
 from resolver.core.manifest import Index
 from resolver.core.pinned import Pinned, PinnedFile, Skipped
 from resolver.core.pinning import rules
-from resolver.core.pinning.decide import Fact, Judge, Question, Wishes, asked_of
+from resolver.core.pinning.decide import Fact, Judge, Question, Wishes, asked_of, deciding
 from resolver.core.pinning.kinds import by_path
 from resolver.core.pinning.scalars import TEMPLATE
 from resolver.errors import NotAnImageFile, ResolverError, UnreadableFile, Usage
@@ -32,6 +32,7 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from resolver.core.gathered import Gathered, Part
     from resolver.core.platform import PlatformTable
     from resolver.core.reference import Reference
     from resolver.flow.reader import Reader
@@ -73,7 +74,7 @@ def pin(paths: Iterable[str], wishes: Wishes, look_up: LookUp) -> Pinned:
     asked = [
         question for file in read for spot in file.spots for question in asked_of(spot, wishes)
     ]
-    facts = _facts(dict.fromkeys(asked), look_up)
+    facts = _facts(dict.fromkeys(asked), look_up, wishes)
     files: list[PinnedFile] = []
     findings: list[Finding] = []
     warnings: list[Warned] = []
@@ -169,7 +170,9 @@ def _refusal(path: str) -> ResolverError:
     return NotAnImageFile(path, known_kinds())
 
 
-def _facts(questions: Iterable[Question], look_up: LookUp) -> dict[Question, Answer]:
+def _facts(
+    questions: Iterable[Question], look_up: LookUp, wishes: Wishes
+) -> dict[Question, Answer]:
     """Answer all questions, those about one reference together."""
     grouped: dict[Reference, list[Question]] = {}
     for question in questions:
@@ -178,7 +181,9 @@ def _facts(questions: Iterable[Question], look_up: LookUp) -> dict[Question, Ans
 
     def answer(reference: Reference) -> list[Answer]:
         reader, asked = look_up.ask(reference)
-        answers = [_fact(reader, asked, question, look_up) for question in grouped[reference]]
+        answers = [
+            _fact(reader, asked, question, look_up, wishes) for question in grouped[reference]
+        ]
         reader.tell_warnings()
         return answers
 
@@ -189,7 +194,14 @@ def _facts(questions: Iterable[Question], look_up: LookUp) -> dict[Question, Ans
     return facts
 
 
-def _fact(reader: Reader, asked: Asked, question: Question, look_up: LookUp) -> Answer:
+def _fact(
+    reader: Reader, asked: Asked, question: Question, look_up: LookUp, wishes: Wishes
+) -> Answer:
+    def decisive(found: Gathered) -> list[Part]:
+        images = found.images
+        platforms = [part.platform for part in images]
+        return [images[each] for each in deciding(question, platforms, wishes, look_up.table)]
+
     try:
         digest = asked.document.descriptor.digest
         if question.platform:
@@ -197,8 +209,8 @@ def _fact(reader: Reader, asked: Asked, question: Question, look_up: LookUp) -> 
             digest = resolve(reader, asked, wish, look_up.table).manifest.digest
         offered = None
         if question.offers:
-            images = gather_platforms(reader, asked, look_up.table, jobs=1).sound().images
-            offered = tuple(part.platform for part in images)
+            found = gather_platforms(reader, asked, look_up.table, jobs=1, decisive=decisive)
+            offered = tuple(part.platform for part in found.sound().images)
     except ResolverError as error:
         return error
     index = asked.parsed if isinstance(asked.parsed, Index) else None

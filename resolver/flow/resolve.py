@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.answer import Considered, Resolution
+from resolver.core.document_size import oversize
 from resolver.core.events import Warned
 from resolver.core.manifest import Index, Manifest, parse_document
 from resolver.core.matching import other_version
@@ -113,7 +114,7 @@ def _from_index(
     walk = Walk(reader, wish, table, reference=asked.text)
     choice = walk.choose(index)
     passed_over = walk.warnings
-    if choice is None and not (wish.verify or wish.strict):
+    if choice is None and not wish.refuses_artifacts:
         choice = walk.last_resort
         if choice is not None:
             passed_over = [_no_image(asked.text, choice)]
@@ -127,6 +128,7 @@ def _from_index(
         *_fallback(asked.text, wish, choice),
         *_several_versions(asked.text, wish, choice, offered),
         *_contradiction(reader, asked.text, choice, wish, table),
+        *_oversize(asked.text, choice),
     ]
     return Resolution(
         reference=asked.text,
@@ -261,6 +263,12 @@ def _fallback(text: str, wish: Wish, choice: Choice) -> list[Warned]:
         "(`--exact` refuses this)"
     )
     return [Warned("fallback-platform", message)]
+
+
+def _oversize(text: str, choice: Choice) -> list[Warned]:
+    """Say it when the answer is known and what it names cannot be used: `pull` refuses it."""
+    reason = oversize(choice.descriptor, text)
+    return [] if reason is None else [Warned("oversized-manifest", f"{reason}; no pull takes it")]
 
 
 def _several_versions(

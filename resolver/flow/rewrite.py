@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from resolver.errors import ExportFault, OutputFault, UnreadableFile, Usage
+from resolver.files import NotRegular, read_regular
 from resolver.flow.outputs import export_fault
 
 #: Bytes of one file; a thousand Kubernetes manifests in one have some 2 MB.
@@ -15,7 +16,6 @@ MAX_FILE = 4 * 1024 * 1024
 
 _TEMPORARY = ".resolver-"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -36,10 +36,9 @@ def read_text(path: str) -> str:
 
 def _read(path: str) -> bytes:
     try:
-        with os.fdopen(os.open(path, _READ), "rb") as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise UnreadableFile(path, "it is no regular file")
-            body = stream.read(MAX_FILE + 1)
+        body, _ = read_regular(path, MAX_FILE)
+    except NotRegular as error:
+        raise UnreadableFile(path, "it is no regular file") from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise Usage(f"cannot read `{path}`: {reason}", "name a file that can be read") from error

@@ -25,6 +25,7 @@ from resolver.flow.connections import (
     Exchange,
     Head,
     Link,
+    Peer,
     Waits,
 )
 from resolver.flow.distribution import Answer, Conditions, Later, answer, cut, problem
@@ -40,9 +41,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Answers method, target (path and query), and the values of `Via`; GET and HEAD only. May raise
-#: `Later` when an answer would keep its thread waiting.
-Answerer = Callable[[str, str, str], Answer]
+#: Answers method, target (path and query), the values of `Via`, and who asks; GET and HEAD only.
+#: May raise `Later` when an answer would keep its thread waiting.
+Answerer = Callable[[str, str, str, Peer], Answer]
 #: Says to the client of a target why there is nothing for it.
 Refuser = Callable[[str, ResolverError], Answer]
 #: Bytes that are read at once of what is still coming, and bytes that are sent of one answer
@@ -150,7 +151,7 @@ def _exchange(
     if refused is not None:
         return (yield from _send(link, None, refused))
     try:
-        given = yield from _asked(head, answerer)
+        given = yield from _asked(link, head, answerer)
         if isinstance(given.content, Growing):
             with contextlib.closing(given.content) as growing:
                 if head.method == "GET":
@@ -171,12 +172,13 @@ def _exchange(
         return (yield from _send(link, head, given, file))
 
 
-def _asked(head: Head, answerer: Answerer) -> Generator[Waits | float, None, Answer]:
+def _asked(link: Link, head: Head, answerer: Answerer) -> Generator[Waits | float, None, Answer]:
     """Get the answer, as often as it is put off."""
     pause = _SOON
     while True:
         try:
-            return answerer(head.method, head.target, head.joined("via") or "")
+            via = head.joined("via") or ""
+            return answerer(head.method, head.target, via, link.address)
         except Later:
             yield pause
             pause = min(2 * pause, _LATER)
@@ -345,4 +347,4 @@ def _send_growing(
 
 def _from(shelf: Shelf) -> Answerer:
     """Answer from a shelf, whatever the method: what is here costs nothing."""
-    return lambda _method, target, _via: answer(shelf, target)
+    return lambda _method, target, _via, _peer: answer(shelf, target)

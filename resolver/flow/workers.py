@@ -29,13 +29,18 @@ class Workers:
         self._count = count
         self._name = name
         self._state = threading.Condition()
-        self._waiting: deque[tuple[Callable[[], None], Callable[[], bool]]] = deque()
+        #: What waits, by who asked for it; the first of them is the next one.
+        self._waiting: dict[object, deque[tuple[Callable[[], None], Callable[[], bool]]]] = {}
+        self._length = 0
         self._idle = 0
         self._threads: list[threading.Thread] = []
         self._closed = False
 
-    def submit(self, work: Callable[[], Result]) -> Future[Result]:
-        """Have something done, after everything that was asked for before."""
+    def submit(self, work: Callable[[], Result], line: object = None) -> Future[Result]:
+        """Have something done, after everything that was asked for before in the same line.
+
+        Lines take turns, so that a long one does not delay the others.
+        """
         future: Future[Result] = Future()
 
         def run() -> None:
@@ -52,23 +57,39 @@ class Workers:
             if self._closed:
                 future.cancel()
                 return future
-            self._waiting.append((run, future.cancel))
-            if self._idle < len(self._waiting) and len(self._threads) < self._count:
-                thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
-                # Where a limit allows no further thread, those there are do the work; where it
-                # allows none at all, the caller does.
-                self._threads.append(thread)
-                try:
-                    thread.start()
-                except RuntimeError:
-                    self._threads.remove(thread)
+            self._waiting.setdefault(line, deque()).append((run, future.cancel))
+            self._length += 1
+            self._start()
             alone = not self._threads
             if alone:
-                self._waiting.pop()
+                self._next()
             self._state.notify()
         if alone:
             run()
         return future
+
+    def resize(self, count: int) -> None:
+        """Change the number of threads; surplus ones end when they are done with their work."""
+        with self._state:
+            if count == self._count or self._closed:
+                return
+            self._count = count
+            for _ in range(self._length):
+                self._start()
+            self._state.notify_all()
+
+    def _start(self) -> None:
+        """Start a thread if there is work for it and room.
+
+        Where a limit of the machine allows no further thread, the existing ones do the work.
+        """
+        if self._idle < self._length and len(self._threads) < self._count:
+            thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+            self._threads.append(thread)
+            try:
+                thread.start()
+            except RuntimeError:
+                self._threads.remove(thread)
 
     def close(self, seconds: float | None = None) -> bool:
         """Take no more work, drop what was not begun, and wait; False if some is still under way.
@@ -79,9 +100,9 @@ class Workers:
         """
         with self._state:
             self._closed = True
-            for _, cancel in self._waiting:
+            while self._waiting:
+                _, cancel = self._next()
                 cancel()
-            self._waiting.clear()
             self._state.notify_all()
             return self._state.wait_for(lambda: not self._threads, seconds)
 
@@ -89,11 +110,24 @@ class Workers:
         while True:
             with self._state:
                 self._idle += 1
-                self._state.wait_for(lambda: self._waiting or self._closed)
+                self._state.wait_for(lambda: self._waiting or self._closed or self._is_surplus())
                 self._idle -= 1
-                if not self._waiting:
+                if not self._waiting or self._is_surplus():
                     self._threads.remove(threading.current_thread())
                     self._state.notify_all()
                     return
-                work, _ = self._waiting.popleft()
+                work, _ = self._next()
             work()
+
+    def _next(self) -> tuple[Callable[[], None], Callable[[], bool]]:
+        """Take the first of the line whose turn it is; that line is the last one then."""
+        line = next(iter(self._waiting))
+        entries = self._waiting.pop(line)
+        entry = entries.popleft()
+        if entries:
+            self._waiting[line] = entries
+        self._length -= 1
+        return entry
+
+    def _is_surplus(self) -> bool:
+        return len(self._threads) > self._count

@@ -12,6 +12,17 @@ if TYPE_CHECKING:
 
 #: What Markdown or HTML would take as markup inside a table cell.
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+!|~&@])")
+#: Characters of platforms, digests, references and paths: none ends a code span, a cell or a line.
+_PLAIN = r"[A-Za-z0-9._:/@%+()=~-]"
+#: What people paste: it has a letter and one of the separators of such names.
+_LITERAL = re.compile(rf"(?=[^A-Za-z]*[A-Za-z])(?=[^/:@]*[/:@])[A-Za-z0-9./]{_PLAIN}*", re.ASCII)
+#: The parts of a text: a literal in backticks, a word with its punctuation, other markup.
+_PARTS = re.compile(
+    rf"(?<![`\\])`(?P<quoted>{_PLAIN}+)`(?!`)"
+    rf"|(?<!\S)(?P<word>{_PLAIN}+?)(?P<after>[,;:.]?)(?!\S)"
+    r"|[\\`*_{}\[\]<>()#+!|~&@]",
+    re.ASCII,
+)
 
 
 def markdown(report: Report) -> str:
@@ -39,5 +50,23 @@ def grid(columns: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> str:
 
 
 def cell(text: str) -> str:
-    """Escape text for a cell, or for a place within a line."""
-    return _MARKUP.sub(r"\\\1", escape(text))
+    """Escape text for a cell, or for a place within a line.
+
+    Platforms, digests and references become code spans, in which nothing is escaped, so that they
+    can be pasted from the source as well. Only characters that cannot end a code span or a cell get
+    into one, whoever wrote the text.
+    """
+    words = escape(text).split(", ")
+    if all(map(_LITERAL.fullmatch, words)):
+        return ", ".join(f"`{word}`" for word in words)
+    return _PARTS.sub(_part, escape(text))
+
+
+def _part(found: re.Match[str]) -> str:
+    whole: str = found[0]
+    if found["quoted"]:
+        return whole
+    word = found["word"]
+    if word and _MARKUP.search(word) and _LITERAL.fullmatch(word):
+        return f"`{word}`{found['after']}"
+    return _MARKUP.sub(r"\\\1", whole)

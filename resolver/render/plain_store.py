@@ -94,6 +94,11 @@ def _collected(answer: Collected) -> Plain:
         "stays": [_stay(stay) for stay in answer.stays],
         "total": answer.total,
         "limit": answer.limit,
+        "partial": answer.is_partial,
+        "unreadableLeases": [
+            {"path": x.path, "pid": x.pid, "purpose": x.purpose or None, "reason": x.reason}
+            for x in answer.unread
+        ],
     }
 
 

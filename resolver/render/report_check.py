@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _GAP = "  "
 
-Image = TypeVar("Image", "CheckedImage", "LintedImage")
+Image = TypeVar("Image", bound="CheckedImage | LintedImage")
 
 
 def report(answer: Checked, *, explain: bool = False, full: bool = False) -> Report:
@@ -44,13 +44,14 @@ def findings_report(
         columns = ("image", "weight", "rule", "platform", "finding")
         lines = tuple(_last_line(image, summary) for image in images)
         return Report(title, (), (Table("findings", columns, rows),) if rows else (), lines)
-    cells = {id(each): _cells(each) for each in findings}
+    cells: dict[int, tuple[str, ...]] = {id(each): _cells(each) for each in findings}
     if len(images) > 1:
         cells = {id(each): (*cells[id(each)], each.subject) for each in findings}
     widths = [max(map(len, column)) for column in zip(*cells.values(), strict=True)]
     told: list[str] = []
     for image in images:
-        for each in () if isinstance(image, Failure) else image.findings:
+        found: tuple[Finding, ...] = () if isinstance(image, Failure) else image.findings
+        for each in found:
             row = zip(cells[id(each)], widths, strict=True)
             told.append(_GAP.join([*(f"{cell:<{width}}" for cell, width in row), each.message]))
         told.append(_last_line(image, summary))

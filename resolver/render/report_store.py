@@ -135,6 +135,7 @@ def _collected(answer: Collected, *, full: bool) -> Report:
     lines = [f"{total}: {megabytes(answer.freed)}"]
     lines.append(f"Kept: {answer.kept} blobs, {megabytes(answer.kept_size)}")
     lines += [f"Missing: {digest}" for digest in answer.missing]
+    lines += [f"Kept because of {each.path}: {each}" for each in answer.unread]
     rows = tuple(_item(item, full=full) for item in answer.removed)
     title = "would be deleted" if answer.dry_run else "deleted"
     size, names = frozenset({"size"}), frozenset({"what"})

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from resolver.errors import InvalidConfiguration
+from resolver.files import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -49,7 +50,7 @@ def configuration_files(
     folders = [system / "containers", *((users,) if users else ())]
     if named:
         main = Path(named)
-    elif users is not None and (users / _NAME).is_file():
+    elif users is not None and (users / _NAME).exists():
         main, folders = users / _NAME, [users]
     else:
         main = system / "containers" / _NAME
@@ -89,12 +90,11 @@ def read_file(path: Path) -> bytes | None:
     """Read a file whole; None when there is none.
 
     Raises:
-        InvalidConfiguration: it is there and cannot be read, or is too large.
+        InvalidConfiguration: it is there and cannot be read, is no regular file, or is too large.
 
     """
     try:
-        with path.open("rb") as stream:
-            body = stream.read(MAX_FILE + 1)
+        body, _ = read_regular(path, MAX_FILE)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -6,12 +6,12 @@ reliability.md R28, protocol.md 12. Files are not trusted to be files; `credenti
 
 from __future__ import annotations
 
-import os
 import stat
 from typing import TYPE_CHECKING, Final
 
 from resolver.core.strict_json import read_object
 from resolver.errors import BadDocument, InvalidConfiguration, LimitExceeded
+from resolver.files import NotRegular, read_regular
 from resolver.sources.credential_entries import (
     decode_entry,
     entry_keys,
@@ -186,22 +186,13 @@ def _choice(file: AuthFile, field: str, name: object, registry: str) -> HelperCh
 def _read(path: Path) -> tuple[bytes, int] | None:
     """Read a small regular file and its mode; None when there is none."""
     try:
-        # Not blocking: opening a pipe would wait for its other end for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        body, status = read_regular(path, MAX_FILE)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except (NotRegular, IsADirectoryError) as error:
+        raise InvalidConfiguration(str(path), "", "it is not a regular file") from error
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise InvalidConfiguration(str(path), "", "it is not a regular file")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            body = file.read(MAX_FILE + 1)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    finally:
-        os.close(descriptor)
     _limit(str(path), max(len(body), status.st_size))
     return body, status.st_mode
 

@@ -46,7 +46,10 @@ _LOOK: Final = 0.02
 _BY_HAND: Final = {
     "get": "echo {key} | {program} get",
     "erase": "echo {key} | {program} erase",
-    "store": """echo '{{"ServerURL":"{key}","Username":"USER","Secret":"SECRET"}}' | {program} store""",
+    "store": (
+        """echo '{{"ServerURL":"{key}","Username":"USER","Secret":"SECRET"}}' """
+        "| {program} store"
+    ),
 }
 
 Key = TypeVar("Key", bound="Hashable")
@@ -268,36 +271,30 @@ def _hear(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, int
     """
     if process.stdout is None or process.stderr is None:
         raise AssertionError(process.args)
-    output, complained = bytearray(), 0
+    heard = {process.stdout: bytearray(), process.stderr: bytearray()}
+    complained = 0
     with selectors.DefaultSelector() as selector:
-        for stream in (process.stdout, process.stderr):
+        for stream in heard:
             os.set_blocking(stream.fileno(), False)
             selector.register(stream, selectors.EVENT_READ)
-        is_open = True
-        while len(output) <= MAX_ANSWER and selector.get_map():
+        while len(heard[process.stdout]) <= MAX_ANSWER and selector.get_map():
+            is_open = process.stdout in (key.fileobj for key in selector.get_map().values())
             # Before reading: what was written by the end is then still read below.
             has_ended = not is_open and process.poll() is not None
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
-            wait = 0.0 if has_ended else left if is_open else min(left, _LOOK)
-            ready = [key.fileobj for key, _ in selector.select(wait)]
+            ready = selector.select(0.0 if has_ended else left if is_open else min(left, _LOOK))
             if has_ended and not ready:
                 break
-            for stream in (process.stdout, process.stderr):
-                if stream not in ready:
-                    continue
+            for stream in [each for each in heard if each in {key.fileobj for key, _ in ready}]:
                 chunk = stream.read(MAX_ANSWER)
-                if chunk is None:
-                    continue
-                if not chunk:
+                if chunk == b"":
                     selector.unregister(stream)
-                    is_open = is_open and stream is not process.stdout
-                elif stream is process.stdout:
-                    output += chunk
-                else:
-                    complained += len(chunk)
-    return bytes(output), complained
+                heard[stream] += chunk or b""
+            complained += len(heard[process.stderr])
+            heard[process.stderr].clear()
+    return bytes(heard[process.stdout]), complained
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

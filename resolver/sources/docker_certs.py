@@ -45,6 +45,11 @@ def find_certificates(folders: tuple[Path, ...], host: str) -> tuple[Certificate
     return ((), ()), ""
 
 
+def _is_file_of_sorts(entry: os.DirEntry[str]) -> bool:
+    """Whether there is something to read; what is no regular file is refused when it is."""
+    return not entry.is_dir() and os.path.exists(entry.path)  # noqa: PTH110 - beside `scandir`
+
+
 def read_certificates(folder: Path) -> Certificates:
     """Read one folder: `*.crt` are authorities, `X.cert` and `X.key` belong together.
 
@@ -53,7 +58,7 @@ def read_certificates(folder: Path) -> Certificates:
 
     """
     try:
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+        names = sorted(entry.name for entry in os.scandir(folder) if _is_file_of_sorts(entry))
     except OSError as error:
         reason = (error.strerror or "it cannot be read").lower()
         raise InvalidConfiguration(str(folder), "", reason) from error

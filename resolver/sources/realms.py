@@ -1,4 +1,4 @@
-"""Where a challenge sends us for a token, and what may be asked there (protocol.md 9.5, R21, R29)."""
+"""Where a challenge sends us for a token, and what may be asked there (9.5, R21, R29)."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.events import Warned
 from resolver.errors import InvalidConfiguration
+from resolver.files import read_regular
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -152,9 +153,13 @@ def _named_by_variable(name: str, place: Path, observe: Observer, *, own: bool) 
     if not place.exists():
         observe(Warned("trust-missing", f"`{name}` names `{place}`, which does not exist"))
         return []
-    if not own:
-        return []
     files = sorted(place.iterdir()) if place.is_dir() else [place]
+    if not own:
+        # OpenSSL reads them itself, and would wait for a FIFO.
+        for file in files:
+            if not file.is_dir() and not file.is_file() and file.exists():
+                raise InvalidConfiguration(str(file), "", "it is not a regular file")
+        return []
     found: list[bytes] = []
     for file in files:
         try:
@@ -168,8 +173,7 @@ def _named_by_variable(name: str, place: Path, observe: Observer, *, own: bool) 
 
 def _read(file: Path) -> bytes:
     try:
-        with file.open("rb") as stream:
-            content = stream.read(_MAX_BUNDLE + 1)
+        content, _ = read_regular(file, _MAX_BUNDLE)
     except OSError as error:
         reason = (error.strerror or "it cannot be read").lower()
         raise InvalidConfiguration(str(file), "", reason) from error

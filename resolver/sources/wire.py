@@ -13,9 +13,11 @@ from resolver.sources.addresses import AddressPolicy
 from resolver.sources.pace import paced
 from resolver.sources.proxies import ProxySettings
 from resolver.sources.trust import load_trust
-from resolver.sources.ways import Pacer, Way, way_of
+from resolver.sources.ways import MOST_SILENT, Pacer, Place, Places, Way, way_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from resolver.core.events import Observer
     from resolver.core.hosts import HostSettings
     from resolver.sources.addresses import Lookup
@@ -56,7 +58,7 @@ class Wire:
         self._gate = gate
         self._addresses = AddressPolicy(lookup)
         self._lock = threading.Lock()
-        self._slots: dict[tuple[str, int], threading.BoundedSemaphore] = {}
+        self._places: dict[tuple[str, int | None], Places] = {}
         self._pacer = Pacer(clock)
         self._built: tuple[Engine, ProxySettings] | None = None
         self._usual: Way | None = None
@@ -122,16 +124,16 @@ class Wire:
         self._gate.wait(host, budget.stop)
         if way is not None and way.rate is not None:
             self._pacer.wait(host, way.rate, budget.stop)
-        slot = self._slot(host, way.jobs if way else None)
-        slot.acquire()
+        place = self._places_of(host, way.jobs if way else None).take()
         try:
             answer = engine.open(call, route)
         except BaseException as error:
-            slot.release()
+            place.release()
             reason = getattr(error, "error", error)
             _LOG.debug("%s %s failed: %s", call.method, call.url, type(reason).__name__)
             raise
-        answer.on_close(slot.release)
+        place.moved()
+        answer.on_close(place.release)
         _LOG.debug("%s %s answered %d", call.method, call.url, answer.status)
         if proxy is not None and answer.status == _PROXY_LOGIN:
             answer.close()
@@ -139,7 +141,7 @@ class Wire:
                 f"the proxy `{proxy.url.authority}` wants a login for `{host}`",
                 "put it into the proxy's URL: `HTTPS_PROXY=http://USER:PASSWORD@PROXY:PORT`",
             )
-        answer.watch(lambda chunks: paced(chunks, self._clock, host, call.patience))
+        answer.watch(lambda chunks: paced(_noted(chunks, place), self._clock, host, call.patience))
         return answer
 
     def _pin(
@@ -158,10 +160,15 @@ class Wire:
             return None
         return call.url.host, addresses[attempt % len(addresses)], call.url.port
 
-    def _slot(self, host: str, jobs: int | None) -> threading.BoundedSemaphore:
-        count = jobs or self._options.jobs_per_host
+    def _places_of(self, host: str, jobs: int | None) -> Places:
+        """Give the places of a host; a number that its settings name is never exceeded."""
+        usual = self._options.jobs_per_host
         with self._lock:
-            return self._slots.setdefault((host, count), threading.BoundedSemaphore(count))
+            places = self._places.get((host, jobs))
+            if places is None:
+                places = Places(jobs or usual, jobs or MOST_SILENT * usual, self._clock)
+                self._places[host, jobs] = places
+            return places
 
     def _build(self) -> tuple[Engine, ProxySettings]:
         from resolver.sources.engine import Engine, Wiring  # noqa: PLC0415 - loads httpx
@@ -176,3 +183,10 @@ class Wire:
         self._usual = Way(trust, options.connect_timeout, options.read_timeout)
         wiring = Wiring(trust, options.connect_timeout, options.read_timeout, options.jobs_per_host)
         return Engine(options.engine, wiring, plain_http=options.plain_http), proxies
+
+
+def _noted(chunks: Iterator[bytes], place: Place) -> Iterator[bytes]:
+    """Pass chunks on, and note each with the place of their connection."""
+    for chunk in chunks:
+        place.moved()
+        yield chunk

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from resolver.core.manifest import MAX_DOCUMENT
@@ -35,7 +35,12 @@ class _Wanted:
     """Why a blob matters: what it is, and the names that need it."""
 
     need: Need
-    references: tuple[str, ...] = ()
+    names: set[str] = field(default_factory=set)
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The names in order; made when asked for, since a base may have thousands."""
+        return tuple(sorted(self.names))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,7 +159,7 @@ class Check:
         for record in names:
             for digest, need in self._needs(reach, record).items():
                 want = wanted.setdefault(digest, _Wanted(need))
-                want.references = tuple(sorted({*want.references, record.reference}))
+                want.names.add(record.reference)
                 if want.need.is_optional:
                     want.need = need
         return wanted

@@ -70,9 +70,10 @@ def collect(
         if not dry_run:
             # Also where there is nothing to remove: a job whose collections do nothing should know.
             root.refuse_read_only()
-        ground = Ground.take(root, pulled, seen)
+        ground = Ground.take(root, pulled, seen, lenient=True)
         # Files carry the time of day, so this is compared with the time of day.
-        choice = _choose(ground, rules, time.time())
+        choose = _choose_of_the_dead if ground.unread else _choose
+        choice = choose(ground, rules, time.time())
         if not dry_run:
             pulled.drop_in(root, choice.pulled)
             seen.drop_in(root, choice.seen)
@@ -91,7 +92,7 @@ def _choose(ground: Ground, rules: Retention, now: float) -> _Choice:
     left: list[Loose] = []
     loose_left: list[Loose] = []
     for loose in _loose(ground.root):
-        is_left = not loose.is_living and loose.changed <= now - rules.grace
+        is_left = _is_left_behind(loose, now - rules.grace)
         (left if is_left else loose_left).append(loose)
     kept: list[Stay] = []
     if rules.max_size is not None:
@@ -127,6 +128,25 @@ def _choose(ground: Ground, rules: Retention, now: float) -> _Choice:
         (*kept, *_stays(ground, spared, noted, loose_left, rules, now)),
         sum(loose.size for loose in loose_left),
     )
+
+
+def _choose_of_the_dead(ground: Ground, rules: Retention, now: float) -> _Choice:
+    """Choose what no living process can need, although it is not known what one of them needs.
+
+    It may use any blob that was here before it began, and has listed that in a lease that cannot
+    be read. It needs no transfer and no lease that nobody holds, and no temporary file that is
+    older than itself.
+    """
+    begun = min(each.since if each.since is not None else 0.0 for each in ground.unread)
+    left: list[Loose] = []
+    staying = 0
+    for loose in _loose(ground.root):
+        is_left = _is_left_behind(loose, now - rules.grace)
+        if is_left and (loose.folder != "tmp" or loose.changed < begun):
+            left.append(loose)
+        else:
+            staying += loose.size
+    return _Choice((), (), (), tuple(left), (), (), staying)
 
 
 def _names_to_keep(ground: Ground, rules: Retention) -> list[PulledName]:
@@ -180,11 +200,11 @@ class _Squeeze:
     def run(self, rules: Retention, now: float) -> None:
         """Let go of one thing after the other until the rest fits."""
         limit = rules.max_size or 0
-        for loose in [each for each in self.loose if is_aside(each.name)]:
-            if self._size > limit:
-                self.loose.remove(loose)
-                self.given_up.append(loose)
-                self._size -= loose.size
+        loose, self.loose = self.loose, []
+        for each in loose:
+            goes = self._size > limit and is_aside(each.name)
+            (self.given_up if goes else self.loose).append(each)
+            self._size -= each.size if goes else 0
         shield = now - rules.keep_newer if rules.keep_newer is not None else None
         notes = {note.reference: note for note in self.notes}
         staying: list[PulledName] = []
@@ -198,12 +218,12 @@ class _Squeeze:
                 self._drop(self._ground.closure(record))
                 note = notes.pop(record.reference, None)
                 self._drop(() if note is None else (note.root.digest,))
+        kept = {record.reference for record in staying}
         for reference, note in list(notes.items()):
             # An answer for `--offline` weighs little: it goes when nothing else is left to go.
-            if self._size > limit and not any(r.reference == reference for r in staying):
+            if self._size > limit and reference not in kept:
                 self._drop((note.root.digest,))
                 del notes[reference]
-        kept = {record.reference for record in staying}
         self.stay = [record for record in self.stay if record.reference in kept]
         self.notes = [note for note in self.notes if note.reference in notes]
 
@@ -289,6 +309,11 @@ def _loose(root: Folder) -> list[Loose]:
     return [*census.partials(root), *census.temporaries(root), *census.leases(root)]
 
 
+def _is_left_behind(loose: Loose, before: float) -> bool:
+    """Whether the dead left it, and long enough ago."""
+    return not loose.is_living and loose.changed <= before
+
+
 def _discard(root: Folder, loose: Loose) -> None:
     with root.need(loose.folder) as folder:
         if loose.folder == "partial":
@@ -314,4 +339,5 @@ def _report(ground: Ground, choice: _Choice, rules: Retention, *, dry_run: bool)
         choice.stays,
         kept_size + choice.loose_size,
         rules.max_size,
+        ground.unread,
     )

@@ -7,13 +7,12 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from resolver.core.descriptor import Descriptor
-from resolver.core.digest import Digest
 from resolver.core.manifest import MAX_DOCUMENT, parse_document
 from resolver.core.stored import Item
 from resolver.errors import ResolverError, StoreFault
 from resolver.store.census import blob_files
 from resolver.store.index import LEAST, Files
-from resolver.store.leases import living
+from resolver.store.leases import living, living_and_unread
 from resolver.store.reach import Need, Reach
 from resolver.store.records import BadName, Records, file_name
 from resolver.values import dataclass
@@ -22,8 +21,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping
 
+    from resolver.core.digest import Digest
     from resolver.core.pulled_name import PulledName
-    from resolver.core.stored import Living
+    from resolver.core.stored import Living, Unread
     from resolver.store.files import Folder
     from resolver.store.names import NameRecord
 
@@ -40,8 +40,9 @@ class Ground:
         names: what was pulled.
         seen: roots that a resolve noted.
         leases: of living processes.
-        others: what names need that are not in `names`.
+        others: what names need that are not in `names`: digests as text.
         fault: why that is not known; None where it is.
+        unread: leases of living processes that cannot be read.
 
     """
 
@@ -51,13 +52,27 @@ class Ground:
     seen: tuple[NameRecord, ...]
     leases: tuple[Living, ...]
     reach: Reach
-    others: frozenset[Digest] = frozenset()
+    others: frozenset[str] = frozenset()
     fault: StoreFault | None = None
+    unread: tuple[Unread, ...] = ()
     _closures: dict[str, dict[Digest, Need]] = field(default_factory=dict)
 
     @classmethod
-    def take(cls, root: Folder, pulled: Records[PulledName], seen: Records[NameRecord]) -> Ground:
+    def take(
+        cls,
+        root: Folder,
+        pulled: Records[PulledName],
+        seen: Records[NameRecord],
+        *,
+        lenient: bool = False,
+    ) -> Ground:
         """Look at everything once.
+
+        Args:
+            root: of the store.
+            pulled: what was pulled.
+            seen: what a resolve noted.
+            lenient: list leases that cannot be read in `unread`, instead of raising.
 
         Raises:
             StoreFault: something cannot be read, so what it keeps is not known (R37).
@@ -70,7 +85,8 @@ class Ground:
                 raise _unknown(entry)
             names.append(entry)
         noted = tuple(e for e in seen.entries_in(root) if not isinstance(e, BadName))
-        return cls(root, files, tuple(names), noted, living(root), Reach(root, files))
+        leases, unread = living_and_unread(root) if lenient else (living(root), ())
+        return cls(root, files, tuple(names), noted, leases, Reach(root, files), unread=unread)
 
     @classmethod
     def around(
@@ -101,21 +117,20 @@ class Ground:
         entries, bad = current(root, files, pulled)
         if bad:
             raise _unknown(bad[0])
-        mine = entries.pop(own, None)
+        entries.pop(own, None)
         fault = None
-        for name, entry in entries.items():
-            # A name whose documents are damaged needs something, and nobody knows what.
-            other = None if entry.pieces else pulled.read_in(root, name)
-            if other is not None and not isinstance(other, BadName):
-                try:
-                    reach.of_name(other)
-                except StoreFault as error:
-                    fault = error
         needed = {piece for entry in entries.values() for piece in entry.pieces}
-        if mine is not None and mine.pieces:
-            needed.intersection_update(mine.pieces)
+        for name in [name for name, entry in entries.items() if not entry.pieces]:
+            # Damaged, or it could not be read just now: then it is asked once more.
+            other = pulled.read_in(root, name)
+            if isinstance(other, BadName):
+                raise _unknown(other)
+            try:
+                needed.update(map(str, () if other is None else reach.of_name(other)))
+            except StoreFault as error:
+                fault = error
         noted = notes(root, seen)
-        others = frozenset(map(Digest.parse, needed))
+        others = frozenset(needed)
         return cls(root, files, (record,), noted, living(root), reach, others, fault)
 
     def closure(self, record: PulledName) -> dict[Digest, Need]:

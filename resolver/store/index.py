@@ -116,6 +116,7 @@ class Entry:
         image: its row, with nothing in `shared_size`.
         pieces: digests of all that it needs, as text.
         looked: digests of everything that this follows from, present or absent.
+        is_lasting: nothing failed to be read, so that it may be kept.
 
     """
 
@@ -123,6 +124,7 @@ class Entry:
     image: StoredImage
     pieces: tuple[str, ...]
     looked: tuple[str, ...]
+    is_lasting: bool = True
 
 
 def read_index(root: Folder, files: Files) -> dict[str, Entry]:
@@ -232,7 +234,8 @@ def _write(entries: Mapping[str, Entry], files: Files, before: int) -> dict[str,
         image = _write_image(entry.image)
         # What is incomplete is looked at again; what JSON loses something of stays out.
         if (
-            max(entry.name[2:]) <= before
+            entry.is_lasting
+            and max(entry.name[2:]) <= before
             and not entry.image.missing
             and blurred.isdisjoint(entry.looked)
             and _read_image(image) == entry.image

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.fields import Fields
 from resolver.core.fields import digest as read_digest
-from resolver.core.stored import Living
+from resolver.core.stored import Living, Unread
 from resolver.core.strict_json import read_object
 from resolver.errors import LimitExceeded, StoreFault, Untrusted
 from resolver.store.files import close, faults
@@ -39,6 +39,8 @@ _PER_LINE = 1_000
 _STEP = 0.01
 #: Longest line of a lease, in bytes, and the largest one of which everything is remembered.
 _MAX_LINE, _LARGE = 1 << 20, 64 << 20
+#: Where a line of `/proc/locks` names the file.
+_INODE = 5
 
 
 class Lease:
@@ -150,14 +152,35 @@ def living(root: Folder) -> tuple[Living, ...]:
         StoreFault: one cannot be read, so what it keeps is not known.
 
     """
+    found, unread = living_and_unread(root)
+    for each in unread:
+        advice = (
+            f"wait until process {each.pid} has ended, or end it"
+            if each.pid is not None
+            else f"see which process that is with `fuser {each.path}`, and end it"
+        )
+        raise StoreFault(each.path, str(each), advice)
+    return found
+
+
+def living_and_unread(root: Folder) -> tuple[tuple[Living, ...], tuple[Unread, ...]]:
+    """Read the leases whose owners live, and list those that cannot be read.
+
+    Raises:
+        StoreFault: they cannot be listed.
+
+    """
     leases = root.enter("leases")
     if leases is None:
-        return ()
+        return (), ()
     held = _Held(root)
     with leases:
         names = [name for name in leases.entries() if LEASE.fullmatch(name)]
         found = [_read_if_living(leases, name, held) for name in names]
-    return tuple(lease for lease in found if lease is not None)
+    return (
+        tuple(each for each in found if isinstance(each, Living)),
+        tuple(each for each in found if isinstance(each, Unread)),
+    )
 
 
 class _Held:
@@ -186,8 +209,13 @@ class _Held:
 
 
 def is_living(leases: Folder, name: str) -> bool:
-    """Whether somebody holds the lock of this lease."""
-    file = leases.open(name)
+    """Whether somebody holds the lock of this lease, or may: it is another user's."""
+    try:
+        file = leases.open(name)
+    except StoreFault as error:
+        if isinstance(error.__cause__, PermissionError):
+            return True
+        raise
     if file is None:
         return False
     with file:
@@ -195,14 +223,21 @@ def is_living(leases: Folder, name: str) -> bool:
         return not try_lock(file.descriptor, fcntl.LOCK_SH, file.path)
 
 
-def _read_if_living(leases: Folder, name: str, held: _Held) -> Living | None:
-    file = leases.open(name)
+def _read_if_living(leases: Folder, name: str, held: _Held) -> Living | Unread | None:
+    try:
+        file = leases.open(name)
+    except StoreFault as error:
+        if not isinstance(error.__cause__, PermissionError):
+            raise
+        status = leases.look(name)
+        pid = _owner(status) if status is not None else None
+        return Unread(leases.where(name), "it belongs to another user", "", pid)
     if file is None:
         return None
     with file:
         if try_lock(file.descriptor, fcntl.LOCK_SH, file.path):
             return None
-        purpose = ""
+        purpose, since, process = "", None, None
         try:
             lines = _lines(file.chunks(), f"`{file.path}`")
             purpose, since, process = _read_head(next(lines, b""), f"`{file.path}`")
@@ -210,12 +245,27 @@ def _read_if_living(leases: Folder, name: str, held: _Held) -> Living | None:
             digests = _read_digests(lines, f"`{file.path}`", known)
             return Living(purpose, digests, since, process)
         except Untrusted as error:
-            who = f"`{purpose}`" if purpose else "a process"
-            raise StoreFault(
-                file.path,
-                f"{who} uses it, and it cannot be read: {error}",
-                f"see which process that is with `fuser {file.path}`, and end it",
-            ) from error
+            # The lease names the process as its own PID namespace does, the kernel as ours.
+            pid = _owner(file.status) or process
+            return Unread(file.path, str(error), purpose, pid, since)
+
+
+def _owner(status: os.stat_result) -> int | None:
+    """Find out who holds a lock; None where the kernel does not say, or names nobody here.
+
+    Source: proc_locks(5): `1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF`, the device in hex.
+    """
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    try:
+        with open("/proc/locks", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - a pseudo file
+            rows = [line.split() for line in file]
+    except OSError:
+        return None
+    for row in rows:
+        if row[1:2] == ["FLOCK"] and len(row) > _INODE and row[_INODE] == device:
+            pid = row[_INODE - 1]
+            return int(pid) if pid.isascii() and pid.isdecimal() and pid != "0" else None
+    return None
 
 
 def _lines(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:

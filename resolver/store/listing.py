@@ -37,7 +37,7 @@ from resolver.values import dataclass
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from resolver.store.files import Folder
     from resolver.store.home import Home
@@ -211,19 +211,18 @@ class Listing:
         parts = document.layers if document.config is None else (document.config, *document.layers)
         return all(bool(part.urls) or self.reach.has(part) for part in parts)
 
-    def dangling(self, seen: Iterable[NameRecord], rest: Iterable[Digest]) -> list[_Row]:
+    def dangling(
+        self, seen: Callable[[], Iterable[NameRecord]], rest: Iterable[Digest]
+    ) -> list[_Row]:
         """Find images that are here whole and that no pulled name leads to.
 
         Args:
-            seen: references that were read; they say for what an image came if nobody pulled it.
+            seen: gives references that were read; they say for what an image came if nobody
+                pulled it. Called where there is such an image.
             rest: what no pulled name needs, sorted.
 
         """
-        read_as: dict[Digest, list[str]] = {}
-        for note in seen:
-            for digest in self._documents_of(note.root):
-                read_as.setdefault(digest, []).append(note.reference)
-        found: list[_Row] = []
+        whole: dict[Digest, PulledName] = {}
         ground = Ground(self.root, self.files, (), (), (), self.reach)
         for digest in rest:
             descriptor = ground.document_like(digest)
@@ -233,10 +232,17 @@ class Listing:
             if not isinstance(document, Manifest) or not document.is_image:
                 continue
             record = PulledName("", descriptor, (PulledImage(None, descriptor),))
-            needs = self.reach.of_name(record)
             if not self.reach.lacking(record):
-                reasons = tuple(sorted(read_as.get(digest, ())))
-                self._count(_Row(record, needs, (), reasons), found)
+                whole[digest] = record
+        read_as: dict[Digest, list[str]] = {}
+        for note in seen() if whole else ():
+            for digest in self._documents_of(note.root):
+                if digest in whole:
+                    read_as.setdefault(digest, []).append(note.reference)
+        found: list[_Row] = []
+        for digest, record in whole.items():
+            reasons = tuple(sorted(read_as.get(digest, ())))
+            self._count(_Row(record, self.reach.of_name(record), (), reasons), found)
         return found
 
     def unpulled(self, seen: Iterable[NameRecord]) -> set[Digest]:
@@ -452,7 +458,8 @@ def _entry(root: Folder, files: Files, record: PulledName, name: Signature) -> E
     alone = Listing.take(root, [record], files)
     (row,) = alone.rows
     image = replace(alone.image(row), shared_size=0)
-    return Entry(name, image, tuple(map(str, row.needs)), tuple(files.looked))
+    is_lasting = bool(row.needs) and not alone.reach.has_failed
+    return Entry(name, image, tuple(map(str, row.needs)), tuple(files.looked), is_lasting)
 
 
 def _loose(listing: Listing, users: Mapping[str, int], seen: Records[NameRecord]) -> list[_Row]:
@@ -460,7 +467,7 @@ def _loose(listing: Listing, users: Mapping[str, int], seen: Records[NameRecord]
     rest = [text for text in listing.files.by_text if text not in users]  # type: ignore[attr-defined]
     if not rest:
         return []
-    return listing.dangling(notes(listing.root, seen), map(Digest.parse, sorted(rest)))
+    return listing.dangling(lambda: notes(listing.root, seen), map(Digest.parse, sorted(rest)))
 
 
 def _with_shared(entry: Entry, shared: set[str], files: Files) -> StoredImage:

@@ -57,16 +57,20 @@ def folder_name(digest: Digest) -> str:
 class Claim:
     """The right to write one partial: nobody else has it while this process lives."""
 
-    __slots__ = ("_lock", "_name", "_parent", "folder")
+    __slots__ = ("_is_released", "_lock", "_name", "_parent", "folder")
 
     def __init__(self, parent: Folder, name: str, folder: Folder, lock: int | None) -> None:
         self._parent = parent
         self._name = name
         self.folder = folder
         self._lock = lock
+        self._is_released = False
 
     def release(self) -> None:
-        """Let others have it; what is there stays."""
+        """Let others have it; what is there stays. A second time does nothing."""
+        if self._is_released:
+            return
+        self._is_released = True
         if self._lock is not None:
             close(self._lock)
         close(self.folder.descriptor)

@@ -100,6 +100,8 @@ class Reach:
         self._root = root
         self._files = files
         self._read: dict[Digest, Index | Manifest | None] = {}
+        #: Whether something could not be read: what was found out then may be wrong later.
+        self.has_failed = False
         #: What proved itself and is no document all the same.
         self.unreadable: set[Digest] = set()
 
@@ -198,6 +200,13 @@ class Reach:
             StoreFault: it is damaged.
 
         """
+        try:
+            return self._body(digest)
+        except StoreFault:
+            self.has_failed = True
+            raise
+
+    def _body(self, digest: Digest) -> bytes | None:
         status = self._files.get(digest)
         if status is None or status.st_size > MAX_DOCUMENT:
             return None
@@ -235,6 +244,7 @@ class Reach:
             # What it is it says itself; who points at it may say something else.
             return parse_document(body, None, f"`{descriptor.digest}`")
         except Untrusted as error:
+            self.has_failed = True
             self.unreadable.add(descriptor.digest)
             path = self._root.where("blobs", descriptor.digest.algorithm, descriptor.digest.hex)
             raise StoreFault(path, f"what it points at is not known: {error}", _MEND) from error

@@ -56,6 +56,8 @@ class Receiving:
         self._recorded_at = home.patience.clock()
         self._is_open = False
         self._is_gone = False
+        self._is_finishing = False
+        self._is_left = False
         self._data = -1
         self._follower: Follower | None = None
 
@@ -157,6 +159,10 @@ class Receiving:
             StoreFault: they cannot be written; nothing is kept.
 
         """
+        with self._state:
+            if self._is_left:
+                raise StoreFault(self._path, "this transfer has ended")
+            self._is_finishing = True
         self._end_writing()
         if self._ranges.total != self.size:
             raise SizeMismatch(f"`{self._digest}`", self.size, self._ranges.total)
@@ -170,6 +176,30 @@ class Receiving:
 
     def leave(self) -> None:
         """Keep what is there for the next transfer, unless there is nothing or it is no good."""
+        with self._state:
+            is_abandoned, self._is_left = self._is_left, True
+        if is_abandoned:
+            # What is there is recorded before the caller gives up its claim.
+            with self._recording:
+                return
+        self._leave()
+
+    def abandon(self) -> bool:
+        """Let another transfer have this blob, while a thread of this one still waits for bytes.
+
+        What is there is kept for it. What this thread writes later is refused with `StoreFault`.
+        Gives False when it is too late: all bytes are here, or this has ended.
+        """
+        with self._recording:
+            with self._state:
+                if self._is_left or self._is_finishing:
+                    return False
+                self._is_left = True
+            self._leave()
+            self._claim.release()
+        return True
+
+    def _leave(self) -> None:
         self._end_writing()
         if self._follower is not None:
             self._follower.stop()
@@ -202,7 +232,7 @@ class Receiving:
 
     def _begin_to_write(self) -> None:
         with self._state:
-            if not self._is_open or self._is_gone:
+            if not self._is_open or self._is_gone or self._is_left:
                 raise StoreFault(self._path, "this transfer has ended")
             self._writing += 1
 
@@ -229,6 +259,8 @@ class Receiving:
         if not is_due or not self._recording.acquire(blocking=False):
             return
         try:
+            if self._is_left:
+                return
             with self._state:
                 ranges = Ranges(self._ranges.pieces())
                 self._unrecorded = 0

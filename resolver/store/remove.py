@@ -325,13 +325,14 @@ def _deletable(
         if change.rest is not None:
             stay |= ground.reach.of_name(change.rest)
     noted = {record.root.digest for record in ground.seen if record.reference not in gone}
-    spared = set(stay) | ground.users().keys() | noted | ground.others
+    spared = set(stay) | ground.users().keys() | noted
     since = min((lease.since for lease in ground.leases), default=None)
     return [
         digest
         for digest, need in needs.items()
         if digest in ground.files
         and digest not in spared
+        and str(digest) not in ground.others
         # A document may have been read by a pull that has not listed it yet.
         and (since is None or need.kind not in _DOCUMENTS or ground.files[digest].st_mtime < since)
     ]

@@ -9,7 +9,6 @@ import shutil
 import statistics
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from measure import Row, machine, resolver, run
 
@@ -20,9 +19,6 @@ from resolver.core.platform import Platform
 from resolver.core.pulled_name import PulledImage, PulledName
 from resolver.store import LocalStore, NameRecord
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 SIZES = (100, 1_000, 4_000, 10_000)
 #: Layers that all images have, and bytes of each layer; only its size matters here.
 _BASE = 3
@@ -32,7 +28,7 @@ _REGISTRY = "localhost:5000/bench"
 
 
 def fill(store: LocalStore, count: int) -> None:
-    """Put images into a store, through its own front door: four layers each, three of them shared."""
+    """Put images into a store by its own API: four layers each, of which all share three."""
     base = [_blob(store, f"base {number}") for number in range(_BASE)]
     for number in range(count):
         layers = [*base, _blob(store, f"layer {number}")]

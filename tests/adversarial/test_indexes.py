@@ -162,7 +162,7 @@ def test_idx_017_all_platforms_with_one_missing_fail_and_go_on_later(
 
 
 @pytest.mark.parametrize("command", ["lint", "compare"])
-def test_idx_018_thousands_of_entries_that_are_not_there_take_little_memory(
+def test_thousands_of_entries_that_are_not_there_take_little_memory(
     act: Actor, registry: FakeRegistry, command: str
 ) -> None:
     """A quarter of the entries that an index may have, and the price of each."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -53,7 +54,8 @@ def evil(hosts: Hosts) -> FakeRegistry:
     image = build_image("linux/amd64", config=changes)
     fields = json.loads(image.body)
     fields["annotations"] = {"k": CONTROLS + EVIL, "\x1b[31m": "v"}
-    fields["layers"][0]["mediaType"] = "x/" + EVIL
+    # A media type may hold no line break and no NUL, but all else.
+    fields["layers"][0]["mediaType"] = "x/" + re.sub("[\r\n\0]", " ", EVIL)
     registry.serve("app", "image", from_dict(fields, parts=[image]))
     index = build_index([image], annotations={"a": EVIL, EVIL: "b"})
     registry.serve("app", "index", index)

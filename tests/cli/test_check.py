@@ -10,7 +10,8 @@ import pytest
 from inline_snapshot import snapshot
 
 from resolver import session_check
-from tests.fakes.images import build_image, build_index
+from resolver.core.descriptor import OCI_INDEX
+from tests.fakes.images import build_image, build_index, from_dict
 from tests.fakes.images import entry as index_entry
 from tests.fakes.registry import FakeRegistry
 
@@ -206,7 +207,7 @@ def test_findings_about_several_images_name_the_image_everywhere(
     assert all(bad in line for line in table if line.startswith("error"))
     for text in (markdown, (tmp_path / "markdown").read_text()):
         assert "| image | weight | rule | platform | finding |" in text
-        assert text.count(f"| {bad} | error |") == 2
+        assert text.count(f"| `{bad}` | error |") == 2
     assert '<th scope="col">image</th>' in page
     assert page.count(f'<th scope="row">{bad}</th>') == 2
     for form in ("sarif", "junit", "codequality", "markdown"):
@@ -322,3 +323,46 @@ def test_reports_point_at_the_line_of_the_policy(run: Run, registry: str, tmp_pa
     (found,) = json.loads((tmp_path / "q").read_text())
     assert found["location"] == {"path": "policy.yaml", "lines": {"begin": 3}}
     assert "RESOLVED_ERRORS=1" in (tmp_path / "values").read_text().replace("'", "")
+
+
+def test_an_entry_that_no_pull_takes_is_told_by_every_command(run: Run) -> None:
+    """The index states a manifest of 5 MB, and 4 MiB are read."""
+    small = build_image("linux/amd64", [b"one"])
+    large = build_image("linux/arm64", [b"two"])
+    listed = [index_entry(small), {**index_entry(large), "size": 5_000_000}]
+    whole = from_dict(
+        {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}, parts=[small, large]
+    )
+    with FakeRegistry(strict=False) as registry:
+        registry.serve("app", "1", whole)
+        name = f"{registry.host}/app:1"
+        limit = "goes past the limit of 4194304 bytes: 5000000"
+
+        resolved = run("resolve", name, "-p", "linux/arm64", keep=True)
+        several = run("resolve", name, "-p", "linux/arm64,linux/amd64", "--json", keep=True)
+        for seen, status in ((resolved, 0), (several, 0)):
+            assert seen.status == status
+            assert seen.stderr.count("warning: ") == 1
+            assert limit in seen.stderr
+        assert "oversized-manifest" in several.stdout
+
+        for words in (("check", name, "--require", "linux/arm64"), ("check", name, "--lint")):
+            seen = run(*words, keep=True)
+            assert seen.status == 1
+            assert seen.stdout.count("unreadable-document") == 1
+            assert limit in seen.stdout
+        linted = run("lint", name, keep=True)
+        assert (linted.status, linted.stdout.count(limit)) == (1, 1)
+
+        for verb in ("plan", "pull"):
+            seen = run(verb, name, "-p", "linux/arm64", keep=True)
+            assert seen.status == 6
+            assert limit in seen.stderr
+
+        assert run("matrix", name, keep=True).stderr.count(limit) == 1
+        assert limit not in run("matrix", name, "-p", "linux/amd64", keep=True).stderr
+
+        # What is asked for the other platform has nothing to do with it.
+        assert run("check", name, "--require", "linux/amd64").status == 0
+        assert run("resolve", name, "-p", "linux/amd64").stderr == ""
+        assert run("plan", name, "-p", "linux/amd64").status == 0

@@ -107,20 +107,20 @@ def test_a_page_and_a_comment_of_it_have_whole_cells() -> None:
 
 | state | what | found | do |
 | --- | --- | --- | --- |
-| ok | folder | /home/me/.cache/resolver/v1 |  |
-| error | file system | nfs4: over a network, where locks cannot be relied on | name another folder with \\`--store\\` or \\`RESOLVER\\_STORE\\` on a local disk, or \\`--unsafe-no-lock\\` if nobody else uses it |
+| ok | folder | `/home/me/.cache/resolver/v1` |  |
+| error | file system | nfs4: over a network, where locks cannot be relied on | name another folder with `--store` or `RESOLVER_STORE` on a local disk, or `--unsafe-no-lock` if nobody else uses it |
 
 **logins**
 
 | state | what | found | do |
 | --- | --- | --- | --- |
-| warning | /home/me/.docker/config.json | ghcr.io; other users may read it | chmod 600 /home/me/.docker/config.json |
+| warning | `/home/me/.docker/config.json` | ghcr.io; other users may read it | chmod 600 /home/me/.docker/config.json |
 
 **tools**
 
 | state | what | found | do |
 | --- | --- | --- | --- |
-| note | podman | \\`podman\\` is not on PATH |  |
+| note | podman | `podman` is not on PATH |  |
 """)
     assert "/home/me/.docker/config.json" in tell(FOUND, "html")
 

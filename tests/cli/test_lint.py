@@ -87,14 +87,14 @@ def test_findings_for_a_merge_request(run: Run, registry: str) -> None:
     assert seen.stdout == snapshot("""\
 **lint**
 
-- \\`HOST:PORT/demo/liar:1.0\\`: 2 errors \\(2 platforms\\)
+- `HOST:PORT/demo/liar:1.0`: 2 errors \\(2 platforms\\)
 
 **findings**
 
 | image | weight | rule | platform | finding |
 | --- | --- | --- | --- | --- |
-| HOST:PORT/demo/liar:1.0 | error | contradictory-config | linux/arm64/v8 | the index says \\`linux/arm64/v8\\`, its config \\`linux/amd64\\` |
-| HOST:PORT/demo/liar:1.0 | error | identical-layers | - | all 3 layers are the same for \\`linux/amd64\\`, \\`linux/arm64/v8\\` |
+| `HOST:PORT/demo/liar:1.0` | error | contradictory-config | `linux/arm64/v8` | the index says `linux/arm64/v8`, its config `linux/amd64` |
+| `HOST:PORT/demo/liar:1.0` | error | identical-layers | - | all 3 layers are the same for `linux/amd64`, `linux/arm64/v8` |
 """)
 
 

@@ -94,7 +94,7 @@ def test_the_shared_formats_are_for_people_and_scripts(run: Run, registry: str) 
     assert len(written["include"]) == 5
     assert len(run(*words, "--format", "digest").stdout.splitlines()) == 5
     assert run(*words, "--format", "ref", "-p", "linux/arm64").stdout.startswith("HOST:PORT/demo/")
-    assert "| linux/arm/v7 |" in run(*words, "--format", "markdown").stdout
+    assert "| `linux/arm/v7` |" in run(*words, "--format", "markdown").stdout
 
 
 def test_what_a_matrix_cannot_be_made_of(run: Run, registry: str) -> None:

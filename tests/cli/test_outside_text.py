@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ast
 import base64
+import html
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +20,9 @@ import pytest
 
 import resolver
 from resolver.cli.output import MAX_MESSAGE
+from resolver.core.descriptor import OCI_INDEX
+from resolver.core.platform import Platform
+from tests.fakes.images import Image, build_image, entry, from_dict
 from tests.fakes.messages import Reply
 from tests.fakes.registry import FakeRegistry
 
@@ -217,3 +222,90 @@ def _writes(function: str) -> bool:
         "self._console.print",
         *(f"{stream}.{verb}" for stream in streams for verb in ("write", "writelines")),
     }
+
+
+#: Platforms as indexes have them: with versions, features and characters outside the grammar.
+ODD = (
+    Platform("linux", "amd64"),
+    Platform("darwin", "arm64", "", "macOS 14.4"),
+    Platform("freebsd", "amd64", "", "14.1"),
+    Platform("linux", "amd64", "v3", "", ("a+b", "c d")),
+    Platform("linux", "ev|l`", "<b>"),
+    Platform("windows", "amd64", "", "ltsc (x)"),
+)
+#: Every command that prints platforms, and whether its tables have all of an index.
+PLATFORM_COMMANDS = [
+    (("resolve", "NAME", "-p", "all"), True),
+    (("resolve", "NAME", "-p", "linux/amd64", "--explain"), True),
+    (("resolve", "NAME", "-p", "linux/s390x"), True),
+    (("platforms", "NAME"), True),
+    (("inspect", "NAME"), True),
+    (("inspect", "NAME", "-p", str(ODD[1])), False),
+    (("compare", "NAME"), True),
+    (("compare", "NAME", "OTHER"), True),
+    (("check", "NAME", "--only", "linux/s390x"), True),
+    (("lint", "NAME"), False),
+    (("matrix", "NAME"), False),
+    (("plan", "NAME", "-p", "all"), True),
+    (("lock", "NAME"), False),
+    (("pull", "NAME", "-p", "all"), True),
+    (("ls",), False),
+    (("export", "NAME", "--to", "out", "-p", "all"), True),
+    (("tags", "NAME", "-p", str(ODD[1])), False),
+]
+#: Text that only a platform looks like: what follows a system that these images are made for.
+_PRINTED = re.compile(
+    r"(?<![A-Za-z0-9./])(?:linux|darwin|freebsd|windows)[(/][^\s`,;'=\"|<>]*[^\s`,;:'=\"|<>]"
+)
+
+
+def odd_image(number: int) -> Image:
+    """Make an index of the odd platforms; layers are the number's own."""
+    entries, parts = [], []
+    for position, platform in enumerate(ODD):
+        fields: dict[str, object] = {
+            "os": platform.os,
+            "architecture": platform.architecture,
+            "variant": platform.variant,
+            "os.version": platform.os_version,
+            "os.features": list(platform.os_features),
+        }
+        fields = {name: value for name, value in fields.items() if value}
+        image = build_image(
+            "linux/amd64", [f"{number} {position}".encode()], config={"author": "x", **fields}
+        )
+        parts.append(image)
+        entries.append({**entry(image), "platform": fields})
+    document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
+    return from_dict(document, OCI_INDEX, parts=parts)
+
+
+@pytest.mark.parametrize("form", ["table", "json", "markdown", "html"])
+@pytest.mark.parametrize(("words", "is_whole"), PLATFORM_COMMANDS, ids=str)
+def test_every_platform_that_is_printed_can_be_given_back(
+    run: Run, words: tuple[str, ...], is_whole: bool, form: str
+) -> None:
+    known = {str(platform): platform for platform in ODD}
+    with FakeRegistry() as registry:
+        registry.serve(NAME, "1", odd_image(1))
+        registry.serve(NAME, "2", odd_image(2))
+        names = {"NAME": f"{registry.host}/{NAME}:1", "OTHER": f"{registry.host}/{NAME}:2"}
+        if words[0] == "tags":
+            names["NAME"] = f"{registry.host}/{NAME}"
+        if words[0] in {"ls", "export"}:
+            run("pull", names["NAME"], "-p", "all")
+        seen = run(*(names.get(word, word) for word in words), "--format", form, keep=True)
+
+    text = seen.stdout
+    if form == "html":
+        text = html.unescape(re.sub("<[^>]*>", " ", text.replace("<wbr>", "")))
+    found = _PRINTED.findall(text + seen.stderr)
+    # A platform closes the parentheses that it opens; one more is that of the sentence.
+    printed = {
+        each.removesuffix(")") if each.count(")") > each.count("(") else each for each in found
+    } - {"linux/s390x"}
+    if seen.status != 2:
+        assert printed <= set(known), seen
+        assert not is_whole or form == "json" or printed == set(known), seen
+    for one in printed:
+        assert Platform.parse(one) == known[one]

@@ -180,15 +180,14 @@ def test_a_failure_among_many_is_told_in_markdown_too(run: Run, registry: str) -
     assert seen.status == 3
     assert seen.stdout.splitlines()[:7] == snapshot(
         [
-            "**HOST:PORT/demo/app:9**",
+            "**`HOST:PORT/demo/app:9`**",
             "",
             "|  |  |",
             "| --- | --- |",
-            "| image | HOST:PORT/demo/app:9 |",
-            "| platform | linux/amd64 |",
+            "| image | `HOST:PORT/demo/app:9` |",
+            "| platform | `linux/amd64` |",
             (
-                r"| error | \`HOST:PORT\` has no manifest for \`HOST:PORT/demo/app:9\` "
-                r"\(there is no such manifest in this repository\) |"
+                "| error | `HOST:PORT` has no manifest for `HOST:PORT/demo/app:9` \\(there is no such manifest in this repository\\) |"
             ),
         ]
     )

@@ -77,6 +77,27 @@ def refusal(
 # Which kind it is
 
 
+@pytest.mark.parametrize("control", ["\r", "\n", "\0", "\r\nX-Header: x"])
+def test_no_media_type_holds_a_line_break_or_a_nul(control: str) -> None:
+    bad = f"application/x{control}"
+    cases = [
+        (manifest(layers=[entry(), entry(bad)]), OCI_MANIFEST, "layers[1].mediaType"),
+        (manifest(config=entry(bad, b"{}")), OCI_MANIFEST, "config.mediaType"),
+        (manifest(layers=[entry(artifactType=bad)]), OCI_MANIFEST, "layers[0].artifactType"),
+        (manifest(artifactType=bad), OCI_MANIFEST, "artifactType"),
+        (manifest(mediaType=bad), OCI_MANIFEST, "mediaType"),
+        (manifest(subject=entry(bad)), OCI_MANIFEST, "subject.mediaType"),
+        (index(entry(bad)), OCI_INDEX, "manifests[0].mediaType"),
+        (index(entry(artifactType=bad)), OCI_INDEX, "manifests[0].artifactType"),
+        (index(artifactType=bad), OCI_INDEX, "artifactType"),
+    ]
+    for document, kind, field in cases:
+        refused = refusal(document, kind)
+
+        assert refused.field == field
+        assert refused.word == "FORMAT"
+
+
 @pytest.mark.parametrize(
     ("document", "content_type", "kind"),
     [

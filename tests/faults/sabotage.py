@@ -115,19 +115,19 @@ def shared_index() -> None:
 def age_alone() -> None:
     """Collect by age, and neither by names nor by who is at work."""
     _put(ground.Ground, "needed_by", lambda _self, _names: {})
-    _put(ground.Ground, "leased", lambda _self: set())
+    _put(ground.Ground, "users", lambda _self: {})
     _put(collect, "_recent", lambda _ground: set())
 
 
 def no_lease() -> None:
     """Collect what a pull under way has just brought."""
-    _put(ground.Ground, "leased", lambda _self: set())
+    _put(ground.Ground, "users", lambda _self: {})
     _put(collect, "_recent", lambda _ground: set())
 
 
 def nothing_is_litter() -> None:
     """Leave behind what the dead have left."""
-    _put(collect, "_left_behind", lambda _root, _before: ())
+    _put(collect, "_is_left_behind", lambda _loose, _before: False)
 
 
 def in_place() -> None:

@@ -55,17 +55,21 @@ def messages(found: Checked) -> list[str]:
     return [finding.message for finding in found.findings]
 
 
-def test_platforms_cost_one_request_and_a_head_the_next_time(
-    registry: FakeRegistry, tmp_path: Path
+@pytest.mark.parametrize("index_only", [False, True])
+def test_platforms_cost_the_index_and_what_meets_them_and_a_head_the_next_time(
+    registry: FakeRegistry, tmp_path: Path, index_only: bool
 ) -> None:
     registry.serve("app", "1", multi_platform(AMD64, ARM64, "linux/arm/v7", attestations=True))
     name = f"{registry.host}/app:1"
+    wanted = need("linux/amd64", "linux/arm64", "linux/s390x")
 
     with Session(tmp_path) as session:
-        found = session.check(name, need("linux/amd64", "linux/arm64", "linux/s390x"))
-        assert [seen.method for seen in registry.log] == ["GET"]
-        again = session.check(name, need("linux/amd64"))
-        assert [seen.method for seen in registry.log] == ["GET", "HEAD"]
+        found = session.check(name, wanted, index_only=index_only)
+        # The manifests of amd64 and arm64 show that these are images; that of arm decides nothing.
+        assert [seen.method for seen in registry.log] == ["GET"] * (1 if index_only else 3)
+        begin = len(registry.log)
+        again = session.check(name, need("linux/amd64"), index_only=index_only)
+        assert [seen.method for seen in registry.log[begin:]] == ["HEAD"]
 
     assert messages(found) == [
         "`linux/s390x` is not offered; there is `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`"
@@ -301,8 +305,8 @@ def test_a_statement_of_buildkit_beside_the_build_is_enough(
         )
 
     assert found.passed
-    # The index, and the statement about the one build that counts.
-    assert len(registry.log) == 2
+    # The index, the manifest of the one build that counts, and the statement about it.
+    assert len(registry.log) == 3
 
 
 @pytest.mark.parametrize("api", [True, False])

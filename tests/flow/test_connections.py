@@ -163,7 +163,7 @@ def answers_to(address: str, target: str) -> bool:
 def test_what_has_no_room_waits_in_the_queue_and_is_served() -> None:
     gate, begun = threading.Event(), threading.Event()
 
-    def slowly(_method: str, target: str, _via: str) -> Answer:
+    def slowly(_method: str, target: str, _via: str, _peer: object) -> Answer:
         if target == "/slow":
             begun.set()
             assert gate.wait(20)
@@ -272,7 +272,7 @@ def test_clients_that_do_not_read_keep_no_thread(server: Server) -> None:
 def test_an_answer_in_memory_does_not_stay_there_for_a_client_that_does_not_read() -> None:
     body, count = noise(8_000_000, 3), 20
 
-    def copy(*_: str) -> Answer:
+    def copy(*_: object) -> Answer:
         return Answer(200, (), bytes(bytearray(body)))
 
     with serve(copy) as server, ExitStack() as stack:
@@ -314,7 +314,7 @@ def test_a_connection_that_was_closed_for_another_one_is_not_gone_on_with() -> N
     opened = connections.Connections(hang_up, "127.0.0.1", 0)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        gone = connections.Link(theirs, "gone")
+        gone = connections.Link(theirs, ("127.0.0.1", 1))
         gone.enter(connections._State.SENDING, 1.0)
         opened._watch(gone, selectors.EVENT_WRITE)
         thread = threading.Thread(target=opened.run)
@@ -330,7 +330,7 @@ def test_a_connection_that_was_closed_for_another_one_is_not_gone_on_with() -> N
 def test_a_client_whose_answer_does_not_come_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "_STALLED", 0.2)
 
-    def put_off(_method: str, target: str, _via: str) -> Answer:
+    def put_off(_method: str, target: str, _via: str, _peer: object) -> Answer:
         if target == "/never":
             raise Later
         return Answer(200, (), b"here")

@@ -24,11 +24,13 @@ from resolver.flow.checks import installation, keeping, network
 from resolver.flow.doctor import CHECKS, Check, look_over, set_aside
 from resolver.render import tell
 from resolver.sources.hosts import Hosts
+from resolver.store import LocalStore
 from tests.fakes.images import build_image
 from tests.fakes.messages import Reply
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.tls import authority
 from tests.sources.credential_machine import pair
+from tests.store_images import blob_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,6 +99,36 @@ def fact(one: Row, name: str) -> object:
 
 
 # The whole
+
+
+@pytest.mark.parametrize(
+    ("mode", "shared", "state"),
+    [
+        (0o700, "0", None),
+        (0o770, "0", State.WARNING),
+        (0o770, "1", State.NOTE),
+        (0o777, "1", State.NOTE),
+    ],
+)
+def test_who_else_may_write_to_the_store_is_shown(
+    patient: Patient, mode: int, shared: str, state: State | None
+) -> None:
+    LocalStore(patient.store).add(blob_of(b"here"), [b"here"])
+    patient.store.chmod(mode)
+
+    found = patient.look(RESOLVER_STORE=str(patient.store), RESOLVER_SHARED_STORE=shared)
+
+    assert [one.state for one in rows(found, "store", "access")] == ([state] if state else [])
+
+
+def test_a_store_that_everybody_may_write_is_wrong(patient: Patient) -> None:
+    LocalStore(patient.store).add(blob_of(b"here"), [b"here"])
+    patient.store.chmod(0o777)
+
+    one = row(patient.look(RESOLVER_STORE=str(patient.store)), "store", "folder")
+
+    assert one.state is State.ERROR
+    assert "everybody may write to" in one.found
 
 
 def test_a_machine_that_is_well(patient: Patient) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +33,9 @@ from tests.flow.exports import check_layout, index_of
 from tests.flow.pulling import Counter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    from resolver.flow.serve import Server
 
 AMD, ARM = "linux/amd64", "linux/arm64"
 SOCI = "application/vnd.amazon.soci.index.v2+json"
@@ -451,6 +455,66 @@ def test_what_a_mirror_brings_is_kept_with_its_attestations(
     assert not session.collect(AT_ONCE, dry_run=True).missing
     exported = session.export(f"{registry.host}/team/app:1", str(tmp_path / "layout"), ["all"])
     assert str(exported.images[0].root.digest) == image.digest
+
+
+def listed_and_missing(server: Server, reference: str = "1") -> tuple[list[str], list[str]]:
+    """Ask a server for an index and all that it lists; gives its digests, and those it lacks."""
+    answer = fetch(server, f"/v2/team/app/manifests/{reference}")
+    entries = json.loads(answer)["manifests"] if answer is not None else []
+    digests = [str(one["digest"]) for one in entries]
+    return digests, [
+        one for one in digests if fetch(server, f"/v2/team/app/manifests/{one}") is None
+    ]
+
+
+def fetch(server: Server, path: str) -> bytes | None:
+    """Ask for a document; None where the server does not have it."""
+    accepted = {"Accept": f"{OCI_INDEX}, {OCI_MANIFEST}"}
+    request = urllib.request.Request(f"http://{server.address}{path}", headers=accepted)
+    try:
+        with urllib.request.urlopen(request) as response:
+            body: bytes = response.read()
+    except urllib.error.HTTPError:
+        return None
+    return body
+
+
+@pytest.mark.parametrize("make", [buildx, with_artifacts])
+def test_a_mirror_lists_what_it_can_fetch_and_a_store_what_it_holds(
+    registry: FakeRegistry, session: Session, make: Callable[[], Image]
+) -> None:
+    image = make()
+    name = served(registry, image)
+    session.pull(name, ARM, attestations=False)
+
+    with session.serve() as server:
+        digests, missing = listed_and_missing(server)
+        assert len(digests) == 1
+        assert missing == []
+    with session.serve_mirror(upstream=registry.host) as server:
+        digests, missing = listed_and_missing(server)
+        assert len(digests) > 1
+        assert missing == []
+        assert fetch(server, f"/v2/team/app/manifests/{image.digest}") == image.body
+
+
+def test_a_mirror_that_asks_nobody_lists_what_it_holds(
+    registry: FakeRegistry, session: Session, tmp_path: Path
+) -> None:
+    image = buildx()
+    session.pull(served(registry, image), ARM, attestations=False)
+
+    with (
+        Session(tmp_path / "store", environment={}, offline=True) as alone,
+        alone.serve_mirror(upstream=registry.host) as server,
+    ):
+        digests, missing = listed_and_missing(server)
+        # A pinned digest is answered with its own bytes, as the store answers it.
+        pinned = fetch(server, f"/v2/team/app/manifests/{image.digest}")
+
+    assert len(digests) == 1
+    assert missing == []
+    assert pinned == image.body
 
 
 def test_platforms_of_one_reference_that_are_asked_one_by_one_leave_out_none_of_themselves(

@@ -332,9 +332,8 @@ def _linked(store: LocalStore, folder: Path) -> Exported:
 
 def _files(folder: Path) -> set[tuple[int, int]]:
     """Give what identifies the files below a folder."""
-    return {
-        (s.st_dev, s.st_ino) for path in folder.rglob("*") if path.is_file() if (s := path.stat())
-    }
+    found = (path.stat() for path in folder.rglob("*") if path.is_file())
+    return {(status.st_dev, status.st_ino) for status in found}
 
 
 def test_blobs_are_hard_links_to_the_store_on_request_alone(tmp_path: Path) -> None:

@@ -31,7 +31,12 @@ def registry() -> Iterator[FakeRegistry]:
 
 
 def documents(registry: FakeRegistry) -> list[str]:
+    """Name what was asked for: the index of each tag, and for hits a manifest by its digest."""
     return [seen.path.rpartition("/")[2] for seen in registry.log if "/manifests/" in seen.path]
+
+
+def looked_at(registry: FakeRegistry) -> list[str]:
+    return sorted(name for name in documents(registry) if ":" not in name)
 
 
 def test_it_stops_at_the_last_that_is_wanted(registry: FakeRegistry, tmp_path: Path) -> None:
@@ -40,7 +45,9 @@ def test_it_stops_at_the_last_that_is_wanted(registry: FakeRegistry, tmp_path: P
 
         assert list(found) == ["1.8", "1.6"]
 
-    assert sorted(documents(registry)) == ["1.6", "1.7", "1.8", "1.9"]
+    assert looked_at(registry) == ["1.6", "1.7", "1.8", "1.9"]
+    # Two of them are hits, whose manifests show that they are images; it is the same one here.
+    assert 5 <= len(documents(registry)) <= 6
 
 
 def test_what_was_looked_at_once_costs_a_head(registry: FakeRegistry, tmp_path: Path) -> None:
@@ -59,7 +66,7 @@ def test_a_range_narrows_what_is_looked_at(registry: FakeRegistry, tmp_path: Pat
         found = list(session.tags(f"{registry.host}/app", platform=RISCV, semver=">=1.5 <1.8"))
 
     assert found == ["1.6"]
-    assert sorted(documents(registry)) == ["1.5", "1.6", "1.7"]
+    assert looked_at(registry) == ["1.5", "1.6", "1.7"]
 
 
 def test_flavours_that_are_left_out_cost_no_request(registry: FakeRegistry, tmp_path: Path) -> None:
@@ -78,7 +85,7 @@ def test_flavours_that_are_left_out_cost_no_request(registry: FakeRegistry, tmp_
 
         assert list(found) == ["1.8-alpine-r10", "1.8-alpine-r2"]
 
-    assert sorted(documents(registry)) == ["1.8-alpine-r10", "1.8-alpine-r2"]
+    assert looked_at(registry) == ["1.8-alpine-r10", "1.8-alpine-r2"]
 
 
 def test_no_more_is_asked_than_allowed(registry: FakeRegistry, tmp_path: Path) -> None:
@@ -88,7 +95,9 @@ def test_no_more_is_asked_than_allowed(registry: FakeRegistry, tmp_path: Path) -
         with pytest.raises(RequestsSpent):
             found.extend(tags)
 
-    assert found == ["1.0", "1.2", "1.4"]
+    # Four indexes, and the manifest for riscv64, which is one and the same.
+    assert found == ["1.0", "1.2"]
+    assert looked_at(registry) == ["1.0", "1.1", "1.2", "1.3"]
     assert len(documents(registry)) == 5
 
 

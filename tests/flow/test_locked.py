@@ -204,7 +204,7 @@ def test_picking_from_a_record_is_selecting_from_the_index(
 ) -> None:
     from resolver.core.digest import Digest
     from resolver.core.lock import LockedImage, LockedPlatform
-    from resolver.core.locked import pick
+    from resolver.core.locked import Wanted, pick
     from resolver.core.select import select
 
     platforms = [Platform.parse(each) for each in offered]
@@ -216,7 +216,7 @@ def test_picking_from_a_record_is_selecting_from_the_index(
     listed = tuple(kept[key] for key in sorted(kept))
     image = LockedImage("r.test/a:1", "a", digests[0], "m", 1, listed)
 
-    found = pick(image, (Platform.parse(wanted),), exact=exact)
+    found = pick(image, Wanted((Platform.parse(wanted),)), exact=exact)
     chosen = select(platforms, wanted, exact=exact).index
 
     assert (found.digest if found else None) == (digests[chosen] if chosen is not None else None)

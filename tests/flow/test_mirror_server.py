@@ -32,10 +32,13 @@ from resolver.errors import (
 )
 from resolver.flow import growing
 from resolver.flow.distribution import Later
-from resolver.flow.mirror import MAX_MISSES, MAX_QUESTIONS, Misses, refusal
+from resolver.flow.mirror import MAX_FETCHES, MAX_QUESTIONS, refusal
+from resolver.flow.misses import MAX_MISSES, Busy, Misses
 from resolver.flow.upstreams import Unclear, Upstreams
 from resolver.session import Session
 from resolver.settings import Flags
+from resolver.sources import ways
+from resolver.sources.questions import JOBS_PER_HOST
 from tests.fakes.images import build_image, build_index, named_by
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.flow.pulling import noise
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.events import Event
+    from resolver.flow.connections import Peer
     from resolver.flow.serve import Server
 
 LAYER, SMALL = noise(3_000_000), noise(2_000, 1)
@@ -138,8 +142,10 @@ def test_the_digest_by_which_upstream_names_a_tag_is_served(ground: Ground) -> N
                     assert got.headers["docker-content-digest"] == image.digest
             assert ask(server, "/v2/team/app/manifests/512").body == image.body
     with ground.mirror(offline=True) as server:
-        got = ask(server, "/v2/team/app/manifests/512")
+        got = ask(server, f"/v2/team/app/manifests/{image.digest}")
         assert got.headers["docker-content-digest"] == image.digest
+        # Nothing that it lists is here.
+        assert ask(server, "/v2/team/app/manifests/512").status == 502
 
 
 def test_another_mirror_over_the_same_store_asks_for_the_tag_alone(ground: Ground) -> None:
@@ -301,7 +307,12 @@ def test_offline_only_what_is_here_is_served(ground: Ground) -> None:
     with ground.mirror() as server:
         pull(server)
     with ground.mirror(offline=True) as server:
-        pull(server)
+        index = ask(server, "/v2/team/app/manifests/1")
+        listed = json.loads(index.body)["manifests"]
+        assert [entry["digest"] for entry in listed] == [CHILD.digest]
+        named = index.headers["docker-content-digest"]
+        assert ask(server, f"/v2/team/app/manifests/{named}").body == index.body
+        pull(server, IMAGE.digest)
         assert ask(server, f"/v2/team/app/blobs/{UNKNOWN}").status == 502
         assert ask(server, "/v2/team/app/manifests/none").status == 502
 
@@ -651,34 +662,139 @@ def test_made_up_digests_cost_upstream_a_few_questions_a_second(ground: Ground) 
     assert asked <= (MAX_MISSES + MAX_QUESTIONS) * (int(seconds) + 1)
 
 
-def test_what_exists_is_had_after_a_flood_of_what_does_not() -> None:
-    clock = FakeClock()
+REGISTRY = "r.test"
+
+
+def blob_question(number: int, repository: str = "r.test/a") -> tuple[str, str, str]:
+    return ("blobs", repository, str(Digest.of(b"%d" % number)))
+
+
+def miss(misses: Misses, number: int, peer: Peer, repository: str = "r.test/a") -> None:
+    """Ask in vain."""
+    asked = blob_question(number, repository)
+    assert misses.check(REGISTRY, asked, peer)
+    misses.done(REGISTRY, asked, peer, missing=10.0)
+
+
+def test_a_registry_is_asked_in_vain_so_often_a_second_and_no_client_gets_a_made_up_no() -> None:
+    clock, peer = FakeClock(), ("10.0.0.1", 1)
     misses = Misses(clock)
-    digests = [str(Digest.of(bytes([number]))) for number in range(MAX_MISSES + 2)]
-    for digest in digests[:MAX_MISSES]:
-        assert misses.check("r.test", ("blobs", "r.test/a", digest))
-        misses.add("r.test", ("blobs", "r.test/a", digest))
-    asked, other = (("blobs", "r.test/a", digest) for digest in digests[MAX_MISSES:])
+    for number in range(MAX_MISSES):
+        miss(misses, number, peer)
+    new, known = blob_question(MAX_MISSES), blob_question(0)
     with pytest.raises(Later):
-        misses.check("r.test", asked)
-    # Another registry is asked, and this one again a second later.
-    assert misses.check("s.test", ("blobs", "s.test/a", digests[0]))
-    clock.now += 1
-    assert misses.check("r.test", asked)
-    # While the flood goes on for long it is assumed to be missing.
-    for digest in digests[:MAX_MISSES]:
-        misses.add("r.test", ("blobs", "r.test/a", digest))
-    with pytest.raises(Later):
-        misses.check("r.test", other)
-    clock.now += 2
-    for digest in digests[:MAX_MISSES]:
-        misses.add("r.test", ("blobs", "r.test/a", digest))
-    assert not misses.check("r.test", other)
+        misses.check(REGISTRY, new, peer)
+    # Another registry is asked, and what this one is known to lack has its answer.
+    assert misses.check("s.test", new, peer)
+    assert not misses.check(REGISTRY, known, peer)
+    # While others ask in vain without end, it waits, and is never taken for missing.
+    for second in range(1, 5):
+        clock.now += 1.0
+        for number in range(MAX_MISSES):
+            other = ("10.0.0.1", 100 + number)
+            asked = blob_question(1_000 * second + number)
+            with contextlib.suppress(Later):
+                if misses.check(REGISTRY, asked, other):
+                    misses.done(REGISTRY, asked, other, missing=10.0)
+        with contextlib.suppress(Later):
+            if misses.check(REGISTRY, new, peer):
+                break
+    else:
+        pytest.fail("it had no turn within 4 seconds")
     # What is missing is asked for again after a while.
-    known = ("blobs", "r.test/a", digests[0])
-    assert not misses.check("r.test", known)
     clock.now += 10
-    assert misses.check("r.test", known)
+    assert misses.check(REGISTRY, known, peer)
+
+
+def test_what_is_answered_does_not_count_as_a_miss() -> None:
+    misses = Misses(FakeClock())
+    for number in range(5 * MAX_MISSES):
+        assert misses.check(REGISTRY, blob_question(number))
+        misses.done(REGISTRY, blob_question(number))
+
+
+@pytest.mark.parametrize(
+    ("honest", "repository"),
+    [
+        (("10.0.0.2", 1), "r.test/a"),
+        (("10.0.0.1", 1), "r.test/b"),
+        (("10.0.0.1", 1), "r.test/a"),
+    ],
+    ids=["another address", "another repository", "another connection"],
+)
+def test_who_asked_less_in_vain_comes_before_a_flood(honest: Peer, repository: str) -> None:
+    clock, flooding = FakeClock(), ("10.0.0.1", 99)
+    misses = Misses(clock)
+    for number in range(MAX_MISSES):
+        miss(misses, number, flooding)
+    flood = [blob_question(100 + number) for number in range(500)]
+    for asked in flood:
+        with pytest.raises(Later):
+            misses.check(REGISTRY, asked, flooding)
+    asked = blob_question(1_000, repository)
+    with pytest.raises(Later):
+        misses.check(REGISTRY, asked, honest)
+    clock.now += 1.0
+    assert misses.check(REGISTRY, asked, honest)
+
+
+def test_a_client_that_waits_for_too_long_is_told_to_come_again() -> None:
+    clock, peer, other = FakeClock(), ("10.0.0.1", 1), ("10.0.0.2", 1)
+    misses = Misses(clock)
+    for number in range(120):
+        for each in range(MAX_MISSES):
+            misses.done(REGISTRY, blob_question(100 * number + each), other, missing=10.0)
+        with pytest.raises(Later):
+            misses.check(REGISTRY, blob_question(1_000_000), peer)
+        clock.now += 0.5
+    with pytest.raises(Busy):
+        misses.check(REGISTRY, blob_question(1_000_000), peer)
+
+
+def test_who_is_called_and_finds_no_place_is_still_the_next_one() -> None:
+    clock, peer = FakeClock(), ("10.0.0.1", 1)
+    misses = Misses(clock)
+    asked = blob_question(0)
+    assert misses.check(REGISTRY, asked, peer)
+    misses.put_back(REGISTRY, asked, peer)
+    for number in range(1, MAX_MISSES):
+        miss(misses, number, peer)
+    with pytest.raises(Later):
+        misses.check(REGISTRY, blob_question(MAX_MISSES), peer)
+    assert misses.check(REGISTRY, asked, peer)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.2", "127.0.0.1"])
+def test_what_exists_is_had_at_first_contact_in_a_flood_of_what_does_not(
+    ground: Ground, address: str
+) -> None:
+    over = threading.Event()
+
+    def flood(number: int) -> set[int]:
+        statuses = set()
+        while not over.is_set():
+            number += 1_000
+            made_up = Digest.of(str(number).encode())
+            statuses.add(ask(server, f"/v2/team/app/blobs/{made_up}").status)
+        return statuses
+
+    with ground.mirror() as server, ThreadPoolExecutor(30) as pool:
+        flooding = [pool.submit(flood, number) for number in range(30)]
+        try:
+            assert ground.upstream.wait_for(
+                lambda: len(ground.upstream.requests("HEAD")) >= MAX_MISSES
+            )
+            host, _, port = server.address.rpartition(":")
+            for digest in (DIGEST, CONFIG):
+                link = http.client.HTTPConnection(
+                    host, int(port), timeout=20, source_address=(address, 0)
+                )
+                with contextlib.closing(link):
+                    link.request("GET", f"/v2/team/app/blobs/{digest}")
+                    assert link.getresponse().read() == CHILD.blobs[digest]
+        finally:
+            over.set()
+        assert set().union(*(each.result() for each in flooding)) == {404}
 
 
 def test_clients_of_one_registry_do_not_join_the_fetch_of_another(
@@ -725,6 +841,94 @@ def test_a_registry_that_stalls_makes_way_for_another_one_with_the_same_blob(
             assert len(bad.requests("GET", "/blobs/")) == 1
             never.set()
             assert stalled.result() in (0, 200, 502)
+
+
+def test_a_stalled_fetch_is_given_up_at_once_for_another_registry(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No read timeout ends it: its thread still waits when the blob is here."""
+    monkeypatch.setattr(growing, "_GRACE", 0.0)
+    never = threading.Event()
+    with FakeRegistry() as bad:
+        bad.serve("team/app", "1", IMAGE)
+        bad.on("GET", UPSTREAM_BLOB, Reply(200, body=LAYER, hold=never, hold_after=200_000))
+        with (
+            Session(tmp_path / "both", environment={"HOME": str(tmp_path)}) as session,
+            session.serve_mirror(upstream=ground.upstream.host, allow=[bad.host]) as server,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            stalled = pool.submit(ask_for_status, server, f"{UPSTREAM_BLOB}?ns={bad.host}")
+            assert bad.wait_for(lambda: bool(bad.requests("GET", "/blobs/")))
+            begin = time.monotonic()
+            assert ask(server, UPSTREAM_BLOB).body == LAYER
+            assert stalled.result() in (0, 502)
+            assert time.monotonic() - begin < 20
+            # Its clients get what the other one gave.
+            assert ask(server, f"{UPSTREAM_BLOB}?ns={bad.host}").body == LAYER
+            assert not never.is_set()
+            never.set()
+
+
+def test_stalled_blobs_do_not_delay_others_of_their_registry(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name in ((growing, "STALL"), (ways, "SILENT")):
+        monkeypatch.setattr(module, name, 0.3)
+    never = threading.Event()
+    stalled = [noise(200_000, 100 + number) for number in range(3 * MAX_FETCHES)]
+    image = build_image("linux/amd64", [*stalled, SMALL])
+    ground.upstream.serve("team/app", "many", image)
+    for layer in stalled:
+        path = f"/v2/team/app/blobs/{Digest.of(layer)}"
+        ground.upstream.on("GET", path, Reply(200, body=layer, hold=never, hold_after=1_000))
+    with ground.mirror() as server, ThreadPoolExecutor(len(stalled)) as pool:
+        ask(server, f"/v2/team/app/manifests/{image.digest}")
+        begin = time.monotonic()
+        waiting = [
+            pool.submit(ask, server, f"/v2/team/app/blobs/{Digest.of(layer)}") for layer in stalled
+        ]
+        assert ground.upstream.wait_for(
+            lambda: len(ground.upstream.requests("GET", "/blobs/")) >= MAX_FETCHES
+        )
+        assert ask(server, f"/v2/team/app/blobs/{Digest.of(SMALL)}").body == SMALL
+        # Their read timeout is 30 s.
+        assert time.monotonic() - begin < 20
+        assert not any(each.done() for each in waiting)
+        never.set()
+        assert [each.result().body for each in waiting] == stalled
+        # None was asked for twice: what has stalled keeps what it has, and goes on.
+        asked = [seen.path for seen in ground.upstream.requests("GET", "/blobs/")]
+        assert len(asked) == len(set(asked))
+
+
+def test_registries_that_do_not_answer_leave_threads_for_others(
+    ground: Ground, tmp_path: Path
+) -> None:
+    never = threading.Event()
+    with contextlib.ExitStack() as stack:
+        stack.callback(never.set)
+        silent = [stack.enter_context(FakeRegistry()) for _ in range(5)]
+        for registry in silent:
+            for number in range(MAX_QUESTIONS):
+                path = f"/v2/team/app/manifests/{number}"
+                registry.on("GET", path, Reply(200, body=IMAGE.body, hold=never, hold_after=0))
+        session = stack.enter_context(Session(tmp_path / "all", environment={"HOME": "/nowhere"}))
+        hosts = [registry.host for registry in silent]
+        server = stack.enter_context(
+            session.serve_mirror(upstream=ground.upstream.host, allow=hosts)
+        )
+        pool = stack.enter_context(ThreadPoolExecutor(len(silent) * MAX_QUESTIONS))
+        stack.callback(never.set)
+        for number in range(MAX_QUESTIONS):
+            for host in hosts:
+                target = f"/v2/team/app/manifests/{number}?ns={host}"
+                pool.submit(ask_for_status, server, target)
+        assert silent[0].wait_for(
+            lambda: all(len(each.requests("GET")) >= JOBS_PER_HOST for each in silent)
+        )
+        begin = time.monotonic()
+        pull(server)
+        assert time.monotonic() - begin < 10
 
 
 def test_clients_of_two_repositories_of_one_registry_share_a_fetch(ground: Ground) -> None:

@@ -82,3 +82,42 @@ def test_what_was_not_begun_is_dropped_and_what_goes_on_is_not_waited_for() -> N
     go_on.set()
     assert first.result(5) == "done"
     assert workers.close(5)
+
+
+def test_a_pool_can_grow_and_shrink() -> None:
+    workers = Workers(1, "test of size")
+    gate, meeting = threading.Event(), threading.Barrier(3)
+    stuck = workers.submit(gate.wait)
+    waiting = [workers.submit(partial(meeting.wait, 5)) for _ in range(3)]
+    workers.resize(4)
+    # Passes only when all three are done beside what is stuck.
+    for future in waiting:
+        future.result(5)
+    workers.resize(1)
+    gate.set()
+    assert stuck.result(5)
+    assert workers.submit(lambda: 1).result(5) == 1
+    assert workers.close(5)
+
+
+def test_lines_take_turns() -> None:
+    workers = Workers(1, "test of lines")
+    gate, done = threading.Event(), list[str]()
+    workers.submit(gate.wait)
+    names = ["a1", "a2", "a3", "a4", "b1", "b2", "c1"]
+    futures = [workers.submit(partial(done.append, name), name[0]) for name in names]
+    gate.set()
+    for future in futures:
+        future.result(5)
+    assert done == ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]
+    assert workers.close(5)
+
+
+def test_closing_cancels_what_waits_in_every_line() -> None:
+    workers = Workers(1, "test of lines")
+    gate = threading.Event()
+    workers.submit(gate.wait)
+    futures = [workers.submit(partial(pow, 2, 2), line) for line in "aab"]
+    assert not workers.close(0)
+    gate.set()
+    assert all(future.cancelled() for future in futures)

@@ -470,7 +470,7 @@ def test_the_summary_tells_findings_faults_and_warnings() -> None:
     assert summary(of) == snapshot("""\
 **resolver check**: failed, status 3
 
-**docker.io/library/app:1**
+**`docker.io/library/app:1`**
 
 |  |  |
 | --- | --- |
@@ -480,10 +480,10 @@ def test_the_summary_tells_findings_faults_and_warnings() -> None:
 
 | severity | rule | about | message | where |
 | --- | --- | --- | --- | --- |
-| error | build-missing | docker.io/library/app:1 linux/s390x | \\`linux/s390x\\` is missing \\(it offers \\`linux/amd64\\`\\) |  |
-| warning | old-image | Dockerfile | it is 400 days old | build/Dockerfile:3 |
+| error | build-missing | docker.io/library/app:1 linux/s390x | `linux/s390x` is missing \\(it offers `linux/amd64`\\) |  |
+| warning | old-image | Dockerfile | it is 400 days old | `build/Dockerfile:3` |
 
-**error**: \\`app:1\\` is not offered
+**error**: `app:1` is not offered
 
 hint: see others
 

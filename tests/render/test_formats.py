@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from resolver.core.answer import Considered, Failure, Resolution
 from resolver.core.comparison import Comparison
@@ -23,6 +25,7 @@ from resolver.core.stored import ImageUsage
 from resolver.core.stored import Usage as StoreUsage
 from resolver.errors import ManifestNotFound, PlatformNotOffered, ResolverError, Usage
 from resolver.render import RENDERERS, tell, tell_pieces, tell_values
+from resolver.render.markdown import cell
 from resolver.render.plain import Plain, Rows, plain
 from resolver.render.report import Report, Table
 from resolver.render.report_files import MOST_ROWS
@@ -220,7 +223,10 @@ def test_rows_are_written_like_a_list(count: int) -> None:
 def sample(count: int) -> Comparison:
     comparison = COMPARED["comparison"]
     assert isinstance(comparison, Comparison)
-    return replace(comparison, files=compared_files(count))
+    assert comparison.files is not None
+    apart = comparison.files.others[-1]
+    files = compared_files(count)
+    return replace(comparison, files=replace(files, others=(*files.others, apart)))
 
 
 def test_a_long_document_comes_in_pieces() -> None:
@@ -242,7 +248,8 @@ def test_a_whole_table_of_paths_ends_somewhere(form: str, length: int, shown: in
     comparison = sample(1)
     files = comparison.files
     assert files is not None
-    files = replace(files, others=(replace(files.others[0], differences=tuple(differences)),))
+    first = replace(files.others[0], differences=tuple(differences))
+    files = replace(files, others=(first, *files.others[1:]))
     text = tell(replace(comparison, files=files), form, full=True)
 
     assert text.count("path-") == shown
@@ -314,6 +321,39 @@ def test_an_image_that_shares_with_hundreds_takes_a_few_rows() -> None:
     assert tell(usage, "table", full=True).count("example.com/app:") == 401
 
 
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("reg.test/app@sha256:0a", "`reg.test/app@sha256:0a`"),
+        ("linux/amd64, darwin(macOS%2014)/arm64", "`linux/amd64`, `darwin(macOS%2014)/arm64`"),
+        ("linux(+gpu)/arm64 (2)", r"`linux(+gpu)/arm64` \(2\)"),
+        (
+            "`a/b` is `linux(+gpu)/arm64`, took x/y+z.",
+            "`a/b` is `linux(+gpu)/arm64`, took `x/y+z`.",
+        ),
+        ("2/2 +2", r"2/2 \+2"),
+        # No text from outside opens a code span that it does not close, or ends one or a cell.
+        ("``a/b`", r"\`\`a/b\`"),
+        ("`a|b`", r"\`a\|b\`"),
+        ("a/b` [x](y) `", r"a/b\` \[x\]\(y\) \`"),
+        ("\\`a/b`", r"\\\`a/b\`"),
+        ("a/b|c", r"a/b\|c"),
+        ("a/<b>", r"a/\<b\>"),
+        ("@someone", r"\@someone"),
+    ],
+)
+def test_names_are_code_in_markdown_and_everything_else_is_escaped(text: str, written: str) -> None:
+    assert cell(text) == written
+
+
+@given(st.text(st.sampled_from("`a/:@(|)\\ ,.<+"), max_size=12))
+def test_no_text_leaves_a_code_span_or_a_cell_of_markdown_open(text: str) -> None:
+    # Escaped pairs are taken out first, as a reader of Markdown does outside of code.
+    rest = re.sub(r"`[^`|\\<]+`|\\[!-/:-@[-`{-~]", "", cell(text))
+
+    assert not set("`|\\<") & set(rest)
+
+
 @pytest.mark.parametrize("form", ["table", "markdown", "html", "json", "yaml"])
 def test_a_platform_can_be_copied_from_every_format(form: str) -> None:
     odd = [
@@ -325,9 +365,7 @@ def test_a_platform_can_be_copied_from_every_format(form: str) -> None:
     offers = tuple(replace(OFFERS.offers[0], platform=platform) for platform in odd)
 
     written = tell(replace(OFFERS, offers=offers), form)
-    if form == "markdown":
-        # As it is read: a backslash before punctuation is not shown.
-        written = re.sub(r"\\([!-/:-@[-`{-~])", r"\1", written)
 
-    assert all(str(platform) in written for platform in odd)
+    quote = "`" if form == "markdown" else ""
+    assert all(f"{quote}{platform}{quote}" in written for platform in odd)
     assert [Platform.parse(str(platform)) for platform in odd] == odd

@@ -17,6 +17,7 @@ from resolver.core.descriptor import OCI_INDEX, OCI_MANIFEST
 from resolver.core.digest import Digest
 from resolver.core.lock import Lock, LockedImage, LockedPlatform
 from resolver.core.lock_entries import entries_of, short_names
+from resolver.core.locked import Wanted
 from resolver.core.platform import Platform
 from resolver.core.reference import Reference
 from resolver.errors import Usage
@@ -253,7 +254,7 @@ def test_a_shell_reads_the_variables(tmp_path: Path) -> None:
 
 
 def test_one_platform_instead_of_the_index() -> None:
-    wanted = (Platform.parse("linux/arm64"),)
+    wanted = Wanted((Platform.parse("linux/arm64"),))
     entries, missing = entries_of(LOCK, wanted)
 
     assert [one.reference for one in missing] == [

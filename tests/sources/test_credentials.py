@@ -284,7 +284,7 @@ def test_a_broken_helper_is_an_error_even_if_another_place_could_answer(machine:
     machine.install_answers("broken", {"*": {"stdout": "vault is sealed", "exit": 2}})
     machine.configure({"credsStore": "broken"})
     fill(machine.root / "runtime" / "containers" / "auth.json", machine)
-    with pytest.raises(HelperFailed, match="docker-credential-broken.*exit status 2"):
+    with pytest.raises(HelperFailed, match=r"docker-credential-broken.*exit status 2"):
         machine.chain().find("reg.test", "")
 
 
@@ -417,7 +417,7 @@ def test_an_unreadable_default_file_is_a_warning_and_an_unreadable_named_one_an_
             raise PermissionError(13, "Permission denied")
         return real(name, *rest, **more)
 
-    monkeypatch.setattr("resolver.sources.credential_files.os.open", refuse)
+    monkeypatch.setattr("resolver.files.os.open", refuse)
     assert ask(machine) == MINE
     assert [warned.code for warned in machine.warnings] == ["credentials-unreadable"]
     assert str(path) in machine.warnings[0].message

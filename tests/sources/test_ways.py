@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,9 +11,9 @@ import pytest
 from resolver.core.hosts import ClientFiles, HostSettings, upstream
 from resolver.errors import InvalidConfiguration, TlsFailed, Unavailable
 from resolver.sources.registry import RegistrySource
-from resolver.sources.ways import Pacer
+from resolver.sources.ways import SILENT, Pacer, Place, Places
 from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry
+from tests.fakes.registry import FakeRegistry, Reply
 from tests.fakes.tls import authority
 from tests.sources.wire_kit import ENGINES, FakeClock, transport
 
@@ -208,3 +209,73 @@ def test_no_more_requests_at_once_than_a_host_takes() -> None:
         for thread in threads:
             thread.join()
         assert most[0] == 2
+
+
+def test_places_are_given_out_in_the_order_in_which_they_are_asked_for() -> None:
+    places = Places(1, 1, FakeClock())
+    held = places.take()
+    got: list[int] = []
+
+    def ask_for_one(number: int) -> None:
+        place = places.take()
+        got.append(number)
+        place.release()
+
+    threads = []
+    for number in range(5):
+        thread = threading.Thread(target=ask_for_one, args=(number,))
+        thread.start()
+        threads.append(thread)
+        while len(places._queue) <= number:
+            thread.join(0.001)
+    held.release()
+    held.release()
+    for thread in threads:
+        thread.join()
+    assert got == [0, 1, 2, 3, 4]
+
+
+def test_a_silent_connection_makes_room_for_one_that_waits_and_only_for_so_many() -> None:
+    clock = FakeClock()
+    places = Places(2, 3, clock)
+    first, second = places.take(), places.take()
+    with ThreadPoolExecutor(2) as pool:
+        third: Future[Place] = pool.submit(places.take)
+        clock.now += SILENT / 2
+        first.moved()
+        assert not wait([third], 0.6).done
+        clock.now += SILENT / 2
+        # The second one has been silent for long enough, the first one has not.
+        place = third.result(10)
+        fourth: Future[Place] = pool.submit(places.take)
+        clock.now += SILENT
+        # All three are silent, and more than three are never open.
+        assert not wait([fourth], 0.6).done
+        second.release()
+        fourth.result(10).release()
+    place.release()
+    first.release()
+
+
+def test_the_number_of_connections_that_is_set_for_a_host_is_never_exceeded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("resolver.sources.ways.SILENT", 0.0)
+    gate = threading.Event()
+    with FakeRegistry() as registry, transport() as wire, ThreadPoolExecutor(2) as pool:
+        registry.serve("team/app", "1.0", IMAGE)
+        registry.on(
+            "GET", "/v2/team/app/manifests/1.0", Reply(200, body=b"{}", hold=gate, hold_after=1)
+        )
+        one = [pool.submit(registry_of(wire, registry, jobs).document, "1.0") for jobs in (1, 1)]
+        assert registry.wait_for(lambda: len(registry.requests("GET", "/manifests/")) == 1)
+        assert not wait(one, 0.6).done
+        assert len(registry.requests("GET", "/manifests/")) == 1
+        gate.set()
+        wait(one)
+
+
+def registry_of(wire: Transport, registry: FakeRegistry, jobs: int) -> RegistrySource:
+    settings = HostSettings(jobs=jobs)
+    here = upstream(registry.host, "team/app", settings)
+    return RegistrySource(wire, registry.host, "team/app", endpoint=here)

@@ -34,6 +34,8 @@ class Wishes:
         unpin: take digests away.
         platform: pin the image of this platform instead of the index; empty: the index.
         require: platforms that every image must be offered for.
+        machine: this machine, with the level of its processor, if every image must be offered for
+            it: a lower level will do.
     """
 
     check: bool = False
@@ -41,6 +43,12 @@ class Wishes:
     unpin: bool = False
     platform: str = ""
     require: tuple[Platform, ...] = ()
+    machine: Platform | None = None
+
+    @property
+    def requires(self) -> bool:
+        """Whether images must be offered for some platform."""
+        return bool(self.require) or self.machine is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +59,13 @@ class Question:
         reference: the name; with a digest, that is what is looked up.
         platform: the image for this is wanted; empty: what the name itself points at.
         offers: whether it matters for which platforms there is an image.
+        own: the platform that a file itself names for it; empty for none.
     """
 
     reference: Reference
     platform: str = ""
     offers: bool = False
+    own: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,22 +93,46 @@ def asked_of(spot: Spot, wishes: Wishes) -> tuple[Question, ...]:
     if spot.is_ignored or wishes.unpin:
         return ()
     if spot.reference.digest is None:
-        return (_of_tag(spot, wishes),) if not wishes.check or wishes.require else ()
+        return (_of_tag(spot, wishes),) if not wishes.check or wishes.requires else ()
     if wishes.check and spot.can_move:
         return (_of_tag(spot, wishes), _of_pin(spot, wishes))
     if wishes.update and spot.can_move:
         return (_of_tag(spot, wishes),)
-    return (_of_pin(spot, wishes),) if wishes.require else ()
+    return (_of_pin(spot, wishes),) if wishes.requires else ()
 
 
 def _of_tag(spot: Spot, wishes: Wishes) -> Question:
     """Ask what the tag points at now; the platform that a file itself names comes first."""
     platform = (spot.platform or wishes.platform) if wishes.platform else ""
-    return Question(spot.tagged, platform, bool(wishes.require or spot.platform))
+    return Question(spot.tagged, platform, bool(wishes.requires or spot.platform), spot.platform)
 
 
 def _of_pin(spot: Spot, wishes: Wishes) -> Question:
-    return Question(spot.reference, "", bool(wishes.require or spot.platform))
+    return Question(spot.reference, "", bool(wishes.requires or spot.platform), spot.platform)
+
+
+def deciding(
+    question: Question,
+    offered: Sequence[Platform | None],
+    wishes: Wishes,
+    table: PlatformTable = BUILTIN,
+) -> tuple[int, ...]:
+    """Choose the entries by which an image is offered for what is required of it, by position."""
+    found = [select(offered, wanted, exact=True, table=table) for wanted in wishes.require]
+    if wishes.machine is not None:
+        found.append(select(offered, wishes.machine, exact=True, local=True, table=table))
+    own = _parsed(question.own, table)
+    if own is not None:
+        found.append(select(offered, own, table=table))
+    return tuple(sorted({each.index for each in found if each.index is not None}))
+
+
+def _parsed(text: str, table: PlatformTable) -> Platform | None:
+    """Read the platform that a file itself names; what it means is not ours to refuse."""
+    try:
+        return Platform.parse(text, table=table) if text else None
+    except InvalidPlatform:
+        return None
 
 
 class Judge:
@@ -208,7 +242,7 @@ class Judge:
         own = self._fact(_of_pin(spot, self._wishes))
         for fact in (now, own):
             if isinstance(fact, ResolverError):
-                if self._wishes.update or self._wishes.require:
+                if self._wishes.update or self._wishes.requires:
                     return replace(pin, state=State.FAILED, failure=fact)
                 self.doubts.append((pin.place, fact))
         if isinstance(now, Fact) and isinstance(own, Fact):
@@ -233,23 +267,32 @@ class Judge:
     def _require(self, spot: Spot, pin: Pin, question: Question) -> Pin:
         """Look whether the image is offered for all that it must be offered for."""
         fact = self._facts.get(question)
-        if isinstance(fact, ResolverError) and self._wishes.require:
+        if isinstance(fact, ResolverError) and self._wishes.requires:
             return replace(pin, state=State.FAILED, failure=fact)
         if not isinstance(fact, Fact) or fact.offered is None:
             return pin
         for wanted in self._wishes.require:
             self._offered(pin, fact.offered, wanted, exact=True)
-        own = self._platform(spot)
+        if self._wishes.machine is not None:
+            self._offered(pin, fact.offered, self._wishes.machine, exact=True, local=True)
+        own = _parsed(spot.platform, self._table)
         if own is not None and own not in self._wishes.require:
             self._offered(pin, fact.offered, own, exact=False)
         return pin
 
     def _offered(
-        self, pin: Pin, offered: tuple[Platform | None, ...], wanted: Platform, *, exact: bool
+        self,
+        pin: Pin,
+        offered: tuple[Platform | None, ...],
+        wanted: Platform,
+        *,
+        exact: bool,
+        local: bool = False,
     ) -> None:
-        if select(offered, wanted, exact=exact, table=self._table).index is not None:
+        found = select(offered, wanted, exact=exact, local=local, table=self._table)
+        if found.index is not None:
             return
-        near = nearest(offered, wanted, exact=exact, table=self._table)
+        near = nearest(offered, wanted, exact=exact, local=local, table=self._table)
         names = [str(offered[index]) for index, _reason in near] or [
             str(platform) for platform in offered if platform is not None
         ]
@@ -257,13 +300,6 @@ class Judge:
         hint = f"it is offered for {listing}" if listing else ""
         message = f"`{pin.name}` is not offered for `{wanted}`"
         self._find(rules.PLATFORM_MISSING, pin, message, hint=hint, platform=str(wanted))
-
-    def _platform(self, spot: Spot) -> Platform | None:
-        """Read the platform that the file itself names; what it means is not ours to refuse."""
-        try:
-            return Platform.parse(spot.platform, table=self._table) if spot.platform else None
-        except InvalidPlatform:
-            return None
 
     def _fact(self, question: Question) -> Fact | ResolverError:
         return self._facts[question]

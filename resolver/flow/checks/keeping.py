@@ -57,9 +57,8 @@ def access(machine: Machine) -> Iterator[Row]:
         return
     found = "; ".join(doubts)
     if machine.settings.shared_store:
-        yield note(
-            _GROUP, "access", f"{found}; `--shared-store` says that they are trusted", **facts
-        )
+        accepted = f"{found}; `--shared-store` says that they are trusted"
+        yield note(_GROUP, "access", accepted, "", **facts)
         return
     hint = f"take the right from others with `chmod`, or {_ANOTHER}"
     yield (warning if is_there else wrong)(_GROUP, "access", found, hint, **facts)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Run the test suite of the current folder and decide whether it passed.
 
-    scripts/suite          all tests on all cores, with coverage
-    scripts/suite --ids    only compare the test ids that two processes collect
+    scripts/suite.py          all tests on all cores, with coverage
+    scripts/suite.py --ids    only compare the test ids that two processes collect
 
 Status 0 means that every test passed and coverage is at the gate. Tests of processes, signals and
 terminals can fail because the machine is busy, so up to 20 failed tests are run once more, by
