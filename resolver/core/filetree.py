@@ -8,7 +8,7 @@ Nothing is ever made on this machine. The rules, with what containerd and umoci 
   last name is never followed. An absolute target begins at the root of the tree.
 - A hard link is another name for what its target is at that moment, or at the end of its layer;
   where there is none it stays a hard link to nothing. Extended attributes that its entry has are
-  set on the file, so that both names have them.
+  set on the file, so that all of its names have them, also those of earlier entries and layers.
 - `.wh.NAME` takes NAME away, `.wh..wh..opq` all that is in its folder; both only what lower layers
   have put there. What else begins with `.wh..wh.` is AUFS's own, and nothing.
 

@@ -28,6 +28,8 @@ MAX_TEXT = 16 << 20
 MAX_DATABASE = 32 << 20
 #: Bytes of one file of a database that is a folder.
 MAX_PART = 1 << 20
+#: How often a database is in memory while it is read: unpacked, and SQLite's own copy.
+_UNPACKED = 2
 #: Packages of one database. Ours: ten times a full desktop.
 MAX_PACKAGES = 25_000
 #: Bytes of a name, version or architecture. Ours.
@@ -179,11 +181,13 @@ def _installed(tree: FileTree) -> Installed:
             if key in seen:
                 continue
             seen.add(key)
+            size = _UNPACKED * node.size if node.sha256 in tree.bodies else 0
             try:
-                for package in _limited(_read(tree, database, node)):
-                    if package not in found:
-                        tree.room.package(package.name, package.version, package.architecture)
-                        found.add(package)
+                with tree.room.taken(size):
+                    for package in _limited(_read(tree, database, node)):
+                        if package not in found:
+                            tree.room.package(package.name, package.version, package.architecture)
+                            found.add(package)
             except (UnreadableDatabaseError, LimitExceeded) as error:
                 unread.append((path, str(error)))
                 if isinstance(error, LimitExceeded):

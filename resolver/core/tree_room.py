@@ -5,14 +5,14 @@ The limits are ours. They keep a whole process below 256 MB, whatever the layers
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from resolver.errors import LimitExceeded
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterator
     from contextlib import AbstractContextManager
 
 #: What to do where everything together is too much.
@@ -94,6 +94,19 @@ class TreeRoom:
         """Count bytes of memory that were taken and are free again."""
         with self._lock:
             self._held -= size
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Count bytes of memory that are in use while a block lasts.
+
+        Raises:
+            LimitExceeded: together with all that is in use they are too many.
+        """
+        self.take(size)
+        try:
+            yield
+        finally:
+            self.give(size)
 
     def share(self, value: Hashable, size: int) -> int:
         """Keep a value that many paths have, once, and give its number.
