@@ -57,11 +57,13 @@ class Output:
 
     def tell(self, answer: object, form: str, *, explain: bool = False, full: bool = False) -> None:
         """Write an answer in the form asked for, and keep it for whoever else is told."""
-        from resolver.render import tell
+        from resolver.render import tell_pieces
 
         self.keep(answer)
-        told = tell(answer, form, explain=explain, full=full, width=page_width(), clean=presentable)
-        self.answer(told)
+        for piece in tell_pieces(
+            answer, form, explain=explain, full=full, width=page_width(), clean=presentable
+        ):
+            self.answer(piece)
 
     def keep(self, answer: object) -> None:
         """Keep an answer for whoever else is told; a command that writes it otherwise calls this.

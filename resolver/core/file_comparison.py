@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
-from typing import TYPE_CHECKING
+from sys import getsizeof
+from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.core.executable import runs_on
 from resolver.core.file_difference import (
@@ -16,17 +18,29 @@ from resolver.core.file_difference import (
     TreeSummary,
 )
 from resolver.core.ignoring import Ignoring
-from resolver.core.packages import compare_packages, read_installed
+from resolver.core.layer_listing import (
+    Packed,
+    PathLog,
+    decoded,
+    encoded,
+    number_and_size,
+    size_of,
+    traits_at,
+    unpack,
+)
+from resolver.core.packages import Installed, compare_packages, read_installed
 from resolver.core.path_words import PathWords
 from resolver.core.tar_reader import Kind
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from resolver.core.executable import Executable
     from resolver.core.filetree import FileTree
     from resolver.core.layer_listing import LayerFile
     from resolver.core.platform import Platform, PlatformTable
+    from resolver.core.tree_room import TreeRoom
     from resolver.core.xattrs import Xattrs
 
 #: Folders that are named in a comparison.
@@ -91,18 +105,20 @@ def compare_trees(
         others: any number; one after the other is taken, compared and let go of.
         table: words and machines of platforms.
         ignoring: what to leave out: `files.mode`, `files.owner`, `files.xattrs.user.*`.
+
+    Raises:
+        LimitExceeded: the trees, or what differs between them, take too much memory.
     """
     left_out = _LeftOut(ignoring or Ignoring())
     known = _Side(base, table)
-    return FileComparison(
-        known.summary,
-        tuple(
-            _apart(other, reason)
-            if (reason := why_apart(base.platform, other.platform))
-            else _Pair(known, _Side(other, table), left_out).compared()
-            for other in others
-        ),
-    )
+    found = []
+    for other in others:
+        reason = why_apart(base.platform, other.platform)
+        if reason:
+            found.append(_apart(other, reason))
+        else:
+            found.append(_Pair(known, _Side(other, table), left_out).compared())
+    return FileComparison(known.summary, tuple(found))
 
 
 def _apart(other: LabelledTree, reason: str) -> TreeComparison:
@@ -157,12 +173,11 @@ class _Side:
         self.platform = labelled.platform
         self.table = table
         self.words = PathWords(labelled.platform, table)
-        self.files: dict[str, LayerFile] = {}
-        for path, file in labelled.tree.walk():
-            labelled.tree.room.text(path)
-            # Nearly every path is the entry's own, which is kept in memory anyway.
-            self.files[file.path if file.path == path else path] = file
-        self.summary = self._summary(labelled)
+        self.room = labelled.tree.room
+        self._strange: dict[int, bool] = {}
+        installed = read_installed(labelled.tree)
+        self.files = labelled.tree.packed()
+        self.summary = self._summary(labelled, installed)
 
     def is_native(self, file: LayerFile) -> bool:
         """Whether a file is a program for exactly the machine it should be for."""
@@ -170,19 +185,27 @@ class _Side:
             return False
         return file.program.machine == self.platform.normalized(self.table).architecture
 
-    def _summary(self, labelled: LabelledTree) -> TreeSummary:
-        kinds: Counter[Kind] = Counter()
-        programs: Counter[str] = Counter()
-        strangers: list[FileFacts] = []
+    def _summary(self, labelled: LabelledTree, installed: Installed) -> TreeSummary:
+        alike: Counter[int] = Counter()
+        strangers = PathLog(self.room)
         size = 0
-        for path, file in self.files.items():
-            kinds[file.kind] += 1
-            size += file.size
-            if file.program is not None:
-                programs[str(file.program)] += 1
-                if self._is_stranger(file):
-                    strangers.append(facts_of(path, file))
-        installed = read_installed(labelled.tree)
+        for path, node in self.files:
+            number, length = number_and_size(node)
+            alike[number] += 1
+            size += length
+            if self._is_stranger(number):
+                strangers.add(path, node)
+        kinds: Counter[Kind] = Counter()
+        programs: Counter[Executable] = Counter()
+        for number, count in alike.items():
+            traits = traits_at(number, self.room)
+            kinds[traits.kind] += count
+            if traits.program is not None:
+                programs[traits.program] += count
+        named: Counter[str] = Counter()
+        for program, count in programs.items():
+            named[str(program)] += count
+        room = self.room
         return TreeSummary(
             labelled.label,
             labelled.platform,
@@ -190,17 +213,40 @@ class _Side:
             kinds[Kind.FOLDER],
             kinds[Kind.SYMLINK],
             size,
-            tuple(sorted(programs.items(), key=lambda pair: (-pair[1], pair[0]))),
-            tuple(strangers),
+            tuple(sorted(named.items(), key=lambda pair: (-pair[1], pair[0]))),
+            Packed(strangers, lambda path, node: facts_of(path, unpack(path, node, room))),
             installed.packages,
             installed.unread,
             (*labelled.warnings, *labelled.tree.warnings),
         )
 
-    def _is_stranger(self, file: LayerFile) -> bool:
-        if file.program is None or self.platform is None:
-            return False
-        return not runs_on(file.program, self.platform, self.table)
+    def _is_stranger(self, number: int) -> bool:
+        """Whether files with these traits are programs that the platform does not run."""
+        known = self._strange.get(number)
+        if known is None:
+            program = traits_at(number, self.room).program
+            known = self._strange[number] = (
+                program is not None
+                and self.platform is not None
+                and not runs_on(program, self.platform, self.table)
+            )
+        return known
+
+
+#: Bits of the changes; bytes of both paths, one more than they are, 0 where it is the key; bytes of
+#: both files, one more than they are, 0 where there is none. The four follow.
+_DIFFERENCE = struct.Struct("<HIIII")
+_ORDER = tuple(Change)
+#: Bytes that a renamed path takes in memory besides its text and its file.
+_RENAMED = 600
+
+
+class _Met(NamedTuple):
+    """A key, and what each side has for it: its path and its file."""
+
+    key: str
+    left: tuple[str, bytes] | None
+    right: tuple[str, bytes] | None
 
 
 class _Pair:
@@ -210,66 +256,50 @@ class _Pair:
         self._left_out = left_out
         self._before = before
         self._after = after
+        self._room = after.room
         self._rebuilt = 0
         self._rebuilt_before = 0
         self._rebuilt_after = 0
         self._same = 0
-        self._folders: dict[str, list[int]] = {}
 
     def compared(self) -> TreeComparison:
-        differences = sorted(self._differences(), key=lambda each: each.path)
-        counted = Counter(change for each in differences for change in each.changes)
+        log = PathLog(self._room)
+        counted: Counter[Change] = Counter()
+        folders = _Folders()
+        for met in _Renamed(self._before, self._after).met():
+            left, right = met.left, met.right
+            folders.add(met.key, size_of(left[1]) if left else 0, size_of(right[1]) if right else 0)
+            changes = self._changes(left, right)
+            if changes:
+                counted.update(changes)
+                log.add(met.key, _written(met, changes))
+            else:
+                self._same += 1
         packages, same_packages = compare_packages(
             self._before.summary.packages, self._after.summary.packages
         )
         return TreeComparison(
             self._after.summary,
-            tuple(differences),
+            Packed(log, _reader(self._before.room, self._room, self._left_out)),
             tuple((change, counted[change]) for change in Change if counted[change]),
             self._same,
             self._rebuilt,
             (self._rebuilt_before, self._rebuilt_after),
-            top_folders(self._folders),
+            folders.largest(),
             packages,
             same_packages,
         )
 
-    def _differences(self) -> Iterator[FileDifference]:
-        for key, left, right in self._pairs():
-            before = self._before.files[left] if left is not None else None
-            after = self._after.files[right] if right is not None else None
-            self._weigh(key, before, after)
-            changes = self._changes(before, after)
-            if changes:
-                yield FileDifference(
-                    key,
-                    changes,
-                    facts_of(left, before) if left is not None and before else None,
-                    facts_of(right, after) if right is not None and after else None,
-                    self._left_out.xattrs(before.xattrs, after.xattrs)
-                    if before and after and Change.XATTRS in changes
-                    else (),
-                )
-            else:
-                self._same += 1
-
-    def _pairs(self) -> Iterator[tuple[str, str | None, str | None]]:
-        """Lay the paths side by side: what both have in common, and each one's own."""
-        before, after = self._before, self._after
-        lonely_before = before.words.keyed(path for path in before.files if path not in after.files)
-        lonely_after = after.words.keyed(path for path in after.files if path not in before.files)
-        for path in before.files:
-            if path in after.files:
-                yield path, path, path
-        for key, path in lonely_before.items():
-            yield key, path, lonely_after.pop(key, None)
-        for key, path in lonely_after.items():
-            yield key, None, path
-
-    def _changes(self, before: LayerFile | None, after: LayerFile | None) -> tuple[Change, ...]:
-        if before is None or after is None:
-            change = Change.ADDED if before is None else Change.REMOVED
+    def _changes(
+        self, left: tuple[str, bytes] | None, right: tuple[str, bytes] | None
+    ) -> tuple[Change, ...]:
+        if left is None or right is None:
+            change = Change.ADDED if left is None else Change.REMOVED
             return (change,) if not self._left_out.has(change.value) else ()
+        if left[1] == right[1] and self._before.room is self._room:
+            return ()
+        before = unpack(*left, self._before.room)
+        after = unpack(*right, self._room)
         found = set(self._compared(before, after))
         if found & _CONTENT and self._is_rebuilt(before, after):
             found -= _CONTENT
@@ -310,36 +340,230 @@ class _Pair:
             return False
         return self._before.is_native(before) and self._after.is_native(after)
 
-    def _weigh(self, key: str, before: LayerFile | None, after: LayerFile | None) -> None:
-        """Count the sizes of both into every folder above."""
-        left, right = before.size if before else 0, after.size if after else 0
-        while left or right:
-            key, slash, _ = key.rpartition("/")
-            if not slash:
-                break
-            sizes = self._folders.setdefault(key, [0, 0])
-            sizes[0] += left
-            sizes[1] += right
+
+def _written(met: _Met, changes: tuple[Change, ...]) -> bytes:
+    """Write down what a path's difference is made of."""
+    bits = sum(1 << _ORDER.index(change) for change in changes)
+    paths = [
+        encoded(each[0]) if each is not None and each[0] != met.key else None
+        for each in (met.left, met.right)
+    ]
+    files = [each[1] if each is not None else None for each in (met.left, met.right)]
+    parts = (*paths, *files)
+    sizes = (0 if part is None else len(part) + 1 for part in parts)
+    return _DIFFERENCE.pack(bits, *sizes) + b"".join(part for part in parts if part is not None)
 
 
-def top_folders(sizes: dict[str, list[int]], count: int = TOP_FOLDERS) -> tuple[FolderDelta, ...]:
+def _reader(
+    before: TreeRoom, after: TreeRoom, left_out: _LeftOut
+) -> Callable[[str, bytes], FileDifference]:
+    """Give what makes a difference of a key and what `_written` gave."""
+
+    def read(key: str, about: bytes) -> FileDifference:
+        bits, *sizes = _DIFFERENCE.unpack_from(about)
+        parts: list[bytes | None] = []
+        at = _DIFFERENCE.size
+        for size in sizes:
+            parts.append(about[at : at + size - 1] if size else None)
+            at += max(0, size - 1)
+        files = [
+            unpack(decoded(path) if path is not None else key, node, room) if node else None
+            for path, node, room in zip(parts[:2], parts[2:], (before, after), strict=True)
+        ]
+        changes = tuple(change for at, change in enumerate(_ORDER) if bits >> at & 1)
+        left, right = files
+        names: tuple[str, ...] = ()
+        if left and right and Change.XATTRS in changes:
+            names = left_out.xattrs(left.xattrs, right.xattrs)
+        facts = [facts_of(file.path, file) if file else None for file in files]
+        return FileDifference(key, changes, facts[0], facts[1], names)
+
+    return read
+
+
+def _side_by_side(
+    before: PathLog, after: PathLog
+) -> Iterator[tuple[str, bytes | None, bytes | None]]:
+    """Lay two logs that are in order of paths side by side."""
+    end = (None, b"")
+    lefts, rights = iter(before), iter(after)
+    (left, node), (right, other) = next(lefts, end), next(rights, end)
+    while left is not None or right is not None:
+        if left == right and left is not None:
+            yield left, node, other
+            (left, node), (right, other) = next(lefts, end), next(rights, end)
+        elif right is None or (left is not None and left < right):
+            if left is not None:
+                yield left, node, None
+            left, node = next(lefts, end)
+        else:
+            yield right, None, other
+            right, other = next(rights, end)
+
+
+class _Renamed:
+    """Paths of two trees, and which of those without a counterpart meet by their keys.
+
+    Most paths are their own keys. In memory are only those that are not, and those whose names are
+    keys of others.
+    """
+
+    def __init__(self, before: _Side, after: _Side) -> None:
+        self._sides = (before, after)
+        self._room = after.room
+        self._taken = 0
+        #: By side, in order: paths whose keys are not their names, each with its file.
+        self._renamed: tuple[dict[str, tuple[str, bytes]], ...] = ({}, {})
+        #: By side: paths that are the keys of others.
+        self._own: tuple[dict[str, bytes], ...] = ({}, {})
+
+    def met(self) -> Iterator[_Met]:
+        """Give every key once, in order.
+
+        Raises:
+            LimitExceeded: there is no room for all paths whose keys are not their names.
+        """
+        try:
+            self._read()
+            waiting = iter(self._pairs())
+            following = next(waiting, None)
+            for path, left, right in self._paths():
+                if (left is None or right is None) and path in self._done[left is None]:
+                    continue
+                while following is not None and following.key < path:
+                    yield following
+                    following = next(waiting, None)
+                yield _Met(
+                    path,
+                    (path, left) if left is not None else None,
+                    (path, right) if right is not None else None,
+                )
+            while following is not None:
+                yield following
+                following = next(waiting, None)
+        finally:
+            self._room.give(self._taken)
+
+    def _paths(self) -> Iterator[tuple[str, bytes | None, bytes | None]]:
+        return _side_by_side(self._sides[0].files, self._sides[1].files)
+
+    def _take(self, *texts: str | bytes) -> None:
+        size = _RENAMED + sum(map(getsizeof, texts))
+        self._room.take(size)
+        self._taken += size
+
+    def _read(self) -> None:
+        for path, left, right in self._paths():
+            if left is not None and right is not None:
+                continue
+            side = int(left is None)
+            key = self._sides[side].words.taken_out(path)
+            if key != path:
+                node = left or right or b""
+                self._take(path, key, node)
+                self._renamed[side][path] = (key, node)
+        keys = {key for each in self._renamed for key, _node in each.values()}
+        if not keys:
+            return
+        for path, left, right in self._paths():
+            if path in keys and (left is None or right is None):
+                node = left or right or b""
+                self._take(path, node)
+                self._own[left is None][path] = node
+
+    def _pairs(self) -> list[_Met]:
+        """Pair what has the same key, sort it by that, and note which paths are done.
+
+        Of several paths of one side that would have the same key, such as `lib/x` and `lib64/x`,
+        the one that is written like its key, else the first, has it; the others keep their names.
+        """
+        keyed: list[dict[str, tuple[str, bytes]]] = []
+        for renamed, own in zip(self._renamed, self._own, strict=True):
+            found: dict[str, tuple[str, bytes]] = {}
+            for path, (key, node) in renamed.items():
+                is_free = key not in own and key not in found
+                found[key if is_free else path] = (path, node)
+            # The others are their own keys, which those of the other side may meet.
+            found |= {path: (path, node) for path, node in own.items() if path not in renamed}
+            keyed.append(found)
+        left, right = keyed
+        self._done = tuple({path for path, _node in each.values()} for each in keyed)
+        return [_Met(key, left.get(key), right.get(key)) for key in sorted({*left, *right})]
+
+
+class _Folders:
+    """Finds the folders that say most about a difference in size, while paths come in order.
+
+    Of a folder and one inside it that explains nearly all of it, the inner one is taken. In memory
+    are the folders on the way to one path, and the best so far.
+    """
+
+    def __init__(self, count: int = TOP_FOLDERS) -> None:
+        self._count = count
+        self._path = ""
+        #: Where the name of each folder on the way ends, its sizes, and the largest change inside.
+        self._open: list[list[int]] = []
+        self._best: list[FolderDelta] = []
+
+    def add(self, path: str, before: int, after: int) -> None:
+        """Count the sizes of a path into every folder above it; paths come in order."""
+        if not before and not after:
+            return
+        parent = path.rpartition("/")[0]
+        while self._open and not self._is_above(parent, self._open[-1][0]):
+            self._close()
+        at = self._open[-1][0] + 1 if self._open else 0
+        while at < len(parent):
+            end = parent.find("/", at)
+            end = end if end >= 0 else len(parent)
+            self._open.append([end, 0, 0, 0])
+            at = end + 1
+        self._path = parent
+        if self._open:
+            # Each folder hands its own on when it is closed.
+            self._open[-1][1] += before
+            self._open[-1][2] += after
+
+    def largest(self) -> tuple[FolderDelta, ...]:
+        """Choose, when all paths have come; the largest difference comes first."""
+        while self._open:
+            self._close()
+        self._cut()
+        return tuple(self._best)
+
+    def _is_above(self, parent: str, end: int) -> bool:
+        if parent[end : end + 1] not in {"", "/"} or len(parent) < end:
+            return False
+        return parent.startswith(self._path[:end])
+
+    def _close(self) -> None:
+        end, before, after, inside = self._open.pop()
+        delta = abs(after - before)
+        if delta and inside < _EXPLAINS * delta:
+            self._best.append(FolderDelta(self._path[:end], before, after))
+            if len(self._best) > 10 * self._count:
+                self._cut()
+        if self._open:
+            above = self._open[-1]
+            above[1] += before
+            above[2] += after
+            above[3] = max(above[3], delta)
+
+    def _cut(self) -> None:
+        self._best.sort(key=lambda each: (-abs(each.delta), each.path))
+        del self._best[self._count :]
+
+
+def top_folders(
+    paths: Iterable[tuple[str, int, int]], count: int = TOP_FOLDERS
+) -> tuple[FolderDelta, ...]:
     """Choose the folders that say most about a difference in size.
 
-    Of a folder and one inside it that explains nearly all of it, the inner one is taken.
+    Args:
+        paths: each path with its sizes before and after, in order of paths.
+        count: how many folders to choose.
     """
-    deltas = [FolderDelta(path, left, right) for path, (left, right) in sizes.items()]
-    largest_inside = _largest_inside(deltas)
-    telling = (
-        each
-        for each in deltas
-        if each.delta and largest_inside.get(each.path, 0) < _EXPLAINS * abs(each.delta)
-    )
-    return tuple(sorted(telling, key=lambda each: (-abs(each.delta), each.path))[:count])
-
-
-def _largest_inside(deltas: Iterable[FolderDelta]) -> dict[str, int]:
-    largest: dict[str, int] = {}
-    for each in deltas:
-        parent = each.path.rpartition("/")[0]
-        largest[parent] = max(largest.get(parent, 0), abs(each.delta))
-    return largest
+    folders = _Folders(count)
+    for path, before, after in paths:
+        folders.add(path, before, after)
+    return folders.largest()

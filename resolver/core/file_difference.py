@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from resolver.core.executable import Executable
     from resolver.core.platform import Platform
 
@@ -147,7 +149,7 @@ class TreeSummary:
     links: int
     size: int
     programs: tuple[tuple[str, int], ...]
-    strangers: tuple[FileFacts, ...]
+    strangers: Sequence[FileFacts]
     packages: tuple[Package, ...]
     unread: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
@@ -172,7 +174,7 @@ class TreeComparison:
     """
 
     summary: TreeSummary
-    differences: tuple[FileDifference, ...]
+    differences: Sequence[FileDifference]
     counts: tuple[tuple[Change, int], ...]
     same: int
     rebuilt: int

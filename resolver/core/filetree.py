@@ -8,7 +8,7 @@ Nothing is ever made on this machine. The rules, with what containerd and umoci 
   last name is never followed. An absolute target begins at the root of the tree.
 - A hard link is another name for what its target is at that moment, or at the end of its layer;
   where there is none it stays a hard link to nothing. Extended attributes that its entry has are
-  set on the file, so that both names have them.
+  set on the file, so that all of its names have them, also those of earlier entries and layers.
 - `.wh.NAME` takes NAME away, `.wh..wh..opq` all that is in its folder; both only what lower layers
   have put there. What else begins with `.wh..wh.` is AUFS's own, and nothing.
 
@@ -20,16 +20,29 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import replace
+from sys import getsizeof
 from typing import TYPE_CHECKING
 
-from resolver.core.layer_listing import Access, LayerFile, Listing
+from resolver.core.layer_listing import (
+    Access,
+    LayerFile,
+    Listing,
+    Packed,
+    PathLog,
+    Traits,
+    link_of,
+    pack,
+    traits_of,
+    unpack,
+)
 from resolver.core.tar_reader import Kind
 from resolver.core.tree_room import TreeRoom
 from resolver.errors import BadDocument
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from resolver.core.packages import Installed
     from resolver.core.xattrs import Xattrs
 
 WHITEOUT = ".wh."
@@ -39,28 +52,66 @@ _AUFS = ".wh..wh."
 MAX_LINKS = 255
 _IMPLIED = LayerFile("", Kind.FOLDER, Access(0o755, 0, 0))
 
+#: Bytes of a packed file that name the layer which has put it there; only whiteouts ask.
+_STAMP = 2
+#: Bytes that a path takes in its folder besides its name and its file, measured with the largest
+#: dictionary that has just grown.
+_PLACE = 120
+#: Bytes that a folder takes with its first path.
+_FOLDER = 360
+#: Bytes of a hard link, its file not counted.
+_LINK = 112
+#: Folders that one layer remembers by their paths.
+_KNOWN = 1_024
+
 
 class Folder:
     """A folder of a tree: its own entry, None where no layer has one, and what is in it."""
 
     __slots__ = ("children", "entry")
 
-    def __init__(self, entry: LayerFile | None) -> None:
+    def __init__(self, entry: bytes | None) -> None:
         self.entry = entry
-        self.children: dict[str, Folder | LayerFile] = {}
+        self.children: dict[str, Node] = {}
 
 
-Node = Folder | LayerFile
+class _File:
+    """A file that has several names."""
+
+    __slots__ = ("node",)
+
+    def __init__(self, node: bytes) -> None:
+        self.node = node
+
+
+class _Name:
+    """One of the names of a file, and the stamp of the layer that has put the name there."""
+
+    __slots__ = ("file", "stamp")
+
+    def __init__(self, stamp: bytes, file: _File) -> None:
+        self.stamp = stamp
+        self.file = file
+
+
+#: What is in a folder. A file with one name is its stamp and what `pack` has written.
+Node = Folder | _Name | bytes
+
+
+def _content(node: _Name | bytes) -> bytes:
+    """Give what `pack` has written of a file."""
+    return node[_STAMP:] if isinstance(node, bytes) else node.file.node
 
 
 class FileTree:
-    """Grows layer by layer, lowest first; then it is read.
+    """Grows layer by layer, lowest first; then it is read, and packed.
 
     Args:
         room: what this tree may take, together with others.
 
     Attributes:
         warnings: what was odd about how layers fit together.
+        installed: its packages, once `packages.read_installed` has found them.
     """
 
     def __init__(self, room: TreeRoom | None = None) -> None:
@@ -69,6 +120,13 @@ class FileTree:
         self.warnings: list[str] = []
         self.bodies: dict[bytes, bytes] = {}
         self.oversized: set[str] = set()
+        self.installed: Installed | None = None
+        self._layers = 0
+        self._taken = 0
+        self._log: PathLog | None = None
+
+    def __del__(self) -> None:
+        self.room.give(self._taken)
 
     def apply(self, listing: Listing, what: str) -> None:
         """Lay a layer over what is there.
@@ -77,9 +135,39 @@ class FileTree:
             BadDocument: the way to one of its entries leads in a circle of links.
             LimitExceeded: there is no room for it.
         """
-        _Layer(self, listing, what).apply()
+        self._layers += 1
+        _Layer(self, listing, what, self._layers.to_bytes(_STAMP, "big")).apply()
         self.bodies.update(listing.bodies)
         self.oversized |= listing.oversized
+
+    def take(self, size: int) -> None:
+        """Count bytes that the tree takes until it is packed.
+
+        Raises:
+            LimitExceeded: they are too many.
+        """
+        self.room.take(size)
+        self._taken += size
+
+    def packed(self) -> PathLog:
+        """Give every path in order of paths; from here on the tree is that, and nothing else.
+
+        What `find` would find is looked up before. The root itself is left out.
+
+        Raises:
+            LimitExceeded: there is no room.
+        """
+        if self._log is None:
+            log = PathLog(self.room)
+            for path, node in self._nodes():
+                self.room.text(path)
+                log.add(path, node)
+            self._log = log
+            del self.root
+            self.bodies = {}
+            self.room.give(self._taken)
+            self._taken = 0
+        return self._log
 
     def warn(self, message: str) -> None:
         """Note what was odd, once."""
@@ -87,37 +175,58 @@ class FileTree:
             self.warnings.append(message)
 
     def walk(self) -> Iterator[tuple[str, LayerFile]]:
-        """Give every path and what is there, folders before what is in them, names in order.
+        """Give every path and what is there, in order of paths, so folders before what is in them.
 
         The root itself is left out.
         """
-        waiting = [("", iter(sorted(self.root.children.items())))]
-        while waiting:
-            prefix, children = waiting[-1]
-            found = next(children, None)
-            if found is None:
-                waiting.pop()
-                continue
-            name, node = found
-            path = prefix + name
-            if isinstance(node, Folder):
-                yield path, node.entry or _IMPLIED
-                waiting.append((f"{path}/", iter(sorted(node.children.items()))))
-            else:
-                yield path, node
+        for path, node in self._log if self._log is not None else self._nodes():
+            yield path, unpack(path, node, self.room)
 
-    def find(self, path: str) -> Node | None:
+    def files(self, folder: Folder) -> Iterator[tuple[str, LayerFile]]:
+        """Give the names in a folder, in order, and the files behind them; no folders."""
+        for name, node in sorted(folder.children.items(), key=lambda item: item[0]):
+            if not isinstance(node, Folder):
+                yield name, unpack(name, _content(node), self.room)
+
+    def _nodes(self) -> Iterator[tuple[str, bytes]]:
+        implied = pack(_IMPLIED, self.room)
+        prefix = ""
+        waiting = [(0, self.root, iter(_order(self.root)))]
+        while waiting:
+            length, folder, names = waiting[-1]
+            name = next(names, None)
+            # A prefix for each folder would take the square of the depth.
+            prefix = prefix[:length]
+            if name is None:
+                waiting.pop()
+            elif name.endswith("/"):
+                inner = folder.children[name[:-1]]
+                if isinstance(inner, Folder):
+                    prefix += name
+                    waiting.append((len(prefix), inner, iter(_order(inner))))
+            else:
+                node = folder.children[name]
+                if isinstance(node, Folder):
+                    yield prefix + name, node.entry[_STAMP:] if node.entry else implied
+                else:
+                    yield prefix + name, _content(node)
+
+    def find(self, path: str) -> Folder | LayerFile | None:
         """Look a path up, through links on the way and at its end; None if there is nothing."""
         *parents, name = path.split("/")
         for _ in range(MAX_LINKS):
             trail = _follow(self.root, parents, self)
             node = trail[-1].children.get(name) if trail else None
-            if not isinstance(node, LayerFile) or node.kind is not Kind.SYMLINK or trail is None:
+            if node is None or isinstance(node, Folder):
                 return node
-            way = _parts(node.link)
+            content = _content(node)
+            if traits_of(content, self.room).kind is not Kind.SYMLINK:
+                return unpack(path, content, self.room)
+            link = link_of(content)
+            way = _parts(link)
             if not way:
                 return self.root
-            here = [] if node.link.startswith("/") else parents
+            here = [] if link.startswith("/") else parents
             *parents, name = [*here, *way]
         return None
 
@@ -132,6 +241,17 @@ class FileTree:
         """Give the body of a file of this tree if it was kept."""
         body = self.bodies.get(file.sha256)
         return zlib.decompress(body) if body is not None else None
+
+
+def _order(folder: Folder) -> list[str]:
+    """List the names in a folder in order of paths; what is in a folder comes at `NAME/`.
+
+    `a-b` is before `a/b`.
+    """
+    names = list(folder.children)
+    names += [f"{name}/" for name, child in folder.children.items() if isinstance(child, Folder)]
+    names.sort()
+    return names
 
 
 def _parts(path: str) -> list[str]:
@@ -163,16 +283,17 @@ def _follow(
             del trail[max(1, len(trail) - 1) :]
             continue
         node = trail[-1].children.get(part)
-        if isinstance(node, LayerFile) and node.kind is Kind.SYMLINK:
+        link = _symlink(node, tree) if node is not None else None
+        if link is not None:
             links += 1
             if links > MAX_LINKS:
                 if not make:
                     return None
                 path = "/".join(parts)
                 raise BadDocument(what, path, f"the way leads through more than {MAX_LINKS} links")
-            if node.link.startswith("/"):
+            if link.startswith("/"):
                 trail = [root]
-            way = _parts(node.link)
+            way = _parts(link)
             tree.room.steps(len(way))
             waiting += way[::-1]
             continue
@@ -184,6 +305,15 @@ def _follow(
     return trail
 
 
+def _symlink(node: Node, tree: FileTree) -> str | None:
+    """Give the target of a symbolic link; None for what is none."""
+    if isinstance(node, Folder):
+        return None
+    content = _content(node)
+    is_link = traits_of(content, tree.room).kind is Kind.SYMLINK
+    return link_of(content) if is_link else None
+
+
 def _implied(parent: Folder, name: str, tree: FileTree) -> Folder:
     """Make a folder that is needed and named by no entry.
 
@@ -193,7 +323,9 @@ def _implied(parent: Folder, name: str, tree: FileTree) -> Folder:
     if name in parent.children:
         tree.warn("a file stands where a later entry needs a folder")
     else:
-        tree.room.implied(name)
+        tree.room.implied()
+        tree.take(getsizeof(name) + _PLACE)
+    tree.take(_FOLDER)
     folder = parent.children[name] = Folder(None)
     return folder
 
@@ -209,38 +341,44 @@ def _merged(old: Xattrs, new: Xattrs) -> Xattrs:
 class _Layer:
     """One layer on its way into a tree."""
 
-    def __init__(self, tree: FileTree, listing: Listing, what: str) -> None:
+    def __init__(self, tree: FileTree, listing: Listing, what: str, stamp: bytes) -> None:
         self._tree = tree
         self._listing = listing
         self._what = what
+        self._stamp = stamp
         #: Folders that were looked up, as long as nothing on the way to them changes.
         self._known: dict[str, Folder] = {}
-        #: What this layer has put there; only whiteouts ask.
-        self._fresh: set[int] | None = None
-        if any(file.path.rpartition("/")[2].startswith(WHITEOUT) for file in listing.files):
-            self._fresh = set()
         #: Folders that have nothing of lower layers any more, so that no folder is searched twice.
         self._thin: dict[int, Folder] = {}
-        self._pending: list[tuple[Folder, str, LayerFile]] = []
+        self._pending: list[tuple[Folder, str, bytes]] = []
 
     def apply(self) -> None:
-        for file in self._listing.files:
-            parent, _, name = file.path.rpartition("/")
+        for path, content in self._entries():
+            parent, _, name = path.rpartition("/")
             if not name:
-                self._root(file)
+                self._root(content)
             elif name.startswith(WHITEOUT):
                 self._white_out(parent, name)
             else:
-                self._put(self._folder(parent), name, file)
+                self._put(self._folder(parent), name, content)
         for folder, name, link in self._pending:
             if folder.children.get(name) is link:
                 self._settle(folder, name, link)
 
-    def _root(self, file: LayerFile) -> None:
-        if file.kind is Kind.FOLDER:
-            self._tree.root.entry = file
+    def _entries(self) -> Iterable[tuple[str, bytes]]:
+        files, room = self._listing.files, self._tree.room
+        if isinstance(files, Packed) and files.log.room is room:
+            return files.log
+        return ((file.path, pack(file, room)) for file in files)
+
+    def _root(self, content: bytes) -> None:
+        if self._traits(content).kind is Kind.FOLDER:
+            self._tree.root.entry = self._stamp + content
         else:
             self._tree.warn("an entry without a name is no folder, and is passed over")
+
+    def _traits(self, content: bytes) -> Traits:
+        return traits_of(content, self._tree.room)
 
     def _folder(self, path: str) -> Folder:
         known = self._known.get(path)
@@ -249,48 +387,65 @@ class _Layer:
                 self._tree.root, path.split("/") if path else [], self._tree, make=True,
                 what=self._what,
             )  # fmt: skip
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
             known = self._known[path] = (trail or [self._tree.root])[-1]
         return known
 
-    def _put(self, folder: Folder, name: str, file: LayerFile) -> None:
+    def _put(self, folder: Folder, name: str, content: bytes) -> None:
         there = folder.children.get(name)
+        node = self._stamp + content
+        size = getsizeof(node)
         if there is None:
-            self._tree.room.path(name)
-        if self._fresh is not None:
-            self._fresh.add(id(file))
-        if file.kind is Kind.FOLDER:
+            self._tree.room.path()
+            size += getsizeof(name) + _PLACE
+        elif isinstance(there, bytes):
+            size -= getsizeof(there)
+        kind = self._traits(content).kind
+        if kind is Kind.FOLDER:
             if isinstance(there, Folder):
-                there.entry = file
+                self._tree.take(size - (getsizeof(there.entry) if there.entry else 0))
+                there.entry = node
                 return
-            folder.children[name] = Folder(file)
+            self._tree.take(size + _FOLDER)
+            folder.children[name] = Folder(node)
         else:
-            folder.children[name] = file
-        if there is not None and (isinstance(there, Folder) or there.kind is Kind.SYMLINK):
+            self._tree.take(size)
+            folder.children[name] = node
+        if there is not None and (
+            isinstance(there, Folder) or _symlink(there, self._tree) is not None
+        ):
             self._known.clear()
-        if file.kind is Kind.HARD_LINK and not self._linked(folder, name, file):
-            self._pending.append((folder, name, file))
+        if kind is Kind.HARD_LINK and not self._linked(folder, name, node):
+            self._tree.take(_LINK)
+            self._pending.append((folder, name, node))
 
-    def _linked(self, folder: Folder, name: str, link: LayerFile) -> bool:
-        """Put what a hard link names in its place; False where there is nothing (yet)."""
-        parent, _, last = link.link.rpartition("/")
+    def _linked(self, folder: Folder, name: str, link: bytes) -> bool:
+        """Make a name one more of the file that a hard link names; False where there is none (yet).
+
+        What attributes the link has are set on the file, so that all of its names have them.
+        """
+        content = link[_STAMP:]
+        parent, _, last = link_of(content).rpartition("/")
         trail = _follow(self._tree.root, parent.split("/") if parent else [], self._tree)
         target = trail[-1].children.get(last) if trail else None
-        if trail is None or not isinstance(target, LayerFile) or target.kind is Kind.HARD_LINK:
+        if trail is None or target is None or isinstance(target, Folder):
             return False
-        xattrs = _merged(target.xattrs, link.xattrs)
-        if xattrs != target.xattrs:
-            old = target
-            target = trail[-1].children[last] = replace(old, xattrs=xattrs)
-            if self._fresh is not None and id(old) in self._fresh:
-                self._fresh.remove(id(old))
-                self._fresh.add(id(target))
-        named = replace(target, path=link.path)
-        folder.children[name] = named
-        if self._fresh is not None:
-            self._fresh.add(id(named))
+        found = unpack("", _content(target), self._tree.room)
+        if found.kind is Kind.HARD_LINK:
+            return False
+        if isinstance(target, bytes):
+            self._tree.take(_LINK)
+            target = _Name(target[:_STAMP], _File(target[_STAMP:]))
+            trail[-1].children[last] = target
+        xattrs = _merged(found.xattrs, self._traits(content).xattrs)
+        if xattrs != found.xattrs:
+            target.file.node = pack(replace(found, xattrs=xattrs), self._tree.room)
+        self._tree.take(_LINK)
+        folder.children[name] = _Name(self._stamp, target.file)
         return True
 
-    def _settle(self, folder: Folder, name: str, link: LayerFile) -> None:
+    def _settle(self, folder: Folder, name: str, link: bytes) -> None:
         if not self._linked(folder, name, link):
             self._tree.warn("a hard link names a file that does not exist")
 
@@ -322,9 +477,8 @@ class _Layer:
 
         Not by recursion: a path may be as deep as a name is long.
         """
-        fresh = self._fresh or set()
-        if isinstance(node, LayerFile):
-            return id(node) in fresh
+        if not isinstance(node, Folder):
+            return self._is_fresh(node)
         order = [node] if id(node) not in self._thin else []
         for folder in order:
             order += [
@@ -335,13 +489,16 @@ class _Layer:
         for folder in reversed(order):
             self._thin[id(folder)] = folder
             for name, child in list(folder.children.items()):
-                if isinstance(child, Folder):
-                    is_kept = bool(child.children) or id(child.entry) in fresh
-                else:
-                    is_kept = id(child) in fresh
-                if not is_kept:
+                if not (isinstance(child, Folder) and child.children) and not self._is_fresh(child):
                     del folder.children[name]
-            if id(folder.entry) not in fresh:
+            if not self._is_fresh(folder):
                 folder.entry = None
         self._known.clear()
-        return bool(node.children) or id(node.entry) in fresh
+        return bool(node.children) or self._is_fresh(node)
+
+    def _is_fresh(self, node: Node) -> bool:
+        """Whether this layer has put a name there; of a folder, whether it has an entry for it."""
+        if isinstance(node, _Name):
+            return node.stamp == self._stamp
+        content = node.entry if isinstance(node, Folder) else node
+        return content is not None and content[:_STAMP] == self._stamp

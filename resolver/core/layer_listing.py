@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 import zlib
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, overload
 
 from resolver.core.executable import PROBE, Executable, read_executable
 from resolver.core.tar_reader import DEFAULT_LIMITS, Kind, TarEntry, TarLimits, TarReader
+from resolver.core.tree_room import TreeRoom
+from resolver.core.xattrs import Xattrs, cost
 from resolver.errors import LimitExceeded
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from resolver.core.xattrs import Xattrs
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 #: A component that is empty, `.` or `..`, between slashes.
 _ODD = re.compile(r"/\.{0,2}/", re.ASCII)
@@ -63,6 +65,220 @@ class LayerFile:
     xattrs: Xattrs = ()
 
 
+class Traits(NamedTuple):
+    """What a great many paths have in common, so that it is kept once (`TreeRoom.share`)."""
+
+    kind: Kind
+    mode: int
+    uid: int
+    gid: int
+    device: tuple[int, int] | None
+    program: Executable | None
+    xattrs: Xattrs
+
+
+#: The number of the traits, and the size; the SHA-256 of a file or the target of a link follow.
+_NODE = struct.Struct("<IQ")
+#: Bytes of traits in memory, besides their extended attributes.
+_TRAITS = 600
+
+
+def pack(file: LayerFile, room: TreeRoom) -> bytes:
+    """Write down all of a file but its path: some 44 bytes; equal files give equal bytes.
+
+    Raises:
+        LimitExceeded: there is no room for its traits.
+    """
+    access = file.access
+    traits = Traits(
+        file.kind, access.mode, access.uid, access.gid, file.device, file.program, file.xattrs
+    )
+    rest = file.sha256 if file.kind is Kind.FILE else encoded(file.link)
+    number = room.share(traits, _TRAITS + cost(file.xattrs))
+    return _NODE.pack(number, file.size) + rest
+
+
+def unpack(path: str, node: bytes, room: TreeRoom) -> LayerFile:
+    """Make a file out of its path and what `pack` has written."""
+    number, size = _NODE.unpack_from(node)
+    traits = traits_at(number, room)
+    rest = node[_NODE.size :]
+    is_file = traits.kind is Kind.FILE
+    return LayerFile(
+        path,
+        traits.kind,
+        Access(traits.mode, traits.uid, traits.gid),
+        size,
+        rest if is_file else b"",
+        "" if is_file else decoded(rest),
+        traits.device,
+        traits.program,
+        traits.xattrs,
+    )
+
+
+def traits_of(node: bytes, room: TreeRoom) -> Traits:
+    """Give the traits of a packed file."""
+    return traits_at(_NODE.unpack_from(node)[0], room)
+
+
+def size_of(node: bytes) -> int:
+    """Give the size of a packed file."""
+    size: int = _NODE.unpack_from(node)[1]
+    return size
+
+
+def link_of(node: bytes) -> str:
+    """Give the target of a packed link."""
+    return decoded(node[_NODE.size :])
+
+
+def number_and_size(node: bytes) -> tuple[int, int]:
+    """Give the number of the traits of a packed file, and its size."""
+    found: tuple[int, int] = _NODE.unpack_from(node)
+    return found
+
+
+def traits_at(number: int, room: TreeRoom) -> Traits:
+    """Give the traits that have a number.
+
+    Raises:
+        TypeError: there are others than `pack` has put there.
+    """
+    traits = room.traits[number]
+    if not isinstance(traits, Traits):
+        raise TypeError(traits)
+    return traits
+
+
+def encoded(text: str) -> bytes:
+    """Write text of an archive as the bytes that it was."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def decoded(text: bytes) -> str:
+    """Read what `encoded` has written."""
+    return text.decode("utf-8", "surrogateescape")
+
+
+class PathLog:
+    """Paths in the order they came, each with some bytes about it, compressed.
+
+    A path takes some 50 bytes here, and 400 as objects. Its bytes are counted as long as it lives.
+    """
+
+    #: Bytes that are compressed at once.
+    _CHUNK = 64 << 10
+    _HEAD = struct.Struct("<II")
+
+    def __init__(self, room: TreeRoom) -> None:
+        self.room = room
+        self._count = 0
+        self._taken = 0
+        self._chunks: list[bytes] = []
+        self._open = bytearray()
+
+    def __len__(self) -> int:
+        """Count the paths."""
+        return self._count
+
+    def __del__(self) -> None:
+        self.room.give(self._taken)
+
+    def add(self, path: str, about: bytes) -> None:
+        """Put a path at the end.
+
+        Raises:
+            LimitExceeded: there is no room for it.
+        """
+        written = encoded(path)
+        self._open += self._HEAD.pack(len(written), len(about)) + written + about
+        self._count += 1
+        if len(self._open) >= self._CHUNK:
+            chunk = zlib.compress(self._open, _FAST)
+            self._open = bytearray()
+            self.room.take(len(chunk) + _OVERHEAD)
+            self._taken += len(chunk) + _OVERHEAD
+            self._chunks.append(chunk)
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        """Give the paths and what is about them."""
+        head, size = self._HEAD.unpack_from, self._HEAD.size
+        for packed in (*self._chunks, None):
+            chunk = bytes(self._open) if packed is None else zlib.decompress(packed)
+            at, end = 0, len(chunk)
+            while at < end:
+                path, about = head(chunk, at)
+                at += size
+                middle = at + path
+                yield (
+                    str(chunk[at:middle], "utf-8", "surrogateescape"),
+                    chunk[middle : (at := middle + about)],
+                )
+
+
+T = TypeVar("T")
+
+
+class Packed(Sequence[T]):
+    """Values that are made out of a log of paths when they are asked for; equal to a tuple of them.
+
+    Args:
+        log: complete.
+        make: makes a value of a path and what is about it.
+    """
+
+    __slots__ = ("_make", "log")
+
+    def __init__(self, log: PathLog, make: Callable[[str, bytes], T]) -> None:
+        self.log = log
+        self._make = make
+
+    def __len__(self) -> int:
+        """Count the values."""
+        return len(self.log)
+
+    def __iter__(self) -> Iterator[T]:
+        """Make one value after the other."""
+        make = self._make
+        return (make(path, about) for path, about in self.log)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[T, ...]: ...
+    def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
+        """Make the values at some places; it reads what is before them."""
+        places = range(len(self))[index]
+        if isinstance(places, int):
+            return next(value for at, value in enumerate(self) if at == places)
+        if places.step != 1:
+            return tuple(self)[index]
+        found = []
+        for at, (path, about) in enumerate(self.log):
+            if at >= places.stop:
+                break
+            if at >= places.start:
+                found.append(self._make(path, about))
+        return tuple(found)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare value by value, with a tuple too."""
+        if not isinstance(other, Packed | tuple):
+            return NotImplemented
+        return len(self) == len(other) and all(
+            one == another for one, another in zip(self, other, strict=True)
+        )
+
+    def __hash__(self) -> int:
+        """Give what equal ones have in common."""
+        return hash(len(self))
+
+    def __repr__(self) -> str:
+        """Show the values."""
+        return repr(tuple(self))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Listing:
     """A whole layer.
@@ -78,7 +294,7 @@ class Listing:
         attributed: bytes of its extended attributes, as `TarLimits.xattrs` counts them.
     """
 
-    files: tuple[LayerFile, ...]
+    files: Sequence[LayerFile]
     bodies: Mapping[bytes, bytes]
     oversized: frozenset[str]
     warnings: tuple[str, ...]
@@ -116,6 +332,7 @@ def read_listing(
     what: str,
     wanted: Callable[[str], int] = nothing,
     limits: TarLimits = DEFAULT_LIMITS,
+    room: TreeRoom | None = None,
 ) -> Listing:
     """Read an uncompressed layer to its end.
 
@@ -124,30 +341,41 @@ def read_listing(
         what: the layer, for messages.
         wanted: how many bytes of a file's body may be kept; 0 for files that are not wanted.
         limits: of the archive.
+        room: what all layers and trees may take.
 
     Raises:
         BadDocument: it is no tar archive, or damaged.
         LimitExceeded: it asks for too much.
     """
-    return _Lister(TarReader(chunks, what, limits), wanted, what, limits.bodies).run()
+    reader = TarReader(chunks, what, limits)
+    return _Lister(reader, wanted, what, limits.bodies, room or TreeRoom()).run()
 
 
 class _Lister:
     def __init__(
-        self, reader: TarReader, wanted: Callable[[str], int], what: str, limit: int
+        self,
+        reader: TarReader,
+        wanted: Callable[[str], int],
+        what: str,
+        limit: int,
+        room: TreeRoom,
     ) -> None:
         self._reader = reader
         self._wanted = wanted
         self._what = what
         self._limit = limit
         self._kept = 0
-        self._access: dict[tuple[int, int, int], Access] = {}
+        self._room = room
         self._bodies: dict[bytes, bytes] = {}
         self._oversized: set[str] = set()
         self._leading_out = 0
 
     def run(self) -> Listing:
-        files = tuple(self._file(entry) for entry in self._reader)
+        log = PathLog(self._room)
+        for entry in self._reader:
+            file = self._file(entry)
+            log.add(file.path, pack(file, self._room))
+        files = Packed(log, lambda path, node: unpack(path, node, self._room))
         warnings = tuple(self._reader.warnings)
         if self._leading_out:
             one = self._leading_out == 1
@@ -169,10 +397,7 @@ class _Lister:
         path = canonical(name)
         if ".." in name and _leads_out(name):
             self._leading_out += 1
-        key = (entry.mode, entry.uid, entry.gid)
-        access = self._access.get(key)
-        if access is None:
-            access = self._access[key] = Access(*key)
+        access = Access(entry.mode, entry.uid, entry.gid)
         if entry.kind is Kind.FILE:
             digest, program = self._content(path, entry.size)
             return LayerFile(
@@ -218,6 +443,7 @@ class _Lister:
         if digest in self._bodies:
             return
         self._bodies[digest] = body
+        self._room.take(len(body) + _OVERHEAD)
         self._kept += len(body) + _OVERHEAD
         if self._kept > self._limit:
             what = f"the size of all package databases of {self._what}"

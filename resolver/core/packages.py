@@ -28,6 +28,8 @@ MAX_TEXT = 16 << 20
 MAX_DATABASE = 32 << 20
 #: Bytes of one file of a database that is a folder.
 MAX_PART = 1 << 20
+#: How often a database is in memory while it is read: unpacked, and SQLite's own copy.
+_UNPACKED = 2
 #: Packages of one database. Ours: ten times a full desktop.
 MAX_PACKAGES = 25_000
 #: Bytes of a name, version or architecture. Ours.
@@ -163,20 +165,29 @@ def read_installed(tree: FileTree) -> Installed:
 
     What goes past a limit, of one database or of all trees together, is not read from there on.
     """
+    if tree.installed is None:
+        tree.installed = _installed(tree)
+    return tree.installed
+
+
+def _installed(tree: FileTree) -> Installed:
     found: set[Package] = set()
     unread: list[tuple[str, str]] = []
-    seen: set[int] = set()
+    seen: set[tuple[str, bytes, int]] = set()
     for database in DATABASES:
         for path, node in _files(tree, database):
             # `/lib` may be a link to `/usr/lib`.
-            if id(node) in seen:
+            key = (database.manager, node.sha256, node.size)
+            if key in seen:
                 continue
-            seen.add(id(node))
+            seen.add(key)
+            size = _UNPACKED * node.size if node.sha256 in tree.bodies else 0
             try:
-                for package in _limited(_read(tree, database, node)):
-                    if package not in found:
-                        tree.room.package(package.name, package.version, package.architecture)
-                        found.add(package)
+                with tree.room.taken(size):
+                    for package in _limited(_read(tree, database, node)):
+                        if package not in found:
+                            tree.room.package(package.name, package.version, package.architecture)
+                            found.add(package)
             except (UnreadableDatabaseError, LimitExceeded) as error:
                 unread.append((path, str(error)))
                 if isinstance(error, LimitExceeded):
@@ -201,10 +212,9 @@ def _files(tree: FileTree, database: Database) -> Iterator[tuple[str, LayerFile]
     if isinstance(node, LayerFile) and node.kind is Kind.FILE and not database.is_folder:
         yield database.path, node
     elif isinstance(node, Folder) and database.is_folder:
-        for name, child in sorted(node.children.items()):
-            is_part = isinstance(child, LayerFile) and child.kind is Kind.FILE
-            if is_part and not name.endswith(_UNREAD_SUFFIX):
-                yield f"{database.path}/{name}", child  # type: ignore[misc] # just told apart
+        for name, child in tree.files(node):
+            if child.kind is Kind.FILE and not name.endswith(_UNREAD_SUFFIX):
+                yield f"{database.path}/{name}", child
 
 
 def _read(tree: FileTree, database: Database, node: LayerFile) -> Iterable[Package]:

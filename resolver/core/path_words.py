@@ -11,8 +11,6 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from resolver.core.platform import Platform, PlatformTable
 
 #: What stands for the words of an architecture, and for its dynamic loader.
@@ -50,19 +48,3 @@ class PathWords:
             parts = path.split("/")
             path = "/".join(self._components.get(part, part) for part in parts)
         return self._words.sub(ARCHITECTURE, path)
-
-    def keyed(self, paths: Iterable[str]) -> dict[str, str]:
-        """Give each path a key without them; no two get the same one.
-
-        Of several that would, such as `lib/x` and `lib64/x`, the one that is written like its key,
-        else the first, has it; the others keep their own names.
-        """
-        listed = list(paths)
-        taken = dict.fromkeys(listed, "")
-        keys: dict[str, str] = {}
-        for path in listed:
-            key = self.taken_out(path)
-            if key != path and (key in taken or key in keys):
-                key = path
-            keys[key] = path
-        return keys

@@ -1,14 +1,22 @@
 """How much the file trees of one run may take: a small archive can name a great many folders.
 
-The limits are ours. A million files in each of two trees take some 620 MB, comparison included.
+The limits are ours. They keep a whole process below 256 MB, whatever the layers hold.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
 from resolver.errors import LimitExceeded
 from resolver.values import dataclass
 
-_HINT = "say which platforms with `-p PLATFORM`"
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+    from contextlib import AbstractContextManager
+
+#: What to do where everything together is too much.
+FEWER = "compare fewer platforms at once: name them with `-p PLATFORM`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +27,12 @@ class RoomLimits:
         paths: of files and folders. Twice the entries of reliability.md 5: platforms share layers,
             and each has its tree.
         implied: folders among them that no entry names. One header can name 128.
-        text: bytes of names and paths; what is not ASCII counts four times.
+        text: bytes of names and paths that are written down; what is not ASCII counts four times.
         steps: names on ways through symbolic links. One way can have a million.
         packages: that are installed. Twenty full desktops.
         package_text: bytes of their names and versions, counted like `text`.
         databases: bytes of package databases, unpacked. They are read one after the other.
+        memory: bytes that layers, trees and differences take at one time.
     """
 
     paths: int = 4_000_000
@@ -33,22 +42,91 @@ class RoomLimits:
     packages: int = 50_000
     package_text: int = 3 << 20
     databases: int = 96 << 20
+    memory: int = 144 << 20
 
 
 class TreeRoom:
-    """Counts for all trees of one run."""
+    """Counts for all trees of one run, and keeps what many of their paths have in common.
+
+    Args:
+        limits: see there.
+        lock: a reentrant one where several threads read layers. The garbage collector may free
+            what gives its bytes back at any time, so in `take` too.
+    """
 
     __slots__ = (
-        "_databases", "_implied", "_limits", "_package_text", "_packages", "_paths", "_steps",
-        "_text",
+        "_databases", "_held", "_implied", "_limits", "_lock", "_numbers", "_package_text",
+        "_packages", "_paths", "_steps", "_text", "traits",
     )  # fmt: skip
 
-    def __init__(self, limits: RoomLimits | None = None) -> None:
+    def __init__(
+        self,
+        limits: RoomLimits | None = None,
+        lock: AbstractContextManager[object] | None = None,
+    ) -> None:
         self._limits = limits or RoomLimits()
         self._paths = self._implied = self._text = self._steps = 0
-        self._packages = self._package_text = self._databases = 0
+        self._packages = self._package_text = self._databases = self._held = 0
+        self._lock = lock or nullcontext()
+        self._numbers: dict[Hashable, int] = {}
+        #: What was shared, by its number.
+        self.traits: list[Hashable] = []
 
-    def path(self, name: str) -> None:
+    @property
+    def held(self) -> int:
+        """How many bytes are counted at this time."""
+        return self._held
+
+    def take(self, size: int) -> None:
+        """Count bytes of memory that are about to be used.
+
+        Raises:
+            LimitExceeded: together with all that is in use they are too many.
+        """
+        with self._lock:
+            held = self._held + size
+            if held > self._limits.memory:
+                what = "the memory for the files of all platforms"
+                raise _past(what, self._limits.memory, held, "bytes")
+            self._held = held
+
+    def give(self, size: int) -> None:
+        """Count bytes of memory that were taken and are free again."""
+        with self._lock:
+            self._held -= size
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Count bytes of memory that are in use while a block lasts.
+
+        Raises:
+            LimitExceeded: together with all that is in use they are too many.
+        """
+        self.take(size)
+        try:
+            yield
+        finally:
+            self.give(size)
+
+    def share(self, value: Hashable, size: int) -> int:
+        """Keep a value that many paths have, once, and give its number.
+
+        Args:
+            value: compared by what it holds.
+            size: bytes that it takes in memory.
+
+        Raises:
+            LimitExceeded: there is no room for another one.
+        """
+        with self._lock:
+            number = self._numbers.get(value)
+            if number is None:
+                self.take(size)
+                number = self._numbers[value] = len(self.traits)
+                self.traits.append(value)
+            return number
+
+    def path(self) -> None:
         """Count a path that was not there before.
 
         Raises:
@@ -57,9 +135,8 @@ class TreeRoom:
         self._paths += 1
         if self._paths > self._limits.paths:
             raise _past("the size of all file trees", self._limits.paths, self._paths, "paths")
-        self.text(name)
 
-    def implied(self, name: str) -> None:
+    def implied(self) -> None:
         """Count a folder that no entry names.
 
         Raises:
@@ -69,10 +146,10 @@ class TreeRoom:
         if self._implied > self._limits.implied:
             what = "the number of folders that no entry names"
             raise _past(what, self._limits.implied, self._implied, "folders")
-        self.path(name)
+        self.path()
 
     def text(self, text: str) -> None:
-        """Count a name or a path that is kept.
+        """Count a path that is written down.
 
         Raises:
             LimitExceeded: all of them are too long.
@@ -121,4 +198,4 @@ class TreeRoom:
 
 
 def _past(what: str, limit: int, value: int, unit: str) -> LimitExceeded:
-    return LimitExceeded(what, limit, value, unit, _HINT)
+    return LimitExceeded(what, limit, value, unit, FEWER)

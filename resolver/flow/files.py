@@ -22,7 +22,7 @@ from resolver.core.file_comparison import LabelledTree
 from resolver.core.filetree import FileTree
 from resolver.core.tar_reader import DEFAULT_LIMITS, TarLimits
 from resolver.core.transfers import Finished, PieceStarted, Reused
-from resolver.core.tree_room import TreeRoom
+from resolver.core.tree_room import FEWER, TreeRoom
 from resolver.errors import BadDocument, ContradictoryLayer, LimitExceeded, NotInStore
 from resolver.flow.bring import ranged
 from resolver.flow.kit import Kit, PullOptions, Stopped, one_at_a_time
@@ -114,8 +114,8 @@ def read_trees(
         Untrusted: a layer is damaged, goes past a limit, or is not read here.
         ResolverError: a layer cannot be had.
     """
-    layers = _Layers(jobs, limits).read(images)
-    room = room or TreeRoom()
+    room = room or TreeRoom(lock=threading.RLock())
+    layers = _Layers(jobs, limits, room).read(images)
     uses = Counter(descriptor.digest for image in images for descriptor in image.layers)
     for image in images:
         tree = FileTree(room)
@@ -128,14 +128,16 @@ def read_trees(
             uses[descriptor.digest] -= 1
             if not uses[descriptor.digest]:
                 del layers[descriptor.digest]
+            del listing
         yield LabelledTree(image.label, image.platform, tree, tuple(warnings))
 
 
 class _Layers:
     """Reads layers side by side, the largest first, each once."""
 
-    def __init__(self, jobs: int, limits: TarLimits) -> None:
+    def __init__(self, jobs: int, limits: TarLimits, room: TreeRoom) -> None:
         self._jobs = jobs
+        self._room = room
         self._limits = limits
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -188,24 +190,25 @@ class _Layers:
             self._limits,
             algorithms=self._algorithms[image.layers[number].digest],
             is_wanted=lambda: not self._stop.is_set(),
+            room=self._room,
         )
         with self._lock:
             self._entries += len(read.listing.files)
             if self._entries > self._limits.entries:
                 what = "the number of entries of all layers together"
-                raise LimitExceeded(what, self._limits.entries, self._entries, "entries")
+                raise LimitExceeded(what, self._limits.entries, self._entries, "entries", FEWER)
             self._named += read.listing.named
             if self._named > self._limits.names:
                 what = "the size of all names of all layers together"
-                raise LimitExceeded(what, self._limits.names, self._named)
+                raise LimitExceeded(what, self._limits.names, self._named, "bytes", FEWER)
             self._attributed += read.listing.attributed
             if self._attributed > self._limits.xattrs:
                 what = "the size of all extended attributes of all layers together"
-                raise LimitExceeded(what, self._limits.xattrs, self._attributed)
+                raise LimitExceeded(what, self._limits.xattrs, self._attributed, "bytes", FEWER)
             self._kept += read.listing.kept
             if self._kept > self._limits.bodies:
                 what = "the size of all package databases of all layers together"
-                raise LimitExceeded(what, self._limits.bodies, self._kept)
+                raise LimitExceeded(what, self._limits.bodies, self._kept, "bytes", FEWER)
         return read
 
 

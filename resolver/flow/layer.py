@@ -12,6 +12,7 @@ from resolver.core.digest import Digest, Verifier
 from resolver.core.layer_listing import Listing, read_listing
 from resolver.core.layer_types import START, decide
 from resolver.core.tar_reader import DEFAULT_LIMITS, TarLimits
+from resolver.core.tree_room import TreeRoom
 from resolver.errors import BadDocument, ChecksumMismatch, UnsupportedDocument
 from resolver.flow.kit import Stopped
 from resolver.values import dataclass
@@ -52,6 +53,7 @@ def read_layer(  # noqa: PLR0913 - each is one thing that a caller decides
     *,
     algorithms: Collection[str] = ("sha256",),
     is_wanted: Callable[[], bool] = lambda: True,
+    room: TreeRoom | None = None,
 ) -> ReadLayer:
     """Read a layer from its first byte to its last.
 
@@ -63,6 +65,7 @@ def read_layer(  # noqa: PLR0913 - each is one thing that a caller decides
         limits: of the archive.
         algorithms: of the diff_ids that are wanted.
         is_wanted: asked at every chunk; False ends it.
+        room: what all layers and trees may take.
 
     Raises:
         DigestMismatch, SizeMismatch: other bytes came than the descriptor says.
@@ -75,7 +78,9 @@ def read_layer(  # noqa: PLR0913 - each is one thing that a caller decides
         verified = _verified(chunks, verifier, is_wanted)
         try:
             hashers = {name: hashlib.new(name) for name in algorithms}
-            listing = _read(verified, hashers, descriptor.media_type, what, wanted, limits)
+            listing = _read(
+                verified, hashers, descriptor.media_type, what, wanted, limits, room or TreeRoom()
+            )
         except (BadDocument, ChecksumMismatch, UnsupportedDocument):
             # Other bytes than were asked for are the better reason.
             for _ in verified:
@@ -90,13 +95,14 @@ def read_layer(  # noqa: PLR0913 - each is one thing that a caller decides
     )
 
 
-def _read(
+def _read(  # noqa: PLR0913, PLR0917 - as above
     chunks: Iterator[bytes],
     hashers: Mapping[str, hashlib._Hash],
     media_type: str,
     what: str,
     wanted: Callable[[str], int],
     limits: TarLimits,
+    room: TreeRoom,
 ) -> Listing:
     start = b""
     for chunk in chunks:
@@ -105,7 +111,7 @@ def _read(
             break
     compression, warning = decide(media_type, start, what)
     inflated = _hashed(inflate(chain((start,), chunks), compression, what), tuple(hashers.values()))
-    listing = read_listing(inflated, what, wanted, limits)
+    listing = read_listing(inflated, what, wanted, limits, room)
     if warning:
         listing = replace(listing, warnings=(warning, *listing.warnings))
     return listing

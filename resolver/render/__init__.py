@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from resolver.errors import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from resolver.render.plain import Plain
 
@@ -88,21 +88,37 @@ def tell(
     Tables are fitted to `width` columns, that of a terminal; None shows every cell whole. What
     errors, warnings and tools said goes through `clean`.
     """
+    return "".join(tell_pieces(answer, form, explain=explain, full=full, width=width, clean=clean))
+
+
+def tell_pieces(
+    answer: object,
+    form: str,
+    *,
+    explain: bool = False,
+    full: bool = False,
+    width: int | None = None,
+    clean: Callable[[str], str] = str,
+) -> Iterator[str]:
+    """Tell an answer as `tell` does; a long document comes in pieces, and never is whole."""
     row = renderer(form)
     if row.draws == "plain":
-        from resolver.render.plain import cleaned, plain  # noqa: PLC0415 - for these formats alone
+        from resolver.render.json import pieces  # noqa: PLC0415 - for these formats alone
+        from resolver.render.plain import cleaned, plain  # noqa: PLC0415
 
-        return _load(row)(cleaned(plain(answer, explain=explain), clean))
-    if row.draws == "word":
-        return _load(row)(answer)
-    if row.draws == "answer":
-        return _load(row)(answer, explain=explain, full=full)
-    from resolver.render.report import report  # noqa: PLC0415 - for these formats alone
+        yield from pieces(cleaned(plain(answer, explain=explain), clean), form)
+    elif row.draws == "word":
+        yield _load(row)(answer)
+    elif row.draws == "answer":
+        yield _load(row)(answer, explain=explain, full=full)
+    else:
+        from resolver.render.report import report  # noqa: PLC0415 - for these formats alone
 
-    drawn = report(answer, explain=explain, full=full or form == "markdown", clean=clean)
-    if form == "markdown":
-        return _load(row)(drawn)
-    return _load(row)(drawn, width=None if full else width)
+        drawn = report(answer, explain=explain, full=full or form == "markdown", clean=clean)
+        if form == "markdown":
+            yield _load(row)(drawn)
+        else:
+            yield _load(row)(drawn, width=None if full else width)
 
 
 def tell_values(value: Plain, form: str) -> str:

@@ -76,7 +76,10 @@ def _tree(name: str, label: str, tree: TreeComparison) -> str:
 
 
 def _strangers(name: str, tree: TreeSummary) -> str:
-    rows = [(str(each.program), each.path) for each in tree.strangers]
+    rows = [(str(each.program), each.path) for each in tree.strangers[:MOST_PATHS]]
+    left = len(tree.strangers) - len(rows)
+    if left > 0:
+        rows.append(("", f"… and {left} more (`--format json`)"))
     return _part(f"{name}-strangers", "Programs for another machine", ("program", "path"), rows)
 
 

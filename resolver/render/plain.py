@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resolver.core.answer import Failure, Resolution
 from resolver.core.contents import Inspection, Offer, Offers
@@ -15,7 +15,7 @@ from resolver.errors import ResolverError
 from resolver.render.escape import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterator
 
     from resolver.core.descriptor import Descriptor
     from resolver.core.events import Warned
@@ -25,6 +25,32 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 Plain = dict[str, object]
+
+
+class Rows:
+    """A list of a document that may be very long: each member is made when it is written.
+
+    No member holds a message, so `cleaned` leaves them as they are.
+
+    Args:
+        make: makes one of each value.
+        values: any number; they are gone through each time.
+    """
+
+    __slots__ = ("_make", "_values")
+
+    def __init__(self, make: Callable[[Any], object], values: Collection[Any]) -> None:
+        self._make = make
+        self._values = values
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self._values)
+
+    def __iter__(self) -> Iterator[object]:
+        """Make one after the other."""
+        return map(self._make, self._values)
+
 
 #: Members that hold what errors, warnings and tools said.
 _SAID = frozenset({"error", "warnings", "said"})

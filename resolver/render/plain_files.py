@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from resolver.render.plain import Rows
+
 if TYPE_CHECKING:
     from resolver.core.file_difference import (
         FileComparison,
@@ -32,7 +34,7 @@ def _tree(tree: TreeSummary) -> Plain:
         "links": tree.links,
         "size": tree.size,
         "programs": dict(tree.programs),
-        "strangers": [_facts(each) for each in tree.strangers],
+        "strangers": Rows(_facts, tree.strangers),
         "packages": [
             {
                 "manager": each.manager,
@@ -58,7 +60,7 @@ def _other(tree: TreeComparison) -> Plain:
             "from": tree.rebuilt_size[0],
             "to": tree.rebuilt_size[1],
         },
-        "differences": [_difference(each) for each in tree.differences],
+        "differences": Rows(_difference, tree.differences),
         "folderDeltas": [
             {"path": each.path, "from": each.before, "to": each.after, "delta": each.delta}
             for each in tree.folders

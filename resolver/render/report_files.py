@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.core.comparison import Comparison
@@ -22,17 +23,32 @@ if TYPE_CHECKING:
         TreeSummary,
     )
 
-    RowsOf = Callable[[TreeSummary, TreeComparison], Iterable[tuple[str, ...]]]
+    RowsOf = Callable[[TreeSummary, TreeComparison], "Rows"]
 
 #: Rows of each tree that stand in a table which is not to be whole.
 _ROWS = 12
 #: Folders of each tree that stand there.
 _FOLDERS = 5
+#: Rows that a whole table has of all trees together, and characters in them: its columns are as
+#: wide as its widest row, so all of them are in memory. JSON has no such limit.
+MOST_ROWS = 20_000
+_MOST_TEXT = 4 << 20
 
 #: Extended attributes of a file that stand there.
 _XATTRS = 3
 
 Row = tuple[str, ...]
+
+
+class Rows(NamedTuple):
+    """Rows that are drawn when they are asked for, and how many there are."""
+
+    total: int
+    rows: Iterable[Row]
+
+
+def _rows(rows: Sequence[Row]) -> Rows:
+    return Rows(len(rows), rows)
 
 
 class Pair(NamedTuple):
@@ -108,10 +124,10 @@ def file_tables(answer: Comparison | ImageComparison, *, full: bool) -> list[Tab
 def _notes(trees: Sequence[tuple[str, TreeSummary]], most: int | None) -> list[Table]:
     """Draw what was found in trees that nobody would expect there; no table where nothing was."""
     tables = []
-    strangers = _gathered(((name, list(_strangers(tree))) for name, tree in trees), most)
+    strangers = _gathered(((name, _strangers(tree)) for name, tree in trees), most)
     if strangers:
         tables.append(_table("programs for another machine", ("#", "program", "path"), strangers))
-    odd = _gathered(((name, list(_odd(tree))) for name, tree in trees), most)
+    odd = _gathered(((name, _odd(tree)) for name, tree in trees), most)
     if odd:
         tables.append(_table("what was odd", ("#", "where", "what"), odd))
     return tables
@@ -155,33 +171,39 @@ def programs_words(tree: TreeSummary) -> str:
 
 def _each(pairs: Sequence[Pair], rows_of: RowsOf, most: int | None) -> list[Row]:
     """Put the rows of all trees together; those of several stand once, with all their numbers."""
-    return _gathered(
-        ((str(number), list(rows_of(base, tree))) for number, base, tree in pairs), most
-    )
+    return _gathered(((str(number), rows_of(base, tree)) for number, base, tree in pairs), most)
 
 
-def _gathered(trees: Iterable[tuple[str, list[Row]]], most: int | None) -> list[Row]:
+def _gathered(trees: Iterable[tuple[str, Rows]], most: int | None) -> list[Row]:
     found: dict[Row, list[str]] = {}
     left: dict[str, int] = {}
+    text = 0
     for name, rows in trees:
-        for row in rows[:most]:
+        count = 0
+        for row in islice(rows.rows, most):
+            if row not in found:
+                text += sum(map(len, row))
+                if len(found) >= MOST_ROWS or text > _MOST_TEXT:
+                    break
             found.setdefault(row, []).append(name)
-        if most is not None and len(rows) > most:
-            left[name] = len(rows) - most
+            count += 1
+        if rows.total > count:
+            left[name] = rows.total - count
     shown = [(", ".join(names), *row) for row, names in found.items()]
-    width = max((len(row) for row in shown), default=0)
+    width = max((len(row) for row in shown), default=3)
+    how = "--no-trunc" if most is not None else "--format json"
     for count in dict.fromkeys(left.values()):
         who = ", ".join(name for name, each in left.items() if each == count)
-        shown.append((who, *[""] * (width - 2), f"… and {count} more (`--no-trunc`)"))
+        shown.append((who, *[""] * (width - 2), f"… and {count} more (`{how}`)"))
     return shown
 
 
-def _apart(_base: TreeSummary, tree: TreeComparison) -> Iterable[Row]:
-    return ((tree.not_compared,),) if tree.not_compared else ()
+def _apart(_base: TreeSummary, tree: TreeComparison) -> Rows:
+    return _rows([(tree.not_compared,)] if tree.not_compared else [])
 
 
-def _folders(_base: TreeSummary, tree: TreeComparison) -> Iterable[Row]:
-    return map(folder_row, tree.folders)
+def _folders(_base: TreeSummary, tree: TreeComparison) -> Rows:
+    return Rows(len(tree.folders), map(folder_row, tree.folders))
 
 
 def folder_row(folder: FolderDelta) -> Row:
@@ -190,15 +212,17 @@ def folder_row(folder: FolderDelta) -> Row:
     return (*sizes, folder.path or "/")
 
 
-def _packages(_base: TreeSummary, tree: TreeComparison) -> Iterable[Row]:
-    return (
-        (each.name, ", ".join(each.before) or "-", ", ".join(each.after) or "-")
-        for each in tree.packages
+def _packages(_base: TreeSummary, tree: TreeComparison) -> Rows:
+    return _rows(
+        [
+            (each.name, ", ".join(each.before) or "-", ", ".join(each.after) or "-")
+            for each in tree.packages
+        ]
     )
 
 
-def _paths(_base: TreeSummary, tree: TreeComparison) -> Iterable[Row]:
-    return map(path_row, tree.differences)
+def _paths(_base: TreeSummary, tree: TreeComparison) -> Rows:
+    return Rows(len(tree.differences), map(path_row, tree.differences))
 
 
 def path_row(difference: FileDifference) -> Row:
@@ -237,10 +261,9 @@ def _xattrs(names: Sequence[str], before: dict[str, str], after: dict[str, str])
     return ", ".join([*said, *([f"{more} more xattrs"] if more > 0 else [])])
 
 
-def _strangers(tree: TreeSummary) -> Iterable[Row]:
-    return ((str(each.program), each.path) for each in tree.strangers)
+def _strangers(tree: TreeSummary) -> Rows:
+    return Rows(len(tree.strangers), ((str(each.program), each.path) for each in tree.strangers))
 
 
-def _odd(tree: TreeSummary) -> Iterator[Row]:
-    yield from (("layers", warning) for warning in tree.warnings)
-    yield from ((path, reason) for path, reason in tree.unread)
+def _odd(tree: TreeSummary) -> Rows:
+    return _rows([*(("layers", warning) for warning in tree.warnings), *tree.unread])

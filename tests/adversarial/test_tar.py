@@ -7,6 +7,7 @@ Played by the library: the layers of a comparison are read by `flow.files` and c
 from __future__ import annotations
 
 import gzip
+import random
 import subprocess
 import sys
 import threading
@@ -25,13 +26,14 @@ from resolver.core.platform import BUILTIN, Platform
 from resolver.errors import BadDocument, ContradictoryLayer, LimitExceeded, UnsupportedDocument
 from resolver.flow.files import LayeredImage
 from tests.adversarial.rusage import measured
+from tests.core.test_executable import elf
 from tests.fakes.images import build_image, build_index
 from tests.fakes.tars import END, ZERO, base256, header, member, octal, pax, record
 from tests.flow.test_files import GZIP, TAR, Contents, archive, image, paths, trees_of
 from tests.processes import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from resolver.core.file_difference import FileComparison
     from tests.adversarial.hosts import Hosts
@@ -250,6 +252,91 @@ def test_tar_024_package_databases_cost_no_more_than_any_answer(
     assert outcome.status == 0
     assert kilobytes < 256 * 1024
     assert outcome.seconds < 60
+
+
+def _contents(count: int, seed: int) -> Iterator[bytes]:
+    """The same paths everywhere, and other contents."""
+    for each in range(count):
+        yield member(b"usr/lib/pkg%d/module-%d.py" % (each // 500, each), b"%d" % seed)
+
+
+def _nearly_equal(count: int, seed: int) -> Iterator[bytes]:
+    for each in range(count):
+        yield member(b"usr/lib/pkg%d/module-%d.py" % (each // 500, each), b"%d" % each)
+    yield member(b"built", b"%d" % seed)
+
+
+def _other_paths(count: int, seed: int) -> Iterator[bytes]:
+    for each in range(count):
+        yield header(b"usr/lib/pkg%d/module-%d-%d.py" % (each // 500, each, seed))
+
+
+def _long_names(count: int, seed: int) -> Iterator[bytes]:
+    noise = random.Random(seed)
+    for _ in range(count):
+        yield pax(record(b"path", noise.randbytes(2_040).hex().encode())) + header(b"x")
+
+
+def _strange_programs(count: int, seed: int) -> Iterator[bytes]:
+    for each in range(count):
+        yield member(b"usr/bin/program-%d" % each, elf(8) + b"%d %d" % (each, seed))
+
+
+def _deep_folders(count: int, _seed: int) -> Iterator[bytes]:
+    for each in range(count):
+        yield header(b"/".join([b"%d" % each, *[b"d"] * 40]))
+
+
+def _attributed(count: int, seed: int) -> Iterator[bytes]:
+    for each in range(count):
+        mark = record(b"SCHILY.xattr.user.a", b"%d %d" % (each, seed))
+        yield pax(mark) + header(b"f%d" % each)
+
+
+@pytest.mark.parametrize(
+    ("entries", "count", "builds", "form", "status"),
+    [
+        (_contents, 70_000, 2, "json", 0),
+        (_contents, 35_000, 4, "jsonl", 0),
+        (_contents, 30_000, 2, "yaml", 0),
+        (_contents, 30_000, 4, "table", 0),
+        (_nearly_equal, 50_000, 8, "json", 0),
+        (_other_paths, 150_000, 2, "markdown", 0),
+        (_long_names, 24_000, 2, "json", 6),
+        (_strange_programs, 60_000, 2, "json", 0),
+        (_deep_folders, 12_000, 2, "json", 6),
+        (_attributed, 45_000, 2, "json", 0),
+    ],
+)
+def test_tar_025_whatever_trees_hold_a_comparison_takes_little_memory_and_time(
+    act: Actor,
+    hosts: Hosts,
+    entries: Callable[[int, int], Iterator[bytes]],
+    count: int,
+    builds: int,
+    form: str,
+    status: int,
+) -> None:
+    platforms = (
+        "linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386", "linux/ppc64le", "linux/s390x",
+        "linux/riscv64", "linux/arm/v6",
+    )  # fmt: skip
+    images = [
+        build_image(platform, [gzip.compress(b"".join((*entries(count, seed), END)), 1)])
+        for seed, platform in enumerate(platforms[:builds])
+    ]
+    registry = hosts.registry()
+    registry.serve("app", "1", build_index(images))
+    image = f"{registry.host}/app:1"
+    words = ("compare", image, "--files", "--format", form, "--no-trunc", "-q")
+    outcome, kilobytes = measured(words, act.store)
+
+    assert outcome.status == status, outcome.err
+    assert kilobytes < 256 * 1024
+    assert outcome.seconds < 60
+    if status:
+        assert "goes past the limit of" in outcome.out + outcome.err
+        assert "-p PLATFORM" in outcome.out + outcome.err
 
 
 @pytest.mark.usefixtures("untouched")

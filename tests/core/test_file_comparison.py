@@ -20,6 +20,8 @@ from tests.core.test_executable import elf, pe
 from tests.fakes.tars import END, header, member, octal, pax, record
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from resolver.core.file_difference import FileComparison, FileDifference
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
@@ -37,7 +39,7 @@ def compared(before: list[bytes], after: list[bytes], other: Platform = ARM64) -
 
 
 def differences(before: list[bytes], after: list[bytes], other: Platform = ARM64) -> list[str]:
-    found: tuple[FileDifference, ...] = compared(before, after, other).others[0].differences
+    found: Sequence[FileDifference] = compared(before, after, other).others[0].differences
     return [f"{each.path}: {' '.join(change.value for change in each.changes)}" for each in found]
 
 
@@ -278,12 +280,43 @@ def test_links_meet_too() -> None:
 
 
 def test_no_two_paths_get_the_same_key() -> None:
-    words = PathWords(AMD64, BUILTIN)
+    """The one that is written like the key, else the first, has it."""
     paths = ["lib/x", "lib64/x", "a-amd64", "a-x86_64", "a-{arch}"]
 
-    keys = words.keyed(paths)
-    assert sorted(keys.values()) == sorted(paths)
-    assert keys["lib/x"] == "lib/x"
+    found = compared([file(path) for path in paths], []).others[0].differences
+    told = {each.before.path: each.path for each in found if each.before and each.path != "lib"}
+    assert {key: path for key, path in told.items() if "/" in key or "-" in key} == {
+        path: path for path in paths
+    }
+    found = compared([file("b-amd64"), file("b-x86_64")], [], AMD64).others[0].differences
+    assert [(each.path, each.before and each.before.path) for each in found] == [
+        ("b-x86_64", "b-x86_64"),
+        ("b-{arch}", "b-amd64"),
+    ]
+
+
+def test_a_renamed_path_meets_one_that_is_its_own_key() -> None:
+    found = compared([file("lib64/x", b"1")], [file("lib/x", b"12")]).others[0].differences
+
+    met = [each for each in found if each.before and each.after]
+    assert [
+        (each.path, each.before and each.before.path, each.after and each.after.path)
+        for each in met
+    ] == [("lib/x", "lib64/x", "lib/x")]
+
+
+def test_differences_come_in_order_of_their_keys() -> None:
+    before = [file(path) for path in ("a-b", "a/b", "x86_64/z", "{arch}x", "zz")]
+    found = compared(before, [file("a/c"), file("aarch64/y")]).others[0].differences
+
+    paths = [each.path for each in found]
+    assert paths == sorted(paths)
+    assert {"{arch}/z", "{arch}/y", "{arch}x", "a-b", "a/b", "a/c", "zz"} <= set(paths)
+    assert found[1:3] == tuple(found)[1:3]
+    assert (found[-1], found == tuple(found), found == ()) == (tuple(found)[-1], True, False)
+
+
+def test_words_are_those_of_the_platform() -> None:
     assert PathWords(None, BUILTIN).taken_out("usr/lib64/x86_64") == "usr/lib64/x86_64"
     assert PathWords(Platform("linux", "386"), BUILTIN).taken_out("x86_64/x86") == "x86_64/{arch}"
 
@@ -361,11 +394,12 @@ def test_folders_are_named_where_the_size_comes_from() -> None:
 
 
 def test_only_so_many_folders_are_named() -> None:
-    sizes = {f"d{number}": [0, number] for number in range(1, 30)}
+    paths = sorted((f"d{number}/f", 0, number) for number in range(1, 300))
 
-    found = top_folders(sizes)
+    found = top_folders(paths)
     assert len(found) == 20
-    assert (found[0].path, found[0].delta) == ("d29", 29)
+    assert [each.delta for each in found] == list(range(299, 279, -1))
+    assert found[0].path == "d299"
 
 
 # Order

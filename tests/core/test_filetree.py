@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import time
+import tracemalloc
 import zlib
 from typing import TYPE_CHECKING
 
 import pytest
 
 from resolver.core.filetree import MAX_LINKS, FileTree
-from resolver.core.layer_listing import LayerFile, canonical, read_listing
+from resolver.core.layer_listing import LayerFile, canonical, read_listing, traits_of
 from resolver.core.tar_reader import Kind
 from resolver.core.tree_room import RoomLimits, TreeRoom
 from resolver.errors import BadDocument, LimitExceeded
@@ -102,6 +103,33 @@ def test_attributes_of_a_hard_link_are_set_on_its_file(*, is_lower: bool) -> Non
     }
 
 
+@pytest.mark.parametrize("is_lower", [True, False])
+def test_every_name_of_a_file_has_the_attributes_of_a_later_link(*, is_lower: bool) -> None:
+    """The names that were there before the link too, whichever of them it is a link to."""
+    names = [marked(file("a"), b"1"), hard_link("b", "a"), hard_link("c", "b")]
+    late = [marked(hard_link("d", "c"), b"2", b"user.b"), marked(hard_link("e", "a"), b"3")]
+    layers = [names, late] if is_lower else [[*names, *late]]
+
+    assert attributes(grown(*layers)) == dict.fromkeys("abcde", 'user.a="3" user.b="2"')
+
+
+def test_a_name_that_was_replaced_has_no_part_in_later_links() -> None:
+    names = [file("a"), hard_link("b", "a")]
+    late = [file("b", b"12"), marked(hard_link("c", "a"), b"1")]
+
+    assert attributes(grown(names, late)) == {"a": 'user.a="1"', "b": "", "c": 'user.a="1"'}
+    assert shown(names, late) == ["a 1", "b 2", "c 1"]
+
+
+def test_a_whiteout_takes_away_the_names_of_lower_layers_alone() -> None:
+    """A link of this layer to a file below stays, and the file's own name goes."""
+    found = shown([file("d/a"), hard_link("d/b", "d/a")], [
+        hard_link("d/c", "d/a"), empty("d/.wh..wh..opq"),
+    ])  # fmt: skip
+
+    assert found == ["d /", "d/c 1"]
+
+
 def test_attributes_come_and_go_with_their_entry() -> None:
     lower = [
         marked(folder("kept"), b"1"), marked(folder("replaced"), b"1"), marked(file("gone"), b"1"),
@@ -170,9 +198,9 @@ def test_paths_come_in_order_and_missing_folders_are_made() -> None:
     assert shown([file("b/c/d"), file("a"), file("b-")]) == [
         "a 1",
         "b /",
+        "b- 1",
         "b/c /",
         "b/c/d 1",
-        "b- 1",
     ]
 
 
@@ -243,7 +271,8 @@ def test_an_entry_for_the_root_is_that_of_the_root() -> None:
     tree = grown([folder("./", 0o711), file("./a"), file("")])
 
     assert tree.root.entry is not None
-    assert tree.root.entry.access.mode == 0o711
+    assert traits_of(tree.root.entry[2:], tree.room).mode == 0o711
+    assert [path for path, _ in tree.walk()] == ["a"]
     assert tree.warnings == ["an entry without a name is no folder, and is passed over"]
 
 
@@ -414,6 +443,55 @@ def test_deep_trees_need_no_deep_stack() -> None:
 
 def test_the_room_for_trees_has_limits() -> None:
     assert RoomLimits() == RoomLimits(4_000_000, 500_000, 512 << 20, 20_000_000)
+    # The whole process takes some 90 MB more, and stays below 256 MB.
+    assert RoomLimits().memory <= 144 << 20
+
+
+def test_what_a_tree_takes_is_given_back_when_it_is_packed() -> None:
+    room = TreeRoom(RoomLimits(memory=200_000))
+    layer = [file(f"d/{number}") for number in range(500)]
+    for _ in range(10):
+        tree = grown_in(room, *layer)
+        before = list(tree.walk())
+        log = tree.packed()
+        assert (len(log), tree.packed()) == (501, log)
+        assert [path for path, _ in tree.walk()] == [path for path, _ in before]
+        del tree, log
+
+    trees = []
+    with pytest.raises(
+        LimitExceeded, match=r"the memory for the files .* limit of 200000 bytes: 2"
+    ):
+        trees += [grown_in(room, *layer) for _ in range(10)]
+    del trees
+    assert len(grown_in(room, *layer).packed()) == 501
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [pax(record(b"path", b"%d/" % each + b"x" * 4000)) + empty("x") for each in range(300)],
+        ["/".join([str(each), *"d" * 40]).encode() for each in range(100)],
+        [hard_link(f"h{each}", "nothing") for each in range(4000)],
+        [header(b"%d" % each, fields={108: octal(each, 8)}) for each in range(2000)],
+        [marked(file("x"), b"%d" % each) for each in range(2000)],
+        [folder(f"{each}") for each in range(2500)],
+    ],
+    ids=["long names", "deep folders", "hard links", "owners", "attributes", "folders"],
+)
+def test_whatever_a_layer_holds_is_counted(parts: list[bytes]) -> None:
+    """None of these may cost a multiple of what is counted for it."""
+    parts = [header(part) if len(part) < 512 else part for part in parts]
+    with pytest.raises(LimitExceeded) as caught:
+        grown_in(TreeRoom(RoomLimits(memory=1 << 20)), *parts)
+
+    assert (caught.value.limit, caught.value.unit) == (1 << 20, "bytes")
+    assert "-p PLATFORM" in caught.value.hints()[0]
+    tracemalloc.start()
+    tree = grown_in(TreeRoom(), *parts)
+    used, _peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used < tree.room.held * 1.1
 
 
 @pytest.mark.parametrize(
@@ -421,7 +499,7 @@ def test_the_room_for_trees_has_limits() -> None:
     [
         ("paths", 6, "paths"),
         ("implied", 3, "folders"),
-        ("text", 12, "bytes"),
+        ("text", 48, "bytes"),
         ("steps", 3, "names"),
     ],
 )
@@ -436,7 +514,9 @@ def test_a_tree_has_as_much_room_as_it_is_given(limit: str, value: int, unit: st
     through = [*parts, file("l/b/c/long", b"1")]
 
     given = RoomLimits(**{limit: value})
-    assert len(list(grown_in(TreeRoom(given), *through).walk())) == 6
+    assert len(grown_in(TreeRoom(given), *through).packed()) == 6
     with pytest.raises(LimitExceeded, match=f"limit of {value - 1} {unit}: {value}") as caught:
-        grown_in(TreeRoom(RoomLimits(**{limit: value - 1})), *through)
-    assert caught.value.hints() == ("say which platforms with `-p PLATFORM`",)
+        grown_in(TreeRoom(RoomLimits(**{limit: value - 1})), *through).packed()
+    assert caught.value.hints() == (
+        "compare fewer platforms at once: name them with `-p PLATFORM`",
+    )

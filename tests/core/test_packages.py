@@ -260,6 +260,22 @@ def test_what_all_databases_come_to_is_limited(limits: RoomLimits, reason: str) 
     )
 
 
+@pytest.mark.parametrize(("less", "is_read"), [(0, True), (1, False)])
+def test_a_database_is_counted_while_it_is_read(*, less: int, is_read: bool) -> None:
+    """Its bytes, and a copy of them; the tree around it stays as it is."""
+    listing = read_listing([member(b"lib/apk/db/installed", APK) + END], "it", packages.wanted)
+    measured = FileTree()
+    measured.apply(listing, "it")
+    room = TreeRoom(RoomLimits(memory=measured.room.held + 2 * len(APK) - less))
+    tree = FileTree(room)
+    tree.apply(listing, "it")
+    found = read_installed(tree)
+
+    assert bool(found.packages) is is_read
+    assert ["the memory" in reason for _path, reason in found.unread] == [True] * less
+    assert room.held == measured.room.held
+
+
 def test_databases_of_one_layer_are_limited_compressed() -> None:
     one = member(b"lib/apk/db/installed", noise(50_000))
     other = member(b"lib/apk/db/installed", noise(50_000, 1))

@@ -12,23 +12,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.core.answer import Considered, Failure, Resolution
+from resolver.core.comparison import Comparison
 from resolver.core.contents import Inspection, Offer, Offers
 from resolver.core.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from resolver.core.digest import Digest
 from resolver.core.events import Warned
+from resolver.core.file_difference import Change, FileDifference, FileFacts
 from resolver.core.manifest import parse_document
 from resolver.core.platform import Platform
 from resolver.core.select import Grade
 from resolver.core.stored import ImageUsage
 from resolver.core.stored import Usage as StoreUsage
 from resolver.errors import ManifestNotFound, PlatformNotOffered, ResolverError, Usage
-from resolver.render import RENDERERS, tell
+from resolver.render import RENDERERS, tell, tell_pieces, tell_values
 from resolver.render.markdown import cell
-from resolver.render.plain import plain
+from resolver.render.plain import Plain, Rows, plain
 from resolver.render.report import Report, Table
+from resolver.render.report_files import MOST_ROWS
 from resolver.render.text import text as draw
 from tests.render.answers import STORE_ANSWERS
 from tests.render.compared import COMPARED
+from tests.render.compared import files as compared_files
 
 HOSTILE = "a\x1b[2J\u202e\x07\u2028::error::x"
 ARM = Platform("linux", "arm64", "v8")
@@ -192,6 +196,64 @@ def test_json_json_lines_and_yaml_say_the_same_in_ascii(name: str) -> None:
     assert all(text.isascii() for text in told.values())
     assert told["jsonl"].count("\n") == 1
     assert json.loads(told["json"]) == json.loads(told["jsonl"]) == yaml.safe_load(told["yaml"])
+
+
+@pytest.mark.parametrize("count", [0, 1, 250])
+def test_rows_are_written_like_a_list(count: int) -> None:
+    """Inside lists and dictionaries, with line breaks, nothing, and what a CI system would take."""
+    made = [
+        {
+            "path": f"{number}\n- a: b ##[error]x \u00fc",
+            "none": {},
+            "list": [],
+            "is": [True, None, 1],
+        }
+        for number in range(count)
+    ]
+
+    def document(rows: object) -> Plain:
+        return {"a": [{"first": rows, "b": rows}], "c": {"d": {"e": rows}, "f": 1}, "g": rows}
+
+    for form in ("json", "jsonl", "yaml"):
+        as_list = tell_values(document(made), form)
+        assert tell_values(document(Rows(dict, made)), form) == as_list
+        assert "##[" not in as_list
+
+
+def sample(count: int) -> Comparison:
+    comparison = COMPARED["comparison"]
+    assert isinstance(comparison, Comparison)
+    assert comparison.files is not None
+    apart = comparison.files.others[-1]
+    files = compared_files(count)
+    return replace(comparison, files=replace(files, others=(*files.others, apart)))
+
+
+def test_a_long_document_comes_in_pieces() -> None:
+    comparison = sample(3_000)
+    pieces = list(tell_pieces(comparison, "json"))
+
+    assert json.loads("".join(pieces)) == json.loads(tell(comparison, "json"))
+    assert len(pieces) > 5
+    assert max(map(len, pieces)) < 100_000
+
+
+@pytest.mark.parametrize("form", ["table", "markdown"])
+@pytest.mark.parametrize(("length", "shown"), [(4, MOST_ROWS), (4_000, 1_045)])
+def test_a_whole_table_of_paths_ends_somewhere(form: str, length: int, shown: int) -> None:
+    """Its rows are in memory all at once: 20,000 of them, or 4 MiB of text."""
+    after = FileFacts("x", "file", 0o644, 0, 0, 0)
+    paths = [f"path-{each:05}{'x' * (length - 4)}" for each in range(MOST_ROWS + 7)]
+    differences = [FileDifference(path, (Change.ADDED,), None, after) for path in paths]
+    comparison = sample(1)
+    files = comparison.files
+    assert files is not None
+    first = replace(files.others[0], differences=tuple(differences))
+    files = replace(files, others=(first, *files.others[1:]))
+    text = tell(replace(comparison, files=files), form, full=True)
+
+    assert text.count("path-") == shown
+    assert f"and {len(paths) - shown} more (`--format json`)" in text.replace("\\", "")
 
 
 def test_a_resolution_in_json_names_both_digests_and_the_grade() -> None:
