@@ -190,8 +190,9 @@ def test_another_image_says_what_to_expect(registry: FakeRegistry, session: Sess
 
     assert [str(platform) for platform in found.missing] == [ARM64, "linux/s390x"]
     assert [reason.aspect for reason in found.reasons] == ["platforms", "platforms"]
-    # Of the other, the index, and what the entry without a platform is.
-    assert len(registry.log) == (1 + 2) + (1 + 2)
+    # Of the other, the index, what the entry without a platform is, and whether the one entry
+    # whose platform is missing here is an image at all.
+    assert len(registry.log) == (1 + 2) + (1 + 2 + 1)
 
 
 def test_two_images_of_one_repository_share_what_was_read(
