@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Kind(Enum):
+class ErrorKind(Enum):
     """What a failure means for the caller; one exit status each (architecture.md 2.6)."""
 
     NEGATIVE = 1
@@ -52,7 +52,7 @@ class ResolverError(Exception):
 
     """
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[ErrorKind]
     code: ClassVar[str]
     word: ClassVar[str]
 
@@ -79,7 +79,7 @@ class ResolverError(Exception):
 class Negative(ResolverError):
     """The question was answered, and the answer is no."""
 
-    kind = Kind.NEGATIVE
+    kind = ErrorKind.NEGATIVE
     code = "negative"
     word = "NEGATIVE"
 
@@ -102,7 +102,7 @@ class TagMoved(Negative):
 class Malformed(ResolverError):
     """The question cannot be asked as it stands."""
 
-    kind = Kind.INPUT
+    kind = ErrorKind.INPUT
     code = "malformed"
     word = "USAGE"
 
@@ -214,7 +214,7 @@ class FileLimit(BadFile):
 class NotFound(ResolverError):
     """The registry, or the place, answered that there is no such thing."""
 
-    kind = Kind.NOT_FOUND
+    kind = ErrorKind.NOT_FOUND
     code = "not-found"
     word = "NOT_FOUND"
 
@@ -307,7 +307,7 @@ class PlatformUnknown(NotFound):
 class Denied(ResolverError):
     """The registry answered: not with these credentials, or with none."""
 
-    kind = Kind.DENIED
+    kind = ErrorKind.DENIED
     code = "denied"
     word = "AUTH"
 
@@ -351,7 +351,7 @@ class HelperFailed(Denied):
 class Unavailable(ResolverError):
     """Nobody could be asked; the same call may pass later."""
 
-    kind = Kind.UNAVAILABLE
+    kind = ErrorKind.UNAVAILABLE
     code = "unavailable"
     word = "NETWORK"
 
@@ -418,7 +418,7 @@ class RateLimited(Unavailable):
 class Untrusted(ResolverError):
     """Bytes are not what they claim to be."""
 
-    kind = Kind.UNTRUSTED
+    kind = ErrorKind.UNTRUSTED
     code = "untrusted"
     word = "INTEGRITY"
 
@@ -542,7 +542,7 @@ class ContradictoryPlatform(NotFound):
 class Offline(ResolverError):
     """Only what is held may answer, and it does not know."""
 
-    kind = Kind.OFFLINE
+    kind = ErrorKind.OFFLINE
     code = "offline"
     word = "OFFLINE"
 
@@ -565,7 +565,7 @@ class NotInStore(Offline):
 class StoreFault(ResolverError):
     """The local store cannot be read or written."""
 
-    kind = Kind.STORE
+    kind = ErrorKind.STORE
     code = "store-fault"
     word = "STORE"
 
@@ -587,7 +587,7 @@ class StoreFault(ResolverError):
 class OutputFault(ResolverError):
     """The answer could not be written where it was to go."""
 
-    kind = Kind.STORE
+    kind = ErrorKind.STORE
     code = "output-fault"
     word = "STORE"
 

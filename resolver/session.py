@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from resolver.session_ask import AskVerbs
-from resolver.session_check import CheckVerbs
-from resolver.session_compare import CompareVerbs
-from resolver.session_home import HomeVerbs
-from resolver.session_lint import LintVerbs
-from resolver.session_lock import LockVerbs
-from resolver.session_mirror import MirrorVerbs
-from resolver.session_pin import PinVerbs
-from resolver.session_pull import PullVerbs
-from resolver.session_store import StoreVerbs
+from resolver.verbs.account import HomeVerbs
+from resolver.verbs.check import CheckVerbs
+from resolver.verbs.compare import CompareVerbs
+from resolver.verbs.lint import LintVerbs
+from resolver.verbs.lock import LockVerbs
+from resolver.verbs.pin import PinVerbs
+from resolver.verbs.pull import PullVerbs
+from resolver.verbs.resolve import AskVerbs
+from resolver.verbs.serve.serve import MirrorVerbs
+from resolver.verbs.store import StoreVerbs
 
 
 class Session(

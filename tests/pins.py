@@ -8,9 +8,9 @@ from typing import Any
 import dockerfile  # type: ignore[import-not-found]  # a compiled module without types
 import yaml
 
-from resolver.core.digest import Digest
-from resolver.core.pinning.spots import apply
-from resolver.flow.image_files import find_images
+from resolver.core.oci.digest import Digest
+from resolver.core.pin.edits import apply
+from resolver.verbs.pin import find_images
 
 #: A digest as it is written into a file, and the tag that a name without one gets before it.
 WRITTEN = re.compile(r"@sha256:[0-9a-f]{64}|:latest")

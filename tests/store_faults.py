@@ -8,17 +8,8 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
-from resolver.store import (
-    blobs,
-    files,
-    hashing,
-    home,
-    leases,
-    lock,
-    partials,
-    receiving,
-    temporary,
-)
+from resolver.store import blobs, files, flock, folder, hashing, leases, partials, receive
+from resolver.store import files as temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +42,7 @@ WATCHED = frozenset(
         "write",
     ]
 )
-_MODULES = (blobs, files, hashing, home, leases, lock, partials, receiving, temporary)
+_MODULES = (blobs, files, hashing, folder, leases, flock, partials, receive, temporary)
 
 
 class Stopped(BaseException):

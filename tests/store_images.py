@@ -6,11 +6,11 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from resolver.core.content import Document
-from resolver.core.descriptor import Descriptor
-from resolver.core.digest import Digest
-from resolver.core.platform import Platform
-from resolver.core.pulled_name import PulledImage, PulledName
+from resolver.core.oci.content import Document
+from resolver.core.oci.descriptor import Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.pull import PulledImage, PulledName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

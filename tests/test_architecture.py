@@ -133,4 +133,4 @@ def test_every_error_has_a_code_of_its_own_and_says_what_it_means() -> None:
 
 
 def test_every_kind_of_failure_has_a_status_of_its_own() -> None:
-    assert {kind.status for kind in errors.Kind} == set(range(1, 9))
+    assert {kind.status for kind in errors.ErrorKind} == set(range(1, 9))

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from resolver.core.digest import Digest
+from resolver.core.oci.digest import Digest
 from resolver.demo import Sample, samples
-from resolver.demo.builders import build_image, build_index, index_entry
-from resolver.demo.layers import build_layer, compress
+from resolver.demo.builders import build_image, build_index, build_layer, compress, index_entry
 
 BY_NAME = {f"{sample.repository}:{sample.tag}": sample for sample in samples()}
 

@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from resolver import errors
-from resolver.errors import Kind, ResolverError
+from resolver.errors import ErrorKind, ResolverError
 
 #: The status of each kind. Source: architecture.md 2.6.
 STATUS = {
@@ -38,7 +38,7 @@ CLASSES = [
 
 
 def test_each_kind_has_its_own_status() -> None:
-    assert {kind.name: kind.status for kind in Kind} == STATUS
+    assert {kind.name: kind.status for kind in ErrorKind} == STATUS
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)

@@ -5,11 +5,19 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from resolver import marked
-from resolver.core.pinning.spots import Unparsable
-from resolver.core.pinning.tree import Mapping, Scalar, Sequence, at, elements, entries, text_at
+from resolver.core.parse.yaml_tree import (
+    Mapping,
+    Sequence,
+    YamlScalar,
+    at,
+    elements,
+    entries,
+    text_at,
+)
+from resolver.core.pin.edits import Unparsable
 from resolver.errors import LimitExceeded
-from resolver.marked import read_documents
+from resolver.files import yaml as marked
+from resolver.files.yaml import read_documents
 
 LOADERS = [yaml.SafeLoader, yaml.CSafeLoader]
 
@@ -83,7 +91,7 @@ def test_the_number_of_pieces_has_a_limit(loader: object, monkeypatch: pytest.Mo
 
 @both
 def test_the_depth_has_a_limit(loader: object) -> None:
-    depth = marked.MAX_DEPTH
+    depth = marked.MAX_TREE_DEPTH
 
     assert read_documents("[" * depth + "]" * depth, loader=loader)
     with pytest.raises(LimitExceeded, match=f"limit of {depth} levels"):
@@ -103,12 +111,12 @@ def test_aliases_of_aliases_cost_nothing(loader: object) -> None:
 
 
 def test_a_scalar_is_text_unless_it_is_nothing_or_something_else() -> None:
-    scalars = [Scalar(0, 0, value) for value in ("", "~", "null", "a")]
+    scalars = [YamlScalar(0, 0, value) for value in ("", "~", "null", "a")]
 
     assert [scalar.is_text for scalar in scalars] == [False, False, False, True]
-    assert Scalar(0, 0, "null", '"').is_text
-    assert not Scalar(0, 0, "", '"').is_text
-    assert not Scalar(0, 0, "a", "", "!reference").is_text
+    assert YamlScalar(0, 0, "null", '"').is_text
+    assert not YamlScalar(0, 0, "", '"').is_text
+    assert not YamlScalar(0, 0, "a", "", "!reference").is_text
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver import platforms
-from resolver.core.path_words import PathWords
-from resolver.core.platform import BUILTIN, Platform
-from resolver.core.platform_facts import FACTS
-from resolver.core.platform_host import Machine
-from resolver.core.platform_merge import check, problems
-from resolver.core.platform_rules import Facts
-from resolver.core.select import select
+from resolver.core.compare.files import PathWords
+from resolver.core.platforms.fact_types import Facts
+from resolver.core.platforms.facts import FACTS
+from resolver.core.platforms.host import HostMachine
+from resolver.core.platforms.platform import BUILTIN, Platform
+from resolver.core.platforms.schema import check, problems
+from resolver.core.platforms.select import select
 from resolver.errors import InvalidConfiguration
+from resolver.files import platforms
 from tests.processes import ROOT, python
 
 if TYPE_CHECKING:
@@ -333,7 +333,7 @@ def test_this_machine_has_a_platform() -> None:
 
 
 def test_another_machine_can_be_asked_about() -> None:
-    machine = Machine("armv6l", "linux")
+    machine = HostMachine("armv6l", "linux")
 
     assert platforms.host_platform(machine) == platforms.local_platform(machine)
     assert str(platforms.host_platform(machine)) == "linux/arm/v6"

@@ -19,8 +19,8 @@ import yaml
 from jsonschema.validators import validator_for
 
 from resolver.demo import samples
-from resolver.flow.serve import serve
-from resolver.flow.shelf import MemoryShelf
+from resolver.verbs.serve.api import MemoryShelf
+from resolver.verbs.serve.server import serve
 from tests.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
 from tests.processes import ROOT
 

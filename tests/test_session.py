@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 import resolver
-from resolver.core.answer import Resolution
-from resolver.core.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
-from resolver.core.digest import Digest
-from resolver.core.platform import Platform
-from resolver.core.requirements import Requirements
-from resolver.core.select import Grade
-from resolver.core.transfers import ImageDone, Started
+from resolver.core.check.check import Requirements
+from resolver.core.oci.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
+from resolver.core.oci.digest import Digest
+from resolver.core.platforms.platform import Grade, Platform
+from resolver.core.results.pull_events import ImageDone, Started
+from resolver.core.results.resolve import Resolution
 from resolver.errors import (
     BlobNotFound,
     ImageNotHeld,
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from resolver.core.events import Event
+    from resolver.core.results.events import Event
 
 AMD, ARM = "linux/amd64", "linux/arm64"
 
@@ -338,7 +337,7 @@ def test_a_level_below_this_machines_own_is_exact_for_local(
     session: Session, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     local = Platform("linux", "amd64", "v4")
-    monkeypatch.setattr("resolver.platforms.local_platform", lambda: local)
+    monkeypatch.setattr("resolver.files.platforms.local_platform", lambda: local)
     name = f"{registry.host}/team/app:1"
 
     found = session.resolve(name, "local", exact=True)
@@ -364,7 +363,7 @@ def test_local_in_a_lock_is_what_was_taken_for_it_on_every_machine(
     session: Session, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run_on(machine: Platform) -> None:
-        monkeypatch.setattr("resolver.platforms.local_platform", lambda: machine)
+        monkeypatch.setattr("resolver.files.platforms.local_platform", lambda: machine)
 
     name, file = f"{registry.host}/team/app:1", tmp_path / "resolver.lock"
     run_on(Platform("linux", "amd64", "v4"))
@@ -387,7 +386,7 @@ def test_local_leaves_for_the_first_that_is_offered_of_several(
     session: Session, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "resolver.platforms.local_platform", lambda: Platform("darwin", "arm64", "v8")
+        "resolver.files.platforms.local_platform", lambda: Platform("darwin", "arm64", "v8")
     )
     name = f"{registry.host}/team/app:1"
     dockerfile = tmp_path / "Dockerfile"

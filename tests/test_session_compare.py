@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver import Thresholds
-from resolver.core.comparison import Change
+from resolver.core.compare.compare import ChangeKind
 from resolver.errors import (
     InvalidPlatform,
     ManifestNotFound,
@@ -205,10 +205,10 @@ def test_two_images_of_one_repository_share_what_was_read(
     found = session.compare_images(f"{name}:1", f"{name}:2")
 
     assert [(each.name, each.change) for each in found.changes] == [
-        (AMD64, Change.CHANGED),
-        ("linux/arm64", Change.CHANGED),
-        ("linux/riscv64", Change.ADDED),
-        ("linux/s390x", Change.REMOVED),
+        (AMD64, ChangeKind.CHANGED),
+        ("linux/arm64", ChangeKind.CHANGED),
+        ("linux/riscv64", ChangeKind.ADDED),
+        ("linux/s390x", ChangeKind.REMOVED),
     ]
     assert [drift.name for drift in found.changes[0].drift] == ["env.VERSION"]
     assert found.fetch.layers == 3
@@ -266,7 +266,7 @@ def test_registry_layout_archive_and_store_can_be_held_against_each_other(
     found = session.compare_images(layout, archive)
     assert len(session.compare(layout).builds) == 2
 
-    assert [each.change for each in found.changes] == [Change.CHANGED] * 2
+    assert [each.change for each in found.changes] == [ChangeKind.CHANGED] * 2
     assert found.fetch.layers == 2
     assert len(registry.log) == asked
 
@@ -281,7 +281,7 @@ def test_an_image_without_an_index_is_held_against_one_with(
 
     found = session.compare_images(f"{name}:single", f"{name}:many")
 
-    assert [each.change for each in found.changes] == [Change.UNCHANGED, Change.ADDED]
+    assert [each.change for each in found.changes] == [ChangeKind.UNCHANGED, ChangeKind.ADDED]
     assert len(session.compare(f"{name}:single").builds) == 1
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.pinned import State
-from resolver.core.pinning.spots import Edit
+from resolver.core.pin.edits import Edit
+from resolver.core.pin.result import PinState
 from resolver.errors import (
     InvalidPlatform,
     LimitExceeded,
@@ -21,8 +21,8 @@ from resolver.errors import (
     UnreadableFile,
     Usage,
 )
-from resolver.flow.rewrite import MAX_FILE
 from resolver.session import Session
+from resolver.verbs.text_files import MAX_FILE
 from tests.fakes.images import Image, build_image, multi_platform
 from tests.fakes.messages import Reply
 from tests.fakes.registry import FakeRegistry
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from resolver.core.pinned import Pinned
+    from resolver.core.pin.result import Pinned
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
 
@@ -68,7 +68,7 @@ def told(found: Pinned) -> list[tuple[str, int, str]]:
     ]
 
 
-def states(found: Pinned) -> list[State]:
+def states(found: Pinned) -> list[PinState]:
     return [pin.state for file in found.files for pin in file.pins]
 
 
@@ -81,7 +81,7 @@ def test_each_name_is_asked_for_once_whatever_the_number_of_files(
 
     found = session.pin([first, second, first])
 
-    assert states(found) == [State.PINNED] * 3
+    assert states(found) == [PinState.PINNED] * 3
     assert [file.path for file in found.files] == [first, second]
     assert found.files[1].edits == (Edit(23 + len(name), 23 + len(name), f"@{image.digest}"),)
     assert [seen.method for seen in registry.log] == ["GET"]
@@ -113,7 +113,7 @@ def test_what_is_pinned_costs_no_question_and_stays(
 
     found = session.pin(path)
 
-    assert states(found) == [State.KEPT] * 2
+    assert states(found) == [PinState.KEPT] * 2
     assert not found.files[0].is_changed
     assert session.write_pins(found) == ()
     assert registry.log == []
@@ -128,11 +128,11 @@ def test_an_update_takes_the_digest_over_that_the_tag_points_at_now(
 
     found = session.pin(path, update=True)
 
-    assert states(found) == [State.UPDATED, State.KEPT]
+    assert states(found) == [PinState.UPDATED, PinState.KEPT]
     assert found.files[0].after == text.replace(f":1@{old}", f":1@{image.digest}")
     assert [str(pin.before) for pin in found.files[0].pins] == [old, old]
     again = session.pin(write(tmp_path, "Dockerfile", found.files[0].after), update=True)
-    assert states(again) == [State.KEPT, State.KEPT]
+    assert states(again) == [PinState.KEPT, PinState.KEPT]
     assert [seen.method for seen in registry.log] == ["GET", "HEAD"]
 
 
@@ -145,7 +145,12 @@ def test_taking_digests_away_asks_nobody(
 
     found = session.pin(write(tmp_path, "Dockerfile", text), unpin=True)
 
-    assert states(found) == [State.UNPINNED, State.KEPT, State.UNPINNED, State.NOT_PINNABLE]
+    assert states(found) == [
+        PinState.UNPINNED,
+        PinState.KEPT,
+        PinState.UNPINNED,
+        PinState.NOT_PINNABLE,
+    ]
     assert found.files[0].after == text.replace(f":1@{digest}", ":1")
     assert found.findings == ()
     assert registry.log == []
@@ -176,7 +181,7 @@ def test_a_platform_that_is_not_offered_leaves_the_reference_alone(
 
     found = session.pin(path, platform="linux/s390x")
 
-    assert states(found) == [State.FAILED]
+    assert states(found) == [PinState.FAILED]
     assert isinstance(found.failures[0], PlatformNotOffered)
     assert not found.files[0].is_changed
 
@@ -189,7 +194,7 @@ def test_a_name_that_cannot_be_looked_up_costs_the_others_nothing(
 
     found = session.pin(write(tmp_path, "Dockerfile", text))
 
-    assert states(found) == [State.FAILED, State.PINNED, State.FAILED]
+    assert states(found) == [PinState.FAILED, PinState.PINNED, PinState.FAILED]
     assert [type(failure) for failure in found.failures] == [ManifestNotFound]
     assert found.files[0].after == text.replace("app:1", f"app:1@{image.digest}")
 
@@ -256,7 +261,7 @@ def test_what_cannot_be_compared_is_a_doubt_and_no_failure(
 
     assert found.failures == ()
     assert [warning.code for warning in found.warnings] == ["not-compared"] * 2
-    assert states(session.pin(path, check=True, update=True)) == [State.FAILED]
+    assert states(session.pin(path, check=True, update=True)) == [PinState.FAILED]
 
 
 def test_every_platform_that_is_required_must_be_offered(
@@ -276,7 +281,7 @@ def test_every_platform_that_is_required_must_be_offered(
         ("pinned-platform-missing", 3, "linux/s390x"),
     ]
     assert found.findings[0].hint == "it is offered for `linux/amd64`, `linux/arm64/v8`"
-    assert states(found) == [State.PINNED, State.PINNED, State.KEPT]
+    assert states(found) == [PinState.PINNED, PinState.PINNED, PinState.KEPT]
     checked = session.pin(path, check=True, require=["linux/arm64"])
     assert told(checked)[1:3] == [
         ("unpinned", 2, ""),
@@ -302,7 +307,7 @@ def test_a_required_platform_that_cannot_be_looked_up_is_a_failure(
     registry.on("GET", f"/v2/gone/manifests/{image.digest}", Reply(404))
     path = write(tmp_path, "Dockerfile", f"FROM {registry.host}/gone:1@{image.digest}\n")
 
-    assert states(session.pin(path, require=["linux/amd64"])) == [State.FAILED]
+    assert states(session.pin(path, require=["linux/amd64"])) == [PinState.FAILED]
 
 
 def test_offline_the_store_answers_or_says_that_it_cannot(
@@ -315,7 +320,7 @@ def test_offline_the_store_answers_or_says_that_it_cannot(
     with Session(tmp_path / "store", offline=True) as offline:
         found = offline.pin(path)
 
-    assert states(found) == [State.PINNED, State.FAILED]
+    assert states(found) == [PinState.PINNED, PinState.FAILED]
     assert str(found.files[0].pins[0].digest) == image.digest
     assert isinstance(found.failures[0], NotInStore)
     assert len(registry.log) == asked
@@ -341,7 +346,7 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_done(
         type(None),
     ]
     assert told(found) == [("unparsable", 1, ""), ("unparsable", 2, "")]
-    assert states(found) == [State.PINNED]
+    assert states(found) == [PinState.PINNED]
     assert bad.read_bytes().startswith(b"# caf\xe9")
 
 
@@ -375,7 +380,7 @@ def test_a_folder_means_the_files_in_it_that_name_images(
         ".github/workflows/ci.yml",
         "deploy/pod.yaml",
     ]
-    assert states(found) == [State.PINNED] * 3
+    assert states(found) == [PinState.PINNED] * 3
     assert {each.path.removeprefix(f"{tmp_path}/"): each.reason for each in found.skipped} == {
         "chart/templates/configmap-values.yaml": "a template that names no image by itself",
         "chart/templates/pod.yaml": "a template that names no image by itself",
@@ -449,7 +454,7 @@ def test_files_of_other_kinds_alone_are_refused(session: Session, tmp_path: Path
 def test_a_folder_may_hold_so_many_files_and_not_one_more(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resolver.flow.image_files.MAX_FOUND", 2)
+    monkeypatch.setattr("resolver.verbs.pin.MAX_FOUND", 2)
     write(tmp_path, "Dockerfile", "FROM scratch\n")
     write(tmp_path, "Dockerfile.b", "FROM scratch\n")
 

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.content import Document
-from resolver.core.descriptor import OCI_INDEX, Descriptor
-from resolver.core.digest import Digest
-from resolver.core.events import Event, Warned
+from resolver.core.oci.content import Document
+from resolver.core.oci.descriptor import OCI_INDEX, Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.results.events import Event, Warned
 from resolver.errors import (
     BadDocument,
     BlobNotFound,
@@ -31,7 +31,7 @@ from resolver.errors import (
 )
 from resolver.store import LocalStore, NameRecord
 from resolver.store.blobs import MAX_DOCUMENT, _move_only
-from resolver.store.files import Folder
+from resolver.store.files import StoreFolder
 from tests.fakes.images import multi_platform
 from tests.store_faults import litter, unverified
 
@@ -587,7 +587,7 @@ def test_a_good_file_that_took_the_place_of_a_damaged_one_is_put_back(store: Loc
     assert litter(store.root) == []
 
 
-class _Stale(Folder):
+class _Stale(StoreFolder):
     """A folder that saw something else than is there by now."""
 
     __slots__ = ("_seen",)
@@ -601,9 +601,9 @@ class _Stale(Folder):
 
 
 @contextmanager
-def folders(store: LocalStore) -> Iterator[tuple[Folder, Folder]]:
+def folders(store: LocalStore) -> Iterator[tuple[StoreFolder, StoreFolder]]:
     """Open the folder of blobs and that of temporaries."""
-    root = Folder.at(str(store.root))
+    root = StoreFolder.at(str(store.root))
     assert root is not None
     with root, root.need("blobs", "sha256") as blobs, root.need("tmp") as tmp:
         yield blobs, tmp

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.digest import Digest
-from resolver.core.manifest import MAX_DOCUMENT
-from resolver.core.stored import Damage, Retention, Usage, Verified
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.manifest import MAX_DOCUMENT
+from resolver.core.results.store import Damage, DiskUsage, Retention, Verified
 from resolver.errors import StoreFault
 from resolver.store import LocalStore, NameRecord
 from tests.fakes.images import build_image, build_layer, multi_platform
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from resolver.core.descriptor import Descriptor
+    from resolver.core.oci.descriptor import Descriptor
 
 BASE = build_layer({"base": b"b" * 5000})
 OWN_ONE, OWN_TWO = build_layer({"one": b"1" * 3000}), build_layer({"two": b"2" * 3000})
@@ -99,7 +99,7 @@ def test_a_store_that_is_not_there_is_sound_and_is_not_made(tmp_path: Path) -> N
 
     assert store.verify(repair=fetcher(store)) == Verified(0, 0, 0, 0, ())
     assert store.images() == ()
-    assert store.usage() == Usage((), 0, 0, 0, 0)
+    assert store.usage() == DiskUsage((), 0, 0, 0, 0)
     assert not store.root.exists()
 
 

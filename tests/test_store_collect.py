@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.content import Document
-from resolver.core.descriptor import OCI_INDEX
-from resolver.core.digest import Digest
-from resolver.core.pulled_name import PulledName
-from resolver.core.stored import Collected, Retention
+from resolver.core.oci.content import Document
+from resolver.core.oci.descriptor import OCI_INDEX
+from resolver.core.oci.digest import Digest
+from resolver.core.results.pull import PulledName
+from resolver.core.results.store import Collected, Retention
 from resolver.errors import StoreFault
 from resolver.store import LocalStore, NameRecord, Patience
 from tests import store_faults

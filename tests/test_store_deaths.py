@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.stored import Retention
+from resolver.core.results.store import Retention
 from resolver.errors import StoreFault
 from resolver.store import LocalStore, Patience
 from tests import store_faults

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.content import Document
-from resolver.core.descriptor import OCI_INDEX, Descriptor
-from resolver.core.digest import Digest
+from resolver.core.oci.content import Document
+from resolver.core.oci.descriptor import OCI_INDEX, Descriptor
+from resolver.core.oci.digest import Digest
 from resolver.errors import StoreFault
-from resolver.flow.outputs import export_fault
-from resolver.store import LocalStore, NameRecord, Patience, lock
-from resolver.store.files import Folder, fault
+from resolver.store import LocalStore, NameRecord, Patience
+from resolver.store import flock as lock
+from resolver.store.files import StoreFolder, fault
+from resolver.verbs.export.output import export_fault
 from tests import store_faults
 from tests.processes import ROOT as PACKAGE
 from tests.processes import python
@@ -195,8 +196,8 @@ def test_a_temporary_file_is_made_inside_the_store(
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from resolver.core.descriptor import Descriptor
-from resolver.core.digest import Digest
+from resolver.core.oci.descriptor import Descriptor
+from resolver.core.oci.digest import Digest
 from resolver.errors import StoreFault
 from resolver.store import LocalStore
 
@@ -224,9 +225,9 @@ def test_a_limit_on_file_sizes_is_a_fault_with_advice_and_leaves_no_litter(tmp_p
 READ_ONLY = """
 import sys
 from pathlib import Path
-from resolver.core.content import Document
-from resolver.core.descriptor import OCI_INDEX, Descriptor
-from resolver.core.digest import Digest
+from resolver.core.oci.content import Document
+from resolver.core.oci.descriptor import OCI_INDEX, Descriptor
+from resolver.core.oci.digest import Digest
 from resolver.errors import StoreFault
 from resolver.store import LocalStore, NameRecord
 
@@ -427,7 +428,7 @@ def test_a_folder_on_another_machine_is_refused(
         "22 1 0:1 / /proc rw shared:1 - proc proc rw\n"
         f"23 1 {where} / /mnt/x rw,noatime shared:2 - {kind} server:/export rw\n"
     )
-    folder = Folder.at(str(tmp_path))
+    folder = StoreFolder.at(str(tmp_path))
     assert folder is not None
     with folder:
         if is_refused:
@@ -445,9 +446,9 @@ def test_a_folder_on_another_machine_is_refused(
 WORKER = """
 import sys
 from pathlib import Path
-from resolver.core.content import Document
-from resolver.core.descriptor import OCI_INDEX, Descriptor
-from resolver.core.digest import Digest
+from resolver.core.oci.content import Document
+from resolver.core.oci.descriptor import OCI_INDEX, Descriptor
+from resolver.core.oci.digest import Digest
 from resolver.store import LocalStore, NameRecord
 
 number = int(sys.argv[2])

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.digest import Digest
-from resolver.core.stored import Retention
+from resolver.core.oci.digest import Digest
+from resolver.core.results.store import Retention
 from resolver.errors import StoreFault
-from resolver.store import LocalStore, NameRecord, ground, index, listing, reach
+from resolver.store import LocalStore, NameRecord, collect, index, reachable
+from resolver.store import images as listing
 from tests.fakes.images import build_image, build_layer, multi_platform
 from tests.store_images import age, everything, fill, held, place, pull, put
 
@@ -31,7 +32,7 @@ MANY = multi_platform("linux/amd64", "linux/arm64/v8", attestations=True)
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep an index of any store, as soon as something changed."""
-    for module in (index, listing, ground):
+    for module in (index, listing, collect):
         monkeypatch.setattr(module, "LEAST", 1)
     monkeypatch.setattr(index, "_STALE", 1)
     monkeypatch.setattr(index, "_BLURRED", 0)
@@ -192,7 +193,7 @@ def test_removing_deletes_the_same_with_an_index_as_without(
 
     removed = store.remove(target)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ground, "LEAST", 1 << 30)
+        patch.setattr(collect, "LEAST", 1 << 30)
         assert other.remove(target) == removed
 
     assert held(store) == held(other)
@@ -251,7 +252,7 @@ def test_who_shares_with_whom_is_what_counting_every_pair_gives(store: LocalStor
     root = store._home.open()
     assert root is not None
     with root:
-        found = listing.Listing.take(root, list(store.pulled_names()))
+        found = listing.StoreSnapshot.take(root, list(store.pulled_names()))
     rows = {row.record.reference: set(row.needs) for row in found.rows}
     for image in told.images:
         mine = rows.pop(image.reference)
@@ -283,18 +284,18 @@ def test_a_size_limit_walks_every_name_once(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    known = reach.Reach.of_name
+    known = reachable.Reach.of_name
     for number in range(40):
         image = build_image("linux/amd64", [BASE, build_layer({"n": b"%d" % number})])
         pull(store, f"localhost/app:{number}", image, at=number)
     put(store, b"stray")
     age(store)
 
-    def of_name(self: reach.Reach, record: object) -> object:
+    def of_name(self: reachable.Reach, record: object) -> object:
         asked.append(record.reference)  # type: ignore[attr-defined]  # a PulledName
         return known(self, record)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(reach.Reach, "of_name", of_name)
+    monkeypatch.setattr(reachable.Reach, "of_name", of_name)
     collected = store.collect(Retention(grace=0, max_size=30_000))
 
     assert collected.total <= 30_000
@@ -304,16 +305,16 @@ def test_a_size_limit_walks_every_name_once(
 def test_what_could_not_be_read_once_is_neither_deleted_nor_remembered(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = reach.Reach._body
+    known = reachable.Reach._body
     failed: list[Digest] = []
 
-    def body(self: reach.Reach, digest: Digest) -> bytes | None:
+    def body(self: reachable.Reach, digest: Digest) -> bytes | None:
         if str(digest) == TWO.digest and not failed:
             failed.append(digest)
             raise StoreFault("there", "input/output error")
         return known(self, digest)
 
-    monkeypatch.setattr(reach.Reach, "_body", body)
+    monkeypatch.setattr(reachable.Reach, "_body", body)
     removed = store.remove("localhost/one:1")
 
     assert failed
@@ -355,7 +356,7 @@ def test_removing_at_random_is_the_same_with_an_index_as_without(tmp_path: Path,
 
         removed = mine.remove(name, platform)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ground, "LEAST", 1 << 30)
+            patch.setattr(collect, "LEAST", 1 << 30)
             assert other.remove(name, platform) == removed
 
         assert held(mine) == held(other)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from resolver.core.digest import Digest
+from resolver.core.oci.digest import Digest
 from resolver.errors import StoreFault
 from resolver.store import LocalStore, leases
 from tests import store_faults
@@ -218,7 +218,7 @@ def test_a_call_that_fails_in_a_lease_is_a_store_fault(
 HOLDER = """
 import sys
 from pathlib import Path
-from resolver.core.digest import Digest
+from resolver.core.oci.digest import Digest
 from resolver.store import LocalStore
 
 with LocalStore(Path(sys.argv[1])).lease([Digest.of(b"a")], "pull app:1"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.stored import Retention
+from resolver.core.results.store import Retention
 from resolver.store import LocalStore
 from tests.processes import ROOT as PACKAGE
 from tests.store_faults import litter, unverified
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 IMAGES = """
 import json, random, sys, time
 from pathlib import Path
-from resolver.core.content import Document
-from resolver.core.descriptor import Descriptor
-from resolver.core.digest import Digest
-from resolver.core.stored import Retention
+from resolver.core.oci.content import Document
+from resolver.core.oci.descriptor import Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.results.store import Retention
 from resolver.errors import StoreFault
 from resolver.store import LocalStore, Patience
 from tests.fakes.images import build_image

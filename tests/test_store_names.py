@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.content import Document
-from resolver.core.descriptor import OCI_INDEX, Descriptor
-from resolver.core.digest import Digest
-from resolver.core.events import Event, Warned
+from resolver.core.oci.content import Document
+from resolver.core.oci.descriptor import OCI_INDEX, Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.results.events import Event, Warned
 from resolver.errors import BlobNotFound
 from resolver.store import BadName, LocalStore, NameRecord
-from resolver.store.records import MAX_NAME
+from resolver.store.names import MAX_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,20 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.attached import Attached
-from resolver.core.content import Document
-from resolver.core.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
-from resolver.core.digest import Digest
-from resolver.core.events import Event, Warned
-from resolver.core.platform import Platform
-from resolver.core.pulled_name import PulledImage, PulledName
+from resolver.core.oci.attached import Attached
+from resolver.core.oci.content import Document
+from resolver.core.oci.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.events import Event, Warned
+from resolver.core.results.pull import PulledImage, PulledName
 from resolver.errors import StoreFault
 from resolver.store import BadName, LocalStore, NameRecord, index
-from resolver.store.files import Folder
-from resolver.store.home import Home
-from resolver.store.lock import Patience
-from resolver.store.names import PULLED
-from resolver.store.records import Records, file_name
+from resolver.store.files import StoreFolder
+from resolver.store.flock import Patience
+from resolver.store.folder import Home
+from resolver.store.names import PULLED, Records, file_name
 from tests.fakes.images import build_image, multi_platform
 from tests.store_images import fill, pull, record_of
 
@@ -256,7 +255,7 @@ def test_a_large_store_lists_attestations_from_its_index_too(
         store.name(replace(record, attached=(attached,)))
     first = store.images()
 
-    with Folder(os.open(store.root, os.O_RDONLY), str(store.root)) as root:
+    with StoreFolder(os.open(store.root, os.O_RDONLY), str(store.root)) as root:
         kept = index.read_index(root, index.Files(root))
 
     assert len(kept) == index.LEAST

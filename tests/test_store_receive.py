@@ -17,12 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resolver.core.digest import Digest
+from resolver.core.oci.digest import Digest
 from resolver.errors import DigestMismatch, SizeMismatch, StoreFault
 from resolver.store import LocalStore, Patience
 from resolver.store.hashing import STEP
-from resolver.store.partials import Claim, Partials
-from resolver.store.ranges import Ranges
+from resolver.store.partials import PartialLock, Partials, Ranges
 from tests.store_faults import litter, unverified
 from tests.store_images import blob_of, place
 
@@ -576,7 +575,7 @@ def test_a_blob_that_was_published_while_its_lock_was_taken_is_not_fetched_again
     claim = Partials.claim
     others = iter([LocalStore(store.root, fsync=False)])
 
-    def late(self: Partials, digest: Digest) -> Claim | None:
+    def late(self: Partials, digest: Digest) -> PartialLock | None:
         for other in others:
             complete(other)
         return claim(self, digest)

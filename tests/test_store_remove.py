@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.digest import Digest
-from resolver.core.events import Event, Warned
-from resolver.core.platform import Platform
-from resolver.core.stored import Removed, Trimmed
+from resolver.core.oci.digest import Digest
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.events import Event, Warned
+from resolver.core.results.store import Removed, Trimmed
 from resolver.errors import AmbiguousId, ImageNotHeld, InUse, StoreFault
-from resolver.store import LocalStore, NameRecord, ground, remove
+from resolver.store import LocalStore, NameRecord, collect, remove
 from tests import store_faults
 from tests.fakes.images import Image, build_image, build_layer, multi_platform
 from tests.store_faults import Stopped, unverified, watch
@@ -258,7 +258,7 @@ def test_a_removal_that_ends_at_any_call_leaves_every_name_whole(
     least: int,
 ) -> None:
     # From so many names on it goes by the index of names.
-    monkeypatch.setattr(ground, "LEAST", least)
+    monkeypatch.setattr(collect, "LEAST", least)
     model = LocalStore(tmp_path / "model", fsync=False)
     pull(model, "localhost/many:1", MANY)
     pull(model, "localhost/amd:1", MANY.child("linux/amd64"))

@@ -14,12 +14,20 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver import strict_yaml
-from resolver.core.marked import Items, Kind, Mark, Members, Scalar, plain, similar
+from resolver.core.parse.document import (
+    Items,
+    Mark,
+    Members,
+    ScalarKind,
+    TomlScalar,
+    plain,
+    similar,
+)
 from resolver.errors import BadFile, FileLimit
+from resolver.files import yaml as strict_yaml
 
 if TYPE_CHECKING:
-    from resolver.core.marked import Spot
+    from resolver.core.parse.document import FieldReader
 
 LOCKFILES = Path(__file__).parent / "data" / "bad_inputs" / "lockfiles"
 CASES = {
@@ -31,7 +39,7 @@ CASES = {
 MEANING = {"unknown_version.yaml": "version", "float_tag.yaml": "images[0].tag"}
 
 
-def parse(text: str) -> Spot:
+def parse(text: str) -> FieldReader:
     return strict_yaml.parse(text.encode("utf-8", "surrogatepass"), "f.yaml")
 
 
@@ -41,21 +49,21 @@ def test_everything_is_read_with_its_place() -> None:
     assert root.value == Members(
         (
             (
-                Scalar("images", Kind.TEXT, Mark(2, 1)),
+                TomlScalar("images", ScalarKind.TEXT, Mark(2, 1)),
                 Items(
                     (
                         Members(
                             (
                                 (
-                                    Scalar("ref", Kind.TEXT, Mark(3, 5)),
-                                    Scalar("a b", Kind.TEXT, Mark(3, 10)),
+                                    TomlScalar("ref", ScalarKind.TEXT, Mark(3, 5)),
+                                    TomlScalar("a b", ScalarKind.TEXT, Mark(3, 10)),
                                 ),
                                 (
-                                    Scalar("tags", Kind.TEXT, Mark(4, 5)),
+                                    TomlScalar("tags", ScalarKind.TEXT, Mark(4, 5)),
                                     Items(
                                         (
-                                            Scalar("x", Kind.TEXT, Mark(4, 12)),
-                                            Scalar("1.10", Kind.NUMBER, Mark(4, 15)),
+                                            TomlScalar("x", ScalarKind.TEXT, Mark(4, 12)),
+                                            TomlScalar("1.10", ScalarKind.NUMBER, Mark(4, 15)),
                                         ),
                                         Mark(4, 11),
                                     ),
@@ -75,38 +83,38 @@ def test_everything_is_read_with_its_place() -> None:
 @pytest.mark.parametrize(
     ("word", "kind"),
     [
-        ("text", Kind.TEXT),
-        ("'1.10'", Kind.TEXT),
-        ('"true"', Kind.TEXT),
-        ("|\n 1", Kind.TEXT),
-        ("1.10", Kind.NUMBER),
-        ("1e3", Kind.NUMBER),
-        ("-.5", Kind.NUMBER),
-        (".inf", Kind.NUMBER),
-        ("7", Kind.WHOLE),
-        ("0x1F", Kind.WHOLE),
-        ("0o17", Kind.NUMBER),
-        ("12:30:45", Kind.WHOLE),
-        ("true", Kind.TRUTH),
-        ("yes", Kind.TRUTH),
-        ("Off", Kind.TRUTH),
-        ("null", Kind.NOTHING),
-        ("~", Kind.NOTHING),
-        ("", Kind.NOTHING),
-        ("2024-01-01", Kind.TIME),
-        ("2024-01-01T00:00:00Z", Kind.TIME),
-        ("=", Kind.TEXT),
-        ("sha256:00", Kind.TEXT),
+        ("text", ScalarKind.TEXT),
+        ("'1.10'", ScalarKind.TEXT),
+        ('"true"', ScalarKind.TEXT),
+        ("|\n 1", ScalarKind.TEXT),
+        ("1.10", ScalarKind.NUMBER),
+        ("1e3", ScalarKind.NUMBER),
+        ("-.5", ScalarKind.NUMBER),
+        (".inf", ScalarKind.NUMBER),
+        ("7", ScalarKind.WHOLE),
+        ("0x1F", ScalarKind.WHOLE),
+        ("0o17", ScalarKind.NUMBER),
+        ("12:30:45", ScalarKind.WHOLE),
+        ("true", ScalarKind.TRUTH),
+        ("yes", ScalarKind.TRUTH),
+        ("Off", ScalarKind.TRUTH),
+        ("null", ScalarKind.NOTHING),
+        ("~", ScalarKind.NOTHING),
+        ("", ScalarKind.NOTHING),
+        ("2024-01-01", ScalarKind.TIME),
+        ("2024-01-01T00:00:00Z", ScalarKind.TIME),
+        ("=", ScalarKind.TEXT),
+        ("sha256:00", ScalarKind.TEXT),
     ],
 )
-def test_a_word_is_what_yaml_takes_it_for(word: str, kind: Kind) -> None:
+def test_a_word_is_what_yaml_takes_it_for(word: str, kind: ScalarKind) -> None:
     value = parse(f"- {word}\n").value
 
     assert isinstance(value, Items)
     (only,) = value.values
-    assert isinstance(only, Scalar)
+    assert isinstance(only, TomlScalar)
     assert only.kind is kind
-    if kind is not Kind.TEXT:
+    if kind is not ScalarKind.TEXT:
         with pytest.raises(BadFile, match=r"f\.yaml:1:[23]: \[0\]: text is expected here"):
             next(parse(f"- {word}\n").items()).text()
 

@@ -34,29 +34,29 @@ COMMANDS = (
     ("Ask", "inspect", "resolver.cli.inspect"),
     ("Ask", "tags", "resolver.cli.tags"),
     ("Ask", "search", "resolver.cli.search"),
-    ("Ask", "quota", "resolver.cli.quota"),
+    ("Ask", "quota", "resolver.cli.search"),
     ("Compare", "compare", "resolver.cli.compare"),
-    ("Pull", "plan", "resolver.cli.plan"),
+    ("Pull", "plan", "resolver.cli.pull"),
     ("Pull", "pull", "resolver.cli.pull"),
     ("Pull", "export", "resolver.cli.export"),
     ("Store", "ls", "resolver.cli.ls"),
     ("Store", "rm", "resolver.cli.rm"),
     ("Store", "gc", "resolver.cli.gc"),
     ("Store", "verify", "resolver.cli.verify"),
-    ("Store", "du", "resolver.cli.du"),
+    ("Store", "du", "resolver.cli.verify"),
     ("CI", "check", "resolver.cli.check"),
     ("CI", "lint", "resolver.cli.lint"),
     ("CI", "matrix", "resolver.cli.matrix"),
     ("CI", "pin", "resolver.cli.pin"),
     ("CI", "lock", "resolver.cli.lock"),
     ("Run", "serve", "resolver.cli.serve"),
-    ("Run", "mirror-config", "resolver.cli.mirror_config"),
+    ("Run", "mirror-config", "resolver.cli.serve"),
     ("Run", "demo", "resolver.cli.demo"),
     ("Run", "login", "resolver.cli.login"),
-    ("Run", "logout", "resolver.cli.logout"),
+    ("Run", "logout", "resolver.cli.login"),
     ("Run", "doctor", "resolver.cli.doctor"),
     ("Help", "help", "resolver.cli.help"),
-    ("Help", "options", "resolver.cli.common"),
+    ("Help", "options", "resolver.cli.options"),
 )
 
 #: `ClickException`, wherever this Typer keeps it: inside since 0.26, in click before.
@@ -222,11 +222,11 @@ def _fail(arguments: list[str], output: Output, error: ResolverError) -> int:
     output.failed(error)
     form = _form(arguments)
     if form in {"json", "jsonl", "yaml"}:
-        from resolver.render import tell_values
-        from resolver.render.plain import cleaned, plain
+        from resolver.render import render_values
+        from resolver.render.to_dict import cleaned, to_dict
 
         try:
-            output.answer(tell_values(cleaned(plain(error), presentable), form))
+            output.answer(render_values(cleaned(to_dict(error), presentable), form))
         except (ResolverError, HungUp):
             return error.kind.status
     return error.kind.status

@@ -77,7 +77,7 @@ def references(incomplete: str, store: str | None = None) -> list[str]:
 
 def _held(folder: str | None) -> Iterator[tuple[str, str]]:
     """Give every name of the store, canonical and familiar."""
-    from resolver.core.reference import Reference
+    from resolver.core.oci.reference import Reference
     from resolver.settings import Flags, Settings
     from resolver.store import LocalStore
 

@@ -9,7 +9,7 @@ from resolver.cli import options
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from resolver.core.checkup import Console
+    from resolver.core.results.doctor import Console
 
 
 @options.command
@@ -35,9 +35,9 @@ def doctor(
     import os
 
     from resolver.cli.output import Output
-    from resolver.cli.work import work
-    from resolver.core.checkup import State
-    from resolver.flow.doctor import look_at_installation, set_aside
+    from resolver.cli.run import work
+    from resolver.core.results.doctor import CheckupState
+    from resolver.verbs.doctor.doctor import look_at_installation, set_aside
 
     environment = dict(os.environ)
     usable, rows = set_aside(environment)
@@ -53,7 +53,7 @@ def doctor(
         output.hand = common.hand
         found = look_at_installation(error)
         output.tell(found, common.form)
-    if found.state is State.ERROR:
+    if found.state is CheckupState.ERROR:
         raise typer.Exit(1)
 
 
@@ -61,8 +61,8 @@ def _console(environment: "Mapping[str, str]") -> "Console":
     """Look at our streams, and for a CI system that `--emit auto` knows."""
     import sys
 
-    from resolver.core.checkup import Console
-    from resolver.render.handing import EMITTERS
+    from resolver.core.results.doctor import Console
+    from resolver.render.ci.emit import EMITTERS
 
     found = (
         row.name for row in EMITTERS.values() if row.detected and environment.get(row.detected)

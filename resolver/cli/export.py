@@ -55,8 +55,8 @@ def export(
     """
     from resolver.cli.inputs import split_platforms
     from resolver.cli.output import takes_stdout
-    from resolver.cli.work import work
-    from resolver.render.report_plan import left_out_words
+    from resolver.cli.run import work
+    from resolver.render.answers.plan import left_out_words
 
     platforms = split_platforms(platform or [])
     is_stream = takes_stdout(to, common.form)

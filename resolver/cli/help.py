@@ -60,7 +60,7 @@ def _list() -> str:
 
 
 def _unknown(topic: str, names: set[str]) -> Exception:
-    from resolver.core.marked import similar
+    from resolver.core.parse.document import similar
     from resolver.errors import Usage
 
     meant = similar(topic, (*TOPICS, *sorted(names)))

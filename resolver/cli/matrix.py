@@ -1,10 +1,18 @@
 """`resolver matrix`: which jobs does an image fan out to?"""
 
-from typing import Annotated, Optional
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from resolver.cli import options
+from resolver.errors import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resolver.cli.options import Common
 
 
 @options.command
@@ -40,8 +48,6 @@ def matrix(
       echo "matrix=$(resolver matrix ubuntu:24.04)" >> "$GITHUB_OUTPUT"
       resolver matrix app:2 --for gitlab --runner linux/s390x=big-iron
     """
-    from resolver.cli.matrices import tell_jobs
-
     tell_jobs(
         common,
         reference,
@@ -51,3 +57,44 @@ def matrix(
         require_runner=require_runner,
         index_only=index_only,
     )
+
+
+_DEFAULT, _TABLE = "github", "table"
+
+
+def tell_jobs(
+    common: Common,
+    reference: str,
+    platforms: Sequence[str],
+    system: str | None,
+    runners: Sequence[str],
+    *,
+    require_runner: bool,
+    index_only: bool,
+) -> None:
+    """Make the matrix and print it; `--format` is for people, `--for` for a CI system."""
+    from resolver.cli.inputs import split_platforms
+    from resolver.cli.run import work
+    from resolver.render.answers.matrix import tell_matrix
+
+    if system is not None and common.form != _TABLE:
+        raise Usage(
+            f"`--for {system}` and `--format {common.form}` are two forms of one answer",
+            "give one of them",
+        )
+    wanted = [text for text in split_platforms(list(platforms)) if text != "all"]
+    with work(common) as (session, output):
+        found = session.matrix(
+            reference,
+            wanted,
+            system=system or _DEFAULT,
+            runners=runners,
+            require_runner=require_runner,
+            index_only=index_only,
+        )
+        output.warnings(found.warnings)
+        if common.form != _TABLE:
+            output.tell(found, common.form)
+            return
+        output.keep(found)
+        output.answer(tell_matrix(found))

@@ -5,6 +5,8 @@ signature, where Typer reads them. They are hidden in each command's help, which
 screen, and shown by `resolver options`.
 """
 
+from __future__ import annotations
+
 import inspect
 import os
 from collections.abc import Callable
@@ -17,7 +19,8 @@ from resolver.settings import Flags
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from resolver.cli.handover import HandOver
+    from resolver.cli.ci import CiOutput
+    from resolver.render.ci.emit import Emitter
 
 
 def is_completing() -> bool:
@@ -189,7 +192,7 @@ class Common:
     verbose: int
     progress: bool
     flags: Flags
-    hand: "HandOver | None" = None
+    hand: CiOutput | None = None
 
 
 class Shared(NamedTuple):
@@ -368,11 +371,11 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         if not (shared["emit"] or shared["report"]):
             function(**values, common=_common(shared, None))
             return
-        from resolver.cli.handover import HandOver, handing_over
+        from resolver.cli.ci import CiOutput, handing_over
         from resolver.cli.output import Output
 
         emit, report = shared["emit"] or (), shared["report"] or ()
-        hand = HandOver.read(function.__name__.replace("_", "-"), emit, report, values)
+        hand = CiOutput.read(function.__name__.replace("_", "-"), emit, report, values)
         with handing_over(hand, Output(quiet=shared["quiet"])):
             function(**values, common=_common(shared, hand))
 
@@ -412,7 +415,7 @@ def _parameter(shared: Shared) -> inspect.Parameter:
     )
 
 
-def _common(values: dict[str, Any], hand: "HandOver | None") -> Common:
+def _common(values: dict[str, Any], hand: CiOutput | None) -> Common:
     password = None
     if values["password_stdin"]:
         from resolver.cli.inputs import read_password
@@ -424,3 +427,39 @@ def _common(values: dict[str, Any], hand: "HandOver | None") -> Common:
     form = "json" if values["json"] else values["form"]
     progress = not (values["quiet"] or values["no_progress"])
     return Common(form, values["quiet"], values["verbose"], progress, flags, hand)
+
+
+def options() -> None:
+    """Explain the options that all commands take."""
+    from textwrap import wrap
+
+    from resolver.cli.output import Output
+    from resolver.render import RENDERERS
+    from resolver.render.ci.emit import EMITTERS, REPORTS
+
+    rows = []
+    for shared in SHARED:
+        names = ", ".join(shared.names)
+        text = f"{names} {shared.metavar}" if shared.metavar else names
+        help_text = shared.help
+        if shared.variable:
+            help_text = f"{help_text.rstrip('.')} [{shared.variable}]."
+        rows.append((text, help_text))
+    width = max(len(name) for name, _help in rows)
+    lines = ["Every command takes these; the variables in brackets say the same.", ""]
+    lines += [f"  {name:<{width}}  {text}" for name, text in rows]
+    lines += [
+        "",
+        f"Systems: {', '.join(map(_placed, EMITTERS.values()))}, auto.",
+        f"Reports: {', '.join(REPORTS)}. Both may be repeated.",
+        *wrap(f"Forms: {', '.join(RENDERERS)}; the default is table.", 80),
+        "Also honoured: DOCKER_DEFAULT_PLATFORM, DOCKER_CONFIG, DOCKER_AUTH_CONFIG,",
+        "REGISTRY_AUTH_FILE, SSL_CERT_FILE, HTTPS_PROXY, HTTP_PROXY, NO_PROXY.",
+        "Where registries are asked: --mirror, else config.yaml (RESOLVER_CONFIG), else",
+        "containerd's certs.d (RESOLVER_CERTS_D), else CONTAINERS_REGISTRIES_CONF.",
+    ]
+    Output().answer("\n".join(lines) + "\n")
+
+
+def _placed(row: Emitter) -> str:
+    return f"{row.name}={row.takes}" if row.takes else row.name

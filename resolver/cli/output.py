@@ -7,14 +7,14 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
-from resolver.core.events import Event, Noted, Observer, Warned, ignore
+from resolver.core.results.events import Event, Noted, Observer, Warned, ignore
 from resolver.errors import OutputFault, ResolverError, Usage
-from resolver.render.escape import escape
+from resolver.render.text import escape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from resolver.cli.handover import HandOver
+    from resolver.cli.ci import CiOutput
 
 _STDERR = 2
 #: Characters of one message; what a server or a program said may be of any length.
@@ -53,7 +53,7 @@ class Output:
         #: Puts text on stderr; live progress sets it, so that lines and bars keep apart.
         self.write: Callable[[str], None] = _write
         #: Who else is told, where `--emit` or `--report` asked for it.
-        self.hand: HandOver | None = None
+        self.hand: CiOutput | None = None
 
     def tell(self, answer: object, form: str, *, explain: bool = False, full: bool = False) -> None:
         """Write an answer in the form asked for, and keep it for whoever else is told."""
@@ -107,8 +107,8 @@ class Output:
 
     def _summed_up(self, event: Event) -> None:
         """Say what transfers leave in the store, where that is not what was asked for."""
-        from resolver.core.transfers import Brought, Kept
-        from resolver.render.units import megabytes
+        from resolver.core.results.pull_events import Brought, Kept
+        from resolver.render.report import megabytes
 
         match event:
             case Kept(size=0):
@@ -172,7 +172,7 @@ def takes_stdout(to: str, form: str) -> bool:
         OutputFault: standard output is closed.
 
     """
-    from resolver.core.exported import parse_destination
+    from resolver.core.results.export import parse_destination
 
     if not parse_destination(to).is_stream:
         return False

@@ -37,7 +37,7 @@ def platforms(
     """
     from dataclasses import replace
 
-    from resolver.cli.work import asking
+    from resolver.cli.run import asking
 
     with asking(common) as (session, output):
         found = session.platforms(reference, sizes=not index_only)

@@ -48,8 +48,8 @@ def rm(
       resolver rm --force 8d3661f10977
       resolver rm $(resolver ls -q --dangling)
     """
-    from resolver.cli.several import several
-    from resolver.cli.work import work
+    from resolver.cli.inputs import several
+    from resolver.cli.run import work
 
     with work(common) as (session, output):
         several(

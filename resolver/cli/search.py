@@ -1,5 +1,7 @@
 """`resolver search`: images by words."""
 
+from __future__ import annotations
+
 from typing import Annotated, Optional
 
 import typer
@@ -35,9 +37,34 @@ def search(
       resolver search --filter is-official=true --filter stars=100 python
       resolver search registry.corp:5000/team
     """
-    from resolver.cli.work import work
-    from resolver.core.found import Filters
+    from resolver.cli.run import work
+    from resolver.core.results.account import SearchFilters
 
-    wanted = Filters.parse(filters or [])
+    wanted = SearchFilters.parse(filters or [])
     with work(common) as (session, output):
         output.tell(session.search(term, limit=limit, filters=wanted), common.form)
+
+
+@options.command
+def quota(
+    common: options.Common,
+    reference: Annotated[
+        str,
+        typer.Argument(
+            metavar="[REF]", show_default=False, autocompletion=options.offer_references
+        ),
+    ] = "docker.io/ratelimitpreview/test:latest",
+) -> None:
+    """Say how many pulls are left.
+
+    Of Docker Hub, or of the registry that REF is in. Asked by a HEAD, which is not counted. Who
+    logs in has a quota of their own.
+
+    \b
+      resolver quota
+      resolver quota --anonymous --json
+    """
+    from resolver.cli.run import work
+
+    with work(common) as (session, output):
+        output.tell(session.quota(reference), common.form)

@@ -93,8 +93,8 @@ def tags(
       resolver tags nginx --suffix -alpine --semver '>=1.25' --newest --limit 1
       resolver tags nginx -p linux/riscv64 --semver '>=1.25' --newest --limit 5
     """
-    from resolver.cli.listing import tell_tags
-    from resolver.cli.work import asking
+    from resolver.cli.ls import tell_tags
+    from resolver.cli.run import asking
     from resolver.errors import Usage
 
     if common.form in {"digest", "ref", "markdown"}:

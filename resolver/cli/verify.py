@@ -1,5 +1,7 @@
 """`resolver verify`: is everything in the store what it should be?"""
 
+from __future__ import annotations
+
 from typing import Annotated
 
 import typer
@@ -30,10 +32,26 @@ def verify(
       resolver verify
       resolver verify --full --repair
     """
-    from resolver.cli.work import work
+    from resolver.cli.run import work
 
     with work(common) as (session, output):
         found = session.verify(full=full, repair=repair)
         output.tell(found, common.form, full=no_trunc)
         if not found.is_sound:
             raise typer.Exit(1)
+
+
+@options.command
+def du(common: options.Common, no_trunc: options.NoTrunc = False) -> None:
+    """Say what the store takes, image by image.
+
+    OWN is what would be free without the image; SHARED is needed by others too.
+
+    \b
+      resolver du
+      resolver du --json
+    """
+    from resolver.cli.run import work
+
+    with work(common) as (session, output):
+        output.tell(session.usage(), common.form, full=no_trunc)

@@ -14,16 +14,16 @@ from resolver.demo.builders import (
     build_attestation,
     build_image,
     build_index,
+    build_layer,
     index_entry,
 )
-from resolver.demo.layers import build_layer
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from resolver.core.descriptor import Descriptor
-    from resolver.core.digest import Digest
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.digest import Digest
 
 #: ELF class (1 = 32, 2 = 64 bits) and machine. Source: System V ABI, "ELF Header"; elf.h.
 _ELF = {"amd64": (2, 62), "arm64": (2, 183), "arm": (1, 40)}

@@ -13,7 +13,7 @@ from resolver.errors import Usage
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from resolver.render.plain import Plain
+    from resolver.render.to_dict import Plain
 
 
 class Renderer(NamedTuple):
@@ -37,7 +37,7 @@ RENDERERS = {
     for row in (
         Renderer("table", "resolver.render.text:text", "report"),
         Renderer("markdown", "resolver.render.markdown:markdown", "report"),
-        Renderer("html", "resolver.render.html:html", "answer"),
+        Renderer("html", "resolver.render.html.compare:html", "answer"),
         Renderer("json", "resolver.render.json:json", "plain"),
         Renderer("jsonl", "resolver.render.json:jsonl", "plain"),
         Renderer("yaml", "resolver.render.json:yaml", "plain"),
@@ -74,7 +74,7 @@ def prepare(name: str) -> None:
         import_module(f"resolver.render.{row.draws}")
 
 
-def tell(
+def render(
     answer: object,
     form: str,
     *,
@@ -104,9 +104,9 @@ def tell_pieces(
     row = renderer(form)
     if row.draws == "plain":
         from resolver.render.json import pieces  # noqa: PLC0415 - for these formats alone
-        from resolver.render.plain import cleaned, plain  # noqa: PLC0415
+        from resolver.render.to_dict import cleaned, to_dict  # noqa: PLC0415
 
-        yield from pieces(cleaned(plain(answer, explain=explain), clean), form)
+        yield from pieces(cleaned(to_dict(answer, explain=explain), clean), form)
     elif row.draws == "word":
         yield _load(row)(answer)
     elif row.draws == "answer":
@@ -121,7 +121,7 @@ def tell_pieces(
             yield _load(row)(drawn, width=None if full else width)
 
 
-def tell_values(value: Plain, form: str) -> str:
+def render_values(value: Plain, form: str) -> str:
     """Tell plain values in JSON, JSON lines or YAML."""
     return _load(renderer(form))(value)
 

@@ -9,12 +9,12 @@ from itertools import chain, islice
 from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from resolver.render.plain import Rows
+from resolver.render.to_dict import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from resolver.render.plain import Plain
+    from resolver.render.to_dict import Plain
 
 #: What GitHub and Azure take as a command wherever it stands (`render.escape`).
 _COMMAND = re.compile(r"#(?=#(?:vso)?\[)")

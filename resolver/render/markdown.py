@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from resolver.render.escape import escape
+from resolver.render.text import escape
 
 if TYPE_CHECKING:
-    from resolver.render.report import Report, Table
+    from resolver.render.report import Report, ReportTable
 
 #: What Markdown or HTML would take as markup inside a table cell.
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+!|~&@])")
@@ -36,7 +36,7 @@ def markdown(report: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _table(table: Table) -> str:
+def _table(table: ReportTable) -> str:
     if not table.rows:
         return f"**{table.title}**: none"
     return f"**{table.title}**\n\n{grid(table.columns, table.rows)}"

@@ -9,11 +9,11 @@ from dataclasses import fields
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from resolver.core.digest import Digest
-from resolver.core.plan import Piece
-from resolver.core.platform import Platform
-from resolver.core.reference import Reference
-from resolver.core.transfers import (
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.reference import Reference
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.plan import Piece
+from resolver.core.results.pull_events import (
     Advanced,
     Finished,
     PieceStarted,
@@ -26,16 +26,15 @@ from resolver.core.transfers import (
     Waiting,
 )
 from resolver.errors import ResolverError
-from resolver.render.escape import line
+from resolver.render.answers.plan import piece
 from resolver.render.json import jsonl
-from resolver.render.plain_plan import piece
-from resolver.render.report import SHORT_HEX
-from resolver.render.units import megabytes
+from resolver.render.report import SHORT_HEX, megabytes
+from resolver.render.text import line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from resolver.core.events import Event
+    from resolver.core.results.events import Event
 
 #: What is said of a piece that another process fetches.
 WAITING = "Waiting for another process"
@@ -87,7 +86,7 @@ class Layers:
         return self._layers.get(digest, True)
 
 
-class Lines:
+class LineProgress:
     """Progress for logs: a line per event, and no bars."""
 
     def __init__(

@@ -6,19 +6,40 @@ from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from resolver.core.answer import Failure, Resolution
-from resolver.core.contents import Inspection, Offer, Offers
-from resolver.core.descriptor import EntryKind
-from resolver.render.units import megabytes
+from resolver.core.oci.descriptor import EntryKind
+from resolver.core.results.resolve import Failure, Inspection, Offer, Offers, Resolution
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resolver.core.descriptor import Descriptor
-    from resolver.core.image_config import HistoryEntry, ImageConfig
-    from resolver.core.manifest import Index, Manifest
-    from resolver.core.platform import Platform
+    from resolver.core.oci.config import HistoryEntry, ImageConfig
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.manifest import Index, Manifest
+    from resolver.core.platforms.platform import Platform
+
+
+_STEP = 1000.0
+
+
+def megabytes(count: int) -> str:
+    """Write a number of bytes as Docker does: decimal units, three digits.
+
+    Source: docker/go-units, size.go, `HumanSize` (base 1000, four significant digits there).
+    """
+    if count < _STEP:
+        return f"{count} B"
+    value = float(count)
+    for unit in ("kB", "MB", "GB", "TB", "PB"):
+        value /= _STEP
+        if value < 9.995:  # noqa: PLR2004 - where rounding to two decimals leaves one digit
+            return f"{value:.2f} {unit}"
+        if value < 99.95:  # noqa: PLR2004 - the same for one decimal
+            return f"{value:.1f} {unit}"
+        if value < 999.5:  # noqa: PLR2004 - the same for none
+            return f"{value:.0f} {unit}"
+    return f"{value:.0f} PB"
+
 
 #: Characters of a digest that tables show, after the algorithm; enough to tell two apart.
 SHORT_HEX = 12
@@ -48,7 +69,7 @@ _KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ReportTable:
     """Rows under headings.
 
     Attributes:
@@ -75,29 +96,29 @@ class Report:
 
     title: str
     facts: tuple[tuple[str, str], ...]
-    tables: tuple[Table, ...] = ()
+    tables: tuple[ReportTable, ...] = ()
     lines: tuple[str, ...] = ()
 
 
 #: Answers whose reports are made elsewhere, by the module that defines the answer; imported when
 #: there is one, since most commands have none of them.
 ELSEWHERE = {
-    "resolver.core.checkup": "resolver.render.report_doctor",
-    "resolver.core.checked": "resolver.render.report_check",
-    "resolver.core.comparison": "resolver.render.report_compare",
-    "resolver.core.exported": "resolver.render.report_export",
-    "resolver.core.linted": "resolver.render.report_lint",
-    "resolver.core.found": "resolver.render.report_home",
-    "resolver.core.login": "resolver.render.report_home",
-    "resolver.core.listing": "resolver.render.report_store",
-    "resolver.core.matrix": "resolver.render.report_matrix",
-    "resolver.core.lock_check": "resolver.render.report_lock",
-    "resolver.core.lock": "resolver.render.report_lock",
-    "resolver.core.pinned": "resolver.render.report_pin",
-    "resolver.core.plan": "resolver.render.report_plan",
-    "resolver.core.pulled": "resolver.render.report_plan",
-    "resolver.core.stored": "resolver.render.report_store",
-    "resolver.core.tagged": "resolver.render.tagged",
+    "resolver.core.results.doctor": "resolver.render.answers.doctor",
+    "resolver.core.check.check": "resolver.render.answers.check",
+    "resolver.core.compare.compare": "resolver.render.answers.compare",
+    "resolver.core.results.export": "resolver.render.answers.export",
+    "resolver.core.lint.lint": "resolver.render.answers.lint",
+    "resolver.core.results.account": "resolver.render.answers.account",
+    "resolver.core.results.account": "resolver.render.answers.account",
+    "resolver.core.results.store": "resolver.render.answers.store",
+    "resolver.core.results.matrix": "resolver.render.answers.matrix",
+    "resolver.core.lockfile.drift": "resolver.render.answers.lock",
+    "resolver.core.lockfile.lock": "resolver.render.answers.lock",
+    "resolver.core.pin.result": "resolver.render.answers.pin",
+    "resolver.core.results.plan": "resolver.render.answers.plan",
+    "resolver.core.results.pull": "resolver.render.answers.plan",
+    "resolver.core.results.store": "resolver.render.answers.store",
+    "resolver.core.registry.tags": "resolver.render.answers.tags",
 }
 
 
@@ -186,7 +207,7 @@ def _platform_words(answer: Resolution) -> str:
     return f"{answer.platform} ({grade}; {source} {asked})"
 
 
-def _considered(answer: Resolution, *, full: bool) -> Table:
+def _considered(answer: Resolution, *, full: bool) -> ReportTable:
     rows = []
     for entry in answer.considered:
         number = ".".join(str(position + 1) for position in entry.path) or "-"
@@ -194,7 +215,7 @@ def _considered(answer: Resolution, *, full: bool) -> Table:
         why = "chosen" if entry.chosen else entry.reason
         rows.append((number, platform, short(entry.descriptor.digest, full=full), why))
     columns = ("#", "platform", "digest", "why")
-    return Table("entries", columns, tuple(rows))
+    return ReportTable("entries", columns, tuple(rows))
 
 
 def _offers(answer: Offers, *, full: bool) -> Report:
@@ -211,7 +232,7 @@ def _offers(answer: Offers, *, full: bool) -> Report:
         )
         for offer in answer.offers
     )
-    tables = [Table("platforms", columns, rows, frozenset({"layers", "size"}))]
+    tables = [ReportTable("platforms", columns, rows, frozenset({"layers", "size"}))]
     if answer.attestations:
         tables.append(_attestations(answer.attestations, full=full))
     if answer.artifacts:
@@ -223,7 +244,7 @@ def _platform(platform: Platform | None) -> str:
     return str(platform) if platform is not None else "-"
 
 
-def _attestations(attestations: tuple[Offer, ...], *, full: bool) -> Table:
+def _attestations(attestations: tuple[Offer, ...], *, full: bool) -> ReportTable:
     rows = tuple(
         (
             short(offer.descriptor.digest, full=full),
@@ -232,10 +253,12 @@ def _attestations(attestations: tuple[Offer, ...], *, full: bool) -> Table:
         )
         for offer in attestations
     )
-    return Table("attestations", ("digest", "speaks about", "bytes"), rows, frozenset({"bytes"}))
+    return ReportTable(
+        "attestations", ("digest", "speaks about", "bytes"), rows, frozenset({"bytes"})
+    )
 
 
-def _artifacts(artifacts: tuple[Offer, ...], *, full: bool) -> Table:
+def _artifacts(artifacts: tuple[Offer, ...], *, full: bool) -> ReportTable:
     rows = tuple(
         (
             _platform(offer.platform),
@@ -246,7 +269,7 @@ def _artifacts(artifacts: tuple[Offer, ...], *, full: bool) -> Table:
         for offer in artifacts
     )
     columns = ("listed for", "digest", "type", "bytes")
-    return Table("artifacts", columns, rows, frozenset({"bytes"}))
+    return ReportTable("artifacts", columns, rows, frozenset({"bytes"}))
 
 
 def _inspection(answer: Inspection, *, full: bool) -> Report:
@@ -260,11 +283,11 @@ def _inspection(answer: Inspection, *, full: bool) -> Report:
         tables = _image_tables(answer, full=full)
         annotations = answer.manifest.annotations if answer.manifest is not None else ()
     if annotations:
-        tables.append(Table("annotations", ("key", "value"), tuple(annotations)))
+        tables.append(ReportTable("annotations", ("key", "value"), tuple(annotations)))
     return Report(answer.reference, tuple(facts), tuple(tables))
 
 
-def _entries(index: Index, *, full: bool) -> Table:
+def _entries(index: Index, *, full: bool) -> ReportTable:
     rows = tuple(
         (
             _entry_kind(entry),
@@ -274,7 +297,9 @@ def _entries(index: Index, *, full: bool) -> Table:
         )
         for entry in index.manifests
     )
-    return Table("entries", ("platform", "digest", "bytes", "type"), rows, frozenset({"bytes"}))
+    return ReportTable(
+        "entries", ("platform", "digest", "bytes", "type"), rows, frozenset({"bytes"})
+    )
 
 
 def _entry_kind(entry: Descriptor) -> str:
@@ -318,7 +343,7 @@ def _command(words: tuple[str, ...] | None) -> str:
     return " ".join(word if word and " " not in word else repr(word) for word in words or ())
 
 
-def _image_tables(answer: Inspection, *, full: bool) -> list[Table]:
+def _image_tables(answer: Inspection, *, full: bool) -> list[ReportTable]:
     tables = []
     if answer.manifest is not None:
         tables.append(_layers(answer.manifest, full=full))
@@ -327,7 +352,7 @@ def _image_tables(answer: Inspection, *, full: bool) -> list[Table]:
     return tables
 
 
-def _layers(manifest: Manifest, *, full: bool) -> Table:
+def _layers(manifest: Manifest, *, full: bool) -> ReportTable:
     rows = tuple(
         (
             str(number),
@@ -337,19 +362,19 @@ def _layers(manifest: Manifest, *, full: bool) -> Table:
         )
         for number, layer in enumerate(manifest.layers, 1)
     )
-    return Table("layers", ("#", "digest", "size", "type"), rows, frozenset({"#", "size"}))
+    return ReportTable("layers", ("#", "digest", "size", "type"), rows, frozenset({"#", "size"}))
 
 
-def _config_tables(config: ImageConfig) -> list[Table]:
+def _config_tables(config: ImageConfig) -> list[ReportTable]:
     tables = []
     if config.env:
         pairs = tuple((name, value) for name, _, value in (e.partition("=") for e in config.env))
-        tables.append(Table("environment", ("name", "value"), pairs))
+        tables.append(ReportTable("environment", ("name", "value"), pairs))
     if config.labels:
-        tables.append(Table("labels", ("key", "value"), config.labels))
+        tables.append(ReportTable("labels", ("key", "value"), config.labels))
     if config.history:
         rows = tuple(_step(number, step) for number, step in enumerate(config.history, 1))
-        tables.append(Table("history", ("#", "layer", "step"), rows, frozenset({"#"})))
+        tables.append(ReportTable("history", ("#", "layer", "step"), rows, frozenset({"#"})))
     return tables
 
 

@@ -2,13 +2,49 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from resolver.render.escape import escape, line
 from resolver.render.report import NAMES
 
 if TYPE_CHECKING:
-    from resolver.render.report import Report, Table
+    from resolver.render.report import Report, ReportTable
+
+
+#: C0, DEL, C1, bidirectional controls, line and paragraph separators, surrogates; characters
+#: without width, which a comparison may pass over; and the first `#` of `##[` and `##vso[`, which
+#: GitHub and Azure take as commands wherever they stand in a line.
+#: Source: reliability.md R50; Unicode 15, "Bidi_Control" and chapter 23.1; actions/runner,
+#: ActionCommand.cs, TryParse; azure-pipelines-agent, Command.cs, TryParse.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028\u2029\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
+    r"\ud800-\udfff]|#(?=#(?:vso)?\[)"
+)
+
+
+def escape(text: str) -> str:
+    r"""Make text safe for a terminal and a log: controls become `\xNN` or `\uNNNN`, on one line."""
+    return _UNSAFE.sub(_code, text)
+
+
+def _code(match: re.Match[str]) -> str:
+    number = ord(match.group())
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"  # noqa: PLR2004 - one byte
+
+
+def line(text: str) -> str:
+    """Escape a whole line; one that a CI system would take as a command does not begin with it.
+
+    GitHub reads `::command::` at the start of a line, behind white space too; Azure, and GitHub of
+    old, `##vso[…]` and `##[…]`. What we print begins with our own words; this is for lines that
+    are all remote text. Source: actions/runner, ActionCommand.cs, TryParseV2.
+    """
+    safe = escape(text)
+    rest = safe.lstrip()
+    if not rest.startswith(("::", "##")):
+        return safe
+    return f"{safe[: len(safe) - len(rest)]}\\x{ord(rest[0]):02x}{rest[1:]}"
+
 
 #: Columns of prose on a page of its own: `lint --explain`.
 WIDTH = 80
@@ -40,7 +76,7 @@ def _fact(label: str, value: str) -> str:
     return f"{label:<{LABEL}}{escape(value)}"
 
 
-def _table(table: Table, width: int | None) -> str:
+def _table(table: ReportTable, width: int | None) -> str:
     """Line the columns up."""
     if not table.rows:
         return f"{table.title}: none"
@@ -57,7 +93,7 @@ def _table(table: Table, width: int | None) -> str:
     return "\n".join(lines)
 
 
-def _fit(widths: list[int], table: Table, width: int) -> list[int]:
+def _fit(widths: list[int], table: ReportTable, width: int) -> list[int]:
     """Narrow the widest columns until the table fits: those that are cut, then names.
 
     Numbers and what is useless in part stay as they are: then the table is wider than the room.
@@ -76,11 +112,11 @@ def _fit(widths: list[int], table: Table, width: int) -> list[int]:
     return fitted
 
 
-def _is_name(column: str, table: Table) -> bool:
+def _is_name(column: str, table: ReportTable) -> bool:
     return column in NAMES or column in table.tail
 
 
-def _row(row: tuple[str, ...], widths: list[int], table: Table) -> list[str]:
+def _row(row: tuple[str, ...], widths: list[int], table: ReportTable) -> list[str]:
     """Draw a row: a line, and one more for each further part of its longest name."""
     cells = []
     for name, cell, width in zip(table.columns, row, widths, strict=True):

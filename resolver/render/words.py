@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from resolver.core.answer import Failure, Resolution
+from resolver.core.results.resolve import Failure, Resolution
 from resolver.errors import Usage
-from resolver.render.escape import line
+from resolver.render.text import line
 
 
 def digest(answer: object) -> str:
@@ -33,7 +33,7 @@ def ref(answer: object) -> str:
 
 
 def _digests(answer: object) -> list[str]:
-    from resolver.core.contents import Inspection, Offers  # noqa: PLC0415 - a resolve needs none
+    from resolver.core.results.resolve import Inspection, Offers  # noqa: PLC0415 - a resolve needs none
 
     match answer:
         case Offers():
@@ -45,7 +45,7 @@ def _digests(answer: object) -> list[str]:
 
 
 def _refuse_contents(answer: object) -> None:
-    from resolver.core.contents import Inspection, Offers  # noqa: PLC0415 - a resolve needs none
+    from resolver.core.results.resolve import Inspection, Offers  # noqa: PLC0415 - a resolve needs none
 
     if isinstance(answer, Offers | Inspection):
         raise Usage("`--format ref` is for `resolve`", "choose `digest` or `json` here")
@@ -58,7 +58,7 @@ def _pairs(answer: object) -> list[tuple[str, str]]:
         Usage: it names no images.
 
     """
-    from resolver.render.plain import ELSEWHERE  # noqa: PLC0415 - a resolve needs none
+    from resolver.render.to_dict import ELSEWHERE  # noqa: PLC0415 - a resolve needs none
 
     place = import_module(ELSEWHERE[type(answer).__module__])
     pairs: list[tuple[str, str]] | None = place.pairs(answer)

@@ -6,26 +6,26 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from resolver.core.events import Noted
+from resolver.core.results.events import Noted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resolver.core.content import Source
-    from resolver.core.events import Observer
-    from resolver.core.reference import Reference
-    from resolver.core.target import LayoutTarget
+    from resolver.core.oci.content import Source
+    from resolver.core.oci.reference import Reference
+    from resolver.core.oci.target import LayoutTarget
+    from resolver.core.results.events import Observer
     from resolver.settings import Settings
-    from resolver.sources.hosts import Hosts
-    from resolver.sources.transport import Transport
+    from resolver.sources.http.client import Transport
+    from resolver.sources.mirrors.hosts import Hosts
 
 #: Every kind of local place there is: the prefix of its references, and `module:factory`, where
 #: the factory takes a `LayoutTarget`. To add one, write its file and add a row: the module is
 #: imported when a reference asks for it, and `tests/contract/test_sources.py` runs over the rows.
 SOURCES: dict[str, str] = {
-    "oci": "resolver.sources.layout:open_folder",
-    "oci-archive": "resolver.sources.archive:open_oci_archive",
-    "docker-archive": "resolver.sources.archive:open_docker_archive",
+    "oci": "resolver.sources.local.layout:open_folder",
+    "oci-archive": "resolver.sources.local.archive:open_oci_archive",
+    "docker-archive": "resolver.sources.local.archive:open_docker_archive",
 }
 
 
@@ -60,8 +60,8 @@ def open_registry(transport: Transport, reference: Reference, hosts: Hosts) -> S
             credentials turn out to be needed.
         RegistryBlocked: the user's own configuration forbids it.
     """
-    from resolver.core.hosts import Pulls, used_for  # noqa: PLC0415 - likewise
-    from resolver.sources.registry import RegistrySource  # noqa: PLC0415 - when it is needed
+    from resolver.core.registry.endpoints import Pulls, used_for  # noqa: PLC0415 - likewise
+    from resolver.sources.registry.repository import RegistrySource  # noqa: PLC0415 - when it is needed
 
     registry, repository = reference.registry, reference.repository
     choice = hosts.open(registry, repository)
@@ -84,7 +84,7 @@ def open_registry(transport: Transport, reference: Reference, hosts: Hosts) -> S
     ]
     if len(sources) == 1 and choice.endpoints[0].pulls is Pulls.ALL:
         return sources[0]
-    from resolver.sources.mirrored import MirroredSource  # noqa: PLC0415 - only with mirrors
+    from resolver.sources.registry.mirrored import MirroredSource  # noqa: PLC0415 - only with mirrors
 
     return MirroredSource(
         reference.identity, sources, transport.health, transport.observe, choice.source
@@ -103,7 +103,7 @@ def as_given(source: Source, reference: Reference) -> Source:
 
 def open_hosts(settings: Settings, observe: Observer) -> Hosts:
     """Make what knows where registries are asked; it reads files when it is first asked."""
-    from resolver.sources.hosts import Hosts  # noqa: PLC0415 - when a request is to be made
+    from resolver.sources.mirrors.hosts import Hosts  # noqa: PLC0415 - when a request is to be made
 
     return Hosts(settings.environment, settings.home, settings.mirrors, observe)
 
@@ -117,9 +117,9 @@ def open_transport(
     and nowhere else. By `via` a mirror knows its own requests again.
     """
     from resolver.settings import DEFAULT_JOBS  # noqa: PLC0415
-    from resolver.sources.credentials import Credential, CredentialChain, Secret  # noqa: PLC0415
-    from resolver.sources.questions import JOBS_PER_HOST  # noqa: PLC0415
-    from resolver.sources.transport import Transport, TransportOptions  # noqa: PLC0415
+    from resolver.sources.credentials.chain import Credential, CredentialChain, Secret  # noqa: PLC0415
+    from resolver.sources.http.client import Transport, TransportOptions  # noqa: PLC0415
+    from resolver.sources.http.requests import JOBS_PER_HOST  # noqa: PLC0415
 
     explicit = None
     if settings.username is not None and settings.password is not None:

@@ -8,19 +8,19 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from resolver.core.digest import Verifier
-from resolver.core.events import Warned
+from resolver.core.oci.digest import Verifier
+from resolver.core.results.events import Warned
 from resolver.errors import BlobNotFound, LimitExceeded, SizeMismatch, StoreFault
-from resolver.store.temporary import aside, temporary
+from resolver.store.files import aside, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from resolver.core.descriptor import Descriptor
-    from resolver.core.digest import Digest
-    from resolver.core.events import Observer
-    from resolver.store.files import File, Folder
-    from resolver.store.home import Home
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.digest import Digest
+    from resolver.core.results.events import Observer
+    from resolver.store.files import File, StoreFolder
+    from resolver.store.folder import Home
 
 #: Largest document, in bytes. Source: protocol.md 4.4.
 MAX_DOCUMENT = 4_194_304
@@ -168,7 +168,7 @@ class Blobs:
             return
 
     @contextmanager
-    def _folder(self, digest: Digest) -> Iterator[Folder | None]:
+    def _folder(self, digest: Digest) -> Iterator[StoreFolder | None]:
         # Nothing whose bytes cannot be verified is ever kept.
         root = self._home.open() if digest.is_verifiable else None
         if root is None:
@@ -200,7 +200,7 @@ class Blobs:
 
 
 def _may_be_used(
-    folder: Folder, descriptor: Descriptor, *, full: bool = False, freshen: bool = False
+    folder: StoreFolder, descriptor: Descriptor, *, full: bool = False, freshen: bool = False
 ) -> bool:
     file = folder.open(descriptor.digest.hex)
     if file is None:
@@ -232,7 +232,7 @@ def examine(file: File, digest: Digest, limit: int) -> tuple[bool, bytes | None]
     return intact, b"".join(kept) if kept is not None and intact else None
 
 
-def _move_only(folder: Folder, name: str, tmp: Folder, status: os.stat_result) -> None:
+def _move_only(folder: StoreFolder, name: str, tmp: StoreFolder, status: os.stat_result) -> None:
     """Move the very file that was found damaged, not a good one that has taken its place."""
     current = folder.look(name)
     if current is None or not os.path.samestat(current, status):

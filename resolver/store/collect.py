@@ -8,26 +8,247 @@ from __future__ import annotations
 import stat
 import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
-from resolver.core.stored import Collected, Item, Retention, Stay
-from resolver.store import census
-from resolver.store.ground import Ground
+from resolver.core.oci.descriptor import Descriptor
+from resolver.core.oci.manifest import MAX_DOCUMENT, parse_document
+from resolver.core.results.store import Collected, Item, Retention, Stay
+from resolver.errors import ResolverError, StoreFault
+from resolver.store import reachable
+from resolver.store.files import is_aside
+from resolver.store.index import LEAST, Files
+from resolver.store.leases import living, living_and_unread
+from resolver.store.names import BadName, Records, file_name
 from resolver.store.partials import discard
-from resolver.store.temporary import is_aside
+from resolver.store.reachable import Need, Reach, blob_files
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import os
+    from collections.abc import Iterable, Mapping
 
-    from resolver.core.digest import Digest
-    from resolver.core.pulled_name import PulledName
-    from resolver.store.census import Loose
-    from resolver.store.files import Folder
-    from resolver.store.home import Home
+    from resolver.core.oci.digest import Digest
+    from resolver.core.results.pull import PulledName
+    from resolver.core.results.store import ActiveLease, Unread
+    from resolver.store.files import StoreFolder
+    from resolver.store.folder import Home
     from resolver.store.names import NameRecord
-    from resolver.store.records import Records
+    from resolver.store.reachable import Loose
+
+
+#: What points at others goes before what it points at.
+_ORDER = ("index", "manifest", "config", "layer", "blob")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GcSnapshot:
+    """A store that is held exclusively, and all that speaks for keeping something.
+
+    Attributes:
+        files: what lies in `blobs`.
+        names: what was pulled.
+        seen: roots that a resolve noted.
+        leases: of living processes.
+        others: what names need that are not in `names`: digests as text.
+        fault: why that is not known; None where it is.
+        unread: leases of living processes that cannot be read.
+
+    """
+
+    root: StoreFolder
+    files: Mapping[Digest, os.stat_result]
+    names: tuple[PulledName, ...]
+    seen: tuple[NameRecord, ...]
+    leases: tuple[ActiveLease, ...]
+    reach: Reach
+    others: frozenset[str] = frozenset()
+    fault: StoreFault | None = None
+    unread: tuple[Unread, ...] = ()
+    _closures: dict[str, dict[Digest, Need]] = field(default_factory=dict)
+
+    @classmethod
+    def take(
+        cls,
+        root: StoreFolder,
+        pulled: Records[PulledName],
+        seen: Records[NameRecord],
+        *,
+        lenient: bool = False,
+    ) -> GcSnapshot:
+        """Look at everything once.
+
+        Args:
+            root: of the store.
+            pulled: what was pulled.
+            seen: what a resolve noted.
+            lenient: list leases that cannot be read in `unread`, instead of raising.
+
+        Raises:
+            StoreFault: something cannot be read, so what it keeps is not known (R37).
+
+        """
+        files = blob_files(root)
+        names: list[PulledName] = []
+        for entry in pulled.entries_in(root):
+            if isinstance(entry, BadName):
+                raise _unknown(entry)
+            names.append(entry)
+        noted = tuple(e for e in seen.entries_in(root) if not isinstance(e, BadName))
+        leases, unread = living_and_unread(root) if lenient else (living(root), ())
+        return cls(root, files, tuple(names), noted, leases, Reach(root, files), unread=unread)
+
+    @classmethod
+    def around(
+        cls,
+        root: StoreFolder,
+        pulled: Records[PulledName],
+        seen: Records[NameRecord],
+        reference: str,
+    ) -> GcSnapshot | None:
+        """Look at one name, and of the others only at whether they need the same.
+
+        In a large store this spares reading what the index of names knows.
+
+        Returns:
+            None where the store is small, or where nothing has this name.
+
+        Raises:
+            StoreFault: as `take`.
+
+        """
+        own = file_name(reference)
+        status = pulled.look_in(root, own)
+        record = pulled.read_in(root, own)
+        if status is None or record is None or isinstance(record, BadName):
+            return None
+        if len(pulled.files_in(root)) < LEAST:
+            return None
+        from resolver.store.images import current, notes  # noqa: PLC0415 - that module needs this one
+
+        files = Files(root)
+        reach = Reach(root, files)
+        entries, bad = current(root, files, pulled)
+        if bad:
+            raise _unknown(bad[0])
+        entries.pop(own, None)
+        fault = None
+        needed = {piece for entry in entries.values() for piece in entry.pieces}
+        for name in [name for name, entry in entries.items() if not entry.pieces]:
+            # Damaged, or it could not be read just now: then it is asked once more.
+            other = pulled.read_in(root, name)
+            if isinstance(other, BadName):
+                raise _unknown(other)
+            try:
+                needed.update(map(str, () if other is None else reach.of_name(other)))
+            except StoreFault as error:
+                fault = error
+        noted = notes(root, seen)
+        others = frozenset(needed)
+        return cls(root, files, (record,), noted, living(root), reach, others, fault)
+
+    def closure(self, record: PulledName) -> dict[Digest, Need]:
+        """Give what a name needs.
+
+        Raises:
+            StoreFault: a document of it is damaged.
+
+        """
+        known = self._closures.get(record.reference)
+        if known is None:
+            known = self._closures[record.reference] = self.reach.of_name(record)
+        return known
+
+    def needed_by(self, names: Iterable[PulledName]) -> dict[Digest, Need]:
+        """Give what some names need together.
+
+        Raises:
+            StoreFault: a document of one of them, or of a name beside them, is damaged.
+
+        """
+        if self.fault is not None:
+            raise self.fault
+        needs: dict[Digest, Need] = {}
+        for record in names:
+            needs.update(self.closure(record))
+        return needs
+
+    def users(self) -> dict[Digest, ActiveLease]:
+        """Say which living process needs a piece; of several, one."""
+        found: dict[Digest, ActiveLease] = {}
+        for lease in self.leases:
+            for digest in lease.digests:
+                found.setdefault(digest, lease)
+                descriptor = self.document_like(digest)
+                if descriptor is not None:
+                    for need in self.reach.as_far_as_known(descriptor):
+                        found.setdefault(need.descriptor.digest, lease)
+        return found
+
+    def size_of(self, digests: Iterable[Digest]) -> int:
+        """Add up what is on the disk, in bytes."""
+        return sum(self.files[digest].st_size for digest in digests if digest in self.files)
+
+    def items(self, digests: Iterable[Digest], known: Mapping[Digest, Need]) -> tuple[Item, ...]:
+        """Name pieces by what they are, parents first; what nothing speaks of is read."""
+        kinds = {digest: need.kind for digest, need in known.items()}
+        wanted = sorted(digests)
+        for digest in wanted:
+            descriptor = None if digest in kinds else self.document_like(digest)
+            if descriptor is not None:
+                for need in self.reach.as_far_as_known(descriptor):
+                    kinds.setdefault(need.descriptor.digest, need.kind)
+        rows = [Item(str(d), self.files[d].st_size, kinds.get(d, "blob")) for d in wanted]
+        return tuple(sorted(rows, key=lambda item: _ORDER.index(item.kind)))
+
+    def document_like(self, digest: Digest) -> Descriptor | None:
+        """Describe a file if it is an index or a manifest; None for anything else, or damaged."""
+        status = self.files.get(digest)
+        if status is None or not stat.S_ISREG(status.st_mode) or status.st_size > MAX_DOCUMENT:
+            return None
+        if not self.starts_like_a_document(digest):
+            return None
+        try:
+            body = self.reach.body(digest)
+            if body is None:
+                return None
+            media_type = parse_document(body, None, f"`{digest}`").media_type
+        except ResolverError:
+            return None
+        return Descriptor(media_type, digest, status.st_size)
+
+    def delete(self, items: Iterable[Item], *, sync: bool) -> None:
+        """Remove blobs, in the given order.
+
+        Raises:
+            StoreFault: one cannot be removed.
+
+        """
+        for item in items:
+            algorithm, _, name = item.name.partition(":")
+            with self.root.need("blobs", algorithm) as folder:
+                folder.remove(name)
+        if sync:
+            with self.root.need("blobs", "sha256") as folder:
+                folder.sync()
+
+    def starts_like_a_document(self, digest: Digest) -> bool:
+        """Whether a file begins like a JSON object; false for one that is not here."""
+        with self.root.need("blobs", digest.algorithm) as folder:
+            file = folder.open(digest.hex)
+            if file is None:
+                return False
+            with file:
+                return next(file.chunks(64), b"").lstrip()[:1] == b"{"
+
+
+def _unknown(bad: BadName) -> StoreFault:
+    return StoreFault(
+        bad.path,
+        f"what this name keeps is not known: {bad.reason}",
+        "set it aside with `resolver verify --repair`; nothing was removed",
+    )
+
 
 _KINDS = {"partial": "partial", "tmp": "temporary", "leases": "lease"}
 
@@ -70,7 +291,7 @@ def collect(
         if not dry_run:
             # Also where there is nothing to remove: a job whose collections do nothing should know.
             root.refuse_read_only()
-        ground = Ground.take(root, pulled, seen, lenient=True)
+        ground = GcSnapshot.take(root, pulled, seen, lenient=True)
         # Files carry the time of day, so this is compared with the time of day.
         choose = _choose_of_the_dead if ground.unread else _choose
         choice = choose(ground, rules, time.time())
@@ -83,7 +304,7 @@ def collect(
         return _report(ground, choice, rules, dry_run=dry_run)
 
 
-def _choose(ground: Ground, rules: Retention, now: float) -> _Choice:
+def _choose(ground: GcSnapshot, rules: Retention, now: float) -> _Choice:
     stay = _names_to_keep(ground, rules)
     leased = set(ground.users())
     recent = _recent(ground)
@@ -130,7 +351,7 @@ def _choose(ground: Ground, rules: Retention, now: float) -> _Choice:
     )
 
 
-def _choose_of_the_dead(ground: Ground, rules: Retention, now: float) -> _Choice:
+def _choose_of_the_dead(ground: GcSnapshot, rules: Retention, now: float) -> _Choice:
     """Choose what no living process can need, although it is not known what one of them needs.
 
     It may use any blob that was here before it began, and has listed that in a lease that cannot
@@ -149,7 +370,7 @@ def _choose_of_the_dead(ground: Ground, rules: Retention, now: float) -> _Choice
     return _Choice((), (), (), tuple(left), (), (), staying)
 
 
-def _names_to_keep(ground: Ground, rules: Retention) -> list[PulledName]:
+def _names_to_keep(ground: GcSnapshot, rules: Retention) -> list[PulledName]:
     """Choose names by what this job used; all of them if nobody says."""
     if rules.keep is None and rules.used_since is None:
         return list(ground.names)
@@ -176,7 +397,7 @@ class _Squeeze:
 
     def __init__(
         self,
-        ground: Ground,
+        ground: GcSnapshot,
         stay: list[PulledName],
         notes: list[NameRecord],
         fixed: tuple[set[Digest], set[Digest]],
@@ -246,7 +467,7 @@ class _Squeeze:
 
 
 def _stays(
-    ground: Ground,
+    ground: GcSnapshot,
     spared: Iterable[Digest],
     noted: set[Digest],
     loose: Iterable[Loose],
@@ -291,12 +512,12 @@ def _too_young(size: int, age: float, rules: Retention) -> Stay:
     )
 
 
-def _young(ground: Ground, before: float) -> set[Digest]:
+def _young(ground: GcSnapshot, before: float) -> set[Digest]:
     """Find what was written lately, or in the future: a clock that was wrong proves no age."""
     return {digest for digest, status in ground.files.items() if status.st_mtime > before}
 
 
-def _recent(ground: Ground) -> set[Digest]:
+def _recent(ground: GcSnapshot) -> set[Digest]:
     """Find what was written since the first of the living began: it may be theirs."""
     if not ground.leases:
         return set()
@@ -304,9 +525,9 @@ def _recent(ground: Ground) -> set[Digest]:
     return {d for d, status in ground.files.items() if status.st_mtime >= since}
 
 
-def _loose(root: Folder) -> list[Loose]:
+def _loose(root: StoreFolder) -> list[Loose]:
     """List everything but blobs and names, transfers first, since they are large."""
-    return [*census.partials(root), *census.temporaries(root), *census.leases(root)]
+    return [*reachable.partials(root), *reachable.temporaries(root), *reachable.leases(root)]
 
 
 def _is_left_behind(loose: Loose, before: float) -> bool:
@@ -314,7 +535,7 @@ def _is_left_behind(loose: Loose, before: float) -> bool:
     return not loose.is_living and loose.changed <= before
 
 
-def _discard(root: Folder, loose: Loose) -> None:
+def _discard(root: StoreFolder, loose: Loose) -> None:
     with root.need(loose.folder) as folder:
         if loose.folder == "partial":
             discard(folder, loose.name)
@@ -322,7 +543,7 @@ def _discard(root: Folder, loose: Loose) -> None:
             folder.discard(loose.name)
 
 
-def _report(ground: Ground, choice: _Choice, rules: Retention, *, dry_run: bool) -> Collected:
+def _report(ground: GcSnapshot, choice: _Choice, rules: Retention, *, dry_run: bool) -> Collected:
     names = tuple(Item(reference, 0, "name") for reference in (*choice.pulled, *choice.seen))
     loose = tuple(Item(f"{x.folder}/{x.name}", x.size, _KINDS[x.folder]) for x in choice.loose)
     removed = (*names, *choice.blobs, *loose)

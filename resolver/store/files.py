@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self
@@ -18,6 +19,7 @@ from resolver.errors import StoreFault
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
+
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # Never blocks on a FIFO, never follows a link, never leaks into a credential helper.
@@ -99,7 +101,7 @@ class File:
                 yield chunk
 
 
-class Folder:
+class StoreFolder:
     """An open folder of the store.
 
     Raises:
@@ -130,7 +132,7 @@ class Folder:
             except FileNotFoundError:
                 return None
 
-    def enter(self, *names: str) -> Folder | None:
+    def enter(self, *names: str) -> StoreFolder | None:
         """Open a folder below this one; None if it, or one on the way to it, is absent."""
         here = self
         for name in names:
@@ -145,10 +147,10 @@ class Folder:
             finally:
                 if here is not self:
                     close(here.descriptor)
-            here = Folder(inner, path)
+            here = StoreFolder(inner, path)
         return here
 
-    def need(self, *names: str) -> Folder:
+    def need(self, *names: str) -> StoreFolder:
         """Open a folder below this one that must be there."""
         folder = self.enter(*names)
         if folder is None:
@@ -204,7 +206,7 @@ class Folder:
             raise StoreFault(self.where(name), "it is not a regular file", "remove it")
         return descriptor
 
-    def move(self, name: str, folder: Folder, target: str) -> None:
+    def move(self, name: str, folder: StoreFolder, target: str) -> None:
         """Rename a file or link, never following either; a file at the target is replaced.
 
         By whole paths, so that whoever traces the store (strace, fault injection) sees which file
@@ -213,7 +215,7 @@ class Folder:
         with faults(folder.where(target)):
             os.rename(self.where(name), folder.where(target))  # noqa: PTH104 - all are text here
 
-    def put_back(self, name: str, folder: Folder, target: str) -> None:
+    def put_back(self, name: str, folder: StoreFolder, target: str) -> None:
         """Rename a file unless there is something at the target by now."""
         with faults(folder.where(target)), suppress(FileExistsError):
             os.link(name, target, src_dir_fd=self.descriptor, dst_dir_fd=folder.descriptor)
@@ -273,3 +275,88 @@ def _regular(descriptor: int, path: str) -> os.stat_result | None:
         return status
     close(descriptor)
     return None
+
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+#: What may be lying in `tmp`; nothing else there is ever touched.
+TEMPORARY = re.compile(r"(?:new|bad)-[0-9a-f]{32}")
+
+
+def aside() -> str:
+    """Make a name in `tmp` for what is not what it should be; collection removes it."""
+    return f"bad-{os.urandom(16).hex()}"
+
+
+def is_aside(name: str) -> bool:
+    """Whether this is the name of something that was set aside."""
+    return name.startswith("bad-") and TEMPORARY.fullmatch(name) is not None
+
+
+def settle(
+    source: StoreFolder, name: str, folder: StoreFolder, target: str, *, tmp: StoreFolder
+) -> None:
+    """Give a finished file its real name, whatever is there by now."""
+    status = folder.look(target)
+    if status is not None and stat.S_ISDIR(status.st_mode):
+        # The one thing a rename cannot replace; somebody else made it.
+        folder.move(target, tmp, aside())
+    source.move(name, folder, target)
+
+
+class Temporary:
+    """A file being written; it exists under a temporary name until it is published."""
+
+    def __init__(self, folder: StoreFolder, *, sync: bool) -> None:
+        self.name = f"new-{os.urandom(16).hex()}"
+        self._folder = folder
+        self._sync = sync
+        self._path = folder.where(self.name)
+        self._published = False
+        self._open = False
+        with faults(self._path):
+            self._descriptor = os.open(self.name, _NEW, 0o600, dir_fd=folder.descriptor)
+        self._open = True
+
+    def write(self, chunk: bytes) -> None:
+        """Append bytes, all of them."""
+        rest = memoryview(chunk)
+        with faults(self._path):
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+
+    def publish(self, folder: StoreFolder, name: str, *, mode: int) -> None:
+        """Give the file its real name, durably: sync, mode, close, rename, sync the folder (R33).
+
+        A failed sync is final: the pages it lost are marked clean, and a second sync would
+        succeed without having written them. So the file is dropped, never synced again.
+        """
+        with faults(self._path):
+            if self._sync:
+                os.fsync(self._descriptor)
+            os.fchmod(self._descriptor, mode)
+            self._open = False
+            os.close(self._descriptor)
+        settle(self._folder, self.name, folder, name, tmp=self._folder)
+        self._published = True
+        if self._sync:
+            folder.sync()
+
+    def discard(self) -> None:
+        """Remove what was not published; a failure here must not hide the one before it."""
+        if self._open:
+            self._open = False
+            close(self._descriptor)
+        if not self._published:
+            with suppress(StoreFault):
+                self._folder.remove(self.name)
+
+
+@contextmanager
+def temporary(folder: StoreFolder, *, sync: bool) -> Iterator[Temporary]:
+    """Write a file that disappears again unless it is published, whatever happens."""
+    file = Temporary(folder, sync=sync)
+    try:
+        yield file
+    finally:
+        file.discard()

@@ -17,7 +17,7 @@ STEP = 1 << 20
 _FLUSH = 8 << 20
 
 
-class Follower:
+class BackgroundHasher:
     """Hashes the part of a file that has no gaps, in a thread of its own.
 
     What was hashed once and then written again is hashed again, from the start: the file must be

@@ -15,19 +15,18 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from resolver.core.attached import Attached
-from resolver.core.descriptor import Descriptor
-from resolver.core.digest import HEX_DIGITS, Digest
-from resolver.core.stored import StoredImage
+from resolver.core.oci.attached import Attached
+from resolver.core.oci.descriptor import Descriptor
+from resolver.core.oci.digest import HEX_DIGITS, Digest
+from resolver.core.results.store import StoredImage
 from resolver.errors import ResolverError, StoreFault
-from resolver.store.files import faults
-from resolver.store.temporary import temporary
+from resolver.store.files import faults, temporary
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.store.files import Folder
+    from resolver.store.files import StoreFolder
 
 #: Its file, in the folder of the store.
 INDEX = "names.index"
@@ -52,7 +51,7 @@ def signature(status: os.stat_result) -> Signature:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def stats_in(root: Folder, *names: str) -> dict[str, os.stat_result]:
+def stats_in(root: StoreFolder, *names: str) -> dict[str, os.stat_result]:
     """Look at everything in a folder at once, following nothing; empty where it is absent.
 
     Raises:
@@ -81,7 +80,7 @@ class Files(Mapping[Digest, os.stat_result]):
 
     """
 
-    def __init__(self, root: Folder) -> None:
+    def __init__(self, root: StoreFolder) -> None:
         self.by_text = {
             f"{algorithm}:{name}": status
             for algorithm, digits in HEX_DIGITS.items()
@@ -127,7 +126,7 @@ class Entry:
     is_lasting: bool = True
 
 
-def read_index(root: Folder, files: Files) -> dict[str, Entry]:
+def read_index(root: StoreFolder, files: Files) -> dict[str, Entry]:
     """Read the entries that hold still, by the names of their files.
 
     Whether the file of the name is as it was is left to the caller. None where there is no index.
@@ -142,7 +141,7 @@ def read_index(root: Folder, files: Files) -> dict[str, Entry]:
         return {}
 
 
-def write_index(root: Folder, files: Files, entries: Mapping[str, Entry], fresh: int) -> None:
+def write_index(root: StoreFolder, files: Files, entries: Mapping[str, Entry], fresh: int) -> None:
     """Keep the entries where that is worth it; a store that cannot be written keeps none.
 
     Args:
@@ -161,7 +160,7 @@ def write_index(root: Folder, files: Files, entries: Mapping[str, Entry], fresh:
 Note = tuple[str, str, str, int]
 
 
-def read_notes(root: Folder) -> dict[str, tuple[Signature, Note]]:
+def read_notes(root: StoreFolder) -> dict[str, tuple[Signature, Note]]:
     """Read what the files of `seen` say, by their names; none where there is no index of use.
 
     Whether a file is as it was is left to the caller.
@@ -178,7 +177,7 @@ def read_notes(root: Folder) -> dict[str, tuple[Signature, Note]]:
         return {}
 
 
-def write_notes(root: Folder, notes: Mapping[str, tuple[Signature, Note]], fresh: int) -> None:
+def write_notes(root: StoreFolder, notes: Mapping[str, tuple[Signature, Note]], fresh: int) -> None:
     """Keep what the files of `seen` say, as `write_index`."""
     if len(notes) < LEAST or fresh < _STALE:
         return
@@ -187,7 +186,7 @@ def write_notes(root: Folder, notes: Mapping[str, tuple[Signature, Note]], fresh
     _put_sealed(root, NOTES, {"schema": _SCHEMA, "notes": settled})
 
 
-def _unsealed(root: Folder, name: str) -> bytes | None:
+def _unsealed(root: StoreFolder, name: str) -> bytes | None:
     """Read a file that was written whole; None where there is none, or something else."""
     try:
         file = root.open(name)
@@ -201,7 +200,7 @@ def _unsealed(root: Folder, name: str) -> bytes | None:
     return text if head == _seal(text) else None
 
 
-def _put_sealed(root: Folder, name: str, value: object) -> None:
+def _put_sealed(root: StoreFolder, name: str, value: object) -> None:
     text = json.dumps(value).encode()
     try:
         with root.need("tmp") as tmp, temporary(tmp, sync=False) as file:

@@ -13,20 +13,19 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from resolver.core.fields import Fields
-from resolver.core.fields import digest as read_digest
-from resolver.core.stored import Living, Unread
-from resolver.core.strict_json import read_object
+from resolver.core.parse.json import Fields, read_object
+from resolver.core.parse.json import digest as read_digest
+from resolver.core.results.store import ActiveLease, Unread
 from resolver.errors import LimitExceeded, StoreFault, Untrusted
 from resolver.store.files import close, faults
-from resolver.store.lock import try_lock
+from resolver.store.flock import try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from resolver.core.digest import Digest
-    from resolver.store.files import Folder
-    from resolver.store.home import Home
+    from resolver.core.oci.digest import Digest
+    from resolver.store.files import StoreFolder
+    from resolver.store.folder import Home
 
 #: What may be lying in `leases`; nothing else there is ever touched.
 LEASE = re.compile(r"[0-9a-f]{32}")
@@ -138,14 +137,14 @@ class Leases:
         finally:
             close(descriptor)
 
-    def _remove(self, leases: Folder, name: str) -> None:
+    def _remove(self, leases: StoreFolder, name: str) -> None:
         try:
             leases.remove(name)
         except StoreFault:
             return
 
 
-def living(root: Folder) -> tuple[Living, ...]:
+def living(root: StoreFolder) -> tuple[ActiveLease, ...]:
     """Read the leases whose owners live.
 
     Raises:
@@ -163,7 +162,7 @@ def living(root: Folder) -> tuple[Living, ...]:
     return found
 
 
-def living_and_unread(root: Folder) -> tuple[tuple[Living, ...], tuple[Unread, ...]]:
+def living_and_unread(root: StoreFolder) -> tuple[tuple[ActiveLease, ...], tuple[Unread, ...]]:
     """Read the leases whose owners live, and list those that cannot be read.
 
     Raises:
@@ -178,7 +177,7 @@ def living_and_unread(root: Folder) -> tuple[tuple[Living, ...], tuple[Unread, .
         names = [name for name in leases.entries() if LEASE.fullmatch(name)]
         found = [_read_if_living(leases, name, held) for name in names]
     return (
-        tuple(each for each in found if isinstance(each, Living)),
+        tuple(each for each in found if isinstance(each, ActiveLease)),
         tuple(each for each in found if isinstance(each, Unread)),
     )
 
@@ -186,7 +185,7 @@ def living_and_unread(root: Folder) -> tuple[tuple[Living, ...], tuple[Unread, .
 class _Held:
     """What is in the store; looked up when a lease is read."""
 
-    def __init__(self, root: Folder) -> None:
+    def __init__(self, root: StoreFolder) -> None:
         self._root = root
         self._names: dict[str, frozenset[str]] = {}
 
@@ -208,7 +207,7 @@ class _Held:
                 return list(folder.entries())
 
 
-def is_living(leases: Folder, name: str) -> bool:
+def is_living(leases: StoreFolder, name: str) -> bool:
     """Whether somebody holds the lock of this lease, or may: it is another user's."""
     try:
         file = leases.open(name)
@@ -223,7 +222,7 @@ def is_living(leases: Folder, name: str) -> bool:
         return not try_lock(file.descriptor, fcntl.LOCK_SH, file.path)
 
 
-def _read_if_living(leases: Folder, name: str, held: _Held) -> Living | Unread | None:
+def _read_if_living(leases: StoreFolder, name: str, held: _Held) -> ActiveLease | Unread | None:
     try:
         file = leases.open(name)
     except StoreFault as error:
@@ -243,7 +242,7 @@ def _read_if_living(leases: Folder, name: str, held: _Held) -> Living | Unread |
             purpose, since, process = _read_head(next(lines, b""), f"`{file.path}`")
             known = held if file.status.st_size > _LARGE else None
             digests = _read_digests(lines, f"`{file.path}`", known)
-            return Living(purpose, digests, since, process)
+            return ActiveLease(purpose, digests, since, process)
         except Untrusted as error:
             # The lease names the process as its own PID namespace does, the kernel as ours.
             pid = _owner(file.status) or process

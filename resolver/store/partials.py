@@ -16,21 +16,64 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from resolver.core.fields import Fields
-from resolver.core.strict_json import read_object
+from resolver.core.parse.json import Fields, read_object
 from resolver.errors import BadDocument, ResolverError, StoreFault
-from resolver.store.files import close, faults
-from resolver.store.lock import same_file, try_lock
-from resolver.store.ranges import Range, Ranges
-from resolver.store.temporary import aside
+from resolver.store.files import aside, close, faults
+from resolver.store.flock import same_file, try_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from resolver.core.descriptor import Descriptor
-    from resolver.core.digest import Digest
-    from resolver.store.files import Folder
-    from resolver.store.home import Home
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.digest import Digest
+    from resolver.store.files import StoreFolder
+    from resolver.store.folder import Home
+
+
+#: From the first byte to just behind the last one.
+Range = tuple[int, int]
+
+
+class Ranges:
+    """A set of byte positions; few pieces, since neighbours grow together."""
+
+    def __init__(self, ranges: Iterable[Range] = ()) -> None:
+        self._ranges: list[Range] = []
+        for start, end in ranges:
+            self.add(start, end)
+
+    def add(self, start: int, end: int) -> bool:
+        """Add `start` to just before `end`; True if some of it was there already."""
+        if start >= end:
+            return False
+        overlaps = False
+        rest: list[Range] = []
+        for low, high in self._ranges:
+            if high < start or low > end:
+                rest.append((low, high))
+                continue
+            overlaps = overlaps or (low < end and start < high)
+            start, end = min(start, low), max(end, high)
+        rest.append((start, end))
+        self._ranges = sorted(rest)
+        return overlaps
+
+    @property
+    def prefix(self) -> int:
+        """How many bytes there are from the very first one on, without a gap."""
+        if not self._ranges or self._ranges[0][0] > 0:
+            return 0
+        return self._ranges[0][1]
+
+    @property
+    def total(self) -> int:
+        """How many bytes there are."""
+        return sum(end - start for start, end in self._ranges)
+
+    def pieces(self) -> tuple[Range, ...]:
+        """List them in order."""
+        return tuple(self._ranges)
+
 
 DATA = "data"
 META = "meta.json"
@@ -54,12 +97,14 @@ def folder_name(digest: Digest) -> str:
     return f"{digest.algorithm}-{digest.hex}"
 
 
-class Claim:
+class PartialLock:
     """The right to write one partial: nobody else has it while this process lives."""
 
     __slots__ = ("_is_released", "_lock", "_name", "_parent", "folder")
 
-    def __init__(self, parent: Folder, name: str, folder: Folder, lock: int | None) -> None:
+    def __init__(
+        self, parent: StoreFolder, name: str, folder: StoreFolder, lock: int | None
+    ) -> None:
         self._parent = parent
         self._name = name
         self.folder = folder
@@ -160,7 +205,7 @@ class Partials:
         """Give the path of a transfer's lock, for messages."""
         return f"{self._home.root}/partial/{folder_name(digest)}/{LOCK}"
 
-    def claim(self, digest: Digest) -> Claim | None:
+    def claim(self, digest: Digest) -> PartialLock | None:
         """Try once to get the right to write a partial; None while another process has it.
 
         Raises:
@@ -179,7 +224,7 @@ class Partials:
             return claim
 
     @contextmanager
-    def _look(self, digest: Digest) -> Iterator[Folder | None]:
+    def _look(self, digest: Digest) -> Iterator[StoreFolder | None]:
         root = self._home.open()
         if root is None:
             yield None
@@ -195,7 +240,7 @@ class Partials:
                 yield folder
 
 
-def discard(parent: Folder, name: str) -> None:
+def discard(parent: StoreFolder, name: str) -> None:
     """Remove a transfer that nobody works on, while nobody can begin to.
 
     Raises:
@@ -209,14 +254,14 @@ def discard(parent: Folder, name: str) -> None:
         parent.remove_folder(name)
 
 
-def _empty(folder: Folder) -> None:
+def _empty(folder: StoreFolder) -> None:
     for name in _FILES:
         status = folder.look(name)
         if status is not None and not stat.S_ISDIR(status.st_mode):
             folder.remove(name)
 
 
-def _claim(root: Folder, parent: Folder, name: str, *, lock: bool) -> Claim | None:
+def _claim(root: StoreFolder, parent: StoreFolder, name: str, *, lock: bool) -> PartialLock | None:
     status = parent.look(name)
     if status is not None and not stat.S_ISDIR(status.st_mode):
         with root.need("tmp") as tmp:
@@ -234,10 +279,10 @@ def _claim(root: Folder, parent: Folder, name: str, *, lock: bool) -> Claim | No
     finally:
         if not kept:
             close(folder.descriptor)
-    return Claim(parent, name, folder, descriptor) if kept else None
+    return PartialLock(parent, name, folder, descriptor) if kept else None
 
 
-def _lock(parent: Folder, name: str, folder: Folder) -> int | None:
+def _lock(parent: StoreFolder, name: str, folder: StoreFolder) -> int | None:
     """Lock a partial's folder; None if another has it, or it was removed meanwhile."""
     try:
         descriptor = folder.lock_file(LOCK)
@@ -262,7 +307,7 @@ def _is_ours(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 
 
-def said(folder: Folder, size: int) -> tuple[Range, ...]:
+def said(folder: StoreFolder, size: int) -> tuple[Range, ...]:
     """Read which bytes of a partial are said to be there, as far as the file itself goes."""
     data = folder.look(DATA)
     if data is None or not _is_ours(data):

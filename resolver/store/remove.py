@@ -6,27 +6,26 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from resolver.core.events import Warned, ignore
-from resolver.core.manifest import Manifest
-from resolver.core.reference import Reference
-from resolver.core.stored import Removed, Trimmed
+from resolver.core.oci.manifest import Manifest
+from resolver.core.oci.reference import Reference
+from resolver.core.results.events import Warned, ignore
+from resolver.core.results.store import Removed, Trimmed
 from resolver.errors import AmbiguousId, ImageNotHeld, InUse, InvalidReference, StoreFault
-from resolver.store.ground import Ground
-from resolver.store.reach import Need
+from resolver.store.collect import GcSnapshot
+from resolver.store.reachable import Need
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from resolver.core.attached import Attached
-    from resolver.core.descriptor import Descriptor
-    from resolver.core.digest import Digest
-    from resolver.core.events import Observer
-    from resolver.core.platform import Platform
-    from resolver.core.pulled_name import PulledImage, PulledName
-    from resolver.store.home import Home
-    from resolver.store.names import NameRecord
-    from resolver.store.records import Records
+    from resolver.core.oci.attached import Attached
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.digest import Digest
+    from resolver.core.platforms.platform import Platform
+    from resolver.core.results.events import Observer
+    from resolver.core.results.pull import PulledImage, PulledName
+    from resolver.store.folder import Home
+    from resolver.store.names import NameRecord, Records
 
 #: An image id or its start, of any length as Docker takes it; a name of that spelling goes first.
 #: Source: moby, pkg/truncindex.
@@ -99,7 +98,9 @@ def remove(
     if not home.exists():
         raise ImageNotHeld(target, str(home.root))
     with home.writing(exclusive=True) as root:
-        ground = Ground.around(root, pulled, seen, target) or Ground.take(root, pulled, seen)
+        ground = GcSnapshot.around(root, pulled, seen, target) or GcSnapshot.take(
+            root, pulled, seen
+        )
         changes, loose = _changes(ground, target, platform, str(home.root))
         if not force:
             _refuse_in_use(ground, target, changes, loose)
@@ -127,7 +128,7 @@ def remove(
 
 
 def _changes(
-    ground: Ground, target: str, platform: Platform | None, store: str
+    ground: GcSnapshot, target: str, platform: Platform | None, store: str
 ) -> tuple[list[_Change], tuple[Descriptor, ...]]:
     """Find what a text means: names that change, or manifests that no name leads to."""
     record = next((r for r in ground.names if r.reference == target), None)
@@ -150,7 +151,7 @@ def _changes(
     return changes, loose
 
 
-def _by_digest(ground: Ground, target: str) -> list[_Change]:
+def _by_digest(ground: GcSnapshot, target: str) -> list[_Change]:
     """Find `NAME[:TAG]@DIGEST`: what was pulled in that repository and has this digest."""
     try:
         wanted = Reference.parse(target)
@@ -168,7 +169,7 @@ def _by_digest(ground: Ground, target: str) -> list[_Change]:
     return found
 
 
-def _by_start(ground: Ground, target: str) -> tuple[list[_Change], tuple[Descriptor, ...]]:
+def _by_start(ground: GcSnapshot, target: str) -> tuple[list[_Change], tuple[Descriptor, ...]]:
     """Find an id by its start: of a named image, else of one that nothing names.
 
     Raises:
@@ -189,7 +190,7 @@ def _by_start(ground: Ground, target: str) -> tuple[list[_Change], tuple[Descrip
     return next(iter(named.values()), []), next(iter(loose.values()), ())
 
 
-def _naming(ground: Ground, digest: Digest) -> list[_Change]:
+def _naming(ground: GcSnapshot, digest: Digest) -> list[_Change]:
     return [
         _Change(record, images)
         for record in ground.names
@@ -199,7 +200,7 @@ def _naming(ground: Ground, digest: Digest) -> list[_Change]:
     ]
 
 
-def _unnamed(ground: Ground, digest: Digest, needed: set[Digest]) -> tuple[Descriptor, ...]:
+def _unnamed(ground: GcSnapshot, digest: Digest, needed: set[Digest]) -> tuple[Descriptor, ...]:
     """Give the manifest of this digest, or those whose config it is; empty for anything else."""
     descriptor = ground.document_like(digest)
     if descriptor is not None:
@@ -216,7 +217,7 @@ def _unnamed(ground: Ground, digest: Digest, needed: set[Digest]) -> tuple[Descr
     return tuple(owners)
 
 
-def _ids(ground: Ground) -> tuple[set[Digest], set[Digest]]:
+def _ids(ground: GcSnapshot) -> tuple[set[Digest], set[Digest]]:
     """List what images of some name go by, and all content that these images need."""
     ids = {record.root.digest for record in ground.names}
     needed = set(ids)
@@ -235,7 +236,7 @@ def _ids_of(image: PulledImage, needs: Iterable[Need]) -> set[Digest]:
     return {image.manifest.digest} | configs
 
 
-def _by_id(ground: Ground, record: PulledName, digest: Digest) -> tuple[PulledImage, ...]:
+def _by_id(ground: GcSnapshot, record: PulledName, digest: Digest) -> tuple[PulledImage, ...]:
     if record.root.digest == digest:
         return record.images
     return tuple(
@@ -265,7 +266,7 @@ def _fits(digest: Digest, text: str) -> bool:
 
 
 def _refuse_in_use(
-    ground: Ground, target: str, changes: list[_Change], loose: tuple[Descriptor, ...]
+    ground: GcSnapshot, target: str, changes: list[_Change], loose: tuple[Descriptor, ...]
 ) -> None:
     """Refuse what somebody uses, and an id that would take several names along.
 
@@ -297,7 +298,7 @@ def _refuse_in_use(
 
 
 def _released(
-    ground: Ground, changes: list[_Change], loose: tuple[Descriptor, ...]
+    ground: GcSnapshot, changes: list[_Change], loose: tuple[Descriptor, ...]
 ) -> dict[Digest, Need]:
     """Give what was needed for what goes."""
     roots = [change.record.root for change in changes if change.rest is None]
@@ -317,7 +318,7 @@ def _released(
 
 
 def _deletable(
-    ground: Ground, changes: list[_Change], needs: dict[Digest, Need], gone: list[str]
+    ground: GcSnapshot, changes: list[_Change], needs: dict[Digest, Need], gone: list[str]
 ) -> list[Digest]:
     changed = {change.record.reference for change in changes}
     stay = ground.needed_by(record for record in ground.names if record.reference not in changed)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from measure import Row, machine, resolver, run
 
-from resolver.core.content import Document
-from resolver.core.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
-from resolver.core.digest import Digest
-from resolver.core.platform import Platform
-from resolver.core.pulled_name import PulledImage, PulledName
+from resolver.core.oci.content import Document
+from resolver.core.oci.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.pull import PulledImage, PulledName
 from resolver.store import LocalStore, NameRecord
 
 SIZES = (100, 1_000, 4_000, 10_000)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.digest import Digest
+from resolver.core.oci.digest import Digest
 from tests.adversarial.kit import refused
 from tests.fakes.images import build_image
 from tests.processes import ROOT

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 import pytest
 from backports import zstd
 
-from resolver.core.file_comparison import LabelledTree, compare_trees
-from resolver.core.filetree import FileTree
-from resolver.core.image_config import parse_config
-from resolver.core.layer_listing import read_listing
-from resolver.core.platform import BUILTIN, Platform
+from resolver.core.compare.files import LabelledTree, compare_trees
+from resolver.core.layers.filetree import FileTree
+from resolver.core.layers.listing import read_listing
+from resolver.core.oci.config import parse_config
+from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.errors import BadDocument, ContradictoryLayer, LimitExceeded, UnsupportedDocument
-from resolver.flow.files import LayeredImage
+from resolver.verbs.layers import LayeredImage
 from tests.adversarial.rusage import measured
 from tests.core.test_executable import elf
 from tests.fakes.images import build_image, build_index
@@ -35,7 +35,7 @@ from tests.processes import ROOT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from resolver.core.file_difference import FileComparison
+    from resolver.core.compare.file_difference import FileComparison
     from tests.adversarial.hosts import Hosts
     from tests.adversarial.kit import Actor
 
@@ -181,8 +181,8 @@ def test_tar_014_of_duplicate_entries_the_last_one_wins() -> None:
 
 _MANY = """
 import resource, sys
-from resolver.core.filetree import FileTree
-from resolver.core.layer_listing import read_listing
+from resolver.core.layers.filetree import FileTree
+from resolver.core.layers.listing import read_listing
 from tests.fakes.tars import END, header
 def entries():
     for number in range(int(sys.argv[1])):

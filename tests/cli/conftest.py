@@ -11,8 +11,8 @@ import pytest
 
 from resolver.cli.app import run as run_command_line
 from resolver.demo import samples
-from resolver.flow.serve import serve
-from resolver.flow.shelf import MemoryShelf
+from resolver.verbs.serve.api import MemoryShelf
+from resolver.verbs.serve.server import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

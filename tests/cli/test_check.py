@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from resolver import session_check
-from resolver.core.descriptor import OCI_INDEX
+from resolver.core.oci.descriptor import OCI_INDEX
+from resolver.verbs import check
 from tests.fakes.images import build_image, build_index, from_dict
 from tests.fakes.images import entry as index_entry
 from tests.fakes.registry import FakeRegistry
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def today(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two months after the samples were made."""
 
-    monkeypatch.setattr(session_check, "_now", lambda: datetime(2024, 7, 1, tzinfo=UTC))
+    monkeypatch.setattr(check, "_now", lambda: datetime(2024, 7, 1, tzinfo=UTC))
 
 
 def test_an_image_that_has_everything_passes(run: Run, registry: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.cli.completion import platforms, references
-from resolver.core.platform import Platform
+from resolver.core.platforms.platform import Platform
 from tests.processes import command
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def test_references_come_from_the_store(run: Run, registry: str, store: Path) ->
 
 
 def test_what_people_type_is_offered_short(store: Path) -> None:
-    from resolver.core.descriptor import OCI_INDEX, Descriptor
-    from resolver.core.digest import Digest
+    from resolver.core.oci.descriptor import OCI_INDEX, Descriptor
+    from resolver.core.oci.digest import Digest
     from resolver.store import LocalStore, NameRecord
 
     digest = Digest.of(b"x")

@@ -14,9 +14,9 @@ import pytest
 from inline_snapshot import snapshot
 
 from resolver.cli import doctor as command
-from resolver.core.checkup import Checkup, Row, State
-from resolver.render import tell
-from resolver.render.handing import EMITTERS
+from resolver.core.results.doctor import Checkup, CheckupRow, CheckupState
+from resolver.render import render
+from resolver.render.ci.emit import EMITTERS
 from resolver.render.text import WIDTH
 from tests.processes import ROOT
 from tests.processes import command as start
@@ -27,31 +27,38 @@ if TYPE_CHECKING:
 FOUND = Checkup(
     "0.1.0",
     (
-        Row("installation", "python", State.OK, "3.11.7 (/usr/bin/python3)"),
-        Row("store", "folder", State.OK, "/home/me/.cache/resolver/v1"),
-        Row(
+        CheckupRow("installation", "python", CheckupState.OK, "3.11.7 (/usr/bin/python3)"),
+        CheckupRow("store", "folder", CheckupState.OK, "/home/me/.cache/resolver/v1"),
+        CheckupRow(
             "store",
             "file system",
-            State.ERROR,
+            CheckupState.ERROR,
             "nfs4: over a network, where locks cannot be relied on",
             "name another folder with `--store` or `RESOLVER_STORE` on a local disk, or "
             "`--unsafe-no-lock` if nobody else uses it",
             (("kinds", ("nfs4",)), ("remote", True)),
         ),
-        Row(
+        CheckupRow(
             "logins",
             "/home/me/.docker/config.json",
-            State.WARNING,
+            CheckupState.WARNING,
             "ghcr.io; other users may read it",
             "chmod 600 /home/me/.docker/config.json",
         ),
-        Row("tools", "podman", State.NOTE, "`podman` is not on PATH", "", (("present", False),)),
+        CheckupRow(
+            "tools",
+            "podman",
+            CheckupState.NOTE,
+            "`podman` is not on PATH",
+            "",
+            (("present", False),),
+        ),
     ),
 )
 
 
 def test_what_a_person_reads() -> None:
-    assert tell(FOUND, "table") == snapshot("""\
+    assert render(FOUND, "table") == snapshot("""\
 installation
   ok       python: 3.11.7 (/usr/bin/python3)
 
@@ -73,7 +80,7 @@ tools
 
 
 def test_what_a_machine_reads() -> None:
-    told = json.loads(tell(FOUND, "json"))
+    told = json.loads(render(FOUND, "json"))
 
     assert (told["schema"], told["version"], told["state"]) == (1, "0.1.0", "error")
     assert told["rows"][2] == snapshot(
@@ -90,7 +97,7 @@ def test_what_a_machine_reads() -> None:
 
 
 def test_a_page_and_a_comment_of_it_have_whole_cells() -> None:
-    assert tell(FOUND, "markdown") == snapshot("""\
+    assert render(FOUND, "markdown") == snapshot("""\
 **doctor**
 
 |  |  |
@@ -122,28 +129,31 @@ def test_a_page_and_a_comment_of_it_have_whole_cells() -> None:
 | --- | --- | --- | --- |
 | note | podman | `podman` is not on PATH |  |
 """)
-    assert "/home/me/.docker/config.json" in tell(FOUND, "html")
+    assert "/home/me/.docker/config.json" in render(FOUND, "html")
 
 
 @pytest.mark.parametrize(
     ("states", "words"),
     [
         ((), "everything is as it should be"),
-        ((State.NOTE, State.OK), "everything is as it should be"),
-        ((State.WARNING,), "1 warning"),
-        ((State.WARNING, State.ERROR, State.ERROR), "2 errors, 1 warning"),
+        ((CheckupState.NOTE, CheckupState.OK), "everything is as it should be"),
+        ((CheckupState.WARNING,), "1 warning"),
+        ((CheckupState.WARNING, CheckupState.ERROR, CheckupState.ERROR), "2 errors, 1 warning"),
     ],
 )
-def test_the_last_line_counts(states: tuple[State, ...], words: str) -> None:
-    found = Checkup("1", tuple(Row("store", "x", state, "y") for state in states))
+def test_the_last_line_counts(states: tuple[CheckupState, ...], words: str) -> None:
+    found = Checkup("1", tuple(CheckupRow("store", "x", state, "y") for state in states))
 
-    assert tell(found, "table").splitlines()[-1] == words
+    assert render(found, "table").splitlines()[-1] == words
 
 
 def test_no_line_is_wider_than_the_page_and_no_path_is_broken() -> None:
     path = "/a/very/long/path" * 6
-    found = Checkup("1", (Row("store", "folder", State.ERROR, f"it is {path} " * 2, "mend " * 40),))
-    lines = tell(found, "table").splitlines()
+    found = Checkup(
+        "1",
+        (CheckupRow("store", "folder", CheckupState.ERROR, f"it is {path} " * 2, "mend " * 40),),
+    )
+    lines = render(found, "table").splitlines()
 
     assert sum(path in line for line in lines) == 2
     assert all(len(line) <= WIDTH for line in lines if path not in line)

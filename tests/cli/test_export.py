@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from resolver.core.exported import parse_destination
+from resolver.core.results.export import parse_destination
 from tests.processes import ROOT, command
 
 if TYPE_CHECKING:

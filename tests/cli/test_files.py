@@ -11,8 +11,8 @@ import pytest
 
 import resolver
 from resolver.errors import InvalidConfiguration
-from resolver.files import NotRegular, read_given, read_regular
-from resolver.sources.trust import load_trust
+from resolver.files.read import NotRegular, read_given, read_regular
+from resolver.sources.http.tls import load_trust
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry
 from tests.processes import command

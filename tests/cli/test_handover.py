@@ -16,13 +16,13 @@ from inline_snapshot import snapshot
 
 import resolver.cli
 from resolver.cli.app import COMMANDS
-from resolver.cli.handover import HandOver, handing_over
+from resolver.cli.ci import CiOutput, handing_over
 from resolver.cli.output import HungUp, Output
-from resolver.core.answer import Failure
-from resolver.core.events import Warned
-from resolver.core.pulled import Pulled
+from resolver.core.results.events import Warned
+from resolver.core.results.pull import Pulled
+from resolver.core.results.resolve import Failure
 from resolver.errors import PlatformNotOffered, Usage
-from resolver.render import emit_github
+from resolver.render.ci import github as emit_github
 from tests.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ def test_of_several_every_failure_is_told_with_its_image(run: Run, registry: str
 
 def test_a_failure_within_an_answer_is_told_with_its_image(tmp_path: Path) -> None:
     error = PlatformNotOffered("app:1", "linux/s390x", ())
-    hand = HandOver.read("pull", [], [f"junit={tmp_path}/r.xml"], {"references": ["a", "b"]})
+    hand = CiOutput.read("pull", [], [f"junit={tmp_path}/r.xml"], {"references": ["a", "b"]})
     hand.keep(Pulled((), (Failure("b", "linux/s390x", error),), (), ()))
     hand.failed(error)
     hand.failed(error)
@@ -365,7 +365,7 @@ def test_one_that_cannot_be_reached_costs_the_others_nothing(
 
 
 def test_secrets_are_taken_out_of_what_is_handed_over(tmp_path: Path) -> None:
-    hand = HandOver.read("pull", [], [f"markdown={tmp_path}/r.md", f"sarif={tmp_path}/r.sarif"], {})
+    hand = CiOutput.read("pull", [], [f"markdown={tmp_path}/r.md", f"sarif={tmp_path}/r.sarif"], {})
     hand.clean = lambda text: text.replace("S3cret", "***")
     hand.warned(Warned("code", "the S3cret is out"))
     hand.failed(Usage("a S3cret in words", "type S3cret"))
@@ -423,7 +423,7 @@ def test_the_summary_of_a_step_stays_below_its_limit(
 
 
 def test_a_reader_that_hangs_up_is_no_failure_to_hand_over(tmp_path: Path) -> None:
-    hand = HandOver.read("tags", [f"env={tmp_path}/e.env"], [], {})
+    hand = CiOutput.read("tags", [f"env={tmp_path}/e.env"], [], {})
     with pytest.raises(HungUp), handing_over(hand, Output()):
         raise HungUp
 

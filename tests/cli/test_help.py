@@ -13,18 +13,18 @@ from inline_snapshot import snapshot
 
 import resolver
 from resolver.cli.app import COMMANDS, DEFECT, INTERRUPTED, TERMINATED, build
-from resolver.cli.handover import HandOver
+from resolver.cli.ci import CiOutput
 from resolver.cli.help import TOPICS, offer_topics, read
 from resolver.cli.options import SHARED
-from resolver.core.platform import Platform
-from resolver.core.reference import Reference
-from resolver.core.target import parse_target
+from resolver.core.oci.reference import Reference
+from resolver.core.oci.target import parse_target
+from resolver.core.platforms.platform import Platform
 from resolver.core.variables import VARIABLES
-from resolver.errors import Kind
-from resolver.render.handing import EMITTERS, REPORTS
-from resolver.sources.conf_files import SYSTEM
-from resolver.sources.credential_files import VARIABLE
-from resolver.sources.host_config import parse_config
+from resolver.errors import ErrorKind
+from resolver.render.ci.emit import EMITTERS, REPORTS
+from resolver.sources.credentials.files import VARIABLE
+from resolver.sources.mirrors.config_yaml import parse_config
+from resolver.sources.mirrors.files import SYSTEM
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
@@ -138,7 +138,7 @@ def test_an_example_is_a_command_line(topic: str, line: str) -> None:
             if text not in {"local", "all"}:
                 Platform.parse(text)
     emit, report = _texts(values.get("emit")), _texts(values.get("report"))
-    HandOver.read(name, [each for each in emit if each != "github"], report, {})
+    CiOutput.read(name, [each for each in emit if each != "github"], report, {})
 
 
 @pytest.mark.parametrize("topic", TOPICS)
@@ -195,8 +195,8 @@ def test_spellings_of_platforms_mean_what_the_page_says() -> None:
     assert count == 13
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_every_exit_status_is_explained(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", ErrorKind)
+def test_every_exit_status_is_explained(kind: ErrorKind) -> None:
     assert re.search(rf"^  {kind.status} {{4}}\S", read("exit-status"), re.MULTILINE)
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from resolver.core.descriptor import OCI_INDEX
-from resolver.core.digest import Digest
+from resolver.core.oci.descriptor import OCI_INDEX
+from resolver.core.oci.digest import Digest
 from resolver.demo import samples
 from tests.fakes.images import build_image, build_index, entry, from_dict
 from tests.fakes.registry import FakeRegistry

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from resolver.core.lint import RULES
+from resolver.core.lint.lint import RULES
 from tests.fakes.images import build_image, build_index
 from tests.fakes.registry import FakeRegistry, Reply
 

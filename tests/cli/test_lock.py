@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from resolver.core.descriptor import OCI_INDEX
+from resolver.core.oci.descriptor import OCI_INDEX
 from tests.cli.terminal import on_terminal
 from tests.fakes.images import multi_platform
 from tests.fakes.registry import FakeRegistry, Reply

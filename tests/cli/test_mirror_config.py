@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from resolver.core.events import ignore
-from resolver.core.hosts import BY_DIGEST, EVERYTHING, Ability, Pulls
-from resolver.flow.mirror_config import TOOLS, mirror_config
-from resolver.sources.hosts_toml import parse_hosts
-from resolver.sources.registries_conf import choose, parse_rules
+from resolver.core.registry.endpoints import BY_DIGEST, EVERYTHING, Ability, Pulls
+from resolver.core.results.events import ignore
+from resolver.sources.mirrors.hosts_toml import parse_hosts
+from resolver.sources.mirrors.registries_conf import choose, parse_rules
+from resolver.verbs.serve.tool_config import TOOLS, mirror_config
 
 if TYPE_CHECKING:
-    from resolver.core.hosts import HostChoice
+    from resolver.core.registry.endpoints import HostChoice
     from tests.cli.conftest import Run
 
 

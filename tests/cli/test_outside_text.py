@@ -20,8 +20,8 @@ import pytest
 
 import resolver
 from resolver.cli.output import MAX_MESSAGE
-from resolver.core.descriptor import OCI_INDEX
-from resolver.core.platform import Platform
+from resolver.core.oci.descriptor import OCI_INDEX
+from resolver.core.platforms.platform import Platform
 from tests.fakes.images import Image, build_image, entry, from_dict
 from tests.fakes.messages import Reply
 from tests.fakes.registry import FakeRegistry

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from resolver.cli.showing import chosen
-from resolver.core.digest import Digest
+from resolver.cli.run import chosen
+from resolver.core.oci.digest import Digest
 from resolver.session import Session
 from tests.fakes.images import build_image, multi_platform, named_by
 from tests.fakes.registry import FakeRegistry, Reply

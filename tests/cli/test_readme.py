@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from resolver.cli.app import COMMANDS, run
-from resolver.errors import Kind
-from resolver.sources.host_config import parse_config
+from resolver.errors import ErrorKind
+from resolver.sources.mirrors.config_yaml import parse_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +68,7 @@ def test_every_command_stands_in_the_readme() -> None:
 def test_every_exit_status_stands_in_the_readme() -> None:
     text = README.read_text()
 
-    assert [kind for kind in Kind if f"| {kind.status} | " not in text] == []
+    assert [kind for kind in ErrorKind if f"| {kind.status} | " not in text] == []
 
 
 def test_every_file_the_readme_links_to_is_there() -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRegistry]:
     with FakeRegistry() as fake:
-        monkeypatch.setattr("resolver.sources.search.HUB_INDEX", fake.host)
+        monkeypatch.setattr("resolver.sources.registry.search.HUB_INDEX", fake.host)
         fake.on("GET", "/v1/search", reply(RESULTS))
         yield fake
 

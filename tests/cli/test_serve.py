@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from resolver.cli.serving import address, mirrored
+from resolver.cli.serve import address, mirrored
 from resolver.errors import Usage
 from tests.processes import ROOT
 

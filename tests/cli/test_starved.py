@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.cli import app
-from resolver.session_ask import AskVerbs
+from resolver.verbs.resolve import AskVerbs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.cli.app import COMMANDS, run
-from resolver.sources.retry import SystemClock
+from resolver.clock import SystemClock
 from tests.fakes.images import build_image, multi_platform
 from tests.fakes.messages import Reply
 from tests.fakes.registry import FakeRegistry

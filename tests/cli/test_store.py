@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from resolver.cli import collecting
-from resolver.cli.amounts import size, span
+from resolver.cli import gc
+from resolver.cli.inputs import size, span
 from resolver.errors import InvalidConfiguration, Usage
 from resolver.store import LocalStore
 from tests.fakes.images import build_image, build_index, build_layer
@@ -639,13 +639,13 @@ hint: set `RESOLVER_JOB_STARTED` to `date +%s` at the start of the job
     ],
 )
 def test_the_start_of_a_job_is_read(environment: dict[str, str], expected: int) -> None:
-    assert collecting.job_start(environment) == expected
+    assert gc.job_start(environment) == expected
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2023-11-14T22:13:20", "-1", "1" * 13, "\u0661"])
 def test_a_start_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(InvalidConfiguration):
-        collecting.job_start({"RESOLVER_JOB_STARTED": text})
+        gc.job_start({"RESOLVER_JOB_STARTED": text})
 
 
 def test_without_a_variable_it_is_the_start_of_the_machine(tmp_path: Path) -> None:
@@ -654,9 +654,9 @@ def test_without_a_variable_it_is_the_start_of_the_machine(tmp_path: Path) -> No
     ticks = 3 * os.sysconf("SC_CLK_TCK")
     (tmp_path / "1" / "stat").write_text(f"1 (a) b) S {'0 ' * 18}{ticks} 0 0\n")
 
-    assert collecting.machine_start(tmp_path) == 1_700_000_003
-    assert collecting.machine_start(tmp_path / "nowhere") is None
-    assert 0 < collecting.job_start({"CI": "true"}) < time.time() + 2
+    assert gc.machine_start(tmp_path) == 1_700_000_003
+    assert gc.machine_start(tmp_path / "nowhere") is None
+    assert 0 < gc.job_start({"CI": "true"}) < time.time() + 2
 
 
 @pytest.mark.parametrize(

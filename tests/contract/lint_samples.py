@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from resolver.core.descriptor import OCI_MANIFEST, SCHEMA1_SIGNED
-from resolver.core.digest import Digest
+from resolver.core.oci.descriptor import OCI_MANIFEST, SCHEMA1_SIGNED
+from resolver.core.oci.digest import Digest
 from resolver.demo.builders import describe, descriptor_fields
 from tests.fakes.images import (
     Image,

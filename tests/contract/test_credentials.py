@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from resolver.errors import InvalidConfiguration
-from resolver.sources.credentials import CREDENTIALS, Credential, Secret, Wanted
+from resolver.sources.credentials.chain import CREDENTIALS, Credential, CredentialRequest, Secret
 from tests.sources.credential_machine import Machine, pair, revealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from resolver.sources.credentials import CredentialSource
+    from resolver.sources.credentials.chain import CredentialSource
 
     Planter = Callable[[Machine, str, str], dict[str, Any]]
 
@@ -95,7 +95,7 @@ def test_a_source_finds_what_is_planted_for_a_registry_and_shows_it_to_no_other(
     chain = machine.chain(**PLANTERS[name](machine, "reg.test:5000", "u5er"))
 
     def found(registry: str) -> dict[str, str] | None:
-        answer = source(Wanted(registry, "team/app", chain))
+        answer = source(CredentialRequest(registry, "team/app", chain))
         return revealed(answer.credential) if answer else None
 
     assert found("reg.test:5000") == {"username": "u5er", "password": PASSWORD}
@@ -109,7 +109,7 @@ def test_a_source_answers_for_docker_hub_by_all_of_its_names(
 ) -> None:
     chain = machine.chain(**PLANTERS[name](machine, "docker.io", "u5er"))
     for registry in ("docker.io", "index.docker.io", "registry-1.docker.io"):
-        found = source(Wanted(registry, "library/alpine", chain))
+        found = source(CredentialRequest(registry, "library/alpine", chain))
         assert found is not None
         assert found.credential is not None
 
@@ -119,8 +119,8 @@ def test_a_source_without_anything_has_no_answer_and_no_complaint(
     name: str, source: CredentialSource, machine: Machine
 ) -> None:
     assert name
-    assert source(Wanted("reg.test", "app", machine.chain())) is None
-    assert source(Wanted("reg.test", "", machine.chain(home=None))) is None
+    assert source(CredentialRequest("reg.test", "app", machine.chain())) is None
+    assert source(CredentialRequest("reg.test", "", machine.chain(home=None))) is None
     assert machine.events == []
 
 
@@ -130,7 +130,7 @@ def test_a_source_shows_no_secret_and_changes_no_file(
 ) -> None:
     chain = machine.chain(**PLANTERS[name](machine, "reg.test", "u5er"))
     before = _snapshot(machine.root)
-    found = source(Wanted("reg.test", "app", chain))
+    found = source(CredentialRequest("reg.test", "app", chain))
     assert _snapshot(machine.root) == before
     shown = f"{found!r} {found} {chain!r} {machine.events}"
     assert PASSWORD not in shown
@@ -143,7 +143,7 @@ def test_what_a_source_finds_is_what_the_chain_answers_and_redacts(
 ) -> None:
     chain = machine.chain(**PLANTERS[name](machine, "reg.test", "u5er"))
     found = chain.find("reg.test", "app")
-    assert found == source(Wanted("reg.test", "app", chain))
+    assert found == source(CredentialRequest("reg.test", "app", chain))
     assert found is chain.find("reg.test", "app")
     assert found.source in "".join(str(event) for event in machine.events)
     assert chain.redactor.clean(f"x {PASSWORD}") == "x ***"
@@ -167,7 +167,7 @@ def test_a_malformed_entry_is_an_error_that_names_its_place(
 ) -> None:
     chain = machine.chain(**PLANTERS[name](machine, "reg.test", ""))
     with pytest.raises(InvalidConfiguration) as caught:
-        source(Wanted("reg.test", "app", chain))
+        source(CredentialRequest("reg.test", "app", chain))
     assert caught.value.place
     assert caught.value.field.endswith("reg.test.auth")
     assert PASSWORD not in str(caught.value)
@@ -179,7 +179,7 @@ def test_a_named_file_silences_the_default_places(machine: Machine) -> None:
         PLANTERS[name](machine, "reg.test", "u5er")
     chain = machine.chain(**settings)
     for name, source in CREDENTIALS[3:]:
-        assert source(Wanted("reg.test", "app", chain)) is None, name
+        assert source(CredentialRequest("reg.test", "app", chain)) is None, name
 
 
 def _snapshot(root: Path) -> dict[str, tuple[bytes, int, int]]:

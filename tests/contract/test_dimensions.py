@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.compare import Terms, compare
-from resolver.core.dimensions import ASPECTS, DIMENSIONS, Dimension, Unit
-from resolver.core.drift import drift_of
-from resolver.core.ignoring import Ignoring
-from resolver.render import RENDERERS, tell
+from resolver.core.compare.compare import Terms, compare_builds
+from resolver.core.compare.drift import ASPECTS, DIMENSIONS, Dimension, Ignoring, Unit, drift_of
+from resolver.render import RENDERERS, render
 from tests.core.comparing import build, gathered, layer, step
 
 if TYPE_CHECKING:
-    from resolver.core.builds import Build
+    from resolver.core.compare.builds import Build
 
 #: One build that says nothing, and one that says something in every dimension.
 SILENT = build("linux/amd64")
@@ -96,7 +94,7 @@ def test_every_format_tells_its_drift(dimension: Dimension, form: str) -> None:
     others = [each.name for each in DRIFTING if each is not dimension]
     terms = Terms(ignoring=Ignoring.read(others))
 
-    told = tell(compare(gathered(*builds), builds, terms), form, full=True)
+    told = render(compare_builds(gathered(*builds), builds, terms), form, full=True)
 
     key = drift_of(builds, terms.ignoring)[0].key or dimension.name
     assert key in told.replace("\\", "")
@@ -105,7 +103,7 @@ def test_every_format_tells_its_drift(dimension: Dimension, form: str) -> None:
 def test_json_has_every_dimension_of_every_build() -> None:
     builds = [SILENT, TALKATIVE]
 
-    told = json.loads(tell(compare(gathered(*builds), builds, Terms()), "json"))
+    told = json.loads(render(compare_builds(gathered(*builds), builds, Terms()), "json"))
 
     for written in told["platforms"]:
         assert list(written["dimensions"]) == [each.name for each in DIMENSIONS]

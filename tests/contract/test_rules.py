@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.findings import Severity
-from resolver.core.lint import RULES, rule
+from resolver.core.lint.findings import Severity
+from resolver.core.lint.lint import RULES, rule
 from resolver.errors import Usage
 from resolver.session import Session
 from tests.contract.lint_samples import SAMPLES

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.content import Document
-from resolver.core.descriptor import OCI_MANIFEST, Descriptor
-from resolver.core.digest import Digest
-from resolver.core.target import LayoutKind, LayoutTarget
+from resolver.core.oci.content import Document
+from resolver.core.oci.descriptor import OCI_MANIFEST, Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.target import LayoutKind, LayoutTarget
 from resolver.errors import NotFound, Untrusted
 from resolver.sources import SOURCES, open_local
-from resolver.sources.credentials import CredentialChain
-from resolver.sources.registry import RegistrySource
-from resolver.sources.transport import Transport, TransportOptions
+from resolver.sources.credentials.chain import CredentialChain
+from resolver.sources.http.client import Transport, TransportOptions
+from resolver.sources.registry.repository import RegistrySource
 from resolver.store import LocalStore, NameRecord
 from tests.fakes.images import build_layer, multi_platform
 from tests.fakes.registry import FakeRegistry
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from resolver.core.content import Source
+    from resolver.core.oci.content import Source
 
 NAME = "docker.io/team/app:1.0"
 IMAGE = multi_platform("linux/amd64", "linux/arm64")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from resolver.core.builds import Build
-from resolver.core.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
-from resolver.core.digest import Digest
-from resolver.core.gathered import Gathered, Part
-from resolver.core.image_config import HistoryEntry, ImageConfig
-from resolver.core.manifest import Manifest
-from resolver.core.platform import Platform
+from resolver.core.compare.builds import Build
+from resolver.core.oci.config import HistoryEntry, ImageConfig
+from resolver.core.oci.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.image import ImageDocuments, ImageEntry
+from resolver.core.oci.manifest import Manifest
+from resolver.core.platforms.platform import Platform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,12 +79,12 @@ def build(
     return Build(platform or "no platform", parsed, normal, entry, manifest, config)
 
 
-def gathered(*builds: Build, reference: str = "example.com/app:1") -> Gathered:
+def gathered(*builds: Build, reference: str = "example.com/app:1") -> ImageDocuments:
     """Put builds under one name."""
     body = " ".join(str(each.descriptor.digest) for each in builds).encode()
     root = Descriptor(OCI_INDEX, Digest.of(body), len(body))
     parts = tuple(
-        Part(each.descriptor, (at,), each.platform, each.manifest, each.config)
+        ImageEntry(each.descriptor, (at,), each.platform, each.manifest, each.config)
         for at, each in enumerate(builds)
     )
-    return Gathered(reference, "example.com/app@", root, None, parts)
+    return ImageDocuments(reference, "example.com/app@", root, None, parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from resolver.core.platform import Platform
+from resolver.core.platforms.platform import Platform
 
 SYSTEMS = "linux linux Linux windows windows darwin macOS unknown"
 ARCHITECTURES = (

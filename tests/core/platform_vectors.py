@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from resolver.core.platform import LINUX_AMD64, Platform
+from resolver.core.platforms.platform import LINUX_AMD64, Platform
 
 FILE = Path(__file__).parent.parent / "data" / "vectors" / "platforms.json"
 Case = dict[str, Any]

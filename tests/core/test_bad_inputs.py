@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.challenge import choose_challenge, parse_challenge
-from resolver.core.image_config import parse_config
-from resolver.core.manifest import parse_document
+from resolver.core.oci.config import parse_config
+from resolver.core.oci.manifest import parse_document
+from resolver.core.registry.challenge import choose_challenge, parse_challenge
 from resolver.errors import LimitExceeded, ResolverError, UnsupportedChallenge, Untrusted
 
 FOLDER = Path(__file__).parents[1] / "data" / "bad_inputs"

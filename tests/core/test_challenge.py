@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.challenge import Challenge, choose_challenge, parse_challenge
+from resolver.core.registry.challenge import Challenge, choose_challenge, parse_challenge
 from resolver.errors import Denied, UnsupportedChallenge
 
 VECTORS: list[dict[str, Any]] = json.loads(

@@ -8,13 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.check import ROWS, RULES, Build, Checkable, check
-from resolver.core.findings import Finding, Severity
-from resolver.core.matching import counting, like, matches
-from resolver.core.moments import in_words, read_moment
-from resolver.core.platform import BUILTIN, Platform
-from resolver.core.requirements import Requirements, parse_age, parse_attestation
-from resolver.core.select import select
+from resolver.core.check.check import (
+    ROWS,
+    RULES,
+    Checkable,
+    CheckedBuild,
+    Requirements,
+    counting,
+    image_findings,
+    like,
+    matches,
+    parse_age,
+    parse_attestation,
+)
+from resolver.core.lint.findings import Finding, Severity
+from resolver.core.oci.config import in_words, read_moment
+from resolver.core.platforms.platform import BUILTIN, Platform
+from resolver.core.platforms.select import select
 from resolver.errors import Usage
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -42,19 +52,19 @@ SPELLINGS = [
 platforms = st.sampled_from(SPELLINGS).map(P)
 
 
-def built(*texts: str, **more: object) -> tuple[Build, ...]:
+def built(*texts: str, **more: object) -> tuple[CheckedBuild, ...]:
     return tuple(
-        Build(P(text) if text else None, f"sha256:{number}", **more)  # type: ignore[arg-type]
+        CheckedBuild(P(text) if text else None, f"sha256:{number}", **more)  # type: ignore[arg-type]
         for number, text in enumerate(texts)
     )
 
 
-def image(builds: tuple[Build, ...], wanted: Requirements) -> Checkable:
+def image(builds: tuple[CheckedBuild, ...], wanted: Requirements) -> Checkable:
     return Checkable("reg.test/app:1", "sha256:root", builds, wanted, BUILTIN, NOW)
 
 
-def found(builds: tuple[Build, ...], wanted: Requirements) -> list[tuple[str, str]]:
-    return [(each.rule, each.message) for each in check(image(builds, wanted))]
+def found(builds: tuple[CheckedBuild, ...], wanted: Requirements) -> list[tuple[str, str]]:
+    return [(each.rule, each.message) for each in image_findings(image(builds, wanted))]
 
 
 # Source: platforms.md 6, "Strict": normalised equality, nothing lower, nothing else that runs.
@@ -110,13 +120,13 @@ def test_what_is_exactly_it_also_runs_there(wanted: Platform, offered: Platform)
 def test_an_image_passes_just_when_all_that_is_required_is_offered(
     offered: list[Platform], required: list[Platform]
 ) -> None:
-    builds = tuple(Build(platform, f"sha256:{n}") for n, platform in enumerate(offered))
+    builds = tuple(CheckedBuild(platform, f"sha256:{n}") for n, platform in enumerate(offered))
     missing = {
         str(want)
         for want in required
         if not any(matches(want, platform, BUILTIN) for platform in offered)
     }
-    findings = check(image(builds, Requirements(require=tuple(required))))
+    findings = image_findings(image(builds, Requirements(require=tuple(required))))
 
     assert {each.platform for each in findings} == missing
     assert len(findings) == len(missing)
@@ -128,7 +138,7 @@ def test_the_order_of_the_index_does_not_matter(
     offered: list[Platform], data: st.DataObject
 ) -> None:
     builds = tuple(
-        Build(platform, f"sha256:{platform}", "2026-01-01T00:00:00Z", frozenset())
+        CheckedBuild(platform, f"sha256:{platform}", "2026-01-01T00:00:00Z", frozenset())
         for platform in offered
     )
     shuffled = tuple(data.draw(st.permutations(builds)))
@@ -139,15 +149,15 @@ def test_the_order_of_the_index_does_not_matter(
         max_age=86_400,
     )
 
-    assert check(image(builds, wanted)) == check(image(shuffled, wanted))
+    assert image_findings(image(builds, wanted)) == image_findings(image(shuffled, wanted))
 
 
 @given(st.lists(platforms, min_size=1), platforms)
 def test_what_is_compatible_is_what_would_be_chosen(
     offered: list[Platform], wanted: Platform
 ) -> None:
-    builds = tuple(Build(platform, f"sha256:{n}") for n, platform in enumerate(offered))
-    findings = check(image(builds, Requirements(require=(wanted,), compatible=True)))
+    builds = tuple(CheckedBuild(platform, f"sha256:{n}") for n, platform in enumerate(offered))
+    findings = image_findings(image(builds, Requirements(require=(wanted,), compatible=True)))
 
     runs = select(offered, wanted).index is not None
     same = any(matches(wanted, platform, BUILTIN) for platform in offered)
@@ -156,9 +166,9 @@ def test_what_is_compatible_is_what_would_be_chosen(
 
 @given(st.lists(platforms, min_size=1))
 def test_an_image_has_the_same_platforms_as_itself(offered: list[Platform]) -> None:
-    builds = tuple(Build(platform, f"sha256:{n}") for n, platform in enumerate(offered))
+    builds = tuple(CheckedBuild(platform, f"sha256:{n}") for n, platform in enumerate(offered))
 
-    assert check(image(builds, like(Requirements(), tuple(offered)))) == ()
+    assert image_findings(image(builds, like(Requirements(), tuple(offered)))) == ()
 
 
 def test_a_missing_platform_is_named_with_the_nearest_one() -> None:
@@ -194,7 +204,7 @@ def test_a_missing_platform_is_named_with_the_nearest_one() -> None:
             "nearest is `windows/amd64:10.0.20348.2700`, which runs there (`--compatible` takes it)"
         ),
     ]
-    hints = {each.hint for each in check(image(builds, required))}
+    hints = {each.hint for each in image_findings(image(builds, required))}
     assert hints == {
         "it is offered for `linux/amd64`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700`"
     }
@@ -204,7 +214,7 @@ def test_a_missing_platform_is_named_with_the_nearest_one() -> None:
 
 
 def test_what_is_unknown_is_no_platform_and_what_says_none_is_not_allowed() -> None:
-    builds = (Build(Platform("unknown", "unknown"), "sha256:a"), *built("linux/amd64", ""))
+    builds = (CheckedBuild(Platform("unknown", "unknown"), "sha256:a"), *built("linux/amd64", ""))
 
     assert found(builds, Requirements(only=(P("linux/amd64"),))) == [
         (
@@ -249,9 +259,9 @@ def test_age_and_attestations_are_asked_of_the_builds_that_are_required() -> Non
 
 def test_a_missing_statement_is_named_with_those_there_are() -> None:
     builds = (
-        Build(P("linux/amd64"), "sha256:a", None, frozenset({"provenance"})),
-        Build(P("linux/arm64"), "sha256:b", None, frozenset({"provenance", "sbom"})),
-        Build(None, "sha256:c", None, frozenset()),
+        CheckedBuild(P("linux/amd64"), "sha256:a", None, frozenset({"provenance"})),
+        CheckedBuild(P("linux/arm64"), "sha256:b", None, frozenset({"provenance", "sbom"})),
+        CheckedBuild(None, "sha256:c", None, frozenset()),
     )
 
     assert found(builds, Requirements(attestations=("sbom", "provenance", "sbom"))) == [
@@ -288,9 +298,9 @@ def test_an_age_is_told_or_said_to_be_unknown(created: str, rule: str) -> None:
 
 def test_ages_are_told_in_words() -> None:
     builds = (
-        Build(P("linux/amd64"), "sha256:a", "2026-05-30T12:00:00Z"),
-        Build(P("linux/arm64"), "sha256:b", "1970-01-01T00:00:00Z"),
-        Build(P("linux/386"), "sha256:c", ""),
+        CheckedBuild(P("linux/amd64"), "sha256:a", "2026-05-30T12:00:00Z"),
+        CheckedBuild(P("linux/arm64"), "sha256:b", "1970-01-01T00:00:00Z"),
+        CheckedBuild(P("linux/386"), "sha256:c", ""),
     )
 
     assert found(builds, Requirements(max_age=3_600)) == [
@@ -382,7 +392,9 @@ def test_every_rule_explains_itself() -> None:
         assert rule.explanation.endswith(".")
     assert Requirements().is_empty
     assert not Requirements(lint=Severity.ERROR).is_empty
-    assert isinstance(check(image((), Requirements(require=(P("linux/amd64"),))))[0], Finding)
+    assert isinstance(
+        image_findings(image((), Requirements(require=(P("linux/amd64"),))))[0], Finding
+    )
 
 
 def test_of_many_platforms_that_are_all_far_away_a_few_are_named() -> None:

@@ -8,20 +8,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.builds import MAX_BUILDS, base_of, builds_of, missing_of, wanted_of
-from resolver.core.compare import Terms, compare, compare_images, pair_builds
-from resolver.core.comparison import Change, Comparison, ImageComparison
-from resolver.core.platform import BUILTIN, Platform
-from resolver.core.sharing import Amount
-from resolver.core.thresholds import Thresholds, judge, judge_images
+from resolver.core.compare.builds import (
+    MAX_BUILDS,
+    Amount,
+    base_of,
+    builds_of,
+    missing_of,
+    wanted_of,
+)
+from resolver.core.compare.compare import (
+    ChangeKind,
+    Comparison,
+    ImageComparison,
+    Terms,
+    compare_build_sets,
+    compare_builds,
+    pair_builds,
+)
+from resolver.core.compare.thresholds import Thresholds, judge, judge_images
+from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.errors import BadDocument, LimitExceeded, PlatformNotOffered
 from tests.core.comparing import build, gathered, layer, step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resolver.core.builds import Build
-    from resolver.core.dimensions import Aspect
+    from resolver.core.compare.builds import Build
+    from resolver.core.compare.drift import Aspect
 
 PLATFORMS = st.sampled_from(
     ["linux/amd64", "linux/arm64", "linux/arm64/v8", "linux/arm", "windows/amd64:10.0.20348.1", ""]
@@ -29,11 +42,11 @@ PLATFORMS = st.sampled_from(
 
 
 def one_image(*builds: Build, expected: tuple[Platform, ...] = ()) -> Comparison:
-    return compare(gathered(*builds), builds, Terms(expected=expected))
+    return compare_builds(gathered(*builds), builds, Terms(expected=expected))
 
 
 def two_images(ours: Sequence[Build], theirs: Sequence[Build]) -> ImageComparison:
-    return compare_images((gathered(*ours), ours), (gathered(*theirs), theirs), Terms())
+    return compare_build_sets((gathered(*ours), ours), (gathered(*theirs), theirs), Terms())
 
 
 def names(
@@ -149,8 +162,8 @@ def test_a_holder_of_one_image_fetches_what_the_other_has_besides() -> None:
 
     config = [each.manifest.config.size for each in (theirs, added) if each.manifest.config]
     assert [(each.name, each.change) for each in found.changes] == [
-        ("linux/amd64", Change.CHANGED),
-        ("linux/arm64", Change.ADDED),
+        ("linux/amd64", ChangeKind.CHANGED),
+        ("linux/arm64", ChangeKind.ADDED),
     ]
     assert found.changes[0].fetch == Amount(1, 30 + config[0] + 500)
     # Who has nothing for arm64 fetches the base for it; who has all of the first does not.
@@ -163,7 +176,7 @@ def test_a_manifest_that_alone_is_another_is_told_apart() -> None:
 
     change = two_images([ours], [theirs]).changes[0]
 
-    assert change.change is Change.REWRITTEN
+    assert change.change is ChangeKind.REWRITTEN
     assert change.fetch == Amount(0, 500)
     assert not change.drift
     assert not change.layers_differ
@@ -175,8 +188,8 @@ def test_the_same_build_in_another_index_is_unchanged() -> None:
     found = two_images([same, gone], [same])
 
     assert [(each.name, each.change) for each in found.changes] == [
-        ("linux/amd64", Change.UNCHANGED),
-        ("linux/arm64", Change.REMOVED),
+        ("linux/amd64", ChangeKind.UNCHANGED),
+        ("linux/arm64", ChangeKind.REMOVED),
     ]
     assert found.changes[0].fetch == Amount(0, 0)
     assert found.changes[1].layers_differ

@@ -16,15 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from isal import isal_zlib
 
-from resolver.core import decompressors
-from resolver.core.decompress import (
+from resolver.core.layers import decompress
+from resolver.core.layers.decompress import (
     DEFAULT_LIMITS,
+    MAX_WINDOW,
     STEP,
+    Gzip,
     InflateLimits,
+    Library,
     compression_of,
     inflate,
 )
-from resolver.core.decompressors import MAX_WINDOW, Gzip, Library
 from resolver.errors import (
     BadDocument,
     ChecksumMismatch,
@@ -48,7 +50,7 @@ LIBRARIES: dict[str, Callable[[], Library]] = {
 @pytest.fixture(params=["zlib", "isal"])
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Inflate gzip by each of the two."""
-    monkeypatch.setattr(decompressors, "gzip_library", LIBRARIES[request.param])
+    monkeypatch.setattr(decompress, "gzip_library", LIBRARIES[request.param])
     return str(request.param)
 
 
@@ -257,9 +259,9 @@ def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 
 def test_without_isal_gzip_is_read_by_zlib(monkeypatch: pytest.MonkeyPatch) -> None:
     packed = gzip.compress(BODY)
-    assert "isal" in type(decompressors.gzip_library().start()).__module__
+    assert "isal" in type(decompress.gzip_library().start()).__module__
     without(monkeypatch, "isal")
-    assert type(decompressors.gzip_library().start()).__module__ == "zlib"
+    assert type(decompress.gzip_library().start()).__module__ == "zlib"
 
     assert inflated(packed) == BODY
 
@@ -287,6 +289,6 @@ def test_whatever_bytes_come_they_are_read_or_refused(seed: int, kind: str, name
     for _ in range(chance.randrange(1, 5)):
         packed[chance.randrange(len(packed))] = chance.randrange(256)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decompressors, "gzip_library", LIBRARIES[name])
+        patch.setattr(decompress, "gzip_library", LIBRARIES[name])
         with suppress(ResolverError):
             list(inflate([bytes(packed)], kind, "the layer", InflateLimits(total=1 << 20)))

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.drift import Drift, drift_of
-from resolver.core.ignoring import MAX_RULE, MAX_RULES, Ignoring
+from resolver.core.compare.drift import MAX_RULE, MAX_RULES, Drift, Ignoring, drift_of
 from resolver.errors import Usage
 from tests.core.comparing import build
 

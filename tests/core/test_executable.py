@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.executable import Executable, read_executable, runs_on
-from resolver.core.platform import BUILTIN, Platform
+from resolver.core.layers.executable import Executable, read_executable, runs_on
+from resolver.core.platforms.platform import BUILTIN, Platform
 
 
 def elf(machine: int, bits: int = 64, order: str = "<", *, kind: int = 3, flags: int = 0) -> bytes:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.file_comparison import LabelledTree, compare_trees, top_folders
-from resolver.core.file_difference import Change, FolderDelta
-from resolver.core.filetree import FileTree
-from resolver.core.ignoring import Ignoring
-from resolver.core.layer_listing import read_listing
-from resolver.core.packages import wanted
-from resolver.core.path_words import PathWords
-from resolver.core.platform import BUILTIN, Platform
+from resolver.core.compare.drift import Ignoring
+from resolver.core.compare.file_difference import FolderDelta, PathChange
+from resolver.core.compare.files import LabelledTree, PathWords, compare_trees, top_folders
+from resolver.core.compare.packages import wanted
+from resolver.core.layers.filetree import FileTree
+from resolver.core.layers.listing import read_listing
+from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.errors import Usage
 from tests.core.test_executable import elf, pe
 from tests.fakes.tars import END, header, member, octal, pax, record
@@ -22,7 +21,7 @@ from tests.fakes.tars import END, header, member, octal, pax, record
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resolver.core.file_difference import FileComparison, FileDifference
+    from resolver.core.compare.file_difference import FileComparison, FileDifference
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 MACHINES = {"amd64": 62, "arm64": 183}
@@ -91,9 +90,9 @@ def test_every_kind_of_change_is_told() -> None:
         "type: type",
     ]
     assert compared(before, after).others[0].counts == (
-        (Change.ADDED, 1), (Change.REMOVED, 1), (Change.TYPE, 1), (Change.MODE, 2),
-        (Change.OWNER, 1), (Change.SIZE, 2), (Change.CONTENT, 3), (Change.LINK, 1),
-        (Change.DEVICE, 1),
+        (PathChange.ADDED, 1), (PathChange.REMOVED, 1), (PathChange.TYPE, 1), (PathChange.MODE, 2),
+        (PathChange.OWNER, 1), (PathChange.SIZE, 2), (PathChange.CONTENT, 3), (PathChange.LINK, 1),
+        (PathChange.DEVICE, 1),
     )  # fmt: skip
 
 
@@ -132,16 +131,16 @@ def test_extended_attributes_are_compared() -> None:
     found = compared(before, after).others[0]
 
     assert [(each.path, each.changes, each.xattrs) for each in found.differences] == [
-        ("bin/ping", (Change.XATTRS,), ("security.capability",)),
-        ("etc/label", (Change.XATTRS,), ("security.selinux",)),
-        ("folder", (Change.XATTRS,), ("user.note",)),
-        ("link", (Change.XATTRS,), ("user.note",)),
-        ("note", (Change.XATTRS,), ("user.note",)),
+        ("bin/ping", (PathChange.XATTRS,), ("security.capability",)),
+        ("etc/label", (PathChange.XATTRS,), ("security.selinux",)),
+        ("folder", (PathChange.XATTRS,), ("user.note",)),
+        ("link", (PathChange.XATTRS,), ("user.note",)),
+        ("note", (PathChange.XATTRS,), ("user.note",)),
     ]
     ping = found.differences[0]
     assert ping.before is not None
     assert ping.before.xattrs == (("security.capability", "cap_net_raw+ep"),)
-    assert found.counts == ((Change.XATTRS, 5),)
+    assert found.counts == ((PathChange.XATTRS, 5),)
     assert not found.is_same
 
 

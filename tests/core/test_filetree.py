@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.filetree import MAX_LINKS, FileTree
-from resolver.core.layer_listing import LayerFile, canonical, read_listing, traits_of
-from resolver.core.tar_reader import Kind
-from resolver.core.tree_room import RoomLimits, TreeRoom
+from resolver.core.layers.filetree import MAX_LINKS, FileTree, RoomLimits, TreeRoom
+from resolver.core.layers.listing import LayerFile, canonical, read_listing, traits_of
+from resolver.core.layers.tar import TarEntryKind
 from resolver.errors import BadDocument, LimitExceeded
 from tests.core.test_executable import elf
 from tests.fakes.tars import END, header, member, octal, pax, record
@@ -63,9 +62,9 @@ def shown(*layers: Iterable[bytes]) -> list[str]:
 
 
 def told(each: LayerFile) -> str:
-    if each.kind is Kind.FOLDER:
+    if each.kind is TarEntryKind.FOLDER:
         return "/"
-    if each.kind in {Kind.SYMLINK, Kind.HARD_LINK}:
+    if each.kind in {TarEntryKind.SYMLINK, TarEntryKind.HARD_LINK}:
         return f"{each.kind.value}> {each.link}"
     return str(each.size)
 

@@ -9,13 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.history_alignment import MAX_STEPS, History, align, history_of
-from resolver.core.instruction import Normaliser, likeness
-from resolver.core.platform import BUILTIN, Platform
+from resolver.core.compare.history import (
+    MAX_STEPS,
+    History,
+    Normaliser,
+    align,
+    history_of,
+    likeness,
+)
+from resolver.core.platforms.platform import BUILTIN, Platform
 from tests.core.comparing import build, layer, step
 
 if TYPE_CHECKING:
-    from resolver.core.instruction import Instruction
+    from resolver.core.compare.history import HistoryStep
 
 COMMANDS = st.sampled_from(
     [
@@ -31,7 +37,7 @@ COMMANDS = st.sampled_from(
 HISTORIES = st.lists(COMMANDS, max_size=8)
 
 
-def read(written: str, platform: str = "linux/amd64") -> Instruction:
+def read(written: str, platform: str = "linux/amd64") -> HistoryStep:
     return Normaliser(Platform.parse(platform), BUILTIN).read(written)
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from resolver.core.digest import Digest
-from resolver.core.image_config import HistoryEntry, parse_config
-from resolver.core.manifest import MAX_DOCUMENT
-from resolver.core.platform import Platform
+from resolver.core.oci.config import HistoryEntry, parse_config
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.manifest import MAX_DOCUMENT
+from resolver.core.platforms.platform import Platform
 from resolver.errors import BadDocument, LimitExceeded, UnsupportedDocument
 
 ONE, TWO = Digest.of(b"1"), Digest.of(b"2")

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
-from resolver.core.digest import Digest
-from resolver.core.findings import Severity
-from resolver.core.gathered import Part
-from resolver.core.lint import RULES, lint, without
-from resolver.core.lint_rules_entries import BASELINE_NOT_FIRST, SPEAKS_ABOUT
-from resolver.core.lint_subject import Subject
-from resolver.core.manifest import Index
-from resolver.core.platform import BUILTIN, Platform
+from resolver.core.lint.entries import BASELINE_NOT_FIRST, SPEAKS_ABOUT
+from resolver.core.lint.findings import Severity
+from resolver.core.lint.lint import RULES, lint_subject, without
+from resolver.core.lint.subject import Subject
+from resolver.core.oci.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.image import ImageEntry
+from resolver.core.oci.manifest import Index
+from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.errors import BadDocument, BlobNotFound, ManifestNotFound, SizeMismatch
 from tests.core.platform_strategies import platforms
 
@@ -36,14 +36,14 @@ def described(number: int, platform: Platform | None, **extra: str) -> Descripto
     return Descriptor(OCI_MANIFEST, digest, number, platform, annotations=tuple(extra.items()))
 
 
-def subject(parts: list[Part]) -> Subject:
+def subject(parts: list[ImageEntry]) -> Subject:
     index = Index(OCI_INDEX, tuple(part.descriptor for part in parts))
     root = Descriptor(OCI_INDEX, Digest.of(b"root"), 4)
     return Subject("app:1", BUILTIN, root, index, tuple(parts))
 
 
 @st.composite
-def entries(draw: st.DrawFn) -> list[Part]:
+def entries(draw: st.DrawFn) -> list[ImageEntry]:
     """Some entries of an index, of which some could not be read."""
     drawn = draw(
         st.lists(
@@ -51,27 +51,27 @@ def entries(draw: st.DrawFn) -> list[Part]:
         )
     )
     return [
-        Part(described(number, platform), (number,), platform, None, None, failure)
+        ImageEntry(described(number, platform), (number,), platform, None, None, failure)
         for number, (platform, failure) in enumerate(drawn)
     ]
 
 
 @given(entries(), st.randoms())
 def test_the_order_of_the_entries_changes_nothing_but_what_is_about_order(
-    parts: list[Part], random: Random
+    parts: list[ImageEntry], random: Random
 ) -> None:
     shuffled = list(parts)
     random.shuffle(shuffled)
 
     one, other = (
-        without(lint(subject(each)), [BASELINE_NOT_FIRST.id]) for each in (parts, shuffled)
+        without(lint_subject(subject(each)), [BASELINE_NOT_FIRST.id]) for each in (parts, shuffled)
     )
 
     assert one == other
 
 
 @given(entries())
-def test_an_attestation_about_an_entry_adds_nothing(parts: list[Part]) -> None:
+def test_an_attestation_about_an_entry_adds_nothing(parts: list[ImageEntry]) -> None:
     statements = []
     for number, part in enumerate(parts, 100):
         unknown = Platform("unknown", "unknown")
@@ -80,14 +80,14 @@ def test_an_attestation_about_an_entry_adds_nothing(parts: list[Part]) -> None:
             SPEAKS_ABOUT: str(part.descriptor.digest),
         }
         descriptor = described(number, unknown, **marks)
-        statements.append(Part(descriptor, (number,), unknown, None, None))
+        statements.append(ImageEntry(descriptor, (number,), unknown, None, None))
 
-    assert lint(subject(parts + statements)) == lint(subject(parts))
+    assert lint_subject(subject(parts + statements)) == lint_subject(subject(parts))
 
 
 @given(entries())
-def test_what_is_found_is_told_heaviest_first_and_each_thing_once(parts: list[Part]) -> None:
-    found = lint(subject(parts))
+def test_what_is_found_is_told_heaviest_first_and_each_thing_once(parts: list[ImageEntry]) -> None:
+    found = lint_subject(subject(parts))
     weights = [list(Severity).index(finding.severity) for finding in found]
 
     assert weights == sorted(weights, reverse=True)
@@ -96,15 +96,15 @@ def test_what_is_found_is_told_heaviest_first_and_each_thing_once(parts: list[Pa
 
 
 @given(entries())
-def test_every_failure_is_told(parts: list[Part]) -> None:
+def test_every_failure_is_told(parts: list[ImageEntry]) -> None:
     failed = {str(part.failure) for part in parts if part.failure is not None}
 
-    assert failed <= {finding.message for finding in lint(subject(parts))}
+    assert failed <= {finding.message for finding in lint_subject(subject(parts))}
 
 
 @given(entries())
-def test_what_is_left_out_leaves_the_rest_as_it_is(parts: list[Part]) -> None:
-    found = lint(subject(parts))
+def test_what_is_left_out_leaves_the_rest_as_it_is(parts: list[ImageEntry]) -> None:
+    found = lint_subject(subject(parts))
 
     for row in RULES:
         kept = without(found, [row.rule.id])

@@ -8,27 +8,36 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from resolver.core.image_config import parse_config
-from resolver.core.lint_command import commands_of, interpreter_of
-from resolver.core.lint_tree import Entry, Names, View, find, normal
-from resolver.core.tar_reader import Kind
+from resolver.core.layers.tar import TarEntryKind
+from resolver.core.lint.command import (
+    LayerNames,
+    NameEntry,
+    View,
+    commands_of,
+    find,
+    interpreter_of,
+    normal,
+)
+from resolver.core.oci.config import parse_config
 
-FILE, FOLDER = Entry(Kind.FILE), Entry(Kind.FOLDER)
+FILE, FOLDER = NameEntry(TarEntryKind.FILE), NameEntry(TarEntryKind.FOLDER)
 
 _part = st.sampled_from(["a", "b", "c", "..", ".", "", "bin"])
 _path = st.lists(_part, max_size=6).map("/".join)
-_entry = st.one_of(st.just(FILE), st.just(FOLDER), st.builds(Entry, st.just(Kind.SYMLINK), _path))
+_entry = st.one_of(
+    st.just(FILE), st.just(FOLDER), st.builds(NameEntry, st.just(TarEntryKind.SYMLINK), _path)
+)
 
 
-def layer(**entries: Entry) -> Names:
-    names = Names()
+def layer(**entries: NameEntry) -> LayerNames:
+    names = LayerNames()
     for name, entry in entries.items():
         names.add(name.replace("_", "/"), entry)
     return names
 
 
-def link(target: str) -> Entry:
-    return Entry(Kind.SYMLINK, target)
+def link(target: str) -> NameEntry:
+    return NameEntry(TarEntryKind.SYMLINK, target)
 
 
 @given(_path)
@@ -43,11 +52,11 @@ def test_a_normal_name_stays_inside_and_stays_as_it_is(path: str) -> None:
 
 @given(st.lists(st.dictionaries(_path.map(normal), _entry, max_size=8), max_size=4), _path)
 def test_a_search_ends_with_a_file_that_is_there_or_with_what_it_missed(
-    drawn: list[dict[str, Entry]], path: str
+    drawn: list[dict[str, NameEntry]], path: str
 ) -> None:
     layers = []
     for entries in drawn:
-        names = Names()
+        names = LayerNames()
         for name, entry in entries.items():
             names.add(name, entry)
         layers.append(names)
@@ -58,7 +67,7 @@ def test_a_search_ends_with_a_file_that_is_there_or_with_what_it_missed(
         assert hit.path == ""
     else:
         assert layers[hit.layer].entries[hit.path] is hit.entry
-        assert hit.entry.kind in {Kind.FILE, Kind.FOLDER}
+        assert hit.entry.kind in {TarEntryKind.FILE, TarEntryKind.FOLDER}
         assert not any(layers[above].hides(hit.path) for above in range(hit.layer))
 
 
@@ -103,7 +112,7 @@ def test_a_hostile_config_or_link_is_looked_at_no_further_than_a_limit() -> None
 
 
 def test_the_root_can_be_opaque() -> None:
-    names = Names()
+    names = LayerNames()
     names.add(".wh..wh..opq", FILE)
 
     assert find([names, layer(a=FILE)], "a").entry is None

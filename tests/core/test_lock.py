@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.descriptor import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
-from resolver.core.digest import Digest
-from resolver.core.lock import (
+from resolver.core.lockfile.lock import (
     MAX_IMAGES,
     MAX_LOCK,
     Lock,
@@ -21,7 +19,9 @@ from resolver.core.lock import (
     read_lock,
     write_lock,
 )
-from resolver.core.platform import Platform
+from resolver.core.oci.descriptor import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from resolver.core.oci.digest import Digest
+from resolver.core.platforms.platform import Platform
 from resolver.errors import BadLock, LockLimit
 
 ONE, TWO = Digest("sha256", "1" * 64), Digest("sha256", "2" * 64)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resolver.core.descriptor import (
+from resolver.core.oci.descriptor import (
     DOCKER_CONFIG,
     DOCKER_LIST,
     DOCKER_MANIFEST,
@@ -21,8 +21,8 @@ from resolver.core.descriptor import (
     SCHEMA1_SIGNED,
     EntryKind,
 )
-from resolver.core.digest import Digest, verify
-from resolver.core.manifest import (
+from resolver.core.oci.digest import Digest, verify
+from resolver.core.oci.manifest import (
     MAX_DESCRIPTORS,
     MAX_DOCUMENT,
     MAX_LAYERS,
@@ -31,7 +31,7 @@ from resolver.core.manifest import (
     entry_kind,
     parse_document,
 )
-from resolver.core.platform import Platform
+from resolver.core.platforms.platform import Platform
 from resolver.errors import (
     BadDocument,
     DigestMismatch,

@@ -11,11 +11,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
-from resolver.core.digest import Digest
-from resolver.core.gathered import Gathered, Part
-from resolver.core.matrix import SYSTEMS, Matrix, make_matrix, parse_runner, system_of
-from resolver.core.platform import BUILTIN, Platform
+from resolver.core.oci.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.image import ImageDocuments, ImageEntry
+from resolver.core.platforms.platform import BUILTIN, Platform
+from resolver.core.results.matrix import SYSTEMS, Matrix, make_matrix, parse_runner, system_of
 from resolver.errors import (
     InvalidPlatform,
     MatrixTooLarge,
@@ -24,8 +24,8 @@ from resolver.errors import (
     RunnerMissing,
     Usage,
 )
-from resolver.platforms import read_file
-from resolver.render.matrix import FORMS, tell_matrix
+from resolver.files.platforms import read_file
+from resolver.render.answers.matrix import FORMS, tell_matrix
 
 P = Platform.parse
 PREFIX = "reg.test/team/app@"
@@ -36,12 +36,12 @@ def digest(number: int) -> Digest:
     return Digest.of(str(number).encode())
 
 
-def gathered(*platforms: Platform | None, prefix: str = PREFIX) -> Gathered:
+def gathered(*platforms: Platform | None, prefix: str = PREFIX) -> ImageDocuments:
     parts = tuple(
-        Part(Descriptor(OCI_MANIFEST, digest(number), 1), (number,), platform, None, None)
+        ImageEntry(Descriptor(OCI_MANIFEST, digest(number), 1), (number,), platform, None, None)
         for number, platform in enumerate(platforms)
     )
-    return Gathered(
+    return ImageDocuments(
         "reg.test/team/app:1", prefix, Descriptor(OCI_INDEX, digest(-1), 1), None, parts
     )
 

@@ -11,13 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core import packages, packages_rpm
-from resolver.core.file_difference import Package, PackageDifference
-from resolver.core.filetree import FileTree
-from resolver.core.layer_listing import read_listing
-from resolver.core.packages import compare_packages, read_apk, read_dpkg, read_installed, wanted
-from resolver.core.tar_reader import TarLimits
-from resolver.core.tree_room import RoomLimits, TreeRoom
+from resolver.core.compare import packages
+from resolver.core.compare.file_difference import Package, PackageDifference
+from resolver.core.compare.packages import (
+    compare_packages,
+    read_apk,
+    read_dpkg,
+    read_installed,
+    wanted,
+)
+from resolver.core.layers.filetree import FileTree, RoomLimits, TreeRoom
+from resolver.core.layers.listing import read_listing
+from resolver.core.layers.tar import TarLimits
 from resolver.errors import LimitExceeded
 from tests.fakes.tars import END, header, member
 from tests.flow.pulling import noise
@@ -168,16 +173,16 @@ def test_rpm_tells_what_is_installed(tmp_path: Path) -> None:
     ],
 )
 def test_a_header_that_lies_is_refused(damaged: bytes, words: str) -> None:
-    with pytest.raises(packages_rpm.DamagedError, match=words):
-        packages_rpm.read_header(damaged)
+    with pytest.raises(packages.DamagedDatabase, match=words):
+        packages.read_header(damaged)
 
 
 @given(st.binary(max_size=200))
 def test_whatever_is_in_a_header_is_read_or_refused(body: bytes) -> None:
     for damaged in (body, blob(BASH)[:20] + body):
         try:
-            packages_rpm.read_header(damaged)
-        except packages_rpm.DamagedError:
+            packages.read_header(damaged)
+        except packages.DamagedDatabase:
             continue
 
 
@@ -214,8 +219,8 @@ def test_a_database_without_the_table_or_with_a_trap_is_refused(tmp_path: Path) 
 
 
 def test_what_takes_too_long_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages_rpm, "_MAX_STEPS", 100)
-    monkeypatch.setattr(packages_rpm, "_STEPS_AT_ONCE", 10)
+    monkeypatch.setattr(packages, "_MAX_STEPS", 100)
+    monkeypatch.setattr(packages, "_STEPS_AT_ONCE", 10)
     body = rpmdb(tmp_path, *[blob(BASH)] * 100)
 
     assert unread({"var/lib/rpm/rpmdb.sqlite": body}) == "SQLite says: interrupted"

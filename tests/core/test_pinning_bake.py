@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from resolver.core.pinning.bake import MAX_DEPTH, read_hcl
-from resolver.core.pinning.likeness import values
-from resolver.core.pinning.spots import Unparsable
+from resolver.core.pin.bake import MAX_DEPTH, read_hcl
+from resolver.core.pin.edits import Unparsable
+from resolver.core.pin.likeness import values
 
 
 def strings(text: str) -> list[tuple[str, str]]:

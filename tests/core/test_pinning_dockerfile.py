@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from resolver.core.pinning.dockerfile import find
+from resolver.core.pin.dockerfile import find
 from resolver.errors import Usage
 
 DIGEST = "sha256:" + "b" * 64

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from resolver.core.digest import Digest
-from resolver.core.pinning.keys import means_other
-from resolver.core.pinning.spots import apply
-from resolver.core.pinning.tree import Scalar
-from resolver.flow.image_files import find_images
+from resolver.core.oci.digest import Digest
+from resolver.core.parse.yaml_tree import YamlScalar
+from resolver.core.pin.edits import apply, means_other
+from resolver.verbs.pin import find_images
 
 DIGEST = "sha256:" + "a" * 64
 OLD = "sha256:" + "b" * 64
@@ -32,13 +31,13 @@ def reasons(path: str, text: str) -> list[str]:
     ["3.20", "1.0", "010", "0x1f", "1e3", "20241101", "1_000", "+1", ".5", "on", "true", "0o17"],
 )
 def test_text_that_yaml_takes_for_another_value(text: str) -> None:
-    assert means_other(Scalar(0, 0, text))
-    assert not means_other(Scalar(0, 0, text, '"'))
+    assert means_other(YamlScalar(0, 0, text))
+    assert not means_other(YamlScalar(0, 0, text, '"'))
 
 
 @pytest.mark.parametrize("text", ["1", "0", "1.27", "3.2", "v1", "1.2.3", "1-alpine", "latest"])
 def test_text_that_prints_as_it_is_written(text: str) -> None:
-    assert not means_other(Scalar(0, 0, text))
+    assert not means_other(YamlScalar(0, 0, text))
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from resolver.core.pinning.likeness import is_image_key, likeness
-from resolver.core.pinning.spots import Lines
-from resolver.core.reference import Reference
+from resolver.core.oci.reference import Reference
+from resolver.core.pin.edits import LineIndex
+from resolver.core.pin.likeness import is_image_key, likeness
 from resolver.errors import InvalidReference, ResolverError
-from resolver.flow.image_files import find_images
-from resolver.marked import read_documents, without_comments
+from resolver.files.yaml import read_documents, without_comments
+from resolver.verbs.pin import find_images
 
 BEFORE = Path(__file__).parent.parent / "data" / "pin" / "before"
 #: Values of the corpus that parse as a reference with a tag and are none, each with its reason.
@@ -154,7 +154,7 @@ def _corpus() -> list[str]:
 def test_nothing_that_parses_as_a_reference_with_a_tag_is_passed_over_in_silence(name: str) -> None:
     text = (BEFORE / name).read_bytes().decode()
     found = find_images(name, text)
-    lines = Lines(text)
+    lines = LineIndex(text)
     starts = [each.start for each in found.spots] + [each.start for each in found.strays]
     starts += [each.start for each in found.passed]
     marked = {lines.position(start)[0] for start in starts}

@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
-from resolver.core.digest import Digest
-from resolver.core.plan import (
+from resolver.core.oci.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.results.plan import (
     RANGE_SIZE,
-    Content,
-    Held,
+    ContentState,
+    ImageContent,
+    Location,
     Piece,
     PlannedImage,
     Role,
-    State,
     is_foreign,
     plan,
 )
@@ -32,21 +32,21 @@ def thing(name: str, size: int = 10, kind: str = LAYER, **more: object) -> Descr
 def image(*contents: tuple[Role, Descriptor], reference: str = "app:1") -> PlannedImage:
     manifest = thing(f"manifest of {contents}", kind=OCI_MANIFEST)
     root = next((each for role, each in contents if role == "index"), manifest)
-    held = tuple(Content(descriptor, role) for role, descriptor in contents)
+    held = tuple(ImageContent(descriptor, role) for role, descriptor in contents)
     return PlannedImage(reference, "", root, manifest, None, held, up_to_date=False, warnings=())
 
 
-def shape(piece: Piece) -> tuple[State, str | None, int, int]:
+def shape(piece: Piece) -> tuple[ContentState, str | None, int, int]:
     return piece.state, piece.place, piece.have, piece.missing
 
 
 def test_what_nobody_holds_is_missing_and_what_the_store_holds_is_not() -> None:
     held, gone = thing("held"), thing("gone", 7)
-    made = plan([image(("layer", held), ("layer", gone))], {held.digest: Held()})
+    made = plan([image(("layer", held), ("layer", gone))], {held.digest: Location()})
 
     assert [shape(piece) for piece in made.pieces] == [
-        (State.HELD, "", 10, 0),
-        (State.MISSING, None, 0, 7),
+        (ContentState.HELD, "", 10, 0),
+        (ContentState.MISSING, None, 0, 7),
     ]
     assert (made.bytes_total, made.bytes_held, made.bytes_missing) == (17, 10, 7)
     assert [piece.descriptor for piece in made.missing] == [gone]
@@ -54,24 +54,24 @@ def test_what_nobody_holds_is_missing_and_what_the_store_holds_is_not() -> None:
 
 def test_part_of_a_piece_counts_as_held_and_the_rest_as_missing() -> None:
     begun = thing("begun", 100)
-    made = plan([image(("layer", begun))], {begun.digest: Held(have=30)})
+    made = plan([image(("layer", begun))], {begun.digest: Location(have=30)})
 
-    assert [shape(piece) for piece in made.pieces] == [(State.PARTIAL, "", 30, 70)]
+    assert [shape(piece) for piece in made.pieces] == [(ContentState.PARTIAL, "", 30, 70)]
     assert (made.bytes_held, made.bytes_missing) == (30, 70)
 
 
 def test_a_place_is_named_as_holder() -> None:
     layer = thing("layer")
-    made = plan([image(("layer", layer))], {layer.digest: Held("oci:images")})
+    made = plan([image(("layer", layer))], {layer.digest: Location("oci:images")})
 
-    assert [shape(piece) for piece in made.pieces] == [(State.HELD, "oci:images", 10, 0)]
+    assert [shape(piece) for piece in made.pieces] == [(ContentState.HELD, "oci:images", 10, 0)]
 
 
 def test_an_empty_piece_has_no_bytes_and_is_missing_all_the_same() -> None:
     empty = thing("", 0)
     made = plan([image(("layer", empty))], {})
 
-    assert [piece.state for piece in made.pieces] == [State.MISSING]
+    assert [piece.state for piece in made.pieces] == [ContentState.MISSING]
     assert (made.bytes_missing, made.requests) == (0, 1)
 
 
@@ -117,10 +117,10 @@ def test_a_foreign_layer_is_left_out_unless_asked_for_or_held() -> None:
     wanted = [image(("layer", layer))]
 
     left_out = plan(wanted, {})
-    assert [shape(piece) for piece in left_out.pieces] == [(State.FOREIGN, None, 0, 0)]
+    assert [shape(piece) for piece in left_out.pieces] == [(ContentState.FOREIGN, None, 0, 0)]
     assert (left_out.bytes_total, left_out.requests, len(left_out.foreign)) == (0, 0, 1)
     assert plan(wanted, {}, foreign=True).bytes_missing == 50
-    assert plan(wanted, {layer.digest: Held()}).bytes_held == 50
+    assert plan(wanted, {layer.digest: Location()}).bytes_held == 50
 
 
 def test_urls_alone_make_no_foreign_layer() -> None:
@@ -134,7 +134,7 @@ def test_requests_count_stretches_and_embedded_content_costs_none() -> None:
     embedded = thing("{}", 2, data=b"{}")
     made = plan(
         [image(("layer", large), ("layer", resumed), ("config", embedded))],
-        {resumed.digest: Held(have=2 * RANGE_SIZE)},
+        {resumed.digest: Location(have=2 * RANGE_SIZE)},
     )
 
     assert made.requests == 3 + 1
@@ -169,7 +169,9 @@ def test_every_piece_is_there_once_and_no_byte_is_lost(
         image(*(("layer", thing(name, 100)) for name in each), reference=str(number))
         for number, each in enumerate(names)
     ]
-    made = plan(images, {Digest.of(name.encode()): Held(have=have) for name, have in held.items()})
+    made = plan(
+        images, {Digest.of(name.encode()): Location(have=have) for name, have in held.items()}
+    )
 
     wanted = {Digest.of(name.encode()) for each in names for name in each}
     assert {piece.descriptor.digest for piece in made.pieces} == wanted

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from resolver.core.platform import Platform
-from resolver.core.platform_host import Machine, host_of, local_of
+from resolver.core.platforms.host import HostMachine, host_of, local_of
+from resolver.core.platforms.platform import Platform
 
 
 # Source: platforms.md 8.
@@ -33,7 +33,7 @@ from resolver.core.platform_host import Machine, host_of, local_of
     ],
 )
 def test_linux_is_known_by_its_machine(machine: str, expected: str) -> None:
-    assert str(host_of(Machine(machine, "linux"))) == expected
+    assert str(host_of(HostMachine(machine, "linux"))) == expected
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_linux_is_known_by_its_machine(machine: str, expected: str) -> None:
 def test_mips_is_told_apart_by_its_byte_order(
     machine: str, byteorder: str, architecture: str
 ) -> None:
-    assert host_of(Machine(machine, "linux", byteorder=byteorder)).architecture == architecture
+    assert host_of(HostMachine(machine, "linux", byteorder=byteorder)).architecture == architecture
 
 
 @pytest.mark.parametrize(
@@ -63,18 +63,18 @@ def test_mips_is_told_apart_by_its_byte_order(
     ],
 )
 def test_systems_are_known_by_what_python_calls_them(sys_platform: str, system: str) -> None:
-    assert host_of(Machine("x86_64", sys_platform)) == Platform(system, "amd64")
+    assert host_of(HostMachine("x86_64", sys_platform)) == Platform(system, "amd64")
 
 
 def test_an_apple_processor_is_seen_through_rosetta() -> None:
-    translated = Machine("x86_64", "darwin", rosetta=True)
+    translated = HostMachine("x86_64", "darwin", rosetta=True)
 
     assert host_of(translated) == Platform("darwin", "arm64", "v8")
-    assert host_of(Machine("x86_64", "darwin")) == Platform("darwin", "amd64")
+    assert host_of(HostMachine("x86_64", "darwin")) == Platform("darwin", "amd64")
 
 
 def test_windows_brings_its_build() -> None:
-    host = host_of(Machine("AMD64", "win32", windows_version=(10, 0, 20348)))
+    host = host_of(HostMachine("AMD64", "win32", windows_version=(10, 0, 20348)))
 
     assert host == Platform("windows", "amd64", "", "10.0.20348")
 
@@ -109,15 +109,15 @@ def cpuinfo(architecture: str, model: str = "ARMv7 Processor rev 4 (v7l)") -> st
     ],
 )
 def test_arm_is_told_apart_by_its_processor(machine: str, text: str, variant: str) -> None:
-    assert host_of(Machine(machine, "linux", cpuinfo=text)).variant == variant
+    assert host_of(HostMachine(machine, "linux", cpuinfo=text)).variant == variant
 
 
 def test_a_32_bit_process_on_64_bit_arm_speaks_for_32_bit_programs() -> None:
-    narrow = Machine("aarch64", "linux", cpuinfo=cpuinfo("8"), is_64bit=False)
+    narrow = HostMachine("aarch64", "linux", cpuinfo=cpuinfo("8"), is_64bit=False)
 
     assert host_of(narrow) == Platform("linux", "arm", "v8")
-    assert host_of(Machine("x86_64", "linux", is_64bit=False)) == Platform("linux", "386")
-    windows = Machine("AMD64", "win32", is_64bit=False, windows_version=(10, 0, 22631))
+    assert host_of(HostMachine("x86_64", "linux", is_64bit=False)) == Platform("linux", "386")
+    windows = HostMachine("AMD64", "win32", is_64bit=False, windows_version=(10, 0, 22631))
     assert host_of(windows).architecture == "amd64"
 
 
@@ -138,13 +138,13 @@ V4 = f"{V3} avx512f avx512bw avx512cd avx512dq avx512vl"
     ],
 )
 def test_the_level_of_amd64_counts_only_when_asked_for(flags: str, level: str) -> None:
-    machine = Machine("x86_64", "linux", cpuinfo=f"processor : 0\nflags\t\t: {flags}\n")
+    machine = HostMachine("x86_64", "linux", cpuinfo=f"processor : 0\nflags\t\t: {flags}\n")
 
     assert local_of(machine) == Platform("linux", "amd64", level)
     assert host_of(machine) == Platform("linux", "amd64")
 
 
 def test_a_level_belongs_to_amd64_alone() -> None:
-    machine = Machine("riscv64", "linux", cpuinfo=f"flags : {V4}")
+    machine = HostMachine("riscv64", "linux", cpuinfo=f"flags : {V4}")
 
     assert local_of(machine) == host_of(machine) == Platform("linux", "riscv64")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from resolver.core.matching import matches
-from resolver.core.platform import BUILTIN, Platform
-from resolver.core.select import Grade, select
+from resolver.core.check.check import matches
+from resolver.core.platforms.platform import BUILTIN, Grade, Platform
+from resolver.core.platforms.select import select
 from resolver.errors import InvalidPlatform
 from tests.core.platform_strategies import platforms
 from tests.core.platform_vectors import Case, cases, host_of, name, platform_of

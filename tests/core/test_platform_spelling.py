@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.descriptor import OCI_MANIFEST, Descriptor
-from resolver.core.digest import Digest
-from resolver.core.listing import Filters
-from resolver.core.platform import Platform
-from resolver.core.stored import StoredImage
+from resolver.core.oci.descriptor import OCI_MANIFEST, Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.store import ListFilters, StoredImage
 from tests.core.platform_strategies import platforms
 from tests.core.platform_vectors import Case, cases, name, platform_of
 
@@ -151,4 +150,4 @@ def test_a_list_of_the_store_is_filtered_by_platform_whatever_the_version(
     held = (str(Platform("darwin", "arm64", "", "macOS 14.4")),)
     image = StoredImage("", root.digest, root, held, held, "", 0, 0, dangling=True, missing=())
 
-    assert bool(Filters.parse([f"platform={wanted}"]).take([image]).images) is listed
+    assert bool(ListFilters.parse([f"platform={wanted}"]).take([image]).images) is listed

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from resolver.core.platform import BUILTIN, Platform
-from resolver.core.platform_facts import FACTS
-from resolver.core.platform_rules import Runner
-from resolver.core.platform_table import Grade, PlatformTable
-from resolver.core.select import select
+from resolver.core.platforms.fact_types import Runner
+from resolver.core.platforms.facts import FACTS
+from resolver.core.platforms.platform import BUILTIN, Grade, Platform, PlatformTable
+from resolver.core.platforms.select import select
 
 # Asked for: accepted, best first, because.
 AMD64 = [

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core import windows
-from resolver.core.platform import BUILTIN, Platform
-from resolver.core.platform_rules import WindowsFacts
-from resolver.core.select import Grade, select
+from resolver.core.platforms import windows
+from resolver.core.platforms.fact_types import WindowsFacts
+from resolver.core.platforms.platform import BUILTIN, Grade, Platform
+from resolver.core.platforms.select import select
 
 
 def runs(host: str, image: str) -> bool:

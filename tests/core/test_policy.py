@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver import strict_yaml
-from resolver.core.findings import Severity
-from resolver.core.platform import Platform
-from resolver.core.policy import FIELDS, MAX_IMAGES, Policy, read_policy
-from resolver.core.requirements import Requirements
+from resolver.core.check.check import Requirements
+from resolver.core.check.policy import FIELDS, MAX_IMAGES, Policy, read_policy
+from resolver.core.lint.findings import Severity
+from resolver.core.platforms.platform import Platform
 from resolver.errors import BadFile
+from resolver.files import yaml
 
 P = Platform.parse
 
@@ -39,7 +39,7 @@ images:
 
 
 def read(text: str) -> Policy:
-    return read_policy(strict_yaml.parse(text.encode(), "policy.yaml"))
+    return read_policy(yaml.parse(text.encode(), "policy.yaml"))
 
 
 def test_an_image_takes_the_defaults_but_for_what_it_says_itself() -> None:
@@ -80,7 +80,7 @@ def test_the_same_may_be_written_in_json() -> None:
 
 
 def test_options_change_the_defaults_and_not_what_an_image_says() -> None:
-    root = strict_yaml.parse(GOOD.encode(), "policy.yaml")
+    root = yaml.parse(GOOD.encode(), "policy.yaml")
     other = Requirements(require=(P("linux/s390x"),))
 
     policy = read_policy(root, over=lambda _defaults: other)

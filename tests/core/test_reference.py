@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.digest import Digest
-from resolver.core.reference import Reference
-from resolver.errors import InvalidReference, Kind
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.reference import Reference
+from resolver.errors import ErrorKind, InvalidReference
 
 VECTORS: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "data" / "vectors" / "references.json").read_text("utf-8")
@@ -24,7 +24,7 @@ HEX = "a" * 64
 def refusal(text: str) -> InvalidReference:
     with pytest.raises(InvalidReference) as caught:
         Reference.parse(text)
-    assert caught.value.kind is Kind.INPUT
+    assert caught.value.kind is ErrorKind.INPUT
     assert "\n" not in caught.value.reason
     return caught.value
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.platform import BUILTIN, Platform
-from resolver.core.select import Grade, Rejection, nearest, select
-from resolver.platforms import default_platforms
+from resolver.core.platforms.platform import BUILTIN, Grade, Platform
+from resolver.core.platforms.select import Rejection, nearest, select
+from resolver.files.platforms import default_platforms
 from tests.core.platform_strategies import platforms
 from tests.core.platform_vectors import Case, cases, host_of, name, platform_of
 

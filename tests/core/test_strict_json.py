@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core import strict_json
-from resolver.core.fields import Fields, integer
-from resolver.core.strict_json import read_array, read_object
+from resolver.core.parse import json as strict_json
+from resolver.core.parse.json import Fields, integer, read_array, read_object
 from resolver.errors import BadDocument, LimitExceeded
 
 

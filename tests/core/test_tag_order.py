@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.tag_order import age_of, chooser, in_range, newest_first
+from resolver.core.registry.tags import age_of, chooser, in_range, newest_first
 from resolver.errors import Usage
 
 ORDERED = [

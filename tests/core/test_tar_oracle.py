@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resolver.core.tar_reader import Kind, TarReader
+from resolver.core.layers.tar import TarEntryKind, TarReader
 
 GNU_FORMATS = ["gnu", "oldgnu", "pax", "posix", "ustar", "v7"]
 _LINE = re.compile(
@@ -64,7 +64,7 @@ def read(archive: Path) -> tuple[list[Row], dict[str, bytes]]:
     with archive.open("rb") as file:
         reader = TarReader(iter(lambda: file.read(10_000), b""), "the archive")
         for each in reader:
-            if each.kind is Kind.FILE:
+            if each.kind is TarEntryKind.FILE:
                 contents[each.name] = b"".join(map(bytes, reader.content()))
             rows.append(
                 (

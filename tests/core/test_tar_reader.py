@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resolver.core import decompress
-from resolver.core.tar_reader import DEFAULT_LIMITS, Kind, TarEntry, TarLimits, TarReader
+from resolver.core.layers import decompress
+from resolver.core.layers.tar import DEFAULT_LIMITS, TarEntry, TarEntryKind, TarLimits, TarReader
 from resolver.errors import BadDocument, LimitExceeded, ResolverError, Untrusted
 from tests.fakes.tars import (
     END,
@@ -85,29 +85,29 @@ def test_an_entry_has_name_type_mode_owner_size_and_content() -> None:
     archive = member(b"bin/a", b"content", fields=fields) + END
 
     assert read(archive) == [
-        (TarEntry("bin/a", Kind.FILE, 0o4755, 1000, 100, 7), b"content"),
+        (TarEntry("bin/a", TarEntryKind.FILE, 0o4755, 1000, 100, 7), b"content"),
     ]
 
 
 @pytest.mark.parametrize(
     ("flag", "kind"),
     [
-        (b"0", Kind.FILE),
-        (b"\0", Kind.FILE),
-        (b"7", Kind.FILE),
-        (b"1", Kind.HARD_LINK),
-        (b"2", Kind.SYMLINK),
-        (b"3", Kind.CHARACTER),
-        (b"4", Kind.BLOCK),
-        (b"5", Kind.FOLDER),
-        (b"6", Kind.FIFO),
+        (b"0", TarEntryKind.FILE),
+        (b"\0", TarEntryKind.FILE),
+        (b"7", TarEntryKind.FILE),
+        (b"1", TarEntryKind.HARD_LINK),
+        (b"2", TarEntryKind.SYMLINK),
+        (b"3", TarEntryKind.CHARACTER),
+        (b"4", TarEntryKind.BLOCK),
+        (b"5", TarEntryKind.FOLDER),
+        (b"6", TarEntryKind.FIFO),
     ],
 )
-def test_types_are_told_apart(flag: bytes, kind: Kind) -> None:
+def test_types_are_told_apart(flag: bytes, kind: TarEntryKind) -> None:
     entry = only(header(b"a", 0, flag, link=b"../t") + END)
 
     assert entry.kind is kind
-    assert entry.link == ("../t" if kind in {Kind.HARD_LINK, Kind.SYMLINK} else "")
+    assert entry.link == ("../t" if kind in {TarEntryKind.HARD_LINK, TarEntryKind.SYMLINK} else "")
 
 
 def test_a_device_has_its_numbers() -> None:
@@ -125,8 +125,8 @@ def test_no_data_follows_what_can_have_none_whatever_its_size_says(flag: bytes) 
 
 def test_a_file_whose_name_ends_in_a_slash_is_a_folder_of_old_times() -> None:
     assert [entry.kind for entry, _ in read(member(b"x/", b"data") + member(b"y") + END)] == [
-        Kind.FOLDER,
-        Kind.FILE,
+        TarEntryKind.FOLDER,
+        TarEntryKind.FILE,
     ]
 
 
@@ -172,8 +172,8 @@ def test_a_pax_header_holds_for_the_next_entry_alone() -> None:
     )
 
     assert read(archive) == [
-        (TarEntry("ü/long", Kind.FILE, 0o644, 2**32, -1, 3), b"abc"),
-        (TarEntry("b", Kind.FILE, 0o644, 0, 0, 0), b""),
+        (TarEntry("ü/long", TarEntryKind.FILE, 0o644, 2**32, -1, 3), b"abc"),
+        (TarEntry("b", TarEntryKind.FILE, 0o644, 0, 0, 0), b""),
     ]
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.reference import Reference
-from resolver.core.target import LayoutTarget, RegistryTarget, StoreTarget, Target, parse_target
+from resolver.core.oci.reference import Reference
+from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget, Target, parse_target
 from resolver.errors import InvalidReference
 
 DIGEST = "sha256:" + "a" * 64

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.layer_listing import read_listing
-from resolver.core.tar_reader import TarLimits
-from resolver.core.xattrs import MAX_VALUE, Xattr, read_xattrs
+from resolver.core.layers.listing import read_listing
+from resolver.core.layers.tar import TarLimits
+from resolver.core.layers.xattrs import MAX_VALUE, Xattr, read_xattrs
 from resolver.errors import BadDocument, LimitExceeded
 from tests.fakes.tars import END, header, pax, record
 

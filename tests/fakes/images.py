@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
-from resolver.core.descriptor import OCI_MANIFEST, Descriptor
-from resolver.core.digest import Digest
+from resolver.core.oci.descriptor import OCI_MANIFEST, Descriptor
+from resolver.core.oci.digest import Digest
 from resolver.demo import builders
-from resolver.demo.layers import build_layer
+from resolver.demo.builders import build_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.descriptor import OCI_INDEX
-from resolver.core.digest import Digest
+from resolver.core.oci.descriptor import OCI_INDEX
+from resolver.core.oci.digest import Digest
 from tests.fakes import tls
 from tests.fakes.gates import basic_value
 from tests.fakes.images import build_image, build_index, entry, from_dict, listed_as, multi_platform

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.sources.retry import SystemClock
+from resolver.clock import SystemClock
 from tests.fakes.registry import FakeRegistry
 from tests.faults.crew import Crew
 from tests.faults.invariants import PASSWORD, USER

@@ -229,12 +229,12 @@ def _become(job: dict[str, Any], barrier: int, output: Path) -> None:
 
 def _prepare(job: dict[str, Any]) -> None:
     if job["patience"] is not None:
-        from resolver.store import content, known, lock
+        from resolver.store import flock, store
 
-        defaults = lock.Patience.__init__.__defaults__ or ()
-        lock.Patience.__init__.__defaults__ = (job["patience"], *defaults[1:])
+        defaults = flock.Patience.__init__.__defaults__ or ()
+        flock.Patience.__init__.__defaults__ = (job["patience"], *defaults[1:])
         # What a resolve notes in passing has 5 s of its own.
-        for place in (content, known):
+        for place in (store, store):
             vars(place)["BRIEFLY"] = min(job["patience"], 5.0)
     if job["sabotage"]:
         from tests.faults.sabotage import SABOTAGES

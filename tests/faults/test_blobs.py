@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.sources import pace
+from resolver.sources.http import connection
 from tests.fakes.images import build_image, build_index
 from tests.fakes.messages import Reply, Seen
 from tests.fakes.registry import FakeRegistry
@@ -222,7 +222,7 @@ def test_blb_013_a_wrong_part_never_becomes_part_of_a_blob(ground: Ground, reply
 
 @pytest.mark.usefixtures("waits")
 def test_blb_015_a_slow_loris_is_given_up(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "WINDOW", 0.2)
+    monkeypatch.setattr(connection, "WINDOW", 0.2)
     gate = threading.Event()
 
     def drip(seen: Seen) -> Reply:
@@ -249,12 +249,12 @@ def test_blb_015_a_slow_loris_is_given_up(ground: Ground, monkeypatch: pytest.Mo
 def test_blb_015_a_body_that_stalls_is_resumed(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from resolver.sources import questions
+    from resolver.sources.http import requests
 
-    defaults = questions.TransportOptions.__init__.__defaults__
+    defaults = requests.TransportOptions.__init__.__defaults__
     assert defaults is not None
     shorter = tuple(0.3 if value == 30.0 else value for value in defaults)
-    monkeypatch.setattr(questions.TransportOptions.__init__, "__defaults__", shorter)
+    monkeypatch.setattr(requests.TransportOptions.__init__, "__defaults__", shorter)
     held = threading.Event()
     ground.registry.on("GET", PATH, Reply(body=L2, hold=held, hold_after=MIB), times=1)
 

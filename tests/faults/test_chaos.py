@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.flow import kit
+from resolver.verbs import transfer
 from tests.fakes.messages import Reply, Seen
 from tests.faults import invariants
 from tests.faults.samples import AMD64, KIB, digest_of, img_a, layers
@@ -32,7 +32,7 @@ BLOBS = img_a().child(AMD64).blobs
 @pytest.fixture
 def parts(monkeypatch: pytest.MonkeyPatch) -> int:
     """Fetch L2 in nine parts, as a pull fetches what has 144 MiB."""
-    options = kit.PullOptions
+    options = transfer.TransferOptions
     defaults = options.__init__.__defaults__
     assert defaults is not None
     smaller = tuple(256 * KIB if value == 16 << 20 else value for value in defaults)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.descriptor import OCI_MANIFEST
-from resolver.sources import questions
-from resolver.sources.retry import SystemClock
+from resolver.clock import SystemClock
+from resolver.core.oci.descriptor import OCI_MANIFEST
+from resolver.sources.http import requests
 from tests.fakes.images import build_image, build_index, entry, from_dict
 from tests.fakes.messages import Reply, Seen
 from tests.fakes.registry import FakeRegistry
@@ -199,11 +199,11 @@ def test_flt_013_no_more_threads_is_an_error_of_one_line(ground: Ground) -> None
 @contextmanager
 def patience(seconds: float, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Shorten the 10 s and 30 s of every connection."""
-    defaults = questions.TransportOptions.__init__.__defaults__
+    defaults = requests.TransportOptions.__init__.__defaults__
     assert defaults is not None
     shorter = tuple(seconds if value in {10.0, 30.0} else value for value in defaults)
     with monkeypatch.context() as patch:
-        patch.setattr(questions.TransportOptions.__init__, "__defaults__", shorter)
+        patch.setattr(requests.TransportOptions.__init__, "__defaults__", shorter)
         yield
 
 
@@ -270,7 +270,7 @@ def test_flt_012_a_host_that_drops_everything(
         for each in waiting:
             each.setblocking(False)
             each.connect_ex(deaf.getsockname())
-        monkeypatch.setattr("resolver.sources.loopback.PATIENCE", 0.2)
+        monkeypatch.setattr("resolver.sources.http.client.PATIENCE", 0.2)
         with patience(0.2, monkeypatch):
             outcome = ground.pull(f"{host}/img-a:1", "--plain-http")
         for each in waiting:

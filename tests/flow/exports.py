@@ -7,14 +7,14 @@ import json
 import tarfile
 from typing import TYPE_CHECKING, Any
 
-from resolver.core.descriptor import DOCUMENT_TYPES
-from resolver.core.exported import Exported, parse_destination
-from resolver.core.platform import Platform
-from resolver.core.reference import Reference
-from resolver.flow.bundle import Wish
-from resolver.flow.export import ExportOptions, export
-from resolver.flow.layout_folder import LayoutOptions
+from resolver.core.oci.descriptor import DOCUMENT_TYPES
+from resolver.core.oci.reference import Reference
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.export import Exported, parse_destination
 from resolver.store import LocalStore
+from resolver.verbs.export.bundle import RemovalRequest
+from resolver.verbs.export.export import ExportOptions, export
+from resolver.verbs.export.layout import LayoutOptions
 from tests.fakes.images import Image, build_image, build_index, build_layer
 from tests.store_images import pull
 
@@ -54,7 +54,7 @@ def exported(
     store: LocalStore, to: Path | str, *references: str, platforms: tuple[str, ...] = ()
 ) -> Exported:
     """Export, in the words of a person."""
-    wish = Wish(tuple(Platform.parse(platform) for platform in platforms))
+    wish = RemovalRequest(tuple(Platform.parse(platform) for platform in platforms))
     return export(
         [Reference.parse(reference) for reference in references],
         store,

@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from resolver.core.content import Document
-from resolver.core.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
-from resolver.core.digest import Digest
+from resolver.core.oci.content import Document
+from resolver.core.oci.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
+from resolver.core.oci.digest import Digest
 from resolver.errors import ManifestNotFound
-from resolver.flow.reader import Reader
-from resolver.flow.resolve import Asked, ask_local
+from resolver.verbs.documents import DocumentReader, RootDocument, ask_local
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,10 +82,10 @@ class MemoryPlace:
         }
         return {**self.add(kind, document), **extra}
 
-    def publish(self, name: str, root: dict[str, Any]) -> tuple[Reader, Asked]:
+    def publish(self, name: str, root: dict[str, Any]) -> tuple[DocumentReader, RootDocument]:
         """Give a planted root a name, and what a question about it needs."""
         digest = Digest.parse(root["digest"])
         body = self.bodies[digest]
         self.names[name] = Document(Descriptor(root["mediaType"], digest, len(body)), body)
-        reader = Reader(lambda: self, None, "memory")
+        reader = DocumentReader(lambda: self, None, "memory")
         return reader, ask_local(reader, name, name)

@@ -7,27 +7,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from resolver.core.events import ignore
-from resolver.core.platform import BUILTIN, Platform
-from resolver.core.reference import Reference
-from resolver.flow.kit import PullOptions
-from resolver.flow.plan import make_plan, plan_images
-from resolver.flow.pull import pull
-from resolver.flow.reader import Reader
-from resolver.flow.resolve import Wish, ask
+from resolver.core.oci.reference import Reference
+from resolver.core.platforms.platform import BUILTIN, Platform
+from resolver.core.results.events import ignore
 from resolver.store import LocalStore
+from resolver.verbs.documents import DocumentReader, PlatformRequest, ask
+from resolver.verbs.plan import make_plan, plan_images
+from resolver.verbs.pull import transfer_plan
+from resolver.verbs.transfer import TransferOptions
 from tests.sources.wire_kit import FakeClock, source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from resolver.core.digest import Digest
-    from resolver.core.events import Event, Observer
-    from resolver.core.plan import Plan, PlannedImage, Selected
-    from resolver.core.pulled import Pulled
-    from resolver.flow.held import Place
-    from resolver.sources.registry import RegistrySource
+    from resolver.core.oci.digest import Digest
+    from resolver.core.results.events import Event, Observer
+    from resolver.core.results.plan import Plan, PlannedImage, Selected
+    from resolver.core.results.pull import Pulled
+    from resolver.sources.registry.repository import RegistrySource
+    from resolver.verbs.places import ContentPlace
     from tests.fakes.registry import FakeRegistry, Seen
 
 REPOSITORY = "team/app"
@@ -44,7 +43,7 @@ class Puller:
     store: LocalStore
     clock: FakeClock
     events: list[Event] = field(default_factory=list)
-    places: Sequence[Place] = ()
+    places: Sequence[ContentPlace] = ()
     watch: Observer = ignore
 
     def observe(self, event: Event) -> None:
@@ -61,20 +60,20 @@ class Puller:
         return self.selected(*platforms, tag=tag).images
 
     def selected(self, *platforms: str, tag: str = "1") -> Selected:
-        reader = Reader(lambda: self.source, self.store, self.host, self.observe)
+        reader = DocumentReader(lambda: self.source, self.store, self.host, self.observe)
         asked = ask(reader, Reference.parse(f"{self.host}/{REPOSITORY}:{tag}"))
         wishes = [
-            Wish((Platform.parse(platform),), explicit=True)
+            PlatformRequest((Platform.parse(platform),), explicit=True)
             for platform in platforms or ("linux/amd64",)
         ]
         return plan_images(reader, asked, wishes, BUILTIN)
 
-    def carry_out(self, plan: Plan, options: PullOptions | None = None) -> Pulled:
-        return pull(
+    def carry_out(self, plan: Plan, options: TransferOptions | None = None) -> Pulled:
+        return transfer_plan(
             plan,
             lambda _image: self.source,
             self.store,
-            options or PullOptions(range_size=RANGE),
+            options or TransferOptions(range_size=RANGE),
             self.observe,
             places=self.places,
             clock=self.clock,
@@ -84,7 +83,7 @@ class Puller:
         self,
         *platforms: str,
         tag: str = "1",
-        options: PullOptions | None = None,
+        options: TransferOptions | None = None,
     ) -> Pulled:
         foreign = options.foreign if options is not None else False
         return self.carry_out(self.plan(*platforms, tag=tag, foreign=foreign), options)

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.descriptor import Descriptor
-from resolver.core.digest import Digest
-from resolver.core.exported import parse_destination
-from resolver.core.platform import Platform
-from resolver.core.reference import Reference
-from resolver.core.target import LayoutTarget
+from resolver.core.oci.descriptor import Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.reference import Reference
+from resolver.core.oci.target import LayoutTarget
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.export import parse_destination
 from resolver.errors import DigestMismatch, ExportFault, SizeMismatch
-from resolver.flow.archive import write_archive
-from resolver.flow.bundle import Bundle, Wish
-from resolver.flow.export import ExportOptions, export
-from resolver.sources.archive import open_docker_archive, open_oci_archive
+from resolver.sources.local.archive import open_docker_archive, open_oci_archive
 from resolver.store import LocalStore
+from resolver.verbs.export.archive import write_archive
+from resolver.verbs.export.bundle import ExportBundle, RemovalRequest
+from resolver.verbs.export.export import ExportOptions, export
 from tests.fakes.images import build_image, build_index
 from tests.flow.exports import (
     AMD64,
@@ -255,7 +255,7 @@ def test_long_names_are_written_so_that_others_read_them(tmp_path: Path, algorit
     piece = Descriptor("x", Digest.of(body, algorithm), len(body))
     written = bytearray()
 
-    bundle = Bundle((), (piece,), {piece.digest: body}, ())
+    bundle = ExportBundle((), (piece,), {piece.digest: body}, ())
     write_archive(bundle, (), LocalStore(tmp_path), written.extend, listed=b"[]")
 
     with tarfile.open(fileobj=io.BytesIO(written)) as tar:
@@ -284,7 +284,9 @@ def test_a_layer_of_nine_gigabytes_states_its_size(tmp_path: Path) -> None:
     path = tmp_path / "head.tar"
     with path.open("wb") as file:
         with pytest.raises(SizeMismatch):
-            write_archive(Bundle((), (large,), {}, ()), (), Endless(), file.write, listed=b"[]")
+            write_archive(
+                ExportBundle((), (large,), {}, ()), (), Endless(), file.write, listed=b"[]"
+            )
         file.truncate(file.tell() + large.size)
 
     with tarfile.open(path) as tar:
@@ -296,7 +298,7 @@ def test_the_wish_of_a_person_comes_before_the_platform_of_this_machine(tmp_path
     image = build_index([build_image(ARM64), build_image(AMD64)])
     store = stocked(tmp_path, app=image)
     to = parse_destination(str(tmp_path / "a.tar"))
-    wish = Wish((Platform.parse(ARM64), Platform.parse(AMD64)))
+    wish = RemovalRequest((Platform.parse(ARM64), Platform.parse(AMD64)))
 
     export(
         [Reference.parse("app:1")],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.errors import NotFound, ResolverError
-from resolver.flow.batch import each
+from resolver.verbs.threads import each
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from resolver.core.answer import Failure
-from resolver.core.findings import Place, Severity
-from resolver.core.platform import Platform
-from resolver.core.requirements import Requirements
+from resolver.core.check.check import Requirements
+from resolver.core.lint.findings import FindingPlace, Severity
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.resolve import Failure
 from resolver.demo import builders
 from resolver.errors import LimitExceeded, ManifestNotFound, NotFound, NotInStore, Usage
-from resolver.flow import attested as attesting
 from resolver.session import Session
+from resolver.verbs import gather as attesting
 from tests.fakes.images import (
     Image,
     build_image,
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from resolver.core.checked import Checked
-    from resolver.core.events import Event
+    from resolver.core.check.check import Checked
+    from resolver.core.results.events import Event
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -248,7 +248,7 @@ def test_a_policy_holds_each_image_against_its_own_needs(
 
     assert [image.passed for image in found.looked_at] == [True, False, True]
     # Reports point at the line of the policy that asks for it.
-    assert [finding.place for finding in found.findings] == [Place(str(policy), 5, 5)]
+    assert [finding.place for finding in found.findings] == [FindingPlace(str(policy), 5, 5)]
 
 
 # --- attestations ------------------------------------------------------------------------------

@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.digest import Digest
-from resolver.flow import connections
-from resolver.flow.distribution import Answer, Later
-from resolver.flow.serve import serve
-from resolver.flow.shelf import MemoryShelf
+from resolver.core.oci.digest import Digest
+from resolver.verbs.serve import connections
+from resolver.verbs.serve.api import Later, MemoryShelf, ServerResponse
+from resolver.verbs.serve.server import serve
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.flow.exports import exported, stocked
@@ -32,7 +31,7 @@ from tests.flow.test_serve import APP, LAYER, FileShelf, ask
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.flow.serve import Server
+    from resolver.verbs.serve.server import Server
 
 CLIENTS = 500
 BLOB = noise(300_000, 5)
@@ -163,11 +162,11 @@ def answers_to(address: str, target: str) -> bool:
 def test_what_has_no_room_waits_in_the_queue_and_is_served() -> None:
     gate, begun = threading.Event(), threading.Event()
 
-    def slowly(_method: str, target: str, _via: str, _peer: object) -> Answer:
+    def slowly(_method: str, target: str, _via: str, _peer: object) -> ServerResponse:
         if target == "/slow":
             begun.set()
             assert gate.wait(20)
-        return Answer(200, (), target.encode())
+        return ServerResponse(200, (), target.encode())
 
     with serve(slowly, connections=2) as server, ExitStack() as stack:
         first = [dial(server.address, stack) for _ in range(2)]
@@ -272,8 +271,8 @@ def test_clients_that_do_not_read_keep_no_thread(server: Server) -> None:
 def test_an_answer_in_memory_does_not_stay_there_for_a_client_that_does_not_read() -> None:
     body, count = noise(8_000_000, 3), 20
 
-    def copy(*_: object) -> Answer:
-        return Answer(200, (), bytes(bytearray(body)))
+    def copy(*_: object) -> ServerResponse:
+        return ServerResponse(200, (), bytes(bytearray(body)))
 
     with serve(copy) as server, ExitStack() as stack:
         tracemalloc.start()
@@ -330,10 +329,10 @@ def test_a_connection_that_was_closed_for_another_one_is_not_gone_on_with() -> N
 def test_a_client_whose_answer_does_not_come_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "_STALLED", 0.2)
 
-    def put_off(_method: str, target: str, _via: str, _peer: object) -> Answer:
+    def put_off(_method: str, target: str, _via: str, _peer: object) -> ServerResponse:
         if target == "/never":
             raise Later
-        return Answer(200, (), b"here")
+        return ServerResponse(200, (), b"here")
 
     with serve(put_off, connections=2) as server, ExitStack() as stack:
         for link in [dial(server.address, stack) for _ in range(3)]:

@@ -17,14 +17,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import resolver
-from resolver.core.checkup import GROUPS, RULES, Console, Row, State
-from resolver.core.package_versions import is_outside, read_requirement
+from resolver.core.results.doctor import (
+    GROUPS,
+    RULES,
+    CheckupRow,
+    CheckupState,
+    Console,
+    is_outside,
+    read_requirement,
+)
 from resolver.errors import InvalidReference, StoreFault
-from resolver.flow.checks import installation, keeping, network
-from resolver.flow.doctor import CHECKS, Check, look_over, set_aside
-from resolver.render import tell
-from resolver.sources.hosts import Hosts
+from resolver.render import render
+from resolver.sources.mirrors.hosts import Hosts
 from resolver.store import LocalStore
+from resolver.verbs.doctor import installation, network, store
+from resolver.verbs.doctor.doctor import CHECKS, DoctorCheck, look_over, set_aside
 from tests.fakes.images import build_image
 from tests.fakes.messages import Reply
 from tests.fakes.registry import FakeRegistry
@@ -36,10 +43,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from resolver.core.checkup import Checkup
-    from resolver.flow.checks.machine import Machine
+    from resolver.core.results.doctor import Checkup
+    from resolver.verbs.doctor.machine import MachineReport
 
-OK, NOTE, WARNING, ERROR = State.OK, State.NOTE, State.WARNING, State.ERROR
+OK, NOTE, WARNING, ERROR = (
+    CheckupState.OK,
+    CheckupState.NOTE,
+    CheckupState.WARNING,
+    CheckupState.ERROR,
+)
 
 
 class Patient:
@@ -85,16 +97,16 @@ def patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Patient:
     return Patient(tmp_path)
 
 
-def rows(found: Checkup, group: str, name: str = "") -> list[Row]:
+def rows(found: Checkup, group: str, name: str = "") -> list[CheckupRow]:
     return [row for row in found.rows if row.group == group and name in ("", row.name)]
 
 
-def row(found: Checkup, group: str, name: str) -> Row:
+def row(found: Checkup, group: str, name: str) -> CheckupRow:
     (one,) = rows(found, group, name)
     return one
 
 
-def fact(one: Row, name: str) -> object:
+def fact(one: CheckupRow, name: str) -> object:
     return dict(one.facts)[name]
 
 
@@ -105,13 +117,13 @@ def fact(one: Row, name: str) -> object:
     ("mode", "shared", "state"),
     [
         (0o700, "0", None),
-        (0o770, "0", State.WARNING),
-        (0o770, "1", State.NOTE),
-        (0o777, "1", State.NOTE),
+        (0o770, "0", CheckupState.WARNING),
+        (0o770, "1", CheckupState.NOTE),
+        (0o777, "1", CheckupState.NOTE),
     ],
 )
 def test_who_else_may_write_to_the_store_is_shown(
-    patient: Patient, mode: int, shared: str, state: State | None
+    patient: Patient, mode: int, shared: str, state: CheckupState | None
 ) -> None:
     LocalStore(patient.store).add(blob_of(b"here"), [b"here"])
     patient.store.chmod(mode)
@@ -127,7 +139,7 @@ def test_a_store_that_everybody_may_write_is_wrong(patient: Patient) -> None:
 
     one = row(patient.look(RESOLVER_STORE=str(patient.store)), "store", "folder")
 
-    assert one.state is State.ERROR
+    assert one.state is CheckupState.ERROR
     assert "everybody may write to" in one.found
 
 
@@ -152,14 +164,14 @@ def test_a_machine_that_is_well(patient: Patient) -> None:
     ],
 )
 def test_a_look_that_fails_is_a_row_and_the_others_are_looked_at(
-    check: Check, error: Exception
+    check: DoctorCheck, error: Exception
 ) -> None:
-    def broken(_machine: Machine) -> list[Row]:
+    def broken(_machine: MachineReport) -> list[CheckupRow]:
         raise error
 
     checks = (
         check._replace(look=broken),
-        Check("x", "y", lambda _machine: [Row("x", "y", OK, "")]),
+        DoctorCheck("x", "y", lambda _machine: [CheckupRow("x", "y", OK, "")]),
     )
     first, second = look_over(None, checks).rows  # type: ignore[arg-type]  # nobody looks at it
 
@@ -169,11 +181,11 @@ def test_a_look_that_fails_is_a_row_and_the_others_are_looked_at(
 
 
 def test_what_was_seen_before_a_look_failed_is_kept() -> None:
-    def half(_machine: Machine) -> Iterator[Row]:
-        yield Row("store", "one", OK, "")
+    def half(_machine: MachineReport) -> Iterator[CheckupRow]:
+        yield CheckupRow("store", "one", OK, "")
         raise OSError(28, "No space left on device")
 
-    seen = look_over(None, (Check("store", "two", half),)).rows  # type: ignore[arg-type]  # as above
+    seen = look_over(None, (DoctorCheck("store", "two", half),)).rows  # type: ignore[arg-type]  # as above
     assert [(each.name, each.state) for each in seen] == [("one", OK), ("two", ERROR)]
     assert seen[1].found == "no space left on device"
 
@@ -191,7 +203,7 @@ def test_every_group_has_a_rule_and_every_error_is_a_finding(patient: Patient) -
 def test_text_of_others_is_escaped(patient: Patient, form: str) -> None:
     found = patient.look(RESOLVER_STORE=f"{patient.folder}/a\x1b[2J::error::\u202e")
 
-    told = tell(found, form)
+    told = render(found, form)
     assert not {"\x1b", "\u202e"} & set(told)
 
 
@@ -215,7 +227,7 @@ def test_a_package_that_is_too_old_missing_or_broken(
         return {"httpx": "0.27.9", "typer": "0.29.0"}.get(name, "9")
 
     def load(name: str) -> None:
-        if name == "resolver.sources.engine":
+        if name == "resolver.sources.http.engine":
             raise ImportError("libssl.so.9: cannot open shared object file")
 
     wanted = ["httpx>=0.28,<1", "typer<0.29,>=0.26", "rich>=13", "isal>=1; extra == 'fast'"]
@@ -376,7 +388,7 @@ def test_a_lock_that_somebody_holds(patient: Patient, monkeypatch: pytest.Monkey
     import fcntl
 
     filled(patient)
-    monkeypatch.setattr("resolver.store.home._BRIEFLY", 0.0)
+    monkeypatch.setattr("resolver.store.folder._BRIEFLY", 0.0)
     with (patient.store / "lock").open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         one = row(patient.look(), "store", "writing")
@@ -391,9 +403,9 @@ def test_a_store_over_a_network(
     patient: Patient,
     monkeypatch: pytest.MonkeyPatch,
     unlocked: str,
-    state: State,
+    state: CheckupState,
 ) -> None:
-    monkeypatch.setattr(keeping, "file_systems", lambda _device: ("nfs4",))
+    monkeypatch.setattr(store, "file_systems", lambda _device: ("nfs4",))
     one = row(patient.look(RESOLVER_UNSAFE_NO_LOCK=unlocked), "store", "file system")
 
     assert one.state is state
@@ -435,7 +447,7 @@ def test_what_nothing_needs_is_worth_a_word(
     patient: Patient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled(patient)
-    monkeypatch.setattr(keeping, "LITTLE_ROOM", 0)
+    monkeypatch.setattr(store, "LITTLE_ROOM", 0)
     for name in (patient.store / "names").iterdir():
         name.unlink()
     one = row(patient.look(), "store", "content")
@@ -461,7 +473,7 @@ def test_logins_are_told_by_name_and_never_by_value(patient: Patient) -> None:
     }
     path = patient.write(".docker/config.json", json.dumps(config), 0o644)
     found = patient.look(RESOLVER_USERNAME="me", RESOLVER_PASSWORD="S3cret")
-    told = tell(found, "json") + tell(found, "table")
+    told = render(found, "json") + render(found, "table")
     mine = [each for each in rows(found, "logins") if each.name == str(path)]
 
     assert "S3cret" not in told
@@ -602,7 +614,7 @@ def test_headers_and_client_certificates_are_named_and_not_shown(patient: Patien
     one = row(found, "registries", "a.test")
 
     assert "https://m.test (tags only, client certificate, headers)" in one.found
-    assert "S3cret" not in tell(found, "json")
+    assert "S3cret" not in render(found, "json")
 
 
 def test_a_file_that_cannot_be_used_is_told_of_once(patient: Patient) -> None:
@@ -651,7 +663,7 @@ def test_a_login_in_the_url_of_a_mirror_is_refused_and_not_shown(
 
     assert found.state is ERROR
     assert row(found, "registries", "y.test").state is ERROR
-    assert "S3cret" not in tell(found, "json")
+    assert "S3cret" not in render(found, "json")
 
 
 def test_without_a_home_there_is_no_config(patient: Patient) -> None:
@@ -659,7 +671,7 @@ def test_without_a_home_there_is_no_config(patient: Patient) -> None:
     assert row(patient.look(), "registries", "config.yaml").state is NOTE
 
 
-def answered(patient: Patient, host: str, **variables: str) -> dict[str, Row]:
+def answered(patient: Patient, host: str, **variables: str) -> dict[str, CheckupRow]:
     found = patient.look(host, **variables)
     return {each.name.removeprefix(f"{host} "): each for each in rows(found, "registries")}
 
@@ -668,7 +680,7 @@ def answered(patient: Patient, host: str, **variables: str) -> dict[str, Row]:
     ("off", "state"), [(0, OK), (55, OK), (-55, OK), (70, WARNING), (-70, WARNING)]
 )
 def test_a_registry_is_asked_once_and_its_clock_compared(
-    patient: Patient, off: int, state: State
+    patient: Patient, off: int, state: CheckupState
 ) -> None:
     patient.write(".docker/config.json", '{"credsStore": "here"}')
     patient.program("docker-credential-here", f"touch {patient.folder}/ran")
@@ -788,7 +800,7 @@ def made(patient: Patient, end: timedelta) -> Path:
     [(-1, WARNING, "1 ended, on "), (network.SOON - 1, WARNING, "ends on "), (100, OK, "until ")],
 )
 def test_when_an_authority_of_ones_own_ends(
-    patient: Patient, days: int, state: State, words: str
+    patient: Patient, days: int, state: CheckupState, words: str
 ) -> None:
     path = made(patient, timedelta(days=days))
     one = row(patient.look(RESOLVER_CA_FILE=str(path)), "network", "--ca-file")
@@ -861,7 +873,7 @@ def test_proxies_are_shown_without_who_asks_them(patient: Patient) -> None:
     assert row(found, "network", "no proxy for").found == (
         "this machine itself, a.test, 10.0.0.0/8"
     )
-    assert "S3cret" not in tell(found, "json")
+    assert "S3cret" not in render(found, "json")
 
 
 def test_a_proxy_that_is_none(patient: Patient) -> None:
@@ -872,7 +884,7 @@ def test_a_proxy_that_is_none(patient: Patient) -> None:
         ERROR,
         "cannot use `HTTPS_PROXY`: only http and https proxies are supported",
     )
-    assert "S3cret" not in tell(found, "json")
+    assert "S3cret" not in render(found, "json")
 
 
 def test_a_clock_that_was_never_set(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -927,7 +939,7 @@ def test_variables(patient: Patient) -> None:
     assert told["RESOLVER_XYZZY"].hint == "unset it; see `resolver help configuration`"
     assert told["RESOLVER_QUIET"].found == "set, and empty: the same as not set"
     assert told["RESOLVER_STORE"].found == "set, as --store"
-    assert "S3cret" not in tell(found, "json")
+    assert "S3cret" not in render(found, "json")
 
 
 @pytest.mark.parametrize(
@@ -949,7 +961,7 @@ def test_a_variable_that_cannot_be_used_is_a_row_and_no_end(
 
     assert one.state is ERROR
     assert one.hint
-    assert "S3cret" not in tell(found, "json")
+    assert "S3cret" not in render(found, "json")
     assert len(found.rows) > 20
 
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resolver.core.descriptor import OCI_EMPTY, OCI_INDEX, OCI_MANIFEST
-from resolver.core.digest import Digest
-from resolver.core.stored import Retention
+from resolver.core.oci.descriptor import OCI_EMPTY, OCI_INDEX, OCI_MANIFEST
+from resolver.core.oci.digest import Digest
+from resolver.core.results.store import Retention
 from resolver.errors import NotHeld, ResolverError, UnsupportedDocument
 from resolver.session import Session
 from tests.fakes.images import (
@@ -35,7 +35,7 @@ from tests.flow.pulling import Counter
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from resolver.flow.serve import Server
+    from resolver.verbs.serve.server import Server
 
 AMD, ARM = "linux/amd64", "linux/arm64"
 SOCI = "application/vnd.amazon.soci.index.v2+json"

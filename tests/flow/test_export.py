@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from resolver.core.digest import Digest
-from resolver.core.exported import Destination, Exported, parse_destination
-from resolver.core.platform import Platform
-from resolver.core.reference import Reference
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.reference import Reference
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.export import Destination, Exported, parse_destination
 from resolver.errors import (
     BadDocument,
     DigestMismatch,
@@ -28,10 +28,10 @@ from resolver.errors import (
     UnsupportedDocument,
     Usage,
 )
-from resolver.flow.bundle import Wish
-from resolver.flow.export import ExportOptions, export
-from resolver.flow.layout_folder import LayoutOptions
 from resolver.store import LocalStore, Patience
+from resolver.verbs.export.bundle import RemovalRequest
+from resolver.verbs.export.export import ExportOptions, export
+from resolver.verbs.export.layout import LayoutOptions
 from tests.fakes.images import build_image, build_index, from_dict, listed_as, multi_platform
 from tests.flow.exports import (
     AMD64,
@@ -644,7 +644,7 @@ def test_what_a_killed_export_left_behind_is_removed_when_it_is_old(
         assert dead.exists()
 
         now = time.time()
-        monkeypatch.setattr("resolver.flow.outputs.time.time", lambda: now + 7200)
+        monkeypatch.setattr("resolver.verbs.export.output.time.time", lambda: now + 7200)
         exported(store, tmp_path / "out", "app:1")
 
         assert not dead.exists()
@@ -704,7 +704,7 @@ def test_an_export_works_from_a_store_that_cannot_be_written(tmp_path: Path) -> 
 
 def test_only_what_fits_exactly_leaves_if_that_is_wished(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app("1", "linux/arm/v6"))
-    wish = Wish((Platform.parse("linux/arm/v7"),), exact=True)
+    wish = RemovalRequest((Platform.parse("linux/arm/v7"),), exact=True)
 
     with pytest.raises(PlatformNotOffered):
         export(

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from backports import zstd
 
-from resolver.core.descriptor import Descriptor
-from resolver.core.digest import Digest
-from resolver.core.gathered import Part
-from resolver.core.image_config import parse_config
-from resolver.core.manifest import Manifest, parse_document
-from resolver.core.tar_reader import TarLimits
-from resolver.core.tree_room import RoomLimits, TreeRoom
+from resolver.core.layers.filetree import RoomLimits, TreeRoom
+from resolver.core.layers.tar import TarLimits
+from resolver.core.oci.config import parse_config
+from resolver.core.oci.descriptor import Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.image import ImageEntry
+from resolver.core.oci.manifest import Manifest, parse_document
 from resolver.errors import (
     BadDocument,
     BlobNotFound,
@@ -29,10 +29,16 @@ from resolver.errors import (
     SizeMismatch,
     UnsupportedDocument,
 )
-from resolver.flow.files import MAX_ENTRIES, Held, LayeredImage, fetching, read_trees
-from resolver.flow.kit import Stopped
-from resolver.flow.layer import read_layer
 from resolver.store import LocalStore
+from resolver.verbs.layers import (
+    MAX_ENTRIES,
+    HeldLayers,
+    LayeredImage,
+    fetching,
+    read_layer,
+    read_trees,
+)
+from resolver.verbs.transfer import Stopped
 from tests.fakes.images import build_image
 from tests.fakes.tars import END, header, member
 
@@ -40,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from resolver.core.file_comparison import LabelledTree
+    from resolver.core.compare.files import LabelledTree
 
 TAR = "application/vnd.oci.image.layer.v1.tar"
 GZIP = f"{TAR}+gzip"
@@ -333,7 +339,7 @@ def test_a_missing_layer_ends_it(tmp_path: Path) -> None:
         trees_of([image(Contents(), (missing, b""))])
     store = LocalStore(tmp_path / "store", fsync=False)
     held = image(Contents(), (missing, b""))
-    held = LayeredImage("x", None, "`x`", held.layers, held.diff_ids, Held(store, "app:1"))
+    held = LayeredImage("x", None, "`x`", held.layers, held.diff_ids, HeldLayers(store, "app:1"))
     with pytest.raises(NotInStore, match="its layer `sha256:"):
         trees_of([held])
 
@@ -361,7 +367,9 @@ def test_what_the_store_lacks_is_fetched_into_it_once(tmp_path: Path) -> None:
     assert len(contents.opened) == len(asked) == 2
     assert all(store.has(descriptor) for descriptor, _ in layers)
     assert store.leases() == ()
-    offline = LayeredImage("x", None, "`x`", pulled.layers, pulled.diff_ids, Held(store, "app:1"))
+    offline = LayeredImage(
+        "x", None, "`x`", pulled.layers, pulled.diff_ids, HeldLayers(store, "app:1")
+    )
     assert [paths(tree) for tree in trees_of([offline])] == seen[:1] == seen[1:]
 
 
@@ -384,14 +392,14 @@ def test_other_bytes_do_not_get_into_the_store(tmp_path: Path) -> None:
 
 def test_an_image_must_have_been_read_to_have_files() -> None:
     descriptor = Descriptor(GZIP, Digest.of(b"?"), 1)
-    failed = Part(descriptor, (), None, None, None, BlobNotFound("sha256:x", "y"))
+    failed = ImageEntry(descriptor, (), None, None, None, BlobNotFound("sha256:x", "y"))
     with pytest.raises(BlobNotFound):
         LayeredImage.of(failed, "x", "`x`", Contents())
     with pytest.raises(BadDocument, match="no image with a config"):
-        LayeredImage.of(Part(descriptor, (), None, None, None), "x", "`x`", Contents())
+        LayeredImage.of(ImageEntry(descriptor, (), None, None, None), "x", "`x`", Contents())
 
 
-def part(layers: int, diff_ids: int) -> Part:
+def part(layers: int, diff_ids: int) -> ImageEntry:
     """Make what is gathered of an image whose config may say another number of layers."""
     built = build_image("linux/arm64", [bytes([number]) for number in range(layers)])
     other = build_image("linux/arm64", [bytes([number]) for number in range(diff_ids)])
@@ -399,7 +407,7 @@ def part(layers: int, diff_ids: int) -> Part:
     assert isinstance(manifest, Manifest)
     body = next(blob for blob in other.blobs.values() if b"diff_ids" in blob)
     config = parse_config(body, "the config", None)
-    return Part(built.descriptor, (), config.platform, manifest, config)
+    return ImageEntry(built.descriptor, (), config.platform, manifest, config)
 
 
 def test_an_image_that_was_gathered_has_layers_and_their_diff_ids() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.events import Warned
+from resolver.core.results.events import Warned
 from resolver.errors import InvalidPlatform, RequestsSpent, ServerFault, Usage
 from resolver.session import Session
 from tests.fakes.images import multi_platform, raw_document
@@ -120,7 +120,7 @@ def test_tags_that_are_gone_or_no_images_are_told_and_skipped(
 def test_a_registry_that_fails_is_no_tag_without_the_platform(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resolver.sources.retry.SystemClock.sleep", lambda *_: None)
+    monkeypatch.setattr("resolver.clock.SystemClock.sleep", lambda *_: None)
     registry.on("GET", "/v2/app/manifests/1.1", Reply(503))
     with Session(tmp_path) as session, pytest.raises(ServerFault):
         list(session.tags(f"{registry.host}/app", platform=RISCV))

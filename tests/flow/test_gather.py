@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.platform import Platform
+from resolver.core.platforms.platform import Platform
 from resolver.errors import ManifestNotFound, NotFound
-from resolver.flow.gather import Depth
 from resolver.session import Session
+from resolver.verbs.gather import Depth
 from tests.fakes.images import build_image, build_index, listed_as, multi_platform
 from tests.fakes.messages import Reply
 from tests.fakes.registry import FakeRegistry

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.exported import parse_destination
-from resolver.core.platform import Platform
-from resolver.core.reference import Reference
+from resolver.core.oci.reference import Reference
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.export import parse_destination
 from resolver.errors import DigestMismatch, NotHeld, ToolFailed, ToolMissing
-from resolver.flow.export import ExportOptions, export
-from resolver.flow.handoff import command_for
+from resolver.verbs.export.export import ExportOptions, command_for, export
 from tests.flow.exports import AMD64, ARM64, QUICK, app, stocked
 from tests.store_images import place
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from resolver.core.exported import Exported
+    from resolver.core.results.export import Exported
     from resolver.store import LocalStore
 
 HERE, THERE = Platform.parse(AMD64), Platform.parse(ARM64)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from resolver.core.pinning.spots import Lines
+from resolver.core.pin.edits import LineIndex
 from resolver.errors import NotAnImageFile, UnreadableFile
-from resolver.flow.image_files import find_images
-from resolver.marked import without_comments
+from resolver.files.yaml import without_comments
+from resolver.verbs.pin import find_images
 from tests.pins import WRITTEN, documents, instructions, pin, unpin
 
 DATA = Path(__file__).parent.parent / "data" / "pin"
@@ -51,7 +51,7 @@ def test_a_file_is_pinned_as_expected_and_a_second_time_not_at_all(name: str) ->
 def test_what_cannot_be_pinned_is_named_with_its_line(name: str) -> None:
     text = before(name)
     found = find_images(name, text)
-    lines = Lines(text)
+    lines = LineIndex(text)
 
     assert [
         f"{lines.position(stray.start)[0]}: {stray.text} ({stray.role}): {stray.reason}"

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.answer import Failure
-from resolver.core.descriptor import SCHEMA1_SIGNED
-from resolver.core.findings import Severity
+from resolver.core.lint.findings import Severity
+from resolver.core.oci.descriptor import SCHEMA1_SIGNED
+from resolver.core.results.resolve import Failure
 from resolver.errors import AuthenticationRequired, LimitExceeded, ManifestNotFound, Unavailable
 from resolver.session import Session
 from tests.contract.lint_samples import attested, changed, config_of, in_order, with_config
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from resolver.core.findings import Finding
+    from resolver.core.lint.findings import Finding
     from tests.contract.lint_samples import Prepare
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.lint_programs import Outcome
+from resolver.core.lint.subject import SearchOutcome
 from resolver.demo.builders import describe, descriptor_fields
 from resolver.errors import NotInStore, Unavailable
-from resolver.flow.lint_layers import SAMPLE
 from resolver.session import Session
+from resolver.verbs.lint_layers import SAMPLE
 from tests.fakes.images import (
     Image,
     build_image,
@@ -34,7 +34,7 @@ from tests.fakes.registry import FakeRegistry
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from resolver.core.linted import LintedImage
+    from resolver.core.lint.lint import LintedImage
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
 MEGABYTE = 1_000_000
@@ -504,7 +504,7 @@ def test_a_diff_id_that_is_not_the_layers_is_an_error(
 def test_a_registry_that_cannot_be_asked_is_no_finding(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resolver.sources.retry.ATTEMPTS", 1, raising=False)
+    monkeypatch.setattr("resolver.sources.http.retry.ATTEMPTS", 1, raising=False)
     layer = build_layer({"bin/app": elf("arm64")})
     image = packed([layer], "/bin/app")
     digest = next(name for name, blob in image.blobs.items() if blob == layer)
@@ -601,4 +601,4 @@ def test_layers_that_are_no_archives_and_foreign_ones_are_left_alone(
 
     assert told(found) == [("undecided-entrypoint", "note")]
     assert found.looks[0].bytes_read == 0
-    assert found.looks[0].started[0].outcome is Outcome.UNDECIDED
+    assert found.looks[0].started[0].outcome is SearchOutcome.UNDECIDED

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.answer import Failure
-from resolver.core.descriptor import OCI_INDEX
-from resolver.core.lock_check import RULES, Drift
+from resolver.core.lockfile.drift import RULES, LockDrift
+from resolver.core.oci.descriptor import OCI_INDEX
+from resolver.core.results.resolve import Failure
 from resolver.errors import (
     BadDocument,
     BadLock,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from resolver.core.lock_check import LockCheck
+    from resolver.core.lockfile.drift import LockCheck
     from tests.fakes.images import Image
 
 EMPTY = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
@@ -344,7 +344,7 @@ def test_what_is_gone_is_drift_and_what_cannot_be_asked_is_none(
     found = session.check_lock(file=file)
 
     assert findings(found) == [("reference-gone", "")]
-    assert isinstance(found.images[0], Drift)
+    assert isinstance(found.images[0], LockDrift)
     assert found.images[0].state == "gone"
     assert isinstance(found.images[1], Failure)
     assert len(found.failures) == 1

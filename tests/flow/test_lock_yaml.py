@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from resolver.core.lock import MAX_IMAGES, MAX_LOCK
+from resolver.core.lockfile.lock import MAX_IMAGES, MAX_LOCK
 from resolver.errors import BadLock, LockIncomplete, LockLimit, Usage
-from resolver.flow.lock_file import load
-from resolver.flow.lock_yaml import read_yaml
 from resolver.session import Session
+from resolver.verbs.lock_files import load, read_yaml
 
 FOLDER = Path(__file__).parents[1] / "data" / "bad_inputs"
 CASES: list[dict[str, Any]] = [

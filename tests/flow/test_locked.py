@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.answer import Failure
-from resolver.core.platform import Platform
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.resolve import Failure
 from resolver.errors import NotInStore, NotLocked, ResolverError
 from resolver.session import Session
 from tests.fakes.images import build_image, build_index, multi_platform
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from resolver.core.answer import Resolution
+    from resolver.core.results.resolve import Resolution
 
 AMD64, ARM64, ARMV7 = "linux/amd64", "linux/arm64/v8", "linux/arm/v7"
 #: Made so that order, variants, versions and fallbacks all decide something.
@@ -202,10 +202,10 @@ PLATFORMS = st.sampled_from([*OFFERED, "linux/arm64", "linux/386", "linux/amd64/
 def test_picking_from_a_record_is_selecting_from_the_index(
     offered: list[str], wanted: str, exact: bool
 ) -> None:
-    from resolver.core.digest import Digest
-    from resolver.core.lock import LockedImage, LockedPlatform
-    from resolver.core.locked import Wanted, pick
-    from resolver.core.select import select
+    from resolver.core.lockfile.entries import Platforms, pick
+    from resolver.core.lockfile.lock import LockedImage, LockedPlatform
+    from resolver.core.oci.digest import Digest
+    from resolver.core.platforms.select import select
 
     platforms = [Platform.parse(each) for each in offered]
     digests = [Digest("sha256", f"{number:064x}") for number in range(len(platforms))]
@@ -216,7 +216,7 @@ def test_picking_from_a_record_is_selecting_from_the_index(
     listed = tuple(kept[key] for key in sorted(kept))
     image = LockedImage("r.test/a:1", "a", digests[0], "m", 1, listed)
 
-    found = pick(image, Wanted((Platform.parse(wanted),)), exact=exact)
+    found = pick(image, Platforms((Platform.parse(wanted),)), exact=exact)
     chosen = select(platforms, wanted, exact=exact).index
 
     assert (found.digest if found else None) == (digests[chosen] if chosen is not None else None)

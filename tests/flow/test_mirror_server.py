@@ -15,10 +15,10 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from resolver.core.descriptor import OCI_INDEX, OCI_MANIFEST
-from resolver.core.digest import Digest
-from resolver.core.events import Noted, Warned
-from resolver.core.stored import Retention
+from resolver.core.oci.descriptor import OCI_INDEX, OCI_MANIFEST
+from resolver.core.oci.digest import Digest
+from resolver.core.results.events import Noted, Warned
+from resolver.core.results.store import Retention
 from resolver.errors import (
     AuthenticationRequired,
     BlobNotFound,
@@ -30,15 +30,14 @@ from resolver.errors import (
     ResolverError,
     StoreFault,
 )
-from resolver.flow import growing
-from resolver.flow.distribution import Later
-from resolver.flow.mirror import MAX_FETCHES, MAX_QUESTIONS, refusal
-from resolver.flow.misses import MAX_MISSES, Busy, Misses
-from resolver.flow.upstreams import Unclear, Upstreams
 from resolver.session import Session
 from resolver.settings import Flags
-from resolver.sources import ways
-from resolver.sources.questions import JOBS_PER_HOST
+from resolver.sources.http import host_options
+from resolver.sources.http.requests import JOBS_PER_HOST
+from resolver.verbs.serve import streaming
+from resolver.verbs.serve.api import Later
+from resolver.verbs.serve.mirror import MAX_FETCHES, MAX_QUESTIONS, Unclear, Upstreams, refusal
+from resolver.verbs.serve.misses import MAX_MISSES, Busy, Misses
 from tests.fakes.images import build_image, build_index, named_by
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.flow.pulling import noise
@@ -49,9 +48,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from resolver.core.events import Event
-    from resolver.flow.connections import Peer
-    from resolver.flow.serve import Server
+    from resolver.core.results.events import Event
+    from resolver.verbs.serve.connections import Peer
+    from resolver.verbs.serve.server import Server
 
 LAYER, SMALL = noise(3_000_000), noise(2_000, 1)
 IMAGE = build_index([build_image("linux/amd64", [LAYER, SMALL]), build_image("linux/arm64")])
@@ -340,7 +339,7 @@ def test_a_list_of_tags_that_is_cut_is_said(
     for tag in ("2", "3"):
         ground.upstream.serve("team/app", tag, IMAGE)
     for most, left in ((3, []), (2, ["tags"])):
-        monkeypatch.setattr("resolver.flow.mirror._MAX_LISTED", most)
+        monkeypatch.setattr("resolver.verbs.serve.mirror._MAX_LISTED", most)
         ground.events.clear()
         with ground.mirror() as server:
             got = ask(server, "/v2/team/app/tags/list")
@@ -822,7 +821,7 @@ def test_clients_of_one_registry_do_not_join_the_fetch_of_another(
 def test_a_registry_that_stalls_makes_way_for_another_one_with_the_same_blob(
     ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(growing, "_GRACE", 0.0)
+    monkeypatch.setattr(streaming, "_GRACE", 0.0)
     never = threading.Event()
     with FakeRegistry() as bad:
         bad.serve("team/app", "1", IMAGE)
@@ -847,7 +846,7 @@ def test_a_stalled_fetch_is_given_up_at_once_for_another_registry(
     ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No read timeout ends it: its thread still waits when the blob is here."""
-    monkeypatch.setattr(growing, "_GRACE", 0.0)
+    monkeypatch.setattr(streaming, "_GRACE", 0.0)
     never = threading.Event()
     with FakeRegistry() as bad:
         bad.serve("team/app", "1", IMAGE)
@@ -872,7 +871,7 @@ def test_a_stalled_fetch_is_given_up_at_once_for_another_registry(
 def test_stalled_blobs_do_not_delay_others_of_their_registry(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in ((growing, "STALL"), (ways, "SILENT")):
+    for module, name in ((streaming, "STALL"), (host_options, "SILENT")):
         monkeypatch.setattr(module, name, 0.3)
     never = threading.Event()
     stalled = [noise(200_000, 100 + number) for number in range(3 * MAX_FETCHES)]

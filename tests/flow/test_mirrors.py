@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.descriptor import OCI_INDEX
-from resolver.core.digest import Digest
-from resolver.core.events import Noted, Warned
-from resolver.core.reference import Reference
-from resolver.core.target import RegistryTarget
+from resolver.core.oci.descriptor import OCI_INDEX
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.reference import Reference
+from resolver.core.oci.target import RegistryTarget
+from resolver.core.results.events import Noted, Warned
 from resolver.errors import (
     DigestMismatch,
     ManifestNotFound,
@@ -26,7 +26,7 @@ from resolver.errors import (
     RegistryBlocked,
 )
 from resolver.session import Session
-from resolver.sources.mirrored import MirroredSource
+from resolver.sources.registry.mirrored import MirroredSource
 from tests.fakes.images import build_image, build_index
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.flow.pulling import noise
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from resolver.core.events import Event
+    from resolver.core.results.events import Event
 
 LAYER, SMALL = noise(400_000), noise(2_000, 1)
 IMAGE = build_index([build_image("linux/amd64", [LAYER, SMALL])])

@@ -10,11 +10,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resolver import marked
-from resolver.core.pinning.dockerfile_lines import read
-from resolver.core.pinning.spots import Edit, apply
+from resolver.core.pin.dockerfile import read
+from resolver.core.pin.edits import Edit, apply
 from resolver.errors import ResolverError
-from resolver.flow.image_files import find_images
+from resolver.files import yaml as marked
+from resolver.verbs.pin import find_images
 from tests.pins import digest_of, documents, instructions, pin, unpin
 from tests.written import MAKERS, Written, dockerfiles, yamls
 

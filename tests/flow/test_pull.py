@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.digest import Digest
-from resolver.core.events import Warned
-from resolver.core.transfers import (
+from resolver.core.oci.digest import Digest
+from resolver.core.results.events import Warned
+from resolver.core.results.pull_events import (
     Advanced,
     Finished,
     ImageDone,
@@ -19,8 +19,8 @@ from resolver.core.transfers import (
     Started,
 )
 from resolver.errors import BlobNotFound, ManifestNotFound, StoreFault
-from resolver.flow.kit import PullOptions
 from resolver.store import LocalStore
+from resolver.verbs.transfer import TransferOptions
 from tests.fakes.images import Image, build_image, build_index, from_dict, listed_as
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.flow.pulling import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from resolver.core.events import Event
+    from resolver.core.results.events import Event
 
 AMD, ARM = "linux/amd64", "linux/arm64/v8"
 
@@ -261,7 +261,7 @@ def test_the_name_comes_last_and_only_when_everything_is_there(
     count = Counter(registry)
     with puller(registry, tmp_path) as one:
         with pytest.raises(BlobNotFound):
-            one.pull(options=PullOptions(jobs=1))
+            one.pull(options=TransferOptions(jobs=1))
         assert one.store.pulled(f"{registry.host}/{REPOSITORY}:1") is None
         kept = {line(seen) for seen in blobs(count.new()) if seen.status == 200}
 
@@ -287,7 +287,7 @@ def test_a_child_that_the_index_lacks_names_nothing_and_keeps_what_came(
     reference = f"{registry.host}/{REPOSITORY}:1"
     with puller(registry, tmp_path) as one:
         with pytest.raises(BlobNotFound):
-            one.pull(AMD, "linux/arm64", options=PullOptions(jobs=1))
+            one.pull(AMD, "linux/arm64", options=TransferOptions(jobs=1))
         assert one.store.pulled(reference) is None
         kept = {line(seen) for seen in blobs(count.new()) if seen.status == 200}
         one.pull(AMD, "linux/arm64")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.digest import Digest
-from resolver.core.events import Noted
-from resolver.core.transfers import (
+from resolver.core.oci.digest import Digest
+from resolver.core.results.events import Noted
+from resolver.core.results.pull_events import (
     Finished,
     Kept,
     PieceStarted,
@@ -34,7 +34,7 @@ from resolver.errors import (
     Unavailable,
     Untrusted,
 )
-from resolver.flow.kit import PullOptions
+from resolver.verbs.transfer import TransferOptions
 from tests.fakes.images import build_image, build_index
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.flow.pulling import RANGE, REPOSITORY, Puller, noise, puller, ranges
@@ -301,7 +301,7 @@ def test_progress_gives_new_tries(registry: FakeRegistry, tmp_path: Path) -> Non
 
     registry.on("GET", path(content), answer)
     with puller(registry, tmp_path) as one:
-        one.pull(tag="long", options=PullOptions(range_size=64 << 20))
+        one.pull(tag="long", options=TransferOptions(range_size=64 << 20))
 
         assert one.held(Digest.of(content)) == content
     # More than five, which is what there would be without.
@@ -707,7 +707,7 @@ def test_a_token_that_runs_out_in_the_middle_is_renewed_once(tmp_path: Path) -> 
 def test_an_interrupt_keeps_what_has_come_and_ends_at_once(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
-    from resolver.flow.pull import pull
+    from resolver.verbs.pull import transfer_plan
 
     never = threading.Event()
     registry.on("GET", path(), Reply(body=LAYER, hold=never, hold_after=30_000), times=1)
@@ -721,11 +721,11 @@ def test_an_interrupt_keeps_what_has_come_and_ends_at_once(
 
         threading.Thread(target=interrupt).start()
         with pytest.raises(KeyboardInterrupt):
-            pull(
+            transfer_plan(
                 plan,
                 lambda _image: one.source,
                 one.store,
-                PullOptions(),
+                TransferOptions(),
                 clock=one.clock,
                 interrupt=one.source._transport.close,
             )
@@ -840,7 +840,7 @@ def test_a_foreign_layer_that_is_wanted_comes_from_its_publisher_anonymously(
         foreign(registry, f"{storage.url}/base")
         registry.bearer(credentials=("u5er", "S3cr3tPa55"))
         with puller(registry, tmp_path, credentials=login(registry.host)) as one:
-            one.pull(options=PullOptions(foreign=True))
+            one.pull(options=TransferOptions(foreign=True))
 
             assert one.held(Digest.of(LAYER)) == LAYER
         assert len(asked(registry)) == 1
@@ -855,7 +855,7 @@ def test_a_publisher_that_sends_other_bytes_is_refused(
         foreign(registry, f"{storage.url}/base")
         with puller(registry, tmp_path) as one:
             with pytest.raises(DigestMismatch):
-                one.pull(options=PullOptions(foreign=True))
+                one.pull(options=TransferOptions(foreign=True))
             assert is_clean(one)
 
 
@@ -866,7 +866,7 @@ def test_a_foreign_layer_leads_to_web_servers_only(tmp_path: Path, url: str) -> 
     with FakeRegistry() as registry:
         foreign(registry, url)
         with puller(registry, tmp_path) as one, pytest.raises(RedirectRefused):
-            one.pull(options=PullOptions(foreign=True))
+            one.pull(options=TransferOptions(foreign=True))
 
 
 def test_what_breaks_off_is_told_as_what_it_is(registry: FakeRegistry, tmp_path: Path) -> None:

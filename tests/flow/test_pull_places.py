@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.digest import Digest
-from resolver.core.events import Warned
-from resolver.core.plan import State
-from resolver.core.transfers import PieceStarted
+from resolver.core.oci.digest import Digest
+from resolver.core.results.events import Warned
+from resolver.core.results.plan import ContentState
+from resolver.core.results.pull_events import PieceStarted
 from resolver.errors import InvalidReference, Usage
-from resolver.flow.held import open_place
-from resolver.flow.reader import Reader
-from resolver.flow.unpacked import unpacked_of
 from resolver.session import Session
-from resolver.sources.daemon import unpacked_layers
+from resolver.sources.local.docker_engine import unpacked_layers
 from resolver.store import LocalStore
+from resolver.verbs.documents import DocumentReader
+from resolver.verbs.places import open_place
+from resolver.verbs.pull import unpacked_of
 from tests.fakes.images import Image, build_image, build_index
 from tests.fakes.registry import FakeRegistry
 from tests.flow.pulling import RANGE, REPOSITORY, Counter, blobs, noise, puller
@@ -90,7 +90,7 @@ def test_what_a_place_holds_is_copied_and_not_fetched(
         started = [event.place for event in one.events if isinstance(event, PieceStarted)]
     held = [piece for piece in plan.pieces if piece.place == name]
     assert {str(piece.descriptor.digest) for piece in held} == set(image.blobs)
-    assert all(piece.state is State.HELD for piece in held)
+    assert all(piece.state is ContentState.HELD for piece in held)
     assert (plan.bytes_missing, plan.requests) == (0, 0)
     assert blobs(count.new()) == []
     assert started == [name] * len(image.blobs)
@@ -156,24 +156,24 @@ def test_the_transport_of_another_tool_is_named(
 
 
 def test_the_source_of_a_pull_may_be_a_folder_too(tmp_path: Path, image: Image) -> None:
-    from resolver.core.platform import BUILTIN, Platform
-    from resolver.flow.plan import make_plan, plan_images
-    from resolver.flow.pull import pull
-    from resolver.flow.resolve import Wish, ask_local
-    from resolver.sources.layout import LayoutSource
-    from resolver.sources.tree import FolderTree
+    from resolver.core.platforms.platform import BUILTIN, Platform
+    from resolver.sources.local.layout import LayoutSource
+    from resolver.sources.local.tree import FolderTree
+    from resolver.verbs.documents import PlatformRequest, ask_local
+    from resolver.verbs.plan import make_plan, plan_images
+    from resolver.verbs.pull import transfer_plan
 
     folder = layout(tmp_path / "layout", image)
     entry = {"mediaType": image.media_type, "digest": image.digest, "size": image.size}
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
     (folder / "blobs/sha256" / image.digest.partition(":")[2]).write_bytes(image.body)
     source = LayoutSource(FolderTree(str(folder)))
-    reader = Reader(lambda: source, None, "oci:layout")
+    reader = DocumentReader(lambda: source, None, "oci:layout")
     asked = ask_local(reader, "oci:layout", "")
-    wish = Wish((Platform.parse(AMD),), explicit=True)
+    wish = PlatformRequest((Platform.parse(AMD),), explicit=True)
     store = LocalStore(tmp_path / "store", fsync=False)
     plan = make_plan([plan_images(reader, asked, [wish], BUILTIN)], store)
-    done = pull(plan, lambda _image: source, store)
+    done = transfer_plan(plan, lambda _image: source, store)
 
     assert [each.status for each in done.images] == ["downloaded"]
     assert store.load(Digest.of(LARGE)) == LARGE
@@ -237,7 +237,7 @@ def test_an_engine_says_which_layers_it_has_unpacked(
 
     with puller(registry, tmp_path / "store") as one:
         (planned,) = one.images()
-        reader = Reader(lambda: one.source, one.store, "")
+        reader = DocumentReader(lambda: one.source, one.store, "")
         assert unpacked_of(reader, planned, unpacked) == (Digest.of(LARGE),)
         assert unpacked_of(reader, planned, frozenset()) == ()
 
@@ -275,5 +275,5 @@ def test_a_plan_tells_what_an_engine_has_and_counts_it_as_missing_all_the_same(
         nothing = session.unpacked(plan)
 
     assert [layer.digest for layer in there] == [Digest.of(LARGE)]
-    assert [p.state for p in plan.pieces if p.descriptor in there] == [State.MISSING]
+    assert [p.state for p in plan.pieces if p.descriptor in there] == [ContentState.MISSING]
     assert nothing == ()

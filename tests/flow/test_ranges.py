@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.ranged import read_content_range
-from resolver.flow.ranges import cut, gaps
+from resolver.core.oci.content import read_content_range
+from resolver.verbs.transfer import cut, gaps
 
 SPANS = st.lists(
     st.tuples(st.integers(0, 60), st.integers(0, 60)).map(lambda pair: (min(pair), max(pair)))

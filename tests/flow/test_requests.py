@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 
 import pytest
 
-from resolver.core.answer import Resolution
-from resolver.core.digest import Digest
+from resolver.core.oci.digest import Digest
+from resolver.core.results.resolve import Resolution
 from resolver.session import Session
 from tests.fakes.images import build_image, build_index, multi_platform
 from tests.fakes.registry import FakeRegistry, Reply, Seen

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.found import Filters, Hit, Quota, read_limit
-from resolver.core.target import parse_target
+from resolver.core.oci.target import parse_target
+from resolver.core.results.account import Quota, SearchFilters, SearchHit, read_limit
 from resolver.errors import (
     BadDocument,
     Denied,
@@ -49,7 +49,7 @@ RESULTS = {
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRegistry]:
     """A Hub that answers the way the real one does, at another address."""
     with FakeRegistry() as fake:
-        monkeypatch.setattr("resolver.sources.search.HUB_INDEX", fake.host)
+        monkeypatch.setattr("resolver.sources.registry.search.HUB_INDEX", fake.host)
         yield fake
 
 
@@ -64,8 +64,8 @@ def test_docker_hub_is_searched(hub: FakeRegistry, tmp_path: Path) -> None:
 
     assert hub.log[0].raw_target == "/v1/search?q=nginx%20%26%20co&n=3"
     assert found.hits[:2] == (
-        Hit("nginx", "Official build of Nginx.", 19000, is_official=True),
-        Hit("bitnami/nginx", "", 180, is_official=False),
+        SearchHit("nginx", "Official build of Nginx.", 19000, is_official=True),
+        SearchHit("bitnami/nginx", "", 180, is_official=False),
     )
     assert (found.registry, found.by) == ("docker.io", "search")
 
@@ -78,14 +78,14 @@ def test_hits_are_filtered(hub: FakeRegistry, tmp_path: Path) -> None:
             (["is-official=true"], ["nginx"]),
             (["is-official=false", "stars=1"], ["bitnami/nginx"]),
         ):
-            found = session.search("nginx", filters=Filters.parse(texts))
+            found = session.search("nginx", filters=SearchFilters.parse(texts))
             assert [hit.name for hit in found.hits] == names
 
 
 @pytest.mark.parametrize("text", ["stars", "stars=many", "stars=-1", "is-official=maybe", "x=1"])
 def test_what_is_no_filter_is_said(text: str) -> None:
     with pytest.raises(Usage, match="is no filter"):
-        Filters.parse([text])
+        SearchFilters.parse([text])
 
 
 def test_a_hub_that_answers_something_else_is_said(hub: FakeRegistry, tmp_path: Path) -> None:

@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
-from resolver.core.digest import Digest
+from resolver.core.oci.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
+from resolver.core.oci.digest import Digest
 from resolver.demo import Sample, samples
 from resolver.demo.builders import build_image, write_json
 from resolver.errors import StoreFault, Usage
-from resolver.flow.regular import RegularFile
-from resolver.flow.serve import Server, serve
-from resolver.flow.shelf import MemoryShelf
+from resolver.verbs.serve.api import MemoryShelf
+from resolver.verbs.serve.server import Server, serve
+from resolver.verbs.serve.streaming import RegularFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from resolver.core.content import Document
+    from resolver.core.oci.content import Document
 
 APP = samples()[0]
 LAYER, LAYER_BYTES = max(APP.blobs.items(), key=lambda item: len(item[1]))

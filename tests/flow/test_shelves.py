@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.digest import Digest
-from resolver.core.reference import Reference
-from resolver.core.target import LayoutTarget
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.reference import Reference
+from resolver.core.oci.target import LayoutTarget
 from resolver.demo.builders import write_json
 from resolver.errors import InUse, NotFound, UnsupportedDocument
-from resolver.flow.hosts import is_meant
-from resolver.flow.offer import serve_layout, serve_store
-from resolver.flow.serve import Server, serve
-from resolver.flow.shelf import MemoryShelf
-from resolver.flow.shelves import LayoutShelf, StoreShelf, served_name
 from resolver.sources import open_local
-from resolver.sources.layout import REF_NAME
+from resolver.sources.local.layout import REF_NAME
 from resolver.store import LocalStore
+from resolver.verbs.serve.api import MemoryShelf
+from resolver.verbs.serve.catalog import LayoutShelf, StoreShelf, served_name
+from resolver.verbs.serve.serve import serve_layout, serve_store
+from resolver.verbs.serve.server import Server, is_meant, serve
 from tests.fakes.images import Image, build_image, build_index, from_dict, multi_platform
 from tests.flow.exports import AMD64, ARM64, app, exported, stocked
 from tests.flow.test_serve import Got, ask, say
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from resolver.core.events import Event
+    from resolver.core.results.events import Event
 
 FULL = "docker.io/library/app"
 

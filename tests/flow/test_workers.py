@@ -8,11 +8,11 @@ from functools import partial
 
 import pytest
 
-from resolver.flow.workers import Workers
+from resolver.verbs.threads import DaemonPool
 
 
 def test_everything_is_done_and_gives_what_came_of_it() -> None:
-    workers = Workers(3, "test")
+    workers = DaemonPool(3, "test")
     futures = [workers.submit(partial(pow, number, 2)) for number in range(50)]
 
     assert [future.result(5) for future in futures] == [number**2 for number in range(50)]
@@ -20,7 +20,7 @@ def test_everything_is_done_and_gives_what_came_of_it() -> None:
 
 
 def test_no_more_than_so_many_at_a_time_and_no_fewer() -> None:
-    workers = Workers(3, "test")
+    workers = DaemonPool(3, "test")
     meeting = threading.Barrier(3)
     now, most, lock = [0], [0], threading.Lock()
 
@@ -40,7 +40,7 @@ def test_no_more_than_so_many_at_a_time_and_no_fewer() -> None:
 
 
 def test_threads_are_started_as_they_are_needed_and_are_daemons() -> None:
-    workers = Workers(8, "a name of their own")
+    workers = DaemonPool(8, "a name of their own")
     for _ in range(5):
         workers.submit(lambda: None).result(5)
     names = [thread for thread in threading.enumerate() if thread.name == "a name of their own"]
@@ -51,7 +51,7 @@ def test_threads_are_started_as_they_are_needed_and_are_daemons() -> None:
 
 
 def test_what_goes_wrong_is_raised_where_the_result_is_asked_for() -> None:
-    workers = Workers(1, "test")
+    workers = DaemonPool(1, "test")
 
     def broken() -> None:
         raise LookupError
@@ -63,7 +63,7 @@ def test_what_goes_wrong_is_raised_where_the_result_is_asked_for() -> None:
 
 
 def test_what_was_not_begun_is_dropped_and_what_goes_on_is_not_waited_for() -> None:
-    workers = Workers(1, "test")
+    workers = DaemonPool(1, "test")
     begun, go_on = threading.Event(), threading.Event()
 
     def work() -> str:
@@ -85,7 +85,7 @@ def test_what_was_not_begun_is_dropped_and_what_goes_on_is_not_waited_for() -> N
 
 
 def test_a_pool_can_grow_and_shrink() -> None:
-    workers = Workers(1, "test of size")
+    workers = DaemonPool(1, "test of size")
     gate, meeting = threading.Event(), threading.Barrier(3)
     stuck = workers.submit(gate.wait)
     waiting = [workers.submit(partial(meeting.wait, 5)) for _ in range(3)]
@@ -101,7 +101,7 @@ def test_a_pool_can_grow_and_shrink() -> None:
 
 
 def test_lines_take_turns() -> None:
-    workers = Workers(1, "test of lines")
+    workers = DaemonPool(1, "test of lines")
     gate, done = threading.Event(), list[str]()
     workers.submit(gate.wait)
     names = ["a1", "a2", "a3", "a4", "b1", "b2", "c1"]
@@ -114,7 +114,7 @@ def test_lines_take_turns() -> None:
 
 
 def test_closing_cancels_what_waits_in_every_line() -> None:
-    workers = Workers(1, "test of lines")
+    workers = DaemonPool(1, "test of lines")
     gate = threading.Event()
     workers.submit(gate.wait)
     futures = [workers.submit(partial(pow, 2, 2), line) for line in "aab"]

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.exported import parse_destination
-from resolver.core.reference import Reference
-from resolver.flow.export import ExportOptions, export
-from resolver.platforms import host_platform
+from resolver.core.oci.reference import Reference
+from resolver.core.results.export import parse_destination
+from resolver.files.platforms import host_platform
 from resolver.session import Session
+from resolver.verbs.export.export import ExportOptions, export
 from tests.fakes.images import multi_platform
 from tests.flow.exports import AMD64, ARM64, QUICK
 from tests.real.registries import skopeo, upload

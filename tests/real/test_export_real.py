@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.exported import parse_destination
-from resolver.core.platform import Platform
-from resolver.core.reference import Reference
+from resolver.core.oci.reference import Reference
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.export import parse_destination
 from resolver.errors import ToolFailed
-from resolver.flow.bundle import Wish
-from resolver.flow.export import ExportOptions, export
-from resolver.platforms import host_platform
+from resolver.files.platforms import host_platform
 from resolver.store import LocalStore
+from resolver.verbs.export.bundle import RemovalRequest
+from resolver.verbs.export.export import ExportOptions, export
 from tests.fakes.images import build_image, build_layer, multi_platform
 from tests.flow.exports import AMD64, ARM64, QUICK, WINDOWS, app, exported, stocked
 from tests.real.registries import skopeo
@@ -25,7 +25,7 @@ from tests.store_images import pull
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resolver.core.exported import Exported
+    from resolver.core.results.export import Exported
     from tests.fakes.images import Image
     from tests.real.containerds import RealContainerd
 
@@ -180,7 +180,7 @@ def hand(
     store: LocalStore, containerd: RealContainerd, namespace: str, *platforms: str
 ) -> Exported:
     options = ExportOptions(
-        wish=Wish(tuple(Platform.parse(each) for each in platforms)),
+        wish=RemovalRequest(tuple(Platform.parse(each) for each in platforms)),
         host=host_platform(),
         namespace=namespace,
         environment=containerd.environment,

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.file_comparison import facts_of
-from resolver.core.target import parse_target
-from resolver.flow.files import LayeredImage, fetching, read_trees
-from resolver.flow.gather import Depth
+from resolver.core.compare.files import facts_of
+from resolver.core.oci.target import parse_target
 from resolver.session import Session
 from resolver.settings import Flags
+from resolver.verbs.gather import Depth
+from resolver.verbs.layers import LayeredImage, fetching, read_trees
 from tests.real.conftest import require
 from tests.real.unpacked import Facts, listed, unpack
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resolver.core.filetree import FileTree
+    from resolver.core.layers.filetree import FileTree
     from tests.real.registries import RealRegistry
 
 pytestmark = [

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.demo import samples
-from resolver.flow.serve import serve
-from resolver.flow.shelf import MemoryShelf
-from resolver.render import tell
+from resolver.render import render
 from resolver.session import Session
+from resolver.verbs.serve.api import MemoryShelf
+from resolver.verbs.serve.server import serve
 from tests.real.browser import ENTER, TAB, Browser, start
 from tests.real.conftest import require
 from tests.render.compared import COMPARED
@@ -64,7 +64,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     written = {}
     for key, answer in answers.items():
         written[key] = folder / f"{key.replace(' ', '-')}.html"
-        written[key].write_text(tell(answer, "html"), "utf-8")
+        written[key].write_text(render(answer, "html"), "utf-8")
     return written
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.executable import read_executable
+from resolver.core.layers.executable import read_executable
 from resolver.demo.images import samples
 from tests.fakes.images import Image, build_image, build_index, build_layer
 from tests.fakes.programs import elf

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.digest import Digest
+from resolver.core.oci.digest import Digest
 from tests.processes import python
 from tests.real.registries import push, skopeo
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.demo.images import samples
-from resolver.flow.mirror_config import mirror_config
 from resolver.session import Session
+from resolver.verbs.serve.tool_config import mirror_config
 from tests.real.layouts import image_of
 from tests.real.registries import skopeo
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from resolver.flow.serve import Server
+    from resolver.verbs.serve.server import Server
     from tests.real.containerds import RealContainerd
     from tests.real.registries import RealRegistry
 

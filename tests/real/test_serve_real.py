@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.target import LayoutTarget
-from resolver.flow.offer import serve_layout, serve_store
+from resolver.core.oci.target import LayoutTarget
 from resolver.session import Session
+from resolver.verbs.serve.serve import serve_layout, serve_store
 from tests.fakes.images import build_image, build_index, build_layer, multi_platform
 from tests.fakes.registry import FakeRegistry
 from tests.flow.exports import AMD64, ARM64, WINDOWS, exported, stocked
@@ -19,7 +19,7 @@ from tests.real.registries import skopeo
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resolver.flow.serve import Server
+    from resolver.verbs.serve.server import Server
     from tests.fakes.images import Image
     from tests.real.containerds import RealContainerd
 

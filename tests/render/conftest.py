@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from resolver.core import rule_book
-from resolver.render import plain, report
+from resolver.core.lint import findings
+from resolver.render import report, to_dict
 
 
 @pytest.fixture
@@ -13,5 +13,5 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make `tests.render.endings.Answered` an answer, and its rules known."""
     place = "tests.render.endings"
     monkeypatch.setitem(report.ELSEWHERE, place, place)
-    monkeypatch.setitem(plain.ELSEWHERE, place, place)
-    monkeypatch.setattr(rule_book, "BOOKS", (*rule_book.BOOKS, f"{place}:RULES"))
+    monkeypatch.setitem(to_dict.ELSEWHERE, place, place)
+    monkeypatch.setattr(findings, "BOOKS", (*findings.BOOKS, f"{place}:RULES"))

@@ -11,18 +11,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
-from resolver.core.answer import Failure
-from resolver.core.ending import Ending
-from resolver.core.events import Warned
-from resolver.core.findings import Finding, Severity
+from resolver.core.lint.findings import Finding, Severity
+from resolver.core.results.events import Warned
+from resolver.core.results.resolve import Failure
+from resolver.core.results.run import RunResult
 from resolver.errors import Usage
-from resolver.render import emit_azure, emit_buildkite, emit_github, emit_gitlab, emit_tekton
-from resolver.render.annotations import Annotation
-from resolver.render.escape import escape
-from resolver.render.fitting import fit
-from resolver.render.handing import EMITTERS, Act, Desk, Remark, Run, Speak, Write, emit
-from resolver.render.summary import CUT, cut, summary
-from resolver.render.values import Value, values
+from resolver.render.ci import azure, buildkite, github, gitlab, tekton
+from resolver.render.ci.annotations import CUT, Annotation, cut, summary
+from resolver.render.ci.emit import (
+    EMITTERS,
+    Act,
+    CiEnvironment,
+    LogLine,
+    Note,
+    RunProgram,
+    Write,
+    emit,
+    fit,
+)
+from resolver.render.ci.values import Value, values
+from resolver.render.text import escape
 from tests.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
 from tests.render.endings import EVIL, FAULT, HOSTILE, MISSING, NOTE, OLD, ending
 from tests.render.test_formats import ANSWERS, RESOLUTION
@@ -32,22 +40,22 @@ if TYPE_CHECKING:
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 PLACES = {"gitlab": "g.env", "tekton": "results", "env": "e.env"}
-RESOLVED = Ending("resolve", "1.2.3", (RESOLUTION,), (), (Warned("old", HOSTILE),), 0)
+RESOLVED = RunResult("resolve", "1.2.3", (RESOLUTION,), (), (Warned("old", HOSTILE),), 0)
 texts = st.text() | st.sampled_from([HOSTILE, "", "\n", "a\r\nb", f"resolver_{TOKEN}"])
 
 pytestmark = pytest.mark.usefixtures("checked")
 
 
-def desk(place: str = "", **variables: str) -> Desk:
+def desk(place: str = "", **variables: str) -> CiEnvironment:
     known = {
         "GITHUB_OUTPUT": "output",
         "GITHUB_STEP_SUMMARY": "summary",
         "AGENT_TEMPDIRECTORY": "t",
     }
-    return Desk(place, {**known, **variables}, TOKEN)
+    return CiEnvironment(place, {**known, **variables}, TOKEN)
 
 
-def acts(name: str, of: Ending) -> tuple[Act, ...]:
+def acts(name: str, of: RunResult) -> tuple[Act, ...]:
     return emit(EMITTERS[name], of, desk(PLACES.get(name, "")))
 
 
@@ -56,11 +64,11 @@ def written(found: tuple[Act, ...], path: str) -> str:
 
 
 def spoken(found: tuple[Act, ...]) -> str:
-    return "".join(act.text for act in found if isinstance(act, Speak))
+    return "".join(act.text for act in found if isinstance(act, LogLine))
 
 
 def remarks(found: tuple[Act, ...]) -> list[str]:
-    return [act.text for act in found if isinstance(act, Remark)]
+    return [act.text for act in found if isinstance(act, Note)]
 
 
 def lines(text: str) -> str:
@@ -131,7 +139,7 @@ def test_a_command_with_nothing_to_say_says_its_status() -> None:
 
 
 @pytest.mark.parametrize("of", [RESOLVED, ending(EVIL, faults=(FAULT,), status=1)])
-def test_no_value_holds_what_could_end_a_line_or_begin_a_command(of: Ending) -> None:
+def test_no_value_holds_what_could_end_a_line_or_begin_a_command(of: RunResult) -> None:
     for value in values(of):
         assert value.text == lines(value.text)
         assert github_commands(value.text) == azure_commands(value.text) == []
@@ -139,7 +147,7 @@ def test_no_value_holds_what_could_end_a_line_or_begin_a_command(of: Ending) -> 
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_no_answer_of_any_kind_gives_such_a_value(name: str) -> None:
-    for value in values(Ending("x", "1.2.3", (ANSWERS[name],), (), (), 0)):
+    for value in values(RunResult("x", "1.2.3", (ANSWERS[name],), (), (), 0)):
         assert value.text == lines(value.text)
         assert github_commands(value.text) == azure_commands(value.text) == []
 
@@ -160,13 +168,13 @@ def test_no_remote_text_becomes_a_command_in_anything_handed_over(name: str) -> 
         match act:
             case Write():
                 assert github_commands(act.text) == azure_commands(act.text) == []
-            case Run():
+            case RunProgram():
                 assert github_commands(act.stdin) == azure_commands(act.stdin) == []
                 assert not any("set-output" in word for word in act.words)
-            case Speak() if name == "github":
+            case LogLine() if name == "github":
                 assert {each.name for each in github_commands(act.text)} == {"error", "warning"}
                 assert azure_commands(act.text) == []
-            case Speak():
+            case LogLine():
                 names = {"task.setvariable", "task.logissue", "task.uploadsummary"}
                 assert {each.name for each in azure_commands(act.text)} == names
                 assert github_commands(act.text) == []
@@ -175,7 +183,7 @@ def test_no_remote_text_becomes_a_command_in_anything_handed_over(name: str) -> 
                     for each in azure_commands(act.text)
                     if each.name == "task.setvariable"
                 } == {"status", "findings", "errors", "warnings", "json"}
-            case Remark():
+            case Note():
                 assert act.text == escape(act.text)
 
 
@@ -184,7 +192,7 @@ def test_no_remote_text_becomes_a_command_in_anything_handed_over(name: str) -> 
 
 @given(texts)
 def test_an_output_of_github_is_read_back_whatever_it_holds(text: str) -> None:
-    told = emit_github.output(Value("a", text), TOKEN) + emit_github.output(Value("b", "x"), TOKEN)
+    told = github.output(Value("a", text), TOKEN) + github.output(Value("b", "x"), TOKEN)
 
     assert read_github_file(told.encode().decode()) == {"a": lines(text), "b": "x"}
 
@@ -218,7 +226,7 @@ def test_annotations_name_file_line_and_rule() -> None:
 @given(texts, texts)
 def test_an_annotation_is_read_back_whatever_it_holds(text: str, path: str) -> None:
     annotation = Annotation("error", "c", text, text, f"p{path}", 3, 4)
-    (command,) = github_commands(emit_github.command(annotation))
+    (command,) = github_commands(github.command(annotation))
 
     assert command.facts["file"] == escape(f"p{path}")
     assert (command.facts["line"], command.facts["col"]) == ("3", "4")
@@ -239,9 +247,9 @@ def test_github_shows_ten_annotations_of_a_kind_and_hears_how_many_more(count: i
 @pytest.mark.parametrize("over", [0, 1])
 def test_outputs_of_github_stay_below_their_limit(over: int) -> None:
     name = "json"
-    room = emit_github.MAX_OUTPUTS // 2 - len(name) + over
+    room = github.MAX_OUTPUTS // 2 - len(name) + over
     given = (Value(name, "x" * room), Value("status", ""))
-    taken, left = fit(given[:1], emit_github.MAX_OUTPUTS, emit_github._cost, "GitHub")
+    taken, left = fit(given[:1], github.MAX_OUTPUTS, github._cost, "GitHub")
 
     assert [value.name for value in taken] == ([] if over else ["json"])
     assert bool(left) == bool(over)
@@ -274,8 +282,8 @@ def test_a_summary_is_cut_to_its_limit_at_a_line_and_says_so(text: str, room: in
 
 @pytest.mark.parametrize("over", [0, 1])
 def test_a_dotenv_report_stays_below_its_limit(over: int) -> None:
-    room = emit_gitlab.MAX_FILE - len("RESOLVED_A=\n") + over
-    taken, left = fit([Value("a", "x" * room)], emit_gitlab.MAX_FILE, emit_gitlab._cost, "dotenv")
+    room = gitlab.MAX_FILE - len("RESOLVED_A=\n") + over
+    taken, left = fit([Value("a", "x" * room)], gitlab.MAX_FILE, gitlab._cost, "dotenv")
 
     assert (len(taken), len(left)) == ((0, 1) if over else (1, 0))
 
@@ -283,7 +291,7 @@ def test_a_dotenv_report_stays_below_its_limit(over: int) -> None:
 @pytest.mark.parametrize("count", [50, 51])
 def test_a_dotenv_report_has_so_many_variables(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     given = tuple(Value(f"v{number}", "x") for number in range(count))
-    monkeypatch.setattr(emit_gitlab, "values", lambda _ending: given)
+    monkeypatch.setattr(gitlab, "values", lambda _ending: given)
     found = acts("gitlab", RESOLVED)
 
     assert len(read_dotenv(written(found, "g.env"))) == 50
@@ -315,9 +323,9 @@ def test_several_answers_leave_their_json_in_a_dotenv_report() -> None:
 
 @pytest.mark.parametrize("over", [0, 1])
 def test_results_of_tekton_stay_below_the_termination_message(over: int) -> None:
-    room = emit_tekton.MAX_MESSAGE - emit_tekton.OWN_WORDS
-    free = room - emit_tekton.cost(Value("a", ""))
-    taken, left = fit([Value("a", "x" * (free + over))], room, emit_tekton.cost, "Tekton")
+    room = tekton.MAX_MESSAGE - tekton.OWN_WORDS
+    free = room - tekton.cost(Value("a", ""))
+    taken, left = fit([Value("a", "x" * (free + over))], room, tekton.cost, "Tekton")
 
     assert (len(taken), len(left)) == ((0, 1) if over else (1, 0))
 
@@ -334,7 +342,7 @@ def test_tekton_gets_a_file_per_result_and_no_line_break_at_the_end() -> None:
 
 @given(texts)
 def test_a_variable_of_azure_is_read_back_whatever_it_holds(text: str) -> None:
-    (command,) = azure_commands(emit_azure.variable(Value("a", text)))
+    (command,) = azure_commands(azure.variable(Value("a", text)))
 
     assert command.name == "task.setvariable"
     assert command.facts == {"variable": "a", "isOutput": "true"}
@@ -344,7 +352,7 @@ def test_a_variable_of_azure_is_read_back_whatever_it_holds(text: str) -> None:
 @given(texts)
 def test_an_issue_of_azure_is_read_back_whatever_it_holds(text: str) -> None:
     annotation = Annotation("warning", text, "t", text, f"p{text}", 3, 4)
-    (command,) = azure_commands(emit_azure.issue(annotation))
+    (command,) = azure_commands(azure.issue(annotation))
 
     assert command.facts["type"] == "warning"
     assert command.facts["sourcepath"] == escape(f"p{text}")
@@ -379,8 +387,8 @@ def test_an_agent_without_a_folder_for_passing_things_gets_no_summary() -> None:
 
 @pytest.mark.parametrize("over", [0, 1])
 def test_a_variable_of_azure_has_a_limit(over: int) -> None:
-    given = [Value("a", "x" * (emit_azure.MAX_VALUE + over)), Value("b", "")]
-    taken, left = fit(given, emit_azure.MAX_VALUE, emit_azure._cost, "Azure")
+    given = [Value("a", "x" * (azure.MAX_VALUE + over)), Value("b", "")]
+    taken, left = fit(given, azure.MAX_VALUE, azure._cost, "Azure")
 
     assert [value.name for value in taken] == (["b"] if over else ["a", "b"])
     assert bool(left) == bool(over)
@@ -391,7 +399,7 @@ def test_a_variable_of_azure_has_a_limit(over: int) -> None:
 
 def test_buildkite_is_told_through_its_agent_with_values_on_its_input() -> None:
     found = acts("buildkite", RESOLVED)
-    runs = [act for act in found if isinstance(act, Run)]
+    runs = [act for act in found if isinstance(act, RunProgram)]
     data = {act.words[3]: act.stdin for act in runs[:-1]}
 
     assert {act.words[:3] for act in runs[:-1]} == {("buildkite-agent", "meta-data", "set")}
@@ -406,13 +414,13 @@ def test_buildkite_takes_no_empty_value() -> None:
     bare = replace(RESOLUTION, reference="")
     found = acts("buildkite", replace(RESOLVED, answers=(bare, bare)))
 
-    assert all(act.stdin.strip() for act in found if isinstance(act, Run))
+    assert all(act.stdin.strip() for act in found if isinstance(act, RunProgram))
 
 
 @pytest.mark.parametrize("over", [0, 1])
 def test_a_value_of_buildkite_has_a_limit(over: int) -> None:
-    given = [Value("a", "x" * (emit_buildkite.MAX_VALUE + over))]
-    taken, left = fit(given, emit_buildkite.MAX_VALUE, emit_buildkite._cost, "Buildkite")
+    given = [Value("a", "x" * (buildkite.MAX_VALUE + over))]
+    taken, left = fit(given, buildkite.MAX_VALUE, buildkite._cost, "Buildkite")
 
     assert (len(taken), len(left)) == ((0, 1) if over else (1, 0))
 
@@ -420,9 +428,9 @@ def test_a_value_of_buildkite_has_a_limit(over: int) -> None:
 def test_an_annotation_of_buildkite_is_cut_to_its_limit() -> None:
     long = Finding("old-image", Severity.WARNING, "x" * 100, "app")
     found = acts("buildkite", ending(*[long] * 8_000, status=1))
-    (run,) = [act for act in found if isinstance(act, Run) and act.words[1] == "annotate"]
+    (run,) = [act for act in found if isinstance(act, RunProgram) and act.words[1] == "annotate"]
 
-    assert emit_buildkite.MAX_ANNOTATION - 300 < len(run.stdin) <= emit_buildkite.MAX_ANNOTATION
+    assert buildkite.MAX_ANNOTATION - 300 < len(run.stdin) <= buildkite.MAX_ANNOTATION
     assert run.stdin.endswith(CUT)
     assert run.words[3] == "error"
 
@@ -500,5 +508,5 @@ hint: see others
         (ending(faults=(FAULT,), status=3), "failed, status 3"),
     ],
 )
-def test_the_first_line_of_the_summary_is_the_verdict(of: Ending, verdict: str) -> None:
+def test_the_first_line_of_the_summary_is_the_verdict(of: RunResult, verdict: str) -> None:
     assert summary(of).splitlines()[0] == f"**resolver check**: {verdict}"

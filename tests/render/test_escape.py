@@ -11,14 +11,14 @@ import yaml as library
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.render.escape import escape, line
 from resolver.render.json import json, jsonl, yaml
+from resolver.render.text import escape, line
 from tests.ci_systems import azure_commands, github_commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resolver.render.plain import Plain
+    from resolver.render.to_dict import Plain
 
 #: Alone, behind white space, in mid-line, on a line of their own, and where YAML would fold.
 COMMANDS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from resolver.errors import Usage
-from resolver.render.handing import EMITTERS, REPORTS, emits, reports
+from resolver.render.ci.emit import EMITTERS, REPORTS, emits, reports
 
 JOB = {"GITHUB_OUTPUT": "/runner/output"}
 

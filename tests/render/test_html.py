@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.render import tell
-from resolver.render.html_bars import Segment, bar, heat
-from resolver.render.html_page import code, text
-from resolver.render.html_style import HEATS, POLICY, STYLE
+from resolver.render import render
+from resolver.render.html.page import HEATS, POLICY, STYLE, code, text
+from resolver.render.html.parts import Segment, bar, heat
 from tests.render.answers import STORE_ANSWERS
 from tests.render.compared import COMPARED, HOSTILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGES = {name: tell(answer, "html") for name, answer in {**STORE_ANSWERS, **COMPARED}.items()}
+PAGES = {name: render(answer, "html") for name, answer in {**STORE_ANSWERS, **COMPARED}.items()}
 #: Elements without an end. Source: HTML Living Standard, 13.1.2, "Void elements".
 VOID = {"meta", "link", "br", "wbr"}
 #: Contrast of text with its ground. Source: WCAG 2.2, 1.4.3; of parts of pictures, 1.4.11.
@@ -209,6 +208,6 @@ def test_a_bar_is_as_long_as_its_pieces_and_none_has_no_length() -> None:
 
 
 def test_more_paths_than_a_browser_takes_are_left_to_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resolver.render.html_files.MOST_PATHS", 3)
+    monkeypatch.setattr("resolver.render.html.files.MOST_PATHS", 3)
 
-    assert "14 more are in `--format json`" in tell(COMPARED["comparison"], "html")
+    assert "14 more are in `--format json`" in render(COMPARED["comparison"], "html")

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from resolver.core.transfers import Advanced
+from resolver.core.results.pull_events import Advanced
 from resolver.render.live import Live
 from tests.render.screen import Screen
 from tests.render.test_progress import EVENTS, FIRST, MB, START

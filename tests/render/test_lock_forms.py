@@ -13,15 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
-from resolver.core.descriptor import OCI_INDEX, OCI_MANIFEST
-from resolver.core.digest import Digest
-from resolver.core.lock import Lock, LockedImage, LockedPlatform
-from resolver.core.lock_entries import entries_of, short_names
-from resolver.core.locked import Wanted
-from resolver.core.platform import Platform
-from resolver.core.reference import Reference
+from resolver.core.lockfile.entries import Platforms, entries_of, short_names
+from resolver.core.lockfile.lock import Lock, LockedImage, LockedPlatform
+from resolver.core.oci.descriptor import OCI_INDEX, OCI_MANIFEST
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.reference import Reference
+from resolver.core.platforms.platform import Platform
 from resolver.errors import Usage
-from resolver.render.lock_forms import EXPORTS, export
+from resolver.render.answers.lock_export import EXPORTS, export
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -254,7 +253,7 @@ def test_a_shell_reads_the_variables(tmp_path: Path) -> None:
 
 
 def test_one_platform_instead_of_the_index() -> None:
-    wanted = Wanted((Platform.parse("linux/arm64"),))
+    wanted = Platforms((Platform.parse("linux/arm64"),))
     entries, missing = entries_of(LOCK, wanted)
 
     assert [one.reference for one in missing] == [

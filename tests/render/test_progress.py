@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from resolver.core.descriptor import Descriptor
-from resolver.core.digest import Digest
-from resolver.core.plan import Piece, State
-from resolver.core.platform import Platform
-from resolver.core.transfers import (
+from resolver.core.oci.descriptor import Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.plan import ContentState, Piece
+from resolver.core.results.pull_events import (
     Advanced,
     Finished,
     ImageDone,
@@ -25,28 +25,30 @@ from resolver.core.transfers import (
     Started,
     Waiting,
 )
-from resolver.render.bars import Board
-from resolver.render.progress import QUIET, JsonLines, Lines, json_line, short_name
+from resolver.render.live import Board
+from resolver.render.progress import QUIET, JsonLines, LineProgress, json_line, short_name
 from tests.ci_systems import azure_commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resolver.core.events import Event
-    from resolver.core.plan import Role
+    from resolver.core.results.events import Event
+    from resolver.core.results.plan import Role
 
 MB = 1_000_000
 
 
-def piece(name: str, size: int, role: Role = "layer", state: State = State.MISSING) -> Piece:
+def piece(
+    name: str, size: int, role: Role = "layer", state: ContentState = ContentState.MISSING
+) -> Piece:
     descriptor = Descriptor("application/x", Digest.of(name.encode()), size)
     return Piece(descriptor, role, state, None, 0)
 
 
-HELD = piece("held", 3 * MB, state=State.HELD)
+HELD = piece("held", 3 * MB, state=ContentState.HELD)
 FIRST = piece("first", 10 * MB)
 SECOND = piece("second", 20 * MB)
-FOREIGN = piece("foreign", 500 * MB, state=State.FOREIGN)
+FOREIGN = piece("foreign", 500 * MB, state=ContentState.FOREIGN)
 CONFIG = piece("config", 900, "config")
 PIECES = (HELD, FIRST, SECOND, FOREIGN, CONFIG)
 START = Started("docker.io/library/app:1.0", Platform("linux", "arm64", "v8"), PIECES)
@@ -89,7 +91,7 @@ class Clock:
 
 def lines(events: Sequence[Event]) -> str:
     told: list[str] = []
-    tell = Lines(told.append, Clock())
+    tell = LineProgress(told.append, Clock())
     for event in events:
         tell(event)
     return "".join(told)
@@ -134,7 +136,7 @@ a7937b64b8ca: Pull complete
 def test_a_log_hears_of_a_long_download_now_and_then() -> None:
     told: list[str] = []
     clock = Clock()
-    tell = Lines(told.append, clock)
+    tell = LineProgress(told.append, clock)
     for event in EVENTS[:3]:
         tell(event)
     told.clear()

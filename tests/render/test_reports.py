@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 from inline_snapshot import snapshot
 from jsonschema import Draft4Validator
 
-from resolver.core import rule_book
-from resolver.core.events import Warned
-from resolver.core.findings import Finding, Place, Severity
-from resolver.render import sarif as sarif_module
-from resolver.render.handing import REPORTS, write_report
-from resolver.render.places import spot
+from resolver.core.lint import findings as rule_book
+from resolver.core.lint.findings import Finding, FindingPlace, Severity
+from resolver.core.results.events import Warned
+from resolver.render.ci import sarif as sarif_module
+from resolver.render.ci.emit import REPORTS, write_report
+from resolver.render.ci.sarif import spot
 from tests.ci_systems import azure_commands, github_commands
 from tests.render.endings import EVIL, FAULT, HOSTILE, MISSING, NOTE, OLD, ending
 
 if TYPE_CHECKING:
-    from resolver.core.ending import Ending
+    from resolver.core.results.run import RunResult
 
 SCHEMAS = Path(__file__).parent.parent / "data" / "schemas"
 HOSTILE_FAULT = replace(FAULT, message=HOSTILE, hints=(HOSTILE,), subject=HOSTILE, platform=HOSTILE)
@@ -71,7 +71,7 @@ CODE_QUALITY = {
 each_ending = pytest.mark.parametrize("of", ENDINGS.values(), ids=ENDINGS)
 severities = st.sampled_from(Severity)
 words = st.text() | st.just(HOSTILE)
-places = st.none() | st.builds(Place, words, st.integers(1, 9_999), st.integers(1, 999))
+places = st.none() | st.builds(FindingPlace, words, st.integers(1, 9_999), st.integers(1, 999))
 findings = st.builds(
     Finding, st.just("old-image"), severities, words, words, words, words, words, places
 )
@@ -100,11 +100,11 @@ def validated(name: str, text: str) -> Any:
     return value
 
 
-def drawn(name: str, of: Ending) -> Any:
+def drawn(name: str, of: RunResult) -> Any:
     return validated(name, write_report(REPORTS[name], of))
 
 
-def run_of(of: Ending) -> Any:
+def run_of(of: RunResult) -> Any:
     (run,) = drawn("sarif", of)["runs"]
     return run
 
@@ -114,7 +114,7 @@ def run_of(of: Ending) -> Any:
 
 @pytest.mark.parametrize("name", ["sarif", "junit", "codequality"])
 @each_ending
-def test_a_report_is_valid_and_no_text_in_it_is_a_command(name: str, of: Ending) -> None:
+def test_a_report_is_valid_and_no_text_in_it_is_a_command(name: str, of: RunResult) -> None:
     text = write_report(REPORTS[name], of)
 
     validated(name, text)
@@ -136,7 +136,7 @@ class _Found:
 
 @pytest.mark.parametrize("name", ["sarif", "junit", "codequality", "markdown"])
 @each_ending
-def test_the_same_ending_gives_the_same_report(name: str, of: Ending) -> None:
+def test_the_same_ending_gives_the_same_report(name: str, of: RunResult) -> None:
     assert write_report(REPORTS[name], of) == write_report(REPORTS[name], of)
 
 
@@ -283,7 +283,7 @@ def test_a_run_has_so_many_results(count: int, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_fingerprint_stays_while_lines_move_and_tells_equals_apart() -> None:
-    moved = replace(OLD, place=Place("build/Dockerfile", 40), message="it is 401 days old")
+    moved = replace(OLD, place=FindingPlace("build/Dockerfile", 40), message="it is 401 days old")
     results = run_of(ending(OLD, OLD, status=1))["results"]
     (after,) = run_of(ending(moved, status=1))["results"]
 
@@ -308,7 +308,7 @@ def test_a_fingerprint_stays_while_lines_move_and_tells_equals_apart() -> None:
 def test_a_path_is_told_from_where_the_command_ran(path: str, told: str) -> None:
     of = ending(folder="/work/app")
 
-    assert spot(replace(OLD, place=Place(path, 2)), of).path == told
+    assert spot(replace(OLD, place=FindingPlace(path, 2)), of).path == told
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,15 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from resolver.core.events import Warned
-from resolver.sources.credentials import CredentialChain
+from resolver.core.results.events import Warned
+from resolver.sources.credentials.chain import CredentialChain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from resolver.core.events import Event
-    from resolver.sources.credentials import Credential
+    from resolver.core.results.events import Event
+    from resolver.sources.credentials.chain import Credential
 
 NOT_FOUND = "credentials not found in native keychain\n"
 

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.errors import AddressRefused, ConnectionFailed
-from resolver.sources.addresses import (
+from resolver.sources.http.addresses import (
     AddressPolicy,
     Zone,
     is_loopback,
     look_up,
     zone_of,
 )
-from resolver.sources.urls import BadUrl, Url
+from resolver.sources.http.urls import BadUrl, Url
 from tests.sources.wire_kit import Names
 
 PUBLIC = Url.parse("https://registry.test/v2/")

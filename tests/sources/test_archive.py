@@ -19,11 +19,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.decompress import InflateLimits
-from resolver.core.descriptor import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_INDEX
-from resolver.core.digest import Digest
-from resolver.core.manifest import Manifest, parse_document
-from resolver.core.target import LayoutKind, LayoutTarget
+from resolver.core.layers.decompress import InflateLimits
+from resolver.core.oci.descriptor import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_INDEX
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.manifest import Manifest, parse_document
+from resolver.core.oci.target import LayoutKind, LayoutTarget
 from resolver.errors import (
     BadDocument,
     ChecksumMismatch,
@@ -34,9 +34,10 @@ from resolver.errors import (
     Unavailable,
     UnsupportedDocument,
 )
-from resolver.sources import inflate, open_local, tar_index
-from resolver.sources.archive import TarTree
-from resolver.sources.tar_index import Member, index_tar
+from resolver.sources import open_local
+from resolver.sources.local import tar_index as inflate
+from resolver.sources.local.archive import TarTree
+from resolver.sources.local.tar_index import Member, index_tar
 from tests.fakes.images import build_image, build_layer, multi_platform
 from tests.real.layouts import write_layout
 from tests.sources.layouts import file_member, link_member, saved, tar, tar_of
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from resolver.core.content import Source
+    from resolver.core.oci.content import Source
 
 ONE = build_image("linux/amd64", [build_layer({"a": b"1"}), build_layer({"b": b"2"})])
 TWO = multi_platform("linux/amd64", "linux/arm64")
@@ -232,7 +233,7 @@ def test_what_is_not_such_an_archive_is_named_with_what_it_is(
 NAMES = st.from_regex(r"[a-z]{1,99}(/[a-z]{1,99})?", fullmatch=True)
 
 
-def index(body: bytes) -> tar_index.TarIndex:
+def index(body: bytes) -> inflate.TarIndex:
     return index_tar(lambda offset, count: body[offset : offset + count], len(body), "`x`")
 
 
@@ -357,7 +358,7 @@ def test_a_damaged_or_hostile_archive_is_refused(body: bytes, error: type[Resolv
 
 
 def test_the_number_of_members_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tar_index, "MAX_MEMBERS", 2)
+    monkeypatch.setattr(inflate, "MAX_MEMBERS", 2)
     index(GOOD)
 
     with pytest.raises(LimitExceeded, match="limit of 2 members: 3"):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.events import Warned
+from resolver.core.results.events import Warned
 from resolver.errors import (
     AuthenticationFailed,
     AuthenticationRequired,
@@ -26,9 +26,9 @@ from resolver.errors import (
     UnsafeRealm,
     UnsupportedChallenge,
 )
-from resolver.sources.credentials import Credential, Found, Secret
-from resolver.sources.tokens import read_grant
-from resolver.sources.urls import Url
+from resolver.sources.credentials.chain import Credential, CredentialAnswer, Secret
+from resolver.sources.http.tokens import read_grant
+from resolver.sources.http.urls import Url
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.fakes.tls import authority
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from resolver.core.events import Event
-    from resolver.sources.auth import RegistryAuth
+    from resolver.core.results.events import Event
+    from resolver.sources.http.auth import RegistryAuth
     from tests.fakes.registry import Seen
 
 IMAGE = build_image()
@@ -442,7 +442,9 @@ def test_a_missing_helper_is_named_when_asking_anonymously_was_not_enough(
     problem = HelperFailed("`docker-credential-nowhere` is not installed")
     credentials = chain()
     monkeypatch.setattr(
-        type(credentials), "find", lambda *_: Found(None, "docker-credential-nowhere", problem)
+        type(credentials),
+        "find",
+        lambda *_: CredentialAnswer(None, "docker-credential-nowhere", problem),
     )
     with (
         source(registry.host, credentials=credentials) as app,
@@ -729,7 +731,7 @@ def test_credentials_in_the_open_are_worth_a_warning(registry: FakeRegistry) -> 
     events: list[Event] = []
     with transport(credentials=login("registry.test"), events=events) as wire:
         auth: RegistryAuth = wire._auth
-        from resolver.sources.exchange import Call, Purpose
+        from resolver.sources.http.messages import Call, Purpose
 
         url = Url.parse("http://registry.test/v2/")
         call = Call(Purpose.RESOURCE, "GET", url, url, authorization=Secret("Basic x"))

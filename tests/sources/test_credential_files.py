@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from resolver.errors import HelperFailed, InvalidConfiguration
-from resolver.sources.credential_files import MAX_FILE
-from resolver.sources.credentials import CredentialChain
+from resolver.sources.credentials.chain import CredentialChain
+from resolver.sources.credentials.files import MAX_FILE
 from tests.sources.credential_machine import Machine, pair, revealed
 
 if TYPE_CHECKING:
-    from resolver.core.events import Event
+    from resolver.core.results.events import Event
 
 BAD_INPUTS = Path(__file__).parents[1] / "data" / "bad_inputs"
 INDEX: list[dict[str, Any]] = json.loads((BAD_INPUTS / "index.json").read_bytes())["files"]

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.errors import HelperFailed
-from resolver.sources.credential_helpers import (
+from resolver.sources.credentials.helpers import (
     MAX_ANSWER,
     NOT_FOUND,
     Helpers,
@@ -25,7 +25,7 @@ from resolver.sources.credential_helpers import (
     program_name,
     valid_name,
 )
-from resolver.sources.credential_values import Secret
+from resolver.sources.credentials.secrets import Secret
 from tests.sources.credential_machine import Machine, revealed
 
 if TYPE_CHECKING:

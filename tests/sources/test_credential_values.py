@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.errors import HelperFailed
-from resolver.sources.credentials import Credential, Found, Secret
+from resolver.sources.credentials.chain import Credential, CredentialAnswer, Secret
 
 HELD = Credential("u5er", Secret("S3cr3tPa55"), Secret("1DT0KEN"), Secret("T0KEN"))
 
@@ -32,7 +32,7 @@ def test_a_secret_prints_as_stars_however_it_is_printed() -> None:
 
 def test_a_credential_prints_its_user_and_no_more() -> None:
     assert repr(HELD) == "Credential(username='u5er')"
-    found = Found(HELD, "/a/path", HelperFailed("broken"))
+    found = CredentialAnswer(HELD, "/a/path", HelperFailed("broken"))
     assert "S3cr3t" not in repr(found)
     assert [secret.reveal() for secret in HELD.secrets()] == ["S3cr3tPa55", "1DT0KEN", "T0KEN"]
     assert Credential("u5er", Secret("")).secrets() == ()

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.errors import CredentialsNotWritten, HelperFailed, InvalidConfiguration
-from resolver.sources.credential_helpers import Helpers
-from resolver.sources.credential_values import Secret
-from resolver.sources.credential_writer import erase, save, writable_file
+from resolver.sources.credentials.helpers import Helpers
+from resolver.sources.credentials.login import erase, save, writable_file
+from resolver.sources.credentials.secrets import Secret
 from tests.sources.credential_machine import NOT_FOUND, Machine, pair, revealed
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from resolver.core.events import Noted
+from resolver.core.results.events import Noted
 from resolver.errors import HelperFailed, InvalidConfiguration, ResolverError
-from resolver.sources.credentials import Credential, Found, Secret
+from resolver.sources.credentials.chain import Credential, CredentialAnswer, Secret
 from tests.sources.credential_machine import NOT_FOUND, Machine, entries, pair, revealed
 
 DATA = Path(__file__).parents[1] / "data"
@@ -158,7 +158,7 @@ def test_places_are_asked_in_the_documented_order(machine: Machine) -> None:
         winners.append(found.credential.username if found.credential else "")
         place.unlink()
     assert winners == ["flag", "env", "docker", "runtime", "config", "legacy"]
-    assert machine.chain().find("reg.test", "") == Found(None, "no source")
+    assert machine.chain().find("reg.test", "") == CredentialAnswer(None, "no source")
 
 
 def test_a_place_without_an_answer_passes_the_question_on(machine: Machine) -> None:
@@ -417,7 +417,7 @@ def test_an_unreadable_default_file_is_a_warning_and_an_unreadable_named_one_an_
             raise PermissionError(13, "Permission denied")
         return real(name, *rest, **more)
 
-    monkeypatch.setattr("resolver.files.os.open", refuse)
+    monkeypatch.setattr("resolver.files.read.os.open", refuse)
     assert ask(machine) == MINE
     assert [warned.code for warned in machine.warnings] == ["credentials-unreadable"]
     assert str(path) in machine.warnings[0].message

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.events import Warned, ignore
-from resolver.core.hosts import (
+from resolver.core.registry.endpoints import (
     BY_DIGEST,
     EVERYTHING,
     OF_DIGEST,
@@ -22,24 +21,26 @@ from resolver.core.hosts import (
     matches_prefix,
     rewrite,
 )
+from resolver.core.results.events import Warned, ignore
 from resolver.errors import BadFile, InvalidConfiguration, RegistryBlocked, ResolverError
-from resolver.sources.conf_files import (
+from resolver.sources.http.urls import BadUrl
+from resolver.sources.mirrors.config_yaml import MAX_JOBS, MAX_RATE, MAX_TIMEOUT, parse_config
+from resolver.sources.mirrors.files import (
     MAX_FILE,
     configuration_files,
+    endpoint_at,
+    find_certificates,
     may_block,
+    read_certificates,
     read_file,
     speaks_of_registries,
 )
-from resolver.sources.docker_certs import find_certificates, read_certificates
-from resolver.sources.host_config import MAX_JOBS, MAX_RATE, MAX_TIMEOUT, parse_config
-from resolver.sources.host_urls import endpoint_at
-from resolver.sources.hosts import Hosts, config_file
-from resolver.sources.hosts_toml import find_folder, parse_hosts, read_hosts, seconds
-from resolver.sources.registries_conf import choose, parse_rules
-from resolver.sources.urls import BadUrl
+from resolver.sources.mirrors.hosts import Hosts, config_file
+from resolver.sources.mirrors.hosts_toml import find_folder, parse_hosts, read_hosts, seconds
+from resolver.sources.mirrors.registries_conf import choose, parse_rules
 
 if TYPE_CHECKING:
-    from resolver.core.events import Event
+    from resolver.core.results.events import Event
 
 HUB, UBUNTU = "docker.io", "library/ubuntu"
 TOML = Path("/certs.d/docker.io/hosts.toml")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.sources.conf_files import is_folder, is_in_reach
+from resolver.sources.mirrors.files import is_folder, is_in_reach
 from tests.processes import ROOT
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ NOBODY = 65534
 ASK = """
 import os, sys
 from pathlib import Path
-from resolver.sources.hosts import Hosts
-from resolver.sources.conf_files import configuration_files, may_block
+from resolver.sources.mirrors.hosts import Hosts
+from resolver.sources.mirrors.files import configuration_files, may_block
 home, other = Path(sys.argv[1]), Path(sys.argv[2])
-import resolver.sources.host_config, resolver.sources.docker_certs, resolver.core.hosts
+import resolver.sources.mirrors.config_yaml, resolver.sources.mirrors.files, resolver.core.registry.endpoints
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 environment = {"XDG_CONFIG_HOME": str(home / ".config")} if len(sys.argv) > 3 else {}
 hosts = Hosts(environment, home, (), lambda _event: None, system=other)

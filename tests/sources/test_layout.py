@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from resolver.core.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
-from resolver.core.digest import Digest
-from resolver.core.target import LayoutTarget, parse_target
+from resolver.core.oci.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.target import LayoutTarget, parse_target
 from resolver.errors import (
     BadDocument,
     BlobNotFound,
@@ -26,8 +26,8 @@ from resolver.errors import (
     UnsupportedDocument,
 )
 from resolver.sources import open_local, settle
-from resolver.sources.layout import IMAGE_NAME, REF_NAME, LayoutSource
-from resolver.sources.tree import FolderTree
+from resolver.sources.local.layout import IMAGE_NAME, REF_NAME, LayoutSource
+from resolver.sources.local.tree import FolderTree
 from tests.fakes.images import build_image, multi_platform
 from tests.real.layouts import write_layout
 from tests.sources.layouts import saved, tar
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from resolver.core.content import Source
+    from resolver.core.oci.content import Source
 
 ONE = build_image("linux/amd64")
 TWO = multi_platform("linux/amd64", "linux/arm64")

@@ -7,13 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.descriptor import Descriptor
-from resolver.core.digest import Digest
-from resolver.core.hosts import BY_DIGEST, EVERYTHING, Ability, Endpoint, HostSettings, upstream
+from resolver.core.oci.descriptor import Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.registry.endpoints import (
+    BY_DIGEST,
+    EVERYTHING,
+    Ability,
+    Endpoint,
+    HostSettings,
+    upstream,
+)
 from resolver.errors import BlobNotFound, NobodyToAsk, Unavailable
-from resolver.sources.health import MAX_LIES, REST, Health
-from resolver.sources.mirrored import MirroredSource
-from resolver.sources.registry import RegistrySource
+from resolver.sources.http.client import MAX_LIES, REST, Health
+from resolver.sources.registry.mirrored import MirroredSource
+from resolver.sources.registry.repository import RegistrySource
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.sources.wire_kit import FakeClock, transport
@@ -21,7 +28,7 @@ from tests.sources.wire_kit import FakeClock, transport
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.core.events import Event
+    from resolver.core.results.events import Event
 
 REPOSITORY = "team/app"
 IMAGE = build_image()

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.errors import ConnectionFailed, InvalidConfiguration
-from resolver.sources.proxies import ProxySettings
-from resolver.sources.urls import Url
+from resolver.sources.http.proxies import ProxySettings
+from resolver.sources.http.urls import Url
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.sources.wire_kit import ENGINES, Names, source
@@ -22,7 +22,7 @@ from tests.sources.wire_kit import ENGINES, Names, source
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.core.events import Event
+    from resolver.core.results.events import Event
 
 IMAGE = build_image()
 PROXY = "http://proxy.test:3128"

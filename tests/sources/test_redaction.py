@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.sources.credentials import Credential, Secret
-from resolver.sources.redaction import Redactor, redactions
+from resolver.sources.credentials.chain import Credential, Secret
+from resolver.sources.credentials.secrets import Redactor, redactions
 
 ANY_TEXT = st.text(st.characters(), max_size=12)
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.descriptor import ACCEPT, Descriptor
-from resolver.core.digest import Digest
+from resolver.core.oci.descriptor import ACCEPT, Descriptor
+from resolver.core.oci.digest import Digest
 from resolver.errors import (
     AddressRefused,
     AuthenticationRequired,
@@ -15,7 +15,7 @@ from resolver.errors import (
     RedirectRefused,
     ServerFault,
 )
-from resolver.sources.transport import Asker, Request
+from resolver.sources.http.client import Request, Scope
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.fakes.tls import authority
@@ -101,7 +101,7 @@ def test_range_and_accept_go_along(
     registry.redirect("/v2/team/app/x", f"{storage.url}/x")
     storage.on("GET", "/x", Reply(206, {"Content-Range": "bytes 5-9/10"}, b"67890"))
     headers = (("Range", "bytes=5-9"), ("Accept", ACCEPT))
-    asker = Asker(registry.host, "team/app")
+    asker = Scope(registry.host, "team/app")
     asked = Request("GET", registry.host, asker, "/v2/team/app/x", "it", headers=headers)
     with transport(engine) as wire:
         assert wire.fetch(asked).body == b"67890"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.digest import Digest
-from resolver.core.events import Warned
+from resolver.core.oci.digest import Digest
+from resolver.core.results.events import Warned
 from resolver.errors import (
     AuthenticationRequired,
     BadDocument,
@@ -20,8 +20,8 @@ from resolver.errors import (
     RepositoryNotFound,
     ServerFault,
 )
-from resolver.sources import referrers as module
-from resolver.sources.referrers import fallback_tag
+from resolver.sources.registry import referrers as module
+from resolver.sources.registry.referrers import fallback_tag
 from tests.fakes.images import build_image, from_dict
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.fakes.shelves import problem
@@ -30,7 +30,7 @@ from tests.sources.wire_kit import ENGINES, source
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.core.events import Event
+    from resolver.core.results.events import Event
 
 SUBJECT = Digest.parse(build_image().digest)
 LIST = f"/v2/team/app/referrers/{SUBJECT}"

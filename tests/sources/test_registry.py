@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from resolver.core.descriptor import (
+from resolver.core.oci.descriptor import (
     DOCKER_LIST,
     OCI_CONFIG,
     OCI_INDEX,
@@ -16,8 +16,8 @@ from resolver.core.descriptor import (
     SCHEMA1_SIGNED,
     Descriptor,
 )
-from resolver.core.digest import Digest
-from resolver.core.events import Warned
+from resolver.core.oci.digest import Digest
+from resolver.core.results.events import Warned
 from resolver.errors import (
     BadDocument,
     BlobNotFound,
@@ -33,7 +33,7 @@ from resolver.errors import (
     SizeMismatch,
     UnsupportedDocument,
 )
-from resolver.sources.registry import RegistrySource, open_registry
+from resolver.sources.registry.repository import RegistrySource, open_registry
 from tests.fakes.images import build_image, build_index
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.sources.wire_kit import ENGINES, source, transport
@@ -41,7 +41,7 @@ from tests.sources.wire_kit import ENGINES, source, transport
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.core.events import Event
+    from resolver.core.results.events import Event
 
 INDEX = build_index([build_image("linux/amd64"), build_image("linux/arm64")])
 IMAGE = build_image("linux/s390x")

@@ -9,17 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.events import Noted
+from resolver.clock import SystemClock
+from resolver.core.results.events import Noted
 from resolver.errors import ConnectionFailed, RateLimited, ServerFault, TimedOut
-from resolver.sources.exchange import Trouble
-from resolver.sources.pace import paced
-from resolver.sources.retry import (
-    Budget,
-    Gate,
-    RetryPolicy,
-    SystemClock,
-    parse_retry_after,
-)
+from resolver.sources.http.connection import paced
+from resolver.sources.http.messages import RetryableFailure
+from resolver.sources.http.retry import Budget, Gate, RetryPolicy, parse_retry_after
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.sources.wire_kit import ENGINES, NEW_YEAR, FakeClock, source
@@ -27,7 +22,7 @@ from tests.sources.wire_kit import ENGINES, NEW_YEAR, FakeClock, source
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.core.events import Event
+    from resolver.core.results.events import Event
 
 IMAGE = build_image()
 MANIFEST = "/v2/team/app/manifests/1.0"
@@ -40,8 +35,8 @@ def registry() -> Iterator[FakeRegistry]:
         yield fake
 
 
-def trouble(*, transient: bool = True, retry_after: float | None = None) -> Trouble:
-    return Trouble(ConnectionFailed("x"), transient=transient, retry_after=retry_after)
+def trouble(*, transient: bool = True, retry_after: float | None = None) -> RetryableFailure:
+    return RetryableFailure(ConnectionFailed("x"), transient=transient, retry_after=retry_after)
 
 
 @pytest.mark.parametrize("status", [408, 429, 499, 500, 502, 503, 504, 522])
@@ -179,7 +174,7 @@ def test_backing_off_has_a_cap() -> None:
 def test_a_host_that_takes_no_connection_is_given_up_before_30_seconds() -> None:
     clock = FakeClock()
     budget = Budget(RetryPolicy(), clock)
-    silent = Trouble(TimedOut("x"), transient=True, unconnected=True)
+    silent = RetryableFailure(TimedOut("x"), transient=True, unconnected=True)
     waits: list[float | None] = []
     while not waits or waits[-1] is not None:
         clock.now += 10
@@ -237,7 +232,7 @@ def test_a_trickle_is_cut_off() -> None:
             clock.now += 10
             yield b"x"
 
-    with pytest.raises(Trouble) as caught:
+    with pytest.raises(RetryableFailure) as caught:
         list(paced(trickle(), clock, "a.test", None))
     assert isinstance(caught.value.error, TimedOut)
     assert clock.now < 1_100
@@ -251,7 +246,7 @@ def test_a_whole_answer_has_a_deadline_however_fast_it_is() -> None:
             clock.now += 1
             yield b"x" * 1_000_000
 
-    with pytest.raises(Trouble, match="120 s"):
+    with pytest.raises(RetryableFailure, match="120 s"):
         list(paced(endless(), clock, "a.test", 120))
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.events import Warned
+from resolver.core.results.events import Warned
 from resolver.errors import (
     AuthenticationRequired,
     BadDocument,
@@ -17,8 +17,8 @@ from resolver.errors import (
     RepositoryNotFound,
     ServerFault,
 )
-from resolver.sources import tags as module
-from resolver.sources.tags import next_link
+from resolver.sources.registry import tags as module
+from resolver.sources.registry.tags import next_link
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.sources.wire_kit import ENGINES, source
@@ -26,7 +26,7 @@ from tests.sources.wire_kit import ENGINES, source
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.core.events import Event
+    from resolver.core.results.events import Event
     from tests.fakes.registry import Seen
 
 LIST = "/v2/team/app/tags/list"
@@ -246,7 +246,7 @@ def test_a_page_past_the_limit_is_refused(
     registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert module.MAX_PAGE == 33_554_432
-    monkeypatch.setattr("resolver.sources.registry.MAX_PAGE", 100)
+    monkeypatch.setattr("resolver.sources.registry.repository.MAX_PAGE", 100)
     registry.on("GET", LIST, page("x" * 100))
 
     with pytest.raises(LimitExceeded, match="100 bytes"):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.errors import InvalidConfiguration, TlsFailed
-from resolver.sources.credentials import Credential, Secret
-from resolver.sources.failures import find_reason
+from resolver.sources.credentials.chain import Credential, Secret
+from resolver.sources.http.failures import find_reason
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.tls import authority, self_signed, unknown_authority
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from resolver.core.events import Event
+    from resolver.core.results.events import Event
 
 IMAGE = build_image()
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from resolver.core.descriptor import (
+from resolver.core.oci.descriptor import (
     ACCEPT,
     DOCKER_LIST,
     DOCKER_MANIFEST,
@@ -22,8 +22,8 @@ from resolver.core.descriptor import (
     OCI_MANIFEST,
     Descriptor,
 )
-from resolver.core.digest import Digest
-from resolver.core.events import ignore
+from resolver.core.oci.digest import Digest
+from resolver.core.results.events import ignore
 from resolver.errors import (
     ConnectionFailed,
     InvalidReference,
@@ -33,10 +33,9 @@ from resolver.errors import (
 )
 from resolver.settings import Flags, Settings
 from resolver.sources import open_transport
-from resolver.sources.failures import translate
-from resolver.sources.loopback import CLIENT_HELLO, speaks_tls
-from resolver.sources.transport import Asker, Request
-from resolver.sources.urls import Url
+from resolver.sources.http.client import CLIENT_HELLO, Request, Scope, speaks_tls
+from resolver.sources.http.failures import translate
+from resolver.sources.http.urls import Url
 from tests.fakes.images import build_image, build_index
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.fakes.tls import authority
@@ -64,7 +63,7 @@ def registry() -> Iterator[FakeRegistry]:
 
 
 def question(host: str, method: str = "GET", limit: int = 1_000) -> Request:
-    return Request(method, host, Asker(host, "team/app"), "/v2/x", "the thing", limit)
+    return Request(method, host, Scope(host, "team/app"), "/v2/x", "the thing", limit)
 
 
 def test_a_cold_get_is_one_request_on_one_connection(engine: str, registry: FakeRegistry) -> None:
@@ -113,7 +112,7 @@ def test_the_target_reaches_the_server_as_it_was_written(engine: str) -> None:
     target = "/v2/team/app/x?sig=a%2Fb+c==&p=1:2,3;~!*()&q=%7e"
     with FakeRegistry(strict=False) as registry, transport(engine) as wire:
         registry.on("GET", "/v2/team/app/x", Reply(body=b"ok"))
-        asked = Request("GET", registry.host, Asker(registry.host, "team/app"), target, "it")
+        asked = Request("GET", registry.host, Scope(registry.host, "team/app"), target, "it")
         wire.fetch(asked)
         assert registry.log[0].raw_target == target
 
@@ -315,7 +314,7 @@ def test_range_goes_through_and_comes_back(engine: str) -> None:
         asked = Request(
             "GET",
             registry.host,
-            Asker(registry.host, "team/app"),
+            Scope(registry.host, "team/app"),
             f"/v2/team/app/blobs/{digest}",
             "it",
             headers=(("Range", "bytes=5-9"),),
@@ -373,7 +372,7 @@ for _ in range(20):
 
 def test_importing_the_transport_loads_no_http_library() -> None:
     program = (
-        "import sys, resolver.sources.transport, resolver.sources.registry;"
+        "import sys, resolver.sources.http.client, resolver.sources.registry.repository;"
         "sys.exit(any(name in sys.modules for name in ('httpx', 'pyreqwest', 'rich')))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
@@ -460,7 +459,7 @@ def test_an_error_that_breaks_off_is_still_an_answer(engine: str) -> None:
 def test_only_this_machine_may_speak_plain_http_by_itself(
     monkeypatch: pytest.MonkeyPatch, host: str, tls: dict[int, bool | None], scheme: str
 ) -> None:
-    monkeypatch.setattr("resolver.sources.transport.speaks_tls", lambda _host, port: tls[port])
+    monkeypatch.setattr("resolver.sources.http.client.speaks_tls", lambda _host, port: tls[port])
     with transport(options={"plain_http": False}) as wire:
         assert wire._base(host).scheme == scheme
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.hosts import ClientFiles, HostSettings, upstream
+from resolver.core.registry.endpoints import ClientFiles, HostSettings, upstream
 from resolver.errors import InvalidConfiguration, TlsFailed, Unavailable
-from resolver.sources.registry import RegistrySource
-from resolver.sources.ways import SILENT, Pacer, Place, Places
+from resolver.sources.http.host_options import SILENT, Pacer, Place, Places
+from resolver.sources.registry.repository import RegistrySource
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.fakes.tls import authority
@@ -20,7 +20,7 @@ from tests.sources.wire_kit import ENGINES, FakeClock, transport
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resolver.sources.transport import Transport
+    from resolver.sources.http.client import Transport
 
 IMAGE = build_image()
 BLOB = next(iter(IMAGE.blobs))
@@ -260,7 +260,7 @@ def test_a_silent_connection_makes_room_for_one_that_waits_and_only_for_so_many(
 def test_the_number_of_connections_that_is_set_for_a_host_is_never_exceeded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("resolver.sources.ways.SILENT", 0.0)
+    monkeypatch.setattr("resolver.sources.http.host_options.SILENT", 0.0)
     gate = threading.Event()
     with FakeRegistry() as registry, transport() as wire, ThreadPoolExecutor(2) as pool:
         registry.serve("team/app", "1.0", IMAGE)

@@ -6,18 +6,18 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from resolver.core.events import ignore
-from resolver.sources.credentials import Credential, CredentialChain, Secret
-from resolver.sources.registry import RegistrySource
-from resolver.sources.transport import Transport, TransportOptions
+from resolver.core.results.events import ignore
+from resolver.sources.credentials.chain import Credential, CredentialChain, Secret
+from resolver.sources.http.client import Transport, TransportOptions
+from resolver.sources.registry.repository import RegistrySource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from resolver.core.events import Event, Observer
-    from resolver.sources.addresses import Lookup
-    from resolver.sources.retry import Clock
+    from resolver.clock import Clock
+    from resolver.core.results.events import Event, Observer
+    from resolver.sources.http.addresses import Lookup
 
 ENGINES = ("pyreqwest", "httpx")
 USER, PASSWORD = "u5er", "S3cr3tPa55"

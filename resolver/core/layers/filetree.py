@@ -1,0 +1,697 @@
+"""A file tree in memory: layers laid over one another, as a container would see them.
+
+Nothing is ever made on this machine. The rules, with what containerd and umoci do on disk:
+
+- A later entry of a path replaces an earlier one with all that is below it; a folder over a folder
+  only changes the folder. Folders that are needed and named by no entry are made, 0755 of root.
+- The way to an entry leads through symbolic links, which stay inside the tree, 255 at most; the
+  last name is never followed. An absolute target begins at the root of the tree.
+- A hard link is another name for what its target is at that moment, or at the end of its layer;
+  where there is none it stays a hard link to nothing. Extended attributes that its entry has are
+  set on the file, so that all of its names have them, also those of earlier entries and layers.
+- `.wh.NAME` takes NAME away, `.wh..wh..opq` all that is in its folder; both only what lower layers
+  have put there. What else begins with `.wh..wh.` is AUFS's own, and nothing.
+
+Source: OCI image-spec v1.1.1, layer.md, "Applying Changesets" and "Whiteouts"; containerd
+v2.1, core/../archive/tar.go (`applyNaive`); umoci v0.4.7, oci/layer/tar_extract.go.
+"""
+
+from __future__ import annotations
+
+import zlib
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from sys import getsizeof
+from typing import TYPE_CHECKING
+
+from resolver.core.layers.listing import (
+    Access,
+    LayerFile,
+    LayerListing,
+    Packed,
+    PathLog,
+    Traits,
+    link_of,
+    pack,
+    traits_of,
+    unpack,
+)
+from resolver.core.layers.tar import TarEntryKind
+from resolver.errors import BadDocument, LimitExceeded
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator
+    from contextlib import AbstractContextManager
+
+    from resolver.core.compare.packages import Installed
+    from resolver.core.layers.xattrs import Xattrs
+
+
+#: What to do where everything together is too much.
+FEWER = "compare fewer platforms at once: name them with `-p PLATFORM`"
+
+
+@dataclass(frozen=True, slots=True)
+class RoomLimits:
+    """What all trees of one run may come to.
+
+    Attributes:
+        paths: of files and folders. Twice the entries of reliability.md 5: platforms share layers,
+            and each has its tree.
+        implied: folders among them that no entry names. One header can name 128.
+        text: bytes of names and paths that are written down; what is not ASCII counts four times.
+        steps: names on ways through symbolic links. One way can have a million.
+        packages: that are installed. Twenty full desktops.
+        package_text: bytes of their names and versions, counted like `text`.
+        databases: bytes of package databases, unpacked. They are read one after the other.
+        memory: bytes that layers, trees and differences take at one time.
+    """
+
+    paths: int = 4_000_000
+    implied: int = 500_000
+    text: int = 512 << 20
+    steps: int = 20_000_000
+    packages: int = 50_000
+    package_text: int = 3 << 20
+    databases: int = 96 << 20
+    memory: int = 144 << 20
+
+
+class TreeRoom:
+    """Counts for all trees of one run, and keeps what many of their paths have in common.
+
+    Args:
+        limits: see there.
+        lock: a reentrant one where several threads read layers. The garbage collector may free
+            what gives its bytes back at any time, so in `take` too.
+    """
+
+    __slots__ = (
+        "_databases", "_held", "_implied", "_limits", "_lock", "_numbers", "_package_text",
+        "_packages", "_paths", "_steps", "_text", "traits",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        limits: RoomLimits | None = None,
+        lock: AbstractContextManager[object] | None = None,
+    ) -> None:
+        self._limits = limits or RoomLimits()
+        self._paths = self._implied = self._text = self._steps = 0
+        self._packages = self._package_text = self._databases = self._held = 0
+        self._lock = lock or nullcontext()
+        self._numbers: dict[Hashable, int] = {}
+        #: What was shared, by its number.
+        self.traits: list[Hashable] = []
+
+    @property
+    def held(self) -> int:
+        """How many bytes are counted at this time."""
+        return self._held
+
+    def take(self, size: int) -> None:
+        """Count bytes of memory that are about to be used.
+
+        Raises:
+            LimitExceeded: together with all that is in use they are too many.
+        """
+        with self._lock:
+            held = self._held + size
+            if held > self._limits.memory:
+                what = "the memory for the files of all platforms"
+                raise _past(what, self._limits.memory, held, "bytes")
+            self._held = held
+
+    def give(self, size: int) -> None:
+        """Count bytes of memory that were taken and are free again."""
+        with self._lock:
+            self._held -= size
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Count bytes of memory that are in use while a block lasts.
+
+        Raises:
+            LimitExceeded: together with all that is in use they are too many.
+        """
+        self.take(size)
+        try:
+            yield
+        finally:
+            self.give(size)
+
+    def share(self, value: Hashable, size: int) -> int:
+        """Keep a value that many paths have, once, and give its number.
+
+        Args:
+            value: compared by what it holds.
+            size: bytes that it takes in memory.
+
+        Raises:
+            LimitExceeded: there is no room for another one.
+        """
+        with self._lock:
+            number = self._numbers.get(value)
+            if number is None:
+                self.take(size)
+                number = self._numbers[value] = len(self.traits)
+                self.traits.append(value)
+            return number
+
+    def path(self) -> None:
+        """Count a path that was not there before.
+
+        Raises:
+            LimitExceeded: it is one too many.
+        """
+        self._paths += 1
+        if self._paths > self._limits.paths:
+            raise _past("the size of all file trees", self._limits.paths, self._paths, "paths")
+
+    def implied(self) -> None:
+        """Count a folder that no entry names.
+
+        Raises:
+            LimitExceeded: it is one too many.
+        """
+        self._implied += 1
+        if self._implied > self._limits.implied:
+            what = "the number of folders that no entry names"
+            raise _past(what, self._limits.implied, self._implied, "folders")
+        self.path()
+
+    def text(self, text: str) -> None:
+        """Count a path that is written down.
+
+        Raises:
+            LimitExceeded: all of them are too long.
+        """
+        self._text += len(text) if text.isascii() else 4 * len(text)
+        if self._text > self._limits.text:
+            what = "the size of all paths of all file trees"
+            raise _past(what, self._limits.text, self._text, "bytes")
+
+    def steps(self, count: int) -> None:
+        """Count the names in a link that is followed.
+
+        Raises:
+            LimitExceeded: those are too many.
+        """
+        self._steps += count
+        if self._steps > self._limits.steps:
+            what = "the way through symbolic links"
+            raise _past(what, self._limits.steps, self._steps, "names")
+
+    def database(self, size: int) -> None:
+        """Count a package database before it is unpacked.
+
+        Raises:
+            LimitExceeded: all of them are too large.
+        """
+        self._databases += size
+        if self._databases > self._limits.databases:
+            what = "the size of the package databases of all file trees"
+            raise _past(what, self._limits.databases, self._databases, "bytes")
+
+    def package(self, *texts: str) -> None:
+        """Count an installed package.
+
+        Raises:
+            LimitExceeded: they are too many, or their names and versions too long.
+        """
+        self._packages += 1
+        if self._packages > self._limits.packages:
+            what = "the number of packages of all file trees"
+            raise _past(what, self._limits.packages, self._packages, "packages")
+        self._package_text += sum(len(text) * (1 if text.isascii() else 4) for text in texts)
+        if self._package_text > self._limits.package_text:
+            what = "the size of the names of all packages"
+            raise _past(what, self._limits.package_text, self._package_text, "bytes")
+
+
+def _past(what: str, limit: int, value: int, unit: str) -> LimitExceeded:
+    return LimitExceeded(what, limit, value, unit, FEWER)
+
+
+WHITEOUT = ".wh."
+OPAQUE = ".wh..wh..opq"
+_AUFS = ".wh..wh."
+#: Symbolic links on the way to one path. Source: containerd/continuity, fs.RootPath.
+MAX_LINKS = 255
+_IMPLIED = LayerFile("", TarEntryKind.FOLDER, Access(0o755, 0, 0))
+
+#: Bytes of a packed file that name the layer which has put it there; only whiteouts ask.
+_STAMP = 2
+#: Bytes that a path takes in its folder besides its name and its file, measured with the largest
+#: dictionary that has just grown.
+_PLACE = 120
+#: Bytes that a folder takes with its first path.
+_FOLDER = 360
+#: Bytes of a hard link, its file not counted.
+_LINK = 112
+#: Folders that one layer remembers by their paths.
+_KNOWN = 1_024
+
+
+class TreeFolder:
+    """A folder of a tree: its own entry, None where no layer has one, and what is in it."""
+
+    __slots__ = ("children", "entry")
+
+    def __init__(self, entry: bytes | None) -> None:
+        self.entry = entry
+        self.children: dict[str, Node] = {}
+
+
+class _File:
+    """A file that has several names."""
+
+    __slots__ = ("node",)
+
+    def __init__(self, node: bytes) -> None:
+        self.node = node
+
+
+class _Name:
+    """One of the names of a file, and the stamp of the layer that has put the name there."""
+
+    __slots__ = ("file", "stamp")
+
+    def __init__(self, stamp: bytes, file: _File) -> None:
+        self.stamp = stamp
+        self.file = file
+
+
+#: What is in a folder. A file with one name is its stamp and what `pack` has written.
+Node = TreeFolder | _Name | bytes
+
+
+def _content(node: _Name | bytes) -> bytes:
+    """Give what `pack` has written of a file."""
+    return node[_STAMP:] if isinstance(node, bytes) else node.file.node
+
+
+class FileTree:
+    """Grows layer by layer, lowest first; then it is read, and packed.
+
+    Args:
+        room: what this tree may take, together with others.
+
+    Attributes:
+        warnings: what was odd about how layers fit together.
+        installed: its packages, once `packages.read_installed` has found them.
+    """
+
+    def __init__(self, room: TreeRoom | None = None) -> None:
+        self.room = room or TreeRoom()
+        self.root = TreeFolder(None)
+        self.warnings: list[str] = []
+        self.bodies: dict[bytes, bytes] = {}
+        self.oversized: set[str] = set()
+        self.installed: Installed | None = None
+        self._layers = 0
+        self._taken = 0
+        self._log: PathLog | None = None
+
+    def __del__(self) -> None:
+        self.room.give(self._taken)
+
+    def apply(self, listing: LayerListing, what: str) -> None:
+        """Lay a layer over what is there.
+
+        Raises:
+            BadDocument: the way to one of its entries leads in a circle of links.
+            LimitExceeded: there is no room for it.
+        """
+        self._layers += 1
+        _Layer(self, listing, what, self._layers.to_bytes(_STAMP, "big")).apply()
+        self.bodies.update(listing.bodies)
+        self.oversized |= listing.oversized
+
+    def take(self, size: int) -> None:
+        """Count bytes that the tree takes until it is packed.
+
+        Raises:
+            LimitExceeded: they are too many.
+        """
+        self.room.take(size)
+        self._taken += size
+
+    def packed(self) -> PathLog:
+        """Give every path in order of paths; from here on the tree is that, and nothing else.
+
+        What `find` would find is looked up before. The root itself is left out.
+
+        Raises:
+            LimitExceeded: there is no room.
+        """
+        if self._log is None:
+            log = PathLog(self.room)
+            for path, node in self._nodes():
+                self.room.text(path)
+                log.add(path, node)
+            self._log = log
+            del self.root
+            self.bodies = {}
+            self.room.give(self._taken)
+            self._taken = 0
+        return self._log
+
+    def warn(self, message: str) -> None:
+        """Note what was odd, once."""
+        if message not in self.warnings:
+            self.warnings.append(message)
+
+    def walk(self) -> Iterator[tuple[str, LayerFile]]:
+        """Give every path and what is there, in order of paths, so folders before what is in them.
+
+        The root itself is left out.
+        """
+        for path, node in self._log if self._log is not None else self._nodes():
+            yield path, unpack(path, node, self.room)
+
+    def files(self, folder: TreeFolder) -> Iterator[tuple[str, LayerFile]]:
+        """Give the names in a folder, in order, and the files behind them; no folders."""
+        for name, node in sorted(folder.children.items(), key=lambda item: item[0]):
+            if not isinstance(node, TreeFolder):
+                yield name, unpack(name, _content(node), self.room)
+
+    def _nodes(self) -> Iterator[tuple[str, bytes]]:
+        implied = pack(_IMPLIED, self.room)
+        prefix = ""
+        waiting = [(0, self.root, iter(_order(self.root)))]
+        while waiting:
+            length, folder, names = waiting[-1]
+            name = next(names, None)
+            # A prefix for each folder would take the square of the depth.
+            prefix = prefix[:length]
+            if name is None:
+                waiting.pop()
+            elif name.endswith("/"):
+                inner = folder.children[name[:-1]]
+                if isinstance(inner, TreeFolder):
+                    prefix += name
+                    waiting.append((len(prefix), inner, iter(_order(inner))))
+            else:
+                node = folder.children[name]
+                if isinstance(node, TreeFolder):
+                    yield prefix + name, node.entry[_STAMP:] if node.entry else implied
+                else:
+                    yield prefix + name, _content(node)
+
+    def find(self, path: str) -> TreeFolder | LayerFile | None:
+        """Look a path up, through links on the way and at its end; None if there is nothing."""
+        *parents, name = path.split("/")
+        for _ in range(MAX_LINKS):
+            trail = _follow(self.root, parents, self)
+            node = trail[-1].children.get(name) if trail else None
+            if node is None or isinstance(node, TreeFolder):
+                return node
+            content = _content(node)
+            if traits_of(content, self.room).kind is not TarEntryKind.SYMLINK:
+                return unpack(path, content, self.room)
+            link = link_of(content)
+            way = _parts(link)
+            if not way:
+                return self.root
+            here = [] if link.startswith("/") else parents
+            *parents, name = [*here, *way]
+        return None
+
+    def body(self, path: str) -> bytes | None:
+        """Give the body of a small file that was wanted; None if there is none, or it is larger."""
+        node = self.find(path)
+        if not isinstance(node, LayerFile) or node.kind is not TarEntryKind.FILE:
+            return None
+        return self.kept(node)
+
+    def kept(self, file: LayerFile) -> bytes | None:
+        """Give the body of a file of this tree if it was kept."""
+        body = self.bodies.get(file.sha256)
+        return zlib.decompress(body) if body is not None else None
+
+
+def _order(folder: TreeFolder) -> list[str]:
+    """List the names in a folder in order of paths; what is in a folder comes at `NAME/`.
+
+    `a-b` is before `a/b`.
+    """
+    names = list(folder.children)
+    names += [
+        f"{name}/" for name, child in folder.children.items() if isinstance(child, TreeFolder)
+    ]
+    names.sort()
+    return names
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in {"", "."}]
+
+
+def _follow(
+    root: TreeFolder, parts: list[str], tree: FileTree, *, make: bool = False, what: str = ""
+) -> list[TreeFolder] | None:
+    """Walk to a folder through links; gives all folders on the way from the root, in order.
+
+    Args:
+        root: where to begin.
+        parts: names; `..` among them stays below the root.
+        tree: gets a warning where a file stands in the way; its room is used.
+        make: make what is missing; otherwise None is given where something is.
+        what: the layer, for messages.
+
+    Raises:
+        BadDocument: links lead in a circle, and a folder was to be made there.
+        LimitExceeded: there is no room.
+    """
+    trail = [root]
+    waiting = parts[::-1]
+    links = 0
+    while waiting:
+        part = waiting.pop()
+        if part == "..":
+            del trail[max(1, len(trail) - 1) :]
+            continue
+        node = trail[-1].children.get(part)
+        link = _symlink(node, tree) if node is not None else None
+        if link is not None:
+            links += 1
+            if links > MAX_LINKS:
+                if not make:
+                    return None
+                path = "/".join(parts)
+                raise BadDocument(what, path, f"the way leads through more than {MAX_LINKS} links")
+            if link.startswith("/"):
+                trail = [root]
+            way = _parts(link)
+            tree.room.steps(len(way))
+            waiting += way[::-1]
+            continue
+        if not isinstance(node, TreeFolder):
+            if not make:
+                return None
+            node = _implied(trail[-1], part, tree)
+        trail.append(node)
+    return trail
+
+
+def _symlink(node: Node, tree: FileTree) -> str | None:
+    """Give the target of a symbolic link; None for what is none."""
+    if isinstance(node, TreeFolder):
+        return None
+    content = _content(node)
+    is_link = traits_of(content, tree.room).kind is TarEntryKind.SYMLINK
+    return link_of(content) if is_link else None
+
+
+def _implied(parent: TreeFolder, name: str, tree: FileTree) -> TreeFolder:
+    """Make a folder that is needed and named by no entry.
+
+    Raises:
+        LimitExceeded: there is no room for it.
+    """
+    if name in parent.children:
+        tree.warn("a file stands where a later entry needs a folder")
+    else:
+        tree.room.implied()
+        tree.take(getsizeof(name) + _PLACE)
+    tree.take(_FOLDER)
+    folder = parent.children[name] = TreeFolder(None)
+    return folder
+
+
+def _merged(old: Xattrs, new: Xattrs) -> Xattrs:
+    """Set attributes on a file that has others."""
+    if not new:
+        return old
+    found = {each.name: each for each in (*old, *new)}
+    return tuple(found[name] for name in sorted(found))
+
+
+class _Layer:
+    """One layer on its way into a tree."""
+
+    def __init__(self, tree: FileTree, listing: LayerListing, what: str, stamp: bytes) -> None:
+        self._tree = tree
+        self._listing = listing
+        self._what = what
+        self._stamp = stamp
+        #: Folders that were looked up, as long as nothing on the way to them changes.
+        self._known: dict[str, TreeFolder] = {}
+        #: Folders that have nothing of lower layers any more, so that no folder is searched twice.
+        self._thin: dict[int, TreeFolder] = {}
+        self._pending: list[tuple[TreeFolder, str, bytes]] = []
+
+    def apply(self) -> None:
+        for path, content in self._entries():
+            parent, _, name = path.rpartition("/")
+            if not name:
+                self._root(content)
+            elif name.startswith(WHITEOUT):
+                self._white_out(parent, name)
+            else:
+                self._put(self._folder(parent), name, content)
+        for folder, name, link in self._pending:
+            if folder.children.get(name) is link:
+                self._settle(folder, name, link)
+
+    def _entries(self) -> Iterable[tuple[str, bytes]]:
+        files, room = self._listing.files, self._tree.room
+        if isinstance(files, Packed) and files.log.room is room:
+            return files.log
+        return ((file.path, pack(file, room)) for file in files)
+
+    def _root(self, content: bytes) -> None:
+        if self._traits(content).kind is TarEntryKind.FOLDER:
+            self._tree.root.entry = self._stamp + content
+        else:
+            self._tree.warn("an entry without a name is no folder, and is passed over")
+
+    def _traits(self, content: bytes) -> Traits:
+        return traits_of(content, self._tree.room)
+
+    def _folder(self, path: str) -> TreeFolder:
+        known = self._known.get(path)
+        if known is None:
+            trail = _follow(
+                self._tree.root, path.split("/") if path else [], self._tree, make=True,
+                what=self._what,
+            )  # fmt: skip
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            known = self._known[path] = (trail or [self._tree.root])[-1]
+        return known
+
+    def _put(self, folder: TreeFolder, name: str, content: bytes) -> None:
+        there = folder.children.get(name)
+        node = self._stamp + content
+        size = getsizeof(node)
+        if there is None:
+            self._tree.room.path()
+            size += getsizeof(name) + _PLACE
+        elif isinstance(there, bytes):
+            size -= getsizeof(there)
+        kind = self._traits(content).kind
+        if kind is TarEntryKind.FOLDER:
+            if isinstance(there, TreeFolder):
+                self._tree.take(size - (getsizeof(there.entry) if there.entry else 0))
+                there.entry = node
+                return
+            self._tree.take(size + _FOLDER)
+            folder.children[name] = TreeFolder(node)
+        else:
+            self._tree.take(size)
+            folder.children[name] = node
+        if there is not None and (
+            isinstance(there, TreeFolder) or _symlink(there, self._tree) is not None
+        ):
+            self._known.clear()
+        if kind is TarEntryKind.HARD_LINK and not self._linked(folder, name, node):
+            self._tree.take(_LINK)
+            self._pending.append((folder, name, node))
+
+    def _linked(self, folder: TreeFolder, name: str, link: bytes) -> bool:
+        """Make a name one more of the file that a hard link names; False where there is none (yet).
+
+        What attributes the link has are set on the file, so that all of its names have them.
+        """
+        content = link[_STAMP:]
+        parent, _, last = link_of(content).rpartition("/")
+        trail = _follow(self._tree.root, parent.split("/") if parent else [], self._tree)
+        target = trail[-1].children.get(last) if trail else None
+        if trail is None or target is None or isinstance(target, TreeFolder):
+            return False
+        found = unpack("", _content(target), self._tree.room)
+        if found.kind is TarEntryKind.HARD_LINK:
+            return False
+        if isinstance(target, bytes):
+            self._tree.take(_LINK)
+            target = _Name(target[:_STAMP], _File(target[_STAMP:]))
+            trail[-1].children[last] = target
+        xattrs = _merged(found.xattrs, self._traits(content).xattrs)
+        if xattrs != found.xattrs:
+            target.file.node = pack(replace(found, xattrs=xattrs), self._tree.room)
+        self._tree.take(_LINK)
+        folder.children[name] = _Name(self._stamp, target.file)
+        return True
+
+    def _settle(self, folder: TreeFolder, name: str, link: bytes) -> None:
+        if not self._linked(folder, name, link):
+            self._tree.warn("a hard link names a file that does not exist")
+
+    def _white_out(self, parent: str, name: str) -> None:
+        hidden = name.removeprefix(WHITEOUT)
+        trail = _follow(self._tree.root, parent.split("/") if parent else [], self._tree)
+        if trail is None:
+            return
+        folder = trail[-1]
+        if name == OPAQUE:
+            is_thin = id(folder) in self._thin
+            for child in [] if is_thin else list(folder.children):
+                self._take_away(folder, child)
+            self._thin[id(folder)] = folder
+        elif name.startswith(_AUFS) or hidden in {"", ".", ".."}:
+            self._tree.warn("a whiteout names nothing, and is passed over")
+        else:
+            self._take_away(folder, hidden)
+
+    def _take_away(self, folder: TreeFolder, name: str) -> None:
+        """Remove what lower layers have put there; what this one has stays, with its folders."""
+        node = folder.children.get(name)
+        if node is not None and not self._thinned(node):
+            del folder.children[name]
+            self._known.clear()
+
+    def _thinned(self, node: Node) -> bool:
+        """Take out of a node what lower layers have put there; whether anything is left.
+
+        Not by recursion: a path may be as deep as a name is long.
+        """
+        if not isinstance(node, TreeFolder):
+            return self._is_fresh(node)
+        order = [node] if id(node) not in self._thin else []
+        for folder in order:
+            order += [
+                child
+                for child in folder.children.values()
+                if isinstance(child, TreeFolder) and id(child) not in self._thin
+            ]
+        for folder in reversed(order):
+            self._thin[id(folder)] = folder
+            for name, child in list(folder.children.items()):
+                if not (isinstance(child, TreeFolder) and child.children) and not self._is_fresh(
+                    child
+                ):
+                    del folder.children[name]
+            if not self._is_fresh(folder):
+                folder.entry = None
+        self._known.clear()
+        return bool(node.children) or self._is_fresh(node)
+
+    def _is_fresh(self, node: Node) -> bool:
+        """Whether this layer has put a name there; of a folder, whether it has an entry for it."""
+        if isinstance(node, _Name):
+            return node.stamp == self._stamp
+        content = node.entry if isinstance(node, TreeFolder) else node
+        return content is not None and content[:_STAMP] == self._stamp

@@ -1,0 +1,472 @@
+"""What one layer puts into a tree: its entries in order, contents by their hash.
+
+A layer is read once, from its first byte to its last; nothing of it is kept but names, hashes, and
+the few small files somebody asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, overload
+
+from resolver.core.layers.executable import PROBE, Executable, read_executable
+from resolver.core.layers.filetree import TreeRoom
+from resolver.core.layers.tar import DEFAULT_LIMITS, TarEntry, TarEntryKind, TarLimits, TarReader
+from resolver.core.layers.xattrs import Xattrs, cost
+from resolver.errors import LimitExceeded
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+#: A component that is empty, `.` or `..`, between slashes.
+_ODD = re.compile(r"/\.{0,2}/", re.ASCII)
+_MAGICS = (b"\x7fELF", b"MZ", b"\xfe\xed\xfa", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")
+_LONGEST_MAGIC = 4
+#: zlib's level: databases are text, and repeat themselves.
+_FAST = 1
+#: Bytes that a kept file takes in memory besides its own.
+_OVERHEAD = 200
+_EMPTY = hashlib.sha256().digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may do what: 12 permission bits and the numbers of the owner."""
+
+    mode: int
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerFile:
+    """One entry of a layer, or one path of a tree.
+
+    Attributes:
+        path: without leading slash, `.` and `..`; empty for the root. `..` never leads above it.
+        size: in bytes, holes included.
+        sha256: 32 bytes; empty for what has no content.
+        link: a symbolic link's target as written; a hard link's in the form of `path`.
+    """
+
+    path: str
+    kind: TarEntryKind
+    access: Access
+    size: int = 0
+    sha256: bytes = b""
+    link: str = ""
+    device: tuple[int, int] | None = None
+    program: Executable | None = None
+    xattrs: Xattrs = ()
+
+
+class Traits(NamedTuple):
+    """What a great many paths have in common, so that it is kept once (`TreeRoom.share`)."""
+
+    kind: TarEntryKind
+    mode: int
+    uid: int
+    gid: int
+    device: tuple[int, int] | None
+    program: Executable | None
+    xattrs: Xattrs
+
+
+#: The number of the traits, and the size; the SHA-256 of a file or the target of a link follow.
+_NODE = struct.Struct("<IQ")
+#: Bytes of traits in memory, besides their extended attributes.
+_TRAITS = 600
+
+
+def pack(file: LayerFile, room: TreeRoom) -> bytes:
+    """Write down all of a file but its path: some 44 bytes; equal files give equal bytes.
+
+    Raises:
+        LimitExceeded: there is no room for its traits.
+    """
+    access = file.access
+    traits = Traits(
+        file.kind, access.mode, access.uid, access.gid, file.device, file.program, file.xattrs
+    )
+    rest = file.sha256 if file.kind is TarEntryKind.FILE else encoded(file.link)
+    number = room.share(traits, _TRAITS + cost(file.xattrs))
+    return _NODE.pack(number, file.size) + rest
+
+
+def unpack(path: str, node: bytes, room: TreeRoom) -> LayerFile:
+    """Make a file out of its path and what `pack` has written."""
+    number, size = _NODE.unpack_from(node)
+    traits = traits_at(number, room)
+    rest = node[_NODE.size :]
+    is_file = traits.kind is TarEntryKind.FILE
+    return LayerFile(
+        path,
+        traits.kind,
+        Access(traits.mode, traits.uid, traits.gid),
+        size,
+        rest if is_file else b"",
+        "" if is_file else decoded(rest),
+        traits.device,
+        traits.program,
+        traits.xattrs,
+    )
+
+
+def traits_of(node: bytes, room: TreeRoom) -> Traits:
+    """Give the traits of a packed file."""
+    return traits_at(_NODE.unpack_from(node)[0], room)
+
+
+def size_of(node: bytes) -> int:
+    """Give the size of a packed file."""
+    size: int = _NODE.unpack_from(node)[1]
+    return size
+
+
+def link_of(node: bytes) -> str:
+    """Give the target of a packed link."""
+    return decoded(node[_NODE.size :])
+
+
+def number_and_size(node: bytes) -> tuple[int, int]:
+    """Give the number of the traits of a packed file, and its size."""
+    found: tuple[int, int] = _NODE.unpack_from(node)
+    return found
+
+
+def traits_at(number: int, room: TreeRoom) -> Traits:
+    """Give the traits that have a number.
+
+    Raises:
+        TypeError: there are others than `pack` has put there.
+    """
+    traits = room.traits[number]
+    if not isinstance(traits, Traits):
+        raise TypeError(traits)
+    return traits
+
+
+def encoded(text: str) -> bytes:
+    """Write text of an archive as the bytes that it was."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def decoded(text: bytes) -> str:
+    """Read what `encoded` has written."""
+    return text.decode("utf-8", "surrogateescape")
+
+
+class PathLog:
+    """Paths in the order they came, each with some bytes about it, compressed.
+
+    A path takes some 50 bytes here, and 400 as objects. Its bytes are counted as long as it lives.
+    """
+
+    #: Bytes that are compressed at once.
+    _CHUNK = 64 << 10
+    _HEAD = struct.Struct("<II")
+
+    def __init__(self, room: TreeRoom) -> None:
+        self.room = room
+        self._count = 0
+        self._taken = 0
+        self._chunks: list[bytes] = []
+        self._open = bytearray()
+
+    def __len__(self) -> int:
+        """Count the paths."""
+        return self._count
+
+    def __del__(self) -> None:
+        self.room.give(self._taken)
+
+    def add(self, path: str, about: bytes) -> None:
+        """Put a path at the end.
+
+        Raises:
+            LimitExceeded: there is no room for it.
+        """
+        written = encoded(path)
+        self._open += self._HEAD.pack(len(written), len(about)) + written + about
+        self._count += 1
+        if len(self._open) >= self._CHUNK:
+            chunk = zlib.compress(self._open, _FAST)
+            self._open = bytearray()
+            self.room.take(len(chunk) + _OVERHEAD)
+            self._taken += len(chunk) + _OVERHEAD
+            self._chunks.append(chunk)
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        """Give the paths and what is about them."""
+        head, size = self._HEAD.unpack_from, self._HEAD.size
+        for packed in (*self._chunks, None):
+            chunk = bytes(self._open) if packed is None else zlib.decompress(packed)
+            at, end = 0, len(chunk)
+            while at < end:
+                path, about = head(chunk, at)
+                at += size
+                middle = at + path
+                yield (
+                    str(chunk[at:middle], "utf-8", "surrogateescape"),
+                    chunk[middle : (at := middle + about)],
+                )
+
+
+T = TypeVar("T")
+
+
+class Packed(Sequence[T]):
+    """Values that are made out of a log of paths when they are asked for; equal to a tuple of them.
+
+    Args:
+        log: complete.
+        make: makes a value of a path and what is about it.
+    """
+
+    __slots__ = ("_make", "log")
+
+    def __init__(self, log: PathLog, make: Callable[[str, bytes], T]) -> None:
+        self.log = log
+        self._make = make
+
+    def __len__(self) -> int:
+        """Count the values."""
+        return len(self.log)
+
+    def __iter__(self) -> Iterator[T]:
+        """Make one value after the other."""
+        make = self._make
+        return (make(path, about) for path, about in self.log)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[T, ...]: ...
+    def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
+        """Make the values at some places; it reads what is before them."""
+        places = range(len(self))[index]
+        if isinstance(places, int):
+            return next(value for at, value in enumerate(self) if at == places)
+        if places.step != 1:
+            return tuple(self)[index]
+        found = []
+        for at, (path, about) in enumerate(self.log):
+            if at >= places.stop:
+                break
+            if at >= places.start:
+                found.append(self._make(path, about))
+        return tuple(found)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare value by value, with a tuple too."""
+        if not isinstance(other, Packed | tuple):
+            return NotImplemented
+        return len(self) == len(other) and all(
+            one == another for one, another in zip(self, other, strict=True)
+        )
+
+    def __hash__(self) -> int:
+        """Give what equal ones have in common."""
+        return hash(len(self))
+
+    def __repr__(self) -> str:
+        """Show the values."""
+        return repr(tuple(self))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerListing:
+    """A whole layer.
+
+    Attributes:
+        files: in the order of the archive; whiteouts are among them as they are.
+        bodies: small files that were wanted, by their `sha256`, compressed with zlib.
+        kept: bytes of those, as `TarLimits.bodies` counts them.
+        oversized: paths of wanted files that were too large.
+        warnings: what was odd.
+        size: bytes of the uncompressed archive.
+        named: bytes of its names, as `TarLimits.names` counts them.
+        attributed: bytes of its extended attributes, as `TarLimits.xattrs` counts them.
+    """
+
+    files: Sequence[LayerFile]
+    bodies: Mapping[bytes, bytes]
+    oversized: frozenset[str]
+    warnings: tuple[str, ...]
+    size: int
+    named: int = 0
+    attributed: int = 0
+    kept: int = 0
+
+
+def canonical(name: str) -> str:
+    """Turn a name of an archive into a path below the root; nothing leads out of it.
+
+    Source: what containerd (`fs.RootPath`) and umoci (`filepath-securejoin`) do on disk.
+    """
+    name = name.removeprefix("./")
+    name = name.rstrip("/")
+    if not _ODD.search(f"/{name}/"):
+        return name
+    parts: list[str] = []
+    for part in name.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in {"", "."}:
+            parts.append(part)
+    return "/".join(parts)
+
+
+def nothing(_path: str) -> int:
+    """Want no file's body."""
+    return 0
+
+
+def read_listing(
+    chunks: Iterable[bytes],
+    what: str,
+    wanted: Callable[[str], int] = nothing,
+    limits: TarLimits = DEFAULT_LIMITS,
+    room: TreeRoom | None = None,
+) -> LayerListing:
+    """Read an uncompressed layer to its end.
+
+    Args:
+        chunks: its bytes.
+        what: the layer, for messages.
+        wanted: how many bytes of a file's body may be kept; 0 for files that are not wanted.
+        limits: of the archive.
+        room: what all layers and trees may take.
+
+    Raises:
+        BadDocument: it is no tar archive, or damaged.
+        LimitExceeded: it asks for too much.
+    """
+    reader = TarReader(chunks, what, limits)
+    return _Lister(reader, wanted, what, limits.bodies, room or TreeRoom()).run()
+
+
+class _Lister:
+    def __init__(
+        self,
+        reader: TarReader,
+        wanted: Callable[[str], int],
+        what: str,
+        limit: int,
+        room: TreeRoom,
+    ) -> None:
+        self._reader = reader
+        self._wanted = wanted
+        self._what = what
+        self._limit = limit
+        self._kept = 0
+        self._room = room
+        self._bodies: dict[bytes, bytes] = {}
+        self._oversized: set[str] = set()
+        self._leading_out = 0
+
+    def run(self) -> LayerListing:
+        log = PathLog(self._room)
+        for entry in self._reader:
+            file = self._file(entry)
+            log.add(file.path, pack(file, self._room))
+        files = Packed(log, lambda path, node: unpack(path, node, self._room))
+        warnings = tuple(self._reader.warnings)
+        if self._leading_out:
+            one = self._leading_out == 1
+            who = "1 name leads" if one else f"{self._leading_out} names lead"
+            warnings += (f"{who} out of the tree, and {'is' if one else 'are'} kept inside",)
+        return LayerListing(
+            files,
+            self._bodies,
+            frozenset(self._oversized),
+            warnings,
+            self._reader.offset,
+            self._reader.named,
+            self._reader.attributed,
+            self._kept,
+        )
+
+    def _file(self, entry: TarEntry) -> LayerFile:
+        name = entry.name
+        path = canonical(name)
+        if ".." in name and _leads_out(name):
+            self._leading_out += 1
+        access = Access(entry.mode, entry.uid, entry.gid)
+        if entry.kind is TarEntryKind.FILE:
+            digest, program = self._content(path, entry.size)
+            return LayerFile(
+                path,
+                TarEntryKind.FILE,
+                access,
+                entry.size,
+                digest,
+                program=program,
+                xattrs=entry.xattrs,
+            )
+        link = entry.link
+        if entry.kind is TarEntryKind.HARD_LINK:
+            link = canonical(link)
+        return LayerFile(
+            path, entry.kind, access, link=link, device=entry.device, xattrs=entry.xattrs
+        )
+
+    def _content(self, path: str, size: int) -> tuple[bytes, Executable | None]:
+        """Read a file's content once: hash it, look at its start, keep it where it is wanted."""
+        keep = self._wanted(path)
+        if not size:
+            if keep:
+                self._keep(_EMPTY, zlib.compress(b""))
+            return _EMPTY, None
+        if size > keep > 0:
+            self._oversized.add(path)
+        pieces = self._reader.content()
+        start = next(pieces)
+        digest = hashlib.sha256(start)
+        if keep < size and len(start) >= _LONGEST_MAGIC and not _has_magic(start):
+            for piece in pieces:
+                digest.update(piece)
+            return digest.digest(), None
+        head = bytearray(start)
+        packer = zlib.compressobj(_FAST) if keep >= size else None
+        packed = [packer.compress(start)] if packer is not None else []
+        for piece in pieces:
+            digest.update(piece)
+            if len(head) < PROBE:
+                head += piece
+            if packer is not None:
+                packed.append(packer.compress(piece))
+        if packer is not None:
+            self._keep(digest.digest(), b"".join((*packed, packer.flush())))
+        return digest.digest(), read_executable(bytes(head[:PROBE]))
+
+    def _keep(self, digest: bytes, body: bytes) -> None:
+        if digest in self._bodies:
+            return
+        self._bodies[digest] = body
+        self._room.take(len(body) + _OVERHEAD)
+        self._kept += len(body) + _OVERHEAD
+        if self._kept > self._limit:
+            what = f"the size of all package databases of {self._what}"
+            raise LimitExceeded(what, self._limit, self._kept)
+
+
+def _has_magic(start: memoryview) -> bool:
+    return bytes(start[:_LONGEST_MAGIC]).startswith(_MAGICS)
+
+
+def _leads_out(name: str) -> bool:
+    depth = 0
+    for part in name.split("/"):
+        if part == "..":
+            depth -= 1
+            if depth < 0:
+                return True
+        elif part not in {"", "."}:
+            depth += 1
+    return False

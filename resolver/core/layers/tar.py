@@ -1,0 +1,533 @@
+"""A strict reader of tar archives that come as a stream, for archives that nobody vouches for.
+
+It reads what GNU tar reads (v7, ustar, old GNU, GNU, PAX, sparse files of every kind) and refuses
+what would let two readers see two archives. Names are data: nothing is ever made on this machine.
+
+Source: reliability.md R40 to R43; POSIX.1-2017, pax; GNU tar 1.34 where POSIX is silent; Go's
+archive/tar, which container runtimes unpack with, where GNU tar would guess.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from resolver.core.layers import tar_headers
+from resolver.core.layers.tar_headers import (
+    BLOCK,
+    ZEROS,
+    Header,
+    Records,
+    read_header,
+    read_records,
+)
+from resolver.core.layers.xattrs import Xattrs, cost, is_xattr, read_xattrs
+from resolver.errors import BadDocument, LimitExceeded
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from resolver.core.layers.tar_headers import Map
+
+
+class ByteStream:
+    """Reads forward only; keeps one chunk.
+
+    Args:
+        chunks: of any length.
+
+    Attributes:
+        offset: bytes read so far.
+    """
+
+    __slots__ = ("_at", "_chunk", "_chunks", "_length", "offset")
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._chunk = b""
+        self._at = 0
+        self._length = 0
+        self.offset = 0
+
+    def _more(self) -> bool:
+        """Get the next chunk that has bytes; False at the end."""
+        for chunk in self._chunks:
+            if chunk:
+                self._chunk = chunk
+                self._at = 0
+                self._length = len(chunk)
+                return True
+        return False
+
+    def take(self, size: int) -> bytes:
+        """Read so many bytes; fewer only where the stream ends."""
+        at = self._at
+        end = at + size
+        if end <= self._length:
+            self._at = end
+            self.offset += size
+            return self._chunk[at:end]
+        return b"".join(self.pieces(size))
+
+    def pieces(self, size: int) -> Iterator[memoryview]:
+        """Read so many bytes as views of the chunks; fewer only where the stream ends."""
+        while size > 0:
+            if self._at >= self._length and not self._more():
+                return
+            at = self._at
+            end = min(at + size, self._length)
+            self._at = end
+            self.offset += end - at
+            size -= end - at
+            yield memoryview(self._chunk)[at:end]
+
+    def skip(self, size: int) -> int:
+        """Pass over so many bytes; gives how many there were."""
+        end = self._at + size
+        if end <= self._length:
+            self._at = end
+            self.offset += size
+            return size
+        return sum(map(len, self.pieces(size)))
+
+
+@dataclass(frozen=True, slots=True)
+class TarLimits:
+    """What an archive may ask for. Source of the numbers: reliability.md 5.
+
+    Attributes:
+        entries: headers in all, extended ones too.
+        path, link: bytes of a name, and of what a link points at.
+        names: bytes of all names and targets together; one that is not ASCII counts four times,
+            which is what it may take in memory. Ours.
+        components: names between the slashes of a path.
+        extended: bytes of one extended header, long name, or map of a sparse file.
+        stacked: extended headers before one entry.
+        holes: bytes of holes of all sparse files; each is read as a zero.
+        xattrs: bytes of memory for the extended attributes of all files, equal ones once. Ours.
+        bodies: bytes of small files that are kept, compressed. Ours: the package databases of
+            twenty full desktops.
+    """
+
+    entries: int = 2_000_000
+    path: int = 4_096
+    link: int = 4_096
+    names: int = 256 << 20
+    components: int = 256
+    extended: int = 1 << 20
+    stacked: int = 16
+    holes: int = 16 << 30
+    xattrs: int = 32 << 20
+    bodies: int = 32 << 20
+
+
+DEFAULT_LIMITS = TarLimits()
+
+
+class TarEntryKind(Enum):
+    """What an entry is; the values are the letters of `ls -l` and `tar -tv`."""
+
+    FILE = "-"
+    HARD_LINK = "h"
+    SYMLINK = "l"
+    CHARACTER = "c"
+    BLOCK = "b"
+    FOLDER = "d"
+    FIFO = "p"
+
+
+@dataclass(frozen=True, slots=True)
+class TarEntry:
+    """One entry, all extended headers applied.
+
+    Attributes:
+        name: as the archive writes it, UTF-8 with surrogate escapes; it may be absolute, empty, or
+            lead out of the tree.
+        mode: permission bits, set-id and sticky; 12 bits.
+        size: of the file in bytes, holes included; 0 for what has no content.
+        link: what a hard or symbolic link points at, as written; empty otherwise.
+        device: major and minor of a device.
+        stretches: of a sparse file, what is no hole; None for files without holes.
+        xattrs: extended attributes, by name.
+    """
+
+    name: str
+    kind: TarEntryKind
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    link: str = ""
+    device: tuple[int, int] | None = None
+    stretches: Map | None = None
+    xattrs: Xattrs = ()
+
+
+_KINDS = {
+    b"0": TarEntryKind.FILE,
+    b"\0": TarEntryKind.FILE,
+    b"7": TarEntryKind.FILE,
+    b"S": TarEntryKind.FILE,
+    b"1": TarEntryKind.HARD_LINK,
+    b"2": TarEntryKind.SYMLINK,
+    b"3": TarEntryKind.CHARACTER,
+    b"4": TarEntryKind.BLOCK,
+    b"5": TarEntryKind.FOLDER,
+    # What GNU tar writes for incremental backups: a folder, with a list of names as data.
+    b"D": TarEntryKind.FOLDER,
+    b"6": TarEntryKind.FIFO,
+}
+#: No data follows these, whatever their size says. GNU tar and Go agree.
+_HEADER_ONLY = frozenset(b"123456"[at : at + 1] for at in range(6))
+_EXTENDED, _GLOBAL, _LONG_NAME, _LONG_LINK = frozenset({b"x", b"X"}), b"g", b"L", b"K"
+_OVERRIDES = _EXTENDED | {_GLOBAL, _LONG_NAME, _LONG_LINK}
+#: A volume's label, and the rest of a file from another volume: no entries of this one.
+_NO_ENTRIES = {b"V": "a volume label", b"M": "the rest of a file from another volume"}
+_MAGIC, _GNU_MAGIC = slice(257, 265), b"ustar  \0"
+_PIECE = 1 << 20
+_HOLE = memoryview(bytes(_PIECE))
+
+
+class TarReader:
+    """Iterates over the entries of an archive, once.
+
+    The content of an entry is read, if at all, before the next entry is asked for. Iterating to the
+    end reads the stream to its end, so that whoever hashes it has seen every byte.
+
+    Args:
+        chunks: the archive, uncompressed, in chunks of any length.
+        what: the archive, for messages: "layer 3 of `ubuntu:24.04`".
+        limits: see there.
+
+    Attributes:
+        warnings: what was odd and harmless; complete at the end.
+        named: bytes of the names so far, as `TarLimits.names` counts them.
+        attributed: bytes of extended attributes so far, as `TarLimits.xattrs` counts them.
+    """
+
+    def __init__(
+        self, chunks: Iterable[bytes], what: str, limits: TarLimits = DEFAULT_LIMITS
+    ) -> None:
+        self.warnings: list[str] = []
+        self._what = what
+        self._limits = limits
+        self._stream = ByteStream(iter(chunks))
+        self._entry: TarEntry | None = None
+        self._stored = 0
+        self._padding = 0
+        self._at = 0
+        self._count = 0
+        self._holes = 0
+        self.named = 0
+        self.attributed = 0
+        self._xattrs: dict[Xattrs, Xattrs] = {}
+        self._globals: Records = {}
+
+    @property
+    def offset(self) -> int:
+        """How many bytes of the archive were read so far."""
+        return self._stream.offset
+
+    def __iter__(self) -> Iterator[TarEntry]:
+        """Give the entries in the order of the archive.
+
+        Raises:
+            BadDocument: this is no tar archive, or damaged, or cut short.
+            LimitExceeded: it asks for too much.
+        """
+        while True:
+            self._pass()
+            entry = self._next()
+            if entry is None:
+                return
+            self._entry = entry
+            yield entry
+
+    def content(self) -> Iterator[memoryview]:
+        """Read the content of the entry that came last, holes as zeros, in pieces up to 1 MiB.
+
+        A piece is good until the next one. Whoever has seen enough may stop; content is given once.
+
+        Raises:
+            BadDocument: the archive ends before it.
+        """
+        entry, self._entry = self._entry, None
+        if entry is None:
+            return
+        if entry.stretches is None:
+            yield from self._data(self._stored)
+            return
+        at = 0
+        for offset, length in (*entry.stretches, (entry.size, 0)):
+            yield from _holes(offset - at)
+            yield from self._data(length)
+            at = offset + length
+
+    def _data(self, size: int) -> Iterator[memoryview]:
+        for piece in self._stream.pieces(size):
+            size -= len(piece)
+            # First: nobody may come back for the next piece.
+            self._stored -= len(piece)
+            yield piece
+        if size:
+            raise self._cut()
+
+    def _pass(self) -> None:
+        """Go behind the content of the last entry."""
+        size, padding = self._stored + self._padding, self._padding
+        self._stored = self._padding = 0
+        missing = size - self._stream.skip(size) if size else 0
+        if missing > padding:
+            raise self._cut()
+        if missing:
+            # `umoci insert` ends like this. Go takes it, and so do the runtimes; GNU tar does not.
+            self._warn("the last file of the archive is not padded")
+
+    def _warn(self, message: str) -> None:
+        if message not in self.warnings:
+            self.warnings.append(message)
+
+    def _fail(self, reason: str) -> BadDocument:
+        return BadDocument(self._what, f"byte {self._at}", reason)
+
+    def _cut(self) -> BadDocument:
+        return BadDocument(self._what, f"byte {self._stream.offset}", "the archive is cut short")
+
+    def _next(self) -> TarEntry | None:
+        """Read headers up to the next entry; None at the end."""
+        own: Records = {}
+        long_name: bytes | None = None
+        long_link: bytes | None = None
+        stacked = 0
+        while True:
+            header = self._header()
+            if header is None:
+                if stacked:
+                    self._warn("the archive ends after an extended header")
+                return None
+            if header.flag in _NO_ENTRIES:
+                self._warn(f"the archive has {_NO_ENTRIES[header.flag]}")
+                self._stored, self._padding = header.size, -header.size % BLOCK
+                self._entry = None
+                self._pass()
+                continue
+            if header.flag not in _OVERRIDES:
+                return self._made(header, {**self._globals, **own}, long_name, long_link)
+            stacked += 1
+            if stacked > self._limits.stacked:
+                raise LimitExceeded(
+                    f"the run of extended headers of {self._what}",
+                    self._limits.stacked,
+                    stacked,
+                    "headers",
+                )
+            data = self._extended(header)
+            if header.flag in _EXTENDED:
+                own = read_records(data, self._fail)
+            elif header.flag == _GLOBAL:
+                self._global(data)
+            elif header.flag == _LONG_NAME:
+                long_name = data.partition(b"\0")[0]
+            else:
+                long_link = data.partition(b"\0")[0]
+
+    def _global(self, data: bytes) -> None:
+        """Take what holds for all entries from here on; it replaces what did so before.
+
+        As GNU tar does; POSIX would keep what is not said again, and Go, with the runtimes, passes
+        over all of it.
+        """
+        if data:
+            records = read_records(data, self._fail)
+            # Not even GNU tar sets an attribute on every file.
+            self._globals = {key: value for key, value in records.items() if not is_xattr(key)}
+        if self._globals:
+            self._warn("the archive has settings for all its entries, which runtimes pass over")
+
+    def _header(self) -> Header | None:
+        self._at = self._stream.offset
+        block = self._stream.take(BLOCK)
+        if len(block) < BLOCK:
+            if block:
+                raise self._cut()
+            self._warn("the archive has no end mark")
+            return None
+        if block == ZEROS:
+            self._end()
+            return None
+        self._count += 1
+        if self._count > self._limits.entries:
+            raise LimitExceeded(
+                f"the number of entries of {self._what}",
+                self._limits.entries,
+                self._count,
+                "entries",
+            )
+        return read_header(block, self._fail)
+
+    def _end(self) -> None:
+        """Read what comes after the first block of zeros, to the end of the stream."""
+        block = self._stream.take(BLOCK)
+        if len(block) < BLOCK:
+            if block.strip(b"\0"):
+                raise self._cut()
+            self._warn("the archive has half an end mark")
+            return
+        if block != ZEROS:
+            # GNU tar stops here, others go on: two readers, two archives.
+            raise self._fail("a block of zeros stands alone in the middle of the archive")
+        is_padding = True
+        for piece in self._stream.pieces(1 << 62):
+            # The end mark is padded to the size of a record; what else comes, nobody reads.
+            is_padding = is_padding and not bytes(piece).strip(b"\0")
+        if not is_padding:
+            self._warn("something follows the end mark of the archive")
+
+    def _extended(self, header: Header) -> bytes:
+        """Read the data of an extended header."""
+        if header.size > self._limits.extended:
+            raise LimitExceeded(
+                f"an extended header of {self._what}", self._limits.extended, header.size
+            )
+        data = self._stream.take(header.size)
+        if len(data) < header.size or self._stream.skip(-header.size % BLOCK) < (
+            -header.size % BLOCK
+        ):
+            raise self._cut()
+        return data
+
+    def _made(
+        self, header: Header, records: Records, long_name: bytes | None, long_link: bytes | None
+    ) -> TarEntry:
+        """Make the entry out of a header and what comes before it; get ready for its content."""
+        kind = _KINDS.get(header.flag, TarEntryKind.FILE)
+        if header.flag not in _KINDS:
+            self._warn("the archive has an entry of unknown type, read as a file")
+        name = records.get(b"path") or (header.name if long_name is None else long_name)
+        size = int(records.get(b"size") or header.size)
+        stored = 0 if header.flag in _HEADER_ONLY else size
+        stretches = None
+        if header.flag in _HEADER_ONLY and _is_sparse(records):
+            # Source: GNU tar and Go, which both refuse it.
+            raise self._fail("an entry without data has the map of a sparse file")
+        if header.flag == b"S":
+            if header.block[_MAGIC] != _GNU_MAGIC:
+                # What GNU tar takes for a plain file, and Go refuses.
+                raise self._fail("a sparse file of GNU's old format has not its mark")
+            size, found = tar_headers.read_old(
+                header.block, self._block, self._limits.extended, self._fail
+            )
+            stretches = tar_headers.checked(found, size, stored, self._fail)
+        elif kind is TarEntryKind.FILE and _is_sparse(records):
+            name = records.get(b"GNU.sparse.name") or name
+            size, stored, stretches = self._sparse(records, stored)
+        # The padding is that of what is stored in all: a map before it fills whole blocks.
+        self._stored, self._padding = stored, -stored % BLOCK
+        if kind is TarEntryKind.FILE and name.endswith(b"/"):
+            # How archives wrote folders before there was a type for them.
+            kind = TarEntryKind.FOLDER
+        link = b""
+        if kind in {TarEntryKind.HARD_LINK, TarEntryKind.SYMLINK}:
+            link = records.get(b"linkpath") or (header.link if long_link is None else long_link)
+        self._check_names(name, link)
+        if stretches is not None:
+            self._check_holes(size - stored)
+        return TarEntry(
+            name.decode("utf-8", "surrogateescape"),
+            kind,
+            header.mode,
+            int(records.get(b"uid") or header.uid),
+            int(records.get(b"gid") or header.gid),
+            size if kind is TarEntryKind.FILE else 0,
+            link.decode("utf-8", "surrogateescape"),
+            _device(header, records),
+            stretches if kind is TarEntryKind.FILE else None,
+            self._attributes(records),
+        )
+
+    def _attributes(self, records: Records) -> Xattrs:
+        """Read the extended attributes of an entry; equal ones of many files are kept once."""
+        if not any(map(is_xattr, records)):
+            return ()
+        found = read_xattrs(records)
+        if found not in self._xattrs:
+            self._xattrs[found] = found
+            self.attributed += cost(found)
+            if self.attributed > self._limits.xattrs:
+                what = f"the size of all extended attributes of {self._what}"
+                raise LimitExceeded(what, self._limits.xattrs, self.attributed)
+        return self._xattrs[found]
+
+    def _sparse(self, records: Records, stored: int) -> tuple[int, int, Map]:
+        """Read a sparse file of the PAX formats; gives its size, what is stored, and the map."""
+        size = _stated_size(records, stored)
+        if records.get(b"GNU.sparse.major", b"0") == b"0":
+            found = tar_headers.read_map(records.get(b"GNU.sparse.map", b""), self._fail)
+        elif (records[b"GNU.sparse.major"], records.get(b"GNU.sparse.minor")) == (b"1", b"0"):
+            read, found = tar_headers.read_leading_map(
+                self._block, self._limits.extended, self._fail
+            )
+            stored -= read
+            if stored < 0:
+                raise self._fail("the map of a sparse file is longer than what is stored of it")
+        else:
+            raise self._fail("the version of a sparse file's format is not known")
+        return size, stored, tar_headers.checked(found, size, stored, self._fail)
+
+    def _block(self) -> bytes:
+        block = self._stream.take(BLOCK)
+        if len(block) < BLOCK:
+            raise self._cut()
+        return block
+
+    def _check_holes(self, size: int) -> None:
+        self._holes += size
+        if self._holes > self._limits.holes:
+            raise LimitExceeded(
+                f"the size of all holes of {self._what}", self._limits.holes, self._holes
+            )
+
+    def _check_names(self, name: bytes, link: bytes) -> None:
+        limits = self._limits
+        if len(name) > limits.path:
+            raise LimitExceeded(f"a path of {self._what}", limits.path, len(name))
+        if name.count(b"/") >= limits.components:
+            count = sum(part not in {b"", b"."} for part in name.split(b"/"))
+            if count > limits.components:
+                raise LimitExceeded(
+                    f"a path of {self._what}", limits.components, count, "components"
+                )
+        if len(link) > limits.link:
+            raise LimitExceeded(f"the target of a link of {self._what}", limits.link, len(link))
+        self.named += sum(len(each) * (1 if each.isascii() else 4) for each in (name, link))
+        if self.named > limits.names:
+            raise LimitExceeded(f"the size of all names of {self._what}", limits.names, self.named)
+
+
+def _device(header: Header, records: Records) -> tuple[int, int] | None:
+    """Give the numbers of a device; PAX has larger ones than fit into the header."""
+    if header.device is None:
+        return None
+    major, minor = header.device
+    return (
+        int(records.get(b"SCHILY.devmajor") or major),
+        int(records.get(b"SCHILY.devminor") or minor),
+    )
+
+
+def _is_sparse(records: Records) -> bool:
+    return any(key in records for key in (b"GNU.sparse.map", b"GNU.sparse.major")) or bool(
+        records.get(b"GNU.sparse.size")
+    )
+
+
+def _stated_size(records: Records, stored: int) -> int:
+    stated = records.get(b"GNU.sparse.realsize") or records.get(b"GNU.sparse.size")
+    return int(stated or stored)
+
+
+def _holes(size: int) -> Iterator[memoryview]:
+    while size > 0:
+        yield _HOLE[: min(size, _PIECE)]
+        size -= _PIECE

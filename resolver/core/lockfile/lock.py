@@ -1,0 +1,465 @@
+"""Locks: what each reference meant when somebody looked, written down to be held against later.
+
+`resolver.lock` is JSON, since machines write it: sorted, so that two people's changes merge, and
+strict, since a hostile one comes with a pull request (R53).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+from resolver.core.oci.descriptor import INDEX_TYPES, PLATFORM_NAMES, Descriptor, read_platform
+from resolver.core.oci.reference import Reference
+from resolver.core.parse.json import Fields, read_object
+from resolver.core.platforms.platform import Platform
+from resolver.errors import (
+    BadDocument,
+    BadLock,
+    InvalidPlatform,
+    InvalidReference,
+    LimitExceeded,
+    LockLimit,
+    UnsupportedDocument,
+)
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from resolver.core.oci.digest import Digest
+    from resolver.core.results.events import Warned
+    from resolver.core.results.resolve import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """A fact that something else in the same lock speaks against.
+
+    Attributes:
+        field: path to the fact, as in the file.
+        reason: what speaks against it, as the end of a sentence.
+    """
+
+    field: str
+    reason: str
+
+
+def contradiction(lock: Lock) -> Contradiction | None:
+    """Find the first one: a reference by digest that leads to another, or two sizes of a digest.
+
+    A digest stands for the same bytes wherever it stands, so it has one size.
+    """
+    sizes: dict[Digest, tuple[int, str]] = {}
+    for image in lock.images:
+        own = Reference.parse(image.reference).digest
+        if own is not None and own != image.digest:
+            field = f"images.{image.reference}.digest"
+            return Contradiction(field, "the reference that it stands under has another digest")
+    for field, digest, size in _sizes(lock):
+        known, where = sizes.setdefault(digest, (size, field))
+        if known != size:
+            return Contradiction(field, f"`{where}` says {known} for the same digest")
+    return None
+
+
+def _sizes(lock: Lock) -> Iterator[tuple[str, Digest, int]]:
+    for image in lock.images:
+        path = f"images.{image.reference}"
+        if image.size is not None:
+            yield f"{path}.size", image.digest, image.size
+        for one in image.platforms:
+            if one.size is not None:
+                yield f"{path}.platforms.{one.key}.size", one.digest, one.size
+
+
+#: Version of the written format.
+SCHEMA = 1
+#: Bytes of a lock file. Source: reliability.md R53.
+MAX_LOCK = 4 * 1024 * 1024
+#: References in one lock; ten times what the largest fleet we know of pins.
+MAX_IMAGES = 10_000
+
+_SPLIT = "keep it in several files, each named with `--lock-file`"
+_TOP = frozenset({"schema", "images"})
+_IMAGE = frozenset({"written", "digest", "mediaType", "size", "only", "platforms"})
+_PLATFORM = frozenset({"digest", "mediaType", "size", "entry", "platform"})
+#: What git leaves in a file that two sides changed. Source: git-merge(1), "HOW CONFLICTS ARE
+#: PRESENTED".
+_CONFLICT = re.compile(rb"(?:<{7}|={7}|>{7}|\|{7})(?: [^\r\n]*)?\r?")
+
+
+@dataclass(frozen=True, slots=True)
+class LockedPlatform:
+    """One build of an image.
+
+    Attributes:
+        platform: as the index writes it, or the config where there is no index.
+        media_type: of the manifest; empty where a lock of another hand does not say.
+        size: of the manifest in bytes; None likewise.
+        entry: its position among the images of the index, counted from 0; of equals the first
+            is taken.
+
+    """
+
+    platform: Platform
+    digest: Digest
+    media_type: str
+    size: int | None
+    entry: int = 0
+
+    @property
+    def key(self) -> str:
+        """The platform in normal form: what two spellings of it have in common."""
+        return str(self.platform.normalized())
+
+
+@dataclass(frozen=True, slots=True)
+class LockedImage:
+    """What one reference meant.
+
+    Attributes:
+        reference: canonical.
+        written: as somebody typed it, or as a file has it.
+        digest, media_type, size: of what the name pointed at: an index, or the only image.
+        platforms: sorted by their keys, each key once; empty for content that is no image.
+        only: platforms, in normal form, that somebody restricted the record to; empty for all.
+
+    """
+
+    reference: str
+    written: str
+    digest: Digest
+    media_type: str
+    size: int | None
+    platforms: tuple[LockedPlatform, ...]
+    only: tuple[str, ...] = ()
+
+    @property
+    def is_index(self) -> bool:
+        """Whether the name pointed at a list of builds, and not at a single image."""
+        if self.media_type:
+            return self.media_type in INDEX_TYPES
+        return all(one.digest != self.digest for one in self.platforms)
+
+    @property
+    def root(self) -> Descriptor | None:
+        """What the name pointed at; None where a lock of another hand does not say its size."""
+        if not self.media_type or self.size is None:
+            return None
+        return Descriptor(self.media_type, self.digest, self.size)
+
+    @property
+    def pinned(self) -> str:
+        """The name that always means this: `registry/repository@digest`."""
+        return f"{Reference.parse(self.reference).identity}@{self.digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """What some references meant; `images` are sorted by reference, each of them once."""
+
+    images: tuple[LockedImage, ...] = ()
+
+    def find(self, reference: str) -> LockedImage | None:
+        """Look a canonical reference up."""
+        return next((image for image in self.images if image.reference == reference), None)
+
+    def named(self, name: str) -> tuple[LockedImage, ...]:
+        """Find what a person means by a name: a reference, or a repository with all its tags.
+
+        Raises:
+            InvalidReference: it is none.
+
+        """
+        wanted = Reference.parse(name)
+        if wanted.tag is not None or wanted.digest is not None:
+            exact = self.find(str(wanted))
+            return (exact,) if exact is not None else ()
+        starts = (f"{wanted.identity}:", f"{wanted.identity}@")
+        return tuple(image for image in self.images if image.reference.startswith(starts))
+
+    def merged(self, images: Iterable[LockedImage]) -> Lock:
+        """Put images in, or in the place of what was known of the same references."""
+        known = {image.reference: image for image in self.images}
+        known.update({image.reference: image for image in images})
+        return Lock(tuple(known[reference] for reference in sorted(known)))
+
+    def without(self, images: Iterable[LockedImage]) -> Lock:
+        """Take images out."""
+        gone = {image.reference for image in images}
+        return Lock(tuple(image for image in self.images if image.reference not in gone))
+
+
+Change = Literal["added", "changed", "unchanged", "removed"]
+
+
+@dataclass(frozen=True, slots=True)
+class LockChange:
+    """What became of one reference in a lock; `before` is None for an added one."""
+
+    change: Change
+    image: LockedImage
+    before: LockedImage | None
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """The answer of `lock`.
+
+    Attributes:
+        path: the lock file.
+        lock: all of it, as it is now.
+        changes: one for each reference that was asked about, in the order asked.
+        failures: references that could not be looked up. With one of them nothing was written.
+        warnings: what a person should know, and that changes no answer.
+
+    """
+
+    path: str
+    lock: Lock
+    changes: tuple[LockChange, ...]
+    failures: tuple[Failure, ...] = ()
+    warnings: tuple[Warned, ...] = ()
+
+    @property
+    def written(self) -> bool:
+        """Whether the lock file holds `lock`."""
+        return not self.failures
+
+
+def change_of(before: LockedImage | None, after: LockedImage) -> LockChange:
+    """Say what became of a reference."""
+    if before is None:
+        return LockChange("added", after, None)
+    return LockChange("unchanged" if before == after else "changed", after, before)
+
+
+def write_lock(lock: Lock) -> bytes:
+    """Write a lock down: JSON in ASCII, one fact a line, sorted, a line break at its end."""
+    images = {image.reference: _image_value(image) for image in lock.images}
+    value = {"schema": SCHEMA, "images": dict(sorted(images.items()))}
+    return (json.dumps(value, indent=2, ensure_ascii=True) + "\n").encode("ascii")
+
+
+def read_lock(body: bytes, place: str) -> Lock:
+    """Read what `write_lock` wrote, and somebody may have changed since.
+
+    Args:
+        body: of the file.
+        place: the file, for messages.
+
+    Raises:
+        BadLock: it is no lock, or contradicts itself; `field` is the path to the fault.
+        LockLimit: it is too large, too deep, or has too many references.
+
+    """
+    refuse_at_once(body, place)
+    try:
+        lock = _lock(read_object(body, f"`{place}`"), place)
+    except (BadDocument, UnsupportedDocument) as error:
+        raise BadLock(place, error.field, error.reason) from error
+    except LimitExceeded as error:
+        reason = _past(error.what, error.limit, error.value, error.unit)
+        raise LockLimit(place, "", reason, _SPLIT) from error
+    found = contradiction(lock)
+    if found is not None:
+        raise BadLock(place, found.field, found.reason)
+    return lock
+
+
+def refuse_at_once(body: bytes, place: str) -> None:
+    """Refuse what is too large to be read, and what a merge left unsettled.
+
+    Raises:
+        LockLimit, BadLock: as said.
+
+    """
+    if len(body) > MAX_LOCK:
+        raise LockLimit(place, "", f"it has more than {MAX_LOCK} bytes", _SPLIT)
+    for number, line in enumerate(body.split(b"\n"), 1):
+        if _CONFLICT.fullmatch(line):
+            raise BadLock(
+                place,
+                "",
+                f"line {number} is a merge conflict",
+                f"take either side with `git checkout --ours -- {place}`, then run "
+                "`resolver lock --update`",
+            )
+
+
+def refuse_too_many(count: int, place: str) -> None:
+    """Refuse more references than a lock may have.
+
+    Raises:
+        LockLimit: there are.
+
+    """
+    if count > MAX_IMAGES:
+        reason = _past("their number", MAX_IMAGES, count, "references")
+        raise LockLimit(place, "images", reason, _SPLIT)
+
+
+def _past(what: str, limit: int, value: int | str, unit: str) -> str:
+    return f"{what} goes past the limit of {limit} {unit}: {value}"
+
+
+def _image_value(image: LockedImage) -> dict[str, object]:
+    value: dict[str, object] = {"written": image.written, "digest": str(image.digest)}
+    value.update(_kind_value(image.media_type, image.size))
+    if image.only:
+        value["only"] = sorted(image.only)
+    value["platforms"] = {
+        one.key: _platform_value(one) for one in sorted(image.platforms, key=lambda each: each.key)
+    }
+    return value
+
+
+def _kind_value(media_type: str, size: int | None) -> dict[str, object]:
+    value: dict[str, object] = {}
+    if media_type:
+        value["mediaType"] = media_type
+    if size is not None:
+        value["size"] = size
+    return value
+
+
+def _platform_value(one: LockedPlatform) -> dict[str, object]:
+    value: dict[str, object] = {"digest": str(one.digest)}
+    value.update(_kind_value(one.media_type, one.size))
+    value["entry"] = one.entry
+    if _spelled(one.key) != one.platform:
+        value["platform"] = _spelling(one.platform)
+    return value
+
+
+@lru_cache(maxsize=1024)
+def _spelled(key: str) -> Platform | None:
+    """Read a key as a platform; None where its text cannot say what is meant.
+
+    Remembered, because a lock of a thousand images has the same few keys in each.
+    """
+    try:
+        return Platform.parse(key)
+    except InvalidPlatform:
+        return None
+
+
+def _spelling(platform: Platform) -> dict[str, object]:
+    """Write a platform as its index does. Source: OCI image-spec v1.1.1, image-index.md."""
+    value: dict[str, object] = {
+        "os": platform.os,
+        "architecture": platform.architecture,
+        "variant": platform.variant,
+        "os.version": platform.os_version,
+        "os.features": list(platform.os_features),
+    }
+    return {name: part for name, part in value.items() if part}
+
+
+def _lock(document: dict[str, object], place: str) -> Lock:
+    fields = _fields(document, f"`{place}`", "", _TOP)
+    if fields.integer("schema") != SCHEMA:
+        raise fields.bad("schema", f"a version that is not known here; this reads {SCHEMA}")
+    images = fields.child("images")
+    if images is None:
+        raise fields.bad("images", "required, but missing")
+    refuse_too_many(len(images.members), place)
+    return Lock(tuple(_image(images, reference) for reference in sorted(images.members)))
+
+
+def _image(images: Fields, reference: str) -> LockedImage:
+    canonical(reference, images, reference)
+    fields = _fields(images.members[reference], images.what, images.at(reference), _IMAGE)
+    platforms = fields.child("platforms")
+    if platforms is None:
+        raise fields.bad("platforms", "required, but missing")
+    return LockedImage(
+        reference,
+        _written(fields, reference),
+        fields.digest("digest"),
+        fields.text("mediaType") or "",
+        fields.integer("size") if fields.has("size") else None,
+        tuple(_platform(platforms, key) for key in sorted(platforms.members)),
+        _only(fields),
+    )
+
+
+def _written(fields: Fields, reference: str) -> str:
+    """Read how a reference is written; a reviewer sees this, so it must mean the same."""
+    text = fields.required_text("written")
+    try:
+        meant = str(Reference.parse(text))
+    except InvalidReference as error:
+        raise fields.bad("written", f"not an image reference: {error.reason}") from error
+    if meant != reference:
+        raise fields.bad("written", f"this is `{meant}`, and not what it stands under")
+    return text
+
+
+def _only(fields: Fields) -> tuple[str, ...]:
+    keys = fields.texts("only")
+    for key in keys:
+        read_key(key, fields, "only")
+    return tuple(sorted(set(keys)))
+
+
+def _platform(platforms: Fields, key: str) -> LockedPlatform:
+    fields = _fields(platforms.members[key], platforms.what, platforms.at(key), _PLATFORM)
+    spelling = fields.child("platform", PLATFORM_NAMES)
+    if spelling is None:
+        platform = read_key(key, platforms, key)
+    else:
+        platform = read_platform(spelling)
+        if str(platform.normalized()) != key:
+            reason = f"this is `{platform.normalized()}`, and not what it stands under"
+            raise fields.bad("platform", reason)
+    return LockedPlatform(
+        platform,
+        fields.digest("digest"),
+        fields.text("mediaType") or "",
+        fields.integer("size") if fields.has("size") else None,
+        fields.integer("entry"),
+    )
+
+
+def canonical(text: str, fields: Fields, name: str) -> str:
+    """Read a reference that must be written in full, so that no two of them mean the same.
+
+    Raises:
+        BadDocument: it is no reference, or a shorter form of one.
+
+    """
+    try:
+        whole = str(Reference.parse(text))
+    except InvalidReference as error:
+        raise fields.bad(name, f"not an image reference: {error.reason}") from error
+    if whole != text:
+        raise fields.bad(name, f"must be written in full, `{whole}`")
+    return whole
+
+
+def read_key(key: str, fields: Fields, name: str) -> Platform:
+    """Read a platform in normal form.
+
+    Raises:
+        BadDocument: it is no platform, or another spelling of one.
+
+    """
+    platform = _spelled(key)
+    if platform is None:
+        raise fields.bad(name, "not a platform")
+    if str(platform.normalized()) != key:
+        raise fields.bad(name, f"must be written `{platform.normalized()}`")
+    return platform
+
+
+def _fields(value: object, what: str, path: str, known: frozenset[str]) -> Fields:
+    """Take an object that has these names and no other: a lock is ours, and has a version."""
+    fields = Fields.of(value, what, path, known)
+    for name in fields.members:
+        if name not in known:
+            raise fields.bad(name, f"not known; there are {', '.join(sorted(known))}")
+    return fields

@@ -1,0 +1,290 @@
+"""Descriptors: what a document says about another piece of content."""
+
+from __future__ import annotations
+
+import base64
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from resolver.core.layers.decompress import compression_of
+from resolver.core.layers.tar_headers import BLOCK, ZEROS, read_header
+from resolver.core.oci.digest import verify
+from resolver.core.platforms.platform import Platform
+from resolver.errors import BadDocument, LimitExceeded, UnsupportedDocument
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from resolver.core.oci.digest import Digest
+    from resolver.core.parse.json import Fields
+
+
+# Source: OCI image-spec v1.1.1, media-types.md; distribution docs, spec/manifest-v2-2.md.
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+#: Withdrawn before image-spec 1.1; read, never written.
+OCI_ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
+#: Detected, so that the refusal can say what it is.
+SCHEMA1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json"
+
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+OCI_EMPTY = "application/vnd.oci.empty.v1+json"
+
+INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_LIST})
+MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
+SCHEMA1_TYPES = frozenset({SCHEMA1_SIGNED, SCHEMA1})
+#: Every type a manifest endpoint may answer with.
+DOCUMENT_TYPES = INDEX_TYPES | MANIFEST_TYPES | {OCI_ARTIFACT} | SCHEMA1_TYPES
+#: Configs that describe a runnable image.
+CONFIG_TYPES = frozenset({OCI_CONFIG, DOCKER_CONFIG})
+
+_ACCEPTED = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST]
+#: Both index types before both image types, schema 1 last so that a legacy registry gives
+#: something that can be named. Source: protocol.md 4.2.
+ACCEPT = ", ".join([*_ACCEPTED, OCI_ARTIFACT, SCHEMA1_SIGNED, SCHEMA1])
+
+
+class EntryKind(Enum):
+    """What an entry of an index is."""
+
+    IMAGE = "image"
+    #: An index inside the index; what is in it has kinds of its own.
+    INDEX = "index"
+    #: A statement about another entry of the same index, as BuildKit writes them.
+    ATTESTATION = "attestation"
+    #: Anything else: an SBOM, a SOCI index, a disk image, an unknown media type.
+    ARTIFACT = "artifact"
+
+
+def is_artifact_type(artifact_type: str | None) -> bool:
+    """Whether an `artifactType` says that the content is no image.
+
+    Tools that fill it in for every manifest repeat the type of the config, which for an image is
+    an image config. Source: OCI distribution-spec v1.1, "Listing Referrers"; oras-go `Referrers`.
+    """
+    return bool(artifact_type) and artifact_type not in CONFIG_TYPES
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """Type, digest and size of content, and what an index says about it.
+
+    Attributes:
+        size: in bytes; authoritative, never measured.
+        platform: as written by the index; None where it says nothing.
+        data: embedded content, already checked against `digest` and `size`.
+        annotations: sorted pairs.
+
+    """
+
+    media_type: str
+    digest: Digest
+    size: int
+    platform: Platform | None = None
+    artifact_type: str | None = None
+    annotations: tuple[tuple[str, str], ...] = ()
+    urls: tuple[str, ...] = ()
+    data: bytes | None = None
+
+    def annotation(self, key: str) -> str | None:
+        """Look one annotation up."""
+        return next((value for name, value in self.annotations if name == key), None)
+
+    @property
+    def is_index(self) -> bool:
+        """Whether this names a list of manifests."""
+        return self.media_type in INDEX_TYPES
+
+    @property
+    def kind(self) -> EntryKind:
+        """What the index says this entry is; `manifest.entry_kind` knows more.
+
+        Source: OCI image-spec v1.1.1, descriptor.md, `artifactType`; platforms.md 7.2.
+        """
+        if self.is_attestation:
+            return EntryKind.ATTESTATION
+        if is_artifact_type(self.artifact_type):
+            return EntryKind.ARTIFACT
+        if self.is_index:
+            return EntryKind.INDEX
+        return EntryKind.IMAGE if self.media_type in MANIFEST_TYPES else EntryKind.ARTIFACT
+
+    @property
+    def is_attestation(self) -> bool:
+        """Whether BuildKit marked this entry as a statement about another entry (D5)."""
+        return self.annotation("vnd.docker.reference.type") is not None
+
+
+#: Names that decide something in a descriptor. Source: OCI image-spec v1.1.1 descriptor.md.
+DESCRIPTOR_NAMES = frozenset(
+    {
+        "mediaType",
+        "digest",
+        "size",
+        "urls",
+        "annotations",
+        "data",
+        "artifactType",
+        "platform",
+    }
+)
+#: Source: OCI image-spec v1.1.1 image-index.md; `features` is reserved there, and never read.
+PLATFORM_NAMES = frozenset({"os", "architecture", "variant", "os.version", "os.features"})
+
+#: Descriptors in one document. Source: reliability.md R11.
+MAX_DESCRIPTORS = 20_000
+
+
+def read_descriptor(fields: Fields, *, any_algorithm: bool = False) -> Descriptor:
+    """Read one descriptor; `fields` were taken with `DESCRIPTOR_NAMES`.
+
+    Args:
+        fields: of the descriptor.
+        any_algorithm: accept digests of unknown algorithms, for content that may never be needed,
+            as the entries of an index; `Digest.require_verifiable` refuses it where it is.
+
+    Raises:
+        BadDocument: a member is missing or of the wrong type.
+        UnsupportedDocument: the digest's algorithm cannot be verified here.
+        DigestMismatch, SizeMismatch: the embedded `data` is not what the digest says.
+    """
+    digest = fields.any_digest("digest") if any_algorithm else fields.digest("digest")
+    size = fields.integer("size")
+    media_type = fields.required_text("mediaType")
+    fields.media_type("mediaType")
+    return Descriptor(
+        media_type=media_type,
+        digest=digest,
+        size=size,
+        platform=_read_platform_member(fields),
+        artifact_type=fields.media_type("artifactType"),
+        annotations=fields.pairs("annotations"),
+        urls=fields.texts("urls"),
+        data=_read_data(fields, digest, size),
+    )
+
+
+def read_descriptors(
+    fields: Fields, name: str, *, any_algorithm: bool = False
+) -> tuple[Descriptor, ...]:
+    """Read an array of descriptors; null is empty, as Go writes an empty list.
+
+    Raises:
+        LimitExceeded: more than 20,000.
+        BadDocument, UnsupportedDocument, DigestMismatch, SizeMismatch: as `read_descriptor`.
+    """
+    count = len(fields.array(name))
+    if count > MAX_DESCRIPTORS:
+        raise LimitExceeded(f"`{name}` in {fields.what}", MAX_DESCRIPTORS, count, "entries")
+    return tuple(
+        read_descriptor(child, any_algorithm=any_algorithm)
+        for child in fields.children(name, DESCRIPTOR_NAMES)
+    )
+
+
+def read_platform(fields: Fields) -> Platform:
+    """Read a platform as it is written, nothing normalised; absent members are empty."""
+    return Platform(
+        os=fields.text("os") or "",
+        architecture=fields.text("architecture") or "",
+        variant=fields.text("variant") or "",
+        os_version=fields.text("os.version") or "",
+        os_features=fields.texts("os.features"),
+    )
+
+
+def refuse_two_sizes(what: str, places: Iterable[tuple[str, Descriptor | None]]) -> None:
+    """Check that one digest has one size, over descriptors and the paths where they stand.
+
+    Raises:
+        BadDocument: two descriptors state different sizes for one digest (R9).
+    """
+    sizes: dict[Digest, int] = {}
+    for path, descriptor in places:
+        if descriptor is None:
+            continue
+        first = sizes.setdefault(descriptor.digest, descriptor.size)
+        if first != descriptor.size:
+            reason = f"the same digest has {first} bytes elsewhere, and {descriptor.size} here"
+            raise BadDocument(what, f"{path}.size", reason)
+
+
+def _read_platform_member(fields: Fields) -> Platform | None:
+    child = fields.child("platform", PLATFORM_NAMES)
+    return None if child is None else read_platform(child)
+
+
+def _read_data(fields: Fields, digest: Digest, size: int) -> bytes | None:
+    """Decode embedded content. Source: OCI image-spec v1.1.1 descriptor.md, "Embedded Content"."""
+    encoded = fields.text("data")
+    if encoded is None:
+        return None
+    try:
+        content = base64.b64decode(encoded, validate=True)
+    except ValueError as error:
+        raise fields.bad("data", "not base64") from error
+    if not digest.is_verifiable:
+        # Nothing is known to be the content: reading it is refused where it is needed.
+        return None
+    verify(content, digest, size, f"`{fields.at('data')}` of {fields.what}")
+    return content
+
+
+#: Media type of a layer that is a tar archive, and how it says it is compressed.
+LAYER_TYPES = {
+    "application/vnd.oci.image.layer.v1.tar": "",
+    "application/vnd.oci.image.layer.v1.tar+gzip": "gzip",
+    "application/vnd.oci.image.layer.v1.tar+zstd": "zstd",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar": "",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip": "gzip",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd": "zstd",
+    "application/vnd.docker.image.rootfs.diff.tar": "",
+    "application/vnd.docker.image.rootfs.diff.tar.gzip": "gzip",
+    "application/vnd.docker.image.rootfs.diff.tar.zstd": "zstd",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar": "",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip": "gzip",
+}
+#: Bytes that are looked at before a layer is read.
+START = BLOCK
+
+
+def decide(media_type: str, start: bytes, what: str) -> tuple[str, str]:
+    """Say how a layer is compressed, and how its type disagrees, if it does.
+
+    The bytes decide, as they do for containerd; a type that is no tar archive's is not guessed at.
+
+    Args:
+        media_type: of the layer's descriptor.
+        start: its first 512 bytes, or all of it.
+        what: the layer, for messages.
+
+    Raises:
+        UnsupportedDocument: layers of this type, or of this compression, are not read here.
+        BadDocument: the type says compressed, and the bytes are neither that nor a tar archive.
+    """
+    stated = LAYER_TYPES.get(media_type)
+    if stated is None:
+        raise UnsupportedDocument(what, "mediaType", f"layers of type `{media_type}` are not read")
+    found = compression_of(start, what)
+    if found == stated or not start:
+        return found, ""
+    if not found and not _is_tar(start):
+        raise BadDocument(
+            what, "mediaType", f"it says `{media_type}`, and its bytes are no {stated}"
+        )
+    return found, f"its type says {stated or 'uncompressed'}, and it is {found or 'uncompressed'}"
+
+
+def _is_tar(start: bytes) -> bool:
+    if start[:BLOCK] == ZEROS[: len(start)]:
+        return True
+    try:
+        read_header(start[:BLOCK].ljust(BLOCK, b"\0"), lambda reason: BadDocument("", "", reason))
+    except BadDocument:
+        return False
+    return True

@@ -1,0 +1,374 @@
+"""Indexes and manifests: from verified bytes to values.
+
+The bytes are hashed before they come here, and their digest stays theirs: nothing is ever
+serialised again. Unknown media types, members and platforms are no errors (R13).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver.core.oci.descriptor import (
+    CONFIG_TYPES,
+    DESCRIPTOR_NAMES,
+    DOCKER_CONFIG,
+    DOCKER_MANIFEST,
+    DOCUMENT_TYPES,
+    INDEX_TYPES,
+    MAX_DESCRIPTORS,
+    OCI_ARTIFACT,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    SCHEMA1_TYPES,
+    Descriptor,
+    EntryKind,
+    is_artifact_type,
+    read_descriptor,
+    read_descriptors,
+    refuse_two_sizes,
+)
+from resolver.core.parse.json import Fields, read_object
+from resolver.errors import BadDocument, LimitExceeded, UnsupportedDocument
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+#: Every top-level name that decides something; its case variants are refused.
+#: Source: OCI image-spec v1.1.1 manifest.md, image-index.md; distribution docs manifest-v2-1.md.
+KNOWN = frozenset(
+    {
+        "schemaVersion",
+        "mediaType",
+        "artifactType",
+        "manifests",
+        "config",
+        "layers",
+        "blobs",
+        "fsLayers",
+        "subject",
+        "annotations",
+    }
+)
+
+#: What storage and CDNs say about any file: says nothing. Source: protocol.md 4.5 step 5.
+GENERIC_TYPES = frozenset({"", "application/json", "application/octet-stream", "text/plain"})
+
+_IMAGE_FIELDS = ("config", "layers", "fsLayers")
+_SCHEMA1_HINT = "push the image again with a current tool: schema 1 was replaced in 2016"
+
+
+def decide_type(
+    content_type: str | None,
+    document: Mapping[str, object],
+    what: str,
+    expected: str | None = None,
+) -> str:
+    """Decide the media type of a document that came through `strict_json.read_object`.
+
+    Args:
+        content_type: the header as it came; None where there is no HTTP.
+        document: its members.
+        what: the document, for messages.
+        expected: the media type of the descriptor that led here; None when nobody said.
+
+    Returns:
+        One of the two index types, the two manifest types, or the OCI artifact manifest.
+
+    Raises:
+        BadDocument: the statements disagree, or two kinds are in one document.
+        UnsupportedDocument: schema 1, or a kind that is not known here.
+    """
+    fields = Fields.of(document, what, "", KNOWN)
+    stated = _meaningful((content_type or "").partition(";")[0].strip(" \t").lower())
+    claimed = _meaningful(fields.media_type("mediaType"))
+    parent = _meaningful(expected)
+    _refuse_schema1(fields, (claimed, stated, parent))
+    decided = next((kind for kind in (claimed, stated, parent) if kind in DOCUMENT_TYPES), "")
+    _refuse_mixture(fields, decided)
+    _refuse_disagreement(what, claimed, stated, parent)
+    return decided or _by_shape(fields)
+
+
+def _meaningful(media_type: str | None) -> str:
+    """Make a type that says nothing empty."""
+    return "" if media_type is None or media_type in GENERIC_TYPES else media_type
+
+
+def _refuse_schema1(fields: Fields, types: tuple[str, ...]) -> None:
+    version = fields.members.get("schemaVersion")
+    # `type(…) is int`: True equals 1 in Python.
+    is_first = type(version) is int and version == 1
+    is_shaped = fields.has("fsLayers") and not any(
+        fields.has(name) for name in ("config", "layers", "manifests")
+    )
+    if is_first or is_shaped or SCHEMA1_TYPES.intersection(types):
+        raise UnsupportedDocument(
+            fields.what, "schemaVersion", "it is a schema 1 manifest", _SCHEMA1_HINT
+        )
+
+
+def _refuse_mixture(fields: Fields, decided: str) -> None:
+    """Refuse members of one kind in a document of another; null counts as absent."""
+    image = [name for name in _IMAGE_FIELDS if fields.has(name)]
+    index = ["manifests"] if fields.has("manifests") else []
+    if decided in INDEX_TYPES:
+        own, alien = index, image
+    elif decided:
+        own = [name for name in image if name != "fsLayers"]
+        alien = index + [name for name in image if name == "fsLayers"]
+    else:
+        own, alien = image, index if image else []
+    if not alien:
+        return
+    named = ", ".join(f"`{name}`" for name in (*own, *alien))
+    if own:
+        reason = f"ambiguous, {named} belong to different kinds of document"
+    else:
+        reason = f"ambiguous, its type is `{decided}`, which has no {named}"
+    raise fields.bad(alien[0], reason)
+
+
+def _refuse_disagreement(what: str, claimed: str, stated: str, parent: str) -> None:
+    # An unknown Content-Type (`text/html`) is a server that does not know; an unknown type in
+    # the document or in the descriptor was put there on purpose, so it must agree.
+    said = [
+        ("its `mediaType`", claimed),
+        # Before Content-Type: what is read from the store has only the descriptor's word.
+        ("the descriptor that names it", parent),
+        ("its Content-Type", stated if stated in DOCUMENT_TYPES else ""),
+    ]
+    said = [(who, kind) for who, kind in said if kind]
+    for who, kind in said[1:]:
+        first, decided = said[0]
+        if kind != decided:
+            raise BadDocument(
+                what, "mediaType", f"{first} says `{decided}`, but {who} says `{kind}`"
+            )
+    if claimed and claimed not in DOCUMENT_TYPES:
+        raise UnsupportedDocument(what, "mediaType", f"`{claimed}` is not a kind known here")
+
+
+def _by_shape(fields: Fields) -> str:
+    """Guess from the members. Source: containers/image internal/manifest, GuessMIMEType."""
+    config = fields.child("config")
+    config_type = config.text("mediaType") if config else None
+    if config_type in (OCI_CONFIG, DOCKER_CONFIG):
+        return OCI_MANIFEST if config_type == OCI_CONFIG else DOCKER_MANIFEST
+    # Go writes null for an empty list, so a member that is null still says what this is.
+    if fields.has("manifests") or (config is None and "manifests" in fields.members):
+        return OCI_INDEX
+    if config and "layers" in fields.members:
+        return OCI_MANIFEST
+    if "blobs" in fields.members:
+        return OCI_ARTIFACT
+    raise BadDocument(
+        fields.what, "mediaType", "neither the registry nor the document says what it is"
+    )
+
+
+#: Bytes of a manifest, an index or a config. Source: reliability.md 5; distribution-spec asks for
+#: at least 4 megabytes.
+MAX_DOCUMENT = 4_194_304
+
+
+def oversize(descriptor: Descriptor, reference: str) -> LimitExceeded | None:
+    """Say why a document cannot be read, judging by what names it; None if nothing speaks for that.
+
+    Args:
+        descriptor: of a manifest, as an index lists it.
+        reference: whose it is, for the message.
+    """
+    if descriptor.size <= MAX_DOCUMENT:
+        return None
+    what = f"the manifest `{descriptor.digest}` of `{reference}`"
+    return LimitExceeded(what, MAX_DOCUMENT, descriptor.size)
+
+
+def refuse_oversize(body: bytes, what: str) -> None:
+    """Check the size of a document.
+
+    Raises:
+        LimitExceeded: over 4 MiB.
+    """
+    if len(body) > MAX_DOCUMENT:
+        raise LimitExceeded(what, MAX_DOCUMENT, len(body))
+
+
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_DESCRIPTORS",
+    "MAX_DOCUMENT",
+    "MAX_LAYERS",
+    "Index",
+    "Manifest",
+    "decide_type",
+    "entry_kind",
+    "parse_document",
+]
+
+#: Indexes inside indexes. Source: reliability.md R11.
+MAX_DEPTH = 8
+#: Source: reliability.md 5; Docker itself refuses more than 125.
+MAX_LAYERS = 10_000
+
+_SCHEMA_VERSION = 2
+
+#: What early pushers called a Docker image's config; Docker takes them for images to this day.
+#: Source: moby daemon/internal/distribution/registry.go, defaultImageTypes; distribution#1621.
+_LOOSE_DOCKER_CONFIGS = frozenset({"application/octet-stream", "application/json", "text/html"})
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A list of manifests, normally one per platform.
+
+    Attributes:
+        media_type: OCI index or Docker list.
+        manifests: in the order of the document, which decides between equals.
+        annotations: sorted pairs.
+    """
+
+    media_type: str
+    manifests: tuple[Descriptor, ...]
+    artifact_type: str | None = None
+    subject: Descriptor | None = None
+    annotations: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One image, or something else that is kept like one.
+
+    Attributes:
+        media_type: OCI manifest, Docker manifest, or the withdrawn OCI artifact manifest.
+        config: None only in an artifact manifest.
+        layers: bottom first; the blobs, in an artifact manifest.
+        annotations: sorted pairs.
+        lacks_layers: the document has no member `layers`, which the specification requires; read
+            as no layers.
+    """
+
+    media_type: str
+    config: Descriptor | None
+    layers: tuple[Descriptor, ...]
+    artifact_type: str | None = None
+    subject: Descriptor | None = None
+    annotations: tuple[tuple[str, str], ...] = ()
+    lacks_layers: bool = False
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the config describes a runnable image, and so says its platform.
+
+        An `artifactType` goes before the config. Source: OCI image-spec v1.1.1, manifest.md,
+        "Guidelines for Artifact Usage".
+        """
+        if self.config is None or is_artifact_type(self.artifact_type):
+            return False
+        kind = self.config.media_type
+        loose = self.media_type == DOCKER_MANIFEST and kind in _LOOSE_DOCKER_CONFIGS
+        return loose or kind in CONFIG_TYPES
+
+
+def entry_kind(entry: Descriptor, manifest: Manifest | None) -> EntryKind:
+    """Say what an entry of an index is, with its manifest where that was read (else None).
+
+    What the index says stands; the manifest can only show that a supposed image is none.
+    """
+    if entry.kind is EntryKind.IMAGE and manifest is not None and not manifest.is_image:
+        return EntryKind.ARTIFACT
+    return entry.kind
+
+
+def parse_document(
+    body: bytes, content_type: str | None, what: str, expected: str | None = None
+) -> Index | Manifest:
+    """Read what a manifest endpoint, a layout or the store gave.
+
+    Args:
+        body: the bytes, already checked against the digest.
+        content_type: the header as it came; None where there is no HTTP.
+        what: the document, for messages: "the manifest of `ubuntu:24.04`".
+        expected: the media type of the descriptor that led here; None when nobody said.
+
+    Raises:
+        BadDocument: it is not what it must be; `field` is the path to the fault.
+        UnsupportedDocument: schema 1, an unknown kind, or a digest that cannot be verified.
+        LimitExceeded: over 4 MiB, too deep, or too many entries.
+        DigestMismatch, SizeMismatch: embedded `data` is not what its digest says.
+    """
+    refuse_oversize(body, what)
+    document = read_object(body, what)
+    kind = decide_type(content_type, document, what, expected)
+    fields = Fields.of(document, what, "", KNOWN)
+    if kind == OCI_ARTIFACT:
+        return _artifact(fields)
+    if fields.integer("schemaVersion") != _SCHEMA_VERSION:
+        raise fields.bad("schemaVersion", "must be 2")
+    return _index(fields, kind) if kind in INDEX_TYPES else _manifest(fields, kind)
+
+
+def _index(fields: Fields, kind: str) -> Index:
+    if "manifests" not in fields.members:
+        raise fields.bad("manifests", "required, but missing")
+    index = Index(
+        media_type=kind,
+        manifests=read_descriptors(fields, "manifests", any_algorithm=True),
+        artifact_type=fields.media_type("artifactType"),
+        subject=_subject(fields),
+        annotations=fields.pairs("annotations"),
+    )
+    places = [(f"manifests[{at}]", entry) for at, entry in enumerate(index.manifests)]
+    refuse_two_sizes(fields.what, [("subject", index.subject), *places])
+    return index
+
+
+def _manifest(fields: Fields, kind: str) -> Manifest:
+    fields.required("config")
+    config = fields.child("config", DESCRIPTOR_NAMES)
+    manifest = Manifest(
+        media_type=kind,
+        config=None if config is None else read_descriptor(config),
+        layers=_layers(fields, "layers"),
+        artifact_type=fields.media_type("artifactType"),
+        subject=_subject(fields),
+        annotations=fields.pairs("annotations"),
+        lacks_layers="layers" not in fields.members,
+    )
+    _refuse_two_sizes(fields, manifest, "layers")
+    return manifest
+
+
+def _artifact(fields: Fields) -> Manifest:
+    """Read the withdrawn kind. Source: OCI image-spec v1.1.0-rc2, artifact.md."""
+    manifest = Manifest(
+        media_type=OCI_ARTIFACT,
+        config=None,
+        layers=_layers(fields, "blobs"),
+        artifact_type=fields.media_type("artifactType"),
+        subject=_subject(fields),
+        annotations=fields.pairs("annotations"),
+    )
+    _refuse_two_sizes(fields, manifest, "blobs")
+    return manifest
+
+
+def _layers(fields: Fields, name: str) -> tuple[Descriptor, ...]:
+    count = len(fields.array(name))
+    if count > MAX_LAYERS:
+        raise LimitExceeded(f"`{name}` in {fields.what}", MAX_LAYERS, count, "layers")
+    return read_descriptors(fields, name)
+
+
+def _subject(fields: Fields) -> Descriptor | None:
+    child = fields.child("subject", DESCRIPTOR_NAMES)
+    return None if child is None else read_descriptor(child, any_algorithm=True)
+
+
+def _refuse_two_sizes(fields: Fields, manifest: Manifest, name: str) -> None:
+    places = [(f"{name}[{at}]", layer) for at, layer in enumerate(manifest.layers)]
+    head = [("config", manifest.config), ("subject", manifest.subject)]
+    refuse_two_sizes(fields.what, [*head, *places])

@@ -1,0 +1,367 @@
+"""Deciding what becomes of each reference, once it is known what its name means."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from resolver.core.lint.findings import Finding, FindingPlace, Rule, Severity
+from resolver.core.pin.edits import Edit, ImageSpot, LineIndex, Passed, Stray
+from resolver.core.pin.result import Pin, PinnedFile, PinState
+from resolver.core.platforms.platform import BUILTIN, Platform
+from resolver.core.platforms.select import nearest, select
+from resolver.errors import InvalidPlatform, ResolverError
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from resolver.core.oci.digest import Digest
+    from resolver.core.oci.reference import Reference
+    from resolver.core.platforms.platform import PlatformTable
+
+
+UNPINNED = Rule(
+    "unpinned",
+    Severity.ERROR,
+    "a reference without a digest",
+    "What a tag points at can change between two builds. Pin it with `resolver pin`, or write "
+    "`# resolver: ignore` above it.",
+)
+STALE = Rule(
+    "stale-pin",
+    Severity.ERROR,
+    "a digest that its tag no longer points at",
+    "The tag has moved since it was pinned. See what changed, then take the new image over with "
+    "`resolver pin --update`.",
+)
+SINGLE_PLATFORM = Rule(
+    "single-platform-pin",
+    Severity.WARNING,
+    "the digest of one platform under a tag of several",
+    "The digest names the image of one platform, so the file no longer works on the others that "
+    "its tag is offered for. Pin the index with `resolver pin --update`.",
+)
+PLATFORM_MISSING = Rule(
+    "pinned-platform-missing",
+    Severity.ERROR,
+    "an image without a platform that is needed",
+    "The image that is or would be pinned is not offered for a platform that `--require` names, "
+    "or that the file itself asks for.",
+)
+NOT_PINNABLE = Rule(
+    "not-pinnable",
+    Severity.ERROR,
+    "a reference that no digest can be written into",
+    "It is put together from variables, or it is no image reference. Write it out in one piece, "
+    "or write `# resolver: ignore` above it.",
+)
+UNKNOWN_KEY = Rule(
+    "unknown-key",
+    Severity.ERROR,
+    "a value that looks like an image, below a key that is not known to take one",
+    "It is not edited, since what reads it may not take a digest. Pin it by hand, or write "
+    "`# resolver: ignore` above it if it is no image.",
+)
+UNPARSABLE = Rule(
+    "unparsable",
+    Severity.ERROR,
+    "a file that cannot be read as what it is",
+    "Nothing in the file was looked at, and nothing was changed.",
+)
+
+#: Every rule, in the order they are told.
+RULES = (UNPINNED, STALE, SINGLE_PLATFORM, PLATFORM_MISSING, NOT_PINNABLE, UNKNOWN_KEY, UNPARSABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class PinRequest:
+    """What is to be done with references.
+
+    Attributes:
+        check: only say what is not pinned; with `update`, also what is out of date.
+        update: look tags up again, also those of pinned references.
+        unpin: take digests away.
+        platform: pin the image of this platform instead of the index; empty: the index.
+        require: platforms that every image must be offered for.
+        machine: this machine, with the level of its processor, if every image must be offered for
+            it: a lower level will do.
+    """
+
+    check: bool = False
+    update: bool = False
+    unpin: bool = False
+    platform: str = ""
+    require: tuple[Platform, ...] = ()
+    machine: Platform | None = None
+
+    @property
+    def requires(self) -> bool:
+        """Whether images must be offered for some platform."""
+        return bool(self.require) or self.machine is not None
+
+
+@dataclass(frozen=True, slots=True)
+class PinQuery:
+    """A name to be looked up.
+
+    Attributes:
+        reference: the name; with a digest, that is what is looked up.
+        platform: the image for this is wanted; empty: what the name itself points at.
+        offers: whether it matters for which platforms there is an image.
+        own: the platform that a file itself names for it; empty for none.
+    """
+
+    reference: Reference
+    platform: str = ""
+    offers: bool = False
+    own: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What a name means now.
+
+    Attributes:
+        digest: what is to be written.
+        is_index: whether the name itself points at an index.
+        entries: digests of what that index lists.
+        offered: platforms, in index order; None where nobody asked for them.
+    """
+
+    digest: Digest
+    is_index: bool
+    entries: frozenset[Digest] = frozenset()
+    offered: tuple[Platform | None, ...] | None = None
+
+
+def asked_of(spot: ImageSpot, wishes: PinRequest) -> tuple[PinQuery, ...]:
+    """List what must be known to decide about a reference.
+
+    What is pinned already and stays so costs no question, unless platforms are required of it.
+    """
+    if spot.is_ignored or wishes.unpin:
+        return ()
+    if spot.reference.digest is None:
+        return (_of_tag(spot, wishes),) if not wishes.check or wishes.requires else ()
+    if wishes.check and spot.can_move:
+        return (_of_tag(spot, wishes), _of_pin(spot, wishes))
+    if wishes.update and spot.can_move:
+        return (_of_tag(spot, wishes),)
+    return (_of_pin(spot, wishes),) if wishes.requires else ()
+
+
+def _of_tag(spot: ImageSpot, wishes: PinRequest) -> PinQuery:
+    """Ask what the tag points at now; the platform that a file itself names comes first."""
+    platform = (spot.platform or wishes.platform) if wishes.platform else ""
+    return PinQuery(spot.tagged, platform, bool(wishes.requires or spot.platform), spot.platform)
+
+
+def _of_pin(spot: ImageSpot, wishes: PinRequest) -> PinQuery:
+    return PinQuery(spot.reference, "", bool(wishes.requires or spot.platform), spot.platform)
+
+
+def deciding(
+    question: PinQuery,
+    offered: Sequence[Platform | None],
+    wishes: PinRequest,
+    table: PlatformTable = BUILTIN,
+) -> tuple[int, ...]:
+    """Choose the entries by which an image is offered for what is required of it, by position."""
+    found = [select(offered, wanted, exact=True, table=table) for wanted in wishes.require]
+    if wishes.machine is not None:
+        found.append(select(offered, wishes.machine, exact=True, local=True, table=table))
+    own = _parsed(question.own, table)
+    if own is not None:
+        found.append(select(offered, own, table=table))
+    return tuple(sorted({each.index for each in found if each.index is not None}))
+
+
+def _parsed(text: str, table: PlatformTable) -> Platform | None:
+    """Read the platform that a file itself names; what it means is not ours to refuse."""
+    try:
+        return Platform.parse(text, table=table) if text else None
+    except InvalidPlatform:
+        return None
+
+
+class Judge:
+    """Decides about the references of one file.
+
+    Args:
+        path: of the file, for places.
+        text: what is in it.
+        wishes: what is to be done.
+        facts: an answer for every question that `asked_of` lists.
+        table: of platforms.
+
+    Attributes:
+        findings: what there was to find, in the order of the file.
+        doubts: what could not be found out about references that stay as they are anyway, and where
+            they stand.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        text: str,
+        wishes: PinRequest,
+        facts: Mapping[PinQuery, Fact | ResolverError],
+        table: PlatformTable = BUILTIN,
+    ) -> None:
+        self._path = path
+        self._text = text
+        self._lines = LineIndex(text)
+        self._wishes = wishes
+        self._facts = facts
+        self._table = table
+        self._edits: list[Edit] = []
+        self.findings: list[Finding] = []
+        self.doubts: list[tuple[FindingPlace, ResolverError]] = []
+
+    def decide(
+        self,
+        kind: str,
+        spots: Sequence[ImageSpot],
+        strays: Sequence[Stray],
+        passed: Sequence[Passed] = (),
+    ) -> PinnedFile:
+        """Decide about all of them, in the order of the file."""
+        marks: list[ImageSpot | Stray] = [*spots, *strays]
+        marks.sort(key=lambda mark: mark.start)
+        pins = tuple(
+            self._spot(mark) if isinstance(mark, ImageSpot) else self._stray(mark) for mark in marks
+        )
+        told = tuple((self._place(each.start), each.reason) for each in passed)
+        return PinnedFile(self._path, kind, self._text, pins, tuple(self._edits), told)
+
+    def _stray(self, stray: Stray) -> Pin:
+        pin = Pin(self._place(stray.start), stray.role, stray.text, PinState.NOT_PINNABLE)
+        if stray.is_ignored:
+            return replace(pin, state=PinState.IGNORED)
+        if stray.is_unknown and not self._wishes.unpin:
+            message = f"`{stray.text}` is not pinned: {stray.reason}"
+            self._find(UNKNOWN_KEY, pin, message, hint=stray.hint)
+        elif not self._wishes.unpin:
+            message = f"`{stray.text}` cannot be pinned: {stray.reason}"
+            self._find(NOT_PINNABLE, pin, message, hint=stray.hint)
+        return pin
+
+    def _spot(self, spot: ImageSpot) -> Pin:
+        held = spot.reference.digest
+        written = spot.words or self._text[spot.start : spot.end]
+        pin = Pin(self._place(spot.start), spot.role, written, PinState.KEPT, held, held)
+        if spot.is_ignored:
+            return replace(pin, state=PinState.IGNORED)
+        if self._wishes.unpin:
+            return self._unpin(spot, pin)
+        if self._wishes.check:
+            return self._check(spot, pin)
+        if held is None or (self._wishes.update and spot.can_move):
+            return self._pin(spot, pin)
+        return self._require(spot, pin, _of_pin(spot, self._wishes))
+
+    def _unpin(self, spot: ImageSpot, pin: Pin) -> Pin:
+        edit = spot.unpin()
+        if edit is not None:
+            self._edits.append(edit)
+        elif pin.digest is not None:
+            return pin
+        return replace(pin, state=PinState.UNPINNED, digest=None)
+
+    def _pin(self, spot: ImageSpot, pin: Pin) -> Pin:
+        question = _of_tag(spot, self._wishes)
+        fact = self._facts[question]
+        if isinstance(fact, ResolverError):
+            return replace(pin, state=PinState.FAILED, failure=fact)
+        if fact.digest != pin.digest:
+            self._edits.append(spot.pin(fact.digest))
+            state = PinState.PINNED if pin.digest is None else PinState.UPDATED
+            pin = replace(pin, state=state, digest=fact.digest)
+        return self._require(spot, pin, question)
+
+    def _check(self, spot: ImageSpot, pin: Pin) -> Pin:
+        if pin.digest is None:
+            hint = f"pin it with `resolver pin {quote(self._path)}`"
+            self._find(UNPINNED, pin, f"`{pin.name}` is not pinned", hint=hint)
+            question = _of_tag(spot, self._wishes)
+            return self._require(spot, replace(pin, state=PinState.UNPINNED), question)
+        if not spot.can_move:
+            return self._require(spot, pin, _of_pin(spot, self._wishes))
+        now = self._fact(_of_tag(spot, self._wishes))
+        own = self._fact(_of_pin(spot, self._wishes))
+        for fact in (now, own):
+            if isinstance(fact, ResolverError):
+                if self._wishes.update or self._wishes.requires:
+                    return replace(pin, state=PinState.FAILED, failure=fact)
+                self.doubts.append((pin.place, fact))
+        if isinstance(now, Fact) and isinstance(own, Fact):
+            self._compare(pin, now, own)
+        return self._require(spot, pin, _of_pin(spot, self._wishes))
+
+    def _compare(self, pin: Pin, now: Fact, own: Fact) -> None:
+        """Compare what is written with what the tag points at now."""
+        if pin.digest is None:
+            return
+        single = now.is_index and not own.is_index
+        if single and not self._wishes.platform:
+            message = f"`{pin.name}` is pinned to one platform, its tag is offered for several"
+            hint = f"pin the index with `resolver pin --update {quote(self._path)}`"
+            self._find(SINGLE_PLATFORM, pin, message, hint=hint)
+        moved = now.digest != pin.digest and not (single and pin.digest in now.entries)
+        if self._wishes.update and (moved or (self._wishes.platform and now.digest != pin.digest)):
+            message = f"`{pin.name}` is out of date, its tag now points at `{now.digest}`"
+            hint = f"take it over with `resolver pin --update {quote(self._path)}`"
+            self._find(STALE, pin, message, hint=hint)
+
+    def _require(self, spot: ImageSpot, pin: Pin, question: PinQuery) -> Pin:
+        """Look whether the image is offered for all that it must be offered for."""
+        fact = self._facts.get(question)
+        if isinstance(fact, ResolverError) and self._wishes.requires:
+            return replace(pin, state=PinState.FAILED, failure=fact)
+        if not isinstance(fact, Fact) or fact.offered is None:
+            return pin
+        for wanted in self._wishes.require:
+            self._offered(pin, fact.offered, wanted, exact=True)
+        if self._wishes.machine is not None:
+            self._offered(pin, fact.offered, self._wishes.machine, exact=True, local=True)
+        own = _parsed(spot.platform, self._table)
+        if own is not None and own not in self._wishes.require:
+            self._offered(pin, fact.offered, own, exact=False)
+        return pin
+
+    def _offered(
+        self,
+        pin: Pin,
+        offered: tuple[Platform | None, ...],
+        wanted: Platform,
+        *,
+        exact: bool,
+        local: bool = False,
+    ) -> None:
+        found = select(offered, wanted, exact=exact, local=local, table=self._table)
+        if found.index is not None:
+            return
+        near = nearest(offered, wanted, exact=exact, local=local, table=self._table)
+        names = [str(offered[index]) for index, _reason in near] or [
+            str(platform) for platform in offered if platform is not None
+        ]
+        listing = ", ".join(f"`{name}`" for name in dict.fromkeys(names))
+        hint = f"it is offered for {listing}" if listing else ""
+        message = f"`{pin.name}` is not offered for `{wanted}`"
+        self._find(PLATFORM_MISSING, pin, message, hint=hint, platform=str(wanted))
+
+    def _fact(self, question: PinQuery) -> Fact | ResolverError:
+        return self._facts[question]
+
+    def _place(self, offset: int) -> FindingPlace:
+        return FindingPlace(self._path, *self._lines.position(offset))
+
+    def _find(
+        self, rule: Rule, pin: Pin, message: str, *, hint: str = "", platform: str = ""
+    ) -> None:
+        digest = str(pin.digest or "")
+        self.findings.append(
+            Finding(rule.id, rule.severity, message, pin.written, platform, digest, hint, pin.place)
+        )

@@ -1,0 +1,524 @@
+"""The order of tags: what a tag says of age, as a version, a date, or neither.
+
+A tag is free text. What people write into it is a version, what led to it (`-rc1`), how often it
+was built again (`-r3`, `_2`, `-ls8`, `.post1`, `-4-gabcdef`), and for what it was built
+(`-alpine3.19`, `-debian-12`); or a date, `2024-05-01`, `jammy-20240627`; or a name, `latest`.
+Nothing here asks a registry when a tag was pushed: few can say.
+"""
+
+from __future__ import annotations
+
+import re
+from fnmatch import translate
+from functools import lru_cache
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+from resolver.errors import Usage
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+#: Numbers of a version that are looked at, and digits of each: more say nothing about age.
+_MAX_NUMBERS, _MAX_DIGITS = 8, 18
+#: Characters of a range or a glob: people type them. A tag has at most 128.
+_MAX_TYPED = 256
+
+#: Before a release, in this order. Source: PEP 440 (dev, a, b, rc), Maven's ComparableVersion
+#: (alpha, beta, milestone, rc, cr), and what nightly builds of large projects are called.
+_STAGES = (
+    "dev", "nightly", "snapshot", "canary", "unstable", "experimental", "test", "insiders", "ea",
+    "eap", "alpha", "beta", "m", "pre", "preview", "next", "rc",
+)  # fmt: skip
+_SAME_STAGE = {
+    "a": "alpha",
+    "b": "beta",
+    "c": "rc",
+    "cr": "rc",
+    "candidate": "rc",
+    "exp": "experimental",
+    "insider": "insiders",
+    "milestone": "m",
+    "prerelease": "pre",
+}
+#: Words that are short enough to mean something else where no number is joined to them.
+_SHORT = frozenset({"a", "b", "c", "m"})
+#: Of these, nothing but what stands directly behind the version is a stage: `1.2-alpine-dev` is a
+#: flavour with tools in it.
+_STAGES_OF_FLAVOURS = frozenset({"alpha", "beta", "pre", "preview", "rc"})
+#: Another build of what stands before it, with a number: by packagers, and by distributions of
+#: Kubernetes (`v1.28.5_k3s1`).
+_REBUILDS = frozenset(
+    {"r", "rev", "revision", "ls", "build", "post", "patch", "hotfix", "update", "cu", "fix"}
+    | {"k3s", "rke2r", "rancher", "gke", "vmware"}
+)
+#: The same, where no flavour comes before: `-jdk8u392` is a flavour to its end.
+_REBUILDS_OF_VERSIONS = frozenset({"u", "p", "pl", "sp", "hf", "up"})
+#: The same without a number.
+_WITHOUT_NUMBER = frozenset({"post", "patch", "hotfix", "sp"})
+#: Other words for "released". Source: Maven's ComparableVersion.
+_FINAL = frozenset({"final", "ga", "release"})
+#: Numbers of a version from which on `-b7` counts builds, as YugabyteDB's do.
+_MANY_NUMBERS = 4
+
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+~-]*")
+_VERSION = re.compile(
+    r"(?:(?:version|release|rel|ver)[-_.]?)?(?:v[-.]?)?"
+    r"(?P<numbers>[0-9]+(?:\.[0-9]+)*)(?P<half>h[12](?![A-Za-z0-9]))?",
+    re.IGNORECASE,
+)
+#: Year first, with one separator or none. With full stops it is a version: `2024.12.9` comes
+#: before `2024.12.10`, and `2024.6.0` is no date.
+_DATE = re.compile(
+    r"(?P<before>(?:(?![vV]?[0-9])[A-Za-z0-9_.+~-]*[A-Za-z_.-]|[vV])?)"
+    r"(?P<year>(?:19|20)[0-9]{2})"
+    r"(?:(?P<gap>[-_])(?P<month>0?[1-9]|1[0-2])(?P=gap)(?P<day>[12][0-9]|3[01]|0?[1-9])"
+    r"|(?P<month2>0[1-9]|1[0-2])(?P<day2>0[1-9]|[12][0-9]|3[01]))"
+    r"(?:(?:[-_.]?[Tt]|[-_.](?=[0-9]{6}(?![0-9]))|(?<=[0-9]{8})(?=(?:[0-9]{4}|[0-9]{6})(?![0-9])))"
+    r"(?P<hour>[01][0-9]|2[0-3])[-_.]?(?P<minute>[0-5][0-9])(?:[-_.]?(?P<second>[0-5][0-9]))?"
+    r"[Zz]?)?(?![0-9])"
+)
+_DOTTED = re.compile(r"[0-9]\.[0-9]")
+_TOKEN = re.compile(
+    r"(?P<gap>[-_.+~]*)(?:"
+    # The hash of a commit, which has no age. `20240501a` is a date and a letter.
+    r"(?P<hash>(?<![A-Za-z0-9])(?![0-9]+[a-f](?![A-Za-z0-9]))"
+    r"(?:(?=[0-9]*[a-f])(?=[a-f]*[0-9])[0-9a-f]{7,64}|g[0-9a-f]{7,64})(?![A-Za-z0-9]))"
+    r"|(?P<number>[0-9]+(?:\.[0-9]+)*)"
+    # Digits in these are part of the word.
+    r"|(?P<word>k3s(?=[0-9])|rke2r(?=[0-9])|x86_64|i[36]86|amd64|arm64(?:v8)?|arm32v[567]|armv[5-8]"
+    r"|aarch64|ppc64le|s390x|riscv64|mips64le|loong64|[A-Za-z]+))",
+)
+#: What Go calls a commit that no tag names: it comes before the version.
+#: Source: https://go.dev/ref/mod#pseudo-versions.
+_PSEUDO = re.compile(r"-(?:[A-Za-z0-9.]+\.)?(?P<time>[0-9]{14})-[0-9a-f]{12}(?![A-Za-z0-9])")
+#: Names of commits and digests, whose digits are no number.
+_HASHED = re.compile(
+    r"(?:(?:sha|git|commit)[-_.]?[0-9a-f]{7,}|sha(?:256|512)[-_.]).*", re.IGNORECASE
+)
+
+Numbers = tuple[int, ...]
+#: A step before or after a release: its rank, and its count.
+Step = tuple[int, Numbers]
+
+_RELEASED: Step = (len(_STAGES), ())
+_REBUILT = len(_STAGES) + 1
+_IS_VERSION, _IS_DATE, _IS_NAME = 2, 1, 0
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Words of a tag, lower-case, and the numbers behind them: `debian`, 12."""
+
+    words: tuple[str, ...] = ()
+    numbers: tuple[Numbers, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Age:
+    """What a tag says about its age.
+
+    Attributes:
+        kind: 2 for a version, 1 for a date, 0 for neither; the last with or without numbers.
+        numbers: of the version, without zeros at the end; or year, month, day, and time of day.
+        stages: what led to a release, and at the end the release.
+        name: what stands before the version or date: `jammy-`.
+        flavour: what it was built for: `-alpine3.19`.
+        rebuilds: later builds of the same, and at the end the release.
+        depth: how many numbers were written: `1.27.3` says more than `1.27`.
+        start: characters before the version.
+        end: characters before the flavour.
+        rebuilt: characters before the builds that end the tag.
+    """
+
+    kind: int
+    numbers: Numbers = ()
+    stages: tuple[Step, ...] = (_RELEASED,)
+    name: Words = Words()
+    flavour: Words = Words()
+    rebuilds: tuple[Step, ...] = (_RELEASED,)
+    depth: int = 0
+    start: int = 0
+    end: int = 0
+    rebuilt: int = 0
+
+
+def age_of(tag: str) -> Age:
+    """Read what a tag says; never fails."""
+    if not _TAG.fullmatch(tag) or _HASHED.fullmatch(tag):
+        return Age(_IS_NAME)
+    dated = _DATE.match(tag)
+    if dated is not None and not _DOTTED.search(dated["before"]):
+        return _Reader(tag, dated.end("before"), dated.end()).read(_IS_DATE, _moment(dated))
+    found, first = _VERSION.match(tag), _TOKEN.match(tag)
+    if found is not None and not (first is not None and first["hash"]):
+        numbers = _numbers(found["numbers"])
+        if found["half"] and len(numbers) == 1:
+            # Windows means `20H2` so: after `2004`, and before `21H1`.
+            numbers = (numbers[0] * 100 + (5 if found["half"][1] == "1" else 10),)
+        return _Reader(tag, 0, found.end()).read(_IS_VERSION, numbers) if numbers else Age(_IS_NAME)
+    place = _place(tag)
+    numbers = _numbers(place["number"]) if place is not None else ()
+    if place is None or not numbers:
+        return Age(_IS_NAME)
+    return _Reader(tag, place.start("number"), place.end()).read(_IS_NAME, numbers)
+
+
+def _place(tag: str) -> re.Match[str] | None:
+    """Find the version in a tag that begins with a name: `app-1.2.3`, `node18-1.2.3`."""
+    first = None
+    for token in _TOKEN.finditer(tag):
+        if token["number"] and "." in token["number"]:
+            return token
+        if token["number"]:
+            first = first or token
+    return first
+
+
+def _moment(dated: re.Match[str]) -> Numbers:
+    parts = (
+        dated["year"], dated["month"] or dated["month2"], dated["day"] or dated["day2"],
+        dated["hour"], dated["minute"], dated["second"],
+    )  # fmt: skip
+    return tuple(int(part) for part in parts if part is not None)
+
+
+class _Reader:
+    """Reads what stands around the numbers of a version or date.
+
+    Args:
+        tag: the whole.
+        start, end: where the numbers stand.
+    """
+
+    def __init__(self, tag: str, start: int, end: int) -> None:
+        self._tag = tag
+        self._start = start
+        self._at = end
+        self._stages: list[Step] = []
+        self._words: list[str] = []
+        self._groups: list[Numbers] = []
+        self._rebuilds: list[Step] = []
+        self._end = self._rebuilt = len(tag)
+        self._depth = 0
+
+    def read(self, kind: int, numbers: Numbers) -> Age:
+        """Read the rest of the tag."""
+        self._depth = len(numbers)
+        name = self._name()
+        if pseudo := _PSEUDO.match(self._tag, self._at):
+            self._stages.append((_STAGES.index("dev"), (int(pseudo["time"]),)))
+            self._at = pseudo.end()
+        tokens = list(_TOKEN.finditer(self._tag, self._at))
+        waiting = zip_longest(tokens, tokens[1:])
+        for token, following in waiting:
+            if token["word"]:
+                count = following if following is not None and following["number"] else None
+                if self._word(token, count):
+                    next(waiting)
+            elif token["number"]:
+                self._number(token, following)
+        return Age(
+            kind,
+            numbers if kind == _IS_DATE else _trimmed(numbers),
+            (*self._stages, _RELEASED),
+            name,
+            Words(tuple(self._words), tuple(self._groups)),
+            (*self._rebuilds, _RELEASED),
+            self._depth,
+            self._start if name.words else 0,
+            self._end,
+            self._rebuilt,
+        )
+
+    def _name(self) -> Words:
+        """Read the name before the numbers; `v` and `release` are none."""
+        words, groups = [], []
+        for token in _TOKEN.finditer(self._tag, 0, self._start):
+            if token["word"] and token["word"].lower() not in {"v", "version", "release"}:
+                words.append(token["word"].lower())
+            elif token["number"]:
+                groups.append(_numbers(token["number"]))
+        return Words(tuple(words), tuple(groups))
+
+    def _number(self, token: re.Match[str], following: re.Match[str] | None) -> None:
+        """Take a number that no word explains: of the flavour before it, or of a build."""
+        if self._words and not {"_", "+"}.intersection(token["gap"]):
+            self._groups.append(_numbers(token["number"]))
+            self._rebuilt = len(self._tag)
+        elif token["number"] == "0" and following is not None and _stage(following["word"]):
+            # `v1.2.3-0.dev`: the 0 makes it the first of its version in Semantic Versioning.
+            return
+        else:
+            self._rebuilds.append((_REBUILT, _numbers(token["number"])))
+            self._again(token)
+
+    def _again(self, token: re.Match[str]) -> None:
+        """Note where the builds at the end begin."""
+        self._rebuilt = min(self._rebuilt, token.start())
+
+    def _word(self, token: re.Match[str], count: re.Match[str] | None) -> bool:
+        """Take a word; whether the number behind it belongs to it."""
+        word = token["word"].lower()
+        numbers = _numbers(count["number"]) if count is not None else ()
+        if self._is_rebuild(word, token["gap"], count):
+            self._rebuilds.append((_REBUILT, numbers))
+            self._again(token)
+            return count is not None
+        if self._is_letter(word, token["gap"], count):
+            self._rebuilds.append((_REBUILT, (ord(word) - ord("a") + 1,)))
+            self._again(token)
+            return False
+        if self._is_stage(word, count):
+            steps = self._rebuilds or self._stages
+            steps.append((_STAGES.index(_SAME_STAGE.get(word, word)), numbers))
+            self._rebuilt = len(self._tag)
+            return count is not None
+        if word not in _FINAL or self._words:
+            self._words.append(word)
+            self._end = min(self._end, token.start())
+            self._rebuilt = len(self._tag)
+        return False
+
+    def _is_rebuild(self, word: str, gap: str, count: re.Match[str] | None) -> bool:
+        if "+" in gap or (count is None and word in _WITHOUT_NUMBER and not self._words):
+            return True
+        if count is None or (self._words and word not in _REBUILDS):
+            return False
+        if word == "b":
+            # Builds of Java and of YugabyteDB; elsewhere it is short for beta.
+            return bool(self._rebuilds) or (self._depth >= _MANY_NUMBERS and gap == "-")
+        return word in _REBUILDS or word in _REBUILDS_OF_VERSIONS
+
+    def _is_letter(self, word: str, gap: str, count: re.Match[str] | None) -> bool:
+        """Whether it goes on where a version has no more numbers: `1.1.1w`."""
+        is_joined = not gap and (count is None or bool(count["gap"]))
+        return len(word) == 1 and is_joined and not self._words
+
+    def _is_stage(self, word: str, count: re.Match[str] | None) -> bool:
+        stage = _stage(word)
+        if word in _SHORT and (count is None or count["gap"] not in {"", "."}):
+            return False
+        return stage is not None and (not self._words or stage in _STAGES_OF_FLAVOURS)
+
+
+def _stage(word: str | None) -> str | None:
+    """Give the stage that a word names; None for other words."""
+    word = (word or "").lower()
+    word = _SAME_STAGE.get(word, word)
+    return word if word in _STAGES else None
+
+
+def newest_first(tags: Iterable[str]) -> list[str]:
+    """Order tags: versions, newest first; then dates, newest first; then names.
+
+    Of one version the release comes before what led to it, more numbers before fewer, and the
+    plain tag before its flavours; of one flavour, and of none, larger numbers before smaller ones
+    and a later build before an earlier one. Names stand by the alphabet: first those that have a
+    number (`app-1.9.0`), the newest of each name first.
+    """
+    # Of what is equal otherwise, the alphabet decides: sorting keeps the order it finds.
+    found = sorted(tags)
+    found.sort(key=_key)
+    return found
+
+
+def _key(tag: str) -> bytes:
+    """Write what a tag is sorted by: a million tuples would take a gigabyte.
+
+    Numbers are written so that larger ones, and more of them, sort first; words as they are.
+    """
+    age = age_of(tag)
+    name = _words(age.name)
+    return b"".join(
+        (
+            bytes((_IS_VERSION - age.kind, not age.numbers)),
+            name if age.kind == _IS_NAME else b"",
+            _backwards(age.numbers),
+            _steps(age.stages),
+            bytes((0xFF - age.depth if age.kind != _IS_DATE else 0,)),
+            name,
+            _words(age.flavour),
+            _steps(age.rebuilds),
+        )
+    )
+
+
+def chooser(
+    *,
+    semver: str | None = None,
+    suffix: str | None = None,
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+) -> Callable[[str], bool] | None:
+    """Make a question to tags out of what is wanted of them; None where nothing is.
+
+    Args:
+        semver: only versions in this range, see `in_range`.
+        suffix: only tags that end with this flavour, or with a build of it: `-alpine` takes
+            `1.27-alpine` and `1.27-alpine-r2`. `*`, `?` and `[...]` are as in `include`.
+        include: only tags that match one of these globs.
+        exclude: none that match one of these.
+
+    A range takes what was asked for beside it: with `-alpine` as suffix or `*-alpine` to include,
+    `1.27-alpine` counts as 1.27; with `app-*`, `app-1.27` does. A glob that would match without
+    the flavour (`1.*`) has not asked for it.
+
+    Raises:
+        Usage: a range or glob cannot be read.
+    """
+    within = _range(semver) if semver is not None else None
+    ends = re.compile(f"(?P<body>.+?){_glob(suffix, '--suffix')}") if suffix is not None else None
+    wanted = [re.compile(_glob(each, "--include")) for each in include]
+    unwanted = [re.compile(_glob(each, "--exclude")) for each in exclude]
+    if within is None and ends is None and not wanted and not unwanted:
+        return None
+
+    def chosen(tag: str) -> bool:
+        if wanted and not any(each.match(tag) for each in wanted):
+            return False
+        if any(each.match(tag) for each in unwanted):
+            return False
+        body = tag
+        if ends is not None:
+            found = ends.match(tag) or ends.match(tag[: age_of(tag).rebuilt])
+            if found is None:
+                return False
+            body = found["body"]
+        return within is None or _is_within(body, within, wanted)
+
+    return chosen
+
+
+def in_range(text: str) -> Callable[[str], bool]:
+    """Make a question to tags out of a range of versions, as npm and Cargo write them.
+
+    `>=1.25`, `^1.2`, `~1.2`, `1.x`, `>=1.2 <2`, `1.2 - 1.4`, `1.2 || 2`. Only tags that are
+    versions answer yes. Later builds (`1.27.3-r2`, `_1`, `-debian-12-r5`) are of their version, a
+    flavour (`1.27-alpine`) is not, and what comes before a release is in a range that names one
+    of the same version, as a semantic version's own rule for pre-releases has it.
+
+    Raises:
+        Usage: it is no range.
+
+    Source: https://github.com/npm/node-semver, "Ranges".
+    """
+    within = _range(text)
+    return lambda tag: _is_within(tag, within, ())
+
+
+def _range(text: str) -> Callable[[Age], bool]:
+    """Read a range; the answer is for ages of versions.
+
+    Raises:
+        Usage: it is no range.
+    """
+    from semantic_version import NpmSpec, Version  # noqa: PLC0415 - for this question alone
+
+    if len(text) > _MAX_TYPED:
+        raise Usage(f"`--semver` takes at most {_MAX_TYPED} characters", "write it shorter")
+    try:
+        spec = NpmSpec(_WRITTEN_STAGE.sub(r"-\1.\2", text))
+    except ValueError as error:
+        raise Usage(
+            f"`{text}` is no range of versions", "write `>=1.25`, `^1.2`, `~1.2`, `1.x` or `>=1 <3`"
+        ) from error
+
+    def within(age: Age) -> bool:
+        words: list[str] = []
+        for rank, count in age.stages[:-1]:
+            words += [_STAGES[rank], *map(str, count)]
+        numbers = ".".join(map(str, (*age.numbers, 0, 0, 0)[:3]))
+        return bool(spec.match(Version(f"{numbers}-{'.'.join(words)}" if words else numbers)))
+
+    return within
+
+
+#: `>=1.2.0-rc1`, which is `-rc.1` to Semantic Versioning's rules of order.
+_WRITTEN_STAGE = re.compile(rf"-({'|'.join(_STAGES)})([0-9]+)", re.IGNORECASE)
+
+
+def _is_within(tag: str, within: Callable[[Age], bool], wanted: Iterable[re.Pattern[str]]) -> bool:
+    """Say whether a tag is a version of a range, in nothing but the flavours that are wanted."""
+    age = age_of(tag)
+
+    def is_asked_for(without: str) -> bool:
+        return any(each.match(tag) and not each.match(without) for each in wanted)
+
+    if not age.numbers or age.kind == _IS_DATE:
+        return False
+    if age.kind == _IS_NAME and not is_asked_for(tag[age.start :]):
+        return False
+    is_rebuild = age.rebuilt < len(tag)
+    if age.flavour.words and not is_rebuild and not is_asked_for(tag[: age.end]):
+        return False
+    return within(age)
+
+
+_GLOB = re.compile(r"[A-Za-z0-9_.+~*?!\[\]-]+")
+
+
+def _glob(text: str, option: str) -> str:
+    """Turn a glob into a pattern.
+
+    Raises:
+        Usage: it is empty or too long, or no tag can have what is in it.
+    """
+    if len(text) > _MAX_TYPED:
+        raise Usage(f"`{option}` takes at most {_MAX_TYPED} characters", "write it shorter")
+    if not _GLOB.fullmatch(text):
+        raise Usage(
+            f"`{option} {text}` matches no tag",
+            "write letters, digits, `_`, `.`, `-`; `*` stands for any text, `?` for one character",
+        )
+    return translate(text)
+
+
+def _numbers(text: str) -> Numbers:
+    """Read numbers between dots; none where one is longer than any version's."""
+    parts = [part for part in text.split(".") if part]
+    if len(parts) > _MAX_NUMBERS or any(len(part) > _MAX_DIGITS for part in parts):
+        return ()
+    return tuple(map(int, parts))
+
+
+def _trimmed(numbers: Numbers) -> Numbers:
+    while len(numbers) > 1 and numbers[-1] == 0:
+        numbers = numbers[:-1]
+    return numbers
+
+
+def _backwards(numbers: Numbers) -> bytes:
+    """Write numbers for sorting, each by its length and digits; a longer row is the newer."""
+    return b"".join((*map(_backwards_one, numbers), b"\xff"))
+
+
+@lru_cache(maxsize=4_096)
+def _backwards_one(number: int) -> bytes:
+    digits = number.to_bytes((number.bit_length() + 7) // 8)
+    return bytes((0xFE - len(digits),)) + digits.translate(_COMPLEMENT)
+
+
+_COMPLEMENT = bytes(range(0xFF, -1, -1))
+
+
+@lru_cache(maxsize=1_024)
+def _words(found: Words) -> bytes:
+    words = b"".join(b"\x01%b\x00" % word.encode() for word in found.words)
+    numbers = b"".join(b"\x00" + _backwards(each) for each in found.numbers)
+    return b"%b\x00%b\x01" % (words, numbers)
+
+
+@lru_cache(maxsize=1_024)
+def _steps(steps: tuple[Step, ...]) -> bytes:
+    return b"".join(bytes((0xFF - rank,)) + _backwards(count) for rank, count in steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """Tags of a repository, in the registry's order."""
+
+    repository: str
+    names: tuple[str, ...]

@@ -1,0 +1,167 @@
+"""Checkups: what `doctor` found out about a machine, row by row."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+from resolver.core.lint.findings import Finding, Rule, Severity
+from resolver.values import dataclass
+
+Fact = str | int | bool | None | tuple[str, ...]
+
+
+class CheckupState(Enum):
+    """How well something is; the order of the members is the order of weight."""
+
+    OK = "ok"
+    NOTE = "note"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+#: What belongs together, in the order it is told, and what an error there means.
+GROUPS = (
+    ("installation", "Python, or a package that is needed, is missing, too old or broken"),
+    ("store", "the local store cannot be read or written"),
+    ("logins", "a file of logins cannot be used"),
+    ("registries", "where a registry is asked cannot be said, or it does not answer"),
+    ("network", "certificates, proxies or the clock keep registries from being asked"),
+    ("tools", "a tool to hand images to cannot be looked for"),
+    ("terminal", "the terminal cannot be looked at"),
+    ("variables", "a variable has a value that cannot be used"),
+)
+#: For reports: one rule per group.
+RULES = tuple(
+    Rule(
+        f"doctor-{group}",
+        Severity.ERROR,
+        title,
+        "Type `resolver doctor` on the machine itself: it says what is there, and what to do.",
+    )
+    for group, title in GROUPS
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckupRow:
+    """One thing that was looked at.
+
+    Attributes:
+        group: what it belongs to: `store`.
+        name: what it is: `free space`.
+        state: an error keeps some command from working; a warning may; a note is only said.
+        found: what is there, in words; text from elsewhere as it is, the printer escapes it.
+        hint: what to type or to do; empty when there is nothing.
+        facts: the same for machines; a name and a value each.
+
+    """
+
+    group: str
+    name: str
+    state: CheckupState
+    found: str
+    hint: str = ""
+    facts: tuple[tuple[str, Fact], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """All that was looked at, in the order of the checks.
+
+    Attributes:
+        version: of resolver.
+
+    """
+
+    version: str
+    rows: tuple[CheckupRow, ...]
+
+    def count(self, state: CheckupState) -> int:
+        """Count the rows of one state."""
+        return sum(row.state is state for row in self.rows)
+
+    @property
+    def state(self) -> CheckupState:
+        """Give the worst of all rows, where a note is as good as none."""
+        heavy = (CheckupState.ERROR, CheckupState.WARNING)
+        return next((each for each in heavy if self.count(each)), CheckupState.OK)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Give what is wrong, for reports; warnings stay out, as they change no status."""
+        return tuple(
+            Finding(
+                f"doctor-{row.group}",
+                Severity.ERROR,
+                f"{row.name}: {row.found}",
+                row.group,
+                hint=row.hint,
+            )
+            for row in self.rows
+            if row.state is CheckupState.ERROR
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """Where a command line runs: which of its streams are terminals, and which CI system it is.
+
+    Attributes:
+        system: as `--emit auto` would find it; empty for none.
+
+    """
+
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    system: str = ""
+
+
+#: `name>=1.2,<2`, with or without blanks, and a condition behind a semicolon.
+#: Source: packaging.python.org, "Dependency specifiers".
+_REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)[ ]*\(?([^;()]*)\)?[ ]*(;.*)?")
+_BOUND = re.compile(r"[ ]*(>=|<)[ ]*([0-9][0-9A-Za-z.]*)[ ]*")
+_NUMBERS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})*")
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """A package that is needed; `bounds` as in `>=0.28,<1`, in no particular order."""
+
+    name: str
+    bounds: str
+
+
+def read_requirement(text: str) -> Requirement | None:
+    """Read one line of a distribution's requirements; None for one that only some need."""
+    found = _REQUIREMENT.fullmatch(text)
+    if found is None or found[3]:
+        return None
+    return Requirement(found[1], found[2].strip())
+
+
+def is_outside(version: str, bounds: str) -> bool:
+    """Whether a version is outside of bounds; what cannot be read is given the benefit of doubt."""
+    here = _numbers(version)
+    if here is None:
+        return False
+    for each in bounds.split(","):
+        bound = _BOUND.fullmatch(each)
+        limit = _numbers(bound[2]) if bound is not None else None
+        if bound is None or limit is None:
+            continue
+        if (here < limit) is (bound[1] == ">="):
+            return True
+    return False
+
+
+def _numbers(text: str) -> tuple[int, ...] | None:
+    """Read the release of a version, without zeros at its end: `2.0` is `2`."""
+    found = _NUMBERS.match(text)
+    if found is None:
+        return None
+    numbers = [int(each) for each in found.group().split(".")]
+    while len(numbers) > 1 and not numbers[-1]:
+        numbers.pop()
+    return tuple(numbers)

@@ -1,0 +1,121 @@
+"""Reports about checking: a line for each thing missing, then a line for each image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from resolver.core.lint.findings import Severity
+from resolver.core.results.resolve import Failure
+from resolver.render.answers.lint import finding
+from resolver.render.report import Report, ReportTable
+from resolver.render.to_dict import bare, failure, warnings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from resolver.core.check.check import Checked, CheckedImage
+    from resolver.core.lint.findings import Finding
+    from resolver.core.lint.lint import LintedImage
+    from resolver.render.to_dict import Plain
+
+
+_GAP = "  "
+
+Image = TypeVar("Image", bound="CheckedImage | LintedImage")
+
+
+def report(answer: Checked, *, explain: bool = False, full: bool = False) -> Report:
+    """Turn what was checked into a report."""
+    del explain
+    return findings_report("check", answer.images, _summary, answer.findings, full=full)
+
+
+def findings_report(
+    title: str,
+    images: Sequence[Image | Failure],
+    summary: Callable[[Image], str],
+    findings: Sequence[Finding],
+    *,
+    full: bool,
+) -> Report:
+    """Tell the findings about some images: as lines, or with `full` as a table that names each.
+
+    Every image has a line of its own, one that could not be looked at too. Where there are
+    several, each finding names its image.
+    """
+    if full:
+        rows = tuple((each.subject, *_cells(each), each.message) for each in findings)
+        columns = ("image", "weight", "rule", "platform", "finding")
+        lines = tuple(_last_line(image, summary) for image in images)
+        return Report(title, (), (ReportTable("findings", columns, rows),) if rows else (), lines)
+    cells: dict[int, tuple[str, ...]] = {id(each): _cells(each) for each in findings}
+    if len(images) > 1:
+        cells = {id(each): (*cells[id(each)], each.subject) for each in findings}
+    widths = [max(map(len, column)) for column in zip(*cells.values(), strict=True)]
+    told: list[str] = []
+    for image in images:
+        found: tuple[Finding, ...] = () if isinstance(image, Failure) else image.findings
+        for each in found:
+            row = zip(cells[id(each)], widths, strict=True)
+            told.append(_GAP.join([*(f"{cell:<{width}}" for cell, width in row), each.message]))
+        told.append(_last_line(image, summary))
+    return Report(title, (), (), tuple(told))
+
+
+def _cells(finding: Finding) -> tuple[str, ...]:
+    return finding.severity.value, finding.rule, finding.platform or "-"
+
+
+def _last_line(image: Image | Failure, summary: Callable[[Image], str]) -> str:
+    if isinstance(image, Failure):
+        return f"`{image.reference}`: error: {getattr(image.error, 'code', 'error')}"
+    return summary(image)
+
+
+def _summary(image: CheckedImage) -> str:
+    counts = [
+        counted(count, severity.value)
+        for severity in reversed(Severity)
+        if (count := sum(finding.severity is severity for finding in image.findings))
+    ]
+    ignored = [f"{image.ignored} ignored"] if image.ignored else []
+    words = ", ".join(["passed" if image.passed else "failed", *counts, *ignored])
+    return f"`{image.reference}`: {words} ({counted(len(image.platforms), 'platform')})"
+
+
+def counted(count: int, noun: str) -> str:
+    """Count things, in words."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def plain(answer: Checked) -> Plain:
+    """Turn what was checked into plain values."""
+    return {
+        "passed": answer.passed,
+        "findings": [finding(each) for each in answer.findings],
+        "images": [_image(each) for each in answer.images],
+    }
+
+
+def pairs(answer: Checked) -> list[tuple[str, str]]:
+    """Give the digest and the name of what was checked, an image a pair, `-` for a failure."""
+    return [
+        ("-", "-")
+        if isinstance(image, Failure)
+        else (str(image.root.digest), image.pinned or str(image.root.digest))
+        for image in answer.images
+    ]
+
+
+def _image(value: CheckedImage | Failure) -> Plain:
+    if isinstance(value, Failure):
+        return {"reference": value.reference, **failure(value.error)}
+    return {
+        "reference": value.reference,
+        "root": bare(value.root),
+        "pinned": value.pinned or None,
+        "passed": value.passed,
+        "platforms": list(value.platforms),
+        "ignored": value.ignored,
+        "warnings": warnings(value.warnings),
+    }

@@ -1,0 +1,413 @@
+"""Reports of file trees: what differs in the files of builds, in tables."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from resolver.core.compare.compare import Comparison
+from resolver.core.compare.file_difference import PathChange
+from resolver.core.layers.xattrs import shown
+from resolver.render.report import ReportTable, megabytes
+from resolver.render.to_dict import Rows
+
+if TYPE_CHECKING:
+    from resolver.core.compare.file_difference import (
+        FileComparison,
+        FileDifference,
+        FileFacts,
+        TreeComparison,
+        TreeSummary,
+    )
+    from resolver.core.compare.history import Step
+    from resolver.render.to_dict import Plain
+
+
+#: What is shown of an instruction where a table may be as wide as it likes.
+_LONGEST = 400
+
+
+def delta_words(delta: int) -> str:
+    """Write a difference in bytes with its sign."""
+    return f"{'-' if delta < 0 else '+'}{megabytes(abs(delta))}" if delta else "same"
+
+
+def value_words(value: str | tuple[str, ...] | None) -> str:
+    """Write a value; words are put in quotes where blanks would hide where one ends."""
+    if value is None:
+        return "(not set)"
+    if isinstance(value, str):
+        return value or "(empty)"
+    return " ".join(word if word and " " not in word else repr(word) for word in value)
+
+
+def step_words(step: Step | None) -> str:
+    """Say what a step made of a build: nothing, no layer, or a layer of this size."""
+    if step is None:
+        return "absent"
+    return megabytes(step.layer.size) if step.layer is not None else "-"
+
+
+def mark(*, same: bool) -> str:
+    """Mark a step that is not the same everywhere."""
+    return "" if same else "!"
+
+
+def cut(instruction: str) -> str:
+    """Cut an instruction to what a line can hold; a script can be thousands of characters."""
+    text = " ".join(instruction.split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from resolver.core.compare.compare import ImageComparison
+    from resolver.core.compare.file_difference import (
+        FileDifference,
+        FolderDelta,
+        TreeComparison,
+        TreeSummary,
+    )
+
+    RowsOf = Callable[[TreeSummary, TreeComparison], "Rows"]
+
+#: Rows of each tree that stand in a table which is not to be whole.
+_ROWS = 12
+#: Folders of each tree that stand there.
+_FOLDERS = 5
+#: Rows that a whole table has of all trees together, and characters in them: its columns are as
+#: wide as its widest row, so all of them are in memory. JSON has no such limit.
+MOST_ROWS = 20_000
+_MOST_TEXT = 4 << 20
+
+#: Extended attributes of a file that stand there.
+_XATTRS = 3
+
+Row = tuple[str, ...]
+
+
+class BoundedRows(NamedTuple):
+    """Rows that are drawn when they are asked for, and how many there are."""
+
+    total: int
+    rows: Iterable[Row]
+
+
+def _rows(rows: Sequence[Row]) -> BoundedRows:
+    return BoundedRows(len(rows), rows)
+
+
+class TreePair(NamedTuple):
+    """A tree, what it is held against, and the number that it has in the other tables."""
+
+    number: int
+    base: TreeSummary
+    tree: TreeComparison
+
+
+def pairs_of(answer: Comparison | ImageComparison) -> list[TreePair]:
+    """List the trees of a comparison that are held against others."""
+    if isinstance(answer, Comparison):
+        if answer.files is None:
+            return []
+        numbers = [n for n in range(1, len(answer.builds) + 1) if n != answer.base + 1]
+        trees = zip(numbers, answer.files.others, strict=True)
+        return [TreePair(number, answer.files.base, tree) for number, tree in trees]
+    return [
+        TreePair(number, change.files.base, tree)
+        for number, change in enumerate(answer.changes, 1)
+        if change.files is not None
+        for tree in change.files.others
+    ]
+
+
+def _trees(pairs: Sequence[TreePair]) -> Iterator[tuple[str, TreeSummary]]:
+    """List every tree once, what others are held against too, each with its name in tables."""
+    shown: set[int] = set()
+    for number, base, tree in pairs:
+        if id(base) not in shown:
+            shown.add(id(base))
+            yield _base_name(number, base), base
+        yield str(number), tree.summary
+
+
+def _base_name(number: int, base: TreeSummary) -> str:
+    return "base" if base.label != "from" else f"{number} from"
+
+
+def file_tables(answer: Comparison | ImageComparison, *, full: bool) -> list[ReportTable]:
+    """Draw what differs in files; nothing where they were not read."""
+    most = None if full else _ROWS
+    pairs = pairs_of(answer)
+    if isinstance(answer, Comparison) and answer.files is not None and not pairs:
+        # The only build there is: nothing differs, and what is in it is told all the same.
+        row = (
+            "1",
+            *_size(answer.files.base),
+            "",
+            "",
+            "",
+            "",
+            "",
+            programs_words(answer.files.base),
+        )
+        whole = ReportTable("files", _SUMMARY, (row,), frozenset(_SUMMARY[:-1]))
+        return [whole, *_notes([("1", answer.files.base)], most)]
+    if not pairs:
+        return []
+    tables = [
+        ReportTable("files", _SUMMARY, tuple(_summary(pairs)), frozenset(_SUMMARY[:-1])),
+        _table("folders by difference", _FOLDER_COLUMNS, _each(pairs, _folders, most and _FOLDERS)),
+        _table("packages", ("#", "package", "from", "to"), _each(pairs, _packages, most)),
+        _table("paths that differ", ("#", "how", "size", "path"), _each(pairs, _paths, most)),
+    ]
+    apart = _each(pairs, _apart, None)
+    if apart:
+        tables.append(_table("not compared", ("#", "why"), apart))
+    return tables + _notes(list(_trees(pairs)), most)
+
+
+def _notes(trees: Sequence[tuple[str, TreeSummary]], most: int | None) -> list[ReportTable]:
+    """Draw what was found in trees that nobody would expect there; no table where nothing was."""
+    tables = []
+    strangers = _gathered(((name, _strangers(tree)) for name, tree in trees), most)
+    if strangers:
+        tables.append(_table("programs for another machine", ("#", "program", "path"), strangers))
+    odd = _gathered(((name, _odd(tree)) for name, tree in trees), most)
+    if odd:
+        tables.append(_table("what was odd", ("#", "where", "what"), odd))
+    return tables
+
+
+_SUMMARY = ("#", "files", "size", "same", "added", "removed", "changed", "rebuilt", "programs")
+_FOLDER_COLUMNS = ("#", "from", "to", "delta", "folder")
+_RIGHT = frozenset({"size", "from", "to", "delta"})
+
+
+def _table(title: str, columns: Row, rows: Sequence[Row]) -> ReportTable:
+    right = frozenset() if title == "packages" else _RIGHT
+    return ReportTable(title, columns, tuple(rows), right, frozenset({"#"}), frozenset({"path"}))
+
+
+def _summary(pairs: Sequence[TreePair]) -> Iterator[Row]:
+    """Say how much each tree has in common with its base, which comes before those it is of."""
+    shown: set[int] = set()
+    for number, base, tree in pairs:
+        if id(base) not in shown:
+            shown.add(id(base))
+            yield (_base_name(number, base), *_size(base), "", "", "", "", "", programs_words(base))
+        if tree.not_compared:
+            continue
+        counts = dict(tree.counts)
+        added, removed = counts.get(PathChange.ADDED, 0), counts.get(PathChange.REMOVED, 0)
+        changed = len(tree.differences) - added - removed
+        numbers = (tree.same, added, removed, changed, tree.rebuilt)
+        summary = tree.summary
+        yield (str(number), *_size(summary), *map(str, numbers), programs_words(summary))
+
+
+def _size(tree: TreeSummary) -> tuple[str, str]:
+    return str(tree.files), megabytes(tree.size)
+
+
+def programs_words(tree: TreeSummary) -> str:
+    """Say what machines the programs of a tree are for, and how many each."""
+    return ", ".join(f"{count} {machine}" for machine, count in tree.programs) or "none"
+
+
+def _each(pairs: Sequence[TreePair], rows_of: RowsOf, most: int | None) -> list[Row]:
+    """Put the rows of all trees together; those of several stand once, with all their numbers."""
+    return _gathered(((str(number), rows_of(base, tree)) for number, base, tree in pairs), most)
+
+
+def _gathered(trees: Iterable[tuple[str, BoundedRows]], most: int | None) -> list[Row]:
+    found: dict[Row, list[str]] = {}
+    left: dict[str, int] = {}
+    text = 0
+    for name, rows in trees:
+        count = 0
+        for row in islice(rows.rows, most):
+            if row not in found:
+                text += sum(map(len, row))
+                if len(found) >= MOST_ROWS or text > _MOST_TEXT:
+                    break
+            found.setdefault(row, []).append(name)
+            count += 1
+        if rows.total > count:
+            left[name] = rows.total - count
+    shown = [(", ".join(names), *row) for row, names in found.items()]
+    width = max((len(row) for row in shown), default=3)
+    how = "--no-trunc" if most is not None else "--format json"
+    for count in dict.fromkeys(left.values()):
+        who = ", ".join(name for name, each in left.items() if each == count)
+        shown.append((who, *[""] * (width - 2), f"… and {count} more (`{how}`)"))
+    return shown
+
+
+def _apart(_base: TreeSummary, tree: TreeComparison) -> BoundedRows:
+    return _rows([(tree.not_compared,)] if tree.not_compared else [])
+
+
+def _folders(_base: TreeSummary, tree: TreeComparison) -> BoundedRows:
+    return BoundedRows(len(tree.folders), map(folder_row, tree.folders))
+
+
+def folder_row(folder: FolderDelta) -> Row:
+    """Write the sizes of a folder, and its path."""
+    sizes = (megabytes(folder.before), megabytes(folder.after), delta_words(folder.delta))
+    return (*sizes, folder.path or "/")
+
+
+def _packages(_base: TreeSummary, tree: TreeComparison) -> BoundedRows:
+    return _rows(
+        [
+            (each.name, ", ".join(each.before) or "-", ", ".join(each.after) or "-")
+            for each in tree.packages
+        ]
+    )
+
+
+def _paths(_base: TreeSummary, tree: TreeComparison) -> BoundedRows:
+    return BoundedRows(len(tree.differences), map(path_row, tree.differences))
+
+
+def path_row(difference: FileDifference) -> Row:
+    """Say how a path differs, what became of its size, and which it is."""
+    before, after = difference.before, difference.after
+    how = ", ".join(_how(change, difference) for change in difference.changes)
+    old, new = before.size if before else 0, after.size if after else 0
+    return how, delta_words(new - old) if old or new else "-", difference.path
+
+
+def _how(change: PathChange, difference: FileDifference) -> str:
+    """Name a change; a few characters that say from what to what go with it."""
+    before, after = difference.before, difference.after
+    if before is None or after is None:
+        return change.value
+    match change:
+        case PathChange.MODE:
+            return f"mode {before.mode:04o} to {after.mode:04o}"
+        case PathChange.OWNER:
+            return f"owner {before.uid}:{before.gid} to {after.uid}:{after.gid}"
+        case PathChange.XATTRS:
+            return _xattrs(difference.xattrs, dict(before.xattrs), dict(after.xattrs))
+        case PathChange.TYPE:
+            return f"{before.kind} to {after.kind}"
+        case _:
+            return str(change.value)
+
+
+def _xattrs(names: Sequence[str], before: dict[str, str], after: dict[str, str]) -> str:
+    """Name attributes that differ, with their values: `security.capability cap_net_raw+ep to -`."""
+    said = [
+        f"{name} {shown(before.get(name, '-'))} to {shown(after.get(name, '-'))}"
+        for name in names[:_XATTRS]
+    ]
+    more = len(names) - len(said)
+    return ", ".join([*said, *([f"{more} more xattrs"] if more > 0 else [])])
+
+
+def _strangers(tree: TreeSummary) -> BoundedRows:
+    return BoundedRows(
+        len(tree.strangers), ((str(each.program), each.path) for each in tree.strangers)
+    )
+
+
+def _odd(tree: TreeSummary) -> BoundedRows:
+    return _rows([*(("layers", warning) for warning in tree.warnings), *tree.unread])
+
+
+def files(found: FileComparison) -> Plain:
+    """Write what differs between trees, all of it."""
+    return {
+        "same": found.is_same,
+        "base": _tree(found.base),
+        "others": [_other(tree) for tree in found.others],
+    }
+
+
+def _tree(tree: TreeSummary) -> Plain:
+    return {
+        "name": tree.label,
+        "files": tree.files,
+        "folders": tree.folders,
+        "links": tree.links,
+        "size": tree.size,
+        "programs": dict(tree.programs),
+        "strangers": Rows(_facts, tree.strangers),
+        "packages": [
+            {
+                "manager": each.manager,
+                "name": each.name,
+                "version": each.version,
+                "architecture": each.architecture,
+            }
+            for each in tree.packages
+        ],
+        "unread": [{"path": path, "reason": reason} for path, reason in tree.unread],
+        "warnings": list(tree.warnings),
+    }
+
+
+def _other(tree: TreeComparison) -> Plain:
+    return {
+        **_tree(tree.summary),
+        "same": tree.same,
+        **({"notCompared": tree.not_compared} if tree.not_compared else {}),
+        "counts": {change.value: count for change, count in tree.counts},
+        "rebuilt": {
+            "files": tree.rebuilt,
+            "from": tree.rebuilt_size[0],
+            "to": tree.rebuilt_size[1],
+        },
+        "differences": Rows(_difference, tree.differences),
+        "folderDeltas": [
+            {"path": each.path, "from": each.before, "to": each.after, "delta": each.delta}
+            for each in tree.folders
+        ],
+        "packageDifferences": [
+            {
+                "manager": each.manager,
+                "name": each.name,
+                "from": list(each.before),
+                "to": list(each.after),
+            }
+            for each in tree.packages
+        ],
+        "samePackages": tree.same_packages,
+    }
+
+
+def _difference(difference: FileDifference) -> Plain:
+    return {
+        "path": difference.path,
+        "changes": [change.value for change in difference.changes],
+        **({"xattrs": list(difference.xattrs)} if difference.xattrs else {}),
+        "from": _facts(difference.before),
+        "to": _facts(difference.after),
+    }
+
+
+def _facts(facts: FileFacts | None) -> Plain | None:
+    if facts is None:
+        return None
+    written: Plain = {
+        "path": facts.path,
+        "kind": facts.kind,
+        "mode": f"{facts.mode:04o}",
+        "uid": facts.uid,
+        "gid": facts.gid,
+        "size": facts.size,
+    }
+    if facts.sha256:
+        written["sha256"] = facts.sha256
+    if facts.link:
+        written["link"] = facts.link
+    if facts.device is not None:
+        written["device"] = list(facts.device)
+    if facts.program is not None:
+        written["program"] = str(facts.program)
+    if facts.xattrs:
+        written["xattrs"] = dict(facts.xattrs)
+    return written

@@ -1,0 +1,145 @@
+"""Annotations: what a CI system shows beside the code, or at the top of a job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from resolver.core.lint.findings import Severity, rules
+from resolver.core.results.resolve import Failure
+from resolver.render.markdown import cell, grid, markdown
+from resolver.render.report import report
+from resolver.render.text import escape
+
+if TYPE_CHECKING:
+    from resolver.core.lint.findings import Finding
+    from resolver.core.results.run import Fault, RunResult
+
+
+#: What a finding weighs, in the words of GitHub; Azure has no word for the last.
+_LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
+
+
+class Annotation(NamedTuple):
+    """One message.
+
+    Attributes:
+        level: `error`, `warning` or `notice`.
+        code: of the rule, the error or the warning.
+        text: escaped; its lines are the message and the hints.
+        path: as seen from where the command ran; empty where no file has to do with it.
+
+    """
+
+    level: str
+    code: str
+    title: str
+    text: str
+    path: str = ""
+    line: int = 0
+    column: int = 0
+
+
+def annotated(ending: RunResult) -> tuple[Annotation, ...]:
+    """Give what went wrong, then what rules found, then what a person should know."""
+    titles = {rule.id: rule.title for rule in rules(finding.rule for finding in ending.findings)}
+    found = [
+        Annotation("error", fault.code, fault.code, _lines(failed(fault), fault.hints))
+        for fault in ending.faults
+    ]
+    found += [_of(finding, titles[finding.rule], ending.folder) for finding in ending.findings]
+    found += [
+        Annotation("warning", each.code, each.code, escape(each.message))
+        for each in ending.warnings
+    ]
+    return tuple(found)
+
+
+def relative(path: str, folder: str) -> str:
+    """Tell a path from where the command ran, with `/`, as every one of these systems wants it."""
+    slashed, start = path.replace("\\", "/"), folder.replace("\\", "/").rstrip("/") + "/"
+    inside = slashed.removeprefix(start) if folder else slashed
+    while inside.startswith("./"):
+        inside = inside[2:].lstrip("/")
+    return inside
+
+
+def about(finding: Finding) -> str:
+    """Say what a finding is about: the reference or file, and the platform."""
+    return f"{finding.subject} {finding.platform}".rstrip()
+
+
+def failed(fault: Fault) -> str:
+    """Say what failed; where the message does not name the reference, it stands before it."""
+    name = fault.subject.rpartition("/")[2]
+    return fault.message if name in fault.message else f"{fault.subject}: {fault.message}"
+
+
+def _of(finding: Finding, title: str, folder: str) -> Annotation:
+    hints = (finding.hint,) if finding.hint else ()
+    text = _lines(f"{about(finding)}: {finding.message}", hints)
+    told = Annotation(_LEVELS[finding.severity], finding.rule, title, text)
+    place = finding.place
+    if place is None:
+        return told
+    path = relative(place.path, folder)
+    return told._replace(path=path, line=place.line, column=place.column)
+
+
+def _lines(message: str, hints: tuple[str, ...]) -> str:
+    """Put hints on lines of their own; what would break a line inside them is left to escaping."""
+    return "\n".join(escape(line) for line in (message, *(f"hint: {hint}" for hint in hints)))
+
+
+#: Why a summary ends early; stands where it was cut.
+CUT = "\n\n*The rest is left out: this file may not be larger.*\n"
+
+
+def summary(ending: RunResult) -> str:
+    """Tell everything: each answer, what rules found, what failed, what a person should know."""
+    told = [
+        markdown(report(answer, full=True)).rstrip("\n")
+        for answer in ending.answers
+        if not isinstance(answer, Failure)
+    ]
+    parts = [f"**resolver {cell(ending.command)}**: {_verdict(ending)}", *told]
+    # Most answers with findings tell them themselves.
+    untold = [f for f in ending.findings if not any(cell(f.message) in text for text in told)]
+    if untold:
+        rows = tuple(_row(finding, ending.folder) for finding in untold)
+        columns = ("severity", "rule", "about", "message", "where")
+        parts.append(f"**findings**\n\n{grid(columns, rows)}")
+    for fault in ending.faults:
+        words = [f"**error**: {cell(failed(fault))}", *(f"hint: {cell(h)}" for h in fault.hints)]
+        parts.append("\n\n".join(words))
+    parts += [f"**warning**: {cell(warning.message)}" for warning in ending.warnings]
+    return "\n\n".join(parts) + "\n"
+
+
+def cut(text: str, room: int) -> str:
+    """Cut Markdown to so many bytes of UTF-8, at the end of a line, and say so there.
+
+    Where not even that fits there is nothing.
+    """
+    body = text.encode()
+    if len(body) <= room:
+        return text
+    kept = body[: max(0, room - len(CUT.encode()))]
+    whole = kept[: kept.rfind(b"\n") + 1].rstrip(b"\n")
+    return whole.decode() + CUT if room >= len(CUT.encode()) else ""
+
+
+def _verdict(ending: RunResult) -> str:
+    count = len(ending.findings)
+    if ending.faults or ending.status > 1:
+        return f"failed, status {ending.status}"
+    if count or ending.status:
+        return f"{count} {'finding' if count == 1 else 'findings'}, status {ending.status}"
+    return "passed"
+
+
+def _row(finding: Finding, folder: str) -> tuple[str, ...]:
+    place = finding.place
+    where = f"{relative(place.path, folder)}:{place.line}" if place is not None else ""
+    hint = f" ({finding.hint})" if finding.hint else ""
+    message = f"{finding.message}{hint}"
+    return (finding.severity.value, finding.rule, about(finding), message, where)

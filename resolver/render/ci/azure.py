@@ -1,0 +1,73 @@
+"""Azure Pipelines: output variables, issues and a summary, as logging commands.
+
+Source: learn.microsoft.com, "Logging commands"; azure-pipelines-agent, Command.cs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver.render.ci.annotations import Annotation, annotated, summary
+from resolver.render.ci.emit import LogLine, Write, fit, lines
+from resolver.render.ci.values import values
+from resolver.render.text import escape
+
+if TYPE_CHECKING:
+    from resolver.core.results.run import RunResult
+    from resolver.render.ci.emit import Act, CiEnvironment
+    from resolver.render.ci.values import Value
+
+#: Characters of a variable, which the agent hands on as one of the environment; all systems take
+#: what Windows takes. Source: learn.microsoft.com, "Environment Variables" (Win32): 32,767.
+MAX_VALUE = 32_766
+#: Issues have no word for a note.
+_LEVELS = {"error": "error", "warning": "warning"}
+
+
+def emit(ending: RunResult, desk: CiEnvironment) -> tuple[Act, ...]:
+    """Speak variables and issues; the summary goes to the agent's folder for what is passing."""
+    taken, left = fit(values(ending), MAX_VALUE, _cost, "Azure")
+    spoken = [variable(value) for value in taken]
+    spoken += [issue(each) for each in annotated(ending) if each.level in _LEVELS]
+    acts: list[Act] = []
+    folder = desk.variables.get("AGENT_TEMPDIRECTORY")
+    if folder:
+        path = f"{folder.rstrip('/')}/resolver-{ending.command}-{desk.token}.md"
+        acts.append(Write(path, summary(ending)))
+        spoken.append(f"##vso[task.uploadsummary]{_data(path)}\n")
+    return (*acts, LogLine("".join(spoken)), *left)
+
+
+def variable(value: Value) -> str:
+    """Write a value as the command that sets it, for later steps and jobs."""
+    return (
+        f"##vso[task.setvariable variable={value.name};isOutput=true]{_data(lines(value.text))}\n"
+    )
+
+
+def issue(annotation: Annotation) -> str:
+    """Write an annotation as the command that makes it."""
+    facts = [("type", _LEVELS[annotation.level])]
+    if annotation.path:
+        facts += [
+            ("sourcepath", annotation.path),
+            ("linenumber", str(annotation.line)),
+            ("columnnumber", str(annotation.column)),
+        ]
+    facts.append(("code", annotation.code))
+    words = ";".join(f"{name}={_property(escape(value))}" for name, value in facts)
+    return f"##vso[task.logissue {words}]{_data(lines(annotation.text))}\n"
+
+
+def _cost(value: Value) -> int | None:
+    """Every variable has room of its own."""
+    return 0 if len(_data(lines(value.text))) <= MAX_VALUE else None
+
+
+def _data(text: str) -> str:
+    """Escape text behind a command; `%AZP25` is what the agent makes `%` of, after all others."""
+    return text.replace("%", "%AZP25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(";", "%3B").replace("]", "%5D")

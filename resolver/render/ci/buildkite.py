@@ -1,0 +1,43 @@
+"""Buildkite: meta-data of the build and an annotation, through the agent's own program.
+
+Source: buildkite.com/docs, "Using build meta-data" and "buildkite-agent annotate".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver.render.ci.annotations import cut, summary
+from resolver.render.ci.emit import RunProgram, fit, lines
+from resolver.render.ci.values import values
+
+if TYPE_CHECKING:
+    from resolver.core.results.run import RunResult
+    from resolver.render.ci.emit import Act, CiEnvironment
+    from resolver.render.ci.values import Value
+
+#: Bytes of one value of the meta-data: 100 kB. Source: "Using build meta-data".
+MAX_VALUE = 100_000
+#: Bytes of an annotation. Source: "buildkite-agent annotate": 1 MiB.
+MAX_ANNOTATION = 2**20
+AGENT = "buildkite-agent"
+
+
+def emit(ending: RunResult, desk: CiEnvironment) -> tuple[Act, ...]:
+    """Set `resolver:NAME` to each value, empty ones aside; annotate where there is more to say."""
+    del desk
+    taken, left = fit(values(ending), MAX_VALUE, _cost, "Buildkite")
+    acts: list[Act] = [
+        RunProgram((AGENT, "meta-data", "set", f"resolver:{value.name}"), lines(value.text))
+        for value in taken
+        if value.text.strip()
+    ]
+    style = "error" if ending.status else "warning" if ending.warnings else "info"
+    words = (AGENT, "annotate", "--style", style, "--context", f"resolver-{ending.command}")
+    acts.append(RunProgram(words, cut(summary(ending), MAX_ANNOTATION)))
+    return (*acts, *left)
+
+
+def _cost(value: Value) -> int | None:
+    """Every value has room of its own."""
+    return 0 if len(lines(value.text).encode()) <= MAX_VALUE else None

@@ -1,0 +1,89 @@
+"""GitHub Actions: outputs, the step summary, annotations.
+
+Source: docs.github.com, "Workflow commands for GitHub Actions"; actions/runner,
+FileCommandManager.cs (how the files are read) and ActionCommand.cs (how commands are).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver.render.ci.annotations import Annotation, annotated, summary
+from resolver.render.ci.emit import LogLine, Note, Write, fit, lines
+from resolver.render.ci.values import values
+from resolver.render.text import escape
+
+if TYPE_CHECKING:
+    from resolver.core.results.run import RunResult
+    from resolver.render.ci.emit import Act, CiEnvironment
+    from resolver.render.ci.values import Value
+
+#: Bytes of all outputs of a job, counted in UTF-16. Source: github/docs, output-limitations.md.
+MAX_OUTPUTS = 1_000_000
+#: Bytes of a step's summary. Source: docs.github.com, "Adding a job summary": 1 MiB.
+MAX_SUMMARY = 2**20
+#: Annotations of one kind that a step shows. Source: docs.github.com, "Workflow commands", limits.
+MAX_ANNOTATIONS = 10
+
+
+def emit(ending: RunResult, desk: CiEnvironment) -> tuple[Act, ...]:
+    """Write outputs and summary to the files the runner named; speak the annotations."""
+    taken, left = fit(values(ending), MAX_OUTPUTS, _cost, "GitHub")
+    outputs = "".join(output(value, desk.token) for value in taken)
+    acts: list[Act] = [Write(desk.variables["GITHUB_OUTPUT"], outputs, append=True)]
+    place = desk.variables.get("GITHUB_STEP_SUMMARY")
+    if place:
+        acts.append(Write(place, f"{summary(ending)}\n", append=True, limit=MAX_SUMMARY))
+    return (*acts, *_spoken(annotated(ending)), *left)
+
+
+def output(value: Value, token: str) -> str:
+    """Write an output down; a delimiter that the text does not hold ends it."""
+    text = lines(value.text)
+    delimiter = f"resolver_{token}"
+    while delimiter in text:
+        delimiter += "_"
+    return f"{value.name}<<{delimiter}\n{text}\n{delimiter}\n"
+
+
+def command(annotation: Annotation) -> str:
+    """Write an annotation as the command that makes it."""
+    facts = [("title", annotation.title)]
+    if annotation.path:
+        facts = [
+            ("file", annotation.path),
+            ("line", str(annotation.line)),
+            ("col", str(annotation.column)),
+            *facts,
+        ]
+    words = ",".join(f"{name}={_property(value)}" for name, value in facts)
+    return f"::{annotation.level} {words}::{_data(lines(annotation.text))}\n"
+
+
+def _spoken(found: tuple[Annotation, ...]) -> tuple[Act, ...]:
+    shown: list[Annotation] = []
+    more: dict[str, int] = {}
+    for annotation in found:
+        level = annotation.level
+        if sum(each.level == level for each in shown) < MAX_ANNOTATIONS:
+            shown.append(annotation)
+        else:
+            more[level] = more.get(level, 0) + 1
+    remarks = tuple(
+        Note(f"{count} more of kind {level}: GitHub shows {MAX_ANNOTATIONS} of a kind")
+        for level, count in more.items()
+    )
+    text = "".join(command(annotation) for annotation in shown)
+    return (*((LogLine(text),) if text else ()), *remarks)
+
+
+def _cost(value: Value) -> int:
+    return len(lines(value.text).encode("utf-16-le")) + 2 * len(value.name)
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(escape(text)).replace(":", "%3A").replace(",", "%2C")

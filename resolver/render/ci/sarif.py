@@ -1,0 +1,196 @@
+"""SARIF 2.1.0: what rules found and what failed, for code scanning.
+
+Source: OASIS, "Static Analysis Results Interchange Format (SARIF) Version 2.1.0";
+docs.github.com, "SARIF support for code scanning".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
+
+from resolver.core.lint.findings import Rule, Severity, rules
+from resolver.render.ci.annotations import about, failed, relative
+from resolver.render.text import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from resolver.core.lint.findings import Finding
+    from resolver.core.results.run import Fault, RunResult
+    from resolver.render.to_dict import Plain
+
+
+_STRANGE = re.compile(r"[^A-Za-z0-9._/@-]+")
+
+
+class ReportPosition(NamedTuple):
+    """A file, as seen from where the command ran, and a line and column from 1."""
+
+    path: str
+    line: int
+    column: int
+
+
+def spot(found: Finding | Fault, ending: RunResult) -> ReportPosition:
+    """Say where something is to be shown."""
+    place = getattr(found, "place", None)
+    path = relative(place.path, ending.folder) if place is not None else ""
+    if place is not None and path:
+        return ReportPosition(path, place.line, place.column)
+    if ending.source:
+        return ReportPosition(relative(ending.source, ending.folder), 1, 1)
+    parts = _STRANGE.sub("_", found.subject or ending.command).split("/")
+    return ReportPosition("/".join(("images", *(part for part in parts if part.strip(".")))), 1, 1)
+
+
+def fingerprints(found: Iterable[Finding], ending: RunResult) -> tuple[str, ...]:
+    """Give each finding a name that it keeps while lines move and digests change.
+
+    Rule, subject, platform and file make it; of several alike, also which of them it is.
+    """
+    seen: dict[str, int] = {}
+    names = []
+    for finding in found:
+        path = spot(finding, ending).path
+        parts = (finding.rule, finding.subject, finding.platform, path)
+        text = hashed(*parts)
+        seen[text] = seen.get(text, 0) + 1
+        names.append(text if seen[text] == 1 else hashed(*parts, str(seen[text])))
+    return tuple(names)
+
+
+def hashed(*parts: str) -> str:
+    """Hash texts that may hold anything; 32 hex digits."""
+    text = "\0".join(parts).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(text).hexdigest()[:32]
+
+
+_SCHEMA = (
+    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+)
+#: Results that code scanning takes in one run; a file with more is refused as a whole. Source:
+#: docs.github.com, "SARIF results exceed one or more limits".
+MAX_RESULTS = 25_000
+#: A "no" is an answer: the run did what it should. Source: architecture.md 2.6.
+_ANSWERED = 1
+
+
+def sarif(ending: RunResult) -> str:
+    """Write one run; without findings its results are empty, which is how a pass looks."""
+    results = _results(ending)
+    kept = results[:MAX_RESULTS]
+    run = {
+        "tool": {"driver": _driver(ending)},
+        "invocations": [_invocation(ending, len(results) - len(kept))],
+        "columnKind": "unicodeCodePoints",
+        "results": kept,
+    }
+    whole = {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
+    return json.dumps(whole, indent=2, ensure_ascii=True) + "\n"
+
+
+def _driver(ending: RunResult) -> Plain:
+    failed = {fault.code: _failing(fault.code) for fault in ending.faults}
+    known = {rule.id: rule for rule in rules(finding.rule for finding in ending.findings)}
+    return {
+        "name": "resolver",
+        "semanticVersion": ending.version,
+        "rules": [_rule(rule) for rule in {**failed, **known}.values()],
+    }
+
+
+def _failing(code: str) -> Rule:
+    words = code.replace("-", " ")
+    return Rule(code, Severity.ERROR, words, "The question has no answer; the message says why.")
+
+
+def _rule(rule: Rule) -> Plain:
+    told: Plain = {
+        "id": rule.id,
+        "shortDescription": {"text": rule.title},
+        "defaultConfiguration": {"level": rule.severity.value},
+    }
+    if rule.explanation:
+        told["fullDescription"] = {"text": rule.explanation}
+        told["help"] = {"text": rule.explanation}
+    return told
+
+
+def _results(ending: RunResult) -> list[Plain]:
+    found = [_failure(fault, ending) for fault in ending.faults]
+    named = zip(ending.findings, fingerprints(ending.findings, ending), strict=True)
+    return found + [_finding(finding, name, ending) for finding, name in named]
+
+
+def _finding(finding: Finding, fingerprint: str, ending: RunResult) -> Plain:
+    hint = f"\nhint: {escape(finding.hint)}" if finding.hint else ""
+    text = f"{escape(about(finding))}: {escape(finding.message)}{hint}"
+    properties = {
+        "subject": finding.subject,
+        "platform": finding.platform,
+        "digest": finding.digest,
+    }
+    return {
+        "ruleId": finding.rule,
+        "level": finding.severity.value,
+        "message": {"text": text},
+        "locations": [_location(spot(finding, ending), about(finding))],
+        "partialFingerprints": _fingerprints(fingerprint),
+        "properties": {name: escape(text) for name, text in properties.items() if text},
+    }
+
+
+def _failure(fault: Fault, ending: RunResult) -> Plain:
+    hints = "".join(f"\nhint: {escape(hint)}" for hint in fault.hints)
+    where = spot(fault, ending)
+    fingerprint = hashed(fault.code, fault.subject, fault.platform, where.path, fault.message)
+    name = f"{fault.subject or ending.command} {fault.platform}".rstrip()
+    return {
+        "ruleId": fault.code,
+        "level": "error",
+        "message": {"text": escape(failed(fault)) + hints},
+        "locations": [_location(where, name)],
+        "partialFingerprints": _fingerprints(fingerprint),
+    }
+
+
+def _location(where: ReportPosition, name: str) -> Plain:
+    return {
+        "physicalLocation": {
+            "artifactLocation": {"uri": uri(where.path)},
+            "region": {"startLine": max(where.line, 1), "startColumn": max(where.column, 1)},
+        },
+        "logicalLocations": [{"fullyQualifiedName": escape(name), "kind": "resource"}],
+    }
+
+
+def uri(path: str) -> str:
+    """Write a path as a URI: relative for a relative one, `file:` for one from the root."""
+    text = quote(path.encode("utf-8", "surrogatepass"), safe="/@")
+    return f"file://{text}" if text.startswith("/") else text
+
+
+def _fingerprints(fingerprint: str) -> Plain:
+    """GitHub knows an alert again by the first of these, and computes it where it is missing."""
+    return {"primaryLocationLineHash": f"{fingerprint[:16]}:1", "resolver/v1": fingerprint}
+
+
+def _invocation(ending: RunResult, left_out: int) -> Plain:
+    told = [_notice("error", fault.code, fault.message) for fault in ending.faults]
+    told += [_notice("warning", each.code, each.message) for each in ending.warnings]
+    if left_out:
+        words = f"{left_out} results are left out: a run may have {MAX_RESULTS}"
+        told.append(_notice("warning", "results-left-out", words))
+    return {
+        "executionSuccessful": ending.status <= _ANSWERED,
+        "exitCode": ending.status,
+        "toolExecutionNotifications": told,
+    }
+
+
+def _notice(level: str, code: str, message: str) -> Plain:
+    return {"level": level, "descriptor": {"id": code}, "message": {"text": escape(message)}}

@@ -1,0 +1,230 @@
+"""Values: what a pipeline wants of an answer, as names with a text each.
+
+Texts from elsewhere are escaped (R50): a step that echoes an output cannot be made to say a
+command. Several answers give a line each under one name, in the order asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from resolver.core.lint.findings import Severity
+from resolver.render.json import jsonl
+from resolver.render.text import escape
+from resolver.render.to_dict import SCHEMA, to_dict
+
+if TYPE_CHECKING:
+    from resolver.core.results.resolve import Failure
+    from resolver.core.results.run import RunResult
+    from resolver.render.to_dict import Plain
+
+
+class Value(NamedTuple):
+    """One value: a name of `[a-z_]`, and its text; no control character but line breaks."""
+
+    name: str
+    text: str
+
+
+def values(ending: RunResult) -> tuple[Value, ...]:
+    """Give what a pipeline can use, the most useful first; `json` holds everything, and is last."""
+    rows = [_of(answer) for answer in ending.answers]
+    names = dict.fromkeys(name for row in rows for name in row)
+    found = [Value("status", str(ending.status))]
+    found += [Value(name, "\n".join(row.get(name, "") for row in rows)) for name in names]
+    found += _counted(ending)
+    found.append(Value("json", jsonl(_whole(ending)).rstrip("\n")))
+    return tuple(found)
+
+
+def _of(answer: object) -> dict[str, str]:
+    """Look an answer's values up, escaped; empty ones are left out."""
+    give = VALUES.get(type(answer).__qualname__)
+    pairs = give(answer) if give is not None else ()
+    told = ((name, _text(value)) for name, value in pairs if value is not None)
+    return {name: text for name, text in told if text}
+
+
+def _text(value: object) -> str:
+    """Write a value on one line, or a list with a line for each."""
+    return "\n".join(escape(str(each)) for each in (value if isinstance(value, list) else [value]))
+
+
+def _counted(ending: RunResult) -> Iterable[Value]:
+    """Count what rules found, where the answers are of the kind that has findings."""
+    if any(hasattr(answer, "findings") for answer in ending.answers):
+        found = ending.findings
+        errors = sum(finding.severity is Severity.ERROR for finding in found)
+        warnings = sum(finding.severity is Severity.WARNING for finding in found)
+        yield Value("findings", str(len(found)))
+        yield Value("errors", str(errors))
+        yield Value("warnings", str(warnings))
+
+
+def _whole(ending: RunResult) -> Plain:
+    """Give all answers as `--json` would; without any, what went wrong."""
+    told = [to_dict(answer) for answer in ending.answers]
+    if len(told) == 1:
+        return told[0]
+    if told or not ending.faults:
+        return {"schema": SCHEMA, "results": told}
+    fault = ending.faults[0]
+    return {
+        "schema": SCHEMA,
+        "error": {
+            "class": fault.word,
+            "code": fault.code,
+            "status": fault.status,
+            "message": escape(fault.message),
+            "hints": [escape(hint) for hint in fault.hints],
+        },
+    }
+
+
+#: Names and values; a list gives a line for each of its members.
+Pairs = Iterable[tuple[str, object]]
+
+
+def _resolution(answer: Any) -> Pairs:
+    yield "reference", answer.reference
+    yield "digest", answer.manifest.digest
+    yield "ref", answer.pinned
+    yield "index_digest", answer.index.digest if answer.index is not None else None
+    yield "index_ref", answer.pinned_index if answer.index is not None else None
+    yield "platform", answer.platform
+    yield "grade", answer.grade.value if answer.grade is not None else None
+
+
+def _failure(answer: Failure) -> Pairs:
+    yield "reference", answer.reference
+
+
+def _offers(answer: Any) -> Pairs:
+    yield "reference", answer.reference
+    yield "digest", answer.root.digest
+    yield "platforms", ",".join(str(offer.platform) for offer in answer.offers if offer.platform)
+
+
+def _inspection(answer: Any) -> Pairs:
+    yield "reference", answer.reference
+    yield "digest", answer.descriptor.digest
+    yield "index_digest", answer.root.digest if answer.root.is_index else None
+    yield "platform", answer.platform
+
+
+def _tags(answer: Any) -> Pairs:
+    yield "repository", answer.repository
+    yield "tags", ",".join(answer.names)
+
+
+def _plan(answer: Any) -> Pairs:
+    yield "missing_bytes", answer.bytes_missing
+
+
+def _pulled(answer: Any) -> Pairs:
+    images = [done.image for done in answer.images]
+    yield "reference", [image.reference for image in images]
+    yield "digest", [str(image.manifest.digest) for image in images]
+    yield "ref", [image.pinned for image in images]
+    yield "fetched_bytes", answer.bytes_fetched
+
+
+def _matrix(answer: Any) -> Pairs:
+    from resolver.render.answers.matrix import tell_matrix  # noqa: PLC0415 - for this answer alone
+
+    yield "reference", answer.reference
+    yield "digest", answer.root.digest
+    yield "matrix", tell_matrix(answer).rstrip("\n") if answer.system == "github" else None
+
+
+def _quota(answer: Any) -> Pairs:
+    yield "limit", answer.limit
+    yield "remaining", answer.remaining
+
+
+def _locked(answer: Any) -> Pairs:
+    images = [one.image for one in answer.changes]
+    yield "lock_file", answer.path
+    yield "reference", [image.reference for image in images]
+    yield "digest", [str(image.digest) for image in images]
+    yield "ref", [image.pinned for image in images]
+
+
+def _lock_check(answer: Any) -> Pairs:
+    yield "lock_file", answer.path
+    # Who could not be asked may have moved: that is no "false".
+    yield "drifted", "true" if answer.drifted else None if answer.failures else "false"
+    yield "moved", ",".join(dict.fromkeys(finding.subject for finding in answer.findings))
+
+
+def _linted(answer: Any) -> Pairs:
+    yield "reference", [image.reference for image in answer.looked_at]
+    yield "digest", [str(image.root.digest) for image in answer.looked_at if image.root]
+
+
+def _checked(answer: Any) -> Pairs:
+    images = answer.looked_at
+    yield "passed", "true" if answer.passed else "false"
+    yield "reference", [image.reference for image in images]
+    yield "digest", [str(image.root.digest) for image in images]
+    yield "ref", [image.pinned for image in images]
+    yield "platforms", [",".join(image.platforms) for image in images]
+    yield "failing", [image.reference for image in images if not image.passed]
+
+
+def _pinned(answer: Any) -> Pairs:
+    states = [pin.state.value for file in answer.files for pin in file.pins]
+    yield "changed_files", [file.path for file in answer.files if file.is_changed]
+    for state in ("pinned", "updated", "kept", "unpinned", "ignored", "not pinnable", "failed"):
+        yield state.replace(" ", "_"), states.count(state)
+
+
+def _comparison(answer: Any) -> Pairs:
+    yield "reference", answer.reference
+    yield "digest", answer.root.digest
+    yield "platforms", ",".join(build.name for build in answer.builds)
+    yield "missing", ",".join(str(platform) for platform in answer.missing)
+    yield from _reasons(answer)
+
+
+def _image_comparison(answer: Any) -> Pairs:
+    yield "reference", answer.second
+    yield "base_reference", answer.first
+    yield "digest", answer.second_root.digest
+    yield "base_digest", answer.first_root.digest
+    yield "same", "true" if answer.is_same else "false"
+    changes = [change.change.value for change in answer.changes]
+    for word in ("unchanged", "rewritten", "changed", "added", "removed"):
+        yield word, changes.count(word)
+    yield "fetch_bytes", answer.fetch.bytes
+    yield "missing", ",".join(str(platform) for platform in answer.missing)
+    yield from _reasons(answer)
+
+
+def _reasons(answer: Any) -> Pairs:
+    """Say why the answer is no: in what, each once, and in sentences."""
+    yield "differs_in", ",".join(dict.fromkeys(reason.aspect for reason in answer.reasons))
+    yield "reasons", [reason.message for reason in answer.reasons]
+
+
+#: What is worth a name of its own, by the name of the answer's class. An answer without a row
+#: gives `status`, the number of its findings, and `json`.
+VALUES: dict[str, Callable[[Any], Pairs]] = {
+    "Resolution": _resolution,
+    "Failure": _failure,
+    "Offers": _offers,
+    "Inspection": _inspection,
+    "Tags": _tags,
+    "Linted": _linted,
+    "Checked": _checked,
+    "Comparison": _comparison,
+    "ImageComparison": _image_comparison,
+    "LockCheck": _lock_check,
+    "Locked": _locked,
+    "Plan": _plan,
+    "Matrix": _matrix,
+    "Pinned": _pinned,
+    "Quota": _quota,
+    "Pulled": _pulled,
+}

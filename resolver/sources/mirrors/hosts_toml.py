@@ -1,0 +1,176 @@
+"""containerd's `certs.d/HOST/hosts.toml` (protocol.md 13.1).
+
+containerd logs a file that it cannot read, and goes on without mirrors. That sends traffic where
+somebody did not want it, so here it is an error (quirk q-095).
+
+Source: containerd v2 docs/hosts.md; core/remotes/docker/config/hosts.go.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from resolver.core.parse.document import ConfigTable, parse_toml
+from resolver.core.registry.endpoints import (
+    EVERYTHING,
+    Ability,
+    ClientFiles,
+    Endpoint,
+    HostChoice,
+    HostSettings,
+    upstream,
+)
+from resolver.errors import InvalidConfiguration
+from resolver.sources.http.urls import BadUrl
+from resolver.sources.mirrors.files import endpoint_at, is_folder, read_certificates, read_file
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FORM: Final = "hosts.toml"
+_PORT = re.compile(r"(.+):([0-9]{1,5})")
+_SPELLED_PORT = re.compile(r"(.+)_([0-9]{1,5})_")
+#: `push` is known, and nothing that is done here.
+_WORDS = {each.value: each for each in Ability} | {"push": None}
+#: A duration as Go writes it. Source: Go package time, ParseDuration.
+_DURATION = re.compile(r"(?:(?:[0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})(?:ns|us|µs|ms|s|m|h))+")
+_PIECE = re.compile(r"([0-9.]+)(ns|us|µs|ms|s|m|h)")
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+#: Source: RFC 9110, 5.6.2; a value may hold no line end, or it would begin another header.
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\t\x20-\x7e]*")
+
+
+def find_folder(roots: tuple[Path, ...], registry: str) -> Path | None:
+    """Give the one folder that speaks for a registry; never two, and never joined."""
+    port = _PORT.fullmatch(registry)
+    spelled = (f"{port[1]}_{port[2]}_",) if port else ()
+    names = (*spelled, registry, "_default")
+    folders = (Path(root, name) for root in roots for name in names)
+    return next((folder for folder in folders if is_folder(folder)), None)
+
+
+def host_of_folder(name: str) -> str:
+    """Give the registry that a folder of this name is for, as `find_folder` reads it."""
+    spelled = _SPELLED_PORT.fullmatch(name)
+    return f"{spelled[1]}:{spelled[2]}" if spelled else name
+
+
+def read_hosts(folder: Path, registry: str, repository: str) -> HostChoice:
+    """Read what a folder says about a registry.
+
+    Raises:
+        InvalidConfiguration: it cannot be used; with the path, and the line where it is known.
+
+    """
+    path = folder / "hosts.toml"
+    body = read_file(path)
+    if body is not None:
+        return parse_hosts(body, path, registry, repository)
+    ca, clients = read_certificates(folder)
+    plain = upstream(registry, repository, HostSettings(ca=ca, clients=clients))
+    return HostChoice(registry, repository, (plain,), str(folder), FORM)
+
+
+def parse_hosts(body: bytes, path: Path, registry: str, repository: str) -> HostChoice:
+    """Read the text of a file, as `read_hosts`; names of files in it are relative to its folder."""
+    file = _File(path.parent, registry, repository)
+    table = parse_toml(body, str(path))
+    endpoints = [file.endpoint(each, url) for url, each in table.children("host")]
+    return HostChoice(registry, repository, (*endpoints, file.last(table)), str(path), FORM)
+
+
+def seconds(text: str) -> float | None:
+    """Read a duration; None when it is none."""
+    if not _DURATION.fullmatch(text):
+        return None
+    return sum(float(number) * _SECONDS[unit] for number, unit in _PIECE.findall(text))
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """For whom a file is read, and from where."""
+
+    folder: Path
+    registry: str
+    repository: str
+
+    def endpoint(self, table: ConfigTable, url: str) -> Endpoint:
+        """Read one endpoint."""
+        try:
+            return endpoint_at(
+                url,
+                self.registry,
+                self.repository,
+                abilities=_abilities(table),
+                settings=_settings(table, self.folder),
+                whole_path=table.flag("override_path") or False,
+            )
+        except BadUrl as error:
+            reason = f"it is no URL of a registry: {error}"
+            raise InvalidConfiguration(table.path, table.place or "server", reason) from error
+
+    def last(self, table: ConfigTable) -> Endpoint:
+        """Read the settings of the last endpoint, which stand at the top of the file."""
+        server = table.text("server")
+        if server:
+            return self.endpoint(table, server)
+        settings = _settings(table, self.folder)
+        found = upstream(self.registry, self.repository, settings)
+        return replace(found, abilities=_abilities(table))
+
+
+def _settings(table: ConfigTable, folder: Path) -> HostSettings:
+    timeout = table.text("dial_timeout")
+    allowed = seconds(timeout) if timeout else None
+    if timeout and not allowed:
+        raise table.fault("dial_timeout", "it must be a duration, for example `3s` or `500ms`")
+    return HostSettings(
+        skip_verify=table.flag("skip_verify") or False,
+        ca=tuple(str(folder / name) for name in table.texts("ca")),
+        clients=_clients(table, folder),
+        headers=tuple(_headers(table)),
+        connect_timeout=allowed,
+    )
+
+
+def _abilities(table: ConfigTable) -> frozenset[Ability]:
+    said = table.texts("capabilities")
+    for word in said:
+        if word not in _WORDS:
+            known = ", ".join(f"`{each}`" for each in _WORDS)
+            raise table.fault("capabilities", f"there are only {known}")
+    # An empty list means all of them, as in containerd.
+    return frozenset(found for word in said if (found := _WORDS[word])) if said else EVERYTHING
+
+
+def _clients(table: ConfigTable, folder: Path) -> tuple[ClientFiles, ...]:
+    """Read a file, a list of files, or a list of pairs."""
+    value = table.content.get("client", [])
+    found: list[ClientFiles] = []
+    for each in value if isinstance(value, list) else [value]:
+        pair = each if isinstance(each, list) else [each]
+        texts = [name for name in pair if isinstance(name, str)]
+        if len(texts) != len(pair) or (isinstance(each, list) and len(pair) != 2):  # noqa: PLR2004 - a pair
+            reason = "it must be a file, a list of files, or a list of [certificate, key]"
+            raise table.fault("client", reason)
+        found.append(ClientFiles(*(str(folder / name) for name in texts)))
+    return tuple(found)
+
+
+def _headers(table: ConfigTable) -> Iterator[tuple[str, str]]:
+    value = table.content.get("header", {})
+    if not isinstance(value, dict):
+        raise table.fault("header", "it must be a table")
+    header = ConfigTable(table.path, table.at("header"), value)
+    for name in value:
+        if not _HEADER.fullmatch(name):
+            raise table.fault("header", "it has a name that no header can have")
+        for text in header.texts(name):
+            if not _VALUE.fullmatch(text):
+                raise header.fault(name, "it holds characters that no header may hold")
+            yield name, text

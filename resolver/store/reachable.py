@@ -1,0 +1,392 @@
+"""What an image needs: from its root, through everything that one document says about another.
+
+Nothing is guessed: a document that is here and cannot be read ends the walk, because what it
+points at is not known (R37). One that is not here is missing, which a pull mends.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from resolver.core.oci.descriptor import DOCUMENT_TYPES
+from resolver.core.oci.digest import HEX_DIGITS, Digest
+from resolver.core.oci.manifest import MAX_DEPTH, MAX_DOCUMENT, Index, Manifest, parse_document
+from resolver.errors import StoreFault, Untrusted
+from resolver.store.blobs import examine
+from resolver.store.files import TEMPORARY
+from resolver.store.leases import LEASE, is_living
+from resolver.store.partials import DATA, LOCK, META
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.results.pull import PulledName
+    from resolver.store.files import StoreFolder
+
+
+_HEX = re.compile(r"[0-9a-f]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Loose:
+    """Something that is left over, or that somebody works on.
+
+    Attributes:
+        folder: `partial`, `tmp` or `leases`.
+        size: in bytes, as far as it counts.
+        changed: when somebody last did something to it, in seconds since 1970.
+        is_living: whether somebody holds its lock.
+
+    """
+
+    folder: str
+    name: str
+    size: int
+    changed: float
+    is_living: bool
+
+
+def blob_files(root: StoreFolder) -> dict[Digest, os.stat_result]:
+    """Give what lies in `blobs` under a digest's name, whatever it is; other names are foreign.
+
+    Raises:
+        StoreFault: it cannot be listed.
+
+    """
+    found: dict[Digest, os.stat_result] = {}
+    for algorithm in HEX_DIGITS:
+        folder = root.enter("blobs", algorithm)
+        if folder is None:
+            continue
+        with folder:
+            for name in folder.entries():
+                if len(name) == HEX_DIGITS[algorithm] and _HEX.fullmatch(name):
+                    status = folder.look(name)
+                    if status is not None:
+                        found[Digest(algorithm, name)] = status
+    return found
+
+
+def partials(root: StoreFolder) -> list[Loose]:
+    """List the transfers, under way or left behind.
+
+    Raises:
+        StoreFault: they cannot be listed.
+
+    """
+    parent = root.enter("partial")
+    if parent is None:
+        return []
+    with parent:
+        found = [_partial(parent, name) for name in parent.entries() if _digest_of(name)]
+    return [loose for loose in found if loose is not None]
+
+
+def temporaries(root: StoreFolder) -> list[Loose]:
+    """List what is lying in `tmp`, our own only.
+
+    Raises:
+        StoreFault: it cannot be listed.
+
+    """
+    return _plain(root, "tmp", TEMPORARY)
+
+
+def leases(root: StoreFolder) -> list[Loose]:
+    """List the leases, of the living and of the dead.
+
+    Raises:
+        StoreFault: they cannot be listed.
+
+    """
+    return _plain(root, "leases", LEASE)
+
+
+def _plain(root: StoreFolder, where: str, pattern: re.Pattern[str]) -> list[Loose]:
+    folder = root.enter(where)
+    if folder is None:
+        return []
+    found: list[Loose] = []
+    with folder:
+        for name in folder.entries():
+            status = folder.look(name) if pattern.fullmatch(name) else None
+            if status is not None:
+                alive = where == "leases" and is_living(folder, name)
+                found.append(Loose(where, name, status.st_size, status.st_mtime, alive))
+    return found
+
+
+def _partial(parent: StoreFolder, name: str) -> Loose | None:
+    try:
+        folder = parent.enter(name)
+    except StoreFault as error:
+        if isinstance(error.__cause__, NotADirectoryError):
+            return None
+        raise
+    if folder is None:
+        return None
+    with folder:
+        present = [
+            (inner, status)
+            for inner in (DATA, META, LOCK)
+            if (status := folder.look(inner)) is not None
+        ]
+        alive = is_living(folder, LOCK)
+        own = parent.look(name)
+    times = [status.st_mtime for _, status in present]
+    changed = max(times, default=own.st_mtime if own is not None else 0.0)
+    # What is reserved, not what has come: that is what the disk is missing.
+    size = sum(
+        status.st_size
+        for inner, status in present
+        if inner == DATA and stat.S_ISREG(status.st_mode)
+    )
+    return Loose("partial", name, size, changed, alive)
+
+
+def _digest_of(name: str) -> bool:
+    algorithm, _, digits = name.partition("-")
+    return len(digits) == HEX_DIGITS.get(algorithm) and bool(_HEX.fullmatch(digits))
+
+
+_MEND = (
+    "mend it with `resolver verify --repair`, or remove the image that needs it with `resolver rm`"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One piece of an image.
+
+    Attributes:
+        kind: `index`, `manifest`, `config`, `layer`, or `blob` for what is none of them.
+        is_optional: nobody is missing it if it is not here: foreign layers, subjects.
+
+    """
+
+    descriptor: Descriptor
+    kind: str
+    is_optional: bool = False
+
+
+def refuse_incomplete(root: StoreFolder, record: PulledName) -> None:
+    """Refuse a name whose content is not all here (I9).
+
+    Raises:
+        StoreFault: something is missing or damaged.
+
+    """
+    lacking = Reach(root, _Files(root)).lacking(record)
+    if lacking:
+        digest = lacking[0]
+        raise StoreFault(
+            root.where("blobs", digest.algorithm, digest.hex),
+            f"`{record.reference}` needs it, and it is not here",
+            "pull the image again",
+        )
+
+
+class _Files(Mapping[Digest, "os.stat_result"]):
+    """What lies in `blobs`, looked up one by one."""
+
+    def __init__(self, root: StoreFolder) -> None:
+        self._root = root
+
+    def __getitem__(self, digest: Digest) -> os.stat_result:
+        # What cannot be verified is never kept.
+        if not digest.is_verifiable:
+            raise KeyError(digest)
+        with self._root.need("blobs", digest.algorithm) as folder:
+            status = folder.look(digest.hex)
+        if status is None:
+            raise KeyError(digest)
+        return status
+
+    def __iter__(self) -> Iterator[Digest]:
+        return iter(blob_files(self._root))
+
+    def __len__(self) -> int:
+        return len(blob_files(self._root))
+
+
+class Reach:
+    """Walks documents, each read once.
+
+    Args:
+        root: the store's folder; open as long as this is used.
+        files: what lies in `blobs`.
+
+    """
+
+    def __init__(self, root: StoreFolder, files: Mapping[Digest, os.stat_result]) -> None:
+        self._root = root
+        self._files = files
+        self._read: dict[Digest, Index | Manifest | None] = {}
+        #: Whether something could not be read: what was found out then may be wrong later.
+        self.has_failed = False
+        #: What proved itself and is no document all the same.
+        self.unreadable: set[Digest] = set()
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """Whether there is a regular file of the right size."""
+        status = self._files.get(descriptor.digest)
+        if status is None or not stat.S_ISREG(status.st_mode):
+            return False
+        return status.st_size == descriptor.size
+
+    def lacking(self, record: PulledName) -> tuple[Digest, ...]:
+        """Give what a pulled name needs and cannot have from here, in the order of the walk.
+
+        Raises:
+            StoreFault: a document of it is damaged.
+
+        """
+        return tuple(
+            digest
+            for digest, need in self.of_name(record).items()
+            if not need.is_optional and not self.has(need.descriptor)
+        )
+
+    def of_name(self, record: PulledName) -> dict[Digest, Need]:
+        """Give what a pulled name needs, parents before children.
+
+        Its root, its images whole, and what is attached to them.
+
+        Raises:
+            StoreFault: a document of it is damaged.
+
+        """
+        needs: dict[Digest, Need] = {}
+        for need in self._indexes(record.root):
+            needs.setdefault(need.descriptor.digest, need)
+        for image in record.images:
+            for need in self.of_document(image.manifest):
+                needs.setdefault(need.descriptor.digest, need)
+        for each in record.attached:
+            for need in self.of_document(each.manifest):
+                needs.setdefault(need.descriptor.digest, need)
+        return needs
+
+    def of_document(self, descriptor: Descriptor) -> Iterator[Need]:
+        """Give a document and all that it points at, as far as it is here; each document once.
+
+        Raises:
+            StoreFault: a document of it is damaged.
+
+        """
+        queue, met = deque([(descriptor, 0)]), {descriptor.digest}
+        while queue:
+            current, depth = queue.popleft()
+            if current.media_type not in DOCUMENT_TYPES:
+                # An index may list what is no manifest; it points at nothing that is known.
+                yield Need(current, "blob", is_optional=depth > 0)
+                continue
+            document = self.document(current)
+            yield Need(current, _kind(current, document), is_optional=depth > 0)
+            if isinstance(document, Manifest):
+                if document.config is not None:
+                    yield Need(document.config, "config")
+                for layer in document.layers:
+                    yield Need(layer, "layer", is_optional=bool(layer.urls))
+            for child in _children(document):
+                # An index lists more than anybody pulls.
+                if child.digest in self._files and child.digest not in met and depth < MAX_DEPTH:
+                    met.add(child.digest)
+                    queue.append((child, depth + 1))
+
+    def as_far_as_known(self, descriptor: Descriptor) -> list[Need]:
+        """Walk from a document, and stop at what is damaged."""
+        needs: list[Need] = []
+        try:
+            for need in self.of_document(descriptor):
+                needs.append(need)  # noqa: PERF402 - what came before a fault is kept
+        except StoreFault:
+            return needs
+        return needs
+
+    def document(self, descriptor: Descriptor) -> Index | Manifest | None:
+        """Read a document; None if it is not here.
+
+        Raises:
+            StoreFault: it is damaged.
+
+        """
+        if descriptor.digest not in self._read:
+            self._read[descriptor.digest] = self._parse(descriptor)
+        return self._read[descriptor.digest]
+
+    def body(self, digest: Digest) -> bytes | None:
+        """Read a file whole, verified; None if it is not here, or too large for a document.
+
+        Raises:
+            StoreFault: it is damaged.
+
+        """
+        try:
+            return self._body(digest)
+        except StoreFault:
+            self.has_failed = True
+            raise
+
+    def _body(self, digest: Digest) -> bytes | None:
+        status = self._files.get(digest)
+        if status is None or status.st_size > MAX_DOCUMENT:
+            return None
+        path = self._root.where("blobs", digest.algorithm, digest.hex)
+        with self._root.need("blobs", digest.algorithm) as folder:
+            file = folder.open(digest.hex)
+            if file is None:
+                if not stat.S_ISREG(status.st_mode):
+                    raise StoreFault(path, "it is not a regular file", _MEND)
+                return None
+            with file:
+                intact, body = examine(file, digest, MAX_DOCUMENT)
+        if not intact:
+            raise StoreFault(path, "it is damaged, so what it points at is not known", _MEND)
+        return body
+
+    def _indexes(self, descriptor: Descriptor) -> Iterator[Need]:
+        """Give a root, and the indexes inside it that are here, without their images."""
+        queue, met = deque([(descriptor, 0)]), {descriptor.digest}
+        while queue:
+            current, depth = queue.popleft()
+            document = self.document(current)
+            yield Need(current, _kind(current, document), is_optional=depth > 0)
+            for child in document.manifests if isinstance(document, Index) else ():
+                is_new = child.is_index and child.digest not in met and depth < MAX_DEPTH
+                if is_new and child.digest in self._files:
+                    met.add(child.digest)
+                    queue.append((child, depth + 1))
+
+    def _parse(self, descriptor: Descriptor) -> Index | Manifest | None:
+        body = self.body(descriptor.digest)
+        if body is None:
+            return None
+        try:
+            # What it is it says itself; who points at it may say something else.
+            return parse_document(body, None, f"`{descriptor.digest}`")
+        except Untrusted as error:
+            self.has_failed = True
+            self.unreadable.add(descriptor.digest)
+            path = self._root.where("blobs", descriptor.digest.algorithm, descriptor.digest.hex)
+            raise StoreFault(path, f"what it points at is not known: {error}", _MEND) from error
+
+
+def _kind(descriptor: Descriptor, document: Index | Manifest | None) -> str:
+    is_index = descriptor.is_index if document is None else isinstance(document, Index)
+    return "index" if is_index else "manifest"
+
+
+def _children(document: Index | Manifest | None) -> tuple[Descriptor, ...]:
+    """Give the documents that one points at: what it lists, and what it is about."""
+    if document is None:
+        return ()
+    subject = (document.subject,) if document.subject is not None else ()
+    return (*document.manifests, *subject) if isinstance(document, Index) else subject

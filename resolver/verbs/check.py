@@ -1,0 +1,467 @@
+"""Checking: what the rules need to know of an image, read with as few requests as can be.
+
+Platforms stand in the index, which is one request. The manifest of an entry is read where a rule
+about platforms depends on it, since an artifact can be listed as an image; for entries that say no
+platform, whose configs do; and for age, attestations and lint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from resolver.core.check.check import (
+    Checkable,
+    CheckedBuild,
+    CheckedImage,
+    counting,
+    deciding,
+    image_findings,
+    like,
+)
+from resolver.core.lint.findings import Severity
+from resolver.core.oci.manifest import oversize
+from resolver.core.oci.reference import Reference
+from resolver.core.platforms.platform import UNKNOWN
+from resolver.core.results.resolve import Failure
+from resolver.errors import ResolverError, Usage
+from resolver.values import dataclass
+from resolver.verbs.context import Context
+from resolver.verbs.gather import Depth, attested, gather, gather_platforms, named_images
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from resolver.core.check.check import Checked, Requirements
+    from resolver.core.check.policy import Policy
+    from resolver.core.lint.findings import Finding, FindingPlace
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.image import ImageDocuments, ImageEntry
+    from resolver.core.oci.target import Target
+    from resolver.core.platforms.platform import Platform, PlatformTable
+    from resolver.core.results.events import Warned
+    from resolver.core.results.matrix import Matrix
+    from resolver.verbs.documents import DocumentReader, RootDocument
+
+
+def look_at_image(  # noqa: PLR0913 - each of them decides what is read
+    reader: DocumentReader,
+    asked: RootDocument,
+    wanted: Requirements,
+    table: PlatformTable,
+    *,
+    jobs: int,
+    now: datetime,
+    index_only: bool = False,
+) -> Checkable:
+    """Read what the rules need to know of one image.
+
+    Args:
+        reader: of the place the image is in.
+        asked: the name, with its document.
+        wanted: decides what is read; `same_as` is done with already.
+        table: the platforms there are.
+        jobs: documents at once.
+        now: aware of its zone.
+        index_only: believe the index, and read no manifest to learn what an entry is.
+
+    Raises:
+        ResolverError: something that a rule needs cannot be read.
+    """
+
+    def decisive(found: ImageDocuments) -> list[ImageEntry]:
+        images = found.images
+        chosen = deciding([part.platform for part in images], wanted, table)
+        return [images[position] for position in chosen]
+
+    known = gather_platforms(
+        reader, asked, table, jobs=jobs, decisive=decisive, index_only=index_only
+    ).sound()
+    images = known.images
+    chosen = counting([part.platform for part in images], wanted, table)
+    counted = {str(images[position].descriptor.digest) for position in chosen}
+    created: dict[str, str] = {}
+    lies: tuple[Finding, ...] = ()
+    if wanted.max_age:
+        with_configs = _with_configs(reader, asked, counted, jobs)
+        created = _dates(with_configs)
+        # Lint says the same, where it is asked.
+        lies = _contradictions(with_configs, table) if wanted.lint is None else ()
+    if wanted.lint is None:
+        lies += _oversized(known, counted, table)
+    kinds: dict[str, frozenset[str]] = {}
+    if wanted.attestations:
+        kinds = attested(reader, asked, counted, frozenset(wanted.attestations), jobs=jobs)
+    builds = tuple(
+        CheckedBuild(
+            part.platform,
+            digest := str(part.descriptor.digest),
+            created.get(digest),
+            kinds.get(digest),
+        )
+        for part in images
+    )
+    return Checkable(known.reference, str(known.root.digest), builds, wanted, table, now, lies)
+
+
+def platforms_of(
+    reader: DocumentReader,
+    asked: RootDocument,
+    table: PlatformTable,
+    *,
+    jobs: int,
+    index_only: bool = False,
+) -> tuple[Platform, ...]:
+    """List the platforms that an image is offered for, each once, in index order.
+
+    Manifests are read to leave artifacts out, unless `index_only` is set.
+    """
+    known = gather_platforms(
+        reader, asked, table, jobs=jobs, decisive=named_images, index_only=index_only
+    ).sound()
+    found = (part.platform for part in known.images)
+    return tuple(
+        dict.fromkeys(
+            platform for platform in found if platform is not None and platform.os != UNKNOWN
+        )
+    )
+
+
+def judge_image(
+    image: Checkable,
+    asked: RootDocument,
+    more: Iterable[Finding],
+    warned: Iterable[Warned],
+) -> CheckedImage:
+    """Apply the rules; `more` are findings of lint, which fail from the weight asked for on."""
+    own, further = image_findings(image), (*image.more, *more)
+    left_out = frozenset(image.wanted.ignore)
+    kept = tuple(finding for finding in own if finding.rule not in left_out)
+    rest = tuple(finding for finding in further if finding.rule not in left_out)
+    weight = image.wanted.lint or Severity.ERROR
+    fails = any(not finding.severity < weight for finding in rest)
+    return CheckedImage(
+        reference=image.reference,
+        root=asked.document.descriptor,
+        pinned=f"{asked.prefix}{image.digest}" if asked.prefix else "",
+        platforms=tuple(map(str, image.offered)),
+        passed=not kept and not fails,
+        findings=(*kept, *rest),
+        ignored=len(own) + len(further) - len(kept) - len(rest),
+        warnings=tuple(warned),
+    )
+
+
+def settle(
+    wanted: Requirements, platforms_of_another: Callable[[str], tuple[Platform, ...]]
+) -> Requirements:
+    """Turn "the same platforms as" into platforms, by asking for those of the other image."""
+    if not wanted.same_as:
+        return wanted
+    return replace(like(wanted, platforms_of_another(wanted.same_as)), same_as="")
+
+
+def _with_configs(
+    reader: DocumentReader, asked: RootDocument, counted: set[str], jobs: int
+) -> ImageDocuments:
+    def wanted(entry: Descriptor) -> bool:
+        return str(entry.digest) in counted
+
+    return gather(reader, asked, Depth(), jobs=jobs, wanted=wanted).sound()
+
+
+def _dates(image: ImageDocuments) -> dict[str, str]:
+    return {
+        str(part.descriptor.digest): part.config.created
+        for part in image.images
+        if part.config is not None
+    }
+
+
+def _oversized(
+    image: ImageDocuments, counted: set[str], table: PlatformTable
+) -> tuple[Finding, ...]:
+    """Find builds that no pull takes: the index itself says that their manifests are too large."""
+    from resolver.core.lint.documents import UNREADABLE_DOCUMENT  # noqa: PLC0415 - as below
+    from resolver.core.lint.subject import Subject  # noqa: PLC0415 - as below
+
+    subject = Subject(image.reference, table, image.root, image.index, image.parts)
+    return tuple(
+        subject.finding(UNREADABLE_DOCUMENT, str(reason), part)
+        for part in image.images
+        if str(part.descriptor.digest) in counted
+        if (reason := oversize(part.descriptor, image.reference)) is not None
+    )
+
+
+def _contradictions(image: ImageDocuments, table: PlatformTable) -> tuple[Finding, ...]:
+    """Compare index and configs where both are here anyway (reliability.md R10)."""
+    from resolver.core.lint.images import contradictory_configs  # noqa: PLC0415 - as needed
+    from resolver.core.lint.subject import Subject  # noqa: PLC0415 - as above
+
+    subject = Subject(image.reference, table, image.root, image.index, image.parts)
+    return tuple(contradictory_configs(subject))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One image, what is required of it, and the line of the policy that says so."""
+
+    reference: str | Reference
+    wanted: Requirements
+    place: FindingPlace | None = None
+
+
+class CheckVerbs(Context):
+    """Holds images against what is required of them, and fans out over their platforms."""
+
+    def check(
+        self,
+        references: str | Reference | Iterable[str | Reference],
+        wanted: Requirements,
+        *,
+        now: datetime | None = None,
+        index_only: bool = False,
+    ) -> Checked:
+        """Say whether images have what is required; each missing thing is a finding.
+
+        One request for an image's index, and one for the manifest of each entry that decides about
+        a platform: it may be an artifact. More only for age, attestations and lint.
+
+        Args:
+            references: of registries or local places, one or many.
+            wanted: of each of them.
+            now: what ages are counted from, aware of its zone; by default this machine's clock.
+            index_only: read the index alone: an artifact that is listed as an image counts as one.
+
+        Raises:
+            Malformed: a reference cannot be read, nothing is required, or something is that the
+                index does not say; nobody was asked.
+            ResolverError: the only image could not be looked at; of several, see
+                `Checked.failures`.
+        """
+        named: list[str | Reference] = (
+            [references] if isinstance(references, str | Reference) else list(references)
+        )
+        return self._check_all(
+            [_Asked(reference, wanted) for reference in named], now, index_only=index_only
+        )
+
+    def check_policy(
+        self,
+        policy: Policy | Path | str,
+        references: Iterable[str | Reference] = (),
+        *,
+        now: datetime | None = None,
+        index_only: bool = False,
+    ) -> Checked:
+        """Hold the images of a policy against it; see `resolver.core.check.policy` for its form.
+
+        Args:
+            policy: read already, or a file.
+            references: further images, held against the policy's defaults.
+            now: as for `check`.
+            index_only: likewise.
+
+        Raises:
+            BadFile: the policy says something that cannot be used; nobody was asked.
+            ResolverError: as `check`.
+        """
+        from resolver.core.check.policy import Policy as Read  # noqa: PLC0415 - for policies alone
+
+        rules = policy if isinstance(policy, Read) else self.read_policy(policy)
+        asked = [_Asked(image.reference, image.wanted, image.place) for image in rules.images]
+        asked += [_Asked(reference, rules.defaults) for reference in references]
+        return self._check_all(asked, now, index_only=index_only)
+
+    def matrix(
+        self,
+        reference: str | Reference,
+        platforms: Iterable[str | Platform] = (),
+        *,
+        system: str = "github",
+        runners: Iterable[str] = (),
+        require_runner: bool = False,
+        index_only: bool = False,
+    ) -> Matrix:
+        """Make a job of every build of an image.
+
+        One request for its index, and one for the manifest of each entry that a job is made of: it
+        may be an artifact.
+
+        Args:
+            reference: of a registry or a local place.
+            platforms: only these, matched exactly; none for every one.
+            system: `github`, `gitlab` or `json`: whose machines and limits.
+            runners: `PLATFORM=LABEL`, before the machines that are known.
+            require_runner: refuse a job without a machine.
+            index_only: read the index alone: an artifact that is listed as an image makes a job.
+
+        Raises:
+            Malformed: something cannot be read; nobody was asked.
+            PlatformNotOffered: a wanted platform is none of the image's.
+            NotFound: there is no such image, or no build in it.
+            RunnerMissing, MatrixTooLarge: see `resolver.core.results.matrix`.
+        """
+        from resolver.core.check.check import own_level  # noqa: PLC0415
+        from resolver.core.results.matrix import (  # noqa: PLC0415 - for this question alone
+            make_matrix,
+            parse_runner,
+            parts_of_jobs,
+            system_of,
+        )
+        from resolver.verbs.gather import gather_platforms  # noqa: PLC0415
+
+        chosen = system_of(system)
+        rules = [parse_runner(text, self.table) for text in runners]
+        wishes = [self.wish(text) for text in platforms]
+        target = self._target(reference)
+        reader, warned = self._reader(target)
+        asked = self._ask(reader, target)
+
+        def wanted(found: ImageDocuments) -> list[Platform]:
+            offered = [part.platform for part in found.images]
+            # Of the platforms of this machine the last: on macOS, what runs in its virtual machine.
+            return [
+                own_level(wish.platforms[-1], offered, self.table)
+                if wish.local
+                else wish.platforms[-1]
+                for wish in wishes
+            ]
+
+        image = gather_platforms(
+            reader,
+            asked,
+            self.table,
+            jobs=self.settings.jobs,
+            decisive=lambda found: parts_of_jobs(found, wanted(found), self.table),
+            index_only=index_only,
+        ).sound()
+        reader.tell_warnings()
+        told = replace(image, warnings=tuple(warned))
+        return make_matrix(
+            told, wanted(image), chosen, rules, self.table, require_runner=require_runner
+        )
+
+    def read_policy(
+        self,
+        path: Path | str,
+        over: Callable[[Requirements], Requirements] = lambda defaults: defaults,
+    ) -> Policy:
+        """Read a policy file, in YAML or JSON; `-` is standard input.
+
+        Args:
+            path: the file.
+            over: changes the policy's defaults before images take them.
+
+        Raises:
+            BadFile: it says something that cannot be used; names line and column.
+        """
+        from resolver.core.check.policy import read_policy  # noqa: PLC0415 - for policies alone
+        from resolver.files import yaml  # noqa: PLC0415 - loads YAML
+
+        return read_policy(yaml.read(path), self.table, over)
+
+    def _check_all(
+        self, questions: Sequence[_Asked], now: datetime | None, *, index_only: bool
+    ) -> Checked:
+        from resolver.core.check.check import Checked  # noqa: PLC0415 - for this question alone
+        from resolver.verbs.threads import each  # noqa: PLC0415
+
+        targets = []
+        for asked in questions:
+            if asked.wanted.is_empty:
+                raise Usage(
+                    f"nothing is required of `{asked.reference}`",
+                    "say what: `--require linux/amd64,linux/arm64`",
+                )
+            if index_only:
+                _require_index_only(asked.wanted)
+            targets.append((self._target(asked.reference), asked))
+            if asked.wanted.same_as:
+                self._target(asked.wanted.same_as)
+        moment = now or _now()
+        jobs = self.settings.jobs if len(targets) == 1 else 1
+
+        def look(pair: tuple[Target, _Asked]) -> CheckedImage:
+            target, asked = pair
+            found = self._checked(target, asked.wanted, moment, jobs, index_only=index_only)
+            placed = tuple(replace(each, place=asked.place) for each in found.findings)
+            return replace(found, findings=placed)
+
+        images: list[CheckedImage | Failure] = []
+        for outcome in each(look, targets, jobs=self.settings.jobs):
+            if not isinstance(outcome.value, ResolverError):
+                images.append(outcome.value)
+            elif len(targets) == 1:
+                raise outcome.value
+            else:
+                images.append(Failure(str(outcome.item[0]), None, outcome.value))
+        return Checked(tuple(images))
+
+    def _checked(
+        self,
+        target: Target,
+        asked_for: Requirements,
+        now: datetime,
+        jobs: int,
+        *,
+        index_only: bool,
+    ) -> CheckedImage:
+
+        wanted = settle(asked_for, lambda name: self._platforms_of(name, index_only=index_only))
+        reader, warned = self._reader(target)
+        asked = self._ask(reader, target)
+        image = look_at_image(
+            reader, asked, wanted, self.table, jobs=jobs, now=now, index_only=index_only
+        )
+        more: tuple[Finding, ...] = ()
+        if wanted.lint is not None:
+            from resolver.verbs.lint import judge_entries, look_at  # noqa: PLC0415 - where it is asked for
+
+            subject = look_at(
+                reader, lambda: asked, target, self.table, jobs=jobs, warn=warned.append
+            )
+            more = judge_entries(subject, (), ()).findings
+        reader.tell_warnings()
+        return judge_image(image, asked, more, warned)
+
+    def _platforms_of(self, reference: str, *, index_only: bool) -> tuple[Platform, ...]:
+        """List the platforms of another image; what the store holds costs one HEAD."""
+        target = self._target(reference)
+        reader, _warned = self._reader(target)
+        asked = self._ask(reader, target)
+        found = platforms_of(reader, asked, self.table, jobs=1, index_only=index_only)
+        if not found:
+            raise Usage(
+                f"`{reference}` is offered for no platform, so nothing can have the same",
+                "name an image with platforms after `--same-platforms-as`",
+            )
+        return found
+
+
+def _require_index_only(wanted: Requirements) -> None:
+    """Refuse requirements that an index alone cannot answer.
+
+    Raises:
+        Usage: there is one.
+    """
+    needs = (
+        ("max-age", wanted.max_age),
+        ("require-attestation", wanted.attestations),
+        ("lint", wanted.lint),
+    )
+    for name, value in needs:
+        if value:
+            raise Usage(
+                f"`{name}` needs manifests, and with `--index-only` none is read",
+                "leave out `--index-only`",
+            )
+
+
+def _now() -> datetime:
+    from datetime import UTC, datetime  # noqa: PLC0415 - for ages alone
+
+    return datetime.now(UTC)

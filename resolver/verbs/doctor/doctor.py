@@ -1,0 +1,126 @@
+"""Looking a machine over: `CHECKS` names what is looked at, and nothing that is broken stops it.
+
+To add a check, write a function in a module of `flow.checks` and give it a row. Nobody is asked
+over the network but the registries that somebody named, once each; nothing is made or changed, but
+a file in a store that is there, which is gone again at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from resolver import __version__
+from resolver.core.results.doctor import Checkup, CheckupRow
+from resolver.core.variables import PREFIX
+from resolver.errors import ResolverError
+from resolver.files.platforms import load_table
+from resolver.settings import Flags, Settings
+from resolver.verbs.doctor import hosts, installation, logins, network, store
+from resolver.verbs.doctor.machine import failed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from resolver.verbs.doctor.machine import Look, MachineReport
+
+
+class DoctorCheck(NamedTuple):
+    """One thing to look at; group and name are for what comes of a look that fails."""
+
+    group: str
+    name: str
+    look: Look
+
+
+#: Everything that is looked at, in the order it is told.
+CHECKS = (
+    DoctorCheck("installation", "python", installation.python),
+    DoctorCheck("installation", "platform", installation.platform),
+    DoctorCheck("installation", "packages", installation.packages),
+    DoctorCheck("installation", "isal", installation.gzip),
+    DoctorCheck("installation", "zstd", installation.zstd),
+    DoctorCheck("store", "folder", store.folder),
+    DoctorCheck("store", "access", store.access),
+    DoctorCheck("store", "content", store.content),
+    DoctorCheck("store", "room", store.room),
+    DoctorCheck("store", "file system", store.file_system),
+    DoctorCheck("store", "writing", store.writing),
+    DoctorCheck("logins", "given", logins.explicit),
+    DoctorCheck("logins", "files", logins.places),
+    DoctorCheck("registries", "config.yaml", hosts.config),
+    DoctorCheck("registries", "files", hosts.choices),
+    DoctorCheck("registries", "answers", hosts.answers),
+    DoctorCheck("network", "offline", network.offline),
+    DoctorCheck("network", "authorities", network.authorities),
+    DoctorCheck("network", "--ca-file", network.ca_file),
+    DoctorCheck("network", "proxies", network.proxies),
+    DoctorCheck("network", "clock", network.clock),
+    DoctorCheck("tools", "tools", installation.tools),
+    DoctorCheck("terminal", "terminal", installation.terminal),
+    DoctorCheck("variables", "variables", installation.variables),
+)
+
+#: Two that go together.
+_LOGIN = ("RESOLVER_USERNAME", "RESOLVER_PASSWORD")
+
+
+def look_over(machine: MachineReport, checks: tuple[DoctorCheck, ...] = CHECKS) -> Checkup:
+    """Look at everything; what cannot be looked at is a row that says so."""
+    return Checkup(__version__, tuple(row for check in checks for row in _rows(check, machine)))
+
+
+def look_at_installation(error: ImportError) -> Checkup:
+    """Look at what is installed, where too little is for anything else: `error` says what."""
+    rows = [failed("installation", "session", error)]
+    for look in (
+        installation.python,
+        installation.packages,
+        installation.gzip,
+        installation.zstd,
+    ):
+        rows += look(None)
+    return Checkup(__version__, tuple(rows))
+
+
+def _rows(check: DoctorCheck, machine: MachineReport) -> Iterator[CheckupRow]:
+    try:
+        yield from check.look(machine)
+    except (ResolverError, OSError, ImportError) as error:
+        yield failed(check.group, check.name, error)
+
+
+def set_aside(environment: Mapping[str, str]) -> tuple[dict[str, str], tuple[CheckupRow, ...]]:
+    """Take out variables of ours that no session can be made with; a row for each.
+
+    Gives what is left of the environment.
+    """
+    left = dict(environment)
+    rows: list[CheckupRow] = []
+    for name in sorted(each for each in environment if each.startswith(PREFIX)):
+        try:
+            _try(name, environment)
+        except (ResolverError, OSError) as error:
+            row = failed("variables", name, error)
+            rows.append(replace(row, hint=row.hint or f"unset {name}"))
+            left.pop(name, None)
+    if any(name not in left for name in _LOGIN):
+        for name in _LOGIN:
+            left.pop(name, None)
+    return left, tuple(rows)
+
+
+def _try(name: str, environment: Mapping[str, str]) -> None:
+    """See whether a session could be made with this variable.
+
+    Raises:
+        ResolverError, OSError: it could not.
+
+    """
+    alone = {each: environment[each] for each in ("HOME", *_LOGIN) if each in environment}
+    if name not in _LOGIN:
+        alone = {"HOME": environment.get("HOME", "")}
+    # With a store that is named, its usual place need not be found out.
+    settings = Settings.load(Flags(), {"RESOLVER_STORE": ".", **alone, name: environment[name]})
+    if settings.platforms_file is not None:
+        load_table(settings.platforms_file)

@@ -1,0 +1,150 @@
+"""The store: is it there, whose is it, is there room, and can it be locked and written?"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from resolver.errors import StoreFault
+from resolver.store.flock import file_systems, is_remote
+from resolver.verbs.doctor.machine import failed, note, ok, warning, wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from resolver.core.results.doctor import CheckupRow, Fact
+    from resolver.verbs.doctor.machine import MachineReport
+
+_GROUP = "store"
+#: Bytes below which a pull of something ordinary may not fit.
+LITTLE_ROOM = 1 << 30
+_ANOTHER = "name another folder with `--store` or `RESOLVER_STORE`"
+
+
+def folder(machine: MachineReport) -> Iterator[CheckupRow]:
+    """Say whose the folder is; one that is not there yet is made when something is kept."""
+    root = machine.store.root
+    is_store = machine.store.look()
+    facts: dict[str, Fact] = {"path": str(root), "exists": is_store is not None}
+    if is_store:
+        yield ok(_GROUP, "folder", str(root), **facts)
+        return
+    if is_store is False:
+        yield ok(
+            _GROUP, "folder", f"{root} (empty; it becomes a store when something is kept)", **facts
+        )
+        return
+    above = _existing(root)
+    if os.access(above, os.W_OK | os.X_OK):
+        yield ok(_GROUP, "folder", f"{root} (not there yet; made when something is kept)", **facts)
+        return
+    yield wrong(_GROUP, "folder", f"{root} cannot be made: `{above}` is not writable", _ANOTHER)
+
+
+def access(machine: MachineReport) -> Iterator[CheckupRow]:
+    """Say who else may change the store; what is refused for it, `folder` says of one that exists.
+
+    Nothing where nobody else may.
+    """
+    try:
+        is_there = machine.store.look() is not None
+    except StoreFault:
+        return
+    doubts = machine.store.doubts()
+    facts: dict[str, Fact] = {"doubts": doubts, "shared": machine.settings.shared_store}
+    if not doubts:
+        return
+    found = "; ".join(doubts)
+    if machine.settings.shared_store:
+        accepted = f"{found}; `--shared-store` says that they are trusted"
+        yield note(_GROUP, "access", accepted, "", **facts)
+        return
+    hint = f"take the right from others with `chmod`, or {_ANOTHER}"
+    yield (warning if is_there else wrong)(_GROUP, "access", found, hint, **facts)
+
+
+def content(machine: MachineReport) -> Iterator[CheckupRow]:
+    """Say how much is held."""
+    if not _is_store(machine):
+        return
+    used = machine.store.usage()
+    total = used.blobs + used.partial + used.temporary
+    images = len(used.images)
+    found = f"{images} image{'' if images == 1 else 's'}, {_size(total)}"
+    facts: dict[str, Fact] = {"images": images, "bytes": total, "unused": used.unused}
+    if used.unused > total // 2 and used.unused > LITTLE_ROOM:
+        hint = "resolver gc"
+        yield note(
+            _GROUP, "content", f"{found}; {_size(used.unused)} needed by none", hint, **facts
+        )
+        return
+    yield ok(_GROUP, "content", found, **facts)
+
+
+def room(machine: MachineReport) -> Iterator[CheckupRow]:
+    """Say how much more will fit."""
+    place = os.statvfs(_existing(machine.store.root))
+    free = place.f_bavail * place.f_frsize
+    found = f"{_size(free)} free"
+    if place.f_files and not place.f_favail:
+        yield wrong(
+            _GROUP, "room", "the file system takes no more files", "resolver gc", bytes=free
+        )
+    elif free < LITTLE_ROOM:
+        yield warning(_GROUP, "room", found, f"resolver gc, or {_ANOTHER}", bytes=free)
+    else:
+        yield ok(_GROUP, "room", found, bytes=free)
+
+
+def file_system(machine: MachineReport) -> Iterator[CheckupRow]:
+    """Say where the folder is; over a network, locks may hold on this machine only."""
+    kinds = file_systems(_existing(machine.store.root).stat().st_dev)
+    remote = [kind for kind in kinds if is_remote(kind)]
+    shown = ", ".join(kinds) or "not known"
+    facts: dict[str, Fact] = {"kinds": kinds, "remote": bool(remote)}
+    if not remote:
+        yield ok(_GROUP, "file system", shown, **facts)
+    elif not machine.settings.lock:
+        found = f"{shown}, over a network; `--unsafe-no-lock` says that nobody else uses it"
+        yield warning(_GROUP, "file system", found, "use a folder on a local disk", **facts)
+    else:
+        hint = f"{_ANOTHER} on a local disk, or `--unsafe-no-lock` if nobody else uses it"
+        found = f"{shown}: over a network, where locks cannot be relied on"
+        yield wrong(_GROUP, "file system", found, hint, **facts)
+
+
+def writing(machine: MachineReport) -> Iterator[CheckupRow]:
+    """Take the lock and write a file, in a store that is there; make none that is not."""
+    if not _is_store(machine):
+        return
+    try:
+        machine.store.try_writing()
+    except StoreFault as error:
+        yield failed(_GROUP, "writing", error)
+        return
+    locked = "a file was written and removed" if machine.settings.lock else "written without a lock"
+    yield ok(_GROUP, "writing", f"{'locked; ' if machine.settings.lock else ''}{locked}")
+
+
+def _is_store(machine: MachineReport) -> bool:
+    """Whether there is a store; what is wrong with one that cannot be used, `folder` says."""
+    try:
+        return machine.store.look() is True
+    except StoreFault:
+        return False
+
+
+def _existing(path: Path) -> Path:
+    """Give the nearest folder that is there."""
+    return next(each for each in (path, *path.parents) if each.exists())
+
+
+def _size(count: int) -> str:
+    """Write bytes as people do."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:  # noqa: PLR2004 - the step of SI units
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

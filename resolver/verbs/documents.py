@@ -1,0 +1,614 @@
+"""Reading documents: from the store where it has them, else from their source, once.
+
+The budget of requests is kept here (issue "resolve"): a tag the store does not know costs one GET
+by tag, since the answer is the document and its digest at once; a tag it knows costs one HEAD,
+which Docker Hub does not count (protocol.md 11); content named by digest costs nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from resolver.core.oci.content import Document, Refers
+from resolver.core.oci.descriptor import MANIFEST_TYPES, Descriptor, EntryKind
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.manifest import MAX_DEPTH, Index, Manifest, parse_document
+from resolver.core.platforms.platform import Grade, Platform
+from resolver.core.platforms.select import select
+from resolver.core.results.events import Warned, ignore
+from resolver.core.results.resolve import Considered
+from resolver.errors import (
+    DigestMismatch,
+    LimitExceeded,
+    ManifestNotFound,
+    NotInStore,
+    PlatformUnknown,
+    TagMoved,
+)
+from resolver.store import NameRecord
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from resolver.core.oci.config import ImageConfig
+    from resolver.core.oci.content import Source
+    from resolver.core.oci.reference import Reference
+    from resolver.core.platforms.platform import PlatformTable
+    from resolver.core.platforms.select import Selection
+    from resolver.core.results.events import Observer
+    from resolver.store import LocalStore
+
+
+class DocumentReader:
+    """Documents of one repository or one local place.
+
+    Args:
+        open_source: called at most when the store cannot answer, so that a reader of a fully
+            held image never builds a client.
+        store: None for local places, whose content needs no second copy.
+        place: for messages.
+
+    """
+
+    def __init__(
+        self,
+        open_source: Callable[[], Source] | None,
+        store: LocalStore | None,
+        place: str,
+        observe: Observer = ignore,
+    ) -> None:
+        self._open_source = open_source
+        self._store = store
+        self._place = place
+        self._observe = observe
+        self._source: Source | None = None
+
+    def named(self, reference: Reference) -> Document:
+        """Read what a registry reference points at.
+
+        Raises:
+            NotFound: the registry has no such tag or digest.
+            NotInStore: only the store may answer, and it does not know.
+            Untrusted, Unavailable, Denied: as the source says.
+
+        """
+        if reference.digest is not None:
+            return self._by_digest(reference, reference.digest)
+        return self._by_tag(reference)
+
+    def local(self, name: str) -> Document:
+        """Read what a name means in a local place; empty when it has one entry only."""
+        return self._need("its index").document(name)
+
+    def read(self, descriptor: Descriptor, what: str) -> bytes:
+        """Read a document that another one points at, verified.
+
+        Raises:
+            NotInStore: only the store may answer, and it does not hold it.
+            Untrusted: other bytes came, or more than the limit; or the algorithm of the digest is
+                not known, so that nothing could be verified.
+
+        """
+        descriptor.digest.require_verifiable(what)
+        if descriptor.data is not None:
+            return descriptor.data
+        held = self.held(descriptor)
+        if held is not None:
+            return held
+        body = self._need(what).read(descriptor)
+        self._keep(Document(descriptor, body))
+        return body
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether anything but the store may be asked."""
+        return self._open_source is not None
+
+    def held(self, descriptor: Descriptor) -> bytes | None:
+        """Read a document only if that costs no request."""
+        if self._store is None:
+            return None
+        return self._store.load(descriptor.digest, descriptor.size)
+
+    def current(self, tag: str, known: Digest) -> Digest:
+        """Say where a tag points now: by one HEAD if that is `known` still.
+
+        Another digest is told only when its bytes are here: what a header says is wrong with some
+        registries (quirk q-089), and a wrong "it has moved" is worse than one more request.
+        """
+        stated = self._need("where its tag points now").resolve(tag).digest
+        if stated == known:
+            return known
+        document = self._moved(tag, stated, known)
+        self._keep(document)
+        same = Digest.of(document.body, known.algorithm) == known
+        return known if same else document.descriptor.digest
+
+    def referrers(self, digest: Digest) -> tuple[Descriptor, ...]:
+        """List what refers to a manifest; none where the place has no such lists.
+
+        Raises:
+            NotInStore: only the store may answer, and it keeps no such lists.
+            Denied, Unavailable, LimitExceeded: as the source says.
+
+        """
+        source = self._need(f"what refers to `{digest}`")
+        return source.referrers(digest) if isinstance(source, Refers) else ()
+
+    def tagged(self, tag: str) -> Document | None:
+        """Read what another tag of the repository points at; None where there is no such tag.
+
+        Raises:
+            NotInStore: only the store may answer.
+            Denied, Unavailable, Untrusted: as the source says.
+
+        """
+        try:
+            document = self._need(f"the tag `{tag}`").document(tag)
+        except ManifestNotFound:
+            return None
+        self._keep(document)
+        return document
+
+    def warn(self, warning: Warned) -> None:
+        """Tell whoever hears of this reader's warnings."""
+        self._observe(warning)
+
+    def tell_warnings(self) -> None:
+        """Hand on what the source wants people to know."""
+        if self._source is not None:
+            for text in self._source.warnings():
+                self._observe(Warned("registry-warning", f"`{self._place}` says: {text}"))
+
+    def _by_digest(self, reference: Reference, digest: Digest) -> Document:
+        if self._store is not None:
+            body = self._store.load(digest)
+            if body is not None:
+                return _stored(body, digest, None, str(reference))
+        document = self._need(f"`{digest}`").document(str(digest))
+        self._keep(document)
+        return document
+
+    def _by_tag(self, reference: Reference) -> Document:
+        known = self._store.recall(str(reference)) if self._store is not None else None
+        body = None
+        if known is not None and self._store is not None:
+            body = self._store.load(known.root.digest, known.root.size)
+        if known is None or body is None:
+            document = self._need("the tag").document(reference.name)
+        elif self._open_source is None:
+            return _stored(body, known.root.digest, known.root.media_type, str(reference))
+        else:
+            root, stated = known.root.digest, self._need("").resolve(reference.name).digest
+            if stated == root:
+                return _stored(body, root, known.root.media_type, str(reference))
+            if stated == Digest.of(body, stated.algorithm):
+                # The same bytes, by the digest that the registry knows them by now.
+                document = _stored(body, stated, known.root.media_type, str(reference))
+            else:
+                document = self._moved(reference.name, stated, root)
+        self._keep(document)
+        self._remember(reference, document.descriptor)
+        return document
+
+    def _moved(self, tag: str, stated: Digest, before: Digest) -> Document:
+        """Read what a tag points at, of which a HEAD has said another digest than before.
+
+        By that digest, so that a tag that moves again cannot mix two images. By the tag where
+        nothing is to be had so: the header was wrong (q-089), or of another algorithm.
+        """
+        source = self._need("")
+        if stated.algorithm == before.algorithm:
+            with suppress(DigestMismatch, ManifestNotFound):
+                return source.document(str(stated))
+        return source.document(tag)
+
+    def _keep(self, document: Document) -> None:
+        if self._store is not None:
+            self._store.try_add(document, self._observe)
+
+    def _remember(self, reference: Reference, root: Descriptor) -> None:
+        if self._store is not None:
+            self._store.try_remember(NameRecord(str(reference), root), self._observe)
+
+    def _need(self, what: str) -> Source:
+        """Open the source, or say that nobody may be asked."""
+        if self._source is None:
+            if self._open_source is None:
+                store = str(self._store.root) if self._store is not None else ""
+                raise NotInStore(self._place, what, store)
+            self._source = self._open_source()
+        return self._source
+
+
+def _stored(body: bytes, digest: Digest, media_type: str | None, what: str) -> Document:
+    """Wrap bytes that the store has verified; the type is decided anew where nobody noted it."""
+    kind = media_type
+    if kind is None:
+        kind = parse_document(body, None, what).media_type
+    return Document(Descriptor(kind, digest, len(body)), body)
+
+
+#: Entries without a platform whose config is read to learn it (platforms.md 7.4).
+MAX_PROBES = 16
+#: Manifests fetched in one walk, whatever the shape of the tree (protocol.md 4.5).
+MAX_VISITED = 1_000
+
+_UNKNOWN = Platform(os="unknown", architecture="unknown")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Match:
+    """The entry that won, as its index names it or as its config says.
+
+    Attributes:
+        manifest: None where it was not read.
+    """
+
+    descriptor: Descriptor
+    platform: Platform
+    grade: Grade
+    path: tuple[int, ...]
+    manifest: Manifest | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlatformRequest:
+    """What is wanted of an image.
+
+    Attributes:
+        platforms: acceptable platforms, best first; more than one only for a default.
+        explicit: whether somebody asked; a default is not held against a single-platform image.
+        exact: refuse every fallback.
+        verify: read the chosen manifest and config too, and compare them with the index.
+        strict: a contradiction found so is an error instead of a warning; implies `verify`.
+        local: the platform is this machine's, with the level of its processor; see `select`.
+        entry: of the entries of an index take the one with this digest, and no other.
+        reads: the chosen manifest is read anyway, so that a look at what it is costs nothing.
+        image: read the manifest of the chosen entry, and refuse one that is no image.
+
+    """
+
+    platforms: tuple[Platform, ...]
+    explicit: bool
+    exact: bool = False
+    verify: bool = False
+    strict: bool = False
+    local: bool = False
+    entry: Digest | None = None
+    reads: bool = False
+    image: bool = False
+
+    @property
+    def refuses_artifacts(self) -> bool:
+        """Whether an entry whose manifest is no image is no answer, even where it is the only one.
+
+        Without these one request answers, so that the index is believed as crane believes it, and
+        artifacts that are published for several platforms can be pulled.
+        """
+        return self.verify or self.strict or self.image
+
+
+class IndexSearch:
+    """One walk down one index for one wish; keeps count of what it has seen."""
+
+    def __init__(
+        self, reader: DocumentReader, wish: PlatformRequest, table: PlatformTable, *, reference: str
+    ) -> None:
+        self._reader = reader
+        self._wish = wish
+        self._table = table
+        self._reference = reference
+        self._for_unknown = any(each.normalized(table) == _UNKNOWN for each in wish.platforms)
+        self._probes = 0
+        self._visited: set[str] = set()
+        #: Why each entry lost, by its path; the chosen one has an empty reason.
+        self.reasons: dict[tuple[int, ...], tuple[Descriptor, str]] = {}
+        #: Platforms that images are offered for, by the path of their entry, as written.
+        self.offered: dict[tuple[int, ...], Platform] = {}
+        #: Entries that the index lists as images, and whose manifests are none.
+        self.warnings: list[Warned] = []
+        #: The first of these that fits: the answer without an image, unless the wish refuses it.
+        self.last_resort: Match | None = None
+
+    def choose(self, index: Index, path: tuple[int, ...] = ()) -> Match | None:
+        """Find the best entry; nested indexes are entered, best first.
+
+        Raises:
+            LimitExceeded: nested deeper than 8, or more than 1,000 documents.
+            ResolverError: a document that decides cannot be read.
+
+        """
+        candidates = [self._candidate(entry) for entry in index.manifests]
+        selection = self._select(candidates)
+        rejected = {loser.index: loser.reason for loser in selection.rejected}
+        for position, entry in enumerate(index.manifests):
+            candidate = candidates[position]
+            if candidate is not None and not entry.is_index:
+                self.offered[(*path, position)] = candidate
+            reason = self._ineligible(entry) or rejected.get(position, "a better entry was chosen")
+            self.reasons[(*path, position)] = (entry, reason)
+        # Two images for one platform are rare, and an artifact beside its image is the usual case.
+        twins = Counter(
+            _without_features(candidate.normalized(self._table))
+            for position in selection.ranking
+            if (candidate := candidates[position]) is not None
+        )
+        unverifiable: tuple[Descriptor, Grade] | None = None
+        for position, grade in zip(selection.ranking, selection.grades, strict=True):
+            entry = index.manifests[position]
+            if unverifiable is not None and grade is not unverifiable[1]:
+                break
+            if not entry.digest.is_verifiable:
+                # A twin that fits as well and can be verified will do; a worse one will not.
+                unverifiable = unverifiable or (entry, grade)
+                self.reasons[(*path, position)] = (entry, _unverifiable(entry))
+                continue
+            platform = candidates[position] or _UNKNOWN
+            here = (*path, position)
+            if entry.is_index:
+                found = self._descend(entry, here)
+                if found is not None:
+                    return found
+                self.reasons[here] = (entry, "the index inside has no image that fits")
+                continue
+            doubtful = twins[_without_features(platform.normalized(self._table))] > 1
+            manifest = self._manifest(entry, doubtful=doubtful)
+            if manifest is None or self._for_unknown or manifest.is_image:
+                return Match(entry, platform, grade, here, manifest)
+            self.last_resort = self.last_resort or Match(entry, platform, grade, here, manifest)
+            self._pass_over(entry, here, manifest)
+        if unverifiable is not None:
+            needed = unverifiable[0]
+            needed.digest.require_verifiable(
+                f"the entry `{needed.digest}` for `{needed.platform}` of `{self._reference}`"
+            )
+        return self._untyped(index, path)
+
+    def _select(self, candidates: Sequence[Platform | None]) -> Selection:
+        wish = self._wish
+        return select(
+            candidates, wish.platforms, exact=wish.exact, local=wish.local, table=self._table
+        )
+
+    def _manifest(self, entry: Descriptor, *, doubtful: bool) -> Manifest | None:
+        """Read the manifest of the best entry, where it is needed, is here, or decides."""
+        wish = self._wish
+        if not (wish.refuses_artifacts or wish.reads):
+            body = entry.data or self._reader.held(entry)
+            if body is None and not (doubtful and self._reader.may_ask):
+                return None
+        return read_manifest(self._reader, entry, self._reference)
+
+    def _pass_over(self, entry: Descriptor, path: tuple[int, ...], manifest: Manifest) -> None:
+        """Note that an entry is no image, as only its manifest shows."""
+        self.offered.pop(path, None)
+        self.reasons[path] = (entry, f"its manifest is no image but `{type_of(manifest)}`")
+        self.warnings.append(passed_over(self._reference, entry, manifest))
+
+    def _candidate(self, entry: Descriptor) -> Platform | None:
+        if self._ineligible(entry):
+            return None
+        return entry.platform
+
+    def _ineligible(self, entry: Descriptor) -> str:
+        """Say why an entry can never be the answer; empty if it can (platforms.md 7.2)."""
+        only = self._wish.entry
+        if only is not None and not entry.is_index and entry.digest != only:
+            return "another entry was asked for"
+        if entry.kind is EntryKind.ATTESTATION and not self._for_unknown:
+            return "attestation, not an image"
+        if entry.kind is EntryKind.ARTIFACT:
+            if entry.media_type in MANIFEST_TYPES and self._for_unknown:
+                return ""
+            return f"not an image: its type is `{entry.artifact_type or entry.media_type}`"
+        if entry.kind is EntryKind.ATTESTATION and entry.media_type not in MANIFEST_TYPES:
+            return f"not an image: its type is `{entry.media_type}`"
+        return ""
+
+    def _untyped(self, index: Index, path: tuple[int, ...]) -> Match | None:
+        """Ask the configs of entries without a platform, as the last resort (D6)."""
+        found: list[Match] = []
+        for position, entry in enumerate(index.manifests):
+            if entry.platform is not None or self._ineligible(entry):
+                continue
+            if not entry.digest.is_verifiable:
+                self.reasons[(*path, position)] = (entry, _unverifiable(entry))
+                continue
+            choice = self._probe(entry, (*path, position))
+            if choice is not None:
+                found.append(choice)
+                if choice.grade in {Grade.EXACT, Grade.NORMALISED}:
+                    break
+        if not found:
+            return None
+        platforms = [choice.platform for choice in found]
+        selection = self._select(platforms)
+        # Configs that only fit without their variant come last, in index order.
+        return found[selection.index] if selection.index is not None else found[0]
+
+    def _probe(self, entry: Descriptor, path: tuple[int, ...]) -> Match | None:
+        if entry.is_index:
+            return self._descend(entry, path)
+        if self._probes >= MAX_PROBES:
+            self.reasons[path] = (entry, f"not looked at: {MAX_PROBES} configs were read already")
+            return None
+        self._probes += 1
+        manifest = read_manifest(self._reader, entry, self._reference)
+        if not manifest.is_image:
+            self._pass_over(entry, path, manifest)
+            return None
+        platform = read_config(self._reader, manifest, self._reference).platform
+        if platform is None:
+            self.reasons[path] = (entry, "has no platform, and its config names none")
+            return None
+        self.offered[path] = platform
+        fit = fits(platform, self._wish, self._table)
+        if fit is None:
+            self.reasons[path] = (entry, f"has no platform; its config says `{platform}`")
+            return None
+        return Match(entry, platform, fit, path, manifest)
+
+    def _descend(self, entry: Descriptor, path: tuple[int, ...]) -> Match | None:
+        if len(path) >= MAX_DEPTH:
+            raise LimitExceeded("the depth of nested indexes", MAX_DEPTH, len(path) + 1, "levels")
+        if str(entry.digest) in self._visited:
+            return None
+        self._visited.add(str(entry.digest))
+        if len(self._visited) > MAX_VISITED:
+            raise LimitExceeded("nested indexes", MAX_VISITED, len(self._visited), "documents")
+        what = f"the index `{entry.digest}` inside `{self._reference}`"
+        body = self._reader.read(entry, what)
+        inner = parse_document(body, entry.media_type, what, entry.media_type)
+        return self.choose(inner, path) if isinstance(inner, Index) else None
+
+    def considered(self, chosen: Match | None) -> tuple[Considered, ...]:
+        """Tell what became of every entry looked at, in index order."""
+        return tuple(
+            Considered(
+                path,
+                descriptor,
+                chosen is not None and path == chosen.path,
+                "" if chosen is not None and path == chosen.path else reason,
+            )
+            for path, (descriptor, reason) in sorted(self.reasons.items())
+        )
+
+
+def _unverifiable(entry: Descriptor) -> str:
+    return f"`{entry.digest.algorithm}` digests cannot be verified"
+
+
+def passed_over(reference: str, entry: Descriptor, manifest: Manifest) -> Warned:
+    """Say that an entry is listed as an image, and that its manifest is none."""
+    listed = f" for `{entry.platform}`" if entry.platform is not None else ""
+    message = (
+        f"`{reference}` lists `{entry.digest}`{listed} as an image, but its manifest is "
+        f"`{type_of(manifest)}`: passed over"
+    )
+    return Warned("artifact-passed-over", message)
+
+
+def type_of(manifest: Manifest) -> str:
+    """Say what a manifest is that is no image."""
+    config = manifest.config.media_type if manifest.config is not None else "no config"
+    return manifest.artifact_type or config
+
+
+def _without_features(platform: Platform) -> Platform:
+    return replace(platform, os_features=())
+
+
+def fits(platform: Platform, wish: PlatformRequest, table: PlatformTable) -> Grade | None:
+    """Say how well a config's platform fits a wish; None if it does not.
+
+    A config without a variant fits any variant of its architecture, since configs often omit it
+    (platforms.md 7.4, after moby's `OnlyPlatformWithFallback`), unless `exact` refuses guesses.
+    """
+    found = select([platform], wish.platforms, exact=wish.exact, local=wish.local, table=table)
+    if found.grade is not None:
+        return found.grade
+    if platform.variant or wish.exact:
+        return None
+    plain = platform.normalized(table)
+    for wanted in wish.platforms:
+        normal = wanted.normalized(table)
+        if (normal.os, normal.architecture) == (plain.os, plain.architecture) and normal.variant:
+            lifted = replace(platform, variant=normal.variant)
+            if select([lifted], [wanted], table=table).index is not None:
+                return Grade.FALLBACK
+    return None
+
+
+def read_manifest(reader: DocumentReader, descriptor: Descriptor, reference: str) -> Manifest:
+    """Read an image manifest that an index names.
+
+    Raises:
+        Untrusted: its bytes or its type are not what the index says.
+
+    """
+    what = f"the manifest `{descriptor.digest}` of `{reference}`"
+    kind = descriptor.media_type
+    document = parse_document(reader.read(descriptor, what), kind, what, kind)
+    if isinstance(document, Index):
+        raise PlatformUnknown(f"{what} is an index, where an image was expected")
+    warn_of_missing_layers(reader, document, what)
+    return document
+
+
+def warn_of_missing_layers(reader: DocumentReader, manifest: Manifest, what: str) -> None:
+    """Say that a manifest has no `layers`, which it must have, and is read without any."""
+    if manifest.lacks_layers:
+        reader.warn(Warned("layers-missing", f"{what} has no `layers`; it is read as having none"))
+
+
+def read_config(reader: DocumentReader, manifest: Manifest, reference: str) -> ImageConfig:
+    """Read an image's config, checked against the number of its layers.
+
+    Raises:
+        PlatformUnknown: there is no config.
+
+    """
+    from resolver.core.oci.config import parse_config  # noqa: PLC0415 - most answers need none
+
+    if manifest.config is None:
+        raise PlatformUnknown(f"`{reference}` has no config, so it says no platform")
+    what = f"the config `{manifest.config.digest}` of `{reference}`"
+    body = reader.read(manifest.config, what)
+    return parse_config(body, what, len(manifest.layers))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RootDocument:
+    """The name that is asked about, once its document is here."""
+
+    text: str
+    prefix: str
+    document: Document
+    parsed: Index | Manifest
+    tag_verified: bool | None = None
+
+
+def ask(reader: DocumentReader, reference: Reference, *, verify_tag: bool = False) -> RootDocument:
+    """Read what a registry reference points at.
+
+    Raises:
+        TagMoved: `verify_tag`, and the tag no longer points at the digest beside it.
+        ResolverError: as `Reader.named`.
+
+    """
+    document = reader.named(reference)
+    verified = None
+    if verify_tag and reference.digest is not None and reference.tag is not None:
+        current = reader.current(reference.tag, reference.digest)
+        if current != reference.digest:
+            raise TagMoved(str(reference), str(reference.digest), str(current))
+        verified = True
+    elif verify_tag:
+        message = f"`{reference}` is not `name:tag@digest`, so there is no tag to verify"
+        reader.warn(Warned("no-tag-to-verify", message))
+    return RootDocument(
+        str(reference),
+        f"{reference.identity}@",
+        document,
+        _parse(reader, document, str(reference)),
+        verified,
+    )
+
+
+def ask_local(reader: DocumentReader, text: str, name: str) -> RootDocument:
+    """Read what a name in a local place means."""
+    document = reader.local(name)
+    return RootDocument(text, "", document, _parse(reader, document, text))
+
+
+def _parse(reader: DocumentReader, document: Document, text: str) -> Index | Manifest:
+    kind, what = document.descriptor.media_type, f"the document of `{text}`"
+    parsed = parse_document(document.body, kind, what, kind)
+    if isinstance(parsed, Manifest):
+        warn_of_missing_layers(reader, parsed, what)
+    return parsed

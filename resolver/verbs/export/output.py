@@ -1,0 +1,136 @@
+"""Writing where a person said: files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from resolver.errors import ExportFault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from resolver.store.files import StoreFolder
+
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_PREFIX = ".resolver-"
+#: Seconds after which what nobody holds is taken for left behind.
+#: Source: reliability.md section 5, "GC grace".
+_GRACE = 3600.0
+
+_ROOM = "free some space there, or name another place"
+_HINTS = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: "raise the limit on file sizes (`ulimit -f`), or name another place",
+    errno.EROFS: "name a place that can be written",
+    errno.EACCES: "make it writable for this user, or name another place",
+    errno.EPERM: "make it writable for this user, or name another place",
+    errno.ELOOP: "something put a link there: remove it, or name another place",
+    errno.ENOTDIR: "something put a file there: remove it, or name another place",
+    errno.EMFILE: "raise the limit on open files (`ulimit -n`), or name fewer images at once",
+    errno.ENOENT: "make the folder above it first",
+}
+
+
+def export_fault(path: str, error: OSError) -> ExportFault:
+    """Put a failure of the operating system into words, with what helps against it."""
+    hint = _HINTS.get(error.errno or 0, "name another place")
+    return ExportFault(path, (error.strerror or str(error)).lower(), hint)
+
+
+@contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Turn whatever the operating system refuses into an `ExportFault` about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise export_fault(path, error) from error
+
+
+class Fresh:
+    """A file under a temporary name, locked as long as we live; `settle` gives it its real name."""
+
+    def __init__(self, folder: StoreFolder) -> None:
+        self.name = _PREFIX + os.urandom(16).hex()
+        self._folder = folder
+        self._path = folder.where(self.name)
+        with writing(self._path):
+            # Mode by the umask: an export is for others to read, unlike the store.
+            self.descriptor = os.open(self.name, _NEW, 0o644, dir_fd=folder.descriptor)
+        with suppress(OSError):
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def write(self, data: bytes) -> None:
+        """Append bytes, all of them."""
+        rest = memoryview(data)
+        with writing(self._path):
+            while rest:
+                rest = rest[os.write(self.descriptor, rest) :]
+
+    def settle(
+        self, folder: StoreFolder, name: str, *, sync: bool, mode: int | None = None
+    ) -> None:
+        """Give the file its real name, durably; what was there is replaced, unless a folder.
+
+        With `mode`, what the umask has left of that is all that it gets.
+        """
+        with writing(folder.where(name)):
+            if mode is not None:
+                os.fchmod(self.descriptor, os.fstat(self.descriptor).st_mode & mode)
+            if sync:
+                os.fsync(self.descriptor)
+            rename(self._folder, self.name, folder, name)
+            if sync:
+                os.fsync(folder.descriptor)
+
+    def discard(self) -> None:
+        """Remove it, if it has no real name yet; no failure here may hide the one before it."""
+        with suppress(OSError):
+            os.close(self.descriptor)
+        with suppress(OSError):
+            os.unlink(self.name, dir_fd=self._folder.descriptor)
+
+
+def rename(source: StoreFolder, name: str, folder: StoreFolder, target: str) -> None:
+    """Rename a file, both ends by open folders."""
+    os.rename(name, target, src_dir_fd=source.descriptor, dst_dir_fd=folder.descriptor)
+
+
+@contextmanager
+def fresh(folder: StoreFolder) -> Iterator[Fresh]:
+    """Write a file that disappears again unless it is settled, whatever happens."""
+    file = Fresh(folder)
+    try:
+        yield file
+    finally:
+        file.discard()
+
+
+def sweep(folder: StoreFolder) -> None:
+    """Remove temporary files of exports that were killed; no failure of that matters."""
+    with suppress(OSError):
+        # pathlib cannot list an open descriptor.
+        for name in os.listdir(folder.descriptor):  # noqa: PTH208
+            if name.startswith(_PREFIX) and len(name) == len(_PREFIX) + 32:
+                _remove_if_dead(folder, name)
+
+
+def _remove_if_dead(folder: StoreFolder, name: str) -> None:
+    with suppress(OSError):
+        descriptor = os.open(name, _LOOK, dir_fd=folder.descriptor)
+        try:
+            status = os.fstat(descriptor)
+            # Not when it was written: a link to a blob of the store is as old as the blob.
+            if not stat.S_ISREG(status.st_mode) or time.time() - status.st_ctime < _GRACE:
+                return
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(name, dir_fd=folder.descriptor)
+        finally:
+            os.close(descriptor)

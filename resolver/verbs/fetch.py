@@ -1,0 +1,200 @@
+"""Bringing one piece: from a place that was named, its registry, or where its publisher says."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Protocol, cast
+
+from resolver.core.oci.manifest import MAX_DOCUMENT
+from resolver.core.results.events import Noted, Warned
+from resolver.core.results.plan import ContentState, is_foreign
+from resolver.core.results.pull_events import PieceStarted
+from resolver.errors import NotFound, Unavailable, Untrusted
+from resolver.verbs.places import WholeSource
+from resolver.verbs.transfer import Stopped, Transfer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    from resolver.core.oci.content import Content, RangeAnswer, RangedSource, Source
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.results.plan import Piece, PlannedImage
+    from resolver.verbs.places import ContentPlace
+    from resolver.verbs.transfer import TransferContext
+
+
+class Elsewhere(Protocol):
+    """A repository that can also ask a publisher's own server."""
+
+    def open_elsewhere(
+        self, descriptor: Descriptor, url: str
+    ) -> AbstractContextManager[RangeAnswer]:
+        """Stream a blob from a URL of its descriptor, without credentials."""
+        ...
+
+
+class BlobFetcher:
+    """Brings pieces into the store; safe to share between threads.
+
+    Args:
+        kit: what transfers share.
+        source_of: opens the repository of an image.
+        places: to take content from that is held there.
+
+    """
+
+    def __init__(
+        self,
+        kit: TransferContext,
+        source_of: Callable[[PlannedImage], Source],
+        places: Sequence[ContentPlace],
+    ) -> None:
+        self._kit = kit
+        self._source_of = source_of
+        self._places = {place.name: place.content for place in places}
+        self._lock = threading.Lock()
+        self._sources: dict[str, Source] = {}
+
+    def bring(
+        self, piece: Piece, images: Sequence[PlannedImage], is_wanted: Callable[[], bool]
+    ) -> bool:
+        """Bring a piece; False when somebody else did meanwhile.
+
+        Args:
+            piece: to be brought.
+            images: that need it; the repository of each may have it.
+            is_wanted: asked while it comes.
+
+        Raises:
+            ResolverError: nobody has it, or not as it must be.
+            Stopped: nobody wants it any more.
+
+        """
+        descriptor = piece.descriptor
+        if descriptor.data is not None:
+            # Checked against its digest when the document was read.
+            self._started(piece)
+            self._kit.store.add(descriptor, (descriptor.data,))
+            return True
+        if piece.state is ContentState.HELD and piece.place:
+            brought = self._from_place(piece, piece.place, is_wanted)
+            if brought is not None:
+                return brought
+        failure: NotFound | None = None
+        for source in self._repositories(images):
+            try:
+                return self._from_source(piece, source, is_wanted)
+            except NotFound as error:
+                # Whether a blob exists is a matter of the repository (protocol.md 7.3).
+                failure = failure or error
+        elsewhere = self._from_publisher(piece, images, is_wanted)
+        if elsewhere is not None:
+            return elsewhere
+        if failure is None:
+            raise NotFound(f"no image needs `{descriptor.digest}`")
+        raise failure
+
+    def _repositories(self, images: Sequence[PlannedImage]) -> list[Source]:
+        """Open the repositories of some images, each once."""
+        found: dict[str, Source] = {}
+        for image in images:
+            key = image.pinned.partition("@")[0] or image.reference
+            with self._lock:
+                if key not in self._sources:
+                    self._sources[key] = self._source_of(image)
+                found[key] = self._sources[key]
+        return list(found.values())
+
+    def _from_place(self, piece: Piece, name: str, is_wanted: Callable[[], bool]) -> bool | None:
+        """Copy from a place; None if it does not have it after all, or something else."""
+        content = self._places.get(name)
+        if content is None:
+            return None
+        try:
+            source = WholeSource(content)
+            return self._transfer(piece, source, is_wanted, name)
+        except (NotFound, Unavailable, Untrusted) as error:
+            message = f"`{name}` cannot be used for `{piece.descriptor.digest}`: {error}"
+            self._kit.tell(Warned("place-unusable", message))
+            return None
+
+    def _from_source(self, piece: Piece, source: Source, is_wanted: Callable[[], bool]) -> bool:
+        if piece.role != "layer" and piece.descriptor.size <= MAX_DOCUMENT:
+            return self._document(piece, source, is_wanted)
+        return self._transfer(piece, ranged(source), is_wanted)
+
+    def _transfer(
+        self, piece: Piece, source: RangedSource, is_wanted: Callable[[], bool], place: str = ""
+    ) -> bool:
+        return Transfer(
+            self._kit,
+            piece.descriptor,
+            source,
+            is_wanted,
+            started=lambda: self._started(piece, place),
+        ).run()
+
+    def _started(self, piece: Piece, place: str = "") -> None:
+        """Say that a piece comes now, and whence; not while another process fetches it."""
+        descriptor = piece.descriptor
+        self._kit.tell(PieceStarted(descriptor.digest, descriptor.size, place))
+
+    def _document(self, piece: Piece, source: Source, is_wanted: Callable[[], bool]) -> bool:
+        """Read what is small in one go: it is verified in memory, and compression undone."""
+        descriptor = piece.descriptor
+
+        def waiting() -> None:
+            if self._kit.stop.is_set() or not is_wanted():
+                raise Stopped
+
+        with self._kit.store.receive(descriptor, waiting=waiting) as receiving:
+            if receiving is None:
+                return False
+            self._started(piece)
+            receiving.write(0, source.read(descriptor))
+            receiving.finish()
+            return True
+
+    def _from_publisher(
+        self, piece: Piece, images: Sequence[PlannedImage], is_wanted: Callable[[], bool]
+    ) -> bool | None:
+        """Ask the servers that a foreign layer names, one after the other (R24)."""
+        if not (self._kit.options.foreign and is_foreign(piece.descriptor)):
+            return None
+        failure: Unavailable | NotFound | None = None
+        for source in self._repositories(images):
+            if not hasattr(source, "open_elsewhere"):
+                continue
+            for url in piece.descriptor.urls:
+                place = _Publisher(cast("Elsewhere", source), url)
+                try:
+                    return self._transfer(piece, place, is_wanted)
+                except (NotFound, Unavailable) as error:
+                    self._kit.tell(Noted(f"{error}"))
+                    failure = error
+        if failure is not None:
+            raise failure
+        return None
+
+
+class _Publisher:
+    """One URL of a foreign layer; it always sends all."""
+
+    def __init__(self, source: Elsewhere, url: str) -> None:
+        self._source = source
+        self._url = url
+
+    def open_range(
+        self, descriptor: Descriptor, start: int, end: int
+    ) -> AbstractContextManager[RangeAnswer]:
+        """Stream the layer from its first byte."""
+        del start, end
+        return self._source.open_elsewhere(descriptor, self._url)
+
+
+def ranged(source: Content) -> RangedSource:
+    """Use what a source can do: a registry gives out parts, a folder does not need to."""
+    if hasattr(source, "open_range"):
+        return cast("RangedSource", source)
+    return WholeSource(source)

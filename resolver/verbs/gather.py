@@ -1,0 +1,310 @@
+"""Gathering: every build behind a name, read side by side, each document once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from resolver.core.oci.descriptor import MANIFEST_TYPES, OCI_ARTIFACT, EntryKind
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.image import (
+    SPEAKS_ABOUT,
+    ImageDocuments,
+    ImageEntry,
+    kinds_of,
+    may_be_statement,
+)
+from resolver.core.oci.manifest import Manifest, oversize
+from resolver.core.platforms.platform import UNKNOWN
+from resolver.errors import LimitExceeded, ResolverError
+from resolver.values import dataclass
+from resolver.verbs.documents import passed_over, read_config, read_manifest
+from resolver.verbs.inspect import entries_of, left_out
+from resolver.verbs.threads import each, kept
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.platforms.platform import Platform, PlatformTable
+    from resolver.verbs.documents import DocumentReader, RootDocument
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much to read of each entry.
+
+    Attributes:
+        manifests: read the manifests of images.
+        configs: read their configs too.
+        attestations: read the manifests of attestations as well.
+        broken: keep an index inside the index that cannot be read as a part with its failure,
+            instead of failing.
+    """
+
+    manifests: bool = True
+    configs: bool = True
+    attestations: bool = False
+    broken: bool = False
+
+
+def gather(
+    reader: DocumentReader,
+    asked: RootDocument,
+    depth: Depth,
+    *,
+    jobs: int,
+    wanted: Callable[[Descriptor], bool] = lambda _entry: True,
+) -> ImageDocuments:
+    """Read the builds of an image: one request per manifest and config, side by side.
+
+    An entry that cannot be read keeps its failure; the others keep their documents. One whose
+    digest cannot be verified is not read, and a warning says so unless `depth.broken` is set.
+
+    Args:
+        reader: of the place the image is in; what the store holds costs no request.
+        asked: the name, with its document.
+        depth: what to read.
+        jobs: entries at once.
+        wanted: which entries of an index to read; the others keep only their descriptor.
+
+    Raises:
+        LimitExceeded: indexes nested deeper than 8, or more than 1,000 of them.
+        ResolverError: a nested index cannot be read.
+    """
+    root = asked.document.descriptor
+    if isinstance(asked.parsed, Manifest):
+        only = _image(reader, root, (), asked.parsed, depth, asked.text)
+        return ImageDocuments(asked.text, asked.prefix, root, None, (only,))
+    broken: dict[tuple[int, ...], ResolverError] = {}
+    walk = entries_of(reader, asked.parsed, asked.text, broken if depth.broken else None)
+    entries = list(walk)
+
+    def look(entry: tuple[tuple[int, ...], Descriptor]) -> ImageEntry:
+        path, descriptor = entry
+        bare = ImageEntry(descriptor, path, descriptor.platform, None, None, broken.get(path))
+        if not descriptor.digest.is_verifiable:
+            if not depth.broken:
+                reader.warn(left_out(descriptor, asked.text))
+            return bare
+        if descriptor.media_type not in MANIFEST_TYPES or not wanted(descriptor):
+            return bare
+        if not (depth.attestations if descriptor.is_attestation else depth.manifests):
+            return bare
+        try:
+            manifest = read_manifest(reader, descriptor, asked.text)
+        except ResolverError as error:
+            return replace(bare, failure=kept(error))
+        return _image(reader, descriptor, path, manifest, depth, asked.text)
+
+    parts = []
+    for outcome in each(look, entries, jobs=jobs):
+        if isinstance(outcome.value, ResolverError):
+            raise outcome.value
+        parts.append(outcome.value)
+    return ImageDocuments(asked.text, asked.prefix, root, asked.parsed, tuple(parts))
+
+
+def gather_platforms(  # noqa: PLR0913 - each of them bounds the requests by itself
+    reader: DocumentReader,
+    asked: RootDocument,
+    table: PlatformTable,
+    *,
+    jobs: int,
+    limit: int | None = None,
+    decisive: Callable[[ImageDocuments], Iterable[ImageEntry]] = lambda _found: (),
+    index_only: bool = False,
+) -> ImageDocuments:
+    """Learn which platforms an image is offered for, at as few requests as that can cost.
+
+    An entry that its manifest shows to be no image is warned of.
+
+    An index mostly says so. Read are the entries that name no platform, those of which several
+    are for one platform, where the manifest shows which is the image, and those that are decisive
+    for the question at hand.
+
+    Args:
+        reader: of the place the image is in.
+        asked: the name, with its document.
+        table: the platforms there are.
+        jobs: documents at once.
+        limit: read none of the entries without a platform if there are more of them.
+        decisive: of what is known so far, the images that must not turn out to be artifacts. Called
+            again after each round of reading, until it names nothing new.
+        index_only: read no manifest of an index.
+
+    Raises:
+        LimitExceeded: as `gather`.
+        ResolverError: a nested index cannot be read; of one entry, see `Part.failure`.
+    """
+    if isinstance(asked.parsed, Manifest):
+        return gather(reader, asked, Depth(), jobs=jobs)
+    found = gather(reader, asked, Depth(manifests=False, configs=False), jobs=jobs)
+    if index_only:
+        return found
+    unclear = _unclear(reader, found, table, limit)
+
+    def look(part: ImageEntry) -> ImageEntry:
+        try:
+            manifest = read_manifest(reader, part.descriptor, asked.text)
+        except ResolverError as error:
+            return replace(part, failure=kept(error))
+        depth = Depth(configs=part.platform is None)
+        return _image(reader, part.descriptor, part.path, manifest, depth, asked.text)
+
+    known = {part.path: part for part in found.parts}
+    looked_at: set[tuple[int, ...]] = set()
+    while True:
+        for outcome in each(look, unclear, jobs=jobs):
+            if isinstance(outcome.value, ResolverError):
+                raise outcome.value
+            part = outcome.value
+            known[part.path] = part
+            if part.kind is EntryKind.ARTIFACT and part.manifest is not None:
+                reader.warn(passed_over(asked.text, part.descriptor, part.manifest))
+        found = replace(found, parts=tuple(known.values()))
+        looked_at.update(part.path for part in unclear)
+        unclear = [
+            part
+            for part in decisive(found)
+            if part.path not in looked_at
+            and oversize(part.descriptor, asked.text) is None
+            and _can_read(reader, part)
+        ]
+        if not unclear:
+            return found
+
+
+def named_images(found: ImageDocuments) -> list[ImageEntry]:
+    """Choose every image whose platform is known: where all platforms of an image count."""
+    return [
+        part for part in found.images if part.platform is not None and part.platform.os != UNKNOWN
+    ]
+
+
+def _unclear(
+    reader: DocumentReader, bare: ImageDocuments, table: PlatformTable, limit: int | None
+) -> list[ImageEntry]:
+    """Find the entries whose descriptors do not say enough, as far as they can be read."""
+    untold = [part for part in bare.images if part.platform is None]
+    rivals: dict[Platform, list[ImageEntry]] = {}
+    for part in bare.images:
+        if part.platform is not None:
+            rivals.setdefault(part.platform.normalized(table), []).append(part)
+    doubtful = [
+        part
+        for parts in rivals.values()
+        if len({part.descriptor.digest for part in parts}) > 1
+        for part in parts
+        if _can_read(reader, part)
+    ]
+    return doubtful if limit is not None and len(untold) > limit else [*untold, *doubtful]
+
+
+def _can_read(reader: DocumentReader, part: ImageEntry) -> bool:
+    """Whether a manifest is here or may be asked for; without it the index is believed."""
+    inline = part.descriptor.data is not None
+    return inline or reader.may_ask or reader.held(part.descriptor) is not None
+
+
+def _image(
+    reader: DocumentReader,
+    descriptor: Descriptor,
+    path: tuple[int, ...],
+    manifest: Manifest,
+    depth: Depth,
+    text: str,
+) -> ImageEntry:
+    part = ImageEntry(descriptor, path, descriptor.platform, manifest, None)
+    if not depth.configs or not manifest.is_image or descriptor.is_attestation:
+        return part
+    try:
+        config = read_config(reader, manifest, text)
+    except ResolverError as error:
+        return replace(part, failure=kept(error))
+    return replace(part, config=config, platform=descriptor.platform or config.platform)
+
+
+#: Manifests read of what refers to one build; images that are signed daily have hundreds.
+MAX_READ = 256
+
+
+def attested(
+    reader: DocumentReader,
+    asked: RootDocument,
+    builds: set[str],
+    kinds: frozenset[str],
+    *,
+    jobs: int,
+) -> dict[str, frozenset[str]]:
+    """Say which kinds of statements there are about each build.
+
+    Args:
+        reader: of the place the image is in.
+        asked: the name, with its document.
+        builds: digests.
+        kinds: what is looked for; what refers to a build is asked for where its index lacks one.
+        jobs: documents at once.
+
+    Raises:
+        LimitExceeded: more than 256 manifests refer to a build, and none of them is it.
+        ResolverError: an attestation cannot be read, or the referrers cannot be asked for.
+    """
+    found = _beside(reader, asked, builds, jobs)
+    lacking = sorted(digest for digest, there in found.items() if kinds - there)
+
+    def look(digest: str) -> frozenset[str]:
+        return _referring(reader, asked.text, Digest.parse(digest), kinds - found[digest])
+
+    for outcome in each(look, lacking, jobs=jobs):
+        if isinstance(outcome.value, ResolverError):
+            raise outcome.value
+        found[outcome.item] |= outcome.value
+    return found
+
+
+def _beside(
+    reader: DocumentReader, asked: RootDocument, builds: set[str], jobs: int
+) -> dict[str, frozenset[str]]:
+    """Read what BuildKit put beside the builds, into the same index."""
+    found = dict.fromkeys(builds, frozenset[str]())
+
+    def wanted(entry: Descriptor) -> bool:
+        return entry.is_attestation and entry.annotation(SPEAKS_ABOUT) in builds
+
+    depth = Depth(manifests=False, configs=False, attestations=True)
+    for part in gather(reader, asked, depth, jobs=jobs, wanted=wanted).attestations:
+        about = part.descriptor.annotation(SPEAKS_ABOUT)
+        if part.failure is not None:
+            raise part.failure
+        if part.manifest is not None and about in found:
+            found[about] |= kinds_of(part.manifest)
+    return found
+
+
+def _referring(
+    reader: DocumentReader, text: str, digest: Digest, kinds: frozenset[str]
+) -> frozenset[str]:
+    """Read what refers to a build, until there is nothing left to look for.
+
+    A list of referrers proves nothing: each manifest is read, and must name the build itself.
+    """
+    found: frozenset[str] = frozenset()
+    entries = [
+        entry
+        for entry in reader.referrers(digest)
+        if entry.media_type in MANIFEST_TYPES | {OCI_ARTIFACT} and may_be_statement(entry)
+    ]
+    for count, entry in enumerate(entries):
+        if not kinds - found:
+            break
+        if count >= MAX_READ:
+            what = f"what refers to `{digest}` of `{text}`"
+            raise LimitExceeded(what, MAX_READ, len(entries), "manifests")
+        if not entry.digest.is_verifiable:
+            reader.warn(left_out(entry, text))
+            continue
+        manifest = read_manifest(reader, entry, text)
+        if manifest.subject is not None and manifest.subject.digest == digest:
+            found |= kinds_of(manifest)
+    return found

@@ -1,0 +1,221 @@
+"""Linting: an image with all of its builds, read, and what the rules say about it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+from resolver.core.lint.documents import SCHEMA_1, fault
+from resolver.core.lint.lint import LintedImage, lint_subject, without
+from resolver.core.lint.subject import PinnedTag, Subject
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.manifest import Index, parse_document
+from resolver.core.oci.reference import Reference
+from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget
+from resolver.core.results.events import Warned
+from resolver.core.results.resolve import Failure
+from resolver.errors import ManifestNotFound, NotInStore, ResolverError, UnsupportedDocument
+from resolver.verbs.context import Context
+from resolver.verbs.gather import Depth, gather
+from resolver.verbs.inspect import entries_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+
+    from resolver.core.lint.lint import Linted
+    from resolver.core.oci.content import RangedSource
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.target import Target
+    from resolver.core.platforms.platform import PlatformTable
+    from resolver.verbs.documents import DocumentReader, RootDocument
+    from resolver.verbs.lint_deep import Depths
+
+
+#: Everything that can be found without a layer: a request per manifest and config, no more.
+_DEPTH = Depth(attestations=True, broken=True)
+
+
+def look_at(
+    reader: DocumentReader,
+    ask: Callable[[], RootDocument],
+    target: Target,
+    table: PlatformTable,
+    *,
+    jobs: int,
+    warn: Callable[[Warned], None],
+) -> Subject:
+    """Read what the rules need to know of one image.
+
+    Args:
+        reader: of the place the image is in.
+        ask: reads what the name points at.
+        target: the name; the tag of one with a digest is looked up where it is in a registry.
+        table: the platforms there are.
+        jobs: documents at once.
+        warn: told what could not be looked up.
+
+    Raises:
+        ResolverError: the name cannot be read, or somebody could not be asked about an entry;
+            what was asked and is wrong is kept for the rules.
+    """
+    try:
+        asked = ask()
+    except UnsupportedDocument as error:
+        if fault(error) is not SCHEMA_1:
+            raise
+        return Subject(str(target), table, refusal=error)
+    gathered = gather(reader, asked, _DEPTH, jobs=jobs)
+    for part in gathered.parts:
+        if part.failure is not None and fault(part.failure) is None:
+            raise part.failure
+    return Subject(
+        reference=gathered.reference,
+        table=table,
+        root=gathered.root,
+        index=gathered.index,
+        parts=gathered.parts,
+        pin=_pin(reader, target.reference, warn) if isinstance(target, RegistryTarget) else None,
+    )
+
+
+def judge_entries(
+    subject: Subject, ignored: Iterable[str], warned: Iterable[Warned]
+) -> LintedImage:
+    """Apply the rules, but for those that nobody wants to hear of."""
+    found = lint_subject(subject)
+    kept = without(found, ignored)
+    return LintedImage(
+        reference=subject.reference,
+        root=subject.root,
+        platforms=tuple(str(part.platform) for part in subject.images if part.platform is not None),
+        findings=kept,
+        looks=subject.looks,
+        ignored=len(found) - len(kept),
+        warnings=tuple(warned),
+    )
+
+
+def _pin(
+    reader: DocumentReader, reference: Reference, warn: Callable[[Warned], None]
+) -> PinnedTag | None:
+    """Look up where the tag beside a digest points; one request more, for such names alone."""
+    tag, digest = reference.tag, reference.digest
+    if tag is None or digest is None:
+        return None
+    named = replace(reference, digest=None)
+    try:
+        document = reader.named(named)
+    except ManifestNotFound:
+        return PinnedTag(tag, digest, None)
+    except NotInStore:
+        message = f"where `{named}` points now was not looked up: `--offline` is set"
+        warn(Warned("tag-not-looked-up", message))
+        return None
+    root = document.descriptor
+    if Digest.of(document.body, digest.algorithm) == digest:
+        # The registry may name the same bytes by another algorithm.
+        return PinnedTag(tag, digest, digest)
+    parsed = parse_document(document.body, root.media_type, f"`{named}`", root.media_type)
+    members: set[Digest] = set()
+    if isinstance(parsed, Index):
+        members.update(entry.digest for entry in parsed.manifests)
+        members.update(entry.digest for _path, entry in entries_of(reader, parsed, str(named), {}))
+    return PinnedTag(tag, digest, root.digest, frozenset(members))
+
+
+#: Bytes of layers that are read for each platform, where nobody said: more than where a program
+#: is in usual base images, less than anybody would mind.
+MOST = 32 << 20
+
+
+class LintVerbs(Context):
+    """Finds the images that lie about themselves."""
+
+    def lint(
+        self,
+        references: str | Reference | Iterable[str | Reference],
+        *,
+        deep: bool = False,
+        max_bytes: int = MOST,
+        ignore: Iterable[str] = (),
+    ) -> Linted:
+        """Apply every rule of `resolver.core.lint.lint` to images.
+
+        All manifests and configs are read, each once. Of layers nothing is read, or with `deep` as
+        few bytes as show what machine the programs of each image are made for.
+
+        Args:
+            references: of registries or local places, one or many.
+            deep: look into layers too.
+            max_bytes: of layers, as they are stored, that may be read for each platform; the last
+                stretch may go past it.
+            ignore: ids of rules that nobody wants to hear of.
+
+        Raises:
+            Malformed: a reference cannot be read, or there is no such rule; nobody was asked.
+            ResolverError: the only image could not be looked at; of several, see `Linted.failures`.
+        """
+        from resolver.core.lint.lint import (
+            Linted,
+            rule,
+        )
+        from resolver.verbs.lint_deep import Depths  # noqa: PLC0415
+        from resolver.verbs.threads import each  # noqa: PLC0415
+
+        ignored = tuple(rule(each).id for each in ignore)
+        named: list[str | Reference] = (
+            [references] if isinstance(references, str | Reference) else list(references)
+        )
+        targets = [self._target(reference) for reference in named]
+        jobs = self.settings.jobs if len(targets) == 1 else 1
+        depths = Depths(max_bytes, jobs) if deep else None
+
+        def look(target: Target) -> LintedImage:
+            return self._linted(target, ignored, jobs, depths)
+
+        images: list[LintedImage | Failure] = []
+        for outcome in each(look, targets, jobs=self.settings.jobs):
+            if not isinstance(outcome.value, ResolverError):
+                images.append(outcome.value)
+            elif len(targets) == 1:
+                raise outcome.value
+            else:
+                images.append(Failure(str(outcome.item), None, outcome.value))
+        return Linted(tuple(images))
+
+    def _linted(
+        self, target: Target, ignored: tuple[str, ...], jobs: int, depths: Depths | None
+    ) -> LintedImage:
+        from resolver.verbs.lint_deep import look_into  # noqa: PLC0415
+
+        reader, warned = self._reader(target)
+        subject = look_at(
+            reader,
+            lambda: self._ask(reader, target),
+            target,
+            self.table,
+            jobs=jobs,
+            warn=warned.append,
+        )
+        if depths is not None:
+            looks = look_into(subject.images, self._layer_bytes(target), self.table, depths)
+            subject = replace(subject, looks=looks)
+        reader.tell_warnings()
+        return judge_entries(subject, ignored, warned)
+
+    def _layer_bytes(self, target: Target) -> Callable[[Descriptor], Generator[bytes, None, None]]:
+        """Make what reads layers: from the store where it holds them, else where the image is."""
+        from resolver.verbs.lint_layers import local_bytes, registry_bytes  # noqa: PLC0415
+
+        def read(layer: Descriptor) -> Generator[bytes, None, None]:
+            if isinstance(target, LayoutTarget):
+                return local_bytes(self._source(target), layer)
+            if self._store.has(layer):
+                return local_bytes(self._store, layer)
+            if isinstance(target, StoreTarget) or self.settings.offline:
+                what = f"the layer `{layer.digest}`"
+                raise NotInStore(str(target.reference), what, str(self._store.root))
+            # A registry gives out parts of blobs, as `core.ranged` has it.
+            return registry_bytes(cast("RangedSource", self._source(target)), layer)
+
+        return read

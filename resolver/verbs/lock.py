@@ -1,0 +1,559 @@
+"""Locking: what references mean now, to be written down; and whether what was still holds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from resolver.core.lockfile.drift import LockDrift, PlatformPair, drift_of, gone, pairs_of
+from resolver.core.lockfile.entries import Platforms, by_entry, narrow, narrowed, pick
+from resolver.core.lockfile.entries import record as record_of
+from resolver.core.oci.content import Document
+from resolver.core.oci.descriptor import OCI_INDEX, Descriptor
+from resolver.core.oci.manifest import Index
+from resolver.core.oci.reference import Reference
+from resolver.core.oci.target import RegistryTarget
+from resolver.core.pin.edits import LineIndex
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.events import Warned
+from resolver.core.results.resolve import Failure
+from resolver.errors import (
+    InvalidReference,
+    LockIncomplete,
+    NotFound,
+    NotLocked,
+    PlatformNotOffered,
+    PlatformUnknown,
+    ResolverError,
+    Usage,
+)
+from resolver.settings import LOCK_FILE
+from resolver.values import dataclass
+from resolver.verbs import resolve as resolving
+from resolver.verbs.context import Context
+from resolver.verbs.documents import MAX_PROBES, RootDocument, ask
+from resolver.verbs.gather import gather_platforms
+from resolver.verbs.pin import ImageFile, find_images
+from resolver.verbs.text_files import read_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from resolver.core.lockfile.drift import LockCheck
+    from resolver.core.lockfile.entries import ExportedLockEntry
+    from resolver.core.lockfile.entries import Platforms as Wish
+    from resolver.core.lockfile.lock import Lock, Locked, LockedImage, LockedPlatform
+    from resolver.core.pin.edits import ImageSpot
+    from resolver.core.platforms.platform import PlatformTable
+    from resolver.core.results.resolve import Resolution
+    from resolver.verbs.context import PlatformLike
+    from resolver.verbs.documents import DocumentReader, PlatformRequest, RootDocument
+
+
+def record(
+    reader: DocumentReader,
+    asked: RootDocument,
+    written: str,
+    only: Sequence[Platforms],
+    table: PlatformTable,
+) -> tuple[LockedImage, tuple[Warned, ...]]:
+    """Note what a name means, from its index alone, or from the config of a single image.
+
+    Args:
+        reader: of the place the image is in.
+        asked: the name, with its document.
+        written: the name as somebody typed it.
+        only: platforms to keep to; empty for all that are offered.
+        table: to choose by.
+
+    Raises:
+        PlatformNotOffered: one of `only` is not offered.
+        ResolverError: a document cannot be read.
+
+    """
+    image, warned = record_of(
+        gather_platforms(reader, asked, table, jobs=1, limit=MAX_PROBES).sound(), written
+    )
+    return (narrowed(image, only, table) if only else image), warned
+
+
+def check(
+    reader: DocumentReader, image: LockedImage, wanted: Sequence[Platforms], table: PlatformTable
+) -> LockDrift:
+    """Ask where a reference points now, by one HEAD; only if it moved, what moved in it.
+
+    Args:
+        reader: of the place the image is in.
+        image: as it was locked.
+        wanted: platforms that count; empty for all that were locked.
+        table: to choose by.
+
+    Raises:
+        ResolverError: nobody can be asked, or what came is not what it claims.
+
+    """
+    wanted = wanted or [Platforms((Platform.parse(key),)) for key in image.only]
+    reference = Reference.parse(image.reference)
+    try:
+        current = reader.current(reference.name, image.digest)
+    except NotFound:
+        return gone(image)
+    if current == image.digest:
+        return drift_of(image, current, ())
+    # By the digest just heard of, so that what is compared is what the registry spoke of.
+    asked = ask(reader, reference.with_digest(current))
+    asked = replace(asked, text=image.reference)
+    now, _ = record(reader, asked, image.written, (), table)
+    pairs = [
+        PlatformPair(str(each.platforms[0]), pick(image, each, table), pick(now, each, table))
+        for each in wanted
+    ]
+    return drift_of(image, current, tuple(pairs) if wanted else pairs_of(image, now))
+
+
+def resolve_locked(
+    image: LockedImage,
+    wish: PlatformRequest,
+    table: PlatformTable,
+    reader: DocumentReader,
+    place: str,
+) -> Resolution:
+    """Answer from a record alone, as if its platforms were the whole index; nobody is asked.
+
+    Args:
+        image: the record.
+        wish: what is wanted; `verify` and `strict` ask for more than a record has.
+        table: to choose by.
+        reader: one that asks nobody.
+        place: the lock file, for messages.
+
+    Raises:
+        NotLocked: it has no such platform.
+        LockIncomplete: it does not say sizes and types.
+
+    """
+    root = image.root
+    entries = [_descriptor(one) for one in by_entry(image)]
+    whole = [entry for entry in entries if entry is not None]
+    if root is None or len(whole) < len(entries):
+        hint = f"write a whole one: `resolver lock {image.written}`"
+        raise LockIncomplete(image.reference, place, hint)
+    if narrow(image, wish.platforms):
+        wish = replace(wish, exact=True)
+    prefix = f"{Reference.parse(image.reference).identity}@"
+    document = Document(root, b"")
+    try:
+        if image.is_index:
+            index = Index(OCI_INDEX, tuple(whole))
+            asked = RootDocument(image.reference, prefix, document, index)
+            return resolving.resolve_document(reader, asked, wish, table)
+        platform = whole[0].platform if whole else None
+        return resolving.resolve_single(image.reference, prefix, root, platform, wish, table)
+    except (PlatformNotOffered, PlatformUnknown) as error:
+        wanted = " or ".join(str(platform) for platform in wish.platforms)
+        offered = ", ".join(f"`{entry.platform}`" for entry in whole) or "no platform"
+        hint = f"see what there is now: `resolver lock --check`, `resolver lock {image.written}`"
+        raise NotLocked(
+            image.reference, place, wanted, f"it was locked for {offered}", hint
+        ) from error
+
+
+def _descriptor(one: LockedPlatform) -> Descriptor | None:
+    if not one.media_type or one.size is None:
+        return None
+    return Descriptor(one.media_type, one.digest, one.size, one.platform)
+
+
+_SERVICE, _IMAGE = "services.", ".image"
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What some files name.
+
+    Attributes:
+        references: canonical to as a file writes it, in the order of the files.
+        services: canonical references to the services of compose files that run them.
+        warnings: names that are put together elsewhere, and so are not known here.
+
+    """
+
+    references: dict[str, str]
+    services: dict[str, list[str]]
+    warnings: tuple[Warned, ...]
+
+
+def references_in(paths: Iterable[str]) -> Named:
+    """Read files that name images; what their authors wrote `# resolver: ignore` at is left out.
+
+    Raises:
+        NotAnImageFile, UnreadableFile: a file cannot be read as what it is.
+
+    """
+    references: dict[str, str] = {}
+    services: dict[str, list[str]] = {}
+    warnings: list[Warned] = []
+    for path in dict.fromkeys(paths):
+        file = find_images(path, read_text(path))
+        for spot in file.spots:
+            if spot.is_ignored:
+                continue
+            references.setdefault(str(spot.reference), _written(file, spot))
+            if spot.role.startswith(_SERVICE) and spot.role.endswith(_IMAGE):
+                service = spot.role.removeprefix(_SERVICE).removesuffix(_IMAGE)
+                services.setdefault(str(spot.reference), []).append(service)
+        warnings.extend(_strays(file))
+    return Named(references, services, tuple(warnings))
+
+
+def _written(file: ImageFile, spot: ImageSpot) -> str:
+    """Give the reference as the file has it, if it has it in one piece."""
+    text = file.text[spot.start : spot.end]
+    try:
+        whole = Reference.parse(text) == spot.reference
+    except InvalidReference:
+        whole = False
+    return text if whole else spot.reference.familiar
+
+
+def _strays(file: ImageFile) -> Iterator[Warned]:
+    lines = LineIndex(file.text)
+    for stray in file.strays:
+        if not stray.is_ignored:
+            line, _ = lines.position(stray.start)
+            message = f"`{file.path}:{line}` names `{stray.text}`, which is not known: "
+            yield Warned("reference-unknown", message + stray.reason)
+
+
+class LockVerbs(Context):
+    """Records what references mean; says what has moved since; answers from the record."""
+
+    def lock(
+        self,
+        references: Iterable[str | Reference] = (),
+        platforms: Sequence[PlatformLike] = (),
+        *,
+        update: Iterable[str] | None = None,
+        file: str | Path = LOCK_FILE,
+    ) -> Locked:
+        """Record what references mean now, in a lock file; other references in it stay.
+
+        One request for each reference, and two more for an image without an index. Nothing is
+        written unless every reference could be looked up.
+
+        Args:
+            references: of registries.
+            platforms: to keep to; by default what the lock keeps to already, else all that an
+                image is offered for, which is what `all` says.
+            update: names of references that are in the lock already and are to be looked up
+                again; empty for all of them. A name without a tag means all tags.
+            file: the lock file; it need not exist yet.
+
+        Raises:
+            Malformed: a reference, a platform or the lock file cannot be read; nobody was asked.
+            LockUnwritten: the lock file cannot be written.
+            ResolverError: why the only reference could not be looked up; of several, see
+                `Locked.failures`.
+
+        """
+        from resolver.core.lockfile.lock import Lock, Locked, change_of  # noqa: PLC0415 - for this alone
+        from resolver.verbs import lock_files  # noqa: PLC0415
+        from resolver.verbs.threads import each  # noqa: PLC0415
+
+        path = str(file)
+        lock_files.refuse_yaml(path)
+        known = lock_files.load_if_any(path) or Lock()
+        held = {image.reference: image for image in known.images}
+        asked = {
+            str(target): (str(written), target) for written, target in self._lockable(references)
+        }
+        wishes = self._wishes(platforms)
+        if update is not None:
+            for image in self._named(known, tuple(update), path):
+                asked.setdefault(
+                    image.reference,
+                    (image.written, RegistryTarget(Reference.parse(image.reference))),
+                )
+        if not asked:
+            raise Usage("there is nothing to lock", "name it: `resolver lock ubuntu:24.04`")
+
+        def look(item: tuple[str, RegistryTarget]) -> tuple[LockedImage, tuple[Warned, ...]]:
+            before = held.get(str(item[1]))
+            kept = _only(before) if before is not None and not platforms else wishes
+            return self._recorded(item[1], item[0], kept)
+
+        images: list[LockedImage] = []
+        failures: list[Failure] = []
+        warnings: list[Warned] = []
+        for outcome in each(look, asked.values(), jobs=self.settings.jobs):
+            if isinstance(outcome.value, ResolverError):
+                failures.append(Failure(str(outcome.item[1]), None, outcome.value))
+            else:
+                images.append(outcome.value[0])
+                warnings += outcome.value[1]
+        changes = tuple(change_of(held.get(image.reference), image) for image in images)
+        if failures and len(asked) == 1:
+            raise failures[0].error
+        if failures:
+            return Locked(path, known, changes, tuple(failures), tuple(warnings))
+        # Read again: while registries were asked, somebody else may have written.
+        lock = lock_files.change(path, lambda there: there.merged(images))
+        return Locked(path, lock, changes, (), tuple(warnings))
+
+    def unlock(self, names: Iterable[str], *, file: str | Path = LOCK_FILE) -> Locked:
+        """Take references out of a lock file; nobody is asked.
+
+        Raises:
+            NotLocked: a name is not in it; nothing was written.
+            Malformed, LockUnwritten: as `lock`.
+
+        """
+        from resolver.core.lockfile.lock import LockChange, Locked  # noqa: PLC0415 - for this alone
+        from resolver.verbs import lock_files  # noqa: PLC0415
+
+        path = str(file)
+        lock_files.refuse_yaml(path)
+        known = lock_files.load(path)
+        images = self._named(known, tuple(names), path) if names else ()
+        lock = lock_files.change(path, lambda there: there.without(images))
+        return Locked(path, lock, tuple(LockChange("removed", one, one) for one in images))
+
+    def check_lock(
+        self,
+        names: Iterable[str] = (),
+        platforms: Sequence[PlatformLike] = (),
+        *,
+        file: str | Path = LOCK_FILE,
+    ) -> LockCheck:
+        """Say what has moved since it was locked: one HEAD for each reference, side by side.
+
+        Only where the digest of the whole is another one is the new index read, to say which
+        platforms are another image now.
+
+        Args:
+            names: references to ask about; by default all that are locked.
+            platforms: those that count; by default, or with `all`, all that are locked.
+            file: the lock file.
+
+        Raises:
+            Malformed: a name, a platform or the lock file cannot be read; nobody was asked.
+            NotLocked: a name is not in the lock file; that an image was not locked for one of
+                the platforms is a failure in its place.
+
+        """
+        from resolver.core.lockfile.drift import LockCheck  # noqa: PLC0415 - for this question alone
+        from resolver.core.lockfile.entries import pick  # noqa: PLC0415
+        from resolver.verbs import lock_files  # noqa: PLC0415
+        from resolver.verbs.threads import each  # noqa: PLC0415
+
+        path = str(file)
+        images = self._named(lock_files.load(path), tuple(names), path)
+        wishes = self._wishes(platforms)
+        # Every host is known before the first client is made.
+        targets = {image.reference: self._target(image.reference) for image in images}
+        warnings: list[Warned] = []
+
+        def look(image: LockedImage) -> LockDrift:
+            for wanted in wishes:
+                if pick(image, wanted, self.table) is None:
+                    raise _platform_not_locked(image, wanted, path)
+            reader, warned = self._reader(targets[image.reference])
+            found = check(reader, image, wishes, self.table)
+            reader.tell_warnings()
+            warnings.extend(warned)
+            return found
+
+        found: list[LockDrift | Failure] = []
+        for outcome in each(look, images, jobs=self.settings.jobs):
+            if isinstance(outcome.value, ResolverError):
+                found.append(Failure(outcome.item.reference, None, outcome.value))
+            else:
+                found.append(outcome.value)
+        wanted_words = tuple(str(wanted.platforms[0]) for wanted in wishes)
+        return LockCheck(path, wanted_words, tuple(found), tuple(warnings))
+
+    def by_lock(self, file: str | Path = LOCK_FILE) -> ByLock:
+        """Answer `resolve` from a lock file alone; what it answers, `plan` and `pull` take.
+
+        Raises:
+            NoLock, BadLock, LockLimit: there is no lock file, or it cannot be used.
+
+        """
+        from resolver.verbs import lock_files  # noqa: PLC0415 - for this question alone
+
+        return ByLock(self, str(file), lock_files.load(str(file)))
+
+    def lock_entries(
+        self,
+        names: Iterable[str] = (),
+        platform: PlatformLike = None,
+        *,
+        services: Mapping[str, Sequence[str]] | None = None,
+        file: str | Path = LOCK_FILE,
+    ) -> tuple[ExportedLockEntry, ...]:
+        """Give what a lock file says in the words of other tools, for `resolver lock export`.
+
+        Args:
+            names: references; by default all that are locked.
+            platform: the image for this instead of the index.
+            services: canonical references to the services of a compose file.
+            file: the lock file.
+
+        Raises:
+            NotLocked: a name is not in the lock file, or not for the platform.
+            Malformed: a name, the platform or the lock file cannot be read.
+
+        """
+        from resolver.core.lockfile.entries import entries_of  # noqa: PLC0415
+        from resolver.core.lockfile.lock import Lock  # noqa: PLC0415 - for this question alone
+        from resolver.verbs import lock_files  # noqa: PLC0415
+
+        path = str(file)
+        images = self._named(lock_files.load(path), tuple(names), path)
+        wanted = self._wanted(platform) if platform is not None else None
+        entries, missing = entries_of(Lock(images), wanted, services, self.table)
+        if missing and wanted is not None:
+            raise _platform_not_locked(missing[0], wanted, path)
+        return entries
+
+    def _wishes(self, platforms: Sequence[PlatformLike]) -> tuple[Wish, ...]:
+        """Read platforms; with `all` among them, there is nothing to keep to."""
+        if "all" in platforms:
+            return ()
+        return tuple(self._wanted(platform) for platform in platforms)
+
+    def _wanted(self, platform: PlatformLike) -> Wish:
+        from resolver.core.lockfile.entries import Platforms as Wish  # noqa: PLC0415 - for this question alone
+
+        wish = self.wish(platform)
+        return Wish(wish.platforms, wish.local)
+
+    def _recorded(
+        self, target: RegistryTarget, written: str, wishes: Sequence[Wish]
+    ) -> tuple[LockedImage, tuple[Warned, ...]]:
+
+        reader, warned = self._reader(target)
+        image, notes = record(reader, self._ask(reader, target), written, wishes, self.table)
+        reader.tell_warnings()
+        return image, (*warned, *notes)
+
+    def _lockable(
+        self, references: Iterable[str | Reference]
+    ) -> Iterator[tuple[str, RegistryTarget]]:
+        for reference in references:
+            target = self._target(reference)
+            if not isinstance(target, RegistryTarget):
+                raise Usage(
+                    f"`{target}` cannot be locked: it is no image of a registry",
+                    "give the image's name in its registry",
+                )
+            yield str(reference).removeprefix("docker://"), target
+
+    def _named(self, lock: Lock, names: tuple[str, ...], path: str) -> tuple[LockedImage, ...]:
+        """Find images by their names, in the order of the lock; all of them without names.
+
+        Raises:
+            NotLocked: a name is not in it.
+
+        """
+        if not names:
+            return lock.images
+        found: set[str] = set()
+        for name in names:
+            images = lock.named(name)
+            if not images:
+                listing = ", ".join(f"`{image.written}`" for image in lock.images[:5])
+                raise NotLocked(name, path, "", f"it has {listing}" if listing else "it is empty")
+            found.update(image.reference for image in images)
+        return tuple(image for image in lock.images if image.reference in found)
+
+
+class ByLock:
+    """Answers from a lock file: nobody is asked, and nothing is looked for in the store.
+
+    Attributes:
+        lock: what the file holds.
+
+    """
+
+    def __init__(self, session: LockVerbs, path: str, lock: Lock) -> None:
+        self.lock = lock
+        self._images = {image.reference: image for image in lock.images}
+        self._session = session
+        self._path = path
+
+    def resolve(
+        self, reference: str | Reference, platform: PlatformLike = None, *, exact: bool = False
+    ) -> Resolution:
+        """Find what a reference meant on one platform when it was locked.
+
+        Raises:
+            NotLocked: the lock does not have the reference, or not for the platform.
+            Malformed: reference or platform cannot be read.
+
+        """
+        return self._resolve(self._find(reference), platform, exact=exact)
+
+    def resolve_each(
+        self,
+        references: Iterable[str | Reference],
+        platforms: Sequence[PlatformLike] = (None,),
+        *,
+        exact: bool = False,
+    ) -> Iterator[Resolution | Failure]:
+        """Answer many questions; `all` stands for every platform that was locked."""
+        for reference in list(references):
+            try:
+                image = self._find(reference)
+            except InvalidReference:
+                raise
+            except ResolverError as error:
+                for platform in platforms:
+                    yield Failure(str(reference), _words(platform), error)
+                continue
+            for platform in self._expanded(image, platforms):
+                try:
+                    yield self._resolve(image, platform, exact=exact)
+                except ResolverError as error:
+                    yield Failure(image.reference, _words(platform), error)
+
+    def _expanded(
+        self, image: LockedImage, platforms: Sequence[PlatformLike]
+    ) -> Iterator[PlatformLike]:
+        for platform in platforms:
+            if platform == "all":
+                yield from (one.platform for one in image.platforms)
+            else:
+                yield platform
+
+    def _find(self, reference: str | Reference) -> LockedImage:
+        target = self._session._target(reference)  # noqa: SLF001 - a part of the session
+        image = self._images.get(str(target)) if isinstance(target, RegistryTarget) else None
+        if image is None:
+            hint = f"record it with `resolver lock {reference}`"
+            raise NotLocked(str(target), self._path, "", hint)
+        return image
+
+    def _resolve(self, image: LockedImage, platform: PlatformLike, *, exact: bool) -> Resolution:
+        from resolver.verbs.documents import DocumentReader  # noqa: PLC0415
+
+        session = self._session
+        wish = session.wish(platform, exact=exact)
+        nobody: DocumentReader = DocumentReader(None, None, image.reference)
+        return resolve_locked(image, wish, session.table, nobody, self._path)
+
+
+def _only(image: LockedImage) -> tuple[Wish, ...]:
+    from resolver.core.lockfile.entries import Platforms as Wish  # noqa: PLC0415 - for this question alone
+
+    return tuple(Wish((Platform.parse(key),)) for key in image.only)
+
+
+def _platform_not_locked(image: LockedImage, wanted: Wish, path: str) -> NotLocked:
+    offered = ", ".join(f"`{one.platform}`" for one in image.platforms) or "no platform"
+    return NotLocked(image.reference, path, str(wanted), f"it was locked for {offered}")
+
+
+def _words(platform: PlatformLike) -> str | None:
+    return None if platform is None else str(platform)

@@ -1,0 +1,367 @@
+"""Planning: from names and platforms to every piece that is needed, and who has it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from resolver.core.oci.attached import LeftOut, kind_of, refers_to
+from resolver.core.oci.descriptor import MANIFEST_TYPES, OCI_ARTIFACT
+from resolver.core.oci.manifest import Index, Manifest
+from resolver.core.results.events import Warned
+from resolver.core.results.plan import ImageContent, PlannedImage, Selected, plan
+from resolver.errors import LimitExceeded, NotFound, NotInStore, ResolverError, StoreFault
+from resolver.values import dataclass
+from resolver.verbs.documents import read_config, read_manifest
+from resolver.verbs.inspect import entries_of
+from resolver.verbs.places import find_held
+from resolver.verbs.resolve import contradiction, resolve_document
+from resolver.verbs.threads import each
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from resolver.core.oci.attached import AttachedKind
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.digest import Digest
+    from resolver.core.platforms.platform import PlatformTable
+    from resolver.core.results.plan import Plan
+    from resolver.core.results.resolve import Resolution
+    from resolver.store import LocalStore
+    from resolver.verbs.documents import DocumentReader, PlatformRequest, RootDocument
+    from resolver.verbs.places import ContentPlace
+
+#: Pieces of one operation. Source: reliability.md R11.
+MAX_PIECES = 20_000
+#: Tags under which cosign keeps what is about `sha256:HEX`. Source: cosign, "SIGNATURE_SPEC.md".
+_COSIGN = ("sig", "att", "sbom")
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much is wanted besides the images themselves.
+
+    Attributes:
+        attestations: what the index lists about them.
+        referrers: what refers to them, or to the index, from outside it.
+        jobs: documents read at the same time.
+
+    """
+
+    attestations: bool = True
+    referrers: bool = False
+    jobs: int = 1
+
+
+def plan_images(
+    reader: DocumentReader,
+    asked: RootDocument,
+    wishes: Iterable[PlatformRequest],
+    table: PlatformTable,
+    extent: Extent = Extent(),  # noqa: B008 - frozen
+) -> Selected:
+    """Find the images that one name means for some platforms, and what they are made of.
+
+    Index and manifests are read, and kept in the store; configs and layers are not. Two wishes
+    that come out at the same image are one image.
+
+    Raises:
+        PlatformNotOffered, PlatformUnknown: as `flow.resolve.resolve`.
+        ResolverError: a document cannot be read.
+
+    """
+    found: dict[Digest, PlannedImage] = {}
+    attached: dict[Digest, PlannedImage] = {}
+    considered: dict[tuple[int, ...], Descriptor] = {}
+    for wish in wishes:
+        answer = resolve_document(reader, asked, replace(wish, reads=True), table)
+        if answer.index is not None:
+            considered |= {each.path: each.descriptor for each in answer.considered}
+        if answer.manifest.digest in found:
+            continue
+        found[answer.manifest.digest] = _image(reader, asked, answer)
+        if extent.attestations:
+            for each in _attached_to(reader, asked, answer):
+                attached.setdefault(each.manifest.digest, each)
+    taken = {*found, *attached}
+    entered = {path[:depth] for path in considered for depth in range(1, len(path))}
+    left_out = tuple(
+        LeftOut(asked.text, kind_of(entry), entry, entry.platform)
+        for path, entry in sorted(considered.items())
+        if entry.digest not in taken and path not in entered
+    )
+    chosen = Selected(tuple(found.values()), tuple(attached.values()), left_out)
+    return _with_referrers(reader, asked, chosen, extent)
+
+
+def plan_everything(
+    reader: DocumentReader, asked: RootDocument, extent: Extent = Extent()
+) -> Selected:
+    """Take every entry of an index as it is: images, attestations, artifacts, nested indexes.
+
+    Index and manifests are read, and kept in the store, and the configs of images whose entry
+    states no platform.
+
+    Raises:
+        NotFound: the index lists nothing.
+        ResolverError: a document of it cannot be read.
+
+    """
+    if not isinstance(asked.parsed, Index):
+        raise TypeError("only an index has entries")
+    nested: dict[tuple[int, ...], Descriptor] = {}
+    listed = list(entries_of(reader, asked.parsed, asked.text, nested=nested))
+    if not listed:
+        raise NotFound(f"the index of `{asked.text}` lists no manifest")
+    wanted = [
+        (path, entry) for path, entry in listed if extent.attestations or not entry.is_attestation
+    ]
+    for _, entry in wanted:
+        entry.digest.require_verifiable(f"`{entry.digest}` in the index of `{asked.text}`")
+    nested[()] = asked.document.descriptor
+    parents = {path[:depth] for path, _ in wanted for depth in range(len(path))}
+    # A nested index without entries of its own is content of the image all the same.
+    loose = [path for path in sorted(nested, key=len, reverse=True) if path not in parents]
+
+    def look(one: tuple[tuple[int, ...], Descriptor]) -> PlannedImage:
+        path, entry = one
+        above = [*loose] if one is wanted[0] else []
+        above += [path[:depth] for depth in range(len(path) - 1, -1, -1)]
+        return _entry(reader, asked, entry, [nested[each] for each in above])
+
+    found: dict[Digest, PlannedImage] = {}
+    for outcome in each(look, wanted, jobs=extent.jobs):
+        if isinstance(outcome.value, ResolverError):
+            raise outcome.value
+        found.setdefault(outcome.value.manifest.digest, outcome.value)
+    images = tuple(one for one in found.values() if one.kind == "image")
+    attached = tuple(one for one in found.values() if one.kind != "image")
+    left_out = tuple(
+        LeftOut(asked.text, "attestation", entry, entry.platform)
+        for _, entry in listed
+        if entry.digest not in found
+    )
+    return _with_referrers(reader, asked, Selected(images, attached, left_out), extent)
+
+
+def make_plan(
+    selected: Iterable[Selected],
+    store: LocalStore,
+    places: Sequence[ContentPlace] = (),
+    *,
+    foreign: bool = False,
+) -> Plan:
+    """Find out what of some images is held, and so what there is to fetch; nothing is asked.
+
+    Args:
+        selected: of one reference or of many.
+        store: where they are to be in the end.
+        places: others to take content from, in order of preference.
+        foreign: fetch also what publishers do not let registries hold.
+
+    Raises:
+        LimitExceeded: they have more than 20,000 pieces.
+        StoreFault: the store cannot be read.
+        Unavailable: a place that was named cannot be.
+
+    """
+    chosen = tuple(selected)
+    # One reference may have been asked about several times, a platform at a time.
+    once: dict[tuple[str, Digest], PlannedImage] = {}
+    for found in chosen:
+        for one in (*found.images, *found.attached):
+            once.setdefault((one.reference, one.manifest.digest), one)
+    named = tuple(_with_name(one, store) for one in once.values())
+    images = tuple(one for one in named if one.kind == "image")
+    attached = tuple(one for one in named if one.kind != "image")
+    left_out = tuple(
+        dict.fromkeys(
+            one
+            for found in chosen
+            for one in found.left_out
+            if (one.reference, one.descriptor.digest) not in once
+        )
+    )
+    known = (*images, *attached)
+    contents = {each.descriptor.digest: each for image in known for each in image.contents}
+    if len(contents) > MAX_PIECES:
+        raise LimitExceeded("what is to be pulled", MAX_PIECES, len(contents), "pieces")
+    held = find_held((each.descriptor for each in contents.values()), store, places)
+    return plan(images, held, foreign=foreign, attached=attached, left_out=left_out)
+
+
+def _image(reader: DocumentReader, asked: RootDocument, answer: Resolution) -> PlannedImage:
+    manifest, indexes = asked.parsed, tuple(_indexes(asked, answer))
+    if not isinstance(manifest, Manifest):
+        manifest = read_manifest(reader, answer.manifest, asked.text)
+    return PlannedImage(
+        reference=answer.reference,
+        pinned=answer.pinned,
+        root=asked.document.descriptor,
+        manifest=answer.manifest,
+        platform=answer.platform,
+        layers=manifest.layers,
+        contents=_contents(answer.manifest, manifest, indexes),
+        up_to_date=False,
+        warnings=answer.warnings,
+    )
+
+
+def _contents(
+    descriptor: Descriptor, manifest: Manifest | None, indexes: Iterable[Descriptor]
+) -> tuple[ImageContent, ...]:
+    """List what a manifest consists of, children before parents, each digest once."""
+    contents: list[ImageContent] = []
+    if manifest is not None:
+        contents += [ImageContent(layer, "layer") for layer in manifest.layers]
+        if manifest.config is not None:
+            contents.append(ImageContent(manifest.config, "config"))
+    contents.append(ImageContent(descriptor, "manifest"))
+    contents.extend(ImageContent(index, "index") for index in indexes)
+    unique: dict[Digest, ImageContent] = {}
+    for content in contents:
+        unique.setdefault(content.descriptor.digest, content)
+    return tuple(unique.values())
+
+
+def _entry(  # noqa: PLR0913 - what is known of an entry
+    reader: DocumentReader,
+    asked: RootDocument,
+    entry: Descriptor,
+    indexes: Sequence[Descriptor],
+    *,
+    kind: AttachedKind | None = None,
+    about: Digest | None = None,
+    tag: str = "",
+) -> PlannedImage:
+    """Plan one entry as it is; what is no manifest counts as one piece."""
+    manifest = None
+    if entry.media_type in MANIFEST_TYPES | {OCI_ARTIFACT}:
+        manifest = read_manifest(reader, entry, asked.text)
+    found = kind or kind_of(entry, manifest)
+    platform = entry.platform if found == "image" else None
+    if found == "image" and platform is None and manifest is not None:
+        platform = read_config(reader, manifest, asked.text).platform
+    return PlannedImage(
+        reference=asked.text,
+        pinned=f"{asked.prefix}{entry.digest}",
+        root=asked.document.descriptor,
+        manifest=entry,
+        platform=platform,
+        layers=manifest.layers if manifest is not None else (),
+        contents=_contents(entry, manifest, indexes),
+        up_to_date=False,
+        warnings=(),
+        kind=found,
+        about=about or refers_to(entry),
+        tag=tag,
+    )
+
+
+def _attached_to(
+    reader: DocumentReader, asked: RootDocument, answer: Resolution
+) -> Iterator[PlannedImage]:
+    """Plan the entries that refer to a chosen image; its index lists them beside it."""
+    for seen in answer.considered:
+        entry = seen.descriptor
+        if entry.is_index or refers_to(entry) != answer.manifest.digest:
+            continue
+        if entry.digest == answer.manifest.digest:
+            continue
+        by_path = {each.path: each.descriptor for each in answer.considered}
+        inner = [by_path[seen.path[:depth]] for depth in range(len(seen.path) - 1, 0, -1)]
+        try:
+            yield _entry(reader, asked, entry, [*inner, asked.document.descriptor])
+        except (NotFound, NotInStore) as error:
+            # The image itself is whole without it: tools that copy images often drop these.
+            reader.warn(
+                Warned(
+                    "attestation-missing",
+                    f"`{asked.text}` lists `{entry.digest}` about "
+                    f"`{answer.manifest.digest}`, which is left out: {error}",
+                )
+            )
+
+
+def _indexes(asked: RootDocument, answer: Resolution) -> Iterator[Descriptor]:
+    """Give the indexes on the way to the chosen manifest, the innermost first."""
+    if answer.index is None:
+        return
+    by_path = {each.path: each.descriptor for each in answer.considered}
+    chosen = next((each.path for each in answer.considered if each.chosen), ())
+    for depth in range(len(chosen) - 1, 0, -1):
+        yield by_path[chosen[:depth]]
+    yield asked.document.descriptor
+
+
+def _with_name(image: PlannedImage, store: LocalStore) -> PlannedImage:
+    """Add what the store knows: whether its name is this image, and what a held config says."""
+    image = replace(image, warnings=(*image.warnings, *contradiction(image, store)))
+    try:
+        name = store.pulled(image.reference)
+    except StoreFault:
+        # It is written anew in the end, and that says what is wrong.
+        return image
+    same = name is not None and name.root.digest == image.root.digest
+    held: set[Digest] = set()
+    if name is not None:
+        held |= {each.manifest.digest for each in name.images}
+        held |= {each.manifest.digest for each in name.attached}
+    return replace(image, up_to_date=same and image.manifest.digest in held)
+
+
+def _with_referrers(
+    reader: DocumentReader, asked: RootDocument, selected: Selected, extent: Extent
+) -> Selected:
+    """Add what refers to the index, to the images and to what is attached, and so on.
+
+    Raises:
+        LimitExceeded: more than 20,000.
+        ResolverError: they cannot be listed, or one cannot be read.
+
+    """
+    if not extent.referrers:
+        return selected
+    root = asked.document.descriptor.digest
+    known = {one.manifest.digest for one in (*selected.images, *selected.attached)}
+    found: dict[Digest, PlannedImage] = {}
+    subjects = list(dict.fromkeys([root, *(one.manifest.digest for one in selected.images)]))
+    signed = subjects
+    while subjects:
+        following: list[Digest] = []
+        for outcome in each(lambda one: _referring(reader, asked, one), subjects, jobs=extent.jobs):
+            if isinstance(outcome.value, ResolverError):
+                raise outcome.value
+            for one in outcome.value:
+                if one.manifest.digest not in known:
+                    known.add(one.manifest.digest)
+                    found[one.manifest.digest] = one
+                    following.append(one.manifest.digest)
+        if len(found) > MAX_PIECES:
+            raise LimitExceeded(f"what refers to `{asked.text}`", MAX_PIECES, len(found), "entries")
+        subjects = following
+    for outcome in each(lambda one: _cosigned(reader, asked, one), signed, jobs=extent.jobs):
+        if isinstance(outcome.value, ResolverError):
+            raise outcome.value
+        found |= {one.manifest.digest: one for one in outcome.value}
+    return replace(selected, attached=(*selected.attached, *found.values()))
+
+
+def _referring(reader: DocumentReader, asked: RootDocument, subject: Digest) -> list[PlannedImage]:
+    return [
+        _entry(reader, asked, entry, (), kind="referrer", about=subject)
+        for entry in reader.referrers(subject)
+        if not entry.is_index
+    ]
+
+
+def _cosigned(reader: DocumentReader, asked: RootDocument, subject: Digest) -> list[PlannedImage]:
+    """Find what cosign keeps under tags that are made of the subject's digest."""
+    found: list[PlannedImage] = []
+    for suffix in _COSIGN:
+        tag = f"{subject.algorithm}-{subject.hex}.{suffix}"
+        document = reader.tagged(tag)
+        if document is not None and not document.descriptor.is_index:
+            entry = document.descriptor
+            found.append(_entry(reader, asked, entry, (), kind="referrer", about=subject, tag=tag))
+    return found

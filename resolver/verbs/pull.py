@@ -1,0 +1,627 @@
+"""Pulling: a plan carried out. What is missing comes into the store, and the name comes last.
+
+A lease keeps what is needed from being collected, from before the first look at the store until
+the names are written. Blobs come side by side, documents after what they point at. A blob that
+cannot be had is the end of the images that need it, not of the others; what has come is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from resolver.clock import SystemClock
+from resolver.core.oci.attached import Attached
+from resolver.core.oci.config import parse_config
+from resolver.core.oci.descriptor import CONFIG_TYPES
+from resolver.core.oci.manifest import Index
+from resolver.core.oci.reference import Reference
+from resolver.core.oci.target import RegistryTarget
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.events import ignore
+from resolver.core.results.plan import ContentState
+from resolver.core.results.pull import Pulled, PulledImage, PulledName, PulledOne
+from resolver.core.results.pull_events import Finished, ImageDone, Kept, Reused, Skipped, Started
+from resolver.core.results.resolve import Failure, Resolution
+from resolver.errors import NotInStore, PlanTooLarge, ResolverError, StoreFault, Usage
+from resolver.settings import DEFAULT_JOBS
+from resolver.verbs.context import Context
+from resolver.verbs.documents import PlatformRequest
+from resolver.verbs.fetch import BlobFetcher
+from resolver.verbs.resolve import contradiction
+from resolver.verbs.threads import DaemonPool
+from resolver.verbs.transfer import Stopped, TransferContext, TransferOptions, one_at_a_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
+    from pathlib import Path
+
+    from resolver.clock import Clock
+    from resolver.core.oci.content import Source
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.digest import Digest
+    from resolver.core.results.events import Observer
+    from resolver.core.results.plan import Piece, Plan, PlannedImage, Selected
+    from resolver.store import LocalStore
+    from resolver.store.leases import Lease
+    from resolver.verbs.context import PlatformLike
+    from resolver.verbs.documents import DocumentReader
+    from resolver.verbs.places import ContentPlace
+    from resolver.verbs.plan import Extent
+
+
+def refuse_without_room(root: Path, pieces: Iterable[Piece]) -> None:
+    """Refuse a pull that cannot fit.
+
+    What was begun earlier is not counted: its room was reserved then.
+
+    Raises:
+        StoreFault: less is free than is to be fetched.
+
+    """
+    wanted = sum(
+        piece.descriptor.size for piece in pieces if piece.state is not ContentState.PARTIAL
+    )
+    folder = next((path for path in (root, *root.parents) if path.exists()), None)
+    if not wanted or folder is None:
+        return
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        # Whoever writes will be told.
+        return
+    free = status.f_bavail * status.f_frsize
+    # A file system that does not say how large it is has none of these.
+    if status.f_blocks and wanted > free:
+        raise StoreFault(
+            str(root),
+            f"no space left: {wanted} bytes are to be fetched, and {free} are free",
+            "free some space, or name another folder with `--store`",
+        )
+
+
+__all__ = ["Pulled", "PulledOne", "TransferOptions", "transfer_plan"]
+
+#: Seconds that transfers under way are given to notice that nobody wants them any more.
+_GRACE = 1.0
+
+
+def transfer_plan(  # noqa: PLR0913 - each is one thing that a caller decides
+    plan: Plan,
+    source_of: Callable[[PlannedImage], Source],
+    store: LocalStore,
+    options: TransferOptions | None = None,
+    observe: Observer = ignore,
+    *,
+    places: Sequence[ContentPlace] = (),
+    clock: Clock | None = None,
+    interrupt: Callable[[], None] = lambda: None,
+) -> Pulled:
+    """Carry out a plan.
+
+    Args:
+        plan: from `flow.plan.make_plan`.
+        source_of: opens the repository of an image; called when something of it is missing.
+        store: where everything goes.
+        options: how.
+        observe: told what goes on, by one thread at a time.
+        places: those that the plan was made with.
+        clock: for waiting.
+        interrupt: ends requests under way, when the pull is interrupted.
+
+    Raises:
+        StoreFault: the store cannot be written, or has no room; other images fail too, then.
+        ResolverError: why the only reference, or the first of those that all failed, has failed.
+
+    """
+    chosen = options or TransferOptions()
+    stop = threading.Event()
+    tell = one_at_a_time(observe)
+    parts = DaemonPool(chosen.connections, "resolver-part")
+    kit = TransferContext(store, chosen, tell, clock or SystemClock(), parts, stop)
+    work = _Work(plan, kit, BlobFetcher(kit, source_of, places))
+    blobs = DaemonPool(chosen.jobs, "resolver-blob")
+
+    def close() -> None:
+        stop.set()
+        blobs.close(_GRACE)
+        parts.close(_GRACE)
+
+    try:
+        with store.lease(purpose=_purpose(plan), needed=_writes(plan)) as lease:
+            done = work.run(lease, blobs)
+    except BaseException as error:
+        stop.set()
+        if isinstance(error, StoreFault):
+            error.after(*work.progress())
+        if not isinstance(error, Exception):
+            interrupt()
+        close()
+        if not isinstance(error, StoreFault):
+            # Only now, when no thread writes any more, is it known what is kept.
+            work.tell_kept()
+        raise
+    close()
+    if done.failures:
+        work.tell_kept()
+    return done
+
+
+class _Work:
+    """One pull under way; its methods run in the thread that asked for it."""
+
+    def __init__(self, plan: Plan, kit: TransferContext, bringer: BlobFetcher) -> None:
+        self._plan = plan
+        self._kit = kit
+        self._bringer = bringer
+        self._failed: dict[str, ResolverError] = {}
+        self._wanted: list[Piece] = []
+        self._fetched: list[Piece] = []
+        self._reused: list[Piece] = []
+        self._needed_by: dict[Digest, list[PlannedImage]] = {}
+        for image in plan.entries:
+            for content in image.contents:
+                self._needed_by.setdefault(content.descriptor.digest, []).append(image)
+
+    def run(self, lease: Lease, blobs: DaemonPool) -> Pulled:
+        """Fetch, then name."""
+        lease.add(piece.descriptor.digest for piece in self._plan.pieces)
+        for image, pieces in self._begun():
+            self._kit.tell(Started(image.reference, image.platform, pieces))
+        wanted = [piece for piece in self._plan.pieces if self._is_to_be_fetched(piece)]
+        self._wanted = wanted
+        refuse_without_room(self._kit.store.root, wanted)
+        # The largest first: what is begun last should be over soon.
+        layers = [piece for piece in wanted if piece.role in {"layer", "config"}]
+        layers.sort(key=lambda piece: -piece.missing)
+        self._fetch(layers, blobs)
+        # Parents after their children, each kind for itself.
+        for piece in wanted:
+            if piece.role in {"manifest", "index"}:
+                self._fetch([piece], blobs)
+        done = self._name()
+        failures = tuple(
+            Failure(reference, None, error) for reference, error in self._failed.items()
+        )
+        if failures and not done:
+            raise failures[0].error
+        return Pulled(
+            tuple(one for one in done if one.image.kind == "image"),
+            failures,
+            tuple(self._fetched),
+            tuple(self._reused),
+            tuple(one for one in done if one.image.kind != "image"),
+            tuple(one for one in self._plan.left_out if one.reference not in self._failed),
+        )
+
+    def _begun(self) -> Iterator[tuple[PlannedImage, tuple[Piece, ...]]]:
+        """Give each image with its pieces, and those of what is attached to it."""
+        images = {one.reference: one for one in reversed(self._plan.images)}
+        chosen = {(one.reference, one.manifest.digest) for one in self._plan.images}
+        attached: dict[tuple[str, Digest], list[PlannedImage]] = {}
+        alone: list[PlannedImage] = []
+        for one in self._plan.attached:
+            first = images.get(one.reference)
+            if one.about is not None and (one.reference, one.about) in chosen:
+                attached.setdefault((one.reference, one.about), []).append(one)
+            elif first is not None:
+                attached.setdefault((first.reference, first.manifest.digest), []).append(one)
+            else:
+                alone.append(one)
+        for image in (*self._plan.images, *alone):
+            parts = [image, *attached.get((image.reference, image.manifest.digest), ())]
+            wanted = {each.descriptor.digest for part in parts for each in part.contents}
+            yield image, tuple(p for p in self._plan.pieces if p.descriptor.digest in wanted)
+
+    def progress(self) -> tuple[int, int]:
+        """Count the pieces that have come, and those that were to."""
+        return len(self._fetched), len(self._wanted)
+
+    def tell_kept(self) -> None:
+        """Say what the next pull need not fetch again; nothing where nothing was to be fetched."""
+        if not self._wanted:
+            return
+        here = {piece.descriptor.digest for piece in self._fetched}
+        store = self._kit.store
+        # A thread that waits for a registry ends with the process.
+        store.record_transfers()
+        size = 0
+        for piece in self._wanted:
+            descriptor = piece.descriptor
+            try:
+                if descriptor.digest in here or store.has(descriptor):
+                    here.add(descriptor.digest)
+                    size += descriptor.size
+                else:
+                    size += store.partial(descriptor)
+            except StoreFault:
+                # What cannot be looked at is not promised.
+                continue
+        self._kit.tell(Kept(len(here), len(self._wanted), size))
+
+    def _is_to_be_fetched(self, piece: Piece) -> bool:
+        """Look again, now that nothing can be collected any more (R36)."""
+        descriptor = piece.descriptor
+        if piece.state is ContentState.FOREIGN:
+            self._kit.tell(Skipped(descriptor.digest, descriptor.size, descriptor.urls))
+            return False
+        if not self._kit.store.held(descriptor):
+            return True
+        self._kit.tell(Reused(descriptor.digest, descriptor.size, ""))
+        self._reused.append(piece)
+        return False
+
+    def _fetch(self, pieces: Sequence[Piece], blobs: DaemonPool) -> None:
+        """Bring some pieces, side by side."""
+        under_way: dict[Future[bool], Piece] = {
+            blobs.submit(lambda piece=piece: self._bring(piece)): piece  # type: ignore[misc]  # a default binds the loop's value
+            for piece in pieces
+            if self._is_wanted(piece)
+        }
+        while under_way:
+            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+            for future in done:
+                self._settle(under_way.pop(future), future)
+
+    def _bring(self, piece: Piece) -> bool:
+        """Bring one piece; in a thread of its own."""
+        if not self._is_wanted(piece):
+            raise Stopped
+        descriptor = piece.descriptor
+        needed_by = self._needed_by[descriptor.digest]
+        try:
+            fetched = self._bringer.bring(piece, needed_by, lambda: self._is_wanted(piece))
+        except StoreFault:
+            # The next blob would meet the same disk.
+            self._kit.stop.set()
+            raise
+        except ResolverError as error:
+            # Here, so that this thread does not begin what nobody wants any more.
+            for image in needed_by:
+                self._failed.setdefault(image.reference, error)
+            raise
+        event = Finished(descriptor.digest, descriptor.size)
+        self._kit.tell(event if fetched else Reused(descriptor.digest, descriptor.size, ""))
+        return fetched
+
+    def _settle(self, piece: Piece, future: Future[bool]) -> None:
+        """Take note of what came of a piece."""
+        try:
+            fetched = future.result()
+        except (Stopped, CancelledError):
+            return
+        except StoreFault:
+            raise
+        except ResolverError:
+            return
+        (self._fetched if fetched else self._reused).append(piece)
+
+    def _is_wanted(self, piece: Piece) -> bool:
+        """Whether some image that needs the piece can still become complete."""
+        needed_by = self._needed_by[piece.descriptor.digest]
+        return any(image.reference not in self._failed for image in needed_by)
+
+    def _name(self) -> tuple[PulledOne, ...]:
+        """Give complete images their names, all platforms of a reference at once."""
+        done: list[PulledOne] = []
+        by_reference: dict[str, list[PlannedImage]] = {}
+        for image in self._plan.entries:
+            if image.reference not in self._failed:
+                by_reference.setdefault(image.reference, []).append(image)
+        for reference, images in by_reference.items():
+            outcomes = [self._outcome(image) for image in images]
+            if any(one.status == "downloaded" for one in outcomes):
+                record = record_of(reference, images, int(self._kit.clock.wall()))
+                self._kit.store.name(record, self._found())
+            told = [one for one in outcomes if one.image.kind == "image"] or outcomes[:1]
+            for one in told:
+                root = one.image.root.digest
+                self._kit.tell(ImageDone(one.image.reference, root, one.status))
+            done.extend(outcomes)
+        return tuple(done)
+
+    def _found(self) -> list[str]:
+        """Give the algorithms of what was here, unless what has come was synced beside it."""
+        found = {piece.descriptor.digest.algorithm for piece in self._reused}
+        return sorted(found - {piece.descriptor.digest.algorithm for piece in self._fetched})
+
+    def _outcome(self, image: PlannedImage) -> PulledOne:
+        needed = {content.descriptor.digest for content in image.contents}
+        fetched = any(piece.descriptor.digest in needed for piece in self._fetched)
+        skipped = tuple(piece for piece in self._plan.foreign if piece.descriptor.digest in needed)
+        found = contradiction(image, self._kit.store)
+        for warning in found:
+            self._kit.tell(warning)
+        status = "up-to-date" if image.up_to_date and not fetched else "downloaded"
+        return PulledOne(image, status, skipped, (*image.warnings, *found))
+
+
+def _writes(plan: Plan) -> bool:
+    """Whether anything will have to be written; where all is held, a store may be read-only."""
+    held = all(piece.state is ContentState.HELD and not piece.place for piece in plan.pieces)
+    return not (held and all(image.up_to_date for image in plan.entries))
+
+
+def record_of(reference: str, entries: Sequence[PlannedImage], at: int) -> PulledName:
+    """Make what the store notes about a reference; `at` in seconds since 1970."""
+    images = tuple(
+        PulledImage(one.platform, one.manifest) for one in entries if one.kind == "image"
+    )
+    attached = tuple(
+        Attached(one.kind, one.manifest, one.about, one.tag)
+        for one in entries
+        if one.kind != "image"
+    )
+    return PulledName(reference, entries[0].root, images, at, attached)
+
+
+def _purpose(plan: Plan) -> str:
+    names = list(dict.fromkeys(image.reference for image in plan.entries))
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"pull {names[0]}{more}" if names else "pull"
+
+
+def unpacked_of(
+    reader: DocumentReader, image: PlannedImage, unpacked: AbstractSet[Digest]
+) -> tuple[Digest, ...]:
+    """List the layers of an image that somebody has in their unpacked form.
+
+    Reads the image's config, which a pull needs anyway and then finds in the store.
+
+    Args:
+        reader: of the image's repository.
+        image: planned.
+        unpacked: digests of unpacked layers, from `sources.daemon.unpacked_layers`.
+
+    Raises:
+        ResolverError: the config cannot be read.
+
+    """
+    config = next((each.descriptor for each in image.contents if each.role == "config"), None)
+    if not unpacked or config is None or config.media_type not in CONFIG_TYPES:
+        return ()
+    layers = image.layers
+    what = f"the config `{config.digest}` of `{image.reference}`"
+    diff_ids = parse_config(reader.read(config, what), what, len(layers)).diff_ids
+    pairs = zip(layers, diff_ids, strict=False)
+    return tuple(dict.fromkeys(layer.digest for layer, diff_id in pairs if diff_id in unpacked))
+
+
+#: What can be asked to be pulled: one, or several.
+Named = str | Reference | Resolution
+
+#: Blobs at once where nobody said; more only take each other's bandwidth.
+_BLOBS = 4
+
+
+class PullVerbs(Context):
+    """Plans what is to be fetched, and fetches it."""
+
+    def plan(  # noqa: PLR0913 - each is one thing that a caller decides
+        self,
+        references: Named | Iterable[Named],
+        platforms: PlatformLike | Sequence[PlatformLike] = None,
+        *,
+        exact: bool = False,
+        places: Iterable[str] = (),
+        foreign: bool = False,
+        attestations: bool = True,
+        referrers: bool = False,
+    ) -> Plan:
+        """Find out what images need, what of it is held, and so what is left to fetch.
+
+        Indexes and manifests are read, and kept in the store; layers are not.
+
+        Args:
+            references: of registries, or answers of `resolve`; one or many.
+            platforms: as for `resolve`, one or many; `all` is every entry of the index,
+                attestations and artifacts included. Answers of `resolve` keep the platform they
+                were found for, unless it is `all`.
+            exact: refuse fallbacks.
+            places: others on this machine to take content from, in order of preference: an OCI
+                layout, an archive, another store, containerd's content folder.
+            foreign: fetch also what publishers do not let registries hold.
+            attestations: with what the index lists about the images.
+            referrers: with what refers to the images from outside the index: OCI referrers, and
+                the tags that cosign keeps.
+
+        Raises:
+            Malformed: something cannot be read; nothing was asked of anybody.
+            ResolverError: as `resolve`; of several references, the failure of the first that
+                fails. There is no plan then.
+
+        """
+        from resolver.verbs.places import open_place  # noqa: PLC0415
+        from resolver.verbs.plan import Extent, make_plan  # noqa: PLC0415
+        from resolver.verbs.threads import each  # noqa: PLC0415 - for this question alone
+
+        asked = [(one, self._pullable(one)) for one in _listed(references)]
+        one = platforms is None or isinstance(platforms, str | Platform)
+        wanted: list[PlatformLike] = [platforms] if one else list(platforms)  # type: ignore[list-item, arg-type]  # told apart above
+        wishes = [None if each == "all" else self.wish(each, exact=exact) for each in wanted]
+        opened = [open_place(place) for place in places]
+
+        # Many references are asked side by side already.
+        extent = Extent(attestations, referrers, self.settings.jobs if len(asked) == 1 else 1)
+
+        def find(one: tuple[Named, RegistryTarget]) -> Selected:
+            return self._planned(*one, wishes, extent)
+
+        selected: list[Selected] = []
+        for outcome in each(find, asked, jobs=self.settings.jobs):
+            if isinstance(outcome.value, ResolverError):
+                raise outcome.value
+            selected.append(outcome.value)
+        return make_plan(selected, self._store, opened, foreign=foreign)
+
+    def unpacked(self, plan: Plan) -> tuple[Descriptor, ...]:
+        """List the layers of a plan that a Docker engine on this machine has unpacked.
+
+        For information: an engine gives no layer back as the registry has it, so none counts as
+        held. Nothing is asked of anybody where no engine runs.
+
+        Raises:
+            ResolverError: an image's config, which tells layers by what is in them, cannot be read.
+        """
+        from resolver.sources.local.docker_engine import unpacked_layers  # noqa: PLC0415
+
+        there = unpacked_layers(self.settings.environment)
+        found: dict[Descriptor, None] = {}
+        for image in plan.images if there else ():
+            reader, _ = self._reader(RegistryTarget(Reference.parse(image.reference)))
+            digests = set(unpacked_of(reader, image, there))
+            found.update(dict.fromkeys(each for each in image.layers if each.digest in digests))
+        return tuple(found)
+
+    def pull(  # noqa: PLR0913 - each is one thing that a caller decides
+        self,
+        what: Plan | Named | Iterable[Named],
+        platforms: PlatformLike | Sequence[PlatformLike] = None,
+        *,
+        exact: bool = False,
+        places: Iterable[str] = (),
+        foreign: bool = False,
+        max_download: int | None = None,
+        attestations: bool = True,
+        referrers: bool = False,
+    ) -> Pulled:
+        """Bring images into the store: what is missing of them, verified, the name last.
+
+        Whatever ends it early, the next one fetches the rest alone. What goes on is told to the
+        session's observer, see `resolver.core.results.events`.
+
+        Args:
+            what: a plan, which is carried out as it is, or what `plan` takes.
+            platforms: as for `plan`; a plan has its own, and does not need this.
+            exact: as for `plan`, likewise.
+            places: as for `plan`, likewise.
+            foreign: fetch also what publishers do not let registries hold.
+            max_download: bytes that may be fetched; None for any number.
+            attestations: as for `plan`.
+            referrers: as for `plan`.
+
+        Raises:
+            PlanTooLarge: more would have to be fetched; nothing was.
+            StoreFault: the store cannot be written.
+            ResolverError: why the only reference, or the first of those that all failed, failed.
+
+        """
+        from resolver.core.results.plan import Plan  # noqa: PLC0415 - for this verb alone
+        from resolver.verbs.places import open_place  # noqa: PLC0415
+
+        if isinstance(what, Plan):
+            plan = what
+        else:
+            plan = self.plan(
+                what,
+                platforms,
+                exact=exact,
+                places=places,
+                foreign=foreign,
+                attestations=attestations,
+                referrers=referrers,
+            )
+        if max_download is not None and plan.bytes_missing > max_download:
+            raise PlanTooLarge(plan.bytes_missing, max_download)
+        names = dict.fromkeys(piece.place for piece in plan.pieces if piece.place)
+        jobs = self.settings.jobs if self.settings.jobs != DEFAULT_JOBS else _BLOBS
+        done = transfer_plan(
+            plan,
+            self._repository,
+            self._store,
+            TransferOptions(jobs=jobs, foreign=foreign),
+            self._observe,
+            places=[open_place(name) for name in names],
+            interrupt=self.close,
+        )
+        self._note_use(one.image for one in done.entries if one.status == "up-to-date")
+        return done
+
+    def _pullable(self, named: Named) -> RegistryTarget:
+        """Read what is to be pulled.
+
+        Raises:
+            Malformed: it is no image of a registry.
+
+        """
+        reference = named.reference if isinstance(named, Resolution) else named
+        target = self._target(reference)
+        if not isinstance(target, RegistryTarget):
+            raise Usage(
+                f"`{target}` is here already: images are pulled from registries",
+                "give the image's name, and the place with `--from`",
+            )
+        return target
+
+    def _planned(
+        self,
+        named: Named,
+        target: RegistryTarget,
+        wishes: Sequence[PlatformRequest | None],
+        extent: Extent,
+    ) -> Selected:
+        """Find the images that one name means; `None` among the wishes is all of its index."""
+        from resolver.verbs.plan import (  # noqa: PLC0415 - for this question alone
+            plan_everything,
+            plan_images,
+        )
+
+        reader, warned = self._reader(target)
+        if isinstance(named, Resolution):
+            root = named.index or named.manifest
+            asked = self._ask(reader, RegistryTarget(target.reference.with_digest(root.digest)))
+            asked = replace(asked, text=named.reference)
+            # The very entry that was found, as its index writes it, and not what would be now.
+            found = (named.platform,) if named.platform is not None else None
+            explicit = found is not None or named.explicit
+            wish = PlatformRequest(
+                found or named.wanted,
+                explicit,
+                exact=found is not None,
+                entry=named.manifest.digest if named.index is not None else None,
+            )
+            wishes = [None if None in wishes and named.index is not None else wish]
+        else:
+            asked = self._ask(reader, target)
+        if None in wishes and isinstance(asked.parsed, Index):
+            selected = plan_everything(reader, asked, extent)
+        else:
+            expanded = [self.wish(None) if wish is None else wish for wish in wishes]
+            selected = plan_images(reader, asked, expanded, self.table, extent)
+        reader.tell_warnings()
+        first, *rest = (*selected.images, *selected.attached)
+        first = replace(first, warnings=(*warned, *first.warnings))
+        images = tuple(one for one in (first, *rest) if one.kind == "image")
+        attached = tuple(one for one in (first, *rest) if one.kind != "image")
+        return replace(selected, images=images, attached=attached)
+
+    def _repository(self, image: PlannedImage) -> Source:
+        """Open where an image comes from.
+
+        Raises:
+            NotInStore: only the store may answer.
+
+        """
+        if self.settings.offline:
+            raise NotInStore(image.reference, "all of it", str(self._store.root))
+        return self._source(RegistryTarget(Reference.parse(image.reference)))
+
+    def _note_use(self, images: Iterable[PlannedImage]) -> None:
+        """Note that images are still used; collections ask. A read-only store keeps them anyway."""
+        by_reference: dict[str, list[PlannedImage]] = {}
+        for image in images:
+            by_reference.setdefault(image.reference, []).append(image)
+        for reference, held in by_reference.items():
+            with suppress(StoreFault):
+                self._store.name(record_of(reference, held, int(time.time())))
+
+
+def _listed(references: Named | Iterable[Named]) -> list[Named]:
+    one = isinstance(references, str | Reference | Resolution)
+    return [references] if one else list(references)  # type: ignore[list-item, arg-type]  # told apart above

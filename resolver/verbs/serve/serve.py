@@ -1,0 +1,262 @@
+"""Serving the store or a layout, for the length of a block."""
+
+from __future__ import annotations
+
+from contextlib import closing, contextmanager
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+from resolver.core.oci.attached import counted, kind_of
+from resolver.core.oci.target import RegistryTarget
+from resolver.core.results.events import Warned, ignore
+from resolver.errors import NotInStore, UnsupportedDocument
+from resolver.verbs.context import Context
+from resolver.verbs.documents import DocumentReader
+from resolver.verbs.serve.catalog import LayoutShelf, StoreShelf
+from resolver.verbs.serve.server import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+    from contextlib import AbstractContextManager
+
+    from resolver.clock import Clock
+    from resolver.core.oci.content import Source
+    from resolver.core.oci.reference import Reference
+    from resolver.core.oci.target import LayoutTarget
+    from resolver.core.results.events import Observer
+    from resolver.store import LocalStore
+    from resolver.verbs.serve.catalog import ContentShelf
+    from resolver.verbs.serve.mirror import Asking, Upstreams
+    from resolver.verbs.serve.server import Server
+
+
+#: Tags that are named at the start; a large store may have thousands.
+_TOLD = 10
+
+
+@contextmanager
+def serve_store(
+    store: LocalStore,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    only: Collection[str] | None = None,
+    names: Iterable[str] = (),
+    observe: Observer = ignore,
+) -> Iterator[Server]:
+    """Serve what was pulled; a lease keeps it in the store meanwhile.
+
+    Args:
+        store: what is pulled meanwhile is served too.
+        host: an address or a name of this machine.
+        port: 0 = any free one.
+        only: canonical references; None = all there are.
+        names: by which clients call this machine, besides `host`, `localhost` and addresses.
+        observe: receives a warning for every tag that is served with less than its index lists.
+
+    Raises:
+        Usage: nothing can listen there.
+        StoreFault: the store cannot be read.
+
+    """
+    with store.lease((), "serve", needed=False) as lease:
+        shelf = StoreShelf(store, lease.add, only)
+        # Now, so that a store that cannot be read is said here and not to a client.
+        _tell_partial(shelf, observe, "`resolver pull -p all` brings the rest")
+        with serve(shelf, host, port, names=names) as server:
+            yield server
+
+
+@contextmanager
+def start_mirror(  # noqa: PLR0913 - each is one thing that a caller decides
+    store: LocalStore,
+    upstreams: Upstreams,
+    asking: Asking,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    fresh: float,
+    names: Iterable[str] = (),
+    via: str = "",
+    observe: Observer = ignore,
+    clock: Clock | None = None,
+) -> Iterator[Server]:
+    """Serve what is here, and fetch what is not; see `flow.mirror`.
+
+    Args:
+        store: where it is kept; a lease keeps it there meanwhile.
+        upstreams: who may be asked.
+        asking: how.
+        host: an address or a name of this machine.
+        port: 0 = any free one.
+        fresh: seconds for which the meaning of a tag is not asked again.
+        names: by which clients call this machine, besides `host`, `localhost` and addresses.
+        via: what `asking` puts into its requests, to be refused when they come back here.
+        observe: is told of every request.
+        clock: for what is fresh, and for waiting.
+
+    Raises:
+        Usage: nothing can listen there.
+        StoreFault: the store cannot be written.
+
+    """
+    from resolver.clock import SystemClock  # noqa: PLC0415
+    from resolver.verbs.serve.mirror import Mirror  # noqa: PLC0415 - for this kind alone
+
+    with store.lease((), "serve --mirror") as lease:
+        mirror = Mirror(
+            store,
+            lease,
+            upstreams,
+            asking,
+            fresh=fresh,
+            via=via,
+            observe=observe,
+            clock=clock or SystemClock(),
+        )
+        with (
+            closing(mirror),
+            serve(mirror, host, port, names=names, refuse=mirror.refuse) as server,
+        ):
+            yield server
+
+
+@contextmanager
+def serve_layout(
+    target: LayoutTarget,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    names: Iterable[str] = (),
+    observe: Observer = ignore,
+) -> Iterator[Server]:
+    """Serve an OCI layout, as `serve_store`.
+
+    Raises:
+        Usage: nothing can listen there.
+        UnsupportedDocument: it is an archive.
+        NotFound, Untrusted, Unavailable: it cannot be read, or is no layout.
+
+    """
+    if target.kind != "oci":
+        raise UnsupportedDocument(
+            f"`{target}`",
+            "",
+            "an archive is not served from where it lies",
+            f"unpack it: `mkdir layout && tar -xf {target.path} -C layout`",
+        )
+    shelf = LayoutShelf(target.path)
+    _tell_partial(shelf, observe, "the layout does not hold the rest")
+    for name in shelf.ambiguous:
+        message = f"several images in `{target.path}` are named `{name}`: served by digest only"
+        observe(Warned("ambiguous-tag", message))
+    with serve(shelf, host, port, names=names) as server:
+        yield server
+
+
+def _tell_partial(shelf: ContentShelf, observe: Observer, hint: str) -> None:
+    """Warn of tags that are served with less than their indexes list."""
+    partial = shelf.partial()
+    for one in partial[:_TOLD]:
+        what = counted(map(kind_of, one.left_out))
+        if one.served is None:
+            message = f"`{one.tag}` is not served: nothing that its index lists is here ({hint})"
+        else:
+            message = (
+                f"`{one.tag}` is served as `{one.served.digest}`, an index of what is here: {what} "
+                f"of `{one.original.digest}` left out ({hint})"
+            )
+        observe(Warned("partial-index", message))
+    if len(partial) > _TOLD:
+        more = f"{len(partial) - _TOLD} more tags are served with less than their indexes list"
+        observe(Warned("partial-index", more))
+
+
+#: Seconds for which the meaning of a tag is not asked again, where nobody says.
+FRESH = 60.0
+
+
+class MirrorVerbs(Context):
+    """Serves what is here, and fetches what is not."""
+
+    def serve_mirror(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        upstream: str | None = "docker.io",
+        allow: Iterable[str] = (),
+        fresh: float = FRESH,
+        names: Iterable[str] = (),
+    ) -> AbstractContextManager[Server]:
+        """Serve as a pull-through cache while a `with` block lasts: what is not here is fetched.
+
+        Args:
+            host: an address or a name of this machine.
+            port: 0 for any free one; the `address` of the server says which.
+            upstream: the registry that is meant where a client names none; None for none.
+            allow: registries that may be asked, besides.
+            fresh: seconds for which the meaning of a tag is not asked again.
+            names: by which clients call this machine, besides `host`, `localhost` and addresses.
+
+        Raises:
+            Malformed: something cannot be read, or nothing can listen there.
+            StoreFault: the store cannot be written.
+
+        """
+        from resolver.verbs.serve.mirror import Upstreams  # noqa: PLC0415
+
+        allowed = (*((upstream,) if upstream else ()), *allow)
+        upstreams = Upstreams(allowed, upstream)
+        if upstreams.usual is not None:
+            # An explicit login is for the one registry that was named as such.
+            with self._lock:
+                self._trusted_hosts.add(upstreams.usual)
+        # A file that points other tools of this machine here points us here too.
+        self._via = f"resolver-{token_hex(8)}"
+        return start_mirror(
+            self._store,
+            upstreams,
+            _Asking(self),
+            host,
+            port,
+            fresh=fresh,
+            names=names,
+            via=self._via,
+            observe=self._observe,
+        )
+
+
+class _Asking:
+    """How a mirror gets at registries: as every other question of the session does."""
+
+    def __init__(self, session: MirrorVerbs) -> None:
+        self._session = session
+
+    @property
+    def offline(self) -> bool:
+        """Whether no registry may be asked at all."""
+        return self._session.settings.offline
+
+    def source(self, repository: Reference) -> Source:
+        """Open a repository.
+
+        Raises:
+            NotInStore: only the store may answer.
+
+        """
+        if self._session.settings.offline:
+            root = str(self._session._store.root)  # noqa: SLF001 - a part of it
+            raise NotInStore(repository.identity, "what is asked for", root)
+        # Content that a client names by digest may belong to an image that it asked for by tag.
+        whole = repository.tag is None
+        return self._session._source(  # noqa: SLF001 - a part of it
+            RegistryTarget(repository), whole=whole
+        )
+
+    def reader(self, repository: Reference, *, offline: bool) -> DocumentReader:
+        """Make a reader of its documents; `offline` asks nobody."""
+        session = self._session
+        alone = offline or session.settings.offline
+        opener = None if alone else lambda: self.source(repository)
+        return DocumentReader(opener, session._store, str(repository), session._observe)  # noqa: SLF001

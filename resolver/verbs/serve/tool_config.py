@@ -1,0 +1,183 @@
+"""What makes other tools ask a mirror: the files they read, as text.
+
+Sources: containerd docs/hosts.md; docs.docker.com, "Registry as a pull through cache";
+containers-registries.conf(5); moby/buildkit docs/buildkitd.toml.md.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from resolver.core.oci.reference import HUB, Reference
+from resolver.core.registry.endpoints import api_host
+from resolver.errors import Usage
+from resolver.sources.http.addresses import is_loopback
+from resolver.sources.http.urls import BadUrl, Url
+from resolver.values import dataclass
+from resolver.verbs.serve.catalog import spelled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+#: Where `resolver serve` listens unless told otherwise.
+USUAL = "http://127.0.0.1:5000"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """One file, and where it belongs.
+
+    Attributes:
+        advice: what is to be done beside writing it; may be empty.
+
+    """
+
+    path: str
+    content: str
+    advice: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorWish:
+    """What is to be asked for what.
+
+    Attributes:
+        hosts: registries, `host[:port]`.
+        url: of the mirror, without the path of its API.
+        ours: it is `resolver serve`, which tells registries apart.
+        tags: it is trusted to say what a tag means.
+
+    """
+
+    hosts: tuple[str, ...]
+    url: Url
+    ours: bool
+    tags: bool
+
+    @property
+    def base(self) -> str:
+        """The mirror as a URL, without a last slash."""
+        return f"{self.url.scheme}://{self.place}"
+
+    @property
+    def place(self) -> str:
+        """Host, port and path of the mirror, without a scheme."""
+        return f"{self.url.authority}{self.url.path.rstrip('/')}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it speaks plain http."""
+        return self.url.scheme == "http"
+
+
+def mirror_config(
+    tool: str,
+    hosts: Sequence[str],
+    mirror: str | None,
+    at: str | None = None,
+    *,
+    tags: bool = False,
+) -> tuple[ConfigFile, ...]:
+    """Write what points a tool at a mirror.
+
+    Args:
+        tool: a name in `TOOLS`.
+        hosts: registries to be asked for there; Docker Hub if none is named.
+        mirror: URL of somebody's mirror; None for `resolver serve`.
+        at: where `resolver serve` listens.
+        tags: somebody's mirror may also say what a tag means; `resolver serve` always may.
+
+    Raises:
+        Usage: a word is none of these, or the tool cannot do that.
+        InvalidReference: a host is no registry.
+
+    """
+    if tool not in TOOLS:
+        known = ", ".join(f"`{name}`" for name in TOOLS)
+        raise Usage(f"nothing is known of how to tell `{tool}` about a mirror", f"choose {known}")
+    if mirror is not None and at is not None:
+        raise Usage("`--mirror` and `--at` are two places", "name one of them")
+    wanted = tuple(dict.fromkeys(hosts)) or (HUB,)
+    for host in wanted:
+        Reference(host, "library/any").check_endpoint()
+    text = mirror or at or USUAL
+    try:
+        url = Url.parse(text if "://" in text else f"https://{text}")
+    except BadUrl as error:
+        raise Usage(f"`{text}` is no URL of a mirror: {error}", f"write `{USUAL}`") from error
+    if url.query:
+        raise Usage(f"`{text}` is no URL of a mirror: it has a query", f"write `{USUAL}`")
+    return TOOLS[tool](MirrorWish(wanted, url, mirror is None, tags or mirror is None))
+
+
+def _containerd(wish: MirrorWish) -> tuple[ConfigFile, ...]:
+    allowed = '["pull", "resolve"]' if wish.tags else '["pull"]'
+    advice = ("Kubernetes needs `config_path` in containerd's own file, `ctr` needs `--hosts-dir`",)
+    return tuple(
+        ConfigFile(
+            f"/etc/containerd/certs.d/{host}/hosts.toml",
+            f'server = "https://{api_host(host)}"\n\n[host."{wish.base}"]\n'
+            f"  capabilities = {allowed}\n",
+            advice,
+        )
+        for host in wish.hosts
+    )
+
+
+def _docker(wish: MirrorWish) -> tuple[ConfigFile, ...]:
+    if wish.hosts != (HUB,):
+        raise Usage(
+            "Docker asks mirrors for `docker.io` alone",
+            "name no host, or pull by the mirror's own name: "
+            f"`docker pull {wish.place}/{wish.hosts[-1]}/REPOSITORY`",
+        )
+    settings: dict[str, list[str]] = {"registry-mirrors": [wish.base]}
+    if wish.is_open and not is_loopback(wish.url.host):
+        settings["insecure-registries"] = [wish.url.authority]
+    return (
+        ConfigFile(
+            "/etc/docker/daemon.json",
+            json.dumps(settings, indent=2) + "\n",
+            ("put these keys beside what is there, then `systemctl reload docker`",),
+        ),
+    )
+
+
+def _podman(wish: MirrorWish) -> tuple[ConfigFile, ...]:
+    tables = []
+    for host in wish.hosts:
+        # There is no `ns=` here: the registry stands in the name.
+        place = f"{wish.place}/{spelled(host)}" if wish.ours else wish.place
+        lines = [
+            "[[registry]]",
+            f'prefix = "{host}"',
+            f'location = "{host}"',
+            "",
+            "[[registry.mirror]]",
+            f'location = "{place}"',
+        ]
+        lines += ["insecure = true"] if wish.is_open else []
+        lines += [] if wish.tags else ['pull-from-mirror = "digest-only"']
+        tables.append("\n".join(lines) + "\n")
+    path = "/etc/containers/registries.conf.d/50-mirror.conf"
+    return (ConfigFile(path, "\n".join(tables)),)
+
+
+def _buildkit(wish: MirrorWish) -> tuple[ConfigFile, ...]:
+    tables = [f'[registry."{host}"]\n  mirrors = ["{wish.place}"]\n' for host in wish.hosts]
+    if wish.is_open:
+        tables.append(f'[registry."{wish.url.authority}"]\n  http = true\n')
+    advice = (
+        "for buildx: `docker buildx create --driver-opt network=host --buildkitd-config FILE`",
+    )
+    return (ConfigFile("/etc/buildkit/buildkitd.toml", "\n".join(tables), advice),)
+
+
+#: Tools that can be told. To add one, write a function and add a row.
+TOOLS: dict[str, Callable[[MirrorWish], tuple[ConfigFile, ...]]] = {
+    "containerd": _containerd,
+    "docker": _docker,
+    "podman": _podman,
+    "buildkit": _buildkit,
+}

@@ -1,0 +1,505 @@
+"""One blob on its way from a place into the store, in one stream or in several stretches at once.
+
+What breaks off is taken up again where it broke, and asked of the registry anew: the link to its
+storage that the first answer led to may have expired. What turns out to be other bytes is fetched
+once more from zero, in one stream, and then it is an error (reliability.md R16, R17).
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING
+
+from resolver.core.oci.content import Distrusting
+from resolver.core.results.events import Noted
+from resolver.core.results.plan import RANGE_SIZE
+from resolver.core.results.pull_events import Advanced, PieceVerifying, Restarted, Resumed, Waiting
+from resolver.errors import (
+    ConnectionFailed,
+    DigestMismatch,
+    RangeRefused,
+    ResolverError,
+    SizeMismatch,
+    StorageRefused,
+    Unavailable,
+)
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
+
+    from resolver.clock import Clock
+    from resolver.core.oci.content import RangeAnswer, RangedSource
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.digest import Digest
+    from resolver.core.results.events import Event, Observer
+    from resolver.store import LocalStore
+    from resolver.store.receive import BlobWriter
+    from resolver.verbs.threads import DaemonPool
+
+
+class Stopped(Exception):
+    """Nobody wants this transfer any more; what has come is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferOptions:
+    """How a pull goes about it.
+
+    Attributes:
+        jobs: blobs at once.
+        range_size: bytes fetched by one request; what is longer is fetched in several at once.
+        connections: stretches at once, over all blobs; the transport bounds them per host.
+        foreign: fetch also what publishers do not let registries hold.
+
+    """
+
+    jobs: int = 4
+    range_size: int = RANGE_SIZE
+    connections: int = 8
+    foreign: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TransferContext:
+    """What all transfers of a pull share.
+
+    Attributes:
+        parts: fetches the further stretches of a blob; a transfer itself never runs in there.
+        stop: set when the whole pull is called off.
+
+    """
+
+    store: LocalStore
+    options: TransferOptions
+    tell: Observer
+    clock: Clock
+    parts: DaemonPool
+    stop: threading.Event
+
+
+def one_at_a_time(observe: Observer) -> Observer:
+    """Keep threads from telling things at the same time."""
+    lock = threading.Lock()
+
+    def tell(event: Event) -> None:
+        with lock:
+            observe(event)
+
+    return tell
+
+
+#: From the first byte to just behind the last one.
+Span = tuple[int, int]
+
+
+def gaps(size: int, have: Iterable[Span]) -> list[Span]:
+    """List what is missing of `size` bytes, in order; `have` may overlap and be in any order."""
+    missing: list[Span] = []
+    reached = 0
+    for start, end in sorted([*have, (size, size)]):
+        upto = min(start, size)
+        if reached < upto:
+            missing.append((reached, upto))
+        reached = max(reached, end)
+    return missing
+
+
+def cut(missing: Iterable[Span], longest: int) -> list[Span]:
+    """Cut stretches into pieces of at most `longest` bytes, of about equal length.
+
+    Equal, so that a last piece of a few bytes does not cost a round trip of its own.
+    """
+    pieces: list[Span] = []
+    for start, end in missing:
+        count = -(-(end - start) // longest)
+        length = -(-(end - start) // count)
+        pieces.extend((at, min(at + length, end)) for at in range(start, end, length))
+    return pieces
+
+
+#: What counts as progress, in bytes, and the tries without. Source: reliability.md section 5.
+PROGRESS = 1 << 20
+MAX_TRIES = 5
+#: Seconds without progress after which a second failure is the last.
+#: Source: containers/image docker/body_reader.go, which resumes after 60 s.
+PATIENCE = 60.0
+#: Seconds before the first new try, and the most before any. Source: reliability.md section 5.
+_BASE, _CAP = 0.2, 30.0
+
+
+class RetryState:
+    """The tries of one stretch of a blob.
+
+    Args:
+        clock: for waiting.
+        stop: ends a wait early.
+        position: where the stretch begins, in bytes.
+
+    """
+
+    def __init__(self, clock: Clock, stop: threading.Event, position: int) -> None:
+        self._clock = clock
+        self._stop = stop
+        self._reached = position
+        self._failed = 0
+        self._since = clock.monotonic()
+
+    def wait_after(self, error: ResolverError, position: int) -> float:
+        """Count a failure, and wait for as long as is decent; gives the seconds.
+
+        Raises:
+            ResolverError: `error`, when there is no sense in going on.
+
+        """
+        now = self._clock.monotonic()
+        if position >= self._reached + PROGRESS:
+            self._reached, self._failed, self._since = position, 0, now
+        self._failed += 1
+        too_long = self._failed > 1 and now - self._since >= PATIENCE
+        if self._failed >= MAX_TRIES or too_long or self._stop.is_set():
+            raise error
+        longest = min(_BASE * float(2 ** (self._failed - 1)), _CAP)
+        wait = longest * self._clock.chance()
+        self._clock.sleep(wait, self._stop)
+        return wait
+
+
+#: Seconds between two events of one piece: a line that people watch need not move faster.
+_STEP = 0.1
+
+
+class Progress:
+    """The bytes of one piece; several threads may bring them.
+
+    Args:
+        tell: is told.
+        clock: decides how often.
+        descriptor: of the piece.
+        done: bytes that were here before.
+
+    """
+
+    def __init__(self, tell: Observer, clock: Clock, descriptor: Descriptor, done: int) -> None:
+        self._tell = tell
+        self._clock = clock
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+        self._done = done
+        self._untold = 0
+        self._told_at = clock.monotonic()
+
+    @property
+    def done(self) -> int:
+        """Bytes that are here."""
+        return self._done
+
+    def add(self, size: int) -> None:
+        """Count bytes that have arrived."""
+        with self._lock:
+            self._done += size
+            self._untold += size
+            if self._clock.monotonic() - self._told_at < _STEP:
+                return
+            self._say()
+
+    def flush(self) -> None:
+        """Say what was not said yet."""
+        with self._lock:
+            if self._untold:
+                self._say()
+
+    def restart(self) -> None:
+        """Begin again: what was here cannot be used."""
+        with self._lock:
+            self._done = 0
+            self._untold = 0
+
+    def _say(self) -> None:
+        size, self._untold = self._untold, 0
+        self._told_at = self._clock.monotonic()
+        done, total = self._done, self._descriptor.size
+        self._tell(Advanced(self._descriptor.digest, size, done, total))
+
+
+_GZIP = frozenset({"gzip", "x-gzip"})
+#: zlib's window bits for gzip members with their headers and checks. Source: zlib manual.
+_GZIP_BITS = 16 + zlib.MAX_WBITS
+
+
+class _Cursor:
+    """Where a stretch has got to: the next byte that is wanted, and the one behind the last."""
+
+    __slots__ = ("end", "position")
+
+    def __init__(self, span: Span) -> None:
+        self.position, self.end = span
+
+
+class Transfer:
+    """Brings one blob into the store.
+
+    Args:
+        kit: shared with the other transfers.
+        descriptor: what it must be.
+        source: where it comes from.
+        is_wanted: asked at every chunk; False ends the transfer, and keeps what has come.
+        began: told of what takes the bytes in, each time that they begin to come.
+        started: called once, when it is this transfer that fetches the blob.
+
+    """
+
+    def __init__(
+        self,
+        kit: TransferContext,
+        descriptor: Descriptor,
+        source: RangedSource,
+        is_wanted: Callable[[], bool],
+        began: Callable[[BlobWriter], None] = lambda _receiving: None,
+        started: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._began = began
+        self._started = started
+        self._has_started = False
+        self._is_waiting = False
+        self._kit = kit
+        self._descriptor = descriptor
+        self._source = source
+        self._is_wanted = is_wanted
+        self._is_afresh = False
+        self._is_split = False
+        self._broken = threading.Event()
+        self._progress = Progress(kit.tell, kit.clock, descriptor, 0)
+
+    def run(self) -> bool:
+        """Fetch; False when somebody else brought it meanwhile.
+
+        Raises:
+            Stopped: nobody wants it any more.
+            DigestMismatch, SizeMismatch: other bytes came, twice.
+            NotFound, Denied, Unavailable: as the source says, or it broke off too often.
+            StoreFault: it cannot be kept.
+
+        """
+        while True:
+            try:
+                return self._once()
+            except (DigestMismatch, SizeMismatch) as error:
+                others = _distrust(self._source, self._descriptor.digest)
+                if self._is_afresh and not others:
+                    raise
+                self._kit.tell(Restarted(self._descriptor.digest, str(error)))
+            self._is_afresh = True
+
+    def _once(self) -> bool:
+        with self._kit.store.receive(self._descriptor, waiting=self._wait) as receiving:
+            if receiving is None:
+                return False
+            if not self._has_started:
+                self._has_started = True
+                self._started()
+            self._began(receiving)
+            self._fill(receiving)
+            self._progress.flush()
+            self._kit.tell(PieceVerifying(self._descriptor.digest))
+            receiving.finish()
+            return True
+
+    def _fill(self, receiving: BlobWriter) -> None:
+        """Fetch everything that is missing."""
+        self._is_split = False
+        self._broken.clear()
+        have = () if self._is_afresh else receiving.have
+        done = sum(end - start for start, end in have)
+        self._progress = Progress(self._kit.tell, self._kit.clock, self._descriptor, done)
+        if done:
+            self._kit.tell(Resumed(self._descriptor.digest, done))
+        missing = gaps(receiving.size, have)
+        # Once something was wrong, in the plainest way there is.
+        spans = missing if self._is_afresh else cut(missing, self._kit.options.range_size)
+        if not spans:
+            if receiving.size:
+                return
+            # Nothing is missing of an empty blob, but whether there is one only its place knows.
+            spans = [(0, 0)]
+        try:
+            self._fill_spans(receiving, spans)
+        except RangeRefused as error:
+            if not self._is_split:
+                raise
+            self._is_split = False
+            self._broken.clear()
+            self._start_over(str(error))
+            self._stretch(receiving, _Cursor((0, receiving.size)), None)
+
+    def _fill_spans(self, receiving: BlobWriter, spans: list[Span]) -> None:
+        """Fetch the first stretch here, and the others beside it once ranges are seen to work."""
+        others: list[Future[None]] = []
+
+        def split() -> None:
+            self._is_split = True
+            others.extend(
+                self._kit.parts.submit(lambda span=span: self._part(receiving, span))  # type: ignore[misc]  # a default binds the loop's value
+                for span in spans[1:]
+            )
+
+        failure: BaseException | None = None
+        try:
+            self._stretch(receiving, _Cursor(spans[0]), split if len(spans) > 1 else None)
+        except BaseException as error:  # noqa: BLE001 - raised below, when no thread writes any more
+            failure = error
+            self._broken.set()
+        for future in others:
+            failure = _worse(failure, _outcome(future))
+        if failure is not None:
+            raise failure
+
+    def _part(self, receiving: BlobWriter, span: Span) -> None:
+        """Fetch one of several stretches; its failure is the end of the others."""
+        try:
+            self._stretch(receiving, _Cursor(span), None)
+        except BaseException:
+            self._broken.set()
+            raise
+
+    def _stretch(
+        self, receiving: BlobWriter, cursor: _Cursor, split: Callable[[], None] | None
+    ) -> None:
+        """Fetch one stretch, however often it breaks off; `split` is told that ranges work."""
+        tries = RetryState(self._kit.clock, self._kit.stop, cursor.position)
+        while True:
+            self._check()
+            opened = False
+            try:
+                with self._source.open_range(
+                    self._descriptor, cursor.position, cursor.end
+                ) as answer:
+                    opened = True
+                    if answer.whole:
+                        self._take_whole(cursor)
+                    elif split is not None:
+                        split()
+                        split = None
+                    self._copy(answer, receiving, cursor)
+            except RangeRefused as error:
+                if self._is_split or (cursor.position, cursor.end) == (0, receiving.size):
+                    raise
+                tries.wait_after(error, cursor.position)
+                # From now on all of it is asked for, which takes no range.
+                self._start_over(str(error))
+                cursor.position, cursor.end = 0, receiving.size
+            except Unavailable as error:
+                # Asking was tried often enough below; what breaks off is tried again here.
+                if not opened and not isinstance(error, StorageRefused):
+                    raise
+                self._check()
+                wait = tries.wait_after(error, cursor.position)
+                self._kit.tell(
+                    Noted(f"{error}; going on at byte {cursor.position} after {wait:.1f} s")
+                )
+            else:
+                return
+
+    def _take_whole(self, cursor: _Cursor) -> None:
+        """Adapt to an answer that begins at the first byte, whatever was asked for."""
+        size = self._descriptor.size
+        if (cursor.position, cursor.end) == (0, size):
+            return
+        if self._is_split:
+            raise RangeRefused(f"`{self._descriptor.digest}` comes in parts only at times")
+        if cursor.position or self._progress.done:
+            self._start_over("its registry sends all of it, and not the part that is missing")
+        cursor.position, cursor.end = 0, size
+
+    def _copy(self, answer: RangeAnswer, receiving: BlobWriter, cursor: _Cursor) -> None:
+        """Write what comes, the end only once nothing follows: surplus completes no blob (R17)."""
+        held = b""
+        try:
+            for chunk in self._decoded(answer):
+                self._check()
+                reached = cursor.position + len(held) + len(chunk)
+                if reached > answer.end:
+                    held = b""
+                    size = self._descriptor.size
+                    raise SizeMismatch(f"`{self._descriptor.digest}`", size, max(reached, size + 1))
+                if reached < answer.end:
+                    self._put(receiving, cursor, chunk)
+                else:
+                    held += chunk
+        except (Unavailable, Stopped):
+            self._put(receiving, cursor, held)
+            raise
+        self._put(receiving, cursor, held)
+        if cursor.position < cursor.end:
+            raise ConnectionFailed(f"`{self._descriptor.digest}` ended before its last byte")
+
+    def _put(self, receiving: BlobWriter, cursor: _Cursor, chunk: bytes) -> None:
+        if not chunk:
+            return
+        receiving.write(cursor.position, chunk)
+        cursor.position += len(chunk)
+        self._progress.add(len(chunk))
+
+    def _decoded(self, answer: RangeAnswer) -> Iterator[bytes]:
+        """Undo a compression that nobody asked for, once the bytes as they come were wrong.
+
+        The header alone proves nothing: many call a blob gzip that is one already (quirk q-050).
+        """
+        if not (self._is_afresh and answer.whole and answer.coding in _GZIP):
+            return answer.chunks
+        return _inflated(answer.chunks, self._descriptor.size + 1)
+
+    def _start_over(self, reason: str) -> None:
+        self._progress.restart()
+        self._kit.tell(Restarted(self._descriptor.digest, reason))
+
+    def _wait(self) -> None:
+        """Say once that another process fetches the blob; called again and again meanwhile."""
+        self._check()
+        if not self._is_waiting:
+            self._is_waiting = True
+            self._kit.tell(Waiting(self._descriptor.digest))
+
+    def _check(self) -> None:
+        if self._kit.stop.is_set() or self._broken.is_set() or not self._is_wanted():
+            raise Stopped
+
+
+def _distrust(source: RangedSource, digest: Digest) -> bool:
+    """Tell a source of several endpoints that it gave something else; say if it has others."""
+    return isinstance(source, Distrusting) and source.distrust(digest)
+
+
+def _inflated(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
+    """Inflate a gzip stream, and never more than `limit` bytes of it."""
+    stream = zlib.decompressobj(_GZIP_BITS)
+    for chunk in chunks:
+        try:
+            piece = stream.decompress(chunk, limit)
+        except zlib.error as error:
+            raise ConnectionFailed("what came is said to be gzip, and is not") from error
+        limit -= len(piece)
+        if piece:
+            yield piece
+        if limit <= 0:
+            return
+
+
+def _outcome(future: Future[None]) -> BaseException | None:
+    """Wait for a stretch, and give what went wrong."""
+    try:
+        return future.exception()
+    except CancelledError:
+        return Stopped()
+
+
+def _worse(one: BaseException | None, other: BaseException | None) -> BaseException | None:
+    """Choose what to tell of two failures: the cause, and not that the others stopped for it."""
+    if one is None or (isinstance(one, Stopped) and other is not None):
+        return other
+    if isinstance(one, ResolverError) and isinstance(other, BaseException):
+        return one if isinstance(other, ResolverError | Stopped) else other
+    return one
