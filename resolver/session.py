@@ -1,31 +1,53 @@
-"""Session: the library's front door, with every verb there is."""
+"""Session: the library's front door, one method per verb."""
 
 from __future__ import annotations
 
-from resolver.verbs.account import HomeVerbs
-from resolver.verbs.check import CheckVerbs
-from resolver.verbs.compare import CompareVerbs
-from resolver.verbs.lint import LintVerbs
-from resolver.verbs.lock import LockVerbs
-from resolver.verbs.pin import PinVerbs
-from resolver.verbs.pull import PullVerbs
-from resolver.verbs.resolve import AskVerbs
-from resolver.verbs.serve.serve import MirrorVerbs
-from resolver.verbs.store import StoreVerbs
+from typing import TYPE_CHECKING, Self
+
+from resolver.core.results.events import Observer, ignore
+from resolver.settings import LOCK_FILE
+from resolver.verbs.account import DEFAULT_LIMIT, PREVIEW
+from resolver.verbs.context import Context
+from resolver.verbs.lint import MOST
+from resolver.verbs.serve.serve import FRESH
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+    from pathlib import Path
+    from types import TracebackType
+
+    from resolver.core.check.check import Checked, Requirements
+    from resolver.core.check.policy import Policy
+    from resolver.core.compare.compare import Comparison, ImageComparison
+    from resolver.core.compare.thresholds import Thresholds
+    from resolver.core.lint.lint import Linted
+    from resolver.core.lockfile.drift import LockCheck
+    from resolver.core.lockfile.entries import ExportedLockEntry
+    from resolver.core.lockfile.lock import Locked
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.reference import Reference
+    from resolver.core.pin.result import Pinned
+    from resolver.core.platforms.platform import Platform, PlatformTable
+    from resolver.core.results.account import Hits, LoggedIn, LoggedOut, Quota, SearchFilters
+    from resolver.core.results.doctor import Checkup, CheckupRow, Console
+    from resolver.core.results.export import Exported
+    from resolver.core.results.matrix import Matrix
+    from resolver.core.results.plan import Plan
+    from resolver.core.results.pull import Pulled
+    from resolver.core.results.resolve import Failure, Inspection, Offers, Resolution
+    from resolver.core.results.store import Collected, Removed, Retention, StoredImage, Verified
+    from resolver.core.results.store import DiskUsage as Used
+    from resolver.settings import Flags, Settings
+    from resolver.verbs.context import PlatformLike
+    from resolver.verbs.lock import ByLock
+    from resolver.verbs.pull import Named
+    from resolver.verbs.serve.server import Server
 
 
-class Session(
-    AskVerbs,
-    CheckVerbs,
-    CompareVerbs,
-    PullVerbs,
-    LintVerbs,
-    LockVerbs,
-    StoreVerbs,
-    HomeVerbs,
-    PinVerbs,
-    MirrorVerbs,
-):
+class Session:
     """Answers questions about images, and keeps them; one client, one store, one platform table.
 
     Safe to share between threads. Close it, or use it in a `with` block, to give connections back.
@@ -38,3 +60,981 @@ class Session(
         observe: told of warnings, notes and progress while work goes on.
 
     """
+
+    def __init__(
+        self,
+        store: str | Path | None = None,
+        *,
+        offline: bool | None = None,
+        flags: Flags | None = None,
+        environment: Mapping[str, str] | None = None,
+        observe: Observer = ignore,
+    ) -> None:
+        self._context = Context(
+            store, offline=offline, flags=flags, environment=environment, observe=observe
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._context.close()
+
+    def clean(self, text: str) -> str:
+        """Replace every secret that this session has learned by asterisks."""
+        return self._context.clean(text)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that this session decided on."""
+        return self._context.settings
+
+    @property
+    def table(self) -> PlatformTable:
+        """The platform facts that this session matches by."""
+        return self._context.table
+
+    def resolve(
+        self,
+        reference: str | Reference,
+        platform: PlatformLike = None,
+        *,
+        exact: bool = False,
+        verify: bool = False,
+        strict: bool = False,
+        verify_tag: bool = False,
+    ) -> Resolution:
+        """Find the manifest that a reference means on one platform.
+
+        Args:
+            reference: a registry reference, or a local place (`oci:DIR:TAG`).
+            platform: `linux/arm64`, `windows/amd64:10.0.20348`, `local`; by default what
+                `DOCKER_DEFAULT_PLATFORM` says, else this machine's own.
+            exact: refuse fallbacks.
+            verify: read the image's own config too, and compare it with the index.
+            strict: the same, and a contradiction is an error instead of a warning.
+            verify_tag: for `name:tag@digest`, ask whether the tag still points there.
+
+        Raises:
+            Malformed: reference or platform cannot be read; nothing was asked of anybody.
+            NotFound: no such repository, tag or platform.
+            Denied, Unavailable, Untrusted, Offline: see `resolver.errors`.
+
+        """
+        from resolver.verbs.resolve import resolve  # noqa: PLC0415
+
+        return resolve(
+            self._context,
+            reference,
+            platform,
+            exact=exact,
+            verify=verify,
+            strict=strict,
+            verify_tag=verify_tag,
+        )
+
+    def resolve_each(
+        self,
+        references: Iterable[str | Reference],
+        platforms: Sequence[PlatformLike] = (None,),
+        *,
+        exact: bool = False,
+        verify: bool = False,
+        strict: bool = False,
+        verify_tag: bool = False,
+    ) -> Iterator[Resolution | Failure]:
+        """Resolve many, side by side; answers come in the order of the questions.
+
+        Every reference and platform is read before the first request, so malformed input costs
+        nothing. A reference that fails is a `Failure` in its place, and not the end. The platform
+        `all` stands for every platform an image offers.
+
+        Raises:
+            Malformed: a reference or platform cannot be read.
+
+        """
+        from resolver.verbs.resolve import resolve_each  # noqa: PLC0415
+
+        return resolve_each(
+            self._context,
+            references,
+            platforms,
+            exact=exact,
+            verify=verify,
+            strict=strict,
+            verify_tag=verify_tag,
+        )
+
+    def platforms(self, reference: str | Reference, *, sizes: bool = True) -> Offers:
+        """List the platforms an image is offered for; with sizes, each manifest is read once."""
+        from resolver.verbs.resolve import platforms  # noqa: PLC0415
+
+        return platforms(self._context, reference, sizes=sizes)
+
+    def inspect(
+        self,
+        reference: str | Reference,
+        platform: PlatformLike = None,
+        *,
+        config: bool = True,
+        choose: bool = False,
+        exact: bool = False,
+        strict: bool = False,
+    ) -> Inspection:
+        """Read the documents behind a reference; without a platform an index is shown as it is.
+
+        With `choose`, an index is resolved for the default platform where nobody names one.
+        """
+        from resolver.verbs.resolve import inspect  # noqa: PLC0415
+
+        return inspect(
+            self._context,
+            reference,
+            platform,
+            config=config,
+            choose=choose,
+            exact=exact,
+            strict=strict,
+        )
+
+    def tags(  # noqa: PLR0913 - each of them narrows the list by itself
+        self,
+        repository: str | Reference,
+        *,
+        platform: PlatformLike = None,
+        exact: bool = False,
+        semver: str | None = None,
+        suffix: str | None = None,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        newest: bool = False,
+        limit: int | None = None,
+        max_requests: int = 200,
+    ) -> Iterator[str]:
+        """List the tags of a repository, page by page, in the registry's order.
+
+        Args:
+            repository: a tag or digest in it means nothing here.
+            platform: only tags that are offered for it, by an image: two requests for each of
+                them, and one for others. What was looked at once is kept.
+            exact: refuse fallbacks.
+            semver: only tags that are versions in this range, see `resolver.core.registry.tags`.
+            suffix: only tags of this flavour: `-alpine`; builds of it are among them.
+            include: only tags that match one of these globs.
+            exclude: no tags that match one of these globs.
+            newest: in the order of what they say of their age; the whole list is read first.
+            limit: stop after so many; what was left out by the others does not count.
+            max_requests: for documents, where a platform is asked for.
+
+        Raises:
+            Malformed: range, glob or platform cannot be read; nothing was asked of anybody.
+            RequestsSpent: `max_requests` do not suffice; what was found has been given.
+
+        """
+        from resolver.verbs.resolve import tags  # noqa: PLC0415
+
+        return tags(
+            self._context,
+            repository,
+            platform=platform,
+            exact=exact,
+            semver=semver,
+            suffix=suffix,
+            include=include,
+            exclude=exclude,
+            newest=newest,
+            limit=limit,
+            max_requests=max_requests,
+        )
+
+    def check(
+        self,
+        references: str | Reference | Iterable[str | Reference],
+        wanted: Requirements,
+        *,
+        now: datetime | None = None,
+        index_only: bool = False,
+    ) -> Checked:
+        """Say whether images have what is required; each missing thing is a finding.
+
+        One request for an image's index, and one for the manifest of each entry that decides about
+        a platform: it may be an artifact. More only for age, attestations and lint.
+
+        Args:
+            references: of registries or local places, one or many.
+            wanted: of each of them.
+            now: what ages are counted from, aware of its zone; by default this machine's clock.
+            index_only: read the index alone: an artifact that is listed as an image counts as one.
+
+        Raises:
+            Malformed: a reference cannot be read, nothing is required, or something is that the
+                index does not say; nobody was asked.
+            ResolverError: the only image could not be looked at; of several, see
+                `Checked.failures`.
+        """
+        from resolver.verbs.check import check  # noqa: PLC0415
+
+        return check(self._context, references, wanted, now=now, index_only=index_only)
+
+    def check_policy(
+        self,
+        policy: Policy | Path | str,
+        references: Iterable[str | Reference] = (),
+        *,
+        now: datetime | None = None,
+        index_only: bool = False,
+    ) -> Checked:
+        """Hold the images of a policy against it; see `resolver.core.check.policy` for its form.
+
+        Args:
+            policy: read already, or a file.
+            references: further images, held against the policy's defaults.
+            now: as for `check`.
+            index_only: likewise.
+
+        Raises:
+            BadFile: the policy says something that cannot be used; nobody was asked.
+            ResolverError: as `check`.
+        """
+        from resolver.verbs.check import check_policy  # noqa: PLC0415
+
+        return check_policy(self._context, policy, references, now=now, index_only=index_only)
+
+    def matrix(
+        self,
+        reference: str | Reference,
+        platforms: Iterable[str | Platform] = (),
+        *,
+        system: str = "github",
+        runners: Iterable[str] = (),
+        require_runner: bool = False,
+        index_only: bool = False,
+    ) -> Matrix:
+        """Make a job of every build of an image.
+
+        One request for its index, and one for the manifest of each entry that a job is made of: it
+        may be an artifact.
+
+        Args:
+            reference: of a registry or a local place.
+            platforms: only these, matched exactly; none for every one.
+            system: `github`, `gitlab` or `json`: whose machines and limits.
+            runners: `PLATFORM=LABEL`, before the machines that are known.
+            require_runner: refuse a job without a machine.
+            index_only: read the index alone: an artifact that is listed as an image makes a job.
+
+        Raises:
+            Malformed: something cannot be read; nobody was asked.
+            PlatformNotOffered: a wanted platform is none of the image's.
+            NotFound: there is no such image, or no build in it.
+            RunnerMissing, MatrixTooLarge: see `resolver.core.results.matrix`.
+        """
+        from resolver.verbs.check import matrix  # noqa: PLC0415
+
+        return matrix(
+            self._context,
+            reference,
+            platforms,
+            system=system,
+            runners=runners,
+            require_runner=require_runner,
+            index_only=index_only,
+        )
+
+    def read_policy(
+        self,
+        path: Path | str,
+        over: Callable[[Requirements], Requirements] = lambda defaults: defaults,
+    ) -> Policy:
+        """Read a policy file, in YAML or JSON; `-` is standard input.
+
+        Args:
+            path: the file.
+            over: changes the policy's defaults before images take them.
+
+        Raises:
+            BadFile: it says something that cannot be used; names line and column.
+        """
+        from resolver.verbs.check import read_policy  # noqa: PLC0415
+
+        return read_policy(self._context, path, over)
+
+    def compare(  # noqa: PLR0913 - each has a default and a name
+        self,
+        reference: str | Reference,
+        platforms: PlatformLike | Sequence[PlatformLike] = None,
+        *,
+        base: PlatformLike = None,
+        expect: Iterable[str | Platform] = (),
+        expect_as: str | Reference | None = None,
+        ignore: Iterable[str] = (),
+        thresholds: Thresholds | None = None,
+        files: bool = False,
+    ) -> Comparison:
+        """Find out how one image differs between its platforms.
+
+        Manifests and configs are read once each, side by side, and kept in the store; layers only
+        where their files are to be compared.
+
+        Args:
+            reference: an image of a registry, or a local place.
+            platforms: what to compare, strictly; by default all that are offered.
+            base: what the others are held against; by default linux/amd64, else the first.
+            expect: platforms that must be offered.
+            expect_as: another image, whose platforms must be offered.
+            ignore: differences that are meant to be: `env.PATH`, `labels.org.opencontainers.*`,
+                `files.owner`, `files.xattrs.security.selinux`.
+            thresholds: what turns the answer into no, in `Comparison.reasons`.
+            files: read the layers too, and compare the files in them; those of a registry come
+                into the store.
+
+        Raises:
+            PlatformNotOffered: one of `platforms`, or `base`, is not offered.
+            LimitExceeded: there are more than 100 builds.
+            Usage: a threshold is about files, and they are not to be read.
+            ResolverError: a name, or a document of what is compared, cannot be read.
+        """
+        from resolver.verbs.compare import compare  # noqa: PLC0415
+
+        return compare(
+            self._context,
+            reference,
+            platforms,
+            base=base,
+            expect=expect,
+            expect_as=expect_as,
+            ignore=ignore,
+            thresholds=thresholds,
+            files=files,
+        )
+
+    def compare_images(  # noqa: PLR0913 - each has a default and a name
+        self,
+        first: str | Reference,
+        second: str | Reference,
+        platforms: PlatformLike | Sequence[PlatformLike] = None,
+        *,
+        expect: Iterable[str | Platform] = (),
+        expect_as: str | Reference | None = None,
+        ignore: Iterable[str] = (),
+        thresholds: Thresholds | None = None,
+        files: bool = False,
+    ) -> ImageComparison:
+        """Find out, platform by platform, what a second image is to the holder of a first.
+
+        Where both names point at the same bytes, nothing behind these is read.
+
+        Args:
+            first: an image of a registry, or a local place.
+            second: the same.
+            platforms: what to compare, strictly; by default all that either offers.
+            expect: platforms that the second must be offered for.
+            expect_as: another image, whose platforms the second must be offered for.
+            ignore: as for `compare`.
+            thresholds: what turns the answer into no; by default that anything differs.
+            files: as for `compare`, of the platforms that changed.
+
+        Raises:
+            PlatformNotOffered: neither offers one of `platforms`.
+            ResolverError: as for `compare`.
+        """
+        from resolver.verbs.compare import compare_images  # noqa: PLC0415
+
+        return compare_images(
+            self._context,
+            first,
+            second,
+            platforms,
+            expect=expect,
+            expect_as=expect_as,
+            ignore=ignore,
+            thresholds=thresholds,
+            files=files,
+        )
+
+    def login(self, registry: str = "docker.io") -> LoggedIn:
+        """Keep the session's user name and password for a registry, once it has taken them.
+
+        Where Docker's users keep theirs: in the helper that its configuration names, else in the
+        configuration itself, for this user alone to read.
+
+        Args:
+            registry: `host[:port]`; `docker.io` is Docker Hub.
+
+        Raises:
+            Usage: the session has no user name and password, or may ask nobody.
+            AuthenticationFailed: the registry does not take them; nothing was kept.
+            Unavailable: it cannot be asked; nothing was kept.
+            CredentialsNotWritten, HelperFailed: they cannot be kept.
+
+        """
+        from resolver.verbs.account import login  # noqa: PLC0415
+
+        return login(self._context, registry)
+
+    def logout(self, registry: str = "docker.io") -> LoggedOut:
+        """Forget the login for a registry, in the helper and in the file; nobody is asked.
+
+        Raises:
+            InvalidConfiguration: the file is malformed; it stays as it is.
+            CredentialsNotWritten, HelperFailed: it cannot be forgotten.
+
+        """
+        from resolver.verbs.account import logout  # noqa: PLC0415
+
+        return logout(self._context, registry)
+
+    def search(
+        self, term: str, *, limit: int = DEFAULT_LIMIT, filters: SearchFilters | None = None
+    ) -> Hits:
+        """Search Docker Hub, or with `HOST` or `HOST/TERM` another registry.
+
+        A registry without a search is asked for the list of its repositories, whose names are
+        compared here; so is one that is named without a term. What looks like a host is never
+        sent to Docker Hub, unless `docker.io/` stands before it.
+
+        Args:
+            term: what to look for.
+            limit: hits wanted, 1 to 100; filters take from these.
+            filters: which hits are wanted.
+
+        Raises:
+            Usage: the term is empty, has a host among its words, or nobody may be asked.
+            InvalidReference: what looks like a host is none.
+            SearchNotOffered: the registry can do neither.
+            Denied, Unavailable, Untrusted: as every question.
+
+        """
+        from resolver.verbs.account import search  # noqa: PLC0415
+
+        return search(self._context, term, limit=limit, filters=filters)
+
+    def quota(self, reference: str = PREVIEW) -> Quota:
+        """Ask what is left of the pulls that a registry allows; costs none of them.
+
+        Args:
+            reference: an image there; by default the one that Docker Hub keeps for this.
+
+        Raises:
+            Usage: it is no image of a registry, or nobody may be asked.
+            NotFound, Denied, Unavailable: as every question about an image.
+
+        """
+        from resolver.verbs.account import quota  # noqa: PLC0415
+
+        return quota(self._context, reference)
+
+    def doctor(
+        self,
+        hosts: Sequence[str] = (),
+        *,
+        environment: Mapping[str, str] | None = None,
+        console: Console | None = None,
+        set_aside: Sequence[CheckupRow] = (),
+    ) -> Checkup:
+        """Look this machine over; what is broken is a row of the answer, and no error.
+
+        Nobody is asked but the registries named here, once each and without a login; no helper is
+        run; a store that is not there is not made.
+
+        Args:
+            hosts: registries whose answer and clock are wanted.
+            environment: as it is, where the session was given less.
+            console: where the answer is shown.
+            set_aside: rows about variables that the session could not be made with.
+
+        Raises:
+            InvalidReference: there can be no registry of this name.
+
+        """
+        from resolver.verbs.account import doctor  # noqa: PLC0415
+
+        return doctor(
+            self._context, hosts, environment=environment, console=console, set_aside=set_aside
+        )
+
+    def lint(
+        self,
+        references: str | Reference | Iterable[str | Reference],
+        *,
+        deep: bool = False,
+        max_bytes: int = MOST,
+        ignore: Iterable[str] = (),
+    ) -> Linted:
+        """Apply every rule of `resolver.core.lint.lint` to images.
+
+        All manifests and configs are read, each once. Of layers nothing is read, or with `deep` as
+        few bytes as show what machine the programs of each image are made for.
+
+        Args:
+            references: of registries or local places, one or many.
+            deep: look into layers too.
+            max_bytes: of layers, as they are stored, that may be read for each platform; the last
+                stretch may go past it.
+            ignore: ids of rules that nobody wants to hear of.
+
+        Raises:
+            Malformed: a reference cannot be read, or there is no such rule; nobody was asked.
+            ResolverError: the only image could not be looked at; of several, see `Linted.failures`.
+        """
+        from resolver.verbs.lint import lint  # noqa: PLC0415
+
+        return lint(self._context, references, deep=deep, max_bytes=max_bytes, ignore=ignore)
+
+    def lock(
+        self,
+        references: Iterable[str | Reference] = (),
+        platforms: Sequence[PlatformLike] = (),
+        *,
+        update: Iterable[str] | None = None,
+        file: str | Path = LOCK_FILE,
+    ) -> Locked:
+        """Record what references mean now, in a lock file; other references in it stay.
+
+        One request for each reference, and two more for an image without an index. Nothing is
+        written unless every reference could be looked up.
+
+        Args:
+            references: of registries.
+            platforms: to keep to; by default what the lock keeps to already, else all that an
+                image is offered for, which is what `all` says.
+            update: names of references that are in the lock already and are to be looked up
+                again; empty for all of them. A name without a tag means all tags.
+            file: the lock file; it need not exist yet.
+
+        Raises:
+            Malformed: a reference, a platform or the lock file cannot be read; nobody was asked.
+            LockUnwritten: the lock file cannot be written.
+            ResolverError: why the only reference could not be looked up; of several, see
+                `Locked.failures`.
+
+        """
+        from resolver.verbs.lock import lock  # noqa: PLC0415
+
+        return lock(self._context, references, platforms, update=update, file=file)
+
+    def unlock(self, names: Iterable[str], *, file: str | Path = LOCK_FILE) -> Locked:
+        """Take references out of a lock file; nobody is asked.
+
+        Raises:
+            NotLocked: a name is not in it; nothing was written.
+            Malformed, LockUnwritten: as `lock`.
+
+        """
+        from resolver.verbs.lock import unlock  # noqa: PLC0415
+
+        return unlock(self._context, names, file=file)
+
+    def check_lock(
+        self,
+        names: Iterable[str] = (),
+        platforms: Sequence[PlatformLike] = (),
+        *,
+        file: str | Path = LOCK_FILE,
+    ) -> LockCheck:
+        """Say what has moved since it was locked: one HEAD for each reference, side by side.
+
+        Only where the digest of the whole is another one is the new index read, to say which
+        platforms are another image now.
+
+        Args:
+            names: references to ask about; by default all that are locked.
+            platforms: those that count; by default, or with `all`, all that are locked.
+            file: the lock file.
+
+        Raises:
+            Malformed: a name, a platform or the lock file cannot be read; nobody was asked.
+            NotLocked: a name is not in the lock file; that an image was not locked for one of
+                the platforms is a failure in its place.
+
+        """
+        from resolver.verbs.lock import check_lock  # noqa: PLC0415
+
+        return check_lock(self._context, names, platforms, file=file)
+
+    def by_lock(self, file: str | Path = LOCK_FILE) -> ByLock:
+        """Answer `resolve` from a lock file alone; what it answers, `plan` and `pull` take.
+
+        Raises:
+            NoLock, BadLock, LockLimit: there is no lock file, or it cannot be used.
+
+        """
+        from resolver.verbs.lock import by_lock  # noqa: PLC0415
+
+        return by_lock(self._context, file)
+
+    def lock_entries(
+        self,
+        names: Iterable[str] = (),
+        platform: PlatformLike = None,
+        *,
+        services: Mapping[str, Sequence[str]] | None = None,
+        file: str | Path = LOCK_FILE,
+    ) -> tuple[ExportedLockEntry, ...]:
+        """Give what a lock file says in the words of other tools, for `resolver lock export`.
+
+        Args:
+            names: references; by default all that are locked.
+            platform: the image for this instead of the index.
+            services: canonical references to the services of a compose file.
+            file: the lock file.
+
+        Raises:
+            NotLocked: a name is not in the lock file, or not for the platform.
+            Malformed: a name, the platform or the lock file cannot be read.
+
+        """
+        from resolver.verbs.lock import lock_entries  # noqa: PLC0415
+
+        return lock_entries(self._context, names, platform, services=services, file=file)
+
+    def serve_mirror(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        upstream: str | None = "docker.io",
+        allow: Iterable[str] = (),
+        fresh: float = FRESH,
+        names: Iterable[str] = (),
+    ) -> AbstractContextManager[Server]:
+        """Serve as a pull-through cache while a `with` block lasts: what is not here is fetched.
+
+        Args:
+            host: an address or a name of this machine.
+            port: 0 for any free one; the `address` of the server says which.
+            upstream: the registry that is meant where a client names none; None for none.
+            allow: registries that may be asked, besides.
+            fresh: seconds for which the meaning of a tag is not asked again.
+            names: by which clients call this machine, besides `host`, `localhost` and addresses.
+
+        Raises:
+            Malformed: something cannot be read, or nothing can listen there.
+            StoreFault: the store cannot be written.
+
+        """
+        from resolver.verbs.serve.serve import serve_mirror  # noqa: PLC0415
+
+        return serve_mirror(
+            self._context, host, port, upstream=upstream, allow=allow, fresh=fresh, names=names
+        )
+
+    def pin(
+        self,
+        files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        *,
+        check: bool = False,
+        update: bool = False,
+        unpin: bool = False,
+        platform: str | Platform | None = None,
+        require: Iterable[str | Platform] = (),
+    ) -> Pinned:
+        """Find out which digests belong into files; nothing is written until `write_pins`.
+
+        References without a digest get the one of the index that their tag points at. Those that
+        have one keep it.
+
+        Args:
+            files: Dockerfiles, compose files, Kubernetes manifests, …; one or many.
+            check: make no edits; with `update`, digests that are out of date are findings too.
+            update: look up the tags of pinned references as well, and take their digests over.
+            unpin: take digests away where a tag remains. Nobody is asked.
+            platform: pin the image of this platform instead of the index.
+            require: platforms that each image must be offered for; a finding where one is not.
+
+        Returns:
+            Files in the order given, each with its edits. What cannot be read or looked up is a
+            failure in its place.
+
+        Raises:
+            Malformed: a platform cannot be read, or options exclude each other.
+
+        """
+        from resolver.verbs.pin import pin  # noqa: PLC0415
+
+        return pin(
+            self._context,
+            files,
+            check=check,
+            update=update,
+            unpin=unpin,
+            platform=platform,
+            require=require,
+        )
+
+    def write_pins(self, pinned: Pinned) -> tuple[str, ...]:
+        """Write what `pin` found out, each file whole or not at all; give the paths written.
+
+        Raises:
+            OutputFault: a file is read-only, or is no longer what it was when it was read. Those
+                before it are written.
+
+        """
+        from resolver.verbs.pin import write_pins  # noqa: PLC0415
+
+        return write_pins(self._context, pinned)
+
+    def plan(  # noqa: PLR0913 - each is one thing that a caller decides
+        self,
+        references: Named | Iterable[Named],
+        platforms: PlatformLike | Sequence[PlatformLike] = None,
+        *,
+        exact: bool = False,
+        places: Iterable[str] = (),
+        foreign: bool = False,
+        attestations: bool = True,
+        referrers: bool = False,
+    ) -> Plan:
+        """Find out what images need, what of it is held, and so what is left to fetch.
+
+        Indexes and manifests are read, and kept in the store; layers are not.
+
+        Args:
+            references: of registries, or answers of `resolve`; one or many.
+            platforms: as for `resolve`, one or many; `all` is every entry of the index,
+                attestations and artifacts included. Answers of `resolve` keep the platform they
+                were found for, unless it is `all`.
+            exact: refuse fallbacks.
+            places: others on this machine to take content from, in order of preference: an OCI
+                layout, an archive, another store, containerd's content folder.
+            foreign: fetch also what publishers do not let registries hold.
+            attestations: with what the index lists about the images.
+            referrers: with what refers to the images from outside the index: OCI referrers, and
+                the tags that cosign keeps.
+
+        Raises:
+            Malformed: something cannot be read; nothing was asked of anybody.
+            ResolverError: as `resolve`; of several references, the failure of the first that
+                fails. There is no plan then.
+
+        """
+        from resolver.verbs.pull import plan  # noqa: PLC0415
+
+        return plan(
+            self._context,
+            references,
+            platforms,
+            exact=exact,
+            places=places,
+            foreign=foreign,
+            attestations=attestations,
+            referrers=referrers,
+        )
+
+    def unpacked(self, plan: Plan) -> tuple[Descriptor, ...]:
+        """List the layers of a plan that a Docker engine on this machine has unpacked.
+
+        For information: an engine gives no layer back as the registry has it, so none counts as
+        held. Nothing is asked of anybody where no engine runs.
+
+        Raises:
+            ResolverError: an image's config, which tells layers by what is in them, cannot be read.
+        """
+        from resolver.verbs.pull import unpacked  # noqa: PLC0415
+
+        return unpacked(self._context, plan)
+
+    def pull(  # noqa: PLR0913 - each is one thing that a caller decides
+        self,
+        what: Plan | Named | Iterable[Named],
+        platforms: PlatformLike | Sequence[PlatformLike] = None,
+        *,
+        exact: bool = False,
+        places: Iterable[str] = (),
+        foreign: bool = False,
+        max_download: int | None = None,
+        attestations: bool = True,
+        referrers: bool = False,
+    ) -> Pulled:
+        """Bring images into the store: what is missing of them, verified, the name last.
+
+        Whatever ends it early, the next one fetches the rest alone. What goes on is told to the
+        session's observer, see `resolver.core.results.events`.
+
+        Args:
+            what: a plan, which is carried out as it is, or what `plan` takes.
+            platforms: as for `plan`; a plan has its own, and does not need this.
+            exact: as for `plan`, likewise.
+            places: as for `plan`, likewise.
+            foreign: fetch also what publishers do not let registries hold.
+            max_download: bytes that may be fetched; None for any number.
+            attestations: as for `plan`.
+            referrers: as for `plan`.
+
+        Raises:
+            PlanTooLarge: more would have to be fetched; nothing was.
+            StoreFault: the store cannot be written.
+            ResolverError: why the only reference, or the first of those that all failed, failed.
+
+        """
+        from resolver.verbs.pull import pull  # noqa: PLC0415
+
+        return pull(
+            self._context,
+            what,
+            platforms,
+            exact=exact,
+            places=places,
+            foreign=foreign,
+            max_download=max_download,
+            attestations=attestations,
+            referrers=referrers,
+        )
+
+    def images(self) -> tuple[StoredImage, ...]:
+        """List what was pulled, by reference; then what no reference means any more.
+
+        Raises:
+            StoreFault: the store cannot be read.
+
+        """
+        from resolver.verbs.store import images  # noqa: PLC0415
+
+        return images(self._context)
+
+    def usage(self) -> Used:
+        """Say what takes how much room, and who shares what with whom.
+
+        Raises:
+            StoreFault: the store cannot be read.
+
+        """
+        from resolver.verbs.store import usage  # noqa: PLC0415
+
+        return usage(self._context)
+
+    def remove(
+        self, image: str | Reference, platform: str | Platform | None = None, *, force: bool = False
+    ) -> Removed:
+        """Take a name away, then delete what nothing else needs.
+
+        Args:
+            image: a reference, or an image id: a digest, or the start of one.
+            platform: only this one of it.
+            force: also an id with several names, and what is in use.
+
+        Raises:
+            ImageNotHeld: there is no such image here.
+            AmbiguousId: it is the start of several ids.
+            InUse: it is used, or the id has several names.
+            StoreFault: it cannot be removed.
+
+        """
+        from resolver.verbs.store import remove  # noqa: PLC0415
+
+        return remove(self._context, image, platform, force=force)
+
+    def collect(self, rules: Retention | None = None, *, dry_run: bool = False) -> Collected:
+        """Delete what neither names nor living processes need.
+
+        Args:
+            rules: what stays besides; see `resolver.core.results.store.Retention`.
+            dry_run: say what would go, and touch nothing.
+
+        Raises:
+            StoreFault: what is needed is not known for sure, and nothing was deleted.
+
+        The lease of a living process that cannot be read is no error: it is in `unread` of the
+        answer, and only what the dead left behind is deleted.
+
+        """
+        from resolver.verbs.store import collect  # noqa: PLC0415
+
+        return collect(self._context, rules, dry_run=dry_run)
+
+    def verify(self, *, full: bool = False, repair: bool = False) -> Verified:
+        """Check that every name leads to all it needs, and every file is what its name says.
+
+        Args:
+            full: hash every byte, not documents and sizes only.
+            repair: fetch again what is damaged or missing.
+
+        Raises:
+            StoreFault: the store cannot be read.
+
+        """
+        from resolver.verbs.store import verify  # noqa: PLC0415
+
+        return verify(self._context, full=full, repair=repair)
+
+    def export(  # noqa: PLR0913 - each is one thing that a caller decides
+        self,
+        references: str | Reference | Iterable[str | Reference],
+        to: str,
+        platforms: Iterable[str | Platform] = (),
+        *,
+        exact: bool = False,
+        namespace: str | None = None,
+        attestations: bool = True,
+        link: bool = False,
+        sink: Callable[[bytes], object] | None = None,
+    ) -> Exported:
+        """Hand images of the store to something else, every byte verified on its way.
+
+        Args:
+            references: that were pulled; one or many.
+            to: a folder (an OCI layout), `FILE.tar`, `docker`, `podman` or `containerd`; `-` is
+                the bytes of the tar, in order, to `sink`.
+            platforms: what is to leave of each; all that is held if none is named. `all` is every
+                entry of the index, all of which must be held.
+            exact: refuse fallbacks.
+            namespace: of containerd, if not as `ctr` decides.
+            attestations: with what the index lists about the images.
+            link: share files with an OCI layout as hard links; changing one changes both.
+            sink: takes each piece of the tar of `-`; what it raises ends the export.
+
+        Raises:
+            Usage: `to` is none of these, `link` is set and it is no folder, or `-` has no `sink`.
+            NotHeld: something was not pulled.
+            PlatformNotOffered: an image does not exist for a platform.
+            ExportFault, ToolMissing, ToolFailed: it cannot be written there, or was not taken.
+            StoreFault, Untrusted: the store cannot be read, or is damaged.
+
+        """
+        from resolver.verbs.store import export  # noqa: PLC0415
+
+        return export(
+            self._context,
+            references,
+            to,
+            platforms,
+            exact=exact,
+            namespace=namespace,
+            attestations=attestations,
+            link=link,
+            sink=sink,
+        )
+
+    def serve(
+        self,
+        place: str | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        names: Iterable[str] = (),
+    ) -> AbstractContextManager[Server]:
+        """Serve the store, or an OCI layout, as a read-only registry while a `with` block lasts.
+
+        Args:
+            place: `oci:DIR`; None for the store.
+            host: an address or a name of this machine.
+            port: 0 for any free one; the `address` of the server says which.
+            names: by which clients call this machine, besides `host`, `localhost` and addresses.
+
+        Raises:
+            Usage: nothing can listen there, or `place` is no layout.
+            StoreFault, NotFound, Untrusted, Unavailable: it cannot be read.
+
+        """
+        from resolver.verbs.store import serve  # noqa: PLC0415
+
+        return serve(self._context, place, host, port, names=names)

@@ -168,14 +168,14 @@ def test_use_is_noted_even_when_there_was_nothing_to_do(
 ) -> None:
     name = f"{registry.host}/team/app:1"
     session.pull(name, ARM)
-    noted = session._store.pulled(name)
+    noted = session._context.store.pulled(name)
     assert noted is not None
     later = noted.pulled_at + 1000
     monkeypatch.setattr("time.time", lambda: later + 0.5)
 
     session.pull(name, ARM)
 
-    again = session._store.pulled(name)
+    again = session._context.store.pulled(name)
     assert again is not None
     assert again.pulled_at == later
 

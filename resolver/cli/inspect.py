@@ -49,10 +49,10 @@ def inspect(
       resolver inspect --raw ubuntu:24.04 | sha256sum
       resolver inspect --config -p linux/arm64 ubuntu:24.04
     """
-    from resolver.cli.run import asking
+    from resolver.cli.run import work
 
     check(platform, common.form, raw=raw, config=config)
-    with asking(common) as (session, output):
+    with work(common) as (session, output):
         found = session.inspect(
             reference, platform, config=not raw, choose=config, exact=exact, strict=strict
         )

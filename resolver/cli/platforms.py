@@ -37,9 +37,9 @@ def platforms(
     """
     from dataclasses import replace
 
-    from resolver.cli.run import asking
+    from resolver.cli.run import work
 
-    with asking(common) as (session, output):
+    with work(common) as (session, output):
         found = session.platforms(reference, sizes=not index_only)
         output.warnings(found.warnings)
         shown = found if attestations else replace(found, attestations=())

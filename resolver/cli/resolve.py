@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from resolver.cli.lock import LockAsker
     from resolver.cli.output import Output
     from resolver.core.results.resolve import Resolution
-    from resolver.verbs.resolve import AskVerbs
+    from resolver.session import Session
 
 
 @options.command
@@ -65,7 +65,7 @@ def resolve(
       resolver resolve ubuntu:24.04 -p linux/arm64
       resolver resolve --format digest -p windows/amd64:ltsc2022 app:1.2
     """
-    from resolver.cli.run import asking, work
+    from resolver.cli.run import work
 
     flags = ResolveOptions(exact=exact, verify=verify, strict=strict, verify_tag=verify_tag)
     lock = (lock_file or LOCK_FILE) if locked else None
@@ -74,7 +74,7 @@ def resolve(
         asked = ResolveQuery(
             names, platform or [], flags, (explain, no_trunc), listed=file is not None
         )
-        with asking(common) as (session, output):
+        with work(common) as (session, output):
             tell_question(session, session.settings.platform, output, common.form, asked)
         return
     from resolver.cli.lock import by_lock, named
@@ -115,7 +115,7 @@ class ResolveQuery:
 
 
 def tell_question(
-    session: AskVerbs | LockAsker,
+    session: Session | LockAsker,
     default: str | None,
     output: Output,
     form: str,
@@ -159,7 +159,7 @@ def gather(references: list[str], file: str | None, verb: str = "resolve") -> li
 
 
 def tell_one(
-    session: AskVerbs | LockAsker,
+    session: Session | LockAsker,
     output: Output,
     form: str,
     reference: str,
@@ -175,7 +175,7 @@ def tell_one(
 
 
 def tell_all(
-    session: AskVerbs | LockAsker,
+    session: Session | LockAsker,
     output: Output,
     form: str,
     references: list[str],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from resolver.cli.output import Output, part_with, redact_with
 from resolver.errors import Usage
@@ -16,11 +16,6 @@ if TYPE_CHECKING:
 
     from resolver.cli.options import Common
     from resolver.session import Session
-    from resolver.verbs.context import Context
-    from resolver.verbs.resolve import AskVerbs
-
-
-Verbs = TypeVar("Verbs", bound="Context")
 
 
 @contextmanager
@@ -35,34 +30,12 @@ def work(
     """
     from resolver.session import Session
 
-    with _opened(Session, common, environment) as opened:
-        yield opened
-
-
-@contextmanager
-def asking(common: Common) -> Iterator[tuple[AskVerbs, Output]]:
-    """Open what answers questions about names, and load no other verb: these must be fast.
-
-    Raises:
-        Usage: as `work`.
-
-    """
-    from resolver.verbs.resolve import AskVerbs
-
-    with _opened(AskVerbs, common, None) as opened:
-        yield opened
-
-
-@contextmanager
-def _opened(
-    verbs: type[Verbs], common: Common, environment: Mapping[str, str] | None
-) -> Iterator[tuple[Verbs, Output]]:
     prepare(common.form)
     output = Output(quiet=common.quiet, verbose=common.verbose)
     output.hand = common.hand
     with (
         _logged(output) if common.verbose > 1 else nullcontext(),
-        verbs(flags=common.flags, environment=environment, observe=output.observe) as session,
+        Session(flags=common.flags, environment=environment, observe=output.observe) as session,
     ):
         redact_with(session.clean)
         yield session, output

@@ -94,12 +94,12 @@ def tags(
       resolver tags nginx -p linux/riscv64 --semver '>=1.25' --newest --limit 5
     """
     from resolver.cli.ls import tell_tags
-    from resolver.cli.run import asking
+    from resolver.cli.run import work
     from resolver.errors import Usage
 
     if common.form in {"digest", "ref", "markdown"}:
         raise Usage(f"tags have no `{common.form}` form", "choose table, json, jsonl or yaml")
-    with asking(common) as (session, output):
+    with work(common) as (session, output):
         found = session.tags(
             repository,
             platform=platform,

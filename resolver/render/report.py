@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from resolver.core.oci.descriptor import EntryKind
 from resolver.core.results.resolve import Failure, Inspection, Offer, Offers, Resolution
+from resolver.render.answers import renderer_of
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -100,28 +100,6 @@ class Report:
     lines: tuple[str, ...] = ()
 
 
-#: Answers whose reports are made elsewhere, by the module that defines the answer; imported when
-#: there is one, since most commands have none of them.
-ELSEWHERE = {
-    "resolver.core.results.doctor": "resolver.render.answers.doctor",
-    "resolver.core.check.check": "resolver.render.answers.check",
-    "resolver.core.compare.compare": "resolver.render.answers.compare",
-    "resolver.core.results.export": "resolver.render.answers.export",
-    "resolver.core.lint.lint": "resolver.render.answers.lint",
-    "resolver.core.results.account": "resolver.render.answers.account",
-    "resolver.core.results.account": "resolver.render.answers.account",
-    "resolver.core.results.store": "resolver.render.answers.store",
-    "resolver.core.results.matrix": "resolver.render.answers.matrix",
-    "resolver.core.lockfile.drift": "resolver.render.answers.lock",
-    "resolver.core.lockfile.lock": "resolver.render.answers.lock",
-    "resolver.core.pin.result": "resolver.render.answers.pin",
-    "resolver.core.results.plan": "resolver.render.answers.plan",
-    "resolver.core.results.pull": "resolver.render.answers.plan",
-    "resolver.core.results.store": "resolver.render.answers.store",
-    "resolver.core.registry.tags": "resolver.render.answers.tags",
-}
-
-
 def report(
     answer: object,
     *,
@@ -144,7 +122,7 @@ def report(
         case Inspection():
             return _inspection(answer, full=full)
         case _:
-            place = import_module(ELSEWHERE[type(answer).__module__])
+            place = renderer_of(answer)
             made: Report = place.report(answer, explain=explain, full=full)
             facts = ((label, clean(text) if label == SAID else text) for label, text in made.facts)
             return replace(made, facts=tuple(facts))

@@ -6,11 +6,11 @@ The names and shapes here are a public format: `SCHEMA` grows when one changes i
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from resolver.core.results.resolve import Failure, Inspection, Offer, Offers, Resolution
 from resolver.errors import ResolverError
+from resolver.render.answers import renderer_of
 from resolver.render.text import escape
 
 if TYPE_CHECKING:
@@ -54,26 +54,6 @@ class Rows:
 #: Members that hold what errors, warnings and tools said.
 _SAID = frozenset({"error", "warnings", "said"})
 
-#: Answers whose plain form is made elsewhere, by the module that defines the answer.
-ELSEWHERE = {
-    "resolver.core.results.doctor": "resolver.render.answers.doctor",
-    "resolver.core.check.check": "resolver.render.answers.check",
-    "resolver.core.compare.compare": "resolver.render.answers.compare",
-    "resolver.core.results.export": "resolver.render.answers.export",
-    "resolver.core.lint.lint": "resolver.render.answers.lint",
-    "resolver.core.results.account": "resolver.render.answers.account",
-    "resolver.core.results.account": "resolver.render.answers.account",
-    "resolver.core.results.store": "resolver.render.answers.store",
-    "resolver.core.results.matrix": "resolver.render.answers.matrix",
-    "resolver.core.lockfile.drift": "resolver.render.answers.lock",
-    "resolver.core.lockfile.lock": "resolver.render.answers.lock",
-    "resolver.core.pin.result": "resolver.render.answers.pin",
-    "resolver.core.results.plan": "resolver.render.answers.plan",
-    "resolver.core.results.pull": "resolver.render.answers.plan",
-    "resolver.core.results.store": "resolver.render.answers.store",
-    "resolver.core.registry.tags": "resolver.render.answers.tags",
-}
-
 
 def to_dict(answer: object, *, explain: bool = False) -> Plain:
     """Turn an answer or an error into plain values; lists keep their order, so output is stable."""
@@ -94,7 +74,7 @@ def to_dict(answer: object, *, explain: bool = False) -> Plain:
         case ResolverError():
             return {"schema": SCHEMA, **failure(answer)}
         case _:
-            place = import_module(ELSEWHERE[type(answer).__module__])
+            place = renderer_of(answer)
             made: Plain = {"schema": SCHEMA, **place.plain(answer)}
             return made
 

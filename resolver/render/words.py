@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from resolver.core.results.resolve import Failure, Resolution
 from resolver.errors import Usage
 from resolver.render.text import line
@@ -58,9 +56,9 @@ def _pairs(answer: object) -> list[tuple[str, str]]:
         Usage: it names no images.
 
     """
-    from resolver.render.to_dict import ELSEWHERE  # noqa: PLC0415 - a resolve needs none
+    from resolver.render.answers import renderer_of  # noqa: PLC0415 - a resolve needs none
 
-    place = import_module(ELSEWHERE[type(answer).__module__])
+    place = renderer_of(answer)
     pairs: list[tuple[str, str]] | None = place.pairs(answer)
     if pairs is None:
         raise Usage("this answer names no images", "choose another `--format`")

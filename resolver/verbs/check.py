@@ -26,7 +26,6 @@ from resolver.core.platforms.platform import UNKNOWN
 from resolver.core.results.resolve import Failure
 from resolver.errors import ResolverError, Usage
 from resolver.values import dataclass
-from resolver.verbs.context import Context
 from resolver.verbs.gather import Depth, attested, gather, gather_platforms, named_images
 
 if TYPE_CHECKING:
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from resolver.core.platforms.platform import Platform, PlatformTable
     from resolver.core.results.events import Warned
     from resolver.core.results.matrix import Matrix
+    from resolver.verbs.context import Context
     from resolver.verbs.documents import DocumentReader, RootDocument
 
 
@@ -214,232 +214,182 @@ class _Asked:
     place: FindingPlace | None = None
 
 
-class CheckVerbs(Context):
-    """Holds images against what is required of them, and fans out over their platforms."""
+def check(
+    context: Context,
+    references: str | Reference | Iterable[str | Reference],
+    wanted: Requirements,
+    *,
+    now: datetime | None = None,
+    index_only: bool = False,
+) -> Checked:
+    """Say whether images have what is required; each missing thing is a finding."""
+    named: list[str | Reference] = (
+        [references] if isinstance(references, str | Reference) else list(references)
+    )
+    return _check_all(
+        context, [_Asked(reference, wanted) for reference in named], now, index_only=index_only
+    )
 
-    def check(
-        self,
-        references: str | Reference | Iterable[str | Reference],
-        wanted: Requirements,
-        *,
-        now: datetime | None = None,
-        index_only: bool = False,
-    ) -> Checked:
-        """Say whether images have what is required; each missing thing is a finding.
 
-        One request for an image's index, and one for the manifest of each entry that decides about
-        a platform: it may be an artifact. More only for age, attestations and lint.
+def check_policy(
+    context: Context,
+    policy: Policy | Path | str,
+    references: Iterable[str | Reference] = (),
+    *,
+    now: datetime | None = None,
+    index_only: bool = False,
+) -> Checked:
+    """Hold the images of a policy against it; see `resolver.core.check.policy` for its form."""
+    from resolver.core.check.policy import Policy as Read  # noqa: PLC0415 - for policies alone
 
-        Args:
-            references: of registries or local places, one or many.
-            wanted: of each of them.
-            now: what ages are counted from, aware of its zone; by default this machine's clock.
-            index_only: read the index alone: an artifact that is listed as an image counts as one.
+    rules = policy if isinstance(policy, Read) else read_policy(context, policy)
+    asked = [_Asked(image.reference, image.wanted, image.place) for image in rules.images]
+    asked += [_Asked(reference, rules.defaults) for reference in references]
+    return _check_all(context, asked, now, index_only=index_only)
 
-        Raises:
-            Malformed: a reference cannot be read, nothing is required, or something is that the
-                index does not say; nobody was asked.
-            ResolverError: the only image could not be looked at; of several, see
-                `Checked.failures`.
-        """
-        named: list[str | Reference] = (
-            [references] if isinstance(references, str | Reference) else list(references)
-        )
-        return self._check_all(
-            [_Asked(reference, wanted) for reference in named], now, index_only=index_only
-        )
 
-    def check_policy(
-        self,
-        policy: Policy | Path | str,
-        references: Iterable[str | Reference] = (),
-        *,
-        now: datetime | None = None,
-        index_only: bool = False,
-    ) -> Checked:
-        """Hold the images of a policy against it; see `resolver.core.check.policy` for its form.
+def matrix(
+    context: Context,
+    reference: str | Reference,
+    platforms: Iterable[str | Platform] = (),
+    *,
+    system: str = "github",
+    runners: Iterable[str] = (),
+    require_runner: bool = False,
+    index_only: bool = False,
+) -> Matrix:
+    """Make a job of every build of an image."""
+    from resolver.core.check.check import own_level  # noqa: PLC0415
+    from resolver.core.results.matrix import (  # noqa: PLC0415 - for this question alone
+        make_matrix,
+        parse_runner,
+        parts_of_jobs,
+        system_of,
+    )
+    from resolver.verbs.gather import gather_platforms  # noqa: PLC0415
 
-        Args:
-            policy: read already, or a file.
-            references: further images, held against the policy's defaults.
-            now: as for `check`.
-            index_only: likewise.
+    chosen = system_of(system)
+    rules = [parse_runner(text, context.table) for text in runners]
+    wishes = [context.wish(text) for text in platforms]
+    target = context.target(reference)
+    reader, warned = context.reader(target)
+    asked = context.ask(reader, target)
 
-        Raises:
-            BadFile: the policy says something that cannot be used; nobody was asked.
-            ResolverError: as `check`.
-        """
-        from resolver.core.check.policy import Policy as Read  # noqa: PLC0415 - for policies alone
+    def wanted(found: ImageDocuments) -> list[Platform]:
+        offered = [part.platform for part in found.images]
+        # Of the platforms of this machine the last: on macOS, what runs in its virtual machine.
+        return [
+            own_level(wish.platforms[-1], offered, context.table)
+            if wish.local
+            else wish.platforms[-1]
+            for wish in wishes
+        ]
 
-        rules = policy if isinstance(policy, Read) else self.read_policy(policy)
-        asked = [_Asked(image.reference, image.wanted, image.place) for image in rules.images]
-        asked += [_Asked(reference, rules.defaults) for reference in references]
-        return self._check_all(asked, now, index_only=index_only)
+    image = gather_platforms(
+        reader,
+        asked,
+        context.table,
+        jobs=context.settings.jobs,
+        decisive=lambda found: parts_of_jobs(found, wanted(found), context.table),
+        index_only=index_only,
+    ).sound()
+    reader.tell_warnings()
+    told = replace(image, warnings=tuple(warned))
+    return make_matrix(
+        told, wanted(image), chosen, rules, context.table, require_runner=require_runner
+    )
 
-    def matrix(
-        self,
-        reference: str | Reference,
-        platforms: Iterable[str | Platform] = (),
-        *,
-        system: str = "github",
-        runners: Iterable[str] = (),
-        require_runner: bool = False,
-        index_only: bool = False,
-    ) -> Matrix:
-        """Make a job of every build of an image.
 
-        One request for its index, and one for the manifest of each entry that a job is made of: it
-        may be an artifact.
+def read_policy(
+    context: Context,
+    path: Path | str,
+    over: Callable[[Requirements], Requirements] = lambda defaults: defaults,
+) -> Policy:
+    """Read a policy file, in YAML or JSON; `-` is standard input."""
+    from resolver.core.check.policy import read_policy  # noqa: PLC0415 - for policies alone
+    from resolver.files import yaml  # noqa: PLC0415 - loads YAML
 
-        Args:
-            reference: of a registry or a local place.
-            platforms: only these, matched exactly; none for every one.
-            system: `github`, `gitlab` or `json`: whose machines and limits.
-            runners: `PLATFORM=LABEL`, before the machines that are known.
-            require_runner: refuse a job without a machine.
-            index_only: read the index alone: an artifact that is listed as an image makes a job.
+    return read_policy(yaml.read(path), context.table, over)
 
-        Raises:
-            Malformed: something cannot be read; nobody was asked.
-            PlatformNotOffered: a wanted platform is none of the image's.
-            NotFound: there is no such image, or no build in it.
-            RunnerMissing, MatrixTooLarge: see `resolver.core.results.matrix`.
-        """
-        from resolver.core.check.check import own_level  # noqa: PLC0415
-        from resolver.core.results.matrix import (  # noqa: PLC0415 - for this question alone
-            make_matrix,
-            parse_runner,
-            parts_of_jobs,
-            system_of,
-        )
-        from resolver.verbs.gather import gather_platforms  # noqa: PLC0415
 
-        chosen = system_of(system)
-        rules = [parse_runner(text, self.table) for text in runners]
-        wishes = [self.wish(text) for text in platforms]
-        target = self._target(reference)
-        reader, warned = self._reader(target)
-        asked = self._ask(reader, target)
+def _check_all(
+    context: Context, questions: Sequence[_Asked], now: datetime | None, *, index_only: bool
+) -> Checked:
+    from resolver.core.check.check import Checked  # noqa: PLC0415 - for this question alone
+    from resolver.verbs.threads import each  # noqa: PLC0415
 
-        def wanted(found: ImageDocuments) -> list[Platform]:
-            offered = [part.platform for part in found.images]
-            # Of the platforms of this machine the last: on macOS, what runs in its virtual machine.
-            return [
-                own_level(wish.platforms[-1], offered, self.table)
-                if wish.local
-                else wish.platforms[-1]
-                for wish in wishes
-            ]
-
-        image = gather_platforms(
-            reader,
-            asked,
-            self.table,
-            jobs=self.settings.jobs,
-            decisive=lambda found: parts_of_jobs(found, wanted(found), self.table),
-            index_only=index_only,
-        ).sound()
-        reader.tell_warnings()
-        told = replace(image, warnings=tuple(warned))
-        return make_matrix(
-            told, wanted(image), chosen, rules, self.table, require_runner=require_runner
-        )
-
-    def read_policy(
-        self,
-        path: Path | str,
-        over: Callable[[Requirements], Requirements] = lambda defaults: defaults,
-    ) -> Policy:
-        """Read a policy file, in YAML or JSON; `-` is standard input.
-
-        Args:
-            path: the file.
-            over: changes the policy's defaults before images take them.
-
-        Raises:
-            BadFile: it says something that cannot be used; names line and column.
-        """
-        from resolver.core.check.policy import read_policy  # noqa: PLC0415 - for policies alone
-        from resolver.files import yaml  # noqa: PLC0415 - loads YAML
-
-        return read_policy(yaml.read(path), self.table, over)
-
-    def _check_all(
-        self, questions: Sequence[_Asked], now: datetime | None, *, index_only: bool
-    ) -> Checked:
-        from resolver.core.check.check import Checked  # noqa: PLC0415 - for this question alone
-        from resolver.verbs.threads import each  # noqa: PLC0415
-
-        targets = []
-        for asked in questions:
-            if asked.wanted.is_empty:
-                raise Usage(
-                    f"nothing is required of `{asked.reference}`",
-                    "say what: `--require linux/amd64,linux/arm64`",
-                )
-            if index_only:
-                _require_index_only(asked.wanted)
-            targets.append((self._target(asked.reference), asked))
-            if asked.wanted.same_as:
-                self._target(asked.wanted.same_as)
-        moment = now or _now()
-        jobs = self.settings.jobs if len(targets) == 1 else 1
-
-        def look(pair: tuple[Target, _Asked]) -> CheckedImage:
-            target, asked = pair
-            found = self._checked(target, asked.wanted, moment, jobs, index_only=index_only)
-            placed = tuple(replace(each, place=asked.place) for each in found.findings)
-            return replace(found, findings=placed)
-
-        images: list[CheckedImage | Failure] = []
-        for outcome in each(look, targets, jobs=self.settings.jobs):
-            if not isinstance(outcome.value, ResolverError):
-                images.append(outcome.value)
-            elif len(targets) == 1:
-                raise outcome.value
-            else:
-                images.append(Failure(str(outcome.item[0]), None, outcome.value))
-        return Checked(tuple(images))
-
-    def _checked(
-        self,
-        target: Target,
-        asked_for: Requirements,
-        now: datetime,
-        jobs: int,
-        *,
-        index_only: bool,
-    ) -> CheckedImage:
-
-        wanted = settle(asked_for, lambda name: self._platforms_of(name, index_only=index_only))
-        reader, warned = self._reader(target)
-        asked = self._ask(reader, target)
-        image = look_at_image(
-            reader, asked, wanted, self.table, jobs=jobs, now=now, index_only=index_only
-        )
-        more: tuple[Finding, ...] = ()
-        if wanted.lint is not None:
-            from resolver.verbs.lint import judge_entries, look_at  # noqa: PLC0415 - where it is asked for
-
-            subject = look_at(
-                reader, lambda: asked, target, self.table, jobs=jobs, warn=warned.append
-            )
-            more = judge_entries(subject, (), ()).findings
-        reader.tell_warnings()
-        return judge_image(image, asked, more, warned)
-
-    def _platforms_of(self, reference: str, *, index_only: bool) -> tuple[Platform, ...]:
-        """List the platforms of another image; what the store holds costs one HEAD."""
-        target = self._target(reference)
-        reader, _warned = self._reader(target)
-        asked = self._ask(reader, target)
-        found = platforms_of(reader, asked, self.table, jobs=1, index_only=index_only)
-        if not found:
+    targets = []
+    for asked in questions:
+        if asked.wanted.is_empty:
             raise Usage(
-                f"`{reference}` is offered for no platform, so nothing can have the same",
-                "name an image with platforms after `--same-platforms-as`",
+                f"nothing is required of `{asked.reference}`",
+                "say what: `--require linux/amd64,linux/arm64`",
             )
-        return found
+        if index_only:
+            _require_index_only(asked.wanted)
+        targets.append((context.target(asked.reference), asked))
+        if asked.wanted.same_as:
+            context.target(asked.wanted.same_as)
+    moment = now or _now()
+    jobs = context.settings.jobs if len(targets) == 1 else 1
+
+    def look(pair: tuple[Target, _Asked]) -> CheckedImage:
+        target, asked = pair
+        found = _checked(context, target, asked.wanted, moment, jobs, index_only=index_only)
+        placed = tuple(replace(each, place=asked.place) for each in found.findings)
+        return replace(found, findings=placed)
+
+    images: list[CheckedImage | Failure] = []
+    for outcome in each(look, targets, jobs=context.settings.jobs):
+        if not isinstance(outcome.value, ResolverError):
+            images.append(outcome.value)
+        elif len(targets) == 1:
+            raise outcome.value
+        else:
+            images.append(Failure(str(outcome.item[0]), None, outcome.value))
+    return Checked(tuple(images))
+
+
+def _checked(
+    context: Context,
+    target: Target,
+    asked_for: Requirements,
+    now: datetime,
+    jobs: int,
+    *,
+    index_only: bool,
+) -> CheckedImage:
+
+    wanted = settle(asked_for, lambda name: _platforms_of(context, name, index_only=index_only))
+    reader, warned = context.reader(target)
+    asked = context.ask(reader, target)
+    image = look_at_image(
+        reader, asked, wanted, context.table, jobs=jobs, now=now, index_only=index_only
+    )
+    more: tuple[Finding, ...] = ()
+    if wanted.lint is not None:
+        from resolver.verbs.lint import judge_entries, look_at  # noqa: PLC0415 - where it is asked for
+
+        subject = look_at(
+            reader, lambda: asked, target, context.table, jobs=jobs, warn=warned.append
+        )
+        more = judge_entries(subject, (), ()).findings
+    reader.tell_warnings()
+    return judge_image(image, asked, more, warned)
+
+
+def _platforms_of(context: Context, reference: str, *, index_only: bool) -> tuple[Platform, ...]:
+    """List the platforms of another image; what the store holds costs one HEAD."""
+    target = context.target(reference)
+    reader, _warned = context.reader(target)
+    asked = context.ask(reader, target)
+    found = platforms_of(reader, asked, context.table, jobs=1, index_only=index_only)
+    if not found:
+        raise Usage(
+            f"`{reference}` is offered for no platform, so nothing can have the same",
+            "name an image with platforms after `--same-platforms-as`",
+        )
+    return found
 
 
 def _require_index_only(wanted: Requirements) -> None:

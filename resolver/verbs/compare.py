@@ -11,7 +11,6 @@ from resolver.core.layers.filetree import FileTree
 from resolver.core.oci.image import ImageEntry
 from resolver.core.platforms.platform import Platform
 from resolver.errors import NotFound, PlatformNotOffered, Usage
-from resolver.verbs.context import Context
 from resolver.verbs.layers import LayeredImage, read_trees
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from resolver.core.compare.compare import Comparison, ImageComparison
     from resolver.core.compare.drift import Ignoring
     from resolver.core.platforms.platform import PlatformTable
+    from resolver.verbs.context import Context
     from resolver.verbs.layers import LayerContent
 
 
@@ -115,256 +115,231 @@ if TYPE_CHECKING:
 _PURPOSE = "compare"
 
 
-class CompareVerbs(Context):
-    """Compares the platforms of an image, and images with each other."""
+def compare(  # noqa: PLR0913 - each has a default and a name
+    context: Context,
+    reference: str | Reference,
+    platforms: PlatformLike | Sequence[PlatformLike] = None,
+    *,
+    base: PlatformLike = None,
+    expect: Iterable[str | Platform] = (),
+    expect_as: str | Reference | None = None,
+    ignore: Iterable[str] = (),
+    thresholds: Thresholds | None = None,
+    files: bool = False,
+) -> Comparison:
+    """Find out how one image differs between its platforms."""
+    from resolver.core.compare.compare import compare_builds  # noqa: PLC0415 - for this verb alone
+    from resolver.core.compare.thresholds import Thresholds, judge  # noqa: PLC0415
 
-    def compare(  # noqa: PLR0913 - each has a default and a name
-        self,
-        reference: str | Reference,
-        platforms: PlatformLike | Sequence[PlatformLike] = None,
-        *,
-        base: PlatformLike = None,
-        expect: Iterable[str | Platform] = (),
-        expect_as: str | Reference | None = None,
-        ignore: Iterable[str] = (),
-        thresholds: Thresholds | None = None,
-        files: bool = False,
-    ) -> Comparison:
-        """Find out how one image differs between its platforms.
+    wants = _wants(context, platforms)
+    terms = _terms(context, base, expect, expect_as, ignore)
+    limits = _checked(thresholds or Thresholds(), files=files)
+    opened = context.open(reference)
+    wants = _at_own_level(context, wants, platforms, opened)
+    gathered, builds = _builds(context, opened, wants)
+    found = compare_builds(gathered, builds, terms)
+    if files:
+        brought: list[Descriptor] = []
+        try:
+            with context.layers_of(opened, _PURPOSE, brought) as content:
+                found = with_files(found, content, context.table, terms.ignoring)
+        finally:
+            context.tell_brought(brought)
+    return replace(found, reasons=judge(found, limits))
 
-        Manifests and configs are read once each, side by side, and kept in the store; layers only
-        where their files are to be compared.
 
-        Args:
-            reference: an image of a registry, or a local place.
-            platforms: what to compare, strictly; by default all that are offered.
-            base: what the others are held against; by default linux/amd64, else the first.
-            expect: platforms that must be offered.
-            expect_as: another image, whose platforms must be offered.
-            ignore: differences that are meant to be: `env.PATH`, `labels.org.opencontainers.*`,
-                `files.owner`, `files.xattrs.security.selinux`.
-            thresholds: what turns the answer into no, in `Comparison.reasons`.
-            files: read the layers too, and compare the files in them; those of a registry come
-                into the store.
+def compare_images(  # noqa: PLR0913 - each has a default and a name
+    context: Context,
+    first: str | Reference,
+    second: str | Reference,
+    platforms: PlatformLike | Sequence[PlatformLike] = None,
+    *,
+    expect: Iterable[str | Platform] = (),
+    expect_as: str | Reference | None = None,
+    ignore: Iterable[str] = (),
+    thresholds: Thresholds | None = None,
+    files: bool = False,
+) -> ImageComparison:
+    """Find out, platform by platform, what a second image is to the holder of a first."""
+    from resolver.core.compare.compare import compare_build_sets  # noqa: PLC0415 - for this verb alone
+    from resolver.core.compare.thresholds import Thresholds, judge_images  # noqa: PLC0415
 
-        Raises:
-            PlatformNotOffered: one of `platforms`, or `base`, is not offered.
-            LimitExceeded: there are more than 100 builds.
-            Usage: a threshold is about files, and they are not to be read.
-            ResolverError: a name, or a document of what is compared, cannot be read.
-        """
-        from resolver.core.compare.compare import compare_builds  # noqa: PLC0415 - for this verb alone
-        from resolver.core.compare.thresholds import Thresholds, judge  # noqa: PLC0415
+    wants = _wants(context, platforms)
+    terms = _terms(context, None, expect, expect_as, ignore)
+    limits = _checked(thresholds or Thresholds(), files=files)
+    one, other = context.open(first), context.open(second)
+    wants = _at_own_level(context, wants, platforms, one, other)
+    sides = _sides(context, one, other, wants)
+    found = compare_build_sets(sides[0], sides[1], terms)
+    if files and not found.is_same:
+        first_brought: list[Descriptor] = []
+        second_brought: list[Descriptor] = []
+        try:
+            with (
+                context.layers_of(one, _PURPOSE, first_brought) as before,
+                context.layers_of(other, _PURPOSE, second_brought) as after,
+            ):
+                found = with_changed_files(found, before, after, context.table, terms.ignoring)
+        finally:
+            context.tell_brought(first_brought, second_brought)
+    return replace(found, reasons=judge_images(found, limits))
 
-        wants = self._wants(platforms)
-        terms = self._terms(base, expect, expect_as, ignore)
-        limits = _checked(thresholds or Thresholds(), files=files)
-        opened = self._open(reference)
-        wants = self._at_own_level(wants, platforms, opened)
-        gathered, builds = self._builds(opened, wants)
-        found = compare_builds(gathered, builds, terms)
-        if files:
-            brought: list[Descriptor] = []
-            try:
-                with self._layers_of(opened, _PURPOSE, brought) as content:
-                    found = with_files(found, content, self.table, terms.ignoring)
-            finally:
-                self._tell_brought(brought)
-        return replace(found, reasons=judge(found, limits))
 
-    def compare_images(  # noqa: PLR0913 - each has a default and a name
-        self,
-        first: str | Reference,
-        second: str | Reference,
-        platforms: PlatformLike | Sequence[PlatformLike] = None,
-        *,
-        expect: Iterable[str | Platform] = (),
-        expect_as: str | Reference | None = None,
-        ignore: Iterable[str] = (),
-        thresholds: Thresholds | None = None,
-        files: bool = False,
-    ) -> ImageComparison:
-        """Find out, platform by platform, what a second image is to the holder of a first.
+def _wants(
+    context: Context, platforms: PlatformLike | Sequence[PlatformLike]
+) -> tuple[Platform, ...]:
+    """Read which platforms are wanted; none for all.
 
-        Where both names point at the same bytes, nothing behind these is read.
+    Raises:
+        InvalidPlatform: one is none.
+    """
+    named = (platforms,) if isinstance(platforms, str | Platform) else tuple(platforms or ())
+    wished = [one for one in named if one is not None]
+    return () if "all" in wished else tuple(_one(context, one) for one in wished)
 
-        Args:
-            first: an image of a registry, or a local place.
-            second: the same.
-            platforms: what to compare, strictly; by default all that either offers.
-            expect: platforms that the second must be offered for.
-            expect_as: another image, whose platforms the second must be offered for.
-            ignore: as for `compare`.
-            thresholds: what turns the answer into no; by default that anything differs.
-            files: as for `compare`, of the platforms that changed.
 
-        Raises:
-            PlatformNotOffered: neither offers one of `platforms`.
-            ResolverError: as for `compare`.
-        """
-        from resolver.core.compare.compare import compare_build_sets  # noqa: PLC0415 - for this verb alone
-        from resolver.core.compare.thresholds import Thresholds, judge_images  # noqa: PLC0415
+def _at_own_level(
+    context: Context,
+    wants: tuple[Platform, ...],
+    platforms: PlatformLike | Sequence[PlatformLike],
+    *images: Opened,
+) -> tuple[Platform, ...]:
+    """Replace the platform of `local` by the level of it that the images offer."""
+    named = (platforms,) if isinstance(platforms, str | Platform) else tuple(platforms or ())
+    if "local" not in named or not wants:
+        return wants
+    from resolver.core.check.check import own_level  # noqa: PLC0415 - for this word alone
 
-        wants = self._wants(platforms)
-        terms = self._terms(None, expect, expect_as, ignore)
-        limits = _checked(thresholds or Thresholds(), files=files)
-        one, other = self._open(first), self._open(second)
-        wants = self._at_own_level(wants, platforms, one, other)
-        sides = self._sides(one, other, wants)
-        found = compare_build_sets(sides[0], sides[1], terms)
-        if files and not found.is_same:
-            first_brought: list[Descriptor] = []
-            second_brought: list[Descriptor] = []
-            try:
-                with (
-                    self._layers_of(one, _PURPOSE, first_brought) as before,
-                    self._layers_of(other, _PURPOSE, second_brought) as after,
-                ):
-                    found = with_changed_files(found, before, after, self.table, terms.ignoring)
-            finally:
-                self._tell_brought(first_brought, second_brought)
-        return replace(found, reasons=judge_images(found, limits))
+    machine = _one(context, "local")
+    offered = [platform for opened in images for platform in _stated(context, opened)]
+    return tuple(
+        own_level(want, offered, context.table) if want == machine else want for want in wants
+    )
 
-    def _wants(self, platforms: PlatformLike | Sequence[PlatformLike]) -> tuple[Platform, ...]:
-        """Read which platforms are wanted; none for all.
 
-        Raises:
-            InvalidPlatform: one is none.
-        """
-        named = (platforms,) if isinstance(platforms, str | Platform) else tuple(platforms or ())
-        wished = [one for one in named if one is not None]
-        return () if "all" in wished else tuple(self._one(one) for one in wished)
+def _stated(context: Context, opened: Opened) -> list[Platform | None]:
+    from resolver.verbs.gather import Depth  # noqa: PLC0415 - as above
 
-    def _at_own_level(
-        self,
-        wants: tuple[Platform, ...],
-        platforms: PlatformLike | Sequence[PlatformLike],
-        *images: Opened,
-    ) -> tuple[Platform, ...]:
-        """Replace the platform of `local` by the level of it that the images offer."""
-        named = (platforms,) if isinstance(platforms, str | Platform) else tuple(platforms or ())
-        if "local" not in named or not wants:
-            return wants
-        from resolver.core.check.check import own_level  # noqa: PLC0415 - for this word alone
+    return [part.platform for part in context.gather_opened(opened, Depth(), _silent).images]
 
-        machine = self._one("local")
-        offered = [platform for opened in images for platform in self._stated(opened)]
-        return tuple(
-            own_level(want, offered, self.table) if want == machine else want for want in wants
+
+def _one(context: Context, wanted: str | Platform) -> Platform:
+    return context.wish(wanted).platforms[0]
+
+
+def _terms(
+    context: Context,
+    base: PlatformLike,
+    expect: Iterable[str | Platform],
+    expect_as: str | Reference | None,
+    ignore: Iterable[str],
+) -> Terms:
+    """Read everything that a comparison depends on besides the images themselves.
+
+    Raises:
+        Malformed: a platform or a rule cannot be read; nothing was asked of anybody.
+        ResolverError: the image that says what to expect cannot be read.
+    """
+    from resolver.core.compare.compare import Terms  # noqa: PLC0415 - for these verbs alone
+    from resolver.core.compare.drift import Ignoring  # noqa: PLC0415
+
+    chosen = _one(context, base) if base is not None else None
+    rules = Ignoring.read(ignore)
+    expected = [_one(context, each) for each in expect]
+    if expect_as is not None:
+        expected += _expected_of(context, expect_as)
+    return Terms(chosen, tuple(dict.fromkeys(expected)), rules, context.table)
+
+
+def _expected_of(context: Context, reference: str | Reference) -> list[Platform]:
+    """List the platforms of another image; manifests are read to leave artifacts out."""
+    from resolver.verbs.gather import (  # noqa: PLC0415 - for this question alone
+        gather_platforms,
+        named_images,
+    )
+
+    opened = context.open(reference)
+    found = gather_platforms(
+        opened.reader,
+        opened.asked,
+        context.table,
+        jobs=context.settings.jobs,
+        decisive=named_images,
+    ).sound()
+    platforms = [part.platform for part in found.images if part.platform is not None]
+    if not platforms:
+        raise NotFound(f"`{found.reference}` is offered for no platform at all")
+    return platforms
+
+
+def _builds(
+    context: Context, opened: Opened, wants: tuple[Platform, ...]
+) -> tuple[ImageDocuments, tuple[Build, ...]]:
+    """Read the builds of an image, or those that are wanted.
+
+    Raises:
+        PlatformNotOffered: there is none of a platform.
+        ResolverError: one cannot be read.
+    """
+    found = _side(context, opened, wants)
+    _check_wants(context, wants, [found[0]])
+    if not found[1]:
+        raise NotFound(f"`{found[0].reference}` has no image that could be compared")
+    return found
+
+
+def _sides(
+    context: Context, one: Opened, other: Opened, wants: tuple[Platform, ...]
+) -> tuple[Side, Side]:
+    """Read both images; where they are the same, not what is behind them.
+
+    Raises:
+        PlatformNotOffered: neither is offered for a platform.
+        ResolverError: one cannot be read.
+    """
+    from resolver.verbs.gather import Depth  # noqa: PLC0415 - for these verbs alone
+
+    roots = [opened.asked.document.descriptor.digest for opened in (one, other)]
+    if roots[0] == roots[1]:
+        both = [context.gather_opened(opened, Depth(), _silent) for opened in (one, other)]
+        sides: tuple[Side, Side] = (both[0], ()), (both[1], ())
+    else:
+        sides = _side(context, one, wants), _side(context, other, wants)
+    _check_wants(context, wants, [gathered for gathered, _builds in sides])
+    return sides
+
+
+def _side(context: Context, opened: Opened, wants: tuple[Platform, ...]) -> Side:
+    from resolver.core.compare.builds import builds_of, wanted_of  # noqa: PLC0415 - for these verbs
+    from resolver.core.platforms.select import select  # noqa: PLC0415
+    from resolver.verbs.gather import Depth  # noqa: PLC0415
+
+    def wanted(entry: Descriptor) -> bool:
+        """Read what fits, and what does not say what it is."""
+        offered = [entry.platform]
+        return _silent(entry) or any(
+            select(offered, want, exact=True, table=context.table).ranking for want in wants
         )
 
-    def _stated(self, opened: Opened) -> list[Platform | None]:
-        from resolver.verbs.gather import Depth  # noqa: PLC0415 - as above
+    every: Wanting = _every if not wants else wanted
+    gathered = context.gather_opened(opened, Depth(), every)
+    return gathered, wanted_of(builds_of(gathered, context.table), wants, context.table)
 
-        return [part.platform for part in self._gather_from(opened, Depth(), _silent).images]
 
-    def _one(self, wanted: str | Platform) -> Platform:
-        return self.wish(wanted).platforms[0]
+def _check_wants(
+    context: Context, wants: tuple[Platform, ...], images: list[ImageDocuments]
+) -> None:
+    """Check that each platform that somebody named is offered.
 
-    def _terms(
-        self,
-        base: PlatformLike,
-        expect: Iterable[str | Platform],
-        expect_as: str | Reference | None,
-        ignore: Iterable[str],
-    ) -> Terms:
-        """Read everything that a comparison depends on besides the images themselves.
+    Raises:
+        PlatformNotOffered: one is not.
+    """
+    from resolver.core.compare.builds import missing_of  # noqa: PLC0415 - for these verbs alone
 
-        Raises:
-            Malformed: a platform or a rule cannot be read; nothing was asked of anybody.
-            ResolverError: the image that says what to expect cannot be read.
-        """
-        from resolver.core.compare.compare import Terms  # noqa: PLC0415 - for these verbs alone
-        from resolver.core.compare.drift import Ignoring  # noqa: PLC0415
-
-        chosen = self._one(base) if base is not None else None
-        rules = Ignoring.read(ignore)
-        expected = [self._one(each) for each in expect]
-        if expect_as is not None:
-            expected += self._expected_of(expect_as)
-        return Terms(chosen, tuple(dict.fromkeys(expected)), rules, self.table)
-
-    def _expected_of(self, reference: str | Reference) -> list[Platform]:
-        """List the platforms of another image; manifests are read to leave artifacts out."""
-        from resolver.verbs.gather import (  # noqa: PLC0415 - for this question alone
-            gather_platforms,
-            named_images,
-        )
-
-        opened = self._open(reference)
-        found = gather_platforms(
-            opened.reader,
-            opened.asked,
-            self.table,
-            jobs=self.settings.jobs,
-            decisive=named_images,
-        ).sound()
-        platforms = [part.platform for part in found.images if part.platform is not None]
-        if not platforms:
-            raise NotFound(f"`{found.reference}` is offered for no platform at all")
-        return platforms
-
-    def _builds(
-        self, opened: Opened, wants: tuple[Platform, ...]
-    ) -> tuple[ImageDocuments, tuple[Build, ...]]:
-        """Read the builds of an image, or those that are wanted.
-
-        Raises:
-            PlatformNotOffered: there is none of a platform.
-            ResolverError: one cannot be read.
-        """
-        found = self._side(opened, wants)
-        self._check_wants(wants, [found[0]])
-        if not found[1]:
-            raise NotFound(f"`{found[0].reference}` has no image that could be compared")
-        return found
-
-    def _sides(self, one: Opened, other: Opened, wants: tuple[Platform, ...]) -> tuple[Side, Side]:
-        """Read both images; where they are the same, not what is behind them.
-
-        Raises:
-            PlatformNotOffered: neither is offered for a platform.
-            ResolverError: one cannot be read.
-        """
-        from resolver.verbs.gather import Depth  # noqa: PLC0415 - for these verbs alone
-
-        roots = [opened.asked.document.descriptor.digest for opened in (one, other)]
-        if roots[0] == roots[1]:
-            both = [self._gather_from(opened, Depth(), _silent) for opened in (one, other)]
-            sides: tuple[Side, Side] = (both[0], ()), (both[1], ())
-        else:
-            sides = self._side(one, wants), self._side(other, wants)
-        self._check_wants(wants, [gathered for gathered, _builds in sides])
-        return sides
-
-    def _side(self, opened: Opened, wants: tuple[Platform, ...]) -> Side:
-        from resolver.core.compare.builds import builds_of, wanted_of  # noqa: PLC0415 - for these verbs
-        from resolver.core.platforms.select import select  # noqa: PLC0415
-        from resolver.verbs.gather import Depth  # noqa: PLC0415
-
-        def wanted(entry: Descriptor) -> bool:
-            """Read what fits, and what does not say what it is."""
-            offered = [entry.platform]
-            return _silent(entry) or any(
-                select(offered, want, exact=True, table=self.table).ranking for want in wants
-            )
-
-        every: Wanting = _every if not wants else wanted
-        gathered = self._gather_from(opened, Depth(), every)
-        return gathered, wanted_of(builds_of(gathered, self.table), wants, self.table)
-
-    def _check_wants(self, wants: tuple[Platform, ...], images: list[ImageDocuments]) -> None:
-        """Check that each platform that somebody named is offered.
-
-        Raises:
-            PlatformNotOffered: one is not.
-        """
-        from resolver.core.compare.builds import missing_of  # noqa: PLC0415 - for these verbs alone
-
-        offered = [part.platform for gathered in images for part in gathered.images]
-        for want in missing_of(offered, wants, self.table):
-            names = dict.fromkeys(str(platform) for platform in offered if platform is not None)
-            raise PlatformNotOffered(images[-1].reference, str(want), list(names))
+    offered = [part.platform for gathered in images for part in gathered.images]
+    for want in missing_of(offered, wants, context.table):
+        names = dict.fromkeys(str(platform) for platform in offered if platform is not None)
+        raise PlatformNotOffered(images[-1].reference, str(want), list(names))
 
 
 def _checked(thresholds: Thresholds, *, files: bool) -> Thresholds:

@@ -68,21 +68,21 @@ class Context:
             given = replace(given, offline=offline)
         self.settings = Settings.load(given, environment)
         self.table: PlatformTable = _table(self.settings.platforms_file)
-        self._observe = observe
-        self._store = LocalStore(
+        self.observe = observe
+        self.store = LocalStore(
             self.settings.store,
             fsync=self.settings.fsync,
             lock=self.settings.lock,
             shared=self.settings.shared_store,
             observe=observe,
         )
-        self._lock = threading.Lock()
+        self.mutex = threading.Lock()
         self._transport: Transport | None = None
         self._hosts: Hosts | None = None
         self._may_block: bool | None = None
         self._sources: dict[tuple[str, str], Source] = {}
-        self._trusted_hosts: set[str] = set()
-        self._via = ""
+        self.trusted_hosts: set[str] = set()
+        self.via = ""
         self._clean: Callable[[str], str] = str
 
     def __enter__(self) -> Self:
@@ -98,7 +98,7 @@ class Context:
 
     def close(self) -> None:
         """Give connections back."""
-        with self._lock:
+        with self.mutex:
             transport, self._transport = self._transport, None
             self._sources.clear()
         if transport is not None:
@@ -153,7 +153,7 @@ class Context:
             return platforms.default_platforms(platforms.local_platform())
         return (Platform.parse(chosen, host=platforms.host_platform(), table=self.table),)
 
-    def _every(
+    def every_platform(
         self, reader: DocumentReader, asked: RootDocument, every: PlatformRequest
     ) -> list[PlatformRequest]:
         """One exact wish for each image that an index lists, in index order.
@@ -198,19 +198,19 @@ class Context:
         Raises:
             ResolverError: what the name points at cannot be read; of one entry, see `Part.failure`.
         """
-        return self._gather_from(self._open(reference), depth, wanted)
+        return self.gather_opened(self.open(reference), depth, wanted)
 
-    def _open(self, reference: str | Reference) -> Opened:
+    def open(self, reference: str | Reference) -> Opened:
         """Read what a name points at, and no further.
 
         Raises:
             ResolverError: it cannot be read.
         """
-        target = self._target(reference)
-        reader, warned = self._reader(target)
-        return Opened(target, reader, self._ask(reader, target), warned)
+        target = self.target(reference)
+        reader, warned = self.reader(target)
+        return Opened(target, reader, self.ask(reader, target), warned)
 
-    def _gather_from(
+    def gather_opened(
         self, opened: Opened, depth: Depth, wanted: Callable[[Descriptor], bool]
     ) -> ImageDocuments:
         """Read the builds behind a name that was opened."""
@@ -222,7 +222,7 @@ class Context:
         return replace(found, warnings=(*found.warnings, *opened.warned))
 
     @contextmanager
-    def _layers_of(
+    def layers_of(
         self, opened: Opened, purpose: str, brought: list[Descriptor]
     ) -> Iterator[LayerContent]:
         """Give what streams the layers of an image for as long as a block lasts.
@@ -242,9 +242,9 @@ class Context:
 
         target = opened.target
         if isinstance(target, LayoutTarget):
-            yield self._source(target)
+            yield self.source(target)
         elif self.settings.offline or isinstance(target, StoreTarget):
-            yield HeldLayers(self._store, str(target))
+            yield HeldLayers(self.store, str(target))
         else:
             reference = target.reference
 
@@ -253,39 +253,41 @@ class Context:
                     # By digest, so that `ls` can say what was read after the tag has moved, too.
                     root = opened.asked.document.descriptor
                     pinned = str(reference.with_digest(root.digest))
-                    self._store.try_remember(NameRecord(pinned, root), self._observe)
+                    self.store.try_remember(NameRecord(pinned, root), self.observe)
                 brought.append(layer)
 
-            source = partial(self._source, target)
-            with fetching(self._store, source, purpose, self._observe, fetched=fetched) as content:
+            source = partial(self.source, target)
+            with fetching(self.store, source, purpose, self.observe, fetched=fetched) as content:
                 yield content
 
-    def _tell_brought(self, *layers: list[Descriptor]) -> None:
+    def tell_brought(self, *layers: list[Descriptor]) -> None:
         """Say once that the store holds layers now which no pulled image needs."""
         sizes = {layer.digest: layer.size for brought in layers for layer in brought}
         if sizes:
             from resolver.core.results.pull_events import Brought  # noqa: PLC0415 - for few questions
 
-            self._observe(Brought(len(sizes), sum(sizes.values())))
+            self.observe(Brought(len(sizes), sum(sizes.values())))
 
-    def _target(self, reference: str | Reference) -> Target:
+    def target(self, reference: str | Reference) -> Target:
+        """Read a reference, and refuse one that the configuration blocks."""
         target = (
             parse_target(reference) if isinstance(reference, str) else RegistryTarget(reference)
         )
         if isinstance(target, RegistryTarget):
             target.reference.check_endpoint()
             self._refuse_blocked(target.reference)
-            with self._lock:
-                self._trusted_hosts.add(target.reference.registry)
+            with self.mutex:
+                self.trusted_hosts.add(target.reference.registry)
         elif isinstance(target, LayoutTarget):
             from resolver.sources import settle  # noqa: PLC0415 - only for local places
 
             return settle(target)
         return target
 
-    def _ask(
+    def ask(
         self, reader: DocumentReader, target: Target, *, verify_tag: bool = False
     ) -> RootDocument:
+        """Read the document that a target names."""
         if isinstance(target, LayoutTarget):
             return ask_local(reader, str(target), target.name or "")
         if isinstance(target, StoreTarget):
@@ -300,28 +302,28 @@ class Context:
 
         """
         text = str(reference)
-        known = self._store.pulled(text) or self._store.recall(text)
+        known = self.store.pulled(text) or self.store.recall(text)
         if known is None and reference.digest is None:
-            raise ImageNotHeld(text, str(self._store.root))
+            raise ImageNotHeld(text, str(self.store.root))
         pinned = reference if known is None else reference.with_digest(known.root.digest)
         return replace(ask(reader, pinned), text=text)
 
-    def _reader(self, target: Target) -> tuple[DocumentReader, list[Warned]]:
+    def reader(self, target: Target) -> tuple[DocumentReader, list[Warned]]:
         """Make a reader for one question; what it warns of also belongs into the answer."""
         warned: list[Warned] = []
 
         def observe(event: Event) -> None:
             if isinstance(event, Warned):
                 warned.append(event)
-            self._observe(event)
+            self.observe(event)
 
         if isinstance(target, LayoutTarget):
-            return DocumentReader(lambda: self._source(target), None, str(target), observe), warned
+            return DocumentReader(lambda: self.source(target), None, str(target), observe), warned
         offline = self.settings.offline or isinstance(target, StoreTarget)
-        opener: Callable[[], Source] | None = None if offline else lambda: self._source(target)
-        return DocumentReader(opener, self._store, str(target.reference), observe), warned
+        opener: Callable[[], Source] | None = None if offline else lambda: self.source(target)
+        return DocumentReader(opener, self.store, str(target.reference), observe), warned
 
-    def _source(self, target: Target, *, whole: bool = False) -> Source:
+    def source(self, target: Target, *, whole: bool = False) -> Source:
         """Open a place; `whole` with the mirrors for every form of reference."""
         if isinstance(target, LayoutTarget):
             from resolver.sources import open_local  # noqa: PLC0415 - only for local places
@@ -330,10 +332,10 @@ class Context:
         from resolver.sources import as_given, open_registry  # noqa: PLC0415 - not for local places
 
         registry, repository = target.reference.registry, target.reference.repository
-        with self._lock:
+        with self.mutex:
             source = self._sources.get((registry, repository))
             if source is None:
-                source = open_registry(self._client(), target.reference, self._hosts_read())
+                source = open_registry(self.client(), target.reference, self.hosts())
                 self._sources[registry, repository] = source
                 if len(self._sources) > _MAX_SOURCES:
                     # A mirror runs for weeks, and its clients choose the names.
@@ -350,8 +352,8 @@ class Context:
 
         """
         parsed = Reference.parse(reference) if isinstance(reference, str) else reference
-        with self._lock:
-            hosts = self._hosts_read()
+        with self.mutex:
+            hosts = self.hosts()
         return hosts.choose(parsed.registry, parsed.repository)
 
     def _refuse_blocked(self, reference: Reference) -> None:
@@ -368,31 +370,31 @@ class Context:
             may_block,
         )
 
-        with self._lock:
+        with self.mutex:
             if self._may_block is None:
                 settings = self.settings
                 files = configuration_files(settings.environment, settings.home, SYSTEM)
                 self._may_block = may_block(files)
-            hosts = self._hosts_read() if self._may_block else None
+            hosts = self.hosts() if self._may_block else None
         if hosts is not None:
             by_digest = reference.digest is not None
             hosts.open(reference.registry, reference.repository, by_digest=by_digest)
 
-    def _hosts_read(self) -> Hosts:
+    def hosts(self) -> Hosts:
         """Give what knows where registries are asked; called with the lock held."""
         if self._hosts is None:
             from resolver.sources import open_hosts  # noqa: PLC0415 - not for what is held
 
-            self._hosts = open_hosts(self.settings, self._observe)
+            self._hosts = open_hosts(self.settings, self.observe)
         return self._hosts
 
-    def _client(self) -> Transport:
+    def client(self) -> Transport:
         """Build the transport on the first need; called with the lock held."""
         if self._transport is None:
             from resolver.sources import open_transport  # noqa: PLC0415 - loads httpx
 
-            hosts = frozenset(self._trusted_hosts)
-            self._transport = open_transport(self.settings, hosts, self._observe, self._via)
+            hosts = frozenset(self.trusted_hosts)
+            self._transport = open_transport(self.settings, hosts, self.observe, self.via)
             # Kept beyond the transport's own end: messages about that end need it.
             self._clean = self._transport.redactor.clean
         return self._transport

@@ -15,7 +15,6 @@ from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget
 from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Failure
 from resolver.errors import ManifestNotFound, NotInStore, ResolverError, UnsupportedDocument
-from resolver.verbs.context import Context
 from resolver.verbs.gather import Depth, gather
 from resolver.verbs.inspect import entries_of
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.target import Target
     from resolver.core.platforms.platform import PlatformTable
+    from resolver.verbs.context import Context
     from resolver.verbs.documents import DocumentReader, RootDocument
     from resolver.verbs.lint_deep import Depths
 
@@ -128,94 +128,77 @@ def _pin(
 MOST = 32 << 20
 
 
-class LintVerbs(Context):
-    """Finds the images that lie about themselves."""
+def lint(
+    context: Context,
+    references: str | Reference | Iterable[str | Reference],
+    *,
+    deep: bool = False,
+    max_bytes: int = MOST,
+    ignore: Iterable[str] = (),
+) -> Linted:
+    """Apply every rule of `resolver.core.lint.lint` to images."""
+    from resolver.core.lint.lint import Linted, rule  # noqa: PLC0415
+    from resolver.verbs.lint_deep import Depths  # noqa: PLC0415
+    from resolver.verbs.threads import each  # noqa: PLC0415
 
-    def lint(
-        self,
-        references: str | Reference | Iterable[str | Reference],
-        *,
-        deep: bool = False,
-        max_bytes: int = MOST,
-        ignore: Iterable[str] = (),
-    ) -> Linted:
-        """Apply every rule of `resolver.core.lint.lint` to images.
+    ignored = tuple(rule(each).id for each in ignore)
+    named: list[str | Reference] = (
+        [references] if isinstance(references, str | Reference) else list(references)
+    )
+    targets = [context.target(reference) for reference in named]
+    jobs = context.settings.jobs if len(targets) == 1 else 1
+    depths = Depths(max_bytes, jobs) if deep else None
 
-        All manifests and configs are read, each once. Of layers nothing is read, or with `deep` as
-        few bytes as show what machine the programs of each image are made for.
+    def look(target: Target) -> LintedImage:
+        return _linted(context, target, ignored, jobs, depths)
 
-        Args:
-            references: of registries or local places, one or many.
-            deep: look into layers too.
-            max_bytes: of layers, as they are stored, that may be read for each platform; the last
-                stretch may go past it.
-            ignore: ids of rules that nobody wants to hear of.
+    images: list[LintedImage | Failure] = []
+    for outcome in each(look, targets, jobs=context.settings.jobs):
+        if not isinstance(outcome.value, ResolverError):
+            images.append(outcome.value)
+        elif len(targets) == 1:
+            raise outcome.value
+        else:
+            images.append(Failure(str(outcome.item), None, outcome.value))
+    return Linted(tuple(images))
 
-        Raises:
-            Malformed: a reference cannot be read, or there is no such rule; nobody was asked.
-            ResolverError: the only image could not be looked at; of several, see `Linted.failures`.
-        """
-        from resolver.core.lint.lint import (
-            Linted,
-            rule,
-        )
-        from resolver.verbs.lint_deep import Depths  # noqa: PLC0415
-        from resolver.verbs.threads import each  # noqa: PLC0415
 
-        ignored = tuple(rule(each).id for each in ignore)
-        named: list[str | Reference] = (
-            [references] if isinstance(references, str | Reference) else list(references)
-        )
-        targets = [self._target(reference) for reference in named]
-        jobs = self.settings.jobs if len(targets) == 1 else 1
-        depths = Depths(max_bytes, jobs) if deep else None
+def _linted(
+    context: Context, target: Target, ignored: tuple[str, ...], jobs: int, depths: Depths | None
+) -> LintedImage:
+    from resolver.verbs.lint_deep import look_into  # noqa: PLC0415
 
-        def look(target: Target) -> LintedImage:
-            return self._linted(target, ignored, jobs, depths)
+    reader, warned = context.reader(target)
+    subject = look_at(
+        reader,
+        lambda: context.ask(reader, target),
+        target,
+        context.table,
+        jobs=jobs,
+        warn=warned.append,
+    )
+    if depths is not None:
+        looks = look_into(subject.images, _layer_bytes(context, target), context.table, depths)
+        subject = replace(subject, looks=looks)
+    reader.tell_warnings()
+    return judge_entries(subject, ignored, warned)
 
-        images: list[LintedImage | Failure] = []
-        for outcome in each(look, targets, jobs=self.settings.jobs):
-            if not isinstance(outcome.value, ResolverError):
-                images.append(outcome.value)
-            elif len(targets) == 1:
-                raise outcome.value
-            else:
-                images.append(Failure(str(outcome.item), None, outcome.value))
-        return Linted(tuple(images))
 
-    def _linted(
-        self, target: Target, ignored: tuple[str, ...], jobs: int, depths: Depths | None
-    ) -> LintedImage:
-        from resolver.verbs.lint_deep import look_into  # noqa: PLC0415
+def _layer_bytes(
+    context: Context, target: Target
+) -> Callable[[Descriptor], Generator[bytes, None, None]]:
+    """Make what reads layers: from the store where it holds them, else where the image is."""
+    from resolver.verbs.lint_layers import local_bytes, registry_bytes  # noqa: PLC0415
 
-        reader, warned = self._reader(target)
-        subject = look_at(
-            reader,
-            lambda: self._ask(reader, target),
-            target,
-            self.table,
-            jobs=jobs,
-            warn=warned.append,
-        )
-        if depths is not None:
-            looks = look_into(subject.images, self._layer_bytes(target), self.table, depths)
-            subject = replace(subject, looks=looks)
-        reader.tell_warnings()
-        return judge_entries(subject, ignored, warned)
+    def read(layer: Descriptor) -> Generator[bytes, None, None]:
+        if isinstance(target, LayoutTarget):
+            return local_bytes(context.source(target), layer)
+        if context.store.has(layer):
+            return local_bytes(context.store, layer)
+        if isinstance(target, StoreTarget) or context.settings.offline:
+            what = f"the layer `{layer.digest}`"
+            raise NotInStore(str(target.reference), what, str(context.store.root))
+        # A registry gives out parts of blobs, as `core.ranged` has it.
+        return registry_bytes(cast("RangedSource", context.source(target)), layer)
 
-    def _layer_bytes(self, target: Target) -> Callable[[Descriptor], Generator[bytes, None, None]]:
-        """Make what reads layers: from the store where it holds them, else where the image is."""
-        from resolver.verbs.lint_layers import local_bytes, registry_bytes  # noqa: PLC0415
-
-        def read(layer: Descriptor) -> Generator[bytes, None, None]:
-            if isinstance(target, LayoutTarget):
-                return local_bytes(self._source(target), layer)
-            if self._store.has(layer):
-                return local_bytes(self._store, layer)
-            if isinstance(target, StoreTarget) or self.settings.offline:
-                what = f"the layer `{layer.digest}`"
-                raise NotInStore(str(target.reference), what, str(self._store.root))
-            # A registry gives out parts of blobs, as `core.ranged` has it.
-            return registry_bytes(cast("RangedSource", self._source(target)), layer)
-
-        return read
+    return read

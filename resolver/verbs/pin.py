@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -36,7 +37,6 @@ from resolver.errors import (
 )
 from resolver.files.yaml import read_documents, without_comments
 from resolver.values import dataclass
-from resolver.verbs.context import Context
 from resolver.verbs.gather import gather_platforms
 from resolver.verbs.resolve import resolve_document
 from resolver.verbs.text_files import read_text
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from resolver.core.pin.edits import Mark
     from resolver.core.pin.kinds import FileKind
     from resolver.core.platforms.platform import Platform, PlatformTable
+    from resolver.verbs.context import Context
     from resolver.verbs.documents import DocumentReader, PlatformRequest, RootDocument
 
 
@@ -165,8 +166,8 @@ def _embedded(text: str, document: Node, marks: Iterable[Mark]) -> Iterator[Mark
         except ResolverError:
             # It is no YAML, as templates and JSON patches of others are: nothing to be known.
             continue
-        for each in inner:
-            yield from _inside(text, scalar, each, path)
+        for inner_document in inner:
+            yield from _inside(text, scalar, inner_document, path)
 
 
 def _inside(text: str, scalar: YamlScalar, document: Node, path: str) -> Iterator[Stray]:
@@ -447,72 +448,47 @@ def _warnings(file: PinnedFile, judge: Judge, wishes: PinRequest) -> list[Warned
     return told
 
 
-class PinVerbs(Context):
-    """Pins references in files to digests."""
+def pin(
+    context: Context,
+    files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    check: bool = False,
+    update: bool = False,
+    unpin: bool = False,
+    platform: str | Platform | None = None,
+    require: Iterable[str | Platform] = (),
+) -> Pinned:
+    """Find out which digests belong into files; nothing is written until `write_pins`."""
+    from resolver.core.pin.decide import PinRequest  # noqa: PLC0415 - for this question alone
 
-    def pin(
-        self,
-        files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-        *,
-        check: bool = False,
-        update: bool = False,
-        unpin: bool = False,
-        platform: str | Platform | None = None,
-        require: Iterable[str | Platform] = (),
-    ) -> Pinned:
-        """Find out which digests belong into files; nothing is written until `write_pins`.
+    if unpin and (check or update or platform is not None):
+        raise Usage("`unpin` takes digests away, so nothing can be checked or looked up")
+    needed = [context.wish(each) for each in require]
+    # Of the platforms of this machine the last: on macOS, what runs in its virtual machine.
+    machine = next((each.platforms[-1] for each in needed if each.local), None)
+    others = tuple(each.platforms[-1] for each in needed if not each.local)
+    wanted = str(context.wish(platform).platforms[0]) if platform is not None else ""
+    wishes = PinRequest(check, update, unpin, wanted, others, machine)
+    look_up = LookUp(
+        partial(_ask_registry, context), context.wish, context.table, context.settings.jobs
+    )
+    return pin_files(_paths(files), wishes, look_up)
 
-        References without a digest get the one of the index that their tag points at. Those that
-        have one keep it.
 
-        Args:
-            files: Dockerfiles, compose files, Kubernetes manifests, …; one or many.
-            check: make no edits; with `update`, digests that are out of date are findings too.
-            update: look up the tags of pinned references as well, and take their digests over.
-            unpin: take digests away where a tag remains. Nobody is asked.
-            platform: pin the image of this platform instead of the index.
-            require: platforms that each image must be offered for; a finding where one is not.
+def write_pins(_context: Context, pinned: Pinned) -> tuple[str, ...]:
+    """Write what `pin` found out, each file whole or not at all; give the paths written."""
+    from resolver.verbs.text_files import rewrite  # noqa: PLC0415 - for this alone
 
-        Returns:
-            Files in the order given, each with its edits. What cannot be read or looked up is a
-            failure in its place.
+    changed = [file for file in pinned.files if file.is_changed]
+    for file in changed:
+        rewrite(file.path, file.text, file.after)
+    return tuple(file.path for file in changed)
 
-        Raises:
-            Malformed: a platform cannot be read, or options exclude each other.
 
-        """
-        from resolver.core.pin.decide import PinRequest  # noqa: PLC0415 - for this question alone
-
-        if unpin and (check or update or platform is not None):
-            raise Usage("`unpin` takes digests away, so nothing can be checked or looked up")
-        needed = [self.wish(each) for each in require]
-        # Of the platforms of this machine the last: on macOS, what runs in its virtual machine.
-        machine = next((each.platforms[-1] for each in needed if each.local), None)
-        others = tuple(each.platforms[-1] for each in needed if not each.local)
-        wanted = str(self.wish(platform).platforms[0]) if platform is not None else ""
-        wishes = PinRequest(check, update, unpin, wanted, others, machine)
-        look_up = LookUp(self._ask_registry, self.wish, self.table, self.settings.jobs)
-        return pin_files(_paths(files), wishes, look_up)
-
-    def write_pins(self, pinned: Pinned) -> tuple[str, ...]:
-        """Write what `pin` found out, each file whole or not at all; give the paths written.
-
-        Raises:
-            OutputFault: a file is read-only, or is no longer what it was when it was read. Those
-                before it are written.
-
-        """
-        from resolver.verbs.text_files import rewrite  # noqa: PLC0415 - for this alone
-
-        changed = [file for file in pinned.files if file.is_changed]
-        for file in changed:
-            rewrite(file.path, file.text, file.after)
-        return tuple(file.path for file in changed)
-
-    def _ask_registry(self, reference: Reference) -> tuple[DocumentReader, RootDocument]:
-        target = self._target(reference)
-        reader, _warned = self._reader(target)
-        return reader, self._ask(reader, target)
+def _ask_registry(context: Context, reference: Reference) -> tuple[DocumentReader, RootDocument]:
+    target = context.target(reference)
+    reader, _warned = context.reader(target)
+    return reader, context.ask(reader, target)
 
 
 def _paths(

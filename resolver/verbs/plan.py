@@ -95,7 +95,7 @@ def plan_images(
 
 
 def plan_everything(
-    reader: DocumentReader, asked: RootDocument, extent: Extent = Extent()
+    reader: DocumentReader, asked: RootDocument, extent: Extent | None = None
 ) -> Selected:
     """Take every entry of an index as it is: images, attestations, artifacts, nested indexes.
 

@@ -13,6 +13,7 @@ import time
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from resolver.clock import SystemClock
@@ -30,7 +31,6 @@ from resolver.core.results.pull_events import Finished, ImageDone, Kept, Reused,
 from resolver.core.results.resolve import Failure, Resolution
 from resolver.errors import NotInStore, PlanTooLarge, ResolverError, StoreFault, Usage
 from resolver.settings import DEFAULT_JOBS
-from resolver.verbs.context import Context
 from resolver.verbs.documents import PlatformRequest
 from resolver.verbs.fetch import BlobFetcher
 from resolver.verbs.resolve import contradiction
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from resolver.core.results.plan import Piece, Plan, PlannedImage, Selected
     from resolver.store import LocalStore
     from resolver.store.leases import Lease
-    from resolver.verbs.context import PlatformLike
+    from resolver.verbs.context import Context, PlatformLike
     from resolver.verbs.documents import DocumentReader
     from resolver.verbs.places import ContentPlace
     from resolver.verbs.plan import Extent
@@ -400,226 +400,181 @@ Named = str | Reference | Resolution
 _BLOBS = 4
 
 
-class PullVerbs(Context):
-    """Plans what is to be fetched, and fetches it."""
+def plan(  # noqa: PLR0913 - each is one thing that a caller decides
+    context: Context,
+    references: Named | Iterable[Named],
+    platforms: PlatformLike | Sequence[PlatformLike] = None,
+    *,
+    exact: bool = False,
+    places: Iterable[str] = (),
+    foreign: bool = False,
+    attestations: bool = True,
+    referrers: bool = False,
+) -> Plan:
+    """Find out what images need, what of it is held, and so what is left to fetch."""
+    from resolver.verbs.places import open_place  # noqa: PLC0415
+    from resolver.verbs.plan import Extent, make_plan  # noqa: PLC0415
+    from resolver.verbs.threads import each  # noqa: PLC0415 - for this question alone
 
-    def plan(  # noqa: PLR0913 - each is one thing that a caller decides
-        self,
-        references: Named | Iterable[Named],
-        platforms: PlatformLike | Sequence[PlatformLike] = None,
-        *,
-        exact: bool = False,
-        places: Iterable[str] = (),
-        foreign: bool = False,
-        attestations: bool = True,
-        referrers: bool = False,
-    ) -> Plan:
-        """Find out what images need, what of it is held, and so what is left to fetch.
+    asked = [(one, _pullable(context, one)) for one in _listed(references)]
+    one = platforms is None or isinstance(platforms, str | Platform)
+    wanted: list[PlatformLike] = [platforms] if one else list(platforms)  # type: ignore[list-item, arg-type]  # told apart above
+    wishes = [None if each == "all" else context.wish(each, exact=exact) for each in wanted]
+    opened = [open_place(place) for place in places]
 
-        Indexes and manifests are read, and kept in the store; layers are not.
+    # Many references are asked side by side already.
+    extent = Extent(attestations, referrers, context.settings.jobs if len(asked) == 1 else 1)
 
-        Args:
-            references: of registries, or answers of `resolve`; one or many.
-            platforms: as for `resolve`, one or many; `all` is every entry of the index,
-                attestations and artifacts included. Answers of `resolve` keep the platform they
-                were found for, unless it is `all`.
-            exact: refuse fallbacks.
-            places: others on this machine to take content from, in order of preference: an OCI
-                layout, an archive, another store, containerd's content folder.
-            foreign: fetch also what publishers do not let registries hold.
-            attestations: with what the index lists about the images.
-            referrers: with what refers to the images from outside the index: OCI referrers, and
-                the tags that cosign keeps.
+    def find(one: tuple[Named, RegistryTarget]) -> Selected:
+        return _planned(context, *one, wishes, extent)
 
-        Raises:
-            Malformed: something cannot be read; nothing was asked of anybody.
-            ResolverError: as `resolve`; of several references, the failure of the first that
-                fails. There is no plan then.
+    selected: list[Selected] = []
+    for outcome in each(find, asked, jobs=context.settings.jobs):
+        if isinstance(outcome.value, ResolverError):
+            raise outcome.value
+        selected.append(outcome.value)
+    return make_plan(selected, context.store, opened, foreign=foreign)
 
-        """
-        from resolver.verbs.places import open_place  # noqa: PLC0415
-        from resolver.verbs.plan import Extent, make_plan  # noqa: PLC0415
-        from resolver.verbs.threads import each  # noqa: PLC0415 - for this question alone
 
-        asked = [(one, self._pullable(one)) for one in _listed(references)]
-        one = platforms is None or isinstance(platforms, str | Platform)
-        wanted: list[PlatformLike] = [platforms] if one else list(platforms)  # type: ignore[list-item, arg-type]  # told apart above
-        wishes = [None if each == "all" else self.wish(each, exact=exact) for each in wanted]
-        opened = [open_place(place) for place in places]
+def unpacked(context: Context, plan: Plan) -> tuple[Descriptor, ...]:
+    """List the layers of a plan that a Docker engine on this machine has unpacked."""
+    from resolver.sources.local.docker_engine import unpacked_layers  # noqa: PLC0415
 
-        # Many references are asked side by side already.
-        extent = Extent(attestations, referrers, self.settings.jobs if len(asked) == 1 else 1)
+    there = unpacked_layers(context.settings.environment)
+    found: dict[Descriptor, None] = {}
+    for image in plan.images if there else ():
+        reader, _ = context.reader(RegistryTarget(Reference.parse(image.reference)))
+        digests = set(unpacked_of(reader, image, there))
+        found.update(dict.fromkeys(each for each in image.layers if each.digest in digests))
+    return tuple(found)
 
-        def find(one: tuple[Named, RegistryTarget]) -> Selected:
-            return self._planned(*one, wishes, extent)
 
-        selected: list[Selected] = []
-        for outcome in each(find, asked, jobs=self.settings.jobs):
-            if isinstance(outcome.value, ResolverError):
-                raise outcome.value
-            selected.append(outcome.value)
-        return make_plan(selected, self._store, opened, foreign=foreign)
+def pull(  # noqa: PLR0913 - each is one thing that a caller decides
+    context: Context,
+    what: Plan | Named | Iterable[Named],
+    platforms: PlatformLike | Sequence[PlatformLike] = None,
+    *,
+    exact: bool = False,
+    places: Iterable[str] = (),
+    foreign: bool = False,
+    max_download: int | None = None,
+    attestations: bool = True,
+    referrers: bool = False,
+) -> Pulled:
+    """Bring images into the store: what is missing of them, verified, the name last."""
+    from resolver.core.results.plan import Plan  # noqa: PLC0415 - for this verb alone
+    from resolver.verbs.places import open_place  # noqa: PLC0415
 
-    def unpacked(self, plan: Plan) -> tuple[Descriptor, ...]:
-        """List the layers of a plan that a Docker engine on this machine has unpacked.
-
-        For information: an engine gives no layer back as the registry has it, so none counts as
-        held. Nothing is asked of anybody where no engine runs.
-
-        Raises:
-            ResolverError: an image's config, which tells layers by what is in them, cannot be read.
-        """
-        from resolver.sources.local.docker_engine import unpacked_layers  # noqa: PLC0415
-
-        there = unpacked_layers(self.settings.environment)
-        found: dict[Descriptor, None] = {}
-        for image in plan.images if there else ():
-            reader, _ = self._reader(RegistryTarget(Reference.parse(image.reference)))
-            digests = set(unpacked_of(reader, image, there))
-            found.update(dict.fromkeys(each for each in image.layers if each.digest in digests))
-        return tuple(found)
-
-    def pull(  # noqa: PLR0913 - each is one thing that a caller decides
-        self,
-        what: Plan | Named | Iterable[Named],
-        platforms: PlatformLike | Sequence[PlatformLike] = None,
-        *,
-        exact: bool = False,
-        places: Iterable[str] = (),
-        foreign: bool = False,
-        max_download: int | None = None,
-        attestations: bool = True,
-        referrers: bool = False,
-    ) -> Pulled:
-        """Bring images into the store: what is missing of them, verified, the name last.
-
-        Whatever ends it early, the next one fetches the rest alone. What goes on is told to the
-        session's observer, see `resolver.core.results.events`.
-
-        Args:
-            what: a plan, which is carried out as it is, or what `plan` takes.
-            platforms: as for `plan`; a plan has its own, and does not need this.
-            exact: as for `plan`, likewise.
-            places: as for `plan`, likewise.
-            foreign: fetch also what publishers do not let registries hold.
-            max_download: bytes that may be fetched; None for any number.
-            attestations: as for `plan`.
-            referrers: as for `plan`.
-
-        Raises:
-            PlanTooLarge: more would have to be fetched; nothing was.
-            StoreFault: the store cannot be written.
-            ResolverError: why the only reference, or the first of those that all failed, failed.
-
-        """
-        from resolver.core.results.plan import Plan  # noqa: PLC0415 - for this verb alone
-        from resolver.verbs.places import open_place  # noqa: PLC0415
-
-        if isinstance(what, Plan):
-            plan = what
-        else:
-            plan = self.plan(
-                what,
-                platforms,
-                exact=exact,
-                places=places,
-                foreign=foreign,
-                attestations=attestations,
-                referrers=referrers,
-            )
-        if max_download is not None and plan.bytes_missing > max_download:
-            raise PlanTooLarge(plan.bytes_missing, max_download)
-        names = dict.fromkeys(piece.place for piece in plan.pieces if piece.place)
-        jobs = self.settings.jobs if self.settings.jobs != DEFAULT_JOBS else _BLOBS
-        done = transfer_plan(
-            plan,
-            self._repository,
-            self._store,
-            TransferOptions(jobs=jobs, foreign=foreign),
-            self._observe,
-            places=[open_place(name) for name in names],
-            interrupt=self.close,
+    if isinstance(what, Plan):
+        made = what
+    else:
+        made = plan(
+            context,
+            what,
+            platforms,
+            exact=exact,
+            places=places,
+            foreign=foreign,
+            attestations=attestations,
+            referrers=referrers,
         )
-        self._note_use(one.image for one in done.entries if one.status == "up-to-date")
-        return done
+    if max_download is not None and made.bytes_missing > max_download:
+        raise PlanTooLarge(made.bytes_missing, max_download)
+    names = dict.fromkeys(piece.place for piece in made.pieces if piece.place)
+    jobs = context.settings.jobs if context.settings.jobs != DEFAULT_JOBS else _BLOBS
+    done = transfer_plan(
+        made,
+        partial(_repository, context),
+        context.store,
+        TransferOptions(jobs=jobs, foreign=foreign),
+        context.observe,
+        places=[open_place(name) for name in names],
+        interrupt=context.close,
+    )
+    _note_use(context, (one.image for one in done.entries if one.status == "up-to-date"))
+    return done
 
-    def _pullable(self, named: Named) -> RegistryTarget:
-        """Read what is to be pulled.
 
-        Raises:
-            Malformed: it is no image of a registry.
+def _pullable(context: Context, named: Named) -> RegistryTarget:
+    """Read what is to be pulled.
 
-        """
-        reference = named.reference if isinstance(named, Resolution) else named
-        target = self._target(reference)
-        if not isinstance(target, RegistryTarget):
-            raise Usage(
-                f"`{target}` is here already: images are pulled from registries",
-                "give the image's name, and the place with `--from`",
-            )
-        return target
+    Raises:
+        Malformed: it is no image of a registry.
 
-    def _planned(
-        self,
-        named: Named,
-        target: RegistryTarget,
-        wishes: Sequence[PlatformRequest | None],
-        extent: Extent,
-    ) -> Selected:
-        """Find the images that one name means; `None` among the wishes is all of its index."""
-        from resolver.verbs.plan import (  # noqa: PLC0415 - for this question alone
-            plan_everything,
-            plan_images,
+    """
+    reference = named.reference if isinstance(named, Resolution) else named
+    target = context.target(reference)
+    if not isinstance(target, RegistryTarget):
+        raise Usage(
+            f"`{target}` is here already: images are pulled from registries",
+            "give the image's name, and the place with `--from`",
         )
+    return target
 
-        reader, warned = self._reader(target)
-        if isinstance(named, Resolution):
-            root = named.index or named.manifest
-            asked = self._ask(reader, RegistryTarget(target.reference.with_digest(root.digest)))
-            asked = replace(asked, text=named.reference)
-            # The very entry that was found, as its index writes it, and not what would be now.
-            found = (named.platform,) if named.platform is not None else None
-            explicit = found is not None or named.explicit
-            wish = PlatformRequest(
-                found or named.wanted,
-                explicit,
-                exact=found is not None,
-                entry=named.manifest.digest if named.index is not None else None,
-            )
-            wishes = [None if None in wishes and named.index is not None else wish]
-        else:
-            asked = self._ask(reader, target)
-        if None in wishes and isinstance(asked.parsed, Index):
-            selected = plan_everything(reader, asked, extent)
-        else:
-            expanded = [self.wish(None) if wish is None else wish for wish in wishes]
-            selected = plan_images(reader, asked, expanded, self.table, extent)
-        reader.tell_warnings()
-        first, *rest = (*selected.images, *selected.attached)
-        first = replace(first, warnings=(*warned, *first.warnings))
-        images = tuple(one for one in (first, *rest) if one.kind == "image")
-        attached = tuple(one for one in (first, *rest) if one.kind != "image")
-        return replace(selected, images=images, attached=attached)
 
-    def _repository(self, image: PlannedImage) -> Source:
-        """Open where an image comes from.
+def _planned(
+    context: Context,
+    named: Named,
+    target: RegistryTarget,
+    wishes: Sequence[PlatformRequest | None],
+    extent: Extent,
+) -> Selected:
+    """Find the images that one name means; `None` among the wishes is all of its index."""
+    from resolver.verbs.plan import (  # noqa: PLC0415 - for this question alone
+        plan_everything,
+        plan_images,
+    )
 
-        Raises:
-            NotInStore: only the store may answer.
+    reader, warned = context.reader(target)
+    if isinstance(named, Resolution):
+        root = named.index or named.manifest
+        asked = context.ask(reader, RegistryTarget(target.reference.with_digest(root.digest)))
+        asked = replace(asked, text=named.reference)
+        # The very entry that was found, as its index writes it, and not what would be now.
+        found = (named.platform,) if named.platform is not None else None
+        explicit = found is not None or named.explicit
+        wish = PlatformRequest(
+            found or named.wanted,
+            explicit,
+            exact=found is not None,
+            entry=named.manifest.digest if named.index is not None else None,
+        )
+        wishes = [None if None in wishes and named.index is not None else wish]
+    else:
+        asked = context.ask(reader, target)
+    if None in wishes and isinstance(asked.parsed, Index):
+        selected = plan_everything(reader, asked, extent)
+    else:
+        expanded = [context.wish(None) if wish is None else wish for wish in wishes]
+        selected = plan_images(reader, asked, expanded, context.table, extent)
+    reader.tell_warnings()
+    first, *rest = (*selected.images, *selected.attached)
+    first = replace(first, warnings=(*warned, *first.warnings))
+    images = tuple(one for one in (first, *rest) if one.kind == "image")
+    attached = tuple(one for one in (first, *rest) if one.kind != "image")
+    return replace(selected, images=images, attached=attached)
 
-        """
-        if self.settings.offline:
-            raise NotInStore(image.reference, "all of it", str(self._store.root))
-        return self._source(RegistryTarget(Reference.parse(image.reference)))
 
-    def _note_use(self, images: Iterable[PlannedImage]) -> None:
-        """Note that images are still used; collections ask. A read-only store keeps them anyway."""
-        by_reference: dict[str, list[PlannedImage]] = {}
-        for image in images:
-            by_reference.setdefault(image.reference, []).append(image)
-        for reference, held in by_reference.items():
-            with suppress(StoreFault):
-                self._store.name(record_of(reference, held, int(time.time())))
+def _repository(context: Context, image: PlannedImage) -> Source:
+    """Open where an image comes from.
+
+    Raises:
+        NotInStore: only the store may answer.
+
+    """
+    if context.settings.offline:
+        raise NotInStore(image.reference, "all of it", str(context.store.root))
+    return context.source(RegistryTarget(Reference.parse(image.reference)))
+
+
+def _note_use(context: Context, images: Iterable[PlannedImage]) -> None:
+    """Note that images are still used; collections ask. A read-only store keeps them anyway."""
+    by_reference: dict[str, list[PlannedImage]] = {}
+    for image in images:
+        by_reference.setdefault(image.reference, []).append(image)
+    for reference, held in by_reference.items():
+        with suppress(StoreFault):
+            context.store.name(record_of(reference, held, int(time.time())))
 
 
 def _listed(references: Named | Iterable[Named]) -> list[Named]:

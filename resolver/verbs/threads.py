@@ -86,9 +86,6 @@ def each(
         pool.shutdown(wait=patient, cancel_futures=True)
 
 
-Result = TypeVar("Result")
-
-
 class DaemonPool:
     """A pool of at most `count` threads, started as work comes in.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.cli import app
-from resolver.verbs.resolve import AskVerbs
+from resolver.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ def test_starving_is_told_from_a_defect(
     def fail(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr(AskVerbs, "resolve", fail)
+    monkeypatch.setattr(Session, "resolve", fail)
     monkeypatch.setattr(app, "_is_limited", lambda: limited)
     run: Callable[[list[str]], int] = app.run
 

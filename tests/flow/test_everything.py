@@ -290,7 +290,7 @@ def test_a_damaged_attestation_is_found_and_counts_no_more(
     name = served(registry, image)
     session.pull(name, "all")
     about = next(one for one in image.children if one.attestation_of)
-    store = session._store.root
+    store = session._context.store.root
     statement = next(d for d, body in about.blobs.items() if b"in-toto.io/Statement" in body)
     (store / "blobs" / "sha256" / statement.removeprefix("sha256:")).unlink()
 
@@ -309,7 +309,7 @@ def test_a_twin_that_lacks_a_layer_is_not_counted(registry: FakeRegistry, sessio
     second = image.children[1]
     config = json.loads(second.body)["config"]["digest"]
     layer = next(digest for digest in second.blobs if digest != config)
-    (session._store.root / "blobs" / "sha256" / layer.removeprefix("sha256:")).unlink()
+    (session._context.store.root / "blobs" / "sha256" / layer.removeprefix("sha256:")).unlink()
 
     (row,) = session.images()
 
@@ -324,7 +324,7 @@ def test_a_server_lists_what_is_here_and_answers_the_original_by_its_digest(
     name = served(registry, image)
     session.pull(name, ARM)
     warned: list[str] = []
-    session._observe = lambda event: warned.append(str(getattr(event, "message", "")))
+    session._context.observe = lambda event: warned.append(str(getattr(event, "message", "")))
 
     with session.serve() as server, Session(tmp_path / "other", environment={}) as other:
         pulled = other.pull(f"{server.address}/team/app:1", "all")

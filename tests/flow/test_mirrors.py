@@ -389,7 +389,7 @@ def test_a_mirror_by_digest_is_not_asked_for_the_tag_beside_the_digest(ground: G
     variables = conf(ground, "", 'pull-from-mirror = "digest-only"')
     with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
         target = RegistryTarget(Reference.parse(f"{ground.reference}@{IMAGE.digest}"))
-        source = session._source(target)
+        source = session._context.source(target)
         assert source.document(IMAGE.digest).body == IMAGE.body
         assert str(source.resolve("1").digest) == IMAGE.digest
     assert lines(ground.mirror) == [f"GET /manifests/{IMAGE.digest}"]
@@ -426,7 +426,7 @@ def test_signatures_come_from_the_mirror_that_gives_the_image(ground: Ground, ta
     variables = conf(ground, "", 'pull-from-mirror = "digest-only"')
     with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
         target = RegistryTarget(Reference.parse(f"{ground.reference}@{IMAGE.digest}"))
-        assert session._source(target).document(tag).body == CHILD.body
+        assert session._context.source(target).document(tag).body == CHILD.body
     assert lines(ground.upstream) == []
 
 
@@ -462,7 +462,7 @@ def test_a_host_with_the_capability_lists_referrers_also_without_tags(ground: Gr
     listed = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).encode()
     ground.mirror.on("GET", path, Reply(200, {"Content-Type": OCI_INDEX}, listed))
     with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
-        source = session._source(RegistryTarget(Reference.parse(ground.reference)))
+        source = session._context.source(RegistryTarget(Reference.parse(ground.reference)))
         assert isinstance(source, MirroredSource)
         assert source.referrers(Digest.parse(IMAGE.digest)) == ()
     assert [seen.path for seen in ground.mirror.log] == [path]
@@ -547,7 +547,7 @@ def test_what_refers_to_an_image_is_asked_of_mirrors_that_are_trusted(ground: Gr
     target = RegistryTarget(Reference.parse(ground.reference))
     for tags, asked in ((False, ground.upstream), (True, ground.mirror)):
         with ground.session(tags=tags) as session:
-            source = session._source(target)
+            source = session._context.source(target)
             assert isinstance(source, MirroredSource)
             assert source.referrers(digest) == ()
         assert [seen.path for seen in asked.log] == [f"{BASE}/referrers/{IMAGE.digest}"]

@@ -141,7 +141,9 @@ def test_containerd_unpacks_what_runs_here_from_all_of_it(
         layout=QUICK,
     )
 
-    export([Reference.parse(name)], session._store, parse_destination("containerd"), options)
+    export(
+        [Reference.parse(name)], session._context.store, parse_destination("containerd"), options
+    )
 
     assert containerd.images("here-whole") == {name: image.digest}
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 
 from resolver.core.lint import findings
-from resolver.render import report, to_dict
+from resolver.render import answers
 
 
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make `tests.render.endings.Answered` an answer, and its rules known."""
     place = "tests.render.endings"
-    monkeypatch.setitem(report.ELSEWHERE, place, place)
-    monkeypatch.setitem(to_dict.ELSEWHERE, place, place)
+    monkeypatch.setitem(answers.ANSWERS, place, place)
     monkeypatch.setattr(findings, "BOOKS", (*findings.BOOKS, f"{place}:RULES"))

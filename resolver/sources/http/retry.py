@@ -11,10 +11,10 @@ import threading
 from datetime import UTC
 from typing import TYPE_CHECKING
 
-from resolver.clock import Clock
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
+    from resolver.clock import Clock
     from resolver.sources.http.messages import RetryableFailure
 
 #: Answers that may be another one later. Source: protocol.md 10; 499 and 522 are CDNs' own.

@@ -10,7 +10,6 @@ from resolver.core.oci.attached import counted, kind_of
 from resolver.core.oci.target import RegistryTarget
 from resolver.core.results.events import Warned, ignore
 from resolver.errors import NotInStore, UnsupportedDocument
-from resolver.verbs.context import Context
 from resolver.verbs.documents import DocumentReader
 from resolver.verbs.serve.catalog import LayoutShelf, StoreShelf
 from resolver.verbs.serve.server import serve
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.target import LayoutTarget
     from resolver.core.results.events import Observer
     from resolver.store import LocalStore
+    from resolver.verbs.context import Context
     from resolver.verbs.serve.catalog import ContentShelf
     from resolver.verbs.serve.mirror import Asking, Upstreams
     from resolver.verbs.serve.server import Server
@@ -176,67 +176,50 @@ def _tell_partial(shelf: ContentShelf, observe: Observer, hint: str) -> None:
 FRESH = 60.0
 
 
-class MirrorVerbs(Context):
-    """Serves what is here, and fetches what is not."""
+def serve_mirror(
+    context: Context,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    upstream: str | None = "docker.io",
+    allow: Iterable[str] = (),
+    fresh: float = FRESH,
+    names: Iterable[str] = (),
+) -> AbstractContextManager[Server]:
+    """Serve as a pull-through cache while a `with` block lasts: what is not here is fetched."""
+    from resolver.verbs.serve.mirror import Upstreams  # noqa: PLC0415
 
-    def serve_mirror(
-        self,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        *,
-        upstream: str | None = "docker.io",
-        allow: Iterable[str] = (),
-        fresh: float = FRESH,
-        names: Iterable[str] = (),
-    ) -> AbstractContextManager[Server]:
-        """Serve as a pull-through cache while a `with` block lasts: what is not here is fetched.
-
-        Args:
-            host: an address or a name of this machine.
-            port: 0 for any free one; the `address` of the server says which.
-            upstream: the registry that is meant where a client names none; None for none.
-            allow: registries that may be asked, besides.
-            fresh: seconds for which the meaning of a tag is not asked again.
-            names: by which clients call this machine, besides `host`, `localhost` and addresses.
-
-        Raises:
-            Malformed: something cannot be read, or nothing can listen there.
-            StoreFault: the store cannot be written.
-
-        """
-        from resolver.verbs.serve.mirror import Upstreams  # noqa: PLC0415
-
-        allowed = (*((upstream,) if upstream else ()), *allow)
-        upstreams = Upstreams(allowed, upstream)
-        if upstreams.usual is not None:
-            # An explicit login is for the one registry that was named as such.
-            with self._lock:
-                self._trusted_hosts.add(upstreams.usual)
-        # A file that points other tools of this machine here points us here too.
-        self._via = f"resolver-{token_hex(8)}"
-        return start_mirror(
-            self._store,
-            upstreams,
-            _Asking(self),
-            host,
-            port,
-            fresh=fresh,
-            names=names,
-            via=self._via,
-            observe=self._observe,
-        )
+    allowed = (*((upstream,) if upstream else ()), *allow)
+    upstreams = Upstreams(allowed, upstream)
+    if upstreams.usual is not None:
+        # An explicit login is for the one registry that was named as such.
+        with context.mutex:
+            context.trusted_hosts.add(upstreams.usual)
+    # A file that points other tools of this machine here points us here too.
+    context.via = f"resolver-{token_hex(8)}"
+    return start_mirror(
+        context.store,
+        upstreams,
+        _Asking(context),
+        host,
+        port,
+        fresh=fresh,
+        names=names,
+        via=context.via,
+        observe=context.observe,
+    )
 
 
 class _Asking:
     """How a mirror gets at registries: as every other question of the session does."""
 
-    def __init__(self, session: MirrorVerbs) -> None:
-        self._session = session
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     @property
     def offline(self) -> bool:
         """Whether no registry may be asked at all."""
-        return self._session.settings.offline
+        return self._context.settings.offline
 
     def source(self, repository: Reference) -> Source:
         """Open a repository.
@@ -245,18 +228,16 @@ class _Asking:
             NotInStore: only the store may answer.
 
         """
-        if self._session.settings.offline:
-            root = str(self._session._store.root)  # noqa: SLF001 - a part of it
+        if self._context.settings.offline:
+            root = str(self._context.store.root)
             raise NotInStore(repository.identity, "what is asked for", root)
         # Content that a client names by digest may belong to an image that it asked for by tag.
         whole = repository.tag is None
-        return self._session._source(  # noqa: SLF001 - a part of it
-            RegistryTarget(repository), whole=whole
-        )
+        return self._context.source(RegistryTarget(repository), whole=whole)
 
     def reader(self, repository: Reference, *, offline: bool) -> DocumentReader:
         """Make a reader of its documents; `offline` asks nobody."""
-        session = self._session
-        alone = offline or session.settings.offline
+        context = self._context
+        alone = offline or context.settings.offline
         opener = None if alone else lambda: self.source(repository)
-        return DocumentReader(opener, session._store, str(repository), session._observe)  # noqa: SLF001
+        return DocumentReader(opener, context.store, str(repository), context.observe)
