@@ -10,6 +10,8 @@ package costs nothing (PEP 562).
 
 from __future__ import annotations
 
+from resolver._version import __version__
+
 #: Type checkers know this name; importing `typing` for it would cost a third of `--version`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
     from resolver.session import Session
     from resolver.settings import Flags
 
-__version__ = "0.1.0"
 
 _HOMES = {
     "Challenge": "resolver.core.registry.challenge",

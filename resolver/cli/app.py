@@ -87,7 +87,7 @@ class Grouped(TyperGroup):
 
 def _version(asked: bool) -> None:
     if asked:
-        from resolver import __version__
+        from resolver._version import __version__
 
         Output().answer(f"resolver {__version__}\n")
         raise typer.Exit

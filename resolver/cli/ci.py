@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, assert_never
 
 import typer
 
-from resolver import __version__
+from resolver._version import __version__
 from resolver.cli.output import HungUp, Output, presentable
 from resolver.core.results.resolve import Failure
 from resolver.core.results.run import Fault, RunResult

@@ -1,1 +1,1 @@
-"""TODO resolver/files."""
+"""Files that people write, and what this machine says about itself."""

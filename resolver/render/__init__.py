@@ -71,7 +71,9 @@ def prepare(name: str) -> None:
     row = renderer(name)
     _load(row)
     if row.draws in {"report", "plain"}:
-        import_module(f"resolver.render.{row.draws}")
+        import_module(
+            "resolver.render.report" if row.draws == "report" else "resolver.render.to_dict"
+        )
 
 
 def render(

@@ -1,1 +1,1 @@
-"""TODO resolver/verbs."""
+"""The verbs: decisions of `core` joined to sources and the store, one module per verb."""

@@ -248,7 +248,7 @@ def check_policy(
     return _check_all(context, asked, now, index_only=index_only)
 
 
-def matrix(
+def matrix(  # noqa: PLR0913 - one for each option of the verb
     context: Context,
     reference: str | Reference,
     platforms: Iterable[str | Platform] = (),

@@ -181,7 +181,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resolver.core.oci.descriptor import Descriptor
-    from resolver.core.oci.manifest import Manifest
     from resolver.verbs.documents import DocumentReader
 
     Broken = dict[tuple[int, ...], ResolverError]

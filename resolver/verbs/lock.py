@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from resolver.core.platforms.platform import PlatformTable
     from resolver.core.results.resolve import Resolution
     from resolver.verbs.context import Context, PlatformLike
-    from resolver.verbs.documents import DocumentReader, PlatformRequest, RootDocument
+    from resolver.verbs.documents import DocumentReader, PlatformRequest
 
 
 def record(
@@ -246,7 +246,7 @@ def lock(
     }
     wishes = _wishes(context, platforms)
     if update is not None:
-        for image in _named(context, known, tuple(update), path):
+        for image in _named(known, tuple(update), path):
             asked.setdefault(
                 image.reference,
                 (image.written, RegistryTarget(Reference.parse(image.reference))),
@@ -278,7 +278,7 @@ def lock(
     return Locked(path, lock, changes, (), tuple(warnings))
 
 
-def unlock(context: Context, names: Iterable[str], *, file: str | Path = LOCK_FILE) -> Locked:
+def unlock(_context: Context, names: Iterable[str], *, file: str | Path = LOCK_FILE) -> Locked:
     """Take references out of a lock file; nobody is asked."""
     from resolver.core.lockfile.lock import LockChange, Locked  # noqa: PLC0415 - for this alone
     from resolver.verbs import lock_files  # noqa: PLC0415
@@ -286,7 +286,7 @@ def unlock(context: Context, names: Iterable[str], *, file: str | Path = LOCK_FI
     path = str(file)
     lock_files.refuse_yaml(path)
     known = lock_files.load(path)
-    images = _named(context, known, tuple(names), path) if names else ()
+    images = _named(known, tuple(names), path) if names else ()
     lock = lock_files.change(path, lambda there: there.without(images))
     return Locked(path, lock, tuple(LockChange("removed", one, one) for one in images))
 
@@ -305,7 +305,7 @@ def check_lock(
     from resolver.verbs.threads import each  # noqa: PLC0415
 
     path = str(file)
-    images = _named(context, lock_files.load(path), tuple(names), path)
+    images = _named(lock_files.load(path), tuple(names), path)
     wishes = _wishes(context, platforms)
     # Every host is known before the first client is made.
     targets = {image.reference: context.target(image.reference) for image in images}
@@ -352,7 +352,7 @@ def lock_entries(
     from resolver.verbs import lock_files  # noqa: PLC0415
 
     path = str(file)
-    images = _named(context, lock_files.load(path), tuple(names), path)
+    images = _named(lock_files.load(path), tuple(names), path)
     wanted = _wanted(context, platform) if platform is not None else None
     entries, missing = entries_of(Lock(images), wanted, services, context.table)
     if missing and wanted is not None:
@@ -396,9 +396,7 @@ def _lockable(
         yield str(reference).removeprefix("docker://"), target
 
 
-def _named(
-    context: Context, lock: Lock, names: tuple[str, ...], path: str
-) -> tuple[LockedImage, ...]:
+def _named(lock: Lock, names: tuple[str, ...], path: str) -> tuple[LockedImage, ...]:
     """Find images by their names, in the order of the lock; all of them without names.
 
     Raises:

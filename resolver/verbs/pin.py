@@ -448,7 +448,7 @@ def _warnings(file: PinnedFile, judge: Judge, wishes: PinRequest) -> list[Warned
     return told
 
 
-def pin(
+def pin(  # noqa: PLR0913 - one for each option of the verb
     context: Context,
     files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,

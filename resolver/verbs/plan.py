@@ -95,7 +95,9 @@ def plan_images(
 
 
 def plan_everything(
-    reader: DocumentReader, asked: RootDocument, extent: Extent | None = None
+    reader: DocumentReader,
+    asked: RootDocument,
+    extent: Extent = Extent(),  # noqa: B008 - frozen
 ) -> Selected:
     """Take every entry of an index as it is: images, attestations, artifacts, nested indexes.
 

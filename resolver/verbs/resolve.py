@@ -342,7 +342,7 @@ def contradiction(image: PlannedImage, store: LocalStore) -> tuple[Warned, ...]:
     return (Warned("contradictory-platform", message),)
 
 
-def resolve(
+def resolve(  # noqa: PLR0913 - one for each option of the verb
     context: Context,
     reference: str | Reference,
     platform: PlatformLike = None,
@@ -362,7 +362,7 @@ def resolve(
     return replace(found, warnings=(*warned, *found.warnings))
 
 
-def resolve_each(
+def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     context: Context,
     references: Iterable[str | Reference],
     platforms: Sequence[PlatformLike] = (None,),
@@ -407,7 +407,7 @@ def platforms(context: Context, reference: str | Reference, *, sizes: bool = Tru
     return replace(found, warnings=(*found.warnings, *warned))
 
 
-def inspect(
+def inspect(  # noqa: PLR0913 - one for each option of the verb
     context: Context,
     reference: str | Reference,
     platform: PlatformLike = None,

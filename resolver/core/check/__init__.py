@@ -1,1 +1,1 @@
-"""TODO resolver/core/check."""
+"""Check: requirements, policies, and whether an image meets them."""

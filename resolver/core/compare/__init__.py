@@ -1,1 +1,1 @@
-"""TODO resolver/core/compare."""
+"""Comparing builds: layers, settings, history, files and packages."""

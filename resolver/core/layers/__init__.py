@@ -1,1 +1,1 @@
-"""TODO resolver/core/layers."""
+"""Reading layers: decompression, tar streams, file trees, and the programs in them."""

@@ -1,1 +1,1 @@
-"""TODO resolver/core/lint."""
+"""Lint: the rules, and what they look at."""

@@ -1,1 +1,1 @@
-"""TODO resolver/core/lockfile."""
+"""Lock files: their form, drift against a registry, and export to other tools."""

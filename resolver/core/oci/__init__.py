@@ -1,1 +1,1 @@
-"""TODO resolver/core/oci."""
+"""The OCI vocabulary: references, digests, descriptors, manifests, configs, and content."""

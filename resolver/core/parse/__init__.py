@@ -1,1 +1,1 @@
-"""TODO resolver/core/parse."""
+"""Strict reading of JSON, TOML and YAML trees, with the place of every value."""

@@ -1,7 +1,7 @@
 """Trees: what a YAML document says, and where each piece of it stands in the file.
 
-Made by `resolver.files.yaml`; nothing in it is turned into an object. An alias is the very node that
-its anchor names.
+Made by `resolver.files.yaml`; nothing in it is turned into an object. An alias is the very node
+that its anchor names.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""TODO resolver/core/pin."""
+"""Finding image references in files, and the edits that pin them."""

@@ -1,1 +1,1 @@
-"""TODO resolver/core/platforms."""
+"""Platforms: parsing, facts, matching and selection. Described in docs/platform-matching.md."""

@@ -1,4 +1,7 @@
-"""From what a machine calls itself to its platform; the reading is done by `resolver.files.platforms`."""
+"""Turn what a machine says about itself into its platform.
+
+Reading the machine is the part of `resolver.files.platforms`.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""TODO resolver/core/registry."""
+"""What registries say: challenges, endpoints, and the order of tags."""

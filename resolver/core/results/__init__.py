@@ -1,1 +1,1 @@
-"""TODO resolver/core/results."""
+"""Results of the verbs, as values."""

@@ -70,7 +70,7 @@ if TYPE_CHECKING:
         TreeSummary,
     )
 
-    RowsOf = Callable[[TreeSummary, TreeComparison], "Rows"]
+    RowsOf = Callable[[TreeSummary, TreeComparison], "BoundedRows"]
 
 #: Rows of each tree that stand in a table which is not to be whole.
 _ROWS = 12

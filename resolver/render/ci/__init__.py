@@ -1,1 +1,1 @@
-"""TODO resolver/render/ci."""
+"""Answers for CI systems: outputs, annotations, summaries, and report files."""

@@ -86,7 +86,7 @@ class Emitter(NamedTuple):
         needs: variables without which nothing can be handed over.
         detected: a variable that is set in its jobs, for `auto`; empty if there is none.
         usual: where `auto` writes.
-        module: under `resolver.render`; its `emit` makes the acts.
+        place: `module:function`; the function makes the acts.
 
     """
 
@@ -95,7 +95,7 @@ class Emitter(NamedTuple):
     needs: tuple[str, ...]
     detected: str
     usual: str
-    module: str
+    place: str
 
 
 #: What stands for stdout elsewhere; ours is for the answer, and no report comes between.
@@ -105,12 +105,16 @@ _STDOUT = "-"
 EMITTERS = {
     row.name: row
     for row in (
-        Emitter("github", "", ("GITHUB_OUTPUT",), "GITHUB_ACTIONS", "", "emit_github"),
-        Emitter("gitlab", "FILE", (), "GITLAB_CI", "resolver.env", "emit_gitlab"),
-        Emitter("azure", "", (), "TF_BUILD", "", "emit_azure"),
-        Emitter("tekton", "DIR", (), "", "", "emit_tekton"),
-        Emitter("buildkite", "", (), "BUILDKITE", "", "emit_buildkite"),
-        Emitter("env", "FILE", (), "", "", "emit_env"),
+        Emitter(
+            "github", "", ("GITHUB_OUTPUT",), "GITHUB_ACTIONS", "", "resolver.render.ci.github:emit"
+        ),
+        Emitter(
+            "gitlab", "FILE", (), "GITLAB_CI", "resolver.env", "resolver.render.ci.gitlab:emit"
+        ),
+        Emitter("azure", "", (), "TF_BUILD", "", "resolver.render.ci.azure:emit"),
+        Emitter("tekton", "DIR", (), "", "", "resolver.render.ci.tekton:emit"),
+        Emitter("buildkite", "", (), "BUILDKITE", "", "resolver.render.ci.buildkite:emit"),
+        Emitter("env", "FILE", (), "", "", "resolver.render.ci.gitlab:emit_env_file"),
     )
 }
 
@@ -179,8 +183,8 @@ def reports(words: tuple[str, ...]) -> tuple[tuple[Reporter, str], ...]:
 
 def emit(row: Emitter, ending: RunResult, desk: CiEnvironment) -> tuple[Act, ...]:
     """Say what is to be done to hand an ending over to a system."""
-    module = import_module(f"resolver.render.{row.module}")
-    made: tuple[Act, ...] = module.emit(ending, desk)
+    module, _, function = row.place.partition(":")
+    made: tuple[Act, ...] = getattr(import_module(module), function)(ending, desk)
     return made
 
 

@@ -1,1 +1,1 @@
-"""TODO resolver/render/html."""
+"""Answers as one HTML page without scripts."""

@@ -1,1 +1,1 @@
-"""TODO resolver/sources/credentials."""
+"""Credentials: where they are found, kept, and how they stay secret."""

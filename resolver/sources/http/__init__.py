@@ -1,1 +1,1 @@
-"""TODO resolver/sources/http."""
+"""HTTP to registries: requests, authentication, retries, and connections."""

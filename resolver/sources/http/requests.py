@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from resolver import __version__
+from resolver._version import __version__
 from resolver.core.oci.manifest import MAX_DOCUMENT
 from resolver.core.registry.endpoints import USUAL
 from resolver.values import dataclass

@@ -1,1 +1,1 @@
-"""TODO resolver/sources/local."""
+"""Local places: OCI layouts, archives, containerd's content, and a Docker engine."""

@@ -1,1 +1,1 @@
-"""TODO resolver/sources/mirrors."""
+"""Where a registry is asked: mirrors, and the files that configure them."""

@@ -1,1 +1,1 @@
-"""TODO resolver/sources/registry."""
+"""One repository of a registry: documents, blobs, referrers, tags, and search."""

@@ -1,1 +1,1 @@
-"""TODO resolver/verbs/doctor."""
+"""Doctor: what this machine is set up with, one module per group of checks."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from resolver import __version__
+from resolver._version import __version__
 from resolver.core.results.doctor import Checkup, CheckupRow
 from resolver.core.variables import PREFIX
 from resolver.errors import ResolverError

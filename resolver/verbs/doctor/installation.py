@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from resolver import __version__
+from resolver._version import __version__
 from resolver.core.parse.document import similar
 from resolver.core.platforms.platform import Platform
 from resolver.core.results.doctor import Requirement, is_outside, read_requirement

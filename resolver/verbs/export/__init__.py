@@ -1,1 +1,1 @@
-"""TODO resolver/verbs/export."""
+"""Export: layouts, archives, and handing an image to another tool."""

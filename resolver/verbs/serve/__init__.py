@@ -1,1 +1,1 @@
-"""TODO resolver/verbs/serve."""
+"""Serve: a registry over the store, a layout, or other registries."""

@@ -176,7 +176,7 @@ def _tell_partial(shelf: ContentShelf, observe: Observer, hint: str) -> None:
 FRESH = 60.0
 
 
-def serve_mirror(
+def serve_mirror(  # noqa: PLR0913 - one for each option of the verb
     context: Context,
     host: str = "127.0.0.1",
     port: int = 0,
