@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from resolver.core.results.events import Observer, ignore
+from resolver.core.results.pull_events import Observer, ignore
 from resolver.settings import LOCK_FILE
 from resolver.verbs.account import DEFAULT_LIMIT, PREVIEW
 from resolver.verbs.context import Context
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from resolver.settings import Flags, Settings
     from resolver.verbs.context import PlatformLike
     from resolver.verbs.lock import ByLock
-    from resolver.verbs.pull import Named
+    from resolver.verbs.plan import Named
     from resolver.verbs.serve.server import Server
 
 
@@ -176,7 +176,7 @@ class Session:
 
     def platforms(self, reference: str | Reference, *, sizes: bool = True) -> Offers:
         """List the platforms an image is offered for; with sizes, each manifest is read once."""
-        from resolver.verbs.resolve import platforms  # noqa: PLC0415
+        from resolver.verbs.inspect import platforms  # noqa: PLC0415
 
         return platforms(self._context, reference, sizes=sizes)
 
@@ -194,7 +194,7 @@ class Session:
 
         With `choose`, an index is resolved for the default platform where nobody names one.
         """
-        from resolver.verbs.resolve import inspect  # noqa: PLC0415
+        from resolver.verbs.inspect import inspect  # noqa: PLC0415
 
         return inspect(
             self._context,
@@ -240,7 +240,7 @@ class Session:
             RequestsSpent: `max_requests` do not suffice; what was found has been given.
 
         """
-        from resolver.verbs.resolve import tags  # noqa: PLC0415
+        from resolver.verbs.tags import tags  # noqa: PLC0415
 
         return tags(
             self._context,
@@ -817,7 +817,7 @@ class Session:
                 fails. There is no plan then.
 
         """
-        from resolver.verbs.pull import plan  # noqa: PLC0415
+        from resolver.verbs.plan import plan  # noqa: PLC0415
 
         return plan(
             self._context,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from resolver.core.oci.content import Document
 from resolver.core.oci.descriptor import OCI_INDEX, Descriptor
 from resolver.core.oci.digest import Digest
-from resolver.core.results.events import Event, Warned
+from resolver.core.results.events import Warned
 from resolver.errors import (
     BadDocument,
     BlobNotFound,
@@ -37,6 +37,8 @@ from tests.store_faults import litter, unverified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from resolver.core.results.pull_events import Event
 
 
 #: A name that somebody resolved.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from resolver.core.oci.content import Document
 from resolver.core.oci.descriptor import OCI_INDEX, Descriptor
 from resolver.core.oci.digest import Digest
-from resolver.core.results.events import Event, Warned
+from resolver.core.results.events import Warned
 from resolver.errors import BlobNotFound
 from resolver.store import BadName, LocalStore, NameRecord
 from resolver.store.names import MAX_NAME
@@ -22,6 +22,8 @@ from resolver.store.names import MAX_NAME
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from resolver.core.results.pull_events import Event
 
 BODY = b'{"schemaVersion":2,"manifests":[]}'
 ROOT = Descriptor(OCI_INDEX, Digest.of(BODY), len(BODY))

@@ -17,7 +17,7 @@ from resolver.core.oci.content import Document
 from resolver.core.oci.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from resolver.core.oci.digest import Digest
 from resolver.core.platforms.platform import Platform
-from resolver.core.results.events import Event, Warned
+from resolver.core.results.events import Warned
 from resolver.core.results.pull import PulledImage, PulledName
 from resolver.errors import StoreFault
 from resolver.store import BadName, LocalStore, NameRecord, index
@@ -30,6 +30,8 @@ from tests.store_images import fill, pull, record_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from resolver.core.results.pull_events import Event
 
 APP = "docker.io/library/app:1"
 PLATFORMS = [f"linux/arm/v{number}" for number in range(1, 9)]

@@ -11,7 +11,7 @@ import pytest
 
 from resolver.core.oci.digest import Digest
 from resolver.core.platforms.platform import Platform
-from resolver.core.results.events import Event, Warned
+from resolver.core.results.events import Warned
 from resolver.core.results.store import Removed, Trimmed
 from resolver.errors import AmbiguousId, ImageNotHeld, InUse, StoreFault
 from resolver.store import LocalStore, NameRecord, collect, remove
@@ -23,6 +23,8 @@ from tests.store_images import everything, fill, held, place, pull, put
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from resolver.core.results.pull_events import Event
 
 BASE = build_layer({"base": b"b" * 5000})
 ONE = build_image("linux/amd64", [BASE, build_layer({"one": b"1" * 3000})])

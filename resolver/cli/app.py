@@ -56,7 +56,7 @@ COMMANDS = (
     ("Run", "logout", "resolver.cli.login"),
     ("Run", "doctor", "resolver.cli.doctor"),
     ("Help", "help", "resolver.cli.help"),
-    ("Help", "options", "resolver.cli.options"),
+    ("Help", "options", "resolver.cli.help"),
 )
 
 #: `ClickException`, wherever this Typer keeps it: inside since 0.26, in click before.

@@ -162,7 +162,7 @@ def tell_checked(
     index_only: bool = False,
 ) -> None:
     """Check the images, print what was found, and end with the status that it comes to."""
-    from resolver.cli.resolve import gather
+    from resolver.cli.inputs import gather
     from resolver.cli.run import work
 
     named: list[str] = []

@@ -188,3 +188,29 @@ def several(output: Output, form: str, items: Sequence[str], act: Callable[[str]
         output.answer(render_values(value, form))
     if worst:
         raise typer.Exit(worst)
+
+
+def gather(references: list[str], file: str | None, verb: str = "resolve") -> list[str]:
+    """Join what was typed and what a file holds, every one checked before anybody is asked.
+
+    Raises:
+        Malformed: one of them is no reference; for a file, its line is named.
+
+    """
+    from resolver.cli.inputs import read_references
+    from resolver.core.oci.target import parse_target
+
+    found = list(references)
+    if file is not None:
+        for place, text in read_references(file):
+            try:
+                parse_target(text)
+            except ResolverError as error:
+                raise Usage(f"{place}: {error}", *error.hints()) from error
+            found.append(text)
+    if not found:
+        raise Usage(
+            f"there is no reference to {verb}",
+            f"name one: `resolver {verb} ubuntu:24.04 -p linux/arm64`",
+        )
+    return found

@@ -141,7 +141,7 @@ class LintOptions:
         Raises:
             Malformed: one of them cannot be understood.
         """
-        from resolver.cli.resolve import gather
+        from resolver.cli.inputs import gather
         from resolver.core.lint.lint import rule
 
         weight = _weight(fail_on)

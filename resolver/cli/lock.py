@@ -13,17 +13,14 @@ from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from resolver.cli.options import Common
     from resolver.cli.output import Output
-    from resolver.cli.resolve import ResolveOptions
     from resolver.core.lockfile.drift import LockCheck
     from resolver.core.lockfile.lock import Locked
     from resolver.core.results.events import Warned
-    from resolver.core.results.resolve import Failure, Resolution
-    from resolver.session import Session
-    from resolver.verbs.lock import ByLock
+    from resolver.core.results.resolve import Failure
 
 
 @options.command
@@ -147,7 +144,7 @@ class LockOptions:
             Malformed: a reference or a file cannot be read, or files name no image.
 
         """
-        from resolver.cli.resolve import gather
+        from resolver.cli.inputs import gather
 
         if not files:
             given = bool(words) or file is not None
@@ -196,49 +193,13 @@ def named(
         Malformed: a reference, or the lock, cannot be read; or there is nothing.
 
     """
-    from resolver.cli.resolve import gather
+    from resolver.cli.inputs import gather
 
     if lock_file is None or references or file is not None:
         return gather(references or [], file, verb)
     from resolver.verbs.lock_files import load
 
     return gather([image.reference for image in load(lock_file).images], None, verb)
-
-
-@dataclass(frozen=True, slots=True)
-class LockAsker:
-    """Answers `resolve` in the place of a session."""
-
-    lock: ByLock
-
-    def resolve(
-        self, reference: str, platform: str | None, *, exact: bool, **_: bool
-    ) -> Resolution:
-        """See `ByLock.resolve`."""
-        return self.lock.resolve(reference, platform, exact=exact)
-
-    def resolve_each(
-        self, references: list[str], platforms: list[str | None], *, exact: bool, **_: bool
-    ) -> Iterator[Resolution | Failure]:
-        """See `ByLock.resolve_each`."""
-        return self.lock.resolve_each(references, platforms, exact=exact)
-
-
-def by_lock(session: Session, lock_file: str, asked: ResolveOptions) -> LockAsker:
-    """Have a lock answer instead of registries.
-
-    Raises:
-        Usage: something is wanted that only a registry can say.
-        Malformed: the lock cannot be read.
-
-    """
-    wanted = {"--verify": asked.verify, "--strict": asked.strict, "--verify-tag": asked.verify_tag}
-    for name in (name for name, given in wanted.items() if given):
-        raise Usage(
-            f"`{name}` asks the registry, and `--locked` asks nobody",
-            "leave one of them out; `resolver lock --check` says what has moved",
-        )
-    return LockAsker(session.by_lock(lock_file))
 
 
 def run(

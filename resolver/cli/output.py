@@ -7,7 +7,8 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
-from resolver.core.results.events import Event, Noted, Observer, Warned, ignore
+from resolver.core.results.events import Noted, Warned
+from resolver.core.results.pull_events import Event, Observer, ignore
 from resolver.errors import OutputFault, ResolverError, Usage
 from resolver.render.text import escape
 

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resolver.cli import options
+from resolver.cli.inputs import gather
 from resolver.core.results.resolve import Failure
 from resolver.errors import ResolverError, Usage
 from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from resolver.cli.lock import LockAsker
+    from collections.abc import Iterator
+
     from resolver.cli.output import Output
     from resolver.core.results.resolve import Resolution
     from resolver.session import Session
+    from resolver.verbs.lock import ByLock
 
 
 @options.command
@@ -77,7 +80,7 @@ def resolve(
         with work(common) as (session, output):
             tell_question(session, session.settings.platform, output, common.form, asked)
         return
-    from resolver.cli.lock import by_lock, named
+    from resolver.cli.lock import named
 
     names = named(references, file, "resolve", lock)
     asked = ResolveQuery(names, platform or [], flags, (explain, no_trunc), listed=file is not None)
@@ -130,32 +133,6 @@ def tell_question(
         tell_one(session, output, form, names[0], next(iter(platforms), None), asked, shown)
     else:
         tell_all(session, output, form, names, platforms, asked, shown)
-
-
-def gather(references: list[str], file: str | None, verb: str = "resolve") -> list[str]:
-    """Join what was typed and what a file holds, every one checked before anybody is asked.
-
-    Raises:
-        Malformed: one of them is no reference; for a file, its line is named.
-
-    """
-    from resolver.cli.inputs import read_references
-    from resolver.core.oci.target import parse_target
-
-    found = list(references)
-    if file is not None:
-        for place, text in read_references(file):
-            try:
-                parse_target(text)
-            except ResolverError as error:
-                raise Usage(f"{place}: {error}", *error.hints()) from error
-            found.append(text)
-    if not found:
-        raise Usage(
-            f"there is no reference to {verb}",
-            f"name one: `resolver {verb} ubuntu:24.04 -p linux/arm64`",
-        )
-    return found
 
 
 def tell_one(
@@ -244,3 +221,39 @@ def _status(output: Output, answer: Resolution | Failure) -> int:
         return answer.error.kind.status
     output.warnings(answer.warnings)
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class LockAsker:
+    """Answers `resolve` in the place of a session."""
+
+    lock: ByLock
+
+    def resolve(
+        self, reference: str, platform: str | None, *, exact: bool, **_: bool
+    ) -> Resolution:
+        """See `ByLock.resolve`."""
+        return self.lock.resolve(reference, platform, exact=exact)
+
+    def resolve_each(
+        self, references: list[str], platforms: list[str | None], *, exact: bool, **_: bool
+    ) -> Iterator[Resolution | Failure]:
+        """See `ByLock.resolve_each`."""
+        return self.lock.resolve_each(references, platforms, exact=exact)
+
+
+def by_lock(session: Session, lock_file: str, asked: ResolveOptions) -> LockAsker:
+    """Have a lock answer instead of registries.
+
+    Raises:
+        Usage: something is wanted that only a registry can say.
+        Malformed: the lock cannot be read.
+
+    """
+    wanted = {"--verify": asked.verify, "--strict": asked.strict, "--verify-tag": asked.verify_tag}
+    for name in (name for name, given in wanted.items() if given):
+        raise Usage(
+            f"`{name}` asks the registry, and `--locked` asks nobody",
+            "leave one of them out; `resolver lock --check` says what has moved",
+        )
+    return LockAsker(session.by_lock(lock_file))

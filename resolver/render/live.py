@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from resolver.core.oci.digest import Digest
-    from resolver.core.results.events import Event
+    from resolver.core.results.pull_events import Event
 
 
 #: Seconds over which speed is measured.

@@ -34,7 +34,7 @@ from resolver.render.text import line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from resolver.core.results.events import Event
+    from resolver.core.results.pull_events import Event
 
 #: What is said of a piece that another process fetches.
 WAITING = "Waiting for another process"

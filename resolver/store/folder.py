@@ -20,7 +20,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from resolver.core.oci.digest import HEX_DIGITS
-from resolver.core.results.events import Warned, ignore
+from resolver.core.results.events import Warned
+from resolver.core.results.pull_events import ignore
 from resolver.errors import StoreFault
 from resolver.store.files import TEMPORARY, StoreFolder, close, faults, temporary
 from resolver.store.flock import Patience, refuse_remote, through
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from resolver.core.results.events import Observer
+    from resolver.core.results.pull_events import Observer
 
 #: Format of the folder; another number means other rules.
 VERSION = "1"

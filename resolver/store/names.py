@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from resolver.core.oci.attached import AttachedKind
     from resolver.core.platforms.platform import Platform
-    from resolver.core.results.events import Observer
+    from resolver.core.results.pull_events import Observer
     from resolver.store.files import StoreFolder
     from resolver.store.folder import Home
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from resolver.core.oci.manifest import Manifest
 from resolver.core.oci.reference import Reference
-from resolver.core.results.events import Warned, ignore
+from resolver.core.results.events import Warned
+from resolver.core.results.pull_events import ignore
 from resolver.core.results.store import Removed, Trimmed
 from resolver.errors import AmbiguousId, ImageNotHeld, InUse, InvalidReference, StoreFault
 from resolver.store.collect import GcSnapshot
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
     from resolver.core.platforms.platform import Platform
-    from resolver.core.results.events import Observer
     from resolver.core.results.pull import PulledImage, PulledName
+    from resolver.core.results.pull_events import Observer
     from resolver.store.folder import Home
     from resolver.store.names import NameRecord, Records
 

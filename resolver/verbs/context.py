@@ -13,7 +13,8 @@ from resolver.core.oci.manifest import Index
 from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget, parse_target
 from resolver.core.platforms.platform import BUILTIN, Platform
-from resolver.core.results.events import Event, Observer, Warned, ignore
+from resolver.core.results.events import Warned
+from resolver.core.results.pull_events import Event, Observer, ignore
 from resolver.errors import ImageNotHeld, InvalidPlatform, NotFound
 from resolver.settings import Flags, Settings
 from resolver.store import LocalStore, NameRecord

@@ -6,14 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.oci.config import parse_config
-from resolver.core.oci.descriptor import INDEX_TYPES, EntryKind
+from resolver.core.oci.descriptor import EntryKind
 from resolver.core.oci.image import SPEAKS_ABOUT, ImageEntry
-from resolver.core.oci.manifest import MAX_DEPTH, Index, Manifest, parse_document
-from resolver.core.results.events import Warned
+from resolver.core.oci.manifest import Index, Manifest
 from resolver.core.results.resolve import Inspection, Offer, Offers
-from resolver.errors import LimitExceeded, ResolverError
 from resolver.values import dataclass
-from resolver.verbs.documents import MAX_VISITED, passed_over, read_config, read_manifest, type_of
+from resolver.verbs.documents import passed_over, read_config, read_manifest, type_of
 from resolver.verbs.gather import Depth, gather
 from resolver.verbs.resolve import resolve_document
 from resolver.verbs.threads import each
@@ -21,6 +19,7 @@ from resolver.verbs.threads import each
 if TYPE_CHECKING:
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.platforms.platform import Platform, PlatformTable
+    from resolver.core.results.events import Warned
     from resolver.verbs.documents import DocumentReader, PlatformRequest, RootDocument
 
 
@@ -70,7 +69,7 @@ def offers(reader: DocumentReader, asked: RootDocument, *, sizes: bool, jobs: in
     )
 
 
-def inspect(
+def inspect_document(
     reader: DocumentReader,
     asked: RootDocument,
     wish: PlatformRequest | None,
@@ -178,84 +177,39 @@ def _single_offer(reader: DocumentReader, asked: RootDocument, manifest: Manifes
 
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.reference import Reference
+    from resolver.verbs.context import Context, PlatformLike
     from resolver.verbs.documents import DocumentReader
 
-    Broken = dict[tuple[int, ...], ResolverError]
+
+def platforms(context: Context, reference: str | Reference, *, sizes: bool = True) -> Offers:
+    """List the platforms an image is offered for; with sizes, each manifest is read once."""
+    target = context.target(reference)
+    reader, warned = context.reader(target)
+    asked = context.ask(reader, target)
+    found = offers(reader, asked, sizes=sizes, jobs=context.settings.jobs)
+    reader.tell_warnings()
+    return replace(found, warnings=(*found.warnings, *warned))
 
 
-def entries_of(
-    reader: DocumentReader,
-    index: Index,
-    text: str,
-    broken: Broken | None = None,
-    nested: dict[tuple[int, ...], Descriptor] | None = None,
-) -> Iterator[tuple[tuple[int, ...], Descriptor]]:
-    """Give every entry that is no index, with its positions from the root down.
-
-    An index whose digest cannot be verified is given as an entry: it cannot be read.
-
-    Nested indexes count as the entries inside them, in their place, and each of them once.
-
-    Args:
-        reader: of the place that the index is in.
-        index: where to begin.
-        text: the name that led here, for messages.
-        broken: is told, by position, why a nested index could not be read, which is then given
-            like any other entry; None to have the failure raised.
-        nested: receives the nested indexes that were read, by position.
-
-    Raises:
-        LimitExceeded: nested deeper than 8, or more than 1,000 of them.
-        ResolverError: a nested index cannot be read.
-    """
-    return _walk(reader, index, text, (), (set(), broken, nested))
-
-
-def _walk(
-    reader: DocumentReader,
-    index: Index,
-    text: str,
-    path: tuple[int, ...],
-    memory: tuple[set[str], Broken | None, dict[tuple[int, ...], Descriptor] | None],
-) -> Iterator[tuple[tuple[int, ...], Descriptor]]:
-    seen, broken, nested = memory
-    if len(path) >= MAX_DEPTH:
-        raise LimitExceeded("the depth of nested indexes", MAX_DEPTH, len(path) + 1, "levels")
-    for position, entry in enumerate(index.manifests):
-        here = (*path, position)
-        if entry.media_type not in INDEX_TYPES or not entry.digest.is_verifiable:
-            yield here, entry
-        elif str(entry.digest) not in seen:
-            seen.add(str(entry.digest))
-            if len(seen) > MAX_VISITED:
-                raise LimitExceeded("nested indexes", MAX_VISITED, len(seen), "documents")
-            try:
-                inner = _inner(reader, entry, text)
-            except ResolverError as error:
-                if broken is None:
-                    raise
-                broken[here] = error
-                yield here, entry
-                continue
-            if isinstance(inner, Index):
-                if nested is not None:
-                    nested[here] = entry
-                yield from _walk(reader, inner, text, here, memory)
-
-
-def left_out(entry: Descriptor, text: str) -> Warned:
-    """Say that an entry of an index cannot be used because its digest cannot be verified."""
-    said = f" for `{entry.platform}`" if entry.platform is not None else ""
-    return Warned(
-        "unverifiable-entry",
-        f"the entry `{entry.digest}`{said} of `{text}` cannot be used: "
-        f"`{entry.digest.algorithm}` digests cannot be verified",
-    )
-
-
-def _inner(reader: DocumentReader, entry: Descriptor, text: str) -> Index | Manifest:
-    what, kind = f"the index `{entry.digest}` inside `{text}`", entry.media_type
-    return parse_document(reader.read(entry, what), kind, what, kind)
+def inspect(  # noqa: PLR0913 - one for each option of the verb
+    context: Context,
+    reference: str | Reference,
+    platform: PlatformLike = None,
+    *,
+    config: bool = True,
+    choose: bool = False,
+    exact: bool = False,
+    strict: bool = False,
+) -> Inspection:
+    """Read the documents behind a reference; without a platform an index is shown as it is."""
+    target = context.target(reference)
+    wish = None
+    if platform is not None or choose:
+        wish = context.wish(platform, exact=exact, verify=config, strict=strict)
+    reader, warned = context.reader(target)
+    asked = context.ask(reader, target)
+    found = inspect_document(reader, asked, wish, context.table, config=config)
+    reader.tell_warnings()
+    return replace(found, warnings=(*found.warnings, *warned))

@@ -23,13 +23,12 @@ from resolver.clock import SystemClock
 from resolver.core.compare import packages
 from resolver.core.compare.files import LabelledTree
 from resolver.core.layers.decompress import inflate
-from resolver.core.layers.filetree import FEWER, FileTree, TreeRoom
-from resolver.core.layers.listing import LayerListing, read_listing
+from resolver.core.layers.filetree import FileTree
+from resolver.core.layers.listing import FEWER, LayerListing, TreeRoom, read_listing
 from resolver.core.layers.tar import DEFAULT_LIMITS, TarLimits
 from resolver.core.oci.descriptor import START, decide
 from resolver.core.oci.digest import Digest, Verifier
-from resolver.core.results.events import Observer, ignore
-from resolver.core.results.pull_events import Finished, PieceStarted, Reused
+from resolver.core.results.pull_events import Finished, Observer, PieceStarted, Reused, ignore
 from resolver.errors import (
     BadDocument,
     ChecksumMismatch,

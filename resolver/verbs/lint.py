@@ -15,8 +15,7 @@ from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget
 from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Failure
 from resolver.errors import ManifestNotFound, NotInStore, ResolverError, UnsupportedDocument
-from resolver.verbs.gather import Depth, gather
-from resolver.verbs.inspect import entries_of
+from resolver.verbs.gather import Depth, entries_of, gather
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 from resolver.core.oci.attached import LeftOut, kind_of, refers_to
 from resolver.core.oci.descriptor import MANIFEST_TYPES, OCI_ARTIFACT
 from resolver.core.oci.manifest import Index, Manifest
+from resolver.core.oci.reference import Reference
+from resolver.core.oci.target import RegistryTarget
+from resolver.core.platforms.platform import Platform
 from resolver.core.results.events import Warned
-from resolver.core.results.plan import ImageContent, PlannedImage, Selected, plan
-from resolver.errors import LimitExceeded, NotFound, NotInStore, ResolverError, StoreFault
+from resolver.core.results.plan import ImageContent, PlannedImage, Selected, plan_pieces
+from resolver.core.results.resolve import Resolution
+from resolver.errors import LimitExceeded, NotFound, NotInStore, ResolverError, StoreFault, Usage
 from resolver.values import dataclass
-from resolver.verbs.documents import read_config, read_manifest
-from resolver.verbs.inspect import entries_of
+from resolver.verbs.documents import PlatformRequest, read_config, read_manifest
+from resolver.verbs.gather import entries_of
 from resolver.verbs.places import find_held
 from resolver.verbs.resolve import contradiction, resolve_document
 from resolver.verbs.threads import each
@@ -26,9 +30,9 @@ if TYPE_CHECKING:
     from resolver.core.oci.digest import Digest
     from resolver.core.platforms.platform import PlatformTable
     from resolver.core.results.plan import Plan
-    from resolver.core.results.resolve import Resolution
     from resolver.store import LocalStore
-    from resolver.verbs.documents import DocumentReader, PlatformRequest, RootDocument
+    from resolver.verbs.context import Context, PlatformLike
+    from resolver.verbs.documents import DocumentReader, RootDocument
     from resolver.verbs.places import ContentPlace
 
 #: Pieces of one operation. Source: reliability.md R11.
@@ -189,7 +193,7 @@ def make_plan(
     if len(contents) > MAX_PIECES:
         raise LimitExceeded("what is to be pulled", MAX_PIECES, len(contents), "pieces")
     held = find_held((each.descriptor for each in contents.values()), store, places)
-    return plan(images, held, foreign=foreign, attached=attached, left_out=left_out)
+    return plan_pieces(images, held, foreign=foreign, attached=attached, left_out=left_out)
 
 
 def _image(reader: DocumentReader, asked: RootDocument, answer: Resolution) -> PlannedImage:
@@ -367,3 +371,102 @@ def _cosigned(reader: DocumentReader, asked: RootDocument, subject: Digest) -> l
             entry = document.descriptor
             found.append(_entry(reader, asked, entry, (), kind="referrer", about=subject, tag=tag))
     return found
+
+
+#: What can be asked to be pulled: one, or several.
+Named = str | Reference | Resolution
+
+
+def plan(  # noqa: PLR0913 - each is one thing that a caller decides
+    context: Context,
+    references: Named | Iterable[Named],
+    platforms: PlatformLike | Sequence[PlatformLike] = None,
+    *,
+    exact: bool = False,
+    places: Iterable[str] = (),
+    foreign: bool = False,
+    attestations: bool = True,
+    referrers: bool = False,
+) -> Plan:
+    """Find out what images need, what of it is held, and so what is left to fetch."""
+    from resolver.verbs.places import open_place  # noqa: PLC0415
+    from resolver.verbs.threads import each  # noqa: PLC0415 - for this question alone
+
+    asked = [(one, _pullable(context, one)) for one in _listed(references)]
+    one = platforms is None or isinstance(platforms, str | Platform)
+    wanted: list[PlatformLike] = [platforms] if one else list(platforms)  # type: ignore[list-item, arg-type]  # told apart above
+    wishes = [None if each == "all" else context.wish(each, exact=exact) for each in wanted]
+    opened = [open_place(place) for place in places]
+
+    # Many references are asked side by side already.
+    extent = Extent(attestations, referrers, context.settings.jobs if len(asked) == 1 else 1)
+
+    def find(one: tuple[Named, RegistryTarget]) -> Selected:
+        return _planned(context, *one, wishes, extent)
+
+    selected: list[Selected] = []
+    for outcome in each(find, asked, jobs=context.settings.jobs):
+        if isinstance(outcome.value, ResolverError):
+            raise outcome.value
+        selected.append(outcome.value)
+    return make_plan(selected, context.store, opened, foreign=foreign)
+
+
+def _pullable(context: Context, named: Named) -> RegistryTarget:
+    """Read what is to be pulled.
+
+    Raises:
+        Malformed: it is no image of a registry.
+
+    """
+    reference = named.reference if isinstance(named, Resolution) else named
+    target = context.target(reference)
+    if not isinstance(target, RegistryTarget):
+        raise Usage(
+            f"`{target}` is here already: images are pulled from registries",
+            "give the image's name, and the place with `--from`",
+        )
+    return target
+
+
+def _planned(
+    context: Context,
+    named: Named,
+    target: RegistryTarget,
+    wishes: Sequence[PlatformRequest | None],
+    extent: Extent,
+) -> Selected:
+    """Find the images that one name means; `None` among the wishes is all of its index."""
+    reader, warned = context.reader(target)
+    if isinstance(named, Resolution):
+        root = named.index or named.manifest
+        asked = context.ask(reader, RegistryTarget(target.reference.with_digest(root.digest)))
+        asked = replace(asked, text=named.reference)
+        # The very entry that was found, as its index writes it, and not what would be now.
+        found = (named.platform,) if named.platform is not None else None
+        explicit = found is not None or named.explicit
+        wish = PlatformRequest(
+            found or named.wanted,
+            explicit,
+            exact=found is not None,
+            entry=named.manifest.digest if named.index is not None else None,
+        )
+        wishes = [None if None in wishes and named.index is not None else wish]
+    else:
+        asked = context.ask(reader, target)
+    if None in wishes and isinstance(asked.parsed, Index):
+        selected = plan_everything(reader, asked, extent)
+    else:
+        expanded = [context.wish(None) if wish is None else wish for wish in wishes]
+        selected = plan_images(reader, asked, expanded, context.table, extent)
+    reader.tell_warnings()
+    first, *rest = (*selected.images, *selected.attached)
+    first = replace(first, warnings=(*warned, *first.warnings))
+    images = tuple(one for one in (first, *rest) if one.kind == "image")
+    attached = tuple(one for one in (first, *rest) if one.kind != "image")
+    return replace(selected, images=images, attached=attached)
+
+
+def _listed(references: Named | Iterable[Named]) -> list[Named]:
+    one = isinstance(references, str | Reference | Resolution)
+    return [references] if one else list(references)  # type: ignore[list-item, arg-type]  # told apart above

@@ -12,7 +12,6 @@ import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,19 +19,24 @@ from resolver.clock import SystemClock
 from resolver.core.oci.attached import Attached
 from resolver.core.oci.config import parse_config
 from resolver.core.oci.descriptor import CONFIG_TYPES
-from resolver.core.oci.manifest import Index
 from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import RegistryTarget
-from resolver.core.platforms.platform import Platform
-from resolver.core.results.events import ignore
 from resolver.core.results.plan import ContentState
 from resolver.core.results.pull import Pulled, PulledImage, PulledName, PulledOne
-from resolver.core.results.pull_events import Finished, ImageDone, Kept, Reused, Skipped, Started
-from resolver.core.results.resolve import Failure, Resolution
-from resolver.errors import NotInStore, PlanTooLarge, ResolverError, StoreFault, Usage
+from resolver.core.results.pull_events import (
+    Finished,
+    ImageDone,
+    Kept,
+    Reused,
+    Skipped,
+    Started,
+    ignore,
+)
+from resolver.core.results.resolve import Failure
+from resolver.errors import NotInStore, PlanTooLarge, ResolverError, StoreFault
 from resolver.settings import DEFAULT_JOBS
-from resolver.verbs.documents import PlatformRequest
 from resolver.verbs.fetch import BlobFetcher
+from resolver.verbs.plan import Named, plan
 from resolver.verbs.resolve import contradiction
 from resolver.verbs.threads import DaemonPool
 from resolver.verbs.transfer import Stopped, TransferContext, TransferOptions, one_at_a_time
@@ -46,14 +50,13 @@ if TYPE_CHECKING:
     from resolver.core.oci.content import Source
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
-    from resolver.core.results.events import Observer
-    from resolver.core.results.plan import Piece, Plan, PlannedImage, Selected
+    from resolver.core.results.plan import Piece, Plan, PlannedImage
+    from resolver.core.results.pull_events import Observer
     from resolver.store import LocalStore
     from resolver.store.leases import Lease
     from resolver.verbs.context import Context, PlatformLike
     from resolver.verbs.documents import DocumentReader
     from resolver.verbs.places import ContentPlace
-    from resolver.verbs.plan import Extent
 
 
 def refuse_without_room(root: Path, pieces: Iterable[Piece]) -> None:
@@ -393,47 +396,8 @@ def unpacked_of(
     return tuple(dict.fromkeys(layer.digest for layer, diff_id in pairs if diff_id in unpacked))
 
 
-#: What can be asked to be pulled: one, or several.
-Named = str | Reference | Resolution
-
 #: Blobs at once where nobody said; more only take each other's bandwidth.
 _BLOBS = 4
-
-
-def plan(  # noqa: PLR0913 - each is one thing that a caller decides
-    context: Context,
-    references: Named | Iterable[Named],
-    platforms: PlatformLike | Sequence[PlatformLike] = None,
-    *,
-    exact: bool = False,
-    places: Iterable[str] = (),
-    foreign: bool = False,
-    attestations: bool = True,
-    referrers: bool = False,
-) -> Plan:
-    """Find out what images need, what of it is held, and so what is left to fetch."""
-    from resolver.verbs.places import open_place  # noqa: PLC0415
-    from resolver.verbs.plan import Extent, make_plan  # noqa: PLC0415
-    from resolver.verbs.threads import each  # noqa: PLC0415 - for this question alone
-
-    asked = [(one, _pullable(context, one)) for one in _listed(references)]
-    one = platforms is None or isinstance(platforms, str | Platform)
-    wanted: list[PlatformLike] = [platforms] if one else list(platforms)  # type: ignore[list-item, arg-type]  # told apart above
-    wishes = [None if each == "all" else context.wish(each, exact=exact) for each in wanted]
-    opened = [open_place(place) for place in places]
-
-    # Many references are asked side by side already.
-    extent = Extent(attestations, referrers, context.settings.jobs if len(asked) == 1 else 1)
-
-    def find(one: tuple[Named, RegistryTarget]) -> Selected:
-        return _planned(context, *one, wishes, extent)
-
-    selected: list[Selected] = []
-    for outcome in each(find, asked, jobs=context.settings.jobs):
-        if isinstance(outcome.value, ResolverError):
-            raise outcome.value
-        selected.append(outcome.value)
-    return make_plan(selected, context.store, opened, foreign=foreign)
 
 
 def unpacked(context: Context, plan: Plan) -> tuple[Descriptor, ...]:
@@ -495,66 +459,6 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
     return done
 
 
-def _pullable(context: Context, named: Named) -> RegistryTarget:
-    """Read what is to be pulled.
-
-    Raises:
-        Malformed: it is no image of a registry.
-
-    """
-    reference = named.reference if isinstance(named, Resolution) else named
-    target = context.target(reference)
-    if not isinstance(target, RegistryTarget):
-        raise Usage(
-            f"`{target}` is here already: images are pulled from registries",
-            "give the image's name, and the place with `--from`",
-        )
-    return target
-
-
-def _planned(
-    context: Context,
-    named: Named,
-    target: RegistryTarget,
-    wishes: Sequence[PlatformRequest | None],
-    extent: Extent,
-) -> Selected:
-    """Find the images that one name means; `None` among the wishes is all of its index."""
-    from resolver.verbs.plan import (  # noqa: PLC0415 - for this question alone
-        plan_everything,
-        plan_images,
-    )
-
-    reader, warned = context.reader(target)
-    if isinstance(named, Resolution):
-        root = named.index or named.manifest
-        asked = context.ask(reader, RegistryTarget(target.reference.with_digest(root.digest)))
-        asked = replace(asked, text=named.reference)
-        # The very entry that was found, as its index writes it, and not what would be now.
-        found = (named.platform,) if named.platform is not None else None
-        explicit = found is not None or named.explicit
-        wish = PlatformRequest(
-            found or named.wanted,
-            explicit,
-            exact=found is not None,
-            entry=named.manifest.digest if named.index is not None else None,
-        )
-        wishes = [None if None in wishes and named.index is not None else wish]
-    else:
-        asked = context.ask(reader, target)
-    if None in wishes and isinstance(asked.parsed, Index):
-        selected = plan_everything(reader, asked, extent)
-    else:
-        expanded = [context.wish(None) if wish is None else wish for wish in wishes]
-        selected = plan_images(reader, asked, expanded, context.table, extent)
-    reader.tell_warnings()
-    first, *rest = (*selected.images, *selected.attached)
-    first = replace(first, warnings=(*warned, *first.warnings))
-    images = tuple(one for one in (first, *rest) if one.kind == "image")
-    attached = tuple(one for one in (first, *rest) if one.kind != "image")
-    return replace(selected, images=images, attached=attached)
-
-
 def _repository(context: Context, image: PlannedImage) -> Source:
     """Open where an image comes from.
 
@@ -575,8 +479,3 @@ def _note_use(context: Context, images: Iterable[PlannedImage]) -> None:
     for reference, held in by_reference.items():
         with suppress(StoreFault):
             context.store.name(record_of(reference, held, int(time.time())))
-
-
-def _listed(references: Named | Iterable[Named]) -> list[Named]:
-    one = isinstance(references, str | Reference | Resolution)
-    return [references] if one else list(references)  # type: ignore[list-item, arg-type]  # told apart above

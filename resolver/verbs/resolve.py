@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from resolver.core.check.check import other_version
 from resolver.core.oci.config import parse_config
 from resolver.core.oci.descriptor import CONFIG_TYPES
 from resolver.core.oci.manifest import Index, Manifest, oversize
-from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget
 from resolver.core.platforms.platform import Grade, percent_encode
 from resolver.core.platforms.select import nearest
 from resolver.core.platforms.windows import read_version
@@ -21,7 +19,6 @@ from resolver.errors import (
     PlatformNotOffered,
     PlatformUnknown,
     ResolverError,
-    Usage,
 )
 from resolver.verbs.documents import (
     DocumentReader,
@@ -34,16 +31,14 @@ from resolver.verbs.documents import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from resolver.core.oci.config import ImageConfig
-    from resolver.core.oci.content import Source
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.reference import Reference
     from resolver.core.oci.target import Target
     from resolver.core.platforms.platform import Platform, PlatformTable
     from resolver.core.results.plan import PlannedImage
-    from resolver.core.results.resolve import Inspection, Offers
     from resolver.store import LocalStore
     from resolver.verbs.context import Context, PlatformLike
 
@@ -395,123 +390,6 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
             yield from outcome.value
 
 
-def platforms(context: Context, reference: str | Reference, *, sizes: bool = True) -> Offers:
-    """List the platforms an image is offered for; with sizes, each manifest is read once."""
-    from resolver.verbs.inspect import offers  # noqa: PLC0415 - for this question alone
-
-    target = context.target(reference)
-    reader, warned = context.reader(target)
-    asked = context.ask(reader, target)
-    found = offers(reader, asked, sizes=sizes, jobs=context.settings.jobs)
-    reader.tell_warnings()
-    return replace(found, warnings=(*found.warnings, *warned))
-
-
-def inspect(  # noqa: PLR0913 - one for each option of the verb
-    context: Context,
-    reference: str | Reference,
-    platform: PlatformLike = None,
-    *,
-    config: bool = True,
-    choose: bool = False,
-    exact: bool = False,
-    strict: bool = False,
-) -> Inspection:
-    """Read the documents behind a reference; without a platform an index is shown as it is."""
-    from resolver.verbs.inspect import inspect  # noqa: PLC0415 - for this question alone
-
-    target = context.target(reference)
-    wish = None
-    if platform is not None or choose:
-        wish = context.wish(platform, exact=exact, verify=config, strict=strict)
-    reader, warned = context.reader(target)
-    asked = context.ask(reader, target)
-    found = inspect(reader, asked, wish, context.table, config=config)
-    reader.tell_warnings()
-    return replace(found, warnings=(*found.warnings, *warned))
-
-
-def tags(  # noqa: PLR0913 - each of them narrows the list by itself
-    context: Context,
-    repository: str | Reference,
-    *,
-    platform: PlatformLike = None,
-    exact: bool = False,
-    semver: str | None = None,
-    suffix: str | None = None,
-    include: Iterable[str] = (),
-    exclude: Iterable[str] = (),
-    newest: bool = False,
-    limit: int | None = None,
-    max_requests: int = 200,
-) -> Iterator[str]:
-    """List the tags of a repository, page by page, in the registry's order."""
-    from resolver.core.registry.tags import chooser, newest_first  # noqa: PLC0415 - as above
-
-    target = context.target(repository)
-    wish = None
-    if platform is not None:
-        wish = replace(context.wish(platform, exact=exact), image=True)
-    chosen = chooser(semver=semver, suffix=suffix, include=include, exclude=exclude)
-    if isinstance(target, StoreTarget):
-        raise Usage("the store has names, not tags", "name a repository of a registry")
-    if isinstance(target, RegistryTarget) and context.settings.offline:
-        raise Usage("tags are not kept in the store", "leave out `--offline`")
-    source = context.source(target)
-    found: Iterable[str] = source.tags()
-    if chosen is not None:
-        found = filter(chosen, found)
-    if newest:
-        found = _lazily(newest_first, found)
-    if wish is not None:
-        found = _offered(context, target, found, wish, limit, max_requests)
-    return _told(context, target, source, islice(found, limit))
-
-
-def _told(context: Context, target: Target, source: Source, tags: Iterable[str]) -> Iterator[str]:
-    """Give tags, and at their end what the place wants people to know."""
-    yield from tags
-    for text in source.warnings():
-        context.observe(Warned("registry-warning", f"`{target}` says: {text}"))
-
-
-def _offered(
-    context: Context,
-    target: Target,
-    tags: Iterable[str],
-    wish: PlatformRequest,
-    limit: int | None,
-    most: int,
-) -> Iterator[str]:
-    """Keep the tags that are offered for a platform."""
-    from resolver.verbs.tags import (  # noqa: PLC0415 - rarely
-        CountedSource,
-        RequestBudget,
-        find,
-    )
-
-    allowance = RequestBudget(most)
-
-    def is_offered(tag: str) -> bool:
-        one = _tagged(target, tag)
-        store = None if isinstance(one, LayoutTarget) else context.store
-        counted = CountedSource(context.source(one), allowance)
-        reader = DocumentReader(lambda: counted, store, str(one), context.observe)
-        resolve_document(reader, context.ask(reader, one), wish, context.table)
-        return True
-
-    def skip(tag: str, error: ResolverError) -> None:
-        if not isinstance(error, PlatformNotOffered | PlatformUnknown):
-            context.observe(Warned("tag-skipped", f"the tag `{tag}` was skipped: {error}"))
-
-    def jobs() -> int:
-        # No more at once than may be asked, so that the same tags are always the last. A tag
-        # that is offered costs two requests: its index, and the manifest of the platform.
-        return max(1, min(context.settings.jobs, allowance.left // 2))
-
-    return find(tags, is_offered, limit=limit, jobs=jobs, skip=skip)
-
-
 def _answers(
     context: Context,
     target: Target,
@@ -538,18 +416,6 @@ def _answers(
             found.append(replace(one, warnings=(*warned, *one.warnings)))
     reader.tell_warnings()
     return found
-
-
-def _lazily(order: Callable[[Iterable[str]], list[str]], tags: Iterable[str]) -> Iterator[str]:
-    """Ask for the whole list when the first of it is wanted, and not before."""
-    yield from order(tags)
-
-
-def _tagged(target: Target, tag: str) -> Target:
-    """Name one tag of a repository, or one entry of a layout."""
-    if isinstance(target, LayoutTarget):
-        return replace(target, name=tag)
-    return RegistryTarget(target.reference.with_tag(tag))
 
 
 def _words(wish: PlatformRequest | None) -> str | None:

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from resolver.errors import NotFound, RequestsSpent, ResolverError, Untrusted
+from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget
+from resolver.core.results.events import Warned
+from resolver.errors import (
+    NotFound,
+    PlatformNotOffered,
+    PlatformUnknown,
+    RequestsSpent,
+    ResolverError,
+    Untrusted,
+    Usage,
+)
+from resolver.verbs.documents import DocumentReader, PlatformRequest
+from resolver.verbs.resolve import resolve_document
 from resolver.verbs.threads import each
 
 if TYPE_CHECKING:
@@ -15,6 +28,9 @@ if TYPE_CHECKING:
 
     from resolver.core.oci.content import Document, Source
     from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.reference import Reference
+    from resolver.core.oci.target import Target
+    from resolver.verbs.context import Context, PlatformLike
 
 
 def find(
@@ -121,3 +137,90 @@ class CountedSource:
     def warnings(self) -> tuple[str, ...]:
         """Give what the place wants people to know."""
         return self._source.warnings()
+
+
+def tags(  # noqa: PLR0913 - each of them narrows the list by itself
+    context: Context,
+    repository: str | Reference,
+    *,
+    platform: PlatformLike = None,
+    exact: bool = False,
+    semver: str | None = None,
+    suffix: str | None = None,
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    newest: bool = False,
+    limit: int | None = None,
+    max_requests: int = 200,
+) -> Iterator[str]:
+    """List the tags of a repository, page by page, in the registry's order."""
+    from resolver.core.registry.tags import chooser, newest_first  # noqa: PLC0415 - as above
+
+    target = context.target(repository)
+    wish = None
+    if platform is not None:
+        wish = replace(context.wish(platform, exact=exact), image=True)
+    chosen = chooser(semver=semver, suffix=suffix, include=include, exclude=exclude)
+    if isinstance(target, StoreTarget):
+        raise Usage("the store has names, not tags", "name a repository of a registry")
+    if isinstance(target, RegistryTarget) and context.settings.offline:
+        raise Usage("tags are not kept in the store", "leave out `--offline`")
+    source = context.source(target)
+    found: Iterable[str] = source.tags()
+    if chosen is not None:
+        found = filter(chosen, found)
+    if newest:
+        found = _lazily(newest_first, found)
+    if wish is not None:
+        found = _offered(context, target, found, wish, limit, max_requests)
+    return _told(context, target, source, islice(found, limit))
+
+
+def _told(context: Context, target: Target, source: Source, tags: Iterable[str]) -> Iterator[str]:
+    """Give tags, and at their end what the place wants people to know."""
+    yield from tags
+    for text in source.warnings():
+        context.observe(Warned("registry-warning", f"`{target}` says: {text}"))
+
+
+def _offered(
+    context: Context,
+    target: Target,
+    tags: Iterable[str],
+    wish: PlatformRequest,
+    limit: int | None,
+    most: int,
+) -> Iterator[str]:
+    """Keep the tags that are offered for a platform."""
+    allowance = RequestBudget(most)
+
+    def is_offered(tag: str) -> bool:
+        one = _tagged(target, tag)
+        store = None if isinstance(one, LayoutTarget) else context.store
+        counted = CountedSource(context.source(one), allowance)
+        reader = DocumentReader(lambda: counted, store, str(one), context.observe)
+        resolve_document(reader, context.ask(reader, one), wish, context.table)
+        return True
+
+    def skip(tag: str, error: ResolverError) -> None:
+        if not isinstance(error, PlatformNotOffered | PlatformUnknown):
+            context.observe(Warned("tag-skipped", f"the tag `{tag}` was skipped: {error}"))
+
+    def jobs() -> int:
+        # No more at once than may be asked, so that the same tags are always the last. A tag
+        # that is offered costs two requests: its index, and the manifest of the platform.
+        return max(1, min(context.settings.jobs, allowance.left // 2))
+
+    return find(tags, is_offered, limit=limit, jobs=jobs, skip=skip)
+
+
+def _lazily(order: Callable[[Iterable[str]], list[str]], tags: Iterable[str]) -> Iterator[str]:
+    """Ask for the whole list when the first of it is wanted, and not before."""
+    yield from order(tags)
+
+
+def _tagged(target: Target, tag: str) -> Target:
+    """Name one tag of a repository, or one entry of a layout."""
+    if isinstance(target, LayoutTarget):
+        return replace(target, name=tag)
+    return RegistryTarget(target.reference.with_tag(tag))

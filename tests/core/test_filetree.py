@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.layers.filetree import MAX_LINKS, FileTree, RoomLimits, TreeRoom
-from resolver.core.layers.listing import LayerFile, canonical, read_listing, traits_of
+from resolver.core.layers.filetree import MAX_LINKS, FileTree
+from resolver.core.layers.listing import (
+    LayerFile,
+    RoomLimits,
+    TreeRoom,
+    canonical,
+    read_listing,
+    traits_of,
+)
 from resolver.core.layers.tar import TarEntryKind
 from resolver.errors import BadDocument, LimitExceeded
 from tests.core.test_executable import elf

@@ -20,8 +20,8 @@ from resolver.core.compare.packages import (
     read_installed,
     wanted,
 )
-from resolver.core.layers.filetree import FileTree, RoomLimits, TreeRoom
-from resolver.core.layers.listing import read_listing
+from resolver.core.layers.filetree import FileTree
+from resolver.core.layers.listing import RoomLimits, TreeRoom, read_listing
 from resolver.core.layers.tar import TarLimits
 from resolver.errors import LimitExceeded
 from tests.fakes.tars import END, header, member

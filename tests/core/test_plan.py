@@ -17,7 +17,7 @@ from resolver.core.results.plan import (
     PlannedImage,
     Role,
     is_foreign,
-    plan,
+    plan_pieces,
 )
 from resolver.errors import SizeMismatch
 
@@ -42,7 +42,7 @@ def shape(piece: Piece) -> tuple[ContentState, str | None, int, int]:
 
 def test_what_nobody_holds_is_missing_and_what_the_store_holds_is_not() -> None:
     held, gone = thing("held"), thing("gone", 7)
-    made = plan([image(("layer", held), ("layer", gone))], {held.digest: Location()})
+    made = plan_pieces([image(("layer", held), ("layer", gone))], {held.digest: Location()})
 
     assert [shape(piece) for piece in made.pieces] == [
         (ContentState.HELD, "", 10, 0),
@@ -54,7 +54,7 @@ def test_what_nobody_holds_is_missing_and_what_the_store_holds_is_not() -> None:
 
 def test_part_of_a_piece_counts_as_held_and_the_rest_as_missing() -> None:
     begun = thing("begun", 100)
-    made = plan([image(("layer", begun))], {begun.digest: Location(have=30)})
+    made = plan_pieces([image(("layer", begun))], {begun.digest: Location(have=30)})
 
     assert [shape(piece) for piece in made.pieces] == [(ContentState.PARTIAL, "", 30, 70)]
     assert (made.bytes_held, made.bytes_missing) == (30, 70)
@@ -62,14 +62,14 @@ def test_part_of_a_piece_counts_as_held_and_the_rest_as_missing() -> None:
 
 def test_a_place_is_named_as_holder() -> None:
     layer = thing("layer")
-    made = plan([image(("layer", layer))], {layer.digest: Location("oci:images")})
+    made = plan_pieces([image(("layer", layer))], {layer.digest: Location("oci:images")})
 
     assert [shape(piece) for piece in made.pieces] == [(ContentState.HELD, "oci:images", 10, 0)]
 
 
 def test_an_empty_piece_has_no_bytes_and_is_missing_all_the_same() -> None:
     empty = thing("", 0)
-    made = plan([image(("layer", empty))], {})
+    made = plan_pieces([image(("layer", empty))], {})
 
     assert [piece.state for piece in made.pieces] == [ContentState.MISSING]
     assert (made.bytes_missing, made.requests) == (0, 1)
@@ -79,7 +79,7 @@ def test_children_come_before_their_parents_over_all_images() -> None:
     layer, config = thing("layer"), thing("config")
     manifest, index = thing("manifest", kind=OCI_MANIFEST), thing("index", kind=OCI_INDEX)
     other = thing("other layer")
-    made = plan(
+    made = plan_pieces(
         [
             image(("layer", layer), ("config", config), ("manifest", manifest), ("index", index)),
             image(("layer", other), ("config", config), ("index", index)),
@@ -98,8 +98,8 @@ def test_children_come_before_their_parents_over_all_images() -> None:
 
 def test_an_index_inside_another_comes_first_whichever_image_leads_there() -> None:
     a, b, c, d = (thing(name, kind=OCI_INDEX) for name in "abcd")
-    made = plan([image(("index", b), ("index", d)), image(("index", c), ("index", b))], {})
-    same = plan([image(("index", c), ("index", b)), image(("index", b), ("index", d))], {})
+    made = plan_pieces([image(("index", b), ("index", d)), image(("index", c), ("index", b))], {})
+    same = plan_pieces([image(("index", c), ("index", b)), image(("index", b), ("index", d))], {})
 
     order = [piece.descriptor for piece in made.pieces]
     assert order.index(c) < order.index(b) < order.index(d)
@@ -109,18 +109,18 @@ def test_an_index_inside_another_comes_first_whichever_image_leads_there() -> No
 
 def test_two_sizes_for_one_digest_are_a_lie_of_one_of_two_documents() -> None:
     with pytest.raises(SizeMismatch):
-        plan([image(("layer", thing("x", 1))), image(("layer", thing("x", 2)))], {})
+        plan_pieces([image(("layer", thing("x", 1))), image(("layer", thing("x", 2)))], {})
 
 
 def test_a_foreign_layer_is_left_out_unless_asked_for_or_held() -> None:
     layer = thing("windows", 50, FOREIGN, urls=("https://publisher.example/layer",))
     wanted = [image(("layer", layer))]
 
-    left_out = plan(wanted, {})
+    left_out = plan_pieces(wanted, {})
     assert [shape(piece) for piece in left_out.pieces] == [(ContentState.FOREIGN, None, 0, 0)]
     assert (left_out.bytes_total, left_out.requests, len(left_out.foreign)) == (0, 0, 1)
-    assert plan(wanted, {}, foreign=True).bytes_missing == 50
-    assert plan(wanted, {layer.digest: Location()}).bytes_held == 50
+    assert plan_pieces(wanted, {}, foreign=True).bytes_missing == 50
+    assert plan_pieces(wanted, {layer.digest: Location()}).bytes_held == 50
 
 
 def test_urls_alone_make_no_foreign_layer() -> None:
@@ -132,7 +132,7 @@ def test_requests_count_stretches_and_embedded_content_costs_none() -> None:
     large = thing("large", 2 * RANGE_SIZE + 1)
     resumed = thing("resumed", 3 * RANGE_SIZE)
     embedded = thing("{}", 2, data=b"{}")
-    made = plan(
+    made = plan_pieces(
         [image(("layer", large), ("layer", resumed), ("config", embedded))],
         {resumed.digest: Location(have=2 * RANGE_SIZE)},
     )
@@ -142,7 +142,7 @@ def test_requests_count_stretches_and_embedded_content_costs_none() -> None:
 
 def test_what_images_share_is_counted_once_and_told_as_saved() -> None:
     shared, one, two = thing("shared", 100), thing("one", 1), thing("two", 2)
-    made = plan(
+    made = plan_pieces(
         [
             image(("layer", shared), ("layer", one)),
             image(("layer", shared), ("layer", two), reference="app:2"),
@@ -169,7 +169,7 @@ def test_every_piece_is_there_once_and_no_byte_is_lost(
         image(*(("layer", thing(name, 100)) for name in each), reference=str(number))
         for number, each in enumerate(names)
     ]
-    made = plan(
+    made = plan_pieces(
         images, {Digest.of(name.encode()): Location(have=have) for name, have in held.items()}
     )
 
@@ -190,7 +190,7 @@ def test_the_order_of_images_changes_no_sum(names: list[list[str]], chance: obje
     shuffled = list(images)
     chance.shuffle(shuffled)  # type: ignore[attr-defined]  # a Random
 
-    one, other = plan(images, {}), plan(shuffled, {})
+    one, other = plan_pieces(images, {}), plan(shuffled, {})
     assert (one.bytes_total, one.requests, one.saved) == (
         other.bytes_total,
         other.requests,

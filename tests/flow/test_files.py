@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from backports import zstd
 
-from resolver.core.layers.filetree import RoomLimits, TreeRoom
+from resolver.core.layers.listing import RoomLimits, TreeRoom
 from resolver.core.layers.tar import TarLimits
 from resolver.core.oci.config import parse_config
 from resolver.core.oci.descriptor import Descriptor

@@ -7,7 +7,7 @@ from resolver.core.oci.digest import Digest
 from resolver.core.platforms.platform import Platform
 from resolver.core.results.events import Warned
 from resolver.core.results.export import Destination, Exported, ExportedImage
-from resolver.core.results.plan import ImageContent, Plan, PlannedImage, Role, plan
+from resolver.core.results.plan import ImageContent, Plan, PlannedImage, Role, plan_pieces
 from resolver.core.results.plan import Location as HeldThere
 from resolver.core.results.store import (
     Collected,
@@ -72,7 +72,7 @@ def small_plan(*, held: bool = False) -> Plan:
     here[image.contents[1].descriptor.digest] = HeldThere(have=4 * MB)
     if held:
         here |= {each.descriptor.digest: HeldThere() for each in image.contents}
-    return plan([image], here)
+    return plan_pieces([image], here)
 
 
 STORED = StoredImage(
@@ -105,7 +105,7 @@ ITEMS = (
 
 STORE_ANSWERS: dict[str, object] = {
     "plan": small_plan(),
-    "plan of two": plan([planned(ARM), planned(AMD), planned(None)], {}),
+    "plan of two": plan_pieces([planned(ARM), planned(AMD), planned(None)], {}),
     "plan of nothing": small_plan(held=True),
     "listing": ImageListing((STORED, DANGLING)),
     "empty listing": ImageListing(()),

@@ -19,7 +19,7 @@ from resolver.sources.credentials.files import MAX_FILE
 from tests.sources.credential_machine import Machine, pair, revealed
 
 if TYPE_CHECKING:
-    from resolver.core.results.events import Event
+    from resolver.core.results.pull_events import Event
 
 BAD_INPUTS = Path(__file__).parents[1] / "data" / "bad_inputs"
 INDEX: list[dict[str, Any]] = json.loads((BAD_INPUTS / "index.json").read_bytes())["files"]

@@ -30,7 +30,7 @@ from tests.sources.wire_kit import ENGINES, source
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.core.results.events import Event
+    from resolver.core.results.pull_events import Event
 
 SUBJECT = Digest.parse(build_image().digest)
 LIST = f"/v2/team/app/referrers/{SUBJECT}"

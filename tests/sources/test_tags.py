@@ -26,7 +26,7 @@ from tests.sources.wire_kit import ENGINES, source
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.core.results.events import Event
+    from resolver.core.results.pull_events import Event
     from tests.fakes.registry import Seen
 
 LIST = "/v2/team/app/tags/list"

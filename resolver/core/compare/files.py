@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from resolver.core.layers.executable import Executable
-    from resolver.core.layers.filetree import FileTree, TreeRoom
-    from resolver.core.layers.listing import LayerFile
+    from resolver.core.layers.filetree import FileTree
+    from resolver.core.layers.listing import LayerFile, TreeRoom
     from resolver.core.layers.xattrs import Xattrs
     from resolver.core.platforms.platform import Platform, PlatformTable
 

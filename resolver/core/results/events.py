@@ -6,27 +6,7 @@ Events are values handed to an observer; the core never prints. Those about a pu
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
 from resolver.values import dataclass
-
-if TYPE_CHECKING:
-    from resolver.core.results.pull_events import (
-        Advanced,
-        Brought,
-        Finished,
-        ImageDone,
-        Kept,
-        PieceStarted,
-        PieceVerifying,
-        Restarted,
-        Resumed,
-        Reused,
-        Skipped,
-        Started,
-        Waiting,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,31 +28,3 @@ class Noted:
     """Something for `--verbose`: which source a credential came from, a retry, a request."""
 
     message: str
-
-
-if TYPE_CHECKING:
-    Event = (
-        Warned
-        | Noted
-        | Started
-        | PieceStarted
-        | Resumed
-        | Advanced
-        | Restarted
-        | PieceVerifying
-        | Reused
-        | Skipped
-        | Finished
-        | ImageDone
-        | Waiting
-        | Kept
-        | Brought
-    )
-else:
-    # Only ever named in annotations.
-    Event = Any
-Observer = Callable[[Event], None]
-
-
-def ignore(_event: Event) -> None:
-    """Observe nothing."""

@@ -212,7 +212,7 @@ class Plan:
         return tuple(piece for piece in self.pieces if piece.descriptor.digest in wanted)
 
 
-def plan(
+def plan_pieces(
     images: Sequence[PlannedImage],
     held: Mapping[Digest, Location],
     *,

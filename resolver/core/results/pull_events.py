@@ -11,13 +11,15 @@ They stand apart because asking, which is most of what is done, knows none of th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.oci.digest import Digest
     from resolver.core.platforms.platform import Platform
+    from resolver.core.results.events import Noted, Warned
     from resolver.core.results.plan import Piece
 
 
@@ -161,3 +163,31 @@ class Brought:
 
     layers: int
     size: int
+
+
+if TYPE_CHECKING:
+    Event = (
+        Warned
+        | Noted
+        | Started
+        | PieceStarted
+        | Resumed
+        | Advanced
+        | Restarted
+        | PieceVerifying
+        | Reused
+        | Skipped
+        | Finished
+        | ImageDone
+        | Waiting
+        | Kept
+        | Brought
+    )
+else:
+    # Only ever named in annotations.
+    Event = Any
+Observer = Callable[[Event], None]
+
+
+def ignore(_event: Event) -> None:
+    """Observe nothing."""

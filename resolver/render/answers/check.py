@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from resolver.core.lint.findings import Severity
 from resolver.core.results.resolve import Failure
-from resolver.render.answers.lint import finding
 from resolver.render.report import Report, ReportTable
 from resolver.render.to_dict import bare, failure, warnings
 
@@ -118,4 +117,17 @@ def _image(value: CheckedImage | Failure) -> Plain:
         "platforms": list(value.platforms),
         "ignored": value.ignored,
         "warnings": warnings(value.warnings),
+    }
+
+
+def finding(value: Finding) -> Plain:
+    """Write one finding; what is not known is null."""
+    return {
+        "rule": value.rule,
+        "severity": value.severity.value,
+        "message": value.message,
+        "reference": value.subject,
+        "platform": value.platform or None,
+        "digest": value.digest or None,
+        "hint": value.hint or None,
     }

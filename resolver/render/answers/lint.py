@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from resolver.core.lint.findings import Severity
 from resolver.core.lint.lint import Explained, Linted
 from resolver.core.results.resolve import Failure
-from resolver.render.answers.check import counted, findings_report
+from resolver.render.answers.check import counted, finding, findings_report
 from resolver.render.report import Report, ReportTable
 from resolver.render.text import WIDTH
 from resolver.render.to_dict import bare, failure, warnings
 
 if TYPE_CHECKING:
-    from resolver.core.lint.findings import Finding, Rule
+    from resolver.core.lint.findings import Rule
     from resolver.core.lint.lint import LintedImage
     from resolver.core.lint.subject import Look, Program
     from resolver.render.to_dict import Plain
@@ -92,19 +92,6 @@ def plain(answer: Linted | Explained) -> Plain:
 def pairs(answer: Linted | Explained) -> None:
     """Say that findings are no images, so that they have no digests of their own to print."""
     del answer
-
-
-def finding(value: Finding) -> Plain:
-    """Write one finding; what is not known is null."""
-    return {
-        "rule": value.rule,
-        "severity": value.severity.value,
-        "message": value.message,
-        "reference": value.subject,
-        "platform": value.platform or None,
-        "digest": value.digest or None,
-        "hint": value.hint or None,
-    }
 
 
 def _image(value: LintedImage | Failure) -> Plain:

@@ -11,7 +11,8 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote
 
-from resolver.core.results.events import Noted, ignore
+from resolver.core.results.events import Noted
+from resolver.core.results.pull_events import ignore
 from resolver.errors import InvalidConfiguration
 from resolver.sources.credentials.secrets import Secret
 from resolver.sources.http.addresses import is_loopback, literal
@@ -21,7 +22,7 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from resolver.core.results.events import Observer
+    from resolver.core.results.pull_events import Observer
 
 _PORT = re.compile(r"[0-9]{1,5}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.parse.document import ConfigTable
-    from resolver.core.results.events import Observer
+    from resolver.core.results.pull_events import Observer
 
 FORM: Final = "registries.conf"
 _PULLS = {each.value: each for each in Pulls}

@@ -18,7 +18,7 @@ from resolver.core.oci.descriptor import (
 from resolver.core.oci.digest import HEX_DIGITS, Digest, verify
 from resolver.core.oci.manifest import MAX_DOCUMENT, parse_document
 from resolver.core.registry.endpoints import upstream
-from resolver.core.results.events import Observer, Warned
+from resolver.core.results.events import Warned
 from resolver.errors import (
     BlobNotFound,
     DigestMismatch,
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from resolver.core.registry.endpoints import Endpoint
+    from resolver.core.results.pull_events import Observer
     from resolver.sources.http.client import Transport
     from resolver.sources.http.messages import Headers, StreamedResponse
 
