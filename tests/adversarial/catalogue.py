@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-DATA = Path(__file__).parents[1] / "data"
+from tests import DATA
+
 #: The areas that this folder answers for; the others need pull or a store.
 AREAS = ("manifest", "index", "auth", "redirect", "cli", "config", "tar")
 

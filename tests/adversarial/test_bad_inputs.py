@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import DATA
 from tests.adversarial.hosts import OCI_INDEX, login
 from tests.adversarial.kit import PASSWORD, USER, Actor, no_secret, refused
 from tests.fakes.images import build_image, from_dict, multi_platform, raw_document
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.adversarial.hosts import Hosts
 
-FOLDER = Path(__file__).parents[1] / "data" / "bad_inputs"
+FOLDER = DATA / "bad_inputs"
 CASES: list[dict[str, Any]] = json.loads((FOLDER / "index.json").read_text("utf-8"))["files"]
 
 

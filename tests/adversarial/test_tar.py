@@ -26,11 +26,11 @@ from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.errors import BadDocument, ContradictoryLayer, LimitExceeded, UnsupportedDocument
 from resolver.verbs.layers import LayeredImage
 from tests.adversarial.rusage import measured
-from tests.core.test_executable import elf
+from tests.core.layers.test_executable import elf
 from tests.fakes.images import build_image, build_index
 from tests.fakes.tars import END, ZERO, base256, header, member, octal, pax, record
-from tests.flow.test_files import GZIP, TAR, Contents, archive, image, paths, trees_of
 from tests.processes import ROOT
+from tests.verbs.test_layers import GZIP, TAR, Contents, archive, image, paths, trees_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,7 +17,7 @@ from resolver.core.oci.digest import Digest
 from resolver.session import Session
 from tests.fakes.images import build_image, multi_platform, named_by
 from tests.fakes.registry import FakeRegistry, Reply
-from tests.flow.test_serve import ask
+from tests.verbs.test_serve import ask
 
 if TYPE_CHECKING:
     from pathlib import Path

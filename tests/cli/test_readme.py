@@ -14,11 +14,12 @@ import yaml
 from resolver.cli.app import COMMANDS, run
 from resolver.errors import ErrorKind
 from resolver.sources.mirrors.config_yaml import parse_config
+from tests import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-README = Path(__file__).parents[2] / "README.md"
+README = ROOT / "README.md"
 #: As long as 127.0.0.1 and a port of five digits, so that tables are as wide as they were.
 HOST = "reg.example.com"
 

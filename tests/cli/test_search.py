@@ -10,7 +10,7 @@ from inline_snapshot import snapshot
 
 from tests.fakes.messages import Reply
 from tests.fakes.registry import FakeRegistry
-from tests.flow.test_search import RESULTS, reply
+from tests.verbs.test_search import RESULTS, reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

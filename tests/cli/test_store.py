@@ -18,7 +18,7 @@ from resolver.errors import InvalidConfiguration, Usage
 from resolver.store import LocalStore
 from tests.fakes.images import build_image, build_index, build_layer
 from tests.fakes.registry import FakeRegistry
-from tests.store_images import blob_of
+from tests.store.images import blob_of
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from resolver.core.platforms.platform import LINUX_AMD64, Platform
+from tests import DATA
 
-FILE = Path(__file__).parent.parent / "data" / "vectors" / "platforms.json"
+FILE = DATA / "vectors" / "platforms.json"
 Case = dict[str, Any]
 ALL: list[Case] = json.loads(FILE.read_text("utf-8"))
 #: Trees of documents, whose selection needs their configs too (platforms.md 7).

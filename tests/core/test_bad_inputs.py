@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +14,9 @@ from resolver.core.oci.config import parse_config
 from resolver.core.oci.manifest import parse_document
 from resolver.core.registry.challenge import choose_challenge, parse_challenge
 from resolver.errors import LimitExceeded, ResolverError, UnsupportedChallenge, Untrusted
+from tests import DATA
 
-FOLDER = Path(__file__).parents[1] / "data" / "bad_inputs"
+FOLDER = DATA / "bad_inputs"
 CASES: list[dict[str, Any]] = json.loads((FOLDER / "index.json").read_text("utf-8"))["files"]
 
 #: A realm that must not be asked is a fault of the address, judged where addresses are known.

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
-DATA = Path(__file__).parents[1] / "data"
+from tests import DATA
+
 #: The areas that this folder answers for.
 AREAS = ("blob", "store", "concurrency", "fault")
 NAME = re.compile(r"test_([a-z]{3})_([0-9]{3})_.+")

@@ -17,8 +17,8 @@ from resolver.files.platforms import host_platform
 from resolver.session import Session
 from resolver.verbs.export.export import ExportOptions, export
 from tests.fakes.images import multi_platform
-from tests.flow.exports import AMD64, ARM64, QUICK
 from tests.real.registries import skopeo, upload
+from tests.verbs.exports import AMD64, ARM64, QUICK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,9 +18,9 @@ from resolver.store import LocalStore
 from resolver.verbs.export.bundle import RemovalRequest
 from resolver.verbs.export.export import ExportOptions, export
 from tests.fakes.images import build_image, build_layer, multi_platform
-from tests.flow.exports import AMD64, ARM64, QUICK, WINDOWS, app, exported, stocked
 from tests.real.registries import skopeo
-from tests.store_images import pull
+from tests.store.images import pull
+from tests.verbs.exports import AMD64, ARM64, QUICK, WINDOWS, app, exported, stocked
 
 if TYPE_CHECKING:
     from pathlib import Path

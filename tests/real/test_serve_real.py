@@ -13,8 +13,8 @@ from resolver.session import Session
 from resolver.verbs.serve.serve import serve_layout, serve_store
 from tests.fakes.images import build_image, build_index, build_layer, multi_platform
 from tests.fakes.registry import FakeRegistry
-from tests.flow.exports import AMD64, ARM64, WINDOWS, exported, stocked
 from tests.real.registries import skopeo
+from tests.verbs.exports import AMD64, ARM64, WINDOWS, exported, stocked
 
 if TYPE_CHECKING:
     from pathlib import Path

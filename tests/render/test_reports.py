@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import fromstring
@@ -23,13 +22,14 @@ from resolver.core.results.events import Warned
 from resolver.render.ci import sarif as sarif_module
 from resolver.render.ci.emit import REPORTS, write_report
 from resolver.render.ci.sarif import spot
+from tests import DATA
 from tests.ci_systems import azure_commands, github_commands
 from tests.render.endings import EVIL, FAULT, HOSTILE, MISSING, NOTE, OLD, ending
 
 if TYPE_CHECKING:
     from resolver.core.results.run import RunResult
 
-SCHEMAS = Path(__file__).parent.parent / "data" / "schemas"
+SCHEMAS = DATA / "schemas"
 HOSTILE_FAULT = replace(FAULT, message=HOSTILE, hints=(HOSTILE,), subject=HOSTILE, platform=HOSTILE)
 ENDINGS = {
     "clean": ending(),

@@ -1,0 +1,290 @@
+"""The strict reader: what it reads, and what it refuses with line and column."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resolver.core.parse.document import (
+    Items,
+    Mark,
+    Members,
+    ScalarKind,
+    TomlScalar,
+    plain,
+    similar,
+)
+from resolver.errors import BadFile, FileLimit
+from resolver.files import yaml as strict_yaml
+from tests import DATA
+
+if TYPE_CHECKING:
+    from resolver.core.parse.document import FieldReader
+
+LOCKFILES = DATA / "bad_inputs" / "lockfiles"
+CASES = {
+    Path(case["file"]).name: case
+    for case in json.loads((LOCKFILES.parent / "index.json").read_text("utf-8"))["files"]
+    if case["kind"] == "lockfile"
+}
+#: What only a reader that knows lock files can refuse.
+MEANING = {"unknown_version.yaml": "version", "float_tag.yaml": "images[0].tag"}
+
+
+def parse(text: str) -> FieldReader:
+    return strict_yaml.parse(text.encode("utf-8", "surrogatepass"), "f.yaml")
+
+
+def test_everything_is_read_with_its_place() -> None:
+    root = parse("# made by hand\nimages:\n  - ref: 'a b'\n    tags: [x, 1.10]\n")
+
+    assert root.value == Members(
+        (
+            (
+                TomlScalar("images", ScalarKind.TEXT, Mark(2, 1)),
+                Items(
+                    (
+                        Members(
+                            (
+                                (
+                                    TomlScalar("ref", ScalarKind.TEXT, Mark(3, 5)),
+                                    TomlScalar("a b", ScalarKind.TEXT, Mark(3, 10)),
+                                ),
+                                (
+                                    TomlScalar("tags", ScalarKind.TEXT, Mark(4, 5)),
+                                    Items(
+                                        (
+                                            TomlScalar("x", ScalarKind.TEXT, Mark(4, 12)),
+                                            TomlScalar("1.10", ScalarKind.NUMBER, Mark(4, 15)),
+                                        ),
+                                        Mark(4, 11),
+                                    ),
+                                ),
+                            ),
+                            Mark(3, 5),
+                        ),
+                    ),
+                    Mark(3, 3),
+                ),
+            ),
+        ),
+        Mark(2, 1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "kind"),
+    [
+        ("text", ScalarKind.TEXT),
+        ("'1.10'", ScalarKind.TEXT),
+        ('"true"', ScalarKind.TEXT),
+        ("|\n 1", ScalarKind.TEXT),
+        ("1.10", ScalarKind.NUMBER),
+        ("1e3", ScalarKind.NUMBER),
+        ("-.5", ScalarKind.NUMBER),
+        (".inf", ScalarKind.NUMBER),
+        ("7", ScalarKind.WHOLE),
+        ("0x1F", ScalarKind.WHOLE),
+        ("0o17", ScalarKind.NUMBER),
+        ("12:30:45", ScalarKind.WHOLE),
+        ("true", ScalarKind.TRUTH),
+        ("yes", ScalarKind.TRUTH),
+        ("Off", ScalarKind.TRUTH),
+        ("null", ScalarKind.NOTHING),
+        ("~", ScalarKind.NOTHING),
+        ("", ScalarKind.NOTHING),
+        ("2024-01-01", ScalarKind.TIME),
+        ("2024-01-01T00:00:00Z", ScalarKind.TIME),
+        ("=", ScalarKind.TEXT),
+        ("sha256:00", ScalarKind.TEXT),
+    ],
+)
+def test_a_word_is_what_yaml_takes_it_for(word: str, kind: ScalarKind) -> None:
+    value = parse(f"- {word}\n").value
+
+    assert isinstance(value, Items)
+    (only,) = value.values
+    assert isinstance(only, TomlScalar)
+    assert only.kind is kind
+    if kind is not ScalarKind.TEXT:
+        with pytest.raises(BadFile, match=r"f\.yaml:1:[23]: \[0\]: text is expected here"):
+            next(parse(f"- {word}\n").items()).text()
+
+
+# What is refused, where, and in which words.
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: &x 1\nb: 2", "f.yaml:1:4: a: anchors (`&name`) are not supported"),
+        ("b: [*x]", "f.yaml:1:5: b[0]: aliases are not supported"),
+        ("a: {<<: {b: 1}}", "f.yaml:1:5: a: merge keys (`<<`) are not supported"),
+        ("a: !!str 1", "f.yaml:1:4: a: tags (`!name`) are not supported"),
+        ("a: !own {}", "f.yaml:1:4: a: tags (`!name`) are not supported"),
+        ("!!python/object/apply:os.system ['id']", "f.yaml:1:1: tags (`!name`) are not supported"),
+        ("a: 1\nb:\n  c: 1\n  c: 2", "f.yaml:4:3: b.c: this name stands here twice"),
+        ("a: 1\n'a': 2", "f.yaml:2:1: a: this name stands here twice"),
+        ("? [a]\n: b", "f.yaml:1:3: a name is expected here, not a list or a mapping"),
+        ("? {a: b}\n: b", "f.yaml:1:3: a name is expected here, not a list or a mapping"),
+        ("? \n: b", "f.yaml:1:2: a name is missing before this `:`"),
+        ("a: 1\n---\nb: 1", "f.yaml:2:1: it is more than one document"),
+        ("%YAML 1.1\n---\na: 1", "f.yaml:1:1: directives (`%YAML`, `%TAG`) are not supported"),
+        ("a: [1", "f.yaml:1:6: it is not YAML"),
+        ("a: b: c", "f.yaml:1:5: it is not YAML"),
+        ("a: hunter2\n\t- x", "f.yaml:2:1: it is not YAML"),
+        ('a: "\\ud83d"', "f.yaml:1:4: a: this text has half of a character"),
+        ('a: "\\q"', "f.yaml:1:6: it is not YAML"),
+        ("a: 1\nb: \x07", "f.yaml:2:4: it has characters that YAML does not have"),
+        (
+            "a: 1\n<<<<<<< HEAD\nb: 1\n=======\nb: 2\n>>>>>>> x\n",
+            "f.yaml:2:1: a merge conflict is left in this file",
+        ),
+    ],
+)
+def test_what_would_hide_something_is_refused_where_it_stands(text: str, said: str) -> None:
+    with pytest.raises(BadFile) as caught:
+        parse(text)
+
+    assert str(caught.value) == said
+
+
+def test_only_the_bytes_that_make_a_document_are_read() -> None:
+    for content in (b"a: \xff", b"\xff\xfea\x00"):
+        with pytest.raises(BadFile, match=r"^f\.yaml: it is not UTF-8$"):
+            strict_yaml.parse(content, "f.yaml")
+    assert plain(strict_yaml.parse(b"\xef\xbb\xbfa: 1\r\n", "f").value) == {"a": "1"}
+    assert plain(parse("").value) == plain(parse("# nothing\n").value) == ""
+    assert parse("").is_empty
+
+
+def test_a_file_may_be_as_large_as_the_limit_and_not_a_byte_larger() -> None:
+    fits = b"#" * strict_yaml.MAX_FILE
+
+    assert strict_yaml.parse(fits, "f.yaml").is_empty
+    with pytest.raises(FileLimit, match=r"^f\.yaml: it has more than 4194304 bytes$"):
+        strict_yaml.parse(fits + b"#", "f.yaml")
+
+
+@pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ("{a: ", "}")])
+def test_a_file_may_be_as_deep_as_the_limit_and_not_a_level_deeper(
+    opened: str, closed: str
+) -> None:
+    deep = strict_yaml.MAX_DEPTH
+
+    assert plain(parse(opened * deep + closed * deep).value)
+    with pytest.raises(FileLimit, match="it is nested deeper than 32"):
+        parse(opened * (deep + 1) + closed * (deep + 1))
+    with pytest.raises(FileLimit, match="it is nested deeper than 32"):
+        parse(opened * 100_000)
+
+
+def test_json_is_read_as_it_is_indented_with_tabs_and_with_halves_of_characters() -> None:
+    value = {"a": ["\U0001f600", "b\tc", "/"], "n": 1, "t": True, "z": None}
+
+    for text in (json.dumps(value), json.dumps(value, indent="\t"), json.dumps(value, indent=2)):
+        found = plain(parse(text).value)
+        assert found == {"a": ["\U0001f600", "b\tc", "/"], "n": "1", "t": "true", "z": "null"}
+
+
+_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=12)
+_DOCUMENTS = st.recursive(
+    _TEXT, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_TEXT, inner, max_size=4)
+)
+
+
+@given(_DOCUMENTS, st.booleans())
+def test_what_a_writer_writes_is_read_back(document: object, as_json: bool) -> None:
+    flow = json.dumps(document) if as_json else yaml.safe_dump(document, allow_unicode=True)
+
+    assert plain(parse(flow).value) == document
+
+
+@given(st.text(max_size=60) | st.binary(max_size=60).map(lambda b: b.decode("latin-1")))
+def test_whatever_stands_in_a_file_it_is_read_or_refused(text: str) -> None:
+    said = ""
+    try:
+        parse(text)
+    except BadFile as error:
+        said = str(error)
+    assert not said or said.startswith("f.yaml:")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_lock_files_of_the_catalogue(name: str) -> None:
+    path = LOCKFILES / name
+    if CASES[name]["expect"] == "accept" or name == "unknown_version.yaml":
+        assert strict_yaml.read(path).members()["version"].whole() in {1, 99}
+        return
+
+    def first_tag() -> str:
+        image = next(strict_yaml.read(path).members()["images"].items())
+        return image.members()["tag"].text()
+
+    with pytest.raises(BadFile) as caught:
+        first_tag()
+    assert caught.value.field.endswith(MEANING.get(name, ""))
+    assert isinstance(caught.value, FileLimit) == (CASES[name]["error_class"] == "LIMIT")
+    assert not Path("/tmp/pwned-yaml").exists()
+
+
+def test_what_is_expected_is_said_where_something_else_stands() -> None:
+    root = parse("images: text\nversion: 1.0\nyes: yes\nmore: -1\nempty:\nlist: [[]]\n").members()
+
+    for act, said in (
+        (root["images"].members, "f.yaml:1:9: images: names with values are expected here"),
+        (lambda: list(root["images"].items()), "f.yaml:1:9: images: a list is expected here"),
+        (root["version"].whole, "f.yaml:2:10: version: a whole number is expected here"),
+        (root["version"].text, "f.yaml:2:10: version: text is expected here, and without quotes"),
+        (root["more"].whole, "f.yaml:4:7: more: a whole number is expected here"),
+        (root["yes"].truth, "f.yaml:3:6: yes: `true` or `false` is expected here"),
+        (root["empty"].text, "f.yaml:5:7: empty: text is expected here, and there is nothing"),
+        (next(root["list"].items()).text, "f.yaml:6:8: list[0]: text is expected here"),
+    ):
+        with pytest.raises(BadFile) as caught:
+            act()
+        assert str(caught.value).startswith(said)
+    assert parse("a: true").members()["a"].truth()
+    assert not parse("a: false").members()["a"].truth()
+    assert root["empty"].is_empty
+
+
+def test_a_misspelled_name_is_refused_with_the_one_that_was_meant() -> None:
+    root = parse("version: 1\nimages:\n  - image: a\n    requires: []\n    zzz: 1\n")
+    fields = root.fields("version", "images")
+    with pytest.raises(BadFile) as caught:
+        next(fields["images"].items()).fields("image", "require", "zzz")
+
+    assert str(caught.value) == "f.yaml:4:5: images[0].requires: there is no such field"
+    assert caught.value.hints() == ("did you mean `require`?",)
+    with pytest.raises(BadFile) as caught:
+        root.fields("a", "b")
+    assert caught.value.hints() == ("there are `a`, `b`",)
+    assert similar("max_age", ("max-age", "lint")) == "max-age"
+
+
+def test_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path, reason in (
+        (tmp_path / "none", "it cannot be read: No such file or directory"),
+        (pipe, "it is not a regular file"),
+        (tmp_path / "nul\x00", "it cannot be read: its name cannot be used"),
+    ):
+        with pytest.raises(BadFile) as caught:
+            strict_yaml.read(path)
+        assert (caught.value.place, caught.value.reason) == (str(path), reason)
+    (tmp_path / "good").write_text("a: 1")
+    assert plain(strict_yaml.read(tmp_path / "good").value) == {"a": "1"}
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"b: [")))
+    with pytest.raises(BadFile, match=r"^stdin:1:5: it is not YAML$"):
+        strict_yaml.read("-")
