@@ -308,7 +308,7 @@ def _attributed(count: int, seed: int) -> Iterator[bytes]:
         (_attributed, 45_000, 2, "json", 0),
     ],
 )
-def test_tar_025_whatever_trees_hold_a_comparison_takes_little_memory_and_time(
+def test_whatever_trees_hold_a_comparison_takes_little_memory_and_time(
     act: Actor,
     hosts: Hosts,
     entries: Callable[[int, int], Iterator[bytes]],
