@@ -361,7 +361,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     An option of the command's own hides a shared one of the same name; its variable still counts.
     """
-    own = inspect.signature(function)
+    own = inspect.signature(function, eval_str=True)
     kept = [parameter for name, parameter in own.parameters.items() if name != "common"]
     taken = {name for parameter in kept for name in _names(parameter)}
     added = [_parameter(shared) for shared in SHARED if not taken & {*shared.names}]

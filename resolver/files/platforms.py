@@ -62,8 +62,9 @@ def read_file(path: Path, *, sourced: bool) -> Facts:
 
 def packaged_yaml() -> Path:
     """Find `platforms.yaml`: inside the package when installed, else at the checkout's root."""
-    packaged = Path(__file__).with_name("platforms.yaml")
-    return packaged if packaged.is_file() else Path(__file__).parent.parent / "platforms.yaml"
+    package = Path(__file__).parent.parent
+    packaged = package / "platforms.yaml"
+    return packaged if packaged.is_file() else package.parent / "platforms.yaml"
 
 
 def this_machine() -> HostMachine:

@@ -353,9 +353,10 @@ def checkout(tmp_path: Path) -> Path:
     """Copy what `scripts/platforms` works on, to be damaged."""
     root = tmp_path / "checkout"
     ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "resolver" / "core", root / "resolver" / "core", ignore=ignore)
+    for room in ("core", "files"):
+        shutil.copytree(ROOT / "resolver" / room, root / "resolver" / room, ignore=ignore)
     (root / "scripts").mkdir()
-    for name in ("__init__", "errors", "files", "platforms", "strict_yaml", "values"):
+    for name in ("__init__", "_version", "errors", "values"):
         shutil.copy(ROOT / "resolver" / f"{name}.py", root / "resolver" / f"{name}.py")
     for name in ("scripts/platforms", "platforms.yaml", "pyproject.toml"):
         shutil.copy(ROOT / name, root / name)
@@ -390,11 +391,11 @@ def test_a_changed_fact_is_noticed_until_the_module_is_made_again(checkout: Path
 
 
 def test_a_broken_module_of_facts_can_be_made_again(checkout: Path) -> None:
-    module = checkout / "resolver" / "core" / "platform_facts.py"
+    module = checkout / "resolver" / "core" / "platforms" / "facts.py"
     module.write_text("what = nonsense(\n", "utf-8")
 
     assert run_script(checkout, "--write")[0] == 0
-    assert module.read_text("utf-8") == (ROOT / "resolver/core/platform_facts.py").read_text()
+    assert module.read_text("utf-8") == (ROOT / "resolver/core/platforms/facts.py").read_text()
 
 
 def test_the_script_says_what_is_wrong_with_the_facts(checkout: Path) -> None:

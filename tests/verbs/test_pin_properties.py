@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from resolver.core.pin.dockerfile import read
 from resolver.core.pin.edits import Edit, apply
 from resolver.errors import ResolverError
-from resolver.files import yaml as marked
+from resolver.files.yaml_nodes import read_documents
 from resolver.verbs.pin import find_images
 from tests.pins import digest_of, documents, instructions, pin, unpin
 from tests.written import MAKERS, Written, dockerfiles, yamls
@@ -111,8 +111,8 @@ def test_any_part_of_the_images_can_be_pinned_alone(kind: str, data: st.DataObje
 def test_both_readers_of_yaml_see_the_same_places(kind: str, data: st.DataObject) -> None:
     text = data.draw(yamls(kind)).text.replace("\t", " ")
 
-    slow = marked.read_documents(text, loader=yaml.SafeLoader)
-    quick = marked.read_documents(text, loader=yaml.CSafeLoader)
+    slow = read_documents(text, loader=yaml.SafeLoader)
+    quick = read_documents(text, loader=yaml.CSafeLoader)
 
     assert repr(slow) == repr(quick)
 

@@ -8,7 +8,6 @@ and fails on a `Location` it cannot read, even where it is told not to follow re
 
 from __future__ import annotations
 
-import importlib
 import logging
 import sys
 import threading
@@ -17,15 +16,10 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from pyreqwest.client import SyncClientBuilder
-from pyreqwest.compatibility.httpx import SyncHttpxTransport
-from pyreqwest.exceptions import PyreqwestError, RequestTimeoutError
-from pyreqwest.proxy import ProxyBuilder
-from pyreqwest.response import SyncResponse
-
 from resolver.errors import InvalidConfiguration
 from resolver.sources.http.failures import late, silent, translate
 from resolver.sources.http.messages import Headers, StreamedResponse
+from resolver.sources.http.native_imports import import_for_good
 from resolver.sources.http.tls import identity, tls_context
 from resolver.values import dataclass
 
@@ -37,44 +31,6 @@ if TYPE_CHECKING:
     from resolver.sources.http.messages import Call
     from resolver.sources.http.proxies import Proxy
     from resolver.sources.http.tls import Trust
-
-
-def import_for_good(name: str) -> None:
-    """Import a module in a thread that never ends.
-
-    pyreqwest's allocator belongs to the thread that loads it. When that thread ends, the next new
-    thread that asks for memory crashes the process (measured with 0.15.1: import in a pool's
-    worker, let the pool end, send from another thread). The main thread lasts; for others a
-    keeper is started, which does nothing but exist.
-    """
-    if name in sys.modules:
-        return
-    if threading.current_thread() is threading.main_thread():
-        importlib.import_module(name)
-        return
-    keeper = _Keeper(name)
-    keeper.start()
-    keeper.loaded.wait()
-    if keeper.failure is not None:
-        raise keeper.failure
-
-
-class _Keeper(threading.Thread):
-    """Loads one module and then waits for the end of the process."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name=f"keeper of {name}", daemon=True)
-        self._module = name
-        self.loaded = threading.Event()
-        self.failure: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            importlib.import_module(self._module)
-        except BaseException as error:  # noqa: BLE001 - raised again by who asked
-            self.failure = error
-        self.loaded.set()
-        threading.Event().wait()
 
 
 if "httpx" not in sys.modules:
@@ -89,6 +45,11 @@ else:
 
 import_for_good("pyreqwest.client")
 
+from pyreqwest.client import SyncClientBuilder  # noqa: E402 - after the line above
+from pyreqwest.compatibility.httpx import SyncHttpxTransport  # noqa: E402 - after the line above
+from pyreqwest.exceptions import PyreqwestError, RequestTimeoutError  # noqa: E402 - after the line above
+from pyreqwest.proxy import ProxyBuilder  # noqa: E402 - after the line above
+from pyreqwest.response import SyncResponse  # noqa: E402 - after the line above
 
 #: Movers pinned to an address; a registry that sends every blob elsewhere gets no more.
 _MAX_PINNED: Final = 32

@@ -16,8 +16,8 @@ from resolver.core.parse.yaml_tree import (
 )
 from resolver.core.pin.edits import Unparsable
 from resolver.errors import LimitExceeded
-from resolver.files import yaml as marked
-from resolver.files.yaml import read_documents
+from resolver.files import yaml_nodes as marked
+from resolver.files.yaml_nodes import MAX_TREE_DEPTH, read_documents, without_comments
 
 LOADERS = [yaml.SafeLoader, yaml.CSafeLoader]
 
@@ -91,7 +91,7 @@ def test_the_number_of_pieces_has_a_limit(loader: object, monkeypatch: pytest.Mo
 
 @both
 def test_the_depth_has_a_limit(loader: object) -> None:
-    depth = marked.MAX_TREE_DEPTH
+    depth = MAX_TREE_DEPTH
 
     assert read_documents("[" * depth + "]" * depth, loader=loader)
     with pytest.raises(LimitExceeded, match=f"limit of {depth} levels"):
@@ -130,5 +130,5 @@ def test_a_scalar_is_text_unless_it_is_nothing_or_something_else() -> None:
     ],
 )
 def test_comments_of_json_are_blanked_out_and_every_place_stays(text: str, clean: str) -> None:
-    assert marked.without_comments(text) == clean
-    assert len(marked.read_documents(clean)) == 1
+    assert without_comments(text) == clean
+    assert len(read_documents(clean)) == 1
