@@ -32,7 +32,6 @@ from resolver.values import dataclass
 from resolver.verbs import resolve as resolving
 from resolver.verbs.documents import MAX_PROBES, RootDocument, ask
 from resolver.verbs.gather import gather_platforms
-from resolver.verbs.pin import ImageFile, find_images
 from resolver.verbs.text_files import read_text
 
 if TYPE_CHECKING:
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from resolver.core.results.resolve import Resolution
     from resolver.verbs.context import Context, PlatformLike
     from resolver.verbs.documents import DocumentReader, PlatformRequest
+    from resolver.verbs.pin import ImageFile
 
 
 def record(
@@ -189,6 +189,8 @@ def references_in(paths: Iterable[str]) -> Named:
         NotAnImageFile, UnreadableFile: a file cannot be read as what it is.
 
     """
+    from resolver.verbs.pin import find_images  # noqa: PLC0415 - it loads PyYAML
+
     references: dict[str, str] = {}
     services: dict[str, list[str]] = {}
     warnings: list[Warned] = []
