@@ -45,20 +45,30 @@ class ErrorKind(Enum):
 class ResolverError(Exception):
     """The root: catch this to catch everything that `resolver` raises on purpose.
 
+    A class exists for each failure that code catches, or that several places raise. Others are
+    raised as the class of their exit status, with a code and facts of their own.
+
     Attributes:
         kind: decides the exit status.
-        code: stable, one per class, for scripts that need more than the status.
+        code: stable, for scripts that need more than the status.
         word: the class of the catalogue (`USAGE`, `NETWORK`, `INTEGRITY`, …), for JSON.
 
     """
 
     kind: ClassVar[ErrorKind]
-    code: ClassVar[str]
-    word: ClassVar[str]
+    code: str
+    word: str
 
-    def __init__(self, message: str, *hints: str) -> None:
+    def __init__(
+        self, message: str, *hints: str, code: str = "", word: str = "", **facts: object
+    ) -> None:
         super().__init__(message)
         self._hints = hints
+        if code:
+            self.code = code
+        if word:
+            self.word = word
+        vars(self).update(facts)
 
     def hints(self) -> tuple[str, ...]:
         """Say what to do next, best advice first; empty when there is nothing useful to say."""
@@ -73,7 +83,12 @@ class ResolverError(Exception):
 
     def facts(self) -> dict[str, object]:
         """Give the attributes of this failure, for JSON; values print with `str` where needed."""
-        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        own = {"code", "word"}
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if not name.startswith("_") and name not in own
+        }
 
 
 class Negative(ResolverError):
@@ -82,21 +97,6 @@ class Negative(ResolverError):
     kind = ErrorKind.NEGATIVE
     code = "negative"
     word = "NEGATIVE"
-
-
-class TagMoved(Negative):
-    """`--verify-tag`: the tag no longer points at the digest it is written with."""
-
-    code = "tag-moved"
-
-    def __init__(self, reference: str, pinned: str, current: str) -> None:
-        super().__init__(
-            f"`{reference}` is pinned to `{pinned}`, but the tag now points at `{current}`",
-            "write the new digest if you want the new image, or drop the tag from the reference",
-        )
-        self.reference = reference
-        self.pinned = pinned
-        self.current = current
 
 
 class Malformed(ResolverError):
@@ -119,7 +119,7 @@ class InvalidReference(Malformed):
     code = "invalid-reference"
 
     def __init__(self, text: str, reason: str, *hints: str) -> None:
-        super().__init__(f"`{_short(text)}` is not an image reference: {reason}", *hints)
+        super().__init__(f"`{shortened(text)}` is not an image reference: {reason}", *hints)
         self.text = text
         self.reason = reason
 
@@ -131,7 +131,7 @@ class InvalidDigest(Malformed):
 
     def __init__(self, text: str, reason: str) -> None:
         super().__init__(
-            f"`{_short(text)}` is not a digest: {reason}",
+            f"`{shortened(text)}` is not a digest: {reason}",
             "a digest is written `sha256:` and 64 lower-case hex digits",
         )
         self.text = text
@@ -151,7 +151,7 @@ class InvalidPlatform(Malformed):
 
     def __init__(self, text: str, reason: str, *hints: str) -> None:
         super().__init__(
-            f"`{_short(text)}` is not a platform: {reason}",
+            f"`{shortened(text)}` is not a platform: {reason}",
             *hints,
             "write `os/arch[/variant][:os.version]`, for example `linux/arm64`, `linux/arm/v7` "
             "or `windows/amd64:10.0.20348`",
@@ -464,21 +464,6 @@ class ChecksumMismatch(Untrusted):
         self.reason = reason
 
 
-class ContradictoryLayer(Untrusted):
-    """A layer whose content is not what the image's config says it is: its diff_id differs."""
-
-    code = "contradictory-layer"
-
-    def __init__(self, what: str, stated: str, actual: str) -> None:
-        super().__init__(
-            f"{what} unpacks to `{actual}`, but the image's config says `{stated}`",
-            "tell the publisher: no container engine will run this image",
-        )
-        self.what = what
-        self.stated = stated
-        self.actual = actual
-
-
 class BadDocument(Untrusted):
     """A document that is not what its kind must be; `field` is the path to the fault."""
 
@@ -521,22 +506,6 @@ class LimitExceeded(Untrusted):
         self.limit = limit
         self.value = value
         self.unit = unit
-
-
-class ContradictoryPlatform(NotFound):
-    """`--strict`: the index says one platform and the image's own config another."""
-
-    code = "contradictory-platform"
-    word = "PLATFORM"
-
-    def __init__(self, reference: str, stated: str, actual: str) -> None:
-        super().__init__(
-            f"`{reference}` is listed as `{stated}`, but its config says `{actual}`",
-            "tell the publisher; without `--strict` this is a warning",
-        )
-        self.reference = reference
-        self.stated = stated
-        self.actual = actual
 
 
 class Offline(ResolverError):
@@ -592,47 +561,6 @@ class OutputFault(ResolverError):
     word = "STORE"
 
 
-class PlanTooLarge(Negative):
-    """`plan --max-download`: more is to be fetched than was allowed; both in bytes."""
-
-    code = "plan-too-large"
-
-    def __init__(self, missing: int, limit: int) -> None:
-        super().__init__(
-            f"{missing} bytes are to be fetched, and {limit} are allowed",
-            "see what they are with `resolver plan`, or allow more with `--max-download`",
-        )
-        self.missing = missing
-        self.limit = limit
-
-
-class Differs(Negative):
-    """`compare`: builds or images differ in something that counts; `aspect` says in what.
-
-    `platform` is the build; empty when it is about the image as a whole.
-    """
-
-    code = "differs"
-
-    def __init__(self, message: str, aspect: str, platform: str) -> None:
-        super().__init__(message)
-        self.aspect = aspect
-        self.platform = platform
-
-
-class RequestsSpent(Negative):
-    """As many requests as were allowed have been made, and there is no full answer yet."""
-
-    code = "requests-spent"
-
-    def __init__(self, most: int) -> None:
-        super().__init__(
-            f"there is no full answer within {most} requests (`--max-requests`)",
-            "allow more, or ask for less: a smaller `--limit`, a narrower `--semver`",
-        )
-        self.most = most
-
-
 class RangeRefused(Unavailable):
     """A part of a blob was asked for, and what came is not that part."""
 
@@ -658,32 +586,6 @@ class NotHeld(NotFound):
         super().__init__(f"the store does not hold {what}", f"fetch it with `{command}`")
         self.reference = reference
         self.missing = missing
-
-
-class CredentialsNotWritten(OutputFault):
-    """A login cannot be kept, or forgotten, where Docker's users keep theirs."""
-
-    code = "credentials-not-written"
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(
-            f"cannot write `{path}`: {reason}", "make it writable, or name a file: `--auth-file`"
-        )
-        self.path = path
-        self.reason = reason
-
-
-class SearchNotOffered(NotFound):
-    """A registry has no search, and does not list its repositories either."""
-
-    code = "search-not-offered"
-
-    def __init__(self, registry: str) -> None:
-        super().__init__(
-            f"`{registry}` has no search, and does not list its repositories",
-            "look on its web page; `resolver tags REPO` lists the tags of a name you know",
-        )
-        self.registry = registry
 
 
 class ExportFault(OutputFault):
@@ -729,67 +631,6 @@ class ToolFailed(OutputFault):
         self.detail = detail
 
 
-class MatrixTooLarge(Negative):
-    """A matrix goes past a limit of the CI system that it is for."""
-
-    code = "matrix-too-large"
-
-    def __init__(self, system: str, limit: int, value: int, unit: str, *hints: str) -> None:
-        super().__init__(f"{system} takes {limit} {unit} at most, and these are {value}", *hints)
-        self.system = system
-        self.limit = limit
-        self.value = value
-        self.unit = unit
-
-
-class RunnerMissing(Negative):
-    """`matrix --require-runner`: no machine is known that runs a platform."""
-
-    code = "runner-missing"
-
-    def __init__(self, reference: str, platforms: Sequence[str]) -> None:
-        listing = ", ".join(f"`{platform}`" for platform in platforms)
-        super().__init__(
-            f"no runner is known for {listing} of `{reference}`",
-            f"name one with `--runner {platforms[0]}=LABEL`, or leave it out: choose with `-p`",
-        )
-        self.reference = reference
-        self.platforms = tuple(platforms)
-
-
-class InUse(Negative):
-    """An image is not removed: somebody uses it, or it goes by more names than one.
-
-    Attributes:
-        target: what was to be removed.
-        users: what is being done with it, or the names it goes by.
-
-    """
-
-    code = "in-use"
-
-    def __init__(self, target: str, reason: str, users: Sequence[str], *hints: str) -> None:
-        listing = ", ".join(f"`{user}`" for user in users)
-        super().__init__(f"`{_short(target)}` is kept: {reason} {listing}", *hints)
-        self.target = target
-        self.reason = reason
-        self.users = tuple(users)
-
-
-class AmbiguousId(Malformed):
-    """The start of an image id that fits several images; `digests` are theirs."""
-
-    code = "ambiguous-id"
-
-    def __init__(self, text: str, digests: Sequence[str]) -> None:
-        super().__init__(
-            f"`{_short(text)}` is the start of {len(digests)} image ids",
-            "write more of it: " + ", ".join(f"`{digest}`" for digest in digests[:5]),
-        )
-        self.text = text
-        self.digests = tuple(digests)
-
-
 class ImageNotHeld(NotFound):
     """The store holds no image of this name, id or platform."""
 
@@ -798,7 +639,7 @@ class ImageNotHeld(NotFound):
     def __init__(self, target: str, store: str, detail: str = "") -> None:
         said = f" {detail}" if detail else ""
         super().__init__(
-            f"the store `{store}` does not hold `{_short(target)}`{said}",
+            f"the store `{store}` does not hold `{shortened(target)}`{said}",
             "list what it holds with `resolver ls`",
         )
         self.target = target
@@ -817,12 +658,6 @@ class RegistryBlocked(Denied):
         )
         self.name = name
         self.source = source
-
-
-class NobodyToAsk(Unavailable):
-    """The configuration leaves no endpoint that may answer this question."""
-
-    code = "nobody-to-ask"
 
 
 class BadLock(Malformed):
@@ -862,62 +697,6 @@ class NotLocked(Offline):
         self.wanted = wanted
 
 
-class LockIncomplete(Offline):
-    """`--locked`, and the lock does not say as much as an answer needs."""
-
-    code = "lock-incomplete"
-
-    def __init__(self, reference: str, place: str, *hints: str) -> None:
-        super().__init__(
-            f"the lock file `{place}` does not say sizes and types for `{reference}`", *hints
-        )
-        self.reference = reference
-        self.place = place
-
-
-class NoLock(Malformed):
-    """There is no lock file where one was named or expected."""
-
-    code = "no-lock"
-
-    def __init__(self, place: str) -> None:
-        super().__init__(
-            f"there is no lock file `{place}`",
-            "write it with `resolver lock REF...`, or name another with `--lock-file`",
-        )
-        self.place = place
-
-
-class LockUnwritten(OutputFault):
-    """A lock file could not be written; what was there is there still."""
-
-    code = "lock-unwritten"
-
-    def __init__(self, place: str, reason: str) -> None:
-        super().__init__(
-            f"cannot write the lock file `{place}`: {reason}",
-            "make room, or name another place with `--lock-file`",
-        )
-        self.place = place
-        self.reason = reason
-
-
-class Drifted(Negative):
-    """`lock --check`: something that was locked is no longer what its reference gives."""
-
-    code = "drifted"
-
-    def __init__(self, place: str, drifted: int, checked: int) -> None:
-        have = "has" if drifted == 1 else "have"
-        super().__init__(
-            f"{drifted} of {checked} references in `{place}` {have} moved since they were locked",
-            "test what is there now, then record it with `resolver lock --update`",
-        )
-        self.place = place
-        self.drifted = drifted
-        self.checked = checked
-
-
 class UnreadableFile(Malformed):
     """A file of the user's that names images cannot be read as what it is; it is left alone."""
 
@@ -946,21 +725,6 @@ class NotAnImageFile(Malformed):
         self.known = known
 
 
-def _short(text: str, limit: int = 120) -> str:
+def shortened(text: str, limit: int = 120) -> str:
     """Cut text from a user or a registry to what fits into one line of a message."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-class StoreTooLarge(Negative):
-    """`gc --max-size`: more stays than was wanted; `reasons` say what keeps it."""
-
-    code = "store-too-large"
-
-    def __init__(self, total: str, limit: str, reasons: Sequence[str], *hints: str) -> None:
-        because = "; ".join(reasons) or "all of it is still needed"
-        super().__init__(
-            f"the store takes {total}, and `--max-size` allows {limit}: {because}", *hints
-        )
-        self.total = total
-        self.limit = limit
-        self.reasons = tuple(reasons)

@@ -15,7 +15,7 @@ from resolver.core.platforms.windows import read_version
 from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Considered, Failure, Resolution
 from resolver.errors import (
-    ContradictoryPlatform,
+    NotFound,
     PlatformNotOffered,
     PlatformUnknown,
     ResolverError,
@@ -51,7 +51,7 @@ def resolve_document(
     Raises:
         PlatformNotOffered: the image has no entry that fits; the offered ones are named.
         PlatformUnknown: it does not say what it is made for.
-        ContradictoryPlatform: `strict`, and index and config disagree.
+        NotFound: `strict`, and index and config disagree.
 
     """
     if isinstance(asked.parsed, Index):
@@ -287,7 +287,15 @@ def _contradiction(
     if same_kind and (not config.platform.variant or stated.variant == actual.variant):
         return []
     if wish.strict:
-        raise ContradictoryPlatform(text, str(choice.platform), str(config.platform))
+        raise NotFound(
+            f"`{text}` is listed as `{choice.platform}`, but its config says `{config.platform}`",
+            "tell the publisher; without `--strict` this is a warning",
+            code="contradictory-platform",
+            word="PLATFORM",
+            reference=text,
+            stated=str(choice.platform),
+            actual=str(config.platform),
+        )
     message = (
         f"`{text}` lists `{choice.descriptor.digest}` as `{choice.platform}`, "
         f"but its config says `{config.platform}`"
