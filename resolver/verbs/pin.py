@@ -35,7 +35,7 @@ from resolver.errors import (
     UnreadableFile,
     Usage,
 )
-from resolver.files.yaml_nodes import read_documents, without_comments
+from resolver.files.yaml import read_documents, without_comments
 from resolver.values import dataclass
 from resolver.verbs.gather import gather_platforms
 from resolver.verbs.resolve import resolve_document
