@@ -100,7 +100,7 @@ def test_a_missing_platform_hints_at_the_near_misses_before_the_whole_list() -> 
     )
 
     assert error.hints() == (
-        "`linux/arm/v7` does not do: newer",
+        "`linux/arm/v7` does not match: newer",
         "it is offered for `linux/arm/v7`",
     )
 

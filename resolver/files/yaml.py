@@ -6,7 +6,7 @@ documents, nesting deeper than 32, and files larger than 4 MiB. `read_documents`
 files of other programs that are edited in place. Neither builds anything but
 `core.parse.yaml_tree` nodes, so no file can make an object, run anything or grow when read.
 
-Source: docs/store-and-reliability.md, "Configuration files".
+Source: docs/store-and-reliability.md, "Strict YAML".
 """
 
 from __future__ import annotations
