@@ -1,11 +1,9 @@
 """`resolver help`: pages to read, from files inside the package."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
-
-if TYPE_CHECKING:
 
 #: Every page, in the order they are listed; its first line says in a few words what it is about.
 #: To add one, write `resolver/topics/<name>.txt` and add a row.

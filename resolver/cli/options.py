@@ -430,4 +430,5 @@ def _common(values: dict[str, Any], hand: CiOutput | None) -> Common:
 
 
 def placed(row: Emitter) -> str:
+    """Return how `--emit` names a CI system."""
     return f"{row.name}={row.takes}" if row.takes else row.name
