@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from resolver.core.results.pull_events import Observer, ignore
-from resolver.settings import LOCK_FILE
+from resolver.settings import LINT_MAX_BYTES, LOCK_FILE, SERVE_FRESH
 from resolver.verbs.account import DEFAULT_LIMIT, PREVIEW
 from resolver.verbs.context import Context
-from resolver.verbs.lint import MOST
-from resolver.verbs.serve.serve import FRESH
 
 if TYPE_CHECKING:
     import os
@@ -567,7 +565,7 @@ class Session:
         references: str | Reference | Iterable[str | Reference],
         *,
         deep: bool = False,
-        max_bytes: int = MOST,
+        max_bytes: int = LINT_MAX_BYTES,
         ignore: Iterable[str] = (),
     ) -> Linted:
         """Apply every rule of `resolver.core.lint.lint` to images.
@@ -704,7 +702,7 @@ class Session:
         *,
         upstream: str | None = "docker.io",
         allow: Iterable[str] = (),
-        fresh: float = FRESH,
+        fresh: float = SERVE_FRESH,
         names: Iterable[str] = (),
     ) -> AbstractContextManager[Server]:
         """Serve as a pull-through cache while a `with` block lasts: what is not here is fetched.

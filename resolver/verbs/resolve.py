@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from resolver.core.check.check import other_version
 from resolver.core.oci.config import parse_config
 from resolver.core.oci.descriptor import CONFIG_TYPES
 from resolver.core.oci.manifest import Index, Manifest, oversize
@@ -208,6 +207,8 @@ def _fallback(text: str, wish: PlatformRequest, choice: Match) -> list[Warned]:
     """Say it when something else than the wanted platform was taken (architecture.md 5, 2)."""
     if choice.grade not in {Grade.FALLBACK, Grade.ABI}:
         return []
+    from resolver.core.check.check import other_version  # noqa: PLC0415 - for fallbacks only
+
     wanted = wish.platforms[0]
     if other_version(wanted, choice.platform):
         if choice.platform.os.lower() == "windows":
