@@ -33,7 +33,7 @@ def matches(wanted: Platform, offered: Platform, table: PlatformTable) -> bool:
 
     No wanted version means any. A wanted Windows version is the beginning of the offered one,
     number by number: `10.0.20348` means any revision of that build. Elsewhere the two are equal.
-    Source: platforms.md 6, "Strict", and D10.
+    Source: docs/platform-matching.md, "Exact matching".
     """
     want, has = wanted.normalized(table), offered.normalized(table)
     chip = (want.os, want.architecture or UNKNOWN, want.variant)

@@ -206,3 +206,11 @@ class FileComparison:
     def is_same(self) -> bool:
         """Whether no tree differs from the base."""
         return all(other.is_same for other in self.others)
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What is installed in a tree, sorted, and which databases could not be read, and why."""
+
+    packages: tuple[Package, ...]
+    unread: tuple[tuple[str, str], ...]

@@ -14,14 +14,15 @@ from resolver.core.compare.file_difference import (
     FileDifference,
     FileFacts,
     FolderDelta,
+    Installed,
     PathChange,
     TreeComparison,
     TreeSummary,
 )
-from resolver.core.compare.packages import Installed, compare_packages, read_installed
+from resolver.core.compare.packages import compare_packages, read_installed
 from resolver.core.layers.executable import runs_on
 from resolver.core.layers.listing import (
-    Packed,
+    PackedSequence,
     PathLog,
     decoded,
     encoded,
@@ -251,7 +252,7 @@ class _Side:
             kinds[TarEntryKind.SYMLINK],
             size,
             tuple(sorted(named.items(), key=lambda pair: (-pair[1], pair[0]))),
-            Packed(strangers, lambda path, node: facts_of(path, unpack(path, node, room))),
+            PackedSequence(strangers, lambda path, node: facts_of(path, unpack(path, node, room))),
             installed.packages,
             installed.unread,
             (*labelled.warnings, *labelled.tree.warnings),
@@ -317,7 +318,7 @@ class _Pair:
         )
         return TreeComparison(
             self._after.summary,
-            Packed(log, _reader(self._before.room, self._room, self._left_out)),
+            PackedSequence(log, _reader(self._before.room, self._room, self._left_out)),
             tuple((change, counted[change]) for change in PathChange if counted[change]),
             self._same,
             self._rebuilt,

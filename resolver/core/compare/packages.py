@@ -10,7 +10,7 @@ import re
 import struct
 from typing import TYPE_CHECKING
 
-from resolver.core.compare.file_difference import Package, PackageDifference
+from resolver.core.compare.file_difference import Installed, Package, PackageDifference
 from resolver.core.layers.filetree import TreeFolder
 from resolver.core.layers.listing import LayerFile
 from resolver.core.layers.tar import TarEntryKind
@@ -285,14 +285,6 @@ def wanted(path: str) -> int:
     if path.startswith(_FOLDERS) and not path.endswith(_UNREAD_SUFFIX):
         return MAX_PART
     return 0
-
-
-@dataclass(frozen=True, slots=True)
-class Installed:
-    """What is installed in a tree, sorted, and which databases could not be read, and why."""
-
-    packages: tuple[Package, ...]
-    unread: tuple[tuple[str, str], ...]
 
 
 def read_installed(tree: FileTree) -> Installed:

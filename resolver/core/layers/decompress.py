@@ -3,7 +3,7 @@
 What it is, its first bytes say; its media type is asked only whether it agrees. gzip is inflated by
 `isal` where that is installed and by `zlib` otherwise; zstd needs Python 3.14 or `backports.zstd`.
 
-Source: RFC 1952 (gzip), RFC 8878 (zstd), reliability.md R41 and 5.
+Source: RFC 1952 (gzip), RFC 8878 (zstd), docs/store-and-reliability.md, "Decompression limits".
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: zlib's window bits for gzip members with their headers and checks. Source: zlib manual.
 _GZIP = 16 + zlib.MAX_WBITS
-#: The largest zstd window. Source: reliability.md 5; `zstd -d` has the same by default.
+#: The largest zstd window; `zstd -d` has the same by default.
 MAX_WINDOW = 128 << 20
 _NUMBERED = re.compile(
     r"error -?[0-9]+ (?:while decompressing data: )?|unable to decompress [^:]*: "
@@ -185,7 +185,7 @@ _OTHERS = (
 
 @dataclass(frozen=True, slots=True)
 class InflateLimits:
-    """What compressed content may turn into. Source: reliability.md 5, "decompression".
+    """Limits on decompressed content (docs/store-and-reliability.md, "Decompression limits").
 
     Attributes:
         total: bytes in all.

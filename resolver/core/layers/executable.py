@@ -14,7 +14,7 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from resolver.core.platforms.platform import Platform, PlatformTable
 
-#: Bytes of a file that are looked at. Source: reliability.md 5, "ELF probe".
+#: Bytes read of a file. Source: docs/store-and-reliability.md, "Size limits".
 PROBE = 64 << 10
 
 

@@ -27,7 +27,7 @@ from resolver.core.layers.listing import (
     Access,
     LayerFile,
     LayerListing,
-    Packed,
+    PackedSequence,
     PathLog,
     Traits,
     TreeRoom,
@@ -42,7 +42,7 @@ from resolver.errors import BadDocument
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from resolver.core.compare.packages import Installed
+    from resolver.core.compare.file_difference import Installed
     from resolver.core.layers.xattrs import Xattrs
 
 
@@ -370,7 +370,7 @@ class _Layer:
 
     def _entries(self) -> Iterable[tuple[str, bytes]]:
         files, room = self._listing.files, self._tree.room
-        if isinstance(files, Packed) and files.log.room is room:
+        if isinstance(files, PackedSequence) and files.log.room is room:
             return files.log
         return ((file.path, pack(file, room)) for file in files)
 

@@ -221,7 +221,7 @@ class PathLog:
 T = TypeVar("T")
 
 
-class Packed(Sequence[T]):
+class PackedSequence(Sequence[T]):
     """Values that are made out of a log of paths when they are asked for; equal to a tuple of them.
 
     Args:
@@ -265,7 +265,7 @@ class Packed(Sequence[T]):
 
     def __eq__(self, other: object) -> bool:
         """Compare value by value, with a tuple too."""
-        if not isinstance(other, Packed | tuple):
+        if not isinstance(other, PackedSequence | tuple):
             return NotImplemented
         return len(self) == len(other) and all(
             one == another for one, another in zip(self, other, strict=True)
@@ -376,7 +376,7 @@ class _Lister:
         for entry in self._reader:
             file = self._file(entry)
             log.add(file.path, pack(file, self._room))
-        files = Packed(log, lambda path, node: unpack(path, node, self._room))
+        files = PackedSequence(log, lambda path, node: unpack(path, node, self._room))
         warnings = tuple(self._reader.warnings)
         if self._leading_out:
             one = self._leading_out == 1
@@ -482,7 +482,7 @@ class RoomLimits:
     """What all trees of one run may come to.
 
     Attributes:
-        paths: of files and folders. Twice the entries of reliability.md 5: platforms share layers,
+        paths: of files and folders. Twice the entries of one layer: platforms share layers,
             and each has its tree.
         implied: folders among them that no entry names. One header can name 128.
         text: bytes of names and paths that are written down; what is not ASCII counts four times.

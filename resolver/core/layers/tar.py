@@ -3,7 +3,8 @@
 It reads what GNU tar reads (v7, ustar, old GNU, GNU, PAX, sparse files of every kind) and refuses
 what would let two readers see two archives. Names are data: nothing is ever made on this machine.
 
-Source: reliability.md R40 to R43; POSIX.1-2017, pax; GNU tar 1.34 where POSIX is silent; Go's
+Source: docs/store-and-reliability.md, "Tar archives"; POSIX.1-2017, pax; GNU tar 1.34 where POSIX
+is silent; Go's
 archive/tar, which container runtimes unpack with, where GNU tar would guess.
 """
 
@@ -94,7 +95,7 @@ class ByteStream:
 
 @dataclass(frozen=True, slots=True)
 class TarLimits:
-    """What an archive may ask for. Source of the numbers: reliability.md 5.
+    """Limits on one archive (docs/store-and-reliability.md, "Size limits").
 
     Attributes:
         entries: headers in all, extended ones too.

@@ -26,7 +26,7 @@ SPEAKS_ABOUT = "vnd.docker.reference.digest"
 #: How containers/image marks the zstd twin of a gzip image, which is no duplicate.
 #: Source: containers/image, internal/manifest/oci_index.go, OCI1InstanceAnnotationCompressionZSTD.
 _ZSTD = "io.github.containers.compression.zstd"
-#: Windows itself brings it, so that no matcher asks for it (platforms.md 6).
+#: Part of Windows itself, so no matcher requires it (docs/platform-matching.md, "Features rule").
 _WIN32K = "win32k"
 
 ENTRY_WITHOUT_PLATFORM = Rule(
@@ -157,7 +157,7 @@ def baselines_not_first(subject: Subject) -> Iterator[Finding]:
 
 
 def _compared(subject: Subject, platform: Platform) -> Platform:
-    """Leave of a platform what clients compare (platforms.md 6)."""
+    """Reduce a platform to the fields that clients compare."""
     normal = platform.normalized(subject.table)
     if normal.os != "windows":
         return normal

@@ -27,7 +27,8 @@ _EMPTY = frozenset(
         "4f4fb700ef54461cfa02571ae0db9a0dc1e0cdb5577484a6d75e68dc38e8acc1",
     )
 )
-#: Components of a Windows version that decide; the fourth is the revision (platforms.md 6).
+#: Components of a Windows version that are compared; the fourth is the revision.
+#: Source: docs/platform-matching.md, "Windows build rule".
 _BUILD = 3
 
 CONTRADICTORY_CONFIG = Rule(
@@ -76,7 +77,7 @@ TAG_MOVED = Rule(
 
 
 def contradictory_configs(subject: Subject) -> Iterator[Finding]:
-    """Find images whose config says another platform than the index (R10)."""
+    """Find images whose config names another platform than the index."""
     for part in subject.listed:
         stated = part.descriptor.platform
         actual = part.config.platform if part.config is not None else None
@@ -142,7 +143,7 @@ def _identical(subject: Subject, parts: Sequence[ImageEntry], count: int) -> Fin
 
 
 def _one_runs_all(subject: Subject, parts: Sequence[ImageEntry]) -> bool:
-    """Say whether one of these architectures' programs run on all the others (platforms.md 5)."""
+    """Return whether programs of one of these architectures run on all the others."""
     table = subject.table
     platforms = [part.platform.normalized(table) for part in parts if part.platform is not None]
     if len({platform.os for platform in platforms}) > 1:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from resolver.core.platforms.platform import Platform
 
 _UNKNOWN = "unknown"
-#: WebAssembly's systems are none that Go knows alone (platforms.md 2), and usual all the same.
+#: WebAssembly's systems are common although Go does not list them as single words.
 _WASM_SYSTEMS = frozenset({"wasi", "wasip1", "wasip2"})
 
 MISSING_VARIANT = Rule(

@@ -1,7 +1,8 @@
 """Locks: what each reference meant when somebody looked, written down to be held against later.
 
 `resolver.lock` is JSON, since machines write it: sorted, so that two people's changes merge, and
-strict, since a hostile one comes with a pull request (R53).
+strict, since a hostile one comes with a pull request (docs/store-and-reliability.md,
+"Strict YAML").
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def _sizes(lock: Lock) -> Iterator[tuple[str, Digest, int]]:
 
 #: Version of the written format.
 SCHEMA = 1
-#: Bytes of a lock file. Source: reliability.md R53.
+#: Bytes of a lock file. Source: docs/store-and-reliability.md, "Strict YAML".
 MAX_LOCK = 4 * 1024 * 1024
 #: References in one lock; ten times what the largest fleet we know of pins.
 MAX_IMAGES = 10_000

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Document:
     """A verified document and what it is.
 
-    `descriptor.media_type` is the decided type (protocol.md 4.5); `descriptor.digest` and
+    `descriptor.media_type` is the decided type (docs/wire-protocol.md, "Document type");
+    `descriptor.digest` and
     `descriptor.size` are those of `body`.
     """
 
@@ -152,7 +153,8 @@ def read_content_range(values: tuple[str, ...], start: int, end: int, size: int)
         end: the one behind the last that was.
         size: of the whole blob, in bytes.
 
-    Source: RFC 9110, 14.4 and 15.3.7; protocol.md 7.2. A server may send less than was asked for.
+    A server may send less than was requested. Source: RFC 9110, 14.4 and 15.3.7;
+    docs/wire-protocol.md, "Ranges and resume".
     """
     if len(values) != 1:
         return None

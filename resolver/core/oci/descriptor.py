@@ -45,7 +45,7 @@ CONFIG_TYPES = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 
 _ACCEPTED = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST]
 #: Both index types before both image types, schema 1 last so that a legacy registry gives
-#: something that can be named. Source: protocol.md 4.2.
+#: something that can be named. Source: docs/wire-protocol.md, "Accept header".
 ACCEPT = ", ".join([*_ACCEPTED, OCI_ARTIFACT, SCHEMA1_SIGNED, SCHEMA1])
 
 
@@ -104,7 +104,8 @@ class Descriptor:
     def kind(self) -> EntryKind:
         """What the index says this entry is; `manifest.entry_kind` knows more.
 
-        Source: OCI image-spec v1.1.1, descriptor.md, `artifactType`; platforms.md 7.2.
+        Source: OCI image-spec v1.1.1, descriptor.md, `artifactType`; docs/platform-matching.md,
+        "Eligible entries".
         """
         if self.is_attestation:
             return EntryKind.ATTESTATION
@@ -116,7 +117,7 @@ class Descriptor:
 
     @property
     def is_attestation(self) -> bool:
-        """Whether BuildKit marked this entry as a statement about another entry (D5)."""
+        """Whether BuildKit marked this entry as an attestation of another entry."""
         return self.annotation("vnd.docker.reference.type") is not None
 
 
@@ -136,7 +137,7 @@ DESCRIPTOR_NAMES = frozenset(
 #: Source: OCI image-spec v1.1.1 image-index.md; `features` is reserved there, and never read.
 PLATFORM_NAMES = frozenset({"os", "architecture", "variant", "os.version", "os.features"})
 
-#: Descriptors in one document. Source: reliability.md R11.
+#: Descriptors in one document. Source: docs/store-and-reliability.md, "Index traversal".
 MAX_DESCRIPTORS = 20_000
 
 
@@ -202,7 +203,7 @@ def refuse_two_sizes(what: str, places: Iterable[tuple[str, Descriptor | None]])
     """Check that one digest has one size, over descriptors and the paths where they stand.
 
     Raises:
-        BadDocument: two descriptors state different sizes for one digest (R9).
+        BadDocument: two descriptors state different sizes for one digest.
     """
     sizes: dict[Digest, int] = {}
     for path, descriptor in places:

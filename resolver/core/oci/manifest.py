@@ -1,7 +1,8 @@
 """Indexes and manifests: from verified bytes to values.
 
 The bytes are hashed before they come here, and their digest stays theirs: nothing is ever
-serialised again. Unknown media types, members and platforms are no errors (R13).
+serialised again. Unknown media types, members and platforms are not errors
+(docs/store-and-reliability.md, "Unknown members").
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ KNOWN = frozenset(
     }
 )
 
-#: What storage and CDNs say about any file: says nothing. Source: protocol.md 4.5 step 5.
+#: Types that storage and CDNs send for any file; they identify nothing.
+#: Source: docs/wire-protocol.md, "Document type".
 GENERIC_TYPES = frozenset({"", "application/json", "application/octet-stream", "text/plain"})
 
 _IMAGE_FIELDS = ("config", "layers", "fsLayers")
@@ -169,7 +171,8 @@ def _by_shape(fields: Fields) -> str:
     )
 
 
-#: Bytes of a manifest, an index or a config. Source: reliability.md 5; distribution-spec asks for
+#: Bytes of a manifest, an index or a config.
+#: Source: docs/store-and-reliability.md, "Size limits"; distribution-spec asks for
 #: at least 4 megabytes.
 MAX_DOCUMENT = 4_194_304
 
@@ -209,9 +212,9 @@ __all__ = [
     "parse_document",
 ]
 
-#: Indexes inside indexes. Source: reliability.md R11.
+#: Indexes inside indexes. Source: docs/store-and-reliability.md, "Index traversal".
 MAX_DEPTH = 8
-#: Source: reliability.md 5; Docker itself refuses more than 125.
+#: Source: docs/store-and-reliability.md, "Size limits"; Docker itself refuses more than 125.
 MAX_LAYERS = 10_000
 
 _SCHEMA_VERSION = 2

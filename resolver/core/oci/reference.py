@@ -1,4 +1,4 @@
-"""References: the text that names an image, and what it means (protocol.md 1).
+"""Image references: their grammar and their parts (docs/wire-protocol.md, "Reference grammar").
 
 The rules are those of Docker's own parser (github.com/distribution/reference v0.6.0,
 `ParseNormalizedNamed` and `TagNameOnly`).
@@ -20,7 +20,7 @@ HUB_NAMESPACE = "library"
 #: Written by some tools, and the same registry. Other names of Docker Hub's machines are not.
 HUB_ALIAS = "index.docker.io"
 
-# Source: reliability.md R1 and 5; 255 and 128 are also the grammar's own limits.
+# Source: docs/store-and-reliability.md, "Size limits"; 255 and 128 are also in the grammar.
 MAX_REFERENCE = 4096
 MAX_REPOSITORY = 255
 MAX_TAG = 128
@@ -203,7 +203,7 @@ def without_secrets(text: str) -> str:
     return f"{start}{name}{':***' if colon else ''}@{tail}"
 
 
-#: Source: reliability.md R1; the port counts.
+#: Source: docs/store-and-reliability.md, "Size limits"; the port counts.
 MAX_HOST = 255
 MAX_PORT = 65_535
 #: A longer label cannot be looked up. Source: RFC 1035, 2.3.4.
@@ -256,7 +256,8 @@ def _address_problem(host: str) -> str | None:
     return None
 
 
-#: Docker Hub's API is not at the name that everybody writes. Source: protocol.md 1.5.
+#: The host of Docker Hub's API differs from its registry name.
+#: Source: docs/wire-protocol.md, "API host".
 HUB_API = "registry-1.docker.io"
 DEFAULT_TAG = "latest"
 

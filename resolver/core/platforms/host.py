@@ -44,7 +44,8 @@ class HostMachine:
 def host_of(machine: HostMachine, table: PlatformTable = BUILTIN) -> Platform:
     """Give a machine's platform at its baseline level, so that like machines answer alike.
 
-    Source: platforms.md 8; containerd/platforms v1.0.0-rc.5, `defaults_*.go`, `cpuinfo_linux.go`.
+    Source: docs/platform-matching.md, "Host detection"; containerd/platforms v1.0.0-rc.5,
+    `defaults_*.go`, `cpuinfo_linux.go`.
     """
     hosts = table.facts.hosts
     system = dict(hosts.systems).get(machine.sys_platform.rstrip(_TRAILING))

@@ -50,7 +50,8 @@ class PlatformTable:
     """Platform facts, indexed for questions; never changes.
 
     Source: containerd/platforms v1.0.0-rc.5, `normalizeArch` and `platformVector`; the facts
-    themselves carry theirs in `platforms.yaml`. Deviations D2 to D4 are in platforms.md 5.
+    themselves carry theirs in `platforms.yaml`. Deviations: docs/platform-matching.md, "Acceptable
+    platforms".
     """
 
     def __init__(self, facts: Facts) -> None:
@@ -79,7 +80,7 @@ class PlatformTable:
         return self.facts.windows
 
     def system(self, name: str) -> str:
-        """Spell an operating system in the canonical way; "" is the assumed one (D8)."""
+        """Normalise an operating system; "" is the default one."""
         lowered = lower(name)
         return self._system_aliases.get(lowered, lowered) or self.assumed_system
 
@@ -102,7 +103,9 @@ class PlatformTable:
         return self._families.get(architecture) or Family(architecture)
 
     def acceptable(self, want: Platform) -> tuple[tuple[Platform, Grade], ...]:
-        """List what runs where `want` is wanted, normalised, best first (platforms.md 5).
+        """List the platforms that satisfy `want`, normalised, best first.
+
+        See docs/platform-matching.md, "Acceptable platforms".
 
         Operating system, its version and features are those of `want` in every element. The first
         is `want` itself.
@@ -179,7 +182,7 @@ class PlatformTable:
         return [variant, ""]
 
     def _level_number(self, family: Family, variant: str) -> int | None:
-        """Read a numbered variant; None if it is no level of this family (D4)."""
+        """Read a numbered variant; None if it is not a level of this family."""
         if family.lowest is None:
             return None
         number = _number(variant or family.assumed)
@@ -220,7 +223,7 @@ def _number(text: str) -> int | None:
     if not digits or not _DIGITS.issuperset(digits):
         return None
     digits = digits.lstrip("0") or "0"
-    # More digits than any level has; Go overflows later, and both are opaque then (D4).
+    # More digits than any level has. Go overflows later, and treats both as opaque text.
     return int(sign + digits) if len(digits) <= _LONGEST_NUMBER else None
 
 
@@ -285,7 +288,8 @@ class Platform:
         Raises:
             InvalidPlatform: the text is no platform.
 
-        Source: containerd/platforms v1.0.0-rc.5, `Parse`; deviation D7 in platforms.md 2.
+        Source: containerd/platforms v1.0.0-rc.5, `Parse`; docs/platform-matching.md, "Version
+        suffix", for the deviation.
 
         """
         if len(text) > _LONGEST:
@@ -315,7 +319,7 @@ class Platform:
         return _with_chip(text, written, parts, table)
 
     def normalized(self, table: PlatformTable = BUILTIN) -> Platform:
-        """Spell it in the canonical way; doing so twice changes nothing (platforms.md 3)."""
+        """Return the canonical form; idempotent (docs/platform-matching.md, "Normalisation")."""
         architecture, variant = table.chip(self.architecture, self.variant)
         system = table.system(self.os)
         features = tuple(sorted(set(self.os_features))) if self.os_features else ()
@@ -336,7 +340,7 @@ class Platform:
 
         `os/arch[/variant][:os.version]`, or with parentheses as `format_all` where that cannot
         say it; characters outside the grammar are percent-encoded. A missing operating system is
-        `linux` (D8), a missing architecture is `unknown`.
+        `linux`, a missing architecture is `unknown`.
         """
         system = _percent(self.os or "linux", _PLAIN_NAME)
         rest = f"/{_percent(self.architecture or UNKNOWN, _PLAIN_PART)}"
@@ -365,7 +369,7 @@ LINUX_AMD64 = Platform("linux", "amd64")
 
 
 def _split_version(text: str, table: PlatformTable) -> tuple[str, str]:
-    """Split off a version after `:` (crane, oras; D7) or `,osver=` (regctl), if there is one."""
+    """Split off a version after `:` (crane, oras) or `,osver=` (regctl), if there is one."""
     if "(" in text:
         return text, ""
     for separator in (":", ",osver="):

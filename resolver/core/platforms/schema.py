@@ -235,7 +235,7 @@ def _paths(node: Node) -> PathFacts:
 
 Value = TypeVar("Value")
 
-#: A number of levels that nobody waits for. Source: platforms.md D4.
+#: The most levels of one architecture. Source: docs/platform-matching.md, "Bounded levels".
 _MOST_LEVELS = 999
 _ALREADY = "this is said already, and otherwise; facts can be added, not changed"
 

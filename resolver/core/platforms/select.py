@@ -41,7 +41,7 @@ def version_mismatch(entry: Platform, want: Platform, table: PlatformTable, *, e
     """Say why an entry's `os.version` does not do for a normalised wish; empty if it does.
 
     On Windows the builds decide. Elsewhere another version is taken for want of a better one
-    (containerd looks at none, D10), and `exact` takes nothing but the wanted one.
+    (containerd looks at none), and `exact` takes nothing but the wanted one.
     """
     if want.os == "windows":
         return windows.mismatch(want.os_version, entry.os_version, table.windows)
@@ -227,8 +227,8 @@ def select(
     Raises:
         InvalidPlatform: `want` is text that is no platform.
 
-    Source: containerd/platforms v1.0.0-rc.5, compare.go; deviations D1 to D4 and D10 (versions
-    outside Windows) in platforms.md 6.
+    Source: containerd/platforms v1.0.0-rc.5, compare.go; docs/platform-matching.md, "Ranking" and
+    "Where other tools differ".
     """
     if isinstance(want, str):
         want = Platform.parse(want, table=table)
@@ -376,8 +376,8 @@ def _grade(entry: Platform, wish: _Wish, system: str) -> Grade:
 def _ranked(matches: list[_Match]) -> list[_Match]:
     """Put the best first. Each sort keeps the order that the ones before it gave equals.
 
-    Rank, then the version that is wanted, then on Windows the newest (D1) and elsewhere an entry
-    without one (D10), then most features, then first. On Windows no build is preferred where none
+    Rank, then the requested version, then on Windows the newest and elsewhere an entry
+    without one, then most features, then first. On Windows no build is preferred where none
     is wanted.
     """
 

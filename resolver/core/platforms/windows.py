@@ -20,7 +20,8 @@ Version = tuple[int, int, int]
 def read_version(text: str) -> Version | None:
     """Read `major.minor.build[.more]`; None when it says nothing that can be compared.
 
-    All zero counts as nothing too, as with containerd (platforms.md 6, rule 1).
+    An all-zero version counts as none, as in containerd (docs/platform-matching.md, "Windows build
+    rule").
     """
     parts = text.split(".", 3)
     if len(parts) < len(_LIMITS):

@@ -10,7 +10,8 @@ from resolver.errors import UnsupportedChallenge
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-#: Characters of all header lines together, and challenges in them. Source: reliability.md 5.
+#: Characters of all header lines together, and challenges in them.
+#: Source: docs/store-and-reliability.md, "Size limits".
 MAX_HEADER = 16_384
 MAX_CHALLENGES = 16
 
@@ -60,7 +61,8 @@ class Challenge(tuple[str, dict[str, str]]):  # noqa: SLOT001 - a tuple takes no
 def parse_challenge(values: Iterable[str], who: str = "the registry") -> list[Challenge]:
     """Read `WWW-Authenticate` header lines, each on its own, in order.
 
-    A line with a fault counts up to the fault (protocol.md 8). Grammar: RFC 9110, 11.6.1.
+    A malformed line is read up to the error (docs/wire-protocol.md, "Challenges").
+    Grammar: RFC 9110, 11.6.1.
 
     Args:
         values: one text per header line. Do not join lines: a fault in one would hide the next.

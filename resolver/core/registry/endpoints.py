@@ -13,7 +13,7 @@ from resolver.values import dataclass
 
 
 class Ability(Enum):
-    """What an endpoint may be asked for. Source: containerd docs/hosts.md, `capabilities`."""
+    """What a host may be used for. Source: containerd, "Registry Configuration", `capabilities`."""
 
     PULL = "pull"
     RESOLVE = "resolve"
@@ -157,7 +157,7 @@ def used_for(endpoints: tuple[Endpoint, ...], *, by_digest: bool) -> tuple[Endpo
 
 
 def api_host(registry: str) -> str:
-    """Give the host that answers the API of a registry. Source: protocol.md 1.5."""
+    """Return the API host of a registry (docs/wire-protocol.md, "API host")."""
     return HUB_API if registry == HUB else registry
 
 
@@ -176,9 +176,10 @@ def matches_prefix(name: str, prefix: str) -> bool:
 
     `*.example.com` means sub-domains of any depth, and nothing may follow it. What follows any
     other prefix must begin a new part: `/`, `@`, or a `:` that introduces a tag. Upstream also
-    lets `example.com` match `example.com:5000`, and calls that unintended (quirk q-096).
+    lets `example.com` match `example.com:5000`, and calls that unintended.
 
-    Source: containers/image v5 pkg/sysregistriesv2, refMatchingPrefix; protocol.md 13.2.
+    Source: containers/image v5 pkg/sysregistriesv2, refMatchingPrefix; docs/wire-protocol.md,
+    "registries.conf".
     """
     if prefix.startswith("*."):
         host = name.partition("/")[0].partition("@")[0].partition(":")[0]

@@ -27,7 +27,7 @@ Role = Literal["layer", "config", "manifest", "index"]
 _ORDER: dict[Role, int] = {"layer": 0, "config": 1, "manifest": 2, "index": 3}
 
 #: Bytes fetched by one request; what is longer is fetched in several at once.
-#: Source: architecture.md section 5, point 5 (measured).
+#: Source: docs/wire-protocol.md, "Parallel ranges" (measured).
 RANGE_SIZE = 16 * 1024 * 1024
 
 
@@ -228,12 +228,12 @@ def plan_pieces(
     Args:
         images: what is wanted. A digest that several of them need is moved once.
         held: digest to what the best place has of it; absent means missing.
-        foreign: fetch also what its publisher does not let registries hold (R24).
+        foreign: include layers that registries may not distribute.
         attached: what comes along with the images.
         left_out: entries that are not wanted, to be reported.
 
     Raises:
-        SizeMismatch: two documents state two sizes of one digest (R9).
+        SizeMismatch: two documents state two sizes of one digest.
 
     Source:
         OCI image-spec v1.1.1, manifest.md, for layers and config; sizes are the descriptors'
@@ -256,7 +256,7 @@ def plan_pieces(
 
 
 def is_foreign(descriptor: Descriptor) -> bool:
-    """Whether a layer is kept elsewhere than in registries (protocol.md 7.4).
+    """Return whether a layer is distributed outside of registries.
 
     Source: OCI image-spec v1.1.1, layer.md, "Non-distributable layers"; the Docker type is that
     of Windows base layers. `urls` on any other type are only further places.

@@ -41,7 +41,8 @@ class Resolution:
         reference: canonical text of what was asked.
         pinned: the manifest as `registry/repository@digest`; for local places the digest alone.
         pinned_index: the same for what the name itself points at.
-        wanted: platforms asked for, best first; several only for a default (platforms.md 8).
+        wanted: requested platforms, best first; several only for a default
+            (docs/platform-matching.md, "Default platform").
         explicit: whether somebody asked for `wanted`, or the machine's own was taken.
         index: what the name points at, if that is an index; else None.
         manifest: the image manifest; sizes in bytes.
