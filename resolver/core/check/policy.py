@@ -1,4 +1,4 @@
-"""Policies: the file of `resolver check --policy`, read field by field.
+"""Read the policy file of `resolver check --policy`.
 
     version: 1
     defaults:
@@ -10,9 +10,9 @@
         require: [linux/amd64, "windows/amd64:10.0.20348"]
         require-attestation: sbom
 
-`defaults` hold for every image; what an image says itself takes the place of the default of that
-name. The fields are those of `FIELDS`; a list of one may be written without brackets. Every fault
-is a `BadFile` with line, column and path.
+`defaults` apply to every image; a field of an image replaces the default. The fields are those of
+`FIELDS`; a list of one item may be written without brackets. Errors are `BadFile` with line, column
+and path.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-#: The one version of the format there is.
+#: The supported version of the format.
 VERSION = 1
-#: Images of one policy.
+#: The most images of one policy.
 MAX_IMAGES = 10_000
 
 
@@ -55,7 +55,7 @@ class Policy:
     """A policy file, read.
 
     Attributes:
-        defaults: for images that are named elsewhere.
+        defaults: for images named elsewhere.
         images: in the order of the file.
     """
 
@@ -78,11 +78,11 @@ def read_policy(
 
     Args:
         root: the document.
-        table: the platforms there are.
-        over: changes the defaults, as the options of a command line do.
+        table: the platform facts.
+        over: changes the defaults, for command-line options.
 
     Raises:
-        BadFile: a field is unknown, missing, of another shape, or asks for nothing.
+        BadFile: a field is unknown, missing or of the wrong type, or nothing is required.
     """
     if root.is_empty:
         root.fail("it is empty", f"begin with `version: {VERSION}` and `images:`")
@@ -144,7 +144,7 @@ def _requirements(
 
 
 def _texts(spot: FieldReader) -> Iterator[FieldReader]:
-    """Read a list of texts; one alone needs no brackets."""
+    """Yield the items of a list, or a single text."""
     from resolver.core.parse.document import Items  # noqa: PLC0415 - as in `_image`
 
     if isinstance(spot.value, Items):
@@ -192,7 +192,7 @@ def _attestations(wanted: Requirements, spot: FieldReader, _context: _Context) -
 
 
 def _max_age(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requirements:
-    from resolver.core.parse.document import ScalarKind, TomlScalar  # noqa: PLC0415 - as in `_image`
+    from resolver.core.parse.document import ScalarKind, TomlScalar  # noqa: PLC0415 - as above
 
     if isinstance(spot.value, TomlScalar) and spot.value.kind is ScalarKind.WHOLE:
         spot.fail("an age needs a unit", "write `12h`, `90d`, `8w` or `1y`")
@@ -231,15 +231,15 @@ def _read(spot: FieldReader, parse: Callable[[str], Value], refusal: str) -> Val
 
 
 def known_rules() -> frozenset[str]:
-    """Give the ids of all rules whose findings a check can have."""
+    """Return the ids of all rules of check and lint."""
     from resolver.core.check.check import RULES  # noqa: PLC0415 - for policies alone
     from resolver.core.lint.lint import RULES as ROWS  # noqa: PLC0415 - as above
 
     return frozenset({rule.id for rule in RULES} | {row.rule.id for row in ROWS})
 
 
-#: What can be required of an image, by its name in a policy; `--require` and the rest on a command
-#: line are the same words. To add one, write a function and a row.
+#: The requirements by their name in a policy, which is also that of the command-line option.
+#: To add one, write a function and a row.
 FIELDS: dict[str, Callable[[Requirements, FieldReader, _Context], Requirements]] = {
     "require": _require,
     "forbid": _forbid,

@@ -151,7 +151,7 @@ def base_of(
 def missing_of(
     offered: Sequence[Platform | None], expected: Sequence[Platform], table: PlatformTable
 ) -> tuple[Platform, ...]:
-    """Say which of the expected platforms are not offered, strictly; each once, in their order."""
+    """Return which of the expected platforms are not offered, strictly; each once, in their order."""
     return tuple(
         want
         for want in dict.fromkeys(expected)
@@ -196,7 +196,7 @@ class Sharing:
     summed: Amount
 
     def shared(self, position: int) -> Amount:
-        """Say what a build shares with at least one other."""
+        """Return what a build shares with at least one other."""
         whole, own = self.matrix[position][position], self.own[position]
         return Amount(whole.layers - own.layers, whole.bytes - own.bytes)
 

@@ -73,11 +73,11 @@ class Comparison:
     files: FileComparison | None = None
 
     def delta(self, position: int) -> int:
-        """Say by how many bytes a build is larger than the base."""
+        """Return by how many bytes a build is larger than the base."""
         return self.builds[position].size - self.builds[self.base].size
 
     def ratio(self, position: int) -> float | None:
-        """Say how many times the size of the base a build has; None where the base is empty."""
+        """Return how many times the size of the base a build has; None where the base is empty."""
         return ratio(self.builds[self.base].size, self.builds[position].size)
 
 
@@ -160,12 +160,12 @@ class ImageComparison:
         return self.first_root.digest == self.second_root.digest
 
     def count(self, change: ChangeKind) -> int:
-        """Say how many platforms this became of."""
+        """Return how many platforms this became of."""
         return sum(each.change is change for each in self.changes)
 
 
 def ratio(base: int, size: int) -> float | None:
-    """Say how many times a size is another; None where that is nothing."""
+    """Return how many times a size is another; None where that is nothing."""
     return size / base if base else None
 
 
@@ -262,12 +262,12 @@ def pair_builds(
 
 
 def _exactly(build: Build) -> object:
-    """Give what two builds for the same platform have in common; nothing said is a platform too."""
+    """Return what two builds for the same platform have in common; nothing said is a platform too."""
     return build.normalized or "none"
 
 
 def _by_release(build: Build) -> object | None:
-    """Give a Windows build's platform, without the number of the patch."""
+    """Return a Windows build's platform, without the number of the patch."""
     normal = build.normalized
     version = windows.read_version(normal.os_version) if normal is not None else None
     if normal is None or normal.os != "windows" or version is None:

@@ -199,7 +199,7 @@ class Ignoring:
         return cls(tuple(dict.fromkeys(rules)))
 
     def ignores(self, dimension: str, key: str = "") -> bool:
-        """Say whether a difference is to be left out."""
+        """Return whether a difference is to be left out."""
         pairs = (_split(rule, "--ignore") for rule in self.rules)
         return any(
             name == dimension and (pattern is None or _matches(pattern, key))

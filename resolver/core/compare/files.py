@@ -72,7 +72,7 @@ class PathWords:
         self._components |= dict.fromkeys(dict(paths.libraries).get(chip, ()), "lib")
 
     def taken_out(self, path: str) -> str:
-        """Give a path without them."""
+        """Return a path without them."""
         if self._words is None:
             return path
         if any(name in path for name in self._components):
@@ -116,7 +116,7 @@ class LabelledTree:
 
 
 def why_apart(base: Platform | None, other: Platform | None) -> str:
-    """Say why the files of two builds are not compared; empty where they are.
+    """Return why the files of two builds are not compared; empty where they are.
 
     A layer of Windows keeps its files below `Files/`, its registry below `Hives/`, and no path of
     it means anything on another system.
@@ -172,7 +172,7 @@ class _LeftOut:
         self._known: dict[str, bool] = {}
 
     def has(self, key: str) -> bool:
-        """Say whether a rule is about `mode`, or about `xattrs.NAME`."""
+        """Return whether a rule is about `mode`, or about `xattrs.NAME`."""
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = self._ignoring.ignores("files", key)
@@ -187,7 +187,7 @@ class _LeftOut:
 
 
 def facts_of(path: str, file: LayerFile) -> FileFacts:
-    """Tell a path of a tree to people and renderers."""
+    """Return a path of a tree to people and renderers."""
     access = file.access
     return FileFacts(
         path,
@@ -397,7 +397,7 @@ def _written(met: _Met, changes: tuple[PathChange, ...]) -> bytes:
 def _reader(
     before: TreeRoom, after: TreeRoom, left_out: _LeftOut
 ) -> Callable[[str, bytes], FileDifference]:
-    """Give what makes a difference of a key and what `_written` gave."""
+    """Return what makes a difference of a key and what `_written` gave."""
 
     def read(key: str, about: bytes) -> FileDifference:
         bits, *sizes = _DIFFERENCE.unpack_from(about)
@@ -458,7 +458,7 @@ class _Renamed:
         self._own: tuple[dict[str, bytes], ...] = ({}, {})
 
     def met(self) -> Iterator[_Met]:
-        """Give every key once, in order.
+        """Yield every key once, in order.
 
         Raises:
             LimitExceeded: there is no room for all paths whose keys are not their names.

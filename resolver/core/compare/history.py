@@ -100,7 +100,7 @@ class Normaliser:
 
 
 def likeness(one: HistoryStep, other: HistoryStep) -> int:
-    """Say how much two steps have in common: 1000 for the same, 0 for different ones.
+    """Return how much two steps have in common: 1000 for the same, 0 for different ones.
 
     What is not the same must begin with the same word, and counts by the words it shares (the
     Sørensen-Dice coefficient), from 600 up.

@@ -49,7 +49,7 @@ class Thresholds:
         return not self.fail_on and not self.has_size
 
     def size(self, base: int, size: int) -> str:
-        """Say by what a size goes past its threshold; empty if it does not.
+        """Return by what a size goes past its threshold; empty if it does not.
 
         With no threshold any other size does.
         """
@@ -64,7 +64,7 @@ class Thresholds:
 
 
 def judge(found: Comparison, thresholds: Thresholds) -> tuple[CompareReason, ...]:
-    """Say why one image is not what it should be.
+    """Return why one image is not what it should be.
 
     Platforms that are expected and missing always count. The rest counts where it was asked for:
     a comparison of platforms without a question is a view, and its answer is yes. In sizes, the
@@ -90,7 +90,7 @@ def judge(found: Comparison, thresholds: Thresholds) -> tuple[CompareReason, ...
 
 
 def judge_images(found: ImageComparison, thresholds: Thresholds) -> tuple[CompareReason, ...]:
-    """Say why two images are not the same, as diff(1) would; or only what was asked about.
+    """Return why two images are not the same, as diff(1) would; or only what was asked about.
 
     In sizes, only growth goes past a threshold.
     """
@@ -172,7 +172,7 @@ def _bytes(count: int) -> str:
 def _files(
     found: FileComparison | None, platform: str, thresholds: Thresholds
 ) -> Iterator[CompareReason]:
-    """Say what differs in file trees; `platform` is that of two images, else the tree says."""
+    """Return what differs in file trees; `platform` is that of two images, else the tree says."""
     for tree in found.others if found is not None else ():
         name = platform or tree.summary.label
         if "files" in thresholds.fail_on and tree.differences:
@@ -186,7 +186,7 @@ def _files(
 
 
 def _times(times: float | None, allowed: float) -> str:
-    """Say how many times a size is more, in as many digits as it takes to see that it is."""
+    """Return how many times a size is more, in as many digits as it takes to see that it is."""
     if times is None:
         return f"any number of times the size, {allowed:.2f} allowed"
     digits = 2

@@ -59,7 +59,7 @@ class Library(Protocol):
         ...
 
     def step(self, stream: Decompressor, data: bytes, size: int) -> tuple[bytes, bytes]:
-        """Inflate at most `size` bytes; gives them, and the data to be given next.
+        """Inflate at most `size` bytes; returns them, and the data to be given next.
 
         Raises:
             DamagedError: the library cannot go on.
@@ -203,7 +203,7 @@ DEFAULT_LIMITS = InflateLimits()
 
 
 def compression_of(start: bytes, what: str) -> str:
-    """Say how content is compressed: `gzip`, `zstd`, or nothing for content that is not.
+    """Return how content is compressed: `gzip`, `zstd`, or nothing for content that is not.
 
     Args:
         start: its first bytes, 8 or more if it has them.
@@ -255,7 +255,7 @@ def inflate(
 def _pieces(
     chunks: Iterable[bytes], compression: str, what: str, limits: InflateLimits
 ) -> Iterator[tuple[bytes, int]]:
-    """Give pieces, each with how many bytes were read for it and before."""
+    """Yield pieces, each with how many bytes were read for it and before."""
     if compression:
         library = library_for(compression, what)
         yield from _Streams(library, _Feeds(iter(chunks)), what, limits).pieces()
@@ -278,7 +278,7 @@ class _Feeds:
         self.size = _FEED
 
     def more(self) -> bytes:
-        """Give the next piece; empty at the end."""
+        """Return the next piece; empty at the end."""
         while self._at >= len(self._chunk):
             chunk = next(self._chunks, None)
             if chunk is None:
@@ -322,7 +322,7 @@ class _Streams:
             data = stream.unused_data or self._feeds.more()
 
     def _begun(self, data: bytes) -> bytes:
-        """Check where a stream begins; gives what to inflate, or nothing where only padding is."""
+        """Check where a stream begins; returns what to inflate, or nothing where only padding is."""
         name = self._library.name
         if self._count:
             self._feeds.size = _FEED_OF_MANY

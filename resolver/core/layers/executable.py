@@ -118,7 +118,7 @@ _NO_EXECUTABLE_TYPES = frozenset({1, 4})
 
 
 def read_executable(start: bytes) -> Executable | None:
-    """Say what a file is made for; None for what is no program and no library.
+    """Return what a file is made for; None for what is no program and no library.
 
     Object files and core dumps are none: nobody runs them.
 
@@ -135,7 +135,7 @@ def read_executable(start: bytes) -> Executable | None:
 
 
 def runs_on(executable: Executable, platform: Platform, table: PlatformTable) -> bool:
-    """Say whether a platform's machine runs it: its own architecture, or one that it falls back to.
+    """Return whether a platform's machine runs it: its own architecture, or one that it falls back to.
 
     A 32-bit x86 program on amd64 is fine, and so is amd64 on Windows for arm64, which emulates it.
     What no platform is made of (eBPF, firmware, GPU code) says nothing, and is fine everywhere.

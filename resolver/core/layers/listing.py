@@ -119,29 +119,29 @@ def unpack(path: str, node: bytes, room: TreeRoom) -> LayerFile:
 
 
 def traits_of(node: bytes, room: TreeRoom) -> Traits:
-    """Give the traits of a packed file."""
+    """Return the traits of a packed file."""
     return traits_at(_NODE.unpack_from(node)[0], room)
 
 
 def size_of(node: bytes) -> int:
-    """Give the size of a packed file."""
+    """Return the size of a packed file."""
     size: int = _NODE.unpack_from(node)[1]
     return size
 
 
 def link_of(node: bytes) -> str:
-    """Give the target of a packed link."""
+    """Return the target of a packed link."""
     return decoded(node[_NODE.size :])
 
 
 def number_and_size(node: bytes) -> tuple[int, int]:
-    """Give the number of the traits of a packed file, and its size."""
+    """Return the number of the traits of a packed file, and its size."""
     found: tuple[int, int] = _NODE.unpack_from(node)
     return found
 
 
 def traits_at(number: int, room: TreeRoom) -> Traits:
-    """Give the traits that have a number.
+    """Return the traits that have a number.
 
     Raises:
         TypeError: there are others than `pack` has put there.
@@ -203,7 +203,7 @@ class PathLog:
             self._chunks.append(chunk)
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
-        """Give the paths and what is about them."""
+        """Yield the paths and what is about them."""
         head, size = self._HEAD.unpack_from, self._HEAD.size
         for packed in (*self._chunks, None):
             chunk = bytes(self._open) if packed is None else zlib.decompress(packed)
@@ -272,7 +272,7 @@ class PackedSequence(Sequence[T]):
         )
 
     def __hash__(self) -> int:
-        """Give what equal ones have in common."""
+        """Return what equal ones have in common."""
         return hash(len(self))
 
     def __repr__(self) -> str:

@@ -84,7 +84,7 @@ class ByteStream:
             yield memoryview(self._chunk)[at:end]
 
     def skip(self, size: int) -> int:
-        """Pass over so many bytes; gives how many there were."""
+        """Pass over so many bytes; returns how many there were."""
         end = self._at + size
         if end <= self._length:
             self._at = end
@@ -231,7 +231,7 @@ class TarReader:
         return self._stream.offset
 
     def __iter__(self) -> Iterator[TarEntry]:
-        """Give the entries in the order of the archive.
+        """Yield the entries in the order of the archive.
 
         Raises:
             BadDocument: this is no tar archive, or damaged, or cut short.
@@ -461,7 +461,7 @@ class TarReader:
         return self._xattrs[found]
 
     def _sparse(self, records: Records, stored: int) -> tuple[int, int, Map]:
-        """Read a sparse file of the PAX formats; gives its size, what is stored, and the map."""
+        """Read a sparse file of the PAX formats; returns its size, what is stored, and the map."""
         size = _stated_size(records, stored)
         if records.get(b"GNU.sparse.major", b"0") == b"0":
             found = tar_headers.read_map(records.get(b"GNU.sparse.map", b""), self._fail)
@@ -507,7 +507,7 @@ class TarReader:
 
 
 def _device(header: Header, records: Records) -> tuple[int, int] | None:
-    """Give the numbers of a device; PAX has larger ones than fit into the header."""
+    """Return the numbers of a device; PAX has larger ones than fit into the header."""
     if header.device is None:
         return None
     major, minor = header.device

@@ -219,7 +219,7 @@ def read_old(
     limit: int,
     fail: Callable[[str], BadDocument],
 ) -> tuple[int, list[tuple[int, int]]]:
-    """Read the map of a header of type `S`; gives the size of the file and the map.
+    """Read the map of a header of type `S`; returns the size of the file and the map.
 
     Args:
         block: the header.
@@ -272,7 +272,7 @@ def read_map(text: bytes, fail: Callable[[str], BadDocument]) -> list[tuple[int,
 def read_leading_map(
     more: Callable[[], bytes], limit: int, fail: Callable[[str], BadDocument]
 ) -> tuple[int, list[tuple[int, int]]]:
-    """Read the map of format 1.0 from before the data; gives its bytes, padded, and the map.
+    """Read the map of format 1.0 from before the data; returns its bytes, padded, and the map.
 
     Args:
         more: reads the next block of the data.

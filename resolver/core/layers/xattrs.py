@@ -64,7 +64,7 @@ Xattrs = tuple[Xattr, ...]
 
 
 def is_xattr(key: bytes) -> bool:
-    """Say whether a PAX record holds an attribute."""
+    """Return whether a PAX record holds an attribute."""
     return key.startswith(_PREFIXES) or key in _OTHERS
 
 
@@ -98,7 +98,7 @@ def read_xattrs(records: Mapping[bytes, bytes]) -> Xattrs:
 
 
 def cost(xattrs: Xattrs) -> int:
-    """Say how many bytes attributes take in memory, about."""
+    """Return how many bytes attributes take in memory, about."""
     return sum(_OVERHEAD + 4 * len(each.name) + len(each.value) for each in xattrs)
 
 

@@ -100,7 +100,7 @@ def places_of(config: ImageConfig, word: str, *, windows: bool) -> tuple[str, ..
 
 
 def interpreter_of(line: str) -> str:
-    """Give the program that runs a script, from what follows `#!`; `env` names another."""
+    """Return the program that runs a script, from what follows `#!`; `env` names another."""
     words = line.split()
     if not words:
         return ""
@@ -128,14 +128,14 @@ def _started(words: Sequence[str], *, windows: bool) -> Iterator[str]:
 
 
 def _wrapped(name: str, words: Sequence[str]) -> Sequence[str]:
-    """Give the words of the program that another one starts; none where that is not plain."""
+    """Return the words of the program that another one starts; none where that is not plain."""
     if name in _WRAPPERS and words[1:] and not words[1].startswith("-"):
         return words[_WRAPPERS[name] :]
     return words[words.index("--", 1) + 1 :] if "--" in words[1:-1] else ()
 
 
 def _first_of(line: str, *, windows: bool) -> Iterator[str]:
-    """Give the program that a shell's line begins with, if it plainly does."""
+    """Yield the program that a shell's line begins with, if it plainly does."""
     match = (_WINDOWS_PLAIN if windows else _PLAIN).fullmatch(line)
     built_in = _WINDOWS_BUILT_IN if windows else _BUILT_IN
     if match is not None and match[1].lower() not in built_in:
@@ -223,7 +223,7 @@ class LayerNames:
             self.entries[path] = entry
 
     def hides(self, path: str) -> bool:
-        """Say whether what lower layers have under a name is gone."""
+        """Return whether what lower layers have under a name is gone."""
         if path in self.removed or "" in self.opaque:
             return True
         folder = path

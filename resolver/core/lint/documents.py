@@ -136,7 +136,7 @@ _FAULTS: tuple[tuple[type[ResolverError], str, Rule], ...] = (
 
 
 def fault(error: ResolverError) -> Rule | None:
-    """Say which rule a failure to read a document breaks; None where nobody could be asked."""
+    """Return which rule a failure to read a document breaks; None where nobody could be asked."""
     for kind, field, rule in _FAULTS:
         if isinstance(error, kind) and field in ("", getattr(error, "field", "")):
             return rule
@@ -168,7 +168,7 @@ def mixed_types(subject: Subject) -> Iterator[Finding]:
 
 
 def _fault_of(part: ImageEntry, error: ResolverError) -> Rule | None:
-    """Tell a missing manifest from a missing config by how far reading came."""
+    """Return a missing manifest from a missing config by how far reading came."""
     rule = fault(error)
     return MISSING_CONFIG if rule is MISSING_MANIFEST and part.manifest is not None else rule
 

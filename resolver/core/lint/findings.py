@@ -24,7 +24,7 @@ class Severity(Enum):
     ERROR = "error"
 
     def __lt__(self, other: Severity) -> bool:
-        """Say whether this weighs less."""
+        """Return whether this weighs less."""
         order = list(Severity)
         return order.index(self) < order.index(other)
 

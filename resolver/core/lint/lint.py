@@ -123,7 +123,7 @@ class Linted:
         return tuple(finding for image in self.looked_at for finding in image.findings)
 
     def reaches(self, severity: Severity) -> bool:
-        """Say whether a finding weighs this much, or more."""
+        """Return whether a finding weighs this much, or more."""
         return any(not finding.severity < severity for finding in self.findings)
 
 

@@ -148,7 +148,7 @@ def odd_spellings(subject: Subject) -> Iterator[Finding]:
 
 
 def is_unknown(platform: Platform) -> bool:
-    """Say whether a platform is the `unknown/unknown` of attestations, or half of it."""
+    """Return whether a platform is the `unknown/unknown` of attestations, or half of it."""
     return lower(platform.os) == _UNKNOWN or lower(platform.architecture) == _UNKNOWN
 
 
@@ -157,7 +157,7 @@ def _is_wasm(platform: Platform) -> bool:
 
 
 def _usual_variant(stated: Platform, normal: Platform) -> str:
-    """Say how a variant is usually written; a default may stand there or be left out."""
+    """Return how a variant is usually written; a default may stand there or be left out."""
     if not stated.variant:
         return "" if lower(stated.architecture) == normal.architecture else normal.variant
     if normal.variant:

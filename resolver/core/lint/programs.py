@@ -77,7 +77,7 @@ UNREADABLE_LAYER = Rule(
 
 
 def fits(executable: Executable, platform: Platform, table: PlatformTable) -> bool:
-    """Say whether a program can run on a platform, which is given in normal form."""
+    """Return whether a program can run on a platform, which is given in normal form."""
     if executable.machine == _ANY:
         return True
     if executable.format != _FORMATS.get(platform.os, "elf"):

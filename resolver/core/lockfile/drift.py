@@ -154,7 +154,7 @@ def pairs_of(before: LockedImage, after: LockedImage) -> tuple[PlatformPair, ...
 
 
 def gone(image: LockedImage) -> LockDrift:
-    """Say that the registry no longer has a reference."""
+    """Return that the registry no longer has a reference."""
     message = "the registry no longer has this reference"
     hint = "list what there is with `resolver tags REPOSITORY`"
     found = _finding(REFERENCE_GONE, image, message, hint=hint)
@@ -162,7 +162,7 @@ def gone(image: LockedImage) -> LockDrift:
 
 
 def drift_of(image: LockedImage, current: Digest, pairs: tuple[PlatformPair, ...]) -> LockDrift:
-    """Say what moved, given what is compared; the digest of the whole has changed or not."""
+    """Return what moved, given what is compared; the digest of the whole has changed or not."""
     if image.digest == current:
         return LockDrift(image, current, (), ())
     found = tuple(_moved(image, pairs))
@@ -190,7 +190,7 @@ def _moved(image: LockedImage, pairs: tuple[PlatformPair, ...]) -> Iterator[Find
 def _whole(
     image: LockedImage, current: Digest, pairs: tuple[PlatformPair, ...]
 ) -> Iterator[Finding]:
-    """Say that the whole changed, where no part of it that counts did."""
+    """Return that the whole changed, where no part of it that counts did."""
     same = [f"`{pair.platform}`" for pair in pairs if pair.before is not None]
     if same:
         message = f"the index changed, {', '.join(same)} unchanged"

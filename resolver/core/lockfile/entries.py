@@ -112,7 +112,7 @@ def narrow(image: LockedImage, wanted: Sequence[Platform]) -> bool:
 
 
 def by_entry(image: LockedImage) -> tuple[LockedPlatform, ...]:
-    """Give the platforms of a record in the order of the index."""
+    """Return the platforms of a record in the order of the index."""
     return tuple(sorted(image.platforms, key=lambda one: one.entry))
 
 
@@ -179,7 +179,7 @@ def entries_of(
     services: Mapping[str, Sequence[str]] | None = None,
     table: PlatformTable = BUILTIN,
 ) -> tuple[tuple[ExportedLockEntry, ...], tuple[LockedImage, ...]]:
-    """Give an entry for each image, and the images that were not locked for a platform.
+    """Return an entry for each image, and the images that were not locked for a platform.
 
     Args:
         lock: everything in it.

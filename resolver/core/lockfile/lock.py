@@ -232,7 +232,7 @@ class Locked:
 
 
 def change_of(before: LockedImage | None, after: LockedImage) -> LockChange:
-    """Say what became of a reference."""
+    """Return what became of a reference."""
     if before is None:
         return LockChange("added", after, None)
     return LockChange("unchanged" if before == after else "changed", after, before)

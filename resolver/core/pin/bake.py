@@ -164,7 +164,7 @@ class _Reader:
                 return None
 
     def _strings(self, *, lines: bool) -> Iterator[Node]:
-        """Give the strings up to the end of an expression."""
+        """Yield the strings up to the end of an expression."""
         closing: list[str] = []
         while self._at < len(self._text):
             self._skip(lines=lines or bool(closing))

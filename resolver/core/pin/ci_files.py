@@ -247,7 +247,7 @@ def devcontainer(text: str, document: Node) -> Iterator[Mark]:
 
 
 def _mappings(document: Node) -> Iterator[tuple[Mapping, str]]:
-    """Give every mapping of a document, with its path."""
+    """Yield every mapping of a document, with its path."""
     waiting: list[tuple[Node, str]] = [(document, "")]
     seen: set[int] = set()
     while waiting:

@@ -95,7 +95,7 @@ class Moved:
         return cls(starts, places)
 
     def to(self, offset: int) -> int:
-        """Give the offset in the file of one in the value."""
+        """Return the offset in the file of one in the value."""
         line = bisect_right(self._starts, offset) - 1
         return self._places[line] + offset - self._starts[line]
 
@@ -180,7 +180,7 @@ def build_inputs(text: str, build: Node, role: str) -> Iterator[Mark]:
 
 
 def _pairs(node: Node | None, path: str) -> Iterator[tuple[str, YamlScalar, str, int]]:
-    """Give names and values of a mapping, or of a list of `name=value`.
+    """Yield names and values of a mapping, or of a list of `name=value`.
 
     Each with its path, and where in the scalar the value begins.
     """

@@ -130,7 +130,7 @@ class Word:
     offsets: array[int]
 
     def part(self, start: int, end: int) -> Word:
-        """Give a part of it."""
+        """Return a part of it."""
         return Word(self.text[start:end], self.offsets[start:end])
 
     @property
@@ -278,7 +278,7 @@ class _Joined:
         return match is not None
 
     def word(self) -> Word:
-        """Give all of it."""
+        """Return all of it."""
         return Word("".join(self._texts), self._offsets)
 
 
@@ -502,7 +502,7 @@ def _flag(rest: Word, name: str) -> Word | None:
 
 
 def _flags(rest: Word, name: str) -> Iterator[Word]:
-    """Give the values of a flag, among those that stand before everything else."""
+    """Yield the values of a flag, among those that stand before everything else."""
     for word in _words(rest):
         match = _FLAG.fullmatch(word.text)
         if match is None:

@@ -248,7 +248,7 @@ class LineIndex:
         self._starts = [0, *(match.end() for match in re.finditer(r"\r\n|\n|\r", text))]
 
     def position(self, offset: int) -> tuple[int, int]:
-        """Give line and column, both from 1; a byte order mark takes no column."""
+        """Return line and column, both from 1; a byte order mark takes no column."""
         number = bisect_right(self._starts, offset)
         start = self._starts[number - 1]
         column = offset - start + 1
@@ -330,7 +330,7 @@ def is_put_together(value: str) -> bool:
 
 
 def scheme_of(value: str) -> str:
-    """Give the scheme before a reference; empty where there is none."""
+    """Return the scheme before a reference; empty where there is none."""
     return next((scheme for scheme in SCHEMES if value.startswith(scheme)), "")
 
 
@@ -425,7 +425,7 @@ def composed(
 
 
 def value_slot(text: str, key: YamlScalar, value: YamlScalar) -> Slot | None:
-    """Give the place of a digest that is the whole value of a key; None if it is written oddly."""
+    """Return the place of a digest that is the whole value of a key; None if it is written oddly."""
     if not is_own(text, key, value):
         return None
     if not value.style and value.value in NOTHING:
@@ -442,7 +442,7 @@ def value_slot(text: str, key: YamlScalar, value: YamlScalar) -> Slot | None:
 
 
 def new_slot(text: str, holder: Mapping, key: YamlScalar, value: YamlScalar) -> Slot | None:
-    """Give the place of a key to be added to a mapping, behind another one."""
+    """Return the place of a key to be added to a mapping, behind another one."""
     if not is_own(text, key, value) or value.style in {"|", ">"}:
         return None
     if holder.is_flow:
@@ -458,7 +458,7 @@ def new_slot(text: str, holder: Mapping, key: YamlScalar, value: YamlScalar) -> 
 def line_cut(
     text: str, holder: Mapping, key: YamlScalar, value: YamlScalar
 ) -> tuple[int, int] | None:
-    """Give the span that goes when a key goes; None if others lean on its place."""
+    """Return the span that goes when a key goes; None if others lean on its place."""
     if holder.pairs[0][0] is key:
         return None
     if holder.is_flow:

@@ -163,12 +163,12 @@ _YAML = _named(r"[^/]*\.(?:ya?ml|json)")
 
 
 def by_path(path: str) -> FileKind | None:
-    """Tell the kind of a file by its path."""
+    """Return the kind of a file by its path."""
     return next((kind for kind in KINDS if kind.path.fullmatch(path)), None)
 
 
 def by_content(documents: tuple[Node, ...]) -> FileKind | None:
-    """Tell the kind of a YAML file by what is in it."""
+    """Return the kind of a YAML file by what is in it."""
     return next((kind for kind in KINDS if any(map(kind.fits, documents))), None)
 
 

@@ -218,7 +218,7 @@ def _composed(text: str, node: Mapping, path: str, keys: _Keys) -> Iterator[Mark
 
 
 def _behind(text: str, tag: YamlScalar) -> Slot | None:
-    """Give the place of a digest that follows a tag."""
+    """Return the place of a digest that follows a tag."""
     span = span_of(text, tag)
     if span is None:
         return None

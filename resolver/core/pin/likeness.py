@@ -270,14 +270,14 @@ def _near(starts: list[int], scalar: YamlScalar) -> list[int]:
 
 
 def values(document: Node, path: str = "") -> Iterator[tuple[YamlScalar, tuple[str, ...], str]]:
-    """Give every scalar that is a value, the keys above it, and its path; each once."""
+    """Yield every scalar that is a value, the keys above it, and its path; each once."""
     for node, keys, where in nodes(document, path):
         if isinstance(node, YamlScalar):
             yield node, keys, where
 
 
 def nodes(document: Node, path: str = "") -> Iterator[tuple[Node, tuple[str, ...], str]]:
-    """Give every node that is a value, the keys above it, and its path; each once.
+    """Yield every node that is a value, the keys above it, and its path; each once.
 
     In `{name: IMAGE, value: x}`, as parameters and variables are written, the name is the key too.
     What is merged in from elsewhere is given where it stands.

@@ -119,7 +119,7 @@ class Pinned:
     skipped: tuple[SkippedFile, ...] = ()
 
     def places_of(self, failure: ResolverError) -> tuple[FindingPlace, ...]:
-        """Give the places of the references that could not be looked up for this reason."""
+        """Return the places of the references that could not be looked up for this reason."""
         return tuple(
             pin.place
             for file in self.files

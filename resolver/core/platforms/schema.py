@@ -1,7 +1,6 @@
-"""Reading platform facts: the document of a `platforms.yaml`, checked field by field.
+"""Platform facts: read a `platforms.yaml` field by field, and merge it with the built-in ones.
 
-The document is what a YAML reader makes of it when every scalar stays text. `platform_merge` then
-checks what the facts mean together.
+The document comes from a YAML reader that keeps every scalar as text.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-#: The one version of the schema there is.
+#: The supported version of the schema.
 SCHEMA = "1"
 
-#: What processors call themselves in /proc/cpuinfo.
+#: Names of processors in /proc/cpuinfo.
 _WORD = re.compile(r"[a-z0-9_.()?-]{1,64}", re.ASCII)
 _OPTIONAL = re.compile(r"[a-z0-9_.-]{0,64}", re.ASCII)
 _TEXT = re.compile(r"[ -~]{1,300}", re.ASCII)
@@ -47,16 +46,15 @@ _UNLISTED = re.compile(r"plain|itself")
 
 
 def read_facts(document: object, place: str, *, sourced: bool) -> Facts:
-    """Read a document; whatever it leaves out is empty.
+    """Read a document; omitted groups are empty.
 
     Args:
         document: text, lists and mappings.
         place: the file, for messages.
-        sourced: whether every group must say where it is from.
+        sourced: whether every group must have a `source`.
 
     Raises:
-        InvalidConfiguration: a field is unknown, missing or of another shape.
-
+        InvalidConfiguration: a field is unknown, missing or of the wrong type.
     """
     root = Node(place, "", document)
     groups = root.fields(
@@ -214,7 +212,7 @@ def _runner(provider: str, node: Node) -> Runner:
     fields = node.fields("platform", "label")
     where = _required(node, fields, "platform")
     matched = _PLATFORM.fullmatch(where.text(_PLATFORM))
-    if matched is None:  # pragma: no cover - `text` has just said that it does
+    if matched is None:  # pragma: no cover - `text` has checked it
         where.fail("a platform is expected")
     label = _required(node, fields, "label").text(_TEXT)
     return Runner(provider, label, *matched.groups(default=""))
@@ -241,16 +239,15 @@ _ALREADY = "this is said already, and otherwise; facts can be added, not changed
 
 
 def merged(base: Facts, extra: Facts, place: str) -> Facts:
-    """Add a user's facts to the built-in ones; checked as a whole.
+    """Add a user's facts to the built-in ones, and check the result.
 
     Args:
         base: the built-in facts.
-        extra: the user's own.
+        extra: the user's facts.
         place: the user's file, for messages.
 
     Raises:
-        InvalidConfiguration: the two contradict each other, or make no sense together.
-
+        InvalidConfiguration: they contradict each other, or are inconsistent together.
     """
     together = Facts(
         assumed_system=_once(
@@ -264,7 +261,7 @@ def merged(base: Facts, extra: Facts, place: str) -> Facts:
         families=_families(base.families, extra.families, place),
         windows=_merged_windows(base.windows, extra.windows, place),
         hosts=_merged_hosts(base.hosts, extra.hosts, place),
-        # A user's own machines come first: they are there because they are wanted.
+        # The user's own runners take precedence.
         runners=_union(extra.runners, base.runners),
         paths=PathFacts(
             _words(base.paths.names, extra.paths.names),
@@ -277,18 +274,17 @@ def merged(base: Facts, extra: Facts, place: str) -> Facts:
 
 
 def check(facts: Facts, place: str) -> None:
-    """Refuse facts that make no sense together, such as a fallback that leads back to itself.
+    """Refuse inconsistent facts, such as a cycle of fallbacks.
 
     Raises:
-        InvalidConfiguration: names the first problem.
-
+        InvalidConfiguration: with the first problem.
     """
     for path, reason in problems(facts):
         raise InvalidConfiguration(place, path, reason)
 
 
 def problems(facts: Facts) -> Iterator[tuple[str, str]]:
-    """Find what makes no sense: pairs of a field and a reason."""
+    """Yield the inconsistencies, as pairs of a field and a reason."""
     for alias, target in facts.system_aliases:
         if alias in facts.systems or target in dict(facts.system_aliases):
             path = f"operating_systems.aliases.{alias}"
@@ -354,7 +350,7 @@ def _fallback_problems(facts: Facts, taken: set[str]) -> Iterator[tuple[str, str
             target = ahead.pop()
             if target == name:
                 yield path, "it leads back to itself"
-                # The table would follow a circle for ever.
+                # The table would follow a cycle forever.
                 return
             if target not in seen:
                 seen.add(target)
@@ -393,14 +389,14 @@ def _families(
 def _merged_family(known: Family, extra: Family, place: str) -> Family:
     plain = Family(known.name)
     path = f"families.{known.name}"
-    said = {
+    values = {
         name: _once(getattr(known, name), getattr(extra, name), getattr(plain, name), place, where)
         for name in Family._fields
         if name not in {"aliases", "forced", "spellings"}
         for where in (f"{path}.{name}",)
     }
     return Family(
-        **said,
+        **values,
         aliases=_union(known.aliases, extra.aliases),
         forced=_joined(known.forced, extra.forced, place, f"{path}.forced"),
         spellings=_joined(known.spellings, extra.spellings, place, f"{path}.spellings"),
@@ -464,7 +460,7 @@ def _joined(old: Pairs, new: Pairs, place: str, path: str) -> Pairs:
 
 
 def _words(base: Words, extra: Words) -> Words:
-    """Add words to those that an architecture has."""
+    """Merge the words of each architecture."""
     together = dict(base)
     for name, words in extra:
         together[name] = _union(together.get(name, ()), words)

@@ -151,7 +151,7 @@ class HostChoice:
 
 
 def used_for(endpoints: tuple[Endpoint, ...], *, by_digest: bool) -> tuple[Endpoint, ...]:
-    """Give the endpoints that are used for a reference by digest, or by tag."""
+    """Return the endpoints that are used for a reference by digest, or by tag."""
     left_out = Pulls.BY_TAG if by_digest else Pulls.BY_DIGEST
     return tuple(each for each in endpoints if each.pulls is not left_out)
 
@@ -167,7 +167,7 @@ def is_same_registry(host: str, registry: str) -> bool:
 
 
 def upstream(registry: str, repository: str, settings: HostSettings = USUAL) -> Endpoint:
-    """Give the registry itself as an endpoint."""
+    """Return the registry itself as an endpoint."""
     return Endpoint(api_host(registry), repository, registry, is_upstream=True, settings=settings)
 
 

@@ -305,7 +305,7 @@ class _Reader:
 
 
 def _stage(word: str | None) -> str | None:
-    """Give the stage that a word names; None for other words."""
+    """Return the stage that a word names; None for other words."""
     word = (word or "").lower()
     word = _SAME_STAGE.get(word, word)
     return word if word in _STAGES else None
@@ -441,7 +441,7 @@ _WRITTEN_STAGE = re.compile(rf"-({'|'.join(_STAGES)})([0-9]+)", re.IGNORECASE)
 
 
 def _is_within(tag: str, within: Callable[[Age], bool], wanted: Iterable[re.Pattern[str]]) -> bool:
-    """Say whether a tag is a version of a range, in nothing but the flavours that are wanted."""
+    """Return whether a tag is a version of a range, in nothing but the flavours that are wanted."""
     age = age_of(tag)
 
     def is_asked_for(without: str) -> bool:
