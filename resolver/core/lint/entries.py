@@ -1,4 +1,4 @@
-"""Rules about the entries of an index beside each other: double, dangling, out of order."""
+"""Rules about the entries of an index together: duplicate, dangling, out of order."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from resolver.core.oci.image import ImageEntry
     from resolver.core.platforms.platform import Platform
 
-#: How BuildKit marks an entry that speaks about another. Source: BuildKit,
-#: docs/attestations/attestation-storage.md.
+#: BuildKit's annotation for the digest of the entry that an attestation refers to. Source:
+#: BuildKit, docs/attestations/attestation-storage.md.
 SPEAKS_ABOUT = "vnd.docker.reference.digest"
 #: How containers/image marks the zstd twin of a gzip image, which is no duplicate.
 #: Source: containers/image, internal/manifest/oci_index.go, OCI1InstanceAnnotationCompressionZSTD.
@@ -74,7 +74,7 @@ BASELINE_NOT_FIRST = Rule(
 
 
 def no_images(subject: Subject) -> Iterator[Finding]:
-    """Find names behind which there is no image."""
+    """Find references without an image."""
     if subject.root is None or subject.images:
         return
     others = [part for part in subject.parts if not part.is_attestation]
@@ -99,7 +99,7 @@ def entries_without_platform(subject: Subject) -> Iterator[Finding]:
 
 
 def duplicate_platforms(subject: Subject) -> Iterator[Finding]:
-    """Find platforms that several entries claim; one finding for each of these."""
+    """Find platforms with several entries; one finding per platform."""
     groups: dict[tuple[Platform, str], list[ImageEntry]] = {}
     for part in subject.listed:
         if part.descriptor.platform is not None and not is_unknown(part.descriptor.platform):
@@ -119,15 +119,15 @@ def duplicate_platforms(subject: Subject) -> Iterator[Finding]:
 
 
 def dangling_attestations(subject: Subject) -> Iterator[Finding]:
-    """Find statements about what the index does not list."""
-    there = {part.descriptor.digest for part in subject.parts}
+    """Find attestations of content that the index does not list."""
+    listed = {part.descriptor.digest for part in subject.parts}
     for part in subject.parts if subject.index is not None else ():
         if not part.is_attestation:
             continue
         about = part.descriptor.annotation(SPEAKS_ABOUT)
         if about is None:
             message = f"the attestation `{part.descriptor.digest}` does not say what it is about"
-        elif _digest(about) not in there:
+        elif _digest(about) not in listed:
             message = (
                 f"the attestation `{part.descriptor.digest}` is about `{about}`, "
                 "which is not in the index"
@@ -138,7 +138,7 @@ def dangling_attestations(subject: Subject) -> Iterator[Finding]:
 
 
 def baselines_not_first(subject: Subject) -> Iterator[Finding]:
-    """Find levels that only newer machines run, before an entry that all of them run."""
+    """Find levels that only newer machines run, listed before an entry that all machines run."""
     table = subject.table
     seen: dict[Platform, list[ImageEntry]] = {}
     for part in subject.listed:

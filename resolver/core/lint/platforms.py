@@ -1,4 +1,4 @@
-"""Rules about platforms as an index, or a lone image's config, writes them."""
+"""Rules about platforms as written in an index, or in the config of a single image."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ ODD_SPELLING = Rule(
 
 
 def missing_variants(subject: Subject) -> Iterator[Finding]:
-    """Find 32-bit arm of which nobody says which; of a lone image its config may leave it out."""
+    """Find 32-bit arm without a variant, which the config of a single image may omit."""
     for part in subject.images:
         platform = part.platform
         if platform is not None and lower(platform.architecture) == "arm" and not platform.variant:
@@ -83,7 +83,7 @@ def missing_variants(subject: Subject) -> Iterator[Finding]:
 
 
 def missing_os_versions(subject: Subject) -> Iterator[Finding]:
-    """Find Windows images that fit no certain build of Windows."""
+    """Find Windows images without an `os.version`."""
     for part in subject.images:
         platform = part.platform
         if platform is None or subject.table.system(platform.os) != "windows":
@@ -96,7 +96,7 @@ def missing_os_versions(subject: Subject) -> Iterator[Finding]:
 
 
 def unknown_systems(subject: Subject) -> Iterator[Finding]:
-    """Find operating systems that are in no table."""
+    """Find unknown operating systems."""
     for part in subject.images:
         platform = part.platform
         if platform is None or is_unknown(platform) or _is_wasm(platform):
@@ -107,7 +107,7 @@ def unknown_systems(subject: Subject) -> Iterator[Finding]:
 
 
 def unknown_architectures(subject: Subject) -> Iterator[Finding]:
-    """Find architectures that are in no table."""
+    """Find unknown architectures."""
     for part in subject.images:
         platform = part.platform
         if platform is None or is_unknown(platform):
@@ -121,7 +121,7 @@ def unknown_architectures(subject: Subject) -> Iterator[Finding]:
 
 
 def unknown_images(subject: Subject) -> Iterator[Finding]:
-    """Find `unknown/unknown` that nothing marks as a statement about another entry."""
+    """Find `unknown/unknown` entries that are not marked as attestations."""
     for part in subject.listed:
         stated = part.descriptor.platform
         if stated is not None and is_unknown(stated):
@@ -130,7 +130,7 @@ def unknown_images(subject: Subject) -> Iterator[Finding]:
 
 
 def odd_spellings(subject: Subject) -> Iterator[Finding]:
-    """Find platforms that only some clients recognise."""
+    """Find spellings of platforms that only some clients recognise."""
     for part in subject.listed:
         stated = part.descriptor.platform
         if stated is None:
@@ -157,18 +157,18 @@ def _is_wasm(platform: Platform) -> bool:
 
 
 def _usual_variant(stated: Platform, normal: Platform) -> str:
-    """Return how a variant is usually written; a default may stand there or be left out."""
+    """Return the usual spelling of a variant, keeping or omitting a default as stated."""
     if not stated.variant:
         return "" if lower(stated.architecture) == normal.architecture else normal.variant
     if normal.variant:
         return normal.variant
-    # A default that is left out in normal form: `v8` of arm64, `v1` of amd64.
+    # A default that the normal form omits: `v8` of arm64, `v1` of amd64.
     text = lower(stated.variant)
     return text if text.startswith("v") else f"v{text}"
 
 
 def _written(platform: Platform) -> str:
-    """Write a platform so that what it leaves out is seen."""
+    """Format a platform so that omitted parts are visible."""
     names = (platform.os, platform.architecture, platform.variant)
     return "/".join(names).rstrip("/")
 
