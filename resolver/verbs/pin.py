@@ -13,7 +13,7 @@ from resolver.core.oci.manifest import Index
 from resolver.core.pin import bake, decide, dockerfile
 from resolver.core.pin import kubernetes as helm
 from resolver.core.pin.compose import Moved
-from resolver.core.pin.decide import Fact, Judge, PinQuery, PinRequest, queries_of, deciding
+from resolver.core.pin.decide import Fact, Judge, PinQuery, PinRequest, deciding, queries_of
 from resolver.core.pin.edits import (
     TEMPLATE,
     FoundReferences,

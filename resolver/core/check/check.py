@@ -88,8 +88,8 @@ def deciding(
     for position, platform in enumerate(platforms):
         if platform is None or platform.os == UNKNOWN:
             chosen.discard(position)
-        elif any(matches(each, platform, table) for each in wanted.forbid) or (
-            wanted.only and not any(matches(each, platform, table) for each in wanted.only)
+        elif any(matches(request, platform, table) for request in wanted.forbid) or (
+            wanted.only and not any(matches(request, platform, table) for request in wanted.only)
         ):
             chosen.add(position)
     return tuple(sorted(chosen))
@@ -169,16 +169,16 @@ PLATFORM_FORBIDDEN = Rule(
     "platform-forbidden",
     Severity.ERROR,
     "a forbidden platform is offered",
-    "The image has a build for a platform that it must not have, for example one that nobody tests "
-    "any more. Build it again without that platform.",
+    "The image has a build for a platform that it must not have, for example one that is no longer "
+    "tested. Build it again without that platform.",
 )
 PLATFORM_NOT_ALLOWED = Rule(
     "platform-not-allowed",
     Severity.ERROR,
     "a platform is offered that is not on the list",
-    "The image has a build that nobody expects, or one that says no platform. Build it again "
+    "The image has an unexpected build, or one without a platform. Build it again "
     "without it, or add its platform to the list. Attestations and artifacts "
-    "are no platforms and never meant.",
+    "are not affected.",
 )
 ATTESTATION_MISSING = Rule(
     "attestation-missing",
@@ -199,9 +199,9 @@ TOO_OLD = Rule(
 AGEUNKNOWN = Rule(
     "age-unknown",
     Severity.ERROR,
-    "a build does not say when it was made",
+    "a build does not state when it was made",
     "Its config has no date, or one that cannot be one: reproducible builds are dated 1970 or in "
-    "the year 1. An age was asked for and cannot be told, which is not a yes; leave the rule out "
+    "the year 1. The required age cannot be checked, so the check fails; skip the rule "
     "with `--ignore age-unknown` where that is fine.",
 )
 
@@ -286,7 +286,13 @@ def image_findings(image: Checkable) -> tuple[Finding, ...]:
     place = {row.rule.id: number for number, row in enumerate(ROWS)}
     return tuple(
         sorted(
-            findings, key=lambda each: (place[each.rule], each.platform, each.digest, each.message)
+            findings,
+            key=lambda finding: (
+                place[finding.rule],
+                finding.platform,
+                finding.digest,
+                finding.message,
+            ),
         )
     )
 
@@ -296,7 +302,7 @@ def _missing(image: Checkable) -> Iterator[Finding]:
     for platform in dict.fromkeys(image.wanted.require):
         if meeting(platform, offered, image.wanted, image.table):
             continue
-        listing = ", ".join(f"`{each}`" for each in dict.fromkeys(map(str, offered)))
+        listing = ", ".join(f"`{name}`" for name in dict.fromkeys(map(str, offered)))
         said = f"it is offered for {listing}" if listing else "it is offered for no platform at all"
         near = _nearest(platform, offered, image) or _others(offered)
         yield image.finding(
@@ -350,10 +356,10 @@ def _not_allowed(image: Checkable) -> Iterator[Finding]:
     for build in image.builds:
         platform = build.platform
         if platform is None:
-            message = f"a build says no platform, and only {listing} may be offered"
+            message = f"a build has no platform, and only {listing} may be offered"
             yield image.finding(PLATFORM_NOT_ALLOWED, message, "", build.digest)
         elif platform.os != UNKNOWN and not any(
-            matches(each, platform, image.table) for each in allowed
+            matches(request, platform, image.table) for request in allowed
         ):
             message = f"`{platform}` is offered, and only {listing} may be"
             yield image.finding(PLATFORM_NOT_ALLOWED, message, platform, build.digest)
@@ -379,7 +385,7 @@ def _aged(image: Checkable) -> Iterator[Finding]:
         age = (image.now - moment).total_seconds() if moment is not None else None
         if age is None or age < -_CLOCKS_DIFFER:
             said = f"its date is `{build.created}`" if build.created else "it has no date"
-            message = f"{_called(build)} does not say when it was made: {said}"
+            message = f"{_called(build)} does not state when it was made: {said}"
             yield image.finding(AGEUNKNOWN, message, build.platform, build.digest)
         elif age > limit:
             message = (
@@ -522,7 +528,7 @@ def parse_age(text: str) -> int:
     """
     matched = _AGE.fullmatch(text)
     if matched is None or not int(matched[1]):
-        raise Usage(f"`{text[:40]}` is no age", "write `12h`, `90d`, `8w` or `1y`")
+        raise Usage(f"`{text[:40]}` is not an age", "write `12h`, `90d`, `8w` or `1y`")
     return int(matched[1]) * _UNITS[matched[2]]
 
 
@@ -534,7 +540,7 @@ def parse_attestation(text: str) -> str:
     """
     if text not in ATTESTATIONS:
         raise Usage(
-            f"`{text[:40]}` is no kind of attestation",
+            f"`{text[:40]}` is not a kind of attestation",
             f"choose from {', '.join(f'`{kind}`' for kind in ATTESTATIONS)}",
         )
     return text

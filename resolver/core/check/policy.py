@@ -154,14 +154,14 @@ def _texts(spot: FieldReader) -> Iterator[FieldReader]:
 
 
 def _platforms(spot: FieldReader, context: _Context) -> tuple[Platform, ...]:
-    return tuple(_platform(each, context) for each in _texts(spot))
+    return tuple(_platform(item, context) for item in _texts(spot))
 
 
 def _platform(spot: FieldReader, context: _Context) -> Platform:
     try:
         return Platform.parse(spot.text(), table=context.table)
     except InvalidPlatform as error:
-        return spot.fail(f"this is no platform: {error.reason}", *error.hints())
+        return spot.fail(f"this is not a platform: {error.reason}", *error.hints())
 
 
 def _require(wanted: Requirements, spot: FieldReader, context: _Context) -> Requirements:
@@ -186,7 +186,7 @@ def _compatible(wanted: Requirements, spot: FieldReader, _context: _Context) -> 
 
 def _attestations(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requirements:
     kinds = tuple(
-        _read(each, parse_attestation, "this is no kind of attestation") for each in _texts(spot)
+        _read(item, parse_attestation, "this is not a kind of attestation") for item in _texts(spot)
     )
     return replace(wanted, attestations=kinds)
 
@@ -196,7 +196,7 @@ def _max_age(wanted: Requirements, spot: FieldReader, _context: _Context) -> Req
 
     if isinstance(spot.value, TomlScalar) and spot.value.kind is ScalarKind.WHOLE:
         spot.fail("an age needs a unit", "write `12h`, `90d`, `8w` or `1y`")
-    return replace(wanted, max_age=_read(spot, parse_age, "this is no age"))
+    return replace(wanted, max_age=_read(spot, parse_age, "this is not an age"))
 
 
 def _lint(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requirements:
@@ -206,19 +206,19 @@ def _lint(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requir
             return replace(wanted, lint=severity)
     if text == "never":
         return replace(wanted, lint=None)
-    return spot.fail("this is no weight of findings", "choose `error`, `warning`, `note`, `never`")
+    return spot.fail("this is not a severity", "choose `error`, `warning`, `note`, `never`")
 
 
 def _ignore(wanted: Requirements, spot: FieldReader, context: _Context) -> Requirements:
     from resolver.core.parse.document import similar  # noqa: PLC0415 - as in `_image`
 
     names = []
-    for each in _texts(spot):
-        name = each.text()
+    for item in _texts(spot):
+        name = item.text()
         if name not in context.rules:
             meant = similar(name, tuple(sorted(context.rules)))
             listing = "see `resolver check --help` and `resolver lint --rules`"
-            each.fail("there is no such rule", f"did you mean `{meant}`?" if meant else listing)
+            item.fail("there is no such rule", f"did you mean `{meant}`?" if meant else listing)
         names.append(name)
     return replace(wanted, ignore=tuple(names))
 

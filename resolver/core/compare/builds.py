@@ -91,7 +91,7 @@ def builds_of(gathered: ImageDocuments, table: PlatformTable = BUILTIN) -> tuple
             MAX_BUILDS,
             len(parts),
             "builds at once",
-            "say which with `-p PLATFORM`",
+            "choose some with `-p PLATFORM`",
         )
     seen: Counter[str] = Counter()
     return tuple(_build(part, gathered, table, seen) for part in parts)
@@ -102,7 +102,7 @@ def _build(
 ) -> Build:
     if part.manifest is None or part.config is None:
         what = f"`{part.descriptor.digest}` in `{gathered.reference}`"
-        raise BadDocument(what, "config", "is missing, so this is no image")
+        raise BadDocument(what, "config", "is missing, so this is not an image")
     name = str(part.platform) if part.platform is not None else "no platform"
     seen[name] += 1
     if seen[name] > 1:

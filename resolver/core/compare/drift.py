@@ -133,7 +133,7 @@ def _drift(dimension: Dimension, builds: Sequence[Build]) -> Iterator[Drift]:
     if dimension.unit in {Unit.PAIRS, Unit.NAMES}:
         maps = [_mapping(look) for look in looks]
         for key in sorted({key for values in maps for key in values}):
-            values = tuple(each.get(key) for each in maps)
+            values = tuple(mapping.get(key) for mapping in maps)
             if len(set(values)) > 1:
                 yield Drift(dimension.name, key, values)
         return
@@ -152,8 +152,8 @@ def _value(look: object) -> str | tuple[str, ...] | None:
 def _mapping(look: object) -> dict[str, str]:
     """Return pairs as a mapping, and names as keys with the value `yes`."""
     pairs: dict[str, str] = {}
-    for each in look if isinstance(look, tuple) else ():
-        key, value = each if isinstance(each, tuple) else (each, "yes")
+    for item in look if isinstance(look, tuple) else ():
+        key, value = item if isinstance(item, tuple) else (item, "yes")
         pairs[key] = value
     return pairs
 
@@ -163,7 +163,7 @@ MAX_RULES = 1_000
 MAX_RULE = 1_024
 
 _FILES = "files"
-_DRIFTING = {each.name: each for each in DIMENSIONS if each.drifts}
+_DRIFTING = {row.name: row for row in DIMENSIONS if row.drifts}
 
 
 @dataclass(frozen=True, slots=True)

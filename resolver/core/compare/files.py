@@ -181,7 +181,7 @@ class _LeftOut:
         """Return the names of attributes that differ and are not ignored."""
         if before == after or self.has(PathChange.XATTRS.value):
             return ()
-        names = sorted({each.name for each in set(before) ^ set(after)})
+        names = sorted({xattr.name for xattr in set(before) ^ set(after)})
         return tuple(name for name in names if not self.has(f"{PathChange.XATTRS.value}.{name}"))
 
 
@@ -199,7 +199,7 @@ def facts_of(path: str, file: LayerFile) -> FileFacts:
         file.link,
         file.device,
         file.program,
-        tuple((each.name, each.text) for each in file.xattrs),
+        tuple((xattr.name, xattr.text) for xattr in file.xattrs),
     )
 
 
@@ -384,10 +384,10 @@ def _written(met: _Met, changes: tuple[PathChange, ...]) -> bytes:
     """Encode a difference."""
     bits = sum(1 << _ORDER.index(change) for change in changes)
     paths = [
-        encoded(each[0]) if each is not None and each[0] != met.key else None
-        for each in (met.left, met.right)
+        encoded(side[0]) if side is not None and side[0] != met.key else None
+        for side in (met.left, met.right)
     ]
-    files = [each[1] if each is not None else None for each in (met.left, met.right)]
+    files = [side[1] if side is not None else None for side in (met.left, met.right)]
     parts = (*paths, *files)
     sizes = (0 if part is None else len(part) + 1 for part in parts)
     return _DIFFERENCE.pack(bits, *sizes) + b"".join(part for part in parts if part is not None)
@@ -501,7 +501,7 @@ class _Renamed:
                 node = left or right or b""
                 self._take(path, key, node)
                 self._renamed[side][path] = (key, node)
-        keys = {key for each in self._renamed for key, _node in each.values()}
+        keys = {key for side_paths in self._renamed for key, _node in side_paths.values()}
         if not keys:
             return
         for path, left, right in self._paths():
@@ -526,7 +526,7 @@ class _Renamed:
             found |= {path: (path, node) for path, node in own.items() if path not in renamed}
             keyed.append(found)
         left, right = keyed
-        self._done = tuple({path for path, _node in each.values()} for each in keyed)
+        self._done = tuple({path for path, _node in side_paths.values()} for side_paths in keyed)
         return [_Met(key, left.get(key), right.get(key)) for key in sorted({*left, *right})]
 
 
@@ -589,7 +589,7 @@ class _Folders:
             above[3] = max(above[3], delta)
 
     def _cut(self) -> None:
-        self._best.sort(key=lambda each: (-abs(each.delta), each.path))
+        self._best.sort(key=lambda folder: (-abs(folder.delta), folder.path))
         del self._best[self._count :]
 
 

@@ -325,9 +325,7 @@ def _steps(build: Build) -> tuple[list[Step], str]:
     reason = ""
     if making != len(layers):
         said = (
-            "1 step says it made a layer"
-            if making == 1
-            else f"{making} steps say they made a layer"
+            "1 step should have a layer" if making == 1 else f"{making} steps should have a layer"
         )
         if not history:
             said = "its history is empty"

@@ -59,7 +59,7 @@ def read_database(body: bytes, most: int) -> Iterator[Package]:
     import sqlite3  # noqa: PLC0415 - for images with rpm alone
 
     if not body.startswith(_MAGIC):
-        raise DamagedDatabase("it is no SQLite database")
+        raise DamagedDatabase("it is not a SQLite database")
     connection = sqlite3.connect(":memory:")
     try:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_HEADER)
@@ -97,7 +97,7 @@ def _blobs(connection: sqlite3.Connection, body: bytes, most: int) -> Iterator[b
         raise DamagedDatabase("it has no table `Packages`")
     for (blob,) in connection.execute("SELECT blob FROM Packages LIMIT ?", (most + 1,)):
         if not isinstance(blob, bytes):
-            raise DamagedDatabase("a package in it is no blob")
+            raise DamagedDatabase("a package in it is not a blob")
         # Rows can share pages, so that a small file reads like a huge one.
         read += len(blob)
         if read > size:
@@ -261,8 +261,8 @@ DATABASES = (
     *(Database("rpm", f"{folder}/Packages", None, reason=_BERKELEY) for folder in _RPM_FOLDERS),
     *(Database("rpm", f"{folder}/Packages.db", None, reason=_NDB) for folder in _RPM_FOLDERS),
 )
-_FILES = {each.path: each.limit for each in DATABASES if each.read and not each.is_folder}
-_FOLDERS = tuple(f"{each.path}/" for each in DATABASES if each.is_folder)
+_FILES = {row.path: row.limit for row in DATABASES if row.read and not row.is_folder}
+_FOLDERS = tuple(f"{row.path}/" for row in DATABASES if row.is_folder)
 _UNREAD_SUFFIX = ".md5sums"
 
 

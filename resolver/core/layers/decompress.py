@@ -345,7 +345,7 @@ class _Streams:
         """Skip zeros after the last member, as `gzip` does; refuse other data."""
         while data:
             if data.strip(b"\0"):
-                raise self._bad("something that is no gzip data follows the gzip data")
+                raise self._bad("data that is not gzip follows the gzip data")
             data = self._feeds.more()
 
     def _bad(self, reason: str) -> BadDocument:

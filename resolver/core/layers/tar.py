@@ -499,7 +499,7 @@ class TarReader:
                 )
         if len(link) > limits.link:
             raise LimitExceeded(f"the target of a link of {self._what}", limits.link, len(link))
-        self.named += sum(len(each) * (1 if each.isascii() else 4) for each in (name, link))
+        self.named += sum(len(text) * (1 if text.isascii() else 4) for text in (name, link))
         if self.named > limits.names:
             raise LimitExceeded(f"the size of all names of {self._what}", limits.names, self.named)
 

@@ -104,7 +104,7 @@ def read_number(field: bytes, name: str, fail: Callable[[str], BadDocument]) -> 
         return int.from_bytes(field[1:], "big")
     if field[0] == _NEGATIVE:
         return int.from_bytes(field, "big", signed=True)
-    raise fail(f"the {name} is no number: {field!r}")
+    raise fail(f"the {name} is not a number: {field!r}")
 
 
 def _check(block: bytes, field: bytes, fail: Callable[[str], BadDocument]) -> None:
@@ -265,7 +265,7 @@ def read_map(text: bytes, fail: Callable[[str], BadDocument]) -> list[tuple[int,
     if not text:
         return []
     if not _SPARSE_NUMBERS.fullmatch(text):
-        raise fail("the map of a sparse file is no list of numbers")
+        raise fail("the map of a sparse file is not a list of numbers")
     return _paired([int(number) for number in text.split(b",")], fail)
 
 

@@ -99,7 +99,7 @@ def read_xattrs(records: Mapping[bytes, bytes]) -> Xattrs:
 
 def cost(xattrs: Xattrs) -> int:
     """Return the approximate bytes of memory of attributes."""
-    return sum(_OVERHEAD + 4 * len(each.name) + len(each.value) for each in xattrs)
+    return sum(_OVERHEAD + 4 * len(xattr.name) + len(xattr.value) for xattr in xattrs)
 
 
 def shown(text: str) -> str:

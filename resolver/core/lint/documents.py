@@ -58,8 +58,8 @@ WRONG_DIGEST = Rule(
     "wrong-digest",
     Severity.ERROR,
     "a document that is not what its digest says",
-    "The bytes were altered after they were pushed, by a defective disk, a proxy or somebody. "
-    "Nothing that is said in them can be believed: find out where they differ, then push again.",
+    "The bytes were altered after they were pushed, by a defective disk, a proxy or an attacker. "
+    "Their contents cannot be trusted: find out where they differ, then push again.",
 )
 WRONG_TYPE = Rule(
     "wrong-type",

@@ -32,7 +32,7 @@ _WIN32K = "win32k"
 ENTRY_WITHOUT_PLATFORM = Rule(
     "entry-without-platform",
     Severity.WARNING,
-    "an image in the index says no platform",
+    "an image in the index has no platform",
     "Clients disagree about such an entry: go-containerregistry takes it for linux/amd64, "
     "containers/image takes it for anything, oras and regclient never choose it. Build the index "
     "again with a tool that states the platform of each entry, or add it with "
@@ -43,7 +43,7 @@ DUPLICATE_PLATFORM = Rule(
     Severity.ERROR,
     "two entries are for one platform",
     "Clients take the first entry that fits and never see the other, so that one of the two builds "
-    "is published for nobody, often the newer one. Build the index anew instead of appending to "
+    "is never used, often the newer one. Build the index anew instead of appending to "
     "it. Windows entries are told apart by `os.version`, others by architecture, variant and "
     "`os.features`; a twin that is marked as zstd-compressed is no duplicate.",
 )
@@ -67,7 +67,7 @@ BASELINE_NOT_FIRST = Rule(
     "baseline-not-first",
     Severity.WARNING,
     "a higher CPU level before the one for all",
-    "crane and oras ignore the variant when nobody asks for one and take the first entry of the "
+    "crane and oras ignore the variant when none is requested and take the first entry of the "
     "architecture: with `amd64/v3` before `amd64`, older machines get a program that dies with "
     "SIGILL. Put the entry without a variant, or with the lowest one, first.",
 )
@@ -94,7 +94,7 @@ def entries_without_platform(subject: Subject) -> Iterator[Finding]:
     for part in subject.listed:
         if part.descriptor.platform is None:
             said = f"; its config says `{part.platform}`" if part.platform is not None else ""
-            message = f"the index says no platform for `{part.descriptor.digest}`{said}"
+            message = f"the index has no platform for `{part.descriptor.digest}`{said}"
             yield subject.finding(ENTRY_WITHOUT_PLATFORM, message, part)
 
 
@@ -161,7 +161,7 @@ def _compared(subject: Subject, platform: Platform) -> Platform:
     normal = platform.normalized(subject.table)
     if normal.os != "windows":
         return normal
-    features = tuple(each for each in normal.os_features if each != _WIN32K)
+    features = tuple(feature for feature in normal.os_features if feature != _WIN32K)
     return replace(normal, os_features=features)
 
 

@@ -44,7 +44,7 @@ IDENTICAL_LAYERS = Rule(
     "identical-layers",
     Severity.ERROR,
     "the same layers for different architectures",
-    "A program is made for one architecture, so all entries but one are lies, unless there is no "
+    "A program is made for one architecture, so all entries but one are wrong, unless there is no "
     "program inside. It is an error where a config names a command to run, and a note where none "
     "does: data, charts and scripts may well be the same everywhere, and so are programs made to "
     "run on several architectures. Where one architecture runs the other's programs, as amd64 does "
@@ -185,7 +185,7 @@ def moved_tags(subject: Subject) -> Iterator[Finding]:
     if pin is None or pin.current == pin.digest or pin.digest in pin.members:
         return
     if pin.current is None:
-        message = f"there is no tag `{pin.tag}` any more"
+        message = f"the tag `{pin.tag}` no longer exists"
     else:
         message = f"`{pin.tag}` now points at `{pin.current}`"
     yield subject.finding(TAG_MOVED, message)

@@ -41,7 +41,7 @@ UNKNOWN_OS = Rule(
     "unknown-os",
     Severity.WARNING,
     "an operating system that no client knows",
-    "Clients compare names, and none asks for this one, so that the entry is chosen by nobody. "
+    "Clients compare names, and none asks for this one, so the entry is never chosen. "
     "Names are those of Go's GOOS: `linux`, `windows`, `darwin`. If the name is right and new, "
     "teach it to resolver with `--platforms-file`.",
 )
@@ -49,7 +49,7 @@ UNKNOWN_ARCHITECTURE = Rule(
     "unknown-architecture",
     Severity.WARNING,
     "an architecture that no client knows",
-    "Clients compare names, and none asks for this one, so that the entry is chosen by nobody. "
+    "Clients compare names, and none asks for this one, so the entry is never chosen. "
     "Names are those of Go's GOARCH: `amd64`, `arm64`, `arm` with a variant, `ppc64le`, `s390x`, "
     "`riscv64`. If the name is right and new, teach it to resolver with `--platforms-file`.",
 )
@@ -78,7 +78,7 @@ def missing_variants(subject: Subject) -> Iterator[Finding]:
         platform = part.platform
         if platform is not None and lower(platform.architecture) == "arm" and not platform.variant:
             severity = Severity.WARNING if subject.index is not None else Severity.NOTE
-            message = f"`{platform}` says no variant, so it is taken for `arm/v7`"
+            message = f"`{platform}` has no variant, so it is treated as `arm/v7`"
             yield subject.finding(MISSING_VARIANT, message, part, severity=severity)
 
 

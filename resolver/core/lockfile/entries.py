@@ -81,7 +81,7 @@ def narrowed(
     for wanted in only:
         one = pick(image, wanted, table)
         if one is None:
-            offered = [str(each.platform) for each in by_entry(image)]
+            offered = [str(locked.platform) for locked in by_entry(image)]
             raise PlatformNotOffered(image.reference, str(wanted), offered)
         kept[one.key] = one
         keys.add(str((one.platform if wanted.local else wanted.platforms[0]).normalized()))
@@ -227,7 +227,7 @@ def short_names(references: Sequence[Reference]) -> list[str]:
         free = (name for count, name in zip(counts, own, strict=True) if count[name] == 1)
         name = next(free, own[-1])
         numbered = (f"{name}_{number}" for number in range(2, len(forms) + 2))
-        name = next(each for each in (name, *numbered) if each not in taken)
+        name = next(candidate for candidate in (name, *numbered) if candidate not in taken)
         taken.add(name)
         names.append(name)
     return names

@@ -54,7 +54,7 @@ NOT_PINNABLE = Rule(
     "not-pinnable",
     Severity.ERROR,
     "a reference that no digest can be written into",
-    "It is put together from variables, or it is no image reference. Write it out in one piece, "
+    "It is composed of variables, or it is not an image reference. Write it out in one piece, "
     "or write `# resolver: ignore` above it.",
 )
 UNKNOWN_KEY = Rule(
@@ -62,7 +62,7 @@ UNKNOWN_KEY = Rule(
     Severity.ERROR,
     "a value that looks like an image, below a key that is not known to take one",
     "It is not edited, since what reads it may not take a digest. Pin it by hand, or write "
-    "`# resolver: ignore` above it if it is no image.",
+    "`# resolver: ignore` above it if it is not an image.",
 )
 UNPARSABLE = Rule(
     "unparsable",
@@ -175,7 +175,7 @@ def deciding(
     own = _parsed(question.own, table)
     if own is not None:
         found.append(select(offered, own, table=table))
-    return tuple(sorted({each.index for each in found if each.index is not None}))
+    return tuple(sorted({place.index for place in found if place.index is not None}))
 
 
 def _parsed(text: str, table: PlatformTable) -> Platform | None:
@@ -232,7 +232,7 @@ class Judge:
         pins = tuple(
             self._spot(mark) if isinstance(mark, ImageSpot) else self._stray(mark) for mark in marks
         )
-        told = tuple((self._place(each.start), each.reason) for each in passed)
+        told = tuple((self._place(item.start), item.reason) for item in passed)
         return PinnedFile(self._path, kind, self._text, pins, tuple(self._edits), told)
 
     def _stray(self, stray: Stray) -> Pin:

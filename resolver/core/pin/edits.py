@@ -182,7 +182,7 @@ def inline(  # noqa: PLR0913 - the parts of a place in a file
         reference = Reference.parse(written)
     except InvalidReference as error:
         hint = next(iter(error.hints()), "")
-        return Stray(start, written, role, f"it is no image reference: {error.reason}", hint)
+        return Stray(start, written, role, f"it is not an image reference: {error.reason}", hint)
     at = start + written.find("@") if "@" in written else end
     mark = "@" if reference.tag is not None or at != end else f":{DEFAULT_TAG}@"
     cut = (at, end) if at != end else None
@@ -326,7 +326,7 @@ def image_within(
 
 def is_put_together(value: str) -> bool:
     """Whether a value contains variables or templates."""
-    return TEMPLATE in value or any(each in value for each in _VARIABLES)
+    return TEMPLATE in value or any(variable in value for variable in _VARIABLES)
 
 
 def scheme_of(value: str) -> str:
@@ -415,7 +415,9 @@ def composed(
         reference = Reference.parse(words)
     except InvalidReference as error:
         hint = next(iter(error.hints()), "")
-        return Stray(place.start, words, role, f"it is no image reference: {error.reason}", hint)
+        return Stray(
+            place.start, words, role, f"it is not an image reference: {error.reason}", hint
+        )
     if slot is None:
         reason = "the digest has no place of its own there"
         return Stray(place.start, words, role, reason, "write tag and digest without anchors")

@@ -309,7 +309,7 @@ def _mapping(text: str, node: Mapping, path: str, keys: tuple[str, ...]) -> Iter
 
 
 def _is_output(keys: tuple[str, ...]) -> bool:
-    """Whether an image is the output of a build. Source: Shipwright Build; skaffold.dev, artifacts."""
+    """Whether an image is a build output. Source: Shipwright Build; skaffold.dev, artifacts."""
     return "output" in keys or keys[:2] == ("build", "artifacts")
 
 
@@ -334,10 +334,10 @@ def _image(  # noqa: PLR0911 - the parts of a place
     if name == "baseImage" and text_at(node, "image"):
         yield Passed(written.start, "`image` beside it comes first")
         return
-    if any(text_at(node, each) for each in _DIGESTS):
+    if any(text_at(node, digest) for digest in _DIGESTS):
         yield Passed(written.start, "its digest has a key of its own")
         return
-    tag = next((each for each in _TAGS if text_at(node, each)), "")
+    tag = next((value for value in _TAGS if text_at(node, value)), "")
     if name == "image" or tag or "/" in written.value:
         reason = f"its tag is in another key, `{tag}`" if tag else _NO_TAG
         yield Stray(written.start, written.value, role, reason, _WRITE_TAG)
@@ -352,7 +352,7 @@ def _parts(text: str, node: Mapping, path: str) -> Iterator[Mark]:
         written, tag = scalar_at(node, name), scalar_at(node, "tag")
         if written is None:
             continue
-        if any(text_at(node, each) for each in _DIGESTS):
+        if any(text_at(node, digest) for digest in _DIGESTS):
             yield Passed(written.start, "its digest has a key of its own")
         elif tag is None and name != "name" and is_bare_image(written):
             yield Stray(written.start, written.value, join(path, name), _NO_TAG, _WRITE_TAG)

@@ -182,11 +182,11 @@ def sweep(
     for scalar, keys, where in values(document, path):
         if any(scalar.start <= start <= scalar.end for start in _near(starts, scalar)):
             continue
-        key = next((each for each in reversed(keys) if each), "")
+        key = next((word for word in reversed(keys) if word), "")
         above = keys[-2] if len(keys) > 1 else ""
         found = likeness(scalar.value, key, above=above)
         if found is not None:
-            if any(each.lower() in _WRITTEN for each in keys):
+            if any(word.lower() in _WRITTEN for word in keys):
                 yield Passed(scalar.start, _OUTPUT)
             else:
                 offset, words = found
@@ -194,7 +194,7 @@ def sweep(
                 start = span[0] + offset if span is not None else scalar.start
                 yield unknown(start, words, where)
         elif where.rpartition(".")[2] == "image" and is_bare_image(scalar):
-            if any(each.lower() in _WRITTEN for each in keys):
+            if any(word.lower() in _WRITTEN for word in keys):
                 yield Passed(scalar.start, _OUTPUT)
             else:
                 yield unknown(scalar.start, scalar.value, where)
@@ -256,7 +256,7 @@ def is_bare_image(scalar: YamlScalar) -> bool:
 
 def unknown(start: int, words: str, path: str) -> Stray:
     """Return the report of an image below an unknown key."""
-    hint = "pin it by hand, or write `# resolver: ignore` above it if it is no image"
+    hint = "pin it by hand, or write `# resolver: ignore` above it if it is not an image"
     return Stray(start, words, path, f"unknown key `{path}`", hint, is_unknown=True)
 
 

@@ -294,10 +294,10 @@ class Platform:
         system, *parts = rest.split("/", 3)
         matched = _SYSTEM.fullmatch(system)
         if matched is None:
-            raise InvalidPlatform(text, f"`{system}` is no operating system")
+            raise InvalidPlatform(text, f"`{system}` is not an operating system")
         for part in parts:
             if not _COMPONENT.fullmatch(part):
-                raise InvalidPlatform(text, f"`{part}` is no architecture or variant")
+                raise InvalidPlatform(text, f"`{part}` is not an architecture or variant")
         name, inner, features = matched.groups(default="")
         parts = [_unescape_name(text, part, _PLAIN_PART) for part in parts]
         written = cls(

@@ -235,7 +235,7 @@ Value = TypeVar("Value")
 
 #: The most levels of one architecture. Source: docs/platform-matching.md, "Bounded levels".
 _MOST_LEVELS = 999
-_ALREADY = "this is said already, and otherwise; facts can be added, not changed"
+_ALREADY = "this contradicts a known fact; facts can be added, not changed"
 
 
 def merged(base: Facts, extra: Facts, place: str) -> Facts:

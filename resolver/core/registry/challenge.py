@@ -85,7 +85,7 @@ def parse_challenge(values: Iterable[str], who: str = "the registry") -> list[Ch
             )
     if not found:
         raise UnsupportedChallenge(
-            f"{who} wants credentials, but its `WWW-Authenticate` does not say of what kind"
+            f"{who} requires credentials, but its `WWW-Authenticate` does not state of what kind"
         )
     return found
 
@@ -105,10 +105,10 @@ def choose_challenge(challenges: Sequence[Challenge], who: str = "the registry")
     seen = ", ".join(f"`{challenge.scheme[:_MAX_SCHEME]}`" for challenge in challenges)
     if any(challenge.scheme == "bearer" for challenge in challenges):
         raise UnsupportedChallenge(
-            f"{who} wants a token, but names no `realm` to get it from (it asks for {seen})"
+            f"{who} requires a token, but names no `realm` to get it from (it asks for {seen})"
         )
     raise UnsupportedChallenge(
-        f"{who} wants {seen or 'nothing known'}; only Bearer and Basic are spoken here"
+        f"{who} requires {seen or 'nothing known'}; only Bearer and Basic are supported"
     )
 
 

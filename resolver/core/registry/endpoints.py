@@ -150,7 +150,7 @@ class HostChoice:
 def used_for(endpoints: tuple[Endpoint, ...], *, by_digest: bool) -> tuple[Endpoint, ...]:
     """Return the endpoints used for references by digest, or by tag."""
     left_out = Pulls.BY_TAG if by_digest else Pulls.BY_DIGEST
-    return tuple(each for each in endpoints if each.pulls is not left_out)
+    return tuple(endpoint for endpoint in endpoints if endpoint.pulls is not left_out)
 
 
 def api_host(registry: str) -> str:

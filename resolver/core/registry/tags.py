@@ -368,15 +368,15 @@ def chooser(
     """
     within = _range(semver) if semver is not None else None
     ends = re.compile(f"(?P<body>.+?){_glob(suffix, '--suffix')}") if suffix is not None else None
-    wanted = [re.compile(_glob(each, "--include")) for each in include]
-    unwanted = [re.compile(_glob(each, "--exclude")) for each in exclude]
+    wanted = [re.compile(_glob(glob, "--include")) for glob in include]
+    unwanted = [re.compile(_glob(glob, "--exclude")) for glob in exclude]
     if within is None and ends is None and not wanted and not unwanted:
         return None
 
     def chosen(tag: str) -> bool:
-        if wanted and not any(each.match(tag) for each in wanted):
+        if wanted and not any(pattern.match(tag) for pattern in wanted):
             return False
-        if any(each.match(tag) for each in unwanted):
+        if any(pattern.match(tag) for pattern in unwanted):
             return False
         body = tag
         if ends is not None:
@@ -416,7 +416,8 @@ def _range(text: str) -> Callable[[Age], bool]:
         spec = NpmSpec(_WRITTEN_STAGE.sub(r"-\1.\2", text))
     except ValueError as error:
         raise Usage(
-            f"`{text}` is no range of versions", "write `>=1.25`, `^1.2`, `~1.2`, `1.x` or `>=1 <3`"
+            f"`{text}` is not a range of versions",
+            "write `>=1.25`, `^1.2`, `~1.2`, `1.x` or `>=1 <3`",
         ) from error
 
     def within(age: Age) -> bool:
@@ -438,7 +439,7 @@ def _is_within(tag: str, within: Callable[[Age], bool], wanted: Iterable[re.Patt
     age = age_of(tag)
 
     def is_asked_for(without: str) -> bool:
-        return any(each.match(tag) and not each.match(without) for each in wanted)
+        return any(pattern.match(tag) and not pattern.match(without) for pattern in wanted)
 
     if not age.numbers or age.kind == _IS_DATE:
         return False
@@ -496,7 +497,7 @@ _COMPLEMENT = bytes(range(0xFF, -1, -1))
 @lru_cache(maxsize=1_024)
 def _words(found: Words) -> bytes:
     words = b"".join(b"\x01%b\x00" % word.encode() for word in found.words)
-    numbers = b"".join(b"\x00" + _backwards(each) for each in found.numbers)
+    numbers = b"".join(b"\x00" + _backwards(number) for number in found.numbers)
     return b"%b\x00%b\x01" % (words, numbers)
 
 

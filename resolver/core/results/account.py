@@ -93,7 +93,7 @@ class SearchFilters:
                 is_official = _YES[value.lower()]
             else:
                 raise Usage(
-                    f"`{text}` is no filter of a search",
+                    f"`{text}` is not a search filter",
                     "write `--filter stars=10`, or `--filter is-official=true`",
                 )
         return cls(stars, is_official)

@@ -25,8 +25,8 @@ GROUPS = (
     ("installation", "Python, or a package that is needed, is missing, too old or broken"),
     ("store", "the local store cannot be read or written"),
     ("logins", "a file of logins cannot be used"),
-    ("registries", "where a registry is asked cannot be said, or it does not answer"),
-    ("network", "certificates, proxies or the clock keep registries from being asked"),
+    ("registries", "the endpoint of a registry is unknown, or it does not respond"),
+    ("network", "certificates, proxies or the clock make registries unreachable"),
     ("tools", "a tool to hand images to cannot be looked for"),
     ("terminal", "the terminal cannot be looked at"),
     ("variables", "a variable has a value that cannot be used"),
@@ -37,7 +37,7 @@ RULES = tuple(
         f"doctor-{group}",
         Severity.ERROR,
         title,
-        "Type `resolver doctor` on the machine itself: it says what is there, and what to do.",
+        "Run `resolver doctor` on the machine itself for details and hints.",
     )
     for group, title in GROUPS
 )
@@ -83,7 +83,7 @@ class Checkup:
     def state(self) -> CheckupState:
         """The worst state of all rows; notes count as OK."""
         heavy = (CheckupState.ERROR, CheckupState.WARNING)
-        return next((each for each in heavy if self.count(each)), CheckupState.OK)
+        return next((severity for severity in heavy if self.count(severity)), CheckupState.OK)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -143,8 +143,8 @@ def is_outside(version: str, bounds: str) -> bool:
     here = _numbers(version)
     if here is None:
         return False
-    for each in bounds.split(","):
-        bound = _BOUND.fullmatch(each)
+    for part in bounds.split(","):
+        bound = _BOUND.fullmatch(part)
         limit = _numbers(bound[2]) if bound is not None else None
         if bound is None or limit is None:
             continue
@@ -158,7 +158,7 @@ def _numbers(text: str) -> tuple[int, ...] | None:
     found = _NUMBERS.match(text)
     if found is None:
         return None
-    numbers = [int(each) for each in found.group().split(".")]
+    numbers = [int(digits) for digits in found.group().split(".")]
     while len(numbers) > 1 and not numbers[-1]:
         numbers.pop()
     return tuple(numbers)

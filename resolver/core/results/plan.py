@@ -154,7 +154,9 @@ class Plan:
     def bytes_total(self) -> int:
         """Bytes of all pieces except foreign ones."""
         return sum(
-            each.descriptor.size for each in self.pieces if each.state is not ContentState.FOREIGN
+            piece.descriptor.size
+            for piece in self.pieces
+            if piece.state is not ContentState.FOREIGN
         )
 
     @property
@@ -244,9 +246,10 @@ def plan_pieces(
                 raise SizeMismatch(f"`{digest}`, as two documents state it,", known, size)
     heights = _heights([image.contents for image in entries])
     ordered = sorted(
-        first.values(), key=lambda each: (_ORDER[each.role], heights[each.descriptor.digest])
+        first.values(),
+        key=lambda content: (_ORDER[content.role], heights[content.descriptor.digest]),
     )
-    pieces = tuple(_piece(each, held, foreign=foreign) for each in ordered)
+    pieces = tuple(_piece(content, held, foreign=foreign) for content in ordered)
     return Plan(tuple(images), pieces, tuple(attached), tuple(left_out))
 
 
@@ -278,7 +281,8 @@ def _piece(content: ImageContent, held: Mapping[Digest, Location], *, foreign: b
 def _heights(images: Sequence[tuple[ImageContent, ...]]) -> dict[Digest, int]:
     """Return the height of each document, so that nested indexes sort before their parents."""
     chains = [
-        [each.descriptor.digest for each in contents if each.role == "index"] for contents in images
+        [entry.descriptor.digest for entry in contents if entry.role == "index"]
+        for contents in images
     ]
     heights: dict[Digest, int] = {}
     # Each round raises the parents of raised documents; no height exceeds the number of indexes.
@@ -289,6 +293,6 @@ def _heights(images: Sequence[tuple[ImageContent, ...]]) -> dict[Digest, int]:
                 below = max(heights.get(digest, 0), below + 1)
                 heights[digest] = below
     for contents in images:
-        for each in contents:
-            heights.setdefault(each.descriptor.digest, 0)
+        for content in contents:
+            heights.setdefault(content.descriptor.digest, 0)
     return heights
