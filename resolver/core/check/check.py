@@ -303,10 +303,10 @@ def _missing(image: Checkable) -> Iterator[Finding]:
         if meeting(platform, offered, image.wanted, image.table):
             continue
         listing = ", ".join(f"`{name}`" for name in dict.fromkeys(map(str, offered)))
-        said = f"it is offered for {listing}" if listing else "it is offered for no platform at all"
+        hint = f"it is offered for {listing}" if listing else "it is offered for no platform at all"
         near = _nearest(platform, offered, image) or _others(offered)
         yield image.finding(
-            PLATFORM_MISSING, f"`{platform}` is not offered{near}", platform, hint=said
+            PLATFORM_MISSING, f"`{platform}` is not offered{near}", platform, hint=hint
         )
 
 
@@ -371,8 +371,8 @@ def _not_attested(image: Checkable) -> Iterator[Finding]:
             if build.attested is None or kind in build.attested:
                 continue
             others = ", ".join(f"`{other}`" for other in sorted(build.attested))
-            said = f"; there is {others}" if others else ""
-            message = f"{_called(build)} has no attestation of kind `{kind}`{said}"
+            note = f"; there is {others}" if others else ""
+            message = f"{_called(build)} has no attestation of kind `{kind}`{note}"
             yield image.finding(ATTESTATION_MISSING, message, build.platform, build.digest)
 
 
@@ -384,8 +384,8 @@ def _aged(image: Checkable) -> Iterator[Finding]:
         moment = read_moment(build.created or "")
         age = (image.now - moment).total_seconds() if moment is not None else None
         if age is None or age < -_CLOCKS_DIFFER:
-            said = f"its date is `{build.created}`" if build.created else "it has no date"
-            message = f"{_called(build)} does not state when it was made: {said}"
+            date = f"its date is `{build.created}`" if build.created else "it has no date"
+            message = f"{_called(build)} does not state when it was made: {date}"
             yield image.finding(AGEUNKNOWN, message, build.platform, build.digest)
         elif age > limit:
             message = (

@@ -185,7 +185,7 @@ def history_of(builds: Sequence[Build], base: int, table: PlatformTable = BUILTI
         for reader, steps in zip(readers, sides, strict=True)
     ]
     order = sorted(
-        (each for each in range(len(builds)) if each != base),
+        (position for position in range(len(builds)) if position != base),
         key=lambda each: (builds[each].name, str(builds[each].descriptor.digest)),
     )
     pairs = {side: dict(align(keys[base], keys[side])) for side in order}
@@ -324,13 +324,13 @@ def _steps(build: Build) -> tuple[list[Step], str]:
     making = sum(not step.empty_layer for step in history)
     reason = ""
     if making != len(layers):
-        said = (
+        problem = (
             "1 step should have a layer" if making == 1 else f"{making} steps should have a layer"
         )
         if not history:
-            said = "its history is empty"
+            problem = "its history is empty"
         there = "is 1 layer" if len(layers) == 1 else f"are {len(layers)} layers"
-        reason = f"{said}, and there {there}"
+        reason = f"{problem}, and there {there}"
     left = iter(layers if not reason else ())
     steps = [
         Step(

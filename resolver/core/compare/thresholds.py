@@ -112,7 +112,7 @@ def _sizes(found: Comparison, thresholds: Thresholds) -> Iterator[CompareReason]
     for position, build in enumerate(found.builds):
         if position == found.base:
             continue
-        small, large = sorted((base, build), key=lambda each: each.size)
+        small, large = sorted((base, build), key=lambda side: side.size)
         over = thresholds.size(small.size, large.size)
         if over:
             message = f"`{large.name}` against `{small.name}`: {over}"
@@ -139,8 +139,8 @@ def _differ(found: ImageComparison) -> CompareReason:
         )
         if found.count(change)
     ]
-    said = ", ".join(words) or "every platform is the same, in another index"
-    return CompareReason("platforms", "", f"`{found.first}` and `{found.second}` differ: {said}")
+    summary = ", ".join(words) or "every platform is the same, in another index"
+    return CompareReason("platforms", "", f"`{found.first}` and `{found.second}` differ: {summary}")
 
 
 def _judge_change(change: PlatformChange, thresholds: Thresholds) -> Iterator[CompareReason]:

@@ -163,13 +163,13 @@ def _capability(value: bytes) -> str | None:
             name = f"cap_{_CAPABILITIES[bit]}" if bit < len(_CAPABILITIES) else str(bit)
             named.setdefault(letters, []).append(name)
     every = len(_CAPABILITIES)
-    said = " ".join(
+    text = " ".join(
         f"{','.join(names) if len(names) < every else 'all'}+{letters}"
         for letters, names in named.items()
     )
     if owner is not None:
-        return f"{said or 'none'} [rootid={owner}]"
-    return (said or "none") + (" [v1]" if revision == 1 else "")
+        return f"{text or 'none'} [rootid={owner}]"
+    return (text or "none") + (" [v1]" if revision == 1 else "")
 
 
 _ACL_VERSION, _ACL_HEADER, _ACL_ENTRY = 2, 4, struct.Struct("<HHI")
@@ -183,7 +183,7 @@ def _acl(value: bytes) -> str | None:
     body = value[_ACL_HEADER:]
     if value[:_ACL_HEADER] != _ACL_VERSION.to_bytes(4, "little") or len(body) % _ACL_ENTRY.size:
         return None
-    said = []
+    entries = []
     for tag, permissions, number in _ACL_ENTRY.iter_unpack(body):
         if tag not in _ACL_TAGS:
             return None
@@ -191,8 +191,8 @@ def _acl(value: bytes) -> str | None:
         letters = "".join(
             letter if permissions & bit else "-" for letter, bit in (("r", 4), ("w", 2), ("x", 1))
         )
-        said.append(f"{who}:{letters}")
-    return ",".join(said)
+        entries.append(f"{who}:{letters}")
+    return ",".join(entries)
 
 
 #: By bit. Source: MS-FSCC, 2.6, "File Attributes".

@@ -93,8 +93,8 @@ def entries_without_platform(subject: Subject) -> Iterator[Finding]:
     """Find images that the index lists without a platform."""
     for part in subject.listed:
         if part.descriptor.platform is None:
-            said = f"; its config says `{part.platform}`" if part.platform is not None else ""
-            message = f"the index has no platform for `{part.descriptor.digest}`{said}"
+            note = f"; its config says `{part.platform}`" if part.platform is not None else ""
+            message = f"the index has no platform for `{part.descriptor.digest}`{note}"
             yield subject.finding(ENTRY_WITHOUT_PLATFORM, message, part)
 
 

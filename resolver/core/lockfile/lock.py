@@ -302,7 +302,8 @@ def _image_value(image: LockedImage) -> dict[str, object]:
     if image.only:
         value["only"] = sorted(image.only)
     value["platforms"] = {
-        one.key: _platform_value(one) for one in sorted(image.platforms, key=lambda each: each.key)
+        one.key: _platform_value(one)
+        for one in sorted(image.platforms, key=lambda platform: platform.key)
     }
     return value
 

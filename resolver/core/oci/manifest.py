@@ -136,18 +136,18 @@ def _refuse_mixture(fields: Fields, decided: str) -> None:
 def _refuse_disagreement(what: str, claimed: str, stated: str, parent: str) -> None:
     # An unknown Content-Type (`text/html`) is a server's default; an unknown type in the
     # document or the descriptor is deliberate, so it must agree.
-    said = [
+    statements = [
         ("its `mediaType`", claimed),
         # Before Content-Type: documents in the store have only their descriptor.
         ("the descriptor that names it", parent),
         ("its Content-Type", stated if stated in DOCUMENT_TYPES else ""),
     ]
-    said = [(who, kind) for who, kind in said if kind]
-    for who, kind in said[1:]:
-        first, decided = said[0]
+    statements = [(origin, kind) for origin, kind in statements if kind]
+    for origin, kind in statements[1:]:
+        first, decided = statements[0]
         if kind != decided:
             raise BadDocument(
-                what, "mediaType", f"{first} says `{decided}`, but {who} says `{kind}`"
+                what, "mediaType", f"{first} says `{decided}`, but {origin} says `{kind}`"
             )
     if claimed and claimed not in DOCUMENT_TYPES:
         raise UnsupportedDocument(what, "mediaType", f"`{claimed}` is not a kind known here")

@@ -80,7 +80,7 @@ def check_text(text: str, refuse: Refuse) -> None:
     if _lacks_algorithm(name, tail):
         hint = f"write `{name}:{tail}` for a tag"
         if len(tail) in HEX_DIGITS.values() and _IMAGE_ID.fullmatch(tail):
-            algorithm = next(each for each, digits in HEX_DIGITS.items() if digits == len(tail))
+            algorithm = next(name for name, digits in HEX_DIGITS.items() if digits == len(tail))
             hint = f"write `{name}@{algorithm}:{tail}`"
         refuse("what follows `@` is a digest without an algorithm", hint)
     if "@" in name or ("@" in text and not _LIKE_DIGEST.fullmatch(tail)):

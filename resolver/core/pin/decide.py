@@ -232,8 +232,8 @@ class Judge:
         pins = tuple(
             self._spot(mark) if isinstance(mark, ImageSpot) else self._stray(mark) for mark in marks
         )
-        told = tuple((self._place(item.start), item.reason) for item in passed)
-        return PinnedFile(self._path, kind, self._text, pins, tuple(self._edits), told)
+        notes = tuple((self._place(item.start), item.reason) for item in passed)
+        return PinnedFile(self._path, kind, self._text, pins, tuple(self._edits), notes)
 
     def _stray(self, stray: Stray) -> Pin:
         pin = Pin(self._place(stray.start), stray.role, stray.text, PinState.NOT_PINNABLE)

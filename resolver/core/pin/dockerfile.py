@@ -95,18 +95,18 @@ def shell_words(text: str) -> list[str] | None:
 
 def unquoted(word: str) -> str:
     """Remove quotes and escapes, as a shell does."""
-    told, quote = "", ""
+    text, quote = "", ""
     characters = iter(word)
     for character in characters:
         if character == "\\" and quote != "'":
-            told += next(characters, "")
+            text += next(characters, "")
         elif character == quote:
             quote = ""
         elif not quote and character in "\"'":
             quote = character
         else:
-            told += character
-    return told
+            text += character
+    return text
 
 
 _DIRECTIVE = re.compile(r"\s*#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*", re.ASCII)
