@@ -13,7 +13,7 @@ from resolver.core.oci.manifest import Index
 from resolver.core.pin import bake, decide, dockerfile
 from resolver.core.pin import kubernetes as helm
 from resolver.core.pin.compose import Moved
-from resolver.core.pin.decide import Fact, Judge, PinQuery, PinRequest, asked_of, deciding
+from resolver.core.pin.decide import Fact, Judge, PinQuery, PinRequest, deciding, queries_of
 from resolver.core.pin.edits import (
     TEMPLATE,
     FoundReferences,
@@ -274,7 +274,7 @@ def pin_files(paths: Iterable[str], wishes: PinRequest, look_up: LookUp) -> Pinn
     opened, skipped = _open_all(tuple(dict.fromkeys(paths)))
     read = [file for file in opened if isinstance(file, ImageFile)]
     asked = [
-        question for file in read for spot in file.spots for question in asked_of(spot, wishes)
+        question for file in read for spot in file.spots for question in queries_of(spot, wishes)
     ]
     facts = _facts(dict.fromkeys(asked), look_up, wishes)
     files: list[PinnedFile] = []
