@@ -1,8 +1,8 @@
-"""Where registries are asked: the first source that speaks of one decides, and no other (13).
+"""Mirror configuration: the first source that mentions a registry decides alone.
 
     --mirror  >  config.yaml  >  certs.d/HOST  >  registries.conf  >  the registry itself
 
-Files are read when a network request is about to be made, each once.
+Files are read once, before the first network request. See docs/wire-protocol.md, "Mirrors".
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ if TYPE_CHECKING:
 
 OPTION: Final = "option"
 CONFIG: Final = "config.yaml"
-#: After the URL of a mirror: it is trusted to say what a tag means.
+#: Suffix of the URL of a mirror that may resolve tags.
 _TAGS = "#tags"
-#: A mirror that is written with its `/v2`: what follows begins the repository (Harbor's projects).
+#: A mirror URL with `/v2`: the rest is the start of the repository (Harbor's projects).
 _WHOLE_PATH = re.compile(r"(?:https?://)?[^/]+/v2(?:/.*)?")
 
 
 class Hosts:
-    """Chooses endpoints; safe to share between threads.
+    """Selects the endpoints of a repository; safe to share between threads.
 
     Args:
-        environment: names files and folders.
+        environment: variables that name files and folders.
         home: of the user.
-        mirrors: `HOST=URL` each, as `--mirror` takes them.
-        observe: is told of what is odd in a file.
-        system: where the machine's own files are.
+        mirrors: `HOST=URL` each, as for `--mirror`.
+        observe: receives warnings about files.
+        system: folder of the system-wide files.
 
     """
 
@@ -84,10 +84,10 @@ class Hosts:
         self._folders = certificate_folders(environment, home, system)
 
     def choose(self, registry: str, repository: str) -> HostChoice:
-        """Say where a repository is asked for, in order, and which source said so.
+        """Return the endpoints of a repository in order, and the source that configures them.
 
         Raises:
-            InvalidConfiguration: a source cannot be used; that is never passed over.
+            InvalidConfiguration: a source cannot be used.
 
         """
         with self._lock:
@@ -104,10 +104,10 @@ class Hosts:
         return replace(found, endpoints=tuple(self._certified(each) for each in found.endpoints))
 
     def open(self, registry: str, repository: str, *, by_digest: bool | None = None) -> HostChoice:
-        """Choose, for asking; for a reference by digest or by tag, or for both (None).
+        """Choose endpoints for requests by digest, by tag, or both (None).
 
         Raises:
-            RegistryBlocked: nobody is to be asked.
+            RegistryBlocked: all endpoints are blocked.
             InvalidConfiguration: as `choose`.
 
         """
@@ -118,7 +118,7 @@ class Hosts:
         return found
 
     def of(self, registry: str) -> HostSettings:
-        """Give what is particular about a registry's own host, for what no mirror is asked.
+        """Return the settings of a registry's own host, for requests that bypass mirrors.
 
         Raises:
             InvalidConfiguration: as `choose`.
@@ -128,10 +128,10 @@ class Hosts:
         return next((each.settings for each in endpoints if each.is_upstream), HostSettings())
 
     def named(self) -> dict[str, Callable[[], tuple[str, ...]]]:
-        """List, one source at a time, the names that it speaks of; each reads files when called.
+        """Return per source a function that lists its names; each reads files when called.
 
         Names are `host[:port]`, a prefix of `registries.conf` (`host/path`, `*.example.com`), or
-        `_default`. Each call raises InvalidConfiguration where its source cannot be used.
+        `_default`. The functions raise InvalidConfiguration if their source cannot be used.
         """
         return {
             "--mirror": self._in_options,
@@ -210,7 +210,7 @@ class Hosts:
                 whole_path=_WHOLE_PATH.fullmatch(url) is not None,
             )
         except BadUrl as error:
-            raise InvalidConfiguration("--mirror", registry, f"no mirror's URL: {error}") from error
+            raise InvalidConfiguration("--mirror", registry, f"no mirror URL: {error}") from error
         own = self._settings(found.host)
         settings = replace(
             own,
@@ -221,12 +221,12 @@ class Hosts:
         return replace(found, settings=settings)
 
     def _settings(self, host: str) -> HostSettings:
-        """Give what our own configuration says of a host."""
+        """Return our own configuration of a host."""
         entry = self._entry(host)
         return HostSettings() if entry is None else entry.settings
 
     def _certified(self, endpoint: Endpoint) -> Endpoint:
-        """Add the certificates that Docker or containers keep for a host, if none were named."""
+        """Add Docker's or containers' certificates of a host, if none are configured."""
         if endpoint.settings.ca or endpoint.settings.clients:
             return endpoint
         (ca, clients), _ = find_certificates(self._folders, endpoint.credentials)
@@ -246,7 +246,7 @@ class Hosts:
         return (self._system / "containerd/certs.d",)
 
     def _entry(self, host: str) -> HostEntry | None:
-        """Give what our own configuration says of a host."""
+        """Return our own configuration of a host."""
         if self._config is None:
             self._config = self._read_config()
         return self._config.get(host)
@@ -271,7 +271,7 @@ class Hosts:
 
 
 def config_file(environment: Mapping[str, str], home: Path | None) -> tuple[Path | None, bool]:
-    """Give the path of our own configuration, and whether somebody named it."""
+    """Return the path of our own configuration, and whether it was named explicitly."""
     named = environment.get("RESOLVER_CONFIG")
     if named:
         return Path(named), True
@@ -279,7 +279,7 @@ def config_file(environment: Mapping[str, str], home: Path | None) -> tuple[Path
     if own and Path(own).is_absolute():
         return Path(own, "resolver", CONFIG), False
     if sys.platform == "linux":
-        # What platformdirs answers too, without its import (10 ms).
+        # The same as platformdirs, without its import (10 ms).
         return (home / ".config/resolver" / CONFIG if home else None), False
     import platformdirs  # noqa: PLC0415 - as above
 

@@ -1,7 +1,8 @@
-"""containers' `registries.conf`, version 2, as podman, buildah and skopeo use it (13.2).
+"""`registries.conf` version 2, as used by podman, buildah and skopeo.
 
-Only `[[registry]]` counts here. Short names always mean Docker Hub to us, so search lists, aliases
-and `short-name-mode` are left alone, as are credential helpers.
+Only `[[registry]]` tables are used. Short names always mean Docker Hub here, so search lists,
+aliases, `short-name-mode` and credential helpers are ignored. See docs/wire-protocol.md,
+"registries.conf".
 
 Source: containers-registries.conf(5); containers/image v5 pkg/sysregistriesv2.
 """
@@ -28,7 +29,7 @@ from resolver.core.registry.endpoints import (
 from resolver.core.results.events import Warned
 from resolver.errors import InvalidConfiguration
 from resolver.sources.http.urls import is_host
-from resolver.sources.mirrors.files import read_file, speaks_of_registries
+from resolver.sources.mirrors.files import mentions_registries, read_file
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 FORM: Final = "registries.conf"
 _PULLS = {each.value: each for each in Pulls}
-#: What may go into a path, whatever a file says.
+#: Valid repository paths.
 _REPOSITORY = re.compile(r"[A-Za-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]{1,255}){0,127}")
 _INSECURE = HostSettings(skip_verify=True, plain_too=True)
 
@@ -56,7 +57,7 @@ class MirrorRule:
 
 @dataclass(frozen=True, slots=True)
 class RegistryRule:
-    """One `[[registry]]`, and the file it stands in."""
+    """One `[[registry]]` table and its file."""
 
     prefix: str
     location: str
@@ -67,7 +68,7 @@ class RegistryRule:
 
 
 def read_rules(files: Iterable[Path], observe: Observer) -> tuple[RegistryRule, ...]:
-    """Read all files; a later rule with an equal prefix replaces an earlier one whole.
+    """Read all files; a later rule replaces an earlier one with the same prefix.
 
     Raises:
         InvalidConfiguration: a file cannot be used.
@@ -76,17 +77,17 @@ def read_rules(files: Iterable[Path], observe: Observer) -> tuple[RegistryRule, 
     rules: dict[str, RegistryRule] = {}
     for file in files:
         body = read_file(file)
-        # A file of aliases alone, as every installation has one, is not parsed.
-        if body is not None and speaks_of_registries(body):
+        # Files with only aliases, present in every installation, are not parsed.
+        if body is not None and mentions_registries(body):
             rules |= {rule.prefix: rule for rule in parse_rules(body, str(file), observe)}
     return tuple(rules.values())
 
 
 def parse_rules(body: bytes, path: str, observe: Observer) -> tuple[RegistryRule, ...]:
-    """Read the rules of one file; of two with the same prefix the first counts.
+    """Parse the rules of one file; the first of two with the same prefix is used.
 
     Raises:
-        InvalidConfiguration: it cannot be used, or is in the old format.
+        InvalidConfiguration: it cannot be used, or has the old format.
 
     """
     table = parse_toml(body, path)
@@ -103,17 +104,17 @@ def parse_rules(body: bytes, path: str, observe: Observer) -> tuple[RegistryRule
 
 
 def choose(rules: Iterable[RegistryRule], registry: str, repository: str) -> HostChoice | None:
-    """Apply the rule with the longest matching prefix; None when there is none.
+    """Apply the rule with the longest matching prefix; None if there is none.
 
-    A location that is blocked is not asked, and its mirrors are: that is how OpenShift writes the
-    policy `NeverContactSource` of an ImageDigestMirrorSet. A mirror is left out where a rule of its
-    own blocks it.
+    A blocked location is not contacted but its mirrors are: OpenShift writes the policy
+        `NeverContactSource` of an ImageDigestMirrorSet this way. A mirror with a blocking rule of
+        its own is omitted.
 
     Source: containers/image v5 docker/docker_client.go, newDockerClientFromRef; OpenShift
     "Image configuration resources", `mirrorSourcePolicy`.
 
     Raises:
-        InvalidConfiguration: where it leads can be no registry.
+        InvalidConfiguration: its location is not a registry.
 
     """
     rules = tuple(rules)
@@ -138,7 +139,7 @@ def _matching(rules: Iterable[RegistryRule], name: str) -> RegistryRule | None:
 
 
 def _is_blocked(rules: Iterable[RegistryRule], place: str, unless: RegistryRule) -> bool:
-    """Whether a rule of its own forbids a mirror; `unless` is the rule that names it."""
+    """Whether a rule blocks a mirror; `unless` is the rule that names it."""
     rule = _matching(rules, place)
     return rule is not None and rule is not unless and rule.blocked
 
@@ -189,7 +190,7 @@ def _location(table: ConfigTable) -> str:
 
 
 def _refuse_login(table: ConfigTable, name: str, text: str) -> None:
-    """Refuse `user:password@host` before anything else shows it; a digest stands behind a path."""
+    """Refuse `user:password@host` before it is shown; a digest follows a path."""
     if "@" in text.partition("/")[0]:
         raise table.fault(name, "it carries a user name or password")
 
@@ -205,13 +206,13 @@ def _endpoint(
     place = rewrite(name, rule.prefix, location)
     host, _, repository = place.partition("/")
     if not is_host(host) or not _REPOSITORY.fullmatch(repository):
-        reason = "where it leads is no repository of a registry"
+        reason = "its location is not a repository of a registry"
         raise InvalidConfiguration(rule.path, f"prefix = {rule.prefix}", reason)
     return Endpoint(
         api_host(host),
         repository,
         host,
-        # By digest alone it is never asked what a tag means, also not the tag beside a digest.
+        # A mirror by digest never resolves tags, not even a tag beside a digest.
         abilities=OF_DIGEST if pulls is Pulls.BY_DIGEST else EVERYTHING,
         pulls=pulls,
         is_upstream=is_same_registry(host, registry),

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.errors import ConnectionFailed, InvalidConfiguration
-from resolver.sources.http.proxies import ProxySettings
+from resolver.sources.http.addresses import ProxySettings
 from resolver.sources.http.urls import Url
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry, Reply
