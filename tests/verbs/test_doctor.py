@@ -598,7 +598,7 @@ def test_certificates_of_a_host_are_looked_at(patient: Patient) -> None:
     told = {each.name: each for each in rows(found, "registries")}
     assert told["a.test"].state is OK
     assert "CA " in told["a.test"].found
-    assert "it holds no certificate in PEM form" in told["b.test"].found
+    assert "it has no certificate in PEM form" in told["b.test"].found
     assert "`x.key` is missing beside it" in told["c.test"].found
     assert [told[name].state for name in ("b.test", "c.test")] == [ERROR, ERROR]
 
@@ -823,7 +823,7 @@ def test_a_ca_file_that_holds_no_certificate(patient: Patient) -> None:
     one = row(patient.look(RESOLVER_CA_FILE=str(path)), "network", "--ca-file")
 
     assert one.state is ERROR
-    assert "it holds no certificate in PEM form" in one.found
+    assert "it has no certificate in PEM form" in one.found
 
 
 def test_authorities_that_a_variable_names(patient: Patient) -> None:

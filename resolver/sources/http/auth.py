@@ -105,7 +105,7 @@ class Refusals:
         if found.credential is None:
             return AuthenticationRequired(
                 f"`{self._scope}` does not exist or access denied: `{self._scope.registry}` "
-                f"wants a login{said}",
+                f"requires a login{said}",
                 *self._advice(),
             )
         return AuthenticationFailed(
@@ -118,7 +118,7 @@ class Refusals:
         """Return the error for a redirect target that requires a login."""
         return AuthenticationRequired(
             f"`{self._scope.registry}` sends requests for `{self._scope}` to "
-            f"`{answer.url.authority}`, which wants a login",
+            f"`{answer.url.authority}`, which requires a login",
             "name the image at that registry, and log in there",
         )
 

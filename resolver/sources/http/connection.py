@@ -11,7 +11,7 @@ from resolver.core.registry.endpoints import USUAL
 from resolver.errors import ConnectionFailed, TimedOut
 from resolver.sources.http.addresses import AddressPolicy, ProxySettings
 from resolver.sources.http.messages import HostOptions, RetryableFailure, read_host_options
-from resolver.sources.http.retry import MOST_SILENT, Pacer, Slot, Slots
+from resolver.sources.http.retry import MOST_SILENT, ConnectionSlot, ConnectionSlots, Pacer
 from resolver.sources.http.tls import load_trust
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Connection:
         self._gate = gate
         self._addresses = AddressPolicy(lookup)
         self._lock = threading.Lock()
-        self._slots: dict[tuple[str, int | None], Slots] = {}
+        self._slots: dict[tuple[str, int | None], ConnectionSlots] = {}
         self._pacer = Pacer(clock)
         self._built: tuple[Engine, ProxySettings] | None = None
         self._usual: HostOptions | None = None
@@ -248,13 +248,13 @@ class Connection:
             return None
         return call.url.host, addresses[attempt % len(addresses)], call.url.port
 
-    def _slots_of(self, host: str, jobs: int | None) -> Slots:
+    def _slots_of(self, host: str, jobs: int | None) -> ConnectionSlots:
         """Return the slots of a host; a limit from its settings is never exceeded."""
         usual = self._options.jobs_per_host
         with self._lock:
             slots = self._slots.get((host, jobs))
             if slots is None:
-                slots = Slots(jobs or usual, jobs or MOST_SILENT * usual, self._clock)
+                slots = ConnectionSlots(jobs or usual, jobs or MOST_SILENT * usual, self._clock)
                 self._slots[host, jobs] = slots
             return slots
 
@@ -275,7 +275,7 @@ class Connection:
         return Engine(options.engine, settings, plain_http=options.plain_http), proxies
 
 
-def _noted(chunks: Iterator[bytes], slot: Slot) -> Iterator[bytes]:
+def _noted(chunks: Iterator[bytes], slot: ConnectionSlot) -> Iterator[bytes]:
     """Yield chunks, and record activity on their slot."""
     for chunk in chunks:
         slot.moved()

@@ -193,10 +193,10 @@ class Pacer:
             self._clock.sleep(turn - now, stop)
 
 
-class Slot:
+class ConnectionSlot:
     """Permission for one connection, until `release`."""
 
-    def __init__(self, slots: Slots, now: float) -> None:
+    def __init__(self, slots: ConnectionSlots, now: float) -> None:
         self._slots = slots
         self.moved_at = now
 
@@ -209,7 +209,7 @@ class Slot:
         self._slots.give_back(self)
 
 
-class Slots:
+class ConnectionSlots:
     """The connections to one host, granted in order of request.
 
     A stalled connection does not block others: once silent for `SILENT` seconds, a waiting request
@@ -228,20 +228,20 @@ class Slots:
         self._most = most
         self._state = threading.Condition()
         self._queue: deque[object] = deque()
-        self._held: set[Slot] = set()
+        self._held: set[ConnectionSlot] = set()
 
-    def take(self) -> Slot:
+    def take(self) -> ConnectionSlot:
         """Wait for a slot."""
         turn = object()
         with self._state, self._in_line(turn):
             while self._queue[0] is not turn or not self._has_room():
                 # Only the first in line checks for silent connections.
                 self._state.wait(_LOOK if self._queue[0] is turn else None)
-            slot = Slot(self, self.clock.monotonic())
+            slot = ConnectionSlot(self, self.clock.monotonic())
             self._held.add(slot)
             return slot
 
-    def give_back(self, slot: Slot) -> None:
+    def give_back(self, slot: ConnectionSlot) -> None:
         """Return a slot; a second call does nothing."""
         with self._state:
             self._held.discard(slot)

@@ -1,7 +1,6 @@
-"""Which files of containers' tools there are to read, and whether there is sense in reading them.
+"""Find and read mirror and certificate files of container tools.
 
-Apart from `registries_conf`, which loads a reader of TOML: every question passes here, also one
-that the store answers.
+Separate from `registries_conf`, which loads the TOML parser, because this is used by every command.
 """
 
 from __future__ import annotations

@@ -26,7 +26,6 @@ from resolver.core.registry.endpoints import (
 )
 from resolver.errors import InvalidConfiguration, RegistryBlocked
 from resolver.sources.http.urls import BadUrl
-from resolver.sources.mirrors import registries_conf
 from resolver.sources.mirrors.files import (
     SYSTEM,
     certificate_folders,
@@ -35,6 +34,7 @@ from resolver.sources.mirrors.files import (
     find_certificates,
     is_folder,
     is_in_reach,
+    mentions_registries,
     read_file,
 )
 
@@ -43,9 +43,11 @@ if TYPE_CHECKING:
 
     from resolver.core.results.pull_events import Observer
     from resolver.sources.mirrors.config_yaml import HostEntry
+    from resolver.sources.mirrors.registries_conf import RegistryRule
 
 OPTION: Final = "option"
 CONFIG: Final = "config.yaml"
+REGISTRIES_CONF: Final = "registries.conf"
 #: Suffix of the URL of a mirror that may resolve tags.
 _TAGS = "#tags"
 #: A mirror URL with `/v2`: the rest is the start of the repository (Harbor's projects).
@@ -80,7 +82,7 @@ class Hosts:
         self._system = system
         self._lock = threading.Lock()
         self._config: Mapping[str, HostEntry] | None = None
-        self._rules: tuple[registries_conf.RegistryRule, ...] | None = None
+        self._rules: tuple[RegistryRule, ...] | None = None
         self._folders = certificate_folders(environment, home, system)
 
     def choose(self, registry: str, repository: str) -> HostChoice:
@@ -95,7 +97,7 @@ class Hosts:
                 self._by_option(registry, repository)
                 or self._by_config(registry, repository)
                 or self._by_folder(registry, repository)
-                or registries_conf.choose(self._read_rules(), registry, repository)
+                or self._by_rules(registry, repository)
             )
         if found is None:
             found = HostChoice(registry, repository, (upstream(registry, repository),))
@@ -137,7 +139,7 @@ class Hosts:
             "--mirror": self._in_options,
             CONFIG: self._in_config,
             "certs.d": self._in_folders,
-            registries_conf.FORM: self._in_rules,
+            REGISTRIES_CONF: self._in_rules,
         }
 
     def _in_options(self) -> tuple[str, ...]:
@@ -191,6 +193,14 @@ class Hosts:
 
         folder = find_folder(roots, registry)
         return None if folder is None else read_hosts(folder, registry, repository)
+
+    def _by_rules(self, registry: str, repository: str) -> HostChoice | None:
+        rules = self._read_rules()
+        if not rules:
+            return None
+        from resolver.sources.mirrors.registries_conf import choose  # noqa: PLC0415 - loads TOML
+
+        return choose(rules, registry, repository)
 
     def _mirror(
         self,
@@ -263,10 +273,19 @@ class Hosts:
             raise InvalidConfiguration("RESOLVER_CONFIG", "", f"there is no file `{path}`")
         return {}
 
-    def _read_rules(self) -> tuple[registries_conf.RegistryRule, ...]:
+    def _read_rules(self) -> tuple[RegistryRule, ...]:
+        """Read all files; a later rule replaces an earlier one with the same prefix."""
         if self._rules is None:
-            files = configuration_files(self._environment, self._home, self._system)
-            self._rules = registries_conf.read_rules(files, self._observe)
+            rules: dict[str, RegistryRule] = {}
+            for file in configuration_files(self._environment, self._home, self._system):
+                body = read_file(file)
+                # Files with only aliases, present in every installation, are not parsed.
+                if body is not None and mentions_registries(body):
+                    from resolver.sources.mirrors.registries_conf import parse_rules  # noqa: PLC0415 - loads TOML
+
+                    parsed = parse_rules(body, str(file), self._observe)
+                    rules |= {rule.prefix: rule for rule in parsed}
+            self._rules = tuple(rules.values())
         return self._rules
 
 

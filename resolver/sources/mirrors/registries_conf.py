@@ -29,12 +29,10 @@ from resolver.core.registry.endpoints import (
 from resolver.core.results.events import Warned
 from resolver.errors import InvalidConfiguration
 from resolver.sources.http.urls import is_host
-from resolver.sources.mirrors.files import mentions_registries, read_file
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from resolver.core.parse.document import ConfigTable
     from resolver.core.results.pull_events import Observer
@@ -65,22 +63,6 @@ class RegistryRule:
     blocked: bool
     mirrors: tuple[MirrorRule, ...]
     path: str
-
-
-def read_rules(files: Iterable[Path], observe: Observer) -> tuple[RegistryRule, ...]:
-    """Read all files; a later rule replaces an earlier one with the same prefix.
-
-    Raises:
-        InvalidConfiguration: a file cannot be used.
-
-    """
-    rules: dict[str, RegistryRule] = {}
-    for file in files:
-        body = read_file(file)
-        # Files with only aliases, present in every installation, are not parsed.
-        if body is not None and mentions_registries(body):
-            rules |= {rule.prefix: rule for rule in parse_rules(body, str(file), observe)}
-    return tuple(rules.values())
 
 
 def parse_rules(body: bytes, path: str, observe: Observer) -> tuple[RegistryRule, ...]:

@@ -224,7 +224,7 @@ def test_a_challenge_that_repeats_its_realm_is_not_answered(
     tokens = registry.token_server()
     with (
         source(registry.host, credentials=login(registry.host)) as app,
-        pytest.raises(UnsafeRealm, match="gives `realm` more than once") as caught,
+        pytest.raises(UnsafeRealm, match="has more than one `realm`") as caught,
     ):
         app.document("1.0")
     assert caught.value.kind.status == 4

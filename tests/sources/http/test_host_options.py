@@ -10,7 +10,7 @@ import pytest
 
 from resolver.core.registry.endpoints import ClientFiles, HostSettings, upstream
 from resolver.errors import InvalidConfiguration, TlsFailed, Unavailable
-from resolver.sources.http.retry import SILENT, Pacer, Slot, Slots
+from resolver.sources.http.retry import SILENT, ConnectionSlot, ConnectionSlots, Pacer
 from resolver.sources.registry.repository import RegistrySource
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry, Reply
@@ -118,7 +118,9 @@ def test_a_header_of_one_host_stays_on_it_also_for_its_own_tokens(engine: str) -
         assert "authorization" not in storage.log[0].headers
 
 
-@pytest.mark.parametrize(("text", "words"), [("", "no client certificate"), (None, "no such file")])
+@pytest.mark.parametrize(
+    ("text", "words"), [("", "not a client certificate"), (None, "no such file")]
+)
 def test_a_client_certificate_that_cannot_be_used_is_named(
     tmp_path: Path, text: str | None, words: str
 ) -> None:
@@ -212,7 +214,7 @@ def test_no_more_requests_at_once_than_a_host_takes() -> None:
 
 
 def test_places_are_given_out_in_the_order_in_which_they_are_asked_for() -> None:
-    slots = Slots(1, 1, FakeClock())
+    slots = ConnectionSlots(1, 1, FakeClock())
     held = slots.take()
     got: list[int] = []
 
@@ -237,17 +239,17 @@ def test_places_are_given_out_in_the_order_in_which_they_are_asked_for() -> None
 
 def test_a_silent_connection_makes_room_for_one_that_waits_and_only_for_so_many() -> None:
     clock = FakeClock()
-    slots = Slots(2, 3, clock)
+    slots = ConnectionSlots(2, 3, clock)
     first, second = slots.take(), slots.take()
     with ThreadPoolExecutor(2) as pool:
-        third: Future[Slot] = pool.submit(slots.take)
+        third: Future[ConnectionSlot] = pool.submit(slots.take)
         clock.now += SILENT / 2
         first.moved()
         assert not wait([third], 0.6).done
         clock.now += SILENT / 2
         # The second one has been silent for long enough, the first one has not.
         slot = third.result(10)
-        fourth: Future[Slot] = pool.submit(slots.take)
+        fourth: Future[ConnectionSlot] = pool.submit(slots.take)
         clock.now += SILENT
         # All three are silent, and more than three are never open.
         assert not wait([fourth], 0.6).done

@@ -171,7 +171,7 @@ def test_a_proxy_that_wants_a_login_is_named_and_not_asked_again(engine: str) ->
         options = {"environment": {"http_proxy": proxy.url}}
         with (
             source("registry.test", engine=engine, options=options) as app,
-            pytest.raises(ConnectionFailed, match="wants a login") as caught,
+            pytest.raises(ConnectionFailed, match="requires a login") as caught,
         ):
             app.document("1.0")
         assert len(proxy.log) == 1
