@@ -18,7 +18,7 @@ from resolver.store import reachable
 from resolver.store.files import is_aside
 from resolver.store.images import current, notes
 from resolver.store.index import LEAST, Files
-from resolver.store.leases import living, living_and_unread
+from resolver.store.leases import active_leases, read_leases
 from resolver.store.names import BadName, Records, file_name
 from resolver.store.partials import discard
 from resolver.store.reachable import Need, Reach, blob_files
@@ -95,7 +95,7 @@ class GcSnapshot:
                 raise _unknown(entry)
             names.append(entry)
         noted = tuple(e for e in seen.entries_in(root) if not isinstance(e, BadName))
-        leases, unread = living_and_unread(root) if lenient else (living(root), ())
+        leases, unread = read_leases(root) if lenient else (active_leases(root), ())
         return cls(root, files, tuple(names), noted, leases, Reach(root, files), unread=unread)
 
     @classmethod
@@ -143,7 +143,7 @@ class GcSnapshot:
                 fault = error
         noted = notes(root, seen)
         others = frozenset(needed)
-        return cls(root, files, (record,), noted, living(root), reach, others, fault)
+        return cls(root, files, (record,), noted, active_leases(root), reach, others, fault)
 
     def closure(self, record: PulledName) -> dict[Digest, Need]:
         """Return the content that a name needs.
@@ -462,7 +462,7 @@ def _stays(
         else:
             found.append(_too_young(size, now - status.st_mtime, rules))
     for each in loose:
-        if each.folder == "partial" and each.is_living:
+        if each.folder == "partial" and each.is_active:
             found.append(Stay("transfer", 1, each.size))
         elif each.folder != "leases":
             found.append(_too_young(each.size, now - each.changed, rules))
@@ -504,7 +504,7 @@ def _loose(root: StoreFolder) -> list[Loose]:
 
 def _is_left_behind(loose: Loose, before: float) -> bool:
     """Whether it is unlocked and old enough."""
-    return not loose.is_living and loose.changed <= before
+    return not loose.is_active and loose.changed <= before
 
 
 def _discard(root: StoreFolder, loose: Loose) -> None:

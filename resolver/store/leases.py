@@ -145,14 +145,14 @@ class Leases:
             return
 
 
-def living(root: StoreFolder) -> tuple[ActiveLease, ...]:
+def active_leases(root: StoreFolder) -> tuple[ActiveLease, ...]:
     """Return the active leases.
 
     Raises:
         StoreFault: one cannot be read, so the content it protects is unknown.
 
     """
-    found, unread = living_and_unread(root)
+    found, unread = read_leases(root)
     for each in unread:
         advice = (
             f"wait until process {each.pid} has ended, or end it"
@@ -163,7 +163,7 @@ def living(root: StoreFolder) -> tuple[ActiveLease, ...]:
     return found
 
 
-def living_and_unread(root: StoreFolder) -> tuple[tuple[ActiveLease, ...], tuple[Unread, ...]]:
+def read_leases(root: StoreFolder) -> tuple[tuple[ActiveLease, ...], tuple[Unread, ...]]:
     """Return the active leases, and those that cannot be read.
 
     Raises:
@@ -176,7 +176,7 @@ def living_and_unread(root: StoreFolder) -> tuple[tuple[ActiveLease, ...], tuple
     held = _Held(root)
     with leases:
         names = [name for name in leases.entries() if LEASE.fullmatch(name)]
-        found = [_read_if_living(leases, name, held) for name in names]
+        found = [_read_if_active(leases, name, held) for name in names]
     return (
         tuple(each for each in found if isinstance(each, ActiveLease)),
         tuple(each for each in found if isinstance(each, Unread)),
@@ -208,7 +208,7 @@ class _Held:
                 return list(folder.entries())
 
 
-def is_living(leases: StoreFolder, name: str) -> bool:
+def is_active(leases: StoreFolder, name: str) -> bool:
     """Whether a process holds this lock; assumed for another user's file."""
     try:
         file = leases.open(name)
@@ -223,7 +223,7 @@ def is_living(leases: StoreFolder, name: str) -> bool:
         return not try_lock(file.descriptor, fcntl.LOCK_SH, file.path)
 
 
-def _read_if_living(leases: StoreFolder, name: str, held: _Held) -> ActiveLease | Unread | None:
+def _read_if_active(leases: StoreFolder, name: str, held: _Held) -> ActiveLease | Unread | None:
     try:
         file = leases.open(name)
     except StoreFault as error:

@@ -128,7 +128,7 @@ class PartialLock:
 
     def ranges(self, size: int) -> tuple[Range, ...]:
         """Return the recorded ranges; none if the record cannot be used."""
-        return said(self.folder, size)
+        return recorded_ranges(self.folder, size)
 
     def record(self, ranges: Ranges, size: int) -> None:
         """Record the received ranges in one write, so that a kill leaves the old or the new record.
@@ -185,7 +185,7 @@ class Partials:
     def had(self, descriptor: Descriptor) -> int:
         """Count the bytes that a transfer can resume from."""
         with self._look(descriptor.digest) as folder:
-            pieces = said(folder, descriptor.size) if folder is not None else ()
+            pieces = recorded_ranges(folder, descriptor.size) if folder is not None else ()
         return sum(end - start for start, end in pieces)
 
     def trace(self, digest: Digest) -> tuple[int, ...]:
@@ -307,7 +307,7 @@ def _is_ours(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 
 
-def said(folder: StoreFolder, size: int) -> tuple[Range, ...]:
+def recorded_ranges(folder: StoreFolder, size: int) -> tuple[Range, ...]:
     """Return the recorded ranges of a partial, cut to the size of its data."""
     data = folder.look(DATA)
     if data is None or not _is_ours(data):

@@ -18,7 +18,7 @@ from resolver.core.oci.manifest import MAX_DEPTH, MAX_DOCUMENT, Index, Manifest,
 from resolver.errors import ResolverError, StoreFault, Untrusted
 from resolver.store.blobs import examine
 from resolver.store.files import TEMPORARY
-from resolver.store.leases import LEASE, is_living
+from resolver.store.leases import LEASE, is_active
 from resolver.store.partials import DATA, LOCK, META
 from resolver.values import dataclass
 
@@ -41,7 +41,7 @@ class Loose:
         folder: `partial`, `tmp` or `leases`.
         size: in bytes, reserved space included.
         changed: last modification, in seconds since 1970.
-        is_living: whether a process holds its lock.
+        is_active: whether a process holds its lock.
 
     """
 
@@ -49,7 +49,7 @@ class Loose:
     name: str
     size: int
     changed: float
-    is_living: bool
+    is_active: bool
 
 
 def blob_files(root: StoreFolder) -> dict[Digest, os.stat_result]:
@@ -117,7 +117,7 @@ def _plain(root: StoreFolder, where: str, pattern: re.Pattern[str]) -> list[Loos
         for name in folder.entries():
             status = folder.look(name) if pattern.fullmatch(name) else None
             if status is not None:
-                alive = where == "leases" and is_living(folder, name)
+                alive = where == "leases" and is_active(folder, name)
                 found.append(Loose(where, name, status.st_size, status.st_mtime, alive))
     return found
 
@@ -137,7 +137,7 @@ def _partial(parent: StoreFolder, name: str) -> Loose | None:
             for inner in (DATA, META, LOCK)
             if (status := folder.look(inner)) is not None
         ]
-        alive = is_living(folder, LOCK)
+        alive = is_active(folder, LOCK)
         own = parent.look(name)
     times = [status.st_mtime for _, status in present]
     changed = max(times, default=own.st_mtime if own is not None else 0.0)

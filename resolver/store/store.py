@@ -268,10 +268,10 @@ class LocalStore:
         root = self._home.open_store()
         if root is None:
             return ()
-        from resolver.store.leases import living  # noqa: PLC0415 - for collection alone
+        from resolver.store.leases import active_leases  # noqa: PLC0415 - for collection alone
 
         with root:
-            return living(root)
+            return active_leases(root)
 
     def in_use(self) -> frozenset[Digest]:
         """List the digests that active leases protect.

@@ -239,7 +239,9 @@ def test_a_large_page_is_read_like_a_small_one(
     events: list[Event] = []
 
     assert listed(registry, events) == names
-    assert ["2 invalid tags" in event.message for event in events if isinstance(event, Warned)] == [True]
+    assert ["2 invalid tags" in event.message for event in events if isinstance(event, Warned)] == [
+        True
+    ]
 
 
 def test_a_page_past_the_limit_is_refused(
