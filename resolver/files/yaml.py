@@ -1,11 +1,11 @@
-"""A strict reader of YAML, and so of JSON, for files that people write: nothing but text and shape.
+"""Read YAML, and so JSON, strictly: user-written files made of text, lists and mappings only.
 
-Refused, each with line and column: tags, anchors, aliases and merge keys, names that stand twice,
-names that are no text, several documents, what is nested deeper than 32, and what is larger than
-4 MiB. Nothing is built but `core.marked` values, so no file can make an object, run anything or
-grow beyond its own size.
+Rejected, with line and column: tags, anchors, aliases, merge keys, duplicate keys, keys that are
+not text, several documents, nesting deeper than 32, and files larger than 4 MiB. Only
+`core.parse.document` values are built, so that a file cannot create objects, run code or expand
+beyond its own size.
 
-Source: reliability.md R53.
+Source: docs/store-and-reliability.md, "Strict YAML".
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     import yaml
 
 
-#: Bytes of a file. Source: reliability.md R53.
+#: Bytes of a file. Source: docs/store-and-reliability.md, "Strict YAML".
 MAX_FILE = 4_194_304
-#: Lists and mappings inside each other. Source: reliability.md R53.
+#: Nesting of lists and mappings. Source: docs/store-and-reliability.md, "Strict YAML".
 MAX_DEPTH = 32
 
 _CONFLICT = re.compile(r"(?m)^(?:<{7}|>{7})(?: [^\n]*)?(?=\n|\Z)", re.ASCII)
@@ -62,7 +62,7 @@ def read(path: Path | str, *, limit: int = MAX_FILE) -> FieldReader:
         limit: bytes.
 
     Raises:
-        BadFile: it cannot be read, or is not what is read here; says where.
+        BadFile: the file cannot be read, or is not valid strict YAML; the error has the position.
         FileLimit: larger than `limit`, or deeper than 32.
     """
     place = str(path)
@@ -71,7 +71,7 @@ def read(path: Path | str, *, limit: int = MAX_FILE) -> FieldReader:
 
 
 def parse(content: bytes, place: str, *, limit: int = MAX_FILE) -> FieldReader:
-    """Read the bytes of a file; an empty one is a scalar of nothing.
+    """Read the content of a file; an empty one is an empty scalar.
 
     Args:
         content: UTF-8, with or without a byte order mark.
@@ -79,7 +79,7 @@ def parse(content: bytes, place: str, *, limit: int = MAX_FILE) -> FieldReader:
         limit: bytes.
 
     Raises:
-        BadFile: it is not the YAML that is read here; says where.
+        BadFile: the content is not valid strict YAML; the error has the position.
         FileLimit: larger than `limit`, or deeper than 32; or it has anchors or aliases, which could
             make a small file huge.
     """
@@ -203,7 +203,7 @@ class _Composer:
             yield key, self._value(next(self._events), inner, depth)
 
     def _kind(self, event: Any) -> ScalarKind:
-        """Say what YAML takes a scalar for; only words without quotes are anything but text."""
+        """Return the YAML type of a scalar; a quoted one is always text."""
         if not event.implicit[0]:
             return ScalarKind.TEXT
         tag = self._resolver.resolve(self._yaml.ScalarNode, event.value, (True, False))
@@ -213,7 +213,7 @@ class _Composer:
         return kind
 
     def _whole_text(self, event: Any, path: str) -> str:
-        r"""Join what `"\ud83d\ude00"` wrote as two halves; a half alone is no character."""
+        r"""Join the surrogate pair in `"\ud83d\ude00"`; a lone surrogate is not a character."""
         text: str = _PAIR.sub(
             lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), event.value
         )

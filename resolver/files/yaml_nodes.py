@@ -1,6 +1,6 @@
-"""Tolerant YAML, for files that other programs read: trees that know where each piece stands.
+"""Read YAML tolerantly, for files that other programs read: trees with source positions.
 
-Anchors, tags of any name and keys that stand twice are all taken, and no object is made of them.
+Anchors, tags of any name and duplicate keys are accepted; no objects are constructed.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def read_documents(text: str, *, loader: Any = _LOADER) -> tuple[Node, ...]:
     """Read all documents of a text.
 
     Raises:
-        Unparsable: it is no YAML.
-        LimitExceeded: it is larger, or nests deeper, than any such file is.
+        Unparsable: the text is not YAML.
+        LimitExceeded: the text is too large or nested too deep.
     """
     # libyaml does not count a byte order mark, and the other one does: neither gets to see it.
     skipped = len(_BOM) if text.startswith(_BOM) else 0
@@ -68,7 +68,7 @@ def without_comments(text: str) -> str:
 
 
 def _unparsable(error: yaml.YAMLError) -> Unparsable:
-    """Say what is wrong on one line, and where."""
+    """Describe a YAML error on one line, with its position."""
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "it is malformed"
     line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)

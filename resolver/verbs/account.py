@@ -1,4 +1,4 @@
-"""The verbs of a session around the main ones: logins, searching, quotas, and the doctor."""
+"""Log in and out, search registries, read pull quotas, and check the installation."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def login(context: Context, registry: str = "docker.io") -> LoggedIn:
 
 
 def logout(context: Context, registry: str = "docker.io") -> LoggedOut:
-    """Forget the login for a registry, in the helper and in the file; nobody is asked."""
+    """Remove the login for a registry from the helper and the file, without a request."""
     from resolver.core.results.account import LoggedOut  # noqa: PLC0415 - for this verb alone
     from resolver.sources.credentials.login import erase  # noqa: PLC0415
 
@@ -83,7 +83,7 @@ def search(
 
 
 def quota(context: Context, reference: str = PREVIEW) -> Quota:
-    """Ask what is left of the pulls that a registry allows; costs none of them."""
+    """Read the remaining pulls of a registry's rate limit, without using one."""
     from resolver.sources.registry.search import quota  # noqa: PLC0415 - for this question alone
 
     target = context.target(reference)
@@ -126,18 +126,18 @@ def doctor(
 
 
 def _knock(context: Context, host: str) -> Response:
-    """Ask a registry once, and prove nothing."""
+    """Send a registry one request without credentials."""
     from resolver.sources.credentials.login import knock  # noqa: PLC0415 - for this question alone
 
     with context.mutex:
         hosts = context.hosts()
-    # What the user's configuration forbids is not asked, not even whether it is there.
+    # A registry that the user's configuration blocks gets no request at all.
     hosts.open(host, "library/any")
     return knock(_ready(context, host), host, hosts.of(host))
 
 
 def _ready(context: Context, registry: str) -> Transport:
-    """Give the client, for a registry that somebody named."""
+    """Return the client for a registry that the caller named."""
     if context.settings.offline:
         raise Usage("this is a question to a registry", "leave out `--offline`")
     with context.mutex:
@@ -159,15 +159,10 @@ def _helpers(context: Context) -> Helpers:
 
 
 def _split_term(text: str) -> tuple[str, str]:
-    """Tell the registry from the words: `HOST` or `HOST/TERM`, else Docker Hub.
+    """Split a search term into registry and words: `HOST` or `HOST/TERM`, else Docker Hub.
 
-    What looks like a host is never sent to Docker Hub as a word: names of internal registries
-    are nobody else's business.
-
-    Raises:
-        Usage: there are no words, too many, or a host among them.
-        InvalidReference: what stands before the `/` is no registry.
-
+    A word that looks like a host is never sent to Docker Hub: names of internal registries are
+    private.
     """
     text = text.strip()
     first, *others = [word.partition("/")[0] for word in text.split()] or [""]

@@ -1,8 +1,8 @@
-"""Checking: what the rules need to know of an image, read with as few requests as can be.
+"""Check images against requirements, with as few requests as possible.
 
-Platforms stand in the index, which is one request. The manifest of an entry is read where a rule
-about platforms depends on it, since an artifact can be listed as an image; for entries that say no
-platform, whose configs do; and for age, attestations and lint.
+The index lists the platforms, which takes one request. The manifest of an entry is read where a
+rule about platforms depends on it, since an artifact can be listed as an image; for entries without
+a platform, whose configs name one; and for age, attestations and lint.
 """
 
 from __future__ import annotations
@@ -56,19 +56,19 @@ def look_at_image(  # noqa: PLR0913 - each of them decides what is read
     now: datetime,
     index_only: bool = False,
 ) -> Checkable:
-    """Read what the rules need to know of one image.
+    """Read what the rules need from one image.
 
     Args:
-        reader: of the place the image is in.
-        asked: the name, with its document.
-        wanted: decides what is read; `same_as` is done with already.
-        table: the platforms there are.
-        jobs: documents at once.
-        now: aware of its zone.
-        index_only: believe the index, and read no manifest to learn what an entry is.
+        reader: reads documents of the place that has the image.
+        asked: the reference, with its document.
+        wanted: decides what is read; `same_as` is resolved already.
+        table: the platform facts.
+        jobs: documents in parallel.
+        now: a time with a zone.
+        index_only: trust the index, and read no manifest to learn what an entry is.
 
     Raises:
-        ResolverError: something that a rule needs cannot be read.
+        ResolverError: a document that a rule needs cannot be read.
     """
 
     def decisive(found: ImageDocuments) -> list[ImageEntry]:
@@ -87,7 +87,7 @@ def look_at_image(  # noqa: PLR0913 - each of them decides what is read
     if wanted.max_age:
         with_configs = _with_configs(reader, asked, counted, jobs)
         created = _dates(with_configs)
-        # Lint says the same, where it is asked.
+        # Lint reports the same when it is requested.
         lies = _contradictions(with_configs, table) if wanted.lint is None else ()
     if wanted.lint is None:
         lies += _oversized(known, counted, table)
@@ -135,7 +135,7 @@ def judge_image(
     more: Iterable[Finding],
     warned: Iterable[Warned],
 ) -> CheckedImage:
-    """Apply the rules; `more` are findings of lint, which fail from the weight asked for on."""
+    """Apply the rules; `more` are lint findings, which fail from the requested severity on."""
     own, further = image_findings(image), (*image.more, *more)
     left_out = frozenset(image.wanted.ignore)
     kept = tuple(finding for finding in own if finding.rule not in left_out)
@@ -157,7 +157,7 @@ def judge_image(
 def settle(
     wanted: Requirements, platforms_of_another: Callable[[str], tuple[Platform, ...]]
 ) -> Requirements:
-    """Turn "the same platforms as" into platforms, by asking for those of the other image."""
+    """Replace `same_as` by the platforms of the image it names."""
     if not wanted.same_as:
         return wanted
     return replace(like(wanted, platforms_of_another(wanted.same_as)), same_as="")
@@ -183,7 +183,7 @@ def _dates(image: ImageDocuments) -> dict[str, str]:
 def _oversized(
     image: ImageDocuments, counted: set[str], table: PlatformTable
 ) -> tuple[Finding, ...]:
-    """Find builds that no pull takes: the index itself says that their manifests are too large."""
+    """Find builds that cannot be pulled: the index lists manifests that are too large."""
     from resolver.core.lint.documents import UNREADABLE_DOCUMENT  # noqa: PLC0415 - as below
     from resolver.core.lint.subject import Subject  # noqa: PLC0415 - as below
 
@@ -197,7 +197,7 @@ def _oversized(
 
 
 def _contradictions(image: ImageDocuments, table: PlatformTable) -> tuple[Finding, ...]:
-    """Compare index and configs where both are here anyway (reliability.md R10)."""
+    """Compare index and config where both are in the store anyway."""
     from resolver.core.lint.images import contradictory_configs  # noqa: PLC0415 - as needed
     from resolver.core.lint.subject import Subject  # noqa: PLC0415 - as above
 
@@ -207,7 +207,7 @@ def _contradictions(image: ImageDocuments, table: PlatformTable) -> tuple[Findin
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """One image, what is required of it, and the line of the policy that says so."""
+    """One image, its requirements, and the line of the policy that sets them."""
 
     reference: str | Reference
     wanted: Requirements
@@ -222,7 +222,7 @@ def check(
     now: datetime | None = None,
     index_only: bool = False,
 ) -> Checked:
-    """Say whether images have what is required; each missing thing is a finding."""
+    """Check that images meet their requirements; each missing thing is a finding."""
     named: list[str | Reference] = (
         [references] if isinstance(references, str | Reference) else list(references)
     )

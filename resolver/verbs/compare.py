@@ -188,11 +188,7 @@ def compare_images(  # noqa: PLR0913 - each has a default and a name
 def _wants(
     context: Context, platforms: PlatformLike | Sequence[PlatformLike]
 ) -> tuple[Platform, ...]:
-    """Read which platforms are wanted; none for all.
-
-    Raises:
-        InvalidPlatform: one is none.
-    """
+    """Parse the requested platforms; none means all."""
     named = (platforms,) if isinstance(platforms, str | Platform) else tuple(platforms or ())
     wished = [one for one in named if one is not None]
     return () if "all" in wished else tuple(_one(context, one) for one in wished)
@@ -234,12 +230,7 @@ def _terms(
     expect_as: str | Reference | None,
     ignore: Iterable[str],
 ) -> Terms:
-    """Read everything that a comparison depends on besides the images themselves.
-
-    Raises:
-        Malformed: a platform or a rule cannot be read; nothing was asked of anybody.
-        ResolverError: the image that says what to expect cannot be read.
-    """
+    """Read everything that a comparison depends on besides the images themselves."""
     from resolver.core.compare.compare import Terms  # noqa: PLC0415 - for these verbs alone
     from resolver.core.compare.drift import Ignoring  # noqa: PLC0415
 
@@ -275,12 +266,7 @@ def _expected_of(context: Context, reference: str | Reference) -> list[Platform]
 def _builds(
     context: Context, opened: Opened, wants: tuple[Platform, ...]
 ) -> tuple[ImageDocuments, tuple[Build, ...]]:
-    """Read the builds of an image, or those that are wanted.
-
-    Raises:
-        PlatformNotOffered: there is none of a platform.
-        ResolverError: one cannot be read.
-    """
+    """Read the builds of an image, or the requested ones."""
     found = _side(context, opened, wants)
     _check_wants(context, wants, [found[0]])
     if not found[1]:
@@ -315,7 +301,7 @@ def _side(context: Context, opened: Opened, wants: tuple[Platform, ...]) -> Side
     from resolver.verbs.gather import Depth  # noqa: PLC0415
 
     def wanted(entry: Descriptor) -> bool:
-        """Read what fits, and what does not say what it is."""
+        """Read the builds that match, and those that name no platform."""
         offered = [entry.platform]
         return _silent(entry) or any(
             select(offered, want, exact=True, table=context.table).ranking for want in wants
@@ -329,11 +315,7 @@ def _side(context: Context, opened: Opened, wants: tuple[Platform, ...]) -> Side
 def _check_wants(
     context: Context, wants: tuple[Platform, ...], images: list[ImageDocuments]
 ) -> None:
-    """Check that each platform that somebody named is offered.
-
-    Raises:
-        PlatformNotOffered: one is not.
-    """
+    """Raise `PlatformNotOffered` for a platform that was named and is missing."""
     from resolver.core.compare.builds import missing_of  # noqa: PLC0415 - for these verbs alone
 
     offered = [part.platform for gathered in images for part in gathered.images]
@@ -343,11 +325,7 @@ def _check_wants(
 
 
 def _checked(thresholds: Thresholds, *, files: bool) -> Thresholds:
-    """Give thresholds back if they can be looked at.
-
-    Raises:
-        Usage: they are about files, and these are not to be read.
-    """
+    """Return the thresholds, unless they are about files and no files are read."""
     if thresholds.needs_files and not files:
         raise Usage("files and packages are seen in layers alone", "add `--files` to read them")
     return thresholds
@@ -358,5 +336,5 @@ def _every(_entry: Descriptor) -> bool:
 
 
 def _silent(entry: Descriptor) -> bool:
-    """Say whether an index does not say what an entry is for."""
+    """Whether an index entry names no platform."""
     return entry.platform is None

@@ -1,4 +1,4 @@
-"""Bringing one piece: from a place that was named, its registry, or where its publisher says."""
+"""Fetch one piece: from a local place, its registry, or its publisher's own server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Elsewhere(Protocol):
-    """A repository that can also ask a publisher's own server."""
+    """A repository that can also fetch from a publisher's own server."""
 
     def open_elsewhere(
         self, descriptor: Descriptor, url: str
@@ -35,12 +35,12 @@ class Elsewhere(Protocol):
 
 
 class BlobFetcher:
-    """Brings pieces into the store; safe to share between threads.
+    """Fetches pieces into the store; safe to share between threads.
 
     Args:
-        kit: what transfers share.
+        kit: what all transfers share.
         source_of: opens the repository of an image.
-        places: to take content from that is held there.
+        places: local places that may have the content.
 
     """
 
@@ -59,16 +59,16 @@ class BlobFetcher:
     def bring(
         self, piece: Piece, images: Sequence[PlannedImage], is_wanted: Callable[[], bool]
     ) -> bool:
-        """Bring a piece; False when somebody else did meanwhile.
+        """Fetch a piece; return False when another process has fetched it meanwhile.
 
         Args:
-            piece: to be brought.
-            images: that need it; the repository of each may have it.
-            is_wanted: asked while it comes.
+            piece: the piece.
+            images: the images that need it; each repository may have it.
+            is_wanted: polled during the transfer; False ends it.
 
         Raises:
-            ResolverError: nobody has it, or not as it must be.
-            Stopped: nobody wants it any more.
+            ResolverError: no place has it, or its content is wrong.
+            Stopped: `is_wanted` returned False.
 
         """
         descriptor = piece.descriptor
@@ -86,7 +86,8 @@ class BlobFetcher:
             try:
                 return self._from_source(piece, source, is_wanted)
             except NotFound as error:
-                # Whether a blob exists is a matter of the repository (protocol.md 7.3).
+                # Whether a blob exists depends on the repository (docs/wire-protocol.md, "Blob
+                # downloads").
                 failure = failure or error
         elsewhere = self._from_publisher(piece, images, is_wanted)
         if elsewhere is not None:
@@ -136,7 +137,7 @@ class BlobFetcher:
         ).run()
 
     def _started(self, piece: Piece, place: str = "") -> None:
-        """Say that a piece comes now, and whence; not while another process fetches it."""
+        """Report the start of a transfer, unless another process fetches the piece."""
         descriptor = piece.descriptor
         self._kit.tell(PieceStarted(descriptor.digest, descriptor.size, place))
 
@@ -159,7 +160,7 @@ class BlobFetcher:
     def _from_publisher(
         self, piece: Piece, images: Sequence[PlannedImage], is_wanted: Callable[[], bool]
     ) -> bool | None:
-        """Ask the servers that a foreign layer names, one after the other (R24)."""
+        """Try the servers that a foreign layer names (docs/wire-protocol.md, "Foreign layers")."""
         if not (self._kit.options.foreign and is_foreign(piece.descriptor)):
             return None
         failure: Unavailable | NotFound | None = None
@@ -194,7 +195,7 @@ class _Publisher:
 
 
 def ranged(source: Content) -> RangedSource:
-    """Use what a source can do: a registry gives out parts, a folder does not need to."""
+    """Return a ranged source: a registry has ranges, a folder needs none."""
     if hasattr(source, "open_range"):
         return cast("RangedSource", source)
     return WholeSource(source)

@@ -59,17 +59,17 @@ def gather(
     jobs: int,
     wanted: Callable[[Descriptor], bool] = lambda _entry: True,
 ) -> ImageDocuments:
-    """Read the builds of an image: one request per manifest and config, side by side.
+    """Read the builds of an image: one request per manifest and config, in parallel.
 
-    An entry that cannot be read keeps its failure; the others keep their documents. One whose
-    digest cannot be verified is not read, and a warning says so unless `depth.broken` is set.
+    An entry that cannot be read keeps its error; the others keep their documents. One with an
+    unverifiable digest is not read, and a warning reports it unless `depth.broken` is set.
 
     Args:
-        reader: of the place the image is in; what the store holds costs no request.
-        asked: the name, with its document.
+        reader: reads documents of the place that has the image; the store's cost no request.
+        asked: the reference, with its document.
         depth: what to read.
-        jobs: entries at once.
-        wanted: which entries of an index to read; the others keep only their descriptor.
+        jobs: entries in parallel.
+        wanted: selects the index entries to read; the others keep only their descriptor.
 
     Raises:
         LimitExceeded: indexes nested deeper than 8, or more than 1,000 of them.
@@ -118,27 +118,26 @@ def gather_platforms(  # noqa: PLR0913 - each of them bounds the requests by its
     decisive: Callable[[ImageDocuments], Iterable[ImageEntry]] = lambda _found: (),
     index_only: bool = False,
 ) -> ImageDocuments:
-    """Learn which platforms an image is offered for, at as few requests as that can cost.
+    """Find the platforms that an image is offered for, with as few requests as possible.
 
-    An entry that its manifest shows to be no image is warned of.
+    An entry whose manifest is not an image gets a warning.
 
-    An index mostly says so. Read are the entries that name no platform, those of which several
-    are for one platform, where the manifest shows which is the image, and those that are decisive
-    for the question at hand.
+    Most indexes name all platforms. Read are the entries without one, those that share one, where
+    only the manifest shows which is the image, and those that decide the caller's question.
 
     Args:
-        reader: of the place the image is in.
-        asked: the name, with its document.
-        table: the platforms there are.
-        jobs: documents at once.
+        reader: reads documents of the place that has the image.
+        asked: the reference, with its document.
+        table: the platform facts.
+        jobs: documents in parallel.
         limit: read none of the entries without a platform if there are more of them.
-        decisive: of what is known so far, the images that must not turn out to be artifacts. Called
-            again after each round of reading, until it names nothing new.
+        decisive: returns the images, of those known so far, that must not be artifacts. Called
+            again after each round of reading, until it adds none.
         index_only: read no manifest of an index.
 
     Raises:
-        LimitExceeded: as `gather`.
-        ResolverError: a nested index cannot be read; of one entry, see `Part.failure`.
+        LimitExceeded: as `gather` raises.
+        ResolverError: a nested index cannot be read; of one entry, see `ImageEntry.failure`.
     """
     if isinstance(asked.parsed, Manifest):
         return gather(reader, asked, Depth(), jobs=jobs)
@@ -188,7 +187,7 @@ def named_images(found: ImageDocuments) -> list[ImageEntry]:
 def _unclear(
     reader: DocumentReader, bare: ImageDocuments, table: PlatformTable, limit: int | None
 ) -> list[ImageEntry]:
-    """Find the entries whose descriptors do not say enough, as far as they can be read."""
+    """Find the entries with incomplete descriptors that can be read."""
     untold = [part for part in bare.images if part.platform is None]
     rivals: dict[Platform, list[ImageEntry]] = {}
     for part in bare.images:
@@ -205,7 +204,7 @@ def _unclear(
 
 
 def _can_read(reader: DocumentReader, part: ImageEntry) -> bool:
-    """Whether a manifest is here or may be asked for; without it the index is believed."""
+    """Whether a manifest is here or may be requested; otherwise the index is trusted."""
     inline = part.descriptor.data is not None
     return inline or reader.may_ask or reader.held(part.descriptor) is not None
 
@@ -240,18 +239,18 @@ def attested(
     *,
     jobs: int,
 ) -> dict[str, frozenset[str]]:
-    """Say which kinds of statements there are about each build.
+    """List the kinds of attestations of each build.
 
     Args:
-        reader: of the place the image is in.
-        asked: the name, with its document.
+        reader: reads documents of the place that has the image.
+        asked: the reference, with its document.
         builds: digests.
-        kinds: what is looked for; what refers to a build is asked for where its index lacks one.
-        jobs: documents at once.
+        kinds: the requested ones; referrers are read for a build whose index lacks one.
+        jobs: documents in parallel.
 
     Raises:
-        LimitExceeded: more than 256 manifests refer to a build, and none of them is it.
-        ResolverError: an attestation cannot be read, or the referrers cannot be asked for.
+        LimitExceeded: more than 256 manifests refer to a build, and none has the kind.
+        ResolverError: an attestation or the list of referrers cannot be read.
     """
     found = _beside(reader, asked, builds, jobs)
     lacking = sorted(digest for digest, there in found.items() if kinds - there)
@@ -320,18 +319,18 @@ def entries_of(
     broken: Broken | None = None,
     nested: dict[tuple[int, ...], Descriptor] | None = None,
 ) -> Iterator[tuple[tuple[int, ...], Descriptor]]:
-    """Give every entry that is no index, with its positions from the root down.
+    """Yield every entry that is not an index, with its positions from the root down.
 
-    An index whose digest cannot be verified is given as an entry: it cannot be read.
+    An index with an unverifiable digest is yielded as an entry: it cannot be read.
 
-    Nested indexes count as the entries inside them, in their place, and each of them once.
+    Nested indexes are replaced by their entries, each index once.
 
     Args:
-        reader: of the place that the index is in.
-        index: where to begin.
-        text: the name that led here, for messages.
-        broken: is told, by position, why a nested index could not be read, which is then given
-            like any other entry; None to have the failure raised.
+        reader: reads documents of the place that has the index.
+        index: the root.
+        text: the reference, for messages.
+        broken: receives, by position, the error of a nested index that cannot be read, which is
+            then yielded like any other entry; None to raise it.
         nested: receives the nested indexes that were read, by position.
 
     Raises:
@@ -374,7 +373,7 @@ def _walk(
 
 
 def left_out(entry: Descriptor, text: str) -> Warned:
-    """Say that an entry of an index cannot be used because its digest cannot be verified."""
+    """Warn that an index entry cannot be used because its digest cannot be verified."""
     said = f" for `{entry.platform}`" if entry.platform is not None else ""
     return Warned(
         "unverifiable-entry",

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 def offers(reader: DocumentReader, asked: RootDocument, *, sizes: bool, jobs: int) -> Offers:
-    """List what an image offers; with `sizes`, each manifest is read once (and kept).
+    """List the platforms of an image; with `sizes`, each manifest is read once and stored.
 
-    Attestations and artifacts are told apart and never counted as platforms (D5, D11). Nested
-    indexes count as the entries inside them.
+    Attestations and artifacts are listed apart and do not count as platforms, see
+    docs/platform-matching.md, "Eligible entries". Nested indexes count as their entries.
 
     Raises:
-        ResolverError: a manifest cannot be read, where sizes were asked for.
+        ResolverError: a manifest cannot be read, and sizes were requested.
 
     """
     root = asked.document.descriptor
@@ -77,13 +77,13 @@ def inspect_document(
     *,
     config: bool = True,
 ) -> Inspection:
-    """Show the documents behind a name.
+    """Read the documents behind a reference.
 
-    Without a wish, what the name points at is shown, so that an index needs no platform; with
-    one, the image that is chosen for it. With `config` the image's config is read too.
+    Without a request, the root document is shown, so that an index needs no platform; with one, the
+    image chosen for it. With `config` the image's config is read too.
 
     Raises:
-        PlatformNotOffered: the wish cannot be met.
+        PlatformNotOffered: no entry matches the request.
 
     """
     root = asked.document.descriptor
@@ -145,7 +145,7 @@ def _image(reader: DocumentReader, asked: RootDocument, base: _Base, *, config: 
 
 
 def _is_offered(part: ImageEntry) -> bool:
-    # An index that cannot be verified cannot be entered, and stands for what is in it.
+    # An unverifiable nested index cannot be read, and is listed itself.
     closed = part.kind is EntryKind.INDEX and not part.descriptor.digest.is_verifiable
     return closed or part.kind is EntryKind.IMAGE
 
@@ -169,7 +169,7 @@ def _artifact_type(part: ImageEntry) -> str:
 
 
 def _single_offer(reader: DocumentReader, asked: RootDocument, manifest: Manifest) -> Offer:
-    """Describe a name that points at one image: its config says for which platform."""
+    """Describe a single image, whose config names its platform."""
     platform = None
     if manifest.is_image:
         platform = read_config(reader, manifest, asked.text).platform

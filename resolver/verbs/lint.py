@@ -1,4 +1,4 @@
-"""Linting: an image with all of its builds, read, and what the rules say about it."""
+"""Lint images: read all of their builds and apply the rules."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def look_at(
     """Read what the rules need to know of one image.
 
     Args:
-        reader: of the place the image is in.
-        ask: reads what the name points at.
-        target: the name; the tag of one with a digest is looked up where it is in a registry.
-        table: the platforms there are.
-        jobs: documents at once.
-        warn: told what could not be looked up.
+        reader: reads documents of the place that has the image.
+        ask: reads the root document.
+        target: the reference; a tag that has a digest too is looked up in the registry.
+        table: the platform facts.
+        jobs: documents in parallel.
+        warn: receives warnings about failed look-ups.
 
     Raises:
-        ResolverError: the name cannot be read, or somebody could not be asked about an entry;
-            what was asked and is wrong is kept for the rules.
+        ResolverError: the reference cannot be read, or an entry could not be requested;
+            an entry that was read and is wrong is a matter of the rules.
     """
     try:
         asked = ask()
@@ -80,7 +80,7 @@ def look_at(
 def judge_entries(
     subject: Subject, ignored: Iterable[str], warned: Iterable[Warned]
 ) -> LintedImage:
-    """Apply the rules, but for those that nobody wants to hear of."""
+    """Apply the rules, except the ignored ones."""
     found = lint_subject(subject)
     kept = without(found, ignored)
     return LintedImage(
@@ -122,8 +122,8 @@ def _pin(
     return PinnedTag(tag, digest, root.digest, frozenset(members))
 
 
-#: Bytes of layers that are read for each platform, where nobody said: more than where a program
-#: is in usual base images, less than anybody would mind.
+#: Default limit on layer bytes read for each platform: enough to reach a program in the usual base
+#: images, and a small download.
 MOST = 32 << 20
 
 
@@ -197,7 +197,7 @@ def _layer_bytes(
         if isinstance(target, StoreTarget) or context.settings.offline:
             what = f"the layer `{layer.digest}`"
             raise NotInStore(str(target.reference), what, str(context.store.root))
-        # A registry gives out parts of blobs, as `core.ranged` has it.
+        # A registry serves ranges of blobs, see `verbs.fetch.ranged`.
         return registry_bytes(cast("RangedSource", context.source(target)), layer)
 
     return read

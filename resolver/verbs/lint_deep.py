@@ -63,12 +63,12 @@ class Depths:
 def look_into(
     parts: Sequence[ImageEntry], open_bytes: OpenBytes, table: PlatformTable, depths: Depths
 ) -> tuple[Look, ...]:
-    """Look into every image that has a manifest, a config and a platform.
+    """Look into the layers of every image that has a manifest, a config and a platform.
 
-    Images that share a layer are looked into one after the other, and it is read once.
+    Images that share a layer are checked in sequence, and the layer is read once.
 
     Raises:
-        Denied, Unavailable, Offline, StoreFault: nobody could be asked about a layer.
+        Denied, Unavailable, Offline, StoreFault: a layer could not be requested.
     """
     ready = [part for part in parts if part.manifest and part.config and part.platform]
 
@@ -201,7 +201,7 @@ class _Search:
         return name.lower().removeprefix(WINDOWS_ROOT)
 
     def _lies(self) -> bool:
-        """Say whether something that is started cannot run; then nothing more needs reading."""
+        """Whether a program that is started cannot run; then nothing more needs reading."""
         return any(
             hit.entry is not None
             and hit.entry.executable is not None
@@ -233,7 +233,7 @@ class _Search:
         return NameHit("", 0, None, frozenset(missed))
 
     def _is_gone(self, path: str, number: int) -> bool:
-        """Say whether a layer above replaces a file or takes it away, as far as was read there."""
+        """Whether a layer above replaces or deletes a file, as far as it was read."""
         above = [self._names(scan) for scan in self._looked_at[:number]]
         return any(path in names.entries or names.hides(path) for names in above)
 
@@ -265,7 +265,7 @@ class _Search:
         return scan.diff_id is not None and self._stated(scan) == scan.diff_id
 
     def _stated(self, scan: LayerScan) -> Digest | None:
-        """Give what the config says that a layer is, uncompressed."""
+        """Return the diff_id of a layer from the config."""
         layers = self._part.manifest.layers if self._part.manifest is not None else ()
         pairs = zip(layers, self._config.diff_ids, strict=False)
         return next(
@@ -284,6 +284,6 @@ class _Search:
 
 
 def _is_readable(layer: Descriptor) -> bool:
-    """Say whether it is a tar archive that the place is meant to have; others stay opaque."""
+    """Whether a layer is a tar archive meant for the file system; others stay opaque."""
     kind = layer.media_type
     return "tar" in kind and not kind.endswith("+encrypted") and not layer.urls

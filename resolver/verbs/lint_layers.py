@@ -1,4 +1,4 @@
-"""A layer, read as far as somebody needs it, and what is known of it by then."""
+"""Read a layer only as far as needed, and keep what was learned from it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: Bytes of the first stretch, and of the longest; each is twice the one before.
 FIRST = 64 << 10
 _LONGEST = 4 << 20
-#: How often it is asked again when a connection breaks, or a link to storage has expired.
+#: Retries when a connection breaks, or a link to storage has expired.
 _TRIES = 3
 
 
@@ -51,12 +51,10 @@ def local_bytes(place: Content, descriptor: Descriptor) -> Generator[bytes, None
 
 
 def registry_bytes(place: RangedSource, descriptor: Descriptor) -> Generator[bytes, None, None]:
-    """Ask a registry for as many stretches of a blob as are taken from here, one at a time.
+    """Request a blob in consecutive ranges, each when it is needed.
 
-    Where it knows no ranges, all is asked for, and left as soon as enough has come.
-
-    Raises:
-        NotFound, Denied, Unavailable, Untrusted: as `RangedSource.open_range`.
+    Without ranges the whole blob is requested, and the connection closed as soon as enough was
+    read.
     """
     for start, end in stretches(descriptor.size):
         part = _part(place, descriptor, start, end)
@@ -68,11 +66,7 @@ def registry_bytes(place: RangedSource, descriptor: Descriptor) -> Generator[byt
 
 
 def _part(place: RangedSource, descriptor: Descriptor, start: int, end: int) -> bytes | None:
-    """Fetch one stretch, taken up again where it broke; None where no ranges are given out.
-
-    Raises:
-        ConnectionFailed: it breaks off again and again.
-    """
+    """Fetch one range, resuming after breaks; return None where ranges are unsupported."""
     got = bytearray()
     for tried in range(1, _TRIES + 1):
         try:
@@ -122,7 +116,7 @@ def _cut(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
 #: one too; and how many executables count.
 WINDOW = 3 * FIRST
 SAMPLE = 8
-#: Names that are remembered of one layer, some 100 MB; nobody looks further in a larger one.
+#: Names kept of one layer, some 100 MB; larger layers are searched no further.
 _MAX_NAMES = 500_000
 #: Enough of an ELF or Mach-O file, and of a PE file's header behind its offset.
 _HEAD = 64
@@ -162,14 +156,14 @@ class ByteBudget:
 
 
 class LayerScan:
-    """Reads a layer entry by entry; never backwards, and each byte once, whoever shares it.
+    """Reads a layer entry by entry, in order, each byte once for all that share it.
 
     Attributes:
         view: the names so far.
-        read: bytes so far, as they are stored.
-        is_over: nothing more will come: it was read to the end, or cannot be read further.
-        failure: why it cannot be used; None for one that may.
-        diff_id: of the whole layer, uncompressed; None before its end.
+        read: bytes so far, as stored.
+        is_over: the layer was read to its end, or cannot be read further.
+        failure: why the layer cannot be used, if so.
+        diff_id: of the whole uncompressed layer; None before its end.
         sample: the first executables.
     """
 
@@ -194,10 +188,10 @@ class LayerScan:
         self._names = self._run()
 
     def next(self, allowance: ByteBudget) -> str | None:
-        """Read up to the next entry; gives its name in normal form, or None at the end.
+        """Read up to the next entry; return its normalized name, or None at the end.
 
         Raises:
-            Denied, Unavailable, Offline, StoreFault: nobody could be asked.
+            Denied, Unavailable, Offline, StoreFault: the layer could not be requested.
         """
         if self.is_over:
             return None
@@ -237,7 +231,7 @@ class LayerScan:
         return not self.sample and self.read < WINDOW and self._ahead <= WINDOW
 
     def close(self) -> None:
-        """Give back what is open."""
+        """Close the stream."""
         self._names.close()
 
     def _run(self) -> Generator[str, None, None]:
@@ -298,7 +292,7 @@ class LayerScan:
 def _file(entry: TarEntry, head: bytes) -> NameEntry:
     executable = read_executable(head)
     if executable is not None and executable.format == "elf" and not entry.mode & _RUNS:
-        # A library says no more than the programs that use it.
+        # A library adds nothing to the programs that use it.
         executable = None
     if executable is not None:
         return NameEntry(TarEntryKind.FILE, executable=executable)
@@ -319,7 +313,7 @@ def _head(content: Iterator[memoryview]) -> bytes:
 
 
 def _wanted(head: bytes) -> int:
-    """Say how many bytes of a file its first ones ask for."""
+    """Return how many bytes of a file are needed to read its headers."""
     if head.startswith(b"MZ"):
         at = int.from_bytes(head[60:64], "little") if len(head) >= _HEAD else 0
         return min(max(_HEAD, at + _PE_HEADER), PROBE)

@@ -56,14 +56,14 @@ def record(
     only: Sequence[Platforms],
     table: PlatformTable,
 ) -> tuple[LockedImage, tuple[Warned, ...]]:
-    """Note what a name means, from its index alone, or from the config of a single image.
+    """Record what a reference means, from its index alone, or from the config of a single image.
 
     Args:
-        reader: of the place the image is in.
-        asked: the name, with its document.
-        written: the name as somebody typed it.
-        only: platforms to keep to; empty for all that are offered.
-        table: to choose by.
+        reader: reads documents of the place that has the image.
+        asked: the reference, with its document.
+        written: the reference as the user wrote it.
+        only: the platforms to lock; empty for all that are offered.
+        table: the platform facts.
 
     Raises:
         PlatformNotOffered: one of `only` is not offered.
@@ -79,16 +79,16 @@ def record(
 def check(
     reader: DocumentReader, image: LockedImage, wanted: Sequence[Platforms], table: PlatformTable
 ) -> LockDrift:
-    """Ask where a reference points now, by one HEAD; only if it moved, what moved in it.
+    """Check where a reference points now, by one HEAD; read the index only if it moved.
 
     Args:
-        reader: of the place the image is in.
-        image: as it was locked.
-        wanted: platforms that count; empty for all that were locked.
-        table: to choose by.
+        reader: reads documents of the place that has the image.
+        image: the lock entry.
+        wanted: platforms to check; empty for all that were locked.
+        table: the platform facts.
 
     Raises:
-        ResolverError: nobody can be asked, or what came is not what it claims.
+        ResolverError: the request failed, or the content does not match its digest.
 
     """
     wanted = wanted or [Platforms((Platform.parse(key),)) for key in image.only]
@@ -117,18 +117,18 @@ def resolve_locked(
     reader: DocumentReader,
     place: str,
 ) -> Resolution:
-    """Answer from a record alone, as if its platforms were the whole index; nobody is asked.
+    """Resolve from a lock entry alone, as if its platforms were the whole index; send no request.
 
     Args:
-        image: the record.
-        wish: what is wanted; `verify` and `strict` ask for more than a record has.
-        table: to choose by.
-        reader: one that asks nobody.
+        image: the lock entry.
+        wish: the request; `verify` and `strict` need more than an entry has.
+        table: the platform facts.
+        reader: an offline reader.
         place: the lock file, for messages.
 
     Raises:
-        NotLocked: it has no such platform.
-        LockIncomplete: it does not say sizes and types.
+        NotLocked: the entry lacks the platform.
+        LockIncomplete: the entry lacks sizes and types.
 
     """
     root = image.root
@@ -208,7 +208,7 @@ def references_in(paths: Iterable[str]) -> Named:
 
 
 def _written(file: ImageFile, spot: ImageSpot) -> str:
-    """Give the reference as the file has it, if it has it in one piece."""
+    """Return the reference as the file has it, if it is on one line."""
     text = file.text[spot.start : spot.end]
     try:
         whole = Reference.parse(text) == spot.reference
@@ -275,13 +275,13 @@ def lock(
         raise failures[0].error
     if failures:
         return Locked(path, known, changes, tuple(failures), tuple(warnings))
-    # Read again: while registries were asked, somebody else may have written.
+    # Read again: another process may have written meanwhile.
     lock = lock_files.change(path, lambda there: there.merged(images))
     return Locked(path, lock, changes, (), tuple(warnings))
 
 
 def unlock(_context: Context, names: Iterable[str], *, file: str | Path = LOCK_FILE) -> Locked:
-    """Take references out of a lock file; nobody is asked."""
+    """Remove references from a lock file, without a request."""
     from resolver.core.lockfile.lock import LockChange, Locked  # noqa: PLC0415 - for this alone
     from resolver.verbs import lock_files  # noqa: PLC0415
 
@@ -300,7 +300,7 @@ def check_lock(
     *,
     file: str | Path = LOCK_FILE,
 ) -> LockCheck:
-    """Say what has moved since it was locked: one HEAD for each reference, side by side."""
+    """Report what has moved since it was locked: one HEAD for each reference, in parallel."""
     from resolver.core.lockfile.drift import LockCheck  # noqa: PLC0415 - for this question alone
     from resolver.core.lockfile.entries import pick  # noqa: PLC0415
     from resolver.verbs import lock_files  # noqa: PLC0415
@@ -348,7 +348,7 @@ def lock_entries(
     services: Mapping[str, Sequence[str]] | None = None,
     file: str | Path = LOCK_FILE,
 ) -> tuple[ExportedLockEntry, ...]:
-    """Give what a lock file says in the words of other tools, for `resolver lock export`."""
+    """Return the entries of a lock file for `resolver lock export`."""
     from resolver.core.lockfile.entries import entries_of  # noqa: PLC0415
     from resolver.core.lockfile.lock import Lock  # noqa: PLC0415 - for this question alone
     from resolver.verbs import lock_files  # noqa: PLC0415
@@ -418,10 +418,10 @@ def _named(lock: Lock, names: tuple[str, ...], path: str) -> tuple[LockedImage, 
 
 
 class ByLock:
-    """Answers from a lock file: nobody is asked, and nothing is looked for in the store.
+    """Resolves from a lock file, without requests and without the store.
 
     Attributes:
-        lock: what the file holds.
+        lock: the content of the file.
 
     """
 
@@ -450,7 +450,7 @@ class ByLock:
         *,
         exact: bool = False,
     ) -> Iterator[Resolution | Failure]:
-        """Answer many questions; `all` stands for every platform that was locked."""
+        """Resolve many references; `all` means every platform that was locked."""
         for reference in list(references):
             try:
                 image = self._find(reference)

@@ -66,12 +66,12 @@ _TEMPLATE_KIND = "template"
 _DOCKERFILES = frozenset({"dockerfile", "containerfile"})
 #: The first word that is neither blank nor comment.
 _FIRST_WORD = re.compile(r"\ufeff?(?:[ \t\r\n]++|#[^\n]*+)*+([^\s]+)")
-#: Top-level keys without one of which no YAML is of a kind that its content tells.
+#: Top-level keys; YAML without any of them is of no kind that content shows.
 _TELLING = re.compile(
     r"""^[ \t{-]*["']?(?:apiVersion|extends|jobs|kind|services|stages|steps)["']?[ \t]*:""",
     re.MULTILINE,
 )
-#: A key with a value that is one word, in a text that is no YAML.
+#: A key with a one-word value, in text that is not YAML.
 _LINE = re.compile(
     r"""^[ \t-]*["']?([A-Za-z_][A-Za-z0-9_.-]*)["']?[ \t]*:"""
     r"""[ \t]*["']?([^\s"'#{}]+)["']?[ \t]*(?:#[^\n]*)?\r?(?=\n|\Z)""",
@@ -84,15 +84,15 @@ _EMBEDDED = re.compile(r"values|valuesContent|patch|.*\.(?:ya?ml|json)")
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """A file that names images.
+    """A file that contains image references.
 
     Attributes:
-        path: as given.
+        path: as passed by the caller.
         kind: its name in `KINDS`, or `template` for one that is rendered to YAML.
-        text: what is in it, byte order mark and line ends included.
-        spots: the references a digest can be written into, in the order of the file.
+        text: its content, byte order mark and line ends included.
+        spots: the references that a digest can be written into, in the order of the file.
         strays: the others, each with its reason.
-        passed: what looks like an image, and needs no digest.
+        passed: references that need no digest.
     """
 
     path: str
@@ -107,7 +107,7 @@ def find_images(path: str, text: str) -> ImageFile:
     """Find the image references in the text of a file; the path says what kind it is.
 
     Raises:
-        NotAnImageFile: neither its name nor its content is of a kind that is known.
+        NotAnImageFile: neither its name nor its content is of a supported kind.
         UnreadableFile: it cannot be parsed.
     """
     kind = by_path(path.replace("\\", "/"))
@@ -164,7 +164,7 @@ def _embedded(text: str, document: Node, marks: Iterable[Mark]) -> Iterator[Mark
         try:
             inner = read_documents(scalar.value)
         except ResolverError:
-            # It is no YAML, as templates and JSON patches of others are: nothing to be known.
+            # Not YAML, as templates and JSON patches of other tools are: nothing is known about it.
             continue
         for inner_document in inner:
             yield from _inside(text, scalar, inner_document, path)
@@ -187,7 +187,7 @@ def _inside(text: str, scalar: YamlScalar, document: Node, path: str) -> Iterato
 
 
 def find_template(path: str, text: str) -> ImageFile:
-    """Report images in the lines of a template, which is no YAML until it is rendered."""
+    """Report the images in the lines of a template, which is not YAML before it is rendered."""
     strays = [
         unknown(match.start(2) + held[0], held[1], match[1])
         for match in _LINE.finditer(text)
@@ -197,7 +197,7 @@ def find_template(path: str, text: str) -> ImageFile:
 
 
 def may_name_images(path: str, text: str) -> bool:
-    """Whether a file is worth parsing: its name tells its kind, or it has a key that may."""
+    """Whether a file is worth parsing: its name shows its kind, or it has a matching key."""
     return by_path(path.replace("\\", "/")) is not None or _TELLING.search(text) is not None
 
 
@@ -236,7 +236,7 @@ def _image_file(path: str, kind: str, text: str, held: FoundReferences) -> Image
 
 
 def known_kinds() -> str:
-    """List the kinds of files that can be named, for people."""
+    """List the supported kinds of files, for messages."""
     return ", ".join(kind.words for kind in KINDS)
 
 
@@ -250,13 +250,13 @@ _LINK = "a link, and links in a folder are not followed"
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """How names are looked up.
+    """How references are looked up.
 
     Attributes:
-        ask: reads what a reference points at.
-        wish: reads a platform.
-        table: of platforms.
-        jobs: names at once.
+        ask: reads the root document of a reference.
+        wish: parses a platform.
+        table: the platform facts.
+        jobs: references in parallel.
     """
 
     ask: Callable[[Reference], tuple[DocumentReader, RootDocument]]
@@ -354,7 +354,7 @@ def _open_or_skip(path: str) -> ImageFile | PinnedFile | SkippedFile:
 
 
 def _unread(path: str, error: UnreadableFile) -> ImageFile | PinnedFile | SkippedFile:
-    """Decide about a file that is no YAML: a template, or one that nobody wants pinned."""
+    """Decide about a file that is not YAML: a template, or an unsupported one."""
     try:
         text = read_text(path)
     except ResolverError:
@@ -432,7 +432,7 @@ def _unparsable(path: str, failure: UnreadableFile) -> Finding:
 
 
 def _warnings(file: PinnedFile, judge: Judge, wishes: PinRequest) -> list[Warned]:
-    """Say what a person should know about what was done to a file."""
+    """Return warnings about the edits of a file."""
     told = [
         Warned(
             "not-compared",
@@ -476,7 +476,7 @@ def pin(  # noqa: PLR0913 - one for each option of the verb
 
 
 def write_pins(_context: Context, pinned: Pinned) -> tuple[str, ...]:
-    """Write what `pin` found out, each file whole or not at all; give the paths written."""
+    """Write the edits of `pin`, each file atomically; return the paths written."""
     from resolver.verbs.text_files import rewrite  # noqa: PLC0415 - for this alone
 
     changed = [file for file in pinned.files if file.is_changed]

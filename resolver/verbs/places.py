@@ -1,4 +1,4 @@
-"""Asking places what they hold of an image: the store, and whoever was named beside it."""
+"""Local places that hold content: the store, and those named with `--from`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ContentPlace:
-    """A place on this machine to take content from, read-only; what it gives is verified.
+    """A place on this machine to read content from; its bytes are verified by the reader.
 
     Attributes:
-        name: as the person wrote it.
+        name: as the user wrote it.
 
     """
 
@@ -37,11 +37,11 @@ class ContentPlace:
 def find_held(
     contents: Iterable[Descriptor], store: LocalStore, places: Sequence[ContentPlace] = ()
 ) -> dict[Digest, Location]:
-    """Ask for every piece who has it: the store first, then the places in their order.
+    """Find a location for each descriptor: the store first, then the places in order.
 
     Raises:
         StoreFault: the store cannot be read.
-        Unavailable: a place that was named cannot be read.
+        Unavailable: a place cannot be read.
 
     """
     found: dict[Digest, Location] = {}
@@ -67,28 +67,29 @@ def _look(
 
 
 class WholeSource:
-    """A place that knows no ranges, as one that is asked for them: it always sends all."""
+    """Adapts content without ranges to a ranged source: it always sends everything."""
 
     def __init__(self, content: Content) -> None:
         self._content = content
 
     @contextmanager
     def open_range(self, descriptor: Descriptor, start: int, end: int) -> Iterator[RangeAnswer]:
-        """Stream a blob from its first byte, whatever was asked for; the caller verifies."""
+        """Stream a blob from its first byte, whatever the range; the caller verifies it."""
         del start, end
         with self._content.open(descriptor) as chunks:
             yield RangeAnswer(whole=True, end=descriptor.size, chunks=chunks)
 
 
 def open_place(text: str) -> ContentPlace:
-    """Open what a person named with `--from`: a folder or an archive that holds images.
+    """Open a place named with `--from`: a folder or an archive that holds images.
 
-    Folders are told apart by what is in them: an OCI layout, a store of `resolver`, or the content
-    store of containerd; `oci:DIR`, `oci-archive:FILE` and `docker-archive:FILE` say it outright.
+    A folder is recognised by its content: an OCI layout, a store of `resolver`, or the content
+        store
+    of containerd. `oci:DIR`, `oci-archive:FILE` and `docker-archive:FILE` name the kind.
 
     Raises:
-        Usage: it is none of these.
-        NotFound, Unavailable, Untrusted: it cannot be read, or is malformed.
+        Usage: the path is none of these.
+        NotFound, Unavailable, Untrusted: the place cannot be read, or is malformed.
 
     """
     kind, colon, _ = text.partition(":")
@@ -99,7 +100,7 @@ def open_place(text: str) -> ContentPlace:
         return ContentPlace(text, _layout(f"oci-archive:{text}"))
     if (path / "oci-layout").is_file():
         return ContentPlace(text, _layout(f"oci:{text}"))
-    from resolver.sources.local.containerd import BlobTree, find_tree  # noqa: PLC0415 - where it is one
+    from resolver.sources.local.containerd import BlobTree, find_tree  # noqa: PLC0415
 
     tree = find_tree(path)
     if tree is not None:

@@ -1,4 +1,4 @@
-"""Planning: from names and platforms to every piece that is needed, and who has it."""
+"""Plan a pull: resolve references, list every piece they need, and find what is held."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from resolver.verbs.documents import DocumentReader, RootDocument
     from resolver.verbs.places import ContentPlace
 
-#: Pieces of one operation. Source: reliability.md R11.
+#: Pieces of one operation. Source: docs/store-and-reliability.md, "Index traversal".
 MAX_PIECES = 20_000
 #: Tags under which cosign keeps what is about `sha256:HEX`. Source: cosign, "SIGNATURE_SPEC.md".
 _COSIGN = ("sig", "att", "sbom")
@@ -43,12 +43,12 @@ _COSIGN = ("sig", "att", "sbom")
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much is wanted besides the images themselves.
+    """How much of an image to plan for, besides the image itself.
 
     Attributes:
-        attestations: what the index lists about them.
-        referrers: what refers to them, or to the index, from outside it.
-        jobs: documents read at the same time.
+        attestations: include those that the index lists.
+        referrers: include manifests that refer to the image or its index from outside.
+        jobs: documents read in parallel.
 
     """
 
@@ -64,13 +64,13 @@ def plan_images(
     table: PlatformTable,
     extent: Extent = Extent(),  # noqa: B008 - frozen
 ) -> Selected:
-    """Find the images that one name means for some platforms, and what they are made of.
+    """Find the images of one reference for some platforms, and list what they consist of.
 
-    Index and manifests are read, and kept in the store; configs and layers are not. Two wishes
-    that come out at the same image are one image.
+    Indexes and manifests are read, and kept in the store; configs and layers are not. Requests that
+    choose the same image yield one image.
 
     Raises:
-        PlatformNotOffered, PlatformUnknown: as `flow.resolve.resolve`.
+        PlatformNotOffered, PlatformUnknown: as `resolve_document` raises.
         ResolverError: a document cannot be read.
 
     """
@@ -157,22 +157,22 @@ def make_plan(
     *,
     foreign: bool = False,
 ) -> Plan:
-    """Find out what of some images is held, and so what there is to fetch; nothing is asked.
+    """List what some images need, and what of it has to be fetched; send no request.
 
     Args:
         selected: of one reference or of many.
-        store: where they are to be in the end.
-        places: others to take content from, in order of preference.
-        foreign: fetch also what publishers do not let registries hold.
+        store: the destination.
+        places: other places to read content from, in order of preference.
+        foreign: fetch foreign layers too, from their publishers.
 
     Raises:
         LimitExceeded: they have more than 20,000 pieces.
         StoreFault: the store cannot be read.
-        Unavailable: a place that was named cannot be.
+        Unavailable: a place cannot be read.
 
     """
     chosen = tuple(selected)
-    # One reference may have been asked about several times, a platform at a time.
+    # A reference may have been planned several times, one platform at a time.
     once: dict[tuple[str, Digest], PlannedImage] = {}
     for found in chosen:
         for one in (*found.images, *found.attached):
@@ -240,7 +240,7 @@ def _entry(  # noqa: PLR0913 - what is known of an entry
     about: Digest | None = None,
     tag: str = "",
 ) -> PlannedImage:
-    """Plan one entry as it is; what is no manifest counts as one piece."""
+    """Plan one entry as it is; one that is not a manifest counts as one piece."""
     manifest = None
     if entry.media_type in MANIFEST_TYPES | {OCI_ARTIFACT}:
         manifest = read_manifest(reader, entry, asked.text)
@@ -290,7 +290,7 @@ def _attached_to(
 
 
 def _indexes(asked: RootDocument, answer: Resolution) -> Iterator[Descriptor]:
-    """Give the indexes on the way to the chosen manifest, the innermost first."""
+    """Return the indexes on the way to the chosen manifest, the innermost first."""
     if answer.index is None:
         return
     by_path = {each.path: each.descriptor for each in answer.considered}
@@ -301,12 +301,12 @@ def _indexes(asked: RootDocument, answer: Resolution) -> Iterator[Descriptor]:
 
 
 def _with_name(image: PlannedImage, store: LocalStore) -> PlannedImage:
-    """Add what the store knows: whether its name is this image, and what a held config says."""
+    """Add what the store knows: whether its record is this image, and a held config's data."""
     image = replace(image, warnings=(*image.warnings, *contradiction(image, store)))
     try:
         name = store.pulled(image.reference)
     except StoreFault:
-        # It is written anew in the end, and that says what is wrong.
+        # Writing the record again raises the error.
         return image
     same = name is not None and name.root.digest == image.root.digest
     held: set[Digest] = set()
@@ -373,7 +373,7 @@ def _cosigned(reader: DocumentReader, asked: RootDocument, subject: Digest) -> l
     return found
 
 
-#: What can be asked to be pulled: one, or several.
+#: What can be pulled: one reference or resolution, or several.
 Named = str | Reference | Resolution
 
 
@@ -398,7 +398,7 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
     wishes = [None if each == "all" else context.wish(each, exact=exact) for each in wanted]
     opened = [open_place(place) for place in places]
 
-    # Many references are asked side by side already.
+    # References are already planned in parallel.
     extent = Extent(attestations, referrers, context.settings.jobs if len(asked) == 1 else 1)
 
     def find(one: tuple[Named, RegistryTarget]) -> Selected:
@@ -413,11 +413,10 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
 
 
 def _pullable(context: Context, named: Named) -> RegistryTarget:
-    """Read what is to be pulled.
+    """Parse what to pull into a registry target.
 
     Raises:
-        Malformed: it is no image of a registry.
-
+        Malformed: it is not an image in a registry.
     """
     reference = named.reference if isinstance(named, Resolution) else named
     target = context.target(reference)
@@ -436,7 +435,7 @@ def _planned(
     wishes: Sequence[PlatformRequest | None],
     extent: Extent,
 ) -> Selected:
-    """Find the images that one name means; `None` among the wishes is all of its index."""
+    """Plan the images of one reference; `None` among the requests means the whole index."""
     reader, warned = context.reader(target)
     if isinstance(named, Resolution):
         root = named.index or named.manifest

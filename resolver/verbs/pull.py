@@ -77,10 +77,10 @@ def refuse_without_room(root: Path, pieces: Iterable[Piece]) -> None:
     try:
         status = os.statvfs(folder)
     except OSError:
-        # Whoever writes will be told.
+        # The write raises the error.
         return
     free = status.f_bavail * status.f_frsize
-    # A file system that does not say how large it is has none of these.
+    # A file system that reports no size reports no free space either.
     if status.f_blocks and wanted > free:
         raise StoreFault(
             str(root),
@@ -91,7 +91,7 @@ def refuse_without_room(root: Path, pieces: Iterable[Piece]) -> None:
 
 __all__ = ["Pulled", "PulledOne", "TransferOptions", "transfer_plan"]
 
-#: Seconds that transfers under way are given to notice that nobody wants them any more.
+#: Seconds that running transfers get to notice that they were cancelled.
 _GRACE = 1.0
 
 
@@ -109,18 +109,18 @@ def transfer_plan(  # noqa: PLR0913 - each is one thing that a caller decides
     """Carry out a plan.
 
     Args:
-        plan: from `flow.plan.make_plan`.
-        source_of: opens the repository of an image; called when something of it is missing.
-        store: where everything goes.
-        options: how.
-        observe: told what goes on, by one thread at a time.
+        plan: from `verbs.plan.make_plan`.
+        source_of: opens the repository of an image; called when a piece of it is missing.
+        store: the destination.
+        options: how to pull.
+        observe: receives events, from one thread at a time.
         places: those that the plan was made with.
-        clock: for waiting.
-        interrupt: ends requests under way, when the pull is interrupted.
+        clock: for retries.
+        interrupt: ends running requests when the pull is interrupted.
 
     Raises:
-        StoreFault: the store cannot be written, or has no room; other images fail too, then.
-        ResolverError: why the only reference, or the first of those that all failed, has failed.
+        StoreFault: the store cannot be written, or is full; other images fail too, then.
+        ResolverError: the error of the only reference, or of the first if all failed.
 
     """
     chosen = options or TransferOptions()
@@ -157,7 +157,7 @@ def transfer_plan(  # noqa: PLR0913 - each is one thing that a caller decides
 
 
 class _Work:
-    """One pull under way; its methods run in the thread that asked for it."""
+    """One running pull; its methods run in the caller's thread unless stated."""
 
     def __init__(self, plan: Plan, kit: TransferContext, bringer: BlobFetcher) -> None:
         self._plan = plan
@@ -204,7 +204,7 @@ class _Work:
         )
 
     def _begun(self) -> Iterator[tuple[PlannedImage, tuple[Piece, ...]]]:
-        """Give each image with its pieces, and those of what is attached to it."""
+        """Return each image with its pieces and those of its attachments."""
         images = {one.reference: one for one in reversed(self._plan.images)}
         chosen = {(one.reference, one.manifest.digest) for one in self._plan.images}
         attached: dict[tuple[str, Digest], list[PlannedImage]] = {}
@@ -227,7 +227,7 @@ class _Work:
         return len(self._fetched), len(self._wanted)
 
     def tell_kept(self) -> None:
-        """Say what the next pull need not fetch again; nothing where nothing was to be fetched."""
+        """Report what the next pull can reuse, if anything had to be fetched."""
         if not self._wanted:
             return
         here = {piece.descriptor.digest for piece in self._fetched}
@@ -249,7 +249,10 @@ class _Work:
         self._kit.tell(Kept(len(here), len(self._wanted), size))
 
     def _is_to_be_fetched(self, piece: Piece) -> bool:
-        """Look again, now that nothing can be collected any more (R36)."""
+        """Check again, now that a lease protects the store from collection.
+
+        See docs/store-and-reliability.md, "Leases".
+        """
         descriptor = piece.descriptor
         if piece.state is ContentState.FOREIGN:
             self._kit.tell(Skipped(descriptor.digest, descriptor.size, descriptor.urls))
@@ -261,7 +264,7 @@ class _Work:
         return False
 
     def _fetch(self, pieces: Sequence[Piece], blobs: DaemonPool) -> None:
-        """Bring some pieces, side by side."""
+        """Fetch some pieces in parallel."""
         under_way: dict[Future[bool], Piece] = {
             blobs.submit(lambda piece=piece: self._bring(piece)): piece  # type: ignore[misc]  # a default binds the loop's value
             for piece in pieces
@@ -273,7 +276,7 @@ class _Work:
                 self._settle(under_way.pop(future), future)
 
     def _bring(self, piece: Piece) -> bool:
-        """Bring one piece; in a thread of its own."""
+        """Fetch one piece; runs in a thread of its own."""
         if not self._is_wanted(piece):
             raise Stopped
         descriptor = piece.descriptor
@@ -285,7 +288,7 @@ class _Work:
             self._kit.stop.set()
             raise
         except ResolverError as error:
-            # Here, so that this thread does not begin what nobody wants any more.
+            # Here, so that this thread begins nothing that was cancelled.
             for image in needed_by:
                 self._failed.setdefault(image.reference, error)
             raise
@@ -311,7 +314,7 @@ class _Work:
         return any(image.reference not in self._failed for image in needed_by)
 
     def _name(self) -> tuple[PulledOne, ...]:
-        """Give complete images their names, all platforms of a reference at once."""
+        """Record the names of complete images, all platforms of a reference together."""
         done: list[PulledOne] = []
         by_reference: dict[str, list[PlannedImage]] = {}
         for image in self._plan.entries:
@@ -330,7 +333,7 @@ class _Work:
         return tuple(done)
 
     def _found(self) -> list[str]:
-        """Give the algorithms of what was here, unless what has come was synced beside it."""
+        """Return the digest algorithms of reused pieces, which must be synced too."""
         found = {piece.descriptor.digest.algorithm for piece in self._reused}
         return sorted(found - {piece.descriptor.digest.algorithm for piece in self._fetched})
 
@@ -373,14 +376,14 @@ def _purpose(plan: Plan) -> str:
 def unpacked_of(
     reader: DocumentReader, image: PlannedImage, unpacked: AbstractSet[Digest]
 ) -> tuple[Digest, ...]:
-    """List the layers of an image that somebody has in their unpacked form.
+    """List the layers of an image that a container engine has unpacked.
 
     Reads the image's config, which a pull needs anyway and then finds in the store.
 
     Args:
-        reader: of the image's repository.
+        reader: reads documents of the image's repository.
         image: planned.
-        unpacked: digests of unpacked layers, from `sources.daemon.unpacked_layers`.
+        unpacked: digests of unpacked layers, from `sources.local.docker_engine`.
 
     Raises:
         ResolverError: the config cannot be read.
@@ -396,7 +399,7 @@ def unpacked_of(
     return tuple(dict.fromkeys(layer.digest for layer, diff_id in pairs if diff_id in unpacked))
 
 
-#: Blobs at once where nobody said; more only take each other's bandwidth.
+#: Default number of parallel transfers; more only compete for bandwidth.
 _BLOBS = 4
 
 
@@ -425,7 +428,7 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
     attestations: bool = True,
     referrers: bool = False,
 ) -> Pulled:
-    """Bring images into the store: what is missing of them, verified, the name last."""
+    """Fetch what is missing of images into the store, verified; record the names last."""
     from resolver.core.results.plan import Plan  # noqa: PLC0415 - for this verb alone
     from resolver.verbs.places import open_place  # noqa: PLC0415
 
@@ -472,7 +475,7 @@ def _repository(context: Context, image: PlannedImage) -> Source:
 
 
 def _note_use(context: Context, images: Iterable[PlannedImage]) -> None:
-    """Note that images are still used; collections ask. A read-only store keeps them anyway."""
+    """Update the last use of images, which collection reads; a read-only store is fine."""
     by_reference: dict[str, list[PlannedImage]] = {}
     for image in images:
         by_reference.setdefault(image.reference, []).append(image)

@@ -46,11 +46,11 @@ if TYPE_CHECKING:
 def resolve_document(
     reader: DocumentReader, asked: RootDocument, wish: PlatformRequest, table: PlatformTable
 ) -> Resolution:
-    """Find the manifest that `asked` means for `wish`.
+    """Find the manifest that a root document offers for a request.
 
     Raises:
-        PlatformNotOffered: the image has no entry that fits; the offered ones are named.
-        PlatformUnknown: it does not say what it is made for.
+        PlatformNotOffered: the image has no matching entry; the error lists the offered ones.
+        PlatformUnknown: the image names no platform.
         ContradictoryPlatform: `strict`, and index and config disagree.
 
     """
@@ -109,7 +109,10 @@ def _from_manifest(
     wish: PlatformRequest,
     table: PlatformTable,
 ) -> Resolution:
-    """Answer for a name that points at one image: its config says for what (D9)."""
+    """Resolve a root that is a single image, whose config names its platform.
+
+    See docs/platform-matching.md, "Single manifests".
+    """
     platform = None
     if manifest.is_image:
         platform = read_config(reader, manifest, asked.text).platform
@@ -132,11 +135,11 @@ def resolve_single(
     wish: PlatformRequest,
     table: PlatformTable,
 ) -> Resolution:
-    """Answer for a single image whose platform is known; None for content that is no image.
+    """Resolve a single image with a known platform; return None for content that is not an image.
 
     Raises:
-        PlatformNotOffered: it is made for another platform than somebody asked for.
-        PlatformUnknown: it is no image, and somebody asked for a platform.
+        PlatformNotOffered: the image is for another platform than the requested one.
+        PlatformUnknown: the content is not an image, and a platform was requested.
 
     """
     grade, warnings = _single(text, descriptor, platform, wish, table)
@@ -205,13 +208,13 @@ def _or(platforms: Sequence[Platform]) -> str:
 
 
 def _fallback(text: str, wish: PlatformRequest, choice: Match) -> list[Warned]:
-    """Say it when something else than the wanted platform was taken (architecture.md 5, 2)."""
+    """Warn when a fallback was chosen (docs/platform-matching.md, "Grades")."""
     if choice.grade not in {Grade.FALLBACK, Grade.ABI}:
         return []
     wanted = wish.platforms[0]
     if other_version(wanted, choice.platform):
         if choice.platform.os.lower() == "windows":
-            return []  # `_unknown_build` says more.
+            return []  # `_unknown_build` has more to report.
         why = "which has another version"
     elif choice.grade is Grade.FALLBACK:
         why = "which it can run"
@@ -225,7 +228,7 @@ def _fallback(text: str, wish: PlatformRequest, choice: Match) -> list[Warned]:
 
 
 def _oversize(text: str, choice: Match) -> list[Warned]:
-    """Say it when the answer is known and what it names cannot be used: `pull` refuses it."""
+    """Warn when the chosen manifest is too large for `pull`."""
     reason = oversize(choice.descriptor, text)
     return [] if reason is None else [Warned("oversized-manifest", f"{reason}; no pull takes it")]
 
@@ -233,7 +236,7 @@ def _oversize(text: str, choice: Match) -> list[Warned]:
 def _several_versions(
     text: str, wish: PlatformRequest, choice: Match, offered: Sequence[Platform]
 ) -> list[Warned]:
-    """Say it when an image was picked among several versions of a system by order alone."""
+    """Warn when one of several versions of a system was chosen by order alone."""
     wanted, taken = wish.platforms[0], choice.platform
     windows = taken.os.lower() == "windows"
     if wanted.os.lower() != taken.os.lower() or wish.entry is not None:
@@ -241,7 +244,8 @@ def _several_versions(
     if wanted.os_version:
         if not windows or read_version(wanted.os_version):
             return []
-        # A mistyped `ltsc2202` must not pass for the build it took (platforms.md 6, rule 1).
+        # A mistyped `ltsc2202` must not pass for the chosen build, see
+        # docs/platform-matching.md, "Windows build rule".
         return _unknown_build(text, wanted, taken)
     versions = dict.fromkeys(
         platform.os_version
@@ -261,7 +265,7 @@ def _several_versions(
 
 
 def _unknown_build(text: str, wanted: Platform, taken: Platform) -> list[Warned]:
-    """Say it when the wanted build says nothing that can be compared, so that any does."""
+    """Warn when the requested build cannot be compared, so that any build matches."""
     if wanted.os_version == taken.os_version:
         return []
     message = (
@@ -274,10 +278,11 @@ def _unknown_build(text: str, wanted: Platform, taken: Platform) -> list[Warned]
 def _contradiction(
     reader: DocumentReader, text: str, choice: Match, wish: PlatformRequest, table: PlatformTable
 ) -> list[Warned]:
-    """Compare what the index says with what the image's own config says (R10).
+    """Compare the platform in the index with that of the image's own config.
 
-    Without `verify` only if both documents are held: an answer costs one request (product.md,
-    "How fast"), and the pull, which reads both anyway, always compares.
+    Without `verify`, only if both documents are held, since resolving must cost one request
+    (docs/wire-protocol.md, "Request budget"). A pull reads both anyway and always compares. See
+    docs/platform-matching.md, "Contradicting configs".
     """
     config = _config_of(reader, text, choice, fetch=wish.verify or wish.strict)
     if config is None or config.platform is None:
@@ -308,9 +313,9 @@ def _config_of(
 
 
 def contradiction(image: PlannedImage, store: LocalStore) -> tuple[Warned, ...]:
-    """Warn if the config of a pulled image says another platform than its index.
+    """Warn if the config of a pulled image names another platform than its index.
 
-    The config is here by now; a resolve that had not read it could not tell.
+    The config is held by now; resolving did not read it.
     """
     config = next((each.descriptor for each in image.contents if each.role == "config"), None)
     stated = image.platform
@@ -322,7 +327,7 @@ def contradiction(image: PlannedImage, store: LocalStore) -> tuple[Warned, ...]:
         what = f"the config of `{image.reference}`"
         said = parse_config(store.read(config), what, None).platform
     except ResolverError:
-        # Whoever runs the image will say what is wrong with it; it is what its digest promised.
+        # Running the image will report the fault; its bytes match their digest.
         return ()
     if said is None:
         return ()
@@ -398,7 +403,7 @@ def _answers(
     *,
     verify_tag: bool,
 ) -> list[Resolution | Failure]:
-    """Answer all wishes for one name; the name itself is read once."""
+    """Answer all requests for one reference, whose root document is read once."""
     reader, warned = context.reader(target)
     asked = context.ask(reader, target, verify_tag=verify_tag)
     expanded: list[PlatformRequest] = []

@@ -1,4 +1,4 @@
-"""Reading and rewriting a person's own text files: whole or not at all, their mode kept."""
+"""Read and rewrite a user's own text files: atomically, and with their mode."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 def read_text(path: str) -> str:
-    """Read a file as UTF-8, byte order mark and line ends as they are.
+    """Read a file as UTF-8, with its byte order mark and line ends.
 
     Raises:
-        Usage: it cannot be read, or is a folder.
-        UnreadableFile: it is no UTF-8 text, no regular file, or too large.
+        Usage: the path cannot be read, or is a folder.
+        UnreadableFile: the file is not UTF-8 text, not a regular file, or too large.
     """
     body = _read(path)
     try:
@@ -65,7 +65,7 @@ def rewrite(path: str, before: str, after: str) -> None:
 
 def _replace(target: Path, body: bytes) -> None:
     status = target.stat()
-    # Who may replace a file in its folder need not be allowed to write it: that wish counts.
+    # A rename needs no permission on the file itself: check it, since read-only is deliberate.
     if not status.st_mode & _WRITABLE or not os.access(target, os.W_OK):
         raise PermissionError(13, "it is read-only")
     temporary = target.with_name(_TEMPORARY + os.urandom(16).hex())
@@ -87,7 +87,7 @@ def _replace(target: Path, body: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the rename last; a file system that cannot is no reason to fail."""
+    """Sync the rename; a file system that cannot is no error."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

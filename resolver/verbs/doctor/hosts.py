@@ -1,4 +1,4 @@
-"""Registries: where each is asked, and which file says so; with a name, whether it answers."""
+"""Check registries: their endpoints and the file that configures them, and whether they answer."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _PROTOCOL = 200, 401, 403
 
 
 def config(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Say whether there is a `config.yaml`, and where it belongs."""
+    """Report whether there is a `config.yaml`, and its path."""
     path, is_named = config_file(machine.environment, machine.settings.home)
     if path is None:
         yield note(_GROUP, CONFIG, "there is no home to look for it in")
     elif path.exists():
         with suppress(ResolverError):
-            # What is wrong with it, `choices` says.
+            # `choices` reports what is wrong with it.
             count = len(machine.where.named()[CONFIG]())
             found = f"{path}: {count} host{'' if count == 1 else 's'}"
             yield ok(_GROUP, CONFIG, found, path=str(path), exists=True)
@@ -44,7 +44,7 @@ def config(machine: MachineReport) -> Iterator[CheckupRow]:
 
 
 def choices(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Say of every registry that is named, here or in a file, which file decides."""
+    """Report the endpoints of every registry named here or in a file."""
     names = dict.fromkeys(machine.hosts)
     told: set[str] = set()
     for place, source in machine.where.named().items():
@@ -102,7 +102,7 @@ def _row(name: str, choice: HostChoice) -> CheckupRow:
 
 
 def _endpoint(endpoint: Endpoint, repository: str) -> str:
-    """Say where, and what it is not asked for or has of its own."""
+    """Return an endpoint's host, with its restrictions and options."""
     notes = []
     if endpoint.repository != repository:
         notes.append(f"as {endpoint.repository}")
@@ -120,7 +120,7 @@ def _endpoint(endpoint: Endpoint, repository: str) -> str:
 
 
 def answers(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Ask each registry that somebody named once, and compare its clock with ours."""
+    """Send each named registry one request, and compare its clock with this machine's."""
     for host in machine.hosts:
         if machine.knock is None:
             yield note(_GROUP, f"{host} answers", "not asked: `--offline`")
@@ -130,7 +130,7 @@ def answers(machine: MachineReport) -> Iterator[CheckupRow]:
         except RegistryBlocked:
             yield note(_GROUP, f"{host} answers", "not asked: it is blocked")
         except Malformed:
-            # What is wrong is told where it stands: among the files, or the proxies.
+            # The error is reported among the files or the proxies.
             found = "not asked: a file or a variable that decides how cannot be used"
             yield note(_GROUP, f"{host} answers", found)
         except ResolverError as error:

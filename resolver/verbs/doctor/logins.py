@@ -19,7 +19,7 @@ _GROUP = "logins"
 
 
 def explicit(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Say what goes before all files."""
+    """Report credentials that take precedence over all files."""
     settings = machine.settings
     if settings.anonymous:
         yield note(_GROUP, "anonymous", "no login is used (`--anonymous`, `RESOLVER_ANONYMOUS`)")
@@ -29,7 +29,7 @@ def explicit(machine: MachineReport) -> Iterator[CheckupRow]:
 
 
 def places(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Say which files hold logins, and for whom."""
+    """Report which files hold logins, and for which registries."""
     named, by = _named(machine)
     count = 0
     for place in census(machine.environment, machine.settings.home, named):
@@ -46,7 +46,7 @@ def places(machine: MachineReport) -> Iterator[CheckupRow]:
 
 
 def _named(machine: MachineReport) -> tuple[Path | None, str]:
-    """Give the file that replaces those in default places, and what names it."""
+    """Return the file that replaces the default ones, and what names it."""
     if machine.settings.auth_file is not None:
         return machine.settings.auth_file, "`--auth-file`"
     path = machine.environment.get("REGISTRY_AUTH_FILE")

@@ -1,4 +1,4 @@
-"""What lies between here and a registry: whom we believe, proxies, and the time of day."""
+"""Check the network's settings: trusted certificates, proxies, and this machine's clock."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RELEASED = datetime(2026, 11, 1, tzinfo=UTC)
 #: Days before its end at which an authority is worth a word.
 SOON = 30
 _DAY = 86_400
-#: Where systems keep their authorities, if OpenSSL does not say.
+#: Default files of certificate authorities, if OpenSSL names none.
 #: Source: golang crypto/x509 root_linux.go, `certFiles`.
 BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -40,7 +40,7 @@ _INSTALL = "apt-get install ca-certificates, or what your system calls it"
 
 
 def authorities(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Say whom the system believes, or what a variable puts in its place."""
+    """Report the trusted certificate authorities, and the variable that replaces them."""
     if machine.settings.tls_skip_verify:
         found = "nobody is checked (`--tls-skip-verify`, `RESOLVER_TLS_SKIP_VERIFY`)"
         yield warning(_GROUP, "who answers", found, "name the authority instead: `--ca-file FILE`")
@@ -108,7 +108,7 @@ def ca_file(machine: MachineReport) -> Iterator[CheckupRow]:
 
 
 def proxies(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Say which proxies are used, as requests will read the variables."""
+    """Report the proxies, as requests read them from the variables."""
     odd: list[str] = []
 
     def observe(event: Event) -> None:
@@ -133,7 +133,7 @@ def proxies(machine: MachineReport) -> Iterator[CheckupRow]:
 
 
 def _proxy(proxy: Proxy | None) -> str:
-    """Say where a proxy is; never who asks it."""
+    """Return the address of a proxy, without its credentials."""
     if proxy is None:
         return ""
     login = "***@" if proxy.username or proxy.password else ""
@@ -141,7 +141,7 @@ def _proxy(proxy: Proxy | None) -> str:
 
 
 def clock(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Tell a clock that was never set."""
+    """Detect a clock that was never set."""
     now = datetime.fromtimestamp(machine.clock(), UTC)
     shown = now.strftime("%Y-%m-%d %H:%M UTC")
     if now < RELEASED:
@@ -152,7 +152,7 @@ def clock(machine: MachineReport) -> Iterator[CheckupRow]:
 
 
 def offline(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Say that nobody is asked, if so."""
+    """Report settings that turn off the network or TLS."""
     if machine.settings.offline:
         yield note(_GROUP, "offline", "nobody is asked (`--offline`, `RESOLVER_OFFLINE`)")
     if machine.settings.plain_http:

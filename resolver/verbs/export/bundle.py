@@ -130,15 +130,15 @@ class ExportBundle:
 
 
 class Pruner:
-    """Leaves entries out of an index, and out of the indexes inside it.
+    """Removes entries from an index, and from the indexes nested in it.
 
     Args:
-        content: holds the indexes.
-        keep: whether an entry that is no index stays.
+        content: has the indexes.
+        keep: whether an entry that is not an index stays.
 
     Attributes:
-        made: the indexes that had to be written anew.
-        left_out: the entries that do not stay, in the order of the walk.
+        made: the indexes that had to be rewritten.
+        left_out: the removed entries, in index order.
 
     """
 
@@ -149,13 +149,13 @@ class Pruner:
         self.left_out: list[Descriptor] = []
 
     def prune(self, root: Descriptor, depth: int = 0) -> Descriptor | None:
-        """Prune an index; unchanged, it is `root` itself, and None if nothing stays.
+        """Prune an index; return `root` itself if nothing is removed, None if nothing stays.
 
-        All that it says besides stays as it is, and so does the order of its entries.
+        All other members and the order of the entries are kept.
 
         Raises:
             LimitExceeded: indexes are nested deeper than 8.
-            NotFound, Untrusted: as `Content.read` and `parse_document`.
+            NotFound, Untrusted: as `Content.read` and `parse_document` raise.
 
         """
         what = f"`{root.digest}` in the store"
@@ -204,9 +204,9 @@ def _with(raw: object, kept: Descriptor) -> dict[str, object]:
 
 
 class Completeness:
-    """Says whether content holds all of an entry; remembers what it has looked at.
+    """Checks whether content has an entry with everything it needs; caches the results.
 
-    Layers that registries may not hold are not missed (`is_foreign`).
+    Layers that registries must not distribute are not required (`is_foreign`).
     """
 
     def __init__(self, content: Content) -> None:
@@ -214,7 +214,7 @@ class Completeness:
         self._known: dict[Digest, bool] = {}
 
     def is_whole(self, entry: Descriptor) -> bool:
-        """Say whether a manifest and all its parts are here, or what an index lists besides.
+        """Whether a manifest and everything it lists are here, or the children of an index.
 
         Raises:
             StoreFault, Untrusted, Unavailable: a manifest is damaged or cannot be read.
@@ -226,7 +226,7 @@ class Completeness:
         return known
 
     def is_artifact(self, entry: Descriptor) -> bool:
-        """Say whether the manifest shows that an entry is no image, where it is here."""
+        """Whether the manifest, if it is here, shows that an entry is not an image."""
         if entry.media_type not in MANIFEST_TYPES or not self._content.has(entry):
             return False
         what = f"`{entry.digest}`"
@@ -246,19 +246,19 @@ class Completeness:
 
 
 def parts_of(manifest: Manifest) -> tuple[Descriptor, ...]:
-    """Give the blobs of a manifest."""
+    """List the blobs of a manifest."""
     return manifest.layers if manifest.config is None else (manifest.config, *manifest.layers)
 
 
 def held_entry(record: PulledName | None, here: Completeness) -> Callable[[Descriptor], bool]:
-    """Make the rule by which an entry stays in an index of what is held.
+    """Return the rule that decides whether an index entry stays.
 
-    Images stay if they were pulled under this name; what is attached to them, and artifacts, if
-    all of it is here.
+    Images stay if they were pulled under this name; attestations, artifacts and other attachments,
+    if they are complete.
 
     Args:
-        record: what was pulled; None where nobody noted it, as in a layout.
-        here: what is here.
+        record: what was pulled; None if it was not recorded, as in a layout.
+        here: checks for completeness.
 
     """
     if record is None:
@@ -278,7 +278,7 @@ def held_entry(record: PulledName | None, here: Completeness) -> Callable[[Descr
     return keep
 
 
-#: Pieces of one bundle. Source: reliability.md R11.
+#: Documents and blobs of one bundle. Source: docs/store-and-reliability.md, "Index traversal".
 MAX_PIECES = 20_000
 
 
@@ -288,17 +288,18 @@ def gather(
     wish: RemovalRequest,
     claim: Callable[[Iterable[Digest]], None],
 ) -> ExportBundle:
-    """Choose what leaves the store; nothing is read but documents, verified.
+    """Choose what is exported; only documents are read, and verified.
 
     Args:
         references: that were pulled.
-        store: holds them.
+        store: has them.
         wish: which of their images.
-        claim: is told what is needed before anybody looks whether it is there (R36).
+        claim: protects the listed content from removal before it is looked up, see
+            docs/store-and-reliability.md, "Leases".
 
     Raises:
-        NotHeld: one was not pulled, not for a platform of the wish, or not all of it is here.
-        PlatformNotOffered: the image does not exist for a platform of the wish.
+        NotHeld: an image was not pulled, not for a requested platform, or is incomplete.
+        PlatformNotOffered: the image does not exist for a requested platform.
         Untrusted, StoreFault: a document is malformed, or cannot be read.
 
     """
@@ -315,7 +316,7 @@ def gather(
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """An image that an index lists, and for what; None where nobody says."""
+    """An image that an index lists, with its platform; None if it is unknown."""
 
     descriptor: Descriptor
     platform: Platform | None
@@ -372,7 +373,7 @@ class _Work:
                 yield from self._leaves(record, entry, depth + 1)
 
     def _chosen(self, record: PulledName, entries: Sequence[_Entry]) -> frozenset[Digest]:
-        """Choose among all that is offered, so that a missing best is said, not replaced."""
+        """Choose among all offered entries, so that a best one that is missing is an error."""
         held = frozenset(image.manifest.digest for image in record.images)
         if not self._wish.named:
             return held
@@ -405,9 +406,9 @@ class _Work:
         chosen: frozenset[Digest],
         here: Completeness,
     ) -> tuple[Descriptor, tuple[LeftOut, ...]]:
-        """Say what the name is to point at, and what of its index it leaves behind.
+        """Return the root document of an exported name, and what it omits of its index.
 
-        The original if all of it leaves; else an index that lists less, with its own digest.
+        The original index if all of it is exported; else a shorter one with its own digest.
         """
         if not record.root.is_index:
             return replace(record.root, platform=entries[0].platform), ()
@@ -437,7 +438,7 @@ class _Work:
             pull = f"resolver pull {record.reference} -p all"
             raise NotHeld(record.reference, named or f"`{missing.digest}`", pull)
         if root is None:
-            # The name says that an image is held, and its own index does not list it.
+            # The name's record lists an image that its index does not.
             raise NotHeld(record.reference, "an image", f"resolver pull {record.reference}")
         self.made.update(pruner.made)
         stays = [str(e.platform) for e in entries if e.descriptor.digest in chosen]
@@ -477,7 +478,7 @@ class _Work:
         return keep
 
     def _claim_all(self, record: PulledName, root: Descriptor, depth: int) -> None:
-        """Claim everything that an index leads to, before anybody looks whether it is here."""
+        """Claim everything that an index leads to, before it is looked up."""
         index = self._index(record, root, depth)
         self._claim(entry.digest for entry in index.manifests if entry.digest.is_verifiable)
         for entry in index.manifests:
@@ -519,7 +520,7 @@ class _Work:
         """Take in a document and all below it."""
         self._claim((descriptor.digest,))
         if descriptor.media_type not in DOCUMENT_TYPES:
-            # An index may list what is no manifest.
+            # An index may list entries that are not manifests.
             self._keep(descriptor)
             yield Attached("artifact", descriptor, refers_to(descriptor))
             return
@@ -549,7 +550,7 @@ class _Work:
         if entry is not None and kind == "image":
             yield PackedImage(descriptor, entry.platform, document, is_whole)
         elif entry is not None and depth == 0:
-            # A name that points at content that is no image.
+            # The root of the name is not an image.
             yield PackedImage(descriptor, entry.platform, document, is_whole)
         elif kind != "image":
             yield Attached(kind, descriptor, refers_to(descriptor))
@@ -585,11 +586,11 @@ MARKER = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 def named(packed: Iterable[Packed], taken: Collection[str]) -> tuple[ExportedImage, ...]:
-    """Give images their names in a layout.
+    """Name the images of a layout.
 
     Args:
         packed: sorted by name.
-        taken: short names of what is in the layout already and stays there.
+        taken: short names of the images that stay in the layout.
 
     """
     used = set(taken)
@@ -614,7 +615,7 @@ def named(packed: Iterable[Packed], taken: Collection[str]) -> tuple[ExportedIma
 
 
 def entry(image: ExportedImage) -> dict[str, object]:
-    """Write what `index.json` says about an image, the way Docker and containerd write it.
+    """Build the `index.json` annotations of an image, as Docker and containerd write them.
 
     Source: OCI image-spec v1.1.1, annotations.md; containerd images/annotations.go.
     """
@@ -660,7 +661,7 @@ def described(descriptor: Descriptor) -> dict[str, object]:
 
 
 def _platform(platform: Platform) -> dict[str, object]:
-    """Source: OCI image-spec v1.1.1, image-index.md; members that say nothing are left out."""
+    """Serialize an index without empty members. Source: OCI image-spec v1.1.1, image-index.md."""
     said: dict[str, object] = {
         "architecture": platform.architecture,
         "os": platform.os,

@@ -1,4 +1,4 @@
-"""Writing where a person said: files that appear whole or not at all."""
+"""Write output files that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PREFIX = ".resolver-"
-#: Seconds after which what nobody holds is taken for left behind.
-#: Source: reliability.md section 5, "GC grace".
+#: Seconds after which an unlocked temporary file counts as abandoned.
+#: Source: docs/store-and-reliability.md, "Collection".
 _GRACE = 3600.0
 
 _ROOM = "free some space there, or name another place"
@@ -55,7 +55,7 @@ def writing(path: str) -> Iterator[None]:
 
 
 class Fresh:
-    """A file under a temporary name, locked as long as we live; `settle` gives it its real name."""
+    """A locked file under a temporary name; `settle` gives it its final name."""
 
     def __init__(self, folder: StoreFolder) -> None:
         self.name = _PREFIX + os.urandom(16).hex()
@@ -77,9 +77,9 @@ class Fresh:
     def settle(
         self, folder: StoreFolder, name: str, *, sync: bool, mode: int | None = None
     ) -> None:
-        """Give the file its real name, durably; what was there is replaced, unless a folder.
+        """Rename the file durably, replacing any file, but no folder, of that name.
 
-        With `mode`, what the umask has left of that is all that it gets.
+        `mode`, reduced by the umask, sets the permissions.
         """
         with writing(folder.where(name)):
             if mode is not None:

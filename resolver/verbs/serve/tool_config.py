@@ -1,6 +1,6 @@
-"""What makes other tools ask a mirror: the files they read, as text.
+"""Write the configuration files that point other tools at a mirror.
 
-Sources: containerd docs/hosts.md; docs.docker.com, "Registry as a pull through cache";
+Sources: containerd's page on hosts.toml; docs.docker.com, "Registry as a pull through cache";
 containers-registries.conf(5); moby/buildkit docs/buildkitd.toml.md.
 """
 
@@ -20,7 +20,7 @@ from resolver.verbs.serve.catalog import spelled
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-#: Where `resolver serve` listens unless told otherwise.
+#: Default address of `resolver serve`.
 USUAL = "http://127.0.0.1:5000"
 
 
@@ -40,13 +40,13 @@ class ConfigFile:
 
 @dataclass(frozen=True, slots=True)
 class MirrorWish:
-    """What is to be asked for what.
+    """The mirror, and the registries to use it for.
 
     Attributes:
         hosts: registries, `host[:port]`.
         url: of the mirror, without the path of its API.
-        ours: it is `resolver serve`, which tells registries apart.
-        tags: it is trusted to say what a tag means.
+        ours: the mirror is `resolver serve`, which serves several registries.
+        tags: the mirror may resolve tags.
 
     """
 
@@ -67,7 +67,7 @@ class MirrorWish:
 
     @property
     def is_open(self) -> bool:
-        """Whether it speaks plain http."""
+        """Whether the mirror uses plain HTTP."""
         return self.url.scheme == "http"
 
 
@@ -79,18 +79,18 @@ def mirror_config(
     *,
     tags: bool = False,
 ) -> tuple[ConfigFile, ...]:
-    """Write what points a tool at a mirror.
+    """Write the configuration that points a tool at a mirror.
 
     Args:
         tool: a name in `TOOLS`.
-        hosts: registries to be asked for there; Docker Hub if none is named.
-        mirror: URL of somebody's mirror; None for `resolver serve`.
-        at: where `resolver serve` listens.
-        tags: somebody's mirror may also say what a tag means; `resolver serve` always may.
+        hosts: registries to mirror; Docker Hub if none is named.
+        mirror: URL of another mirror; None for `resolver serve`.
+        at: address of `resolver serve`.
+        tags: another mirror may resolve tags too; `resolver serve` always may.
 
     Raises:
-        Usage: a word is none of these, or the tool cannot do that.
-        InvalidReference: a host is no registry.
+        Usage: an argument is invalid, or the tool does not support it.
+        InvalidReference: a host is not a registry.
 
     """
     if tool not in TOOLS:
@@ -147,7 +147,7 @@ def _docker(wish: MirrorWish) -> tuple[ConfigFile, ...]:
 def _podman(wish: MirrorWish) -> tuple[ConfigFile, ...]:
     tables = []
     for host in wish.hosts:
-        # There is no `ns=` here: the registry stands in the name.
+        # Without `ns=`: the registry is part of the name.
         place = f"{wish.place}/{spelled(host)}" if wish.ours else wish.place
         lines = [
             "[[registry]]",
@@ -174,7 +174,7 @@ def _buildkit(wish: MirrorWish) -> tuple[ConfigFile, ...]:
     return (ConfigFile("/etc/buildkit/buildkitd.toml", "\n".join(tables), advice),)
 
 
-#: Tools that can be told. To add one, write a function and add a row.
+#: Supported tools. To add one, write a function and add a row.
 TOOLS: dict[str, Callable[[MirrorWish], tuple[ConfigFile, ...]]] = {
     "containerd": _containerd,
     "docker": _docker,
