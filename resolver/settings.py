@@ -185,7 +185,7 @@ def _file(flag: str | None, env: Mapping[str, str], name: str, option: str) -> P
         return None
     if not path.is_file():
         raise Usage(
-            f"`{path}` is no file that can be read",
+            f"`{path}` is not a readable file",
             f"name a PEM file with `{option}` or `{name}`",
         )
     return path

@@ -198,7 +198,7 @@ class _Composer:
             if key.text == "<<" and not event.style:
                 self._fail(event, "merge keys (`<<`) are not supported", path)
             if key.text in seen:
-                self._fail(event, "this name stands here twice", inner)
+                self._fail(event, "this key is defined twice", inner)
             seen.add(key.text)
             yield key, self._value(next(self._events), inner, depth)
 

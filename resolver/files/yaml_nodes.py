@@ -72,7 +72,7 @@ def _unparsable(error: yaml.YAMLError) -> Unparsable:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "it is malformed"
     line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
-    return Unparsable(f"it is no YAML: {problem}", line, column)
+    return Unparsable(f"it is not YAML: {problem}", line, column)
 
 
 def _documents(events: Iterator[Any], skipped: int) -> Iterator[Node]:
@@ -137,7 +137,7 @@ class _Builder:
         node = self._anchors.get(event.anchor)
         if node is None:
             mark = event.start_mark
-            reason = f"it is no YAML: nothing before has the anchor `{event.anchor}`"
+            reason = f"it is not YAML: there is no earlier anchor `{event.anchor}`"
             raise Unparsable(reason, mark.line + 1, mark.column + 1)
         return node
 

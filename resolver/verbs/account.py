@@ -43,7 +43,7 @@ def login(context: Context, registry: str = "docker.io") -> LoggedIn:
     username, password = context.settings.username, context.settings.password
     if username is None or password is None:
         raise Usage(
-            "there is no user name and password to log in with",
+            "user name and password are missing",
             f"`resolver login {host} --username NAME --password-stdin < password.txt`",
         )
     transport = _ready(context, host)
@@ -205,9 +205,9 @@ def _registry(text: str) -> str:
     try:
         reference = Reference.parse(f"{host}/a/b")
     except ResolverError as error:
-        raise InvalidReference(text, "it is no registry", hint) from error
+        raise InvalidReference(text, "it is not a registry", hint) from error
     same = host == reference.registry or (host, reference.registry) == _HUB_SPELLING
     if not same or "/" in host:
-        raise InvalidReference(text, "it is no registry", hint)
+        raise InvalidReference(text, "it is not a registry", hint)
     reference.check_endpoint()
     return reference.registry

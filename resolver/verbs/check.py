@@ -323,7 +323,7 @@ def _check_all(
         if asked.wanted.is_empty:
             raise Usage(
                 f"nothing is required of `{asked.reference}`",
-                "say what: `--require linux/amd64,linux/arm64`",
+                "add requirements: `--require linux/amd64,linux/arm64`",
             )
         if index_only:
             _require_index_only(asked.wanted)

@@ -151,7 +151,7 @@ class Context:
             variable = self.settings.platform_named_by
             if not variable or error.text != self.settings.platform:
                 raise
-            hint = f"the variable `{variable}` says so: mend it, or name one with `-p`"
+            hint = f"the variable `{variable}` sets it: fix it, or name a platform with `-p`"
             raise InvalidPlatform(error.text, error.reason, hint) from error
 
     def _by_machine(self, chosen: str | None) -> tuple[Platform, ...]:

@@ -397,7 +397,7 @@ class IndexSearch:
     def _pass_over(self, entry: Descriptor, path: tuple[int, ...], manifest: Manifest) -> None:
         """Record that the manifest of an entry shows that it is not an image."""
         self.offered.pop(path, None)
-        self.reasons[path] = (entry, f"its manifest is no image but `{type_of(manifest)}`")
+        self.reasons[path] = (entry, f"its manifest is not an image but `{type_of(manifest)}`")
         self.warnings.append(passed_over(self._reference, entry, manifest))
 
     def _candidate(self, entry: Descriptor) -> Platform | None:
@@ -412,7 +412,7 @@ class IndexSearch:
         """
         only = self._wish.entry
         if only is not None and not entry.is_index and entry.digest != only:
-            return "another entry was asked for"
+            return "another entry was requested"
         if entry.kind is EntryKind.ATTESTATION and not self._for_unknown:
             return "attestation, not an image"
         if entry.kind is EntryKind.ARTIFACT:
@@ -573,7 +573,7 @@ def read_config(reader: DocumentReader, manifest: Manifest, reference: str) -> I
     from resolver.core.oci.config import parse_config  # noqa: PLC0415 - most answers need none
 
     if manifest.config is None:
-        raise PlatformUnknown(f"`{reference}` has no config, so it says no platform")
+        raise PlatformUnknown(f"`{reference}` has no config, so its platform is unknown")
     what = f"the config `{manifest.config.digest}` of `{reference}`"
     body = reader.read(manifest.config, what)
     return parse_config(body, what, len(manifest.layers))

@@ -216,7 +216,9 @@ class LayeredImage:
         if part.failure is not None:
             raise part.failure
         if part.manifest is None or part.config is None:
-            raise BadDocument(what, "config", "it is no image with a config, so it has no files")
+            raise BadDocument(
+                what, "config", "it is not an image with a config, so it has no files"
+            )
         layers, diff_ids = part.manifest.layers, part.config.diff_ids
         if len(layers) != len(diff_ids):
             reason = f"{len(diff_ids)} for {len(layers)} layers in the manifest"

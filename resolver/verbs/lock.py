@@ -392,7 +392,7 @@ def _lockable(
         target = context.target(reference)
         if not isinstance(target, RegistryTarget):
             raise Usage(
-                f"`{target}` cannot be locked: it is no image of a registry",
+                f"`{target}` cannot be locked: it is not an image in a registry",
                 "give the image's name in its registry",
             )
         yield str(reference).removeprefix("docker://"), target

@@ -100,7 +100,7 @@ def refuse_yaml(path: str) -> None:
     """
     if is_yaml(path):
         raise Usage(
-            f"`{path}` says it is YAML, and locks are written as JSON",
+            f"`{path}` is named as YAML, but lock files are written as JSON",
             "name another file with `--lock-file`",
         )
 
@@ -223,7 +223,7 @@ def _lock(top: FieldReader) -> Lock:
     for spot in spots:
         image = _image(spot)
         if image.reference in images:
-            spot.fail(f"`{image.reference}` stands here twice")
+            spot.fail(f"`{image.reference}` is listed twice")
         images[image.reference] = image
     return Lock(tuple(images[reference] for reference in sorted(images)))
 
@@ -261,7 +261,7 @@ def _platforms(spot: FieldReader) -> Iterator[LockedPlatform]:
             _refuse(digest, error)
         one = LockedPlatform(platform, _digest(digest), "", None, entry)
         if one.key in seen:
-            digest.fail(f"`{one.key}` stands here twice, in two spellings")
+            digest.fail(f"`{one.key}` is listed twice, in two spellings")
         seen.add(one.key)
         yield one
 

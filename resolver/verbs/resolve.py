@@ -118,7 +118,7 @@ def _from_manifest(
         platform = read_config(reader, manifest, asked.text).platform
         if platform is None:
             raise PlatformUnknown(
-                f"`{asked.text}` does not say its platform: its config has no `architecture` and "
+                f"`{asked.text}` does not name its platform: its config has no `architecture` and "
                 "`os`",
                 f"see its config with `resolver inspect --config {asked.text}`",
             )
@@ -171,10 +171,10 @@ def _single(
     if platform is None:
         if wish.explicit:
             raise PlatformUnknown(
-                f"`{text}` is no image, so it is offered for no platform",
+                f"`{text}` is not an image, so it is offered for no platform",
                 f"see what it is with `resolver inspect {text}`",
             )
-        return None, [Warned("not-an-image", f"`{text}` is no image: it has no platform")]
+        return None, [Warned("not-an-image", f"`{text}` is not an image: it has no platform")]
     grade = fits(platform, wish, table)
     if grade is None and wish.explicit:
         raise _not_offered(text, wish, [platform], table)
@@ -188,8 +188,8 @@ def _single(
 
 def _no_image(text: str, choice: Match) -> Warned:
     message = (
-        f"`{choice.descriptor.digest}` of `{text}`, listed for `{choice.platform}`, is no image by "
-        "its manifest; there is no other (`--verify` refuses it)"
+        f"`{choice.descriptor.digest}` of `{text}`, listed for `{choice.platform}`, is not an "
+        "image by its manifest; there is no other (`--verify` rejects it)"
     )
     return Warned("not-an-image", message)
 
@@ -222,7 +222,7 @@ def _fallback(text: str, wish: PlatformRequest, choice: Match) -> list[Warned]:
         why = "whose programs it can run"
     message = (
         f"`{text}` is not offered for `{wanted}`; took `{choice.platform}`, {why} "
-        "(`--exact` refuses this)"
+        "(`--exact` rejects this)"
     )
     return [Warned("fallback-platform", message)]
 
@@ -269,8 +269,8 @@ def _unknown_build(text: str, wanted: Platform, taken: Platform) -> list[Warned]
     if wanted.os_version == taken.os_version:
         return []
     message = (
-        f"`{wanted.os_version}` is no Windows version, so any does; took `{taken}` of `{text}`: "
-        "write a build as `10.0.20348`, or a release as `ltsc2022`"
+        f"`{wanted.os_version}` is not a Windows version, so any matches; took `{taken}` of "
+        f"`{text}`: write a build as `10.0.20348`, or a release as `ltsc2022`"
     )
     return [Warned("unknown-windows-version", message)]
 

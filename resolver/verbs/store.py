@@ -63,7 +63,9 @@ def collect(
 def verify(context: Context, *, full: bool = False, repair: bool = False) -> Verified:
     """Check that every name has all it needs, and that every file matches its digest."""
     if repair and context.settings.offline:
-        raise Usage("`--repair` fetches, and `--offline` asks nobody", "leave one of them out")
+        raise Usage(
+            "`--repair` fetches, and `--offline` sends no requests", "leave one of them out"
+        )
     return context.store.verify(
         full=full, repair=partial(_fetch_again, context) if repair else None
     )

@@ -30,7 +30,7 @@ def read_text(path: str) -> str:
     try:
         return body.decode("utf-8")
     except UnicodeDecodeError as error:
-        reason = f"it is no UTF-8 text (byte {error.start})"
+        reason = f"it is not UTF-8 text (byte {error.start})"
         raise UnreadableFile(path, reason, "save it as UTF-8") from error
 
 
@@ -38,7 +38,7 @@ def _read(path: str) -> bytes:
     try:
         body, _ = read_regular(path, MAX_FILE)
     except NotRegular as error:
-        raise UnreadableFile(path, "it is no regular file") from error
+        raise UnreadableFile(path, "it is not a regular file") from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise Usage(f"cannot read `{path}`: {reason}", "name a file that can be read") from error

@@ -486,7 +486,7 @@ def _inflated(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
         try:
             piece = stream.decompress(chunk, limit)
         except zlib.error as error:
-            raise ConnectionFailed("what came is said to be gzip, and is not") from error
+            raise ConnectionFailed("the response is labelled gzip, but is not") from error
         limit -= len(piece)
         if piece:
             yield piece

@@ -557,7 +557,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> Non
     out.mkdir()
     (out / "thesis.txt").write_text("years of work")
 
-    with pytest.raises(ExportFault, match="not empty"):
+    with pytest.raises(ExportFault, match="neither empty"):
         exported(store, out, "app:1")
 
     assert [path.name for path in out.iterdir()] == ["thesis.txt"]

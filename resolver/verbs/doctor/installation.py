@@ -56,7 +56,7 @@ def platform(machine: MachineReport) -> Iterator[CheckupRow]:
     if wanted != "local":
         table = load_table(machine.settings.platforms_file)
         Platform.parse(wanted, host=host_platform(), table=table)
-    yield ok(_GROUP, "platform", f"{wanted}, as `{by}` says; this is {here}", platform=wanted)
+    yield ok(_GROUP, "platform", f"{wanted}, as `{by}` sets; this is {here}", platform=wanted)
 
 
 def packages(_machine: object) -> Iterator[CheckupRow]:
@@ -73,20 +73,20 @@ def packages(_machine: object) -> Iterator[CheckupRow]:
 
 
 def _package(needed: Requirement) -> CheckupRow:
-    mend = f"pip install --upgrade '{needed.name}{needed.bounds}'"
+    command = f"pip install --upgrade '{needed.name}{needed.bounds}'"
     try:
         here = version(needed.name)
     except PackageNotFoundError:
-        return wrong(_GROUP, needed.name, "it is not installed", mend)
+        return wrong(_GROUP, needed.name, "it is not installed", command)
     facts = {"version": here, "needed": needed.bounds}
     try:
         if needed.name in _TRIED:
             import_module(_TRIED[needed.name])
     except ImportError as error:
         found = f"{here} cannot be loaded: {error}"
-        return wrong(_GROUP, needed.name, found, f"{mend} --force-reinstall", **facts)
+        return wrong(_GROUP, needed.name, found, f"{command} --force-reinstall", **facts)
     if is_outside(here, needed.bounds):
-        return wrong(_GROUP, needed.name, f"{here}; needed is {needed.bounds}", mend, **facts)
+        return wrong(_GROUP, needed.name, f"{here}; needed is {needed.bounds}", command, **facts)
     return ok(_GROUP, needed.name, here, **facts)
 
 
@@ -143,7 +143,7 @@ def terminal(machine: MachineReport) -> Iterator[CheckupRow]:
         found = f"{seat.system}; `--emit auto` hands over to it"
         yield ok("terminal", "CI", found, system=seat.system)
     elif machine.environment.get("CI"):
-        found = "`CI` is set, and by no system that `--emit auto` knows"
+        found = "`CI` is set, but not by a system that `--emit auto` supports"
         yield note("terminal", "CI", found, "resolver help ci", system="")
 
 
@@ -160,8 +160,8 @@ def variables(machine: MachineReport) -> Iterator[CheckupRow]:
         elif not machine.environment[name]:
             yield ok("variables", name, "set, and empty: the same as not set")
         else:
-            says = f", as {known.option}" if known.option else ""
-            yield ok("variables", name, f"set{says}")
+            option = f", as {known.option}" if known.option else ""
+            yield ok("variables", name, f"set{option}")
 
 
 def _unknown(name: str) -> CheckupRow:

@@ -24,7 +24,7 @@ def explicit(machine: MachineReport) -> Iterator[CheckupRow]:
     if settings.anonymous:
         yield note(_GROUP, "anonymous", "no login is used (`--anonymous`, `RESOLVER_ANONYMOUS`)")
     if settings.username is not None:
-        found = "a user name and a password are given, and go to every registry that is named"
+        found = "user name and password are set, and are sent to every registry that is named"
         yield note(_GROUP, "given", found)
 
 
@@ -37,12 +37,12 @@ def places(machine: MachineReport) -> Iterator[CheckupRow]:
             count += 1
             yield from _place(place)
         elif named is not None:
-            hint = f"mend {by}, or write the file: `resolver login REGISTRY --auth-file {named}`"
+            hint = f"fix {by}, or write the file: `resolver login REGISTRY --auth-file {named}`"
             count += 1
             yield warning(_GROUP, place.place, f"there is no such file, and {by} names it", hint)
     if not count:
         hint = "resolver login REGISTRY"
-        yield note(_GROUP, "files", "none; registries are asked anonymously", hint)
+        yield note(_GROUP, "files", "none; registries are used anonymously", hint)
 
 
 def _named(machine: MachineReport) -> tuple[Path | None, str]:

@@ -86,9 +86,7 @@ def failed(group: str, name: str, error: ResolverError | OSError | ImportError) 
         return wrong(group, name, found, "pip install --force-reinstall multiarch-resolver")
     if isinstance(error, InvalidConfiguration) and error.place == name:
         at = f"at `{error.field}`: " if error.field else ""
-        return wrong(
-            group, name, f"{at}{error.reason}", f"mend or remove `{name}`", code=error.code
-        )
+        return wrong(group, name, f"{at}{error.reason}", f"fix or remove `{name}`", code=error.code)
     if isinstance(error, ResolverError):
         hint = next(iter(error.hints()), "")
         return wrong(group, name, str(error), hint, code=error.code)

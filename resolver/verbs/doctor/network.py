@@ -42,7 +42,7 @@ _INSTALL = "apt-get install ca-certificates, or what your system calls it"
 def authorities(machine: MachineReport) -> Iterator[CheckupRow]:
     """Report the trusted certificate authorities, and the variable that replaces them."""
     if machine.settings.tls_skip_verify:
-        found = "nobody is checked (`--tls-skip-verify`, `RESOLVER_TLS_SKIP_VERIFY`)"
+        found = "certificates are not checked (`--tls-skip-verify`, `RESOLVER_TLS_SKIP_VERIFY`)"
         yield warning(_GROUP, "who answers", found, "name the authority instead: `--ca-file FILE`")
     is_named = False
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
@@ -96,12 +96,12 @@ def ca_file(machine: MachineReport) -> Iterator[CheckupRow]:
     day = datetime.fromtimestamp(bundle.ends, UTC).date().isoformat()
     facts["ends"] = day
     if bundle.ended:
-        hint = "get a new one from whoever runs the registry"
+        hint = "get a new one from the registry's operator"
         yield warning(
             _GROUP, "--ca-file", f"{found}; {bundle.ended} ended, on {day}", hint, **facts
         )
     elif bundle.ends - now < SOON * _DAY:
-        hint = "ask whoever runs the registry for the next one"
+        hint = "ask the registry's operator for the next one"
         yield warning(_GROUP, "--ca-file", f"{found}; ends on {day}", hint, **facts)
     else:
         yield ok(_GROUP, "--ca-file", f"{found}, until {day}", **facts)
@@ -154,11 +154,11 @@ def clock(machine: MachineReport) -> Iterator[CheckupRow]:
 def offline(machine: MachineReport) -> Iterator[CheckupRow]:
     """Report settings that turn off the network or TLS."""
     if machine.settings.offline:
-        yield note(_GROUP, "offline", "nobody is asked (`--offline`, `RESOLVER_OFFLINE`)")
+        yield note(_GROUP, "offline", "no requests are sent (`--offline`, `RESOLVER_OFFLINE`)")
     if machine.settings.plain_http:
-        found = "every registry is asked without TLS (`--plain-http`, `RESOLVER_PLAIN_HTTP`)"
+        found = "every registry is used without TLS (`--plain-http`, `RESOLVER_PLAIN_HTTP`)"
         yield warning(
-            _GROUP, "plain http", found, "say it of one host: `plain-http` in config.yaml"
+            _GROUP, "plain http", found, "set it for one host: `plain-http` in config.yaml"
         )
 
 

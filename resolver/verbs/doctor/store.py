@@ -54,7 +54,7 @@ def access(machine: MachineReport) -> Iterator[CheckupRow]:
         return
     found = "; ".join(doubts)
     if machine.settings.shared_store:
-        accepted = f"{found}; `--shared-store` says that they are trusted"
+        accepted = f"{found}; `--shared-store` trusts them"
         yield note(_GROUP, "access", accepted, "", **facts)
         return
     hint = f"take the right from others with `chmod`, or {_ANOTHER}"
@@ -103,10 +103,10 @@ def file_system(machine: MachineReport) -> Iterator[CheckupRow]:
     if not remote:
         yield ok(_GROUP, "file system", shown, **facts)
     elif not machine.settings.lock:
-        found = f"{shown}, over a network; `--unsafe-no-lock` says that nobody else uses it"
+        found = f"{shown}, over a network; `--unsafe-no-lock` declares that it is not shared"
         yield warning(_GROUP, "file system", found, "use a folder on a local disk", **facts)
     else:
-        hint = f"{_ANOTHER} on a local disk, or `--unsafe-no-lock` if nobody else uses it"
+        hint = f"{_ANOTHER} on a local disk, or `--unsafe-no-lock` if it is not shared"
         found = f"{shown}: over a network, where locks cannot be relied on"
         yield wrong(_GROUP, "file system", found, hint, **facts)
 

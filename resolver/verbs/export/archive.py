@@ -131,7 +131,8 @@ def _chosen(
         warn(
             Warned(
                 "docker-none",
-                f"`docker load` will not see `{each.name}`: it is no image, or layers are missing",
+                f"`docker load` will not see `{each.name}`: it is not an image, or layers "
+                "are missing",
             )
         )
         return None
@@ -143,7 +144,7 @@ def _chosen(
             Warned(
                 "docker-one-platform",
                 f"`{each.name}` means {ranked[0].platform} to a Docker without the containerd "
-                "image store, which knows one platform per name",
+                "image store, which keeps one platform per name",
             )
         )
     return ranked[0]

@@ -420,4 +420,4 @@ def _refuse_odd(path: str) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise ExportFault(path, "it is a folder", "name a file in it, or write `oci:` before it")
     if not stat.S_ISREG(status.st_mode):
-        raise ExportFault(path, "it is no regular file", "name another place")
+        raise ExportFault(path, "it is not a regular file", "name another place")

@@ -370,7 +370,7 @@ def _adopt(folder: StoreFolder, *, sync: bool) -> None:
         # pathlib cannot list an open descriptor.
         names = set(os.listdir(folder.descriptor)) - _NOT_FOREIGN  # noqa: PTH208
     if any(not name.startswith(".resolver-") for name in names):
-        reason = "it is not empty, and it is no OCI layout"
+        reason = "it is neither empty nor an OCI layout"
         raise ExportFault(folder.path, reason, "name a new folder, or an empty one")
     _put(folder, "oci-layout", MARKER, sync=sync)
 
@@ -428,7 +428,7 @@ def _small(folder: StoreFolder, name: str) -> bytes | None:
             return None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise BadDocument(f"`{path}`", "", "it is no regular file")
+            raise BadDocument(f"`{path}`", "", "it is not a regular file")
         with os.fdopen(descriptor, "rb") as file:
             body = file.read(MAX_DOCUMENT + 1)
     if len(body) > MAX_DOCUMENT:

@@ -288,13 +288,13 @@ def _lists(header: str, tag: str, *, weakly: bool) -> bool:
 def _of_repository(shelf: Shelf, endpoint: str, asked: _Question) -> ServerResponse:
     """Answer a request about one repository, if it exists."""
     if not is_repository(asked.repository):
-        return problem(400, "NAME_INVALID", "this is no repository name")
+        return problem(400, "NAME_INVALID", "this is not a repository name")
     if shelf.tags(asked.repository) is None:
         return problem(404, "NAME_UNKNOWN", "there is no such repository")
     try:
         return _ENDPOINTS[endpoint](shelf, asked)
     except InvalidDigest as error:
-        return problem(400, "DIGEST_INVALID", f"this is no digest: {error.reason}")
+        return problem(400, "DIGEST_INVALID", f"this is not a digest: {error.reason}")
 
 
 def _manifest(shelf: Shelf, asked: _Question) -> ServerResponse:

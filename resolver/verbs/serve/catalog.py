@@ -180,7 +180,7 @@ class ContentShelf(ABC):
             pruner = Pruner(content, held_entry(shown.record, Completeness(content)))
             served = pruner.prune(root)
         except (NotFound, Untrusted, StoreFault, LimitExceeded) as error:
-            logger.warning("cannot tell what is here of %s: %s", name, error)
+            logger.warning("cannot read what is here of %s: %s", name, error)
             return Partial(name, root, root, {}, ())
         return Partial(name, root, served, pruner.made, tuple(pruner.left_out))
 

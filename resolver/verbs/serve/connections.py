@@ -122,7 +122,7 @@ def parse_head(raw: bytes) -> Head:
     if line is None:
         raise BadHead(400, "this request is not understood")
     if line[3] != b"1":
-        raise BadHead(505, "this server speaks HTTP/1.1")
+        raise BadHead(505, "this server supports HTTP/1.1")
     if len(lines) > _MAX_HEADERS:
         raise BadHead(431, "the request has too many headers")
     headers: list[tuple[str, str]] = []
@@ -149,7 +149,7 @@ def _check_framing(head: Head) -> None:
     if len(lengths) > 1 or any(not _LENGTH.fullmatch(each) for each in lengths):
         raise BadHead(400, "the request has no single valid Content-Length")
     if codings and (lengths or head.is_old or len(codings) > 1):
-        raise BadHead(400, "the request says in two ways where it ends")
+        raise BadHead(400, "the length of the request is ambiguous")
     if head.method in ("GET", "HEAD") and (codings or any(int(each) for each in lengths)):
         raise BadHead(400, f"a {head.method} request has no body here")
 

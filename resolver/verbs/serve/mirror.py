@@ -146,13 +146,13 @@ class Upstreams:
             raise Unclear(404, "UNSUPPORTED", "there is no such endpoint")
         registry, repository = self._registry(route[1], parse_qs(query).get("ns", []))
         if not is_repository(repository):
-            raise Unclear(400, "NAME_INVALID", "this is no repository name")
+            raise Unclear(400, "NAME_INVALID", "this is not a repository name")
         if registry == HUB and "/" not in repository:
             repository = f"{HUB_NAMESPACE}/{repository}"
         try:
             found = Reference(registry, repository)
         except Malformed as error:
-            raise Unclear(400, "NAME_INVALID", "this is no repository name") from error
+            raise Unclear(400, "NAME_INVALID", "this is not a repository name") from error
         return UpstreamRequest(found, route[2], route[3], route[1])
 
     def _registry(self, name: str, spaces: list[str]) -> tuple[str, str]:
@@ -164,11 +164,11 @@ class Upstreams:
         elif slash and is_registry(head):
             registry, repository = head, rest
         elif self.usual is None:
-            raise Unclear(404, "NAME_UNKNOWN", "say which registry: with `?ns=`, or in the name")
+            raise Unclear(404, "NAME_UNKNOWN", "name the registry: with `?ns=`, or in the name")
         else:
             registry, repository = self.usual, name
         if registry not in self.allowed:
-            raise Unclear(403, "DENIED", "this mirror does not ask that registry")
+            raise Unclear(403, "DENIED", "this mirror does not serve that registry")
         return registry, repository
 
 
@@ -199,10 +199,10 @@ _REFUSALS: tuple[tuple[type[ResolverError], tuple[int, str, str]], ...] = (
     (RepositoryNotFound, (404, "NAME_UNKNOWN", "upstream has no such repository")),
     (BlobNotFound, (404, "BLOB_UNKNOWN", "upstream has no such blob")),
     (NotFound, (404, "MANIFEST_UNKNOWN", "upstream has no such content")),
-    (Denied, (403, "DENIED", "there is no such thing upstream, or this mirror may not have it")),
+    (Denied, (403, "DENIED", "upstream has no such content, or denies it to this mirror")),
     (StoreFault, (500, "UNKNOWN", "the content cannot be kept here")),
 )
-_UNAVAILABLE = (502, "UNAVAILABLE", "upstream cannot be asked, or sends something else")
+_UNAVAILABLE = (502, "UNAVAILABLE", "upstream cannot be reached, or sent something else")
 
 
 class Asking(Protocol):
@@ -321,7 +321,7 @@ class Mirror:
 
         """
         if self._via and self._via in via:
-            return problem(508, "UNAVAILABLE", "this mirror is set up to ask itself")
+            return problem(508, "UNAVAILABLE", "this mirror is configured to use itself")
         path, _, query = target.partition("?")
         path = unquote(path)
         if path in ("/v2/", "/v2"):
@@ -332,7 +332,7 @@ class Mirror:
         except Unclear as error:
             given = problem(error.status, error.code, str(error))
         except InvalidDigest as error:
-            given = problem(400, "DIGEST_INVALID", f"this is no digest: {error.reason}")
+            given = problem(400, "DIGEST_INVALID", f"this is not a digest: {error.reason}")
         except Malformed:
             given = problem(400, "MANIFEST_INVALID", "this is neither a tag nor a digest")
         except Busy:
@@ -539,7 +539,7 @@ class Mirror:
         self._ledger.read(reference, document)
         message = f"`{reference}` is served as it was last seen: {error}"
         self._observe(Warned("stale", message))
-        words = f"{reference.registry} cannot be asked now; this may be old"
+        words = f"{reference.registry} cannot be reached now; this may be stale"
         return document_answer(document, ("Warning", f'299 - "{words}"'))
 
     def _turn(self, name: str) -> _Turn:
@@ -739,7 +739,9 @@ def refusal(error: ResolverError) -> ServerResponse:
     """
     if isinstance(error, RateLimited):
         wait = f"{max(1.0, error.retry_after or _LATER):.0f}"
-        return problem(429, "TOOMANYREQUESTS", "upstream refuses for now", ("Retry-After", wait))
+        return problem(
+            429, "TOOMANYREQUESTS", "upstream rejects requests for now", ("Retry-After", wait)
+        )
     said = next((words for kind, words in _REFUSALS if isinstance(error, kind)), _UNAVAILABLE)
     return problem(*said)
 
@@ -747,5 +749,5 @@ def refusal(error: ResolverError) -> ServerResponse:
 def _measured(source: Source, digest: Digest) -> int:
     size: Callable[[Digest], int] | None = getattr(source, "size", None)
     if size is None:
-        raise NotFound(f"nobody says how long `{digest}` is")
+        raise NotFound(f"the size of `{digest}` is unknown")
     return size(digest)

@@ -63,7 +63,7 @@ def serve_store(
     with store.lease((), "serve", needed=False) as lease:
         shelf = StoreShelf(store, lease.add, only)
         # Now, so that a store that cannot be read fails here and not in a client's request.
-        _tell_partial(shelf, observe, "`resolver pull -p all` brings the rest")
+        _tell_partial(shelf, observe, "`resolver pull -p all` fetches the rest")
         with serve(shelf, host, port, names=names) as server:
             yield server
 
@@ -144,7 +144,7 @@ def serve_layout(
         raise UnsupportedDocument(
             f"`{target}`",
             "",
-            "an archive is not served from where it lies",
+            "an archive cannot be served in place",
             f"unpack it: `mkdir layout && tar -xf {target.path} -C layout`",
         )
     shelf = LayoutShelf(target.path)
@@ -232,7 +232,7 @@ class _Asking:
         """
         if self._context.settings.offline:
             root = str(self._context.store.root)
-            raise NotInStore(repository.identity, "what is asked for", root)
+            raise NotInStore(repository.identity, "the requested content", root)
         # Content requested by digest may belong to an image that was requested by tag.
         whole = repository.tag is None
         return self._context.source(RegistryTarget(repository), whole=whole)

@@ -231,7 +231,7 @@ def _refusal(head: Head, names: frozenset[str]) -> ServerResponse | None:
         # Its body is not read, so the connection ends.
         return problem(405, "UNSUPPORTED", "this registry is read-only", ("Allow", "GET, HEAD"))
     if head.method not in ("GET", "HEAD"):
-        return problem(501, "UNSUPPORTED", "there is no such method here")
+        return problem(501, "UNSUPPORTED", "this method is not supported")
     # HTTP/1.0 has no `Host`, and browsers do not use it.
     is_ours = head.is_old and not head.hosts
     if is_ours or (len(head.hosts) == 1 and is_meant(head.hosts[0], names)):
@@ -256,7 +256,7 @@ def _from_file(link: Link, head: Head, given: ServerResponse, kept: RegularFile)
     try:
         file = kept.open()
     except FileNotFoundError:
-        gone = problem(404, "BLOB_UNKNOWN", "there is no such blob any more")
+        gone = problem(404, "BLOB_UNKNOWN", "this blob has been removed")
         return (yield from _send(link, head, gone))
     except OSError:
         logger.warning("cannot read %s", kept.path, exc_info=True)

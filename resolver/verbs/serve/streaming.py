@@ -242,7 +242,7 @@ class RegularFile:
         file = os.fdopen(number, "rb", buffering=0) if _is_regular(number) else None
         if file is None:
             os.close(number)
-            raise OSError(errno.EINVAL, "it is no regular file", self.path)
+            raise OSError(errno.EINVAL, "it is not a regular file", self.path)
         return file
 
     @property

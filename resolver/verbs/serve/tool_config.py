@@ -95,7 +95,7 @@ def mirror_config(
     """
     if tool not in TOOLS:
         known = ", ".join(f"`{name}`" for name in TOOLS)
-        raise Usage(f"nothing is known of how to tell `{tool}` about a mirror", f"choose {known}")
+        raise Usage(f"`{tool}` is not a tool that can be pointed at a mirror", f"choose {known}")
     if mirror is not None and at is not None:
         raise Usage("`--mirror` and `--at` are two places", "name one of them")
     wanted = tuple(dict.fromkeys(hosts)) or (HUB,)
@@ -105,9 +105,9 @@ def mirror_config(
     try:
         url = Url.parse(text if "://" in text else f"https://{text}")
     except BadUrl as error:
-        raise Usage(f"`{text}` is no URL of a mirror: {error}", f"write `{USUAL}`") from error
+        raise Usage(f"`{text}` is not the URL of a mirror: {error}", f"write `{USUAL}`") from error
     if url.query:
-        raise Usage(f"`{text}` is no URL of a mirror: it has a query", f"write `{USUAL}`")
+        raise Usage(f"`{text}` is not the URL of a mirror: it has a query", f"write `{USUAL}`")
     return TOOLS[tool](MirrorWish(wanted, url, mirror is None, tags or mirror is None))
 
 
@@ -128,7 +128,7 @@ def _containerd(wish: MirrorWish) -> tuple[ConfigFile, ...]:
 def _docker(wish: MirrorWish) -> tuple[ConfigFile, ...]:
     if wish.hosts != (HUB,):
         raise Usage(
-            "Docker asks mirrors for `docker.io` alone",
+            "Docker uses mirrors for `docker.io` alone",
             "name no host, or pull by the mirror's own name: "
             f"`docker pull {wish.place}/{wish.hosts[-1]}/REPOSITORY`",
         )
