@@ -187,7 +187,7 @@ def _layer_bytes(
     context: Context, target: Target
 ) -> Callable[[Descriptor], Generator[bytes, None, None]]:
     """Make what reads layers: from the store where it holds them, else where the image is."""
-    from resolver.verbs.lint_layers import local_bytes, registry_bytes  # noqa: PLC0415
+    from resolver.verbs.lint_deep import local_bytes, registry_bytes  # noqa: PLC0415
 
     def read(layer: Descriptor) -> Generator[bytes, None, None]:
         if isinstance(target, LayoutTarget):

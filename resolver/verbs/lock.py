@@ -32,7 +32,7 @@ from resolver.values import dataclass
 from resolver.verbs import resolve as resolving
 from resolver.verbs.documents import MAX_PROBES, RootDocument, ask
 from resolver.verbs.gather import gather_platforms
-from resolver.verbs.text_files import read_text
+from resolver.verbs.output_files import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -36,7 +36,7 @@ from resolver.errors import (
 )
 from resolver.files.read import read_regular
 from resolver.files.yaml import parse
-from resolver.verbs.text_files import sync_folder
+from resolver.verbs.output_files import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

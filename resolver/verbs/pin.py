@@ -38,8 +38,8 @@ from resolver.errors import (
 from resolver.files.yaml_nodes import read_documents, without_comments
 from resolver.values import dataclass
 from resolver.verbs.gather import gather_platforms
+from resolver.verbs.output_files import read_text
 from resolver.verbs.resolve import resolve_document
-from resolver.verbs.text_files import read_text
 from resolver.verbs.threads import each
 
 if TYPE_CHECKING:
@@ -477,7 +477,7 @@ def pin(  # noqa: PLR0913 - one for each option of the verb
 
 def write_pins(_context: Context, pinned: Pinned) -> tuple[str, ...]:
     """Write the edits of `pin`, each file atomically; return the paths written."""
-    from resolver.verbs.text_files import rewrite  # noqa: PLC0415 - for this alone
+    from resolver.verbs.output_files import rewrite  # noqa: PLC0415 - for this alone
 
     changed = [file for file in pinned.files if file.is_changed]
     for file in changed:

@@ -17,8 +17,8 @@ from resolver.core.results.resolve import Resolution
 from resolver.errors import LimitExceeded, NotFound, NotInStore, ResolverError, StoreFault, Usage
 from resolver.values import dataclass
 from resolver.verbs.documents import PlatformRequest, read_config, read_manifest
+from resolver.verbs.fetch import find_held
 from resolver.verbs.gather import entries_of
-from resolver.verbs.places import find_held
 from resolver.verbs.resolve import contradiction, resolve_document
 from resolver.verbs.threads import each
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from resolver.store import LocalStore
     from resolver.verbs.context import Context, PlatformLike
     from resolver.verbs.documents import DocumentReader, RootDocument
-    from resolver.verbs.places import ContentPlace
+    from resolver.verbs.fetch import ContentPlace
 
 #: Pieces of one operation. Source: docs/store-and-reliability.md, "Index traversal".
 MAX_PIECES = 20_000
@@ -389,7 +389,7 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
     referrers: bool = False,
 ) -> Plan:
     """Find out what images need, what of it is held, and so what is left to fetch."""
-    from resolver.verbs.places import open_place  # noqa: PLC0415
+    from resolver.verbs.fetch import open_place  # noqa: PLC0415
     from resolver.verbs.threads import each  # noqa: PLC0415 - for this question alone
 
     asked = [(one, _pullable(context, one)) for one in _listed(references)]

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from resolver.store.leases import Lease
     from resolver.verbs.context import Context, PlatformLike
     from resolver.verbs.documents import DocumentReader
-    from resolver.verbs.places import ContentPlace
+    from resolver.verbs.fetch import ContentPlace
 
 
 def refuse_without_room(root: Path, pieces: Iterable[Piece]) -> None:
@@ -430,7 +430,7 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
 ) -> Pulled:
     """Fetch what is missing of images into the store, verified; record the names last."""
     from resolver.core.results.plan import Plan  # noqa: PLC0415 - for this verb alone
-    from resolver.verbs.places import open_place  # noqa: PLC0415
+    from resolver.verbs.fetch import open_place  # noqa: PLC0415
 
     if isinstance(what, Plan):
         made = what

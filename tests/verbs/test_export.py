@@ -644,7 +644,7 @@ def test_what_a_killed_export_left_behind_is_removed_when_it_is_old(
         assert dead.exists()
 
         now = time.time()
-        monkeypatch.setattr("resolver.verbs.export.output.time.time", lambda: now + 7200)
+        monkeypatch.setattr("resolver.verbs.output_files.time.time", lambda: now + 7200)
         exported(store, tmp_path / "out", "app:1")
 
         assert not dead.exists()

@@ -19,7 +19,7 @@ from resolver.session import Session
 from resolver.sources.local.docker_engine import unpacked_layers
 from resolver.store import LocalStore
 from resolver.verbs.documents import DocumentReader
-from resolver.verbs.places import open_place
+from resolver.verbs.fetch import open_place
 from resolver.verbs.pull import unpacked_of
 from tests.fakes.images import Image, build_image, build_index
 from tests.fakes.registry import FakeRegistry

@@ -25,7 +25,7 @@ from resolver.values import dataclass
 from resolver.verbs.export.archive import docker_manifest, write_archive
 from resolver.verbs.export.bundle import RemovalRequest, gather, named
 from resolver.verbs.export.layout import LayoutOptions, write_layout
-from resolver.verbs.export.output import fresh, sweep, writing
+from resolver.verbs.output_files import fresh, sweep, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -33,7 +33,7 @@ from resolver.store import Patience
 from resolver.store.files import File, StoreFolder
 from resolver.values import dataclass
 from resolver.verbs.export.bundle import MARKER, entry, index, named, referrers
-from resolver.verbs.export.output import fresh, rename, sweep, writing
+from resolver.verbs.output_files import fresh, rename, sweep, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
