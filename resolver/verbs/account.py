@@ -106,7 +106,7 @@ def doctor(
     import time  # noqa: PLC0415 - for this question alone
 
     from resolver.core.results.doctor import Console  # noqa: PLC0415
-    from resolver.verbs.doctor.doctor import look_over  # noqa: PLC0415
+    from resolver.verbs.doctor.doctor import run_checks  # noqa: PLC0415
     from resolver.verbs.doctor.machine import MachineReport  # noqa: PLC0415
 
     with context.mutex:
@@ -122,7 +122,7 @@ def doctor(
         clock=time.time,
         set_aside=tuple(set_aside),
     )
-    return look_over(machine)
+    return run_checks(machine)
 
 
 def _knock(context: Context, host: str) -> Response:

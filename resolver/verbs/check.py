@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 def look_at_image(  # noqa: PLR0913 - each of them decides what is read
     reader: DocumentReader,
-    asked: RootDocument,
+    root: RootDocument,
     wanted: Requirements,
     table: PlatformTable,
     *,
@@ -60,7 +60,7 @@ def look_at_image(  # noqa: PLR0913 - each of them decides what is read
 
     Args:
         reader: reads documents of the place that has the image.
-        asked: the reference, with its document.
+        root: the reference, with its document.
         wanted: decides what is read; `same_as` is resolved already.
         table: the platform facts.
         jobs: documents in parallel.
@@ -73,19 +73,19 @@ def look_at_image(  # noqa: PLR0913 - each of them decides what is read
 
     def decisive(found: ImageDocuments) -> list[ImageEntry]:
         images = found.images
-        chosen = deciding([part.platform for part in images], wanted, table)
+        chosen = deciding([entry.platform for entry in images], wanted, table)
         return [images[position] for position in chosen]
 
     known = gather_platforms(
-        reader, asked, table, jobs=jobs, decisive=decisive, index_only=index_only
+        reader, root, table, jobs=jobs, decisive=decisive, index_only=index_only
     ).sound()
     images = known.images
-    chosen = counting([part.platform for part in images], wanted, table)
+    chosen = counting([entry.platform for entry in images], wanted, table)
     counted = {str(images[position].descriptor.digest) for position in chosen}
     created: dict[str, str] = {}
     lies: tuple[Finding, ...] = ()
     if wanted.max_age:
-        with_configs = _with_configs(reader, asked, counted, jobs)
+        with_configs = _with_configs(reader, root, counted, jobs)
         created = _dates(with_configs)
         # Lint reports the same when it is requested.
         lies = _contradictions(with_configs, table) if wanted.lint is None else ()
@@ -93,22 +93,22 @@ def look_at_image(  # noqa: PLR0913 - each of them decides what is read
         lies += _oversized(known, counted, table)
     kinds: dict[str, frozenset[str]] = {}
     if wanted.attestations:
-        kinds = attested(reader, asked, counted, frozenset(wanted.attestations), jobs=jobs)
+        kinds = attested(reader, root, counted, frozenset(wanted.attestations), jobs=jobs)
     builds = tuple(
         CheckedBuild(
-            part.platform,
-            digest := str(part.descriptor.digest),
+            entry.platform,
+            digest := str(entry.descriptor.digest),
             created.get(digest),
             kinds.get(digest),
         )
-        for part in images
+        for entry in images
     )
     return Checkable(known.reference, str(known.root.digest), builds, wanted, table, now, lies)
 
 
 def platforms_of(
     reader: DocumentReader,
-    asked: RootDocument,
+    root: RootDocument,
     table: PlatformTable,
     *,
     jobs: int,
@@ -119,9 +119,9 @@ def platforms_of(
     Manifests are read to leave artifacts out, unless `index_only` is set.
     """
     known = gather_platforms(
-        reader, asked, table, jobs=jobs, decisive=named_images, index_only=index_only
+        reader, root, table, jobs=jobs, decisive=named_images, index_only=index_only
     ).sound()
-    found = (part.platform for part in known.images)
+    found = (entry.platform for entry in known.images)
     return tuple(
         dict.fromkeys(
             platform for platform in found if platform is not None and platform.os != UNKNOWN
@@ -131,7 +131,7 @@ def platforms_of(
 
 def judge_image(
     image: Checkable,
-    asked: RootDocument,
+    root: RootDocument,
     more: Iterable[Finding],
     warned: Iterable[Warned],
 ) -> CheckedImage:
@@ -144,8 +144,8 @@ def judge_image(
     fails = any(not finding.severity < weight for finding in rest)
     return CheckedImage(
         reference=image.reference,
-        root=asked.document.descriptor,
-        pinned=f"{asked.prefix}{image.digest}" if asked.prefix else "",
+        root=root.document.descriptor,
+        pinned=f"{root.prefix}{image.digest}" if root.prefix else "",
         platforms=tuple(map(str, image.offered)),
         passed=not kept and not fails,
         findings=(*kept, *rest),
@@ -164,19 +164,19 @@ def settle(
 
 
 def _with_configs(
-    reader: DocumentReader, asked: RootDocument, counted: set[str], jobs: int
+    reader: DocumentReader, root: RootDocument, counted: set[str], jobs: int
 ) -> ImageDocuments:
     def wanted(entry: Descriptor) -> bool:
         return str(entry.digest) in counted
 
-    return gather(reader, asked, Depth(), jobs=jobs, wanted=wanted).sound()
+    return gather(reader, root, Depth(), jobs=jobs, wanted=wanted).sound()
 
 
 def _dates(image: ImageDocuments) -> dict[str, str]:
     return {
-        str(part.descriptor.digest): part.config.created
-        for part in image.images
-        if part.config is not None
+        str(entry.descriptor.digest): entry.config.created
+        for entry in image.images
+        if entry.config is not None
     }
 
 
@@ -189,10 +189,10 @@ def _oversized(
 
     subject = Subject(image.reference, table, image.root, image.index, image.parts)
     return tuple(
-        subject.finding(UNREADABLE_DOCUMENT, str(reason), part)
-        for part in image.images
-        if str(part.descriptor.digest) in counted
-        if (reason := oversize(part.descriptor, image.reference)) is not None
+        subject.finding(UNREADABLE_DOCUMENT, str(reason), entry)
+        for entry in image.images
+        if str(entry.descriptor.digest) in counted
+        if (reason := oversize(entry.descriptor, image.reference)) is not None
     )
 
 
@@ -243,9 +243,9 @@ def check_policy(
     from resolver.core.check.policy import Policy as Read  # noqa: PLC0415 - for policies alone
 
     rules = policy if isinstance(policy, Read) else read_policy(context, policy)
-    asked = [_Asked(image.reference, image.wanted, image.place) for image in rules.images]
-    asked += [_Asked(reference, rules.defaults) for reference in references]
-    return _check_all(context, asked, now, index_only=index_only)
+    root = [_Asked(image.reference, image.wanted, image.place) for image in rules.images]
+    root += [_Asked(reference, rules.defaults) for reference in references]
+    return _check_all(context, root, now, index_only=index_only)
 
 
 def matrix(  # noqa: PLR0913 - one for each option of the verb
@@ -270,30 +270,30 @@ def matrix(  # noqa: PLR0913 - one for each option of the verb
 
     chosen = system_of(system)
     rules = [parse_runner(text, context.table) for text in runners]
-    wishes = [context.wish(text) for text in platforms]
+    requests = [context.platform_request(text) for text in platforms]
     target = context.target(reference)
     reader, warned = context.reader(target)
-    asked = context.ask(reader, target)
+    root = context.ask(reader, target)
 
     def wanted(found: ImageDocuments) -> list[Platform]:
-        offered = [part.platform for part in found.images]
+        offered = [entry.platform for entry in found.images]
         # Of the platforms of this machine the last: on macOS, what runs in its virtual machine.
         return [
-            own_level(wish.platforms[-1], offered, context.table)
-            if wish.local
-            else wish.platforms[-1]
-            for wish in wishes
+            own_level(request.platforms[-1], offered, context.table)
+            if request.local
+            else request.platforms[-1]
+            for request in requests
         ]
 
     image = gather_platforms(
         reader,
-        asked,
+        root,
         context.table,
         jobs=context.settings.jobs,
         decisive=lambda found: parts_of_jobs(found, wanted(found), context.table),
         index_only=index_only,
     ).sound()
-    reader.tell_warnings()
+    reader.report_warnings()
     told = replace(image, warnings=tuple(warned))
     return make_matrix(
         told, wanted(image), chosen, rules, context.table, require_runner=require_runner
@@ -319,24 +319,24 @@ def _check_all(
     from resolver.verbs.threads import each  # noqa: PLC0415
 
     targets = []
-    for asked in questions:
-        if asked.wanted.is_empty:
+    for root in questions:
+        if root.wanted.is_empty:
             raise Usage(
-                f"nothing is required of `{asked.reference}`",
+                f"nothing is required of `{root.reference}`",
                 "add requirements: `--require linux/amd64,linux/arm64`",
             )
         if index_only:
-            _require_index_only(asked.wanted)
-        targets.append((context.target(asked.reference), asked))
-        if asked.wanted.same_as:
-            context.target(asked.wanted.same_as)
+            _require_index_only(root.wanted)
+        targets.append((context.target(root.reference), root))
+        if root.wanted.same_as:
+            context.target(root.wanted.same_as)
     moment = now or _now()
     jobs = context.settings.jobs if len(targets) == 1 else 1
 
     def look(pair: tuple[Target, _Asked]) -> CheckedImage:
-        target, asked = pair
-        found = _checked(context, target, asked.wanted, moment, jobs, index_only=index_only)
-        placed = tuple(replace(each, place=asked.place) for each in found.findings)
+        target, root = pair
+        found = _checked(context, target, root.wanted, moment, jobs, index_only=index_only)
+        placed = tuple(replace(each, place=root.place) for each in found.findings)
         return replace(found, findings=placed)
 
     images: list[CheckedImage | Failure] = []
@@ -362,28 +362,28 @@ def _checked(
 
     wanted = settle(asked_for, lambda name: _platforms_of(context, name, index_only=index_only))
     reader, warned = context.reader(target)
-    asked = context.ask(reader, target)
+    root = context.ask(reader, target)
     image = look_at_image(
-        reader, asked, wanted, context.table, jobs=jobs, now=now, index_only=index_only
+        reader, root, wanted, context.table, jobs=jobs, now=now, index_only=index_only
     )
     more: tuple[Finding, ...] = ()
     if wanted.lint is not None:
         from resolver.verbs.lint import judge_entries, look_at  # noqa: PLC0415 - where it is asked for
 
         subject = look_at(
-            reader, lambda: asked, target, context.table, jobs=jobs, warn=warned.append
+            reader, lambda: root, target, context.table, jobs=jobs, warn=warned.append
         )
         more = judge_entries(subject, (), ()).findings
-    reader.tell_warnings()
-    return judge_image(image, asked, more, warned)
+    reader.report_warnings()
+    return judge_image(image, root, more, warned)
 
 
 def _platforms_of(context: Context, reference: str, *, index_only: bool) -> tuple[Platform, ...]:
     """List the platforms of another image; what the store holds costs one HEAD."""
     target = context.target(reference)
     reader, _warned = context.reader(target)
-    asked = context.ask(reader, target)
-    found = platforms_of(reader, asked, context.table, jobs=1, index_only=index_only)
+    root = context.ask(reader, target)
+    found = platforms_of(reader, root, context.table, jobs=1, index_only=index_only)
     if not found:
         raise Usage(
             f"`{reference}` is offered for no platform, so nothing can have the same",

@@ -91,8 +91,8 @@ def with_changed_files(
 
 
 def _layered(build: Build, label: str, reference: str, content: LayerContent) -> LayeredImage:
-    part = ImageEntry(build.descriptor, (), build.platform, build.manifest, build.config)
-    return LayeredImage.of(part, label, f"`{reference}` for {build.name}", content)
+    entry = ImageEntry(build.descriptor, (), build.platform, build.manifest, build.config)
+    return LayeredImage.of(entry, label, f"`{reference}` for {build.name}", content)
 
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def compare(  # noqa: PLR0913 - each has a default and a name
             with context.layers_of(opened, _PURPOSE, brought) as content:
                 found = with_files(found, content, context.table, terms.ignoring)
         finally:
-            context.tell_brought(brought)
+            context.report_fetched_layers(brought)
     return replace(found, reasons=judge(found, limits))
 
 
@@ -172,16 +172,16 @@ def compare_images(  # noqa: PLR0913 - each has a default and a name
     sides = _sides(context, one, other, wants)
     found = compare_build_sets(sides[0], sides[1], terms)
     if files and not found.is_same:
-        first_brought: list[Descriptor] = []
-        second_brought: list[Descriptor] = []
+        first_fetched: list[Descriptor] = []
+        second_fetched: list[Descriptor] = []
         try:
             with (
-                context.layers_of(one, _PURPOSE, first_brought) as before,
-                context.layers_of(other, _PURPOSE, second_brought) as after,
+                context.layers_of(one, _PURPOSE, first_fetched) as before,
+                context.layers_of(other, _PURPOSE, second_fetched) as after,
             ):
                 found = with_changed_files(found, before, after, context.table, terms.ignoring)
         finally:
-            context.tell_brought(first_brought, second_brought)
+            context.report_fetched_layers(first_fetched, second_fetched)
     return replace(found, reasons=judge_images(found, limits))
 
 
@@ -216,11 +216,11 @@ def _at_own_level(
 def _stated(context: Context, opened: Opened) -> list[Platform | None]:
     from resolver.verbs.gather import Depth  # noqa: PLC0415 - as above
 
-    return [part.platform for part in context.gather_opened(opened, Depth(), _silent).images]
+    return [entry.platform for entry in context.gather_opened(opened, Depth(), _silent).images]
 
 
 def _one(context: Context, wanted: str | Platform) -> Platform:
-    return context.wish(wanted).platforms[0]
+    return context.platform_request(wanted).platforms[0]
 
 
 def _terms(
@@ -252,12 +252,12 @@ def _expected_of(context: Context, reference: str | Reference) -> list[Platform]
     opened = context.open(reference)
     found = gather_platforms(
         opened.reader,
-        opened.asked,
+        opened.root,
         context.table,
         jobs=context.settings.jobs,
         decisive=named_images,
     ).sound()
-    platforms = [part.platform for part in found.images if part.platform is not None]
+    platforms = [entry.platform for entry in found.images if entry.platform is not None]
     if not platforms:
         raise NotFound(f"`{found.reference}` is offered for no platform at all")
     return platforms
@@ -285,7 +285,7 @@ def _sides(
     """
     from resolver.verbs.gather import Depth  # noqa: PLC0415 - for these verbs alone
 
-    roots = [opened.asked.document.descriptor.digest for opened in (one, other)]
+    roots = [opened.root.document.descriptor.digest for opened in (one, other)]
     if roots[0] == roots[1]:
         both = [context.gather_opened(opened, Depth(), _silent) for opened in (one, other)]
         sides: tuple[Side, Side] = (both[0], ()), (both[1], ())
@@ -318,7 +318,7 @@ def _check_wants(
     """Raise `PlatformNotOffered` for a platform that was named and is missing."""
     from resolver.core.compare.builds import missing_of  # noqa: PLC0415 - for these verbs alone
 
-    offered = [part.platform for gathered in images for part in gathered.images]
+    offered = [entry.platform for gathered in images for entry in gathered.images]
     for want in missing_of(offered, wants, context.table):
         names = dict.fromkeys(str(platform) for platform in offered if platform is not None)
         raise PlatformNotOffered(images[-1].reference, str(want), list(names))

@@ -18,7 +18,13 @@ from resolver.core.results.pull_events import Event, Observer, ignore
 from resolver.errors import ImageNotHeld, InvalidPlatform, NotFound
 from resolver.settings import Flags, Settings
 from resolver.store import LocalStore, NameRecord
-from resolver.verbs.documents import DocumentReader, PlatformRequest, RootDocument, ask, ask_local
+from resolver.verbs.documents import (
+    DocumentReader,
+    PlatformRequest,
+    RootDocument,
+    ask,
+    read_local_root,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -46,7 +52,7 @@ class Opened(NamedTuple):
 
     target: Target
     reader: DocumentReader
-    asked: RootDocument
+    root: RootDocument
     warned: list[Warned]
 
 
@@ -120,7 +126,7 @@ class Context:
         """Take out of a text every secret that this session has learned."""
         return self._clean(text)
 
-    def wish(
+    def platform_request(
         self,
         platform: PlatformLike,
         *,
@@ -138,14 +144,14 @@ class Context:
         if isinstance(chosen, Platform):
             platforms: tuple[Platform, ...] = (chosen,)
         else:
-            platforms = self._read_wish(chosen)
+            platforms = self._parse_platform(chosen)
         return PlatformRequest(platforms, explicit, exact, verify, strict, local=chosen == "local")
 
-    def _read_wish(self, chosen: str | None) -> tuple[Platform, ...]:
+    def _parse_platform(self, chosen: str | None) -> tuple[Platform, ...]:
         """Parse a platform; an error in one set by a variable names the variable."""
         try:
             if chosen is None or chosen == "local" or "/" not in chosen:
-                return self._by_machine(chosen)
+                return self._host_platforms(chosen)
             return (Platform.parse(chosen, table=self.table),)
         except InvalidPlatform as error:
             variable = self.settings.platform_named_by
@@ -154,9 +160,9 @@ class Context:
             hint = f"the variable `{variable}` sets it: fix it, or name a platform with `-p`"
             raise InvalidPlatform(error.text, error.reason, hint) from error
 
-    def _by_machine(self, chosen: str | None) -> tuple[Platform, ...]:
+    def _host_platforms(self, chosen: str | None) -> tuple[Platform, ...]:
         """Parse a platform that depends on this machine: none, `local`, or a partial one."""
-        from resolver.files import platforms  # noqa: PLC0415 - most wishes are whole
+        from resolver.files import platforms  # noqa: PLC0415 - most platforms are complete
 
         if chosen is None:
             return platforms.default_platforms(platforms.host_platform())
@@ -165,7 +171,7 @@ class Context:
         return (Platform.parse(chosen, host=platforms.host_platform(), table=self.table),)
 
     def every_platform(
-        self, reader: DocumentReader, asked: RootDocument, every: PlatformRequest
+        self, reader: DocumentReader, root: RootDocument, every: PlatformRequest
     ) -> list[PlatformRequest]:
         """Return one exact request for each image that an index lists, in index order.
 
@@ -174,29 +180,31 @@ class Context:
         Raises:
             NotFound: the index lists no image.
         """
-        if not isinstance(asked.parsed, Index):
-            return [self.wish(None)]
+        if not isinstance(root.parsed, Index):
+            return [self.platform_request(None)]
         from resolver.verbs.gather import gather_platforms  # noqa: PLC0415 - for this question
 
-        known = gather_platforms(reader, asked, self.table, jobs=1)
+        known = gather_platforms(reader, root, self.table, jobs=1)
         # An unverifiable entry is kept too: resolving it raises the error.
-        closed = (part for part in known.parts if not part.descriptor.digest.is_verifiable)
-        others = {part.path for part in closed if part.kind in {EntryKind.IMAGE, EntryKind.INDEX}}
-        wanted = {part.path for part in known.images} | others
-        images = [part for part in known.parts if part.path in wanted]
-        for part in images:
-            if part.platform is None and part.failure is not None:
-                raise part.failure
-        wishes = {
-            (part.platform, part.descriptor.digest): replace(
-                every, platforms=(part.platform,), entry=part.descriptor.digest
-            )
-            for part in images
-            if part.platform is not None
+        closed = (entry for entry in known.parts if not entry.descriptor.digest.is_verifiable)
+        others = {
+            entry.path for entry in closed if entry.kind in {EntryKind.IMAGE, EntryKind.INDEX}
         }
-        if not wishes:
-            raise NotFound(f"`{asked.text}` is offered for no platform at all")
-        return list(wishes.values())
+        wanted = {entry.path for entry in known.images} | others
+        images = [entry for entry in known.parts if entry.path in wanted]
+        for entry in images:
+            if entry.platform is None and entry.failure is not None:
+                raise entry.failure
+        requests = {
+            (entry.platform, entry.descriptor.digest): replace(
+                every, platforms=(entry.platform,), entry=entry.descriptor.digest
+            )
+            for entry in images
+            if entry.platform is not None
+        }
+        if not requests:
+            raise NotFound(f"`{root.text}` is offered for no platform at all")
+        return list(requests.values())
 
     def _gather(
         self,
@@ -228,8 +236,8 @@ class Context:
         from resolver.verbs.gather import gather  # noqa: PLC0415
 
         jobs = self.settings.jobs
-        found = gather(opened.reader, opened.asked, depth, jobs=jobs, wanted=wanted)
-        opened.reader.tell_warnings()
+        found = gather(opened.reader, opened.root, depth, jobs=jobs, wanted=wanted)
+        opened.reader.report_warnings()
         return replace(found, warnings=(*found.warnings, *opened.warned))
 
     @contextmanager
@@ -262,7 +270,7 @@ class Context:
             def fetched(layer: Descriptor) -> None:
                 if not brought:
                     # By digest, so that `ls` shows what was read even after the tag has moved.
-                    root = opened.asked.document.descriptor
+                    root = opened.root.document.descriptor
                     pinned = str(reference.with_digest(root.digest))
                     self.store.try_remember(NameRecord(pinned, root), self.observe)
                 brought.append(layer)
@@ -271,7 +279,7 @@ class Context:
             with fetching(self.store, source, purpose, self.observe, fetched=fetched) as content:
                 yield content
 
-    def tell_brought(self, *layers: list[Descriptor]) -> None:
+    def report_fetched_layers(self, *layers: list[Descriptor]) -> None:
         """Report once how many layers in the store no pulled image needs."""
         sizes = {layer.digest: layer.size for brought in layers for layer in brought}
         if sizes:
@@ -300,12 +308,12 @@ class Context:
     ) -> RootDocument:
         """Read the document that a target names."""
         if isinstance(target, LayoutTarget):
-            return ask_local(reader, str(target), target.name or "")
+            return read_local_root(reader, str(target), target.name or "")
         if isinstance(target, StoreTarget):
-            return self._ask_store(reader, target.reference)
+            return self._read_stored_root(reader, target.reference)
         return ask(reader, target.reference, verify_tag=verify_tag)
 
-    def _ask_store(self, reader: DocumentReader, reference: Reference) -> RootDocument:
+    def _read_stored_root(self, reader: DocumentReader, reference: Reference) -> RootDocument:
         """Read what was pulled, whatever a later look at the registry saw; else what was seen.
 
         Raises:

@@ -106,7 +106,7 @@ class DocumentReader:
         return body
 
     @property
-    def may_ask(self) -> bool:
+    def may_request(self) -> bool:
         """Whether documents may be requested from a source, not only read from the store."""
         return self._open_source is not None
 
@@ -162,7 +162,7 @@ class DocumentReader:
         """Pass a warning to the observer."""
         self._observe(warning)
 
-    def tell_warnings(self) -> None:
+    def report_warnings(self) -> None:
         """Pass the source's warnings to the observer."""
         if self._source is not None:
             for text in self._source.warnings():
@@ -307,13 +307,18 @@ class IndexSearch:
     """Search one index for one request, and record why each entry was rejected."""
 
     def __init__(
-        self, reader: DocumentReader, wish: PlatformRequest, table: PlatformTable, *, reference: str
+        self,
+        reader: DocumentReader,
+        request: PlatformRequest,
+        table: PlatformTable,
+        *,
+        reference: str,
     ) -> None:
         self._reader = reader
-        self._wish = wish
+        self._request = request
         self._table = table
         self._reference = reference
-        self._for_unknown = any(each.normalized(table) == _UNKNOWN for each in wish.platforms)
+        self._for_unknown = any(each.normalized(table) == _UNKNOWN for each in request.platforms)
         self._probes = 0
         self._visited: set[str] = set()
         #: Why each entry lost, by its path; the chosen one has an empty reason.
@@ -380,17 +385,21 @@ class IndexSearch:
         return self._untyped(index, path)
 
     def _select(self, candidates: Sequence[Platform | None]) -> Selection:
-        wish = self._wish
+        request = self._request
         return select(
-            candidates, wish.platforms, exact=wish.exact, local=wish.local, table=self._table
+            candidates,
+            request.platforms,
+            exact=request.exact,
+            local=request.local,
+            table=self._table,
         )
 
     def _manifest(self, entry: Descriptor, *, doubtful: bool) -> Manifest | None:
         """Read the manifest of the best entry, where it is needed, is here, or decides."""
-        wish = self._wish
-        if not (wish.refuses_artifacts or wish.reads):
+        request = self._request
+        if not (request.refuses_artifacts or request.reads):
             body = entry.data or self._reader.held(entry)
-            if body is None and not (doubtful and self._reader.may_ask):
+            if body is None and not (doubtful and self._reader.may_request):
                 return None
         return read_manifest(self._reader, entry, self._reference)
 
@@ -410,7 +419,7 @@ class IndexSearch:
 
         See docs/platform-matching.md, "Eligible entries".
         """
-        only = self._wish.entry
+        only = self._request.entry
         if only is not None and not entry.is_index and entry.digest != only:
             return "another entry was requested"
         if entry.kind is EntryKind.ATTESTATION and not self._for_unknown:
@@ -463,7 +472,7 @@ class IndexSearch:
             self.reasons[path] = (entry, "has no platform, and its config names none")
             return None
         self.offered[path] = platform
-        fit = fits(platform, self._wish, self._table)
+        fit = fits(platform, self._request, self._table)
         if fit is None:
             self.reasons[path] = (entry, f"has no platform; its config says `{platform}`")
             return None
@@ -519,20 +528,22 @@ def _without_features(platform: Platform) -> Platform:
     return replace(platform, os_features=())
 
 
-def fits(platform: Platform, wish: PlatformRequest, table: PlatformTable) -> Grade | None:
+def fits(platform: Platform, request: PlatformRequest, table: PlatformTable) -> Grade | None:
     """Grade a config's platform against a request; None if it does not match.
 
     A config without a variant matches any variant of its architecture, since configs often omit it
     (docs/platform-matching.md, "Entries without a platform"), unless `exact` is set. After moby's
     `OnlyPlatformWithFallback`.
     """
-    found = select([platform], wish.platforms, exact=wish.exact, local=wish.local, table=table)
+    found = select(
+        [platform], request.platforms, exact=request.exact, local=request.local, table=table
+    )
     if found.grade is not None:
         return found.grade
-    if platform.variant or wish.exact:
+    if platform.variant or request.exact:
         return None
     plain = platform.normalized(table)
-    for wanted in wish.platforms:
+    for wanted in request.platforms:
         normal = wanted.normalized(table)
         if (normal.os, normal.architecture) == (plain.os, plain.architecture) and normal.variant:
             lifted = replace(platform, variant=normal.variant)
@@ -617,7 +628,7 @@ def ask(reader: DocumentReader, reference: Reference, *, verify_tag: bool = Fals
     )
 
 
-def ask_local(reader: DocumentReader, text: str, name: str) -> RootDocument:
+def read_local_root(reader: DocumentReader, text: str, name: str) -> RootDocument:
     """Read what a name in a local place means."""
     document = reader.local(name)
     return RootDocument(text, "", document, _parse(reader, document, text))

@@ -146,7 +146,7 @@ class BlobFetcher:
     """Fetches pieces into the store; safe to share between threads.
 
     Args:
-        kit: what all transfers share.
+        shared: what all transfers share.
         source_of: opens the repository of an image.
         places: local places that may have the content.
 
@@ -154,11 +154,11 @@ class BlobFetcher:
 
     def __init__(
         self,
-        kit: TransferContext,
+        shared: TransferContext,
         source_of: Callable[[PlannedImage], Source],
         places: Sequence[ContentPlace],
     ) -> None:
-        self._kit = kit
+        self._shared = shared
         self._source_of = source_of
         self._places = {place.name: place.content for place in places}
         self._lock = threading.Lock()
@@ -183,7 +183,7 @@ class BlobFetcher:
         if descriptor.data is not None:
             # Checked against its digest when the document was read.
             self._started(piece)
-            self._kit.store.add(descriptor, (descriptor.data,))
+            self._shared.store.add(descriptor, (descriptor.data,))
             return True
         if piece.state is ContentState.HELD and piece.place:
             brought = self._from_place(piece, piece.place, is_wanted)
@@ -225,7 +225,7 @@ class BlobFetcher:
             return self._transfer(piece, source, is_wanted, name)
         except (NotFound, Unavailable, Untrusted) as error:
             message = f"`{name}` cannot be used for `{piece.descriptor.digest}`: {error}"
-            self._kit.tell(Warned("place-unusable", message))
+            self._shared.emit(Warned("place-unusable", message))
             return None
 
     def _from_source(self, piece: Piece, source: Source, is_wanted: Callable[[], bool]) -> bool:
@@ -237,7 +237,7 @@ class BlobFetcher:
         self, piece: Piece, source: RangedSource, is_wanted: Callable[[], bool], place: str = ""
     ) -> bool:
         return Transfer(
-            self._kit,
+            self._shared,
             piece.descriptor,
             source,
             is_wanted,
@@ -247,17 +247,17 @@ class BlobFetcher:
     def _started(self, piece: Piece, place: str = "") -> None:
         """Report the start of a transfer, unless another process fetches the piece."""
         descriptor = piece.descriptor
-        self._kit.tell(PieceStarted(descriptor.digest, descriptor.size, place))
+        self._shared.emit(PieceStarted(descriptor.digest, descriptor.size, place))
 
     def _document(self, piece: Piece, source: Source, is_wanted: Callable[[], bool]) -> bool:
         """Read what is small in one go: it is verified in memory, and compression undone."""
         descriptor = piece.descriptor
 
         def waiting() -> None:
-            if self._kit.stop.is_set() or not is_wanted():
+            if self._shared.stop.is_set() or not is_wanted():
                 raise Stopped
 
-        with self._kit.store.receive(descriptor, waiting=waiting) as receiving:
+        with self._shared.store.receive(descriptor, waiting=waiting) as receiving:
             if receiving is None:
                 return False
             self._started(piece)
@@ -269,7 +269,7 @@ class BlobFetcher:
         self, piece: Piece, images: Sequence[PlannedImage], is_wanted: Callable[[], bool]
     ) -> bool | None:
         """Try the servers that a foreign layer names (docs/wire-protocol.md, "Foreign layers")."""
-        if not (self._kit.options.foreign and is_foreign(piece.descriptor)):
+        if not (self._shared.options.foreign and is_foreign(piece.descriptor)):
             return None
         failure: Unavailable | NotFound | None = None
         for source in self._repositories(images):
@@ -280,7 +280,7 @@ class BlobFetcher:
                 try:
                     return self._transfer(piece, place, is_wanted)
                 except (NotFound, Unavailable) as error:
-                    self._kit.tell(Noted(f"{error}"))
+                    self._shared.emit(Noted(f"{error}"))
                     failure = error
         if failure is not None:
             raise failure

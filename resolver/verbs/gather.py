@@ -110,7 +110,7 @@ def gather(
 
 def gather_platforms(  # noqa: PLR0913 - each of them bounds the requests by itself
     reader: DocumentReader,
-    asked: RootDocument,
+    root: RootDocument,
     table: PlatformTable,
     *,
     jobs: int,
@@ -127,7 +127,7 @@ def gather_platforms(  # noqa: PLR0913 - each of them bounds the requests by its
 
     Args:
         reader: reads documents of the place that has the image.
-        asked: the reference, with its document.
+        root: the reference, with its document.
         table: the platform facts.
         jobs: documents in parallel.
         limit: read none of the entries without a platform if there are more of them.
@@ -139,39 +139,39 @@ def gather_platforms(  # noqa: PLR0913 - each of them bounds the requests by its
         LimitExceeded: as `gather` raises.
         ResolverError: a nested index cannot be read; of one entry, see `ImageEntry.failure`.
     """
-    if isinstance(asked.parsed, Manifest):
-        return gather(reader, asked, Depth(), jobs=jobs)
-    found = gather(reader, asked, Depth(manifests=False, configs=False), jobs=jobs)
+    if isinstance(root.parsed, Manifest):
+        return gather(reader, root, Depth(), jobs=jobs)
+    found = gather(reader, root, Depth(manifests=False, configs=False), jobs=jobs)
     if index_only:
         return found
     unclear = _unclear(reader, found, table, limit)
 
-    def look(part: ImageEntry) -> ImageEntry:
+    def look(entry: ImageEntry) -> ImageEntry:
         try:
-            manifest = read_manifest(reader, part.descriptor, asked.text)
+            manifest = read_manifest(reader, entry.descriptor, root.text)
         except ResolverError as error:
-            return replace(part, failure=kept(error))
-        depth = Depth(configs=part.platform is None)
-        return _image(reader, part.descriptor, part.path, manifest, depth, asked.text)
+            return replace(entry, failure=kept(error))
+        depth = Depth(configs=entry.platform is None)
+        return _image(reader, entry.descriptor, entry.path, manifest, depth, root.text)
 
-    known = {part.path: part for part in found.parts}
+    known = {entry.path: entry for entry in found.parts}
     looked_at: set[tuple[int, ...]] = set()
     while True:
         for outcome in each(look, unclear, jobs=jobs):
             if isinstance(outcome.value, ResolverError):
                 raise outcome.value
-            part = outcome.value
-            known[part.path] = part
-            if part.kind is EntryKind.ARTIFACT and part.manifest is not None:
-                reader.warn(passed_over(asked.text, part.descriptor, part.manifest))
+            entry = outcome.value
+            known[entry.path] = entry
+            if entry.kind is EntryKind.ARTIFACT and entry.manifest is not None:
+                reader.warn(passed_over(root.text, entry.descriptor, entry.manifest))
         found = replace(found, parts=tuple(known.values()))
-        looked_at.update(part.path for part in unclear)
+        looked_at.update(entry.path for entry in unclear)
         unclear = [
-            part
-            for part in decisive(found)
-            if part.path not in looked_at
-            and oversize(part.descriptor, asked.text) is None
-            and _can_read(reader, part)
+            entry
+            for entry in decisive(found)
+            if entry.path not in looked_at
+            and oversize(entry.descriptor, root.text) is None
+            and _can_read(reader, entry)
         ]
         if not unclear:
             return found
@@ -180,7 +180,9 @@ def gather_platforms(  # noqa: PLR0913 - each of them bounds the requests by its
 def named_images(found: ImageDocuments) -> list[ImageEntry]:
     """Choose every image whose platform is known: where all platforms of an image count."""
     return [
-        part for part in found.images if part.platform is not None and part.platform.os != UNKNOWN
+        entry
+        for entry in found.images
+        if entry.platform is not None and entry.platform.os != UNKNOWN
     ]
 
 
@@ -188,25 +190,25 @@ def _unclear(
     reader: DocumentReader, bare: ImageDocuments, table: PlatformTable, limit: int | None
 ) -> list[ImageEntry]:
     """Find the entries with incomplete descriptors that can be read."""
-    untold = [part for part in bare.images if part.platform is None]
+    untold = [entry for entry in bare.images if entry.platform is None]
     rivals: dict[Platform, list[ImageEntry]] = {}
-    for part in bare.images:
-        if part.platform is not None:
-            rivals.setdefault(part.platform.normalized(table), []).append(part)
+    for entry in bare.images:
+        if entry.platform is not None:
+            rivals.setdefault(entry.platform.normalized(table), []).append(entry)
     doubtful = [
-        part
-        for parts in rivals.values()
-        if len({part.descriptor.digest for part in parts}) > 1
-        for part in parts
-        if _can_read(reader, part)
+        entry
+        for entries in rivals.values()
+        if len({entry.descriptor.digest for entry in entries}) > 1
+        for entry in entries
+        if _can_read(reader, entry)
     ]
     return doubtful if limit is not None and len(untold) > limit else [*untold, *doubtful]
 
 
-def _can_read(reader: DocumentReader, part: ImageEntry) -> bool:
+def _can_read(reader: DocumentReader, entry: ImageEntry) -> bool:
     """Whether a manifest is here or may be requested; otherwise the index is trusted."""
-    inline = part.descriptor.data is not None
-    return inline or reader.may_ask or reader.held(part.descriptor) is not None
+    inline = entry.descriptor.data is not None
+    return inline or reader.may_request or reader.held(entry.descriptor) is not None
 
 
 def _image(
@@ -217,14 +219,14 @@ def _image(
     depth: Depth,
     text: str,
 ) -> ImageEntry:
-    part = ImageEntry(descriptor, path, descriptor.platform, manifest, None)
+    entry = ImageEntry(descriptor, path, descriptor.platform, manifest, None)
     if not depth.configs or not manifest.is_image or descriptor.is_attestation:
-        return part
+        return entry
     try:
         config = read_config(reader, manifest, text)
     except ResolverError as error:
-        return replace(part, failure=kept(error))
-    return replace(part, config=config, platform=descriptor.platform or config.platform)
+        return replace(entry, failure=kept(error))
+    return replace(entry, config=config, platform=descriptor.platform or config.platform)
 
 
 #: Manifests read of what refers to one build; images that are signed daily have hundreds.
@@ -233,7 +235,7 @@ MAX_READ = 256
 
 def attested(
     reader: DocumentReader,
-    asked: RootDocument,
+    root: RootDocument,
     builds: set[str],
     kinds: frozenset[str],
     *,
@@ -243,7 +245,7 @@ def attested(
 
     Args:
         reader: reads documents of the place that has the image.
-        asked: the reference, with its document.
+        root: the reference, with its document.
         builds: digests.
         kinds: the requested ones; referrers are read for a build whose index lacks one.
         jobs: documents in parallel.
@@ -252,11 +254,11 @@ def attested(
         LimitExceeded: more than 256 manifests refer to a build, and none has the kind.
         ResolverError: an attestation or the list of referrers cannot be read.
     """
-    found = _beside(reader, asked, builds, jobs)
+    found = _beside(reader, root, builds, jobs)
     lacking = sorted(digest for digest, there in found.items() if kinds - there)
 
     def look(digest: str) -> frozenset[str]:
-        return _referring(reader, asked.text, Digest.parse(digest), kinds - found[digest])
+        return _referring(reader, root.text, Digest.parse(digest), kinds - found[digest])
 
     for outcome in each(look, lacking, jobs=jobs):
         if isinstance(outcome.value, ResolverError):
@@ -266,7 +268,7 @@ def attested(
 
 
 def _beside(
-    reader: DocumentReader, asked: RootDocument, builds: set[str], jobs: int
+    reader: DocumentReader, root: RootDocument, builds: set[str], jobs: int
 ) -> dict[str, frozenset[str]]:
     """Read what BuildKit put beside the builds, into the same index."""
     found = dict.fromkeys(builds, frozenset[str]())
@@ -275,7 +277,7 @@ def _beside(
         return entry.is_attestation and entry.annotation(SPEAKS_ABOUT) in builds
 
     depth = Depth(manifests=False, configs=False, attestations=True)
-    for part in gather(reader, asked, depth, jobs=jobs, wanted=wanted).attestations:
+    for part in gather(reader, root, depth, jobs=jobs, wanted=wanted).attestations:
         about = part.descriptor.annotation(SPEAKS_ABOUT)
         if part.failure is not None:
             raise part.failure

@@ -206,24 +206,24 @@ class LayeredImage:
     content: LayerContent
 
     @classmethod
-    def of(cls, part: ImageEntry, label: str, what: str, content: LayerContent) -> LayeredImage:
+    def of(cls, entry: ImageEntry, label: str, what: str, content: LayerContent) -> LayeredImage:
         """Take what was gathered of an image, manifest and config.
 
         Raises:
             ResolverError: why one of the two could not be read.
             BadDocument: it has none, or they do not agree about the number of layers.
         """
-        if part.failure is not None:
-            raise part.failure
-        if part.manifest is None or part.config is None:
+        if entry.failure is not None:
+            raise entry.failure
+        if entry.manifest is None or entry.config is None:
             raise BadDocument(
                 what, "config", "it is not an image with a config, so it has no files"
             )
-        layers, diff_ids = part.manifest.layers, part.config.diff_ids
+        layers, diff_ids = entry.manifest.layers, entry.config.diff_ids
         if len(layers) != len(diff_ids):
             reason = f"{len(diff_ids)} for {len(layers)} layers in the manifest"
             raise BadDocument(f"the config of {what}", "rootfs.diff_ids", reason)
-        return cls(label, part.platform, what, layers, diff_ids, content)
+        return cls(label, entry.platform, what, layers, diff_ids, content)
 
 
 def read_trees(
@@ -363,7 +363,7 @@ class Fetching:
     """Layers of one repository: what the store lacks is fetched into it, then read from there.
 
     Args:
-        kit: what transfers share.
+        shared: what transfers share.
         source_of: opens the repository, once, when something is missing.
         keep: called with the digest of what is about to be used, by one thread at a time.
         fetched: called with each layer that had to be fetched, by one thread at a time.
@@ -371,12 +371,12 @@ class Fetching:
 
     def __init__(
         self,
-        kit: TransferContext,
+        shared: TransferContext,
         source_of: Callable[[], Content],
         keep: Callable[[Digest], None],
         fetched: Callable[[Descriptor], None],
     ) -> None:
-        self._kit = kit
+        self._shared = shared
         self._source_of = source_of
         self._keep = keep
         self._fetched = fetched
@@ -392,30 +392,30 @@ class Fetching:
         """
         with self._lock:
             self._keep(descriptor.digest)
-        if not self._kit.store.held(descriptor):
+        if not self._shared.store.held(descriptor):
             with self._lock:
                 source = self._source_of()
             transfer = Transfer(
-                self._kit,
+                self._shared,
                 descriptor,
                 ranged(source),
                 self._is_wanted,
                 started=lambda: self._started(descriptor),
             )
             if transfer.run():
-                self._kit.tell(Finished(descriptor.digest, descriptor.size))
+                self._shared.emit(Finished(descriptor.digest, descriptor.size))
             else:
-                self._kit.tell(Reused(descriptor.digest, descriptor.size, ""))
-        with self._kit.store.open(descriptor) as chunks:
+                self._shared.emit(Reused(descriptor.digest, descriptor.size, ""))
+        with self._shared.store.open(descriptor) as chunks:
             yield chunks
 
     def _started(self, descriptor: Descriptor) -> None:
         with self._lock:
             self._fetched(descriptor)
-        self._kit.tell(PieceStarted(descriptor.digest, descriptor.size))
+        self._shared.emit(PieceStarted(descriptor.digest, descriptor.size))
 
     def _is_wanted(self) -> bool:
-        return not self._kit.stop.is_set()
+        return not self._shared.stop.is_set()
 
 
 @contextmanager
@@ -443,16 +443,16 @@ def fetching(
     """
     options = TransferOptions(jobs=JOBS)
     stop = threading.Event()
-    parts = DaemonPool(options.connections, "resolver-part")
-    kit = TransferContext(
-        store, options, one_at_a_time(observe), clock or SystemClock(), parts, stop
+    entries = DaemonPool(options.connections, "resolver-part")
+    shared = TransferContext(
+        store, options, one_at_a_time(observe), clock or SystemClock(), entries, stop
     )
     try:
         with store.lease(purpose=purpose) as lease:
-            yield Fetching(kit, source_of, lambda digest: lease.add((digest,)), fetched)
+            yield Fetching(shared, source_of, lambda digest: lease.add((digest,)), fetched)
     finally:
         stop.set()
-        parts.close(_GRACE)
+        entries.close(_GRACE)
 
 
 class HeldLayers:

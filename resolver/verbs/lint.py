@@ -58,15 +58,15 @@ def look_at(
             an entry that was read and is wrong is a matter of the rules.
     """
     try:
-        asked = ask()
+        root = ask()
     except UnsupportedDocument as error:
         if fault(error) is not SCHEMA_1:
             raise
         return Subject(str(target), table, refusal=error)
-    gathered = gather(reader, asked, _DEPTH, jobs=jobs)
-    for part in gathered.parts:
-        if part.failure is not None and fault(part.failure) is None:
-            raise part.failure
+    gathered = gather(reader, root, _DEPTH, jobs=jobs)
+    for entry in gathered.parts:
+        if entry.failure is not None and fault(entry.failure) is None:
+            raise entry.failure
     return Subject(
         reference=gathered.reference,
         table=table,
@@ -86,7 +86,9 @@ def judge_entries(
     return LintedImage(
         reference=subject.reference,
         root=subject.root,
-        platforms=tuple(str(part.platform) for part in subject.images if part.platform is not None),
+        platforms=tuple(
+            str(entry.platform) for entry in subject.images if entry.platform is not None
+        ),
         findings=kept,
         looks=subject.looks,
         ignored=len(found) - len(kept),
@@ -179,7 +181,7 @@ def _linted(
     if depths is not None:
         looks = look_into(subject.images, _layer_bytes(context, target), context.table, depths)
         subject = replace(subject, looks=looks)
-    reader.tell_warnings()
+    reader.report_warnings()
     return judge_entries(subject, ignored, warned)
 
 

@@ -79,7 +79,7 @@ class Depths:
 
 
 def look_into(
-    parts: Sequence[ImageEntry], open_bytes: OpenBytes, table: PlatformTable, depths: Depths
+    entries: Sequence[ImageEntry], open_bytes: OpenBytes, table: PlatformTable, depths: Depths
 ) -> tuple[Look, ...]:
     """Look into the layers of every image that has a manifest, a config and a platform.
 
@@ -88,12 +88,12 @@ def look_into(
     Raises:
         Denied, Unavailable, Offline, StoreFault: a layer could not be requested.
     """
-    ready = [part for part in parts if part.manifest and part.config and part.platform]
+    ready = [entry for entry in entries if entry.manifest and entry.config and entry.platform]
 
     def look(group: list[ImageEntry]) -> list[Look]:
         scans: dict[Digest, LayerScan] = {}
         try:
-            return [_Search(part, scans, open_bytes, table, depths.most).run() for part in group]
+            return [_Search(entry, scans, open_bytes, table, depths.most).run() for entry in group]
         finally:
             for scan in scans.values():
                 scan.close()
@@ -103,15 +103,15 @@ def look_into(
         if isinstance(outcome.value, Exception):
             raise outcome.value
         found.update({id(one.part): one for one in outcome.value})
-    return tuple(found[id(part)] for part in ready)
+    return tuple(found[id(entry)] for entry in ready)
 
 
-def _sharing(parts: Sequence[ImageEntry]) -> list[list[ImageEntry]]:
+def _sharing(entries: Sequence[ImageEntry]) -> list[list[ImageEntry]]:
     """Put images that share a layer, directly or through others, into one group."""
     groups: list[tuple[set[Digest], list[ImageEntry]]] = []
-    for part in parts:
-        layers = {layer.digest for layer in part.manifest.layers} if part.manifest else set()
-        members = [part]
+    for entry in entries:
+        layers = {layer.digest for layer in entry.manifest.layers} if entry.manifest else set()
+        members = [entry]
         apart = []
         for group in groups:
             if group[0] & layers:
@@ -120,8 +120,8 @@ def _sharing(parts: Sequence[ImageEntry]) -> list[list[ImageEntry]]:
             else:
                 apart.append(group)
         groups = [*apart, (layers, members)]
-    order = {id(part): number for number, part in enumerate(parts)}
-    return [sorted(members, key=lambda part: order[id(part)]) for _layers, members in groups]
+    order = {id(entry): number for number, entry in enumerate(entries)}
+    return [sorted(members, key=lambda entry: order[id(entry)]) for _layers, members in groups]
 
 
 class _Search:
@@ -129,18 +129,18 @@ class _Search:
 
     def __init__(
         self,
-        part: ImageEntry,
+        entry: ImageEntry,
         scans: dict[Digest, LayerScan],
         open_bytes: OpenBytes,
         table: PlatformTable,
         most: int,
     ) -> None:
-        self._part = part
+        self._part = entry
         self._table = table
-        self._config: ImageConfig = part.config  # type: ignore[assignment]  # checked by `look_into`
-        self._platform: Platform = part.platform.normalized(table)  # type: ignore[union-attr]  # likewise
+        self._config: ImageConfig = entry.config  # type: ignore[assignment]  # checked by `look_into`
+        self._platform: Platform = entry.platform.normalized(table)  # type: ignore[union-attr]  # likewise
         self._allowance = ByteBudget(most)
-        layers = part.manifest.layers if part.manifest is not None else ()
+        layers = entry.manifest.layers if entry.manifest is not None else ()
         self._is_cut = len(layers) > _MAX_LAYERS
         self._scans: list[LayerScan] = []
         for layer in reversed(layers[-_MAX_LAYERS:]):
@@ -343,12 +343,12 @@ def registry_bytes(place: RangedSource, descriptor: Descriptor) -> Generator[byt
     read.
     """
     for start, end in stretches(descriptor.size):
-        part = _part(place, descriptor, start, end)
-        if part is None:
+        entry = _part(place, descriptor, start, end)
+        if entry is None:
             with place.open_range(descriptor, 0, descriptor.size) as answer:
                 yield from _after(start, _cut(answer.chunks, descriptor.size))
             return
-        yield part
+        yield entry
 
 
 def _part(place: RangedSource, descriptor: Descriptor, start: int, end: int) -> bytes | None:

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 def record(
     reader: DocumentReader,
-    asked: RootDocument,
+    root: RootDocument,
     written: str,
     only: Sequence[Platforms],
     table: PlatformTable,
@@ -60,7 +60,7 @@ def record(
 
     Args:
         reader: reads documents of the place that has the image.
-        asked: the reference, with its document.
+        root: the reference, with its document.
         written: the reference as the user wrote it.
         only: the platforms to lock; empty for all that are offered.
         table: the platform facts.
@@ -71,7 +71,7 @@ def record(
 
     """
     image, warned = record_of(
-        gather_platforms(reader, asked, table, jobs=1, limit=MAX_PROBES).sound(), written
+        gather_platforms(reader, root, table, jobs=1, limit=MAX_PROBES).sound(), written
     )
     return (narrowed(image, only, table) if only else image), warned
 
@@ -100,9 +100,9 @@ def check(
     if current == image.digest:
         return drift_of(image, current, ())
     # By the digest just heard of, so that what is compared is what the registry spoke of.
-    asked = ask(reader, reference.with_digest(current))
-    asked = replace(asked, text=image.reference)
-    now, _ = record(reader, asked, image.written, (), table)
+    root = ask(reader, reference.with_digest(current))
+    root = replace(root, text=image.reference)
+    now, _ = record(reader, root, image.written, (), table)
     pairs = [
         PlatformPair(str(each.platforms[0]), pick(image, each, table), pick(now, each, table))
         for each in wanted
@@ -112,7 +112,7 @@ def check(
 
 def resolve_locked(
     image: LockedImage,
-    wish: PlatformRequest,
+    request: PlatformRequest,
     table: PlatformTable,
     reader: DocumentReader,
     place: str,
@@ -121,7 +121,7 @@ def resolve_locked(
 
     Args:
         image: the lock entry.
-        wish: the request; `verify` and `strict` need more than an entry has.
+        request: the request; `verify` and `strict` need more than an entry has.
         table: the platform facts.
         reader: an offline reader.
         place: the lock file, for messages.
@@ -137,19 +137,19 @@ def resolve_locked(
     if root is None or len(whole) < len(entries):
         hint = f"write a whole one: `resolver lock {image.written}`"
         raise LockIncomplete(image.reference, place, hint)
-    if narrow(image, wish.platforms):
-        wish = replace(wish, exact=True)
+    if narrow(image, request.platforms):
+        request = replace(request, exact=True)
     prefix = f"{Reference.parse(image.reference).identity}@"
     document = Document(root, b"")
     try:
         if image.is_index:
             index = Index(OCI_INDEX, tuple(whole))
             asked = RootDocument(image.reference, prefix, document, index)
-            return resolving.resolve_document(reader, asked, wish, table)
+            return resolving.resolve_document(reader, asked, request, table)
         platform = whole[0].platform if whole else None
-        return resolving.resolve_single(image.reference, prefix, root, platform, wish, table)
+        return resolving.resolve_single(image.reference, prefix, root, platform, request, table)
     except (PlatformNotOffered, PlatformUnknown) as error:
-        wanted = " or ".join(str(platform) for platform in wish.platforms)
+        wanted = " or ".join(str(platform) for platform in request.platforms)
         offered = ", ".join(f"`{entry.platform}`" for entry in whole) or "no platform"
         hint = f"see what there is now: `resolver lock --check`, `resolver lock {image.written}`"
         raise NotLocked(
@@ -243,35 +243,35 @@ def lock(
     lock_files.refuse_yaml(path)
     known = lock_files.load_if_any(path) or Lock()
     held = {image.reference: image for image in known.images}
-    asked = {
+    root = {
         str(target): (str(written), target) for written, target in _lockable(context, references)
     }
-    wishes = _wishes(context, platforms)
+    requests = _platform_lists(context, platforms)
     if update is not None:
         for image in _named(known, tuple(update), path):
-            asked.setdefault(
+            root.setdefault(
                 image.reference,
                 (image.written, RegistryTarget(Reference.parse(image.reference))),
             )
-    if not asked:
+    if not root:
         raise Usage("there is nothing to lock", "name it: `resolver lock ubuntu:24.04`")
 
     def look(item: tuple[str, RegistryTarget]) -> tuple[LockedImage, tuple[Warned, ...]]:
         before = held.get(str(item[1]))
-        kept = _only(before) if before is not None and not platforms else wishes
+        kept = _only(before) if before is not None and not platforms else requests
         return _recorded(context, item[1], item[0], kept)
 
     images: list[LockedImage] = []
     failures: list[Failure] = []
     warnings: list[Warned] = []
-    for outcome in each(look, asked.values(), jobs=context.settings.jobs):
+    for outcome in each(look, root.values(), jobs=context.settings.jobs):
         if isinstance(outcome.value, ResolverError):
             failures.append(Failure(str(outcome.item[1]), None, outcome.value))
         else:
             images.append(outcome.value[0])
             warnings += outcome.value[1]
     changes = tuple(change_of(held.get(image.reference), image) for image in images)
-    if failures and len(asked) == 1:
+    if failures and len(root) == 1:
         raise failures[0].error
     if failures:
         return Locked(path, known, changes, tuple(failures), tuple(warnings))
@@ -308,18 +308,18 @@ def check_lock(
 
     path = str(file)
     images = _named(lock_files.load(path), tuple(names), path)
-    wishes = _wishes(context, platforms)
+    requests = _platform_lists(context, platforms)
     # Every host is known before the first client is made.
     targets = {image.reference: context.target(image.reference) for image in images}
     warnings: list[Warned] = []
 
     def look(image: LockedImage) -> LockDrift:
-        for wanted in wishes:
+        for wanted in requests:
             if pick(image, wanted, context.table) is None:
                 raise _platform_not_locked(image, wanted, path)
         reader, warned = context.reader(targets[image.reference])
-        found = check(reader, image, wishes, context.table)
-        reader.tell_warnings()
+        found = check(reader, image, requests, context.table)
+        reader.report_warnings()
         warnings.extend(warned)
         return found
 
@@ -329,7 +329,7 @@ def check_lock(
             found.append(Failure(outcome.item.reference, None, outcome.value))
         else:
             found.append(outcome.value)
-    wanted_words = tuple(str(wanted.platforms[0]) for wanted in wishes)
+    wanted_words = tuple(str(wanted.platforms[0]) for wanted in requests)
     return LockCheck(path, wanted_words, tuple(found), tuple(warnings))
 
 
@@ -362,7 +362,7 @@ def lock_entries(
     return entries
 
 
-def _wishes(context: Context, platforms: Sequence[PlatformLike]) -> tuple[Platforms, ...]:
+def _platform_lists(context: Context, platforms: Sequence[PlatformLike]) -> tuple[Platforms, ...]:
     """Read platforms; with `all` among them, there is nothing to keep to."""
     if "all" in platforms:
         return ()
@@ -371,17 +371,17 @@ def _wishes(context: Context, platforms: Sequence[PlatformLike]) -> tuple[Platfo
 
 def _wanted(context: Context, platform: PlatformLike) -> Platforms:
 
-    wish = context.wish(platform)
-    return Platforms(wish.platforms, wish.local)
+    request = context.platform_request(platform)
+    return Platforms(request.platforms, request.local)
 
 
 def _recorded(
-    context: Context, target: RegistryTarget, written: str, wishes: Sequence[Platforms]
+    context: Context, target: RegistryTarget, written: str, requests: Sequence[Platforms]
 ) -> tuple[LockedImage, tuple[Warned, ...]]:
 
     reader, warned = context.reader(target)
-    image, notes = record(reader, context.ask(reader, target), written, wishes, context.table)
-    reader.tell_warnings()
+    image, notes = record(reader, context.ask(reader, target), written, requests, context.table)
+    reader.report_warnings()
     return image, (*warned, *notes)
 
 
@@ -487,9 +487,9 @@ class ByLock:
         from resolver.verbs.documents import DocumentReader  # noqa: PLC0415
 
         context = self._context
-        wish = context.wish(platform, exact=exact)
+        request = context.platform_request(platform, exact=exact)
         nobody: DocumentReader = DocumentReader(None, None, image.reference)
-        return resolve_locked(image, wish, context.table, nobody, self._path)
+        return resolve_locked(image, request, context.table, nobody, self._path)
 
 
 def _only(image: LockedImage) -> tuple[Platforms, ...]:

@@ -254,18 +254,18 @@ class LookUp:
 
     Attributes:
         ask: reads the root document of a reference.
-        wish: parses a platform.
+        platform_request: parses a platform.
         table: the platform facts.
         jobs: references in parallel.
     """
 
     ask: Callable[[Reference], tuple[DocumentReader, RootDocument]]
-    wish: Callable[[str], PlatformRequest]
+    platform_request: Callable[[str], PlatformRequest]
     table: PlatformTable
     jobs: int
 
 
-def pin_files(paths: Iterable[str], wishes: PinRequest, look_up: LookUp) -> Pinned:
+def pin_files(paths: Iterable[str], requests: PinRequest, look_up: LookUp) -> Pinned:
     """Find out what is to be changed in files; nothing is written.
 
     A file that cannot be read, and a name that cannot be looked up, keep their failure; the
@@ -273,10 +273,10 @@ def pin_files(paths: Iterable[str], wishes: PinRequest, look_up: LookUp) -> Pinn
     """
     opened, skipped = _open_all(tuple(dict.fromkeys(paths)))
     read = [file for file in opened if isinstance(file, ImageFile)]
-    asked = [
-        question for file in read for spot in file.spots for question in asked_of(spot, wishes)
+    root = [
+        question for file in read for spot in file.spots for question in asked_of(spot, requests)
     ]
-    facts = _facts(dict.fromkeys(asked), look_up, wishes)
+    facts = _facts(dict.fromkeys(root), look_up, requests)
     files: list[PinnedFile] = []
     findings: list[Finding] = []
     warnings: list[Warned] = []
@@ -286,11 +286,11 @@ def pin_files(paths: Iterable[str], wishes: PinRequest, look_up: LookUp) -> Pinn
             if isinstance(file.failure, UnreadableFile):
                 findings.append(_unparsable(file.path, file.failure))
             continue
-        judge = Judge(file.path, file.text, wishes, facts, look_up.table)
+        judge = Judge(file.path, file.text, requests, facts, look_up.table)
         files.append(judge.decide(file.kind, file.spots, file.strays, file.passed))
         findings.extend(judge.findings)
-        warnings.extend(_warnings(files[-1], judge, wishes))
-    return Pinned(tuple(files), tuple(findings), tuple(warnings), wishes.check, skipped)
+        warnings.extend(_warnings(files[-1], judge, requests))
+    return Pinned(tuple(files), tuple(findings), tuple(warnings), requests.check, skipped)
 
 
 def _open_all(
@@ -373,7 +373,7 @@ def _refusal(path: str) -> ResolverError:
 
 
 def _facts(
-    questions: Iterable[PinQuery], look_up: LookUp, wishes: PinRequest
+    questions: Iterable[PinQuery], look_up: LookUp, requests: PinRequest
 ) -> dict[PinQuery, Answer]:
     """Answer all questions, those about one reference together."""
     grouped: dict[Reference, list[PinQuery]] = {}
@@ -382,11 +382,11 @@ def _facts(
     facts: dict[PinQuery, Answer] = {}
 
     def answer(reference: Reference) -> list[Answer]:
-        reader, asked = look_up.ask(reference)
+        reader, root = look_up.ask(reference)
         answers = [
-            _fact(reader, asked, question, look_up, wishes) for question in grouped[reference]
+            _fact(reader, root, question, look_up, requests) for question in grouped[reference]
         ]
-        reader.tell_warnings()
+        reader.report_warnings()
         return answers
 
     for outcome in each(answer, grouped, jobs=look_up.jobs):
@@ -398,28 +398,28 @@ def _facts(
 
 def _fact(
     reader: DocumentReader,
-    asked: RootDocument,
+    root: RootDocument,
     question: PinQuery,
     look_up: LookUp,
-    wishes: PinRequest,
+    requests: PinRequest,
 ) -> Answer:
     def decisive(found: ImageDocuments) -> list[ImageEntry]:
         images = found.images
         platforms = [part.platform for part in images]
-        return [images[each] for each in deciding(question, platforms, wishes, look_up.table)]
+        return [images[each] for each in deciding(question, platforms, requests, look_up.table)]
 
     try:
-        digest = asked.document.descriptor.digest
+        digest = root.document.descriptor.digest
         if question.platform:
-            wish = look_up.wish(question.platform)
-            digest = resolve_document(reader, asked, wish, look_up.table).manifest.digest
+            request = look_up.platform_request(question.platform)
+            digest = resolve_document(reader, root, request, look_up.table).manifest.digest
         offered = None
         if question.offers:
-            found = gather_platforms(reader, asked, look_up.table, jobs=1, decisive=decisive)
+            found = gather_platforms(reader, root, look_up.table, jobs=1, decisive=decisive)
             offered = tuple(part.platform for part in found.sound().images)
     except ResolverError as error:
         return error
-    index = asked.parsed if isinstance(asked.parsed, Index) else None
+    index = root.parsed if isinstance(root.parsed, Index) else None
     entries = frozenset(entry.digest for entry in index.manifests) if index else frozenset()
     return Fact(digest, index is not None, entries, offered)
 
@@ -431,7 +431,7 @@ def _unparsable(path: str, failure: UnreadableFile) -> Finding:
     return Finding(rule.id, rule.severity, failure.reason, path, hint=hint, place=place)
 
 
-def _warnings(file: PinnedFile, judge: Judge, wishes: PinRequest) -> list[Warned]:
+def _warnings(file: PinnedFile, judge: Judge, requests: PinRequest) -> list[Warned]:
     """Return warnings about the edits of a file."""
     told = [
         Warned(
@@ -440,9 +440,9 @@ def _warnings(file: PinnedFile, judge: Judge, wishes: PinRequest) -> list[Warned
         )
         for place, doubt in judge.doubts
     ]
-    if wishes.platform and file.edits:
+    if requests.platform and file.edits:
         message = (
-            f"`{file.path}` is then for `{wishes.platform}` only, other machines cannot use it"
+            f"`{file.path}` is then for `{requests.platform}` only, other machines cannot use it"
         )
         told.append(Warned("single-platform", message))
     return told
@@ -463,16 +463,19 @@ def pin(  # noqa: PLR0913 - one for each option of the verb
 
     if unpin and (check or update or platform is not None):
         raise Usage("`unpin` takes digests away, so nothing can be checked or looked up")
-    needed = [context.wish(each) for each in require]
+    needed = [context.platform_request(each) for each in require]
     # Of the platforms of this machine the last: on macOS, what runs in its virtual machine.
     machine = next((each.platforms[-1] for each in needed if each.local), None)
     others = tuple(each.platforms[-1] for each in needed if not each.local)
-    wanted = str(context.wish(platform).platforms[0]) if platform is not None else ""
-    wishes = PinRequest(check, update, unpin, wanted, others, machine)
+    wanted = str(context.platform_request(platform).platforms[0]) if platform is not None else ""
+    requests = PinRequest(check, update, unpin, wanted, others, machine)
     look_up = LookUp(
-        partial(_ask_registry, context), context.wish, context.table, context.settings.jobs
+        partial(_ask_registry, context),
+        context.platform_request,
+        context.table,
+        context.settings.jobs,
     )
-    return pin_files(_paths(files), wishes, look_up)
+    return pin_files(_paths(files), requests, look_up)
 
 
 def write_pins(_context: Context, pinned: Pinned) -> tuple[str, ...]:

@@ -126,15 +126,15 @@ def transfer_plan(  # noqa: PLR0913 - each is one thing that a caller decides
     chosen = options or TransferOptions()
     stop = threading.Event()
     tell = one_at_a_time(observe)
-    parts = DaemonPool(chosen.connections, "resolver-part")
-    kit = TransferContext(store, chosen, tell, clock or SystemClock(), parts, stop)
-    work = _Work(plan, kit, BlobFetcher(kit, source_of, places))
+    entries = DaemonPool(chosen.connections, "resolver-part")
+    shared = TransferContext(store, chosen, tell, clock or SystemClock(), entries, stop)
+    work = _Work(plan, shared, BlobFetcher(shared, source_of, places))
     blobs = DaemonPool(chosen.jobs, "resolver-blob")
 
     def close() -> None:
         stop.set()
         blobs.close(_GRACE)
-        parts.close(_GRACE)
+        entries.close(_GRACE)
 
     try:
         with store.lease(purpose=_purpose(plan), needed=_writes(plan)) as lease:
@@ -159,10 +159,10 @@ def transfer_plan(  # noqa: PLR0913 - each is one thing that a caller decides
 class _Work:
     """One running pull; its methods run in the caller's thread unless stated."""
 
-    def __init__(self, plan: Plan, kit: TransferContext, bringer: BlobFetcher) -> None:
+    def __init__(self, plan: Plan, shared: TransferContext, fetcher: BlobFetcher) -> None:
         self._plan = plan
-        self._kit = kit
-        self._bringer = bringer
+        self._shared = shared
+        self._fetcher = fetcher
         self._failed: dict[str, ResolverError] = {}
         self._wanted: list[Piece] = []
         self._fetched: list[Piece] = []
@@ -176,10 +176,10 @@ class _Work:
         """Fetch, then name."""
         lease.add(piece.descriptor.digest for piece in self._plan.pieces)
         for image, pieces in self._begun():
-            self._kit.tell(Started(image.reference, image.platform, pieces))
+            self._shared.emit(Started(image.reference, image.platform, pieces))
         wanted = [piece for piece in self._plan.pieces if self._is_to_be_fetched(piece)]
         self._wanted = wanted
-        refuse_without_room(self._kit.store.root, wanted)
+        refuse_without_room(self._shared.store.root, wanted)
         # The largest first: what is begun last should be over soon.
         layers = [piece for piece in wanted if piece.role in {"layer", "config"}]
         layers.sort(key=lambda piece: -piece.missing)
@@ -218,8 +218,8 @@ class _Work:
             else:
                 alone.append(one)
         for image in (*self._plan.images, *alone):
-            parts = [image, *attached.get((image.reference, image.manifest.digest), ())]
-            wanted = {each.descriptor.digest for part in parts for each in part.contents}
+            entries = [image, *attached.get((image.reference, image.manifest.digest), ())]
+            wanted = {each.descriptor.digest for entry in entries for each in entry.contents}
             yield image, tuple(p for p in self._plan.pieces if p.descriptor.digest in wanted)
 
     def progress(self) -> tuple[int, int]:
@@ -231,7 +231,7 @@ class _Work:
         if not self._wanted:
             return
         here = {piece.descriptor.digest for piece in self._fetched}
-        store = self._kit.store
+        store = self._shared.store
         # A thread that waits for a registry ends with the process.
         store.record_transfers()
         size = 0
@@ -246,7 +246,7 @@ class _Work:
             except StoreFault:
                 # What cannot be looked at is not promised.
                 continue
-        self._kit.tell(Kept(len(here), len(self._wanted), size))
+        self._shared.emit(Kept(len(here), len(self._wanted), size))
 
     def _is_to_be_fetched(self, piece: Piece) -> bool:
         """Check again, now that a lease protects the store from collection.
@@ -255,11 +255,11 @@ class _Work:
         """
         descriptor = piece.descriptor
         if piece.state is ContentState.FOREIGN:
-            self._kit.tell(Skipped(descriptor.digest, descriptor.size, descriptor.urls))
+            self._shared.emit(Skipped(descriptor.digest, descriptor.size, descriptor.urls))
             return False
-        if not self._kit.store.held(descriptor):
+        if not self._shared.store.held(descriptor):
             return True
-        self._kit.tell(Reused(descriptor.digest, descriptor.size, ""))
+        self._shared.emit(Reused(descriptor.digest, descriptor.size, ""))
         self._reused.append(piece)
         return False
 
@@ -282,10 +282,10 @@ class _Work:
         descriptor = piece.descriptor
         needed_by = self._needed_by[descriptor.digest]
         try:
-            fetched = self._bringer.bring(piece, needed_by, lambda: self._is_wanted(piece))
+            fetched = self._fetcher.bring(piece, needed_by, lambda: self._is_wanted(piece))
         except StoreFault:
             # The next blob would meet the same disk.
-            self._kit.stop.set()
+            self._shared.stop.set()
             raise
         except ResolverError as error:
             # Here, so that this thread begins nothing that was cancelled.
@@ -293,7 +293,7 @@ class _Work:
                 self._failed.setdefault(image.reference, error)
             raise
         event = Finished(descriptor.digest, descriptor.size)
-        self._kit.tell(event if fetched else Reused(descriptor.digest, descriptor.size, ""))
+        self._shared.emit(event if fetched else Reused(descriptor.digest, descriptor.size, ""))
         return fetched
 
     def _settle(self, piece: Piece, future: Future[bool]) -> None:
@@ -323,12 +323,12 @@ class _Work:
         for reference, images in by_reference.items():
             outcomes = [self._outcome(image) for image in images]
             if any(one.status == "downloaded" for one in outcomes):
-                record = record_of(reference, images, int(self._kit.clock.wall()))
-                self._kit.store.name(record, self._found())
+                record = record_of(reference, images, int(self._shared.clock.wall()))
+                self._shared.store.name(record, self._found())
             told = [one for one in outcomes if one.image.kind == "image"] or outcomes[:1]
             for one in told:
                 root = one.image.root.digest
-                self._kit.tell(ImageDone(one.image.reference, root, one.status))
+                self._shared.emit(ImageDone(one.image.reference, root, one.status))
             done.extend(outcomes)
         return tuple(done)
 
@@ -341,9 +341,9 @@ class _Work:
         needed = {content.descriptor.digest for content in image.contents}
         fetched = any(piece.descriptor.digest in needed for piece in self._fetched)
         skipped = tuple(piece for piece in self._plan.foreign if piece.descriptor.digest in needed)
-        found = contradiction(image, self._kit.store)
+        found = contradiction(image, self._shared.store)
         for warning in found:
-            self._kit.tell(warning)
+            self._shared.emit(warning)
         status = "up-to-date" if image.up_to_date and not fetched else "downloaded"
         return PulledOne(image, status, skipped, (*image.warnings, *found))
 

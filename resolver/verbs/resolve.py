@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 def resolve_document(
-    reader: DocumentReader, asked: RootDocument, wish: PlatformRequest, table: PlatformTable
+    reader: DocumentReader, root: RootDocument, request: PlatformRequest, table: PlatformTable
 ) -> Resolution:
     """Find the manifest that a root document offers for a request.
 
@@ -54,50 +54,50 @@ def resolve_document(
         ContradictoryPlatform: `strict`, and index and config disagree.
 
     """
-    if isinstance(asked.parsed, Index):
-        return _from_index(reader, asked, asked.parsed, wish, table)
-    return _from_manifest(reader, asked, asked.parsed, wish, table)
+    if isinstance(root.parsed, Index):
+        return _from_index(reader, root, root.parsed, request, table)
+    return _from_manifest(reader, root, root.parsed, request, table)
 
 
 def _from_index(
     reader: DocumentReader,
-    asked: RootDocument,
+    root: RootDocument,
     index: Index,
-    wish: PlatformRequest,
+    request: PlatformRequest,
     table: PlatformTable,
 ) -> Resolution:
-    walk = IndexSearch(reader, wish, table, reference=asked.text)
+    walk = IndexSearch(reader, request, table, reference=root.text)
     choice = walk.choose(index)
     passed_over = walk.warnings
-    if choice is None and not wish.refuses_artifacts:
+    if choice is None and not request.refuses_artifacts:
         choice = walk.last_resort
         if choice is not None:
-            passed_over = [_no_image(asked.text, choice)]
+            passed_over = [_no_image(root.text, choice)]
     offered = [walk.offered[path] for path in sorted(walk.offered)]
     if choice is None:
         for warning in passed_over:
             reader.warn(warning)
-        raise _not_offered(asked.text, wish, offered, table)
+        raise _not_offered(root.text, request, offered, table)
     warnings = [
         *passed_over,
-        *_fallback(asked.text, wish, choice),
-        *_several_versions(asked.text, wish, choice, offered),
-        *_contradiction(reader, asked.text, choice, wish, table),
-        *_oversize(asked.text, choice),
+        *_fallback(root.text, request, choice),
+        *_several_versions(root.text, request, choice, offered),
+        *_contradiction(reader, root.text, choice, request, table),
+        *_oversize(root.text, choice),
     ]
     return Resolution(
-        reference=asked.text,
-        pinned=f"{asked.prefix}{choice.descriptor.digest}",
-        pinned_index=f"{asked.prefix}{asked.document.descriptor.digest}",
-        wanted=wish.platforms,
-        explicit=wish.explicit,
-        index=asked.document.descriptor,
+        reference=root.text,
+        pinned=f"{root.prefix}{choice.descriptor.digest}",
+        pinned_index=f"{root.prefix}{root.document.descriptor.digest}",
+        wanted=request.platforms,
+        explicit=request.explicit,
+        index=root.document.descriptor,
         manifest=choice.descriptor,
         platform=choice.platform,
         normalized=choice.platform.normalized(table),
         grade=choice.grade,
         considered=walk.considered(choice),
-        tag_verified=asked.tag_verified,
+        tag_verified=root.tag_verified,
         warnings=tuple(warnings),
     )
 
@@ -106,7 +106,7 @@ def _from_manifest(
     reader: DocumentReader,
     asked: RootDocument,
     manifest: Manifest,
-    wish: PlatformRequest,
+    request: PlatformRequest,
     table: PlatformTable,
 ) -> Resolution:
     """Resolve a root that is a single image, whose config names its platform.
@@ -123,7 +123,7 @@ def _from_manifest(
                 f"see its config with `resolver inspect --config {asked.text}`",
             )
     root = asked.document.descriptor
-    found = resolve_single(asked.text, asked.prefix, root, platform, wish, table)
+    found = resolve_single(asked.text, asked.prefix, root, platform, request, table)
     return replace(found, tag_verified=asked.tag_verified)
 
 
@@ -132,7 +132,7 @@ def resolve_single(
     prefix: str,
     descriptor: Descriptor,
     platform: Platform | None,
-    wish: PlatformRequest,
+    request: PlatformRequest,
     table: PlatformTable,
 ) -> Resolution:
     """Resolve a single image with a known platform; return None for content that is not an image.
@@ -142,14 +142,14 @@ def resolve_single(
         PlatformUnknown: the content is not an image, and a platform was requested.
 
     """
-    grade, warnings = _single(text, descriptor, platform, wish, table)
+    grade, warnings = _single(text, descriptor, platform, request, table)
     pinned = f"{prefix}{descriptor.digest}"
     return Resolution(
         reference=text,
         pinned=pinned,
         pinned_index=pinned,
-        wanted=wish.platforms,
-        explicit=wish.explicit,
+        wanted=request.platforms,
+        explicit=request.explicit,
         index=None,
         manifest=descriptor,
         platform=platform,
@@ -165,25 +165,25 @@ def _single(
     text: str,
     descriptor: Descriptor,
     platform: Platform | None,
-    wish: PlatformRequest,
+    request: PlatformRequest,
     table: PlatformTable,
 ) -> tuple[Grade | None, list[Warned]]:
     if platform is None:
-        if wish.explicit:
+        if request.explicit:
             raise PlatformUnknown(
                 f"`{text}` is not an image, so it is offered for no platform",
                 f"see what it is with `resolver inspect {text}`",
             )
         return None, [Warned("not-an-image", f"`{text}` is not an image: it has no platform")]
-    grade = fits(platform, wish, table)
-    if grade is None and wish.explicit:
-        raise _not_offered(text, wish, [platform], table)
+    grade = fits(platform, request, table)
+    if grade is None and request.explicit:
+        raise _not_offered(text, request, [platform], table)
     if grade is None:
-        asked_for = _or(wish.platforms)
+        asked_for = _or(request.platforms)
         message = f"`{text}` is made for `{platform}` only; this machine is `{asked_for}`"
         return None, [Warned("other-platform", message)]
     choice = Match(descriptor, platform, grade, ())
-    return grade, _fallback(text, wish, choice) if wish.explicit else []
+    return grade, _fallback(text, request, choice) if request.explicit else []
 
 
 def _no_image(text: str, choice: Match) -> Warned:
@@ -195,23 +195,25 @@ def _no_image(text: str, choice: Match) -> Warned:
 
 
 def _not_offered(
-    text: str, wish: PlatformRequest, offered: Sequence[Platform], table: PlatformTable
+    text: str, request: PlatformRequest, offered: Sequence[Platform], table: PlatformTable
 ) -> PlatformNotOffered:
-    relatives = nearest(offered, wish.platforms, exact=wish.exact, local=wish.local, table=table)
+    relatives = nearest(
+        offered, request.platforms, exact=request.exact, local=request.local, table=table
+    )
     near = dict.fromkeys((str(offered[position]), reason) for position, reason in relatives)
     unique = tuple(dict.fromkeys(str(platform) for platform in offered))
-    return PlatformNotOffered(text, _or(wish.platforms), unique, tuple(near))
+    return PlatformNotOffered(text, _or(request.platforms), unique, tuple(near))
 
 
 def _or(platforms: Sequence[Platform]) -> str:
     return " or ".join(str(platform) for platform in platforms)
 
 
-def _fallback(text: str, wish: PlatformRequest, choice: Match) -> list[Warned]:
+def _fallback(text: str, request: PlatformRequest, choice: Match) -> list[Warned]:
     """Warn when a fallback was chosen (docs/platform-matching.md, "Grades")."""
     if choice.grade not in {Grade.FALLBACK, Grade.ABI}:
         return []
-    wanted = wish.platforms[0]
+    wanted = request.platforms[0]
     if other_version(wanted, choice.platform):
         if choice.platform.os.lower() == "windows":
             return []  # `_unknown_build` has more to report.
@@ -234,12 +236,12 @@ def _oversize(text: str, choice: Match) -> list[Warned]:
 
 
 def _several_versions(
-    text: str, wish: PlatformRequest, choice: Match, offered: Sequence[Platform]
+    text: str, request: PlatformRequest, choice: Match, offered: Sequence[Platform]
 ) -> list[Warned]:
     """Warn when one of several versions of a system was chosen by order alone."""
-    wanted, taken = wish.platforms[0], choice.platform
+    wanted, taken = request.platforms[0], choice.platform
     windows = taken.os.lower() == "windows"
-    if wanted.os.lower() != taken.os.lower() or wish.entry is not None:
+    if wanted.os.lower() != taken.os.lower() or request.entry is not None:
         return []
     if wanted.os_version:
         if not windows or read_version(wanted.os_version):
@@ -276,7 +278,7 @@ def _unknown_build(text: str, wanted: Platform, taken: Platform) -> list[Warned]
 
 
 def _contradiction(
-    reader: DocumentReader, text: str, choice: Match, wish: PlatformRequest, table: PlatformTable
+    reader: DocumentReader, text: str, choice: Match, request: PlatformRequest, table: PlatformTable
 ) -> list[Warned]:
     """Compare the platform in the index with that of the image's own config.
 
@@ -284,14 +286,14 @@ def _contradiction(
     (docs/wire-protocol.md, "Request budget"). A pull reads both anyway and always compares. See
     docs/platform-matching.md, "Contradicting configs".
     """
-    config = _config_of(reader, text, choice, fetch=wish.verify or wish.strict)
+    config = _config_of(reader, text, choice, fetch=request.verify or request.strict)
     if config is None or config.platform is None:
         return []
     stated, actual = choice.platform.normalized(table), config.platform.normalized(table)
     same_kind = (stated.os, stated.architecture) == (actual.os, actual.architecture)
     if same_kind and (not config.platform.variant or stated.variant == actual.variant):
         return []
-    if wish.strict:
+    if request.strict:
         raise ContradictoryPlatform(text, str(choice.platform), str(config.platform))
     message = (
         f"`{text}` lists `{choice.descriptor.digest}` as `{choice.platform}`, "
@@ -353,12 +355,12 @@ def resolve(  # noqa: PLR0913 - one for each option of the verb
     verify_tag: bool = False,
 ) -> Resolution:
     """Find the manifest that a reference means on one platform."""
-    wish = context.wish(platform, exact=exact, verify=verify, strict=strict)
+    request = context.platform_request(platform, exact=exact, verify=verify, strict=strict)
     target = context.target(reference)
     reader, warned = context.reader(target)
-    asked = context.ask(reader, target, verify_tag=verify_tag)
-    found = resolve_document(reader, asked, wish, context.table)
-    reader.tell_warnings()
+    root = context.ask(reader, target, verify_tag=verify_tag)
+    found = resolve_document(reader, root, request, context.table)
+    reader.report_warnings()
     return replace(found, warnings=(*warned, *found.warnings))
 
 
@@ -374,23 +376,23 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
 ) -> Iterator[Resolution | Failure]:
     """Resolve many, side by side; answers come in the order of the questions."""
     targets = [context.target(reference) for reference in references]
-    wishes = [
+    requests = [
         None
         if platform == "all"
-        else context.wish(platform, exact=exact, verify=verify, strict=strict)
+        else context.platform_request(platform, exact=exact, verify=verify, strict=strict)
         for platform in platforms
     ]
     every = PlatformRequest((), explicit=True, exact=True, verify=verify, strict=strict)
 
     def answers(target: Target) -> list[Resolution | Failure]:
-        return _answers(context, target, wishes, every, verify_tag=verify_tag)
+        return _answers(context, target, requests, every, verify_tag=verify_tag)
 
     from resolver.verbs.threads import each  # noqa: PLC0415 - for many alone
 
     for outcome in each(answers, targets, jobs=context.settings.jobs):
         if isinstance(outcome.value, ResolverError):
-            for wish in wishes:
-                yield Failure(str(outcome.item), _words(wish), outcome.value)
+            for request in requests:
+                yield Failure(str(outcome.item), _words(request), outcome.value)
         else:
             yield from outcome.value
 
@@ -398,32 +400,32 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
 def _answers(
     context: Context,
     target: Target,
-    wishes: Sequence[PlatformRequest | None],
+    requests: Sequence[PlatformRequest | None],
     every: PlatformRequest,
     *,
     verify_tag: bool,
 ) -> list[Resolution | Failure]:
     """Answer all requests for one reference, whose root document is read once."""
     reader, warned = context.reader(target)
-    asked = context.ask(reader, target, verify_tag=verify_tag)
+    root = context.ask(reader, target, verify_tag=verify_tag)
     expanded: list[PlatformRequest] = []
-    for wish in wishes:
+    for request in requests:
         expanded.extend(
-            [wish] if wish is not None else context.every_platform(reader, asked, every)
+            [request] if request is not None else context.every_platform(reader, root, every)
         )
     found: list[Resolution | Failure] = []
-    for wish in expanded:
+    for request in expanded:
         try:
-            one = resolve_document(reader, asked, wish, context.table)
+            one = resolve_document(reader, root, request, context.table)
         except ResolverError as error:
-            found.append(Failure(str(target), _words(wish), error))
+            found.append(Failure(str(target), _words(request), error))
         else:
             found.append(replace(one, warnings=(*warned, *one.warnings)))
-    reader.tell_warnings()
+    reader.report_warnings()
     return found
 
 
-def _words(wish: PlatformRequest | None) -> str | None:
-    if wish is None:
+def _words(request: PlatformRequest | None) -> str | None:
+    if request is None:
         return "all"
-    return str(wish.platforms[0]) if wish.explicit else None
+    return str(request.platforms[0]) if request.explicit else None

@@ -86,7 +86,7 @@ def export(  # noqa: PLR0913 - each is one thing that a caller decides
     """Export images of the store, verifying every byte."""
     from resolver.core.results.export import parse_destination  # noqa: PLC0415 - for this verb alone
     from resolver.files.platforms import host_platform  # noqa: PLC0415
-    from resolver.verbs.export.bundle import RemovalRequest  # noqa: PLC0415
+    from resolver.verbs.export.bundle import ExportSelection  # noqa: PLC0415
     from resolver.verbs.export.export import ExportOptions, export  # noqa: PLC0415
     from resolver.verbs.export.layout import LayoutOptions  # noqa: PLC0415
 
@@ -98,9 +98,9 @@ def export(  # noqa: PLR0913 - each is one thing that a caller decides
     everything = "all" in typed
     held = [_reference(reference) for reference in named]
     environment = context.settings.environment
-    chosen = () if everything else tuple(context.wish(one, exact=True) for one in typed)
+    chosen = () if everything else tuple(context.platform_request(one, exact=True) for one in typed)
     options = ExportOptions(
-        wish=RemovalRequest(
+        selection=ExportSelection(
             tuple(dict.fromkeys(each.platforms[0] for each in chosen if not each.local)),
             exact,
             context.table,

@@ -154,9 +154,9 @@ def tags(  # noqa: PLR0913 - each of them narrows the list by itself
     from resolver.core.registry.tags import chooser, newest_first  # noqa: PLC0415 - as above
 
     target = context.target(repository)
-    wish = None
+    request = None
     if platform is not None:
-        wish = replace(context.wish(platform, exact=exact), image=True)
+        request = replace(context.platform_request(platform, exact=exact), image=True)
     chosen = chooser(semver=semver, suffix=suffix, include=include, exclude=exclude)
     if isinstance(target, StoreTarget):
         raise Usage("the store has names, not tags", "name a repository of a registry")
@@ -168,8 +168,8 @@ def tags(  # noqa: PLR0913 - each of them narrows the list by itself
         found = filter(chosen, found)
     if newest:
         found = _lazily(newest_first, found)
-    if wish is not None:
-        found = _offered(context, target, found, wish, limit, max_requests)
+    if request is not None:
+        found = _offered(context, target, found, request, limit, max_requests)
     return _told(context, target, source, islice(found, limit))
 
 
@@ -184,7 +184,7 @@ def _offered(
     context: Context,
     target: Target,
     tags: Iterable[str],
-    wish: PlatformRequest,
+    request: PlatformRequest,
     limit: int | None,
     most: int,
 ) -> Iterator[str]:
@@ -196,7 +196,7 @@ def _offered(
         store = None if isinstance(one, LayoutTarget) else context.store
         counted = CountedSource(context.source(one), allowance)
         reader = DocumentReader(lambda: counted, store, str(one), context.observe)
-        resolve_document(reader, context.ask(reader, one), wish, context.table)
+        resolve_document(reader, context.ask(reader, one), request, context.table)
         return True
 
     def skip(tag: str, error: ResolverError) -> None:

@@ -47,13 +47,13 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TransferOptions:
-    """How a pull goes about it.
+    """Options of a pull.
 
     Attributes:
-        jobs: blobs at once.
-        range_size: bytes fetched by one request; what is longer is fetched in several at once.
-        connections: stretches at once, over all blobs; the transport bounds them per host.
-        foreign: fetch also what publishers do not let registries hold.
+        jobs: blobs in parallel.
+        range_size: bytes fetched by one request; longer blobs are fetched in parallel ranges.
+        connections: ranges in parallel, over all blobs; the client limits them per host.
+        foreign: fetch foreign layers too, from their publishers.
 
     """
 
@@ -68,21 +68,21 @@ class TransferContext:
     """What all transfers of a pull share.
 
     Attributes:
-        parts: fetches the further stretches of a blob; a transfer itself never runs in there.
-        stop: set when the whole pull is called off.
+        parts: threads for the further ranges of a blob; a transfer itself never runs in one.
+        stop: set when the whole pull is cancelled.
 
     """
 
     store: LocalStore
     options: TransferOptions
-    tell: Observer
+    emit: Observer
     clock: Clock
     parts: DaemonPool
     stop: threading.Event
 
 
 def one_at_a_time(observe: Observer) -> Observer:
-    """Keep threads from telling things at the same time."""
+    """Serialize the events of several threads."""
     lock = threading.Lock()
 
     def tell(event: Event) -> None:
@@ -245,7 +245,7 @@ class Transfer:
     """Fetches one blob into the store.
 
     Args:
-        kit: shared with the other transfers.
+        shared: shared with the other transfers.
         descriptor: the expected digest and size.
         source: the place to read from.
         is_wanted: polled at every chunk; False ends the transfer, and keeps what has arrived.
@@ -256,7 +256,7 @@ class Transfer:
 
     def __init__(
         self,
-        kit: TransferContext,
+        shared: TransferContext,
         descriptor: Descriptor,
         source: RangedSource,
         is_wanted: Callable[[], bool],
@@ -267,14 +267,14 @@ class Transfer:
         self._started = started
         self._has_started = False
         self._is_waiting = False
-        self._kit = kit
+        self._shared = shared
         self._descriptor = descriptor
         self._source = source
         self._is_wanted = is_wanted
         self._is_afresh = False
         self._is_split = False
         self._broken = threading.Event()
-        self._progress = Progress(kit.tell, kit.clock, descriptor, 0)
+        self._progress = Progress(shared.emit, shared.clock, descriptor, 0)
 
     def run(self) -> bool:
         """Fetch the blob; return False if another process has fetched it meanwhile.
@@ -293,11 +293,11 @@ class Transfer:
                 others = _distrust(self._source, self._descriptor.digest)
                 if self._is_afresh and not others:
                     raise
-                self._kit.tell(Restarted(self._descriptor.digest, str(error)))
+                self._shared.emit(Restarted(self._descriptor.digest, str(error)))
             self._is_afresh = True
 
     def _once(self) -> bool:
-        with self._kit.store.receive(self._descriptor, waiting=self._wait) as receiving:
+        with self._shared.store.receive(self._descriptor, waiting=self._wait) as receiving:
             if receiving is None:
                 return False
             if not self._has_started:
@@ -306,7 +306,7 @@ class Transfer:
             self._began(receiving)
             self._fill(receiving)
             self._progress.flush()
-            self._kit.tell(PieceVerifying(self._descriptor.digest))
+            self._shared.emit(PieceVerifying(self._descriptor.digest))
             receiving.finish()
             return True
 
@@ -316,12 +316,12 @@ class Transfer:
         self._broken.clear()
         have = () if self._is_afresh else receiving.have
         done = sum(end - start for start, end in have)
-        self._progress = Progress(self._kit.tell, self._kit.clock, self._descriptor, done)
+        self._progress = Progress(self._shared.emit, self._shared.clock, self._descriptor, done)
         if done:
-            self._kit.tell(Resumed(self._descriptor.digest, done))
+            self._shared.emit(Resumed(self._descriptor.digest, done))
         missing = gaps(receiving.size, have)
         # Once something was wrong, in the plainest way there is.
-        spans = missing if self._is_afresh else cut(missing, self._kit.options.range_size)
+        spans = missing if self._is_afresh else cut(missing, self._shared.options.range_size)
         if not spans:
             if receiving.size:
                 return
@@ -344,7 +344,7 @@ class Transfer:
         def split() -> None:
             self._is_split = True
             others.extend(
-                self._kit.parts.submit(lambda span=span: self._part(receiving, span))  # type: ignore[misc]  # a default binds the loop's value
+                self._shared.parts.submit(lambda span=span: self._part(receiving, span))  # type: ignore[misc]  # a default binds the loop's value
                 for span in spans[1:]
             )
 
@@ -371,7 +371,7 @@ class Transfer:
         self, receiving: BlobWriter, cursor: _Cursor, split: Callable[[], None] | None
     ) -> None:
         """Fetch one range, with retries; `split` is called once ranges are known to work."""
-        tries = RetryState(self._kit.clock, self._kit.stop, cursor.position)
+        tries = RetryState(self._shared.clock, self._shared.stop, cursor.position)
         while True:
             self._check()
             opened = False
@@ -399,7 +399,7 @@ class Transfer:
                     raise
                 self._check()
                 wait = tries.wait_after(error, cursor.position)
-                self._kit.tell(
+                self._shared.emit(
                     Noted(f"{error}; going on at byte {cursor.position} after {wait:.1f} s")
                 )
             else:
@@ -460,17 +460,17 @@ class Transfer:
 
     def _start_over(self, reason: str) -> None:
         self._progress.restart()
-        self._kit.tell(Restarted(self._descriptor.digest, reason))
+        self._shared.emit(Restarted(self._descriptor.digest, reason))
 
     def _wait(self) -> None:
         """Report once that another process fetches the blob; called repeatedly meanwhile."""
         self._check()
         if not self._is_waiting:
             self._is_waiting = True
-            self._kit.tell(Waiting(self._descriptor.digest))
+            self._shared.emit(Waiting(self._descriptor.digest))
 
     def _check(self) -> None:
-        if self._kit.stop.is_set() or self._broken.is_set() or not self._is_wanted():
+        if self._shared.stop.is_set() or self._broken.is_set() or not self._is_wanted():
             raise Stopped
 
 

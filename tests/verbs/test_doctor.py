@@ -31,7 +31,7 @@ from resolver.render import render
 from resolver.sources.mirrors.hosts import Hosts
 from resolver.store import LocalStore
 from resolver.verbs.doctor import installation, network, store
-from resolver.verbs.doctor.doctor import CHECKS, DoctorCheck, look_over, set_aside
+from resolver.verbs.doctor.doctor import CHECKS, DoctorCheck, run_checks, set_aside
 from tests.fakes.images import build_image
 from tests.fakes.messages import Reply
 from tests.fakes.registry import FakeRegistry
@@ -173,7 +173,7 @@ def test_a_look_that_fails_is_a_row_and_the_others_are_looked_at(
         check._replace(look=broken),
         DoctorCheck("x", "y", lambda _machine: [CheckupRow("x", "y", OK, "")]),
     )
-    first, second = look_over(None, checks).rows  # type: ignore[arg-type]  # nobody looks at it
+    first, second = run_checks(None, checks).rows  # type: ignore[arg-type]  # nobody looks at it
 
     assert (first.group, first.name, first.state) == (check.group, check.name, ERROR)
     assert "broken" in first.found
@@ -185,7 +185,7 @@ def test_what_was_seen_before_a_look_failed_is_kept() -> None:
         yield CheckupRow("store", "one", OK, "")
         raise OSError(28, "No space left on device")
 
-    seen = look_over(None, (DoctorCheck("store", "two", half),)).rows  # type: ignore[arg-type]  # as above
+    seen = run_checks(None, (DoctorCheck("store", "two", half),)).rows  # type: ignore[arg-type]  # as above
     assert [(each.name, each.state) for each in seen] == [("one", OK), ("two", ERROR)]
     assert seen[1].found == "no space left on device"
 

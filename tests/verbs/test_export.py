@@ -29,7 +29,7 @@ from resolver.errors import (
     Usage,
 )
 from resolver.store import LocalStore, Patience
-from resolver.verbs.export.bundle import RemovalRequest
+from resolver.verbs.export.bundle import ExportSelection
 from resolver.verbs.export.export import ExportOptions, export
 from resolver.verbs.export.layout import LayoutOptions
 from tests.fakes.images import build_image, build_index, from_dict, listed_as, multi_platform
@@ -704,14 +704,14 @@ def test_an_export_works_from_a_store_that_cannot_be_written(tmp_path: Path) -> 
 
 def test_only_what_fits_exactly_leaves_if_that_is_wished(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app("1", "linux/arm/v6"))
-    wish = RemovalRequest((Platform.parse("linux/arm/v7"),), exact=True)
+    selection = ExportSelection((Platform.parse("linux/arm/v7"),), exact=True)
 
     with pytest.raises(PlatformNotOffered):
         export(
             [Reference.parse("app:1")],
             store,
             Destination("layout", str(tmp_path / "out")),
-            ExportOptions(wish=wish, layout=QUICK),
+            ExportOptions(selection=selection, layout=QUICK),
         )
 
 

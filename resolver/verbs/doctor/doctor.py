@@ -65,12 +65,12 @@ CHECKS = (
 _LOGIN = ("RESOLVER_USERNAME", "RESOLVER_PASSWORD")
 
 
-def look_over(machine: MachineReport, checks: tuple[DoctorCheck, ...] = CHECKS) -> Checkup:
+def run_checks(machine: MachineReport, checks: tuple[DoctorCheck, ...] = CHECKS) -> Checkup:
     """Run every check; one that cannot run is a row with the reason."""
     return Checkup(__version__, tuple(row for check in checks for row in _rows(check, machine)))
 
 
-def look_at_installation(error: ImportError) -> Checkup:
+def check_installation(error: ImportError) -> Checkup:
     """Check the installation where it is too broken for anything else; `error` has the reason."""
     rows = [failed("installation", "session", error)]
     for look in (

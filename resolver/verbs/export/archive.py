@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.digest import Digest
     from resolver.core.platforms.platform import Platform
     from resolver.core.results.export import ExportedImage
-    from resolver.verbs.export.bundle import ExportBundle, Packed, PackedImage
+    from resolver.verbs.export.bundle import ExportBundle, ExportedRoot, PackedImage
 
 _BLOCK = 512
 #: Source: POSIX.1-2017 pax, "ustar Interchange Format": an archive ends with two empty blocks.
@@ -123,7 +123,7 @@ def path_of(digest: Digest) -> str:
 
 
 def _chosen(
-    each: Packed, preferred: Sequence[Platform], warn: Callable[[Warned], None]
+    each: ExportedRoot, preferred: Sequence[Platform], warn: Callable[[Warned], None]
 ) -> PackedImage | None:
     """Choose the one image that a name means to Docker."""
     images = [image for image in each.images if image.manifest.is_image and image.is_whole]

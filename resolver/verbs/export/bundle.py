@@ -32,17 +32,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class RemovalRequest:
-    """Which images of each reference are to leave the store.
+class ExportSelection:
+    """Which images of each reference to export.
 
     Attributes:
-        platforms: images for other platforms stay behind; empty = all that is held.
+        platforms: the platforms to export; empty for all that are held.
         machine: acceptable platforms of this machine, best first, with the level of its processor,
-            if an image for it is to leave.
-        exact: refuse lower levels and other architectures.
-        everything: refuse to leave anything of an index behind.
-        attestations: with what the index lists about the images.
-        referrers: with what was pulled besides the index; archives have no place for it.
+            to export the image for it.
+        exact: reject lower levels and other architectures.
+        everything: export every entry of an index, or fail.
+        attestations: include those that the index lists.
+        referrers: include what was pulled from outside the index; archives cannot hold it.
 
     """
 
@@ -56,13 +56,13 @@ class RemovalRequest:
 
     @property
     def named(self) -> tuple[Platform, ...]:
-        """Every platform an image is to leave for; empty = all that is held."""
+        """Every platform to export; empty for all that are held."""
         return (*self.platforms, *self.machine)
 
 
 @dataclass(frozen=True, slots=True)
 class PackedImage:
-    """One image for one platform; `is_whole` unless layers are kept elsewhere than here."""
+    """One image for one platform; `is_whole` unless it has foreign layers that are not held."""
 
     descriptor: Descriptor
     platform: Platform | None
@@ -71,15 +71,15 @@ class PackedImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
-    """What leaves under one reference.
+class ExportedRoot:
+    """The exported content of one reference.
 
     Attributes:
-        root: what its name is to point at; its platform is set if it is one image.
-        original: what it points at in its registry.
-        images: below `root`, in index order; attestations are not among them.
-        attached: what leaves besides images; of referrers, `tag` is the one of their repository.
-        left_out: entries of the original index that do not leave.
+        root: the document that its name points at; with a platform if it is one image.
+        original: the root in its registry.
+        images: below `root`, in index order, without attestations.
+        attached: exported content besides images; of referrers, `tag` is that of their repository.
+        left_out: entries of the original index that are not exported.
 
     """
 
@@ -92,7 +92,7 @@ class Packed:
 
     @property
     def name(self) -> str:
-        """The full name: with its tag, or with the digest of what really leaves."""
+        """The full name: with its tag, or with the digest of the exported root."""
         reference = self.reference
         if reference.tag is None and reference.digest is not None:
             return f"{reference.identity}@{self.root.digest}"
@@ -100,7 +100,7 @@ class Packed:
 
     @property
     def tag(self) -> str:
-        """The tag; empty for what is named by digest alone."""
+        """The tag; empty for a reference by digest alone."""
         reference = self.reference
         if reference.tag is None:
             return "" if reference.digest is not None else reference.name
@@ -109,16 +109,16 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class ExportBundle:
-    """Images, and everything they consist of.
+    """The content of an export: images, and everything they consist of.
 
     Attributes:
         packed: sorted by name, each name once.
         pieces: all content, each digest once, sorted by digest.
-        made: the bodies of those that no store holds, because they were made here.
+        made: the bodies of rewritten indexes, which no store holds.
 
     """
 
-    packed: tuple[Packed, ...]
+    packed: tuple[ExportedRoot, ...]
     pieces: tuple[Descriptor, ...]
     made: Mapping[Digest, bytes]
     warnings: tuple[Warned, ...]
@@ -285,7 +285,7 @@ MAX_PIECES = 20_000
 def gather(
     references: Sequence[Reference],
     store: LocalStore,
-    wish: RemovalRequest,
+    request: ExportSelection,
     claim: Callable[[Iterable[Digest]], None],
 ) -> ExportBundle:
     """Choose what is exported; only documents are read, and verified.
@@ -293,7 +293,7 @@ def gather(
     Args:
         references: that were pulled.
         store: has them.
-        wish: which of their images.
+        request: which of their images.
         claim: protects the listed content from removal before it is looked up, see
             docs/store-and-reliability.md, "Leases".
 
@@ -303,7 +303,7 @@ def gather(
         Untrusted, StoreFault: a document is malformed, or cannot be read.
 
     """
-    work = _Work(store, wish, claim)
+    work = _Work(store, request, claim)
     packed = {each.name: each for each in map(work.pack, dict.fromkeys(references))}
     pieces = sorted(work.pieces.values(), key=lambda piece: piece.digest)
     return ExportBundle(
@@ -326,16 +326,16 @@ class _Work:
     """One call of `gather`."""
 
     def __init__(
-        self, store: LocalStore, wish: RemovalRequest, claim: Callable[[Iterable[Digest]], None]
+        self, store: LocalStore, request: ExportSelection, claim: Callable[[Iterable[Digest]], None]
     ) -> None:
         self._store = store
-        self._wish = wish
+        self._selection = request
         self._claim = claim
         self.pieces: dict[Digest, Descriptor] = {}
         self.made: dict[Digest, bytes] = {}
         self.warnings: list[Warned] = []
 
-    def pack(self, reference: Reference) -> Packed:
+    def pack(self, reference: Reference) -> ExportedRoot:
         """Choose the images of one reference, and take in what they consist of."""
         record = self._store.pulled(str(reference))
         if record is None:
@@ -350,7 +350,7 @@ class _Work:
         images = tuple(each for each in taken if isinstance(each, PackedImage))
         attached = [each for each in taken if isinstance(each, Attached)]
         attached += self._referrers(record, {root.digest, *by_digest} & {*self.pieces}, here)
-        return Packed(reference, root, record.root, images, tuple(attached), left_out)
+        return ExportedRoot(reference, root, record.root, images, tuple(attached), left_out)
 
     def _offered(self, record: PulledName, here: Completeness) -> tuple[_Entry, ...]:
         """List the images that a reference offers, in index order; what is held among them."""
@@ -375,26 +375,26 @@ class _Work:
     def _chosen(self, record: PulledName, entries: Sequence[_Entry]) -> frozenset[Digest]:
         """Choose among all offered entries, so that a best one that is missing is an error."""
         held = frozenset(image.manifest.digest for image in record.images)
-        if not self._wish.named:
+        if not self._selection.named:
             return held
         chosen = set()
-        wishes: list[tuple[Platform, ...]] = [(wanted,) for wanted in self._wish.platforms]
-        wishes += [self._wish.machine] if self._wish.machine else []
-        for wish in wishes:
-            wanted = " or ".join(map(str, wish))
+        requests: list[tuple[Platform, ...]] = [(wanted,) for wanted in self._selection.platforms]
+        requests += [self._selection.machine] if self._selection.machine else []
+        for request in requests:
+            wanted = " or ".join(map(str, request))
             selection = select(
                 [entry.platform for entry in entries],
-                wish[0] if len(wish) == 1 else wish,
-                exact=self._wish.exact,
-                local=wish is self._wish.machine,
-                table=self._wish.table,
+                request[0] if len(request) == 1 else request,
+                exact=self._selection.exact,
+                local=request is self._selection.machine,
+                table=self._selection.table,
             )
             if selection.index is None:
                 offered = [str(entry.platform) for entry in entries if entry.platform is not None]
                 raise PlatformNotOffered(record.reference, wanted, offered)
             digest = entries[selection.index].descriptor.digest
             if digest not in held:
-                pull = f"resolver pull {record.reference} -p {wish[0]}"
+                pull = f"resolver pull {record.reference} -p {request[0]}"
                 raise NotHeld(record.reference, f"`{selection.platform}`", pull)
             chosen.add(digest)
         return frozenset(chosen)
@@ -428,7 +428,7 @@ class _Work:
         if root is not None and root.digest == record.root.digest:
             return record.root, ()
         wished = [entry for entry in pruner.left_out if self._is_wished(entry)]
-        if self._wish.everything and wished:
+        if self._selection.everything and wished:
             missing = wished[0]
             for entry in wished:
                 entry.digest.require_verifiable(
@@ -457,7 +457,7 @@ class _Work:
         return root, left_out
 
     def _is_wished(self, entry: Descriptor) -> bool:
-        return self._wish.attestations or not entry.is_attestation
+        return self._selection.attestations or not entry.is_attestation
 
     def _kept(
         self, record: PulledName, chosen: frozenset[Digest], here: Completeness
@@ -471,7 +471,7 @@ class _Work:
             if entry.digest in chosen:
                 # What is missing of an image is an error, not a reason to leave it behind.
                 return True
-            if self._wish.named:
+            if self._selection.named:
                 return refers_to(entry) in chosen and here.is_whole(entry)
             return held(entry)
 
@@ -491,7 +491,7 @@ class _Work:
         """Take what was pulled besides the index and is about something that leaves."""
         about = {*leaving, record.root.digest}
         waiting = [each for each in record.attached if each.kind == "referrer"]
-        if waiting and not self._wish.referrers:
+        if waiting and not self._selection.referrers:
             self._warn(
                 "referrers-left-out",
                 f"`{record.reference}` leaves without {counted('referrer' for _ in waiting)}: only "
@@ -585,7 +585,7 @@ class _Work:
 MARKER = b'{"imageLayoutVersion":"1.0.0"}'
 
 
-def named(packed: Iterable[Packed], taken: Collection[str]) -> tuple[ExportedImage, ...]:
+def named(packed: Iterable[ExportedRoot], taken: Collection[str]) -> tuple[ExportedImage, ...]:
     """Name the images of a layout.
 
     Args:
@@ -628,7 +628,7 @@ def entry(image: ExportedImage) -> dict[str, object]:
     return written
 
 
-def referrers(packed: Iterable[Packed]) -> dict[str, dict[str, object]]:
+def referrers(packed: Iterable[ExportedRoot]) -> dict[str, dict[str, object]]:
     """Write the entries of what refers to images from outside their indexes, by full name.
 
     Each is listed by itself: that is where `oras` and servers of a layout look for referrers. What

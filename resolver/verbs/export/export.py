@@ -23,7 +23,7 @@ from resolver.errors import ExportFault, ToolFailed, ToolMissing, Usage
 from resolver.store.files import StoreFolder
 from resolver.values import dataclass
 from resolver.verbs.export.archive import docker_manifest, write_archive
-from resolver.verbs.export.bundle import RemovalRequest, gather, named
+from resolver.verbs.export.bundle import ExportSelection, gather, named
 from resolver.verbs.export.layout import LayoutOptions, write_layout
 from resolver.verbs.output_files import fresh, sweep, writing
 
@@ -218,7 +218,7 @@ class ExportOptions:
     """Options of an export.
 
     Attributes:
-        wish: which images of each reference.
+        selection: which images of each reference.
         host: platform of this machine, the default platform of its Docker engine.
         epoch: the time of all members of an archive, in seconds since 1970.
         namespace: of containerd; None for the default of `ctr`.
@@ -229,7 +229,7 @@ class ExportOptions:
 
     """
 
-    wish: RemovalRequest = field(default_factory=RemovalRequest)
+    selection: ExportSelection = field(default_factory=ExportSelection)
     host: Platform | None = None
     epoch: int = 0
     namespace: str | None = None
@@ -276,8 +276,8 @@ def export(
         # Before anything is read: the answer is the same for every image.
         find_tool(command_for(to.kind), options.environment)
     with store.lease((), purpose, needed=False) as lease:
-        wish = replace(options.wish, referrers=to.kind == "layout")
-        bundle = gather(references, store, wish, lease.add)
+        request = replace(options.selection, referrers=to.kind == "layout")
+        bundle = gather(references, store, request, lease.add)
         exported = _Export(bundle, store, to, options).run()
     for warning in exported.warnings:
         observe(warning)
@@ -317,7 +317,7 @@ class _Export:
         images = named(self._bundle.packed, ())
         sink = self._options.sink
         if self._to.is_stream and sink is not None:
-            written = self._write(images, sink, self._options.wish.named)
+            written = self._write(images, sink, self._options.selection.named)
             return self._answer(images, written=written)
         # Through a link, if the user has one there: what it leads to is meant.
         path = os.path.realpath(self._to.path)
@@ -328,7 +328,7 @@ class _Export:
         with folder:
             sweep(folder)
             with fresh(folder) as file:
-                written = self._write(images, file.write, self._options.wish.named)
+                written = self._write(images, file.write, self._options.selection.named)
                 file.settle(folder, name, sync=self._options.layout.sync)
         return self._answer(images, written=written)
 
@@ -344,7 +344,7 @@ class _Export:
         here = () if options.host is None else (options.host,)
         taken = hand_over(
             command,
-            lambda sink: self._write(images, sink, options.wish.named or here),
+            lambda sink: self._write(images, sink, options.selection.named or here),
             options.environment,
         )
         return self._answer(images, written=taken.written, command=command, said=taken.said)

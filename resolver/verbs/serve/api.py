@@ -219,7 +219,7 @@ def answer(shelf: Shelf, target: str) -> ServerResponse:
     return _of_repository(shelf, route[2], _Question(route[1], route[3], path, query))
 
 
-def cut(given: ServerResponse, asked: Conditions, size: int) -> ServerResponse:
+def cut(given: ServerResponse, request: Conditions, size: int) -> ServerResponse:
     """Apply the conditions of a GET or HEAD to an answer whose content has `size` bytes.
 
     A request for several parts gets everything, as RFC 9110, 14.2 allows: clients of a registry
@@ -228,16 +228,18 @@ def cut(given: ServerResponse, asked: Conditions, size: int) -> ServerResponse:
     Source: RFC 9110, 13.2.2 (order of evaluation), 14.1.2, 14.2, 15.5.17.
     """
     if given.tag and given.status == _OK:
-        if asked.if_match is not None and not _lists(asked.if_match, given.tag, weakly=False):
+        if request.if_match is not None and not _lists(request.if_match, given.tag, weakly=False):
             return problem(412, "PRECONDITION_FAILED", "the content has another entity tag")
-        if asked.if_none_match is not None and _lists(asked.if_none_match, given.tag, weakly=True):
+        if request.if_none_match is not None and _lists(
+            request.if_none_match, given.tag, weakly=True
+        ):
             return ServerResponse(304, given.headers)
     if not given.ranged:
         return given
     accepts = (*given.headers, ("Accept-Ranges", "bytes"))
     # Content is named by its digest and has no date, so a date in `If-Range` matches nothing.
-    is_same = asked.if_range is None or asked.if_range.strip(" \t") == given.tag
-    spans = _spans(asked.span, size) if asked.span is not None and is_same else None
+    is_same = request.if_range is None or request.if_range.strip(" \t") == given.tag
+    spans = _spans(request.span, size) if request.span is not None and is_same else None
     if spans is None or len(spans) > 1:
         return ServerResponse(_OK, accepts, given.content)
     if not spans:
@@ -248,13 +250,13 @@ def cut(given: ServerResponse, asked: Conditions, size: int) -> ServerResponse:
     return ServerResponse(206, (*accepts, said), given.content, (first, last - first + 1))
 
 
-def _spans(asked: str, size: int) -> list[tuple[int, int]] | None:
+def _spans(request: str, size: int) -> list[tuple[int, int]] | None:
     """Parse a `Range` header into first and last bytes; None where it is to be ignored."""
-    found = _RANGES.fullmatch(asked.strip(" \t"))
+    found = _RANGES.fullmatch(request.strip(" \t"))
     if found is None:
         return None
     # Empty elements of a list are allowed. Source: RFC 9110, 5.6.1.2.
-    specs = [text for part in found[1].split(",") if (text := part.strip(" \t"))]
+    specs = [text for entry in found[1].split(",") if (text := entry.strip(" \t"))]
     spans: list[tuple[int, int]] = []
     for text in specs:
         spec = _SPEC.fullmatch(text)
@@ -285,25 +287,25 @@ def _lists(header: str, tag: str, *, weakly: bool) -> bool:
     )
 
 
-def _of_repository(shelf: Shelf, endpoint: str, asked: _Question) -> ServerResponse:
+def _of_repository(shelf: Shelf, endpoint: str, request: _Question) -> ServerResponse:
     """Answer a request about one repository, if it exists."""
-    if not is_repository(asked.repository):
+    if not is_repository(request.repository):
         return problem(400, "NAME_INVALID", "this is not a repository name")
-    if shelf.tags(asked.repository) is None:
+    if shelf.tags(request.repository) is None:
         return problem(404, "NAME_UNKNOWN", "there is no such repository")
     try:
-        return _ENDPOINTS[endpoint](shelf, asked)
+        return _ENDPOINTS[endpoint](shelf, request)
     except InvalidDigest as error:
         return problem(400, "DIGEST_INVALID", f"this is not a digest: {error.reason}")
 
 
-def _manifest(shelf: Shelf, asked: _Question) -> ServerResponse:
+def _manifest(shelf: Shelf, request: _Question) -> ServerResponse:
     """Answer with a document, by tag or digest."""
-    if ":" in asked.name:
-        document = shelf.document(asked.repository, str(Digest.parse(asked.name)))
+    if ":" in request.name:
+        document = shelf.document(request.repository, str(Digest.parse(request.name)))
     else:
-        known = _TAG.fullmatch(asked.name)
-        document = shelf.document(asked.repository, asked.name) if known else None
+        known = _TAG.fullmatch(request.name)
+        document = shelf.document(request.repository, request.name) if known else None
     if document is None:
         return problem(404, "MANIFEST_UNKNOWN", "there is no such manifest in this repository")
     return document_answer(document)
@@ -318,10 +320,10 @@ def document_answer(document: Document, *headers: tuple[str, str]) -> ServerResp
     return ServerResponse(_OK, every, document.body, tag=tag)
 
 
-def _blob(shelf: Shelf, asked: _Question) -> ServerResponse:
+def _blob(shelf: Shelf, request: _Question) -> ServerResponse:
     """Answer with a config or a layer."""
-    digest = Digest.parse(asked.name)
-    content = shelf.blob(asked.repository, digest)
+    digest = Digest.parse(request.name)
+    content = shelf.blob(request.repository, digest)
     if content is None:
         return problem(404, "BLOB_UNKNOWN", "there is no such blob in this repository")
     return content_of(digest, content)
@@ -339,22 +341,22 @@ def _identity(digest: Digest) -> tuple[Headers, str]:
     return (("Docker-Content-Digest", str(digest)), ("ETag", tag)), tag
 
 
-def _tags(shelf: Shelf, asked: _Question) -> ServerResponse:
+def _tags(shelf: Shelf, request: _Question) -> ServerResponse:
     """List the tags of a repository."""
-    if asked.name != "list":
+    if request.name != "list":
         return problem(404, "UNSUPPORTED", "there is no such endpoint")
-    tags = shelf.tags(asked.repository) or []
-    return listing(asked.path, "tags", tags, asked.query, {"name": asked.repository})
+    tags = shelf.tags(request.repository) or []
+    return listing(request.path, "tags", tags, request.query, {"name": request.repository})
 
 
-def _referrers(shelf: Shelf, asked: _Question) -> ServerResponse:
+def _referrers(shelf: Shelf, request: _Question) -> ServerResponse:
     """List the referrers of a document; an unknown one has an empty list, as the spec requires."""
-    documents = shelf.referrers(asked.repository, Digest.parse(asked.name))
+    documents = shelf.referrers(request.repository, Digest.parse(request.name))
     entries = [_with_own_fields(document) for document in documents]
-    wanted = artifact_type(asked.query)
+    wanted = artifact_type(request.query)
     if wanted:
         entries = [entry for entry in entries if entry.artifact_type == wanted]
-    return referrers_answer(entries, asked.path, asked.query)
+    return referrers_answer(entries, request.path, request.query)
 
 
 def artifact_type(query: str) -> str:

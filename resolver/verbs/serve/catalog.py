@@ -236,10 +236,10 @@ def _view(
         repository = repositories.setdefault(each.repository, _Repository())
         repository.roots.setdefault(each.root.digest, each.root)
         root: Descriptor | None = each.root
-        part = served.get(each)
-        if part is not None:
-            root = part.served
-            for digest, body in part.made.items():
+        entry = served.get(each)
+        if entry is not None:
+            root = entry.served
+            for digest, body in entry.made.items():
                 made = replace(each.root, digest=digest, size=len(body), data=None)
                 kind = parse_document(body, None, f"`{digest}`").media_type
                 repository.made[digest] = Document(replace(made, media_type=kind), body)
@@ -251,7 +251,7 @@ def _view(
     for short, full in owners.items():
         if len(full) == 1 and short not in repositories:
             repositories[short] = repositories[next(iter(full))]
-    partial = tuple(part for part in served.values() if part.served != part.original)
+    partial = tuple(entry for entry in served.values() if entry.served != entry.original)
     return _View(content, repositories, listed, partial, state, is_settled)
 
 
@@ -274,8 +274,8 @@ def _walk(
         for child in parsed.manifests:
             _walk(content, child, reach, depth + 1)
         return
-    for part in (*parsed.layers, *(() if parsed.config is None else (parsed.config,))):
-        reach.setdefault(part.digest, part)
+    for entry in (*parsed.layers, *(() if parsed.config is None else (parsed.config,))):
+        reach.setdefault(entry.digest, entry)
 
 
 def _read(content: Content, descriptor: Descriptor) -> Document | None:

@@ -103,7 +103,7 @@ class Head:
     @property
     def keeps(self) -> bool:
         """Whether the connection goes on after the answer."""
-        options = {part.strip().lower() for part in ",".join(self.all("connection")).split(",")}
+        options = {entry.strip().lower() for entry in ",".join(self.all("connection")).split(",")}
         return "close" not in options and (not self.is_old or "keep-alive" in options)
 
 

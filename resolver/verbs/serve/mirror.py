@@ -417,9 +417,9 @@ class Mirror:
             Busy: the client has waited too long.
 
         """
-        asked, registry = (kind, reference.identity, name), reference.registry
+        request, registry = (kind, reference.identity, name), reference.registry
         is_known = ":" in name and self._ledger.descriptor(reference, Digest.parse(name))
-        if not is_known and not self._misses.check(registry, asked, peer):
+        if not is_known and not self._misses.check(registry, request, peer):
             error = BlobNotFound if kind == "blobs" else ManifestNotFound
             raise error(name, registry)
         missing: float | None = None
@@ -428,7 +428,7 @@ class Mirror:
                 yield
         except Later:
             if not is_known:
-                self._misses.put_back(registry, asked, peer)
+                self._misses.put_back(registry, request, peer)
             raise
         except NotFound:
             missing = seconds
@@ -438,7 +438,7 @@ class Mirror:
             missing = 0.0
             raise
         finally:
-            self._misses.done(registry, asked, peer, missing=missing)
+            self._misses.done(registry, request, peer, missing=missing)
 
     @contextmanager
     def _question(self, registry: str) -> Iterator[None]:
@@ -658,11 +658,11 @@ class Mirror:
             if not at_once and now - self._looked.get(registry, now - _LOOK) < _LOOK:
                 return
             self._looked[registry] = now
-            workers, parts = self._workers.get(registry), self._parts.get(registry)
+            workers, entries = self._workers.get(registry), self._parts.get(registry)
             stalled = sum(fetch.is_stalled(now) for fetch in self._running[registry])
-        if workers is not None and parts is not None:
+        if workers is not None and entries is not None:
             workers.resize(MAX_FETCHES + min(stalled, MAX_STALLED))
-            parts.resize(_STRETCHES + min(stalled * _STRETCHES, MAX_STALLED))
+            entries.resize(_STRETCHES + min(stalled * _STRETCHES, MAX_STALLED))
 
     def _end_those_in_the_way(self, fetch: Fetch) -> None:
         """Abandon the fetches of this blob from other registries that delay this one."""
@@ -690,9 +690,9 @@ class Mirror:
 
     def _bring(self, repository: Reference, fetch: Fetch, key: _FetchKey) -> None:
         """Fetch one blob; in a thread of its own, and to its end whether clients stay or go."""
-        parts = self._parts[repository.registry]
-        kit = TransferContext(
-            self._store, TransferOptions(), self._tell, self._clock, parts, self._stop
+        entries = self._parts[repository.registry]
+        shared = TransferContext(
+            self._store, TransferOptions(), self._tell, self._clock, entries, self._stop
         )
         is_done = False
         with self._lock:
@@ -705,7 +705,7 @@ class Mirror:
 
         try:
             source = ranged(self._asking.source(repository))
-            Transfer(kit, fetch.descriptor, source, is_wanted, fetch.began).run()
+            Transfer(shared, fetch.descriptor, source, is_wanted, fetch.began).run()
         except ResolverError as error:
             fetch.failed(error)
         except Stopped:

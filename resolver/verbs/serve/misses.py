@@ -110,7 +110,7 @@ class Misses:
         self._until: dict[Asked, float] = {}
         self._lines: defaultdict[str, _Line] = defaultdict(_Line)
 
-    def check(self, registry: str, asked: Asked, peer: Peer = NOBODY) -> bool:
+    def check(self, registry: str, request: Asked, peer: Peer = NOBODY) -> bool:
         """Whether a registry may be asked now; False if it is known to lack the content.
 
         After True, call `done` or `put_back`.
@@ -120,10 +120,10 @@ class Misses:
             Busy: the client has waited too long.
 
         """
-        now, waiter = self._clock.monotonic(), (peer, asked)
+        now, waiter = self._clock.monotonic(), (peer, request)
         with self._lock:
             line = self._lines[registry]
-            if self._until.get(asked, now) > now:
+            if self._until.get(request, now) > now:
                 line.waiting.pop(waiter, None)
                 line.called.pop(waiter, None)
                 return False
@@ -141,17 +141,17 @@ class Misses:
                 return True
         raise Later
 
-    def put_back(self, registry: str, asked: Asked, peer: Peer = NOBODY) -> None:
+    def put_back(self, registry: str, request: Asked, peer: Peer = NOBODY) -> None:
         """Note that a question was not put after all; its client is still the next one."""
         with self._lock:
             line = self._lines[registry]
-            line.asking.pop((peer, asked), None)
-            line.called[peer, asked] = self._clock.monotonic() + _GONE
+            line.asking.pop((peer, request), None)
+            line.called[peer, request] = self._clock.monotonic() + _GONE
 
     def done(
         self,
         registry: str,
-        asked: Asked,
+        request: Asked,
         peer: Peer = NOBODY,
         *,
         missing: float | None = None,
@@ -160,9 +160,9 @@ class Misses:
         now = self._clock.monotonic()
         with self._lock:
             line = self._lines[registry]
-            line.asking.pop((peer, asked), None)
+            line.asking.pop((peer, request), None)
             if missing is not None:
-                line.missed.append((now, peer, asked[1]))
-                self._until[asked] = now + missing
+                line.missed.append((now, peer, request[1]))
+                self._until[request] = now + missing
                 while len(self._until) > _MAX_KNOWN:
                     self._until.pop(next(iter(self._until)))

@@ -111,30 +111,30 @@ def mirror_config(
     return TOOLS[tool](MirrorWish(wanted, url, mirror is None, tags or mirror is None))
 
 
-def _containerd(wish: MirrorWish) -> tuple[ConfigFile, ...]:
-    allowed = '["pull", "resolve"]' if wish.tags else '["pull"]'
+def _containerd(setup: MirrorWish) -> tuple[ConfigFile, ...]:
+    allowed = '["pull", "resolve"]' if setup.tags else '["pull"]'
     advice = ("Kubernetes needs `config_path` in containerd's own file, `ctr` needs `--hosts-dir`",)
     return tuple(
         ConfigFile(
             f"/etc/containerd/certs.d/{host}/hosts.toml",
-            f'server = "https://{api_host(host)}"\n\n[host."{wish.base}"]\n'
+            f'server = "https://{api_host(host)}"\n\n[host."{setup.base}"]\n'
             f"  capabilities = {allowed}\n",
             advice,
         )
-        for host in wish.hosts
+        for host in setup.hosts
     )
 
 
-def _docker(wish: MirrorWish) -> tuple[ConfigFile, ...]:
-    if wish.hosts != (HUB,):
+def _docker(setup: MirrorWish) -> tuple[ConfigFile, ...]:
+    if setup.hosts != (HUB,):
         raise Usage(
             "Docker uses mirrors for `docker.io` alone",
             "name no host, or pull by the mirror's own name: "
-            f"`docker pull {wish.place}/{wish.hosts[-1]}/REPOSITORY`",
+            f"`docker pull {setup.place}/{setup.hosts[-1]}/REPOSITORY`",
         )
-    settings: dict[str, list[str]] = {"registry-mirrors": [wish.base]}
-    if wish.is_open and not is_loopback(wish.url.host):
-        settings["insecure-registries"] = [wish.url.authority]
+    settings: dict[str, list[str]] = {"registry-mirrors": [setup.base]}
+    if setup.is_open and not is_loopback(setup.url.host):
+        settings["insecure-registries"] = [setup.url.authority]
     return (
         ConfigFile(
             "/etc/docker/daemon.json",
@@ -144,11 +144,11 @@ def _docker(wish: MirrorWish) -> tuple[ConfigFile, ...]:
     )
 
 
-def _podman(wish: MirrorWish) -> tuple[ConfigFile, ...]:
+def _podman(setup: MirrorWish) -> tuple[ConfigFile, ...]:
     tables = []
-    for host in wish.hosts:
+    for host in setup.hosts:
         # Without `ns=`: the registry is part of the name.
-        place = f"{wish.place}/{spelled(host)}" if wish.ours else wish.place
+        place = f"{setup.place}/{spelled(host)}" if setup.ours else setup.place
         lines = [
             "[[registry]]",
             f'prefix = "{host}"',
@@ -157,17 +157,17 @@ def _podman(wish: MirrorWish) -> tuple[ConfigFile, ...]:
             "[[registry.mirror]]",
             f'location = "{place}"',
         ]
-        lines += ["insecure = true"] if wish.is_open else []
-        lines += [] if wish.tags else ['pull-from-mirror = "digest-only"']
+        lines += ["insecure = true"] if setup.is_open else []
+        lines += [] if setup.tags else ['pull-from-mirror = "digest-only"']
         tables.append("\n".join(lines) + "\n")
     path = "/etc/containers/registries.conf.d/50-mirror.conf"
     return (ConfigFile(path, "\n".join(tables)),)
 
 
-def _buildkit(wish: MirrorWish) -> tuple[ConfigFile, ...]:
-    tables = [f'[registry."{host}"]\n  mirrors = ["{wish.place}"]\n' for host in wish.hosts]
-    if wish.is_open:
-        tables.append(f'[registry."{wish.url.authority}"]\n  http = true\n')
+def _buildkit(setup: MirrorWish) -> tuple[ConfigFile, ...]:
+    tables = [f'[registry."{host}"]\n  mirrors = ["{setup.place}"]\n' for host in setup.hosts]
+    if setup.is_open:
+        tables.append(f'[registry."{setup.url.authority}"]\n  http = true\n')
     advice = (
         "for buildx: `docker buildx create --driver-opt network=host --buildkitd-config FILE`",
     )
