@@ -37,7 +37,7 @@ def doctor(
     from resolver.cli.output import Output
     from resolver.cli.run import work
     from resolver.core.results.doctor import CheckupState
-    from resolver.verbs.doctor.doctor import look_at_installation, set_aside
+    from resolver.verbs.doctor.doctor import check_installation, set_aside
 
     environment = dict(os.environ)
     usable, rows = set_aside(environment)
@@ -51,7 +51,7 @@ def doctor(
         # There can be no session without it: what is missing is all that there is to tell.
         output = Output(quiet=common.quiet)
         output.hand = common.hand
-        found = look_at_installation(error)
+        found = check_installation(error)
         output.tell(found, common.form)
     if found.state is CheckupState.ERROR:
         raise typer.Exit(1)

@@ -122,7 +122,7 @@ status: 2
 --- stdout
 --- stderr
 error: nothing is required of `HOST:PORT/demo/app:1.0`
-hint: say what: `--require linux/amd64,linux/arm64`
+hint: add requirements: `--require linux/amd64,linux/arm64`
 """)
     assert str(run("check", "--require", "linux/amd64")) == snapshot("""\
 status: 2

@@ -139,10 +139,10 @@ def test_buildkits_file_is_toml_with_the_scheme_where_it_is_open(run: Run) -> No
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["emacs"], "nothing is known of how to tell `emacs` about a mirror"),
-        (["docker", "ghcr.io"], "Docker asks mirrors for `docker.io` alone"),
+        (["emacs"], "`emacs` is not a tool that can be pointed at a mirror"),
+        (["docker", "ghcr.io"], "Docker uses mirrors for `docker.io` alone"),
         (["docker", "--mirror", "a.test", "--at", "b.test"], "are two places"),
-        (["podman", "--mirror", "ftp://a.test"], "is no URL of a mirror"),
+        (["podman", "--mirror", "ftp://a.test"], "is not the URL of a mirror"),
         (["podman", "--mirror", "https://a.test/?b=c"], "it has a query"),
         (["podman", "a b"], "is not an image reference"),
     ],

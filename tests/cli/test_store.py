@@ -762,7 +762,7 @@ def test_a_repair_needs_somebody_to_ask(run: Run, two: str) -> None:
 status: 2
 --- stdout
 --- stderr
-error: `--repair` fetches, and `--offline` asks nobody
+error: `--repair` fetches, and `--offline` sends no requests
 hint: leave one of them out
 """)
 

@@ -298,7 +298,7 @@ def test_a_tag_is_served_as_last_seen_while_upstream_is_down_and_that_is_said(
         ground.upstream.on("*", "/v2/team/app/manifests/1", Reply(429, {"Retry-After": "900"}))
         got = ask(server, "/v2/team/app/manifests/1")
     assert got.body == IMAGE.body
-    assert got.headers["warning"].startswith(f'299 - "{ground.upstream.host} cannot be asked now')
+    assert got.headers["warning"].startswith(f'299 - "{ground.upstream.host} cannot be reached now')
     assert [event.code for event in ground.events if isinstance(event, Warned)] == ["stale"]
 
 

@@ -200,7 +200,7 @@ def with_image(*lines: str) -> str:
         ),
         (
             "version: 1\ndefaults: {max-age: 1d}\nimages:\n  - image: a\n    image: b",
-            "policy.yaml:5:5: images[0].image: this name stands here twice",
+            "policy.yaml:5:5: images[0].image: this key is defined twice",
             "",
         ),
     ],
