@@ -142,8 +142,8 @@ def resolve_locked(
             reference=image.reference,
             place=place,
         )
-    if narrow(image, wish.platforms):
-        wish = replace(wish, exact=True)
+    if narrow(image, request.platforms):
+        request = replace(request, exact=True)
     prefix = f"{Reference.parse(image.reference).identity}@"
     document = Document(root, b"")
     try:

@@ -274,9 +274,9 @@ def pin_files(paths: Iterable[str], requests: PinRequest, look_up: LookUp) -> Pi
     opened, skipped = _open_all(tuple(dict.fromkeys(paths)))
     read = [file for file in opened if isinstance(file, ImageFile)]
     asked = [
-        question for file in read for spot in file.spots for question in queries_of(spot, wishes)
+        question for file in read for spot in file.spots for question in queries_of(spot, requests)
     ]
-    facts = _facts(dict.fromkeys(root), look_up, requests)
+    facts = _facts(dict.fromkeys(asked), look_up, requests)
     files: list[PinnedFile] = []
     findings: list[Finding] = []
     warnings: list[Warned] = []

@@ -214,7 +214,7 @@ def _fallback(text: str, request: PlatformRequest, choice: Match) -> list[Warned
         return []
     from resolver.core.check.check import other_version  # noqa: PLC0415 - for fallbacks only
 
-    wanted = wish.platforms[0]
+    wanted = request.platforms[0]
     if other_version(wanted, choice.platform):
         if choice.platform.os.lower() == "windows":
             return []  # `_unknown_build` has more to report.
@@ -294,7 +294,7 @@ def _contradiction(
     same_kind = (stated.os, stated.architecture) == (actual.os, actual.architecture)
     if same_kind and (not config.platform.variant or stated.variant == actual.variant):
         return []
-    if wish.strict:
+    if request.strict:
         raise NotFound(
             f"`{text}` is listed as `{choice.platform}`, but its config says `{config.platform}`",
             "tell the publisher; without `--strict` this is a warning",

@@ -21,7 +21,7 @@ from resolver.core.oci.digest import Digest
 from resolver.errors import StoreFault
 from resolver.store import LocalStore, NameRecord, Patience
 from resolver.store.files import StoreFolder, fault, refuse_remote
-from resolver.verbs.export.output import export_fault
+from resolver.verbs.output_files import export_fault
 from tests.processes import ROOT as PACKAGE
 from tests.processes import python
 from tests.store import faults as store_faults

@@ -205,7 +205,7 @@ def test_a_contradiction_is_an_error_when_strict() -> None:
     reader, asked = place.publish("app", place.plant(lying()))
 
     with pytest.raises(NotFound) as caught:
-        resolve_document(reader, asked, wish("linux/amd64", strict=True), BUILTIN)
+        resolve_document(reader, asked, request("linux/amd64", strict=True), BUILTIN)
     assert caught.value.code == "contradictory-platform"
 
     assert (caught.value.facts()["stated"], caught.value.facts()["actual"]) == (
