@@ -30,7 +30,7 @@ _STDOUT = 1
 #: write the module and add a row.
 COMMANDS = (
     ("Ask", "resolve", "resolver.cli.resolve"),
-    ("Ask", "platforms", "resolver.cli.platforms"),
+    ("Ask", "platforms", "resolver.cli.inspect"),
     ("Ask", "inspect", "resolver.cli.inspect"),
     ("Ask", "tags", "resolver.cli.tags"),
     ("Ask", "search", "resolver.cli.search"),

@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.live import Live as RichLive
 from rich.text import Text
 
-from resolver.render.bars import Board
+from resolver.render.progress import Board
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -25,8 +25,7 @@ from resolver.core.results.pull_events import (
     Started,
     Waiting,
 )
-from resolver.render.bars import Board
-from resolver.render.progress import QUIET, JsonLines, LineProgress, json_line, short_name
+from resolver.render.progress import QUIET, Board, JsonLines, LineProgress, json_line, short_name
 from tests.ci_systems import azure_commands
 
 if TYPE_CHECKING:
