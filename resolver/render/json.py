@@ -31,12 +31,12 @@ _AT_ONCE = 100
 
 def json(value: Plain) -> str:
     """One document, indented."""
-    return "".join(pieces(value, "json"))
+    return "".join(chunks(value, "json"))
 
 
 def jsonl(value: Plain) -> str:
     """One document on one line."""
-    return "".join(pieces(value, "jsonl"))
+    return "".join(chunks(value, "jsonl"))
 
 
 def yaml(value: Plain) -> str:
@@ -44,10 +44,10 @@ def yaml(value: Plain) -> str:
 
     Strings stay on their line, so that none of theirs begins one.
     """
-    return "".join(pieces(value, "yaml"))
+    return "".join(chunks(value, "yaml"))
 
 
-def pieces(value: Plain, form: str) -> Iterator[str]:
+def chunks(value: Plain, form: str) -> Iterator[str]:
     """Write a document in pieces of some size: one with many rows is never in memory as a whole."""
     if form == "yaml":
         yield from _gathered(_yaml(value))

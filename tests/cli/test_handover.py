@@ -16,8 +16,8 @@ from inline_snapshot import snapshot
 
 import resolver.cli
 from resolver.cli.app import COMMANDS
-from resolver.cli.ci import CiOutput, handing_over
-from resolver.cli.output import HungUp, Output
+from resolver.cli.ci import CiOutput, deliver_on_exit
+from resolver.cli.output import Output, ReaderGone
 from resolver.core.results.events import Warned
 from resolver.core.results.pull import Pulled
 from resolver.core.results.resolve import Failure
@@ -424,8 +424,8 @@ def test_the_summary_of_a_step_stays_below_its_limit(
 
 def test_a_reader_that_hangs_up_is_no_failure_to_hand_over(tmp_path: Path) -> None:
     hand = CiOutput.read("tags", [f"env={tmp_path}/e.env"], [], {})
-    with pytest.raises(HungUp), handing_over(hand, Output()):
-        raise HungUp
+    with pytest.raises(ReaderGone), deliver_on_exit(hand, Output()):
+        raise ReaderGone
 
     assert "RESOLVED_STATUS='0'" in (tmp_path / "e.env").read_text()
 

@@ -20,7 +20,7 @@ from resolver.render.ci import azure, buildkite, github, gitlab, tekton
 from resolver.render.ci.annotations import CUT, Annotation, cut, summary
 from resolver.render.ci.emit import (
     EMITTERS,
-    Act,
+    Action,
     CiEnvironment,
     LogLine,
     Note,
@@ -55,19 +55,19 @@ def desk(place: str = "", **variables: str) -> CiEnvironment:
     return CiEnvironment(place, {**known, **variables}, TOKEN)
 
 
-def acts(name: str, of: RunResult) -> tuple[Act, ...]:
+def acts(name: str, of: RunResult) -> tuple[Action, ...]:
     return emit(EMITTERS[name], of, desk(PLACES.get(name, "")))
 
 
-def written(found: tuple[Act, ...], path: str) -> str:
+def written(found: tuple[Action, ...], path: str) -> str:
     return "".join(act.text for act in found if isinstance(act, Write) and act.path == path)
 
 
-def spoken(found: tuple[Act, ...]) -> str:
+def spoken(found: tuple[Action, ...]) -> str:
     return "".join(act.text for act in found if isinstance(act, LogLine))
 
 
-def remarks(found: tuple[Act, ...]) -> list[str]:
+def remarks(found: tuple[Action, ...]) -> list[str]:
     return [act.text for act in found if isinstance(act, Note)]
 
 

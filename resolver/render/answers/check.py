@@ -44,7 +44,7 @@ def findings_report(
     """
     if full:
         rows = tuple((each.subject, *_cells(each), each.message) for each in findings)
-        columns = ("image", "weight", "rule", "platform", "finding")
+        columns = ("image", "severity", "rule", "platform", "finding")
         lines = tuple(_last_line(image, summary) for image in images)
         return Report(title, (), (ReportTable("findings", columns, rows),) if rows else (), lines)
     cells: dict[int, tuple[str, ...]] = {id(each): _cells(each) for each in findings}

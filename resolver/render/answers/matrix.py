@@ -26,7 +26,7 @@ _GITLAB_OWN = 35
 Fields = dict[str, str | None]
 
 
-def tell_matrix(matrix: Matrix) -> str:
+def matrix_text(matrix: Matrix) -> str:
     """Write a matrix for the system it was made for; ends with a line break.
 
     Raises:

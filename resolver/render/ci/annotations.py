@@ -39,17 +39,17 @@ class Annotation(NamedTuple):
     column: int = 0
 
 
-def annotated(ending: RunResult) -> tuple[Annotation, ...]:
+def annotated(result: RunResult) -> tuple[Annotation, ...]:
     """Give what went wrong, then what rules found, then what a person should know."""
-    titles = {rule.id: rule.title for rule in rules(finding.rule for finding in ending.findings)}
+    titles = {rule.id: rule.title for rule in rules(finding.rule for finding in result.findings)}
     found = [
         Annotation("error", fault.code, fault.code, _lines(failed(fault), fault.hints))
-        for fault in ending.faults
+        for fault in result.faults
     ]
-    found += [_of(finding, titles[finding.rule], ending.folder) for finding in ending.findings]
+    found += [_of(finding, titles[finding.rule], result.folder) for finding in result.findings]
     found += [
         Annotation("warning", each.code, each.code, escape(each.message))
-        for each in ending.warnings
+        for each in result.warnings
     ]
     return tuple(found)
 
@@ -94,24 +94,24 @@ def _lines(message: str, hints: tuple[str, ...]) -> str:
 CUT = "\n\n*The rest is left out: this file may not be larger.*\n"
 
 
-def summary(ending: RunResult) -> str:
+def summary(result: RunResult) -> str:
     """Tell everything: each answer, what rules found, what failed, what a person should know."""
     told = [
         markdown(report(answer, full=True)).rstrip("\n")
-        for answer in ending.answers
+        for answer in result.answers
         if not isinstance(answer, Failure)
     ]
-    parts = [f"**resolver {cell(ending.command)}**: {_verdict(ending)}", *told]
+    parts = [f"**resolver {cell(result.command)}**: {_verdict(result)}", *told]
     # Most answers with findings tell them themselves.
-    untold = [f for f in ending.findings if not any(cell(f.message) in text for text in told)]
+    untold = [f for f in result.findings if not any(cell(f.message) in text for text in told)]
     if untold:
-        rows = tuple(_row(finding, ending.folder) for finding in untold)
+        rows = tuple(_row(finding, result.folder) for finding in untold)
         columns = ("severity", "rule", "about", "message", "where")
         parts.append(f"**findings**\n\n{grid(columns, rows)}")
-    for fault in ending.faults:
+    for fault in result.faults:
         words = [f"**error**: {cell(failed(fault))}", *(f"hint: {cell(h)}" for h in fault.hints)]
         parts.append("\n\n".join(words))
-    parts += [f"**warning**: {cell(warning.message)}" for warning in ending.warnings]
+    parts += [f"**warning**: {cell(warning.message)}" for warning in result.warnings]
     return "\n\n".join(parts) + "\n"
 
 
@@ -128,12 +128,12 @@ def cut(text: str, room: int) -> str:
     return whole.decode() + CUT if room >= len(CUT.encode()) else ""
 
 
-def _verdict(ending: RunResult) -> str:
-    count = len(ending.findings)
-    if ending.faults or ending.status > 1:
-        return f"failed, status {ending.status}"
-    if count or ending.status:
-        return f"{count} {'finding' if count == 1 else 'findings'}, status {ending.status}"
+def _verdict(result: RunResult) -> str:
+    count = len(result.findings)
+    if result.faults or result.status > 1:
+        return f"failed, status {result.status}"
+    if count or result.status:
+        return f"{count} {'finding' if count == 1 else 'findings'}, status {result.status}"
     return "passed"
 
 

@@ -14,7 +14,7 @@ from resolver.render.text import escape
 
 if TYPE_CHECKING:
     from resolver.core.results.run import RunResult
-    from resolver.render.ci.emit import Act, CiEnvironment
+    from resolver.render.ci.emit import Action, CiEnvironment
     from resolver.render.ci.values import Value
 
 #: Characters of a variable, which the agent hands on as one of the environment; all systems take
@@ -24,18 +24,18 @@ MAX_VALUE = 32_766
 _LEVELS = {"error": "error", "warning": "warning"}
 
 
-def emit(ending: RunResult, desk: CiEnvironment) -> tuple[Act, ...]:
+def emit(result: RunResult, environment: CiEnvironment) -> tuple[Action, ...]:
     """Speak variables and issues; the summary goes to the agent's folder for what is passing."""
-    taken, left = fit(values(ending), MAX_VALUE, _cost, "Azure")
-    spoken = [variable(value) for value in taken]
-    spoken += [issue(each) for each in annotated(ending) if each.level in _LEVELS]
-    acts: list[Act] = []
-    folder = desk.variables.get("AGENT_TEMPDIRECTORY")
+    taken, left = fit(values(result), MAX_VALUE, _cost, "Azure")
+    commands = [variable(value) for value in taken]
+    commands += [issue(each) for each in annotated(result) if each.level in _LEVELS]
+    actions: list[Action] = []
+    folder = environment.variables.get("AGENT_TEMPDIRECTORY")
     if folder:
-        path = f"{folder.rstrip('/')}/resolver-{ending.command}-{desk.token}.md"
-        acts.append(Write(path, summary(ending)))
-        spoken.append(f"##vso[task.uploadsummary]{_data(path)}\n")
-    return (*acts, LogLine("".join(spoken)), *left)
+        path = f"{folder.rstrip('/')}/resolver-{result.command}-{environment.token}.md"
+        actions.append(Write(path, summary(result)))
+        commands.append(f"##vso[task.uploadsummary]{_data(path)}\n")
+    return (*actions, LogLine("".join(commands)), *left)
 
 
 def variable(value: Value) -> str:

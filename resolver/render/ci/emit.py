@@ -1,6 +1,6 @@
 """Handing over: which systems and report files there are, and what is to be done for each.
 
-Everything here is a value: `cli.handover` writes the files, speaks the lines and runs the programs.
+Everything here is a value: `cli.ci` writes the files, speaks the lines and runs the programs.
 To add a system or a report, write a module with one function and give it a row.
 """
 
@@ -59,7 +59,7 @@ class RunProgram:
     stdin: str
 
 
-Act = Write | LogLine | Note | RunProgram
+Action = Write | LogLine | Note | RunProgram
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Emitter(NamedTuple):
         needs: variables without which nothing can be handed over.
         detected: a variable that is set in its jobs, for `auto`; empty if there is none.
         usual: where `auto` writes.
-        place: `module:function`; the function makes the acts.
+        place: `module:function`; the function makes the actions.
 
     """
 
@@ -181,18 +181,18 @@ def reports(words: tuple[str, ...]) -> tuple[tuple[Reporter, str], ...]:
     return tuple(found)
 
 
-def emit(row: Emitter, ending: RunResult, desk: CiEnvironment) -> tuple[Act, ...]:
-    """Say what is to be done to hand an ending over to a system."""
+def emit(row: Emitter, result: RunResult, environment: CiEnvironment) -> tuple[Action, ...]:
+    """Say what is to be done to hand an result over to a system."""
     module, _, function = row.place.partition(":")
-    made: tuple[Act, ...] = getattr(import_module(module), function)(ending, desk)
+    made: tuple[Action, ...] = getattr(import_module(module), function)(result, environment)
     return made
 
 
-def write_report(row: Reporter, ending: RunResult) -> str:
-    """Write a report of an ending."""
+def write_report(row: Reporter, result: RunResult) -> str:
+    """Write a report of an result."""
     module, _, function = row.place.partition(":")
     draw: Callable[[RunResult], str] = getattr(import_module(module), function)
-    return draw(ending)
+    return draw(result)
 
 
 def _emitter(word: str) -> tuple[Emitter, str]:

@@ -15,7 +15,7 @@ from resolver.render.text import escape
 
 if TYPE_CHECKING:
     from resolver.core.results.run import RunResult
-    from resolver.render.ci.emit import Act, CiEnvironment
+    from resolver.render.ci.emit import Action, CiEnvironment
     from resolver.render.ci.values import Value
 
 #: Bytes of all outputs of a job, counted in UTF-16. Source: github/docs, output-limitations.md.
@@ -26,15 +26,15 @@ MAX_SUMMARY = 2**20
 MAX_ANNOTATIONS = 10
 
 
-def emit(ending: RunResult, desk: CiEnvironment) -> tuple[Act, ...]:
+def emit(result: RunResult, environment: CiEnvironment) -> tuple[Action, ...]:
     """Write outputs and summary to the files the runner named; speak the annotations."""
-    taken, left = fit(values(ending), MAX_OUTPUTS, _cost, "GitHub")
-    outputs = "".join(output(value, desk.token) for value in taken)
-    acts: list[Act] = [Write(desk.variables["GITHUB_OUTPUT"], outputs, append=True)]
-    place = desk.variables.get("GITHUB_STEP_SUMMARY")
+    taken, left = fit(values(result), MAX_OUTPUTS, _cost, "GitHub")
+    outputs = "".join(output(value, environment.token) for value in taken)
+    actions: list[Action] = [Write(environment.variables["GITHUB_OUTPUT"], outputs, append=True)]
+    place = environment.variables.get("GITHUB_STEP_SUMMARY")
     if place:
-        acts.append(Write(place, f"{summary(ending)}\n", append=True, limit=MAX_SUMMARY))
-    return (*acts, *_spoken(annotated(ending)), *left)
+        actions.append(Write(place, f"{summary(result)}\n", append=True, limit=MAX_SUMMARY))
+    return (*actions, *_commands(annotated(result)), *left)
 
 
 def output(value: Value, token: str) -> str:
@@ -60,7 +60,7 @@ def command(annotation: Annotation) -> str:
     return f"::{annotation.level} {words}::{_data(lines(annotation.text))}\n"
 
 
-def _spoken(found: tuple[Annotation, ...]) -> tuple[Act, ...]:
+def _commands(found: tuple[Annotation, ...]) -> tuple[Action, ...]:
     shown: list[Annotation] = []
     more: dict[str, int] = {}
     for annotation in found:
@@ -69,12 +69,12 @@ def _spoken(found: tuple[Annotation, ...]) -> tuple[Act, ...]:
             shown.append(annotation)
         else:
             more[level] = more.get(level, 0) + 1
-    remarks = tuple(
+    notes = tuple(
         Note(f"{count} more of kind {level}: GitHub shows {MAX_ANNOTATIONS} of a kind")
         for level, count in more.items()
     )
     text = "".join(command(annotation) for annotation in shown)
-    return (*((LogLine(text),) if text else ()), *remarks)
+    return (*((LogLine(text),) if text else ()), *notes)
 
 
 def _cost(value: Value) -> int:

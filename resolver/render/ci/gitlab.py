@@ -13,7 +13,7 @@ from resolver.render.ci.values import Value, values
 
 if TYPE_CHECKING:
     from resolver.core.results.run import RunResult
-    from resolver.render.ci.emit import Act, CiEnvironment
+    from resolver.render.ci.emit import Action, CiEnvironment
 
 
 #: Before the name of a value. Not `RESOLVER_`: those variables are questions to us, and a
@@ -26,10 +26,10 @@ def variable(name: str) -> str:
     return PREFIX + name.upper()
 
 
-def emit_env_file(ending: RunResult, desk: CiEnvironment) -> tuple[Act, ...]:
+def emit_env_file(result: RunResult, environment: CiEnvironment) -> tuple[Action, ...]:
     """Write every value."""
-    text = "".join(f"{variable(value.name)}={_quoted(value.text)}\n" for value in values(ending))
-    return (Write(desk.place, text),)
+    text = "".join(f"{variable(value.name)}={_quoted(value.text)}\n" for value in values(result))
+    return (Write(environment.place, text),)
 
 
 def _quoted(text: str) -> str:
@@ -43,12 +43,12 @@ MAX_FILE = 5_120
 MAX_VARIABLES = 50
 
 
-def emit(ending: RunResult, desk: CiEnvironment) -> tuple[Act, ...]:
+def emit(result: RunResult, environment: CiEnvironment) -> tuple[Action, ...]:
     """Write the values that fit; one of several lines does not, the JSON of all of them may."""
-    given = tuple(_closed(value) for value in values(ending))
+    given = tuple(_closed(value) for value in values(result))
     taken, left = fit(given, MAX_FILE, _cost, "a dotenv report")
     kept, more = fit(taken, MAX_VARIABLES, lambda _value: 1, "a dotenv report")
-    return (Write(desk.place, "".join(map(_line, kept))), *left, *more)
+    return (Write(environment.place, "".join(map(_line, kept))), *left, *more)
 
 
 def _closed(value: Value) -> Value:

@@ -23,33 +23,33 @@ if TYPE_CHECKING:
 _NOT_XML = re.compile("[\ufffe\uffff]")
 
 
-def junit(ending: RunResult) -> str:
+def junit(result: RunResult) -> str:
     """Write one document; what nothing is said against passes, and a note is no failure."""
-    titles = {rule.id: rule.title for rule in rules(finding.rule for finding in ending.findings)}
-    root = Element("testsuites", name=f"resolver {ending.command}")
-    for subject in _subjects(ending):
+    titles = {rule.id: rule.title for rule in rules(finding.rule for finding in result.findings)}
+    root = Element("testsuites", name=f"resolver {result.command}")
+    for subject in _subjects(result):
         suite = SubElement(root, "testsuite", name=_text(subject))
-        for fault in ending.faults:
-            if _subject(fault, ending) == subject:
+        for fault in result.faults:
+            if _subject(fault, result) == subject:
                 _error(suite, fault)
-        for finding in ending.findings:
+        for finding in result.findings:
             if finding.subject == subject:
-                _case(suite, finding, titles[finding.rule], ending)
+                _case(suite, finding, titles[finding.rule], result)
         if not len(suite):
-            _name(SubElement(suite, "testcase"), ending.command, subject)
+            _name(SubElement(suite, "testcase"), result.command, subject)
         _count(suite)
     _count(root)
     indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, "unicode") + "\n"
 
 
-def _subjects(ending: RunResult) -> tuple[str, ...]:
+def _subjects(result: RunResult) -> tuple[str, ...]:
     """Name everything that was asked about, in the order it came up; at least the command."""
-    found = [name for answer in ending.answers for name in _named(answer)]
-    found += [finding.subject for finding in ending.findings]
-    found += [_subject(fault, ending) for fault in ending.faults]
+    found = [name for answer in result.answers for name in _named(answer)]
+    found += [finding.subject for finding in result.findings]
+    found += [_subject(fault, result) for fault in result.faults]
     return tuple(dict.fromkeys(name for name in found if name and isinstance(name, str))) or (
-        ending.command,
+        result.command,
     )
 
 
@@ -61,8 +61,8 @@ def _named(answer: object) -> Iterable[str]:
             yield from (getattr(holder, name, "") for name in ("reference", "path"))
 
 
-def _subject(fault: Fault, ending: RunResult) -> str:
-    return fault.subject or ending.command
+def _subject(fault: Fault, result: RunResult) -> str:
+    return fault.subject or result.command
 
 
 def _error(suite: Element, fault: Fault) -> None:
@@ -72,10 +72,10 @@ def _error(suite: Element, fault: Fault) -> None:
     told.text = _body(tuple(f"hint: {hint}" for hint in fault.hints))
 
 
-def _case(suite: Element, finding: Finding, title: str, ending: RunResult) -> None:
+def _case(suite: Element, finding: Finding, title: str, result: RunResult) -> None:
     case = SubElement(suite, "testcase")
     _name(case, f"{finding.rule} {finding.platform}".rstrip(), suite.get("name", ""))
-    where = spot(finding, ending)
+    where = spot(finding, result)
     place = f"{where.path}:{where.line}:{where.column}" if finding.place else finding.digest
     lines = (title, f"hint: {finding.hint}" if finding.hint else "", place)
     if finding.severity is Severity.NOTE:

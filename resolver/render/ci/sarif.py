@@ -35,19 +35,19 @@ class ReportPosition(NamedTuple):
     column: int
 
 
-def spot(found: Finding | Fault, ending: RunResult) -> ReportPosition:
+def spot(found: Finding | Fault, result: RunResult) -> ReportPosition:
     """Say where something is to be shown."""
     place = getattr(found, "place", None)
-    path = relative(place.path, ending.folder) if place is not None else ""
+    path = relative(place.path, result.folder) if place is not None else ""
     if place is not None and path:
         return ReportPosition(path, place.line, place.column)
-    if ending.source:
-        return ReportPosition(relative(ending.source, ending.folder), 1, 1)
-    parts = _STRANGE.sub("_", found.subject or ending.command).split("/")
+    if result.source:
+        return ReportPosition(relative(result.source, result.folder), 1, 1)
+    parts = _STRANGE.sub("_", found.subject or result.command).split("/")
     return ReportPosition("/".join(("images", *(part for part in parts if part.strip(".")))), 1, 1)
 
 
-def fingerprints(found: Iterable[Finding], ending: RunResult) -> tuple[str, ...]:
+def fingerprints(found: Iterable[Finding], result: RunResult) -> tuple[str, ...]:
     """Give each finding a name that it keeps while lines move and digests change.
 
     Rule, subject, platform and file make it; of several alike, also which of them it is.
@@ -55,7 +55,7 @@ def fingerprints(found: Iterable[Finding], ending: RunResult) -> tuple[str, ...]
     seen: dict[str, int] = {}
     names = []
     for finding in found:
-        path = spot(finding, ending).path
+        path = spot(finding, result).path
         parts = (finding.rule, finding.subject, finding.platform, path)
         text = hashed(*parts)
         seen[text] = seen.get(text, 0) + 1
@@ -79,13 +79,13 @@ MAX_RESULTS = 25_000
 _ANSWERED = 1
 
 
-def sarif(ending: RunResult) -> str:
+def sarif(result: RunResult) -> str:
     """Write one run; without findings its results are empty, which is how a pass looks."""
-    results = _results(ending)
+    results = _results(result)
     kept = results[:MAX_RESULTS]
     run = {
-        "tool": {"driver": _driver(ending)},
-        "invocations": [_invocation(ending, len(results) - len(kept))],
+        "tool": {"driver": _driver(result)},
+        "invocations": [_invocation(result, len(results) - len(kept))],
         "columnKind": "unicodeCodePoints",
         "results": kept,
     }
@@ -93,12 +93,12 @@ def sarif(ending: RunResult) -> str:
     return json.dumps(whole, indent=2, ensure_ascii=True) + "\n"
 
 
-def _driver(ending: RunResult) -> Plain:
-    failed = {fault.code: _failing(fault.code) for fault in ending.faults}
-    known = {rule.id: rule for rule in rules(finding.rule for finding in ending.findings)}
+def _driver(result: RunResult) -> Plain:
+    failed = {fault.code: _failing(fault.code) for fault in result.faults}
+    known = {rule.id: rule for rule in rules(finding.rule for finding in result.findings)}
     return {
         "name": "resolver",
-        "semanticVersion": ending.version,
+        "semanticVersion": result.version,
         "rules": [_rule(rule) for rule in {**failed, **known}.values()],
     }
 
@@ -120,13 +120,13 @@ def _rule(rule: Rule) -> Plain:
     return told
 
 
-def _results(ending: RunResult) -> list[Plain]:
-    found = [_failure(fault, ending) for fault in ending.faults]
-    named = zip(ending.findings, fingerprints(ending.findings, ending), strict=True)
-    return found + [_finding(finding, name, ending) for finding, name in named]
+def _results(result: RunResult) -> list[Plain]:
+    found = [_failure(fault, result) for fault in result.faults]
+    named = zip(result.findings, fingerprints(result.findings, result), strict=True)
+    return found + [_finding(finding, name, result) for finding, name in named]
 
 
-def _finding(finding: Finding, fingerprint: str, ending: RunResult) -> Plain:
+def _finding(finding: Finding, fingerprint: str, result: RunResult) -> Plain:
     hint = f"\nhint: {escape(finding.hint)}" if finding.hint else ""
     text = f"{escape(about(finding))}: {escape(finding.message)}{hint}"
     properties = {
@@ -138,17 +138,17 @@ def _finding(finding: Finding, fingerprint: str, ending: RunResult) -> Plain:
         "ruleId": finding.rule,
         "level": finding.severity.value,
         "message": {"text": text},
-        "locations": [_location(spot(finding, ending), about(finding))],
+        "locations": [_location(spot(finding, result), about(finding))],
         "partialFingerprints": _fingerprints(fingerprint),
         "properties": {name: escape(text) for name, text in properties.items() if text},
     }
 
 
-def _failure(fault: Fault, ending: RunResult) -> Plain:
+def _failure(fault: Fault, result: RunResult) -> Plain:
     hints = "".join(f"\nhint: {escape(hint)}" for hint in fault.hints)
-    where = spot(fault, ending)
+    where = spot(fault, result)
     fingerprint = hashed(fault.code, fault.subject, fault.platform, where.path, fault.message)
-    name = f"{fault.subject or ending.command} {fault.platform}".rstrip()
+    name = f"{fault.subject or result.command} {fault.platform}".rstrip()
     return {
         "ruleId": fault.code,
         "level": "error",
@@ -179,15 +179,15 @@ def _fingerprints(fingerprint: str) -> Plain:
     return {"primaryLocationLineHash": f"{fingerprint[:16]}:1", "resolver/v1": fingerprint}
 
 
-def _invocation(ending: RunResult, left_out: int) -> Plain:
-    told = [_notice("error", fault.code, fault.message) for fault in ending.faults]
-    told += [_notice("warning", each.code, each.message) for each in ending.warnings]
+def _invocation(result: RunResult, left_out: int) -> Plain:
+    told = [_notice("error", fault.code, fault.message) for fault in result.faults]
+    told += [_notice("warning", each.code, each.message) for each in result.warnings]
     if left_out:
         words = f"{left_out} results are left out: a run may have {MAX_RESULTS}"
         told.append(_notice("warning", "results-left-out", words))
     return {
-        "executionSuccessful": ending.status <= _ANSWERED,
-        "exitCode": ending.status,
+        "executionSuccessful": result.status <= _ANSWERED,
+        "exitCode": result.status,
         "toolExecutionNotifications": told,
     }
 

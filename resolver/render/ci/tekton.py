@@ -14,7 +14,7 @@ from resolver.render.ci.values import values
 
 if TYPE_CHECKING:
     from resolver.core.results.run import RunResult
-    from resolver.render.ci.emit import Act, CiEnvironment
+    from resolver.render.ci.emit import Action, CiEnvironment
     from resolver.render.ci.values import Value
 
 #: Bytes of a container's termination message. Source: tektoncd/pipeline, pkg/termination,
@@ -25,10 +25,10 @@ MAX_MESSAGE = 4_096
 OWN_WORDS = 256
 
 
-def emit(ending: RunResult, desk: CiEnvironment) -> tuple[Act, ...]:
+def emit(result: RunResult, environment: CiEnvironment) -> tuple[Action, ...]:
     """Write the results that fit; a task is given those it declares."""
-    taken, left = fit(values(ending), MAX_MESSAGE - OWN_WORDS, cost, "Tekton")
-    folder = desk.place.rstrip("/")
+    taken, left = fit(values(result), MAX_MESSAGE - OWN_WORDS, cost, "Tekton")
+    folder = environment.place.rstrip("/")
     return (*(Write(f"{folder}/{value.name}", lines(value.text)) for value in taken), *left)
 
 

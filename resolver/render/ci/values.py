@@ -27,14 +27,14 @@ class Value(NamedTuple):
     text: str
 
 
-def values(ending: RunResult) -> tuple[Value, ...]:
+def values(result: RunResult) -> tuple[Value, ...]:
     """Give what a pipeline can use, the most useful first; `json` holds everything, and is last."""
-    rows = [_of(answer) for answer in ending.answers]
+    rows = [_of(answer) for answer in result.answers]
     names = dict.fromkeys(name for row in rows for name in row)
-    found = [Value("status", str(ending.status))]
+    found = [Value("status", str(result.status))]
     found += [Value(name, "\n".join(row.get(name, "") for row in rows)) for name in names]
-    found += _counted(ending)
-    found.append(Value("json", jsonl(_whole(ending)).rstrip("\n")))
+    found += _counted(result)
+    found.append(Value("json", jsonl(_whole(result)).rstrip("\n")))
     return tuple(found)
 
 
@@ -51,10 +51,10 @@ def _text(value: object) -> str:
     return "\n".join(escape(str(each)) for each in (value if isinstance(value, list) else [value]))
 
 
-def _counted(ending: RunResult) -> Iterable[Value]:
+def _counted(result: RunResult) -> Iterable[Value]:
     """Count what rules found, where the answers are of the kind that has findings."""
-    if any(hasattr(answer, "findings") for answer in ending.answers):
-        found = ending.findings
+    if any(hasattr(answer, "findings") for answer in result.answers):
+        found = result.findings
         errors = sum(finding.severity is Severity.ERROR for finding in found)
         warnings = sum(finding.severity is Severity.WARNING for finding in found)
         yield Value("findings", str(len(found)))
@@ -62,14 +62,14 @@ def _counted(ending: RunResult) -> Iterable[Value]:
         yield Value("warnings", str(warnings))
 
 
-def _whole(ending: RunResult) -> Plain:
+def _whole(result: RunResult) -> Plain:
     """Give all answers as `--json` would; without any, what went wrong."""
-    told = [to_dict(answer) for answer in ending.answers]
+    told = [to_dict(answer) for answer in result.answers]
     if len(told) == 1:
         return told[0]
-    if told or not ending.faults:
+    if told or not result.faults:
         return {"schema": SCHEMA, "results": told}
-    fault = ending.faults[0]
+    fault = result.faults[0]
     return {
         "schema": SCHEMA,
         "error": {
@@ -131,11 +131,11 @@ def _pulled(answer: Any) -> Pairs:
 
 
 def _matrix(answer: Any) -> Pairs:
-    from resolver.render.answers.matrix import tell_matrix  # noqa: PLC0415 - for this answer alone
+    from resolver.render.answers.matrix import matrix_text  # noqa: PLC0415 - for this answer alone
 
     yield "reference", answer.reference
     yield "digest", answer.root.digest
-    yield "matrix", tell_matrix(answer).rstrip("\n") if answer.system == "github" else None
+    yield "matrix", matrix_text(answer).rstrip("\n") if answer.system == "github" else None
 
 
 def _quota(answer: Any) -> Pairs:
