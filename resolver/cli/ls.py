@@ -11,7 +11,6 @@ from resolver.cli.output import page_width, presentable
 from resolver.render import DEFAULT_FORMAT, render, renderer
 
 if TYPE_CHECKING:
-
     from resolver.cli.output import Output
     from resolver.core.results.store import ImageListing
 

@@ -128,7 +128,7 @@ hint: say what: `--require linux/amd64,linux/arm64`
 status: 2
 --- stdout
 --- stderr
-error: there is no reference to check
+error: no reference to check
 hint: name one: `resolver check ubuntu:24.04 --require linux/amd64,linux/arm64`
 """)
     for words in (

@@ -339,7 +339,7 @@ status: 8
 sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
 --- stderr
 error: cannot write `no/r.sarif`: No such file or directory
-hint: name a file in a folder that can be written
+hint: name a file in a writable folder
 """)
 
 
@@ -384,7 +384,7 @@ status: 3
 --- stdout
 --- stderr
 error: cannot write `no/r.sarif`: No such file or directory
-hint: name a file in a folder that can be written
+hint: name a file in a writable folder
 error: `HOST:PORT` has no repository `demo/nope`
 hint: check the spelling; a private repository may also need a login
 """)
@@ -479,8 +479,8 @@ status: 8
 --- stdout
 sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
 --- stderr
-error: `buildkite-agent` is not on PATH, so nothing was handed over
-hint: where it is, this gives it the first value: `buildkite-agent meta-data set resolver:status < VALUE`
+error: `buildkite-agent` is not on PATH, so no values were set
+hint: run this where it is installed: `buildkite-agent meta-data set resolver:status < VALUE`
 """)
 
 

@@ -91,7 +91,7 @@ def test_findings_for_a_merge_request(run: Run, registry: str) -> None:
 
 **findings**
 
-| image | weight | rule | platform | finding |
+| image | severity | rule | platform | finding |
 | --- | --- | --- | --- | --- |
 | `HOST:PORT/demo/liar:1.0` | error | contradictory-config | `linux/arm64/v8` | the index says `linux/arm64/v8`, its config `linux/amd64` |
 | `HOST:PORT/demo/liar:1.0` | error | identical-layers | - | all 3 layers are the same for `linux/amd64`, `linux/arm64/v8` |

@@ -133,7 +133,7 @@ def test_nobody_is_asked_without_a_terminal(run: Run, monkeypatch: pytest.Monkey
 status: 2
 --- stdout
 --- stderr
-error: there is no user name, and no terminal to ask for it
+error: no user name given, and no terminal to prompt for it
 hint: `resolver login reg.test --username NAME --password-stdin < password.txt`
 """)
     assert run("login", "reg.test", "--username", "me").status == 2

@@ -212,6 +212,6 @@ def test_no_reference_to_plan_for(run: Run) -> None:
 status: 2
 --- stdout
 --- stderr
-error: there is no reference to plan
+error: no reference to plan
 hint: name one: `resolver plan ubuntu:24.04 -p linux/arm64`
 """)

@@ -214,7 +214,7 @@ def test_a_progress_that_is_none_of_ours(run: Run, registry: str) -> None:
 status: 2
 --- stdout
 --- stderr
-error: there is no progress of form `fancy`
+error: unknown form of progress `fancy`
 hint: choose one of auto, tty, plain, json, none
 """)
 

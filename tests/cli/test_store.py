@@ -625,7 +625,7 @@ def test_outside_of_a_pipeline_nobody_knows_the_job(run: Run) -> None:
 status: 2
 --- stdout
 --- stderr
-error: `--ci` is for pipelines, and `CI` is not set
+error: `--ci` works only in CI jobs, and `CI` is not set
 hint: set `RESOLVER_JOB_STARTED` to `date +%s` at the start of the job
 """)
 

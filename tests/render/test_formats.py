@@ -22,7 +22,7 @@ from resolver.core.results.resolve import Considered, Failure, Inspection, Offer
 from resolver.core.results.store import DiskUsage as StoreUsage
 from resolver.core.results.store import ImageUsage
 from resolver.errors import ManifestNotFound, PlatformNotOffered, ResolverError, Usage
-from resolver.render import RENDERERS, render, render_values, render_chunks
+from resolver.render import RENDERERS, render, render_chunks, render_values
 from resolver.render.answers.files import MOST_ROWS
 from resolver.render.markdown import cell
 from resolver.render.report import Report, ReportTable

@@ -1,4 +1,4 @@
-"""Reports about exports: what was handed over, and how it is used there."""
+"""Exports: what was written, and where."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def report(answer: Exported, *, explain: bool = False, full: bool = False) -> Re
 
 
 def _content(answer: Exported) -> str:
-    """Say how many pieces, how many bytes, and which of them took no room."""
+    """Return the number of pieces and bytes, and how they were written."""
     counted = (
         (answer.written, "written"),
         (answer.linked, "linked"),
@@ -70,7 +70,7 @@ def plain(answer: Exported) -> Plain:
 
 
 def pairs(answer: Exported) -> list[tuple[str, str]]:
-    """Give the digest and the full name of each image, as they are where it was handed to."""
+    """Return the digest and full name of each image at its destination."""
     return [(str(image.root.digest), image.name) for image in answer.images]
 
 

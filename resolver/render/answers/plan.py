@@ -1,4 +1,4 @@
-"""Reports about plans and pulls: what is held, what is to come, what came."""
+"""Plans and pulls: what is held, what is missing, what was fetched."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from resolver.render.to_dict import Plain
 
 
-#: Docker's words for how a pull ended.
+#: How Docker reports the result of a pull.
 _STATUS = {
     "downloaded": "Downloaded newer image for",
     "up-to-date": "Image is up to date for",
@@ -33,7 +33,7 @@ def report(answer: Plan | Pulled, *, explain: bool = False, full: bool = False) 
 
 
 def _pulled(answer: Pulled) -> Report:
-    """Tell each image in the words of Docker, then what came in all."""
+    """Report each image as Docker does, then the total fetched."""
     groups: dict[str, list[PulledOne]] = {}
     for one in answer.entries:
         groups.setdefault(one.image.reference, []).append(one)
@@ -43,7 +43,7 @@ def _pulled(answer: Pulled) -> Report:
         lines += _image(reference, ones, left_out)
     if answer.fetched:
         fetched = f"{megabytes(answer.bytes_fetched)} in {_pieces_of(len(answer.fetched))}"
-        lines.append(f"Fetched: {fetched}; {len(answer.reused)} were here")
+        lines.append(f"Fetched: {fetched}; {len(answer.reused)} already here")
     return Report("pulled", (), (), tuple(lines))
 
 
@@ -52,7 +52,7 @@ def _pieces_of(count: int) -> str:
 
 
 def left_out_words(entries: Iterable[LeftOut]) -> str:
-    """Say in one line what of an index was not asked for."""
+    """Describe the entries of an index that were left out, on one line."""
     kinds = [each.kind for each in entries]
     if set(kinds) == {"attestation"}:
         return f"{counted(kinds)} (`--no-attestations`)"
@@ -73,7 +73,9 @@ def _image(reference: str, ones: list[PulledOne], left_out: list[LeftOut]) -> li
     lines += [f"Digest: {ones[0].image.root.digest}", f"Status: {_STATUS[status]} {reference}"]
     if foreign:
         size = megabytes(sum(foreign.values()))
-        lines.append(f"Left out: {_pieces_of(len(foreign))}, {size}, kept elsewhere (`--foreign`)")
+        lines.append(
+            f"Left out: {_pieces_of(len(foreign))} foreign, {size} (`--foreign` fetches it)"
+        )
     return lines
 
 
@@ -96,16 +98,16 @@ def _image_facts(image: PlannedImage) -> tuple[tuple[str, str], ...]:
 
 
 def _totals(answer: Plan) -> tuple[tuple[str, str], ...]:
-    """Say what is to come, and what need not come."""
+    """Return the totals of a plan."""
     total, missing = answer.bytes_total, answer.bytes_missing
     requests = answer.requests
-    fetch = "nothing, all of it is held"
+    fetch = "nothing, all content is held"
     if answer.missing:
         word = "request" if requests == 1 else "requests"
         fetch = f"{megabytes(missing)} of {megabytes(total)}, in {requests} {word}"
     facts = [("fetch", fetch), ("held", megabytes(answer.bytes_held))]
     if answer.saved:
-        facts.append(("shared", f"{megabytes(answer.saved)} among these images, moved once"))
+        facts.append(("shared", f"{megabytes(answer.saved)} among these images, fetched once"))
     if answer.attached:
         facts.append(("with", counted(each.kind for each in answer.attached)))
     if answer.left_out:
@@ -131,14 +133,14 @@ def _images(answer: Plan, *, full: bool) -> ReportTable:
 
 
 def _entry_name(image: PlannedImage) -> str:
-    """Name an entry by its platform, or by what it is where it is no image."""
+    """Return the platform of an entry, or its kind if it is not an image."""
     if image.kind != "image":
         return f"({image.kind})"
     return str(image.platform) if image.platform is not None else "-"
 
 
 def _pieces(answer: Plan, *, full: bool) -> ReportTable:
-    """List the pieces; where several images were asked for, each names those it is part of."""
+    """List the pieces; with several images, also the images that each belongs to."""
     users: dict[Digest, dict[str, None]] = {}
     for image in answer.entries:
         for content in image.contents:
@@ -214,7 +216,7 @@ def _one(one: PulledOne) -> Plain:
 
 
 def pairs(answer: Plan | Pulled) -> list[tuple[str, str]]:
-    """Give digest and pinned name of each image."""
+    """Return the digest and pinned reference of each image."""
     if isinstance(answer, Plan):
         images = answer.images
     else:
@@ -246,7 +248,7 @@ def _attached(image: PlannedImage) -> Plain:
 
 
 def left_out(entries: Iterable[LeftOut]) -> list[Plain]:
-    """Write the entries of indexes that were not taken."""
+    """Return the entries of indexes that were left out, as plain values."""
     return [
         {
             "reference": each.reference,
@@ -259,7 +261,7 @@ def left_out(entries: Iterable[LeftOut]) -> list[Plain]:
 
 
 def piece(value: Piece) -> Plain:
-    """Write a piece."""
+    """Return a piece as plain values."""
     return {
         "role": value.role,
         **bare(value.descriptor),

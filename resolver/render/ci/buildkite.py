@@ -24,7 +24,7 @@ AGENT = "buildkite-agent"
 
 
 def emit(result: RunResult, environment: CiEnvironment) -> tuple[Action, ...]:
-    """Set `resolver:NAME` to each value, empty ones aside; annotate where there is more to say."""
+    """Set the metadata `resolver:NAME` for each non-empty value, and annotate the build."""
     del environment
     taken, left = fit(values(result), MAX_VALUE, _cost, "Buildkite")
     actions: list[Action] = [
@@ -39,5 +39,5 @@ def emit(result: RunResult, environment: CiEnvironment) -> tuple[Action, ...]:
 
 
 def _cost(value: Value) -> int | None:
-    """Every value has room of its own."""
+    """Check the limit, which applies to each value."""
     return 0 if len(lines(value.text).encode()) <= MAX_VALUE else None

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from resolver.render.to_dict import Plain
 
 _SEVERITIES = {Severity.NOTE: "info", Severity.WARNING: "minor", Severity.ERROR: "major"}
-#: Of a question without an answer: nobody knows how bad it is.
+#: Severity of a failure to get an answer.
 _FAILED = "critical"
 
 
 def codequality(result: RunResult) -> str:
-    """Write a list of issues; an empty one is how a pass looks."""
+    """Return a list of issues; an empty one is a pass."""
     issues = []
     for fault in result.faults:
         where = spot(fault, result)

@@ -1,7 +1,7 @@
 """GitHub Actions: outputs, the step summary, annotations.
 
 Source: docs.github.com, "Workflow commands for GitHub Actions"; actions/runner,
-FileCommandManager.cs (how the files are read) and ActionCommand.cs (how commands are).
+FileCommandManager.cs (files) and ActionCommand.cs (commands).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 MAX_OUTPUTS = 1_000_000
 #: Bytes of a step's summary. Source: docs.github.com, "Adding a job summary": 1 MiB.
 MAX_SUMMARY = 2**20
-#: Annotations of one kind that a step shows. Source: docs.github.com, "Workflow commands", limits.
+#: Annotations of one level that a step shows. Source: docs.github.com, "Workflow commands", limits.
 MAX_ANNOTATIONS = 10
 
 
 def emit(result: RunResult, environment: CiEnvironment) -> tuple[Action, ...]:
-    """Write outputs and summary to the files the runner named; speak the annotations."""
+    """Write outputs and the summary to the files of the runner; print annotations."""
     taken, left = fit(values(result), MAX_OUTPUTS, _cost, "GitHub")
     outputs = "".join(output(value, environment.token) for value in taken)
     actions: list[Action] = [Write(environment.variables["GITHUB_OUTPUT"], outputs, append=True)]
@@ -38,7 +38,7 @@ def emit(result: RunResult, environment: CiEnvironment) -> tuple[Action, ...]:
 
 
 def output(value: Value, token: str) -> str:
-    """Write an output down; a delimiter that the text does not hold ends it."""
+    """Return an output, ended by a delimiter that does not occur in its text."""
     text = lines(value.text)
     delimiter = f"resolver_{token}"
     while delimiter in text:
@@ -47,7 +47,7 @@ def output(value: Value, token: str) -> str:
 
 
 def command(annotation: Annotation) -> str:
-    """Write an annotation as the command that makes it."""
+    """Return the command for an annotation."""
     facts = [("title", annotation.title)]
     if annotation.path:
         facts = [
@@ -70,7 +70,9 @@ def _commands(found: tuple[Annotation, ...]) -> tuple[Action, ...]:
         else:
             more[level] = more.get(level, 0) + 1
     notes = tuple(
-        Note(f"{count} more of kind {level}: GitHub shows {MAX_ANNOTATIONS} of a kind")
+        Note(
+            f"{count} more annotations of level {level}: GitHub shows {MAX_ANNOTATIONS} of a level"
+        )
         for level, count in more.items()
     )
     text = "".join(command(annotation) for annotation in shown)

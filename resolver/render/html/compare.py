@@ -1,4 +1,4 @@
-"""HTML: any answer as one page that needs nothing else."""
+"""HTML: an answer as one self-contained page."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     from resolver.render.report import ReportTable
 
 
-#: Answers that have a page of their own, by the module that defines them; the others are drawn
-#: from their report.
+#: Answers with their own page, by the module that defines them; others are drawn from their
+#: report.
 PAGES = {"resolver.core.compare.compare": "resolver.render.html.compare"}
 
 
 def html(answer: object, *, explain: bool = False, full: bool = True) -> str:
-    """Draw an answer as a page; nothing is ever cut here."""
+    """Render an answer as a page, without shortening values."""
     del full
     place = PAGES.get(type(answer).__module__)
     if place is None:
@@ -76,7 +76,7 @@ _SIDES = ("from", "to")
 
 
 def draw_images(answer: ImageComparison) -> str:
-    """Draw a comparison of two images."""
+    """Render a comparison of two images."""
     title = f"{answer.first} and {answer.second}"
     head = facts(image_facts(answer)) + reasons(answer.reasons)
     if answer.is_same:
@@ -99,7 +99,7 @@ def _image_bars(answer: ImageComparison) -> str:
     )
     return (
         f'<ul class="bars">{items}</ul>\n<p class="legend">Hatched layers are in both images, so '
-        "who has the first need not fetch them.</p>\n"
+        "if the first is held, they need not be fetched.</p>\n"
     )
 
 
@@ -140,7 +140,7 @@ def _image_numbers(answer: ImageComparison) -> str:
         "platform", "result", "from", "to", "delta", "to fetch", "layers to fetch",
         "manifest before", "manifest after",
     )  # fmt: skip
-    caption = "Each platform in numbers; what to fetch is for who has the first on that platform"
+    caption = "Each platform in numbers; to fetch: if the first image is held for that platform"
     return grid(Grid("numbers", caption, columns, rows, frozenset(range(2, 7))))
 
 
@@ -154,7 +154,7 @@ def _change(name: str, change: PlatformChange) -> str:
 
 
 def draw(answer: Comparison | ImageComparison) -> str:
-    """Draw a comparison."""
+    """Render a comparison of the platforms of an image."""
     if not isinstance(answer, Comparison):
         return draw_images(answer)
     count = len(answer.builds)
@@ -180,7 +180,7 @@ def _bars(answer: Comparison) -> str:
     for position, build in enumerate(answer.builds):
         own, shared = answer.sharing.own[position], answer.sharing.shared(position)
         label = (
-            f"{build.name}: {megabytes(build.size)}, of it {megabytes(shared.bytes)} shared "
+            f"{build.name}: {megabytes(build.size)}, {megabytes(shared.bytes)} of it shared "
             f"and {megabytes(own.bytes)} its own"
         )
         items.append(
@@ -235,13 +235,13 @@ def _matrix(answer: Comparison) -> str:
         ]
         rows.append([Cell(name(build.name), "nowrap"), *cells])
     columns = ("platform", *(build.name for build in answer.builds))
-    caption = "What both have: bytes, layers, and how much that is of the platform above"
+    caption = "Shared by both: bytes, layers, and the share of the platform above"
     table = grid(Grid("matrix", caption, columns, rows, frozenset(range(1, len(columns)))))
     stored, summed = answer.sharing.stored, answer.sharing.summed
     saved = summed.bytes - stored.bytes
     note = (
-        f"Who keeps all of them stores {megabytes(stored.bytes)}, each layer once; one by one "
-        f"they are {megabytes(summed.bytes)}. Sharing saves {megabytes(saved)}."
+        f"All of them together take {megabytes(stored.bytes)}, each layer once; separately, "
+        f"{megabytes(summed.bytes)}. Sharing saves {megabytes(saved)}."
     )
     return f'<p class="note">{note}</p>\n{table}'
 
@@ -297,17 +297,17 @@ def _layers_of(answer: Comparison, position: int, most: int) -> str:
     return details(summary, grid(table))
 
 
-#: Paths of one tree on a page; a browser is slow with more, and JSON has all of them.
+#: Paths of a tree on a page; browsers are slow with more. JSON lists all.
 MOST_PATHS = 2_000
 
 
 def files_body(name: str, found: FileComparison, labels: Sequence[str]) -> str:
-    """Draw file trees against their base.
+    """Render file trees compared with their base.
 
     Args:
         name: unique on the page.
         found: what differs.
-        labels: what the others are called here, in their order.
+        labels: of the other trees, in order.
     """
     base = found.base
     rows = [
@@ -326,7 +326,7 @@ def files_body(name: str, found: FileComparison, labels: Sequence[str]) -> str:
     columns = ("tree", "files", "size", "packages", "programs by machine")
     whole = grid(Grid(f"{name}-trees", "Trees", columns, rows, frozenset({1, 2, 3})))
     of_base = "".join((_strangers(f"{name}-base", base), _odd(f"{name}-base", base)))
-    noted = details("base: what was found in it", of_base) if of_base else ""
+    noted = details("base: unusual content", of_base) if of_base else ""
     return f"{whole}{noted}" + "".join(
         _tree(f"{name}-{number}", label, tree)
         for number, (label, tree) in enumerate(zip(labels, found.others, strict=True), 1)
@@ -369,7 +369,7 @@ def _strangers(name: str, tree: TreeSummary) -> str:
 
 def _odd(name: str, tree: TreeSummary) -> str:
     rows = [*(("layers", each) for each in tree.warnings), *tree.unread]
-    return _part(f"{name}-odd", "What was odd", ("where", "what"), rows)
+    return _part(f"{name}-odd", "Unusual entries", ("where", "what"), rows)
 
 
 _FOLDERS = ("from", "to", "delta", "folder")
@@ -377,7 +377,7 @@ _NOTHING = '<p class="note">There is nothing to show.</p>'
 
 
 def _part(name: str, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Draw one table; nothing where it has no rows. The last column names, so it is the head."""
+    """Render a table; empty if it has no rows. The last column is the row header."""
     cells = [[Cell(code(row[-1]), "key"), *(Cell(text(each)) for each in row[:-1])] for row in rows]
     if not cells:
         return ""

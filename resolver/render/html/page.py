@@ -1,4 +1,4 @@
-"""Pages: one file, without scripts, that holds all it needs."""
+"""HTML pages: one self-contained file without scripts; tables, bars and heat maps."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from resolver.core.compare.history import History, HistoryRow, Step
 
 
-#: Steps of a heat map: from nothing to all.
+#: Steps of a heat map, from nothing to everything.
 HEATS = 6
 
-#: Every pair of text and ground has a contrast of at least 4.5 to 1 (WCAG 2.2, 1.4.3); see
-#: `tests/render/test_html.py`, which computes them from these very lines.
+#: Every pair of text and background has a contrast of at least 4.5 to 1 (WCAG 2.2, 1.4.3); see
+#: `tests/render/test_html.py`, which computes them from this text.
 STYLE = """
 :root {
   color-scheme: light dark;
@@ -131,15 +131,15 @@ footer {
 """
 
 _DIGEST = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-#: Nothing but this very style, and an empty icon. Source: W3C CSP 3, 2.3.1 (hashes) and
-#: 8.4 (no `unsafe-inline`, so no `style` attribute either: bars are drawn with SVG's own).
+#: Allow only this style and an empty icon. Source: W3C CSP 3, 2.3.1 (hashes) and
+#: 8.4 (no `unsafe-inline`, so no `style` attributes: bars use attributes of SVG).
 POLICY = (
     f"default-src 'none'; style-src 'sha256-{_DIGEST}'; img-src data:; "
     "base-uri 'none'; form-action 'none'"
 )
 
 
-#: Hatching that tells shared layers from others without colour; every bar refers to it.
+#: Hatching of shared layers, visible without colour; every bar refers to it.
 _DEFINITIONS = (
     '<svg class="unseen" aria-hidden="true"><defs><pattern id="hatch" width="8" height="8" '
     'patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
@@ -149,23 +149,23 @@ _DEFINITIONS = (
 
 
 def text(words: str) -> str:
-    """Make text from elsewhere safe to stand in a page, in an attribute too, and visible."""
+    """Escape remote text for a page or an attribute, and make control characters visible."""
     return standard.escape(escape(words))
 
 
 def name(words: str) -> str:
-    """Write a platform or a path, which may be broken where its parts end."""
+    """Render a platform or a path, which can wrap after its separators."""
     return text(words).replace("/", "/<wbr>").replace(":", ":<wbr>")
 
 
 def code(words: str) -> str:
-    """Write text from elsewhere as it was written."""
+    """Render remote text verbatim."""
     return f"<code>{text(words)}</code>"
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a page under a heading of its own; `body` is HTML."""
+    """A section of a page with a heading; `body` is HTML."""
 
     name: str
     title: str
@@ -188,7 +188,7 @@ class Cell:
 
     @property
     def attributes(self) -> str:
-        """Its class and height, where they are not the usual ones."""
+        """Return its class and height attributes."""
         spans = f' rowspan="{self.rows}"' if self.rows > 1 else ""
         return f' class="{self.kind}"{spans}' if self.kind else spans
 
@@ -212,7 +212,7 @@ class Grid:
 
 
 def page(title: str, sections: Iterable[Section], *, head: str = "") -> str:
-    """Write a whole page; `head` is HTML that stands below the title."""
+    """Render a page; `head` is HTML below the title."""
     parts = tuple(sections)
     links = "".join(f'<li><a href="#{each.name}">{text(each.title)}</a></li>' for each in parts)
     nav = f'<nav aria-label="Sections"><ul>{links}</ul></nav>' if len(parts) > 1 else ""
@@ -238,7 +238,7 @@ def page(title: str, sections: Iterable[Section], *, head: str = "") -> str:
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:
-    """Write labelled facts; those without a label go on where the one before ends."""
+    """Render labelled facts; one without a label continues the one before."""
     items = "".join(
         f"<dt>{text(label)}</dt><dd>{text(value)}</dd>" if label else f"<dd>{code(value)}</dd>"
         for label, value in pairs
@@ -247,7 +247,7 @@ def facts(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def grid(table: Grid) -> str:
-    """Write a table in a box of its own, which scrolls where the page is too narrow."""
+    """Render a table in a box that scrolls on a narrow page."""
     caption = f"{table.name}-caption"
     heads = "".join(
         f'<th scope="col"{_right(position in table.right)}>{name(column)}</th>'
@@ -280,12 +280,12 @@ def _right(is_right: bool) -> str:  # noqa: FBT001 - it is about nothing else
 
 
 def details(summary: str, body: str, *, is_open: bool = False) -> str:
-    """Write something to unfold; both are HTML."""
+    """Render a disclosure element; both arguments are HTML."""
     opened = " open" if is_open else ""
     return f"<details{opened}><summary>{summary}</summary>\n{body}</details>\n"
 
 
-#: Says which fill means what.
+#: Explains the fills of a bar.
 LEGEND = (
     '<p class="legend"><span><svg class="key" aria-hidden="true"><rect class="own" width="100%" '
     'height="100%"/></svg>a layer of this platform alone</span><span><svg class="key" '
@@ -295,7 +295,7 @@ LEGEND = (
 
 
 class Segment(NamedTuple):
-    """A piece of a bar: its size in bytes, whether others have it too, and what it is."""
+    """A segment of a bar: its size in bytes, whether it is shared, and its tooltip."""
 
     size: int
     is_shared: bool
@@ -303,9 +303,9 @@ class Segment(NamedTuple):
 
 
 def bar(segments: Sequence[Segment], most: int, label: str) -> str:
-    """Draw a bar of pieces; `most` bytes fill the width.
+    """Render a bar of segments; `most` bytes fill the width.
 
-    Each piece carries its words as a tooltip; `label` says all of it to who cannot see it.
+    `label` describes the whole bar for screen readers.
     """
     drawn, at = [], 0
     for segment in segments:
@@ -324,7 +324,7 @@ def _share(part: int, whole: int) -> str:
 
 
 def heat(part: int, whole: int) -> str:
-    """Name the step of a heat map for a part of a whole; nothing at all has one of its own."""
+    """Return the class of a heat map step for a share; zero has its own."""
     if part <= 0 or whole <= 0:
         return "heat-0"
     return f"heat-{max(1, min(HEATS - 1, (HEATS - 1) * part // whole))}"
@@ -335,7 +335,7 @@ _COLUMNS = ("key", "value", "platforms")
 
 
 def drift_details(drifts: Sequence[Drift], names: Sequence[str]) -> str:
-    """Draw what builds do not agree on: for each value, who has it."""
+    """Render the differences between builds: each value, and the builds with it."""
     return "".join(
         _unfolding(title, len(found), Grid(name, title, _COLUMNS, _by_value(found, names)))
         for name, title, found in _grouped(drifts)
@@ -343,7 +343,7 @@ def drift_details(drifts: Sequence[Drift], names: Sequence[str]) -> str:
 
 
 def change_details(drifts: Sequence[Drift], sides: Sequence[str], prefix: str) -> str:
-    """Draw what two builds do not agree on, side by side; `prefix` makes names unique."""
+    """Render the differences between two builds side by side; `prefix` makes names unique."""
     return "".join(
         _unfolding(title, len(found), Grid(f"{prefix}-{name}", title, ("key", *sides), rows))
         for name, title, found in _grouped(drifts)
@@ -352,7 +352,7 @@ def change_details(drifts: Sequence[Drift], sides: Sequence[str], prefix: str) -
 
 
 def _grouped(drifts: Sequence[Drift]) -> list[tuple[str, str, list[Drift]]]:
-    """Put drift under titles: that with many keys under its own, the rest under one."""
+    """Group differences by title: dimensions with many keys have their own, others share one."""
     found: dict[tuple[str, str], list[Drift]] = {}
     for drift in drifts:
         dimension = _DIMENSIONS[drift.dimension]
@@ -373,7 +373,7 @@ def _by_value(drifts: Sequence[Drift], names: Sequence[str]) -> list[list[Cell |
 
 
 def _key(drift: Drift) -> str:
-    """Name what differs; its dimension too where several stand under one title."""
+    """Return the key of a difference, with its dimension if a title has several."""
     is_own = _DIMENSIONS[drift.dimension].unit is Unit.PAIRS
     return code(drift.key if is_own else drift.name)
 
@@ -389,12 +389,12 @@ def _unfolding(title: str, count: int, table: Grid) -> str:
     return details(f"{text(title)}: {words}", grid(table), is_open=True)
 
 
-#: Characters of an instruction that are shown folded.
+#: Characters of an instruction shown when collapsed.
 _SHORT = 120
 
 
 def history_grid(name: str, history: History, names: Sequence[str], base: int) -> str:
-    """Draw histories: a row for each step, with the size that it has in each build.
+    """Render histories: a row for each step, with its size in each build.
 
     Args:
         name: unique on the page.
@@ -421,7 +421,7 @@ def history_grid(name: str, history: History, names: Sequence[str], base: int) -
         for number, row in enumerate(history.rows, 1)
     ]
     columns = ("#", "step", "differs", *names)
-    caption = "Steps and the size of their layers; the stronger the colour, the larger"
+    caption = "Steps and the size of their layers; a stronger colour is a larger layer"
     table = Grid(name, caption, columns, rows, frozenset(range(3, len(columns))))
     return notes + grid(table)
 
@@ -438,7 +438,7 @@ def _cell(step: Step | None, most: int) -> Cell:
 
 
 def _instruction(row: HistoryRow, names: Sequence[str], base: int) -> str:
-    """Write a step as the base does, or who has it; other spellings and long ones unfold."""
+    """Render a step as in the base; long instructions and other spellings are collapsed."""
     first = row.steps[base]
     written = cut(first.instruction if first is not None else row.instruction)
     spellings: dict[str, list[str]] = {}
@@ -455,7 +455,7 @@ def _instruction(row: HistoryRow, names: Sequence[str], base: int) -> str:
 
 
 def reasons(found: Iterable[CompareReason]) -> str:
-    """List the reasons; nothing where there are none."""
+    """Render the reasons; empty if there are none."""
     items = "".join(
         f"<li><strong>{text(each.aspect)}</strong>: {text(each.message)}</li>" for each in found
     )
