@@ -1,12 +1,11 @@
 """`resolver help` and `resolver options`: help topics, from files inside the package."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
-if TYPE_CHECKING:
-    from resolver.cli.options import SHARED, emitter_usage
+from resolver.cli.options import SHARED, emitter_usage
 
 #: Every topic, in the order listed; the first line of a page is its summary. To add one,
 #: write `resolver/topics/<name>.txt` and add a row.

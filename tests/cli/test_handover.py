@@ -468,7 +468,7 @@ def test_an_agent_that_refuses_is_an_error(
     seen = run(*words("resolve", registry), "--emit", "buildkite")
 
     assert seen.status == 8
-    assert f"resolver:status` did not take what it was given: {said}\n" in seen.stderr
+    assert f"resolver:status` failed: {said}\n" in seen.stderr
 
 
 def test_without_the_agent_the_command_is_said(run: Run, registry: str) -> None:

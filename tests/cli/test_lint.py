@@ -187,14 +187,14 @@ def test_rules_for_a_script_and_for_a_page(run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "there is no reference to lint"),
-        (["app", "--fail-on", "fatal"], "`--fail-on fatal` is no weight"),
+        ([], "no reference to lint"),
+        (["app", "--fail-on", "fatal"], "`--fail-on fatal` is not a severity"),
         (["app", "--ignore", "nothing"], "there is no rule `nothing`"),
         (["--explain", "nothing"], "there is no rule `nothing`"),
         (["app", "--max-bytes", "1MB"], "`--max-bytes` limits what `--deep` reads"),
-        (["app", "--deep", "--max-bytes", "0"], "`--max-bytes 0` leaves nothing to look at"),
-        (["app", "--deep", "--max-bytes", "much"], "`--max-bytes much` is no size"),
-        (["--rules", "--format", "csv"], "there is no format `csv`"),
+        (["app", "--deep", "--max-bytes", "0"], "`--max-bytes 0` leaves nothing to read"),
+        (["app", "--deep", "--max-bytes", "much"], "`--max-bytes much` is not a size"),
+        (["--rules", "--format", "csv"], "unknown format `csv`"),
     ],
 )
 def test_mistakes(run: Run, words: list[str], said: str) -> None:

@@ -405,8 +405,8 @@ def test_an_export_that_cannot_be(run: Run) -> None:
 status: 2
 --- stdout
 --- stderr
-error: a lock is not exported as `table`
-hint: choose `--format` among kbld, imgpkg, kustomize, compose, bazel, helm, env
+error: `lock export` does not support `--format table`
+hint: choose one of kbld, imgpkg, kustomize, compose, bazel, helm, env
 """)
     assert str(run("lock", "export", "--format", "env", "-p", "linux/arm64")) == snapshot("""\
 status: 7

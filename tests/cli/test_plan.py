@@ -75,7 +75,7 @@ def test_all_of_it_is_here(run: Run, registry: str) -> None:
 
     seen = run("plan", f"{registry}/demo/app:1.0", "-p", "linux/arm64")
 
-    assert "fetch    nothing, all of it is held" in seen.stdout
+    assert "fetch    nothing, all content is held" in seen.stdout
 
 
 def test_several_platforms_count_what_they_share_once(run: Run, registry: str) -> None:
@@ -127,7 +127,7 @@ def test_another_place_is_named(run: Run, registry: str, tmp_path: Path) -> None
     seen = run("plan", name, "-p", "linux/arm64", "--from", "oci:mirror")
 
     assert seen.stdout.count("held by oci:mirror") == 6
-    assert "fetch    nothing, all of it is held" in seen.stdout
+    assert "fetch    nothing, all content is held" in seen.stdout
 
 
 def test_a_plan_in_json(run: Run, registry: str) -> None:

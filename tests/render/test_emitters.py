@@ -240,7 +240,7 @@ def test_github_shows_ten_annotations_of_a_kind_and_hears_how_many_more(count: i
     commands = github_commands(spoken(found))
 
     assert [each.name for each in commands] == ["error"] * 10 + ["warning"]
-    more = ["1 more of kind error: GitHub shows 10 of a kind"] if count > 10 else []
+    more = ["1 more annotations of level error: GitHub shows 10 of a level"] if count > 10 else []
     assert remarks(found) == more
 
 

@@ -225,7 +225,7 @@ def _sharing(answer: Comparison, *, full: bool) -> ReportTable:
         (number, *(_amount(each, is_self=row == column) for column, each in enumerate(amounts)))
         for row, (number, amounts) in enumerate(zip(numbers, answer.sharing.matrix, strict=True))
     )
-    title = "shared layers, size and number"
+    title = "shared layers, bytes and how many"
     return ReportTable(
         title,
         ("#", *(f"with {n}" for n in numbers)),
