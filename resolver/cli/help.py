@@ -5,8 +5,6 @@ from typing import Annotated, Optional
 
 import typer
 
-from resolver.cli.options import SHARED, emitter_usage
-
 #: Every topic, in the order listed; the first line of a page is its summary. To add one,
 #: write `resolver/topics/<name>.txt` and add a row.
 TOPICS = ("references", "platforms", "store", "configuration", "ci", "exit-status")
@@ -76,6 +74,7 @@ def options() -> None:
     """List the options that all commands accept."""
     from textwrap import wrap
 
+    from resolver.cli.options import SHARED, emitter_usage
     from resolver.cli.output import Output
     from resolver.render import RENDERERS
     from resolver.render.ci.emit import EMITTERS, REPORTS
