@@ -71,7 +71,7 @@ def export(
         )
         if is_stream:
             output.keep(found)
-            left_out = [each for image in found.images for each in image.left_out]
+            left_out = [item for image in found.images for item in image.left_out]
             if left_out:
                 output.note(f"left out: {left_out_words(left_out)}")
         else:

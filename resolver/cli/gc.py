@@ -86,8 +86,8 @@ def gc(
     with open_session(common) as (session, output):
         found = session.collect(rules, dry_run=dry_run)
         output.show(found, common.form, full=no_trunc)
-        for each in found.unread:
-            words = f"the lease `{each.path}` keeps all images and blobs: {each}"
+        for item in found.unread:
+            words = f"the lease `{item.path}` keeps all images and blobs: {item}"
             output.observe(Warned("lease-unreadable", words))
         if found.is_partial:
             raise typer.Exit(ErrorKind.STORE.status)

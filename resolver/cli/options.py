@@ -273,7 +273,7 @@ SHARED = (
         ("--shared-store",),
         bool | None,
         None,
-        "Trust a store others can write to [RESOLVER_SHARED_STORE].",
+        "Trust a shared store [RESOLVER_SHARED_STORE].",
     ),
     Shared(
         "jobs", ("--jobs",), str | None, None, "Concurrent requests, 1 to 256 [RESOLVER_JOBS].", "N"
@@ -305,7 +305,7 @@ SHARED = (
         ("--mirror",),
         Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
         None,
-        "Try URL first; `#tags`: also for tags [RESOLVER_MIRROR].",
+        "Try URL first; `#tags`: for tags too [RESOLVER_MIRROR].",
         "HOST=URL",
     ),
     Shared(
@@ -336,7 +336,7 @@ SHARED = (
         ("--platforms-file",),
         str | None,
         None,
-        "Add platform facts from FILE [RESOLVER_PLATFORMS].",
+        "Add platform facts [RESOLVER_PLATFORMS].",
         "FILE",
     ),
     Shared(

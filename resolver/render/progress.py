@@ -83,8 +83,8 @@ class Layers:
 
     def add(self, event: Started) -> None:
         """Add the pieces of an image."""
-        for each in event.pieces:
-            self._layers[each.descriptor.digest] = each.role == "layer"
+        for item in event.pieces:
+            self._layers[item.descriptor.digest] = item.role == "layer"
 
     def __contains__(self, digest: Digest) -> bool:
         return self._layers.get(digest, True)
@@ -189,7 +189,7 @@ def _value(value: object) -> object:
         case Digest() | Platform():
             return str(value)
         case tuple():
-            return [_value(each) for each in value]
+            return [_value(item) for item in value]
         case Piece():
             return piece(value)
         case _:
@@ -303,7 +303,7 @@ class Board:
     def lines(self, width: int) -> list[str]:
         """Draw the active layers, at most `width` columns wide; the last line counts the layers."""
         moving = list(self._moving.items())
-        drawn = [_row(short_name(digest), each, width) for digest, each in moving]
+        drawn = [_row(short_name(digest), item, width) for digest, item in moving]
         if drawn and len(self._counted) > 1:
             drawn.append(f"{self._ended} of {len(self._counted)} layers done")
         return [text[:width] for text in drawn]

@@ -41,7 +41,7 @@ status: 0
 image    HOST:PORT/demo/app:1.0
 index    sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
 base     linux/amd64
-stored   522 kB for all 5; one by one 758 kB
+stored   522 kB for all 5; separately 758 kB
 
 sizes
 #  PLATFORM                         SIZE     DELTA  RATIO   SHARED      OWN
@@ -112,7 +112,7 @@ status: 0
 image    HOST:PORT/demo/app:1.0
 index    sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
 base     linux/amd64
-stored   287 kB for all 2; one by one 287 kB
+stored   287 kB for all 2; separately 287 kB
 
 sizes
 #  PLATFORM                         SIZE     DELTA  RATIO  SHARED     OWN
@@ -175,7 +175,7 @@ from     HOST:PORT/demo/app:1.0
 to       HOST:PORT/demo/app:2.0
          sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41
 result   5 changed
-fetch    136 kB: 4 layers and the documents that are new
+fetch    136 kB: 4 layers and new documents
 
 platforms
 #  PLATFORM                       RESULT     FROM      TO  DELTA    FETCH
@@ -243,7 +243,7 @@ status: 0
 image    HOST:PORT/demo/liar:1.0
 index    sha256:b18a87ff50801f322595c83e1fef64e13ec0303aa779e7e293d521eb29e2f780
 base     linux/amd64
-stored   184 kB for all 2; one by one 369 kB
+stored   184 kB for all 2; separately 369 kB
 
 sizes
 #  PLATFORM          SIZE  DELTA  RATIO  SHARED  OWN
@@ -309,7 +309,7 @@ def test_what_is_there_and_stays_within_bounds_is_a_yes(run: Run, registry: str)
     )  # fmt: skip
 
     assert (seen.status, seen.stderr) == (0, "")
-    assert "expected all 5 are there" in seen.stdout
+    assert "expected all 5 offered" in seen.stdout
 
 
 def test_rules_from_a_file(run: Run, registry: str, tmp_path: Path) -> None:

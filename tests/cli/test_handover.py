@@ -419,7 +419,7 @@ def test_the_summary_of_a_step_stays_below_its_limit(
     text = place.read_text()
 
     assert len(text) <= emit_github.MAX_SUMMARY
-    assert ("The rest is left out" in text) is bool(over)
+    assert ("Truncated: the size limit" in text) is bool(over)
 
 
 def test_a_reader_that_hangs_up_is_no_failure_to_hand_over(tmp_path: Path) -> None:

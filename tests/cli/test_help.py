@@ -57,12 +57,12 @@ status: 0
 --- stdout
 Topics; read one with `resolver help TOPIC`:
 
-  references     How images are named, and how a name is read
-  platforms      How platforms are written, and which build is chosen
-  store          Where images are kept, and how to keep that small and sound
-  configuration  Options, variables and files: what is read, and which one wins
-  ci             In a pipeline: gates, outputs, caches, and what to pin
-  exit-status    What a command's exit status means, for `case $?`
+  references     References: how to name an image
+  platforms      Platforms: how to write them, and which image is chosen
+  store          The store: where images are kept, and how to clean and verify it
+  configuration  Configuration: options, variables and files, and their precedence
+  ci             CI pipelines: checks, outputs, caches and pinning
+  exit-status    Exit statuses: what they mean, for scripts
 
 Help for a command: resolver COMMAND --help, or resolver help COMMAND
 --- stderr

@@ -47,7 +47,7 @@ def test_several_of_which_one_is_not_there(run: Run, registry: str) -> None:
     assert str(run("lint", *names, "--ignore", "identical-layers")) == snapshot("""\
 status: 3
 --- stdout
-`HOST:PORT/demo/app:1.0`: nothing found (5 platforms)
+`HOST:PORT/demo/app:1.0`: no findings (5 platforms)
 `HOST:PORT/demo/none:1`: error: repository-not-found
 error  contradictory-config  linux/arm64/v8  HOST:PORT/demo/liar:1.0  the index says `linux/arm64/v8`, its config `linux/amd64`
 `HOST:PORT/demo/liar:1.0`: 1 error, 1 ignored (2 platforms)
@@ -143,7 +143,7 @@ def test_references_from_a_file(run: Run, registry: str, tmp_path: Path) -> None
     assert str(run("lint", "-f", "images.txt")) == snapshot("""\
 status: 0
 --- stdout
-`HOST:PORT/demo/app:1.0`: nothing found (5 platforms)
+`HOST:PORT/demo/app:1.0`: no findings (5 platforms)
 --- stderr
 """)
 

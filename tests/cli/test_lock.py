@@ -207,7 +207,7 @@ status: 3
 --- stdout
 lock     resolver.lock
 holds    0 references
-written  no: a reference could not be looked up
+written  no: a reference could not be resolved
 
 CHANGE  REFERENCE                     DIGEST               PLATFORMS
 added   HOST:PORT/demo/app:1.0  sha256:f62fb544ff3d          5
@@ -339,7 +339,7 @@ def test_what_only_a_registry_can_say(run: Run, option: str) -> None:
     seen = run("resolve", "--locked", option)
 
     assert seen.status == 2
-    assert f"`{option}` asks the registry" in seen.stderr
+    assert f"`{option}` needs the registry" in seen.stderr
 
 
 def test_pulling_what_is_locked(run: Run, locked: str) -> None:

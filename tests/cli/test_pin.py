@@ -99,7 +99,7 @@ status: 0
     assert str(run("pin", "Dockerfile")) == snapshot("""\
 status: 0
 --- stdout
-no image is named there
+no images found
 --- stderr
 """)
 

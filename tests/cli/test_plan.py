@@ -86,7 +86,7 @@ status: 0
 --- stdout
 fetch    271 kB of 277 kB, in 11 requests
 held     5.96 kB
-shared   106 kB among these images, moved once
+shared   106 kB among these images, fetched once
 with     2 attestations
 left out 3 images, 1 attestation of the index (`-p all` takes every entry)
 

@@ -456,7 +456,7 @@ def test_collection_names_the_process_that_keeps_something(run: Run, two: str, s
         ("since", "serve", process),
     }
     assert f"in use by `serve` (process {process})" in text
-    assert f"came since `serve` (process {process}) began" in text
+    assert f"added since `serve` (process {process}) began" in text
     assert run("gc", "--grace", "0s").stdout.startswith("Total reclaimed space: ")
     assert json.loads(run("gc", "--grace", "0s", "--json").stdout)["stays"] == []
 
@@ -546,7 +546,7 @@ def test_an_image_in_use_keeps_a_store_above_its_limit(run: Run, two: str, store
 
     assert seen.status == 1
     assert f"an image in use by `export app` (process {os.getpid()})" in seen.stderr
-    assert "hint: end that process, or wait for it" in seen.stderr
+    assert "hint: stop that process or wait for it" in seen.stderr
 
 
 def test_what_was_set_aside_counts_and_goes_first(run: Run, two: str, store: Path) -> None:
@@ -707,7 +707,7 @@ status: 0
 names    2
 blobs    23, 314 kB
 hashed   314 kB
-result   all is well
+result   no problem found
 --- stderr
 """)
 

@@ -269,7 +269,7 @@ def test_the_demo_ends_well_and_shows_every_verb(run: Run) -> None:
 def test_a_defect_is_one_line_and_asks_for_a_report(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("by zero")
 
     monkeypatch.setattr("resolver.session.Session.resolve", broken)

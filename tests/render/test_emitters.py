@@ -260,7 +260,7 @@ def test_a_large_answer_leaves_its_json_out_and_says_so() -> None:
     found = acts("github", ending(long))
 
     assert "json" not in read_github_file(written(found, "output"))
-    assert remarks(found) == ["GitHub does not take `json`: too large for it, or not one line"]
+    assert remarks(found) == ["`json` left out for GitHub: too large, or not a single line"]
 
 
 @given(st.text(max_size=300), st.integers(0, 200))
@@ -305,7 +305,7 @@ def test_a_dotenv_report_holds_single_lines_and_nothing_a_runner_would_expand() 
 
     assert "RESOLVED_REFERENCE" not in read
     assert remarks(found) == [
-        "a dotenv report does not take `reference`: too large for it, or not one line"
+        "`reference` left out for a dotenv report: too large, or not a single line"
     ]
     assert "$" not in written(found, "g.env")
     assert r"example.com/\u0024CI_JOB_TOKEN" in read["RESOLVED_JSON"]

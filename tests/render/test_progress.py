@@ -268,7 +268,7 @@ def test_bars_are_gone_once_everything_has_ended() -> None:
             "c20dea4d876b: Already exists",
             "a7937b64b8ca: Pull complete",
             "16367aacb67a: Pull complete",
-            '656771905e1e: Skipped foreign layer, 500 MB',
+            "656771905e1e: Skipped foreign layer, 500 MB",
         ]
     )
 

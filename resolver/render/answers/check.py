@@ -43,21 +43,21 @@ def findings_report(
     its image.
     """
     if full:
-        rows = tuple((each.subject, *_cells(each), each.message) for each in findings)
+        rows = tuple((item.subject, *_cells(item), item.message) for item in findings)
         columns = ("image", "severity", "rule", "platform", "finding")
         lines = tuple(_last_line(image, summary) for image in images)
         return Report(title, (), (ReportTable("findings", columns, rows),) if rows else (), lines)
-    cells: dict[int, tuple[str, ...]] = {id(each): _cells(each) for each in findings}
+    cells: dict[int, tuple[str, ...]] = {id(item): _cells(item) for item in findings}
     if len(images) > 1:
-        cells = {id(each): (*cells[id(each)], each.subject) for each in findings}
+        cells = {id(item): (*cells[id(item)], item.subject) for item in findings}
     widths = [max(map(len, column)) for column in zip(*cells.values(), strict=True)]
     text_lines: list[str] = []
     for image in images:
         found: tuple[Finding, ...] = () if isinstance(image, Failure) else image.findings
-        for each in found:
-            row = zip(cells[id(each)], widths, strict=True)
+        for item in found:
+            row = zip(cells[id(item)], widths, strict=True)
             text_lines.append(
-                _GAP.join([*(f"{cell:<{width}}" for cell, width in row), each.message])
+                _GAP.join([*(f"{cell:<{width}}" for cell, width in row), item.message])
             )
         text_lines.append(_last_line(image, summary))
     return Report(title, (), (), tuple(text_lines))
@@ -93,8 +93,8 @@ def plain(answer: Checked) -> Plain:
     """Turn a check into plain values."""
     return {
         "passed": answer.passed,
-        "findings": [finding(each) for each in answer.findings],
-        "images": [_image(each) for each in answer.images],
+        "findings": [finding(item) for item in answer.findings],
+        "images": [_image(item) for item in answer.images],
     }
 
 

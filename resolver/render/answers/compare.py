@@ -175,7 +175,7 @@ def stored_words(answer: Comparison) -> str:
     """Return the size of all builds stored together and separately."""
     stored, summed = answer.sharing.stored, answer.sharing.summed
     count = len(answer.builds)
-    return f"{megabytes(stored.bytes)} for all {count}; separately {megabytes(summed.bytes)}"
+    return f"{megabytes(stored.bytes)} for all {count}; one by one {megabytes(summed.bytes)}"
 
 
 def _sizes(answer: Comparison) -> ReportTable:
@@ -222,7 +222,7 @@ def _sharing(answer: Comparison, *, full: bool) -> ReportTable:
         return _groups(answer)
     numbers = tuple(f"{position + 1}" for position in range(len(answer.builds)))
     rows = tuple(
-        (number, *(_amount(each, is_self=row == column) for column, each in enumerate(amounts)))
+        (number, *(_amount(item, is_self=row == column) for column, item in enumerate(amounts)))
         for row, (number, amounts) in enumerate(zip(numbers, answer.sharing.matrix, strict=True))
     )
     title = "shared layers, bytes and how many"
@@ -262,8 +262,8 @@ def _drift_rows(drift: Drift) -> list[tuple[str, ...]]:
     """Return a row for every value; the first names what differs."""
     rows: list[tuple[str, ...]] = []
     for number, (value, holders) in enumerate(drift.groups):
-        who = ", ".join(str(position + 1) for position in holders)
-        rows.append((drift.name if number == 0 else "", who, value_words(value)))
+        numbers = ", ".join(str(position + 1) for position in holders)
+        rows.append((drift.name if number == 0 else "", numbers, value_words(value)))
     return rows
 
 
@@ -287,12 +287,12 @@ def _history_summed(answer: Comparison) -> ReportTable:
             for position, step in enumerate(row.steps)
             if step is not None and step.layer is not None
         ]
-        there = [position for position, step in enumerate(row.steps) if step is not None]
+        present = [position for position, step in enumerate(row.steps) if step is not None]
         least = min(sizes, default=None)
-        most = max(sizes, default=None, key=lambda each: each[0])
+        most = max(sizes, default=None, key=lambda item: item[0])
         rows.append(
             (
-                str(len(there)),
+                str(len(present)),
                 step_words(row.steps[answer.base]),
                 megabytes(least[0]) if least else "-",
                 f"{megabytes(most[0])} in {most[1] + 1}" if most else "-",
@@ -343,14 +343,14 @@ def _comparison(answer: Comparison) -> Plain:
         "sharing": {
             "stored": _amount_values(sharing.stored),
             "summed": _amount_values(sharing.summed),
-            "matrix": [[_amount_values(each) for each in row] for row in sharing.matrix],
+            "matrix": [[_amount_values(item) for item in row] for row in sharing.matrix],
             "groups": [_group(group, names) for group in sharing.groups],
         },
         "drift": [_drift_values(drift, names) for drift in answer.drift],
         "history": _history_values(answer.history, names),
         "files": files(answer.files) if answer.files is not None else None,
-        "expected": [_expected(each) for each in answer.expected],
-        "missing": [_expected(each) for each in answer.missing],
+        "expected": [_expected(item) for item in answer.expected],
+        "missing": [_expected(item) for item in answer.missing],
         "reasons": [_reason(reason) for reason in answer.reasons],
         "warnings": warnings(answer.warnings),
     }
@@ -373,7 +373,7 @@ def _build(answer: Comparison, position: int) -> Plain:
         "ratio": round(ratio, 4) if ratio is not None else None,
         "shared": _amount_values(answer.sharing.shared(position)),
         "own": _amount_values(answer.sharing.own[position]),
-        "dimensions": {each.name: _value(each, build) for each in DIMENSIONS},
+        "dimensions": {item.name: _value(item, build) for item in DIMENSIONS},
         "layers": [bare(layer) for layer in build.manifest.layers],
     }
 
@@ -396,7 +396,7 @@ def _value(dimension: Dimension, build: Build) -> object:
         return look
     if dimension.unit is not Unit.PAIRS:
         return list(look)
-    return dict(each for each in look if isinstance(each, tuple))
+    return dict(item for item in look if isinstance(item, tuple))
 
 
 def _amount_values(amount: Amount) -> Plain:
@@ -453,8 +453,8 @@ def _images(answer: ImageComparison) -> Plain:
         "same": answer.is_same,
         "platforms": [_change(change) for change in answer.changes],
         "fetch": _amount_values(answer.fetch),
-        "expected": [_expected(each) for each in answer.expected],
-        "missing": [_expected(each) for each in answer.missing],
+        "expected": [_expected(item) for item in answer.expected],
+        "missing": [_expected(item) for item in answer.missing],
         "reasons": [_reason(reason) for reason in answer.reasons],
         "warnings": warnings(answer.warnings),
     }

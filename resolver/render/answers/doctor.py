@@ -44,8 +44,8 @@ def report(answer: Checkup, *, explain: bool, full: bool) -> Report:
 
 
 def _groups(answer: Checkup) -> tuple[str, ...]:
-    there = {row.group for row in answer.rows}
-    return tuple(group for group, _title in GROUPS if group in there)
+    present = {row.group for row in answer.rows}
+    return tuple(group for group, _title in GROUPS if group in present)
 
 
 def _table(answer: Checkup, group: str) -> ReportTable:
@@ -63,7 +63,7 @@ def _lines(row: CheckupRow) -> Iterator[str]:
     yield f"  {_MARKS[row.state]:<7}  {text[0]}"
     yield from (f"{'':{_MARGIN}}  {more}" for more in text[1:])
     if row.hint:
-        yield from (f"{'':{_MARGIN}}{each}" for each in _hint(row.hint))
+        yield from (f"{'':{_MARGIN}}{item}" for item in _hint(row.hint))
 
 
 def _hint(hint: str) -> list[str]:
@@ -111,7 +111,7 @@ def _row(row: CheckupRow) -> Plain:
 
 def _fact(value: Fact) -> object:
     if isinstance(value, tuple):
-        return [escape(each) for each in value]
+        return [escape(item) for item in value]
     return escape(value) if isinstance(value, str) else value
 
 

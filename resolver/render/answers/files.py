@@ -240,8 +240,8 @@ def _gathered(trees: Iterable[tuple[str, BoundedRows]], most: int | None) -> lis
     width = max((len(row) for row in shown), default=3)
     how = "--no-trunc" if most is not None else "--format json"
     for count in dict.fromkeys(left.values()):
-        who = ", ".join(name for name, each in left.items() if each == count)
-        shown.append((who, *[""] * (width - 2), f"… and {count} more (`{how}`)"))
+        cut_trees = ", ".join(name for name, item in left.items() if item == count)
+        shown.append((cut_trees, *[""] * (width - 2), f"… and {count} more (`{how}`)"))
     return shown
 
 
@@ -262,8 +262,8 @@ def folder_row(folder: FolderDelta) -> Row:
 def _packages(_base: TreeSummary, tree: TreeComparison) -> BoundedRows:
     return _rows(
         [
-            (each.name, ", ".join(each.before) or "-", ", ".join(each.after) or "-")
-            for each in tree.packages
+            (item.name, ", ".join(item.before) or "-", ", ".join(item.after) or "-")
+            for item in tree.packages
         ]
     )
 
@@ -310,7 +310,7 @@ def _xattrs(names: Sequence[str], before: dict[str, str], after: dict[str, str])
 
 def _strangers(tree: TreeSummary) -> BoundedRows:
     return BoundedRows(
-        len(tree.strangers), ((str(each.program), each.path) for each in tree.strangers)
+        len(tree.strangers), ((str(item.program), item.path) for item in tree.strangers)
     )
 
 
@@ -338,12 +338,12 @@ def _tree(tree: TreeSummary) -> Plain:
         "strangers": Rows(_facts, tree.strangers),
         "packages": [
             {
-                "manager": each.manager,
-                "name": each.name,
-                "version": each.version,
-                "architecture": each.architecture,
+                "manager": item.manager,
+                "name": item.name,
+                "version": item.version,
+                "architecture": item.architecture,
             }
-            for each in tree.packages
+            for item in tree.packages
         ],
         "unread": [{"path": path, "reason": reason} for path, reason in tree.unread],
         "warnings": list(tree.warnings),
@@ -363,17 +363,17 @@ def _other(tree: TreeComparison) -> Plain:
         },
         "differences": Rows(_difference, tree.differences),
         "folderDeltas": [
-            {"path": each.path, "from": each.before, "to": each.after, "delta": each.delta}
-            for each in tree.folders
+            {"path": item.path, "from": item.before, "to": item.after, "delta": item.delta}
+            for item in tree.folders
         ],
         "packageDifferences": [
             {
-                "manager": each.manager,
-                "name": each.name,
-                "from": list(each.before),
-                "to": list(each.after),
+                "manager": item.manager,
+                "name": item.name,
+                "from": list(item.before),
+                "to": list(item.after),
             }
-            for each in tree.packages
+            for item in tree.packages
         ],
         "samePackages": tree.same_packages,
     }

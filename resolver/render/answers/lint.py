@@ -84,8 +84,8 @@ def plain(answer: Linted | Explained) -> Plain:
             ]
         }
     return {
-        "findings": [finding(each) for each in answer.findings],
-        "images": [_image(each) for each in answer.images],
+        "findings": [finding(item) for item in answer.findings],
+        "images": [_image(item) for item in answer.images],
     }
 
 
@@ -122,7 +122,7 @@ def _programs(look: Look) -> list[Plain]:
         }
         for one in look.started
     ]
-    written += [{"platform": of, "role": "sample", **_program(each)} for each in look.sample]
+    written += [{"platform": of, "role": "sample", **_program(item)} for item in look.sample]
     return written
 
 

@@ -66,10 +66,10 @@ def _check(answer: LockCheck, *, full: bool) -> Report:
     facts = [("lock", answer.path), ("same", f"{same} of {_count(len(answer.images))}")]
     if answer.wanted:
         facts.append(("platform", ", ".join(answer.wanted)))
-    told = tuple(_told(one) for one in answer.images)
+    rows = tuple(_state_row(one) for one in answer.images)
     tail = frozenset({"reference"})
     kept = frozenset({"state"})
-    tables = [ReportTable("references", ("state", "reference"), told, whole=kept, tail=tail)]
+    tables = [ReportTable("references", ("state", "reference"), rows, whole=kept, tail=tail)]
     moved = tuple(
         row
         for one in answer.images
@@ -83,7 +83,7 @@ def _check(answer: LockCheck, *, full: bool) -> Report:
     return Report(answer.path, tuple(facts), tuple(tables))
 
 
-def _told(one: LockDrift | Failure) -> tuple[str, str]:
+def _state_row(one: LockDrift | Failure) -> tuple[str, str]:
     if isinstance(one, Failure):
         return f"error: {getattr(one.error, 'code', 'error')}", one.reference
     return one.state, one.image.written

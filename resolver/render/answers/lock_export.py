@@ -1,7 +1,7 @@
 """Lock files in the formats of other tools: a function and a row in `EXPORTS` for each.
 
 Strings of YAML are written as JSON writes them, which YAML reads the same: nothing that stands in
-a lock can be anything but text there.
+a value from a lock file is always text there.
 """
 
 from __future__ import annotations
@@ -176,13 +176,13 @@ def bazel(entries: Sequence[ExportedLockEntry]) -> str:
     lines = ['oci = use_extension("@rules_oci//oci:extensions.bzl", "oci")']
     repositories: list[str] = []
     for entry in entries:
-        platforms = [each for each in entry.platforms if each in _BAZEL]
+        platforms = [item for item in entry.platforms if item in _BAZEL]
         if entry.platforms and not platforms:
             lines += ["", f"# {entry.name}: rules_oci knows none of its platforms."]
             continue
         lines += ["", *_pull(entry, platforms)]
         repositories.append(entry.name)
-        repositories += ["_".join((entry.name, *each.split("/"))) for each in platforms]
+        repositories += ["_".join((entry.name, *item.split("/"))) for item in platforms]
     if repositories:
         lines += ["", "use_repo(", "    oci,"]
         lines += [f"    {json.dumps(name)}," for name in repositories]
@@ -243,7 +243,7 @@ def export(entries: Sequence[ExportedLockEntry], form: str) -> str:
     """Write entries in a format.
 
     Raises:
-        Usage: there is no such form, or it cannot say this.
+        Usage: the format is unknown, or cannot represent the entries.
 
     """
     row = EXPORTS.get(form)

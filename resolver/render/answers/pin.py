@@ -87,7 +87,7 @@ def plain(answer: Pinned) -> Plain:
     """Turn pinned files into plain values."""
     return {
         "files": [_file(file) for file in answer.files],
-        "skipped": [{"path": each.path, "reason": each.reason} for each in answer.skipped],
+        "skipped": [{"path": item.path, "reason": item.reason} for item in answer.skipped],
         "findings": [_finding(finding) for finding in answer.findings],
         "warnings": warnings(answer.warnings),
     }

@@ -39,11 +39,11 @@ def _pulled(answer: Pulled) -> Report:
         groups.setdefault(one.image.reference, []).append(one)
     lines: list[str] = []
     for reference, ones in groups.items():
-        left_out = [each for each in answer.left_out if each.reference == reference]
+        left_out = [item for item in answer.left_out if item.reference == reference]
         lines += _image(reference, ones, left_out)
     if answer.fetched:
         fetched = f"{megabytes(answer.bytes_fetched)} in {_pieces_of(len(answer.fetched))}"
-        lines.append(f"Fetched: {fetched}; {len(answer.reused)} already here")
+        lines.append(f"Fetched: {fetched}; {len(answer.reused)} were here")
     return Report("pulled", (), (), tuple(lines))
 
 
@@ -53,7 +53,7 @@ def _pieces_of(count: int) -> str:
 
 def left_out_words(entries: Iterable[LeftOut]) -> str:
     """Describe the entries of an index that were left out, on one line."""
-    kinds = [each.kind for each in entries]
+    kinds = [item.kind for item in entries]
     if set(kinds) == {"attestation"}:
         return f"{counted(kinds)} (`--no-attestations`)"
     return f"{counted(kinds)} of the index (`-p all` takes every entry)"
@@ -80,7 +80,7 @@ def _image(reference: str, ones: list[PulledOne], left_out: list[LeftOut]) -> li
 
 
 def _plan(answer: Plan, *, full: bool) -> Report:
-    only = len(answer.images) == 1 and all(each.kind != "artifact" for each in answer.attached)
+    only = len(answer.images) == 1 and all(item.kind != "artifact" for item in answer.attached)
     facts = _image_facts(answer.images[0]) if only else ()
     tables = [] if only else [_images(answer, full=full)]
     tables.append(_pieces(answer, full=full))
@@ -109,7 +109,7 @@ def _totals(answer: Plan) -> tuple[tuple[str, str], ...]:
     if answer.saved:
         facts.append(("shared", f"{megabytes(answer.saved)} among these images, fetched once"))
     if answer.attached:
-        facts.append(("with", counted(each.kind for each in answer.attached)))
+        facts.append(("with", counted(item.kind for item in answer.attached)))
     if answer.left_out:
         facts.append(("left out", left_out_words(answer.left_out)))
     if answer.foreign:
@@ -188,7 +188,7 @@ def _plan_values(answer: Plan) -> Plain:
         "bytesMissing": answer.bytes_missing,
         "bytesShared": answer.saved,
         "requests": answer.requests,
-        "pieces": [piece(each) for each in answer.pieces],
+        "pieces": [piece(item) for item in answer.pieces],
     }
 
 
@@ -198,11 +198,11 @@ def _pulled_values(answer: Pulled) -> Plain:
         "attached": [{**_attached(one.image), "status": one.status} for one in answer.attached],
         "leftOut": left_out(answer.left_out),
         "failures": [
-            {"reference": each.reference, **failure(each.error)} for each in answer.failures
+            {"reference": item.reference, **failure(item.error)} for item in answer.failures
         ],
         "bytesFetched": answer.bytes_fetched,
-        "fetched": [piece(each) for each in answer.fetched],
-        "reused": [piece(each) for each in answer.reused],
+        "fetched": [piece(item) for item in answer.fetched],
+        "reused": [piece(item) for item in answer.reused],
     }
 
 
@@ -210,7 +210,7 @@ def _one(one: PulledOne) -> Plain:
     written = _image_values(one.image)
     del written["upToDate"]
     written["status"] = one.status
-    written["skipped"] = [piece(each) for each in one.skipped]
+    written["skipped"] = [piece(item) for item in one.skipped]
     written["warnings"] = warnings(one.warnings)
     return written
 
@@ -251,12 +251,12 @@ def left_out(entries: Iterable[LeftOut]) -> list[Plain]:
     """Return the entries of indexes that were left out, as plain values."""
     return [
         {
-            "reference": each.reference,
-            "kind": each.kind,
-            "platform": platform(each.platform) if each.platform is not None else None,
-            **bare(each.descriptor),
+            "reference": item.reference,
+            "kind": item.kind,
+            "platform": platform(item.platform) if item.platform is not None else None,
+            **bare(item.descriptor),
         }
-        for each in entries
+        for item in entries
     ]
 
 

@@ -132,8 +132,8 @@ def _name(reference: str) -> tuple[str, str]:
 def _removed(answer: Removed) -> Report:
     lines = [f"Untagged: {name}" for name in answer.untagged]
     lines += [
-        f"Removed {', '.join(each.removed)}: {each.reference} (stays for {', '.join(each.left)})"
-        for each in answer.trimmed
+        f"Removed {', '.join(item.removed)}: {item.reference} (stays for {', '.join(item.left)})"
+        for item in answer.trimmed
     ]
     lines += [f"Deleted: {digest}" for digest in answer.deleted]
     return Report("removed", (), (), tuple(lines))
@@ -144,14 +144,14 @@ def _collected(answer: Collected, *, full: bool) -> Report:
     lines = [f"{total}: {megabytes(answer.freed)}"]
     lines.append(f"Kept: {answer.kept} blobs, {megabytes(answer.kept_size)}")
     lines += [f"Missing: {digest}" for digest in answer.missing]
-    lines += [f"Kept because of {each.path}: {each}" for each in answer.unread]
+    lines += [f"Kept because of {item.path}: {item}" for item in answer.unread]
     rows = tuple(_item(item, full=full) for item in answer.removed)
     title = "would be deleted" if answer.dry_run else "deleted"
     size, names = frozenset({"size"}), frozenset({"what"})
     tables = [ReportTable(title, ("what", "kind", "size"), rows, size, tail=names)] if rows else []
     if answer.stays:
         numbers = frozenset({"pieces", "size"})
-        stays = tuple((str(each.count), megabytes(each.size), why(each)) for each in answer.stays)
+        stays = tuple((str(item.count), megabytes(item.size), why(item)) for item in answer.stays)
         tables.append(
             ReportTable("stays", ("pieces", "size", "stays because"), stays, numbers, numbers)
         )
@@ -278,11 +278,11 @@ def plain(answer: object) -> Plain:
                 "freed": answer.freed,
                 "trimmed": [
                     {
-                        "reference": each.reference,
-                        "removed": list(each.removed),
-                        "left": list(each.left),
+                        "reference": item.reference,
+                        "removed": list(item.removed),
+                        "left": list(item.left),
                     }
-                    for each in answer.trimmed
+                    for item in answer.trimmed
                 ],
             }
         case Collected():
@@ -315,12 +315,12 @@ def _image_values(image: StoredImage) -> Plain:
         "offered": list(image.offered),
         "attached": [
             {
-                "kind": each.kind,
-                "manifest": bare(each.manifest),
-                "refersTo": str(each.about) if each.about is not None else None,
-                "tag": each.tag or None,
+                "kind": item.kind,
+                "manifest": bare(item.manifest),
+                "refersTo": str(item.about) if item.about is not None else None,
+                "tag": item.tag or None,
             }
-            for each in image.attached
+            for item in image.attached
         ],
         "created": image.created or None,
         "size": image.size,

@@ -47,8 +47,8 @@ def annotated(result: RunResult) -> tuple[Annotation, ...]:
     ]
     found += [_of(finding, titles[finding.rule], result.folder) for finding in result.findings]
     found += [
-        Annotation("warning", each.code, each.code, escape(each.message))
-        for each in result.warnings
+        Annotation("warning", item.code, item.code, escape(item.message))
+        for item in result.warnings
     ]
     return tuple(found)
 

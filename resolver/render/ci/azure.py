@@ -28,7 +28,7 @@ def emit(result: RunResult, environment: CiEnvironment) -> tuple[Action, ...]:
     """Print variables and issues; write the summary to the temporary folder of the agent."""
     taken, left = fit(values(result), MAX_VALUE, _cost, "Azure")
     commands = [variable(value) for value in taken]
-    commands += [issue(each) for each in annotated(result) if each.level in _LEVELS]
+    commands += [issue(item) for item in annotated(result) if item.level in _LEVELS]
     actions: list[Action] = []
     folder = environment.variables.get("AGENT_TEMPDIRECTORY")
     if folder:

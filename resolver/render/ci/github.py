@@ -65,7 +65,7 @@ def _commands(found: tuple[Annotation, ...]) -> tuple[Action, ...]:
     more: dict[str, int] = {}
     for annotation in found:
         level = annotation.level
-        if sum(each.level == level for each in shown) < MAX_ANNOTATIONS:
+        if sum(item.level == level for item in shown) < MAX_ANNOTATIONS:
             shown.append(annotation)
         else:
             more[level] = more.get(level, 0) + 1

@@ -181,7 +181,7 @@ def _fingerprints(fingerprint: str) -> Plain:
 
 def _invocation(result: RunResult, left_out: int) -> Plain:
     notices = [_notice("error", fault.code, fault.message) for fault in result.faults]
-    notices += [_notice("warning", each.code, each.message) for each in result.warnings]
+    notices += [_notice("warning", item.code, item.message) for item in result.warnings]
     if left_out:
         words = f"{left_out} results are left out: the limit of a run is {MAX_RESULTS}"
         notices.append(_notice("warning", "results-left-out", words))

@@ -90,7 +90,7 @@ def draw_images(answer: ImageComparison) -> str:
 
 
 def _image_bars(answer: ImageComparison) -> str:
-    sizes = [b.size for each in answer.changes for b in (each.before, each.after) if b is not None]
+    sizes = [b.size for item in answer.changes for b in (item.before, item.after) if b is not None]
     most = max(sizes, default=0)
     items = "".join(
         _bar(change, side, build, most)
@@ -210,13 +210,17 @@ def _numbers(answer: Comparison) -> str:
             megabytes(answer.sharing.own[position].bytes),
             str(len(build.manifest.layers)),
         ]
-        said = [build.config.created or "-", str(build.descriptor.digest), str(build.config_digest)]
+        identifiers = [
+            build.config.created or "-",
+            str(build.descriptor.digest),
+            str(build.config_digest),
+        ]
         rows.append(
             [
                 Cell(name(build.name), "nowrap"),
-                *(Cell(each, "right") for each in cells),
-                Cell(text(said[0]), "nowrap"),
-                *(Cell(code(each[:19]), "nowrap") for each in said[1:]),
+                *(Cell(item, "right") for item in cells),
+                Cell(text(identifiers[0]), "nowrap"),
+                *(Cell(code(item[:19]), "nowrap") for item in identifiers[1:]),
             ]
         )
     columns = (
@@ -230,8 +234,8 @@ def _matrix(answer: Comparison) -> str:
     rows = []
     for row, (build, amounts) in enumerate(zip(answer.builds, answer.sharing.matrix, strict=True)):
         cells = [
-            _heat(each, answer.builds[column].size, is_self=row == column)
-            for column, each in enumerate(amounts)
+            _heat(item, answer.builds[column].size, is_self=row == column)
+            for column, item in enumerate(amounts)
         ]
         rows.append([Cell(name(build.name), "nowrap"), *cells])
     columns = ("platform", *(build.name for build in answer.builds))
@@ -343,10 +347,10 @@ def _tree(name: str, label: str, tree: TreeComparison) -> str:
     counts = ", ".join(f"{count} {change.value}" for change, count in tree.counts)
     words = f"{label}: {counts or 'no path differs'}; {tree.same} same, {tree.rebuilt} rebuilt"
     packages = [
-        (", ".join(each.before) or "-", ", ".join(each.after) or "-", each.name)
-        for each in tree.packages
+        (", ".join(item.before) or "-", ", ".join(item.after) or "-", item.name)
+        for item in tree.packages
     ]
-    paths = [path_row(each) for each in tree.differences[:MOST_PATHS]]
+    paths = [path_row(item) for item in tree.differences[:MOST_PATHS]]
     left = len(tree.differences) - len(paths)
     parts = (
         _part(f"{name}-folders", "Folders by difference", _FOLDERS, map(folder_row, tree.folders)),
@@ -360,7 +364,7 @@ def _tree(name: str, label: str, tree: TreeComparison) -> str:
 
 
 def _strangers(name: str, tree: TreeSummary) -> str:
-    rows = [(str(each.program), each.path) for each in tree.strangers[:MOST_PATHS]]
+    rows = [(str(item.program), item.path) for item in tree.strangers[:MOST_PATHS]]
     left = len(tree.strangers) - len(rows)
     if left > 0:
         rows.append(("", f"… and {left} more (`--format json`)"))
@@ -368,7 +372,7 @@ def _strangers(name: str, tree: TreeSummary) -> str:
 
 
 def _odd(name: str, tree: TreeSummary) -> str:
-    rows = [*(("layers", each) for each in tree.warnings), *tree.unread]
+    rows = [*(("layers", item) for item in tree.warnings), *tree.unread]
     return _part(f"{name}-odd", "Unusual entries", ("where", "what"), rows)
 
 
@@ -378,7 +382,7 @@ _NOTHING = '<p class="note">There is nothing to show.</p>'
 
 def _part(name: str, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Render a table; empty if it has no rows. The last column is the row header."""
-    cells = [[Cell(code(row[-1]), "key"), *(Cell(text(each)) for each in row[:-1])] for row in rows]
+    cells = [[Cell(code(row[-1]), "key"), *(Cell(text(item)) for item in row[:-1])] for row in rows]
     if not cells:
         return ""
     return f"<h3>{text(title)}</h3>" + grid(Grid(name, title, (columns[-1], *columns[:-1]), cells))

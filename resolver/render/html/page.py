@@ -214,12 +214,12 @@ class Grid:
 def page(title: str, sections: Iterable[Section], *, head: str = "") -> str:
     """Render a page; `head` is HTML below the title."""
     parts = tuple(sections)
-    links = "".join(f'<li><a href="#{each.name}">{text(each.title)}</a></li>' for each in parts)
+    links = "".join(f'<li><a href="#{item.name}">{text(item.title)}</a></li>' for item in parts)
     nav = f'<nav aria-label="Sections"><ul>{links}</ul></nav>' if len(parts) > 1 else ""
     body = "\n".join(
-        f'<section id="{each.name}" aria-labelledby="{each.name}-title">'
-        f'<h2 id="{each.name}-title">{text(each.title)}</h2>\n{each.body}\n</section>'
-        for each in parts
+        f'<section id="{item.name}" aria-labelledby="{item.name}-title">'
+        f'<h2 id="{item.name}-title">{text(item.title)}</h2>\n{item.body}\n</section>'
+        for item in parts
     )
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -330,7 +330,7 @@ def heat(part: int, whole: int) -> str:
     return f"heat-{max(1, min(HEATS - 1, (HEATS - 1) * part // whole))}"
 
 
-_DIMENSIONS = {each.name: each for each in DIMENSIONS}
+_DIMENSIONS = {item.name: item for item in DIMENSIONS}
 _COLUMNS = ("key", "value", "platforms")
 
 
@@ -347,7 +347,7 @@ def change_details(drifts: Sequence[Drift], sides: Sequence[str], prefix: str) -
     return "".join(
         _unfolding(title, len(found), Grid(f"{prefix}-{name}", title, ("key", *sides), rows))
         for name, title, found in _grouped(drifts)
-        for rows in [[[Cell(_key(each), "key"), *map(_value, each.values)] for each in found]]
+        for rows in [[[Cell(_key(item), "key"), *map(_value, item.values)] for item in found]]
     )
 
 
@@ -359,7 +359,7 @@ def _grouped(drifts: Sequence[Drift]) -> list[tuple[str, str, list[Drift]]]:
         own = (f"drift-{dimension.name}", dimension.title.capitalize())
         group = own if dimension.unit is Unit.PAIRS else ("drift-settings", "Settings")
         found.setdefault(group, []).append(drift)
-    return [(name, title, each) for (name, title), each in found.items()]
+    return [(name, title, item) for (name, title), item in found.items()]
 
 
 def _by_value(drifts: Sequence[Drift], names: Sequence[str]) -> list[list[Cell | None]]:
@@ -367,8 +367,8 @@ def _by_value(drifts: Sequence[Drift], names: Sequence[str]) -> list[list[Cell |
     for drift in drifts:
         for number, (value, holders) in enumerate(drift.groups):
             key = Cell(_key(drift), "key", len(drift.groups)) if number == 0 else None
-            who = ", ".join(names[position] for position in holders)
-            rows.append([key, _value(value), Cell(text(who))])
+            builds = ", ".join(names[position] for position in holders)
+            rows.append([key, _value(value), Cell(text(builds))])
     return rows
 
 
@@ -403,8 +403,8 @@ def history_grid(name: str, history: History, names: Sequence[str], base: int) -
         base: position of the build that the others are held against.
     """
     notes = "".join(
-        f'<p class="note">{text(each)}: {text(reason)}, so layers stand without steps.</p>\n'
-        for each, reason in zip(names, history.unmatched, strict=True)
+        f'<p class="note">{text(item)}: {text(reason)}, so layers stand without steps.</p>\n'
+        for item, reason in zip(names, history.unmatched, strict=True)
         if reason
     )
     if not history.rows:
@@ -449,7 +449,7 @@ def _instruction(row: HistoryRow, names: Sequence[str], base: int) -> str:
         return code(written)
     shown = written if len(written) <= _SHORT else f"{written[:_SHORT]}..."
     body = "".join(
-        f"<p>{text(', '.join(who))}:<br>{code(each)}</p>" for each, who in spellings.items()
+        f"<p>{text(', '.join(builds))}:<br>{code(item)}</p>" for item, builds in spellings.items()
     )
     return details(code(shown), body)
 
@@ -457,7 +457,7 @@ def _instruction(row: HistoryRow, names: Sequence[str], base: int) -> str:
 def reasons(found: Iterable[CompareReason]) -> str:
     """Render the reasons; empty if there are none."""
     items = "".join(
-        f"<li><strong>{text(each.aspect)}</strong>: {text(each.message)}</li>" for each in found
+        f"<li><strong>{text(item.aspect)}</strong>: {text(item.message)}</li>" for item in found
     )
     return (
         f'<ul class="reasons" aria-label="Differences that count">{items}</ul>\n' if items else ""
