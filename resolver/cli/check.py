@@ -11,15 +11,13 @@ from resolver.cli import options
 from resolver.core.check.check import Requirements, parse_age, parse_attestation
 from resolver.core.lint.findings import Severity
 from resolver.core.platforms.platform import Platform
-from resolver.errors import ErrorKind, ResolverError, Usage
+from resolver.errors import ErrorKind, Usage
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from resolver.cli.options import Common
-    from resolver.cli.output import Output
-    from resolver.core.check.check import Checked
     from resolver.core.platforms.platform import PlatformTable
 
 
@@ -191,23 +189,11 @@ def run(
             found = session.check_policy(rules, named, index_only=index_only)
         for image in found.looked_at:
             output.warnings(image.warnings)
-        status = _status(output, found)
+        passed = all(image.passed for image in found.looked_at)
+        status = max(output.failures(found.failures), 0 if passed else ErrorKind.NEGATIVE.status)
         output.show(found, common.form)
     if status:
         raise typer.Exit(status)
-
-
-def _status(output: Output, found: Checked) -> int:
-    """Print the failures; return the highest exit status."""
-    statuses = (
-        [0] if all(image.passed for image in found.looked_at) else [ErrorKind.NEGATIVE.status]
-    )
-    for failure in found.failures:
-        if not isinstance(failure.error, ResolverError):
-            raise failure.error
-        output.failed(failure.error)
-        statuses.append(failure.error.kind.status)
-    return max(statuses)
 
 
 def _platforms(option: str, values: Sequence[str], table: PlatformTable) -> tuple[Platform, ...]:

@@ -8,13 +8,11 @@ import typer
 
 from resolver.cli import options
 from resolver.core.lint.findings import Severity
-from resolver.errors import ErrorKind, ResolverError, Usage
+from resolver.errors import ErrorKind, Usage
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.cli.options import Common
-    from resolver.cli.output import Output
-    from resolver.core.lint.lint import Linted
 
 
 @options.command
@@ -177,23 +175,12 @@ def run(common: Common, request: LintOptions, depth: LintDepth) -> None:
         )
         for image in found.looked_at:
             output.warnings(image.warnings)
-        status = _status(output, found, request.fail_on)
+        status = output.failures(found.failures)
+        if request.fail_on is not None and found.reaches(request.fail_on):
+            status = max(status, ErrorKind.NEGATIVE.status)
         output.show(found, common.form)
     if status:
         raise typer.Exit(status)
-
-
-def _status(output: Output, found: Linted, fail_on: Severity | None) -> int:
-    """Print the failures; return the highest exit status."""
-    statuses = [0]
-    for failure in found.failures:
-        if not isinstance(failure.error, ResolverError):
-            raise failure.error
-        output.failed(failure.error)
-        statuses.append(failure.error.kind.status)
-    if fail_on is not None and found.reaches(fail_on):
-        statuses.append(ErrorKind.NEGATIVE.status)
-    return max(statuses)
 
 
 def _severity(text: str) -> Severity | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional, Self
 import typer
 
 from resolver.cli import options
-from resolver.errors import Drifted, ResolverError, Usage
+from resolver.errors import Drifted, Usage
 from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
 
@@ -165,7 +165,7 @@ class LockOptions:
             references, names = references + listed, names + listed
         if not references:
             listing = ", ".join(f"`{path}`" for path in (*files, *words))
-            raise Usage(f"{listing} name no image", "name other files with `--from`")
+            raise Usage(f"no image found in {listing}", "name other files with `--from`")
         return cls(references, names, found.services, found.warnings)
 
     def refuse_if_none(self, task: Task) -> None:
@@ -251,14 +251,9 @@ def show_check(output: Output, form: str, found: LockCheck, *, full: bool) -> No
 
 
 def _exit_with(output: Output, failures: Sequence[Failure]) -> None:
-    worst = 0
-    for failure in failures:
-        if not isinstance(failure.error, ResolverError):
-            raise failure.error
-        output.failed(failure.error)
-        worst = max(worst, failure.error.kind.status)
-    if worst:
-        raise typer.Exit(worst)
+    status = output.failures(failures)
+    if status:
+        raise typer.Exit(status)
 
 
 def export_lock(common: Common, request: LockOptions, platforms: list[str], lock_file: str) -> None:

@@ -77,7 +77,7 @@ Exact = Annotated[
         "--exact",
         envvar="RESOLVER_EXACT",
         show_envvar=False,
-        help="Require an exact match; refuse fallback platforms.",
+        help="Refuse fallback to another platform that would run.",
         show_default=False,
     ),
 ]

@@ -14,7 +14,9 @@ from resolver.render import DEFAULT_FORMAT
 from resolver.render.text import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from resolver.core.results.resolve import Failure
 
 _STDERR = 2
 #: Characters of one message; the text of a server or a program can have any length.
@@ -160,6 +162,16 @@ class Output:
         self._line("error", f"{where}: {error}" if where else str(error))
         for hint in error.hints():
             self._line("hint", hint)
+
+    def failures(self, failures: Iterable[Failure]) -> int:
+        """Print the failures of an answer; return the highest exit status, or 0."""
+        worst = 0
+        for failure in failures:
+            if not isinstance(failure.error, ResolverError):
+                raise failure.error
+            self.failed(failure.error)
+            worst = max(worst, failure.error.kind.status)
+        return worst
 
     def _line(self, label: str, text: str) -> None:
         self.write(f"{label}: {escape(presentable(text))}\n")

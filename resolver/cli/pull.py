@@ -9,7 +9,7 @@ import typer
 from resolver.cli import options
 from resolver.cli.inputs import size, split_platforms
 from resolver.core.results.resolve import Failure
-from resolver.errors import PlanTooLarge, ResolverError
+from resolver.errors import PlanTooLarge
 from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
 
@@ -222,14 +222,9 @@ def _locked(
 
 def report_failures(output: Output, done: Pulled) -> None:
     """Print which images could not be pulled, and exit with the highest status."""
-    worst = 0
-    for failure in done.failures:
-        if not isinstance(failure.error, ResolverError):
-            raise failure.error
-        output.failed(failure.error)
-        worst = max(worst, failure.error.kind.status)
-    if worst:
-        raise typer.Exit(worst)
+    status = output.failures(done.failures)
+    if status:
+        raise typer.Exit(status)
 
 
 def limit(max_download: str | None) -> int | None:

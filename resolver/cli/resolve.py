@@ -10,7 +10,7 @@ import typer
 from resolver.cli import options
 from resolver.cli.inputs import gather
 from resolver.core.results.resolve import Failure
-from resolver.errors import ResolverError, Usage
+from resolver.errors import Usage
 from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
 
@@ -220,10 +220,7 @@ def _line(answer: Resolution | Failure, form: str, *, explain: bool, full: bool)
 
 def _status(output: Output, answer: Resolution | Failure) -> int:
     if isinstance(answer, Failure):
-        if not isinstance(answer.error, ResolverError):
-            raise answer.error
-        output.failed(answer.error)
-        return answer.error.kind.status
+        return output.failures((answer,))
     output.warnings(answer.warnings)
     return 0
 
