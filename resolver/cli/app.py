@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: Interrupted, as shells count it: 128 and the signal's number.
 INTERRUPTED = 130
 TERMINATED = 143
-#: An internal error. Source: sysexits.h, EX_SOFTWARE.
+#: A bug in resolver. Source: sysexits.h, EX_SOFTWARE.
 DEFECT = 70
 _STDOUT = 1
 
@@ -275,7 +275,7 @@ def _defect(output: Output, defect: Exception) -> int:
 
     if os.environ.get("RESOLVER_DEBUG"):
         raise defect
-    text = f"internal error: {type(defect).__name__}: {defect}"
+    text = f"this is a bug in resolver: {type(defect).__name__}: {defect}"
     output.failed(Usage(text, "please report it with the traceback that RESOLVER_DEBUG=1 shows"))
     return DEFECT
 

@@ -41,7 +41,7 @@ status: 0
 image    HOST:PORT/demo/app:1.0
 index    sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
 base     linux/amd64
-stored   522 kB for all 5; separately 758 kB
+stored   522 kB for all 5; one by one 758 kB
 
 sizes
 #  PLATFORM                         SIZE     DELTA  RATIO   SHARED      OWN
@@ -112,7 +112,7 @@ status: 0
 image    HOST:PORT/demo/app:1.0
 index    sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
 base     linux/amd64
-stored   287 kB for all 2; separately 287 kB
+stored   287 kB for all 2; one by one 287 kB
 
 sizes
 #  PLATFORM                         SIZE     DELTA  RATIO  SHARED     OWN
@@ -243,7 +243,7 @@ status: 0
 image    HOST:PORT/demo/liar:1.0
 index    sha256:b18a87ff50801f322595c83e1fef64e13ec0303aa779e7e293d521eb29e2f780
 base     linux/amd64
-stored   184 kB for all 2; separately 369 kB
+stored   184 kB for all 2; one by one 369 kB
 
 sizes
 #  PLATFORM          SIZE  DELTA  RATIO  SHARED  OWN

@@ -57,12 +57,12 @@ status: 0
 --- stdout
 Topics; read one with `resolver help TOPIC`:
 
-  references     References: how to name an image
-  platforms      Platforms: how to write them, and which image is chosen
-  store          The store: where images are kept, and how to clean and verify it
-  configuration  Configuration: options, variables and files, and their precedence
-  ci             CI pipelines: checks, outputs, caches and pinning
-  exit-status    Exit statuses: what they mean, for scripts
+  references     How to name images
+  platforms      How to write platforms, and which image is chosen
+  store          Where images are kept, and how to clean and verify the store
+  configuration  Options, variables and files, and their precedence
+  ci             Checks, outputs, caches and pinning in CI pipelines
+  exit-status    What the exit statuses mean, for `case $?`
 
 Help for a command: resolver COMMAND --help, or resolver help COMMAND
 --- stderr

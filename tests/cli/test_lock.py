@@ -537,7 +537,7 @@ def test_files_that_name_nothing_or_cannot_be_read(run: Run) -> None:
 status: 2
 --- stdout
 --- stderr
-error: `Dockerfile` name no image
+error: no image found in `Dockerfile`
 hint: name other files with `--from`
 """)
     assert run("lock", "--from", "notes.txt").status == 2

@@ -36,7 +36,7 @@ With: 1 attestation
 Left out: 4 images, 2 attestations of the index (`-p all` takes every entry)
 Digest: sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
 Status: Downloaded newer image for HOST:PORT/demo/app:1.0
-Fetched: 187 kB in 6 pieces; 3 already here
+Fetched: 187 kB in 6 pieces; 3 were here
 --- stderr
 1.0: Pulling from HOST:PORT/demo/app (linux/arm64/v8)
 19281301ecf8: Downloading 102 kB
@@ -85,7 +85,7 @@ With: 1 attestation
 Left out: 4 images, 2 attestations of the index (`-p all` takes every entry)
 Digest: sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41
 Status: Downloaded newer image for HOST:PORT/demo/app:2.0
-Fetched: 32.9 kB in 4 pieces; 5 already here
+Fetched: 32.9 kB in 4 pieces; 5 were here
 --- stderr
 2.0: Pulling from HOST:PORT/demo/app (linux/arm64/v8)
 50ee82149703: Already exists
@@ -113,7 +113,7 @@ Platform: windows/amd64:10.0.26100.1742
 With: 3 attestations
 Digest: sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
 Status: Downloaded newer image for HOST:PORT/demo/app:1.0
-Fetched: 530 kB in 21 pieces; 9 already here
+Fetched: 530 kB in 21 pieces; 9 were here
 --- stderr
 """)
 

@@ -23,7 +23,7 @@ def test_one_question_gives_both_digests_with_labels(run: Run, registry: str) ->
 status: 0
 --- stdout
 image    HOST:PORT/demo/app:1.0
-platform linux/arm64/v8 (normalised; requested linux/arm64)
+platform linux/arm64/v8 (normalised; asked for linux/arm64)
 manifest sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
 index    sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
 type     application/vnd.oci.image.manifest.v1+json
@@ -39,7 +39,7 @@ def test_explain_lists_every_entry_and_why_it_lost(run: Run, registry: str) -> N
 status: 0
 --- stdout
 image    HOST:PORT/demo/app:1.0
-platform linux/arm/v7 (fallback; requested linux/arm/v8)
+platform linux/arm/v7 (fallback; asked for linux/arm/v8)
 manifest sha256:e9c938fb2564d82d2eaa50a8e621dd74fe62d5d73b56f603d9c0d4cf60ca6744
 index    sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
 type     application/vnd.oci.image.manifest.v1+json
@@ -119,7 +119,7 @@ def test_an_index_that_lies_is_told_of_with_verify(run: Run, registry: str) -> N
 status: 0
 --- stdout
 image    HOST:PORT/demo/liar:1.0
-platform linux/arm64/v8 (normalised; requested linux/arm64)
+platform linux/arm64/v8 (normalised; asked for linux/arm64)
 manifest sha256:4d002f6fbb5528e9178f7db899179dfac3f41289b7606844aa26f72b55e52e57
 index    sha256:b18a87ff50801f322595c83e1fef64e13ec0303aa779e7e293d521eb29e2f780
 type     application/vnd.oci.image.manifest.v1+json

@@ -113,7 +113,7 @@ Options:
                            commas; `local`, `all`.
   -f, --file FILE          Read references from FILE, one per line; `-` is
                            stdin.
-  --exact                  Require an exact match; refuse fallback platforms.
+  --exact                  Refuse fallback to another platform that would run.
   --explain                List every entry and why it was not chosen.
   --verify                 Also compare the manifest and config with the
                            index.
