@@ -51,7 +51,7 @@ def doctor(
         # Without this module there is no session: report only what is missing.
         output = Output(quiet=common.quiet)
         output.recorder = common.recorder
-        found = look_at_installation(error)
+        found = check_installation(error)
         output.show(found, common.form)
     if found.state is CheckupState.ERROR:
         raise typer.Exit(1)
