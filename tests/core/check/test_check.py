@@ -380,7 +380,7 @@ def test_requirements_are_read_as_they_are_typed() -> None:
         with pytest.raises(Usage, match="is not an age"):
             parse_age(text)
     assert parse_attestation("sbom") == "sbom"
-    with pytest.raises(Usage, match="no kind of attestation") as caught:
+    with pytest.raises(Usage, match="not a kind of attestation") as caught:
         parse_attestation("signature")
     assert caught.value.hints() == ("choose from `sbom`, `provenance`",)
 
