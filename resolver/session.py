@@ -633,7 +633,7 @@ class Session:
         """
         from resolver.verbs.lock import unlock  # noqa: PLC0415
 
-        return unlock(self._context, names, file=file)
+        return unlock(names, file=file)
 
     def check_lock(
         self,
@@ -783,7 +783,7 @@ class Session:
         """
         from resolver.verbs.pin import write_pins  # noqa: PLC0415
 
-        return write_pins(self._context, pinned)
+        return write_pins(pinned)
 
     def plan(  # noqa: PLR0913 - each is one thing that a caller decides
         self,

@@ -104,7 +104,7 @@ def _from_index(
 
 def _from_manifest(
     reader: DocumentReader,
-    asked: RootDocument,
+    root: RootDocument,
     manifest: Manifest,
     request: PlatformRequest,
     table: PlatformTable,
@@ -115,16 +115,16 @@ def _from_manifest(
     """
     platform = None
     if manifest.is_image:
-        platform = read_config(reader, manifest, asked.text).platform
+        platform = read_config(reader, manifest, root.text).platform
         if platform is None:
             raise PlatformUnknown(
-                f"`{asked.text}` does not name its platform: its config has no `architecture` and "
+                f"`{root.text}` does not name its platform: its config has no `architecture` and "
                 "`os`",
-                f"see its config with `resolver inspect --config {asked.text}`",
+                f"see its config with `resolver inspect --config {root.text}`",
             )
-    root = asked.document.descriptor
-    found = resolve_single(asked.text, asked.prefix, root, platform, request, table)
-    return replace(found, tag_verified=asked.tag_verified)
+    descriptor = root.document.descriptor
+    found = resolve_single(root.text, root.prefix, descriptor, platform, request, table)
+    return replace(found, tag_verified=root.tag_verified)
 
 
 def resolve_single(
@@ -358,7 +358,7 @@ def resolve(  # noqa: PLR0913 - one for each option of the verb
     request = context.platform_request(platform, exact=exact, verify=verify, strict=strict)
     target = context.target(reference)
     reader, warned = context.reader(target)
-    root = context.ask(reader, target, verify_tag=verify_tag)
+    root = context.read_root(reader, target, verify_tag=verify_tag)
     found = resolve_document(reader, root, request, context.table)
     reader.report_warnings()
     return replace(found, warnings=(*warned, *found.warnings))
@@ -387,9 +387,9 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     def answers(target: Target) -> list[Resolution | Failure]:
         return _answers(context, target, requests, every, verify_tag=verify_tag)
 
-    from resolver.verbs.threads import each  # noqa: PLC0415 - for many alone
+    from resolver.verbs.threads import parallel  # noqa: PLC0415 - for many alone
 
-    for outcome in each(answers, targets, jobs=context.settings.jobs):
+    for outcome in parallel(answers, targets, jobs=context.settings.jobs):
         if isinstance(outcome.value, ResolverError):
             for request in requests:
                 yield Failure(str(outcome.item), _words(request), outcome.value)
@@ -407,7 +407,7 @@ def _answers(
 ) -> list[Resolution | Failure]:
     """Answer all requests for one reference, whose root document is read once."""
     reader, warned = context.reader(target)
-    root = context.ask(reader, target, verify_tag=verify_tag)
+    root = context.read_root(reader, target, verify_tag=verify_tag)
     expanded: list[PlatformRequest] = []
     for request in requests:
         expanded.extend(
