@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from resolver.core.results.pull_events import Observer, ignore
-from resolver.settings import LOCK_FILE
+from resolver.settings import LINT_MAX_BYTES, LOCK_FILE, SERVE_FRESH
 from resolver.verbs.account import DEFAULT_LIMIT, PREVIEW
 from resolver.verbs.context import Context
-from resolver.verbs.lint import MOST
-from resolver.verbs.serve.serve import FRESH
 
 if TYPE_CHECKING:
     import os
@@ -237,7 +235,7 @@ class Session:
 
         Raises:
             Malformed: range, glob or platform is invalid; no request was sent.
-            RequestsSpent: the budget is spent; the tags found so far were yielded.
+            Negative: the budget is spent; the tags found so far were yielded.
 
         """
         from resolver.verbs.tags import tags  # noqa: PLC0415
@@ -337,7 +335,7 @@ class Session:
             Malformed: an argument is invalid; no request was sent.
             PlatformNotOffered: the image lacks a requested platform.
             NotFound: there is no such image, or no build in it.
-            RunnerMissing, MatrixTooLarge: see `resolver.core.results.matrix`.
+            Negative: see `resolver.core.results.matrix`.
         """
         from resolver.verbs.check import matrix  # noqa: PLC0415
 
@@ -475,7 +473,7 @@ class Session:
             Usage: the session has no user name and password, or is offline.
             AuthenticationFailed: the registry rejects them; nothing was stored.
             Unavailable: the registry cannot be reached; nothing was stored.
-            CredentialsNotWritten, HelperFailed: they cannot be stored.
+            OutputFault, HelperFailed: they cannot be stored.
 
         """
         from resolver.verbs.account import login  # noqa: PLC0415
@@ -487,7 +485,7 @@ class Session:
 
         Raises:
             InvalidConfiguration: the file is malformed; it is unchanged.
-            CredentialsNotWritten, HelperFailed: the login cannot be removed.
+            OutputFault, HelperFailed: the login cannot be removed.
 
         """
         from resolver.verbs.account import logout  # noqa: PLC0415
@@ -511,7 +509,7 @@ class Session:
         Raises:
             Usage: the term is empty or contains a host, or the session is offline.
             InvalidReference: a word that looks like a host is not a valid one.
-            SearchNotOffered: the registry has neither a search nor a list.
+            NotFound: the registry has neither a search nor a list.
             Denied, Unavailable, Untrusted: the request failed.
 
         """
@@ -568,7 +566,7 @@ class Session:
         references: str | Reference | Iterable[str | Reference],
         *,
         deep: bool = False,
-        max_bytes: int = MOST,
+        max_bytes: int = LINT_MAX_BYTES,
         ignore: Iterable[str] = (),
     ) -> Linted:
         """Apply every rule of `resolver.core.lint.lint` to images.
@@ -614,7 +612,7 @@ class Session:
 
         Raises:
             Malformed: a reference, a platform or the lock file is invalid; no request was sent.
-            LockUnwritten: the lock file cannot be written.
+            OutputFault: the lock file cannot be written.
             ResolverError: the only reference could not be looked up; for several, see
                 `Locked.failures`.
 
@@ -628,7 +626,7 @@ class Session:
 
         Raises:
             NotLocked: a name is not in it; nothing was written.
-            Malformed, LockUnwritten: as `lock` raises.
+            Malformed, OutputFault: as `lock` raises.
 
         """
         from resolver.verbs.lock import unlock  # noqa: PLC0415
@@ -666,7 +664,7 @@ class Session:
         """Return a resolver that reads a lock file alone; `plan` and `pull` take its answers.
 
         Raises:
-            NoLock, BadLock, LockLimit: the lock file is missing or invalid.
+            Malformed, BadLock, LockLimit: the lock file is missing or invalid.
 
         """
         from resolver.verbs.lock import by_lock  # noqa: PLC0415
@@ -705,7 +703,7 @@ class Session:
         *,
         upstream: str | None = "docker.io",
         allow: Iterable[str] = (),
-        fresh: float = FRESH,
+        fresh: float = SERVE_FRESH,
         names: Iterable[str] = (),
     ) -> AbstractContextManager[Server]:
         """Serve as a pull-through cache while a `with` block runs: fetch what is missing.
@@ -873,7 +871,7 @@ class Session:
             referrers: as for `plan`.
 
         Raises:
-            PlanTooLarge: the limit would be exceeded; nothing was fetched.
+            Negative: the limit would be exceeded; nothing was fetched.
             StoreFault: the store cannot be written.
             ResolverError: the error of the only reference, or of the first if all failed.
 
@@ -926,8 +924,8 @@ class Session:
 
         Raises:
             ImageNotHeld: the store has no such image.
-            AmbiguousId: several ids start so.
-            InUse: the image is in use, or the id has several names.
+            Malformed: several ids start so.
+            Negative: the image is in use, or the id has several names.
             StoreFault: the image cannot be removed.
 
         """

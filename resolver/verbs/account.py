@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from resolver.core.results.doctor import Checkup, CheckupRow, Console
     from resolver.sources.credentials.helpers import Helpers
     from resolver.sources.http.client import Transport
-    from resolver.sources.http.requests import Response
+    from resolver.sources.http.messages import Response
     from resolver.verbs.context import Context
 
 #: Hits of a search. Source: Docker Engine API, `/images/search`.
@@ -36,7 +36,7 @@ _URL = re.compile(r"https?://([^/]+)(?:/v[12])?/?")
 def login(context: Context, registry: str = "docker.io") -> LoggedIn:
     """Keep the session's user name and password for a registry, once it has taken them."""
     from resolver.core.results.account import LoggedIn  # noqa: PLC0415 - for this verb alone
-    from resolver.sources.credentials.login import is_wanted, save  # noqa: PLC0415
+    from resolver.sources.credentials.login import check_login, save  # noqa: PLC0415
     from resolver.sources.credentials.secrets import Secret  # noqa: PLC0415
 
     host = _registry(registry)
@@ -49,7 +49,7 @@ def login(context: Context, registry: str = "docker.io") -> LoggedIn:
     transport = _ready(context, host)
     with context.mutex:
         hosts = context.hosts()
-    wanted = is_wanted(transport, host, hosts.of(host))
+    wanted = check_login(transport, host, hosts.of(host))
     place = save(_logins(context), host, username, Secret(password), _helpers(context))
     return LoggedIn(host, username, place, wanted)
 
@@ -127,13 +127,13 @@ def doctor(
 
 def _knock(context: Context, host: str) -> Response:
     """Send a registry one request without credentials."""
-    from resolver.sources.credentials.login import knock  # noqa: PLC0415 - for this question alone
+    from resolver.sources.credentials.login import probe  # noqa: PLC0415 - for this question alone
 
     with context.mutex:
         hosts = context.hosts()
     # A registry that the user's configuration blocks gets no request at all.
     hosts.open(host, "library/any")
-    return knock(_ready(context, host), host, hosts.of(host))
+    return probe(_ready(context, host), host, hosts.of(host))
 
 
 def _ready(context: Context, registry: str) -> Transport:

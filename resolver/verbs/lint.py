@@ -15,6 +15,7 @@ from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget
 from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Failure
 from resolver.errors import ManifestNotFound, NotInStore, ResolverError, UnsupportedDocument
+from resolver.settings import LINT_MAX_BYTES
 from resolver.verbs.gather import Depth, entries_of, gather
 
 if TYPE_CHECKING:
@@ -124,17 +125,12 @@ def _pin(
     return PinnedTag(tag, digest, root.digest, frozenset(members))
 
 
-#: Default limit on layer bytes read for each platform: enough to reach a program in the usual base
-#: images, and a small download.
-MOST = 32 << 20
-
-
 def lint(
     context: Context,
     references: str | Reference | Iterable[str | Reference],
     *,
     deep: bool = False,
-    max_bytes: int = MOST,
+    max_bytes: int = LINT_MAX_BYTES,
     ignore: Iterable[str] = (),
 ) -> Linted:
     """Apply every rule of `resolver.core.lint.lint` to images."""

@@ -19,9 +19,9 @@ from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Failure
 from resolver.errors import (
     InvalidReference,
-    LockIncomplete,
     NotFound,
     NotLocked,
+    Offline,
     PlatformNotOffered,
     PlatformUnknown,
     ResolverError,
@@ -128,15 +128,20 @@ def resolve_locked(
 
     Raises:
         NotLocked: the entry lacks the platform.
-        LockIncomplete: the entry lacks sizes and types.
+        Offline: the entry lacks sizes and types.
 
     """
     descriptor = image.root
     entries = [_descriptor(one) for one in by_entry(image)]
     whole = [entry for entry in entries if entry is not None]
     if descriptor is None or len(whole) < len(entries):
-        hint = f"write a whole one: `resolver lock {image.written}`"
-        raise LockIncomplete(image.reference, place, hint)
+        raise Offline(
+            f"the lock file `{place}` does not say sizes and types for `{image.reference}`",
+            f"write a whole one: `resolver lock {image.written}`",
+            code="lock-incomplete",
+            reference=image.reference,
+            place=place,
+        )
     if narrow(image, request.platforms):
         request = replace(request, exact=True)
     prefix = f"{Reference.parse(image.reference).identity}@"

@@ -29,9 +29,8 @@ from resolver.errors import (
     BadLock,
     FileLimit,
     LockLimit,
-    LockUnwritten,
     Malformed,
-    NoLock,
+    OutputFault,
     Usage,
 )
 from resolver.files.read import read_regular
@@ -52,13 +51,18 @@ def load(path: str) -> Lock:
     """Read a lock file that must be there.
 
     Raises:
-        NoLock: there is none.
+        Malformed: there is none.
         BadLock, LockLimit: it cannot be used.
 
     """
     lock = load_if_any(path)
     if lock is None:
-        raise NoLock(path)
+        raise Malformed(
+            f"there is no lock file `{path}`",
+            "write it with `resolver lock REF...`, or name another with `--lock-file`",
+            code="no-lock",
+            place=path,
+        )
     return lock
 
 
@@ -113,7 +117,7 @@ def change(path: str, how: Callable[[Lock], Lock]) -> Lock:
         how: returns the new content from the old.
 
     Raises:
-        BadLock, LockLimit, LockUnwritten: as `load_if_any` and `save`.
+        BadLock, LockLimit, OutputFault: as `load_if_any` and `save`.
         BadDocument: an answer of a registry contradicts itself or the file.
 
     """
@@ -149,7 +153,7 @@ def save(path: str, lock: Lock) -> None:
     The mode of an existing file stays, and a link to one stays a link.
 
     Raises:
-        LockUnwritten: the file cannot be written; an existing one is unchanged.
+        OutputFault: the file cannot be written; an existing one is unchanged.
 
     """
     target = os.path.realpath(path)
@@ -160,7 +164,14 @@ def save(path: str, lock: Lock) -> None:
     except OSError as error:
         with suppress(OSError):
             os.unlink(temporary)  # noqa: PTH108 - beside `os.open`
-        raise LockUnwritten(path, _reason(error)) from error
+        reason = _reason(error)
+        raise OutputFault(
+            f"cannot write the lock file `{path}`: {reason}",
+            "make room, or name another place with `--lock-file`",
+            code="lock-unwritten",
+            place=path,
+            reason=reason,
+        ) from error
 
 
 def _put(temporary: str, target: str, body: bytes) -> None:

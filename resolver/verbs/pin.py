@@ -13,7 +13,7 @@ from resolver.core.oci.manifest import Index
 from resolver.core.pin import bake, decide, dockerfile
 from resolver.core.pin import kubernetes as helm
 from resolver.core.pin.compose import Moved
-from resolver.core.pin.decide import Fact, Judge, PinQuery, PinRequest, asked_of, deciding
+from resolver.core.pin.decide import Fact, Judge, PinQuery, PinRequest, deciding, queries_of
 from resolver.core.pin.edits import (
     TEMPLATE,
     FoundReferences,
@@ -35,7 +35,7 @@ from resolver.errors import (
     UnreadableFile,
     Usage,
 )
-from resolver.files.yaml_nodes import read_documents, without_comments
+from resolver.files.yaml import read_documents, without_comments
 from resolver.values import dataclass
 from resolver.verbs.gather import gather_platforms
 from resolver.verbs.output_files import read_text
@@ -274,7 +274,7 @@ def pin_files(paths: Iterable[str], requests: PinRequest, look_up: LookUp) -> Pi
     opened, skipped = _open_all(tuple(dict.fromkeys(paths)))
     read = [file for file in opened if isinstance(file, ImageFile)]
     questions = [
-        question for file in read for spot in file.spots for question in asked_of(spot, requests)
+        question for file in read for spot in file.spots for question in queries_of(spot, requests)
     ]
     facts = _facts(dict.fromkeys(questions), look_up, requests)
     files: list[PinnedFile] = []
@@ -367,7 +367,7 @@ def _unread(path: str, error: UnreadableFile) -> ImageFile | PinnedFile | Skippe
 
 def _refusal(path: str) -> ResolverError:
     if Path(path).is_dir():
-        hint = f"there can be named {known_kinds()}"
+        hint = f"`pin` supports {known_kinds()}"
         return Usage(f"no file in `{path}` is known to name images", hint)
     return NotAnImageFile(path, known_kinds())
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from resolver.core.check.check import other_version
 from resolver.core.oci.config import parse_config
 from resolver.core.oci.descriptor import CONFIG_TYPES
 from resolver.core.oci.manifest import Index, Manifest, oversize
@@ -15,7 +14,7 @@ from resolver.core.platforms.windows import read_version
 from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Considered, Failure, Resolution
 from resolver.errors import (
-    ContradictoryPlatform,
+    NotFound,
     PlatformNotOffered,
     PlatformUnknown,
     ResolverError,
@@ -51,7 +50,7 @@ def resolve_document(
     Raises:
         PlatformNotOffered: the image has no matching entry; the error lists the offered ones.
         PlatformUnknown: the image names no platform.
-        ContradictoryPlatform: `strict`, and index and config disagree.
+        NotFound: `strict`, and index and config disagree.
 
     """
     if isinstance(root.parsed, Index):
@@ -213,6 +212,8 @@ def _fallback(text: str, request: PlatformRequest, choice: Match) -> list[Warned
     """Warn when a fallback was chosen (docs/platform-matching.md, "Grades")."""
     if choice.grade not in {Grade.FALLBACK, Grade.ABI}:
         return []
+    from resolver.core.check.check import other_version  # noqa: PLC0415 - for fallbacks only
+
     wanted = request.platforms[0]
     if other_version(wanted, choice.platform):
         if choice.platform.os.lower() == "windows":
@@ -294,7 +295,15 @@ def _contradiction(
     if same_kind and (not config.platform.variant or stated.variant == actual.variant):
         return []
     if request.strict:
-        raise ContradictoryPlatform(text, str(choice.platform), str(config.platform))
+        raise NotFound(
+            f"`{text}` is listed as `{choice.platform}`, but its config says `{config.platform}`",
+            "tell the publisher; without `--strict` this is a warning",
+            code="contradictory-platform",
+            word="PLATFORM",
+            reference=text,
+            stated=str(choice.platform),
+            actual=str(config.platform),
+        )
     message = (
         f"`{text}` lists `{choice.descriptor.digest}` as `{choice.platform}`, "
         f"but its config says `{config.platform}`"

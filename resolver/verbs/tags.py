@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget
 from resolver.core.results.events import Warned
 from resolver.errors import (
+    Negative,
     NotFound,
     PlatformNotOffered,
     PlatformUnknown,
-    RequestsSpent,
     ResolverError,
     Untrusted,
     Usage,
@@ -88,10 +88,15 @@ class RequestBudget:
         return self._most - self._spent
 
     def take(self) -> None:
-        """Take one request, or raise `RequestsSpent`."""
+        """Take one request, or raise `Negative`."""
         with self._lock:
             if self._spent >= self._most:
-                raise RequestsSpent(self._most)
+                raise Negative(
+                    f"there is no full answer within {self._most} requests (`--max-requests`)",
+                    "allow more, or ask for less: a smaller `--limit`, a narrower `--semver`",
+                    code="requests-spent",
+                    most=self._most,
+                )
             self._spent += 1
 
 

@@ -25,6 +25,7 @@ from resolver.errors import (
     StorageRefused,
     Unavailable,
 )
+from resolver.sources.http.retry import backoff
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -128,9 +129,6 @@ MAX_TRIES = 5
 #: Seconds without progress after which a second failure is the last.
 #: Source: containers/image docker/body_reader.go, which resumes after 60 s.
 PATIENCE = 60.0
-#: Seconds before the first retry, and the most before any.
-#: Source: docs/wire-protocol.md, "Ranges and resume".
-_BASE, _CAP = 0.2, 30.0
 
 
 class RetryState:
@@ -164,8 +162,7 @@ class RetryState:
         too_long = self._failed > 1 and now - self._since >= PATIENCE
         if self._failed >= MAX_TRIES or too_long or self._stop.is_set():
             raise error
-        longest = min(_BASE * float(2 ** (self._failed - 1)), _CAP)
-        wait = longest * self._clock.chance()
+        wait = backoff(self._failed, self._clock)
         self._clock.sleep(wait, self._stop)
         return wait
 

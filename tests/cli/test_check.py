@@ -266,7 +266,7 @@ def test_a_mistake_in_a_policy_is_shown_with_line_and_column(run: Run, tmp_path:
 status: 2
 --- stdout
 --- stderr
-error: policy.yaml:4:28: images[0].require[1]: this is no platform: it has more than three parts
+error: policy.yaml:4:28: images[0].require[1]: this is not a platform: it has more than three parts
 hint: write `os/arch[/variant][:os.version]`, for example `linux/arm64`, `linux/arm/v7` or `windows/amd64:10.0.20348`
 """)
     (tmp_path / "policy.yaml").write_text("version: 1\nimages:\n  - image: app:1\n    requires: x")

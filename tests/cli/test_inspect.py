@@ -308,7 +308,7 @@ def test_tags_that_no_range_is_about(run: Run, registry: str) -> None:
 status: 2
 --- stdout
 --- stderr
-error: `new` is no range of versions
+error: `new` is not a range of versions
 hint: write `>=1.25`, `^1.2`, `~1.2`, `1.x` or `>=1 <3`
 """)
 

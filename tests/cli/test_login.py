@@ -91,8 +91,8 @@ def test_a_wrong_password_is_one_line_and_nothing_is_kept(
 status: 4
 --- stdout
 --- stderr
-error: `HOST:PORT` does not take this user name and password; nothing was kept
-hint: check both; some registries want an access token in place of the password
+error: `HOST:PORT` rejects this user name and password; nothing was stored
+hint: check both; some registries require an access token instead of the password
 """)
     assert not config.exists()
 

@@ -265,7 +265,7 @@ status: 1
 thing.yaml:4  error  unknown-key  `quay.io/org/app:v1` is not pinned: unknown key `spec.runtime`
 `thing.yaml`: 1 error (1 image)
 --- stderr
-hint: pin it by hand, or write `# resolver: ignore` above it if it is no image
+hint: pin it by hand, or write `# resolver: ignore` above it if it is not an image
 """)
     (tmp_path / "thing.yaml").write_text(
         "apiVersion: example.com/v1\nkind: Thing\nspec:\n"

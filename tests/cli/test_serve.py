@@ -196,6 +196,6 @@ def test_mirrors_are_named_by_option_or_variable(run: Run, registry: str) -> Non
     mirror = f"hub.test=http://{registry}#tags"
     seen = run(*words, "--mirror", mirror, "-v")
     assert seen.status == 0
-    assert "is asked for as `--mirror` says" in seen.stderr
+    assert "is requested as configured in `--mirror`" in seen.stderr
     assert "gave `1.0` of `hub.test/demo/app`" in seen.stderr
     assert run("resolve", "hub.test/a/b:1", "--mirror", "nonsense").status == 2

@@ -197,7 +197,10 @@ def test_a_store_that_everybody_may_write_is_used_if_it_is_shared(
 
     assert (refused.status, shared.status, run("ls").status) == (8, 0, 0)
     assert refused.stderr.count("error: ") == 1
-    assert "hint: name another folder with `--store`, take the right from others" in refused.stderr
+    assert (
+        "hint: name another folder with `--store`, remove the write permission of others"
+        in refused.stderr
+    )
 
 
 # inspect store:
@@ -278,7 +281,7 @@ def test_an_id_with_several_names_is_kept(run: Run, registry: str) -> None:
 status: 1
 --- stdout
 --- stderr
-error: `c7292c959160` is kept: it goes by several names: `HOST:PORT/demo/app:2.0`, `HOST:PORT/demo/app:latest`
+error: `c7292c959160` is kept: it has several names: `HOST:PORT/demo/app:2.0`, `HOST:PORT/demo/app:latest`
 hint: remove them one by one, or all of them with `--force`
 """)
     assert run("rm", "--force", identity).stdout.count("Untagged: ") == 2

@@ -187,7 +187,7 @@ def test_a_platform_that_is_none(run: Run) -> None:
 status: 2
 --- stdout
 --- stderr
-error: `linux//v8` is not a platform: `` is no architecture or variant
+error: `linux//v8` is not a platform: `` is not an architecture or variant
 hint: write `os/arch[/variant][:os.version]`, for example `linux/arm64`, `linux/arm/v7` or `windows/amd64:10.0.20348`
 """)
 

@@ -140,7 +140,7 @@ def test_a_store_that_everybody_may_write_is_wrong(patient: Patient) -> None:
     one = row(patient.look(RESOLVER_STORE=str(patient.store)), "store", "folder")
 
     assert one.state is CheckupState.ERROR
-    assert "everybody may write to" in one.found
+    assert "is world-writable" in one.found
 
 
 def test_a_machine_that_is_well(patient: Patient) -> None:
@@ -365,7 +365,7 @@ def test_a_store_of_another_version(patient: Patient) -> None:
     (patient.store / "version").write_text("2\n")
     found = patient.look()
 
-    assert "it says version `2`" in row(found, "store", "folder").found
+    assert "its version is `2`" in row(found, "store", "folder").found
     assert rows(found, "store", "writing") == []
 
 
@@ -395,7 +395,7 @@ def test_a_lock_that_somebody_holds(patient: Patient, monkeypatch: pytest.Monkey
 
     assert one.state is ERROR
     assert "another process has held the lock" in one.found
-    assert one.hint.startswith("see who it is with `fuser ")
+    assert one.hint.startswith("find the process with `fuser ")
 
 
 @pytest.mark.parametrize(("unlocked", "state"), [("0", ERROR), ("1", WARNING)])
@@ -598,7 +598,7 @@ def test_certificates_of_a_host_are_looked_at(patient: Patient) -> None:
     told = {each.name: each for each in rows(found, "registries")}
     assert told["a.test"].state is OK
     assert "CA " in told["a.test"].found
-    assert "it holds no certificate in PEM form" in told["b.test"].found
+    assert "it has no certificate in PEM form" in told["b.test"].found
     assert "`x.key` is missing beside it" in told["c.test"].found
     assert [told[name].state for name in ("b.test", "c.test")] == [ERROR, ERROR]
 
@@ -823,7 +823,7 @@ def test_a_ca_file_that_holds_no_certificate(patient: Patient) -> None:
     one = row(patient.look(RESOLVER_CA_FILE=str(path)), "network", "--ca-file")
 
     assert one.state is ERROR
-    assert "it holds no certificate in PEM form" in one.found
+    assert "it has no certificate in PEM form" in one.found
 
 
 def test_authorities_that_a_variable_names(patient: Patient) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from resolver.core.registry.endpoints import Endpoint, HostChoice
     from resolver.core.results.doctor import CheckupRow, Fact
-    from resolver.sources.http.requests import Response
+    from resolver.sources.http.messages import Response
     from resolver.verbs.doctor.machine import MachineReport
 
 _GROUP = "registries"

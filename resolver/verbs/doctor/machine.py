@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from resolver.core.results.doctor import Console, Fact
     from resolver.settings import Settings
-    from resolver.sources.http.requests import Response
+    from resolver.sources.http.messages import Response
     from resolver.sources.mirrors.hosts import Hosts
     from resolver.store import LocalStore
 

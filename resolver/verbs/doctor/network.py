@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.core.results.events import Noted
-from resolver.sources.http.proxies import ProxySettings
+from resolver.sources.http.addresses import ProxySettings
 from resolver.sources.http.tls import look_into
 from resolver.verbs.doctor.machine import note, ok, warning, wrong
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from resolver.core.results.doctor import CheckupRow, Fact
     from resolver.core.results.pull_events import Event
-    from resolver.sources.http.proxies import Proxy
+    from resolver.sources.http.addresses import Proxy
     from resolver.verbs.doctor.machine import MachineReport
 
 _GROUP = "network"

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from resolver.errors import StoreFault
-from resolver.store.flock import file_systems, is_remote
+from resolver.store.files import file_systems, is_remote
 from resolver.verbs.doctor.machine import failed, note, ok, warning, wrong
 
 if TYPE_CHECKING:
