@@ -128,7 +128,7 @@ hint: add requirements: `--require linux/amd64,linux/arm64`
 status: 2
 --- stdout
 --- stderr
-error: there is no reference to check
+error: no reference to check
 hint: name one: `resolver check ubuntu:24.04 --require linux/amd64,linux/arm64`
 """)
     for words in (
@@ -206,7 +206,7 @@ def test_findings_about_several_images_name_the_image_everywhere(
     assert f"`{names[2]}`: error: repository-not-found" in table
     assert all(bad in line for line in table if line.startswith("error"))
     for text in (markdown, (tmp_path / "markdown").read_text()):
-        assert "| image | weight | rule | platform | finding |" in text
+        assert "| image | severity | rule | platform | finding |" in text
         assert text.count(f"| `{bad}` | error |") == 2
     assert '<th scope="col">image</th>' in page
     assert page.count(f'<th scope="row">{bad}</th>') == 2

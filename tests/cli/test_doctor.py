@@ -135,8 +135,8 @@ def test_a_page_and_a_comment_of_it_have_whole_cells() -> None:
 @pytest.mark.parametrize(
     ("states", "words"),
     [
-        ((), "everything is as it should be"),
-        ((CheckupState.NOTE, CheckupState.OK), "everything is as it should be"),
+        ((), "no problem found"),
+        ((CheckupState.NOTE, CheckupState.OK), "no problem found"),
         ((CheckupState.WARNING,), "1 warning"),
         ((CheckupState.WARNING, CheckupState.ERROR, CheckupState.ERROR), "2 errors, 1 warning"),
     ],

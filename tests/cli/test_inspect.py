@@ -61,7 +61,7 @@ windows/amd64:10.0.20348.2700  sha256:afae86adc642       -     -
 windows/amd64:10.0.26100.1742  sha256:8322b11c5bf7       -     -
 
 attestations
-DIGEST               SPEAKS ABOUT         BYTES
+DIGEST               REFERS TO            BYTES
 sha256:708e4d188822  sha256:311923c08153    565
 sha256:ba224a2ffee7  sha256:8d3661f10977    565
 sha256:374989eeaccf  sha256:e9c938fb2564    565

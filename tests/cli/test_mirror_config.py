@@ -37,8 +37,8 @@ server = "https://r.test:5000"
 [host."http://HOST:PORT"]
   capabilities = ["pull", "resolve"]
 --- stderr
-note: this is for `/etc/containerd/certs.d/docker.io/hosts.toml`
-note: this is for `/etc/containerd/certs.d/r.test:5000/hosts.toml`
+note: put this into `/etc/containerd/certs.d/docker.io/hosts.toml`
+note: put this into `/etc/containerd/certs.d/r.test:5000/hosts.toml`
 note: Kubernetes needs `config_path` in containerd's own file, `ctr` needs `--hosts-dir`
 """)
 
@@ -56,7 +56,7 @@ status: 0
   ]
 }
 --- stderr
-note: this is for `/etc/docker/daemon.json`
+note: put this into `/etc/docker/daemon.json`
 note: put these keys beside what is there, then `systemctl reload docker`
 """)
 
@@ -74,7 +74,7 @@ location = "docker.io"
 location = "mirror.test/hub"
 pull-from-mirror = "digest-only"
 --- stderr
-note: this is for `/etc/containers/registries.conf.d/50-mirror.conf`
+note: put this into `/etc/containers/registries.conf.d/50-mirror.conf`
 """)
 
 
@@ -88,7 +88,7 @@ status: 0
 [registry."HOST:PORT"]
   http = true
 --- stderr
-note: this is for `/etc/buildkit/buildkitd.toml`
+note: put this into `/etc/buildkit/buildkitd.toml`
 note: for buildx: `docker buildx create --driver-opt network=host --buildkitd-config FILE`
 """)
 

@@ -99,7 +99,7 @@ status: 0
     assert str(run("pin", "Dockerfile")) == snapshot("""\
 status: 0
 --- stdout
-no image is named there
+no images found
 --- stderr
 """)
 
@@ -344,5 +344,5 @@ def test_many_files_get_few_hints(run: Run, tmp_path: Path) -> None:
         "hint: pin it with `resolver pin Dockerfile.0`",
         "hint: pin it with `resolver pin Dockerfile.1`",
         "hint: pin it with `resolver pin Dockerfile.2`",
-        "hint: 2 more are like these, `--json` has all of them",
+        "hint: 2 more like these; `--json` lists all of them",
     ]

@@ -200,7 +200,7 @@ def test_several_answers_are_no_page(run: Run, registry: str) -> None:
 status: 2
 --- stdout
 --- stderr
-error: `--format html` is a page about one answer, and these are several
+error: `--format html` supports only one answer
 hint: resolve one REF on one platform, or choose `markdown` or `json`
 """)
 
@@ -379,14 +379,14 @@ status: 2
 --- stdout
 --- stderr
 error: cannot read `nowhere.txt`: No such file or directory
-hint: name a file that can be read
+hint: name a readable file
 """)
         assert str(run("resolve", "-f", "folder")) == snapshot("""\
 status: 2
 --- stdout
 --- stderr
 error: cannot read `folder`: Is a directory
-hint: name a file that can be read
+hint: name a readable file
 """)
 
 

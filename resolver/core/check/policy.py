@@ -207,7 +207,7 @@ def _ignore(wanted: Requirements, spot: FieldReader, context: _Context) -> Requi
         if name not in context.rules:
             meant = similar(name, tuple(sorted(context.rules)))
             listing = "see `resolver check --help` and `resolver lint --rules`"
-            item.fail("there is no such rule", f"did you mean `{meant}`?" if meant else listing)
+            each.fail("there is no such rule", f"did you mean `{meant}`?" if meant else listing)
         names.append(name)
     return replace(wanted, ignore=tuple(names))
 

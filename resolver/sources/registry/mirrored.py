@@ -244,7 +244,7 @@ class MirroredSource:
         """Try the endpoints with one of the abilities in order; raise the error of the last."""
         able = [source for source in self._sources if abilities & source.endpoint.abilities]
         if not able:
-            meaning, advice = _NOBODY.get(abilities, _NOBODY[_RESOLVE])
+            meaning, advice = _NOT_ALLOWED.get(abilities, _NOT_ALLOWED[_RESOLVE])
             raise Unavailable(
                 f"no endpoint of `{self._name}` may be asked for {meaning}",
                 f"{advice}allow it where the mirrors are configured",

@@ -12,7 +12,7 @@ from resolver.core.parse.json import Fields, read_object
 from resolver.core.registry.endpoints import api_host
 from resolver.core.results.account import MAX_LIMIT, Hits, Quota, SearchHit, read_limit
 from resolver.errors import Denied, NotFound, ServerFault
-from resolver.sources.http.requests import Request, Response, Scope
+from resolver.sources.http.messages import Request, Response, Scope
 from resolver.sources.http.responses import refusal
 from resolver.sources.registry.tags import next_page
 
@@ -116,14 +116,14 @@ def _not_offered(registry: str) -> NotFound:
     )
 
 
-def _catalog(transport: Transport, asker: Scope) -> Iterator[str]:
+def _catalog(transport: Transport, scope: Scope) -> Iterator[str]:
     """List the repositories of a registry (distribution-spec "Catalog"; many refuse).
 
     Raises:
         NotFound: it does not list them.
     """
-    what = f"the list of repositories of `{asker.registry}`"
-    host = api_host(asker.registry)
+    what = f"the list of repositories of `{scope.registry}`"
+    host = api_host(scope.registry)
     target: str | None = f"/v2/_catalog?n={_PAGE}"
     seen: set[str] = set()
     for _ in range(MAX_CATALOG_PAGES):
@@ -133,9 +133,9 @@ def _catalog(transport: Transport, asker: Scope) -> Iterator[str]:
         try:
             response = transport.fetch(Request("GET", host, scope, target, what))
         except (Denied, NotFound) as error:
-            raise _not_offered(asker.registry) from error
+            raise _not_offered(scope.registry) from error
         if response.status != _OK or not _is_json(response):
-            raise _not_offered(asker.registry)
+            raise _not_offered(scope.registry)
         fields = Fields.of(read_object(response.body, what), what, "", frozenset({"repositories"}))
         for name in fields.array("repositories"):
             if isinstance(name, str) and _REPOSITORY.fullmatch(name):

@@ -18,7 +18,7 @@ from resolver.core.registry.endpoints import (
     upstream,
 )
 from resolver.errors import BlobNotFound, Unavailable
-from resolver.sources.http.client import MAX_LIES, REST, Health
+from resolver.sources.http.client import MAX_WRONG, PAUSE, Health
 from resolver.sources.registry.mirrored import MirroredSource
 from resolver.sources.registry.repository import RegistrySource
 from tests.fakes.images import build_image
