@@ -234,8 +234,8 @@ class Session:
             max_requests: budget of document requests, if a platform is given.
 
         Raises:
-            Malformed: range, glob or platform cannot be read; nothing was asked of anybody.
-            Negative: `max_requests` do not suffice; what was found has been given.
+            Malformed: range, glob or platform is invalid; no request was sent.
+            Negative: the budget is spent; the tags found so far were yielded.
 
         """
         from resolver.verbs.tags import tags  # noqa: PLC0415
@@ -470,10 +470,10 @@ class Session:
             registry: `host[:port]`; `docker.io` is Docker Hub.
 
         Raises:
-            Usage: the session has no user name and password, or may ask nobody.
-            AuthenticationFailed: the registry does not take them; nothing was kept.
-            Unavailable: it cannot be asked; nothing was kept.
-            OutputFault, HelperFailed: they cannot be kept.
+            Usage: the session has no user name and password, or is offline.
+            AuthenticationFailed: the registry rejects them; nothing was stored.
+            Unavailable: the registry cannot be reached; nothing was stored.
+            OutputFault, HelperFailed: they cannot be stored.
 
         """
         from resolver.verbs.account import login  # noqa: PLC0415
@@ -484,8 +484,8 @@ class Session:
         """Remove the login for a registry from the helper and the file, without a request.
 
         Raises:
-            InvalidConfiguration: the file is malformed; it stays as it is.
-            OutputFault, HelperFailed: it cannot be forgotten.
+            InvalidConfiguration: the file is malformed; it is unchanged.
+            OutputFault, HelperFailed: the login cannot be removed.
 
         """
         from resolver.verbs.account import logout  # noqa: PLC0415
@@ -507,10 +507,10 @@ class Session:
             filters: which hits to keep.
 
         Raises:
-            Usage: the term is empty, has a host among its words, or nobody may be asked.
-            InvalidReference: what looks like a host is none.
-            NotFound: the registry can do neither.
-            Denied, Unavailable, Untrusted: as every question.
+            Usage: the term is empty or contains a host, or the session is offline.
+            InvalidReference: a word that looks like a host is not a valid one.
+            NotFound: the registry has neither a search nor a list.
+            Denied, Unavailable, Untrusted: the request failed.
 
         """
         from resolver.verbs.account import search  # noqa: PLC0415
@@ -611,9 +611,9 @@ class Session:
             file: the lock file; it need not exist yet.
 
         Raises:
-            Malformed: a reference, a platform or the lock file cannot be read; nobody was asked.
+            Malformed: a reference, a platform or the lock file is invalid; no request was sent.
             OutputFault: the lock file cannot be written.
-            ResolverError: why the only reference could not be looked up; of several, see
+            ResolverError: the only reference could not be looked up; for several, see
                 `Locked.failures`.
 
         """
@@ -626,12 +626,12 @@ class Session:
 
         Raises:
             NotLocked: a name is not in it; nothing was written.
-            Malformed, OutputFault: as `lock`.
+            Malformed, OutputFault: as `lock` raises.
 
         """
         from resolver.verbs.lock import unlock  # noqa: PLC0415
 
-        return unlock(self._context, names, file=file)
+        return unlock(names, file=file)
 
     def check_lock(
         self,
@@ -664,7 +664,7 @@ class Session:
         """Return a resolver that reads a lock file alone; `plan` and `pull` take its answers.
 
         Raises:
-            Malformed, BadLock, LockLimit: there is no lock file, or it cannot be used.
+            Malformed, BadLock, LockLimit: the lock file is missing or invalid.
 
         """
         from resolver.verbs.lock import by_lock  # noqa: PLC0415
@@ -781,7 +781,7 @@ class Session:
         """
         from resolver.verbs.pin import write_pins  # noqa: PLC0415
 
-        return write_pins(self._context, pinned)
+        return write_pins(pinned)
 
     def plan(  # noqa: PLR0913 - each is one thing that a caller decides
         self,
@@ -871,7 +871,7 @@ class Session:
             referrers: as for `plan`.
 
         Raises:
-            Negative: more would have to be fetched; nothing was.
+            Negative: the limit would be exceeded; nothing was fetched.
             StoreFault: the store cannot be written.
             ResolverError: the error of the only reference, or of the first if all failed.
 
@@ -923,10 +923,10 @@ class Session:
             force: remove an id with several names, and images in use.
 
         Raises:
-            ImageNotHeld: there is no such image here.
-            Malformed: it is the start of several ids.
-            Negative: it is used, or the id has several names.
-            StoreFault: it cannot be removed.
+            ImageNotHeld: the store has no such image.
+            Malformed: several ids start so.
+            Negative: the image is in use, or the id has several names.
+            StoreFault: the image cannot be removed.
 
         """
         from resolver.verbs.store import remove  # noqa: PLC0415

@@ -1,10 +1,10 @@
-"""Reading YAML, and so JSON, into trees that know the position of every value.
+"""Read YAML, and so JSON, into trees that know the position of every value.
 
-`read` and `parse` are strict, for files that people write for us. They refuse, with line and
-column: tags, anchors, aliases and merge keys, repeated names, names that are not text, several
+`read` and `parse` are strict, for files that users write for us. They reject, with line and
+column: tags, anchors, aliases, merge keys, duplicate keys, keys that are not text, several
 documents, nesting deeper than 32, and files larger than 4 MiB. `read_documents` is tolerant, for
 files of other programs that are edited in place. Neither builds anything but
-`core.parse.yaml_tree` nodes, so no file can make an object, run anything or grow when read.
+`core.parse.yaml_tree` nodes, so that a file cannot create objects, run code or expand.
 
 Source: docs/store-and-reliability.md, "Strict YAML".
 """
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from resolver.core.pin.edits import Unparsable
 
 
-#: Bytes of a file that is read strictly.
+#: Bytes of a strict file. Source: docs/store-and-reliability.md, "Strict YAML".
 MAX_FILE = 4_194_304
-#: Lists and mappings inside each other, in a file that is read strictly.
+#: Nesting of lists and mappings in one. Source: docs/store-and-reliability.md, "Strict YAML".
 MAX_DEPTH = 32
 #: Nodes of a file that is read tolerantly, and how deep they may nest. A thousand small pods have
 #: some 33,000.
@@ -68,7 +68,7 @@ def read(path: Path | str, *, limit: int = MAX_FILE) -> FieldReader:
         limit: bytes.
 
     Raises:
-        BadFile: the file cannot be read, or is not strict YAML.
+        BadFile: the file cannot be read, or is not valid strict YAML; the error has the position.
         FileLimit: larger than `limit`, or deeper than 32.
     """
     place = str(path)
@@ -77,7 +77,7 @@ def read(path: Path | str, *, limit: int = MAX_FILE) -> FieldReader:
 
 
 def parse(content: bytes, place: str, *, limit: int = MAX_FILE) -> FieldReader:
-    """Read the bytes of a file strictly; an empty file is a scalar of nothing.
+    """Read the content of a file strictly; an empty one is an empty scalar.
 
     Args:
         content: UTF-8, with or without a byte order mark.
@@ -85,9 +85,9 @@ def parse(content: bytes, place: str, *, limit: int = MAX_FILE) -> FieldReader:
         limit: bytes.
 
     Raises:
-        BadFile: not strict YAML.
-        FileLimit: larger than `limit`, deeper than 32, or with anchors or aliases, which could make
-            a small file huge.
+        BadFile: the content is not valid strict YAML; the error has the position.
+        FileLimit: larger than `limit`, or deeper than 32; or it has anchors or aliases, which could
+            make a small file huge.
     """
     if len(content) > limit:
         raise FileLimit(place, (0, 0), "", f"it has more than {limit} bytes")
@@ -369,11 +369,11 @@ class _StrictBuilder(_Builder):
             self.fail(event, "merge keys (`<<`) are not supported", path)
         names = self._open[-1].names
         if node.value in names:
-            self.fail(event, "this name stands here twice", join(path, node.value))
+            self.fail(event, "this key is defined twice", join(path, node.value))
         names.add(node.value)
 
     def _kind(self, event: Any) -> ScalarKind:
-        """Return what YAML takes a scalar for; only words without quotes are anything but text."""
+        """Return the YAML type of a scalar; a quoted one is always text."""
         if not event.implicit[0]:
             return ScalarKind.TEXT
         tag = self._resolver.resolve(self._yaml.ScalarNode, event.value, (True, False))
@@ -383,7 +383,7 @@ class _StrictBuilder(_Builder):
         return kind
 
     def _text(self, event: Any) -> str:
-        r"""Join what `"\ud83d\ude00"` wrote as two halves; a half alone is no character."""
+        r"""Join the surrogate pair in `"\ud83d\ude00"`; a lone surrogate is not a character."""
         text: str = _PAIR.sub(
             lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), event.value
         )

@@ -89,9 +89,9 @@ def quota(context: Context, reference: str = PREVIEW) -> Quota:
     target = context.target(reference)
     if not isinstance(target, RegistryTarget):
         raise Usage("quotas belong to registries", "name an image of one")
-    asked = target.reference
-    transport = _ready(context, asked.registry)
-    return quota(transport, asked.registry, asked.repository, asked.name)
+    image = target.reference
+    transport = _ready(context, image.registry)
+    return quota(transport, image.registry, image.repository, image.name)
 
 
 def doctor(
@@ -102,7 +102,7 @@ def doctor(
     console: Console | None = None,
     set_aside: Sequence[CheckupRow] = (),
 ) -> Checkup:
-    """Look this machine over; what is broken is a row of the answer, and no error."""
+    """Check the installation and this machine; a fault is a row of the result, not an error."""
     import time  # noqa: PLC0415 - for this question alone
 
     from resolver.core.results.doctor import Console  # noqa: PLC0415
@@ -126,7 +126,7 @@ def doctor(
 
 
 def _knock(context: Context, host: str) -> Response:
-    """Ask a registry once, and prove nothing."""
+    """Send a registry one request without credentials."""
     from resolver.sources.credentials.login import probe  # noqa: PLC0415 - for this question alone
 
     with context.mutex:

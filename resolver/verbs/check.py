@@ -206,7 +206,7 @@ def _contradictions(image: ImageDocuments, table: PlatformTable) -> tuple[Findin
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Subject:
     """One image, its requirements, and the line of the policy that sets them."""
 
     reference: str | Reference
@@ -227,7 +227,7 @@ def check(
         [references] if isinstance(references, str | Reference) else list(references)
     )
     return _check_all(
-        context, [_Asked(reference, wanted) for reference in named], now, index_only=index_only
+        context, [_Subject(reference, wanted) for reference in named], now, index_only=index_only
     )
 
 
@@ -239,13 +239,13 @@ def check_policy(
     now: datetime | None = None,
     index_only: bool = False,
 ) -> Checked:
-    """Hold the images of a policy against it; see `resolver.core.check.policy` for its form."""
+    """Check images against a policy; see `resolver.core.check.policy` for its form."""
     from resolver.core.check.policy import Policy as Read  # noqa: PLC0415 - for policies alone
 
     rules = policy if isinstance(policy, Read) else read_policy(context, policy)
-    root = [_Asked(image.reference, image.wanted, image.place) for image in rules.images]
-    root += [_Asked(reference, rules.defaults) for reference in references]
-    return _check_all(context, root, now, index_only=index_only)
+    subjects = [_Subject(image.reference, image.wanted, image.place) for image in rules.images]
+    subjects += [_Subject(reference, rules.defaults) for reference in references]
+    return _check_all(context, subjects, now, index_only=index_only)
 
 
 def matrix(  # noqa: PLR0913 - one for each option of the verb
@@ -273,7 +273,7 @@ def matrix(  # noqa: PLR0913 - one for each option of the verb
     requests = [context.platform_request(text) for text in platforms]
     target = context.target(reference)
     reader, warned = context.reader(target)
-    root = context.ask(reader, target)
+    root = context.read_root(reader, target)
 
     def wanted(found: ImageDocuments) -> list[Platform]:
         offered = [entry.platform for entry in found.images]
@@ -313,34 +313,34 @@ def read_policy(
 
 
 def _check_all(
-    context: Context, questions: Sequence[_Asked], now: datetime | None, *, index_only: bool
+    context: Context, subjects: Sequence[_Subject], now: datetime | None, *, index_only: bool
 ) -> Checked:
     from resolver.core.check.check import Checked  # noqa: PLC0415 - for this question alone
-    from resolver.verbs.threads import each  # noqa: PLC0415
+    from resolver.verbs.threads import parallel  # noqa: PLC0415
 
     targets = []
-    for root in questions:
-        if root.wanted.is_empty:
+    for subject in subjects:
+        if subject.wanted.is_empty:
             raise Usage(
-                f"nothing is required of `{root.reference}`",
+                f"nothing is required of `{subject.reference}`",
                 "add requirements: `--require linux/amd64,linux/arm64`",
             )
         if index_only:
-            _require_index_only(root.wanted)
-        targets.append((context.target(root.reference), root))
-        if root.wanted.same_as:
-            context.target(root.wanted.same_as)
+            _require_index_only(subject.wanted)
+        targets.append((context.target(subject.reference), subject))
+        if subject.wanted.same_as:
+            context.target(subject.wanted.same_as)
     moment = now or _now()
     jobs = context.settings.jobs if len(targets) == 1 else 1
 
-    def look(pair: tuple[Target, _Asked]) -> CheckedImage:
-        target, root = pair
-        found = _checked(context, target, root.wanted, moment, jobs, index_only=index_only)
-        placed = tuple(replace(each, place=root.place) for each in found.findings)
+    def look(pair: tuple[Target, _Subject]) -> CheckedImage:
+        target, subject = pair
+        found = _checked(context, target, subject.wanted, moment, jobs, index_only=index_only)
+        placed = tuple(replace(each, place=subject.place) for each in found.findings)
         return replace(found, findings=placed)
 
     images: list[CheckedImage | Failure] = []
-    for outcome in each(look, targets, jobs=context.settings.jobs):
+    for outcome in parallel(look, targets, jobs=context.settings.jobs):
         if not isinstance(outcome.value, ResolverError):
             images.append(outcome.value)
         elif len(targets) == 1:
@@ -362,7 +362,7 @@ def _checked(
 
     wanted = settle(asked_for, lambda name: _platforms_of(context, name, index_only=index_only))
     reader, warned = context.reader(target)
-    root = context.ask(reader, target)
+    root = context.read_root(reader, target)
     image = look_at_image(
         reader, root, wanted, context.table, jobs=jobs, now=now, index_only=index_only
     )
@@ -382,7 +382,7 @@ def _platforms_of(context: Context, reference: str, *, index_only: bool) -> tupl
     """List the platforms of another image; what the store holds costs one HEAD."""
     target = context.target(reference)
     reader, _warned = context.reader(target)
-    root = context.ask(reader, target)
+    root = context.read_root(reader, target)
     found = platforms_of(reader, root, context.table, jobs=1, index_only=index_only)
     if not found:
         raise Usage(

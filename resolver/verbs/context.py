@@ -22,8 +22,8 @@ from resolver.verbs.documents import (
     DocumentReader,
     PlatformRequest,
     RootDocument,
-    ask,
     read_local_root,
+    read_root,
 )
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class Context:
             raise NotFound(f"`{root.text}` is offered for no platform at all")
         return list(requests.values())
 
-    def _gather(
+    def gather(
         self,
         reference: str | Reference,
         depth: Depth,
@@ -227,7 +227,7 @@ class Context:
         """
         target = self.target(reference)
         reader, warned = self.reader(target)
-        return Opened(target, reader, self.ask(reader, target), warned)
+        return Opened(target, reader, self.read_root(reader, target), warned)
 
     def gather_opened(
         self, opened: Opened, depth: Depth, wanted: Callable[[Descriptor], bool]
@@ -303,7 +303,7 @@ class Context:
             return settle(target)
         return target
 
-    def ask(
+    def read_root(
         self, reader: DocumentReader, target: Target, *, verify_tag: bool = False
     ) -> RootDocument:
         """Read the document that a target names."""
@@ -311,7 +311,7 @@ class Context:
             return read_local_root(reader, str(target), target.name or "")
         if isinstance(target, StoreTarget):
             return self._read_stored_root(reader, target.reference)
-        return ask(reader, target.reference, verify_tag=verify_tag)
+        return read_root(reader, target.reference, verify_tag=verify_tag)
 
     def _read_stored_root(self, reader: DocumentReader, reference: Reference) -> RootDocument:
         """Read what was pulled, whatever a later look at the registry saw; else what was seen.
@@ -325,7 +325,7 @@ class Context:
         if known is None and reference.digest is None:
             raise ImageNotHeld(text, str(self.store.root))
         pinned = reference if known is None else reference.with_digest(known.root.digest)
-        return replace(ask(reader, pinned), text=text)
+        return replace(read_root(reader, pinned), text=text)
 
     def reader(self, target: Target) -> tuple[DocumentReader, list[Warned]]:
         """Make a reader for one question; what it warns of also belongs into the answer."""

@@ -601,7 +601,9 @@ class RootDocument:
     tag_verified: bool | None = None
 
 
-def ask(reader: DocumentReader, reference: Reference, *, verify_tag: bool = False) -> RootDocument:
+def read_root(
+    reader: DocumentReader, reference: Reference, *, verify_tag: bool = False
+) -> RootDocument:
     """Read what a registry reference points at.
 
     Raises:

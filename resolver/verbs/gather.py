@@ -20,7 +20,7 @@ from resolver.core.results.events import Warned
 from resolver.errors import LimitExceeded, ResolverError
 from resolver.values import dataclass
 from resolver.verbs.documents import MAX_VISITED, passed_over, read_config, read_manifest
-from resolver.verbs.threads import each, kept
+from resolver.verbs.threads import kept, parallel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -53,7 +53,7 @@ class Depth:
 
 def gather(
     reader: DocumentReader,
-    asked: RootDocument,
+    root: RootDocument,
     depth: Depth,
     *,
     jobs: int,
@@ -66,7 +66,7 @@ def gather(
 
     Args:
         reader: reads documents of the place that has the image; the store's cost no request.
-        asked: the reference, with its document.
+        root: the reference, with its document.
         depth: what to read.
         jobs: entries in parallel.
         wanted: selects the index entries to read; the others keep only their descriptor.
@@ -75,12 +75,12 @@ def gather(
         LimitExceeded: indexes nested deeper than 8, or more than 1,000 of them.
         ResolverError: a nested index cannot be read.
     """
-    root = asked.document.descriptor
-    if isinstance(asked.parsed, Manifest):
-        only = _image(reader, root, (), asked.parsed, depth, asked.text)
-        return ImageDocuments(asked.text, asked.prefix, root, None, (only,))
+    top = root.document.descriptor
+    if isinstance(root.parsed, Manifest):
+        only = _image(reader, top, (), root.parsed, depth, root.text)
+        return ImageDocuments(root.text, root.prefix, top, None, (only,))
     broken: dict[tuple[int, ...], ResolverError] = {}
-    walk = entries_of(reader, asked.parsed, asked.text, broken if depth.broken else None)
+    walk = entries_of(reader, root.parsed, root.text, broken if depth.broken else None)
     entries = list(walk)
 
     def look(entry: tuple[tuple[int, ...], Descriptor]) -> ImageEntry:
@@ -88,24 +88,24 @@ def gather(
         bare = ImageEntry(descriptor, path, descriptor.platform, None, None, broken.get(path))
         if not descriptor.digest.is_verifiable:
             if not depth.broken:
-                reader.warn(left_out(descriptor, asked.text))
+                reader.warn(left_out(descriptor, root.text))
             return bare
         if descriptor.media_type not in MANIFEST_TYPES or not wanted(descriptor):
             return bare
         if not (depth.attestations if descriptor.is_attestation else depth.manifests):
             return bare
         try:
-            manifest = read_manifest(reader, descriptor, asked.text)
+            manifest = read_manifest(reader, descriptor, root.text)
         except ResolverError as error:
             return replace(bare, failure=kept(error))
-        return _image(reader, descriptor, path, manifest, depth, asked.text)
+        return _image(reader, descriptor, path, manifest, depth, root.text)
 
     parts = []
-    for outcome in each(look, entries, jobs=jobs):
+    for outcome in parallel(look, entries, jobs=jobs):
         if isinstance(outcome.value, ResolverError):
             raise outcome.value
         parts.append(outcome.value)
-    return ImageDocuments(asked.text, asked.prefix, root, asked.parsed, tuple(parts))
+    return ImageDocuments(root.text, root.prefix, top, root.parsed, tuple(parts))
 
 
 def gather_platforms(  # noqa: PLR0913 - each of them bounds the requests by itself
@@ -157,7 +157,7 @@ def gather_platforms(  # noqa: PLR0913 - each of them bounds the requests by its
     known = {entry.path: entry for entry in found.parts}
     looked_at: set[tuple[int, ...]] = set()
     while True:
-        for outcome in each(look, unclear, jobs=jobs):
+        for outcome in parallel(look, unclear, jobs=jobs):
             if isinstance(outcome.value, ResolverError):
                 raise outcome.value
             entry = outcome.value
@@ -260,7 +260,7 @@ def attested(
     def look(digest: str) -> frozenset[str]:
         return _referring(reader, root.text, Digest.parse(digest), kinds - found[digest])
 
-    for outcome in each(look, lacking, jobs=jobs):
+    for outcome in parallel(look, lacking, jobs=jobs):
         if isinstance(outcome.value, ResolverError):
             raise outcome.value
         found[outcome.item] |= outcome.value

@@ -14,7 +14,7 @@ from resolver.values import dataclass
 from resolver.verbs.documents import passed_over, read_config, read_manifest, type_of
 from resolver.verbs.gather import Depth, gather
 from resolver.verbs.resolve import resolve_document
-from resolver.verbs.threads import each
+from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from resolver.core.oci.descriptor import Descriptor
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from resolver.verbs.documents import DocumentReader, PlatformRequest, RootDocument
 
 
-def offers(reader: DocumentReader, asked: RootDocument, *, sizes: bool, jobs: int) -> Offers:
+def offers(reader: DocumentReader, root: RootDocument, *, sizes: bool, jobs: int) -> Offers:
     """List the platforms of an image; with `sizes`, each manifest is read once and stored.
 
     Attestations and artifacts are listed apart and do not count as platforms, see
@@ -33,35 +33,35 @@ def offers(reader: DocumentReader, asked: RootDocument, *, sizes: bool, jobs: in
         ResolverError: a manifest cannot be read, and sizes were requested.
 
     """
-    root = asked.document.descriptor
-    if isinstance(asked.parsed, Manifest):
-        only = _single_offer(reader, asked, asked.parsed)
-        return Offers(asked.text, root, (only,), (), ())
+    descriptor = root.document.descriptor
+    if isinstance(root.parsed, Manifest):
+        only = _single_offer(reader, root, root.parsed)
+        return Offers(root.text, descriptor, (only,), (), ())
     depth = Depth(manifests=False, configs=False)
-    bare = gather(reader, asked, depth, jobs=jobs)
+    bare = gather(reader, root, depth, jobs=jobs)
     attestations = tuple(_offer(entry) for entry in bare.attestations)
     entries = {entry.path: entry for entry in bare.parts}
     if sizes:
 
         def look(entry: ImageEntry) -> ImageEntry:
-            manifest = read_manifest(reader, entry.descriptor, asked.text)
+            manifest = read_manifest(reader, entry.descriptor, root.text)
             platform = entry.platform
             if platform is None and manifest.is_image:
-                platform = read_config(reader, manifest, asked.text).platform
+                platform = read_config(reader, manifest, root.text).platform
             return replace(entry, manifest=manifest, platform=platform)
 
-        for outcome in each(look, bare.images, jobs=jobs):
+        for outcome in parallel(look, bare.images, jobs=jobs):
             if isinstance(outcome.value, Exception):
                 raise outcome.value
             entries[outcome.value.path] = outcome.value
     known = replace(bare, parts=tuple(entries.values()))
     return Offers(
-        asked.text,
-        root,
+        root.text,
+        descriptor,
         tuple(_offer(entry) for entry in known.parts if _is_offered(entry)),
         attestations,
         tuple(
-            passed_over(asked.text, entry.descriptor, entry.manifest)
+            passed_over(root.text, entry.descriptor, entry.manifest)
             for entry in known.artifacts
             if entry.manifest is not None
         ),
@@ -71,7 +71,7 @@ def offers(reader: DocumentReader, asked: RootDocument, *, sizes: bool, jobs: in
 
 def inspect_document(
     reader: DocumentReader,
-    asked: RootDocument,
+    root: RootDocument,
     request: PlatformRequest | None,
     table: PlatformTable,
     *,
@@ -86,26 +86,26 @@ def inspect_document(
         PlatformNotOffered: no entry matches the request.
 
     """
-    root = asked.document.descriptor
+    descriptor = root.document.descriptor
     if request is not None:
-        found = resolve_document(reader, asked, replace(request, reads=True), table)
-        base = _Base(asked.text, found.manifest, root, found.platform, found.warnings)
-    elif isinstance(asked.parsed, Index):
+        found = resolve_document(reader, root, replace(request, reads=True), table)
+        base = _Base(root.text, found.manifest, descriptor, found.platform, found.warnings)
+    elif isinstance(root.parsed, Index):
         return Inspection(
-            reference=asked.text,
-            descriptor=root,
-            root=root,
+            reference=root.text,
+            descriptor=descriptor,
+            root=descriptor,
             platform=None,
-            index=asked.parsed,
+            index=root.parsed,
             manifest=None,
             config=None,
-            body=asked.document.body,
+            body=root.document.body,
             config_body=None,
             warnings=(),
         )
     else:
-        base = _Base(asked.text, root, root, None, ())
-    return _image(reader, asked, base, config=config)
+        base = _Base(root.text, descriptor, descriptor, None, ())
+    return _image(reader, root, base, config=config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ def platforms(context: Context, reference: str | Reference, *, sizes: bool = Tru
     """List the platforms an image is offered for; with sizes, each manifest is read once."""
     target = context.target(reference)
     reader, warned = context.reader(target)
-    root = context.ask(reader, target)
+    root = context.read_root(reader, target)
     found = offers(reader, root, sizes=sizes, jobs=context.settings.jobs)
     reader.report_warnings()
     return replace(found, warnings=(*found.warnings, *warned))
@@ -209,7 +209,7 @@ def inspect(  # noqa: PLR0913 - one for each option of the verb
     if platform is not None or choose:
         request = context.platform_request(platform, exact=exact, verify=config, strict=strict)
     reader, warned = context.reader(target)
-    root = context.ask(reader, target)
+    root = context.read_root(reader, target)
     found = inspect_document(reader, root, request, context.table, config=config)
     reader.report_warnings()
     return replace(found, warnings=(*found.warnings, *warned))

@@ -246,9 +246,9 @@ def read_trees(
         room: the memory budget of all trees.
 
     Raises:
-        Untrusted: a layer is not what the config says.
-        Untrusted: a layer is damaged, goes past a limit, or is not read here.
-        ResolverError: a layer cannot be had.
+        Untrusted: a layer does not match the config, is damaged, exceeds a limit, or has an
+            unsupported format.
+        ResolverError: a layer cannot be read.
     """
     room = room or TreeRoom(lock=threading.RLock())
     layers = _Layers(jobs, limits, room).read(images)

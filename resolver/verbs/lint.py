@@ -37,7 +37,7 @@ _DEPTH = Depth(attestations=True, broken=True)
 
 def look_at(
     reader: DocumentReader,
-    ask: Callable[[], RootDocument],
+    read_root: Callable[[], RootDocument],
     target: Target,
     table: PlatformTable,
     *,
@@ -48,7 +48,7 @@ def look_at(
 
     Args:
         reader: reads documents of the place that has the image.
-        ask: reads the root document.
+        read_root: reads the root document.
         target: the reference; a tag that has a digest too is looked up in the registry.
         table: the platform facts.
         jobs: documents in parallel.
@@ -59,7 +59,7 @@ def look_at(
             an entry that was read and is wrong is a matter of the rules.
     """
     try:
-        root = ask()
+        root = read_root()
     except UnsupportedDocument as error:
         if fault(error) is not SCHEMA_1:
             raise
@@ -100,7 +100,7 @@ def judge_entries(
 def _pin(
     reader: DocumentReader, reference: Reference, warn: Callable[[Warned], None]
 ) -> PinnedTag | None:
-    """Look up where the tag beside a digest points; one request more, for such names alone."""
+    """Resolve the tag of a reference that has a digest too, which takes one more request."""
     tag, digest = reference.tag, reference.digest
     if tag is None or digest is None:
         return None
@@ -136,7 +136,7 @@ def lint(
     """Apply every rule of `resolver.core.lint.lint` to images."""
     from resolver.core.lint.lint import Linted, rule  # noqa: PLC0415
     from resolver.verbs.lint_deep import Depths  # noqa: PLC0415
-    from resolver.verbs.threads import each  # noqa: PLC0415
+    from resolver.verbs.threads import parallel  # noqa: PLC0415
 
     ignored = tuple(rule(each).id for each in ignore)
     named: list[str | Reference] = (
@@ -150,7 +150,7 @@ def lint(
         return _linted(context, target, ignored, jobs, depths)
 
     images: list[LintedImage | Failure] = []
-    for outcome in each(look, targets, jobs=context.settings.jobs):
+    for outcome in parallel(look, targets, jobs=context.settings.jobs):
         if not isinstance(outcome.value, ResolverError):
             images.append(outcome.value)
         elif len(targets) == 1:
@@ -168,7 +168,7 @@ def _linted(
     reader, warned = context.reader(target)
     subject = look_at(
         reader,
-        lambda: context.ask(reader, target),
+        lambda: context.read_root(reader, target),
         target,
         context.table,
         jobs=jobs,

@@ -42,7 +42,7 @@ from resolver.errors import (
     Untrusted,
 )
 from resolver.values import dataclass
-from resolver.verbs.threads import each
+from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -81,7 +81,7 @@ class Depths:
 def look_into(
     entries: Sequence[ImageEntry], open_bytes: OpenBytes, table: PlatformTable, depths: Depths
 ) -> tuple[Look, ...]:
-    """Look into the layers of every image that has a manifest, a config and a platform.
+    """Search the layers of every image that has a manifest, a config and a platform.
 
     Images that share a layer are checked in sequence, and the layer is read once.
 
@@ -99,7 +99,7 @@ def look_into(
                 scan.close()
 
     found: dict[int, Look] = {}
-    for outcome in each(look, _sharing(ready), jobs=depths.jobs):
+    for outcome in parallel(look, _sharing(ready), jobs=depths.jobs):
         if isinstance(outcome.value, Exception):
             raise outcome.value
         found.update({id(one.part): one for one in outcome.value})
@@ -157,7 +157,7 @@ class _Search:
         return self._platform.os == "windows"
 
     def run(self) -> Look:
-        """Look at the start of each layer, then for what was not found there."""
+        """Search the start of each layer, then the rest for what was not found there."""
         missed = self._missed()
         for scan in self._scans:
             scan.probe(self._allowance)
@@ -508,7 +508,7 @@ class LayerScan:
         return None
 
     def probe(self, allowance: ByteBudget) -> None:
-        """Look at the start: at executables in the first stretch, or some further where none is."""
+        """Search the first range for executables, and further if it has none."""
         if self._is_probed:
             return
         self._is_probed = True

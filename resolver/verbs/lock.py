@@ -30,7 +30,7 @@ from resolver.errors import (
 from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
 from resolver.verbs import resolve as resolving
-from resolver.verbs.documents import MAX_PROBES, RootDocument, ask
+from resolver.verbs.documents import MAX_PROBES, RootDocument, read_root
 from resolver.verbs.gather import gather_platforms
 from resolver.verbs.output_files import read_text
 
@@ -100,7 +100,7 @@ def check(
     if current == image.digest:
         return drift_of(image, current, ())
     # By the digest just heard of, so that what is compared is what the registry spoke of.
-    root = ask(reader, reference.with_digest(current))
+    root = read_root(reader, reference.with_digest(current))
     root = replace(root, text=image.reference)
     now, _ = record(reader, root, image.written, (), table)
     pairs = [
@@ -127,14 +127,14 @@ def resolve_locked(
         place: the lock file, for messages.
 
     Raises:
-        NotLocked: it has no such platform.
-        Offline: it does not say sizes and types.
+        NotLocked: the entry lacks the platform.
+        Offline: the entry lacks sizes and types.
 
     """
-    root = image.root
+    descriptor = image.root
     entries = [_descriptor(one) for one in by_entry(image)]
     whole = [entry for entry in entries if entry is not None]
-    if root is None or len(whole) < len(entries):
+    if descriptor is None or len(whole) < len(entries):
         raise Offline(
             f"the lock file `{place}` does not say sizes and types for `{image.reference}`",
             f"write a whole one: `resolver lock {image.written}`",
@@ -145,14 +145,16 @@ def resolve_locked(
     if narrow(image, request.platforms):
         request = replace(request, exact=True)
     prefix = f"{Reference.parse(image.reference).identity}@"
-    document = Document(root, b"")
+    document = Document(descriptor, b"")
     try:
         if image.is_index:
             index = Index(OCI_INDEX, tuple(whole))
-            asked = RootDocument(image.reference, prefix, document, index)
-            return resolving.resolve_document(reader, asked, request, table)
+            root = RootDocument(image.reference, prefix, document, index)
+            return resolving.resolve_document(reader, root, request, table)
         platform = whole[0].platform if whole else None
-        return resolving.resolve_single(image.reference, prefix, root, platform, request, table)
+        return resolving.resolve_single(
+            image.reference, prefix, descriptor, platform, request, table
+        )
     except (PlatformNotOffered, PlatformUnknown) as error:
         wanted = " or ".join(str(platform) for platform in request.platforms)
         offered = ", ".join(f"`{entry.platform}`" for entry in whole) or "no platform"
@@ -242,23 +244,23 @@ def lock(
     """Record what references mean now, in a lock file; other references in it stay."""
     from resolver.core.lockfile.lock import Lock, Locked, change_of  # noqa: PLC0415 - for this alone
     from resolver.verbs import lock_files  # noqa: PLC0415
-    from resolver.verbs.threads import each  # noqa: PLC0415
+    from resolver.verbs.threads import parallel  # noqa: PLC0415
 
     path = str(file)
     lock_files.refuse_yaml(path)
     known = lock_files.load_if_any(path) or Lock()
     held = {image.reference: image for image in known.images}
-    root = {
+    targets = {
         str(target): (str(written), target) for written, target in _lockable(context, references)
     }
     requests = _platform_lists(context, platforms)
     if update is not None:
         for image in _named(known, tuple(update), path):
-            root.setdefault(
+            targets.setdefault(
                 image.reference,
                 (image.written, RegistryTarget(Reference.parse(image.reference))),
             )
-    if not root:
+    if not targets:
         raise Usage("there is nothing to lock", "name it: `resolver lock ubuntu:24.04`")
 
     def look(item: tuple[str, RegistryTarget]) -> tuple[LockedImage, tuple[Warned, ...]]:
@@ -269,14 +271,14 @@ def lock(
     images: list[LockedImage] = []
     failures: list[Failure] = []
     warnings: list[Warned] = []
-    for outcome in each(look, root.values(), jobs=context.settings.jobs):
+    for outcome in parallel(look, targets.values(), jobs=context.settings.jobs):
         if isinstance(outcome.value, ResolverError):
             failures.append(Failure(str(outcome.item[1]), None, outcome.value))
         else:
             images.append(outcome.value[0])
             warnings += outcome.value[1]
     changes = tuple(change_of(held.get(image.reference), image) for image in images)
-    if failures and len(root) == 1:
+    if failures and len(targets) == 1:
         raise failures[0].error
     if failures:
         return Locked(path, known, changes, tuple(failures), tuple(warnings))
@@ -285,7 +287,7 @@ def lock(
     return Locked(path, lock, changes, (), tuple(warnings))
 
 
-def unlock(_context: Context, names: Iterable[str], *, file: str | Path = LOCK_FILE) -> Locked:
+def unlock(names: Iterable[str], *, file: str | Path = LOCK_FILE) -> Locked:
     """Remove references from a lock file, without a request."""
     from resolver.core.lockfile.lock import LockChange, Locked  # noqa: PLC0415 - for this alone
     from resolver.verbs import lock_files  # noqa: PLC0415
@@ -309,7 +311,7 @@ def check_lock(
     from resolver.core.lockfile.drift import LockCheck  # noqa: PLC0415 - for this question alone
     from resolver.core.lockfile.entries import pick  # noqa: PLC0415
     from resolver.verbs import lock_files  # noqa: PLC0415
-    from resolver.verbs.threads import each  # noqa: PLC0415
+    from resolver.verbs.threads import parallel  # noqa: PLC0415
 
     path = str(file)
     images = _named(lock_files.load(path), tuple(names), path)
@@ -329,7 +331,7 @@ def check_lock(
         return found
 
     found: list[LockDrift | Failure] = []
-    for outcome in each(look, images, jobs=context.settings.jobs):
+    for outcome in parallel(look, images, jobs=context.settings.jobs):
         if isinstance(outcome.value, ResolverError):
             found.append(Failure(outcome.item.reference, None, outcome.value))
         else:
@@ -385,7 +387,9 @@ def _recorded(
 ) -> tuple[LockedImage, tuple[Warned, ...]]:
 
     reader, warned = context.reader(target)
-    image, notes = record(reader, context.ask(reader, target), written, requests, context.table)
+    image, notes = record(
+        reader, context.read_root(reader, target), written, requests, context.table
+    )
     reader.report_warnings()
     return image, (*warned, *notes)
 

@@ -118,7 +118,7 @@ def change(path: str, how: Callable[[Lock], Lock]) -> Lock:
 
     Raises:
         BadLock, LockLimit, OutputFault: as `load_if_any` and `save`.
-        BadDocument: what a registry says contradicts itself, or what is in the file already.
+        BadDocument: an answer of a registry contradicts itself or the file.
 
     """
     with _alone(path):
@@ -153,7 +153,7 @@ def save(path: str, lock: Lock) -> None:
     The mode of an existing file stays, and a link to one stays a link.
 
     Raises:
-        OutputFault: it cannot be written; what was there is there still.
+        OutputFault: the file cannot be written; an existing one is unchanged.
 
     """
     target = os.path.realpath(path)

@@ -40,7 +40,7 @@ from resolver.values import dataclass
 from resolver.verbs.gather import gather_platforms
 from resolver.verbs.output_files import read_text
 from resolver.verbs.resolve import resolve_document
-from resolver.verbs.threads import each
+from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -104,7 +104,7 @@ class ImageFile:
 
 
 def find_images(path: str, text: str) -> ImageFile:
-    """Find the image references in the text of a file; the path says what kind it is.
+    """Find the image references in the text of a file; the path shows its kind.
 
     Raises:
         NotAnImageFile: neither its name nor its content is of a supported kind.
@@ -253,13 +253,13 @@ class LookUp:
     """How references are looked up.
 
     Attributes:
-        ask: reads the root document of a reference.
+        read_root: reads the root document of a reference.
         platform_request: parses a platform.
         table: the platform facts.
         jobs: references in parallel.
     """
 
-    ask: Callable[[Reference], tuple[DocumentReader, RootDocument]]
+    read_root: Callable[[Reference], tuple[DocumentReader, RootDocument]]
     platform_request: Callable[[str], PlatformRequest]
     table: PlatformTable
     jobs: int
@@ -273,10 +273,10 @@ def pin_files(paths: Iterable[str], requests: PinRequest, look_up: LookUp) -> Pi
     """
     opened, skipped = _open_all(tuple(dict.fromkeys(paths)))
     read = [file for file in opened if isinstance(file, ImageFile)]
-    asked = [
+    questions = [
         question for file in read for spot in file.spots for question in queries_of(spot, requests)
     ]
-    facts = _facts(dict.fromkeys(asked), look_up, requests)
+    facts = _facts(dict.fromkeys(questions), look_up, requests)
     files: list[PinnedFile] = []
     findings: list[Finding] = []
     warnings: list[Warned] = []
@@ -382,14 +382,14 @@ def _facts(
     facts: dict[PinQuery, Answer] = {}
 
     def answer(reference: Reference) -> list[Answer]:
-        reader, root = look_up.ask(reference)
+        reader, root = look_up.read_root(reference)
         answers = [
             _fact(reader, root, question, look_up, requests) for question in grouped[reference]
         ]
         reader.report_warnings()
         return answers
 
-    for outcome in each(answer, grouped, jobs=look_up.jobs):
+    for outcome in parallel(answer, grouped, jobs=look_up.jobs):
         wanted, value = grouped[outcome.item], outcome.value
         answers = [value] * len(wanted) if isinstance(value, ResolverError) else value
         facts.update(zip(wanted, answers, strict=True))
@@ -458,7 +458,7 @@ def pin(  # noqa: PLR0913 - one for each option of the verb
     platform: str | Platform | None = None,
     require: Iterable[str | Platform] = (),
 ) -> Pinned:
-    """Find out which digests belong into files; nothing is written until `write_pins`."""
+    """Find the digests to pin references in files to; `write_pins` writes them."""
     from resolver.core.pin.decide import PinRequest  # noqa: PLC0415 - for this question alone
 
     if unpin and (check or update or platform is not None):
@@ -470,7 +470,7 @@ def pin(  # noqa: PLR0913 - one for each option of the verb
     wanted = str(context.platform_request(platform).platforms[0]) if platform is not None else ""
     requests = PinRequest(check, update, unpin, wanted, others, machine)
     look_up = LookUp(
-        partial(_ask_registry, context),
+        partial(_read_root, context),
         context.platform_request,
         context.table,
         context.settings.jobs,
@@ -478,7 +478,7 @@ def pin(  # noqa: PLR0913 - one for each option of the verb
     return pin_files(_paths(files), requests, look_up)
 
 
-def write_pins(_context: Context, pinned: Pinned) -> tuple[str, ...]:
+def write_pins(pinned: Pinned) -> tuple[str, ...]:
     """Write the edits of `pin`, each file atomically; return the paths written."""
     from resolver.verbs.output_files import rewrite  # noqa: PLC0415 - for this alone
 
@@ -488,10 +488,10 @@ def write_pins(_context: Context, pinned: Pinned) -> tuple[str, ...]:
     return tuple(file.path for file in changed)
 
 
-def _ask_registry(context: Context, reference: Reference) -> tuple[DocumentReader, RootDocument]:
+def _read_root(context: Context, reference: Reference) -> tuple[DocumentReader, RootDocument]:
     target = context.target(reference)
     reader, _warned = context.reader(target)
-    return reader, context.ask(reader, target)
+    return reader, context.read_root(reader, target)
 
 
 def _paths(

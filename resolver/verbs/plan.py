@@ -20,7 +20,7 @@ from resolver.verbs.documents import PlatformRequest, read_config, read_manifest
 from resolver.verbs.fetch import find_held
 from resolver.verbs.gather import entries_of
 from resolver.verbs.resolve import contradiction, resolve_document
-from resolver.verbs.threads import each
+from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -136,7 +136,7 @@ def plan_everything(
         return _entry(reader, root, entry, [nested[each] for each in above])
 
     found: dict[Digest, PlannedImage] = {}
-    for outcome in each(look, wanted, jobs=extent.jobs):
+    for outcome in parallel(look, wanted, jobs=extent.jobs):
         if isinstance(outcome.value, ResolverError):
             raise outcome.value
         found.setdefault(outcome.value.manifest.digest, outcome.value)
@@ -317,7 +317,7 @@ def _with_name(image: PlannedImage, store: LocalStore) -> PlannedImage:
 
 
 def _with_referrers(
-    reader: DocumentReader, asked: RootDocument, selected: Selected, extent: Extent
+    reader: DocumentReader, root: RootDocument, selected: Selected, extent: Extent
 ) -> Selected:
     """Add what refers to the index, to the images and to what is attached, and so on.
 
@@ -328,14 +328,16 @@ def _with_referrers(
     """
     if not extent.referrers:
         return selected
-    root = asked.document.descriptor.digest
+    digest = root.document.descriptor.digest
     known = {one.manifest.digest for one in (*selected.images, *selected.attached)}
     found: dict[Digest, PlannedImage] = {}
-    subjects = list(dict.fromkeys([root, *(one.manifest.digest for one in selected.images)]))
+    subjects = list(dict.fromkeys([digest, *(one.manifest.digest for one in selected.images)]))
     signed = subjects
     while subjects:
         following: list[Digest] = []
-        for outcome in each(lambda one: _referring(reader, asked, one), subjects, jobs=extent.jobs):
+        for outcome in parallel(
+            lambda one: _referring(reader, root, one), subjects, jobs=extent.jobs
+        ):
             if isinstance(outcome.value, ResolverError):
                 raise outcome.value
             for one in outcome.value:
@@ -344,9 +346,9 @@ def _with_referrers(
                     found[one.manifest.digest] = one
                     following.append(one.manifest.digest)
         if len(found) > MAX_PIECES:
-            raise LimitExceeded(f"what refers to `{asked.text}`", MAX_PIECES, len(found), "entries")
+            raise LimitExceeded(f"what refers to `{root.text}`", MAX_PIECES, len(found), "entries")
         subjects = following
-    for outcome in each(lambda one: _cosigned(reader, asked, one), signed, jobs=extent.jobs):
+    for outcome in parallel(lambda one: _cosigned(reader, root, one), signed, jobs=extent.jobs):
         if isinstance(outcome.value, ResolverError):
             raise outcome.value
         found |= {one.manifest.digest: one for one in outcome.value}
@@ -388,11 +390,11 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
     attestations: bool = True,
     referrers: bool = False,
 ) -> Plan:
-    """Find out what images need, what of it is held, and so what is left to fetch."""
+    """List what images need, what of it is held, and what is left to fetch."""
     from resolver.verbs.fetch import open_place  # noqa: PLC0415
-    from resolver.verbs.threads import each  # noqa: PLC0415 - for this question alone
+    from resolver.verbs.threads import parallel  # noqa: PLC0415 - for this question alone
 
-    root = [(one, _pullable(context, one)) for one in _listed(references)]
+    targets = [(one, _pullable(context, one)) for one in _listed(references)]
     one = platforms is None or isinstance(platforms, str | Platform)
     wanted: list[PlatformLike] = [platforms] if one else list(platforms)  # type: ignore[list-item, arg-type]  # told apart above
     requests = [
@@ -401,13 +403,13 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
     opened = [open_place(place) for place in places]
 
     # References are already planned in parallel.
-    extent = Extent(attestations, referrers, context.settings.jobs if len(root) == 1 else 1)
+    extent = Extent(attestations, referrers, context.settings.jobs if len(targets) == 1 else 1)
 
     def find(one: tuple[Named, RegistryTarget]) -> Selected:
         return _planned(context, *one, requests, extent)
 
     selected: list[Selected] = []
-    for outcome in each(find, root, jobs=context.settings.jobs):
+    for outcome in parallel(find, targets, jobs=context.settings.jobs):
         if isinstance(outcome.value, ResolverError):
             raise outcome.value
         selected.append(outcome.value)
@@ -440,9 +442,11 @@ def _planned(
     """Plan the images of one reference; `None` among the requests means the whole index."""
     reader, warned = context.reader(target)
     if isinstance(named, Resolution):
-        root = named.index or named.manifest
-        asked = context.ask(reader, RegistryTarget(target.reference.with_digest(root.digest)))
-        asked = replace(asked, text=named.reference)
+        pinned = named.index or named.manifest
+        root = context.read_root(
+            reader, RegistryTarget(target.reference.with_digest(pinned.digest))
+        )
+        root = replace(root, text=named.reference)
         # The very entry that was found, as its index writes it, and not what would be now.
         found = (named.platform,) if named.platform is not None else None
         explicit = found is not None or named.explicit
@@ -454,14 +458,14 @@ def _planned(
         )
         requests = [None if None in requests and named.index is not None else request]
     else:
-        asked = context.ask(reader, target)
-    if None in requests and isinstance(asked.parsed, Index):
-        selected = plan_everything(reader, asked, extent)
+        root = context.read_root(reader, target)
+    if None in requests and isinstance(root.parsed, Index):
+        selected = plan_everything(reader, root, extent)
     else:
         expanded = [
             context.platform_request(None) if request is None else request for request in requests
         ]
-        selected = plan_images(reader, asked, expanded, context.table, extent)
+        selected = plan_images(reader, root, expanded, context.table, extent)
     reader.report_warnings()
     first, *rest = (*selected.images, *selected.attached)
     first = replace(first, warnings=(*warned, *first.warnings))

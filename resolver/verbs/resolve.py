@@ -48,8 +48,8 @@ def resolve_document(
     """Find the manifest that a root document offers for a request.
 
     Raises:
-        PlatformNotOffered: the image has no entry that fits; the offered ones are named.
-        PlatformUnknown: it does not say what it is made for.
+        PlatformNotOffered: the image has no matching entry; the error lists the offered ones.
+        PlatformUnknown: the image names no platform.
         NotFound: `strict`, and index and config disagree.
 
     """
@@ -103,7 +103,7 @@ def _from_index(
 
 def _from_manifest(
     reader: DocumentReader,
-    asked: RootDocument,
+    root: RootDocument,
     manifest: Manifest,
     request: PlatformRequest,
     table: PlatformTable,
@@ -114,16 +114,16 @@ def _from_manifest(
     """
     platform = None
     if manifest.is_image:
-        platform = read_config(reader, manifest, asked.text).platform
+        platform = read_config(reader, manifest, root.text).platform
         if platform is None:
             raise PlatformUnknown(
-                f"`{asked.text}` does not name its platform: its config has no `architecture` and "
+                f"`{root.text}` does not name its platform: its config has no `architecture` and "
                 "`os`",
-                f"see its config with `resolver inspect --config {asked.text}`",
+                f"see its config with `resolver inspect --config {root.text}`",
             )
-    root = asked.document.descriptor
-    found = resolve_single(asked.text, asked.prefix, root, platform, request, table)
-    return replace(found, tag_verified=asked.tag_verified)
+    descriptor = root.document.descriptor
+    found = resolve_single(root.text, root.prefix, descriptor, platform, request, table)
+    return replace(found, tag_verified=root.tag_verified)
 
 
 def resolve_single(
@@ -367,7 +367,7 @@ def resolve(  # noqa: PLR0913 - one for each option of the verb
     request = context.platform_request(platform, exact=exact, verify=verify, strict=strict)
     target = context.target(reference)
     reader, warned = context.reader(target)
-    root = context.ask(reader, target, verify_tag=verify_tag)
+    root = context.read_root(reader, target, verify_tag=verify_tag)
     found = resolve_document(reader, root, request, context.table)
     reader.report_warnings()
     return replace(found, warnings=(*warned, *found.warnings))
@@ -396,9 +396,9 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     def answers(target: Target) -> list[Resolution | Failure]:
         return _answers(context, target, requests, every, verify_tag=verify_tag)
 
-    from resolver.verbs.threads import each  # noqa: PLC0415 - for many alone
+    from resolver.verbs.threads import parallel  # noqa: PLC0415 - for many alone
 
-    for outcome in each(answers, targets, jobs=context.settings.jobs):
+    for outcome in parallel(answers, targets, jobs=context.settings.jobs):
         if isinstance(outcome.value, ResolverError):
             for request in requests:
                 yield Failure(str(outcome.item), _words(request), outcome.value)
@@ -416,7 +416,7 @@ def _answers(
 ) -> list[Resolution | Failure]:
     """Answer all requests for one reference, whose root document is read once."""
     reader, warned = context.reader(target)
-    root = context.ask(reader, target, verify_tag=verify_tag)
+    root = context.read_root(reader, target, verify_tag=verify_tag)
     expanded: list[PlatformRequest] = []
     for request in requests:
         expanded.extend(

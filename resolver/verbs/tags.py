@@ -20,7 +20,7 @@ from resolver.errors import (
 )
 from resolver.verbs.documents import DocumentReader, PlatformRequest
 from resolver.verbs.resolve import resolve_document
-from resolver.verbs.threads import each
+from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -64,7 +64,7 @@ def find(
         window = list(islice(source, most if left is None else min(most, left)))
         if not window:
             return
-        for outcome in each(is_offered, window, jobs=most):
+        for outcome in parallel(is_offered, window, jobs=most):
             if isinstance(outcome.value, NotFound | Untrusted):
                 skip(outcome.item, outcome.value)
             elif isinstance(outcome.value, ResolverError):
@@ -80,28 +80,24 @@ class RequestBudget:
     def __init__(self, most: int) -> None:
         self._most = most
         self._lock = threading.Lock()
-        self.asked = 0
+        self._spent = 0
 
     @property
     def left(self) -> int:
         """The number of requests left."""
-        return self._most - self.asked
+        return self._most - self._spent
 
     def take(self) -> None:
-        """Ask one more.
-
-        Raises:
-            Negative: that would be one too many.
-        """
+        """Take one request, or raise `Negative`."""
         with self._lock:
-            if self.asked >= self._most:
+            if self._spent >= self._most:
                 raise Negative(
                     f"there is no full answer within {self._most} requests (`--max-requests`)",
                     "allow more, or ask for less: a smaller `--limit`, a narrower `--semver`",
                     code="requests-spent",
                     most=self._most,
                 )
-            self.asked += 1
+            self._spent += 1
 
 
 class CountedSource:
@@ -205,7 +201,7 @@ def _offered(
         store = None if isinstance(one, LayoutTarget) else context.store
         counted = CountedSource(context.source(one), allowance)
         reader = DocumentReader(lambda: counted, store, str(one), context.observe)
-        resolve_document(reader, context.ask(reader, one), request, context.table)
+        resolve_document(reader, context.read_root(reader, one), request, context.table)
         return True
 
     def skip(tag: str, error: ResolverError) -> None:

@@ -44,7 +44,7 @@ def kept(error: ResolverError) -> ResolverError:
     return error
 
 
-def each(
+def parallel(
     do: Callable[[Item], Result], items: Iterable[Item], *, jobs: int
 ) -> Generator[Outcome[Item, Result], None, None]:
     """Yield one outcome per item, in order, with at most `jobs` running.
@@ -122,7 +122,7 @@ class DaemonPool:
                 return
             try:
                 result = work()
-            except BaseException as error:  # noqa: BLE001 - raised again by who asks for the result
+            except BaseException as error:  # noqa: BLE001 - raised again by `Future.result`
                 future.set_exception(error)
             else:
                 future.set_result(result)

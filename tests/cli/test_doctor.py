@@ -278,4 +278,4 @@ def test_a_process_without_its_input() -> None:
     )
 
     assert (done.returncode, done.stderr) == (0, b"")
-    assert b"a password is never asked" in done.stdout
+    assert b"a password is not prompted" in done.stdout

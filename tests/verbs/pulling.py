@@ -11,7 +11,7 @@ from resolver.core.oci.reference import Reference
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.core.results.pull_events import ignore
 from resolver.store import LocalStore
-from resolver.verbs.documents import DocumentReader, PlatformRequest, ask
+from resolver.verbs.documents import DocumentReader, PlatformRequest, read_root
 from resolver.verbs.plan import make_plan, plan_images
 from resolver.verbs.pull import transfer_plan
 from resolver.verbs.transfer import TransferOptions
@@ -61,7 +61,7 @@ class Puller:
 
     def selected(self, *platforms: str, tag: str = "1") -> Selected:
         reader = DocumentReader(lambda: self.source, self.store, self.host, self.observe)
-        asked = ask(reader, Reference.parse(f"{self.host}/{REPOSITORY}:{tag}"))
+        asked = read_root(reader, Reference.parse(f"{self.host}/{REPOSITORY}:{tag}"))
         wishes = [
             PlatformRequest((Platform.parse(platform),), explicit=True)
             for platform in platforms or ("linux/amd64",)

@@ -921,7 +921,7 @@ def test_where_the_answer_is_shown(patient: Patient) -> None:
     patient.console = Console(system="github")
     ours = patient.look()
 
-    assert "progress is shown live; a password is asked for" in (
+    assert "progress is shown live; a password is prompted for" in (
         row(here, "terminal", "terminal").found
     )
     assert row(ours, "terminal", "CI").found == "github; `--emit auto` hands over to it"

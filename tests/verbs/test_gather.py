@@ -35,9 +35,9 @@ def test_each_document_is_asked_for_once_and_never_again(
     name = f"{registry.host}/app:1"
 
     with Session(tmp_path) as session:
-        found = session._context._gather(name, Depth())
+        found = session._context.gather(name, Depth())
         first = len(registry.log)
-        again = session._context._gather(name, Depth())
+        again = session._context.gather(name, Depth())
 
     assert [str(part.platform) for part in found.images] == platforms
     assert all(part.config is not None for part in found.images)
@@ -55,7 +55,7 @@ def test_an_entry_that_cannot_be_read_keeps_its_reason(
     registry.on("GET", f"/v2/app/manifests/{gone.digest}", Reply(404))
 
     with Session(tmp_path) as session:
-        found = session._context._gather(f"{registry.host}/app:1", Depth())
+        found = session._context.gather(f"{registry.host}/app:1", Depth())
 
     assert [type(part.failure) for part in found.parts] == [type(None), ManifestNotFound]
     # A frame would keep the whole answer in memory, for each of thousands of entries.
@@ -74,7 +74,7 @@ def test_what_is_inside_another_index_stands_in_its_place(
     registry.serve("app", "1", outer)
 
     with Session(tmp_path) as session:
-        found = session._context._gather(f"{registry.host}/app:1", Depth())
+        found = session._context.gather(f"{registry.host}/app:1", Depth())
 
     assert [part.path for part in found.parts] == [(0,), (1, 0), (2,)]
     assert found.parts[2].platform == Platform.parse(ARM64)
@@ -86,7 +86,7 @@ def test_an_image_without_an_index_is_its_own_only_part(
     registry.serve("app", "1", build_image("linux/arm/v7"))
 
     with Session(tmp_path) as session:
-        found = session._context._gather(f"{registry.host}/app:1", Depth(attestations=True))
+        found = session._context.gather(f"{registry.host}/app:1", Depth(attestations=True))
 
     assert found.index is None
     assert [(part.path, str(part.platform)) for part in found.images] == [((), "linux/arm/v7")]

@@ -89,16 +89,16 @@ def _row(name: str, choice: HostChoice) -> CheckupRow:
     for each in choice.endpoints:
         # Now, and not in the middle of a handshake.
         trust_of_host(Trust(), each.settings)
-    asked = ", then ".join(_endpoint(each, choice.repository) for each in choice.endpoints)
+    endpoints = ", then ".join(_endpoint(each, choice.repository) for each in choice.endpoints)
     risky = [each.host for each in choice.endpoints if each.settings.skip_verify]
     if risky:
         hint = f"name its authority instead (`ca`) in {choice.source}"
-        found = f"{by}: {asked}; who answers is not checked at {', '.join(risky)}"
+        found = f"{by}: {endpoints}; certificates are not checked at {', '.join(risky)}"
         return warning(_GROUP, shown, found, hint, **facts)
     plain = upstream(choice.registry, choice.repository)
     if choice.is_plain and choice.endpoints[0] == plain:
         return ok(_GROUP, shown, f"{by}: it is used directly", **facts)
-    return ok(_GROUP, shown, f"{by}: {asked}", **facts)
+    return ok(_GROUP, shown, f"{by}: {endpoints}", **facts)
 
 
 def _endpoint(endpoint: Endpoint, repository: str) -> str:

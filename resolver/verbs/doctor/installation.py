@@ -135,8 +135,8 @@ def terminal(machine: MachineReport) -> Iterator[CheckupRow]:
     """Report how progress is shown here, and whether prompts are possible."""
     seat = machine.console
     progress = "live" if seat.stderr and not seat.system else "in lines"
-    asks = "asked for" if seat.stdin and seat.stderr else "never asked for: --password-stdin"
-    found = f"progress is shown {progress}; a password is {asks}; no colours are used"
+    prompts = "prompted for" if seat.stdin and seat.stderr else "not prompted for: --password-stdin"
+    found = f"progress is shown {progress}; a password is {prompts}; no colours are used"
     facts = {"stdin": seat.stdin, "stdout": seat.stdout, "stderr": seat.stderr}
     yield ok("terminal", "terminal", found, **facts)
     if seat.system:

@@ -82,7 +82,7 @@ def _system() -> CheckupRow:
 
 
 def ca_file(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Look into the user's own file of authorities."""
+    """Report the user's own file of certificate authorities."""
     path = machine.settings.ca_file
     if path is None:
         return

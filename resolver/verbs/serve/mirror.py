@@ -409,7 +409,7 @@ class Mirror:
         peer: Peer,
         seconds: float = MISSING,
     ) -> Iterator[None]:
-        """Ask upstream for what may not exist; a miss is remembered for a while.
+        """Request content that may not exist from upstream; a miss is remembered for a while.
 
         Raises:
             NotFound: upstream is known to lack it.

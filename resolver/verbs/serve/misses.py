@@ -97,7 +97,7 @@ class _Line:
 
 
 class Misses:
-    """Limits how often registries are asked for what they lack; safe to share between threads.
+    """Limits requests to registries for content that they lack; safe to share between threads.
 
     Clients choose names freely, so that a registry gets a limited number of unsuccessful requests
     per second. What it lacks is remembered for a short time. Requests for anything else wait, and
@@ -111,7 +111,7 @@ class Misses:
         self._lines: defaultdict[str, _Line] = defaultdict(_Line)
 
     def check(self, registry: str, request: Asked, peer: Peer = NOBODY) -> bool:
-        """Whether a registry may be asked now; False if it is known to lack the content.
+        """Whether a registry may get the request now; False if it is known to lack the content.
 
         After True, call `done` or `put_back`.
 
