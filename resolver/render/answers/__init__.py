@@ -1,7 +1,7 @@
-"""Answers: for each one its report (facts and tables) and its plain values.
+"""Answers: the report (facts and tables) and the plain values of each kind of result.
 
-A module here has `report(answer, *, explain, full)` and `plain(answer)`, and `pairs(answer)` where
-an answer names images. To add an answer, write its module and give it a row in `ANSWERS`.
+A module here has `report(answer, *, explain, full)`, `plain(answer)` and `pairs(answer)` (digest
+and name of each image, or None). To add an answer, write its module and add a row to `ANSWERS`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 #: The module that renders an answer, by the module that defines the answer.
-#: It is imported when there is one to render: most commands have none of the others.
+#: Imported on use: a command needs only its own.
 ANSWERS = {
     "resolver.core.check.check": "resolver.render.answers.check",
     "resolver.core.compare.compare": "resolver.render.answers.compare",
@@ -18,7 +18,7 @@ ANSWERS = {
     "resolver.core.lockfile.drift": "resolver.render.answers.lock",
     "resolver.core.lockfile.lock": "resolver.render.answers.lock",
     "resolver.core.pin.result": "resolver.render.answers.pin",
-    "resolver.core.registry.tags": "resolver.render.answers.tags",
+    "resolver.core.registry.tags": "resolver.render.answers.account",
     "resolver.core.results.account": "resolver.render.answers.account",
     "resolver.core.results.doctor": "resolver.render.answers.doctor",
     "resolver.core.results.export": "resolver.render.answers.export",
@@ -30,5 +30,5 @@ ANSWERS = {
 
 
 def renderer_of(answer: object) -> Any:
-    """Import the module that renders an answer."""
+    """Return the module that renders an answer."""
     return import_module(ANSWERS[type(answer).__module__])
