@@ -72,6 +72,8 @@ def test_asking_for_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None
     assert status == 0
     assert told
     assert modules & {*HEAVY, "platformdirs"} == set()
+    if arguments == ("resolve", "--help"):
+        assert "resolver.core.platforms.facts" not in modules
 
 
 @pytest.mark.parametrize("name", ["ls", "du", "verify", "gc"])
