@@ -112,23 +112,29 @@ class CheckVerbs(Wiring):
             NotFound: there is no such image, or no build in it.
             RunnerMissing, MatrixTooLarge: see `resolver.core.matrix`.
         """
+        from resolver.core.matching import own_level  # noqa: PLC0415
         from resolver.core.matrix import (  # noqa: PLC0415 - for this question alone
             make_matrix,
             parse_runner,
             system_of,
         )
-        from resolver.flow.check import gather_platforms  # noqa: PLC0415
+        from resolver.flow.gather import gather_platforms  # noqa: PLC0415
 
         chosen = system_of(system)
         rules = [parse_runner(text, self.table) for text in runners]
-        # Of the platforms of this machine the last: on macOS, what runs in its virtual machine.
-        wanted = [self.wish(text).platforms[-1] for text in platforms]
+        wishes = [self.wish(text) for text in platforms]
         target = self._target(reference)
         reader, warned = self._reader(target)
         asked = self._ask(reader, target)
-        image = gather_platforms(reader, asked, jobs=self.settings.jobs)
+        image = gather_platforms(reader, asked, self.table, jobs=self.settings.jobs).sound()
         reader.tell_warnings()
         told = replace(image, warnings=tuple(warned))
+        offered = [part.platform for part in image.images]
+        # Of the platforms of this machine the last: on macOS, what runs in its virtual machine.
+        wanted = [
+            own_level(wish.platforms[-1], offered, self.table) if wish.local else wish.platforms[-1]
+            for wish in wishes
+        ]
         return make_matrix(told, wanted, chosen, rules, self.table, require_runner=require_runner)
 
     def read_policy(
@@ -209,7 +215,7 @@ class CheckVerbs(Wiring):
 
         target = self._target(reference)
         reader, _warned = self._reader(target)
-        found = platforms_of(reader, self._ask(reader, target), jobs=1)
+        found = platforms_of(reader, self._ask(reader, target), self.table, jobs=1)
         if not found:
             raise Usage(
                 f"`{reference}` is offered for no platform, so nothing can have the same",

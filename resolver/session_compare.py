@@ -74,6 +74,7 @@ class CompareVerbs(Wiring):
         terms = self._terms(base, expect, expect_as, ignore)
         limits = _checked(thresholds or Thresholds(), files=files)
         opened = self._open(reference)
+        wants = self._at_own_level(wants, platforms, opened)
         gathered, builds = self._builds(opened, wants)
         found = compare(gathered, builds, terms)
         if files:
@@ -120,6 +121,7 @@ class CompareVerbs(Wiring):
         terms = self._terms(None, expect, expect_as, ignore)
         limits = _checked(thresholds or Thresholds(), files=files)
         one, other = self._open(first), self._open(second)
+        wants = self._at_own_level(wants, platforms, one, other)
         sides = self._sides(one, other, wants)
         found = compare_images(sides[0], sides[1], terms)
         if files and not found.is_same:
@@ -141,6 +143,26 @@ class CompareVerbs(Wiring):
         named = (platforms,) if isinstance(platforms, str | Platform) else tuple(platforms or ())
         wished = [one for one in named if one is not None]
         return () if "all" in wished else tuple(self._one(one) for one in wished)
+
+    def _at_own_level(
+        self, wants: tuple[Platform, ...], platforms: Wanted | Sequence[Wanted], *images: Opened
+    ) -> tuple[Platform, ...]:
+        """Replace the platform of `local` by the level of it that the images offer."""
+        named = (platforms,) if isinstance(platforms, str | Platform) else tuple(platforms or ())
+        if "local" not in named or not wants:
+            return wants
+        from resolver.core.matching import own_level  # noqa: PLC0415 - for this word alone
+
+        machine = self._one("local")
+        offered = [platform for opened in images for platform in self._stated(opened)]
+        return tuple(
+            own_level(want, offered, self.table) if want == machine else want for want in wants
+        )
+
+    def _stated(self, opened: Opened) -> list[Platform | None]:
+        from resolver.flow.gather import Depth  # noqa: PLC0415 - as above
+
+        return [part.platform for part in self._gather_from(opened, Depth(), _silent).images]
 
     def _one(self, wanted: str | Platform) -> Platform:
         return self.wish(wanted).platforms[0]

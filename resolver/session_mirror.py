@@ -90,7 +90,11 @@ class _Asking:
         if self._session.settings.offline:
             root = str(self._session._store.root)  # noqa: SLF001 - a part of it
             raise NotInStore(repository.identity, "what is asked for", root)
-        return self._session._source(RegistryTarget(repository))  # noqa: SLF001 - a part of it
+        # Content that a client names by digest may belong to an image that it asked for by tag.
+        whole = repository.tag is None
+        return self._session._source(  # noqa: SLF001 - a part of it
+            RegistryTarget(repository), whole=whole
+        )
 
     def reader(self, repository: Reference, *, offline: bool) -> Reader:
         """Make a reader of its documents; `offline` asks nobody."""

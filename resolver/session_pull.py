@@ -189,7 +189,14 @@ class PullVerbs(Wiring):
             # The very entry that was found, as its index writes it, and not what would be now.
             found = (named.platform,) if named.platform is not None else None
             explicit = found is not None or named.explicit
-            wishes = [resolving.Wish(found or named.wanted, explicit, exact=found is not None)]
+            wishes = [
+                resolving.Wish(
+                    found or named.wanted,
+                    explicit,
+                    exact=found is not None,
+                    entry=named.manifest.digest if named.index is not None else None,
+                )
+            ]
         else:
             asked = self._ask(reader, target)
         every = resolving.Wish((), explicit=True, exact=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from resolver.core.descriptor import EntryKind
 from resolver.core.events import Event, Observer, Warned, ignore
 from resolver.core.manifest import Index
 from resolver.core.platform import BUILTIN, Platform
@@ -127,7 +128,7 @@ class Wiring:
             platforms: tuple[Platform, ...] = (chosen,)
         else:
             platforms = self._read_wish(chosen)
-        return resolving.Wish(platforms, explicit, exact, verify, strict)
+        return resolving.Wish(platforms, explicit, exact, verify, strict, local=chosen == "local")
 
     def _read_wish(self, chosen: str | None) -> tuple[Platform, ...]:
         """Read a wish; one that a variable says is refused with the variable's name."""
@@ -155,15 +156,36 @@ class Wiring:
     def _every(
         self, reader: Reader, asked: resolving.Asked, every: resolving.Wish
     ) -> list[resolving.Wish]:
-        """One exact wish per platform that the image offers, in index order."""
-        from resolver.flow.inspect import offers  # noqa: PLC0415 - for this question alone
+        """One exact wish for each image that an index lists, in index order.
 
-        offered = offers(reader, asked, sizes=False, jobs=1).offers
-        platforms = dict.fromkeys(offer.platform for offer in offered if offer.platform is not None)
-        if not platforms and isinstance(asked.parsed, Index):
+        Entries that name no platform are asked for their configs, as `resolve` asks them.
+
+        Raises:
+            NotFound: the index lists no image.
+        """
+        if not isinstance(asked.parsed, Index):
+            return [self.wish(None)]
+        from resolver.flow.gather import gather_platforms  # noqa: PLC0415 - for this question
+
+        known = gather_platforms(reader, asked, self.table, jobs=1)
+        # One that cannot be verified is wanted too, and refused where it is looked at.
+        closed = (part for part in known.parts if not part.descriptor.digest.is_verifiable)
+        others = {part.path for part in closed if part.kind in {EntryKind.IMAGE, EntryKind.INDEX}}
+        wanted = {part.path for part in known.images} | others
+        images = [part for part in known.parts if part.path in wanted]
+        for part in images:
+            if part.platform is None and part.failure is not None:
+                raise part.failure
+        wishes = {
+            (part.platform, part.descriptor.digest): replace(
+                every, platforms=(part.platform,), entry=part.descriptor.digest
+            )
+            for part in images
+            if part.platform is not None
+        }
+        if not wishes:
             raise NotFound(f"`{asked.text}` is offered for no platform at all")
-        wishes = [replace(every, platforms=(platform,)) for platform in platforms]
-        return wishes or [self.wish(None)]
+        return list(wishes.values())
 
     def _gather(
         self,
@@ -275,23 +297,24 @@ class Wiring:
         opener: Callable[[], Source] | None = None if offline else lambda: self._source(target)
         return Reader(opener, self._store, str(target.reference), observe), warned
 
-    def _source(self, target: Target) -> Source:
+    def _source(self, target: Target, *, whole: bool = False) -> Source:
+        """Open a place; `whole` with the mirrors for every form of reference."""
         if isinstance(target, LayoutTarget):
             from resolver.sources import open_local  # noqa: PLC0415 - only for local places
 
             return open_local(target)
+        from resolver.sources import as_given, open_registry  # noqa: PLC0415 - not for local places
+
         registry, repository = target.reference.registry, target.reference.repository
         with self._lock:
             source = self._sources.get((registry, repository))
             if source is None:
-                from resolver.sources import open_registry  # noqa: PLC0415 - loads httpx
-
                 source = open_registry(self._client(), target.reference, self._hosts_read())
                 self._sources[registry, repository] = source
                 if len(self._sources) > _MAX_SOURCES:
                     # A mirror runs for weeks, and its clients choose the names.
                     self._sources.pop(next(iter(self._sources)))
-            return source
+        return source if whole else as_given(source, target.reference)
 
     def endpoints(self, reference: str | Reference) -> HostChoice:
         """Say where a repository would be asked for, in order, and which file decides.
@@ -328,7 +351,8 @@ class Wiring:
                 self._may_block = may_block(files)
             hosts = self._hosts_read() if self._may_block else None
         if hosts is not None:
-            hosts.open(reference.registry, reference.repository)
+            by_digest = reference.digest is not None
+            hosts.open(reference.registry, reference.repository, by_digest=by_digest)
 
     def _hosts_read(self) -> Hosts:
         """Give what knows where registries are asked; called with the lock held."""

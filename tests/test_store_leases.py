@@ -13,7 +13,7 @@ import pytest
 
 from resolver.core.digest import Digest
 from resolver.errors import StoreFault
-from resolver.store import LocalStore
+from resolver.store import LocalStore, leases
 from tests import store_faults
 from tests.processes import ROOT as PACKAGE
 from tests.store_faults import Stopped, watch
@@ -58,6 +58,36 @@ def test_a_lease_may_list_more_than_any_image_has(store: LocalStore) -> None:
     with store.lease() as lease:
         lease.add(digests)
         assert store.in_use() == set(digests)
+
+
+def test_a_lease_of_any_length_is_read_and_keeps_what_is_here(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "_LARGE", 100_000)
+    here = put(store, b"x")
+    made_up = [Digest.of(b"%d" % number) for number in range(5_000)]
+
+    with store.lease([here], "serve --mirror") as lease:
+        lease.add(made_up)
+        assert store.in_use() == {here}
+
+
+def test_a_living_lease_that_cannot_be_read_says_whose_it_is(store: LocalStore) -> None:
+    with store.lease([A], "serve --mirror"):
+        (name,) = files(store)
+        with (store.root / "leases" / name).open("ab") as file:
+            file.write(b"nonsense\n")
+        with pytest.raises(StoreFault, match="`serve --mirror` uses it"):
+            store.in_use()
+
+
+def test_a_line_of_a_lease_has_a_limit(store: LocalStore) -> None:
+    with store.lease([A], "pull"):
+        (name,) = files(store)
+        with (store.root / "leases" / name).open("ab") as file:
+            file.write(bytes(3 << 20))
+        with pytest.raises(StoreFault, match="limit"):
+            store.in_use()
 
 
 def test_a_lease_ends_when_its_block_fails(store: LocalStore) -> None:

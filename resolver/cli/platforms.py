@@ -28,8 +28,8 @@ def platforms(
     """List the platforms that REF is offered for.
 
     Digest, layers and compressed size of each. Attestations are no platforms, and left out unless
-    asked for. Manifests are read once and kept in the store; on Docker Hub each counts as a pull
-    the first time.
+    asked for; artifacts are listed apart. Manifests are read once and kept in the store; on Docker
+    Hub each counts as a pull the first time.
 
     \b
       resolver platforms ubuntu:24.04

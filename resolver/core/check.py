@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.core.findings import Finding, Rule, Severity
-from resolver.core.matching import UNKNOWN, counting, matches, meeting
+from resolver.core.matching import UNKNOWN, counting, matches, meeting, other_version
 from resolver.core.moments import in_words, read_moment
 from resolver.core.select import nearest, select
 from resolver.values import dataclass
@@ -34,7 +34,7 @@ PLATFORM_MISSING = Rule(
     "would fail there, or run under emulation. Matching is exact: spellings do not matter "
     "(`aarch64` is `arm64`), but a lower level is another platform; `--compatible` takes what else "
     "runs there. A Windows version of three numbers means any revision of that build, one of four "
-    "that very revision.",
+    "that very revision; a version of another system means that very version.",
 )
 PLATFORM_FORBIDDEN = Rule(
     "platform-forbidden",
@@ -48,7 +48,8 @@ PLATFORM_NOT_ALLOWED = Rule(
     Severity.ERROR,
     "a platform is offered that is not on the list",
     "The image has a build that nobody expects, or one that says no platform. Build it again "
-    "without it, or add its platform to the list. Attestations are no platforms and never meant.",
+    "without it, or add its platform to the list. Attestations and artifacts "
+    "are no platforms and never meant.",
 )
 ATTESTATION_MISSING = Rule(
     "attestation-missing",
@@ -185,6 +186,8 @@ def _others(offered: Sequence[Platform]) -> str:
 def _nearest(wanted: Platform, offered: Sequence[Platform], image: Checkable) -> str:
     """Name the platform that comes nearest, and what makes it another; empty when none is near."""
     runs = select(offered, wanted, table=image.table).platform
+    if runs is not None and other_version(wanted, runs):
+        return f"; nearest is `{runs}`, another version"
     if runs is not None:
         return f"; nearest is `{runs}`, which runs there (`--compatible` takes it)"
     architecture = wanted.normalized(image.table).architecture

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One entry of an image: a platform it is offered for, or an attestation.
+    """One entry of an image: a platform it is offered for, an attestation, or an artifact.
 
     Attributes:
         size: bytes of all layers as transferred; None when the manifest was not read.
         layers: how many; None when the manifest was not read.
         refers_to: for an attestation, the digest of the entry it speaks about.
+        artifact_type: of an artifact, as its descriptor or its manifest says; None for others.
 
     """
 
@@ -33,17 +34,23 @@ class Offer:
     size: int | None
     layers: int | None
     refers_to: str | None
+    artifact_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Offers:
-    """What an image offers, in index order."""
+    """What an image offers, in index order.
+
+    Attributes:
+        offers: the images; `attestations` and `artifacts` are no platforms.
+    """
 
     reference: str
     root: Descriptor
     offers: tuple[Offer, ...]
     attestations: tuple[Offer, ...]
     warnings: tuple[Warned, ...]
+    artifacts: tuple[Offer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

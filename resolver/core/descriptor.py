@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from resolver.values import dataclass
@@ -39,6 +40,27 @@ _ACCEPTED = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST]
 ACCEPT = ", ".join([*_ACCEPTED, OCI_ARTIFACT, SCHEMA1_SIGNED, SCHEMA1])
 
 
+class EntryKind(Enum):
+    """What an entry of an index is."""
+
+    IMAGE = "image"
+    #: An index inside the index; what is in it has kinds of its own.
+    INDEX = "index"
+    #: A statement about another entry of the same index, as BuildKit writes them.
+    ATTESTATION = "attestation"
+    #: Anything else: an SBOM, a SOCI index, a disk image, an unknown media type.
+    ARTIFACT = "artifact"
+
+
+def is_artifact_type(artifact_type: str | None) -> bool:
+    """Whether an `artifactType` says that the content is no image.
+
+    Tools that fill it in for every manifest repeat the type of the config, which for an image is
+    an image config. Source: OCI distribution-spec v1.1, "Listing Referrers"; oras-go `Referrers`.
+    """
+    return bool(artifact_type) and artifact_type not in CONFIG_TYPES
+
+
 @dataclass(frozen=True, slots=True)
 class Descriptor:
     """Type, digest and size of content, and what an index says about it.
@@ -68,6 +90,20 @@ class Descriptor:
     def is_index(self) -> bool:
         """Whether this names a list of manifests."""
         return self.media_type in INDEX_TYPES
+
+    @property
+    def kind(self) -> EntryKind:
+        """What the index says this entry is; `manifest.entry_kind` knows more.
+
+        Source: OCI image-spec v1.1.1, descriptor.md, `artifactType`; platforms.md 7.2.
+        """
+        if self.is_attestation:
+            return EntryKind.ATTESTATION
+        if is_artifact_type(self.artifact_type):
+            return EntryKind.ARTIFACT
+        if self.is_index:
+            return EntryKind.INDEX
+        return EntryKind.IMAGE if self.media_type in MANIFEST_TYPES else EntryKind.ARTIFACT
 
     @property
     def is_attestation(self) -> bool:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.core.descriptor import MANIFEST_TYPES
+from resolver.core.descriptor import EntryKind
+from resolver.core.manifest import entry_kind
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ class Part:
     failure: ResolverError | None = None
 
     @property
+    def kind(self) -> EntryKind:
+        """What this is, by its manifest where that was read."""
+        return entry_kind(self.descriptor, self.manifest)
+
+    @property
     def is_attestation(self) -> bool:
         """Whether this is a statement about another entry."""
         return self.descriptor.is_attestation
@@ -66,12 +72,21 @@ class Gathered:
     @property
     def images(self) -> tuple[Part, ...]:
         """The entries that can be images and can be verified; other content left out."""
-        return tuple(part for part in self.parts if _is_image(part))
+        return tuple(
+            part
+            for part in self.parts
+            if part.kind is EntryKind.IMAGE and part.descriptor.digest.is_verifiable
+        )
 
     @property
     def attestations(self) -> tuple[Part, ...]:
         """The statements about other entries."""
         return tuple(part for part in self.parts if part.is_attestation)
+
+    @property
+    def artifacts(self) -> tuple[Part, ...]:
+        """The entries that are neither image nor attestation nor index."""
+        return tuple(part for part in self.parts if part.kind is EntryKind.ARTIFACT)
 
     def sound(self) -> Gathered:
         """Give it back if every image could be read.
@@ -83,11 +98,3 @@ class Gathered:
             if part.failure is not None:
                 raise part.failure
         return self
-
-
-def _is_image(part: Part) -> bool:
-    if part.is_attestation or part.descriptor.media_type not in MANIFEST_TYPES:
-        return False
-    if not part.descriptor.digest.is_verifiable:
-        return False
-    return part.manifest is None or part.manifest.is_image

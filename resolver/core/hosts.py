@@ -24,6 +24,19 @@ class Ability(Enum):
 EVERYTHING = frozenset(Ability)
 #: Whatever comes can be checked against a digest.
 BY_DIGEST = frozenset({Ability.PULL})
+#: What belongs to an image that was asked for by digest: its content and what refers to it.
+OF_DIGEST = frozenset({Ability.PULL, Ability.REFERRERS})
+
+
+class Pulls(Enum):
+    """For which references an endpoint is used, whatever belongs to the image behind them.
+
+    Source: containers-registries.conf(5), `pull-from-mirror`.
+    """
+
+    ALL = "all"
+    BY_DIGEST = "digest-only"
+    BY_TAG = "tag-only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +97,7 @@ class Endpoint:
         credentials: the registry whose login is used; never that of another host.
         prefix: of every path, before the repository; begins with `/` unless it is empty.
         abilities: what it may be asked for.
+        pulls: for which references it is used at all.
         namespace: value of `ns=`, by which one mirror tells upstreams apart; empty for none.
         is_upstream: the registry itself, not a mirror of it.
 
@@ -94,6 +108,7 @@ class Endpoint:
     credentials: str
     prefix: str = "/v2"
     abilities: frozenset[Ability] = EVERYTHING
+    pulls: Pulls = Pulls.ALL
     namespace: str = ""
     is_upstream: bool = False
     settings: HostSettings = USUAL
@@ -114,7 +129,7 @@ class HostChoice:
         endpoints: in order; the registry itself is usually the last.
         source: the file, option or variable that decided; empty when none did.
         form: of the source: `option`, `config.yaml`, `hosts.toml`, `registries.conf`, or empty.
-        blocked: nobody is to be asked.
+        blocked: the registry itself is not to be asked; then `endpoints` are its mirrors, if any.
 
     """
 
@@ -126,9 +141,20 @@ class HostChoice:
     blocked: bool = False
 
     @property
+    def is_closed(self) -> bool:
+        """Whether nobody is to be asked: the registry is blocked and has no mirror."""
+        return self.blocked and not self.endpoints
+
+    @property
     def is_plain(self) -> bool:
         """Whether the registry itself is all there is."""
         return len(self.endpoints) == 1 and self.endpoints[0].is_upstream
+
+
+def used_for(endpoints: tuple[Endpoint, ...], *, by_digest: bool) -> tuple[Endpoint, ...]:
+    """Give the endpoints that are used for a reference by digest, or by tag."""
+    left_out = Pulls.BY_TAG if by_digest else Pulls.BY_DIGEST
+    return tuple(each for each in endpoints if each.pulls is not left_out)
 
 
 def api_host(registry: str) -> str:

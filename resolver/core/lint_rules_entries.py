@@ -92,7 +92,7 @@ def no_images(subject: Subject) -> Iterator[Finding]:
 def entries_without_platform(subject: Subject) -> Iterator[Finding]:
     """Find images that the index lists without a platform."""
     for part in subject.listed:
-        if part.descriptor.platform is None and not part.descriptor.artifact_type:
+        if part.descriptor.platform is None:
             said = f"; its config says `{part.platform}`" if part.platform is not None else ""
             message = f"the index says no platform for `{part.descriptor.digest}`{said}"
             yield subject.finding(ENTRY_WITHOUT_PLATFORM, message, part)
@@ -160,7 +160,7 @@ def _compared(subject: Subject, platform: Platform) -> Platform:
     """Leave of a platform what clients compare (platforms.md 6)."""
     normal = platform.normalized(subject.table)
     if normal.os != "windows":
-        return replace(normal, os_version="")
+        return normal
     features = tuple(each for each in normal.os_features if each != _WIN32K)
     return replace(normal, os_features=features)
 

@@ -124,7 +124,7 @@ def unknown_images(subject: Subject) -> Iterator[Finding]:
     """Find `unknown/unknown` that nothing marks as a statement about another entry."""
     for part in subject.listed:
         stated = part.descriptor.platform
-        if stated is not None and is_unknown(stated) and not part.descriptor.artifact_type:
+        if stated is not None and is_unknown(stated):
             message = f"`{part.descriptor.digest}` is `{stated}`, and no attestation by its marks"
             yield subject.finding(UNKNOWN_IMAGE, message, part)
 

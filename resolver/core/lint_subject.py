@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from resolver.core.descriptor import MANIFEST_TYPES
+from resolver.core.descriptor import EntryKind
 from resolver.core.findings import Finding, Rule
 from resolver.values import dataclass
 
@@ -62,7 +62,7 @@ class Subject:
     @property
     def images(self) -> tuple[Part, ...]:
         """The entries that can be images; attestations and other content left out."""
-        return tuple(part for part in self.parts if _is_image(part))
+        return tuple(part for part in self.parts if part.kind is EntryKind.IMAGE)
 
     @property
     def listed(self) -> tuple[Part, ...]:
@@ -97,9 +97,3 @@ class Row(NamedTuple):
 
     rule: Rule
     look: Callable[[Subject], Iterator[Finding]]
-
-
-def _is_image(part: Part) -> bool:
-    if part.is_attestation or part.descriptor.media_type not in MANIFEST_TYPES:
-        return False
-    return part.manifest is None or part.manifest.is_image

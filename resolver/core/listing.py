@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 #: What `--filter` knows, as `KEY=VALUE`.
 KEYS = ("dangling", "platform", "reference")
+#: A version and features, as `str` of a platform writes them.
+_PARENTHESES = re.compile(r"\([^()]*\)", re.ASCII)
 _TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -88,8 +91,10 @@ def named(image: StoredImage, pattern: str) -> bool:
 
 
 def _at_or_below(wanted: str, held: str) -> bool:
-    """Whether `linux` or `linux/arm64` stands for `linux/arm64/v8`."""
-    return held == wanted or held.startswith((f"{wanted}/", f"{wanted}:"))
+    """Whether `linux` or `linux/arm64` stands for `linux/arm64/v8`, whatever its version."""
+    plain = _PARENTHESES.sub("", held)
+    below = (f"{wanted}/", f"{wanted}:")
+    return wanted in {held, plain} or held.startswith(below) or plain.startswith(below)
 
 
 def _truth(values: list[str]) -> bool | None:

@@ -12,6 +12,8 @@ from resolver.core.descriptor import (
     INDEX_TYPES,
     OCI_ARTIFACT,
     Descriptor,
+    EntryKind,
+    is_artifact_type,
 )
 from resolver.core.descriptor_reader import (
     DESCRIPTOR_NAMES,
@@ -35,6 +37,7 @@ __all__ = [
     "Index",
     "Manifest",
     "decide_type",
+    "entry_kind",
     "parse_document",
 ]
 
@@ -90,12 +93,26 @@ class Manifest:
 
     @property
     def is_image(self) -> bool:
-        """Whether the config describes a runnable image, and so says its platform."""
-        if self.config is None:
+        """Whether the config describes a runnable image, and so says its platform.
+
+        An `artifactType` goes before the config. Source: OCI image-spec v1.1.1, manifest.md,
+        "Guidelines for Artifact Usage".
+        """
+        if self.config is None or is_artifact_type(self.artifact_type):
             return False
         kind = self.config.media_type
         loose = self.media_type == DOCKER_MANIFEST and kind in _LOOSE_DOCKER_CONFIGS
         return loose or kind in CONFIG_TYPES
+
+
+def entry_kind(entry: Descriptor, manifest: Manifest | None) -> EntryKind:
+    """Say what an entry of an index is, with its manifest where that was read (else None).
+
+    What the index says stands; the manifest can only show that a supposed image is none.
+    """
+    if entry.kind is EntryKind.IMAGE and manifest is not None and not manifest.is_image:
+        return EntryKind.ARTIFACT
+    return entry.kind
 
 
 def parse_document(

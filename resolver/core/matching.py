@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from resolver.core.platform import UNKNOWN as UNKNOWN  # noqa: PLC0414 - also what BuildKit writes
 from resolver.core.platform_reasons import WIN32K
 from resolver.core.select import select
+from resolver.core.windows import read_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,25 +16,35 @@ if TYPE_CHECKING:
     from resolver.core.platform import Platform, PlatformTable
     from resolver.core.requirements import Requirements
 
-#: What BuildKit writes where there is no platform.
-UNKNOWN = "unknown"
-
 
 def matches(wanted: Platform, offered: Platform, table: PlatformTable) -> bool:
     """Say whether an offered platform is exactly the wanted one, however the two are spelled.
 
-    A wanted Windows version is the beginning of the offered one, number by number: `10.0.20348`
-    means any revision of that build, and no version any build. Versions of other systems do not
-    matter. Source: platforms.md 6, "Strict".
+    No wanted version means any. A wanted Windows version is the beginning of the offered one,
+    number by number: `10.0.20348` means any revision of that build. Elsewhere the two are equal.
+    Source: platforms.md 6, "Strict", and D10.
     """
     want, has = wanted.normalized(table), offered.normalized(table)
-    chip = (want.os, want.architecture, want.variant)
-    if chip != (has.os, has.architecture, has.variant) or _features(want) != _features(has):
+    chip = (want.os, want.architecture or UNKNOWN, want.variant)
+    own = (has.os, has.architecture or UNKNOWN, has.variant)
+    if chip != own or _features(want) != _features(has):
         return False
-    if want.os != "windows" or not want.os_version:
+    if not want.os_version or want.os_version == has.os_version:
         return True
+    if want.os != "windows":
+        return False
     asked, given = want.os_version.split("."), has.os_version.split(".")
     return given[: len(asked)] == asked
+
+
+def own_level(
+    machine: Platform, platforms: Sequence[Platform | None], table: PlatformTable
+) -> Platform:
+    """Name the offered platform that a machine takes at the level of its processor, or below.
+
+    The machine's own platform where none is offered.
+    """
+    return select(platforms, machine, exact=True, local=True, table=table).platform or machine
 
 
 def counting(
@@ -59,7 +71,8 @@ def meeting(
 ) -> list[int]:
     """Find what meets one required platform: all that are exactly it, else the one that runs.
 
-    The second only where requirements say `compatible`. Gives positions.
+    The second only where requirements say `compatible`; another version than the wanted one never
+    meets it, one that runs Windows builds aside. Gives positions.
     """
     exact = [
         position
@@ -68,8 +81,21 @@ def meeting(
     ]
     if exact or not requirements.compatible:
         return exact
-    best = select(platforms, wanted, table=table).index
-    return [best] if best is not None else []
+    selection = select(platforms, wanted, table=table)
+    best = selection.platform
+    if selection.index is None or best is None or other_version(wanted, best):
+        return []
+    return [selection.index]
+
+
+def other_version(wanted: Platform, offered: Platform) -> bool:
+    """Whether an entry that was selected has another version than the wanted one, and may not.
+
+    On Windows selecting has looked at the builds, unless the wanted version cannot be read.
+    """
+    if not wanted.os_version or offered.os_version in {"", wanted.os_version}:
+        return False
+    return offered.os.lower() != "windows" or read_version(wanted.os_version) is None
 
 
 def like(wanted: Requirements, platforms: tuple[Platform, ...]) -> Requirements:

@@ -2,7 +2,8 @@
 
 What an index says about its platforms is somebody else's text, and ends up in workflows, where
 people put it into shell commands. So a job is made of letters, digits and `._-` alone, with the
-`/`, `:` and `@` that we write; a platform with anything else in it is left out, and said.
+`/`, `:`, `@`, `(`, `+` and `)` that we write, and versions percent-encoded. A name with anything
+else in it is left out, with a warning.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 from resolver.core.events import Warned
 from resolver.core.matching import UNKNOWN, matches
 from resolver.core.platform import Platform
+from resolver.core.platform_reasons import missing_features
+from resolver.core.select import select
 from resolver.errors import MatrixTooLarge, NotFound, PlatformNotOffered, RunnerMissing, Usage
 from resolver.values import dataclass
 
@@ -22,10 +25,12 @@ if TYPE_CHECKING:
 
     from resolver.core.descriptor import Descriptor
     from resolver.core.digest import Digest
-    from resolver.core.gathered import Gathered
+    from resolver.core.gathered import Gathered, Part
     from resolver.core.platform import PlatformTable
 
 _SAFE = re.compile(r"[A-Za-z0-9_.-]{0,64}", re.ASCII)
+#: Characters of a version or a feature.
+_LONGEST = 64
 #: Of a machine. Source: GitHub allows 256 characters in a label, GitLab 255 in a tag.
 _LABEL = re.compile(r"[ -~]{1,255}", re.ASCII)
 
@@ -81,7 +86,7 @@ class Job:
     """One build of an image, as a job.
 
     Attributes:
-        platform: without `os.features`, which no matcher of a CI system knows.
+        platform: with `os.features` only where somebody asked for them: no runner offers any.
         ref: `registry/repository@digest`; for local places the digest alone.
         runner: label of a machine that runs it; None where none is known.
     """
@@ -165,10 +170,10 @@ def make_matrix(
         RunnerMissing: `require_runner`, and a machine is missing.
         MatrixTooLarge: more jobs than the system takes.
     """
-    offered, warnings = _usable(image, table)
+    offered, warnings = _usable(image, wanted, table)
     for platform in wanted:
         if not any(matches(platform, job.platform, table) for job in offered):
-            texts = tuple(str(job.platform) for job in offered)
+            texts = tuple(str(part.platform) for part in image.images if part.platform is not None)
             raise PlatformNotOffered(image.reference, str(platform), texts)
     jobs = tuple(
         replace(job, runner=_runner(job.platform, system, rules, table))
@@ -190,32 +195,64 @@ def make_matrix(
     return Matrix(image.reference, repository, image.root, system.name, jobs, told)
 
 
-def _usable(image: Gathered, table: PlatformTable) -> tuple[list[Job], list[Warned]]:
-    """Leave out what is no platform, what is not safe to write, and what comes a second time."""
-    seen: set[Platform] = set()
-    jobs, warnings = [], []
+def _usable(
+    image: Gathered, wanted: Sequence[Platform], table: PlatformTable
+) -> tuple[list[Job], list[Warned]]:
+    """Make a job of each platform: of the entry that `resolve` takes for it.
+
+    Left out is what names no platform, what is not safe to write, what requires features that
+    nobody asked for, and of several entries for one platform all but one.
+    """
+    rivals: dict[Platform, list[tuple[Platform, Part]]] = {}
+    warnings = []
     for part in image.images:
-        digest = part.descriptor.digest
         platform = part.platform
-        if platform is None:
-            warnings.append(_left_out(image, digest, "it says no platform"))
-        elif platform.os != UNKNOWN:
-            bare = replace(platform, os_features=())
-            if not _is_safe(bare):
-                reason = f"`{bare}` has characters that no job is made of"
-                warnings.append(_left_out(image, digest, reason))
-            elif bare.normalized(table) in seen:
-                reason = f"an entry before it is for `{bare}` too"
-                warnings.append(_left_out(image, digest, reason))
-            else:
-                seen.add(bare.normalized(table))
-                jobs.append(Job(bare, digest, f"{image.prefix}{digest}", None))
+        if platform is not None and platform.os == UNKNOWN:
+            continue
+        reason = _unusable(platform, wanted, table)
+        if platform is None or reason:
+            warnings.append(_left_out(image, part.descriptor.digest, reason))
+        else:
+            bare = _named(platform, table)
+            rivals.setdefault(bare.normalized(table), []).append((bare, part))
+    jobs = []
+    for several in rivals.values():
+        platforms = [part.platform for _, part in several]
+        place = select(platforms, several[0][0], exact=True, table=table).index or 0
+        chosen, best = several[place]
+        digest = best.descriptor.digest
+        jobs.append(Job(chosen, digest, f"{image.prefix}{digest}", None))
+        for _, part in several:
+            if part is not best:
+                reason = f"another entry is chosen for `{chosen}`"
+                warnings.append(_left_out(image, part.descriptor.digest, reason))
     return jobs, warnings
 
 
+def _unusable(platform: Platform | None, wanted: Sequence[Platform], table: PlatformTable) -> str:
+    """Say why there can be no job for a platform; empty if there can."""
+    if platform is None:
+        return "it names no platform"
+    if not _is_safe(platform):
+        return f"`{platform}` has characters that no job is made of"
+    needed = missing_features(platform, Platform(), table.system(platform.os))
+    if needed and not any(matches(want, platform, table) for want in wanted):
+        return f"`{platform}` requires features (`-p '{platform}'` takes it)"
+    return ""
+
+
+def _named(platform: Platform, table: PlatformTable) -> Platform:
+    """Leave out what never keeps an image from running, and name the system that is meant."""
+    system = table.system(platform.os)
+    needed = missing_features(platform, Platform(), system)
+    return replace(platform, os=platform.os or system, os_features=tuple(sorted(needed)))
+
+
 def _is_safe(platform: Platform) -> bool:
-    parts = (platform.os, platform.architecture, platform.variant, platform.os_version)
-    return bool(platform.os and platform.architecture) and all(map(_SAFE.fullmatch, parts))
+    parts = (platform.os, platform.architecture, platform.variant)
+    texts = (platform.os_version, *platform.os_features)
+    named = bool(platform.architecture) and all(map(_SAFE.fullmatch, parts))
+    return named and all(len(text) <= _LONGEST for text in texts)
 
 
 def _runner(

@@ -18,14 +18,22 @@ BUILTIN = PlatformTable(FACTS)
 #: Longer text is no platform, whatever it says; the longest sensible one has some 60 characters.
 _LONGEST = 1024
 # Source: containerd/platforms v1.0.0-rc.5, platforms.go, `specifierRe` and `osRe`.
+# The `%` in names is ours: containerd escapes only what stands between the parentheses.
 _SYSTEM = re.compile(
-    r"([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.%-]*)((?:\+[A-Za-z0-9_.%-]+)*)\))?", re.ASCII
+    r"([A-Za-z0-9_%-]+)(?:\(([A-Za-z0-9_.%-]*)((?:\+[A-Za-z0-9_.%-]+)*)\))?", re.ASCII
 )
-_COMPONENT = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
+_COMPONENT = re.compile(r"[A-Za-z0-9_.%-]+", re.ASCII)
 _VERSION = re.compile(r"[A-Za-z0-9_.%-]+", re.ASCII)
 #: A version that can stand after a colon as it is.
 _PLAIN_VERSION = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
+#: The same for Windows, where a word after a colon is the name of a release.
+_WINDOWS_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)+", re.ASCII)
+#: What a name of an operating system is written with; the other parts may have dots too.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]", re.ASCII)
+_PLAIN_PART = re.compile(r"[A-Za-z0-9_.-]", re.ASCII)
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})?", re.ASCII)
+#: What stands for an architecture that an index leaves out.
+UNKNOWN = "unknown"
 #: Escaped in versions and features, `%` first. Source: containerd/platforms, `FormatAll`.
 _ESCAPED = (("%", "%25"), ("+", "%2B"), ("(", "%28"), (")", "%29"), ("/", "%2F"))
 
@@ -52,7 +60,9 @@ class Platform:
         `linux/arm64/v8`, `arm64` or `linux` (the other half is the host's),
         `windows(10.0.20348+feature)/amd64`, `windows/amd64:10.0.20348` and
         `windows/amd64,osver=10.0.20348`; in the last two a release's name stands for its version,
-        as in `windows/amd64:ltsc2022`.
+        as in `windows/amd64:ltsc2022`. `windows:10.0.20348` is for the host's architecture. A
+        character that is not in the grammar is written as `%` and the hex digits of its UTF-8
+        bytes, as `str` does: `darwin(macOS%2014.4)/arm64`.
 
         Args:
             text: as typed; blanks are not removed.
@@ -70,7 +80,7 @@ class Platform:
             raise InvalidPlatform(text, f"it is longer than {_LONGEST} characters")
         if "*" in text:
             raise InvalidPlatform(text, "wildcards are not supported")
-        rest, version = _split_version(text)
+        rest, version = _split_version(text, table)
         system, *parts = rest.split("/", 3)
         matched = _SYSTEM.fullmatch(system)
         if matched is None:
@@ -79,8 +89,9 @@ class Platform:
             if not _COMPONENT.fullmatch(part):
                 raise InvalidPlatform(text, f"`{part}` is no architecture or variant")
         name, inner, features = matched.groups(default="")
+        parts = [_unescape_name(text, part, _PLAIN_PART) for part in parts]
         written = cls(
-            table.system(name),
+            table.system(_unescape_name(text, name, _PLAIN_NAME)),
             os_version=_unescape(text, version or inner),
             os_features=tuple(_unescape(text, part) for part in features.split("+")[1:]),
         )
@@ -109,28 +120,51 @@ class Platform:
         return _joined(f"{self.os}({inner})" if inner and self.os else self.os, self)
 
     def __str__(self) -> str:
-        """Write `os/arch[/variant][:os.version]`, or `format_all` where that cannot say it."""
-        if any(self.os_features):
-            return self.format_all()
-        if not self.os_version:
-            return self.format()
-        if self.os and self.architecture and _PLAIN_VERSION.fullmatch(self.os_version):
-            return f"{self.format()}:{self.os_version}"
-        return self.format_all()
+        """Write what `parse` reads back as the same platform, whatever an index says.
+
+        `os/arch[/variant][:os.version]`, or with parentheses as `format_all` where that cannot
+        say it; characters outside the grammar are percent-encoded. A missing operating system is
+        `linux` (D8), a missing architecture is `unknown`.
+        """
+        system = _percent(self.os or "linux", _PLAIN_NAME)
+        rest = f"/{_percent(self.architecture or UNKNOWN, _PLAIN_PART)}"
+        if self.variant:
+            rest += f"/{_percent(self.variant, _PLAIN_PART)}"
+        features = sorted({feature for feature in self.os_features if feature})
+        if not (features or self.os_version):
+            return f"{system}{rest}"
+        plain = _WINDOWS_VERSION if system.lower() == "windows" else _PLAIN_VERSION
+        if not features and plain.fullmatch(self.os_version):
+            return f"{system}{rest}:{self.os_version}"
+        words = (
+            _percent(self.os_version, _PLAIN_PART),
+            *(_percent(f, _PLAIN_PART) for f in features),
+        )
+        return f"{system}({'+'.join(words)}){rest}"
+
+
+def percent_encode(text: str) -> str:
+    """Encode a version or a feature for where only plain words are safe, as `str` does."""
+    return _percent(text, _PLAIN_PART)
 
 
 #: What a single word is completed with, and what most images are made for.
 LINUX_AMD64 = Platform("linux", "amd64")
 
 
-def _split_version(text: str) -> tuple[str, str]:
+def _split_version(text: str, table: PlatformTable) -> tuple[str, str]:
     """Split off a version after `:` (crane, oras; D7) or `,osver=` (regctl), if there is one."""
     if "(" in text:
         return text, ""
     for separator in (":", ",osver="):
         rest, found, version = text.partition(separator)
-        # A word before the separator could be a system or an architecture: too easy to mistake.
-        if found and "/" in rest and _VERSION.fullmatch(version):
+        if not found or not _VERSION.fullmatch(version):
+            continue
+        # Only a system has a version; and `linux:amd64` is a slip for `linux/amd64`.
+        alone = table.system(rest) in table.systems and (
+            table.chip(version, "")[0] not in table.architectures
+        )
+        if "/" in rest or alone:
             return rest, version
     return text, ""
 
@@ -178,6 +212,28 @@ def _escape(text: str) -> str:
     for character, escape in _ESCAPED:
         text = text.replace(character, escape)
     return text
+
+
+def _percent(text: str, plain: re.Pattern[str]) -> str:
+    """Percent-encode the UTF-8 bytes of every character that is not plain."""
+    return "".join(
+        character
+        if plain.fullmatch(character)
+        else "".join(f"%{byte:02X}" for byte in character.encode())
+        for character in text
+    )
+
+
+def _unescape_name(text: str, part: str, plain: re.Pattern[str]) -> str:
+    """Undo percent-encoding in a name, where only what cannot be written plainly is encoded.
+
+    So that a name has one spelling only, and containerd, which knows no escapes here, reads each
+    name that is plain as we do.
+    """
+    name = _unescape(text, part)
+    if _percent(name, plain).upper() != part.upper():
+        raise InvalidPlatform(text, f"`{part}` escapes a character that is written plainly")
+    return name
 
 
 def _unescape(text: str, part: str) -> str:

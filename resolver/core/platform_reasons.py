@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.core import windows
+from resolver.core.platform import UNKNOWN
 from resolver.core.platform_table import brief
 
 if TYPE_CHECKING:
@@ -23,22 +24,51 @@ def missing_features(entry: Platform, want: Platform, system: str) -> frozenset[
 
     Source: OCI image-spec v1.1.1, image-index.md, `os.features`: each is mandatory.
     """
-    needed = frozenset(entry.os_features)
+    needed = frozenset(entry.os_features) - {""}
     if system == "windows":
         needed -= {WIN32K}
     return needed.difference(want.os_features)
 
 
+def version_mismatch(entry: Platform, want: Platform, table: PlatformTable, *, exact: bool) -> str:
+    """Say why an entry's `os.version` does not do for a normalised wish; empty if it does.
+
+    On Windows the builds decide. Elsewhere another version is taken for want of a better one
+    (containerd looks at none, D10), and `exact` takes nothing but the wanted one.
+    """
+    if want.os == "windows":
+        return windows.mismatch(want.os_version, entry.os_version, table.windows)
+    if not exact or not want.os_version or entry.os_version == want.os_version:
+        return ""
+    if not entry.os_version:
+        return brief(f"names no version, and {want.os_version} is wanted")
+    return f"version {brief(entry.os_version)} is not the wanted {brief(want.os_version)}"
+
+
 class Reasons:
     """Tells why an entry fulfils none of some wishes; remembers what the wishes run."""
 
-    def __init__(self, wants: Sequence[Platform], table: PlatformTable, *, exact: bool) -> None:
-        """Take the wishes, normalised; `exact` refuses lower levels and other architectures."""
+    def __init__(
+        self,
+        wants: Sequence[Platform],
+        table: PlatformTable,
+        *,
+        exact: bool,
+        exact_version: bool | None = None,
+    ) -> None:
+        """Take the wishes, normalised.
+
+        Args:
+            wants: in order.
+            table: to compare by.
+            exact: refuse lower levels and other architectures.
+            exact_version: refuse other versions outside Windows; None: as `exact`.
+        """
         self._table = table
         self._exact = exact
+        self._exact_version = exact if exact_version is None else exact_version
         self._wants = [
-            (want, tuple(chip for chip, _ in table.vector((want.architecture, want.variant))))
-            for want in wants
+            (want, tuple(chip for chip, _ in table.vector(_chip(want)))) for want in wants
         ]
 
     def mismatch(self, entry: Platform) -> str:
@@ -49,7 +79,7 @@ class Reasons:
         if not self._wants:
             return "no platform is wanted"
         system = self._table.system(entry.os)
-        chip = self._table.chip(entry.architecture, entry.variant)
+        chip = self._table.chip(entry.architecture or UNKNOWN, entry.variant)
         reasons = (self._compared(entry, system, chip, want, runs) for want, runs in self._wants)
         return max(reasons, key=lambda reason: reason[0])[1]
 
@@ -64,8 +94,7 @@ class Reasons:
         reason = "" if chip == runs[0] else self._level_reason(chip, runs)
         if reason:
             return 2, reason
-        if system == "windows":
-            reason = windows.mismatch(want.os_version, entry.os_version, self._table.windows)
+        reason = version_mismatch(entry, want, self._table, exact=self._exact_version)
         if reason:
             return 3, reason
         missing = sorted(missing_features(entry, want, system))
@@ -97,6 +126,10 @@ class Reasons:
             return f"needs {label(chip)}, newer than the {label(relative)} {label(wanted)} runs"
         plain = label(wanted).partition("/")[2]
         return f"needs {label(chip)}, newer than the wanted {plain or label(wanted)}"
+
+
+def _chip(platform: Platform) -> Chip:
+    return platform.architecture or UNKNOWN, platform.variant
 
 
 def _other_system(system: str) -> str:

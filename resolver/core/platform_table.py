@@ -22,7 +22,9 @@ class Grade(Enum):
     EXACT = "exact"
     #: The same, spelled in another way or with a default left out.
     NORMALISED = "normalised"
-    #: A lower level of the same architecture.
+    #: A version was asked for, and the entry names none.
+    COMPATIBLE = "compatible"
+    #: A lower level of the same architecture, or another `os.version` outside Windows.
     FALLBACK = "fallback"
     #: Another architecture, or Windows build, whose programs run there too.
     ABI = "abi"

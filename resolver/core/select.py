@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.core import windows
-from resolver.core.platform import BUILTIN, Platform, PlatformTable
-from resolver.core.platform_reasons import Reasons, missing_features
+from resolver.core.platform import BUILTIN, UNKNOWN, Platform, PlatformTable
+from resolver.core.platform_reasons import Reasons, missing_features, version_mismatch
 from resolver.core.platform_table import (
     Grade as Grade,  # noqa: PLC0414 - one door: a grade is asked for beside its selection
 )
@@ -62,6 +62,7 @@ class _Wish(NamedTuple):
     grade: Grade
     written: Platform
     normal: Platform
+    local: bool
 
 
 class _Match(NamedTuple):
@@ -76,6 +77,7 @@ def select(
     want: str | Platform | Sequence[Platform],
     *,
     exact: bool = False,
+    local: bool = False,
     table: PlatformTable = BUILTIN,
 ) -> Selection:
     """Choose the entry that fits a platform best; pure, and quick for any index there may be.
@@ -86,20 +88,23 @@ def select(
         entries: platforms as an index states them; None where it states none, which never fits.
         want: one platform takes what else runs there too (`Only`); text is parsed. Of several
             platforms each takes only its like, and the first that finds one decides (`Ordered`).
-        exact: refuse lower levels and other architectures (`OnlyStrict`). Other spellings, and
-            Windows builds that the host is made to run, still fit.
+        exact: refuse lower levels, other architectures (`OnlyStrict`), and every `os.version` but
+            the wanted one. Other spellings, and Windows builds that the host is made to run, fit.
+        local: `want` is a machine with the level of its processor: a lower level of the same
+            architecture is what it is meant to run, and as exact as its own.
         table: the facts to decide by.
 
     Raises:
         InvalidPlatform: `want` is text that is no platform.
 
-    Source: containerd/platforms v1.0.0-rc.5, compare.go; deviations D1 to D4 in platforms.md 6.
+    Source: containerd/platforms v1.0.0-rc.5, compare.go; deviations D1 to D4 and D10 (versions
+    outside Windows) in platforms.md 6.
     """
     if isinstance(want, str):
         want = Platform.parse(want, table=table)
     wants = (want,) if isinstance(want, Platform) else tuple(want)
     normal = tuple(wish.normalized(table) for wish in wants)
-    wishes = _Wishes(wants, normal, table, alone=exact or len(wants) > 1)
+    wishes = _Wishes(wants, normal, table, exact=exact, local=local)
     found = [None if entry is None else wishes.match(i, entry) for i, entry in enumerate(entries)]
     matches = _ranked([match for match in found if match is not None])
     best = matches[0] if matches else None
@@ -127,6 +132,7 @@ def nearest(
     want: Platform | Sequence[Platform],
     *,
     exact: bool = False,
+    local: bool = False,
     table: PlatformTable = BUILTIN,
 ) -> list[tuple[int, str]]:
     """Name the entries that come near to what was wanted and do not fit, each with its reason.
@@ -136,9 +142,9 @@ def nearest(
     """
     wants = (want,) if isinstance(want, Platform) else tuple(want)
     systems = {wish.normalized(table).os for wish in wants}
-    chips = {table.chip(wish.architecture, wish.variant) for wish in wants}
+    chips = {table.chip(wish.architecture or UNKNOWN, wish.variant) for wish in wants}
     architectures = {other[0] for chip in chips for other, _ in table.vector(chip)}
-    selection = select(entries, want, exact=exact, table=table)
+    selection = select(entries, want, exact=exact, local=local, table=table)
     fitting = frozenset(selection.ranking)
     same: dict[Platform, tuple[int, str]] = {}
     elsewhere: dict[Platform, tuple[int, str]] = {}
@@ -165,19 +171,29 @@ class _Wishes:
         normal: tuple[Platform, ...],
         table: PlatformTable,
         *,
-        alone: bool,
+        exact: bool,
+        local: bool,
     ) -> None:
-        """Take the wishes; `alone` leaves out whatever else runs there."""
+        """Take the wishes; several of them leave out whatever else runs there."""
+        alone = exact or len(wants) > 1
         self._table = table
-        self._explain = Reasons(normal, table, exact=alone)
+        self._exact = exact
+        self._explain = Reasons(normal, table, exact=alone, exact_version=exact)
         self._wishes: dict[tuple[str, str, str], list[_Wish]] = {}
         self._reasons: dict[Platform, str] = {}
         self._keys: dict[tuple[str, str, str], tuple[str, str, str]] = {}
         rank = 0
         for written, platform in zip(wants, normal, strict=True):
-            vector = table.vector((platform.architecture, platform.variant))
-            for (architecture, variant), grade in vector[:1] if alone else vector:
-                wish = _Wish(rank, grade, written, platform)
+            vector = table.vector((platform.architecture or UNKNOWN, platform.variant))
+            own = vector[0][0][0]
+            if local:
+                vector = tuple(
+                    (chip, Grade.EXACT if chip[0] == own else grade) for chip, grade in vector
+                )
+            for (architecture, variant), grade in vector:
+                if alone and grade is not Grade.EXACT:
+                    continue
+                wish = _Wish(rank, grade, written, platform, local)
                 self._wishes.setdefault((platform.os, architecture, variant), []).append(wish)
                 rank += 1
 
@@ -187,9 +203,7 @@ class _Wishes:
         for wish in self._wishes.get((system, architecture, variant), ()):
             if missing_features(entry, wish.normal, system):
                 continue
-            if system == "windows" and windows.mismatch(
-                wish.normal.os_version, entry.os_version, self._table.windows
-            ):
+            if version_mismatch(entry, wish.normal, self._table, exact=self._exact):
                 continue
             return _Match(index, entry, wish, _grade(entry, wish, system))
         return None
@@ -205,43 +219,52 @@ class _Wishes:
         written = (entry.os, entry.architecture, entry.variant)
         known = self._keys.get(written)
         if known is None:
-            chip = self._table.chip(entry.architecture, entry.variant)
+            chip = self._table.chip(entry.architecture or UNKNOWN, entry.variant)
             known = self._keys[written] = (self._table.system(entry.os), *chip)
         return known
 
 
 def _grade(entry: Platform, wish: _Wish, system: str) -> Grade:
-    """Grade a match: by its place in the vector, then by its spelling and its Windows build."""
+    """Grade a match: by its place in the vector, then by its spelling and its version."""
     written = wish.written
     spelled = (entry.os, entry.architecture, entry.variant)
     grade = wish.grade
-    if grade is Grade.EXACT and spelled != (written.os, written.architecture, written.variant):
+    asked = (written.os, written.architecture, written.variant)
+    if grade is Grade.EXACT and spelled != asked and not wish.local:
         grade = Grade.NORMALISED
-    host = windows.read_version(written.os_version) if system == "windows" else None
-    if host is None or entry.os_version == written.os_version:
+    if not written.os_version or entry.os_version == written.os_version:
         return grade
-    build = windows.read_version(entry.os_version)
-    other_build = build is not None and build != host
-    return grade.worse(Grade.ABI if other_build else Grade.NORMALISED)
+    if not entry.os_version:
+        return grade.worse(Grade.COMPATIBLE)
+    host = windows.read_version(written.os_version) if system == "windows" else None
+    if host is None:
+        return grade.worse(Grade.FALLBACK)
+    same_build = windows.read_version(entry.os_version) == host
+    return grade.worse(Grade.NORMALISED if same_build else Grade.ABI)
 
 
 def _ranked(matches: list[_Match]) -> list[_Match]:
     """Put the best first. Each sort keeps the order that the ones before it gave equals.
 
-    Rank, then for Windows the very version, then the newest (D1), then most features, then first.
+    Rank, then the version that is wanted, then on Windows the newest (D1) and elsewhere an entry
+    without one (D10), then most features, then first. On Windows no build is preferred where none
+    is wanted.
     """
 
-    def versioned(match: _Match) -> bool:
-        wanted = match.wish.normal
-        return wanted.os == "windows" and windows.read_version(wanted.os_version) is not None
-
     def version_order(match: _Match) -> tuple[tuple[int, str], ...]:
-        return windows.order(match.entry.os_version) if versioned(match) else ()
+        wanted = match.wish.normal
+        readable = wanted.os == "windows" and windows.read_version(wanted.os_version) is not None
+        if readable:
+            return windows.order(match.entry.os_version)
+        if wanted.os == "windows" and not wanted.os_version:
+            return ()
+        return () if match.entry.os_version else ((0, ""),)
 
     def other_version(match: _Match) -> bool:
-        return versioned(match) and match.entry.os_version != match.wish.normal.os_version
+        wanted = match.wish.normal.os_version
+        return bool(wanted) and match.entry.os_version != wanted
 
-    ranked = sorted(matches, key=lambda match: -len(match.entry.os_features))
+    ranked = sorted(matches, key=lambda match: -len(set(match.entry.os_features) - {""}))
     ranked.sort(key=version_order, reverse=True)
     ranked.sort(key=other_version)
     ranked.sort(key=lambda match: match.wish.rank)

@@ -14,7 +14,7 @@ from resolver.core.checked import CheckedImage
 from resolver.core.findings import Severity
 from resolver.core.matching import UNKNOWN, counting, like
 from resolver.flow.attested import attested
-from resolver.flow.gather import Depth, gather
+from resolver.flow.gather import Depth, gather, gather_platforms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -52,7 +52,7 @@ def look_at(
     Raises:
         ResolverError: something that a rule needs cannot be read.
     """
-    known = gather_platforms(reader, asked, jobs=jobs)
+    known = gather_platforms(reader, asked, table, jobs=jobs).sound()
     images = known.images
     chosen = counting([part.platform for part in images], wanted, table)
     counted = {str(images[position].descriptor.digest) for position in chosen}
@@ -78,18 +78,11 @@ def look_at(
     return Checkable(known.reference, str(known.root.digest), builds, wanted, table, now, lies)
 
 
-def gather_platforms(reader: Reader, asked: Asked, *, jobs: int) -> Gathered:
-    """Learn the platform of every build; only those that the index leaves out cost a request.
-
-    Raises:
-        ResolverError: a build without a platform cannot be read.
-    """
-    return gather(reader, asked, Depth(), jobs=jobs, wanted=_says_no_platform).sound()
-
-
-def platforms_of(reader: Reader, asked: Asked, *, jobs: int) -> tuple[Platform, ...]:
+def platforms_of(
+    reader: Reader, asked: Asked, table: PlatformTable, *, jobs: int
+) -> tuple[Platform, ...]:
     """List the platforms that an image is offered for, each once, in index order."""
-    known = gather_platforms(reader, asked, jobs=jobs)
+    known = gather_platforms(reader, asked, table, jobs=jobs).sound()
     found = (part.platform for part in known.images)
     return tuple(
         dict.fromkeys(
@@ -130,10 +123,6 @@ def settle(
     if not wanted.same_as:
         return wanted
     return replace(like(wanted, platforms_of_another(wanted.same_as)), same_as="")
-
-
-def _says_no_platform(entry: Descriptor) -> bool:
-    return entry.platform is None and not entry.is_attestation and not entry.artifact_type
 
 
 def _with_configs(reader: Reader, asked: Asked, counted: set[str], jobs: int) -> Gathered:

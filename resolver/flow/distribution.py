@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, quote, unquote
+from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode
 
 from resolver.core.descriptor import OCI_INDEX
 from resolver.core.digest import Digest
@@ -17,9 +18,10 @@ from resolver.flow.shelf import fields
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from resolver.core.content import Document
+    from resolver.core.descriptor import Descriptor
     from resolver.flow.growing import Growing
     from resolver.flow.regular import RegularFile
     from resolver.flow.shelf import Shelf
@@ -33,11 +35,17 @@ _ROUTE = re.compile(r"/v2/(.+)/(manifests|blobs|tags|referrers)/([^/]+)", re.DOT
 _NAME_LIMIT = 255
 #: Digits that fit a 64-bit number, so that a long one is never converted.
 _NUMBER = re.compile(r"[0-9]{1,19}")
-# Source: RFC 9110, 14.1.2; one range, because a client of a registry needs no more.
-_RANGE = re.compile(r"bytes=([0-9]{1,19})-([0-9]{0,19})")
+# Source: RFC 9110, 14.1.1: a unit is compared without case; positions below 2^63 are read.
+_RANGES = re.compile(r"bytes=([0-9, \t-]{1,4096})", re.IGNORECASE)
+_SPEC = re.compile(r"([0-9]{0,19})-([0-9]{0,19})")
+# Source: RFC 9110, 8.8.3.
+_ENTITY_TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 # Source: RFC 6838, 4.2. A type comes from a document and goes into a header.
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][\w!#$&^.+-]{0,126}/[A-Za-z0-9][\w!#$&^.+-]{0,126}", re.ASCII)
 _BINARY = "application/octet-stream"
+_OK = 200
+#: Entries of one page of referrers, and bytes: clients read 4 MiB of an index.
+_REFERRERS_PAGE, _REFERRERS_BYTES = 1_000, 3 << 20
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -50,6 +58,7 @@ class Answer:
         content: the whole content, the file that holds it, or what is still on its way.
         span: first byte and number of bytes of `content` to send; None = all of it.
         ranged: whether a client may ask for a part.
+        tag: the entity tag, with its quotes; empty for an answer that has none.
 
     """
 
@@ -58,6 +67,31 @@ class Answer:
     content: bytes | RegularFile | Growing = b""
     span: tuple[int, int] | None = None
     ranged: bool = False
+    tag: str = ""
+
+
+class Later(Exception):
+    """An answer is not to be had without keeping a thread waiting; ask again soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What a request says about the answer that it wants; each is None where it says nothing.
+
+    Attributes:
+        span: the value of `Range`.
+        if_range: of `If-Range`.
+        if_match, if_none_match: of these, several lines joined by commas.
+
+    """
+
+    span: str | None = None
+    if_range: str | None = None
+    if_match: str | None = None
+    if_none_match: str | None = None
+
+
+UNCONDITIONAL = Conditions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,27 +136,70 @@ def answer(shelf: Shelf, target: str) -> Answer:
     return _of_repository(shelf, route[2], _Question(route[1], route[3], path, query))
 
 
-def cut(given: Answer, asked: str | None, size: int) -> Answer:
-    """Apply a `Range` header to an answer whose content has `size` bytes.
+def cut(given: Answer, asked: Conditions, size: int) -> Answer:
+    """Apply the conditions of a GET or HEAD to an answer whose content has `size` bytes.
 
-    What is not one range is ignored, as RFC 9110, 14.2 allows: the client then gets everything.
+    A request for several parts gets everything, as RFC 9110, 14.2 allows: clients of a registry
+    have no use for `multipart/byteranges`.
+
+    Source: RFC 9110, 13.2.2 (order of evaluation), 14.1.2, 14.2, 15.5.17.
     """
+    if given.tag and given.status == _OK:
+        if asked.if_match is not None and not _lists(asked.if_match, given.tag, weakly=False):
+            return problem(412, "PRECONDITION_FAILED", "the content has another entity tag")
+        if asked.if_none_match is not None and _lists(asked.if_none_match, given.tag, weakly=True):
+            return Answer(304, given.headers)
     if not given.ranged:
         return given
     accepts = (*given.headers, ("Accept-Ranges", "bytes"))
-    found = _RANGE.fullmatch(asked or "")
-    if found is None:
-        return Answer(200, accepts, given.content)
-    first = int(found[1])
-    last = int(found[2]) if found[2] else size - 1
-    if found[2] and last < first:
-        return Answer(200, accepts, given.content)
-    if first >= size:
+    # Content is named by its digest and has no date, so a date in `If-Range` matches nothing.
+    is_same = asked.if_range is None or asked.if_range.strip(" \t") == given.tag
+    spans = _spans(asked.span, size) if asked.span is not None and is_same else None
+    if spans is None or len(spans) > 1:
+        return Answer(_OK, accepts, given.content)
+    if not spans:
         total = ("Content-Range", f"bytes */{size}")
-        return problem(416, "RANGE_INVALID", "the blob ends before this range", total)
-    last = min(last, size - 1)
+        return problem(416, "RANGE_INVALID", "the blob has no byte of this range", total)
+    first, last = spans[0]
     said = ("Content-Range", f"bytes {first}-{last}/{size}")
     return Answer(206, (*accepts, said), given.content, (first, last - first + 1))
+
+
+def _spans(asked: str, size: int) -> list[tuple[int, int]] | None:
+    """Give first and last byte of each part that there is; None where the header does not count."""
+    found = _RANGES.fullmatch(asked.strip(" \t"))
+    if found is None:
+        return None
+    # Empty elements of a list are allowed. Source: RFC 9110, 5.6.1.2.
+    specs = [text for part in found[1].split(",") if (text := part.strip(" \t"))]
+    spans: list[tuple[int, int]] = []
+    for text in specs:
+        spec = _SPEC.fullmatch(text)
+        if spec is None or spec[0] == "-":
+            return None
+        if not spec[1]:
+            wanted = min(int(spec[2]), size)
+            if int(spec[2]) and not size:
+                # All of nothing can be had, and no `Content-Range` can say so.
+                return None
+            if wanted:
+                spans.append((size - wanted, size - 1))
+            continue
+        first, last = int(spec[1]), int(spec[2]) if spec[2] else size - 1
+        if spec[2] and last < first:
+            return None
+        if first < size:
+            spans.append((first, min(last, size - 1)))
+    return spans if specs else None
+
+
+def _lists(header: str, tag: str, *, weakly: bool) -> bool:
+    """Say whether a list of entity tags, or `*`, has this one. Source: RFC 9110, 8.8.3.2."""
+    if header.strip(" \t") == "*":
+        return True
+    return any(
+        found[2] == tag and (weakly or not found[1]) for found in _ENTITY_TAG.finditer(header)
+    )
 
 
 def _of_repository(shelf: Shelf, endpoint: str, asked: _Question) -> Answer:
@@ -153,8 +230,9 @@ def document_answer(document: Document, *headers: tuple[str, str]) -> Answer:
     """Answer with a manifest or an index."""
     said = document.descriptor.media_type
     media_type = said if _MEDIA_TYPE.fullmatch(said) else _BINARY
-    digest = ("Docker-Content-Digest", str(document.descriptor.digest))
-    return Answer(200, (("Content-Type", media_type), digest, *headers), document.body)
+    said_of_it, tag = _identity(document.descriptor.digest)
+    every = (("Content-Type", media_type), *said_of_it, *headers)
+    return Answer(_OK, every, document.body, tag=tag)
 
 
 def _blob(shelf: Shelf, asked: _Question) -> Answer:
@@ -168,8 +246,14 @@ def _blob(shelf: Shelf, asked: _Question) -> Answer:
 
 def content_of(digest: Digest, content: bytes | RegularFile | Growing) -> Answer:
     """Answer with a blob."""
-    headers = (("Content-Type", _BINARY), ("Docker-Content-Digest", str(digest)))
-    return Answer(200, headers, content, ranged=True)
+    said, tag = _identity(digest)
+    return Answer(_OK, (("Content-Type", _BINARY), *said), content, ranged=True, tag=tag)
+
+
+def _identity(digest: Digest) -> tuple[Headers, str]:
+    """Give the headers that say which content this is, and its entity tag."""
+    tag = f'"{digest}"'
+    return (("Docker-Content-Digest", str(digest)), ("ETag", tag)), tag
 
 
 def _tags(shelf: Shelf, asked: _Question) -> Answer:
@@ -181,36 +265,88 @@ def _tags(shelf: Shelf, asked: _Question) -> Answer:
 
 
 def _referrers(shelf: Shelf, asked: _Question) -> Answer:
-    """List what speaks about a document; an unknown one has an empty list, as the spec wants."""
+    """List what refers to a document; an unknown one has an empty list, as the spec wants."""
     documents = shelf.referrers(asked.repository, Digest.parse(asked.name))
-    entries = [_referrer(document) for document in documents]
-    wanted = parse_qs(asked.query).get("artifactType", [""])[0]
-    headers: Headers = (("Content-Type", OCI_INDEX),)
+    entries = [_with_own_fields(document) for document in documents]
+    wanted = artifact_type(asked.query)
     if wanted:
-        entries = [entry for entry in entries if entry.get("artifactType") == wanted]
+        entries = [entry for entry in entries if entry.artifact_type == wanted]
+    return referrers_answer(entries, asked.path, asked.query)
+
+
+def artifact_type(query: str) -> str:
+    """Give the type by which a list of referrers is to be filtered; empty for none."""
+    return parse_qs(query).get("artifactType", [""])[0]
+
+
+def referrers_answer(entries: Iterable[Descriptor], path: str, query: str) -> Answer:
+    """List referrers; a list that is too long by digest, after `last`, with a link to the rest.
+
+    Args:
+        entries: filtered already, where `query` asks for a filter.
+        path: of the request.
+        query: of the request.
+
+    Source: OCI distribution-spec v1.1.1, "Listing Referrers".
+    """
+    headers: Headers = (("Content-Type", OCI_INDEX),)
+    if artifact_type(query):
         headers = (*headers, ("OCI-Filters-Applied", "artifactType"))
-    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
-    return Answer(200, headers, json.dumps(index).encode())
+    rest = list(entries)
+    last = parse_qs(query).get("last", [""])[0]
+    if last or len(_page(rest)) < len(rest):
+        rest = sorted((each for each in rest if str(each.digest) > last), key=_by_digest)
+    page = _page(rest)
+    if len(page) < len(rest):
+        headers = (*headers, _next(path, query, last=str(page[-1]["digest"])))
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": page}
+    return Answer(_OK, headers, json.dumps(index).encode())
 
 
-def _referrer(document: Document) -> dict[str, object]:
+def _page(entries: list[Descriptor]) -> list[dict[str, object]]:
+    page: list[dict[str, object]] = []
+    size = 0
+    for each in entries[:_REFERRERS_PAGE]:
+        entry = _entry(each)
+        size += len(json.dumps(entry))
+        if page and size > _REFERRERS_BYTES:
+            break
+        page.append(entry)
+    return page
+
+
+def _by_digest(descriptor: Descriptor) -> str:
+    return str(descriptor.digest)
+
+
+def _entry(descriptor: Descriptor) -> dict[str, object]:
+    entry: dict[str, object] = {
+        "mediaType": descriptor.media_type,
+        "digest": str(descriptor.digest),
+        "size": descriptor.size,
+    }
+    if descriptor.artifact_type:
+        entry["artifactType"] = descriptor.artifact_type
+    if descriptor.annotations:
+        entry["annotations"] = dict(descriptor.annotations)
+    return entry
+
+
+def _with_own_fields(document: Document) -> Descriptor:
     """Describe one referrer, with its own type and annotations.
 
     Source: OCI distribution-spec v1.1.1, "Listing Referrers".
     """
     said = fields(document)
-    config = said.get("config")
+    config, notes = said.get("config"), said.get("annotations")
     kind = said.get("artifactType") or (config.get("mediaType") if isinstance(config, dict) else "")
-    entry: dict[str, object] = {
-        "mediaType": document.descriptor.media_type,
-        "digest": str(document.descriptor.digest),
-        "size": document.descriptor.size,
-    }
-    if kind:
-        entry["artifactType"] = kind
-    if said.get("annotations"):
-        entry["annotations"] = said["annotations"]
-    return entry
+    pairs = notes.items() if isinstance(notes, dict) else ()
+    texts = tuple((name, value) for name, value in pairs if isinstance(value, str))
+    return replace(
+        document.descriptor,
+        artifact_type=kind if isinstance(kind, str) else None,
+        annotations=texts,
+    )
 
 
 def listing(path: str, field: str, names: list[str], query: str, head: dict[str, str]) -> Answer:
@@ -226,9 +362,15 @@ def listing(path: str, field: str, names: list[str], query: str, head: dict[str,
         page = rest[: int(text)]
         # `n=0` asks for nothing, so there is no next page either. Source: "Listing Tags".
         if page and len(page) < len(rest):
-            following = f"{path}?n={text}&last={quote(page[-1], safe='')}"
-            headers.append(("Link", f'<{following}>; rel="next"'))
+            headers.append(_next(path, query, n=text, last=page[-1]))
     return Answer(200, tuple(headers), json.dumps({**head, field: page}).encode())
+
+
+def _next(path: str, query: str, **said: str) -> tuple[str, str]:
+    """Link to the page that follows; what else the client said of its question stays in it."""
+    others = [pair for pair in parse_qsl(query) if pair[0] not in said]
+    target = f"{quote(path)}?{urlencode([*said.items(), *others], quote_via=quote, safe='')}"
+    return "Link", f'<{target}>; rel="next"'
 
 
 _ENDPOINTS: dict[str, Callable[[Shelf, _Question], Answer]] = {

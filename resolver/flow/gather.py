@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from resolver.core.descriptor import MANIFEST_TYPES
+from resolver.core.descriptor import MANIFEST_TYPES, EntryKind
 from resolver.core.gathered import Gathered, Part
 from resolver.core.manifest import Manifest
 from resolver.errors import ResolverError
 from resolver.flow.batch import each
-from resolver.flow.choose import read_config, read_manifest
+from resolver.flow.choose import passed_over, read_config, read_manifest
 from resolver.flow.entries import entries_of, left_out
 from resolver.values import dataclass
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from resolver.core.descriptor import Descriptor
+    from resolver.core.platform import Platform, PlatformTable
     from resolver.flow.reader import Reader
     from resolver.flow.resolve import Asked
 
@@ -95,6 +96,68 @@ def gather(
             raise outcome.value
         parts.append(outcome.value)
     return Gathered(asked.text, asked.prefix, root, asked.parsed, tuple(parts))
+
+
+def gather_platforms(
+    reader: Reader, asked: Asked, table: PlatformTable, *, jobs: int, limit: int | None = None
+) -> Gathered:
+    """Learn which platforms an image is offered for, at as few requests as that can cost.
+
+    An entry that its manifest shows to be no image is warned of.
+
+    An index mostly says so. Read are the entries that name no platform, and those of which several
+    are for one platform, where the manifest shows which is the image.
+
+    Args:
+        reader: of the place the image is in.
+        asked: the name, with its document.
+        table: the platforms there are.
+        jobs: documents at once.
+        limit: read none of the entries without a platform if there are more of them.
+
+    Raises:
+        LimitExceeded: as `gather`.
+        ResolverError: a nested index cannot be read; of one entry, see `Part.failure`.
+    """
+    if isinstance(asked.parsed, Manifest):
+        return gather(reader, asked, Depth(), jobs=jobs)
+    bare = gather(reader, asked, Depth(manifests=False, configs=False), jobs=jobs)
+    unclear = _unclear(reader, bare, table, limit)
+
+    def look(part: Part) -> Part:
+        try:
+            manifest = read_manifest(reader, part.descriptor, asked.text)
+        except ResolverError as error:
+            return replace(part, failure=error)
+        depth = Depth(configs=part.platform is None)
+        return _image(reader, part.descriptor, part.path, manifest, depth, asked.text)
+
+    known = {part.path: part for part in bare.parts}
+    for outcome in each(look, unclear, jobs=jobs):
+        if isinstance(outcome.value, ResolverError):
+            raise outcome.value
+        part = outcome.value
+        known[part.path] = part
+        if part.kind is EntryKind.ARTIFACT and part.manifest is not None:
+            reader.warn(passed_over(asked.text, part.descriptor, part.manifest))
+    return replace(bare, parts=tuple(known[part.path] for part in bare.parts))
+
+
+def _unclear(reader: Reader, bare: Gathered, table: PlatformTable, limit: int | None) -> list[Part]:
+    """Find the entries whose descriptors do not say enough, as far as they can be read."""
+    untold = [part for part in bare.images if part.platform is None]
+    rivals: dict[Platform, list[Part]] = {}
+    for part in bare.images:
+        if part.platform is not None:
+            rivals.setdefault(part.platform.normalized(table), []).append(part)
+    doubtful = [
+        part
+        for parts in rivals.values()
+        if len({part.descriptor.digest for part in parts}) > 1
+        for part in parts
+        if reader.may_ask or reader.held(part.descriptor) is not None
+    ]
+    return doubtful if limit is not None and len(untold) > limit else [*untold, *doubtful]
 
 
 def _image(

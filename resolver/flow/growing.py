@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from resolver.errors import ConnectionFailed, ResolverError
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from resolver.flow.regular import RegularFile
     from resolver.store.receiving import Receiving
 
-#: Seconds between two looks at what has come, where nobody tells.
-_STEP: Final = 0.25
-#: Likewise, where the transfer has ended and its outcome is about to be told.
-_SHORT: Final = 0.02
+
+#: Seconds that a fetch may go on while another registry could give the same blob, and the bytes
+#: that it must bring in each second to go on for longer.
+_GRACE, _PACE = 5.0, 16_384
 
 
 class Fetch:
@@ -33,6 +33,25 @@ class Fetch:
         self._round = 0
         self._done = False
         self._error: ResolverError | None = None
+        self._contested: tuple[float, int] | None = None
+
+    def contest(self, now: float) -> None:
+        """Note that another registry is asked for this blob too, and has to wait; in seconds."""
+        with self._state:
+            if self._contested is None:
+                self._contested = now, self._come()
+
+    def is_in_the_way(self, now: float) -> bool:
+        """Say whether it keeps another registry from giving the blob, and brings little itself."""
+        with self._state:
+            if self._contested is None or self._receiving is None:
+                return False
+            since, come = self._contested
+            return now - since >= _GRACE and self._come() - come < _PACE * (now - since)
+
+    def _come(self) -> int:
+        ranges = self._receiving.ranges if self._receiving is not None else ()
+        return sum(end - start for start, end in ranges)
 
     def began(self, receiving: Receiving) -> None:
         """Note that bytes begin to come; a second time when those before were no good."""
@@ -53,43 +72,21 @@ class Fetch:
             self._error = error
             self._state.notify_all()
 
-    def wait_for_first(self) -> None:
-        """Wait until there is something to send, so that a refusal still has a status.
+    def known(self) -> tuple[Receiving | None, int] | None:
+        """Say where the bytes are: in the store once all are, which is None in place of a file.
 
-        Raises:
-            ResolverError: it cannot be had.
-
-        """
-        while True:
-            receiving, _ = self.current()
-            if receiving is None or receiving.available(0, _STEP) or self.is_over(_SHORT):
-                return
-
-    def current(self) -> tuple[Receiving | None, int]:
-        """Wait until it is known where the bytes are; None once all are in the store.
+        With the number of the try that they belong to; None while no byte has begun to come.
 
         Raises:
             ResolverError: it cannot be had.
 
         """
         with self._state:
-            self._state.wait_for(lambda: self._done or self._error or self._receiving)
             if self._error is not None:
                 raise self._error
-            return (None, self._round) if self._done else (self._receiving, self._round)
-
-    def is_over(self, seconds: float) -> bool:
-        """Wait for the end a little; whether it has come.
-
-        Raises:
-            ResolverError: it cannot be had.
-
-        """
-        with self._state:
-            self._state.wait_for(lambda: self._done or self._error, seconds)
-            if self._error is not None:
-                raise self._error
-            return self._done
+            if self._done:
+                return None, self._round
+            return None if self._receiving is None else (self._receiving, self._round)
 
 
 class Growing:
@@ -110,25 +107,38 @@ class Growing:
     def __len__(self) -> int:
         return self.size
 
-    def read(self, position: int, most: int) -> bytes:
-        """Give what there is from a position on, as soon as there is something.
+    def has_begun(self) -> bool:
+        """Say whether there is something to send, or the blob is empty.
+
+        Raises:
+            ResolverError: it cannot be had.
+
+        """
+        known = self._fetch.known()
+        if known is None:
+            return False
+        return known[0] is None or known[0].available(0, 0.0) > 0
+
+    def take(self, position: int, most: int) -> bytes | None:
+        """Give what there is from a position on; None while nothing is, empty at an early end.
 
         Raises:
             ResolverError: it will not come, or what was given before was no good.
             OSError: it cannot be read here.
 
         """
-        while True:
-            receiving, count = self._fetch.current()
-            if receiving is None:
-                return self._take(position, most)
-            self._open(receiving, count)
-            end = receiving.available(position, _STEP)
-            # The last byte is for those who know that all of them are right.
-            end = min(end, self.size - 1)
-            if end > position and self._number >= 0:
-                return os.pread(self._number, min(most, end - position), position)
-            self._fetch.is_over(_SHORT)
+        known = self._fetch.known()
+        if known is None:
+            return None
+        receiving, count = known
+        if receiving is None:
+            return self._take(position, most)
+        self._open(receiving, count)
+        # The last byte is for those who know that all of them are right.
+        end = min(receiving.available(position, 0.0), self.size - 1)
+        if end > position and self._number >= 0:
+            return os.pread(self._number, min(most, end - position), position)
+        return None
 
     def close(self) -> None:
         """Give the file back."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from resolver.core.attestations import SPEAKS_ABOUT
 from resolver.core.contents import Inspection, Offer, Offers
-from resolver.core.descriptor import INDEX_TYPES, MANIFEST_TYPES
+from resolver.core.descriptor import EntryKind
+from resolver.core.gathered import Part
 from resolver.core.image_config import parse_config
 from resolver.core.manifest import Index, Manifest
 from resolver.flow.batch import each
-from resolver.flow.choose import read_config, read_manifest
-from resolver.flow.entries import entries_of, left_out
+from resolver.flow.choose import passed_over, read_config, read_manifest, type_of
+from resolver.flow.gather import Depth, gather
 from resolver.flow.resolve import resolve
 from resolver.values import dataclass
 
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
 def offers(reader: Reader, asked: Asked, *, sizes: bool, jobs: int) -> Offers:
     """List what an image offers; with `sizes`, each manifest is read once (and kept).
 
-    Attestations are told apart and never counted as platforms (D5). Nested indexes count as the
-    entries inside them.
+    Attestations and artifacts are told apart and never counted as platforms (D5, D11). Nested
+    indexes count as the entries inside them.
 
     Raises:
         ResolverError: a manifest cannot be read, where sizes were asked for.
@@ -37,25 +39,36 @@ def offers(reader: Reader, asked: Asked, *, sizes: bool, jobs: int) -> Offers:
     if isinstance(asked.parsed, Manifest):
         only = _single_offer(reader, asked, asked.parsed)
         return Offers(asked.text, root, (only,), (), ())
-    entries = [entry for _path, entry in entries_of(reader, asked.parsed, asked.text)]
-    images = [entry for entry in entries if _is_image(entry)]
-    attestations = tuple(_offer(entry, None) for entry in entries if entry.is_attestation)
-    warnings = tuple(left_out(entry, asked.text) for entry in images if not _is_verifiable(entry))
-    if not sizes:
-        listed = tuple(_offer(entry, None) for entry in images)
-        return Offers(asked.text, root, listed, attestations, warnings)
+    depth = Depth(manifests=False, configs=False)
+    bare = gather(reader, asked, depth, jobs=jobs)
+    attestations = tuple(_offer(part) for part in bare.attestations)
+    parts = {part.path: part for part in bare.parts}
+    if sizes:
 
-    def look(entry: Descriptor) -> Offer:
-        if not _is_verifiable(entry):
-            return _offer(entry, None)
-        return _offer(entry, read_manifest(reader, entry, asked.text))
+        def look(part: Part) -> Part:
+            manifest = read_manifest(reader, part.descriptor, asked.text)
+            platform = part.platform
+            if platform is None and manifest.is_image:
+                platform = read_config(reader, manifest, asked.text).platform
+            return replace(part, manifest=manifest, platform=platform)
 
-    found = []
-    for outcome in each(look, images, jobs=jobs):
-        if isinstance(outcome.value, Exception):
-            raise outcome.value
-        found.append(outcome.value)
-    return Offers(asked.text, root, tuple(found), attestations, warnings)
+        for outcome in each(look, bare.images, jobs=jobs):
+            if isinstance(outcome.value, Exception):
+                raise outcome.value
+            parts[outcome.value.path] = outcome.value
+    known = replace(bare, parts=tuple(parts.values()))
+    return Offers(
+        asked.text,
+        root,
+        tuple(_offer(part) for part in known.parts if _is_offered(part)),
+        attestations,
+        tuple(
+            passed_over(asked.text, part.descriptor, part.manifest)
+            for part in known.artifacts
+            if part.manifest is not None
+        ),
+        tuple(_offer(part) for part in known.artifacts),
+    )
 
 
 def inspect(
@@ -72,7 +85,7 @@ def inspect(
     """
     root = asked.document.descriptor
     if wish is not None:
-        found = resolve(reader, asked, wish, table)
+        found = resolve(reader, asked, replace(wish, reads=True), table)
         base = _Base(asked.text, found.manifest, root, found.platform, found.warnings)
     elif isinstance(asked.parsed, Index):
         return Inspection(
@@ -128,24 +141,28 @@ def _image(reader: Reader, asked: Asked, base: _Base, *, config: bool) -> Inspec
     )
 
 
-def _is_image(entry: Descriptor) -> bool:
+def _is_offered(part: Part) -> bool:
     # An index that cannot be verified cannot be entered, and stands for what is in it.
-    kinds = MANIFEST_TYPES if _is_verifiable(entry) else MANIFEST_TYPES | INDEX_TYPES
-    return entry.media_type in kinds and not entry.is_attestation
+    closed = part.kind is EntryKind.INDEX and not part.descriptor.digest.is_verifiable
+    return closed or part.kind is EntryKind.IMAGE
 
 
-def _is_verifiable(entry: Descriptor) -> bool:
-    return entry.digest.is_verifiable
-
-
-def _offer(entry: Descriptor, manifest: Manifest | None) -> Offer:
+def _offer(part: Part) -> Offer:
+    manifest = part.manifest
     return Offer(
-        descriptor=entry,
-        platform=entry.platform,
+        descriptor=part.descriptor,
+        platform=part.platform,
         size=sum(layer.size for layer in manifest.layers) if manifest is not None else None,
         layers=len(manifest.layers) if manifest is not None else None,
-        refers_to=entry.annotation("vnd.docker.reference.digest"),
+        refers_to=part.descriptor.annotation(SPEAKS_ABOUT),
+        artifact_type=_artifact_type(part) if part.kind is EntryKind.ARTIFACT else None,
     )
+
+
+def _artifact_type(part: Part) -> str:
+    if part.manifest is not None:
+        return type_of(part.manifest)
+    return part.descriptor.artifact_type or part.descriptor.media_type
 
 
 def _single_offer(reader: Reader, asked: Asked, manifest: Manifest) -> Offer:
@@ -153,4 +170,4 @@ def _single_offer(reader: Reader, asked: Asked, manifest: Manifest) -> Offer:
     platform = None
     if manifest.is_image:
         platform = read_config(reader, manifest, asked.text).platform
-    return replace(_offer(asked.document.descriptor, manifest), platform=platform)
+    return _offer(Part(asked.document.descriptor, (), platform, manifest, None))

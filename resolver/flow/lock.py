@@ -16,14 +16,13 @@ from resolver.core.reference import Reference
 from resolver.errors import LockIncomplete, NotFound, NotLocked, PlatformNotOffered, PlatformUnknown
 from resolver.flow import resolve as resolving
 from resolver.flow.choose import MAX_PROBES
-from resolver.flow.gather import Depth, gather
+from resolver.flow.gather import gather_platforms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from resolver.core.answer import Resolution
     from resolver.core.events import Warned
-    from resolver.core.gathered import Gathered
     from resolver.core.lock import LockedImage, LockedPlatform
     from resolver.core.locked import Wanted
     from resolver.core.platform import PlatformTable
@@ -48,7 +47,9 @@ def record(
         ResolverError: a document cannot be read.
 
     """
-    image, warned = record_of(_gathered(reader, asked).sound(), written)
+    image, warned = record_of(
+        gather_platforms(reader, asked, table, jobs=1, limit=MAX_PROBES).sound(), written
+    )
     return (narrowed(image, only, table) if only else image), warned
 
 
@@ -132,22 +133,3 @@ def _descriptor(one: LockedPlatform) -> Descriptor | None:
     if not one.media_type or one.size is None:
         return None
     return Descriptor(one.media_type, one.digest, one.size, one.platform)
-
-
-def _gathered(reader: Reader, asked: Asked) -> Gathered:
-    """Read what is needed to know the platforms, and no more.
-
-    An index mostly says them all. Entries that it says nothing of are asked for their configs, as
-    `resolve` does, unless there are more of them than `resolve` would look at.
-    """
-    if not isinstance(asked.parsed, Index):
-        return gather(reader, asked, Depth(), jobs=1)
-    bare = gather(reader, asked, Depth(manifests=False, configs=False), jobs=1)
-    untold = {
-        part.descriptor.digest
-        for part in bare.images
-        if part.platform is None and not part.descriptor.artifact_type
-    }
-    if not 0 < len(untold) <= MAX_PROBES:
-        return bare
-    return gather(reader, asked, Depth(), jobs=1, wanted=lambda entry: entry.digest in untold)

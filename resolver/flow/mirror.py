@@ -8,33 +8,44 @@ Credentials are those of whoever runs the mirror; those of clients are not looke
 from __future__ import annotations
 
 import threading
+from collections import Counter, deque
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 from weakref import WeakValueDictionary
 
+from resolver.core.content import Refers
 from resolver.core.descriptor import Descriptor
 from resolver.core.digest import Digest
 from resolver.core.events import Noted, Warned
 from resolver.errors import (
+    BadDocument,
     BlobNotFound,
     Denied,
     InvalidDigest,
+    LimitExceeded,
     Malformed,
+    ManifestNotFound,
     NotFound,
+    NotInStore,
     RateLimited,
     RepositoryNotFound,
     ResolverError,
     StoreFault,
     Unavailable,
+    UnsupportedDocument,
 )
 from resolver.flow.bring import ranged
 from resolver.flow.distribution import (
     Answer,
+    Later,
+    artifact_type,
     content_of,
     document_answer,
     listing,
     problem,
+    referrers_answer,
 )
 from resolver.flow.growing import Fetch, Growing
 from resolver.flow.kit import Kit, PullOptions, Stopped
@@ -46,7 +57,7 @@ from resolver.flow.workers import Workers
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from resolver.core.content import Document, Source
     from resolver.core.events import Event, Observer
@@ -57,12 +68,18 @@ if TYPE_CHECKING:
     from resolver.store import LocalStore
     from resolver.store.leases import Lease
 
-#: Blobs that are fetched at once, for all clients together, and stretches of them.
+#: Blobs that are fetched at once from one registry, for all clients together, and stretches.
 MAX_FETCHES, _STRETCHES = 8, 8
+#: Other questions to one registry at a time; their threads are those that answer clients.
+MAX_QUESTIONS = 16
 _BLOB = "application/octet-stream"
 #: Tags that are listed in one answer, and those whose meaning is remembered.
 _MAX_LISTED, _MAX_TAGS = 100_000, 2_000
-
+#: Times a second that one registry is asked in vain for what no document names.
+MAX_MISSES = 20
+#: Seconds for which it is remembered that something is missing, and for which a question is put
+#: off before that is assumed; entries that are kept of each.
+_MISSING, _PUT_OFF, _MAX_KNOWN = 10.0, 2.0, 10_000
 
 #: Seconds after which a client may come again where upstream does not say.
 _LATER = 60.0
@@ -91,10 +108,73 @@ class Asking(Protocol):
 
 
 class _Turn:
-    """One client asks, and the others wait for the answer."""
+    """One client asks, and the others come again for the answer."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise Later
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+#: Which clients share a fetch: registry, digest, and size.
+_FetchKey = tuple[str, Digest, int]
+#: What is asked for: kind, repository, tag or digest.
+_Asked = tuple[str, str, str]
+
+
+class Misses:
+    """Remembers for a short time what upstream does not have; safe to share.
+
+    Clients choose names freely, so a registry is asked in vain some times a second and no more.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._until: dict[_Asked, float] = {}
+        self._recent: dict[str, deque[float]] = {}
+        self._put_off: dict[_Asked, float] = {}
+
+    def check(self, registry: str, asked: _Asked) -> bool:
+        """Say whether a registry may be asked; what it is known to lack it is not.
+
+        Raises:
+            Later: it was asked in vain too often just now.
+
+        """
+        now = self._clock.monotonic()
+        with self._lock:
+            if self._until.get(asked, now) > now:
+                return False
+            recent = self._recent.setdefault(registry, deque(maxlen=MAX_MISSES))
+            if len(recent) < MAX_MISSES or now - recent[0] >= 1.0:
+                self._put_off.pop(asked, None)
+                return True
+            since = self._put_off.setdefault(asked, now)
+            _forget(self._put_off)
+            if now - since >= _PUT_OFF:
+                del self._put_off[asked]
+                return False
+        raise Later
+
+    def add(self, registry: str, asked: _Asked, seconds: float = _MISSING) -> None:
+        """Note that a registry does not have it, which is so for some seconds."""
+        now = self._clock.monotonic()
+        with self._lock:
+            self._recent.setdefault(registry, deque(maxlen=MAX_MISSES)).append(now)
+            self._until[asked] = now + seconds
+            _forget(self._until)
+
+
+def _forget(known: dict[_Asked, float]) -> None:
+    """Drop the oldest where it is too much."""
+    while len(known) > _MAX_KNOWN:
+        known.pop(next(iter(known)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +222,14 @@ class Mirror:
         self._clock = clock
         self._ledger = Ledger(store, observe, clock)
         self._stop = threading.Event()
-        self._workers = Workers(MAX_FETCHES, "resolver-mirror")
-        self._parts = Workers(_STRETCHES, "resolver-part")
+        #: Per registry, so that one that stalls keeps nobody waiting for another.
+        self._workers: dict[str, Workers] = {}
+        self._parts: dict[str, Workers] = {}
         self._lock = threading.Lock()
-        self._fetches: dict[Digest, Fetch] = {}
+        self._fetches: dict[_FetchKey, Fetch] = {}
+        self._wanted: dict[_FetchKey, set[Reference]] = {}
+        self._questions: Counter[str] = Counter()
+        self._misses = Misses(clock)
         self._tags: dict[str, _Known] = {}
         self._turns: WeakValueDictionary[str, _Turn] = WeakValueDictionary()
         self._claimed: set[Digest] = set()
@@ -153,8 +237,8 @@ class Mirror:
     def close(self) -> None:
         """Call off what is being fetched; what has come is kept."""
         self._stop.set()
-        self._workers.close(1.0)
-        self._parts.close(1.0)
+        for workers in (*self._workers.values(), *self._parts.values()):
+            workers.close(1.0)
 
     def __call__(self, method: str, target: str, via: str) -> Answer:
         """Answer GET or HEAD.
@@ -186,6 +270,12 @@ class Mirror:
         self._observe(Noted(f"{method} {path}: {given.status}"))
         return given
 
+    def refuse(self, target: str, error: ResolverError) -> Answer:
+        """Say to a client why a blob does not come that was about to."""
+        given = refusal(error)
+        self._observe(Noted(f"GET {unquote(target)}: {given.status}: {error}"))
+        return given
+
     def _answer(self, method: str, question: Question, path: str, query: str) -> Answer:
         match question.kind:
             case "manifests":
@@ -193,36 +283,108 @@ class Mirror:
             case "blobs":
                 return self._blob(method, question.repository, Digest.parse(question.name))
             case "tags" if question.name == "list":
-                return self._list(question.repository, path, query)
+                return self._list(question, path, query)
+            case "referrers":
+                return self._referrers(question, path, query)
             case _:
-                # A client then falls back to the tag that the specification names.
                 return problem(404, "UNSUPPORTED", "there is no such endpoint")
 
     # --- documents -------------------------------------------------------------------------
 
     def _manifest(self, question: Question) -> Answer:
         if ":" not in question.name:
-            reference = replace(question.repository, tag=question.name)
-            turn = self._turn(str(reference))
-            with turn.lock:
-                return self._tag(reference)
+            return self._tag(replace(question.repository, tag=question.name))
         digest = Digest.parse(question.name)
-        self._claim(digest)
         reference = replace(question.repository, digest=digest)
-        turn = self._turn(str(digest))
-        with turn.lock:
-            document = self._asking.reader(reference, offline=False).named(reference)
+        try:
+            document = self._held(reference, digest)
+            if document is None:
+                with self._turn(str(digest)), self._sought("manifests", reference, str(digest)):
+                    document = self._asking.reader(reference, offline=False).named(reference)
+        except (BadDocument, UnsupportedDocument, LimitExceeded) as error:
+            # The bytes have this digest, and are a config or a layer.
+            raise ManifestNotFound(str(reference), reference.registry) from error
         self._ledger.read(reference, document)
         return document_answer(document)
 
-    def _tag(self, reference: Reference) -> Answer:
-        name, now = str(reference), self._clock.monotonic()
-        with self._lock:
-            known = self._tags.get(name)
-        if known is not None and now - known.asked_at < self._fresh:
-            return document_answer(known.document)
+    def _held(self, reference: Reference, digest: Digest) -> Document | None:
+        """Read a document that is here already, and keep it here; None when it is not."""
         try:
-            document = self._asking.reader(reference, offline=False).named(reference)
+            document = self._asking.reader(reference, offline=True).named(reference)
+            if self._claim(digest):
+                # It may have been collected before it was claimed.
+                document = self._asking.reader(reference, offline=True).named(reference)
+        except NotInStore:
+            return None
+        return document
+
+    @contextmanager
+    def _sought(
+        self, kind: str, reference: Reference, name: str, seconds: float = _MISSING
+    ) -> Iterator[None]:
+        """Ask upstream for what a client may have made up; a miss is remembered for so long.
+
+        Raises:
+            NotFound: it is known, or to be assumed, that upstream does not have it.
+            Later: there are too many questions.
+
+        """
+        asked, registry = (kind, reference.identity, name), reference.registry
+        is_known = ":" in name and self._ledger.descriptor(reference, Digest.parse(name))
+        if not is_known and not self._misses.check(registry, asked):
+            missing = BlobNotFound if kind == "blobs" else ManifestNotFound
+            raise missing(name, registry)
+        try:
+            with self._question(registry):
+                yield
+        except NotFound:
+            self._misses.add(registry, asked, seconds)
+            raise
+        except Denied:
+            # Some say so of what does not exist; a login may change it at any time.
+            self._misses.add(registry, asked, 0.0)
+            raise
+
+    @contextmanager
+    def _question(self, registry: str) -> Iterator[None]:
+        """Take one of the places for questions to a registry.
+
+        Raises:
+            Later: all of them are taken.
+
+        """
+        with self._lock:
+            if self._questions[registry] >= MAX_QUESTIONS:
+                raise Later
+            self._questions[registry] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._questions[registry] -= 1
+
+    def _tag(self, reference: Reference) -> Answer:
+        known = self._fresh_tag(reference)
+        if known is not None:
+            return document_answer(known.document)
+        with self._turn(str(reference)):
+            known = self._fresh_tag(reference)
+            if known is not None:
+                return document_answer(known.document)
+            return self._ask_for_tag(reference)
+
+    def _fresh_tag(self, reference: Reference) -> _Known | None:
+        with self._lock:
+            known = self._tags.get(str(reference))
+        if known is None or self._clock.monotonic() - known.asked_at >= self._fresh:
+            return None
+        return known
+
+    def _ask_for_tag(self, reference: Reference) -> Answer:
+        name, now = str(reference), self._clock.monotonic()
+        try:
+            with self._sought("tags", reference, reference.name, min(self._fresh, _MISSING)):
+                document = self._asking.reader(reference, offline=False).named(reference)
         except Unavailable as error:
             return self._stale(reference, error)
         except (NotFound, Denied):
@@ -262,40 +424,63 @@ class Mirror:
                 turn = self._turns[name] = _Turn()
             return turn
 
-    def _claim(self, digest: Digest) -> None:
-        """Keep what may be here already from being collected, before looking for it."""
+    def _claim(self, digest: Digest) -> bool:
+        """Keep what was here before from being collected; whether that is new.
+
+        What comes from now on is kept without it, and what is not here must not be listed: clients
+        name any number of digests.
+        """
         with self._lock:
             if digest in self._claimed:
-                return
+                return False
         self._lease.add((digest,))
         with self._lock:
             self._claimed.add(digest)
+        return True
 
-    def _list(self, repository: Reference, path: str, query: str) -> Answer:
+    def _list(self, question: Question, path: str, query: str) -> Answer:
         tags: list[str] = []
-        for tag in self._asking.source(repository).tags():
-            tags.append(tag)
-            if len(tags) >= _MAX_LISTED:
-                break
-        return listing(path, "tags", tags, query, {"name": repository.repository})
+        with self._question(question.repository.registry):
+            for tag in self._asking.source(question.repository).tags():
+                tags.append(tag)
+                if len(tags) >= _MAX_LISTED:
+                    place = question.repository.identity
+                    message = f"`{place}` has more tags than the {_MAX_LISTED:,} that are listed"
+                    self._observe(Warned("tags", message))
+                    break
+        return listing(path, "tags", tags, query, {"name": question.called})
+
+    def _referrers(self, question: Question, path: str, query: str) -> Answer:
+        """Pass the question on; where upstream has no such API, its fallback tag answers.
+
+        An upstream that cannot be asked is an error and never an empty list: a client would take
+        a signed image for an unsigned one.
+        """
+        digest = Digest.parse(question.name)
+        source = self._asking.source(question.repository)
+        if not isinstance(source, Refers):
+            return problem(404, "UNSUPPORTED", "there is no such endpoint")
+        with self._question(question.repository.registry):
+            found = source.referrers(digest, artifact_type(query) or None)
+        return referrers_answer(found, path, query)
 
     # --- blobs -----------------------------------------------------------------------------
 
     def _blob(self, method: str, repository: Reference, digest: Digest) -> Answer:
-        self._claim(digest)
         file = RegularFile(str(self._store.root), ("blobs", digest.algorithm, digest.hex))
         if self._is_here(repository, digest):
-            return content_of(digest, file)
+            is_new = self._claim(digest)
+            if not is_new or self._is_here(repository, digest):
+                return content_of(digest, file)
         descriptor = self._ledger.descriptor(repository, digest)
         if descriptor is None:
-            size = _measured(self._asking.source(repository), digest)
+            with self._sought("blobs", repository, str(digest)):
+                size = _measured(self._asking.source(repository), digest)
             descriptor = Descriptor(_BLOB, digest, size)
         if method == "HEAD":
             # Only its length is needed, and no byte of it.
             return content_of(digest, Growing(Fetch(descriptor), file))
-        fetch = self._fetch(repository, descriptor)
-        fetch.wait_for_first()
-        return content_of(digest, Growing(fetch, file))
+        return content_of(digest, Growing(self._fetch(repository, descriptor), file))
 
     def _is_here(self, repository: Reference, digest: Digest) -> bool:
         descriptor = self._ledger.descriptor(repository, digest)
@@ -308,35 +493,61 @@ class Mirror:
         return self._store.has(descriptor)
 
     def _fetch(self, repository: Reference, descriptor: Descriptor) -> Fetch:
-        """Give the fetch of a blob that is under way, or begin it."""
+        """Give the fetch of a blob that is under way, or begin it.
+
+        Only clients of one registry share a fetch: what another one sends for this digest, and how
+        long it says that it is, is nothing to them.
+        """
+        registry = repository.registry
+        key = (registry, descriptor.digest, descriptor.size)
         with self._lock:
-            known = self._fetches.get(descriptor.digest)
+            self._wanted.setdefault(key, set()).add(repository)
+            known = self._fetches.get(key)
             if known is not None:
                 return known
+            for other in self._fetches.values():
+                if other.descriptor.digest == descriptor.digest:
+                    # The store takes a blob from one place at a time.
+                    other.contest(self._clock.monotonic())
             fetch = Fetch(descriptor)
-            self._fetches[descriptor.digest] = fetch
-        self._workers.submit(lambda: self._bring(repository, fetch))
+            self._fetches[key] = fetch
+            workers = self._workers.get(registry)
+            if workers is None:
+                workers = self._workers[registry] = Workers(MAX_FETCHES, "resolver-mirror")
+                self._parts[registry] = Workers(_STRETCHES, "resolver-part")
+        workers.submit(lambda: self._bring(repository, fetch, key))
         return fetch
 
-    def _bring(self, repository: Reference, fetch: Fetch) -> None:
+    def _bring(self, repository: Reference, fetch: Fetch, key: _FetchKey) -> None:
         """Fetch one blob; in a thread of its own, and to its end whether clients stay or go."""
-        kit = Kit(self._store, PullOptions(), self._tell, self._clock, self._parts, self._stop)
+        parts = self._parts[repository.registry]
+        kit = Kit(self._store, PullOptions(), self._tell, self._clock, parts, self._stop)
+        is_done = False
+
+        def is_wanted() -> bool:
+            return not fetch.is_in_the_way(self._clock.monotonic())
+
         try:
             source = ranged(self._asking.source(repository))
-            Transfer(kit, fetch.descriptor, source, lambda: True, fetch.began).run()
+            Transfer(kit, fetch.descriptor, source, is_wanted, fetch.began).run()
         except ResolverError as error:
             fetch.failed(error)
         except Stopped:
-            fetch.failed(Unavailable("this mirror is being stopped"))
+            is_late = fetch.is_in_the_way(self._clock.monotonic())
+            reason = "it came too slowly" if is_late else "this mirror is being stopped"
+            fetch.failed(Unavailable(f"`{fetch.descriptor.digest}`: {reason}"))
         except BaseException as error:
             fetch.failed(Unavailable(f"this mirror has a defect: {type(error).__name__}"))
             raise
         else:
             fetch.done()
-            self._ledger.settle(repository)
+            is_done = True
         finally:
             with self._lock:
-                self._fetches.pop(fetch.descriptor.digest, None)
+                self._fetches.pop(key, None)
+                wanted = self._wanted.pop(key, set())
+        for each in wanted if is_done else ():
+            self._ledger.settle(each)
 
     def _tell(self, event: Event) -> None:
         """Hand on what a person may want to know; progress is nobody's here."""

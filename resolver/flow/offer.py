@@ -100,7 +100,10 @@ def serve_mirror(  # noqa: PLR0913 - each is one thing that a caller decides
             observe=observe,
             clock=clock or SystemClock(),
         )
-        with closing(mirror), serve(mirror, host, port, names=names) as server:
+        with (
+            closing(mirror),
+            serve(mirror, host, port, names=names, refuse=mirror.refuse) as server,
+        ):
             yield server
 
 

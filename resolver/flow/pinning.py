@@ -16,6 +16,7 @@ from resolver.core.pinning.kinds import by_path
 from resolver.core.pinning.scalars import TEMPLATE
 from resolver.errors import NotAnImageFile, ResolverError, UnreadableFile, Usage
 from resolver.flow.batch import each
+from resolver.flow.gather import gather_platforms
 from resolver.flow.image_files import (
     ImageFile,
     files_in,
@@ -24,7 +25,6 @@ from resolver.flow.image_files import (
     known_kinds,
     may_name_images,
 )
-from resolver.flow.inspect import offers
 from resolver.flow.resolve import resolve
 from resolver.flow.rewrite import read_text
 from resolver.values import dataclass
@@ -197,8 +197,8 @@ def _fact(reader: Reader, asked: Asked, question: Question, look_up: LookUp) -> 
             digest = resolve(reader, asked, wish, look_up.table).manifest.digest
         offered = None
         if question.offers:
-            listed = offers(reader, asked, sizes=False, jobs=1).offers
-            offered = tuple(offer.platform for offer in listed)
+            images = gather_platforms(reader, asked, look_up.table, jobs=1).sound().images
+            offered = tuple(part.platform for part in images)
     except ResolverError as error:
         return error
     index = asked.parsed if isinstance(asked.parsed, Index) else None

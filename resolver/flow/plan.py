@@ -44,7 +44,7 @@ def plan_images(
     """
     found: dict[Digest, PlannedImage] = {}
     for wish in wishes:
-        answer = resolve(reader, asked, wish, table)
+        answer = resolve(reader, asked, replace(wish, reads=True), table)
         if answer.manifest.digest not in found:
             found[answer.manifest.digest] = _image(reader, asked, answer)
     return tuple(found.values())

@@ -87,6 +87,11 @@ class Reader:
         self._keep(Document(descriptor, body))
         return body
 
+    @property
+    def may_ask(self) -> bool:
+        """Whether anything but the store may be asked."""
+        return self._open_source is not None
+
     def held(self, descriptor: Descriptor) -> bytes | None:
         """Read a document only if that costs no request."""
         if self._store is None:

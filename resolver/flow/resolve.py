@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from resolver.core.answer import Considered, Resolution
 from resolver.core.events import Warned
 from resolver.core.manifest import Index, Manifest, parse_document
+from resolver.core.matching import other_version
+from resolver.core.platform import percent_encode
 from resolver.core.select import Grade, nearest
 from resolver.core.windows import read_version
 from resolver.errors import (
@@ -21,8 +23,10 @@ from resolver.flow.choose import (
     Walk,
     fits,
     read_config,
-    read_manifest,
     warn_of_missing_layers,
+)
+from resolver.flow.choose import (
+    Wish as Wish,  # noqa: PLC0414 - one door: a wish is made beside the question
 )
 from resolver.values import dataclass
 
@@ -35,26 +39,6 @@ if TYPE_CHECKING:
     from resolver.core.platform import Platform, PlatformTable
     from resolver.core.reference import Reference
     from resolver.flow.reader import Reader
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Wish:
-    """What is wanted of an image.
-
-    Attributes:
-        platforms: acceptable platforms, best first; more than one only for a default.
-        explicit: whether somebody asked; a default is not held against a single-platform image.
-        exact: refuse every fallback.
-        verify: read the chosen manifest and config too, and compare them with the index.
-        strict: a contradiction found so is an error instead of a warning; implies `verify`.
-
-    """
-
-    platforms: tuple[Platform, ...]
-    explicit: bool
-    exact: bool = False
-    verify: bool = False
-    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,13 +110,22 @@ def resolve(reader: Reader, asked: Asked, wish: Wish, table: PlatformTable) -> R
 def _from_index(
     reader: Reader, asked: Asked, index: Index, wish: Wish, table: PlatformTable
 ) -> Resolution:
-    walk = Walk(reader, wish.platforms, table, exact=wish.exact, reference=asked.text)
+    walk = Walk(reader, wish, table, reference=asked.text)
     choice = walk.choose(index)
+    passed_over = walk.warnings
+    if choice is None and not (wish.verify or wish.strict):
+        choice = walk.last_resort
+        if choice is not None:
+            passed_over = [_no_image(asked.text, choice)]
+    offered = [walk.offered[path] for path in sorted(walk.offered)]
     if choice is None:
-        raise _not_offered(asked.text, wish, walk.offered, table)
+        for warning in passed_over:
+            reader.warn(warning)
+        raise _not_offered(asked.text, wish, offered, table)
     warnings = [
+        *passed_over,
         *_fallback(asked.text, wish, choice),
-        *_several_builds(asked.text, wish, choice, walk.offered),
+        *_several_versions(asked.text, wish, choice, offered),
         *_contradiction(reader, asked.text, choice, wish, table),
     ]
     return Resolution(
@@ -218,7 +211,7 @@ def _single(
                 f"see what it is with `resolver inspect {text}`",
             )
         return None, [Warned("not-an-image", f"`{text}` is no image: it has no platform")]
-    grade = fits(platform, wish.platforms, table, exact=wish.exact)
+    grade = fits(platform, wish, table)
     if grade is None and wish.explicit:
         raise _not_offered(text, wish, [platform], table)
     if grade is None:
@@ -229,10 +222,18 @@ def _single(
     return grade, _fallback(text, wish, choice) if wish.explicit else []
 
 
+def _no_image(text: str, choice: Choice) -> Warned:
+    message = (
+        f"`{choice.descriptor.digest}` of `{text}`, listed for `{choice.platform}`, is no image by "
+        "its manifest; there is no other (`--verify` refuses it)"
+    )
+    return Warned("not-an-image", message)
+
+
 def _not_offered(
     text: str, wish: Wish, offered: Sequence[Platform], table: PlatformTable
 ) -> PlatformNotOffered:
-    relatives = nearest(offered, wish.platforms, exact=wish.exact, table=table)
+    relatives = nearest(offered, wish.platforms, exact=wish.exact, local=wish.local, table=table)
     near = dict.fromkeys((str(offered[position]), reason) for position, reason in relatives)
     unique = tuple(dict.fromkeys(str(platform) for platform in offered))
     return PlatformNotOffered(text, _or(wish.platforms), unique, tuple(near))
@@ -246,36 +247,50 @@ def _fallback(text: str, wish: Wish, choice: Choice) -> list[Warned]:
     """Say it when something else than the wanted platform was taken (architecture.md 5, 2)."""
     if choice.grade not in {Grade.FALLBACK, Grade.ABI}:
         return []
-    why = "which it can run" if choice.grade is Grade.FALLBACK else "whose programs it can run"
+    wanted = wish.platforms[0]
+    if other_version(wanted, choice.platform):
+        if choice.platform.os.lower() == "windows":
+            return []  # `_unknown_build` says more.
+        why = "which has another version"
+    elif choice.grade is Grade.FALLBACK:
+        why = "which it can run"
+    else:
+        why = "whose programs it can run"
     message = (
-        f"`{text}` is not offered for `{wish.platforms[0]}`; took `{choice.platform}`, {why} "
+        f"`{text}` is not offered for `{wanted}`; took `{choice.platform}`, {why} "
         "(`--exact` refuses this)"
     )
     return [Warned("fallback-platform", message)]
 
 
-def _several_builds(
+def _several_versions(
     text: str, wish: Wish, choice: Choice, offered: Sequence[Platform]
 ) -> list[Warned]:
-    """Say it when a Windows image was picked among several builds by order alone."""
-    wanted = wish.platforms[0]
-    if {wanted.os, choice.platform.os} != {"windows"} or read_version(wanted.os_version):
+    """Say it when an image was picked among several versions of a system by order alone."""
+    wanted, taken = wish.platforms[0], choice.platform
+    windows = taken.os.lower() == "windows"
+    if wanted.os.lower() != taken.os.lower() or wish.entry is not None:
         return []
     if wanted.os_version:
+        if not windows or read_version(wanted.os_version):
+            return []
         # A mistyped `ltsc2202` must not pass for the build it took (platforms.md 6, rule 1).
-        return _unknown_build(text, wanted, choice.platform)
-    builds = dict.fromkeys(
+        return _unknown_build(text, wanted, taken)
+    versions = dict.fromkeys(
         platform.os_version
         for platform in offered
-        if platform.os == "windows" and platform.architecture == choice.platform.architecture
+        if platform.os_version
+        and (platform.os, platform.architecture) == (taken.os, taken.architecture)
     )
-    if len(builds) < 2:  # noqa: PLR2004 - one build leaves no choice
+    if len(versions) < 2 or not (windows or taken.os_version):  # noqa: PLR2004 - one version leaves no choice
         return []
+    named = ", ".join(map(percent_encode, versions))
+    example = replace(wanted, os_version=next(reversed(versions)))
     message = (
-        f"`{text}` has several Windows builds ({', '.join(builds)}); took the first, "
-        f"`{choice.platform.os_version}`: name one as `windows/{wanted.architecture}:BUILD`"
+        f"`{text}` has several {'Windows builds' if windows else 'versions'} ({named}); took the "
+        f"first, `{taken}`: name one as `{example}`"
     )
-    return [Warned("several-windows-builds", message)]
+    return [Warned(f"several-{'windows-builds' if windows else 'versions'}", message)]
 
 
 def _unknown_build(text: str, wanted: Platform, taken: Platform) -> list[Warned]:
@@ -297,7 +312,7 @@ def _contradiction(
     Without `verify` only if both documents are held: an answer costs one request (product.md,
     "How fast"), and the pull, which reads both anyway, always compares.
     """
-    config = _config_of(reader, text, choice.descriptor, fetch=wish.verify or wish.strict)
+    config = _config_of(reader, text, choice, fetch=wish.verify or wish.strict)
     if config is None or config.platform is None:
         return []
     stated, actual = choice.platform.normalized(table), config.platform.normalized(table)
@@ -313,22 +328,11 @@ def _contradiction(
     return [Warned("contradictory-platform", message)]
 
 
-def _config_of(
-    reader: Reader, text: str, descriptor: Descriptor, *, fetch: bool
-) -> ImageConfig | None:
-    if fetch:
-        manifest = read_manifest(reader, descriptor, text)
-        return read_config(reader, manifest, text) if manifest.is_image else None
-    body = reader.held(descriptor)
-    if body is None:
+def _config_of(reader: Reader, text: str, choice: Choice, *, fetch: bool) -> ImageConfig | None:
+    """Read the config of a choice; without `fetch` only if that costs no request."""
+    manifest = choice.manifest
+    if manifest is None or manifest.config is None or not manifest.is_image:
         return None
-    kind = descriptor.media_type
-    held = parse_document(body, kind, f"the manifest `{descriptor.digest}`", kind)
-    if isinstance(held, Index) or held.config is None or not held.is_image:
+    if not fetch and reader.held(manifest.config) is None:
         return None
-    config_body = reader.held(held.config)
-    if config_body is None:
-        return None
-    from resolver.core.image_config import parse_config  # noqa: PLC0415 - most answers need none
-
-    return parse_config(config_body, f"the config of `{text}`", len(held.layers))
+    return read_config(reader, manifest, text)

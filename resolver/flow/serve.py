@@ -8,47 +8,52 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import socket
-import sys
+import tempfile
 import threading
+import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler
-from socketserver import TCPServer, ThreadingMixIn
-from typing import IO, TYPE_CHECKING, ClassVar, Self, cast
+from dataclasses import replace
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import IO, TYPE_CHECKING, Self, cast
 
 from resolver.errors import ResolverError, Usage
-from resolver.flow.distribution import Answer, answer, cut, problem
+from resolver.flow.connections import (
+    MAX_CONNECTIONS,
+    BadHead,
+    Connections,
+    Exchange,
+    Head,
+    Link,
+    Waits,
+)
+from resolver.flow.distribution import Answer, Conditions, Later, answer, cut, problem
 from resolver.flow.growing import Growing
 from resolver.flow.hosts import is_meant
 from resolver.flow.regular import RegularFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
     from types import TracebackType
 
     from resolver.flow.shelf import Shelf
 
-_Request = socket.socket | tuple[bytes, socket.socket]
-
 logger = logging.getLogger(__name__)
 
-#: Answers method, target (path and query), and the values of `Via`; GET and HEAD only.
+#: Answers method, target (path and query), and the values of `Via`; GET and HEAD only. May raise
+#: `Later` when an answer would keep its thread waiting.
 Answerer = Callable[[str, str, str], Answer]
-#: Bytes that are read at once of what is still coming.
-_CHUNK = 1 << 18
-#: Seconds; how soon `close` is noticed.
-_POLL = 0.05
-#: Seconds without a byte from or to a client, after which its connection is dropped.
-_PATIENCE = 60.0
-#: Clients that are answered at the same time: each is a thread, and a file or two.
-MAX_CONNECTIONS = 64
-#: The first byte of a TLS handshake. Source: RFC 8446, 5.1.
-_HANDSHAKE = b"\x16"
-_NO_TLS = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-_FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n"
-    b"Connection: close\r\n\r\n"
-)
+#: Says to the client of a target why there is nothing for it.
+Refuser = Callable[[str, ResolverError], Answer]
+#: Bytes that are read at once of what is still coming, and bytes that are sent of one answer
+#: before another one has its turn.
+_CHUNK, _TURN = 1 << 16, 1 << 20
+#: Seconds between two looks at what is still coming: the first one, and the longest.
+_SOON, _LATER = 0.02, 0.32
+#: Bytes of an answer that may stay in memory for a client that does not take them.
+_SMALL = 1 << 16
+_WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_NOT_MODIFIED = 304
 
 
 class Server:
@@ -59,11 +64,11 @@ class Server:
 
     """
 
-    def __init__(self, listener: _Listener, address: str) -> None:
-        self._listener = listener
+    def __init__(self, connections: Connections, address: str) -> None:
+        self._connections = connections
         self.address = address
         self._thread = threading.Thread(
-            target=listener.serve_forever, args=(_POLL,), name=f"registry at {address}", daemon=True
+            target=connections.run, name=f"registry at {address}", daemon=True
         )
         self._thread.start()
 
@@ -80,13 +85,11 @@ class Server:
 
     def close(self) -> None:
         """Stop at once, also in the middle of an answer; may be called again."""
-        self._listener.shutdown()
+        self._connections.close()
         self._thread.join()
-        self._listener.hang_up()
-        self._listener.server_close()
 
     def wait(self) -> None:
-        """Block until somebody closes it; an interrupt comes through."""
+        """Block until the server is closed; an interrupt comes through."""
         self._thread.join()
 
 
@@ -97,6 +100,7 @@ def serve(
     *,
     names: Iterable[str] = (),
     connections: int = MAX_CONNECTIONS,
+    refuse: Refuser | None = None,
 ) -> Server:
     """Serve a shelf until the answer is closed.
 
@@ -105,218 +109,238 @@ def serve(
         host: an address or a name of this machine.
         port: 0 = any free one.
         names: by which clients call this machine, besides `host`, `localhost` and addresses.
-        connections: at the same time; one more is told to come again.
+        connections: at the same time; further clients wait until one ends or has been idle.
+        refuse: answers when content does not come that was promised; by default with 500.
 
     Raises:
         Usage: nothing can listen there.
 
     """
+    answerer = shelf if callable(shelf) else _from(shelf)
+    known = frozenset(name.lower() for name in (host, *names))
     try:
-        listener = _Listener(shelf, host, port)
-        listener.names = frozenset(name.lower() for name in (host, *names))
-        listener.connections = connections
+        opened = Connections(
+            lambda link, head: _exchange(link, head, answerer, known, refuse or _broken),
+            host,
+            port,
+            connections,
+        )
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise Usage(
             f"cannot listen on `{host}:{port}`: {reason}", "choose another address or port"
         ) from error
-    number = listener.server_address[1]
-    address = f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+    address = f"[{host}]:{opened.port}" if ":" in host else f"{host}:{opened.port}"
     logger.debug("serving at %s", address)
-    return Server(listener, address)
+    return Server(opened, address)
 
 
-class _Listener(ThreadingMixIn, TCPServer):
-    """One thread per connection; not `ThreadingHTTPServer`, which looks its own name up in DNS."""
-
-    allow_reuse_address = True
-    request_queue_size = 128
-    names: frozenset[str] = frozenset()
-    connections = MAX_CONNECTIONS
-
-    def __init__(self, shelf: Shelf | Answerer, host: str, port: int) -> None:
-        self.answer = shelf if callable(shelf) else _from(shelf)
-        self._open: set[socket.socket] = set()
-        self._guard = threading.Lock()
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        super().__init__((host, port), _Handler)
-
-    def process_request(self, request: _Request, client_address: object) -> None:
-        """Remember the connection, so that `hang_up` finds it."""
-        link = cast("socket.socket", request)
-        with self._guard:
-            is_full = len(self._open) >= self.connections
-            self._open.add(link)
-        if is_full:
-            logger.warning("%s is sent away: %d connections", client_address, self.connections)
-            with contextlib.suppress(OSError):
-                # A client that does not read must not keep others waiting.
-                link.settimeout(0)
-                link.send(_FULL)
-            self.shutdown_request(link)
-            return
-        super().process_request(link, client_address)
-
-    def shutdown_request(self, request: _Request) -> None:
-        """Forget the connection, then end it."""
-        link = cast("socket.socket", request)
-        with self._guard:
-            self._open.discard(link)
-        super().shutdown_request(link)
-
-    def handle_error(self, request: _Request, client_address: object) -> None:
-        """Log what went wrong with one client instead of printing it."""
-        del request
-        logger.debug("connection of %s ended early: %r", client_address, sys.exception())
-
-    def hang_up(self) -> None:
-        """End every connection, so that its thread does."""
-        with self._guard:
-            for link in self._open:
-                with contextlib.suppress(OSError):
-                    link.shutdown(socket.SHUT_RDWR)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    """Turns requests into calls of `answer`, and answers into bytes."""
-
-    server: _Listener
-    protocol_version = "HTTP/1.1"
-    server_version = "resolver"
-    sys_version = ""
-    timeout: ClassVar[float] = _PATIENCE
-    disable_nagle_algorithm = True
-
-    def do_GET(self) -> None:
-        """Answer with content."""
-        self._answer()
-
-    def do_HEAD(self) -> None:
-        """Answer without content."""
-        self._answer()
-
-    def refuse(self) -> None:
-        """Answer what would change something; its body is not read, so the connection ends."""
-        self.close_connection = True
-        allow = ("Allow", "GET, HEAD")
-        self._send(problem(405, "UNSUPPORTED", "this registry is read-only", allow))
-
-    # The base class looks for these names.
-    do_POST = refuse  # noqa: N815
-    do_PUT = refuse  # noqa: N815
-    do_PATCH = refuse  # noqa: N815
-    do_DELETE = refuse  # noqa: N815
-
-    def handle_one_request(self) -> None:
-        """Answer one request; what begins to speak TLS is told at once that nobody does here.
-
-        Clients that try https first would wait for as long as we would: a line may never end.
-        """
-        try:
-            first = self.rfile.peek(1)[:1]  # type: ignore[attr-defined]  # it is a BufferedReader
-        except OSError:
-            first = _HANDSHAKE
-        if first != _HANDSHAKE:
-            super().handle_one_request()
-            return
-        self.close_connection = True
-        with contextlib.suppress(OSError):
-            self.connection.sendall(_NO_TLS)
-
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer requests that the base class gives up on, as JSON."""
-        del explain
-        self.close_connection = True
-        # After a line that could not be parsed these say nothing, or HTTP/0.9: no headers at all.
-        self.command = self.command or "GET"
-        self.request_version = self.protocol_version
-        self._send(problem(code, "UNSUPPORTED", message or "this request is not understood"))
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Log quietly; `%r` keeps a client's control characters out of terminals."""
-        logger.debug("%s %r", self.address_string(), format % args)
-
-    def _answer(self) -> None:
-        if self.headers.get("Transfer-Encoding") or self.headers.get("Content-Length", "0") != "0":
-            # A body would be taken for the next request.
-            self.close_connection = True
-        if not self._is_meant():
-            self.close_connection = True
-            self._send(problem(421, "DENIED", "this registry is not known by this name"))
-            return
-        try:
-            via = ", ".join(self.headers.get_all("Via", []))
-            given = self.server.answer(self.command, self.path, via)
-        except ResolverError:
-            logger.warning("cannot answer %r", self.path, exc_info=True)
-            given = problem(500, "UNKNOWN", "the content cannot be read here")
+def _exchange(
+    link: Link,
+    head: Head | BadHead,
+    answerer: Answerer,
+    names: frozenset[str],
+    refuse: Refuser,
+) -> Exchange:
+    """Answer one request; at the end say whether the connection goes on."""
+    if isinstance(head, BadHead):
+        logger.debug("a request of %s is refused: %s", link.address, head)
+        return (yield from _send(link, None, problem(head.status, "UNSUPPORTED", str(head))))
+    refused = _refusal(head, names)
+    if refused is not None:
+        return (yield from _send(link, None, refused))
+    try:
+        given = yield from _asked(head, answerer)
+        if isinstance(given.content, Growing):
+            with contextlib.closing(given.content) as growing:
+                if head.method == "GET":
+                    # Until there is something to send a refusal still has a status.
+                    yield from _patiently(growing.has_begun)
+                return (yield from _send(link, head, cut(given, _conditions(head), growing.size)))
         if isinstance(given.content, RegularFile):
-            self._answer_from_file(given, given.content)
-        elif isinstance(given.content, Growing):
-            with contextlib.closing(given.content):
-                self._send(cut(given, self._range(), given.content.size))
-        else:
-            self._send(cut(given, self._range(), len(given.content)))
+            return (yield from _from_file(link, head, given, given.content))
+    except ResolverError as error:
+        given = refuse(head.target, error)
+    given = cut(given, _conditions(head), len(cast("bytes", given.content)))
+    if len(cast("bytes", given.content)) <= _SMALL:
+        return (yield from _send(link, head, given))
+    # A client that does not read must not keep it in memory: it goes into a file without a name.
+    with tempfile.TemporaryFile(buffering=0) as file:
+        file.write(cast("bytes", given.content))
+        given = replace(given, content=RegularFile("", ()))
+        return (yield from _send(link, head, given, file))
 
-    def _is_meant(self) -> bool:
-        """Say whether the client meant us; HTTP/1.0 has no `Host`, and no browser speaks it."""
-        said = self.headers.get_all("Host", [])
-        if not said and self.request_version == "HTTP/1.0":
-            return True
-        return len(said) == 1 and is_meant(said[0].strip(), self.server.names)
 
-    def _answer_from_file(self, given: Answer, kept: RegularFile) -> None:
+def _asked(head: Head, answerer: Answerer) -> Generator[Waits | float, None, Answer]:
+    """Get the answer, as often as it is put off."""
+    pause = _SOON
+    while True:
         try:
-            file = kept.open()
-        except FileNotFoundError:
-            self._send(problem(404, "BLOB_UNKNOWN", "there is no such blob any more"))
-        except OSError:
-            logger.warning("cannot read %s", kept.path, exc_info=True)
-            self._send(problem(500, "UNKNOWN", "the content cannot be read here"))
-        else:
-            with file:
-                self._send(cut(given, self._range(), os.fstat(file.fileno()).st_size), file)
+            return answerer(head.method, head.target, head.joined("via") or "")
+        except Later:
+            yield pause
+            pause = min(2 * pause, _LATER)
 
-    def _range(self) -> str | None:
-        # Source: RFC 9110, 14.2: ranges have no meaning for other methods.
-        return self.headers.get("Range") if self.command == "GET" else None
 
-    def _send(self, given: Answer, file: IO[bytes] | None = None) -> None:
-        """Write an answer; `file` is what `content` names, already open."""
-        content = given.content
-        held = os.fstat(file.fileno()).st_size if file else 0
-        size = held if isinstance(content, RegularFile) else len(content)
-        first, count = given.span or (0, size)
-        self.send_response(given.status)
-        for name, value in given.headers:
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(count))
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        if self.command == "HEAD" or not count:
-            return
+def _patiently(is_so: Callable[[], bool]) -> Generator[Waits | float, None, None]:
+    pause = _SOON
+    while not is_so():
+        yield pause
+        pause = min(2 * pause, _LATER)
+
+
+def _broken(target: str, error: ResolverError) -> Answer:
+    logger.warning("cannot answer %r", target, exc_info=error)
+    return problem(500, "UNKNOWN", "the content cannot be read here")
+
+
+def _refusal(head: Head, names: frozenset[str]) -> Answer | None:
+    """Refuse what is not meant for this server, or would change something; None for the rest."""
+    if head.method in _WRITING:
+        # Its body is not read, so the connection ends.
+        return problem(405, "UNSUPPORTED", "this registry is read-only", ("Allow", "GET, HEAD"))
+    if head.method not in ("GET", "HEAD"):
+        return problem(501, "UNSUPPORTED", "there is no such method here")
+    # HTTP/1.0 has no `Host`, and no browser speaks it.
+    is_ours = head.is_old and not head.hosts
+    if is_ours or (len(head.hosts) == 1 and is_meant(head.hosts[0], names)):
+        return None
+    return problem(421, "DENIED", "this registry is not known by this name")
+
+
+def _conditions(head: Head) -> Conditions:
+    spans, validators = head.all("range"), head.all("if-range")
+    # Source: RFC 9110, 14.2: ranges have no meaning for other methods, and 5.3: neither header is
+    # a list, so that two of them are none.
+    is_one = head.method == "GET" and len(spans) == 1
+    return Conditions(
+        spans[0] if is_one else None,
+        ", ".join(validators) if validators else None,
+        head.joined("if-match"),
+        head.joined("if-none-match"),
+    )
+
+
+def _from_file(link: Link, head: Head, given: Answer, kept: RegularFile) -> Exchange:
+    try:
+        file = kept.open()
+    except FileNotFoundError:
+        gone = problem(404, "BLOB_UNKNOWN", "there is no such blob any more")
+        return (yield from _send(link, head, gone))
+    except OSError:
+        logger.warning("cannot read %s", kept.path, exc_info=True)
+        failed = problem(500, "UNKNOWN", "the content cannot be read here")
+        return (yield from _send(link, head, failed))
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        return (yield from _send(link, head, cut(given, _conditions(head), size), file))
+
+
+def _send(link: Link, head: Head | None, given: Answer, file: IO[bytes] | None = None) -> Exchange:
+    """Write an answer.
+
+    Args:
+        link: to whom.
+        head: of the request; None when the connection ends with this answer.
+        given: the answer.
+        file: what its `content` names, already open.
+
+    """
+    content = given.content
+    held = os.fstat(file.fileno()).st_size if file else 0
+    size = held if isinstance(content, RegularFile) else len(content)
+    first, count = given.span or (0, size)
+    keeps = head is not None and head.keeps
+    lines = _head(given, count, keeps=keeps)
+    if given.status == _NOT_MODIFIED or (head is not None and head.method == "HEAD") or not count:
+        yield from _send_bytes(link, lines)
+    elif isinstance(content, bytes):
+        yield from _send_bytes(link, lines + content[first : first + count])
+    else:
+        yield from _send_bytes(link, lines)
         if isinstance(content, Growing):
-            self._send_growing(content, first, first + count)
-        elif not isinstance(content, RegularFile):
-            self.wfile.write(memoryview(content)[first : first + count])
-        elif file is not None and self.connection.sendfile(file, first, count) < count:
-            # The file has become shorter; an early end tells the client.
-            self.close_connection = True
+            return (yield from _send_growing(link, content, first, first + count)) and keeps
+        if file is not None:
+            return (yield from _send_file(link, file, first, first + count)) and keeps
+    return keeps
 
-    def _send_growing(self, content: Growing, first: int, end: int) -> None:
-        """Send what comes as it comes; what breaks off here breaks off there."""
-        while first < end:
-            try:
-                chunk = content.read(first, min(_CHUNK, end - first))
-            except (ResolverError, OSError):
-                logger.debug("%r breaks off", self.path, exc_info=True)
-                chunk = b""
-            if not chunk:
-                self.close_connection = True
-                return
-            self.wfile.write(chunk)
-            first += len(chunk)
+
+def _head(given: Answer, count: int, *, keeps: bool) -> bytes:
+    try:
+        phrase = HTTPStatus(given.status).phrase
+    except ValueError:
+        phrase = ""
+    headers = [("Server", "resolver"), ("Date", formatdate(usegmt=True)), *given.headers]
+    if given.status != _NOT_MODIFIED:
+        headers.append(("Content-Length", str(count)))
+    if not keeps:
+        headers.append(("Connection", "close"))
+    lines = [f"HTTP/1.1 {given.status} {phrase}", *(f"{name}: {value}" for name, value in headers)]
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode("latin-1")
+
+
+def _send_bytes(link: Link, content: bytes) -> Generator[Waits | float, None, None]:
+    """Send what is in memory, which is little."""
+    rest = memoryview(content)
+    while rest:
+        try:
+            rest = rest[link.sock.send(rest) :]
+        except BlockingIOError:
+            yield Waits.WRITABLE
+
+
+def _send_file(
+    link: Link, file: IO[bytes], first: int, end: int
+) -> Generator[Waits | float, None, bool]:
+    """Send a part of a file; False when it has become shorter: an early end tells the client."""
+    turn = first + _TURN
+    while first < end:
+        try:
+            count = os.sendfile(link.sock.fileno(), file.fileno(), first, min(end - first, _TURN))
+        except BlockingIOError:
+            yield Waits.WRITABLE
+            turn = first + _TURN
+            continue
+        if not count:
+            return False
+        first += count
+        if first >= turn and first < end:
+            yield Waits.TURN
+            turn = first + _TURN
+    return True
+
+
+def _send_growing(
+    link: Link, content: Growing, first: int, end: int
+) -> Generator[Waits | float, None, bool]:
+    """Send what comes as it comes; what breaks off here breaks off there."""
+    pause, turn = _SOON, first + _TURN
+    while first < end:
+        try:
+            chunk = content.take(first, min(_CHUNK, end - first))
+        except (ResolverError, OSError):
+            logger.debug("an answer to %s breaks off", link.address, exc_info=True)
+            return False
+        if chunk is None:
+            yield pause
+            pause = min(2 * pause, _LATER)
+            continue
+        if not chunk:
+            return False
+        pause = _SOON
+        try:
+            first += link.sock.send(chunk)
+            link.moved = time.monotonic()
+        except BlockingIOError:
+            # It is read again then: a client that does not read holds no memory.
+            del chunk
+            yield Waits.WRITABLE
+            turn = first + _TURN
+            continue
+        if first >= turn and first < end:
+            yield Waits.TURN
+            turn = first + _TURN
+    return True
 
 
 def _from(shelf: Shelf) -> Answerer:

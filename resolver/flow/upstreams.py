@@ -43,12 +43,14 @@ class Question:
         repository: with its registry, as a reference that has neither tag nor digest.
         kind: `manifests`, `blobs`, `tags` or `referrers`.
         name: a tag, a digest, or `list`; not checked yet.
+        called: the repository as the client spells it.
 
     """
 
     repository: Reference
     kind: str
     name: str
+    called: str
 
 
 class Upstreams:
@@ -91,7 +93,7 @@ class Upstreams:
             found = Reference(registry, repository)
         except Malformed as error:
             raise Unclear(400, "NAME_INVALID", "this is no repository name") from error
-        return Question(found, route[2], route[3])
+        return Question(found, route[2], route[3], route[1])
 
     def _registry(self, name: str, spaces: list[str]) -> tuple[str, str]:
         head, slash, rest = name.partition("/")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from resolver.core.platform import percent_encode
 from resolver.errors import MatrixTooLarge
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def fields(job: Job) -> Fields:
         "os": platform.os,
         "arch": platform.architecture,
         "variant": platform.variant,
-        "os_version": platform.os_version,
+        "os_version": percent_encode(platform.os_version),
         "digest": str(job.digest),
         "ref": job.ref,
         "runner": job.runner,

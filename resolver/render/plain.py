@@ -139,6 +139,7 @@ def _offers(answer: Offers) -> Plain:
         "root": bare(answer.root),
         "platforms": [_offer(offer) for offer in answer.offers],
         "attestations": [_offer(offer) for offer in answer.attestations],
+        "artifacts": [_offer(offer) for offer in answer.artifacts],
         "warnings": warnings(answer.warnings),
     }
 
@@ -148,6 +149,8 @@ def _offer(offer: Offer) -> Plain:
     written["platform"] = platform(offer.platform) if offer.platform is not None else None
     if offer.refers_to is not None:
         written["refersTo"] = offer.refers_to
+    elif offer.artifact_type is not None:
+        written["artifactType"] = offer.artifact_type
     else:
         written["name"] = str(offer.platform) if offer.platform is not None else None
         written["layers"] = offer.layers

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.answer import Failure, Resolution
 from resolver.core.contents import Inspection, Offer, Offers
+from resolver.core.descriptor import EntryKind
 from resolver.render.units import megabytes
 from resolver.values import dataclass
 
@@ -194,6 +195,8 @@ def _offers(answer: Offers, *, full: bool) -> Report:
     tables = [Table("platforms", columns, rows, frozenset({"layers", "size"}))]
     if answer.attestations:
         tables.append(_attestations(answer.attestations, full=full))
+    if answer.artifacts:
+        tables.append(_artifacts(answer.artifacts, full=full))
     return Report(answer.reference, facts, tuple(tables))
 
 
@@ -211,6 +214,20 @@ def _attestations(attestations: tuple[Offer, ...], *, full: bool) -> Table:
         for offer in attestations
     )
     return Table("attestations", ("digest", "speaks about", "bytes"), rows, frozenset({"bytes"}))
+
+
+def _artifacts(artifacts: tuple[Offer, ...], *, full: bool) -> Table:
+    rows = tuple(
+        (
+            _platform(offer.platform),
+            short(offer.descriptor.digest, full=full),
+            kind(offer.artifact_type or offer.descriptor.media_type),
+            str(offer.descriptor.size),
+        )
+        for offer in artifacts
+    )
+    columns = ("listed for", "digest", "type", "bytes")
+    return Table("artifacts", columns, rows, frozenset({"bytes"}))
 
 
 def _inspection(answer: Inspection, *, full: bool) -> Report:
@@ -242,7 +259,9 @@ def _entries(index: Index, *, full: bool) -> Table:
 
 
 def _entry_kind(entry: Descriptor) -> str:
-    return "(attestation)" if entry.is_attestation else _platform(entry.platform)
+    if entry.kind in {EntryKind.ATTESTATION, EntryKind.ARTIFACT}:
+        return f"({entry.kind.value})"
+    return _platform(entry.platform)
 
 
 def _image_facts(answer: Inspection) -> list[tuple[str, str]]:

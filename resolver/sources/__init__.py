@@ -60,6 +60,7 @@ def open_registry(transport: Transport, reference: Reference, hosts: Hosts) -> S
             credentials turn out to be needed.
         RegistryBlocked: the user's own configuration forbids it.
     """
+    from resolver.core.hosts import Pulls, used_for  # noqa: PLC0415 - likewise
     from resolver.sources.registry import RegistrySource  # noqa: PLC0415 - when it is needed
 
     registry, repository = reference.registry, reference.repository
@@ -67,23 +68,37 @@ def open_registry(transport: Transport, reference: Reference, hosts: Hosts) -> S
     transport.credentials.check(registry, repository)
     if choice.source:
         transport.observe(Noted(f"`{reference.identity}` is asked for as `{choice.source}` says"))
-    last = choice.endpoints[-1]
+    # What a mirror does not do at once, the next place is asked for (protocol.md 10); of those
+    # that are used for one form of reference the last one is tried again.
+    used = [used_for(choice.endpoints, by_digest=each) for each in (False, True)]
+    lasts = [each[-1] for each in used if each]
     sources = [
         RegistrySource(
             transport,
             registry,
             repository,
             endpoint=endpoint,
-            # What a mirror does not do at once, the next place is asked for (protocol.md 10).
-            attempts=None if endpoint is last else 1,
+            attempts=None if any(endpoint is each for each in lasts) else 1,
         )
         for endpoint in choice.endpoints
     ]
-    if len(sources) == 1:
+    if len(sources) == 1 and choice.endpoints[0].pulls is Pulls.ALL:
         return sources[0]
     from resolver.sources.mirrored import MirroredSource  # noqa: PLC0415 - only with mirrors
 
-    return MirroredSource(reference.identity, sources, transport.health, transport.observe)
+    return MirroredSource(
+        reference.identity, sources, transport.health, transport.observe, choice.source
+    )
+
+
+def as_given(source: Source, reference: Reference) -> Source:
+    """Leave out the mirrors that are not used for a reference of this form.
+
+    Raises:
+        RegistryBlocked: none is left.
+    """
+    given: Callable[..., Source] | None = getattr(source, "given", None)
+    return source if given is None else given(by_digest=reference.digest is not None)
 
 
 def open_hosts(settings: Settings, observe: Observer) -> Hosts:

@@ -62,7 +62,7 @@ def endpoint_at(
         registry if same else host,
         prefix,
         frozenset(abilities),
-        "" if same else registry,
+        namespace="" if same else registry,
         is_upstream=same,
         settings=replace(settings, scheme=parsed.scheme),
     )

@@ -22,6 +22,7 @@ from resolver.core.hosts import (
     HostChoice,
     HostSettings,
     upstream,
+    used_for,
 )
 from resolver.errors import InvalidConfiguration, RegistryBlocked
 from resolver.sources import registries_conf
@@ -101,8 +102,8 @@ class Hosts:
             return found
         return replace(found, endpoints=tuple(self._certified(each) for each in found.endpoints))
 
-    def open(self, registry: str, repository: str) -> HostChoice:
-        """Choose, for asking.
+    def open(self, registry: str, repository: str, *, by_digest: bool | None = None) -> HostChoice:
+        """Choose, for asking; for a reference by digest or by tag, or for both (None).
 
         Raises:
             RegistryBlocked: nobody is to be asked.
@@ -110,7 +111,8 @@ class Hosts:
 
         """
         found = self.choose(registry, repository)
-        if found.blocked:
+        is_left = by_digest is None or used_for(found.endpoints, by_digest=by_digest)
+        if found.is_closed or not is_left:
             raise RegistryBlocked(f"{registry}/{repository}", found.source)
         return found
 

@@ -1,21 +1,24 @@
 """MirroredSource: one repository, asked for at several endpoints in turn (protocol.md 13).
 
 Whatever an endpoint gives for a digest is verified, so any may be asked; for what a tag means only
-those are asked that somebody trusts with it. What fails at one endpoint is asked of the next, at
-once: only the last one is tried again and waited for. Credentials are those of the host that is
-asked, and never another's.
+those are asked that somebody trusts with it. A mirror that is used for one form of reference alone
+gives, for that form, everything that belongs to the image too. What fails at one endpoint is asked
+of the next, at once: only the last one is tried again and waited for. Credentials are those of the
+host that is asked, and never another's.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 from contextlib import ExitStack, contextmanager
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeVar
 
+from resolver.core.descriptor import Descriptor
 from resolver.core.digest import Digest
 from resolver.core.events import Noted, Warned
-from resolver.core.hosts import Ability
+from resolver.core.hosts import Ability, used_for
 from resolver.errors import (
     Denied,
     DigestMismatch,
@@ -23,6 +26,7 @@ from resolver.errors import (
     NotFound,
     RangeRefused,
     RateLimited,
+    RegistryBlocked,
     ResolverError,
     SizeMismatch,
     Unavailable,
@@ -34,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from resolver.core.content import Document
-    from resolver.core.descriptor import Descriptor
     from resolver.core.events import Observer
     from resolver.core.hosts import Endpoint
     from resolver.core.ranged import RangeAnswer
@@ -46,6 +49,17 @@ T = TypeVar("T")
 #: What moves on to the next endpoint; anything else is about this machine, or the question.
 _MOVES_ON = (NotFound, Denied, Unavailable, Untrusted)
 _LIES = (DigestMismatch, SizeMismatch)
+_PULL, _RESOLVE = frozenset({Ability.PULL}), frozenset({Ability.RESOLVE})
+_REFERRERS = frozenset({Ability.REFERRERS})
+#: What nobody may be asked for, and what can be done instead.
+_NOBODY = {
+    _PULL: ("content", ""),
+    _RESOLVE: ("what a tag means", "name a digest, or "),
+    _REFERRERS: ("what refers to a manifest", ""),
+}
+#: Tags in which clients keep what refers to a digest. Source: OCI distribution-spec v1.1.1,
+#: "Referrers Tag Schema"; cosign's `.sig`, `.att` and `.sbom` tags.
+_REFERRERS_TAG = re.compile(r"sha(?:256-[0-9a-f]{64}|512-[0-9a-f]{64,128})(?:\.[a-z]{1,16})?")
 
 
 class MirroredSource:
@@ -56,18 +70,46 @@ class MirroredSource:
         sources: one per endpoint, in the order in which they are asked; the last one counts.
         health: shared by all repositories of a run.
         observe: is told who answered, and who did not.
+        said_by: the file or option that names the endpoints, for messages.
 
     """
 
     def __init__(
-        self, name: str, sources: Sequence[RegistrySource], health: Health, observe: Observer
+        self,
+        name: str,
+        sources: Sequence[RegistrySource],
+        health: Health,
+        observe: Observer,
+        said_by: str = "",
     ) -> None:
         self._name = name
+        self._said_by = said_by
         self._sources = tuple(sources)
         self._health = health
         self._observe = observe
         self._lock = threading.Lock()
         self._gave: dict[Digest, dict[str, Endpoint]] = {}
+        self._given: dict[bool, MirroredSource] = {}
+
+    def given(self, *, by_digest: bool) -> MirroredSource:
+        """Give the same repository without the endpoints that are not used for such references.
+
+        Raises:
+            RegistryBlocked: none is left, as the registry itself is blocked.
+
+        """
+        used = used_for(tuple(each.endpoint for each in self._sources), by_digest=by_digest)
+        if len(used) == len(self._sources):
+            return self
+        if not used:
+            raise RegistryBlocked(self._name, self._said_by)
+        with self._lock:
+            found = self._given.get(by_digest)
+            if found is None:
+                kept = [each for each in self._sources if any(each.endpoint is one for one in used)]
+                found = MirroredSource(self._name, kept, self._health, self._observe, self._said_by)
+                self._given[by_digest] = found
+            return found
 
     # --- names -----------------------------------------------------------------------------
 
@@ -77,9 +119,19 @@ class MirroredSource:
         return self._each(ability, digest, name, lambda source: source.resolve(name))
 
     def document(self, name: str) -> Document:
-        """Read what a tag or a digest points at; see `RegistrySource.document`."""
+        """Read what a tag or a digest points at; see `RegistrySource.document`.
+
+        An endpoint that may say what a tag means, and give nothing, is asked for the digest alone.
+        """
         ability, digest = _needed(name)
-        return self._each(ability, digest, name, lambda source: source.document(name))
+
+        def ask(source: RegistrySource) -> Document | Descriptor:
+            if Ability.PULL in source.endpoint.abilities:
+                return source.document(name)
+            return source.resolve(name)
+
+        found = self._each(ability, digest, name, ask)
+        return self.document(str(found.digest)) if isinstance(found, Descriptor) else found
 
     def tags(self) -> Iterator[str]:
         """List the tags, of the first endpoint that may say what they are and does."""
@@ -89,16 +141,15 @@ class MirroredSource:
             # The first page is asked for now, while another endpoint can still be chosen.
             return chain(list(islice(tags, 1)), tags)
 
-        return self._each(Ability.RESOLVE, None, "the list of tags", begin)
+        return self._each(_RESOLVE, None, "the list of tags", begin)
 
     def referrers(self, digest: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
         """List what speaks about a document; see `RegistrySource.referrers`.
 
-        Only those are asked that may say so, and that are trusted with tags: a list is no content
-        that could be checked, and where there is none, it stands in a tag.
+        Only those are asked that may say so: a list is no content that could be checked.
         """
         return self._each(
-            Ability.REFERRERS,
+            _REFERRERS,
             None,
             f"what refers to {digest}",
             lambda source: source.referrers(digest, artifact_type),
@@ -119,18 +170,18 @@ class MirroredSource:
             raise _Lacks(f"`{source.endpoint.host}` has no `{descriptor.digest}`")
 
         try:
-            return self._each(Ability.PULL, descriptor.digest, str(descriptor.digest), look)
+            return self._each(_PULL, descriptor.digest, str(descriptor.digest), look)
         except _Lacks:
             return False
 
     def size(self, digest: Digest) -> int:
         """Say how long a blob is; see `RegistrySource.size`."""
-        return self._each(Ability.PULL, digest, str(digest), lambda source: source.size(digest))
+        return self._each(_PULL, digest, str(digest), lambda source: source.size(digest))
 
     def read(self, descriptor: Descriptor) -> bytes:
         """Read a document whole; see `RegistrySource.read`."""
         digest = descriptor.digest
-        return self._each(Ability.PULL, digest, str(digest), lambda each: each.read(descriptor))
+        return self._each(_PULL, digest, str(digest), lambda each: each.read(descriptor))
 
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
@@ -155,7 +206,7 @@ class MirroredSource:
                     opened.append(source.endpoint)
                     return answer
 
-                answer = self._each(Ability.PULL, digest, str(digest), enter)
+                answer = self._each(_PULL, digest, str(digest), enter)
                 with self._lock:
                     self._gave.setdefault(digest, {})[opened[0].url] = opened[0]
                 yield answer
@@ -187,19 +238,18 @@ class MirroredSource:
 
     def _each(
         self,
-        ability: Ability,
+        abilities: frozenset[Ability],
         digest: Digest | None,
         what: str,
         work: Callable[[RegistrySource], T],
     ) -> T:
-        """Ask one endpoint after the other; the failure of the last one is the answer."""
-        able = [source for source in self._sources if ability in source.endpoint.abilities]
-        if ability is Ability.REFERRERS:
-            able = [source for source in able if Ability.RESOLVE in source.endpoint.abilities]
+        """Ask those with one of the abilities in turn; the failure of the last is the answer."""
+        able = [source for source in self._sources if abilities & source.endpoint.abilities]
         if not able:
+            meaning, advice = _NOBODY.get(abilities, _NOBODY[_RESOLVE])
             raise NobodyToAsk(
-                f"no endpoint of `{self._name}` may be asked for what a tag means",
-                "name a digest, or allow it where the mirrors are configured",
+                f"no endpoint of `{self._name}` may be asked for {meaning}",
+                f"{advice}allow it where the mirrors are configured",
             )
         failures: list[tuple[str, ResolverError]] = []
         for source in able:
@@ -248,8 +298,8 @@ class _Lacks(NotFound):
     """An endpoint does not hold it."""
 
 
-def _needed(name: str) -> tuple[Ability, Digest | None]:
-    """Say what an endpoint must be allowed to answer a name: anybody may, for a digest."""
+def _needed(name: str) -> tuple[frozenset[Ability], Digest | None]:
+    """Say which abilities let an endpoint answer a name; any one of them will do."""
     if ":" in name:
-        return Ability.PULL, Digest.parse(name)
-    return Ability.RESOLVE, None
+        return _PULL, Digest.parse(name)
+    return (_RESOLVE | _REFERRERS if _REFERRERS_TAG.fullmatch(name) else _RESOLVE), None

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Final
 
 from resolver.core.events import Warned
 from resolver.core.hosts import (
-    BY_DIGEST,
     EVERYTHING,
+    OF_DIGEST,
     USUAL,
-    Ability,
     Endpoint,
     HostChoice,
     HostSettings,
+    Pulls,
     api_host,
     is_same_registry,
     matches_prefix,
@@ -39,12 +39,7 @@ if TYPE_CHECKING:
     from resolver.sources.host_tables import Table
 
 FORM: Final = "registries.conf"
-#: Source: containers-registries.conf(5), `pull-from-mirror`.
-_PULLS = {
-    "all": EVERYTHING,
-    "digest-only": BY_DIGEST,
-    "tag-only": frozenset({Ability.RESOLVE}),
-}
+_PULLS = {each.value: each for each in Pulls}
 #: What may go into a path, whatever a file says.
 _REPOSITORY = re.compile(r"[A-Za-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]{1,255}){0,127}")
 _INSECURE = HostSettings(skip_verify=True, plain_too=True)
@@ -56,7 +51,7 @@ class MirrorRule:
 
     location: str
     insecure: bool
-    abilities: frozenset[Ability]
+    pulls: Pulls
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,22 +105,42 @@ def parse_rules(body: bytes, path: str, observe: Observer) -> tuple[RegistryRule
 def choose(rules: Iterable[RegistryRule], registry: str, repository: str) -> HostChoice | None:
     """Apply the rule with the longest matching prefix; None when there is none.
 
+    A location that is blocked is not asked, and its mirrors are: that is how OpenShift writes the
+    policy `NeverContactSource` of an ImageDigestMirrorSet. A mirror is left out where a rule of its
+    own blocks it.
+
+    Source: containers/image v5 docker/docker_client.go, newDockerClientFromRef; OpenShift
+    "Image configuration resources", `mirrorSourcePolicy`.
+
     Raises:
         InvalidConfiguration: where it leads can be no registry.
 
     """
+    rules = tuple(rules)
     name = f"{registry}/{repository}"
-    found = [rule for rule in rules if matches_prefix(name, rule.prefix)]
-    if not found:
+    rule = _matching(rules, name)
+    if rule is None:
         return None
-    rule = max(found, key=lambda each: len(each.prefix))
-    mirrors = [
-        _endpoint(rule, each.location, name, registry, each.insecure, each.abilities)
+    endpoints = [
+        _endpoint(rule, each.location, name, registry, each.insecure, each.pulls)
         for each in rule.mirrors
+        if not _is_blocked(rules, rewrite(name, rule.prefix, each.location), rule)
     ]
-    last = _endpoint(rule, rule.location, name, registry, rule.insecure, EVERYTHING)
-    endpoints = (*mirrors, last)
-    return HostChoice(registry, repository, endpoints, rule.path, FORM, blocked=rule.blocked)
+    last = _endpoint(rule, rule.location, name, registry, rule.insecure, Pulls.ALL)
+    if not rule.blocked:
+        endpoints.append(last)
+    return HostChoice(registry, repository, tuple(endpoints), rule.path, FORM, blocked=rule.blocked)
+
+
+def _matching(rules: Iterable[RegistryRule], name: str) -> RegistryRule | None:
+    found = [rule for rule in rules if matches_prefix(name, rule.prefix)]
+    return max(found, key=lambda each: len(each.prefix), default=None)
+
+
+def _is_blocked(rules: Iterable[RegistryRule], place: str, unless: RegistryRule) -> bool:
+    """Whether a rule of its own forbids a mirror; `unless` is the rule that names it."""
+    rule = _matching(rules, place)
+    return rule is not None and rule is not unless and rule.blocked
 
 
 def _rule(table: Table) -> RegistryRule:
@@ -160,8 +175,8 @@ def _mirror(table: Table, *, by_digest: bool) -> MirrorRule:
     if said not in ("", *_PULLS):
         known = ", ".join(f"`{each}`" for each in _PULLS)
         raise table.fault("pull-from-mirror", f"it must be one of {known}")
-    abilities = _PULLS[said] if said else BY_DIGEST if by_digest else EVERYTHING
-    return MirrorRule(location, table.flag("insecure") or False, abilities)
+    pulls = _PULLS[said] if said else Pulls.BY_DIGEST if by_digest else Pulls.ALL
+    return MirrorRule(location, table.flag("insecure") or False, pulls)
 
 
 def _location(table: Table) -> str:
@@ -185,7 +200,7 @@ def _endpoint(
     name: str,
     registry: str,
     insecure: bool,  # noqa: FBT001 - as the file has it
-    abilities: frozenset[Ability],
+    pulls: Pulls,
 ) -> Endpoint:
     place = rewrite(name, rule.prefix, location)
     host, _, repository = place.partition("/")
@@ -196,7 +211,9 @@ def _endpoint(
         api_host(host),
         repository,
         host,
-        abilities=abilities,
+        # By digest alone it is never asked what a tag means, also not the tag beside a digest.
+        abilities=OF_DIGEST if pulls is Pulls.BY_DIGEST else EVERYTHING,
+        pulls=pulls,
         is_upstream=is_same_registry(host, registry),
         settings=_INSECURE if insecure else USUAL,
     )

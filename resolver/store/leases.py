@@ -17,7 +17,7 @@ from resolver.core.fields import Fields
 from resolver.core.fields import digest as read_digest
 from resolver.core.stored import Living
 from resolver.core.strict_json import read_object
-from resolver.errors import StoreFault, Untrusted
+from resolver.errors import LimitExceeded, StoreFault, Untrusted
 from resolver.store.files import close, faults
 from resolver.store.lock import try_lock
 
@@ -37,8 +37,8 @@ _NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O
 _PER_LINE = 1_000
 #: Seconds between two tries.
 _STEP = 0.01
-#: Largest lease that is read, in bytes.
-_MAX_LEASE = 64 << 20
+#: Longest line of a lease, in bytes, and the largest one of which everything is remembered.
+_MAX_LINE, _LARGE = 1 << 20, 64 << 20
 
 
 class Lease:
@@ -148,10 +148,36 @@ def living(root: Folder) -> tuple[Living, ...]:
     leases = root.enter("leases")
     if leases is None:
         return ()
+    held = _Held(root)
     with leases:
         names = [name for name in leases.entries() if LEASE.fullmatch(name)]
-        found = [_read_if_living(leases, name) for name in names]
+        found = [_read_if_living(leases, name, held) for name in names]
     return tuple(lease for lease in found if lease is not None)
+
+
+class _Held:
+    """What is in the store; looked up when a lease is read."""
+
+    def __init__(self, root: Folder) -> None:
+        self._root = root
+        self._names: dict[str, frozenset[str]] = {}
+
+    def __contains__(self, digest: Digest) -> bool:
+        names = self._names.get(digest.algorithm)
+        if names is None:
+            names = self._names[digest.algorithm] = frozenset(self._list(digest.algorithm))
+        return digest.hex in names
+
+    def _list(self, algorithm: str) -> list[str]:
+        blobs = self._root.enter("blobs")
+        if blobs is None:
+            return []
+        with blobs:
+            folder = blobs.enter(algorithm)
+            if folder is None:
+                return []
+            with folder:
+                return list(folder.entries())
 
 
 def is_living(leases: Folder, name: str) -> bool:
@@ -164,37 +190,69 @@ def is_living(leases: Folder, name: str) -> bool:
         return not try_lock(file.descriptor, fcntl.LOCK_SH, file.path)
 
 
-def _read_if_living(leases: Folder, name: str) -> Living | None:
+def _read_if_living(leases: Folder, name: str, held: _Held) -> Living | None:
     file = leases.open(name)
     if file is None:
         return None
     with file:
         if try_lock(file.descriptor, fcntl.LOCK_SH, file.path):
             return None
-        body = b"".join(file.chunks()) if file.status.st_size <= _MAX_LEASE else b""
+        purpose = ""
         try:
-            return _read(body, f"`{file.path}`")
+            lines = _lines(file.chunks(), f"`{file.path}`")
+            purpose, since = _read_head(next(lines, b""), f"`{file.path}`")
+            known = held if file.status.st_size > _LARGE else None
+            return Living(purpose, _read_digests(lines, f"`{file.path}`", known), since)
         except Untrusted as error:
+            who = f"`{purpose}`" if purpose else "a process"
             raise StoreFault(
-                file.path, f"a process uses it, and it cannot be read: {error}"
+                file.path,
+                f"{who} uses it, and it cannot be read: {error}",
+                f"see which process that is with `fuser {file.path}`, and end it",
             ) from error
 
 
-def _read(body: bytes, what: str) -> Living:
-    """Read a lease.
+def _lines(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
+    """Split a lease of any length.
+
+    Raises:
+        LimitExceeded: a line has no end in sight.
+
+    """
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+        if len(rest) > _MAX_LINE:
+            raise LimitExceeded(f"a line of {what}", _MAX_LINE, len(rest))
+    if rest:
+        yield rest
+
+
+def _read_head(line: bytes, what: str) -> tuple[str, float]:
+    """Read the purpose, and since when.
 
     Raises:
         Untrusted: it is not what it must be.
 
     """
-    head, *lines = body.splitlines() or [b""]
-    first = Fields.of(read_object(head, what), what, "", _MEMBERS)
+    first = Fields.of(read_object(line, what), what, "", _MEMBERS)
+    return first.text("purpose") or "", first.integer("since") / 1e9
+
+
+def _read_digests(lines: Iterable[bytes], what: str, held: _Held | None) -> frozenset[Digest]:
+    """Read what is needed; with `held` without what is not here, which cannot be removed.
+
+    Raises:
+        Untrusted: it is not what it must be.
+
+    """
     digests: set[Digest] = set()
     for line in lines:
         fields = Fields.of(read_object(line, what), what, "", frozenset({"digests"}))
-        digests.update(read_digest(value, what, "digests") for value in fields.array("digests"))
-    since = first.integer("since") / 1e9
-    return Living(first.text("purpose") or "", frozenset(digests), since)
+        found = (read_digest(value, what, "digests") for value in fields.array("digests"))
+        digests.update(each for each in found if held is None or each in held)
+    return frozenset(digests)
 
 
 def _line(value: dict[str, object]) -> bytes:

@@ -212,7 +212,7 @@ def test_what_a_publisher_writes_does_not_reach_the_terminal(run: Run) -> None:
     assert seen.status == 1
     assert "\x1b" not in seen.stdout
     assert not any(line.startswith("##") for line in seen.stdout.splitlines())
-    assert "linux/amd\\x1b[31m64\\x0a\\x23#vso[x]" in seen.stdout
+    assert "linux/amd%1B%5B31m64%0A%23%23vso%5Bx%5D" in seen.stdout
 
 
 def test_who_could_not_be_asked_weighs_more_than_what_was_found(run: Run, registry: str) -> None:

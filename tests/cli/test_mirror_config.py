@@ -11,7 +11,7 @@ import pytest
 from inline_snapshot import snapshot
 
 from resolver.core.events import ignore
-from resolver.core.hosts import BY_DIGEST, EVERYTHING, Ability
+from resolver.core.hosts import BY_DIGEST, EVERYTHING, Ability, Pulls
 from resolver.flow.mirror_config import TOOLS, mirror_config
 from resolver.sources.hosts_toml import parse_hosts
 from resolver.sources.registries_conf import choose, parse_rules
@@ -128,7 +128,7 @@ def test_our_own_reader_of_registries_conf_understands_it() -> None:
         assert last.is_upstream
     choice = read("docker.io", "https://m.test")
     assert choice is not None
-    assert choice.endpoints[0].abilities == BY_DIGEST
+    assert choice.endpoints[0].pulls is Pulls.BY_DIGEST
 
 
 def test_buildkits_file_is_toml_with_the_scheme_where_it_is_open(run: Run) -> None:

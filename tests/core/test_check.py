@@ -83,7 +83,11 @@ def found(builds: tuple[Build, ...], wanted: Requirements) -> list[tuple[str, st
         ("windows/amd64:10.0.26100", "windows/amd64:10.0.20348.2700", False),
         ("windows/amd64:10.0.20348", "windows/amd64", False),
         # other systems' versions, and features
-        ("linux/amd64:5.10", "linux/amd64:6.1", True),
+        ("linux/amd64:5.10", "linux/amd64:6.1", False),
+        ("linux/amd64:5.10", "linux/amd64", False),
+        ("linux/amd64:5.10", "linux/amd64:5.10", True),
+        ("freebsd/amd64:16.0", "freebsd/amd64:14.1", False),
+        ("freebsd/amd64", "freebsd/amd64:14.1", True),
         ("windows/amd64", "windows(10.0.1+win32k)/amd64", True),
         ("linux/amd64", "linux(+gpu)/amd64", False),
         ("linux(+gpu)/amd64", "linux(+gpu)/amd64", True),

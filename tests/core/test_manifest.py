@@ -19,6 +19,7 @@ from resolver.core.descriptor import (
     OCI_MANIFEST,
     SCHEMA1,
     SCHEMA1_SIGNED,
+    EntryKind,
 )
 from resolver.core.digest import Digest, verify
 from resolver.core.manifest import (
@@ -27,6 +28,7 @@ from resolver.core.manifest import (
     MAX_LAYERS,
     Index,
     Manifest,
+    entry_kind,
     parse_document,
 )
 from resolver.core.platform import Platform
@@ -498,3 +500,60 @@ def test_every_refusal_is_one_line() -> None:
     with pytest.raises(Untrusted) as caught:
         parse(manifest(layers=[entry(digest="sha256:\n\n")]))
     assert "\n" not in str(caught.value)
+
+
+SBOM = "application/spdx+json"
+
+
+@pytest.mark.parametrize(
+    ("members", "kind"),
+    [
+        ({}, EntryKind.IMAGE),
+        ({"artifactType": SBOM, "platform": {"os": "linux", "architecture": "amd64"}}, "artifact"),
+        ({"artifactType": ""}, "image"),
+        ({"artifactType": OCI_CONFIG}, "image"),
+        ({"artifactType": DOCKER_CONFIG, "mediaType": DOCKER_MANIFEST}, "image"),
+        ({"mediaType": OCI_ARTIFACT}, "artifact"),
+        ({"mediaType": "application/vnd.example.disk"}, "artifact"),
+        ({"mediaType": OCI_INDEX}, "index"),
+        ({"mediaType": DOCKER_LIST}, "index"),
+        ({"mediaType": OCI_INDEX, "artifactType": SBOM}, "artifact"),
+        ({"annotations": {"vnd.docker.reference.type": "attestation-manifest"}}, "attestation"),
+        (
+            {
+                "annotations": {"vnd.docker.reference.type": "attestation-manifest"},
+                "artifactType": "application/vnd.docker.attestation.manifest.v1+json",
+            },
+            "attestation",
+        ),
+    ],
+)
+def test_an_index_says_which_of_its_entries_can_be_images(
+    members: dict[str, Any], kind: EntryKind | str
+) -> None:
+    described = {**entry(OCI_MANIFEST), **members}
+    parsed = parse(index(described), OCI_INDEX)
+    assert isinstance(parsed, Index)
+    assert parsed.manifests[0].kind is EntryKind(kind)
+
+
+@pytest.mark.parametrize(
+    ("members", "kind"),
+    [
+        ({}, EntryKind.IMAGE),
+        ({"config": entry(OCI_EMPTY, b"{}")}, EntryKind.ARTIFACT),
+        ({"config": entry(SBOM, b"{}")}, EntryKind.ARTIFACT),
+        ({"artifactType": SBOM}, EntryKind.ARTIFACT),
+        ({"artifactType": OCI_CONFIG}, EntryKind.IMAGE),
+    ],
+)
+def test_a_manifest_shows_what_its_entry_is(members: dict[str, Any], kind: EntryKind) -> None:
+    parsed = parse(manifest(**members))
+    listed = parse(index(entry(OCI_MANIFEST)), OCI_INDEX)
+    marked = parse(index(entry(OCI_MANIFEST, artifactType=SBOM)), OCI_INDEX)
+    assert isinstance(parsed, Manifest)
+    assert isinstance(listed, Index)
+    assert isinstance(marked, Index)
+    assert entry_kind(listed.manifests[0], None) is EntryKind.IMAGE
+    assert entry_kind(listed.manifests[0], parsed) is kind
+    assert entry_kind(marked.manifests[0], parsed) is EntryKind.ARTIFACT

@@ -29,7 +29,7 @@ from resolver.render.matrix import FORMS, tell_matrix
 
 P = Platform.parse
 PREFIX = "reg.test/team/app@"
-SAFE = re.compile(r"[A-Za-z0-9._:/@-]*")
+SAFE = re.compile(r"[A-Za-z0-9._:/@%(+)-]*")
 
 
 def digest(number: int) -> Digest:
@@ -190,15 +190,51 @@ def test_what_cannot_be_a_job_is_left_out_and_said() -> None:
     assert [str(job.platform) for job in found.jobs] == [
         "linux/amd64",
         "windows/amd64:10.0.20348",
-        "linux/arm64",
     ]
+    assert [str(job.digest) for job in found.jobs] == [str(digest(1)), str(digest(4))]
     assert [told.message.split(": ", 2)[2] for told in found.warnings] == [
-        "it says no platform",
-        "an entry before it is for `linux/amd64` too",
-        "`linux/$(id)` has characters that no job is made of",
-        "an entry before it is for `windows/amd64:10.0.20348` too",
-        "`unknown` has characters that no job is made of",
+        "it names no platform",
+        "`linux/%24%28id%29` has characters that no job is made of",
+        "`linux(+a%20b)/arm64` requires features (`-p 'linux(+a%20b)/arm64'` takes it)",
+        "another entry is chosen for `linux/amd64`",
+        "another entry is chosen for `linux/amd64`",
+        "another entry is chosen for `windows/amd64:10.0.20348`",
     ]
+
+
+def test_the_plain_entry_is_the_job_and_not_one_that_requires_features() -> None:
+    nydus = Platform("linux", "amd64", "", "", ("nydus.remoteimage.v1",))
+
+    plain = matrix(nydus, "linux/amd64")
+    asked = matrix(nydus, "linux/amd64", want=("linux(+nydus.remoteimage.v1)/amd64",))
+
+    assert [(str(job.platform), job.digest) for job in plain.jobs] == [("linux/amd64", digest(1))]
+    assert [(str(job.platform), job.digest) for job in asked.jobs] == [
+        ("linux(+nydus.remoteimage.v1)/amd64", digest(0))
+    ]
+    with pytest.raises(NotFound):
+        matrix(nydus)
+    with pytest.raises(PlatformNotOffered, match="linux/amd64"):
+        matrix(nydus, want=("linux/amd64",))
+
+
+def test_versions_outside_windows_make_a_job_each_and_are_written_as_one_word() -> None:
+    found = matrix(
+        "freebsd/amd64:14.1",
+        "freebsd/amd64:15.0",
+        Platform("darwin", "arm64", "", "macOS 14.4"),
+        Platform("darwin", "arm64", "", "$(id)"),
+    )
+    rows = json.loads(tell_matrix(found))["include"]
+
+    assert [row["platform"] for row in rows] == [
+        "freebsd/amd64:14.1",
+        "freebsd/amd64:15.0",
+        "darwin(macOS%2014.4)/arm64",
+        "darwin(%24%28id%29)/arm64",
+    ]
+    assert [row["os_version"] for row in rows[2:]] == ["macOS%2014.4", "%24%28id%29"]
+    assert not found.warnings or {told.code for told in found.warnings} == {"no-runner"}
 
 
 _ANY = st.text(max_size=8)

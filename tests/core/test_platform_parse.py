@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import string
+from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from resolver.core.platform import Platform
+from resolver.core.matching import matches
+from resolver.core.platform import BUILTIN, Platform
+from resolver.core.select import Grade, select
 from resolver.errors import InvalidPlatform
+from tests.core.platform_strategies import platforms
 from tests.core.platform_vectors import Case, cases, host_of, name, platform_of
 
 
@@ -103,7 +107,9 @@ def test_a_single_word_means_the_same_on_every_machine_unless_a_host_is_given() 
         "linux/amd64,other=1", "windows(%)/amd64", "windows(%2)/amd64", "windows(%zz)/amd64",
         "windows(%ff)/amd64", "windows(+%c3%28)/amd64", "windows/amd64:%", "linux/\uff41md64",
         "línux/amd64", "linux/amd64/v\u0663", "linux\x00/amd64", "i686", "x86", "armv7l",
-        "loongarch64",
+        "loongarch64", "amd64:14.1", "nonsense:14.1", "linux:arm64", "linux:x86_64",
+        "linux/%61md64", "linu%78/amd64", "linux/amd64/v%33", "linux/a%2Eb", "linux/%ff",
+        "linux/%2", "linux%/amd64",
         "linux/" + "a" * 2000,
     ],
 )  # fmt: skip
@@ -131,6 +137,12 @@ def test_text_that_is_no_platform_is_refused(text: str) -> None:
         ("windows/amd64:a%2Fb", "a/b"),
         ("linux/amd64:ltsc2022", "ltsc2022"),
         ("windows(ltsc2022)/amd64", "ltsc2022"),
+        ("windows:10.0.17763", "10.0.17763"),
+        ("windows:ltsc2019", "10.0.17763"),
+        ("windows,osver=10.0.17763", "10.0.17763"),
+        ("freebsd:14.1", "14.1"),
+        ("macOS:macOS%2014.4", "macOS 14.4"),
+        ("darwin(macOS%2014.4)/arm64", "macOS 14.4"),
     ],
 )
 def test_a_version_is_read_in_every_dialect(text: str, version: str) -> None:
@@ -160,6 +172,65 @@ def test_any_text_is_a_platform_or_refused(text: str) -> None:
 
     assert parsed.os
     assert parsed.architecture
+
+
+def test_a_system_with_a_version_alone_is_for_the_architecture_of_the_host() -> None:
+    host = Platform("linux", "arm64", "v8")
+
+    assert Platform.parse("windows:10.0.17763", host=host) == Platform(
+        "windows", "arm64", "", "10.0.17763"
+    )
+
+
+# What JSON can hold: anything but halves of surrogate pairs.
+index_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.text(
+    "linuxwdosarmv678/:(+)%,=.* \n", max_size=12
+)
+
+
+@given(index_text, index_text, index_text, index_text, st.lists(index_text, max_size=3))
+@example("windows", "amd64", "", "ltsc2022", [])
+@example("windows", "amd64", "", "1903", [])
+@example("darwin", "arm64", "", "macOS 14.4", [])
+@example("all", "", "", "", [])
+@example("linux", "arm", "7", "a+b", ["", "x/y", "x/y"])
+def test_whatever_an_index_names_is_printed_so_that_it_can_be_asked_for(
+    system: str, architecture: str, variant: str, version: str, features: list[str]
+) -> None:
+    entry = Platform(system, architecture, variant, version, tuple(features))
+    other = Platform("linux", "amd64", "", "other", ("other",))
+
+    printed = str(entry)
+    again = Platform.parse(printed)
+    selection = select([other, entry], printed, exact=True)
+
+    assert printed.isascii()
+    assert printed.isprintable()
+    assert " " not in printed
+    assert selection.platform == entry
+    assert selection.grade in {Grade.EXACT, Grade.NORMALISED}
+    assert matches(again, entry, BUILTIN)
+    assert str(again.normalized()) == str(entry.normalized())
+
+
+@given(st.lists(platforms, min_size=1, max_size=6), st.integers(0, 5))
+def test_each_printed_platform_leads_back_to_an_entry_that_is_it(
+    entries: list[Platform], place: int
+) -> None:
+    entry = entries[place % len(entries)]
+
+    found = select(entries, str(entry), exact=True).platform
+
+    assert found is not None
+    if entry.normalized().os != "windows" or entry.os_version:
+        assert str(_plain(found)) == str(_plain(entry))
+
+
+def _plain(platform: Platform) -> Platform:
+    """Leave out what Windows never holds against a host."""
+    normal = platform.normalized()
+    features = tuple(each for each in normal.os_features if each != "win32k")
+    return replace(normal, os_features=features) if normal.os == "windows" else normal
 
 
 names = st.text(string.ascii_letters + string.digits + "_-", min_size=1, max_size=8)

@@ -8,7 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resolver.core.descriptor import OCI_MANIFEST, Descriptor
+from resolver.core.digest import Digest
+from resolver.core.listing import Filters
 from resolver.core.platform import Platform
+from resolver.core.stored import StoredImage
 from tests.core.platform_strategies import platforms
 from tests.core.platform_vectors import Case, cases, name, platform_of
 
@@ -102,11 +106,17 @@ def test_normalising_twice_changes_nothing(platform: Platform) -> None:
         (Platform("windows", "amd64", "", "10.0.20348"), "windows/amd64:10.0.20348"),
         (Platform("windows", "amd64", "", "", ("win32k",)), "windows(+win32k)/amd64"),
         (Platform("windows", "amd64", "", "1", ("b", "a", "")), "windows(1+a+b)/amd64"),
-        (Platform("windows", "amd64", "", "1", ("",)), "windows/amd64:1"),
-        (Platform("windows", "amd64", "", "a b:c"), "windows(a b:c)/amd64"),
-        (Platform("windows", "", "", "10.0"), "windows(10.0)"),
-        (Platform("linux", "", "v8"), "linux/v8"),
-        (Platform("", "arm", "v7", "1"), "unknown"),
+        (Platform("windows", "amd64", "", "10.0", ("",)), "windows/amd64:10.0"),
+        (Platform("windows", "amd64", "", "ltsc2022"), "windows(ltsc2022)/amd64"),
+        (Platform("windows", "amd64", "", "1903"), "windows(1903)/amd64"),
+        (Platform("freebsd", "amd64", "", "14.1"), "freebsd/amd64:14.1"),
+        (Platform("darwin", "arm64", "", "macOS 14.4"), "darwin(macOS%2014.4)/arm64"),
+        (Platform("linux", "x:y", "é"), "linux/x%3Ay/%C3%A9"),
+        (Platform("my.os", "amd64"), "my%2Eos/amd64"),
+        (Platform("windows", "amd64", "", "a b:c"), "windows(a%20b%3Ac)/amd64"),
+        (Platform("windows", "", "", "10.0"), "windows/unknown:10.0"),
+        (Platform("linux", "", "v8"), "linux/unknown/v8"),
+        (Platform("", "arm", "v7", "1"), "linux/arm/v7:1"),
         (Platform("unknown", "unknown"), "unknown/unknown"),
     ],
 )
@@ -122,3 +132,23 @@ def test_platforms_can_be_sorted_and_counted(several: list[Platform]) -> None:
 
     assert all(one <= two for one, two in pairwise(ordered))
     assert set(several) == set(ordered)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "listed"),
+    [
+        ("darwin", True),
+        ("darwin/arm64", True),
+        ("darwin(macOS%2014.4)/arm64", True),
+        ("darwin/amd64", False),
+        ("dar", False),
+    ],
+)
+def test_a_list_of_the_store_is_filtered_by_platform_whatever_the_version(
+    wanted: str, *, listed: bool
+) -> None:
+    root = Descriptor(OCI_MANIFEST, Digest.of(b""), 0)
+    held = (str(Platform("darwin", "arm64", "", "macOS 14.4")),)
+    image = StoredImage("", root.digest, root, held, held, "", 0, 0, dangling=True, missing=())
+
+    assert bool(Filters.parse([f"platform={wanted}"]).take([image]).images) is listed

@@ -145,7 +145,9 @@ def test_a_requirement_for_win32k_keeps_nothing_out_on_windows() -> None:
         ("", "10.0.20348", Grade.EXACT),
         ("10.0.20348.1", "10.0.20348.2", Grade.NORMALISED),
         ("10.0.20348", "10.0.20348.2", Grade.NORMALISED),
-        ("10.0.20348", "", Grade.NORMALISED),
+        ("10.0.20348", "", Grade.COMPATIBLE),
+        ("garbage", "10.0.20348", Grade.FALLBACK),
+        ("garbage", "garbage", Grade.EXACT),
         ("10.0.26100", "10.0.20348.2", Grade.ABI),
     ],
 )

@@ -64,8 +64,13 @@ def test_the_entry_that_the_vector_names_is_selected(case: Case) -> None:
         ("linux/riscv64", ["linux/riscv64/rva20u64"], None, 0),
         ("linux/riscv64", ["linux/riscv64/rva22u64"], None, None),
         ("linux/riscv64/rva22u64", ["linux/riscv64", "linux/riscv64/rva20u64"], None, 1),
-        # the version counts on Windows only
-        ("linux/amd64:5.10", ["linux/amd64:6.1"], 0, 0),
+        # the version counts everywhere (D10), and keeps nothing out unless `exact` is asked for
+        ("linux/amd64:5.10", ["linux/amd64:6.1"], None, 0),
+        ("linux/amd64:5.10", ["linux/amd64:6.1", "linux/amd64"], None, 1),
+        ("linux/amd64:5.10", ["linux/amd64:6.1", "linux/amd64", "linux/amd64:5.10"], 2, 2),
+        ("linux/amd64/v2:5.10", ["linux/amd64:5.10", "linux/amd64/v2:6.1"], None, 1),
+        ("freebsd/amd64", ["freebsd/amd64:15.0", "freebsd/amd64"], 1, 1),
+        ("windows/amd64", ["windows/amd64:10.0.20348", "windows/amd64"], 0, 0),
         ("windows/amd64:10.0.17763", ["windows/amd64:10.0.20348"], None, None),
         # no fallback between systems when one was asked for
         ("darwin/arm64", ["linux/arm64"], None, None),
@@ -304,13 +309,14 @@ def test_the_chosen_entry_is_acceptable_and_every_loser_has_a_reason(
     assert [loser.platform for loser in selection.rejected] == [entries[i] for i in sorted(losers)]
     assert selection.ranking[:1] == (() if selection.index is None else (selection.index,))
     acceptable = [
-        (p.os, p.architecture, p.variant) for p, _ in BUILTIN.acceptable(want)[: 1 if exact else 99]
+        (p.os, p.architecture or "unknown", p.variant)
+        for p, _ in BUILTIN.acceptable(want)[: 1 if exact else 99]
     ]
     for index in selection.ranking:
         chosen = entries[index]
         assert chosen is not None
         normal = chosen.normalized()
-        assert (normal.os, normal.architecture, normal.variant) in acceptable
+        assert (normal.os, normal.architecture or "unknown", normal.variant) in acceptable
 
 
 @given(st.data(), st.lists(platforms, max_size=8), platforms)
@@ -324,15 +330,44 @@ def test_the_order_of_an_index_matters_between_equals_only(
         if chosen is None:
             return None
         normal = chosen.normalized()
-        chip = (normal.architecture, normal.variant)
-        rank = [(p.architecture, p.variant) for p in acceptable].index(chip)
-        return rank, len(chosen.os_features)
+        chip = (normal.architecture or "unknown", normal.variant)
+        rank = [(p.architecture or "unknown", p.variant) for p in acceptable].index(chip)
+        return rank, len(set(chosen.os_features) - {""})
 
     one, two = select(entries, want), select(other, want)
 
     assert sorted(one.grades, key=str) == sorted(two.grades, key=str)
-    if want.normalized().os != "windows":
+    if not want.os_version:
         assert key(one.platform) == key(two.platform)
+
+
+@pytest.mark.parametrize(
+    ("want", "offered", "grade"),
+    [
+        ("freebsd/amd64:15.0", "freebsd/amd64:15.0", Grade.EXACT),
+        ("freebsd/amd64:15.0", "freebsd/amd64", Grade.COMPATIBLE),
+        ("freebsd/amd64:15.0", "freebsd/amd64:14.1", Grade.FALLBACK),
+        ("freebsd/amd64", "freebsd/amd64:14.1", Grade.EXACT),
+        ("freebsd/x86_64:15.0", "freebsd/amd64", Grade.COMPATIBLE),
+        ("linux/amd64/v2:5.10", "linux/amd64", Grade.FALLBACK),
+        ("linux/arm64:5.10", "linux/arm/v7", Grade.ABI),
+    ],
+)
+def test_the_grade_says_whether_the_wanted_version_was_found(
+    want: str, offered: str, grade: Grade
+) -> None:
+    assert select(listed(offered), want).grade is grade
+
+
+def test_an_exact_version_is_refused_with_the_version_there_is() -> None:
+    refused = select(
+        listed("freebsd/amd64:14.1", "freebsd/amd64"), "freebsd/amd64:15.0", exact=True
+    )
+
+    assert [loser.reason for loser in refused.rejected] == [
+        "version 14.1 is not the wanted 15.0",
+        "names no version, and 15.0 is wanted",
+    ]
 
 
 @given(st.lists(platforms, max_size=6), platforms, platforms, st.integers(0, 6))

@@ -512,7 +512,10 @@ def test_which_file_decides(patient: Patient) -> None:
         "config/containers/registries.conf",
         '[[registry]]\nprefix = "quay.io/team"\nlocation = "mirror.test/team"\n'
         '[[registry]]\nprefix = "*.evil.test"\nblocked = true\n'
-        '[[registry]]\nlocation = "loose.test"\ninsecure = true\n',
+        '[[registry]]\nlocation = "loose.test"\ninsecure = true\n'
+        '[[registry]]\nlocation = "source.test"\nblocked = true\n'
+        '[[registry.mirror]]\nlocation = "m.test"\npull-from-mirror = "digest-only"\n'
+        '[[registry.mirror]]\nlocation = "n.test"\npull-from-mirror = "tag-only"\n',
     )
     found = patient.look("ghcr.io", RESOLVER_MIRROR="o.test=https://p.test")
     bare = patient.look(RESOLVER_CERTS_D=str(patient.folder / "certs.d"))
@@ -528,6 +531,10 @@ def test_which_file_decides(patient: Patient) -> None:
     assert told["quay.io/team"].found == f"{conf} decides: mirror.test"
     assert told["*.evil.test"].found == f"{conf} decides: it is blocked"
     assert told["*.evil.test"].state is NOTE
+    assert told["source.test"].found == (
+        f"{conf} decides: it is blocked, and its mirrors are asked: "
+        "m.test (by digest only), then n.test (tags only)"
+    )
     assert told["loose.test"].state is WARNING
     assert told["ghcr.io"].found == "no file speaks of it: it is asked itself"
     assert told["ghcr.io"].state is OK

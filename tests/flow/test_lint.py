@@ -339,8 +339,8 @@ def test_a_layout_is_linted_like_a_registry(tmp_path: Path) -> None:
         pytest.param(
             in_order("linux/"),
             [
-                ("config-without-platform", "warning", "linux"),
-                ("unknown-architecture", "warning", "linux"),
+                ("config-without-platform", "warning", "linux/unknown"),
+                ("unknown-architecture", "warning", "linux/unknown"),
             ],
             id="half a platform",
         ),

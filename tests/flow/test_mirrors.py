@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 LAYER, SMALL = noise(400_000), noise(2_000, 1)
 IMAGE = build_index([build_image("linux/amd64", [LAYER, SMALL])])
+CHILD = IMAGE.children[0]
 REPOSITORY = "team/app"
 BASE = f"/v2/{REPOSITORY}"
 LAYER_PATH = f"{BASE}/blobs/{Digest.of(LAYER)}"
@@ -317,7 +318,6 @@ def test_registries_conf_can_block_and_lead_elsewhere(ground: Ground) -> None:
         f'[[registry]]\nprefix = "blocked.test"\nlocation = "blocked.test"\nblocked = true\n'
         f'[[registry]]\nprefix = "logical.test/x"\nlocation = "{ground.upstream.host}/team"\n'
         f'[[registry.mirror]]\nlocation = "{ground.mirror.host}/team"\ninsecure = true\n'
-        'pull-from-mirror = "digest-only"\n'
     )
     variables = {"RESOLVER_MIRROR": "", "CONTAINERS_REGISTRIES_CONF": str(file)}
     with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
@@ -325,9 +325,148 @@ def test_registries_conf_can_block_and_lead_elsewhere(ground: Ground) -> None:
             session.resolve("blocked.test/a/b")
         done = session.pull("logical.test/x/app:1", "linux/amd64")
         assert done.images[0].image.reference == "logical.test/x/app:1"
-    assert lines(ground.upstream) == ["GET /manifests/1"]
+    assert lines(ground.upstream) == []
     assert len(ground.mirror.requests("GET", "/blobs/")) == 3
     assert all(not seen.query for seen in ground.mirror.log)
+
+
+def conf(ground: Ground, registry: str = "", mirror: str = "") -> dict[str, str]:
+    """Write a registries.conf with one registry and one mirror; give the variables to read it."""
+    file = ground.folder / "registries.conf"
+    file.write_text(
+        f'[[registry]]\nlocation = "{ground.upstream.host}"\n{registry}\n'
+        f'[[registry.mirror]]\nlocation = "{ground.mirror.host}"\ninsecure = true\n{mirror}\n'
+    )
+    return {"RESOLVER_MIRROR": "", "CONTAINERS_REGISTRIES_CONF": str(file)}
+
+
+@pytest.mark.parametrize(
+    ("registry", "mirror", "by_tag", "by_digest"),
+    [
+        ("", "", True, True),
+        ("", 'pull-from-mirror = "all"', True, True),
+        # ImageTagMirrorSet
+        ("", 'pull-from-mirror = "tag-only"', True, False),
+        # ImageDigestMirrorSet, and ImageContentSourcePolicy below
+        ("", 'pull-from-mirror = "digest-only"', False, True),
+        ("mirror-by-digest-only = true", "", False, True),
+    ],
+)
+@pytest.mark.parametrize("is_tag", [True, False])
+def test_the_reference_as_given_decides_for_all_that_belongs_to_the_image(
+    ground: Ground, registry: str, mirror: str, by_tag: bool, by_digest: bool, is_tag: bool
+) -> None:
+    name = ground.reference if is_tag else f"{ground.reference}@{IMAGE.digest}"
+    with ground.session(**conf(ground, registry, mirror)) as session:  # type: ignore[arg-type]  # by name
+        session.pull(name, "linux/amd64")
+    asked, left = ground.mirror, ground.upstream
+    if not (by_tag if is_tag else by_digest):
+        asked, left = left, asked
+    assert lines(left) == []
+    wanted = {f"{BASE}/blobs/{each}" for each in IMAGE.children[0].blobs}
+    assert {seen.path for seen in asked.requests("GET", "/blobs/")} == wanted
+    root = f"{BASE}/manifests/{'1' if is_tag else IMAGE.digest}"
+    assert {seen.path for seen in asked.requests("GET", "/manifests/")} == {
+        root,
+        f"{BASE}/manifests/{ground_manifest()}",
+    }
+
+
+def test_one_session_keeps_both_forms_of_a_reference_apart(ground: Ground) -> None:
+    variables = conf(ground, "", 'pull-from-mirror = "tag-only"')
+    with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
+        session.resolve(ground.reference, "linux/amd64")
+        assert lines(ground.upstream) == []
+        assert list(session.tags(ground.reference)) == ["1"]
+        other = build_image("linux/amd64", [noise(12, 9)])
+        ground.upstream.serve(REPOSITORY, "2", other)
+        session.resolve(f"{ground.upstream.host}/{REPOSITORY}@{other.digest}")
+    assert f"GET /manifests/{other.digest}" in lines(ground.upstream)
+    assert not [line for line in lines(ground.mirror) if other.digest in line]
+
+
+def test_a_mirror_by_digest_is_not_asked_for_the_tag_beside_the_digest(ground: Ground) -> None:
+    variables = conf(ground, "", 'pull-from-mirror = "digest-only"')
+    with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
+        target = RegistryTarget(Reference.parse(f"{ground.reference}@{IMAGE.digest}"))
+        source = session._source(target)
+        assert source.document(IMAGE.digest).body == IMAGE.body
+        assert str(source.resolve("1").digest) == IMAGE.digest
+    assert lines(ground.mirror) == [f"GET /manifests/{IMAGE.digest}"]
+    assert lines(ground.upstream) == ["HEAD /manifests/1"]
+
+
+def test_a_location_that_is_blocked_is_not_asked_and_its_mirrors_are(ground: Ground) -> None:
+    """OpenShift's `mirrorSourcePolicy: NeverContactSource`."""
+    variables = conf(ground, "blocked = true", 'pull-from-mirror = "digest-only"')
+    with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
+        pinned = f"{ground.upstream.host}/{REPOSITORY}@{IMAGE.digest}"
+        session.pull(pinned, "linux/amd64")
+        # By tag that mirror is not used, so nobody is left to ask, nor the store.
+        with pytest.raises(RegistryBlocked):
+            session.resolve(ground.reference)
+        missing = f"{ground.upstream.host}/{REPOSITORY}@{Digest.of(b'missing')}"
+        with pytest.raises(ManifestNotFound):
+            session.resolve(missing)
+    assert ground.upstream.log == []
+    assert len(ground.mirror.requests("GET", "/blobs/")) == 3
+
+
+def test_a_mirror_that_a_rule_of_its_own_blocks_is_left_out(ground: Ground) -> None:
+    more = f'[[registry]]\nlocation = "{ground.mirror.host}"\nblocked = true\n'
+    variables = conf(ground, "", f"\n{more}")
+    with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
+        session.pull(ground.reference, "linux/amd64")
+    assert ground.mirror.log == []
+
+
+@pytest.mark.parametrize("tag", [f"sha256-{'a' * 64}", f"sha256-{'a' * 64}.sig"])
+def test_signatures_come_from_the_mirror_that_gives_the_image(ground: Ground, tag: str) -> None:
+    ground.mirror.serve(REPOSITORY, tag, IMAGE.children[0])
+    variables = conf(ground, "", 'pull-from-mirror = "digest-only"')
+    with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
+        target = RegistryTarget(Reference.parse(f"{ground.reference}@{IMAGE.digest}"))
+        assert session._source(target).document(tag).body == CHILD.body
+    assert lines(ground.upstream) == []
+
+
+def capabilities(ground: Ground, mirror: str) -> dict[str, str]:
+    """Write a hosts.toml whose mirror has these capabilities."""
+    folder = ground.folder / "certs.d" / f"{ground.upstream.host.replace(':', '_')}_"
+    folder.mkdir(parents=True)
+    (folder / "hosts.toml").write_text(
+        f'server = "{ground.upstream.url}"\n[host."{ground.mirror.url}"]\ncapabilities = {mirror}\n'
+    )
+    return {"RESOLVER_MIRROR": "", "RESOLVER_CERTS_D": str(ground.folder / "certs.d")}
+
+
+def test_a_host_that_resolves_and_does_not_pull_gives_the_digest_alone(ground: Ground) -> None:
+    variables = capabilities(ground, '["resolve"]')
+    with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
+        session.pull(ground.reference, "linux/amd64")
+    assert lines(ground.mirror) == ["HEAD /manifests/1"]
+    assert f"GET /manifests/{IMAGE.digest}" in lines(ground.upstream)
+    assert "GET /manifests/1" not in lines(ground.upstream)
+
+
+def test_a_host_that_only_takes_pushes_is_never_asked(ground: Ground) -> None:
+    variables = capabilities(ground, '["push"]')
+    with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
+        session.pull(ground.reference, "linux/amd64")
+    assert ground.mirror.log == []
+
+
+def test_a_host_with_the_capability_lists_referrers_also_without_tags(ground: Ground) -> None:
+    variables = capabilities(ground, '["pull", "referrers"]')
+    path = f"{BASE}/referrers/{IMAGE.digest}"
+    listed = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).encode()
+    ground.mirror.on("GET", path, Reply(200, {"Content-Type": OCI_INDEX}, listed))
+    with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
+        source = session._source(RegistryTarget(Reference.parse(ground.reference)))
+        assert isinstance(source, MirroredSource)
+        assert source.referrers(Digest.parse(IMAGE.digest)) == ()
+    assert [seen.path for seen in ground.mirror.log] == [path]
+    assert ground.upstream.log == []
 
 
 def test_what_is_blocked_is_blocked_also_where_the_store_could_answer(ground: Ground) -> None:

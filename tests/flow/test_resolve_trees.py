@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from resolver.core.descriptor import OCI_CONFIG
 from resolver.core.platform import BUILTIN, Platform
 from resolver.errors import (
     ContradictoryPlatform,
@@ -32,7 +34,7 @@ UNKNOWN = {"os": "unknown", "architecture": "unknown"}
 STATEMENT = {"vnd.docker.reference.type": "attestation-manifest"}
 
 
-def wish(platform: str, **more: bool) -> Wish:
+def wish(platform: str, **more: Any) -> Wish:
     return Wish((Platform.parse(platform),), explicit=True, **more)
 
 
@@ -297,6 +299,140 @@ class TestASinglePlatformImage:
         assert found.platform is None
         with pytest.raises(PlatformUnknown):
             resolve(reader, asked, wish("linux/arm64"), BUILTIN)
+
+
+SBOM = "application/spdx+json"
+EMPTY = "application/vnd.oci.empty.v1+json"
+#: An SBOM that only its manifest shows to be none of the images.
+HIDDEN = {"platform": AMD64, "config_media_type": SBOM}
+
+
+def answer(root: dict[str, Any], platform: str, **more: Any) -> tuple[list[int], list[str]]:
+    """Resolve in a planted tree; the path to the chosen entry, and the codes of warnings."""
+    reader, asked = (place := MemoryPlace()).publish("app", place.plant(root))
+    found = resolve(reader, asked, replace(wish(platform), **more), BUILTIN)
+    chosen = next(entry.path for entry in found.considered if entry.chosen)
+    return list(chosen), [warning.code for warning in found.warnings]
+
+
+class TestAnArtifact:
+    @pytest.mark.parametrize("more", [{}, {"verify": True}, {"strict": True}, {"exact": True}])
+    def test_that_the_index_marks_is_passed_over_without_a_word(
+        self, more: dict[str, bool]
+    ) -> None:
+        marked = {"platform": AMD64, "artifactType": SBOM, "config_media_type": EMPTY}
+
+        assert answer({"manifests": [marked, {"platform": AMD64}]}, "linux/amd64", **more) == (
+            [1],
+            [],
+        )
+
+    @pytest.mark.parametrize("more", [{}, {"verify": True}, {"strict": True}, {"reads": True}])
+    def test_that_its_manifest_shows_is_passed_over_with_a_warning(
+        self, more: dict[str, bool]
+    ) -> None:
+        root = {"manifests": [HIDDEN, {"platform": AMD64}]}
+
+        assert answer(root, "linux/amd64", **more) == ([1], ["artifact-passed-over"])
+
+    def test_in_a_nested_index_gives_way_to_the_image_beside_it_or_further_on(self) -> None:
+        inner = {"platform": AMD64, "manifests": [HIDDEN, {"platform": AMD64}]}
+        hollow = {"platform": AMD64, "manifests": [HIDDEN]}
+        told = ["artifact-passed-over"]
+
+        assert answer({"manifests": [inner]}, "linux/amd64", verify=True) == ([0, 1], told)
+        assert answer({"manifests": [hollow, {"platform": AMD64}]}, "linux/amd64", verify=True) == (
+            [1],
+            told,
+        )
+
+    def test_without_a_platform_gives_way_to_the_image_without_one(self) -> None:
+        root = {"manifests": [{"config_media_type": SBOM}, {"config_platform": AMD64}]}
+
+        assert answer(root, "linux/amd64") == ([1], ["artifact-passed-over"])
+
+    def test_gives_way_to_a_lower_level_when_the_answer_is_verified(self) -> None:
+        lower = {"platform": {"os": "linux", "architecture": "386"}}
+
+        path, told = answer({"manifests": [HIDDEN, lower]}, "linux/amd64", verify=True)
+
+        assert path == [1]
+        assert told == ["artifact-passed-over", "fallback-platform"]
+
+    def test_that_the_index_marks_is_no_answer_even_alone_nor_offered(self) -> None:
+        root = {"manifests": [{"platform": AMD64, "artifactType": SBOM}, {"platform": ARM64}]}
+        reader, asked = (place := MemoryPlace()).publish("app", place.plant(root))
+
+        with pytest.raises(PlatformNotOffered) as caught:
+            resolve(reader, asked, wish("linux/amd64"), BUILTIN)
+
+        assert caught.value.offered == ("linux/arm64",)
+
+    def test_alone_is_refused_when_verified_and_else_taken_with_a_warning(self) -> None:
+        root = {"manifests": [HIDDEN]}
+
+        assert path_of(root, "linux/amd64") == [0]
+        assert answer(root, "linux/amd64", reads=True) == ([0], ["not-an-image"])
+        with pytest.raises(PlatformNotOffered):
+            answer(root, "linux/amd64", strict=True)
+
+    def test_type_that_repeats_the_type_of_an_image_config_marks_an_image(self) -> None:
+        root = {"manifests": [{"platform": AMD64, "artifactType": OCI_CONFIG}]}
+
+        assert answer(root, "linux/amd64", verify=True) == ([0], [])
+
+
+def freebsd(*versions: str) -> dict[str, Any]:
+    return {
+        "manifests": [
+            {"platform": {"os": "freebsd", "architecture": "amd64", "os.version": version}}
+            for version in versions
+        ]
+    }
+
+
+class TestAVersionOutsideWindows:
+    def test_that_is_equal_is_chosen_wherever_it_stands(self) -> None:
+        assert answer(freebsd("14.1", "", "15.0"), "freebsd/amd64:15.0") == ([2], [])
+        assert answer(freebsd("14.1", "15.0"), "freebsd/amd64:15.0", exact=True) == ([1], [])
+
+    def test_that_is_not_there_is_said_and_refused_by_exact(self) -> None:
+        assert answer(freebsd("14.1"), "freebsd/amd64:15.0") == ([0], ["fallback-platform"])
+        assert answer(freebsd("14.1", ""), "freebsd/amd64:15.0") == ([1], [])
+        with pytest.raises(PlatformNotOffered) as caught:
+            answer(freebsd("14.1", ""), "freebsd/amd64:15.0", exact=True)
+        assert caught.value.offered == ("freebsd/amd64:14.1", "freebsd/amd64")
+
+    def test_that_nobody_named_is_said_where_there_are_several(self) -> None:
+        assert answer(freebsd("14.1", "15.0"), "freebsd/amd64") == ([0], ["several-versions"])
+        assert answer(freebsd("14.1"), "freebsd/amd64") == ([0], [])
+        assert answer(freebsd("14.1", "15.0", ""), "freebsd/amd64") == ([2], [])
+
+    def test_of_a_config_counts_as_that_of_an_entry(self) -> None:
+        single = {
+            "config_platform": {"os": "freebsd", "architecture": "amd64", "os.version": "14.1"}
+        }
+        place = MemoryPlace()
+        reader, asked = place.publish("app", place.plant(single))
+
+        with pytest.raises(PlatformNotOffered):
+            resolve(reader, asked, wish("freebsd/amd64:15.0", exact=True), BUILTIN)
+
+
+def test_a_lower_level_than_this_machines_own_is_exact_for_local() -> None:
+    root = {
+        "manifests": [{"platform": {"os": "linux", "architecture": "386"}}, {"platform": AMD64}]
+    }
+    higher = {
+        "manifests": [{"platform": {**AMD64, "variant": level}} for level in ("v2", "v3", "v5")]
+    }
+
+    assert answer(root, "linux/amd64/v4", local=True) == ([1], [])
+    assert answer(root, "linux/amd64/v4", local=True, exact=True) == ([1], [])
+    assert answer(higher, "linux/amd64/v4", local=True, exact=True) == ([1], [])
+    with pytest.raises(PlatformNotOffered):
+        answer({"manifests": root["manifests"][:1]}, "linux/amd64/v4", local=True, exact=True)
+    assert answer(root, "linux/amd64/v4") == ([1], ["fallback-platform"])
 
 
 BLAKE3 = "blake3:" + "a" * 64

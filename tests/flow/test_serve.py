@@ -51,7 +51,7 @@ class Got:
 def ask(
     server: Server, target: str, method: str = "GET", headers: Mapping[str, str] | None = None
 ) -> Got:
-    link = http.client.HTTPConnection(server.address, timeout=5)
+    link = http.client.HTTPConnection(server.address, timeout=20)
     try:
         link.request(method, target, headers=dict(headers or {}))
         answer = link.getresponse()
@@ -64,7 +64,7 @@ def ask(
 def say(server: Server, request: bytes) -> bytes:
     """Send raw bytes and read until the server ends the connection."""
     host, _, port = server.address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=5) as link:
+    with socket.create_connection((host, int(port)), timeout=20) as link:
         link.sendall(request)
         link.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: link.recv(65_536), b""))
@@ -116,6 +116,11 @@ def test_a_digest_with_an_escaped_colon_is_understood(server: Server) -> None:
         ("bytes=10-", 10, None),
         (f"bytes={len(LAYER_BYTES) - 1}-", len(LAYER_BYTES) - 1, None),
         ("bytes=10-9999999999999999999", 10, None),
+        ("bytes=-5", -5, None),
+        ("Bytes=-5", -5, None),
+        ("bytes=-9999999999999999999", 0, None),
+        ("bytes=10-19,", 10, 20),
+        (f"bytes=10-19, {len(LAYER_BYTES)}-", 10, 20),
     ],
 )
 def test_one_range_of_a_blob_is_honoured(
@@ -126,13 +131,26 @@ def test_one_range_of_a_blob_is_honoured(
     wanted = LAYER_BYTES[begin:end]
     assert got.status == 206
     assert got.body == wanted
-    last = begin + len(wanted) - 1
-    assert got.headers["content-range"] == f"bytes {begin}-{last}/{len(LAYER_BYTES)}"
+    first = range(len(LAYER_BYTES))[begin]
+    said = f"bytes {first}-{first + len(wanted) - 1}/{len(LAYER_BYTES)}"
+    assert got.headers["content-range"] == said
 
 
 @pytest.mark.parametrize(
     "asked",
-    ["bytes=0-1,3-4", "bytes=-5", "bytes=9-3", "lines=0-1", "bytes=٣-٤", "bytes=0-" + "9" * 40],
+    [
+        "bytes=0-1,3-4",
+        "bytes=9-3",
+        "bytes=5-6,9-3",
+        "bytes=-",
+        "bytes=",
+        "bytes=,",
+        "bytes=5",
+        "bytes 0-1",
+        "lines=0-1",
+        "bytes=٣-٤",
+        "bytes=0-" + "9" * 40,
+    ],
 )
 def test_what_is_not_one_range_is_ignored(server: Server, asked: str) -> None:
     got = ask(
@@ -142,12 +160,99 @@ def test_what_is_not_one_range_is_ignored(server: Server, asked: str) -> None:
     assert (got.status, got.body) == (200, LAYER_BYTES)
 
 
-@pytest.mark.parametrize("beyond", [len(LAYER_BYTES), len(LAYER_BYTES) + 5])
-def test_a_range_past_the_end_cannot_be_had(server: Server, beyond: int) -> None:
-    got = ask(server, f"/v2/demo/app/blobs/{LAYER}", headers={"Range": f"bytes={beyond}-"})
+@pytest.mark.parametrize(
+    "beyond",
+    [
+        f"{len(LAYER_BYTES)}-",
+        f"{len(LAYER_BYTES) + 5}-",
+        "-0",
+        f"{len(LAYER_BYTES)}-,-0",
+    ],
+)
+def test_a_range_past_the_end_cannot_be_had(server: Server, beyond: str) -> None:
+    got = ask(server, f"/v2/demo/app/blobs/{LAYER}", headers={"Range": f"bytes={beyond}"})
 
     assert got.status == 416
     assert got.headers["content-range"] == f"bytes */{len(LAYER_BYTES)}"
+
+
+@pytest.mark.parametrize(
+    ("condition", "status"),
+    [
+        (f'"{LAYER}"', 206),
+        (f' "{LAYER}" ', 206),
+        (f'W/"{LAYER}"', 200),
+        (f'"{UNKNOWN}"', 200),
+        (str(LAYER), 200),
+        ("Sat, 29 Oct 1994 19:43:31 GMT", 200),
+        ("Sat, 29 Oct 2094 19:43:31 GMT", 200),
+        ("nonsense", 200),
+        ("", 200),
+    ],
+)
+def test_a_range_counts_only_while_if_range_matches(
+    server: Server, condition: str, status: int
+) -> None:
+    headers = {"Range": "bytes=10-19", "If-Range": condition}
+    got = ask(server, f"/v2/demo/app/blobs/{LAYER}", headers=headers)
+
+    assert got.status == status
+    assert got.body == (LAYER_BYTES[10:20] if status == 206 else LAYER_BYTES)
+    assert got.headers["etag"] == f'"{LAYER}"'
+
+
+def test_an_unsatisfiable_range_of_other_content_is_no_error(server: Server) -> None:
+    headers = {"Range": f"bytes={len(LAYER_BYTES)}-", "If-Range": f'"{UNKNOWN}"'}
+    got = ask(server, f"/v2/demo/app/blobs/{LAYER}", headers=headers)
+
+    assert (got.status, got.body) == (200, LAYER_BYTES)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"If-None-Match": '"{tag}"'}, 304),
+        ({"If-None-Match": 'W/"{tag}"'}, 304),
+        ({"If-None-Match": '"other", "{tag}"'}, 304),
+        ({"If-None-Match": "*"}, 304),
+        ({"If-None-Match": '"other"'}, 200),
+        ({"If-Match": '"{tag}"'}, 200),
+        ({"If-Match": 'W/"{tag}"'}, 412),
+        ({"If-Match": '"other"'}, 412),
+        ({"If-Match": "*"}, 200),
+        ({"If-Match": '"other"', "If-None-Match": '"{tag}"'}, 412),
+        ({"If-None-Match": '"{tag}"', "Range": "bytes=0-1"}, 304),
+    ],
+)
+@pytest.mark.parametrize("kind", ["blobs", "manifests"])
+def test_entity_tags_decide_whether_content_is_sent(
+    server: Server, kind: str, headers: dict[str, str], status: int, method: str
+) -> None:
+    digest = LAYER if kind == "blobs" else APP.root.digest
+    said = {name: value.format(tag=digest) for name, value in headers.items()}
+    got = ask(server, f"/v2/demo/app/{kind}/{digest}", method, said)
+
+    assert got.status == status
+    if status == 304:
+        assert got.body == b""
+        assert got.headers["etag"] == f'"{digest}"'
+
+
+def test_two_range_headers_are_none(server: Server) -> None:
+    head = f"GET /v2/demo/app/blobs/{LAYER} HTTP/1.1\r\nHost: localhost\r\n"
+    answer = say(server, f"{head}Range: bytes=0-1\r\nRange: bytes=3-4\r\n\r\n".encode())
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_empty_blob_has_no_range(tmp_path: Path) -> None:
+    path = tmp_path / "empty"
+    path.touch()
+    with serve(FileShelf(path)) as server:
+        for asked, status in (("bytes=-1", 200), ("bytes=0-", 416), ("bytes=-0", 416)):
+            got = ask(server, f"/v2/demo/app/blobs/{LAYER}", headers={"Range": asked})
+            assert got.status == status
 
 
 def test_a_range_of_a_manifest_is_ignored(server: Server) -> None:
@@ -269,6 +374,129 @@ def test_one_connection_carries_many_requests(server: Server) -> None:
         link.close()
 
 
+SMUGGLED = b"GET /v2/_catalog HTTP/1.1\r\nHost: localhost\r\n\r\n"
+CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(SMUGGLED), SMUGGLED)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"Content-Length: 0", b"Content-Length: 51"],
+        [b"Content-Length: 0", b"Content-Length: 0"],
+        [b"Content-Length: 51"],
+        [b"Content-Length: 0, 0"],
+        [b"Content-Length: +0"],
+        [b"Content-Length: -1"],
+        [b"Content-Length: 0x0"],
+        [b"Content-Length: 1_0"],
+        [b"Content-Length:"],
+        [b"Content-Length : 0"],
+        [b"Content-Length: " + b"0" * 40],
+        [b"Transfer-Encoding : chunked"],
+        [b"Transfer-Encoding\t: chunked"],
+        [b"Transfer-Encoding: chunked"],
+        [b"Transfer-Encoding: Chunked"],
+        [b"Transfer-Encoding: xchunked"],
+        [b"Transfer-Encoding: identity"],
+        [b"Transfer-Encoding:"],
+        [b"Transfer-Encoding: chunked", b"Content-Length: 0"],
+        [b"Transfer-Encoding: chunked", b"Transfer-Encoding: identity"],
+        [b"X: 1", b" Transfer-Encoding: chunked"],
+        [b"\tfolded: yes"],
+        [b" Host: evil.example"],
+        [b"X: a\nTransfer-Encoding: chunked"],
+        [b"X: a\rTransfer-Encoding: chunked"],
+        [b"X: a\x00b"],
+        [b"no colon"],
+        [b": no name"],
+        [b"na me: x"],
+        [b"n\xe4me: x"],
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_a_request_whose_end_is_not_clear_is_refused_and_ends_the_connection(
+    server: Server, lines: list[bytes], method: bytes
+) -> None:
+    head = b"\r\n".join([method + b" /v2/ HTTP/1.1", b"Host: localhost", *lines, b"", b""])
+    answer = say(server, head + CHUNKED + SMUGGLED)
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"\r\nConnection: close\r\n" in answer
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        (b"GET /v2/ HTTP/1.1", 200),
+        (b"GET http://localhost/v2/ HTTP/1.1", 200),
+        (b"GET http://evil.example/v2/ HTTP/1.1", 421),
+        (b"GET  /v2/ HTTP/1.1", 400),
+        (b"GET /v2/\tHTTP/1.1", 400),
+        (b"GET /v2/ HTTP/1.1 ", 400),
+        (b"GET /v2/ http/1.1", 400),
+        (b"GET /v2/\xe4 HTTP/1.1", 400),
+        (b"GET /v2/", 400),
+        (b"GET /v2/ HTTP/2.0", 505),
+        (b"G\x00T /v2/ HTTP/1.1", 400),
+        (b"POST /v2/ HTTP/1.1", 405),
+    ],
+)
+def test_a_request_line_is_read_strictly(server: Server, request_line: bytes, status: int) -> None:
+    answer = say(server, request_line + b"\r\nHost: localhost\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_requests_that_come_at_once_are_answered_in_order(server: Server) -> None:
+    manifest = SMUGGLED.replace(b"/v2/_catalog", b"/v2/demo/app/manifests/1.0")
+    closing = SMUGGLED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    answer = say(server, b"\r\n" + SMUGGLED + manifest + closing + SMUGGLED)
+
+    assert answer.count(b"HTTP/1.1 200 ") == 3
+    assert answer.index(b'"repositories"') < answer.index(b'"manifests"')
+
+
+@pytest.mark.parametrize(
+    ("options", "is_kept"),
+    [
+        (b"HTTP/1.1\r\n", True),
+        (b"HTTP/1.1\r\nConnection: TE, Close\r\n", False),
+        (b"HTTP/1.0\r\n", False),
+        (b"HTTP/1.0\r\nConnection: keep-alive\r\n", True),
+    ],
+)
+def test_a_connection_goes_on_where_both_want_it(
+    server: Server, options: bytes, is_kept: bool
+) -> None:
+    request = b"GET /v2/ " + options + b"Host: localhost\r\n\r\n"
+
+    assert say(server, request * 2).count(b"HTTP/1.1 200 ") == (2 if is_kept else 1)
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /" + b"a" * 40_000, 414),
+        (b"GET / HTTP/1.1\r\nX: " + b"a" * 40_000, 431),
+        (b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 101 + b"\r\n", 431),
+    ],
+)
+def test_a_head_has_limits(server: Server, head: bytes, status: int) -> None:
+    answer = say(server, head)
+
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_an_answer_is_read_whole_by_a_client_that_goes_on_sending(server: Server) -> None:
+    head = b"PUT /v2/demo/app/manifests/1 HTTP/1.1\r\nHost: localhost\r\n"
+    answer = say(server, head + b"Content-Length: 200000\r\n\r\n" + bytes(200_000))
+
+    assert answer.startswith(b"HTTP/1.1 405 ")
+    assert b"read-only" in answer
+
+
 class FileShelf(MemoryShelf):
     """Serves one blob from wherever a test says."""
 
@@ -346,6 +574,31 @@ def test_a_shelf_that_fails_is_told_without_its_paths() -> None:
 def referrer(subject: Digest, **more: object) -> tuple[Digest, tuple[str, bytes]]:
     body = write_json({"schemaVersion": 2, "subject": {"digest": str(subject)}, **more})
     return Digest.of(body), (OCI_MANIFEST, body)
+
+
+def test_a_long_list_of_referrers_comes_page_by_page() -> None:
+    image = build_image("linux/amd64", [])
+    subject = image.root.digest
+    made = dict(
+        referrer(subject, artifactType="a/b", annotations={"n": str(number)})
+        for number in range(1_001)
+    )
+    documents = {**image.documents, **made}
+    with serve(MemoryShelf([Sample("a", "1", image.root, documents, image.blobs)])) as server:
+        target, seen = f"/v2/a/referrers/{subject}?artifactType=a%2Fb&ns=x", []
+        sizes = []
+        while target:
+            got = ask(server, target)
+            assert got.headers["oci-filters-applied"] == "artifactType"
+            page = [entry["digest"] for entry in json.loads(got.body)["manifests"]]
+            sizes.append(len(page))
+            seen += page
+            link = got.headers.get("link", "")
+            target = link[1 : link.index(">")] if link else ""
+            assert "ns=x" in target or not target
+
+    assert sizes == [1_000, 1]
+    assert seen == sorted(str(each) for each in made)
 
 
 def test_referrers_are_what_names_the_subject() -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
-import socket
 import threading
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -425,33 +422,6 @@ def test_a_request_says_once_for_whom_it_is(head: bytes, status: int) -> None:
 def test_a_name_of_this_machine_may_be_added() -> None:
     with serve(MemoryShelf([]), names=["Registry.Test"]) as server:
         assert ask(server, "/v2/", headers={"Host": "registry.test:5000"}).status == 200
-
-
-def test_one_client_too_many_is_told_to_come_again() -> None:
-    with serve(MemoryShelf([]), connections=2) as server:
-        host, _, port = server.address.rpartition(":")
-        held = [http.client.HTTPConnection(host, int(port), timeout=5) for _ in range(2)]
-        for link in held:
-            link.request("GET", "/v2/")
-            assert link.getresponse().read() == b"{}"
-        with socket.create_connection((host, int(port)), timeout=5) as third:
-            refused = third.recv(100)
-        held.pop().close()
-        assert _comes_through(server)
-        held.pop().close()
-
-    assert refused.startswith(b"HTTP/1.1 503 ")
-    assert b"Retry-After: 1" in refused
-
-
-def _comes_through(server: Server) -> bool:
-    """Ask until the end of another connection has been noticed."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        if ask(server, "/v2/").status == 200:
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def test_a_shelf_says_only_once_what_it_needs(tmp_path: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
 from resolver.core.target import LayoutTarget
 from resolver.flow.offer import serve_layout, serve_store
+from resolver.session import Session
 from tests.fakes.images import build_image, build_index, build_layer, multi_platform
+from tests.fakes.registry import FakeRegistry
 from tests.flow.exports import AMD64, ARM64, WINDOWS, exported, stocked
 from tests.real.registries import skopeo
 
@@ -61,6 +64,38 @@ def test_skopeo_copies_every_byte_out_of_a_layout(tmp_path: Path) -> None:
     exported(stocked(tmp_path, app=image), tmp_path / "layout", "app:1")
     with serve_layout(LayoutTarget("oci", str(tmp_path / "layout"), None)) as server:
         assert copied(server, "layout:1", tmp_path) == content(image)
+
+
+@pytest.mark.usefixtures("with_skopeo")
+def test_50_skopeo_at_once_copy_out_of_one_store(tmp_path: Path) -> None:
+    image = sample()
+    with serve_store(stocked(tmp_path, app=image)) as server:
+        assert_all_copy(server, f"{FULL}:1", tmp_path, image)
+
+
+@pytest.mark.usefixtures("with_skopeo")
+def test_50_skopeo_at_once_copy_through_one_cold_mirror(tmp_path: Path) -> None:
+    image = sample()
+    with FakeRegistry() as upstream:
+        upstream.serve("team/app", "1", image)
+        with (
+            Session(tmp_path / "mirror", environment={"HOME": str(tmp_path)}) as session,
+            session.serve_mirror(upstream=upstream.host) as server,
+        ):
+            assert_all_copy(server, "team/app:1", tmp_path, image)
+        # Each document once, and nothing of a blob twice.
+        asked = [(seen.path, seen.headers.get("range")) for seen in upstream.requests("GET")]
+        assert len(asked) == len(set(asked))
+
+
+def assert_all_copy(server: Server, name: str, folder: Path, image: Image) -> None:
+    """Let 50 clients copy an image at the same time; each must get every byte."""
+    homes = [folder / f"client-{number}" for number in range(50)]
+    for home in homes:
+        home.mkdir()
+    with ThreadPoolExecutor(len(homes)) as pool:
+        for got in pool.map(lambda home: copied(server, name, home), homes):
+            assert got == content(image)
 
 
 @pytest.mark.usefixtures("with_skopeo")

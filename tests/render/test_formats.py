@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -207,3 +209,22 @@ def test_an_image_that_shares_with_hundreds_takes_a_few_rows() -> None:
     assert told.count("example.com/app:") == 5
     assert "and 396 more (`--no-trunc`)" in told
     assert tell(usage, "table", full=True).count("example.com/app:") == 401
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "html", "json", "yaml"])
+def test_a_platform_can_be_copied_from_every_format(form: str) -> None:
+    odd = [
+        Platform("darwin", "arm64", "", "macOS 14.4"),
+        Platform("freebsd", "amd64", "", "14.1"),
+        Platform("linux", "amd64", "v3", "", ("a+b",)),
+        Platform("linux", "ev|l`", "<b>"),
+    ]
+    offers = tuple(replace(OFFERS.offers[0], platform=platform) for platform in odd)
+
+    written = tell(replace(OFFERS, offers=offers), form)
+    if form == "markdown":
+        # As it is read: a backslash before punctuation is not shown.
+        written = re.sub(r"\\([!-/:-@[-`{-~])", r"\1", written)
+
+    assert all(str(platform) in written for platform in odd)
+    assert [Platform.parse(str(platform)) for platform in odd] == odd

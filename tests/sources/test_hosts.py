@@ -14,9 +14,11 @@ from resolver.core.events import Warned, ignore
 from resolver.core.hosts import (
     BY_DIGEST,
     EVERYTHING,
+    OF_DIGEST,
     Ability,
     ClientFiles,
     HostChoice,
+    Pulls,
     matches_prefix,
     rewrite,
 )
@@ -305,11 +307,8 @@ def test_the_longest_prefix_decides() -> None:
         """)
     assert choice is not None
     assert where(choice) == ["|m.test/v2/x/ubuntu", "|n.test/v2/ubuntu", "|long.test/v2/hub/ubuntu"]
-    assert [each.abilities for each in choice.endpoints] == [
-        EVERYTHING,
-        {Ability.RESOLVE},
-        EVERYTHING,
-    ]
+    assert [each.pulls for each in choice.endpoints] == [Pulls.ALL, Pulls.BY_TAG, Pulls.ALL]
+    assert [each.abilities for each in choice.endpoints] == [EVERYTHING] * 3
     assert choice.endpoints[2].settings.plain_too
     assert choice.endpoints[2].settings.skip_verify
     assert not choice.endpoints[0].settings.plain_too
@@ -324,8 +323,19 @@ def test_mirror_by_digest_only_holds_for_all_mirrors_of_a_registry() -> None:
         location = "m.test"
         """)
     assert choice is not None
-    assert [each.abilities for each in choice.endpoints] == [BY_DIGEST, EVERYTHING]
+    assert [each.abilities for each in choice.endpoints] == [OF_DIGEST, EVERYTHING]
+    assert [each.pulls for each in choice.endpoints] == [Pulls.BY_DIGEST, Pulls.ALL]
     assert choice.endpoints[1].host == "registry-1.docker.io"
+
+
+def test_a_blocked_location_leaves_its_mirrors_and_is_closed_without_one() -> None:
+    text = '[[registry]]\nlocation = "docker.io"\nblocked = true\n'
+    closed = rules(text)
+    mirrored = rules(f'{text}[[registry.mirror]]\nlocation = "m.test"\n')
+    assert closed is not None
+    assert mirrored is not None
+    assert (closed.is_closed, closed.endpoints) == (True, ())
+    assert (mirrored.is_closed, where(mirrored)) == (False, ["|m.test/v2/library/ubuntu"])
 
 
 def test_no_rule_is_no_choice() -> None:

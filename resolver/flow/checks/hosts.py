@@ -6,7 +6,7 @@ from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from resolver.core.hosts import Ability, upstream
+from resolver.core.hosts import Ability, Pulls, upstream
 from resolver.errors import Malformed, RegistryBlocked, ResolverError
 from resolver.flow.checks.machine import failed, note, ok, warning, wrong
 from resolver.sources.hosts import CONFIG, config_file
@@ -82,7 +82,9 @@ def _row(name: str, choice: HostChoice) -> Row:
         "endpoints": tuple(_endpoint(each, choice.repository) for each in choice.endpoints),
     }
     by = f"{choice.source} decides" if choice.source else "no file speaks of it"
-    if choice.blocked:
+    if choice.blocked and choice.endpoints:
+        by = f"{by}: it is blocked, and its mirrors are asked"
+    if choice.is_closed:
         return note(_GROUP, shown, f"{by}: it is blocked", "", **facts)
     for each in choice.endpoints:
         # Now, and not in the middle of a handshake.
@@ -106,7 +108,7 @@ def _endpoint(endpoint: Endpoint, repository: str) -> str:
         notes.append(f"as {endpoint.repository}")
     if Ability.RESOLVE not in endpoint.abilities:
         notes.append("by digest only")
-    if Ability.PULL not in endpoint.abilities:
+    if Ability.PULL not in endpoint.abilities or endpoint.pulls is Pulls.BY_TAG:
         notes.append("tags only")
     if endpoint.settings.ca:
         notes.append(f"CA {', '.join(endpoint.settings.ca)}")
