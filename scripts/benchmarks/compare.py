@@ -25,9 +25,10 @@ from servers import layers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: What product.md wants: at most so much of the time of `gzip -dc | tar -t`.
+#: At most this multiple of the time of `gzip -dc | tar -t`.
+#: Source: docs/store-and-reliability.md, "Performance targets".
 _AT_MOST = 1.3
-#: Bytes of one platform, and of the layer that both have.
+#: Bytes of one platform, and of the layer that both share.
 PLATFORM, SHARED = 500 << 20, 120 << 20
 #: Sizes of files: as in a Debian image, most are small and few have most of the bytes.
 _SIZES = ((0.30, 1_000), (0.35, 6_000), (0.20, 30_000), (0.12, 150_000), (0.03, 1_500_000))
@@ -37,11 +38,11 @@ _REPOSITORY = "bench/app"
 
 
 def compare(runs: int) -> None:
-    """Make two platforms and measure."""
+    """Make two platforms, and print the table."""
     with tempfile.TemporaryDirectory(prefix="resolver-bench-compare-") as folder:
         layout = Path(folder, "layout")
         print("making two platforms of 500 MB", file=sys.stderr)
-        # In a process of its own: what it takes would count as the memory of those measured.
+        # In a separate process: its memory would count towards that of the processes measured.
         with ProcessPoolExecutor(1) as pool:
             size, files, lying, blobs = pool.submit(_make, layout).result()
         packed = sum(blob.stat().st_size for blob in blobs)
@@ -63,7 +64,7 @@ def compare(runs: int) -> None:
                 "compare --files --offline", lambda _: comparing, at_most=_AT_MOST, moved=size
             )
             linting = [*resolver(), "lint", f"{name}:liar", "--deep", "--plain-http"]
-            # It finds something, which is status 1.
+            # Status 1: there are findings.
             liar = Row(
                 f"lint --deep of a liar of {lying / 1e6:.0f} MB",
                 lambda _: ["bash", "-c", '"$@"; test $? = 1', "bash", *linting],
@@ -85,7 +86,7 @@ def _make(folder: Path) -> tuple[int, int, int, list[Path]]:
     lies, and the layers' files.
     """
     layout = Layout(folder)
-    chance = random.Random(1)  # noqa: S311 - the same files every time
+    chance = random.Random(1)  # noqa: S311 - reproducible files
     stuff = _Stuff(chance)
     total = count = 0
     made: dict[str, list[Layer]] = {name: [] for name in _MACHINES}
@@ -122,7 +123,7 @@ class _Stuff:
         )
 
     def body(self, size: int) -> bytes:
-        """Give so many of them."""
+        """Return `size` of them."""
         kind = self.chance.random()
         pool = self._text if kind < 0.5 else self._code if kind < 0.85 else self._noise  # noqa: PLR2004
         at = self.chance.randrange(max(1, len(pool) - size))
