@@ -91,8 +91,10 @@ def open_place(text: str) -> ContentPlace:
         NotFound, Unavailable, Untrusted: it cannot be read, or is malformed.
 
     """
+    from resolver.sources import SOURCES  # noqa: PLC0415 - only for `--from`
+
     kind, colon, _ = text.partition(":")
-    if colon and kind in {"oci", "oci-archive", "docker-archive", "oci-layout"}:
+    if colon and kind in {*SOURCES, "oci-layout"}:
         return ContentPlace(text, _layout(text))
     path = Path(text)
     if path.is_file():
