@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.processes import ROOT
+from tests.test_house import HOUSE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,17 +28,6 @@ OTHERS = [ROOT / "platforms.yaml", ROOT / "pyproject.toml"]
 each_page = pytest.mark.parametrize("page", PAGES, ids=[path.name for path in PAGES])
 
 
-@pytest.fixture(scope="module")
-def house() -> Any:
-    """Load scripts/house.py, which finds the citations."""
-    spec = importlib.util.spec_from_file_location("house", ROOT / "scripts" / "house.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def files(folder: str) -> Iterator[Path]:
     """Yield the sources of a folder, apart from data."""
     for path in sorted((ROOT / folder).rglob("*")):
@@ -53,16 +42,16 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("folder", ["resolver", "tests", "scripts"])
-def test_citations_lead_to_headings(house: Any, folder: str) -> None:
+def test_citations_lead_to_headings(folder: str) -> None:
     others = OTHERS if folder == "resolver" else []
 
-    assert house.citations([*files(folder), *others]) == []
+    assert HOUSE.citations([*files(folder), *others]) == []
 
 
 def test_citation_search_finds_missing_pages_and_headings(
-    house: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(house, "ROOT", tmp_path)
+    monkeypatch.setattr(HOUSE, "ROOT", tmp_path)
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "wire.md").write_text("# Wire\n\n## Two words\n")
     source = tmp_path / "module.py"
@@ -75,7 +64,7 @@ def test_citation_search_finds_missing_pages_and_headings(
         "# protocol.md 4.5\n"
     )
 
-    assert house.citations([source]) == [
+    assert HOUSE.citations([source]) == [
         'module.py:5: docs/wire.md, "Three words"',
         "module.py:6: docs/other.md",
         "module.py:7: R33",
