@@ -60,9 +60,9 @@ class Layout:
     def take_counts(self) -> bytes:
         """Return and reset the counters."""
         with self._lock:
-            told = json.dumps(dict(self._counts)).encode()
+            counts = json.dumps(dict(self._counts)).encode()
             self._counts.clear()
-        return told
+        return counts
 
     def find(self, path: str) -> tuple[str, str, Path] | None:
         """Return media type, digest and file for a path."""
@@ -116,29 +116,29 @@ class Client:
             self._say(200, self._layout.take_counts())
             return
         self._layout.count(requests=1, heads=int(method == "HEAD"))
-        found = self._layout.find(path)
+        blob = self._layout.find(path)
         if path == "/v2/":
             self._say(200, b"{}")
-        elif found is None:
+        elif blob is None:
             self._say(404, b'{"errors": [{"code": "NAME_UNKNOWN"}]}', silent=method == "HEAD")
         else:
             pairs = [line.partition(":") for line in lines]
             headers = {name.lower(): value.strip() for name, _, value in pairs}
-            self._give(found, "" if method == "HEAD" else headers.get("range", ""), method)
+            self._send(blob, "" if method == "HEAD" else headers.get("range", ""), method)
 
     def _say(self, status: int, body: bytes, *, silent: bool = False) -> None:
         head = f"HTTP/1.1 {status} Answer\r\nContent-Type: application/json\r\n"
         head += f"Content-Length: {len(body)}\r\n\r\n"
         self._link.sendall(head.encode() + (b"" if silent else body))
 
-    def _give(self, found: tuple[str, str, Path], wanted: str, method: str) -> None:
-        media_type, digest, file = found
+    def _send(self, blob: tuple[str, str, Path], requested: str, method: str) -> None:
+        media_type, digest, file = blob
         with file.open("rb") as content:
             size = os.fstat(content.fileno()).st_size
             start, end, status, more = 0, size, 200, ""
-            asked = _RANGE.fullmatch(wanted)
-            if asked is not None:
-                start, end = int(asked[1]), min(int(asked[2] or size - 1) + 1, size)
+            span = _RANGE.fullmatch(requested)
+            if span is not None:
+                start, end = int(span[1]), min(int(span[2] or size - 1) + 1, size)
                 status, more = 206, f"Content-Range: bytes {start}-{end - 1}/{size}\r\n"
             head = (
                 f"HTTP/1.1 {status} Answer\r\nContent-Type: {media_type}\r\n{more}"

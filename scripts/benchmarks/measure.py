@@ -39,12 +39,12 @@ class Row:
     Attributes:
         target: milliseconds (docs/store-and-reliability.md, "Performance targets"), or None.
         ours: whether this is `resolver`; the others are there to compare with.
-        count: how to ask for requests; None = nobody is asked anything.
+        count: returns the requests; None where there is no server.
         at_most: the target as a ratio to the row that others are compared with.
         moved: bytes that a run brings here; 0 = speed is not the point.
         variables: of the environment, besides the few that every run gets.
         seconds: one per run.
-        requests: what one run asked for, in words.
+        requests: the requests of one run, as text.
         memory: the most that a run held, in bytes.
         cpu: seconds of processor time, one per run; other work on the machine changes it little.
         read: bytes that the last run read from files, pipes and sockets; -1 = not known here.
@@ -96,9 +96,9 @@ def run(row: Row) -> None:
         variables = {"HOME": folder, "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
         if row.count:
             row.count()
-        status, said = _watch(row, command, variables | row.variables)
+        status, errors = _watch(row, command, variables | row.variables)
     if status != 0:
-        raise SystemExit(f"error: `{' '.join(command)}` ended with {status}: {said}")
+        raise SystemExit(f"error: `{' '.join(command)}` ended with {status}: {errors}")
     if row.count:
         row.requests = _requests(row.count())
 
@@ -128,11 +128,11 @@ def _watch(row: Row, command: list[str], variables: dict[str, str]) -> tuple[int
 def _read_by(process: int) -> int:
     """Return the bytes that a process has read; Linux only."""
     try:
-        told = Path(f"/proc/{process}/io").read_text("ascii")
+        counters = Path(f"/proc/{process}/io").read_text("ascii")
     except OSError:
         return -1
-    found = re.search(r"^rchar: ([0-9]+)", told, re.MULTILINE)
-    return int(found[1]) if found else -1
+    match = re.search(r"^rchar: ([0-9]+)", counters, re.MULTILINE)
+    return int(match[1]) if match else -1
 
 
 def _requests(counts: dict[str, int]) -> str:

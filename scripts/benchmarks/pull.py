@@ -73,7 +73,7 @@ class Bench:
 def peers(server: Server, tag: str, *, held: Path | None = None, tls: bool = False) -> list[Row]:
     """Return the rows of the other tools; into `held`, or into a new layout each time.
 
-    For TLS, `SSL_CERT_FILE` has to say whom to trust.
+    For TLS, `SSL_CERT_FILE` has to name the authority.
     """
     host = server.guarded if tls else server.host
     name = f"{host}/{REPOSITORY}:{tag}"
@@ -240,7 +240,9 @@ def _bench(distance: Distance, *, huge: bool) -> Iterator[Bench]:
         folder = Path(name)
         room, free = _ROOM_HUGE if huge else _ROOM, shutil.disk_usage(folder).free
         if free < room:
-            raise SystemExit(f"error: {free // MEGA} MB are free in {name}, {room // MEGA} wanted")
+            raise SystemExit(
+                f"error: {name} has {free // MEGA} MB free, and {room // MEGA} MB are needed"
+            )
         _fill(folder / "layout", huge=huge)
         authority, (trip, rate) = folder / "authority.pem", (distance.round_trip, distance.rate)
         with layers(folder / "layout", authority, round_trip_ms=trip, rate=rate) as (near, far):

@@ -103,9 +103,9 @@ class Registry:
         lines = head.split("\r\n")[1:]
         headers = {name.lower(): value.strip() for name, _, value in _pairs(lines)}
         if path == "/_count":
-            told = json.dumps(dict(self.counts)).encode()
+            counts = json.dumps(dict(self.counts)).encode()
             self.counts.clear()
-            return _reply(200, "application/json", told)
+            return _reply(200, "application/json", counts)
         self.counts["tokens" if path == "/token" else "requests"] += 1
         self.counts["heads"] += method == "HEAD"
         if path == "/token":
