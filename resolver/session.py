@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from resolver.core.results.pull_events import Observer, ignore
-from resolver.settings import LOCK_FILE
+from resolver.settings import LINT_MAX_BYTES, LOCK_FILE, SERVE_FRESH
 from resolver.verbs.account import DEFAULT_LIMIT, PREVIEW
 from resolver.verbs.context import Context
-from resolver.verbs.lint import MOST
-from resolver.verbs.serve.serve import FRESH
 
 if TYPE_CHECKING:
     import os
@@ -237,7 +235,7 @@ class Session:
 
         Raises:
             Malformed: range, glob or platform cannot be read; nothing was asked of anybody.
-            RequestsSpent: `max_requests` do not suffice; what was found has been given.
+            Negative: `max_requests` do not suffice; what was found has been given.
 
         """
         from resolver.verbs.tags import tags  # noqa: PLC0415
@@ -336,7 +334,7 @@ class Session:
             Malformed: something cannot be read; nobody was asked.
             PlatformNotOffered: a wanted platform is none of the image's.
             NotFound: there is no such image, or no build in it.
-            RunnerMissing, MatrixTooLarge: see `resolver.core.results.matrix`.
+            Negative: see `resolver.core.results.matrix`.
         """
         from resolver.verbs.check import matrix  # noqa: PLC0415
 
@@ -474,7 +472,7 @@ class Session:
             Usage: the session has no user name and password, or may ask nobody.
             AuthenticationFailed: the registry does not take them; nothing was kept.
             Unavailable: it cannot be asked; nothing was kept.
-            CredentialsNotWritten, HelperFailed: they cannot be kept.
+            OutputFault, HelperFailed: they cannot be kept.
 
         """
         from resolver.verbs.account import login  # noqa: PLC0415
@@ -486,7 +484,7 @@ class Session:
 
         Raises:
             InvalidConfiguration: the file is malformed; it stays as it is.
-            CredentialsNotWritten, HelperFailed: it cannot be forgotten.
+            OutputFault, HelperFailed: it cannot be forgotten.
 
         """
         from resolver.verbs.account import logout  # noqa: PLC0415
@@ -510,7 +508,7 @@ class Session:
         Raises:
             Usage: the term is empty, has a host among its words, or nobody may be asked.
             InvalidReference: what looks like a host is none.
-            SearchNotOffered: the registry can do neither.
+            NotFound: the registry can do neither.
             Denied, Unavailable, Untrusted: as every question.
 
         """
@@ -567,7 +565,7 @@ class Session:
         references: str | Reference | Iterable[str | Reference],
         *,
         deep: bool = False,
-        max_bytes: int = MOST,
+        max_bytes: int = LINT_MAX_BYTES,
         ignore: Iterable[str] = (),
     ) -> Linted:
         """Apply every rule of `resolver.core.lint.lint` to images.
@@ -613,7 +611,7 @@ class Session:
 
         Raises:
             Malformed: a reference, a platform or the lock file cannot be read; nobody was asked.
-            LockUnwritten: the lock file cannot be written.
+            OutputFault: the lock file cannot be written.
             ResolverError: why the only reference could not be looked up; of several, see
                 `Locked.failures`.
 
@@ -627,7 +625,7 @@ class Session:
 
         Raises:
             NotLocked: a name is not in it; nothing was written.
-            Malformed, LockUnwritten: as `lock`.
+            Malformed, OutputFault: as `lock`.
 
         """
         from resolver.verbs.lock import unlock  # noqa: PLC0415
@@ -665,7 +663,7 @@ class Session:
         """Answer `resolve` from a lock file alone; what it answers, `plan` and `pull` take.
 
         Raises:
-            NoLock, BadLock, LockLimit: there is no lock file, or it cannot be used.
+            Malformed, BadLock, LockLimit: there is no lock file, or it cannot be used.
 
         """
         from resolver.verbs.lock import by_lock  # noqa: PLC0415
@@ -704,7 +702,7 @@ class Session:
         *,
         upstream: str | None = "docker.io",
         allow: Iterable[str] = (),
-        fresh: float = FRESH,
+        fresh: float = SERVE_FRESH,
         names: Iterable[str] = (),
     ) -> AbstractContextManager[Server]:
         """Serve as a pull-through cache while a `with` block lasts: what is not here is fetched.
@@ -871,7 +869,7 @@ class Session:
             referrers: as for `plan`.
 
         Raises:
-            PlanTooLarge: more would have to be fetched; nothing was.
+            Negative: more would have to be fetched; nothing was.
             StoreFault: the store cannot be written.
             ResolverError: why the only reference, or the first of those that all failed, failed.
 
@@ -924,8 +922,8 @@ class Session:
 
         Raises:
             ImageNotHeld: there is no such image here.
-            AmbiguousId: it is the start of several ids.
-            InUse: it is used, or the id has several names.
+            Malformed: it is the start of several ids.
+            Negative: it is used, or the id has several names.
             StoreFault: it cannot be removed.
 
         """

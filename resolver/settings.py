@@ -21,6 +21,11 @@ DEFAULT_JOBS = 16
 _PLATFORM = ("RESOLVER_PLATFORM", "DOCKER_DEFAULT_PLATFORM")
 #: Where a lock is unless somebody says otherwise.
 LOCK_FILE = "resolver.lock"
+#: Bytes of layers that `lint` reads for each platform by default: more than precede a program in
+#: usual base images.
+LINT_MAX_BYTES = 32 << 20
+#: Seconds for which `serve` uses the digest of a tag without asking the registry again.
+SERVE_FRESH = 60.0
 MAX_JOBS = 256
 #: Files that a process of ours has open by itself, and for each question or transfer under way.
 _OWN_FILES, _FILES_EACH = 24, 8

@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 
 #: Milliseconds each, and none is needed to say what a command does. Source: architecture.md 4.5.
 HEAVY = {"asyncio", "httpcore", "httpx", "pydantic", "pyreqwest", "rich", "yaml"}
+#: Rooms and verbs that resolving does not need.
+OTHER_VERBS = (
+    "resolver.core.check",
+    "resolver.core.layers.",
+    "resolver.core.lint.",
+    "resolver.sources.local.",
+    "resolver.verbs.export.",
+    "resolver.verbs.lint",
+    "resolver.verbs.serve.",
+)
 #: Runs the command as `python -m resolver` would, then tells on stderr what got loaded.
 PROBE = """
 import json, os, sys
@@ -38,10 +48,17 @@ except SystemExit as stop:
 
 
 def loaded(*arguments: str, **environment: str) -> tuple[int, set[str], str]:
-    """Run the command; give its status, the top-level modules it loaded, and its stdout."""
+    """Run the command; return its status, the modules it loaded, and its stdout.
+
+    Modules of others are named by their top level only.
+    """
     done = python("-c", PROBE, *arguments, environment=environment, measured=False)
     status, modules = json.loads(done.stderr.splitlines()[-1])
-    return status, {name.partition(".")[0] for name in modules}, done.stdout.decode()
+    return status, {_shown(name) for name in modules}, done.stdout.decode()
+
+
+def _shown(name: str) -> str:
+    return name if name.startswith("resolver.") else name.partition(".")[0]
 
 
 @pytest.mark.parametrize(
@@ -99,6 +116,7 @@ def test_an_answer_from_the_store_loads_no_client(tmp_path: Path) -> None:
     assert status == 0
     assert told.encode() == warmed.stdout
     assert modules & HEAVY == set()
+    assert [name for name in sorted(modules) if name.startswith(OTHER_VERBS)] == []
 
 
 def test_an_answer_from_a_lock_loads_no_client_and_no_yaml(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from resolver.cli import options
 from resolver.cli.inputs import read_rules, size, split_platforms
 from resolver.core.compare.drift import ASPECTS, Ignoring
 from resolver.core.compare.thresholds import Thresholds
-from resolver.errors import Differs, Usage
+from resolver.errors import Negative, Usage
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -238,7 +238,10 @@ class CompareOptions:
 
 def tell_reasons(output: Output, found: Comparison | ImageComparison) -> None:
     """Say why the answer is no, a line each, and end with its status; return if it is yes."""
-    errors = [Differs(each.message, each.aspect, each.platform) for each in found.reasons]
+    errors = [
+        Negative(reason.message, code="differs", aspect=reason.aspect, platform=reason.platform)
+        for reason in found.reasons
+    ]
     for error in errors:
         output.failed(error)
     if errors:

@@ -13,7 +13,7 @@ import typer
 from resolver.cli import options
 from resolver.cli.inputs import size, span
 from resolver.core.results.store import Retention
-from resolver.errors import InvalidConfiguration, StoreTooLarge, Usage
+from resolver.errors import InvalidConfiguration, Negative, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -129,7 +129,7 @@ def retention(
     )
 
 
-def too_large(found: Collected) -> StoreTooLarge:
+def too_large(found: Collected) -> Negative:
     """Say what keeps a store above the size that was wanted, the largest first."""
     from resolver.render.answers.store import why
     from resolver.render.report import megabytes
@@ -142,7 +142,16 @@ def too_large(found: Collected) -> StoreTooLarge:
         hints.append("remove what is young too: add `--grace 0s`")
     if any(stay.process is not None for stay in stays):
         hints.append("end that process, or wait for it, then try again")
-    return StoreTooLarge(megabytes(found.total), megabytes(limit), reasons, *hints)
+    total, allowed = megabytes(found.total), megabytes(limit)
+    because = "; ".join(reasons) or "all of it is still needed"
+    return Negative(
+        f"the store takes {total}, and `--max-size` allows {allowed}: {because}",
+        *hints,
+        code="store-too-large",
+        total=total,
+        limit=allowed,
+        reasons=tuple(reasons),
+    )
 
 
 def job_start(environment: Mapping[str, str]) -> float:

@@ -164,13 +164,13 @@ def tell_rules(common: Common, name: str | None) -> None:
 def tell_findings(common: Common, asked: LintOptions, depth: LintDepth) -> None:
     """Look at the images, print what was found, and end with the status that it comes to."""
     from resolver.cli.run import work
-    from resolver.verbs.lint import MOST
+    from resolver.settings import LINT_MAX_BYTES
 
     with work(common) as (session, output):
         found = session.lint(
             asked.references,
             deep=depth.deep,
-            max_bytes=depth.most or MOST,
+            max_bytes=depth.most or LINT_MAX_BYTES,
             ignore=asked.ignored,
         )
         for image in found.looked_at:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional, Self
 import typer
 
 from resolver.cli import options
-from resolver.errors import Drifted, ResolverError, Usage
+from resolver.errors import Negative, ResolverError, Usage
 from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
 
@@ -252,7 +252,16 @@ def tell_check(output: Output, form: str, found: LockCheck, *, full: bool) -> No
     _end_with(output, found.failures)
     if found.drifted:
         moved = sum(getattr(image, "drifted", False) for image in found.images)
-        refusal = Drifted(found.path, moved, len(found.images))
+        have = "has" if moved == 1 else "have"
+        refusal = Negative(
+            f"{moved} of {len(found.images)} references in `{found.path}` {have} moved "
+            "since they were locked",
+            "test what is there now, then record it with `resolver lock --update`",
+            code="drifted",
+            place=found.path,
+            drifted=moved,
+            checked=len(found.images),
+        )
         output.failed(refusal)
         raise typer.Exit(refusal.kind.status)
 

@@ -9,7 +9,7 @@ import typer
 from resolver.cli import options
 from resolver.cli.inputs import size, split_platforms
 from resolver.core.results.resolve import Failure
-from resolver.errors import PlanTooLarge, ResolverError
+from resolver.errors import ResolverError
 from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
 
@@ -61,6 +61,7 @@ def pull(
     """
     from resolver.cli.lock import named
     from resolver.cli.run import showing, work
+    from resolver.core.results.plan import over_limit
 
     most = limit(max_download)
     lock = (lock_file or LOCK_FILE) if locked else None
@@ -77,7 +78,7 @@ def pull(
     with work(common) as (session, output):
         with showing(output, common, progress):
             found = make_plan(session, output, asked, lock)
-            refusal = too_large(found, most)
+            refusal = over_limit(found.bytes_missing, most)
             if refusal is not None:
                 raise refusal
             done = session.pull(found, foreign=foreign)
@@ -114,6 +115,7 @@ def plan(
     """
     from resolver.cli.lock import named
     from resolver.cli.run import work
+    from resolver.core.results.plan import over_limit
 
     most = limit(max_download)
     lock = (lock_file or LOCK_FILE) if locked else None
@@ -131,7 +133,7 @@ def plan(
         found = make_plan(session, output, asked, lock)
         tell_unpacked(session, output, found)
         output.tell(found, common.form, full=no_trunc)
-        refusal = too_large(found, most)
+        refusal = over_limit(found.bytes_missing, most)
         if refusal is not None:
             output.failed(refusal)
             raise typer.Exit(refusal.kind.status)
@@ -247,12 +249,6 @@ def limit(max_download: str | None) -> int | None:
 
     """
     return size(max_download, "--max-download") if max_download is not None else None
-
-
-def too_large(found: Plan, most: int | None) -> PlanTooLarge | None:
-    """Say that a plan costs more than somebody wants to pay; None if it does not."""
-    missing = found.bytes_missing
-    return PlanTooLarge(missing, most) if most is not None and missing > most else None
 
 
 def tell_unpacked(session: Session, output: Output, plan: Plan) -> None:

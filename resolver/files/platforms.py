@@ -16,6 +16,7 @@ from resolver.core.platforms.platform import BUILTIN, Platform, PlatformTable
 from resolver.errors import BadFile, InvalidConfiguration
 
 if TYPE_CHECKING:
+    from resolver.core.parse.document import FieldReader
     from resolver.core.platforms.fact_types import Facts
 
 #: Bytes of a platform file; the built-in one has some 8,000.
@@ -57,7 +58,11 @@ def read_file(path: Path, *, sourced: bool) -> Facts:
     from resolver.core.platforms.schema import read_facts  # noqa: PLC0415 - as in load_table
 
     place = str(path)
-    return read_facts(_document(path), place, sourced=sourced)
+    root = _document(path)
+    try:
+        return read_facts(root, sourced=sourced)
+    except BadFile as error:
+        raise InvalidConfiguration(place, error.field, error.reason) from error
 
 
 def packaged_yaml() -> Path:
@@ -107,13 +112,11 @@ def default_platforms(host: Platform) -> tuple[Platform, ...]:
     return (host,)
 
 
-def _document(path: Path) -> object:
-    """Read YAML as text, lists and mappings; `386` and `8.0` stay what they are written as."""
-    from resolver.core.parse.document import plain  # noqa: PLC0415 - as above
+def _document(path: Path) -> FieldReader:
     from resolver.files import yaml  # noqa: PLC0415 - only with a file of one's own
 
     try:
-        return plain(yaml.read(path, limit=MAX_FILE).value)
+        return yaml.read(path, limit=MAX_FILE)
     except BadFile as error:
         at = f"line {error.line}, column {error.column}" if error.line else ""
         raise InvalidConfiguration(error.place, at, error.reason) from error

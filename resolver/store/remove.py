@@ -11,7 +11,14 @@ from resolver.core.oci.reference import Reference
 from resolver.core.results.events import Warned
 from resolver.core.results.pull_events import ignore
 from resolver.core.results.store import Removed, Trimmed
-from resolver.errors import AmbiguousId, ImageNotHeld, InUse, InvalidReference, StoreFault
+from resolver.errors import (
+    ImageNotHeld,
+    InvalidReference,
+    Malformed,
+    Negative,
+    StoreFault,
+    shortened,
+)
 from resolver.store.collect import GcSnapshot
 from resolver.store.reachable import Need
 from resolver.values import dataclass
@@ -174,7 +181,7 @@ def _by_start(ground: GcSnapshot, target: str) -> tuple[list[_Change], tuple[Des
     """Find an id by its start: of a named image, else of one that nothing names.
 
     Raises:
-        AmbiguousId: it is the start of ids of several images.
+        Malformed: it is the start of ids of several images.
 
     """
     ids, needed = _ids(ground)
@@ -187,7 +194,14 @@ def _by_start(ground: GcSnapshot, target: str) -> tuple[list[_Change], tuple[Des
         *(frozenset(images) for images in loose.values()),
     }
     if len(meanings) > 1:
-        raise AmbiguousId(target, sorted(str(digest) for digest in (*named, *loose)))
+        digests = tuple(sorted(str(digest) for digest in (*named, *loose)))
+        raise Malformed(
+            f"`{shortened(target)}` is the start of {len(digests)} image ids",
+            "write more of it: " + ", ".join(f"`{digest}`" for digest in digests[:5]),
+            code="ambiguous-id",
+            text=target,
+            digests=digests,
+        )
     return next(iter(named.values()), []), next(iter(loose.values()), ())
 
 
@@ -272,12 +286,12 @@ def _refuse_in_use(
     """Refuse what somebody uses, and an id that would take several names along.
 
     Raises:
-        InUse: it is.
+        Negative: it is.
 
     """
     names = sorted(change.record.reference for change in changes)
     if len(names) > 1:
-        raise InUse(
+        raise _in_use(
             target,
             "it goes by several names:",
             names,
@@ -290,12 +304,24 @@ def _refuse_in_use(
             core.add(change.record.root.digest)
     users = sorted({lease.purpose for lease in ground.leases if lease.digests & core})
     if users:
-        raise InUse(
+        raise _in_use(
             target,
             "it is in use by",
             [user or "another process" for user in users],
             "wait until that has ended, or untag it with `--force`",
         )
+
+
+def _in_use(target: str, reason: str, users: list[str], hint: str) -> Negative:
+    listing = ", ".join(f"`{user}`" for user in users)
+    return Negative(
+        f"`{shortened(target)}` is kept: {reason} {listing}",
+        hint,
+        code="in-use",
+        target=target,
+        reason=reason,
+        users=tuple(users),
+    )
 
 
 def _released(

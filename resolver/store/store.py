@@ -565,8 +565,8 @@ class LocalStore(StoredNames):
 
         Raises:
             ImageNotHeld: there is no such image here.
-            AmbiguousId: it is the start of several ids.
-            InUse: it is used, or an id has several names.
+            Malformed: it is the start of several ids.
+            Negative: it is used, or an id has several names.
             StoreFault: it cannot be removed.
 
         """

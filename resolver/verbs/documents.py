@@ -25,9 +25,9 @@ from resolver.errors import (
     DigestMismatch,
     LimitExceeded,
     ManifestNotFound,
+    Negative,
     NotInStore,
     PlatformUnknown,
-    TagMoved,
 )
 from resolver.store import NameRecord
 from resolver.values import dataclass
@@ -578,7 +578,7 @@ def ask(reader: DocumentReader, reference: Reference, *, verify_tag: bool = Fals
     """Read what a registry reference points at.
 
     Raises:
-        TagMoved: `verify_tag`, and the tag no longer points at the digest beside it.
+        Negative: `verify_tag`, and the tag no longer points at the digest beside it.
         ResolverError: as `Reader.named`.
 
     """
@@ -587,7 +587,16 @@ def ask(reader: DocumentReader, reference: Reference, *, verify_tag: bool = Fals
     if verify_tag and reference.digest is not None and reference.tag is not None:
         current = reader.current(reference.tag, reference.digest)
         if current != reference.digest:
-            raise TagMoved(str(reference), str(reference.digest), str(current))
+            raise Negative(
+                f"`{reference}` is pinned to `{reference.digest}`, "
+                f"but the tag now points at `{current}`",
+                "write the new digest if you want the new image, "
+                "or drop the tag from the reference",
+                code="tag-moved",
+                reference=str(reference),
+                pinned=str(reference.digest),
+                current=str(current),
+            )
         verified = True
     elif verify_tag:
         message = f"`{reference}` is not `name:tag@digest`, so there is no tag to verify"

@@ -32,10 +32,10 @@ from resolver.core.results.pull_events import Finished, Observer, PieceStarted, 
 from resolver.errors import (
     BadDocument,
     ChecksumMismatch,
-    ContradictoryLayer,
     LimitExceeded,
     NotInStore,
     UnsupportedDocument,
+    Untrusted,
 )
 from resolver.values import dataclass
 from resolver.verbs.fetch import ranged
@@ -242,7 +242,7 @@ def read_trees(
         room: what all trees together may take.
 
     Raises:
-        ContradictoryLayer: a layer is not what the config says.
+        Untrusted: a layer is not what the config says.
         Untrusted: a layer is damaged, goes past a limit, or is not read here.
         ResolverError: a layer cannot be had.
     """
@@ -352,7 +352,15 @@ def _check_diff_ids(image: LayeredImage, layers: dict[Digest, ReadLayer]) -> Non
     for number, (descriptor, stated) in enumerate(zip(image.layers, image.diff_ids, strict=True)):
         actual = layers[descriptor.digest].diff_ids[stated.algorithm]
         if stated != actual:
-            raise ContradictoryLayer(_layer_name(image, number), str(stated), str(actual))
+            what = _layer_name(image, number)
+            raise Untrusted(
+                f"{what} unpacks to `{actual}`, but the image's config says `{stated}`",
+                "tell the publisher: no container engine will run this image",
+                code="contradictory-layer",
+                what=what,
+                stated=str(stated),
+                actual=str(actual),
+            )
 
 
 class Fetching:

@@ -15,6 +15,7 @@ from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget
 from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Failure
 from resolver.errors import ManifestNotFound, NotInStore, ResolverError, UnsupportedDocument
+from resolver.settings import LINT_MAX_BYTES
 from resolver.verbs.gather import Depth, entries_of, gather
 
 if TYPE_CHECKING:
@@ -122,17 +123,12 @@ def _pin(
     return PinnedTag(tag, digest, root.digest, frozenset(members))
 
 
-#: Bytes of layers that are read for each platform, where nobody said: more than where a program
-#: is in usual base images, less than anybody would mind.
-MOST = 32 << 20
-
-
 def lint(
     context: Context,
     references: str | Reference | Iterable[str | Reference],
     *,
     deep: bool = False,
-    max_bytes: int = MOST,
+    max_bytes: int = LINT_MAX_BYTES,
     ignore: Iterable[str] = (),
 ) -> Linted:
     """Apply every rule of `resolver.core.lint.lint` to images."""

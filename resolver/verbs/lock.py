@@ -19,9 +19,9 @@ from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Failure
 from resolver.errors import (
     InvalidReference,
-    LockIncomplete,
     NotFound,
     NotLocked,
+    Offline,
     PlatformNotOffered,
     PlatformUnknown,
     ResolverError,
@@ -128,15 +128,20 @@ def resolve_locked(
 
     Raises:
         NotLocked: it has no such platform.
-        LockIncomplete: it does not say sizes and types.
+        Offline: it does not say sizes and types.
 
     """
     root = image.root
     entries = [_descriptor(one) for one in by_entry(image)]
     whole = [entry for entry in entries if entry is not None]
     if root is None or len(whole) < len(entries):
-        hint = f"write a whole one: `resolver lock {image.written}`"
-        raise LockIncomplete(image.reference, place, hint)
+        raise Offline(
+            f"the lock file `{place}` does not say sizes and types for `{image.reference}`",
+            f"write a whole one: `resolver lock {image.written}`",
+            code="lock-incomplete",
+            reference=image.reference,
+            place=place,
+        )
     if narrow(image, wish.platforms):
         wish = replace(wish, exact=True)
     prefix = f"{Reference.parse(image.reference).identity}@"

@@ -29,9 +29,8 @@ from resolver.errors import (
     BadLock,
     FileLimit,
     LockLimit,
-    LockUnwritten,
     Malformed,
-    NoLock,
+    OutputFault,
     Usage,
 )
 from resolver.files.read import read_regular
@@ -52,13 +51,18 @@ def load(path: str) -> Lock:
     """Read a lock file that must be there.
 
     Raises:
-        NoLock: there is none.
+        Malformed: there is none.
         BadLock, LockLimit: it cannot be used.
 
     """
     lock = load_if_any(path)
     if lock is None:
-        raise NoLock(path)
+        raise Malformed(
+            f"there is no lock file `{path}`",
+            "write it with `resolver lock REF...`, or name another with `--lock-file`",
+            code="no-lock",
+            place=path,
+        )
     return lock
 
 
@@ -113,7 +117,7 @@ def change(path: str, how: Callable[[Lock], Lock]) -> Lock:
         how: gives what the file is to say, from what it says.
 
     Raises:
-        BadLock, LockLimit, LockUnwritten: as `load_if_any` and `save`.
+        BadLock, LockLimit, OutputFault: as `load_if_any` and `save`.
         BadDocument: what a registry says contradicts itself, or what is in the file already.
 
     """
@@ -149,7 +153,7 @@ def save(path: str, lock: Lock) -> None:
     The mode of a file that was there stays, and a link to one stays a link.
 
     Raises:
-        LockUnwritten: it cannot be written; what was there is there still.
+        OutputFault: it cannot be written; what was there is there still.
 
     """
     target = os.path.realpath(path)
@@ -160,7 +164,14 @@ def save(path: str, lock: Lock) -> None:
     except OSError as error:
         with suppress(OSError):
             os.unlink(temporary)  # noqa: PTH108 - beside `os.open`
-        raise LockUnwritten(path, _reason(error)) from error
+        reason = _reason(error)
+        raise OutputFault(
+            f"cannot write the lock file `{path}`: {reason}",
+            "make room, or name another place with `--lock-file`",
+            code="lock-unwritten",
+            place=path,
+            reason=reason,
+        ) from error
 
 
 def _put(temporary: str, target: str, body: bytes) -> None:

@@ -35,7 +35,7 @@ from resolver.errors import (
     UnreadableFile,
     Usage,
 )
-from resolver.files.yaml_nodes import read_documents, without_comments
+from resolver.files.yaml import read_documents, without_comments
 from resolver.values import dataclass
 from resolver.verbs.gather import gather_platforms
 from resolver.verbs.resolve import resolve_document
@@ -367,7 +367,7 @@ def _unread(path: str, error: UnreadableFile) -> ImageFile | PinnedFile | Skippe
 
 def _refusal(path: str) -> ResolverError:
     if Path(path).is_dir():
-        hint = f"there can be named {known_kinds()}"
+        hint = f"`pin` supports {known_kinds()}"
         return Usage(f"no file in `{path}` is known to name images", hint)
     return NotAnImageFile(path, known_kinds())
 

@@ -21,7 +21,7 @@ from resolver.core.oci.config import parse_config
 from resolver.core.oci.descriptor import CONFIG_TYPES
 from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import RegistryTarget
-from resolver.core.results.plan import ContentState
+from resolver.core.results.plan import ContentState, over_limit
 from resolver.core.results.pull import Pulled, PulledImage, PulledName, PulledOne
 from resolver.core.results.pull_events import (
     Finished,
@@ -33,7 +33,7 @@ from resolver.core.results.pull_events import (
     ignore,
 )
 from resolver.core.results.resolve import Failure
-from resolver.errors import NotInStore, PlanTooLarge, ResolverError, StoreFault
+from resolver.errors import NotInStore, ResolverError, StoreFault
 from resolver.settings import DEFAULT_JOBS
 from resolver.verbs.fetch import BlobFetcher
 from resolver.verbs.plan import Named, plan
@@ -442,8 +442,9 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
             attestations=attestations,
             referrers=referrers,
         )
-    if max_download is not None and made.bytes_missing > max_download:
-        raise PlanTooLarge(made.bytes_missing, max_download)
+    refusal = over_limit(made.bytes_missing, max_download)
+    if refusal is not None:
+        raise refusal
     names = dict.fromkeys(piece.place for piece in made.pieces if piece.place)
     jobs = context.settings.jobs if context.settings.jobs != DEFAULT_JOBS else _BLOBS
     done = transfer_plan(

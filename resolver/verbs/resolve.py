@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from resolver.core.check.check import other_version
 from resolver.core.oci.config import parse_config
 from resolver.core.oci.descriptor import CONFIG_TYPES
 from resolver.core.oci.manifest import Index, Manifest, oversize
@@ -15,7 +14,7 @@ from resolver.core.platforms.windows import read_version
 from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Considered, Failure, Resolution
 from resolver.errors import (
-    ContradictoryPlatform,
+    NotFound,
     PlatformNotOffered,
     PlatformUnknown,
     ResolverError,
@@ -51,7 +50,7 @@ def resolve_document(
     Raises:
         PlatformNotOffered: the image has no entry that fits; the offered ones are named.
         PlatformUnknown: it does not say what it is made for.
-        ContradictoryPlatform: `strict`, and index and config disagree.
+        NotFound: `strict`, and index and config disagree.
 
     """
     if isinstance(asked.parsed, Index):
@@ -208,6 +207,8 @@ def _fallback(text: str, wish: PlatformRequest, choice: Match) -> list[Warned]:
     """Say it when something else than the wanted platform was taken (architecture.md 5, 2)."""
     if choice.grade not in {Grade.FALLBACK, Grade.ABI}:
         return []
+    from resolver.core.check.check import other_version  # noqa: PLC0415 - for fallbacks only
+
     wanted = wish.platforms[0]
     if other_version(wanted, choice.platform):
         if choice.platform.os.lower() == "windows":
@@ -287,7 +288,15 @@ def _contradiction(
     if same_kind and (not config.platform.variant or stated.variant == actual.variant):
         return []
     if wish.strict:
-        raise ContradictoryPlatform(text, str(choice.platform), str(config.platform))
+        raise NotFound(
+            f"`{text}` is listed as `{choice.platform}`, but its config says `{config.platform}`",
+            "tell the publisher; without `--strict` this is a warning",
+            code="contradictory-platform",
+            word="PLATFORM",
+            reference=text,
+            stated=str(choice.platform),
+            actual=str(config.platform),
+        )
     message = (
         f"`{text}` lists `{choice.descriptor.digest}` as `{choice.platform}`, "
         f"but its config says `{config.platform}`"

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget
 from resolver.core.results.events import Warned
 from resolver.errors import (
+    Negative,
     NotFound,
     PlatformNotOffered,
     PlatformUnknown,
-    RequestsSpent,
     ResolverError,
     Untrusted,
     Usage,
@@ -90,11 +90,16 @@ class RequestBudget:
         """Ask one more.
 
         Raises:
-            RequestsSpent: that would be one too many.
+            Negative: that would be one too many.
         """
         with self._lock:
             if self.asked >= self._most:
-                raise RequestsSpent(self._most)
+                raise Negative(
+                    f"there is no full answer within {self._most} requests (`--max-requests`)",
+                    "allow more, or ask for less: a smaller `--limit`, a narrower `--semver`",
+                    code="requests-spent",
+                    most=self._most,
+                )
             self.asked += 1
 
 

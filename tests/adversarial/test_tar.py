@@ -23,7 +23,7 @@ from resolver.core.layers.filetree import FileTree
 from resolver.core.layers.listing import read_listing
 from resolver.core.oci.config import parse_config
 from resolver.core.platforms.platform import BUILTIN, Platform
-from resolver.errors import BadDocument, ContradictoryLayer, LimitExceeded, UnsupportedDocument
+from resolver.errors import BadDocument, LimitExceeded, UnsupportedDocument, Untrusted
 from resolver.verbs.layers import LayeredImage
 from tests.adversarial.rusage import measured
 from tests.core.layers.test_executable import elf
@@ -356,8 +356,9 @@ def test_tar_019_a_diff_id_of_other_bytes_names_the_layer() -> None:
     one, two = archive("a"), archive("b")
     layers = [(contents.add(gzip.compress(one)), one), (contents.add(gzip.compress(two)), one)]
 
-    with pytest.raises(ContradictoryLayer, match="layer 2") as caught:
+    with pytest.raises(Untrusted, match="layer 2") as caught:
         trees_of([image(contents, *layers)])
+    assert caught.value.code == "contradictory-layer"
     assert caught.value.word == "INTEGRITY"
     asked = image(contents, *layers)
     built = build_image("linux/amd64", [b"1", b"2"])

@@ -119,7 +119,7 @@ status: 2
 --- stdout
 --- stderr
 error: cannot use `SOURCE_DATE_EPOCH`: it must be seconds since 1970
-hint: mend or remove `SOURCE_DATE_EPOCH`, then try again
+hint: fix or remove `SOURCE_DATE_EPOCH`, then try again
 """)
 
 

@@ -81,8 +81,8 @@ status: 3
 --- stdout
 --- stderr
 error: `HOST:PORT/demo/app:1.0` is not offered for `windows/amd64:10.0.17763`
-hint: `windows/amd64:10.0.20348.2700` does not do: Windows build 20348 is newer than the host's 17763
-hint: `windows/amd64:10.0.26100.1742` does not do: Windows build 26100 is newer than the host's 17763
+hint: `windows/amd64:10.0.20348.2700` does not match: Windows build 20348 is newer than the host's 17763
+hint: `windows/amd64:10.0.26100.1742` does not match: Windows build 26100 is newer than the host's 17763
 hint: it is offered for `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700`, `windows/amd64:10.0.26100.1742`
 """)
 
@@ -95,7 +95,7 @@ status: 3
 --- stdout
 --- stderr
 error: `HOST:PORT/demo/app:1.0` is not offered for `linux/arm/v8`
-hint: `linux/arm/v7` does not do: arm/v7 can stand in for arm/v8, but is not exact
+hint: `linux/arm/v7` does not match: arm/v7 can stand in for arm/v8, but is not exact
 hint: it is offered for `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700`, `windows/amd64:10.0.26100.1742`
 """)
 

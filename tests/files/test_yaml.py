@@ -14,21 +14,17 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.parse.document import (
-    Items,
-    Mark,
-    Members,
-    ScalarKind,
-    TomlScalar,
-    plain,
-    similar,
-)
+from resolver.core.parse.document import similar
+from resolver.core.parse.yaml_tree import Mapping, ScalarKind, Sequence, YamlScalar, join
 from resolver.errors import BadFile, FileLimit
 from resolver.files import yaml as strict_yaml
 from tests import DATA
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from resolver.core.parse.document import FieldReader
+    from resolver.core.parse.yaml_tree import Node
 
 LOCKFILES = DATA / "bad_inputs" / "lockfiles"
 CASES = {
@@ -44,41 +40,46 @@ def parse(text: str) -> FieldReader:
     return strict_yaml.parse(text.encode("utf-8", "surrogatepass"), "f.yaml")
 
 
+def placed(node: Node, path: str = "") -> Iterator[tuple[object, ...]]:
+    """List every node: path, type, text, kind, line and column."""
+    text, kind = (node.value, node.kind) if isinstance(node, YamlScalar) else ("", None)
+    yield path, type(node), text, kind, node.line, node.column
+    if isinstance(node, Sequence):
+        for position, item in enumerate(node.items):
+            yield from placed(item, f"{path}[{position}]")
+    elif isinstance(node, Mapping):
+        for key, value in node.pairs:
+            assert isinstance(key, YamlScalar)
+            yield from placed(key, join(path, key.value))
+            yield from placed(value, join(path, key.value))
+
+
+def plain(node: Node) -> object:
+    """Drop the positions: text, lists and dictionaries."""
+    match node:
+        case YamlScalar():
+            return node.value
+        case Sequence():
+            return [plain(item) for item in node.items]
+        case Mapping():
+            return {name: plain(value) for name, value in node.items()}
+
+
 def test_everything_is_read_with_its_place() -> None:
     root = parse("# made by hand\nimages:\n  - ref: 'a b'\n    tags: [x, 1.10]\n")
 
-    assert root.value == Members(
-        (
-            (
-                TomlScalar("images", ScalarKind.TEXT, Mark(2, 1)),
-                Items(
-                    (
-                        Members(
-                            (
-                                (
-                                    TomlScalar("ref", ScalarKind.TEXT, Mark(3, 5)),
-                                    TomlScalar("a b", ScalarKind.TEXT, Mark(3, 10)),
-                                ),
-                                (
-                                    TomlScalar("tags", ScalarKind.TEXT, Mark(4, 5)),
-                                    Items(
-                                        (
-                                            TomlScalar("x", ScalarKind.TEXT, Mark(4, 12)),
-                                            TomlScalar("1.10", ScalarKind.NUMBER, Mark(4, 15)),
-                                        ),
-                                        Mark(4, 11),
-                                    ),
-                                ),
-                            ),
-                            Mark(3, 5),
-                        ),
-                    ),
-                    Mark(3, 3),
-                ),
-            ),
-        ),
-        Mark(2, 1),
-    )
+    assert list(placed(root.value)) == [
+        ("", Mapping, "", None, 2, 1),
+        ("images", YamlScalar, "images", ScalarKind.TEXT, 2, 1),
+        ("images", Sequence, "", None, 3, 3),
+        ("images[0]", Mapping, "", None, 3, 5),
+        ("images[0].ref", YamlScalar, "ref", ScalarKind.TEXT, 3, 5),
+        ("images[0].ref", YamlScalar, "a b", ScalarKind.TEXT, 3, 10),
+        ("images[0].tags", YamlScalar, "tags", ScalarKind.TEXT, 4, 5),
+        ("images[0].tags", Sequence, "", None, 4, 11),
+        ("images[0].tags[0]", YamlScalar, "x", ScalarKind.TEXT, 4, 12),
+        ("images[0].tags[1]", YamlScalar, "1.10", ScalarKind.NUMBER, 4, 15),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -111,9 +112,9 @@ def test_everything_is_read_with_its_place() -> None:
 def test_a_word_is_what_yaml_takes_it_for(word: str, kind: ScalarKind) -> None:
     value = parse(f"- {word}\n").value
 
-    assert isinstance(value, Items)
-    (only,) = value.values
-    assert isinstance(only, TomlScalar)
+    assert isinstance(value, Sequence)
+    (only,) = value.items
+    assert isinstance(only, YamlScalar)
     assert only.kind is kind
     if kind is not ScalarKind.TEXT:
         with pytest.raises(BadFile, match=r"f\.yaml:1:[23]: \[0\]: text is expected here"):

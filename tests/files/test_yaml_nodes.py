@@ -16,8 +16,8 @@ from resolver.core.parse.yaml_tree import (
 )
 from resolver.core.pin.edits import Unparsable
 from resolver.errors import LimitExceeded
-from resolver.files import yaml_nodes as marked
-from resolver.files.yaml_nodes import MAX_TREE_DEPTH, read_documents, without_comments
+from resolver.files import yaml as marked
+from resolver.files.yaml import MAX_TREE_DEPTH, read_documents, without_comments
 
 LOADERS = [yaml.SafeLoader, yaml.CSafeLoader]
 

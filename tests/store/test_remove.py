@@ -13,7 +13,7 @@ from resolver.core.oci.digest import Digest
 from resolver.core.platforms.platform import Platform
 from resolver.core.results.events import Warned
 from resolver.core.results.store import Removed, Trimmed
-from resolver.errors import AmbiguousId, ImageNotHeld, InUse, StoreFault
+from resolver.errors import ImageNotHeld, Malformed, Negative, StoreFault
 from resolver.store import LocalStore, NameRecord, collect, remove
 from tests.fakes.images import Image, build_image, build_layer, multi_platform
 from tests.store import faults as store_faults
@@ -132,10 +132,11 @@ def test_the_id_of_one_platform_takes_that_platform_alone(store: LocalStore) -> 
 def test_an_id_with_several_names_is_refused_and_they_are_named(store: LocalStore) -> None:
     pull(store, "localhost/again:1", ONE)
 
-    with pytest.raises(InUse) as caught:
+    with pytest.raises(Negative) as caught:
         store.remove(ONE.digest)
+    assert caught.value.code == "in-use"
 
-    assert caught.value.users == ("localhost/again:1", "localhost/one:1")
+    assert caught.value.facts()["users"] == ("localhost/again:1", "localhost/one:1")
     assert store.pulled("localhost/one:1") is not None
     removed = store.remove(ONE.digest, force=True)
     assert sorted(removed.untagged) == ["localhost/again:1", "localhost/one:1"]
@@ -153,8 +154,9 @@ def test_an_image_that_nothing_names_goes_by_its_id(store: LocalStore) -> None:
 
 def test_an_image_in_use_is_refused_and_its_users_are_named(store: LocalStore) -> None:
     with store.lease([Digest.parse(ONE.digest)], "export localhost/one:1"):
-        with pytest.raises(InUse, match="export localhost/one:1"):
+        with pytest.raises(Negative, match="export localhost/one:1") as caught:
             store.remove("localhost/one:1")
+        assert caught.value.code == "in-use"
         assert store.pulled("localhost/one:1") is not None
 
         removed = store.remove("localhost/one:1", force=True)
@@ -207,10 +209,11 @@ def test_the_start_of_several_ids_is_refused(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remove, "_ID", re.compile("[0-9a-f]*"))
-    with pytest.raises(AmbiguousId) as caught:
+    with pytest.raises(Malformed) as caught:
         store.remove("")
+    assert caught.value.code == "ambiguous-id"
 
-    assert len(caught.value.digests) > 3
+    assert str(caught.value.facts()["digests"]).count("sha256:") > 3
 
 
 @pytest.mark.parametrize("is_missing", [True, False])

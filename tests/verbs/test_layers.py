@@ -22,12 +22,12 @@ from resolver.core.oci.manifest import Manifest, parse_document
 from resolver.errors import (
     BadDocument,
     BlobNotFound,
-    ContradictoryLayer,
     DigestMismatch,
     LimitExceeded,
     NotInStore,
     SizeMismatch,
     UnsupportedDocument,
+    Untrusted,
 )
 from resolver.store import LocalStore
 from resolver.verbs.layers import (
@@ -207,9 +207,10 @@ def test_what_follows_the_archive_is_hashed_too() -> None:
     longer = one + bytes(100_000)
     descriptor = contents.add(gzip.compress(longer))
 
-    with pytest.raises(ContradictoryLayer) as caught:
+    with pytest.raises(Untrusted) as caught:
         trees_of([image(contents, (descriptor, one))])
-    assert caught.value.actual == str(Digest.of(longer))
+    assert caught.value.code == "contradictory-layer"
+    assert caught.value.facts()["actual"] == str(Digest.of(longer))
     assert paths(trees_of([image(contents, (descriptor, longer))])[0]) == ["a"]
 
 
@@ -218,8 +219,9 @@ def test_a_diff_id_that_does_not_fit_names_the_layer() -> None:
     one, two = archive("a"), archive("b")
     layers = [(contents.add(gzip.compress(one)), one), (contents.add(gzip.compress(two)), one)]
 
-    with pytest.raises(ContradictoryLayer, match="layer 2 of `app:1` for linux/amd64 unpacks to"):
+    with pytest.raises(Untrusted, match="layer 2 of `app:1` for linux/amd64 unpacks to") as caught:
         trees_of([image(contents, *layers)])
+    assert caught.value.code == "contradictory-layer"
 
 
 def test_a_diff_id_of_another_algorithm_is_checked_as_well() -> None:
@@ -234,8 +236,9 @@ def test_a_diff_id_of_another_algorithm_is_checked_as_well() -> None:
         if is_right:
             assert len(trees_of(images)) == 2
         else:
-            with pytest.raises(ContradictoryLayer, match="sha512"):
+            with pytest.raises(Untrusted, match="sha512") as caught:
                 trees_of(images)
+            assert caught.value.code == "contradictory-layer"
 
 
 def test_of_several_bad_layers_the_same_is_told_every_time() -> None:

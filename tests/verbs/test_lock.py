@@ -18,10 +18,10 @@ from resolver.errors import (
     BadDocument,
     BadLock,
     DigestMismatch,
-    LockUnwritten,
-    NoLock,
+    Malformed,
     NotInStore,
     NotLocked,
+    OutputFault,
     PlatformNotOffered,
     Usage,
 )
@@ -500,8 +500,9 @@ def test_what_is_no_file_or_not_there(session: Session, tmp_path: Path) -> None:
     for place in (pipe, tmp_path):
         with pytest.raises(BadLock):
             session.check_lock(file=place)
-    with pytest.raises(NoLock):
+    with pytest.raises(Malformed) as caught:
         session.check_lock(file=tmp_path / "none")
+    assert caught.value.code == "no-lock"
 
 
 def test_a_place_that_cannot_be_written(
@@ -509,8 +510,9 @@ def test_a_place_that_cannot_be_written(
 ) -> None:
     registry.serve("app", "1", built("1", AMD64))
 
-    with pytest.raises(LockUnwritten) as caught:
+    with pytest.raises(OutputFault) as caught:
         session.lock([f"{registry.host}/app:1"], file=tmp_path / "no" / "where.lock")
+    assert caught.value.code == "lock-unwritten"
     assert caught.value.kind.status == 8
 
 

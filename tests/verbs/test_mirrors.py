@@ -22,8 +22,8 @@ from resolver.core.results.events import Noted, Warned
 from resolver.errors import (
     DigestMismatch,
     ManifestNotFound,
-    NobodyToAsk,
     RegistryBlocked,
+    Unavailable,
 )
 from resolver.session import Session
 from resolver.sources.registry.mirrored import MirroredSource
@@ -305,8 +305,9 @@ def test_hosts_toml_may_leave_nobody_to_ask_for_tags(ground: Ground) -> None:
     )
     variables = {"RESOLVER_MIRROR": "", "RESOLVER_CERTS_D": str(ground.folder / "certs.d")}
     with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
-        with pytest.raises(NobodyToAsk):
+        with pytest.raises(Unavailable) as caught:
             session.resolve(ground.reference)
+        assert caught.value.code == "nobody-to-ask"
         pinned = f"{ground.upstream.host}/{REPOSITORY}@{IMAGE.digest}"
         assert session.resolve(pinned, "linux/amd64").index is not None
     assert not ground.upstream.log

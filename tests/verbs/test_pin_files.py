@@ -9,7 +9,7 @@ import pytest
 import tests
 from resolver.core.pin.edits import LineIndex
 from resolver.errors import NotAnImageFile, UnreadableFile
-from resolver.files.yaml_nodes import without_comments
+from resolver.files.yaml import without_comments
 from resolver.verbs.pin import find_images
 from tests.pins import WRITTEN, documents, instructions, pin, unpin
 

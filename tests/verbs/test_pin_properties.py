@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from resolver.core.pin.dockerfile import read
 from resolver.core.pin.edits import Edit, apply
 from resolver.errors import ResolverError
-from resolver.files.yaml_nodes import read_documents
+from resolver.files.yaml import read_documents
 from resolver.verbs.pin import find_images
 from tests.pins import digest_of, documents, instructions, pin, unpin
 from tests.written import MAKERS, Written, dockerfiles, yamls

@@ -11,8 +11,8 @@ import pytest
 from resolver.core.oci.descriptor import OCI_CONFIG
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.errors import (
-    ContradictoryPlatform,
     LimitExceeded,
+    NotFound,
     PlatformNotOffered,
     PlatformUnknown,
     UnsupportedDocument,
@@ -204,10 +204,14 @@ def test_a_contradiction_is_an_error_when_strict() -> None:
     place = MemoryPlace()
     reader, asked = place.publish("app", place.plant(lying()))
 
-    with pytest.raises(ContradictoryPlatform) as caught:
+    with pytest.raises(NotFound) as caught:
         resolve_document(reader, asked, wish("linux/amd64", strict=True), BUILTIN)
+    assert caught.value.code == "contradictory-platform"
 
-    assert (caught.value.stated, caught.value.actual) == ("linux/amd64", "linux/arm64")
+    assert (caught.value.facts()["stated"], caught.value.facts()["actual"]) == (
+        "linux/amd64",
+        "linux/arm64",
+    )
 
 
 def test_a_config_without_a_variant_contradicts_nothing() -> None:

@@ -13,7 +13,7 @@ from resolver.errors import (
     BadDocument,
     Denied,
     InvalidReference,
-    SearchNotOffered,
+    NotFound,
     ServerFault,
     Unavailable,
     Usage,
@@ -154,8 +154,9 @@ def test_a_registry_that_can_do_neither_says_so(tmp_path: Path, refused: Reply) 
     with FakeRegistry() as registry, Session(tmp_path) as session:
         registry.on("GET", "/v1/search", Reply(404))
         registry.on("GET", "/v2/_catalog", refused)
-        with pytest.raises(SearchNotOffered, match="no search"):
+        with pytest.raises(NotFound, match="no search") as caught:
             session.search(f"{registry.host}/app")
+        assert caught.value.code == "search-not-offered"
 
 
 @pytest.mark.parametrize("term", ["", "  ", "ghcr.io/", "x" * 257])

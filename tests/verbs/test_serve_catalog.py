@@ -13,7 +13,7 @@ from resolver.core.oci.digest import Digest
 from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import LayoutTarget
 from resolver.demo.builders import write_json
-from resolver.errors import InUse, NotFound, UnsupportedDocument
+from resolver.errors import Negative, NotFound, UnsupportedDocument
 from resolver.sources import open_local
 from resolver.sources.local.layout import REF_NAME
 from resolver.store import LocalStore
@@ -168,8 +168,9 @@ def test_what_is_served_is_in_use(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=image)
     with serve_store(store):
         assert {str(digest) for digest in store.in_use()} >= {image.digest}
-        with pytest.raises(InUse):
+        with pytest.raises(Negative) as caught:
             store.remove(image.child(AMD64).digest)
+        assert caught.value.code == "in-use"
     assert store.in_use() == frozenset()
 
 

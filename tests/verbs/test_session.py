@@ -17,9 +17,9 @@ from resolver.core.results.resolve import Resolution
 from resolver.errors import (
     BlobNotFound,
     ImageNotHeld,
+    Negative,
     NotInStore,
     NotLocked,
-    PlanTooLarge,
     PlatformNotOffered,
     Usage,
 )
@@ -98,8 +98,9 @@ def test_one_platform_among_several_that_is_not_offered_is_an_error(
 
 
 def test_a_limit_is_kept(registry: FakeRegistry, session: Session) -> None:
-    with pytest.raises(PlanTooLarge):
+    with pytest.raises(Negative) as caught:
         session.pull(f"{registry.host}/team/app:1", ARM, max_download=1)
+    assert caught.value.code == "plan-too-large"
 
     assert blob_requests(registry) == []
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.core.results.events import Warned
-from resolver.errors import InvalidPlatform, RequestsSpent, ServerFault, Usage
+from resolver.errors import InvalidPlatform, Negative, ServerFault, Usage
 from resolver.session import Session
 from tests.fakes.images import multi_platform, raw_document
 from tests.fakes.messages import Reply
@@ -92,8 +92,9 @@ def test_no_more_is_asked_than_allowed(registry: FakeRegistry, tmp_path: Path) -
     found: list[str] = []
     with Session(tmp_path) as session:
         tags = session.tags(f"{registry.host}/app", platform=RISCV, max_requests=5, limit=9)
-        with pytest.raises(RequestsSpent):
+        with pytest.raises(Negative) as caught:
             found.extend(tags)
+        assert caught.value.code == "requests-spent"
 
     # Four indexes, and the manifest for riscv64, which is one and the same.
     assert found == ["1.0", "1.2"]

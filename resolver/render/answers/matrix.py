@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from resolver.core.platforms.platform import percent_encode
-from resolver.errors import MatrixTooLarge
+from resolver.core.results.matrix import too_large
 from resolver.render.report import Report, ReportTable, short
 from resolver.render.to_dict import bare, warnings
 
@@ -30,7 +30,7 @@ def tell_matrix(matrix: Matrix) -> str:
     """Write a matrix for the system it was made for; ends with a line break.
 
     Raises:
-        MatrixTooLarge: a job's name would be longer than the system allows.
+        Negative: a job's name would be longer than the system allows.
     """
     return FORMS[matrix.system](matrix)
 
@@ -69,7 +69,7 @@ def _gitlab(matrix: Matrix) -> str:
         written = {name: value or "" for name, value in fields(job).items() if name != "ref"}
         length = len(", ".join(written.values()))
         if length > GITLAB_NAME - _GITLAB_OWN:
-            raise MatrixTooLarge(
+            raise too_large(
                 "GitLab CI",
                 GITLAB_NAME - _GITLAB_OWN,
                 length,

@@ -20,8 +20,8 @@ from resolver.core.registry.endpoints import USUAL, api_host
 from resolver.errors import (
     AuthenticationFailed,
     AuthenticationRequired,
-    CredentialsNotWritten,
     InvalidConfiguration,
+    OutputFault,
     ServerFault,
     Usage,
 )
@@ -69,7 +69,7 @@ def save(file: Path, registry: str, username: str, password: Secret, helpers: He
     Raises:
         InvalidConfiguration: the file is there and malformed; it stays as it is.
         HelperFailed: the file names a helper, and that does not do it.
-        CredentialsNotWritten: the file cannot be written.
+        OutputFault: the file cannot be written.
     """
     document = read_document(file)
     auths = _auths(file, document)
@@ -91,7 +91,7 @@ def erase(file: Path, registry: str, helpers: Helpers) -> tuple[str, ...]:
     """Forget a login, and say where it was; empty when it was nowhere.
 
     Raises:
-        InvalidConfiguration, HelperFailed, CredentialsNotWritten: as `save`.
+        InvalidConfiguration, HelperFailed, OutputFault: as `save`.
     """
     document = read_document(file)
     auths = _auths(file, document)
@@ -138,7 +138,14 @@ def _write(file: Path, document: Mapping[str, object]) -> None:
                 beside.unlink()
             raise
     except OSError as error:
-        raise CredentialsNotWritten(str(file), error.strerror or str(error)) from error
+        reason = error.strerror or str(error)
+        raise OutputFault(
+            f"cannot write `{file}`: {reason}",
+            "make it writable, or name a file: `--auth-file`",
+            code="credentials-not-written",
+            path=str(file),
+            reason=reason,
+        ) from error
 
 
 def _path(text: str | None) -> Path | None:

@@ -127,9 +127,7 @@ def _host(spot: FieldReader, name: str, folder: Path) -> HostEntry:
 
 def _mirror(spot: FieldReader, registry: str) -> MirrorEntry:
     """Read a URL, or a URL and what else is to be said of it."""
-    from resolver.core.parse.document import Members  # noqa: PLC0415 - with a file of one's own alone
-
-    if not isinstance(spot.value, Members):
+    if not spot.is_mapping:
         return MirrorEntry(_url(spot, registry))
     fields = spot.fields(*_MIRROR)
     if "url" not in fields:
@@ -153,15 +151,7 @@ def _truth(spot: FieldReader | None) -> bool:
 
 def _texts(spot: FieldReader | None) -> tuple[str, ...]:
     """Read a text, or a list of them."""
-    from resolver.core.parse.document import Items  # noqa: PLC0415 - with a file of one's own alone
-
-    if spot is None:
-        return ()
-    return (
-        tuple(each.text() for each in spot.items())
-        if isinstance(spot.value, Items)
-        else (spot.text(),)
-    )
+    return tuple(one.text() for one in spot.one_or_more()) if spot is not None else ()
 
 
 def _number(spot: FieldReader | None, most: int) -> int | None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from resolver.core.parse.document import ConfigTable, parse_toml
+from resolver.core.parse.document import FieldReader, parse_toml
 from resolver.core.registry.endpoints import (
     EVERYTHING,
     Ability,
@@ -80,8 +80,16 @@ def parse_hosts(body: bytes, path: Path, registry: str, repository: str) -> Host
     """Read the text of a file, as `read_hosts`; names of files in it are relative to its folder."""
     file = _File(path.parent, registry, repository)
     table = parse_toml(body, str(path))
-    endpoints = [file.endpoint(each, url) for url, each in table.children("host")]
+    endpoints = [file.endpoint(host, url) for url, host in _hosts(table)]
     return HostChoice(registry, repository, (*endpoints, file.last(table)), str(path), FORM)
+
+
+def _hosts(table: FieldReader) -> Iterator[tuple[str, FieldReader]]:
+    """Read the tables `[host."URL"]`, in the order of the file."""
+    hosts = table.member("host")
+    for url, host in hosts.members().items() if hosts is not None else ():
+        # A URL may carry a password.
+        yield url, replace(host, path="host.***") if "@" in url else host
 
 
 def seconds(text: str) -> float | None:
@@ -99,7 +107,7 @@ class _File:
     registry: str
     repository: str
 
-    def endpoint(self, table: ConfigTable, url: str) -> Endpoint:
+    def endpoint(self, table: FieldReader, url: str) -> Endpoint:
         """Read one endpoint."""
         try:
             return endpoint_at(
@@ -108,15 +116,15 @@ class _File:
                 self.repository,
                 abilities=_abilities(table),
                 settings=_settings(table, self.folder),
-                whole_path=table.flag("override_path") or False,
+                whole_path=table.truth_of("override_path"),
             )
         except BadUrl as error:
             reason = f"it is no URL of a registry: {error}"
-            raise InvalidConfiguration(table.path, table.place or "server", reason) from error
+            raise InvalidConfiguration(table.place, table.path or "server", reason) from error
 
-    def last(self, table: ConfigTable) -> Endpoint:
+    def last(self, table: FieldReader) -> Endpoint:
         """Read the settings of the last endpoint, which stand at the top of the file."""
-        server = table.text("server")
+        server = table.text_of("server")
         if server:
             return self.endpoint(table, server)
         settings = _settings(table, self.folder)
@@ -124,53 +132,53 @@ class _File:
         return replace(found, abilities=_abilities(table))
 
 
-def _settings(table: ConfigTable, folder: Path) -> HostSettings:
-    timeout = table.text("dial_timeout")
+def _settings(table: FieldReader, folder: Path) -> HostSettings:
+    timeout = table.text_of("dial_timeout")
     allowed = seconds(timeout) if timeout else None
     if timeout and not allowed:
-        raise table.fault("dial_timeout", "it must be a duration, for example `3s` or `500ms`")
+        table.fail_at("dial_timeout", "it must be a duration, for example `3s` or `500ms`")
     return HostSettings(
-        skip_verify=table.flag("skip_verify") or False,
-        ca=tuple(str(folder / name) for name in table.texts("ca")),
+        skip_verify=table.truth_of("skip_verify"),
+        ca=tuple(str(folder / name) for name in table.texts_of("ca")),
         clients=_clients(table, folder),
         headers=tuple(_headers(table)),
         connect_timeout=allowed,
     )
 
 
-def _abilities(table: ConfigTable) -> frozenset[Ability]:
-    said = table.texts("capabilities")
+def _abilities(table: FieldReader) -> frozenset[Ability]:
+    said = table.texts_of("capabilities")
     for word in said:
         if word not in _WORDS:
             known = ", ".join(f"`{each}`" for each in _WORDS)
-            raise table.fault("capabilities", f"there are only {known}")
+            table.fail_at("capabilities", f"there are only {known}")
     # An empty list means all of them, as in containerd.
     return frozenset(found for word in said if (found := _WORDS[word])) if said else EVERYTHING
 
 
-def _clients(table: ConfigTable, folder: Path) -> tuple[ClientFiles, ...]:
+def _clients(table: FieldReader, folder: Path) -> tuple[ClientFiles, ...]:
     """Read a file, a list of files, or a list of pairs."""
-    value = table.content.get("client", [])
+    clients = table.member("client")
+    if clients is None:
+        return ()
     found: list[ClientFiles] = []
-    for each in value if isinstance(value, list) else [value]:
-        pair = each if isinstance(each, list) else [each]
-        texts = [name for name in pair if isinstance(name, str)]
-        if len(texts) != len(pair) or (isinstance(each, list) and len(pair) != 2):  # noqa: PLR2004 - a pair
-            reason = "it must be a file, a list of files, or a list of [certificate, key]"
-            raise table.fault("client", reason)
-        found.append(ClientFiles(*(str(folder / name) for name in texts)))
+    for client in clients.one_or_more():
+        files = list(client.one_or_more())
+        is_pair = len(files) == 2  # noqa: PLR2004 - a certificate and its key
+        if not all(file.is_text for file in files) or (client.is_list and not is_pair):
+            clients.fail("it must be a file, a list of files, or a list of [certificate, key]")
+        found.append(ClientFiles(*(str(folder / file.text()) for file in files)))
     return tuple(found)
 
 
-def _headers(table: ConfigTable) -> Iterator[tuple[str, str]]:
-    value = table.content.get("header", {})
-    if not isinstance(value, dict):
-        raise table.fault("header", "it must be a table")
-    header = ConfigTable(table.path, table.at("header"), value)
-    for name in value:
+def _headers(table: FieldReader) -> Iterator[tuple[str, str]]:
+    header = table.member("header")
+    if header is None:
+        return
+    for name, value in header.members().items():
         if not _HEADER.fullmatch(name):
-            raise table.fault("header", "it has a name that no header can have")
-        for text in header.texts(name):
+            table.fail_at("header", "it has a name that no header can have")
+        for text in header.texts_of(name):
             if not _VALUE.fullmatch(text):
-                raise header.fault(name, "it holds characters that no header may hold")
+                value.fail("it holds characters that no header may hold")
             yield name, text

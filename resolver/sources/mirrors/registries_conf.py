@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from resolver.core.parse.document import ConfigTable
+    from resolver.core.parse.document import FieldReader
     from resolver.core.results.pull_events import Observer
 
 FORM: Final = "registries.conf"
@@ -90,11 +90,12 @@ def parse_rules(body: bytes, path: str, observe: Observer) -> tuple[RegistryRule
 
     """
     table = parse_toml(body, path)
-    if "registries" in table.content:
-        reason = "this is version 1 of the format; write `[[registry]]` tables instead"
-        raise InvalidConfiguration(path, "registries", reason)
+    if table.member("registries") is not None:
+        table.fail_at(
+            "registries", "this is version 1 of the format; write `[[registry]]` tables instead"
+        )
     rules: dict[str, RegistryRule] = {}
-    for each in table.tables("registry"):
+    for each in table.tables_of("registry"):
         rule = _rule(each)
         if rules.setdefault(rule.prefix, rule) is not rule:
             message = f"`{path}` has two tables with prefix `{rule.prefix}`; the first one counts"
@@ -143,55 +144,55 @@ def _is_blocked(rules: Iterable[RegistryRule], place: str, unless: RegistryRule)
     return rule is not None and rule is not unless and rule.blocked
 
 
-def _rule(table: ConfigTable) -> RegistryRule:
+def _rule(table: FieldReader) -> RegistryRule:
     location = _location(table)
-    prefix = table.text("prefix").removesuffix("/") or location
+    prefix = table.text_of("prefix").removesuffix("/") or location
     _refuse_login(table, "prefix", prefix)
     if not prefix:
-        raise table.fault("prefix", "a registry needs a prefix or a location")
+        table.fail_at("prefix", "a registry needs a prefix or a location")
     if "*" in prefix and (not prefix.startswith("*.") or "/" in prefix or "*" in prefix[1:]):
-        raise table.fault("prefix", "a wildcard is written `*.example.com`, with nothing after it")
+        table.fail_at("prefix", "a wildcard is written `*.example.com`, with nothing after it")
     if not location and not prefix.startswith("*."):
-        raise table.fault("location", "it is missing")
-    by_digest = table.flag("mirror-by-digest-only") or False
+        table.fail_at("location", "it is missing")
+    by_digest = table.truth_of("mirror-by-digest-only")
     return RegistryRule(
         prefix,
         location,
-        table.flag("insecure") or False,
-        table.flag("blocked") or False,
-        tuple(_mirror(each, by_digest=by_digest) for each in table.tables("mirror")),
-        table.path,
+        table.truth_of("insecure"),
+        table.truth_of("blocked"),
+        tuple(_mirror(each, by_digest=by_digest) for each in table.tables_of("mirror")),
+        table.place,
     )
 
 
-def _mirror(table: ConfigTable, *, by_digest: bool) -> MirrorRule:
+def _mirror(table: FieldReader, *, by_digest: bool) -> MirrorRule:
     location = _location(table)
     if not location:
-        raise table.fault("location", "it is missing")
-    said = table.text("pull-from-mirror")
+        table.fail_at("location", "it is missing")
+    said = table.text_of("pull-from-mirror")
     if said and by_digest:
         reason = "it does not go together with `mirror-by-digest-only`"
-        raise table.fault("pull-from-mirror", reason)
+        table.fail_at("pull-from-mirror", reason)
     if said not in ("", *_PULLS):
         known = ", ".join(f"`{each}`" for each in _PULLS)
-        raise table.fault("pull-from-mirror", f"it must be one of {known}")
+        table.fail_at("pull-from-mirror", f"it must be one of {known}")
     pulls = _PULLS[said] if said else Pulls.BY_DIGEST if by_digest else Pulls.ALL
-    return MirrorRule(location, table.flag("insecure") or False, pulls)
+    return MirrorRule(location, table.truth_of("insecure"), pulls)
 
 
-def _location(table: ConfigTable) -> str:
+def _location(table: FieldReader) -> str:
     """Read `host[:port][/path]`. Source: sysregistriesv2, parseLocation."""
-    text = table.text("location").removesuffix("/")
+    text = table.text_of("location").removesuffix("/")
     if "://" in text:
-        raise table.fault("location", "it has no scheme: write `HOST[:PORT][/PATH]`")
+        table.fail_at("location", "it has no scheme: write `HOST[:PORT][/PATH]`")
     _refuse_login(table, "location", text)
     return text
 
 
-def _refuse_login(table: ConfigTable, name: str, text: str) -> None:
+def _refuse_login(table: FieldReader, name: str, text: str) -> None:
     """Refuse `user:password@host` before anything else shows it; a digest stands behind a path."""
     if "@" in text.partition("/")[0]:
-        raise table.fault(name, "it carries a user name or password")
+        table.fail_at(name, "it carries a user name or password")
 
 
 def _endpoint(

@@ -22,7 +22,6 @@ from resolver.core.results.events import Noted, Warned
 from resolver.errors import (
     Denied,
     DigestMismatch,
-    NobodyToAsk,
     NotFound,
     RangeRefused,
     RateLimited,
@@ -246,9 +245,10 @@ class MirroredSource:
         able = [source for source in self._sources if abilities & source.endpoint.abilities]
         if not able:
             meaning, advice = _NOBODY.get(abilities, _NOBODY[_RESOLVE])
-            raise NobodyToAsk(
+            raise Unavailable(
                 f"no endpoint of `{self._name}` may be asked for {meaning}",
                 f"{advice}allow it where the mirrors are configured",
+                code="nobody-to-ask",
             )
         failures: list[tuple[str, ResolverError]] = []
         for source in able:

@@ -11,7 +11,7 @@ from resolver.core.oci.reference import HUB
 from resolver.core.parse.json import Fields, read_object
 from resolver.core.registry.endpoints import api_host
 from resolver.core.results.account import MAX_LIMIT, Hits, Quota, SearchHit, read_limit
-from resolver.errors import Denied, NotFound, SearchNotOffered, ServerFault
+from resolver.errors import Denied, NotFound, ServerFault
 from resolver.sources.http.requests import Request, Response, Scope
 from resolver.sources.http.responses import refusal
 from resolver.sources.registry.tags import next_page
@@ -44,7 +44,7 @@ def search(transport: Transport, registry: str, term: str, limit: int) -> Hits:
         limit: hits wanted, 1 to 100.
 
     Raises:
-        SearchNotOffered: it has no search, and lists no repositories.
+        NotFound: it has no search, and lists no repositories.
         BadDocument: its answer is no list of hits.
         Denied, Unavailable: nobody let us in, or answered.
     """
@@ -107,11 +107,20 @@ def _hits(body: bytes, what: str) -> tuple[SearchHit, ...]:
     return tuple(hit for hit in found if hit.name)
 
 
+def _not_offered(registry: str) -> NotFound:
+    return NotFound(
+        f"`{registry}` has no search, and does not list its repositories",
+        "look on its web page; `resolver tags REPO` lists the tags of a name you know",
+        code="search-not-offered",
+        registry=registry,
+    )
+
+
 def _catalog(transport: Transport, asker: Scope) -> Iterator[str]:
     """List the repositories of a registry (distribution-spec "Catalog"; many refuse).
 
     Raises:
-        SearchNotOffered: it does not list them.
+        NotFound: it does not list them.
     """
     what = f"the list of repositories of `{asker.registry}`"
     host = api_host(asker.registry)
@@ -124,9 +133,9 @@ def _catalog(transport: Transport, asker: Scope) -> Iterator[str]:
         try:
             response = transport.fetch(Request("GET", host, asker, target, what))
         except (Denied, NotFound) as error:
-            raise SearchNotOffered(asker.registry) from error
+            raise _not_offered(asker.registry) from error
         if response.status != _OK or not _is_json(response):
-            raise SearchNotOffered(asker.registry)
+            raise _not_offered(asker.registry)
         fields = Fields.of(read_object(response.body, what), what, "", frozenset({"repositories"}))
         for name in fields.array("repositories"):
             if isinstance(name, str) and _REPOSITORY.fullmatch(name):

@@ -11,6 +11,7 @@ from resolver.core.oci.target import RegistryTarget
 from resolver.core.results.events import Warned
 from resolver.core.results.pull_events import ignore
 from resolver.errors import NotInStore, UnsupportedDocument
+from resolver.settings import SERVE_FRESH
 from resolver.verbs.documents import DocumentReader
 from resolver.verbs.serve.catalog import LayoutShelf, StoreShelf
 from resolver.verbs.serve.server import serve
@@ -173,10 +174,6 @@ def _tell_partial(shelf: ContentShelf, observe: Observer, hint: str) -> None:
         observe(Warned("partial-index", more))
 
 
-#: Seconds for which the meaning of a tag is not asked again, where nobody says.
-FRESH = 60.0
-
-
 def serve_mirror(  # noqa: PLR0913 - one for each option of the verb
     context: Context,
     host: str = "127.0.0.1",
@@ -184,7 +181,7 @@ def serve_mirror(  # noqa: PLR0913 - one for each option of the verb
     *,
     upstream: str | None = "docker.io",
     allow: Iterable[str] = (),
-    fresh: float = FRESH,
+    fresh: float = SERVE_FRESH,
     names: Iterable[str] = (),
 ) -> AbstractContextManager[Server]:
     """Serve as a pull-through cache while a `with` block lasts: what is not here is fetched."""

@@ -11,7 +11,7 @@ from resolver.core.oci.reference import Reference
 from resolver.core.pin.edits import LineIndex
 from resolver.core.pin.likeness import is_image_key, likeness
 from resolver.errors import InvalidReference, ResolverError
-from resolver.files.yaml_nodes import read_documents, without_comments
+from resolver.files.yaml import read_documents, without_comments
 from resolver.verbs.pin import find_images
 from tests import DATA
 

@@ -17,10 +17,9 @@ from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.core.results.matrix import SYSTEMS, Matrix, make_matrix, parse_runner, system_of
 from resolver.errors import (
     InvalidPlatform,
-    MatrixTooLarge,
+    Negative,
     NotFound,
     PlatformNotOffered,
-    RunnerMissing,
     Usage,
 )
 from resolver.files.platforms import read_file
@@ -154,9 +153,10 @@ def test_a_machine_that_is_missing_is_said_or_refused() -> None:
 
     assert [told.code for told in found.warnings] == ["no-runner"]
     assert "`linux/s390x`" in found.warnings[0].message
-    with pytest.raises(RunnerMissing) as caught:
+    with pytest.raises(Negative) as caught:
         matrix("linux/amd64", "linux/s390x", "linux/386", require_runner=True)
-    assert caught.value.platforms == ("linux/s390x", "linux/386")
+    assert caught.value.code == "runner-missing"
+    assert caught.value.facts()["platforms"] == ("linux/s390x", "linux/386")
     assert "--runner linux/s390x=LABEL" in caught.value.hints()[0]
     assert matrix("linux/amd64", "linux/s390x", want=("linux/amd64",), require_runner=True).jobs
 
@@ -262,9 +262,10 @@ def test_a_matrix_may_have_as_many_jobs_as_the_limit_and_not_one_more(system: st
     many = [f"linux/arch{number}" for number in range(limit + 1)]
 
     assert len(matrix(*many[:limit], system=system).jobs) == limit
-    with pytest.raises(MatrixTooLarge) as caught:
+    with pytest.raises(Negative) as caught:
         matrix(*many, system=system)
-    assert (caught.value.limit, caught.value.value) == (limit, limit + 1)
+    assert caught.value.code == "matrix-too-large"
+    assert (caught.value.facts()["limit"], caught.value.facts()["value"]) == (limit, limit + 1)
     assert {"github": 256, "gitlab": 200}[system] == limit
     assert len(matrix(*many, system="json").jobs) == limit + 1
 
@@ -278,8 +279,9 @@ def test_a_name_of_gitlab_may_be_as_long_as_the_limit_and_not_a_character_longer
         return tell_matrix(matrix("linux/amd64", system="gitlab", runners=runners))
 
     assert "x" * room in told(room)
-    with pytest.raises(MatrixTooLarge, match="220 characters of values for `linux/amd64`"):
+    with pytest.raises(Negative, match="220 characters of values for `linux/amd64`") as caught:
         told(room + 1)
+    assert caught.value.code == "matrix-too-large"
 
 
 def test_a_runner_is_read_as_it_is_typed() -> None:

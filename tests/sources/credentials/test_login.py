@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.errors import CredentialsNotWritten, HelperFailed, InvalidConfiguration
+from resolver.errors import HelperFailed, InvalidConfiguration, OutputFault
 from resolver.sources.credentials.helpers import Helpers
 from resolver.sources.credentials.login import erase, save, writable_file
 from resolver.sources.credentials.secrets import Secret
@@ -176,8 +176,9 @@ def test_a_link_stays_a_link(machine: Machine, tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_said(machine: Machine) -> None:
     machine.docker_config.parent.write_text("a file where a folder should be")
 
-    with pytest.raises(CredentialsNotWritten, match="cannot write"):
+    with pytest.raises(OutputFault, match="cannot write") as caught:
         keep(machine)
+    assert caught.value.code == "credentials-not-written"
 
 
 def test_which_file_logins_go_to(tmp_path: Path) -> None:

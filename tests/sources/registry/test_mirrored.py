@@ -17,7 +17,7 @@ from resolver.core.registry.endpoints import (
     HostSettings,
     upstream,
 )
-from resolver.errors import BlobNotFound, NobodyToAsk, Unavailable
+from resolver.errors import BlobNotFound, Unavailable
 from resolver.sources.http.client import MAX_LIES, REST, Health
 from resolver.sources.registry.mirrored import MirroredSource
 from resolver.sources.registry.repository import RegistrySource
@@ -146,8 +146,12 @@ def test_the_last_endpoint_is_asked_whatever_it_did_before(mirror: FakeRegistry)
 def test_where_nobody_may_answer_nobody_is_asked(
     registry: FakeRegistry, mirror: FakeRegistry
 ) -> None:
-    with mirrored(at(mirror.host), at(registry.host)) as source, pytest.raises(NobodyToAsk):
+    with (
+        mirrored(at(mirror.host), at(registry.host)) as source,
+        pytest.raises(Unavailable) as caught,
+    ):
         source.resolve("1")
+    assert caught.value.code == "nobody-to-ask"
     assert mirror.log == registry.log == []
 
 
