@@ -54,10 +54,10 @@ from resolver.cli import options
 @options.command
 def count(common: options.Common, reference: options.Reference) -> None:
     """Count the platforms of REF."""
-    from resolver.cli.run import work
+    from resolver.cli.run import open_session
 
-    with work(common) as (session, output):
-        output.tell(session.count(reference), common.form)
+    with open_session(common) as (session, output):
+        output.show(session.count(reference), common.form)
 '''
 METHOD = '''
     def count(self, reference):

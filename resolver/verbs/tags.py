@@ -1,4 +1,4 @@
-"""Finding tags: those that are offered for a platform, asked for no longer than needed."""
+"""List tags, and find those offered for a platform with as few requests as possible."""
 
 from __future__ import annotations
 
@@ -41,20 +41,21 @@ def find(
     jobs: Callable[[], int],
     skip: Callable[[str, ResolverError], None],
 ) -> Iterator[str]:
-    """Give the tags that are offered, in their order, and stop at the last that is wanted.
+    """Yield the tags that are offered, in order, and stop after the last requested one.
 
-    No more tags are looked at side by side than are still wanted, so that the question after the
-    last hit is not asked.
+    Never more tags are checked in parallel than are still missing, so that no request follows the
+    last hit.
 
     Args:
-        tags: in the order to look at them.
-        is_offered: asks for one tag.
-        limit: how many are wanted; None for all.
-        jobs: how many tags to look at at once, asked before each round.
-        skip: told of a tag that is gone, is no image, or cannot be trusted; others go on.
+        tags: in the order to check them.
+        is_offered: checks one tag.
+        limit: the number of hits; None for all.
+        jobs: tags to check in parallel, called before each round.
+        skip: called for a tag that is gone, is not an image, or cannot be trusted; the search goes
+            on.
 
     Raises:
-        ResolverError: nobody can be asked, or no more may be.
+        ResolverError: a request failed, or the budget is spent.
     """
     source = iter(tags)
     left = limit
@@ -74,7 +75,7 @@ def find(
 
 
 class RequestBudget:
-    """How many questions may still be asked; shared by threads."""
+    """A budget of requests, shared by threads."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -83,7 +84,7 @@ class RequestBudget:
 
     @property
     def left(self) -> int:
-        """How many more may be asked."""
+        """The number of requests left."""
         return self._most - self.asked
 
     def take(self) -> None:
@@ -104,14 +105,14 @@ class RequestBudget:
 
 
 class CountedSource:
-    """Asks another source, and counts every question about one document; lists are not counted."""
+    """Wraps a source, and counts every request for one document; lists are not counted."""
 
     def __init__(self, source: Source, allowance: RequestBudget) -> None:
         self._source = source
         self._allowance = allowance
 
     def has(self, descriptor: Descriptor) -> bool:
-        """Say whether the content is there."""
+        """Whether the content exists."""
         self._allowance.take()
         return self._source.has(descriptor)
 
@@ -126,7 +127,7 @@ class CountedSource:
         return self._source.read(descriptor)
 
     def resolve(self, name: str) -> Descriptor:
-        """Ask where a name points."""
+        """Resolve a name."""
         self._allowance.take()
         return self._source.resolve(name)
 
@@ -140,7 +141,7 @@ class CountedSource:
         return self._source.tags()
 
     def warnings(self) -> tuple[str, ...]:
-        """Give what the place wants people to know."""
+        """Return the source's warnings."""
         return self._source.warnings()
 
 
@@ -162,9 +163,9 @@ def tags(  # noqa: PLR0913 - each of them narrows the list by itself
     from resolver.core.registry.tags import chooser, newest_first  # noqa: PLC0415 - as above
 
     target = context.target(repository)
-    wish = None
+    request = None
     if platform is not None:
-        wish = replace(context.wish(platform, exact=exact), image=True)
+        request = replace(context.platform_request(platform, exact=exact), image=True)
     chosen = chooser(semver=semver, suffix=suffix, include=include, exclude=exclude)
     if isinstance(target, StoreTarget):
         raise Usage("the store has names, not tags", "name a repository of a registry")
@@ -176,13 +177,13 @@ def tags(  # noqa: PLR0913 - each of them narrows the list by itself
         found = filter(chosen, found)
     if newest:
         found = _lazily(newest_first, found)
-    if wish is not None:
-        found = _offered(context, target, found, wish, limit, max_requests)
+    if request is not None:
+        found = _offered(context, target, found, request, limit, max_requests)
     return _told(context, target, source, islice(found, limit))
 
 
 def _told(context: Context, target: Target, source: Source, tags: Iterable[str]) -> Iterator[str]:
-    """Give tags, and at their end what the place wants people to know."""
+    """Yield tags, and pass on the source's warnings at their end."""
     yield from tags
     for text in source.warnings():
         context.observe(Warned("registry-warning", f"`{target}` says: {text}"))
@@ -192,7 +193,7 @@ def _offered(
     context: Context,
     target: Target,
     tags: Iterable[str],
-    wish: PlatformRequest,
+    request: PlatformRequest,
     limit: int | None,
     most: int,
 ) -> Iterator[str]:
@@ -204,7 +205,7 @@ def _offered(
         store = None if isinstance(one, LayoutTarget) else context.store
         counted = CountedSource(context.source(one), allowance)
         reader = DocumentReader(lambda: counted, store, str(one), context.observe)
-        resolve_document(reader, context.ask(reader, one), wish, context.table)
+        resolve_document(reader, context.ask(reader, one), request, context.table)
         return True
 
     def skip(tag: str, error: ResolverError) -> None:
@@ -212,15 +213,16 @@ def _offered(
             context.observe(Warned("tag-skipped", f"the tag `{tag}` was skipped: {error}"))
 
     def jobs() -> int:
-        # No more at once than may be asked, so that the same tags are always the last. A tag
-        # that is offered costs two requests: its index, and the manifest of the platform.
+        # Not more at a time than the budget allows, so that the result is reproducible. A tag that
+        # is
+        # offered costs two requests: its index, and the manifest of the platform.
         return max(1, min(context.settings.jobs, allowance.left // 2))
 
     return find(tags, is_offered, limit=limit, jobs=jobs, skip=skip)
 
 
 def _lazily(order: Callable[[Iterable[str]], list[str]], tags: Iterable[str]) -> Iterator[str]:
-    """Ask for the whole list when the first of it is wanted, and not before."""
+    """Fetch the whole list when its first tag is requested, and not before."""
     yield from order(tags)
 
 

@@ -122,13 +122,13 @@ status: 2
 --- stdout
 --- stderr
 error: nothing is required of `HOST:PORT/demo/app:1.0`
-hint: say what: `--require linux/amd64,linux/arm64`
+hint: add requirements: `--require linux/amd64,linux/arm64`
 """)
     assert str(run("check", "--require", "linux/amd64")) == snapshot("""\
 status: 2
 --- stdout
 --- stderr
-error: there is no reference to check
+error: no reference to check
 hint: name one: `resolver check ubuntu:24.04 --require linux/amd64,linux/arm64`
 """)
     for words in (
@@ -206,7 +206,7 @@ def test_findings_about_several_images_name_the_image_everywhere(
     assert f"`{names[2]}`: error: repository-not-found" in table
     assert all(bad in line for line in table if line.startswith("error"))
     for text in (markdown, (tmp_path / "markdown").read_text()):
-        assert "| image | weight | rule | platform | finding |" in text
+        assert "| image | severity | rule | platform | finding |" in text
         assert text.count(f"| `{bad}` | error |") == 2
     assert '<th scope="col">image</th>' in page
     assert page.count(f'<th scope="row">{bad}</th>') == 2
@@ -266,7 +266,7 @@ def test_a_mistake_in_a_policy_is_shown_with_line_and_column(run: Run, tmp_path:
 status: 2
 --- stdout
 --- stderr
-error: policy.yaml:4:28: images[0].require[1]: this is no platform: it has more than three parts
+error: policy.yaml:4:28: images[0].require[1]: this is not a platform: it has more than three parts
 hint: write `os/arch[/variant][:os.version]`, for example `linux/arm64`, `linux/arm/v7` or `windows/amd64:10.0.20348`
 """)
     (tmp_path / "policy.yaml").write_text("version: 1\nimages:\n  - image: app:1\n    requires: x")

@@ -35,7 +35,7 @@ FOUND = Checkup(
             CheckupState.ERROR,
             "nfs4: over a network, where locks cannot be relied on",
             "name another folder with `--store` or `RESOLVER_STORE` on a local disk, or "
-            "`--unsafe-no-lock` if nobody else uses it",
+            "`--unsafe-no-lock` if it is not shared",
             (("kinds", ("nfs4",)), ("remote", True)),
         ),
         CheckupRow(
@@ -66,7 +66,7 @@ store
   ok       folder: /home/me/.cache/resolver/v1
   error    file system: nfs4: over a network, where locks cannot be relied on
            hint: name another folder with `--store` or `RESOLVER_STORE` on a
-             local disk, or `--unsafe-no-lock` if nobody else uses it
+             local disk, or `--unsafe-no-lock` if it is not shared
 
 logins
   warning  /home/me/.docker/config.json: ghcr.io; other users may read it
@@ -89,7 +89,7 @@ def test_what_a_machine_reads() -> None:
             "name": "file system",
             "state": "error",
             "found": "nfs4: over a network, where locks cannot be relied on",
-            "hint": "name another folder with `--store` or `RESOLVER_STORE` on a local disk, or `--unsafe-no-lock` if nobody else uses it",
+            "hint": "name another folder with `--store` or `RESOLVER_STORE` on a local disk, or `--unsafe-no-lock` if it is not shared",
             "facts": {"kinds": ["nfs4"], "remote": True},
         }
     )
@@ -115,7 +115,7 @@ def test_a_page_and_a_comment_of_it_have_whole_cells() -> None:
 | state | what | found | do |
 | --- | --- | --- | --- |
 | ok | folder | `/home/me/.cache/resolver/v1` |  |
-| error | file system | nfs4: over a network, where locks cannot be relied on | name another folder with `--store` or `RESOLVER_STORE` on a local disk, or `--unsafe-no-lock` if nobody else uses it |
+| error | file system | nfs4: over a network, where locks cannot be relied on | name another folder with `--store` or `RESOLVER_STORE` on a local disk, or `--unsafe-no-lock` if it is not shared |
 
 **logins**
 
@@ -135,8 +135,8 @@ def test_a_page_and_a_comment_of_it_have_whole_cells() -> None:
 @pytest.mark.parametrize(
     ("states", "words"),
     [
-        ((), "everything is as it should be"),
-        ((CheckupState.NOTE, CheckupState.OK), "everything is as it should be"),
+        ((), "no problem found"),
+        ((CheckupState.NOTE, CheckupState.OK), "no problem found"),
         ((CheckupState.WARNING,), "1 warning"),
         ((CheckupState.WARNING, CheckupState.ERROR, CheckupState.ERROR), "2 errors, 1 warning"),
     ],

@@ -260,7 +260,7 @@ def test_an_archive_is_not_written_to_a_terminal(
 
     assert seen.status == 2
     assert seen.stdout == ""
-    assert "standard output is a terminal" in seen.stderr
+    assert "refusing to write an archive to a terminal" in seen.stderr
 
 
 def test_an_archive_and_an_answer_do_not_share_standard_output(run: Run, pulled: str) -> None:

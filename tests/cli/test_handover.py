@@ -16,8 +16,8 @@ from inline_snapshot import snapshot
 
 import resolver.cli
 from resolver.cli.app import COMMANDS
-from resolver.cli.ci import CiOutput, handing_over
-from resolver.cli.output import HungUp, Output
+from resolver.cli.ci import CiOutput, deliver_on_exit
+from resolver.cli.output import Output, ReaderGone
 from resolver.core.results.events import Warned
 from resolver.core.results.pull import Pulled
 from resolver.core.results.resolve import Failure
@@ -339,7 +339,7 @@ status: 8
 sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
 --- stderr
 error: cannot write `no/r.sarif`: No such file or directory
-hint: name a file in a folder that can be written
+hint: name a file in a writable folder
 """)
 
 
@@ -384,7 +384,7 @@ status: 3
 --- stdout
 --- stderr
 error: cannot write `no/r.sarif`: No such file or directory
-hint: name a file in a folder that can be written
+hint: name a file in a writable folder
 error: `HOST:PORT` has no repository `demo/nope`
 hint: check the spelling; a private repository may also need a login
 """)
@@ -419,13 +419,13 @@ def test_the_summary_of_a_step_stays_below_its_limit(
     text = place.read_text()
 
     assert len(text) <= emit_github.MAX_SUMMARY
-    assert ("The rest is left out" in text) is bool(over)
+    assert ("Truncated: the size limit" in text) is bool(over)
 
 
 def test_a_reader_that_hangs_up_is_no_failure_to_hand_over(tmp_path: Path) -> None:
     hand = CiOutput.read("tags", [f"env={tmp_path}/e.env"], [], {})
-    with pytest.raises(HungUp), handing_over(hand, Output()):
-        raise HungUp
+    with pytest.raises(ReaderGone), deliver_on_exit(hand, Output()):
+        raise ReaderGone
 
     assert "RESOLVED_STATUS='0'" in (tmp_path / "e.env").read_text()
 
@@ -468,7 +468,7 @@ def test_an_agent_that_refuses_is_an_error(
     seen = run(*words("resolve", registry), "--emit", "buildkite")
 
     assert seen.status == 8
-    assert f"resolver:status` did not take what it was given: {said}\n" in seen.stderr
+    assert f"resolver:status` failed: {said}\n" in seen.stderr
 
 
 def test_without_the_agent_the_command_is_said(run: Run, registry: str) -> None:
@@ -479,8 +479,8 @@ status: 8
 --- stdout
 sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
 --- stderr
-error: `buildkite-agent` is not on PATH, so nothing was handed over
-hint: where it is, this gives it the first value: `buildkite-agent meta-data set resolver:status < VALUE`
+error: `buildkite-agent` is not on PATH, so no values were set
+hint: run this where it is installed: `buildkite-agent meta-data set resolver:status < VALUE`
 """)
 
 

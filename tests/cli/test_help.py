@@ -55,16 +55,16 @@ def test_the_list(run: Run) -> None:
     assert str(run("help")) == snapshot("""\
 status: 0
 --- stdout
-Topics, each a page to read with `resolver help TOPIC`:
+Topics; read one with `resolver help TOPIC`:
 
-  references     How images are named, and how a name is read
-  platforms      How platforms are written, and which build is chosen
-  store          Where images are kept, and how to keep that small and sound
-  configuration  Options, variables and files: what is read, and which one wins
-  ci             In a pipeline: gates, outputs, caches, and what to pin
-  exit-status    What a command's exit status means, for `case $?`
+  references     How to name images
+  platforms      How to write platforms, and which image is chosen
+  store          Where images are kept, and how to clean and verify the store
+  configuration  Options, variables and files, and their precedence
+  ci             Checks, outputs, caches and pinning in CI pipelines
+  exit-status    What the exit statuses mean, for `case $?`
 
-A command explains itself: resolver COMMAND --help, or resolver help COMMAND
+Help for a command: resolver COMMAND --help, or resolver help COMMAND
 --- stderr
 """)
 
@@ -86,7 +86,7 @@ def test_what_is_no_topic(run: Run) -> None:
 status: 2
 --- stdout
 --- stderr
-error: there is no topic `platfroms`
+error: unknown topic `platfroms`
 hint: did you mean `resolver help platforms`?
 """)
     assert "choose one of references, platforms" in run("help", "xyzzy").stderr

@@ -61,7 +61,7 @@ windows/amd64:10.0.20348.2700  sha256:afae86adc642       -     -
 windows/amd64:10.0.26100.1742  sha256:8322b11c5bf7       -     -
 
 attestations
-DIGEST               SPEAKS ABOUT         BYTES
+DIGEST               REFERS TO            BYTES
 sha256:708e4d188822  sha256:311923c08153    565
 sha256:ba224a2ffee7  sha256:8d3661f10977    565
 sha256:374989eeaccf  sha256:e9c938fb2564    565
@@ -308,7 +308,7 @@ def test_tags_that_no_range_is_about(run: Run, registry: str) -> None:
 status: 2
 --- stdout
 --- stderr
-error: `new` is no range of versions
+error: `new` is not a range of versions
 hint: write `>=1.25`, `^1.2`, `~1.2`, `1.x` or `>=1 <3`
 """)
 

@@ -47,7 +47,7 @@ def test_several_of_which_one_is_not_there(run: Run, registry: str) -> None:
     assert str(run("lint", *names, "--ignore", "identical-layers")) == snapshot("""\
 status: 3
 --- stdout
-`HOST:PORT/demo/app:1.0`: nothing found (5 platforms)
+`HOST:PORT/demo/app:1.0`: no findings (5 platforms)
 `HOST:PORT/demo/none:1`: error: repository-not-found
 error  contradictory-config  linux/arm64/v8  HOST:PORT/demo/liar:1.0  the index says `linux/arm64/v8`, its config `linux/amd64`
 `HOST:PORT/demo/liar:1.0`: 1 error, 1 ignored (2 platforms)
@@ -91,7 +91,7 @@ def test_findings_for_a_merge_request(run: Run, registry: str) -> None:
 
 **findings**
 
-| image | weight | rule | platform | finding |
+| image | severity | rule | platform | finding |
 | --- | --- | --- | --- | --- |
 | `HOST:PORT/demo/liar:1.0` | error | contradictory-config | `linux/arm64/v8` | the index says `linux/arm64/v8`, its config `linux/amd64` |
 | `HOST:PORT/demo/liar:1.0` | error | identical-layers | - | all 3 layers are the same for `linux/amd64`, `linux/arm64/v8` |
@@ -143,7 +143,7 @@ def test_references_from_a_file(run: Run, registry: str, tmp_path: Path) -> None
     assert str(run("lint", "-f", "images.txt")) == snapshot("""\
 status: 0
 --- stdout
-`HOST:PORT/demo/app:1.0`: nothing found (5 platforms)
+`HOST:PORT/demo/app:1.0`: no findings (5 platforms)
 --- stderr
 """)
 
@@ -187,14 +187,14 @@ def test_rules_for_a_script_and_for_a_page(run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "there is no reference to lint"),
-        (["app", "--fail-on", "fatal"], "`--fail-on fatal` is no weight"),
+        ([], "no reference to lint"),
+        (["app", "--fail-on", "fatal"], "`--fail-on fatal` is not a severity"),
         (["app", "--ignore", "nothing"], "there is no rule `nothing`"),
         (["--explain", "nothing"], "there is no rule `nothing`"),
         (["app", "--max-bytes", "1MB"], "`--max-bytes` limits what `--deep` reads"),
-        (["app", "--deep", "--max-bytes", "0"], "`--max-bytes 0` leaves nothing to look at"),
-        (["app", "--deep", "--max-bytes", "much"], "`--max-bytes much` is no size"),
-        (["--rules", "--format", "csv"], "there is no format `csv`"),
+        (["app", "--deep", "--max-bytes", "0"], "`--max-bytes 0` leaves nothing to read"),
+        (["app", "--deep", "--max-bytes", "much"], "`--max-bytes much` is not a size"),
+        (["--rules", "--format", "csv"], "unknown format `csv`"),
     ],
 )
 def test_mistakes(run: Run, words: list[str], said: str) -> None:

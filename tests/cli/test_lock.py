@@ -207,7 +207,7 @@ status: 3
 --- stdout
 lock     resolver.lock
 holds    0 references
-written  no: a reference could not be looked up
+written  no: a reference could not be resolved
 
 CHANGE  REFERENCE                     DIGEST               PLATFORMS
 added   HOST:PORT/demo/app:1.0  sha256:f62fb544ff3d          5
@@ -339,7 +339,7 @@ def test_what_only_a_registry_can_say(run: Run, option: str) -> None:
     seen = run("resolve", "--locked", option)
 
     assert seen.status == 2
-    assert f"`{option}` asks the registry" in seen.stderr
+    assert f"`{option}` needs the registry" in seen.stderr
 
 
 def test_pulling_what_is_locked(run: Run, locked: str) -> None:
@@ -405,8 +405,8 @@ def test_an_export_that_cannot_be(run: Run) -> None:
 status: 2
 --- stdout
 --- stderr
-error: a lock is not exported as `table`
-hint: choose `--format` among kbld, imgpkg, kustomize, compose, bazel, helm, env
+error: `lock export` does not support `--format table`
+hint: choose one of kbld, imgpkg, kustomize, compose, bazel, helm, env
 """)
     assert str(run("lock", "export", "--format", "env", "-p", "linux/arm64")) == snapshot("""\
 status: 7
@@ -427,13 +427,13 @@ status: 0
 --- stdout
 Usage: resolver lock [OPTIONS] [REF]...
 
-  Write down what REF means, and hold it to that.
+  Record the digests of images in a lock file.
 
-  The digest of the index and of each platform go into resolver.lock; what
-  else is in it stays. `--check` asks one HEAD a reference; with `-p`, only
-  these platforms count. `--locked` of resolve, plan and pull takes what is
-  written. Forms of `export`: kbld, imgpkg, kustomize, compose, bazel, helm,
-  env.
+  Adds the digest of the index and of each platform to resolver.lock, and
+  keeps its other entries. `--check` sends one HEAD request per reference;
+  with `-p`, only these platforms count. resolve, plan and pull use the lock
+  file with `--locked`. Formats of `export`: kbld, imgpkg, kustomize, compose,
+  bazel, helm, env.
 
     resolver lock nginx:1.27 redis:7
     resolver lock --from Dockerfile compose.yaml
@@ -447,13 +447,15 @@ Arguments:
 Options:
   -p, --platform PLATFORM  os/arch[/variant][:os.version]; repeat it or use
                            commas; `local`, `all`.
-  -f, --file FILE          References from FILE, one a line; `-` is stdin.
-  --from FILE              What Dockerfiles, compose files, ... name; REF are
-                           files then.
-  --check                  Say what moved; status 1 if it matters.
-  --update                 Look these up again, by name; all without.
-  --remove                 Take these out.
-  -o, --lock-file FILE     The lock file; resolver.lock by default.
+  -f, --file FILE          Read references from FILE, one per line; `-` is
+                           stdin.
+  --from FILE              Lock the images in these files; each REF is a file
+                           then.
+  --check                  Report changes; exit with status 1 if there are
+                           any.
+  --update                 Resolve these references again, or all.
+  --remove                 Remove these references from the lock file.
+  -o, --lock-file FILE     Path of the lock file; by default resolver.lock.
   --no-trunc               Show whole digests and values in tables.
   -h, --help               Show this message and exit.
 
@@ -535,7 +537,7 @@ def test_files_that_name_nothing_or_cannot_be_read(run: Run) -> None:
 status: 2
 --- stdout
 --- stderr
-error: no image is named in `Dockerfile`
+error: no image found in `Dockerfile`
 hint: name other files with `--from`
 """)
     assert run("lock", "--from", "notes.txt").status == 2

@@ -91,8 +91,8 @@ def test_a_wrong_password_is_one_line_and_nothing_is_kept(
 status: 4
 --- stdout
 --- stderr
-error: `HOST:PORT` does not take this user name and password; nothing was kept
-hint: check both; some registries want an access token in place of the password
+error: `HOST:PORT` rejects this user name and password; nothing was stored
+hint: check both; some registries require an access token instead of the password
 """)
     assert not config.exists()
 
@@ -113,7 +113,7 @@ def test_a_registry_that_wants_no_login_is_said(run: Run) -> None:
         told = run(*words(registry))
 
     assert told.status == 0
-    assert "wants no login now, so this one is not checked" in told.stderr
+    assert "does not require a login, so this one was not checked" in told.stderr
 
 
 @pytest.mark.usefixtures("typed")
@@ -133,7 +133,7 @@ def test_nobody_is_asked_without_a_terminal(run: Run, monkeypatch: pytest.Monkey
 status: 2
 --- stdout
 --- stderr
-error: there is no user name, and no terminal to ask for it
+error: no user name given, and no terminal to prompt for it
 hint: `resolver login reg.test --username NAME --password-stdin < password.txt`
 """)
     assert run("login", "reg.test", "--username", "me").status == 2
@@ -186,7 +186,7 @@ def test_on_a_terminal_what_is_missing_is_asked_for(basic: FakeRegistry, config:
 
 
 @pytest.mark.parametrize(
-    ("words", "missing"), [((), "there is no user name"), (("--username", "me"), "no password")]
+    ("words", "missing"), [((), "no user name given"), (("--username", "me"), "no password")]
 )
 def test_on_a_terminal_nothing_typed_is_no_login(words: tuple[str, ...], missing: str) -> None:
     with Terminal("login", "reg.test", *words) as terminal:

@@ -130,15 +130,15 @@ status: 2
     "class": "USAGE",
     "code": "usage",
     "status": 2,
-    "message": "`--for gitlab` and `--format json` are two forms of one answer",
+    "message": "`--for gitlab` and `--format json` exclude each other",
     "hints": [
-      "give one of them"
+      "leave out one of them"
     ]
   }
 }
 --- stderr
-error: `--for gitlab` and `--format json` are two forms of one answer
-hint: give one of them
+error: `--for gitlab` and `--format json` exclude each other
+hint: leave out one of them
 """)
     assert str(run("matrix", name, "--runner", "linux/arm64")) == snapshot("""\
 status: 2

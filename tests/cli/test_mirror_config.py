@@ -37,8 +37,8 @@ server = "https://r.test:5000"
 [host."http://HOST:PORT"]
   capabilities = ["pull", "resolve"]
 --- stderr
-note: this is for `/etc/containerd/certs.d/docker.io/hosts.toml`
-note: this is for `/etc/containerd/certs.d/r.test:5000/hosts.toml`
+note: put this into `/etc/containerd/certs.d/docker.io/hosts.toml`
+note: put this into `/etc/containerd/certs.d/r.test:5000/hosts.toml`
 note: Kubernetes needs `config_path` in containerd's own file, `ctr` needs `--hosts-dir`
 """)
 
@@ -56,7 +56,7 @@ status: 0
   ]
 }
 --- stderr
-note: this is for `/etc/docker/daemon.json`
+note: put this into `/etc/docker/daemon.json`
 note: put these keys beside what is there, then `systemctl reload docker`
 """)
 
@@ -74,7 +74,7 @@ location = "docker.io"
 location = "mirror.test/hub"
 pull-from-mirror = "digest-only"
 --- stderr
-note: this is for `/etc/containers/registries.conf.d/50-mirror.conf`
+note: put this into `/etc/containers/registries.conf.d/50-mirror.conf`
 """)
 
 
@@ -88,7 +88,7 @@ status: 0
 [registry."HOST:PORT"]
   http = true
 --- stderr
-note: this is for `/etc/buildkit/buildkitd.toml`
+note: put this into `/etc/buildkit/buildkitd.toml`
 note: for buildx: `docker buildx create --driver-opt network=host --buildkitd-config FILE`
 """)
 
@@ -139,10 +139,10 @@ def test_buildkits_file_is_toml_with_the_scheme_where_it_is_open(run: Run) -> No
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["emacs"], "nothing is known of how to tell `emacs` about a mirror"),
-        (["docker", "ghcr.io"], "Docker asks mirrors for `docker.io` alone"),
+        (["emacs"], "`emacs` is not a tool that can be pointed at a mirror"),
+        (["docker", "ghcr.io"], "Docker uses mirrors for `docker.io` alone"),
         (["docker", "--mirror", "a.test", "--at", "b.test"], "are two places"),
-        (["podman", "--mirror", "ftp://a.test"], "is no URL of a mirror"),
+        (["podman", "--mirror", "ftp://a.test"], "is not the URL of a mirror"),
         (["podman", "--mirror", "https://a.test/?b=c"], "it has a query"),
         (["podman", "a b"], "is not an image reference"),
     ],

@@ -193,7 +193,7 @@ WRITERS = {
     ("cli/output.py", "answer"),
     ("cli/output.py", "raw"),
     ("cli/output.py", "_write"),
-    ("cli/output.py", "leave"),  # bytes of ours that put a terminal right
+    ("cli/output.py", "exit_now"),  # bytes of ours that put a terminal right
     ("cli/login.py", "_ask"),  # a question of ours
     ("render/live.py", "write"),  # what `Output` gives it
 }

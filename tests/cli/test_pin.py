@@ -99,7 +99,7 @@ status: 0
     assert str(run("pin", "Dockerfile")) == snapshot("""\
 status: 0
 --- stdout
-no image is named there
+no images found
 --- stderr
 """)
 
@@ -129,10 +129,10 @@ Dockerfile:3    warning  single-platform-pin      `HOST:PORT/demo/app:1.0` is pi
 Dockerfile:3    error    pinned-platform-missing  `HOST:PORT/demo/app:1.0` is not offered for `linux/arm64`
 Dockerfile:4    error    stale-pin                `HOST:PORT/demo/app:2.0` is out of date, its tag now points at `sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41`
 Dockerfile:5    error    not-pinnable             `alpine:${TAG}` cannot be pinned: its name is put together from arguments
-compose.yaml:2  error    unparsable               it is no YAML: did not find expected node content
+compose.yaml:2  error    unparsable               it is not YAML: did not find expected node content
 `Dockerfile`: 4 errors, 1 warning (4 images)
 --- stderr
-error: `compose.yaml` is left alone: it is no YAML: did not find expected node content (line 2, column 1)
+error: `compose.yaml` is left alone: it is not YAML: did not find expected node content (line 2, column 1)
 hint: pin it with `resolver pin Dockerfile`
 hint: pin the index with `resolver pin --update Dockerfile`
 hint: it is offered for `linux/amd64`
@@ -246,9 +246,9 @@ def test_a_template_is_left_alone_and_said_once_where_its_values_are(
     assert str(run("pin", "pod.yaml")) == snapshot("""\
 status: 2
 --- stdout
-pod.yaml:1  error  unparsable  it is no YAML: did not find expected node content
+pod.yaml:1  error  unparsable  it is not YAML: did not find expected node content
 --- stderr
-error: `pod.yaml` is left alone: it is no YAML: did not find expected node content (line 1, column 3)
+error: `pod.yaml` is left alone: it is not YAML: did not find expected node content (line 1, column 3)
 hint: it looks like a template: pin the values that it is rendered with
 """)
     assert place.read_text().startswith("{{-")
@@ -265,7 +265,7 @@ status: 1
 thing.yaml:4  error  unknown-key  `quay.io/org/app:v1` is not pinned: unknown key `spec.runtime`
 `thing.yaml`: 1 error (1 image)
 --- stderr
-hint: pin it by hand, or write `# resolver: ignore` above it if it is no image
+hint: pin it by hand, or write `# resolver: ignore` above it if it is not an image
 """)
     (tmp_path / "thing.yaml").write_text(
         "apiVersion: example.com/v1\nkind: Thing\nspec:\n"
@@ -344,5 +344,5 @@ def test_many_files_get_few_hints(run: Run, tmp_path: Path) -> None:
         "hint: pin it with `resolver pin Dockerfile.0`",
         "hint: pin it with `resolver pin Dockerfile.1`",
         "hint: pin it with `resolver pin Dockerfile.2`",
-        "hint: 2 more are like these, `--json` has all of them",
+        "hint: 2 more like these; `--json` lists all of them",
     ]

@@ -75,7 +75,7 @@ def test_all_of_it_is_here(run: Run, registry: str) -> None:
 
     seen = run("plan", f"{registry}/demo/app:1.0", "-p", "linux/arm64")
 
-    assert "fetch    nothing, all of it is held" in seen.stdout
+    assert "fetch    nothing, all content is held" in seen.stdout
 
 
 def test_several_platforms_count_what_they_share_once(run: Run, registry: str) -> None:
@@ -86,7 +86,7 @@ status: 0
 --- stdout
 fetch    271 kB of 277 kB, in 11 requests
 held     5.96 kB
-shared   106 kB among these images, moved once
+shared   106 kB among these images, fetched once
 with     2 attestations
 left out 3 images, 1 attestation of the index (`-p all` takes every entry)
 
@@ -127,7 +127,7 @@ def test_another_place_is_named(run: Run, registry: str, tmp_path: Path) -> None
     seen = run("plan", name, "-p", "linux/arm64", "--from", "oci:mirror")
 
     assert seen.stdout.count("held by oci:mirror") == 6
-    assert "fetch    nothing, all of it is held" in seen.stdout
+    assert "fetch    nothing, all content is held" in seen.stdout
 
 
 def test_a_plan_in_json(run: Run, registry: str) -> None:
@@ -212,6 +212,6 @@ def test_no_reference_to_plan_for(run: Run) -> None:
 status: 2
 --- stdout
 --- stderr
-error: there is no reference to plan
+error: no reference to plan
 hint: name one: `resolver plan ubuntu:24.04 -p linux/arm64`
 """)

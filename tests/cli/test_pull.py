@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from resolver.cli.run import chosen
+from resolver.cli.run import choose_progress
 from resolver.core.oci.digest import Digest
 from resolver.session import Session
 from tests.fakes.images import build_image, multi_platform, named_by
@@ -214,7 +214,7 @@ def test_a_progress_that_is_none_of_ours(run: Run, registry: str) -> None:
 status: 2
 --- stdout
 --- stderr
-error: there is no progress of form `fancy`
+error: unknown form of progress `fancy`
 hint: choose one of auto, tty, plain, json, none
 """)
 
@@ -319,7 +319,7 @@ def test_an_interrupted_pull_says_what_is_kept_and_that_the_same_command_goes_on
 def test_the_form_follows_what_is_asked_for_then_the_terminal_then_the_pipeline(
     form: str, environment: dict[str, str], wanted: bool, terminal: bool, expected: str
 ) -> None:
-    assert chosen(form, environment, wanted=wanted, terminal=terminal) == expected
+    assert choose_progress(form, environment, wanted=wanted, terminal=terminal) == expected
 
 
 @pytest.mark.parametrize("kind", ["index", "manifest"])

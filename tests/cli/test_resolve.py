@@ -55,7 +55,7 @@ size     860 bytes
 7  unknown/unknown                sha256:ba224a2ffee7  attestation, not an image
 8  unknown/unknown                sha256:374989eeaccf  attestation, not an image
 --- stderr
-warning: `HOST:PORT/demo/app:1.0` is not offered for `linux/arm/v8`; took `linux/arm/v7`, which it can run (`--exact` refuses this)
+warning: `HOST:PORT/demo/app:1.0` is not offered for `linux/arm/v8`; took `linux/arm/v7`, which it can run (`--exact` rejects this)
 """)
 
 
@@ -200,7 +200,7 @@ def test_several_answers_are_no_page(run: Run, registry: str) -> None:
 status: 2
 --- stdout
 --- stderr
-error: `--format html` is a page about one answer, and these are several
+error: `--format html` supports only one answer
 hint: resolve one REF on one platform, or choose `markdown` or `json`
 """)
 
@@ -379,14 +379,14 @@ status: 2
 --- stdout
 --- stderr
 error: cannot read `nowhere.txt`: No such file or directory
-hint: name a file that can be read
+hint: name a readable file
 """)
         assert str(run("resolve", "-f", "folder")) == snapshot("""\
 status: 2
 --- stdout
 --- stderr
 error: cannot read `folder`: Is a directory
-hint: name a file that can be read
+hint: name a readable file
 """)
 
 
@@ -399,6 +399,6 @@ def test_a_platform_of_a_variable_is_refused_with_its_name(
     seen = run("resolve", "127.0.0.1:9/app")
 
     assert seen.status == 2
-    assert f"the variable `{variable}` says so" in seen.stderr
+    assert f"the variable `{variable}` sets it" in seen.stderr
     # What somebody typed is somebody's own.
     assert variable not in run("resolve", "127.0.0.1:9/app", "-p", "nonsense").stderr

@@ -90,7 +90,7 @@ left     76
 status: 0
 --- stdout
 registry HOST:PORT
-limit    none is said
+limit    not reported
 --- stderr
 """)
         told = json.loads(run("quota", f"{registry.host}/a:1", "--json").stdout)

@@ -162,17 +162,17 @@ def test_a_mirror_of_upstream_says_so(
     finally:
         process.send_signal(signal.SIGTERM)
         _, told = process.communicate(timeout=10)
-    assert told.startswith("note: serving, and fetching what is missing; interrupt to stop\n")
+    assert told.startswith("note: serving, and fetching missing content; interrupt to stop\n")
     assert "note: GET /v2/demo/app/manifests/1.0: 200\n" in told
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--upstream", "ghcr.io"], "`--upstream` and `--allow` are for a mirror"),
-        (["--allow", "ghcr.io"], "`--upstream` and `--allow` are for a mirror"),
-        (["--mirror", "oci:x"], "a mirror keeps what it fetches in the store"),
-        (["--mirror", "--fresh", "soon"], "`--fresh soon` is no span of time"),
+        (["--upstream", "ghcr.io"], "`--upstream` and `--allow` require `--mirror`"),
+        (["--allow", "ghcr.io"], "`--upstream` and `--allow` require `--mirror`"),
+        (["--mirror", "oci:x"], "`--mirror` serves the store, not a layout"),
+        (["--mirror", "--fresh", "soon"], "`--fresh soon` is not a duration"),
         (["--mirror", "--allow", "a b"], "is not an image reference"),
     ],
 )
@@ -196,6 +196,6 @@ def test_mirrors_are_named_by_option_or_variable(run: Run, registry: str) -> Non
     mirror = f"hub.test=http://{registry}#tags"
     seen = run(*words, "--mirror", mirror, "-v")
     assert seen.status == 0
-    assert "is asked for as `--mirror` says" in seen.stderr
+    assert "is requested as configured in `--mirror`" in seen.stderr
     assert "gave `1.0` of `hub.test/demo/app`" in seen.stderr
     assert run("resolve", "hub.test/a/b:1", "--mirror", "nonsense").status == 2

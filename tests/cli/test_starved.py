@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     [
         (MemoryError(), False, 8, "memory"),
         (SystemError("error return without exception set"), True, 8, "memory"),
-        (SystemError("error return without exception set"), False, app.DEFECT, "defect"),
+        (SystemError("error return without exception set"), False, app.DEFECT, "bug in resolver"),
         (RuntimeError("can't start new thread"), False, 8, "threads"),
-        (RuntimeError("dictionary changed size"), True, app.DEFECT, "defect"),
+        (RuntimeError("dictionary changed size"), True, app.DEFECT, "bug in resolver"),
     ],
 )
 def test_starving_is_told_from_a_defect(

@@ -197,7 +197,10 @@ def test_a_store_that_everybody_may_write_is_used_if_it_is_shared(
 
     assert (refused.status, shared.status, run("ls").status) == (8, 0, 0)
     assert refused.stderr.count("error: ") == 1
-    assert "hint: name another folder with `--store`, take the right from others" in refused.stderr
+    assert (
+        "hint: name another folder with `--store`, remove the write permission of others"
+        in refused.stderr
+    )
 
 
 # inspect store:
@@ -278,7 +281,7 @@ def test_an_id_with_several_names_is_kept(run: Run, registry: str) -> None:
 status: 1
 --- stdout
 --- stderr
-error: `c7292c959160` is kept: it goes by several names: `HOST:PORT/demo/app:2.0`, `HOST:PORT/demo/app:latest`
+error: `c7292c959160` is kept: it has several names: `HOST:PORT/demo/app:2.0`, `HOST:PORT/demo/app:latest`
 hint: remove them one by one, or all of them with `--force`
 """)
     assert run("rm", "--force", identity).stdout.count("Untagged: ") == 2
@@ -456,7 +459,7 @@ def test_collection_names_the_process_that_keeps_something(run: Run, two: str, s
         ("since", "serve", process),
     }
     assert f"in use by `serve` (process {process})" in text
-    assert f"came since `serve` (process {process}) began" in text
+    assert f"added since `serve` (process {process}) began" in text
     assert run("gc", "--grace", "0s").stdout.startswith("Total reclaimed space: ")
     assert json.loads(run("gc", "--grace", "0s", "--json").stdout)["stays"] == []
 
@@ -525,7 +528,7 @@ def test_a_store_that_ends_above_the_limit_is_a_no_that_says_why(
     assert re.fullmatch(
         r"error: the store takes ([0-9]+ kB), and `--max-size` allows 20\.0 kB: "
         r"\1 younger than 1h \(`--grace`\)\n"
-        "hint: remove what is young too: add `--grace 0s`\n",
+        "hint: delete recent content too: add `--grace 0s`\n",
         seen.stderr,
     )
     told = run("gc", "--max-size", "20kB", "--json")
@@ -546,7 +549,7 @@ def test_an_image_in_use_keeps_a_store_above_its_limit(run: Run, two: str, store
 
     assert seen.status == 1
     assert f"an image in use by `export app` (process {os.getpid()})" in seen.stderr
-    assert "hint: end that process, or wait for it" in seen.stderr
+    assert "hint: stop that process or wait for it" in seen.stderr
 
 
 def test_what_was_set_aside_counts_and_goes_first(run: Run, two: str, store: Path) -> None:
@@ -625,7 +628,7 @@ def test_outside_of_a_pipeline_nobody_knows_the_job(run: Run) -> None:
 status: 2
 --- stdout
 --- stderr
-error: `--ci` is for pipelines, and `CI` is not set
+error: `--ci` works only in CI jobs, and `CI` is not set
 hint: set `RESOLVER_JOB_STARTED` to `date +%s` at the start of the job
 """)
 
@@ -707,7 +710,7 @@ status: 0
 names    2
 blobs    23, 314 kB
 hashed   314 kB
-result   all is well
+result   no problem found
 --- stderr
 """)
 
@@ -750,7 +753,7 @@ sha256:50ee82149703  wrong content  HOST:PORT/demo/app:1.0, HOST:PORT/demo/app:2
 --- stderr
 warning: `FOLDER/store/blobs/sha256/50ee821497038ebe88680e97579db49107a2d9f40ecbf59f33a528266627ec8e` is damaged and counts as absent; it is read anew
 """)
-    assert run("verify", "--full").stdout.endswith("all is well\n")
+    assert run("verify", "--full").stdout.endswith("no problem found\n")
 
 
 def test_a_repair_needs_somebody_to_ask(run: Run, two: str) -> None:
@@ -759,7 +762,7 @@ def test_a_repair_needs_somebody_to_ask(run: Run, two: str) -> None:
 status: 2
 --- stdout
 --- stderr
-error: `--repair` fetches, and `--offline` asks nobody
+error: `--repair` fetches, and `--offline` sends no requests
 hint: leave one of them out
 """)
 

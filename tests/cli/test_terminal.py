@@ -95,7 +95,7 @@ def test_what_ends_stays_and_what_moves_is_gone_in_the_end(stage: Stage) -> None
     assert moving[0] == "1: Pulling from HOST/team/app (linux/arm64)"
     assert moving[1] == "SMALL: Pull complete"
     assert re.fullmatch(r"LARGE: Downloading \[=*>? *\]  .*/3\.00 MB.*", moving[2])
-    assert moving[3] == "1 of 2 layers are here"
+    assert moving[3] == "1 of 2 layers done"
     assert plain(terminal.screen, stage) == snapshot(
         [
             "1: Pulling from HOST/team/app (linux/arm64)",

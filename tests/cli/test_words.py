@@ -22,60 +22,60 @@ status: 0
 --- stdout
 Usage: resolver [OPTIONS] COMMAND [ARGS]...
 
-  Which image is this tag, really, on that platform?
+  Resolve, inspect, compare and pull multi-platform container images.
 
 Options:
-  --version             Print the version and stop.
+  --version             Print the version and exit.
   --install-completion  Install completion for the current shell.
   --show-completion     Show completion for the current shell, to copy it or
                         customize the installation.
   -h, --help            Show this message and exit.
 
 Ask:
-  resolve    Print the manifest that REF means on a platform.
-  platforms  List the platforms that REF is offered for.
-  inspect    Show an index, or one image.
-  tags       List the tags of REPO.
-  search     Search Docker Hub, or another registry.
-  quota      Say how many pulls are left.
+  resolve    Resolve an image to a manifest digest.
+  platforms  List the platforms of an image.
+  inspect    Show an index or an image.
+  tags       List the tags of a repository.
+  search     Search Docker Hub or another registry.
+  quota      Show how many pulls are left.
 
 Compare:
-  compare  Compare the platforms of REF, or REF with another.
+  compare  Compare the platforms of an image, or two images.
 
 Pull:
-  plan    Say what pulling REF would cost.
-  pull    Fetch what is missing of REF into the store.
-  export  Hand images of the store to something else.
+  plan    Show what a pull would fetch.
+  pull    Pull images into the store.
+  export  Export images from the store.
 
 Store:
-  ls      List the images that were pulled.
+  ls      List the images in the store.
   rm      Remove images from the store.
-  gc      Delete what no pulled image needs.
-  verify  Check the store, and mend it.
-  du      Say what the store takes, image by image.
+  gc      Delete content that no pulled image needs.
+  verify  Verify the content of the store.
+  du      Show the disk usage of each image.
 
 CI:
-  check   Fail unless REF has what the pipeline needs.
-  lint    Find what is wrong with REF on some platform.
-  matrix  Print a job for each platform that REF is offered for.
+  check   Check that an image meets requirements.
+  lint    Find problems in multi-platform images.
+  matrix  Print a CI job matrix for the platforms of an image.
   pin     Write digests into files that name images.
-  lock    Write down what REF means, and hold it to that.
+  lock    Record the digests of images in a lock file.
 
 Run:
-  serve          Serve the store as a read-only registry.
-  mirror-config  Print what points another tool at a mirror.
-  demo           Walk through all of it on sample images.
+  serve          Serve the store or an OCI layout as a registry.
+  mirror-config  Print a mirror configuration for another tool.
+  demo           Show all commands on sample images.
   login          Log in to a registry, by default Docker Hub.
-  logout         Forget the login for a registry.
-  doctor         Say what this machine is set up with, and what to do.
+  logout         Log out of a registry, by default Docker Hub.
+  doctor         Check the configuration of this machine.
 
 Help:
-  help     Explain a TOPIC, or a command; without one, list the topics.
-  options  Explain the options that all commands take.
+  help     Show help on a topic or a command, or list the topics.
+  options  List the options that all commands accept.
 
-  Each command explains itself: resolver COMMAND --help
+  Help for a command: resolver COMMAND --help
 
-  There is more to read: resolver help TOPIC
+  Help on a topic: resolver help TOPIC
 --- stderr
 """)
 
@@ -96,11 +96,11 @@ status: 0
 --- stdout
 Usage: resolver resolve [OPTIONS] [REF]...
 
-  Print the manifest that REF means on a platform.
+  Resolve an image to a manifest digest.
 
-  One REF on one platform gives a few labelled lines; more give one line each,
-  in order. A failure among several is a line too, and the status is the worst
-  kind met.
+  Prints labelled lines for one REF and one platform, else one line each, in
+  order. A failure among several is a line too, and the exit status is the
+  highest of all.
 
     resolver resolve ubuntu:24.04 -p linux/arm64
     resolver resolve --format digest -p windows/amd64:ltsc2022 app:1.2
@@ -111,18 +111,18 @@ Arguments:
 Options:
   -p, --platform PLATFORM  os/arch[/variant][:os.version]; repeat it or use
                            commas; `local`, `all`.
-  -f, --file FILE          References from FILE, one a line; `-` is stdin.
-  --exact                  Refuse every fallback to a platform that would only
-                           run.
-  --explain                Every entry, and why it lost.
-  --verify                 Read manifest and config too, and compare them with
-                           the index.
-  --strict                 Fail where index and image config disagree; reads
-                           both.
-  --verify-tag             For name:tag@digest: fail if the tag has moved.
-  --locked                 Take what the lock file says; ask nobody what REF
-                           means.
-  --lock-file FILE         The lock file; resolver.lock by default.
+  -f, --file FILE          Read references from FILE, one per line; `-` is
+                           stdin.
+  --exact                  Refuse fallback to another platform that would run.
+  --explain                List every entry and why it was not chosen.
+  --verify                 Also compare the manifest and config with the
+                           index.
+  --strict                 Fail if the index and the image config disagree;
+                           reads both.
+  --verify-tag             Fail if the tag of name:tag@digest has moved.
+  --locked                 Resolve REF from the lock file, not from a
+                           registry.
+  --lock-file FILE         Path of the lock file; by default resolver.lock.
   --no-trunc               Show whole digests and values in tables.
   -h, --help               Show this message and exit.
 
@@ -167,7 +167,7 @@ def test_a_format_that_does_not_exist(run: Run) -> None:
 status: 2
 --- stdout
 --- stderr
-error: there is no format `xml`
+error: unknown format `xml`
 hint: choose one of table, markdown, html, json, jsonl, yaml, digest, ref
 """)
 
@@ -177,7 +177,7 @@ def test_no_reference(run: Run) -> None:
 status: 2
 --- stdout
 --- stderr
-error: there is no reference to resolve
+error: no reference to resolve
 hint: name one: `resolver resolve ubuntu:24.04 -p linux/arm64`
 """)
 
@@ -187,7 +187,7 @@ def test_a_platform_that_is_none(run: Run) -> None:
 status: 2
 --- stdout
 --- stderr
-error: `linux//v8` is not a platform: `` is no architecture or variant
+error: `linux//v8` is not a platform: `` is not an architecture or variant
 hint: write `os/arch[/variant][:os.version]`, for example `linux/arm64`, `linux/arm/v7` or `windows/amd64:10.0.20348`
 """)
 
@@ -269,7 +269,7 @@ def test_the_demo_ends_well_and_shows_every_verb(run: Run) -> None:
 def test_a_defect_is_one_line_and_asks_for_a_report(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("by zero")
 
     monkeypatch.setattr("resolver.session.Session.resolve", broken)

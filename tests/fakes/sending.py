@@ -9,7 +9,7 @@ from http import HTTPStatus
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from tests.fakes.messages import HungUp, Reply, Seen
+from tests.fakes.messages import ReaderGone, Reply, Seen
 
 if TYPE_CHECKING:
     import socket
@@ -121,7 +121,7 @@ class Sender:
     def _wait(self, event: threading.Event | None) -> None:
         while event is not None and not event.wait(TICK):
             if self._closing.is_set():
-                raise HungUp
+                raise ReaderGone
 
     def _write(self, content: bytes | memoryview, *, counted: bool) -> None:
         rest = memoryview(content)

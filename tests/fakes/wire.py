@@ -13,7 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from tests.fakes.messages import HungUp, Reply, Seen, read_request
+from tests.fakes.messages import ReaderGone, Reply, Seen, read_request
 from tests.fakes.sending import SEND_BUFFER, TICK, Sender
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class WireServer:
         try:
             with link:
                 self._converse(link, number)
-        except (HungUp, OSError):
+        except (ReaderGone, OSError):
             pass
         except Exception as failure:  # noqa: BLE001 - a thread's failure is told by the owner
             self.failures.append(failure)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from resolver.store.files import Patience
 from tests.faults.injection import Fault, Injector
 from tests.processes import ROOT
 
@@ -229,10 +230,10 @@ def _become(job: dict[str, Any], barrier: int, output: Path) -> None:
 
 def _prepare(job: dict[str, Any]) -> None:
     if job["patience"] is not None:
-        from resolver.store import flock, store
+        from resolver.store import store
 
-        defaults = flock.Patience.__init__.__defaults__ or ()
-        flock.Patience.__init__.__defaults__ = (job["patience"], *defaults[1:])
+        defaults = Patience.__init__.__defaults__ or ()
+        Patience.__init__.__defaults__ = (job["patience"], *defaults[1:])
         # What a resolve notes in passing has 5 s of its own.
         for place in (store, store):
             vars(place)["BRIEFLY"] = min(job["patience"], 5.0)

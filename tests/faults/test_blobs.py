@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.sources.http import connection
+from resolver.sources.http.messages import TransportOptions
 from tests.fakes.images import build_image, build_index
 from tests.fakes.messages import Reply, Seen
 from tests.fakes.registry import FakeRegistry
@@ -249,12 +250,11 @@ def test_blb_015_a_slow_loris_is_given_up(ground: Ground, monkeypatch: pytest.Mo
 def test_blb_015_a_body_that_stalls_is_resumed(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from resolver.sources.http import requests
 
-    defaults = requests.TransportOptions.__init__.__defaults__
+    defaults = TransportOptions.__init__.__defaults__
     assert defaults is not None
     shorter = tuple(0.3 if value == 30.0 else value for value in defaults)
-    monkeypatch.setattr(requests.TransportOptions.__init__, "__defaults__", shorter)
+    monkeypatch.setattr(TransportOptions.__init__, "__defaults__", shorter)
     held = threading.Event()
     ground.registry.on("GET", PATH, Reply(body=L2, hold=held, hold_after=MIB), times=1)
 

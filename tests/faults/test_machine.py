@@ -17,7 +17,7 @@ import pytest
 
 from resolver.clock import SystemClock
 from resolver.core.oci.descriptor import OCI_MANIFEST
-from resolver.sources.http import requests
+from resolver.sources.http.messages import TransportOptions
 from tests.fakes.images import build_image, build_index, entry, from_dict
 from tests.fakes.messages import Reply, Seen
 from tests.fakes.registry import FakeRegistry
@@ -199,11 +199,11 @@ def test_flt_013_no_more_threads_is_an_error_of_one_line(ground: Ground) -> None
 @contextmanager
 def patience(seconds: float, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Shorten the 10 s and 30 s of every connection."""
-    defaults = requests.TransportOptions.__init__.__defaults__
+    defaults = TransportOptions.__init__.__defaults__
     assert defaults is not None
     shorter = tuple(seconds if value in {10.0, 30.0} else value for value in defaults)
     with monkeypatch.context() as patch:
-        patch.setattr(requests.TransportOptions.__init__, "__defaults__", shorter)
+        patch.setattr(TransportOptions.__init__, "__defaults__", shorter)
         yield
 
 

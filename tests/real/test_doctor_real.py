@@ -31,7 +31,7 @@ def test_a_registry_that_is_reached(locked: RealRegistry, ca_file: Path) -> None
     answers, clock = rows[f"{locked.host} answers"], rows[f"{locked.host} clock"]
     assert (answers["state"], answers["found"]) == (
         "ok",
-        f"from {locked.host}, and wants to know who asks",
+        f"from {locked.host}, and requires a login",
     )
     assert clock["state"] == "ok"
     assert rows["--ca-file"]["state"] == "ok"

@@ -15,7 +15,7 @@ from resolver.core.results.export import parse_destination
 from resolver.errors import ToolFailed
 from resolver.files.platforms import host_platform
 from resolver.store import LocalStore
-from resolver.verbs.export.bundle import RemovalRequest
+from resolver.verbs.export.bundle import ExportSelection
 from resolver.verbs.export.export import ExportOptions, export
 from tests.fakes.images import build_image, build_layer, multi_platform
 from tests.real.registries import skopeo
@@ -180,7 +180,7 @@ def hand(
     store: LocalStore, containerd: RealContainerd, namespace: str, *platforms: str
 ) -> Exported:
     options = ExportOptions(
-        wish=RemovalRequest(tuple(Platform.parse(each) for each in platforms)),
+        selection=ExportSelection(tuple(Platform.parse(each) for each in platforms)),
         host=host_platform(),
         namespace=namespace,
         environment=containerd.environment,

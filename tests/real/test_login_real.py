@@ -72,7 +72,7 @@ def test_a_wrong_password(locked: RealRegistry, ca_file: Path) -> None:
 
     assert (status, told) == (4, "")
     assert said.splitlines()[0] == (
-        f"error: `{locked.host}` does not take this user name and password; nothing was kept"
+        f"error: `{locked.host}` rejects this user name and password; nothing was stored"
     )
     assert len(said.splitlines()) == 2
     assert not (Path(os.environ["HOME"]) / ".docker").exists()

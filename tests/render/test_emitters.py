@@ -20,7 +20,7 @@ from resolver.render.ci import azure, buildkite, github, gitlab, tekton
 from resolver.render.ci.annotations import CUT, Annotation, cut, summary
 from resolver.render.ci.emit import (
     EMITTERS,
-    Act,
+    Action,
     CiEnvironment,
     LogLine,
     Note,
@@ -55,19 +55,19 @@ def desk(place: str = "", **variables: str) -> CiEnvironment:
     return CiEnvironment(place, {**known, **variables}, TOKEN)
 
 
-def acts(name: str, of: RunResult) -> tuple[Act, ...]:
+def acts(name: str, of: RunResult) -> tuple[Action, ...]:
     return emit(EMITTERS[name], of, desk(PLACES.get(name, "")))
 
 
-def written(found: tuple[Act, ...], path: str) -> str:
+def written(found: tuple[Action, ...], path: str) -> str:
     return "".join(act.text for act in found if isinstance(act, Write) and act.path == path)
 
 
-def spoken(found: tuple[Act, ...]) -> str:
+def spoken(found: tuple[Action, ...]) -> str:
     return "".join(act.text for act in found if isinstance(act, LogLine))
 
 
-def remarks(found: tuple[Act, ...]) -> list[str]:
+def remarks(found: tuple[Action, ...]) -> list[str]:
     return [act.text for act in found if isinstance(act, Note)]
 
 
@@ -240,7 +240,7 @@ def test_github_shows_ten_annotations_of_a_kind_and_hears_how_many_more(count: i
     commands = github_commands(spoken(found))
 
     assert [each.name for each in commands] == ["error"] * 10 + ["warning"]
-    more = ["1 more of kind error: GitHub shows 10 of a kind"] if count > 10 else []
+    more = ["1 more annotations of level error: GitHub shows 10 of a level"] if count > 10 else []
     assert remarks(found) == more
 
 
@@ -260,7 +260,7 @@ def test_a_large_answer_leaves_its_json_out_and_says_so() -> None:
     found = acts("github", ending(long))
 
     assert "json" not in read_github_file(written(found, "output"))
-    assert remarks(found) == ["GitHub does not take `json`: too large for it, or not one line"]
+    assert remarks(found) == ["`json` left out for GitHub: too large, or not a single line"]
 
 
 @given(st.text(max_size=300), st.integers(0, 200))
@@ -305,7 +305,7 @@ def test_a_dotenv_report_holds_single_lines_and_nothing_a_runner_would_expand() 
 
     assert "RESOLVED_REFERENCE" not in read
     assert remarks(found) == [
-        "a dotenv report does not take `reference`: too large for it, or not one line"
+        "`reference` left out for a dotenv report: too large, or not a single line"
     ]
     assert "$" not in written(found, "g.env")
     assert r"example.com/\u0024CI_JOB_TOKEN" in read["RESOLVED_JSON"]

@@ -22,7 +22,7 @@ from resolver.core.results.resolve import Considered, Failure, Inspection, Offer
 from resolver.core.results.store import DiskUsage as StoreUsage
 from resolver.core.results.store import ImageUsage
 from resolver.errors import ManifestNotFound, PlatformNotOffered, ResolverError, Usage
-from resolver.render import RENDERERS, render, render_values, tell_pieces
+from resolver.render import RENDERERS, render, render_chunks, render_values
 from resolver.render.answers.files import MOST_ROWS
 from resolver.render.markdown import cell
 from resolver.render.report import Report, ReportTable
@@ -229,7 +229,7 @@ def sample(count: int) -> Comparison:
 
 def test_a_long_document_comes_in_pieces() -> None:
     comparison = sample(3_000)
-    pieces = list(tell_pieces(comparison, "json"))
+    pieces = list(render_chunks(comparison, "json"))
 
     assert json.loads("".join(pieces)) == json.loads(render(comparison, "json"))
     assert len(pieces) > 5

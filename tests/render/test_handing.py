@@ -51,12 +51,12 @@ def test_auto_beside_the_same_system_is_that_system_once() -> None:
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("jenkins", "there is no `--emit jenkins`"),
-        ("", "there is no `--emit `"),
-        ("gitlab", "`--emit gitlab` does not say where to"),
-        ("tekton=", "`--emit tekton` does not say where to"),
-        ("github=x", "`--emit github` takes no place"),
-        ("azure=", "`--emit azure` takes no place"),
+        ("jenkins", "unknown CI system `--emit jenkins`"),
+        ("", "unknown CI system `--emit `"),
+        ("gitlab", "`--emit gitlab` needs a path"),
+        ("tekton=", "`--emit tekton` needs a path"),
+        ("github=x", "`--emit github` takes no path"),
+        ("azure=", "`--emit azure` takes no path"),
     ],
 )
 def test_a_system_that_cannot_be_meant_is_refused(word: str, message: str) -> None:
@@ -86,7 +86,7 @@ def test_reports_are_read_once_each_in_order() -> None:
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("html=x", "there is no report `html`"),
+        ("html=x", "unknown report `html`"),
         ("sarif", "`--report sarif` names no file"),
         ("sarif=", "`--report sarif` names no file"),
     ],

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.render import render
-from resolver.render.html.page import HEATS, POLICY, STYLE, code, text
-from resolver.render.html.parts import Segment, bar, heat
+from resolver.render.html.page import HEATS, POLICY, STYLE, Segment, bar, code, heat, text
 from tests.render.answers import STORE_ANSWERS
 from tests.render.compared import COMPARED, HOSTILE
 
@@ -208,6 +207,6 @@ def test_a_bar_is_as_long_as_its_pieces_and_none_has_no_length() -> None:
 
 
 def test_more_paths_than_a_browser_takes_are_left_to_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resolver.render.html.files.MOST_PATHS", 3)
+    monkeypatch.setattr("resolver.render.html.compare.MOST_PATHS", 3)
 
     assert "14 more are in `--format json`" in render(COMPARED["comparison"], "html")

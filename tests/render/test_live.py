@@ -37,7 +37,7 @@ def test_only_whole_lines_are_left_and_the_cursor_is_back(width: int) -> None:
         "c20dea4d876b: Already exists",
         "a7937b64b8ca: Pull complete",
         "16367aacb67a: Pull complete",
-        "656771905e1e: Left out, 500 MB kept elsewhere",
+        "656771905e1e: Skipped foreign layer, 500 MB",
     )
     assert "".join(screen.lines()).replace(" ", "") == "".join(left).replace(" ", "")
 

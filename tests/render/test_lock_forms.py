@@ -267,7 +267,7 @@ def test_a_form_that_does_not_exist() -> None:
     with pytest.raises(Usage) as caught:
         export((), "table")
     assert caught.value.hints() == (
-        "choose `--format` among kbld, imgpkg, kustomize, compose, bazel, helm, env",
+        "choose one of kbld, imgpkg, kustomize, compose, bazel, helm, env",
     )
 
 

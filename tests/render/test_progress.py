@@ -25,8 +25,7 @@ from resolver.core.results.pull_events import (
     Started,
     Waiting,
 )
-from resolver.render.bars import Board
-from resolver.render.progress import QUIET, JsonLines, LineProgress, json_line, short_name
+from resolver.render.progress import QUIET, Board, JsonLines, LineProgress, json_line, short_name
 from tests.ci_systems import azure_commands
 
 if TYPE_CHECKING:
@@ -123,13 +122,13 @@ def test_a_log_has_a_line_per_event_in_the_words_of_docker_and_no_bars() -> None
 c20dea4d876b: Already exists
 a7937b64b8ca: Downloading 10.0 MB
 16367aacb67a: Downloading 20.0 MB
-16367aacb67a: Resuming, 5.00 MB are here
+16367aacb67a: Resuming, 5.00 MB already here
 a7937b64b8ca: Verifying
 a7937b64b8ca: Pull complete
 16367aacb67a: Downloading from the start again: other bytes came
 16367aacb67a: Verifying
 16367aacb67a: Pull complete
-656771905e1e: Left out, 500 MB kept elsewhere
+656771905e1e: Skipped foreign layer, 500 MB
 """)
 
 
@@ -255,7 +254,7 @@ def test_bars_show_what_moves_and_ends_stay_as_lines() -> None:
     assert "\n".join(made.lines(79)) == snapshot("""\
 a7937b64b8ca: Downloading [=========>     ]  6.00 MB/10.0 MB  1.00 MB/s      4s
 16367aacb67a: Downloading [====>          ]  6.00 MB/20.0 MB
-1 of 4 layers are here\
+1 of 4 layers done\
 """)
 
 
@@ -269,7 +268,7 @@ def test_bars_are_gone_once_everything_has_ended() -> None:
             "c20dea4d876b: Already exists",
             "a7937b64b8ca: Pull complete",
             "16367aacb67a: Pull complete",
-            "656771905e1e: Left out, 500 MB kept elsewhere",
+            "656771905e1e: Skipped foreign layer, 500 MB",
         ]
     )
 

@@ -279,7 +279,7 @@ def test_a_run_has_so_many_results(count: int, monkeypatch: pytest.MonkeyPatch) 
     told = [each["message"]["text"] for each in run["invocations"][0]["toolExecutionNotifications"]]
 
     assert len(run["results"]) == 3
-    assert told == ([] if count == 3 else ["1 results are left out: a run may have 3"])
+    assert told == ([] if count == 3 else ["1 results are left out: the limit of a run is 3"])
 
 
 def test_a_fingerprint_stays_while_lines_move_and_tells_equals_apart() -> None:

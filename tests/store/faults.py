@@ -8,7 +8,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
-from resolver.store import blobs, files, flock, folder, hashing, leases, partials, receive
+from resolver.store import blobs, files, folder, leases, partials, receive
 from resolver.store import files as temporary
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ WATCHED = frozenset(
         "write",
     ]
 )
-_MODULES = (blobs, files, hashing, folder, leases, flock, partials, receive, temporary)
+_MODULES = (blobs, files, folder, leases, partials, receive, temporary)
 
 
 class Stopped(BaseException):

@@ -20,9 +20,8 @@ from resolver.core.oci.descriptor import OCI_INDEX, Descriptor
 from resolver.core.oci.digest import Digest
 from resolver.errors import StoreFault
 from resolver.store import LocalStore, NameRecord, Patience
-from resolver.store import flock as lock
-from resolver.store.files import StoreFolder, fault
-from resolver.verbs.export.output import export_fault
+from resolver.store.files import StoreFolder, fault, refuse_remote
+from resolver.verbs.output_files import export_fault
 from tests.processes import ROOT as PACKAGE
 from tests.processes import python
 from tests.store import faults as store_faults
@@ -433,11 +432,11 @@ def test_a_folder_on_another_machine_is_refused(
     with folder:
         if is_refused:
             with pytest.raises(StoreFault, match="network file system") as caught:
-                lock.refuse_remote(folder, mounts)
+                refuse_remote(folder, mounts)
             assert "--unsafe-no-lock" in caught.value.hints()[0]
         else:
-            lock.refuse_remote(folder, mounts)
-        lock.refuse_remote(folder, tmp_path / "absent")
+            refuse_remote(folder, mounts)
+        refuse_remote(folder, tmp_path / "absent")
 
 
 # Many processes at once

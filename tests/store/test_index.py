@@ -220,7 +220,7 @@ def test_beside_a_name_that_cannot_be_read_nothing_is_removed(store: LocalStore)
     bad = store.root / "names" / f"{'0' * 64}.json"
     bad.write_text("{")
 
-    with pytest.raises(StoreFault, match="what this name keeps is not known"):
+    with pytest.raises(StoreFault, match="the content that this name needs is unknown"):
         store.remove("localhost/one:1")
 
     assert store.pulled("localhost/one:1") is not None

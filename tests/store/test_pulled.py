@@ -21,8 +21,7 @@ from resolver.core.results.events import Warned
 from resolver.core.results.pull import PulledImage, PulledName
 from resolver.errors import StoreFault
 from resolver.store import BadName, LocalStore, NameRecord, index
-from resolver.store.files import StoreFolder
-from resolver.store.flock import Patience
+from resolver.store.files import Patience, StoreFolder
 from resolver.store.folder import Home
 from resolver.store.names import PULLED, Records, file_name
 from tests.fakes.images import build_image, multi_platform

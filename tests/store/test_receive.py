@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from resolver.core.oci.digest import Digest
 from resolver.errors import DigestMismatch, SizeMismatch, StoreFault
 from resolver.store import LocalStore, Patience
-from resolver.store.hashing import STEP
 from resolver.store.partials import PartialLock, Partials, Ranges
+from resolver.store.receive import HASH_STEP
 from tests.store.faults import litter, unverified
 from tests.store.images import blob_of, place
 
@@ -217,7 +217,7 @@ def test_after_the_end_nothing_is_written(store: LocalStore) -> None:
     assert store.held(BLOB, full=True)
 
 
-def large(size: int = 5 * STEP + 123) -> bytes:
+def large(size: int = 5 * HASH_STEP + 123) -> bytes:
     return random.Random(1).randbytes(size)
 
 

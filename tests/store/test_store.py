@@ -173,7 +173,7 @@ def test_a_store_that_everybody_may_write_or_replace_is_refused(
     folder = {"store": store.root, "above": store.root.parent, "sticky": store.root}
     folder.get(where, store.root / where).chmod(0o1777 if where == "sticky" else 0o777)
 
-    with pytest.raises(StoreFault, match="everybody may write to") as caught:
+    with pytest.raises(StoreFault, match="is world-writable") as caught:
         uses()[use](store)
 
     assert any("--shared-store" in hint for hint in caught.value.hints())
@@ -192,7 +192,7 @@ def test_a_store_is_not_made_where_everybody_could_replace_it(tmp_path: Path) ->
     (tmp_path / "above").chmod(0o777)
     store = LocalStore(tmp_path / "above" / "in" / "store")
 
-    with pytest.raises(StoreFault, match="everybody may write to"):
+    with pytest.raises(StoreFault, match="is world-writable"):
         store.add_document(document())
 
     assert not (tmp_path / "above" / "in").exists()
@@ -203,7 +203,7 @@ def test_a_link_leads_to_no_store_that_everybody_could_replace(tmp_path: Path) -
     store.root.parent.chmod(0o777)
     (tmp_path / "link").symlink_to(Path("above"))
 
-    with pytest.raises(StoreFault, match="everybody may write to"):
+    with pytest.raises(StoreFault, match="is world-writable"):
         LocalStore(tmp_path / "link" / "store").recall(NAME)
 
 

@@ -12,7 +12,7 @@ from resolver.core.oci.reference import Reference
 from resolver.core.platforms.platform import Platform
 from resolver.core.results.export import Exported, parse_destination
 from resolver.store import LocalStore
-from resolver.verbs.export.bundle import RemovalRequest
+from resolver.verbs.export.bundle import ExportSelection
 from resolver.verbs.export.export import ExportOptions, export
 from resolver.verbs.export.layout import LayoutOptions
 from tests.fakes.images import Image, build_image, build_index, build_layer
@@ -54,12 +54,12 @@ def exported(
     store: LocalStore, to: Path | str, *references: str, platforms: tuple[str, ...] = ()
 ) -> Exported:
     """Export, in the words of a person."""
-    wish = RemovalRequest(tuple(Platform.parse(platform) for platform in platforms))
+    selection = ExportSelection(tuple(Platform.parse(platform) for platform in platforms))
     return export(
         [Reference.parse(reference) for reference in references],
         store,
         parse_destination(str(to)),
-        ExportOptions(wish=wish, layout=QUICK, host=Platform.parse(AMD64)),
+        ExportOptions(selection=selection, layout=QUICK, host=Platform.parse(AMD64)),
     )
 
 

@@ -11,7 +11,7 @@ from resolver.core.oci.content import Document
 from resolver.core.oci.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
 from resolver.core.oci.digest import Digest
 from resolver.errors import ManifestNotFound
-from resolver.verbs.documents import DocumentReader, RootDocument, ask_local
+from resolver.verbs.documents import DocumentReader, RootDocument, read_local_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,4 +88,4 @@ class MemoryPlace:
         body = self.bodies[digest]
         self.names[name] = Document(Descriptor(root["mediaType"], digest, len(body)), body)
         reader = DocumentReader(lambda: self, None, "memory")
-        return reader, ask_local(reader, name, name)
+        return reader, read_local_root(reader, name, name)

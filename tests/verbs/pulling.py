@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from resolver.core.results.pull import Pulled
     from resolver.core.results.pull_events import Event, Observer
     from resolver.sources.registry.repository import RegistrySource
-    from resolver.verbs.places import ContentPlace
+    from resolver.verbs.fetch import ContentPlace
     from tests.fakes.registry import FakeRegistry, Seen
 
 REPOSITORY = "team/app"

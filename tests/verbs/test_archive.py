@@ -21,7 +21,7 @@ from resolver.errors import DigestMismatch, ExportFault, SizeMismatch
 from resolver.sources.local.archive import open_docker_archive, open_oci_archive
 from resolver.store import LocalStore
 from resolver.verbs.export.archive import write_archive
-from resolver.verbs.export.bundle import ExportBundle, RemovalRequest
+from resolver.verbs.export.bundle import ExportBundle, ExportSelection
 from resolver.verbs.export.export import ExportOptions, export
 from tests.fakes.images import build_image, build_index
 from tests.store.images import place, pull
@@ -298,13 +298,13 @@ def test_the_wish_of_a_person_comes_before_the_platform_of_this_machine(tmp_path
     image = build_index([build_image(ARM64), build_image(AMD64)])
     store = stocked(tmp_path, app=image)
     to = parse_destination(str(tmp_path / "a.tar"))
-    wish = RemovalRequest((Platform.parse(ARM64), Platform.parse(AMD64)))
+    selection = ExportSelection((Platform.parse(ARM64), Platform.parse(AMD64)))
 
     export(
         [Reference.parse("app:1")],
         store,
         to,
-        ExportOptions(wish=wish, host=Platform.parse(AMD64), layout=QUICK),
+        ExportOptions(selection=selection, host=Platform.parse(AMD64), layout=QUICK),
     )
 
     config = json.loads(image.child(ARM64).body)["config"]["digest"][7:]

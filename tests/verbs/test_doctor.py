@@ -31,7 +31,7 @@ from resolver.render import render
 from resolver.sources.mirrors.hosts import Hosts
 from resolver.store import LocalStore
 from resolver.verbs.doctor import installation, network, store
-from resolver.verbs.doctor.doctor import CHECKS, DoctorCheck, look_over, set_aside
+from resolver.verbs.doctor.doctor import CHECKS, DoctorCheck, run_checks, set_aside
 from tests.fakes.images import build_image
 from tests.fakes.messages import Reply
 from tests.fakes.registry import FakeRegistry
@@ -140,7 +140,7 @@ def test_a_store_that_everybody_may_write_is_wrong(patient: Patient) -> None:
     one = row(patient.look(RESOLVER_STORE=str(patient.store)), "store", "folder")
 
     assert one.state is CheckupState.ERROR
-    assert "everybody may write to" in one.found
+    assert "is world-writable" in one.found
 
 
 def test_a_machine_that_is_well(patient: Patient) -> None:
@@ -173,7 +173,7 @@ def test_a_look_that_fails_is_a_row_and_the_others_are_looked_at(
         check._replace(look=broken),
         DoctorCheck("x", "y", lambda _machine: [CheckupRow("x", "y", OK, "")]),
     )
-    first, second = look_over(None, checks).rows  # type: ignore[arg-type]  # nobody looks at it
+    first, second = run_checks(None, checks).rows  # type: ignore[arg-type]  # nobody looks at it
 
     assert (first.group, first.name, first.state) == (check.group, check.name, ERROR)
     assert "broken" in first.found
@@ -185,7 +185,7 @@ def test_what_was_seen_before_a_look_failed_is_kept() -> None:
         yield CheckupRow("store", "one", OK, "")
         raise OSError(28, "No space left on device")
 
-    seen = look_over(None, (DoctorCheck("store", "two", half),)).rows  # type: ignore[arg-type]  # as above
+    seen = run_checks(None, (DoctorCheck("store", "two", half),)).rows  # type: ignore[arg-type]  # as above
     assert [(each.name, each.state) for each in seen] == [("one", OK), ("two", ERROR)]
     assert seen[1].found == "no space left on device"
 
@@ -283,7 +283,7 @@ def test_the_platform_that_is_meant(patient: Patient) -> None:
     bad = row(patient.look(RESOLVER_PLATFORM="linux/"), "installation", "platform")
     word = row(patient.look(RESOLVER_PLATFORM="xyzzy"), "installation", "platform")
 
-    assert told.found.startswith("linux/arm64, as `DOCKER_DEFAULT_PLATFORM` says; this is ")
+    assert told.found.startswith("linux/arm64, as `DOCKER_DEFAULT_PLATFORM` sets; this is ")
     assert half.state is OK
     assert (bad.state, word.state) == (ERROR, ERROR)
 
@@ -365,7 +365,7 @@ def test_a_store_of_another_version(patient: Patient) -> None:
     (patient.store / "version").write_text("2\n")
     found = patient.look()
 
-    assert "it says version `2`" in row(found, "store", "folder").found
+    assert "its version is `2`" in row(found, "store", "folder").found
     assert rows(found, "store", "writing") == []
 
 
@@ -395,7 +395,7 @@ def test_a_lock_that_somebody_holds(patient: Patient, monkeypatch: pytest.Monkey
 
     assert one.state is ERROR
     assert "another process has held the lock" in one.found
-    assert one.hint.startswith("see who it is with `fuser ")
+    assert one.hint.startswith("find the process with `fuser ")
 
 
 @pytest.mark.parametrize(("unlocked", "state"), [("0", ERROR), ("1", WARNING)])
@@ -501,7 +501,7 @@ def test_a_file_of_logins_that_cannot_be_used(patient: Patient, text: str) -> No
     path.write_bytes(text.encode("latin-1"))
     one = row(patient.look(), "logins", str(path))
 
-    assert (one.state, one.hint) == (ERROR, f"mend or remove `{path}`")
+    assert (one.state, one.hint) == (ERROR, f"fix or remove `{path}`")
 
 
 def test_every_place_is_looked_at(patient: Patient) -> None:
@@ -576,11 +576,11 @@ def test_which_file_decides(patient: Patient) -> None:
     assert told["*.evil.test"].found == f"{conf} decides: it is blocked"
     assert told["*.evil.test"].state is NOTE
     assert told["source.test"].found == (
-        f"{conf} decides: it is blocked, and its mirrors are asked: "
+        f"{conf} decides: it is blocked, and its mirrors are used: "
         "m.test (by digest only), then n.test (tags only)"
     )
     assert told["loose.test"].state is WARNING
-    assert told["ghcr.io"].found == "no file speaks of it: it is asked itself"
+    assert told["ghcr.io"].found == "no file configures it: it is used directly"
     assert told["ghcr.io"].state is OK
     assert fact(told["docker.io"], "form") == "config.yaml"
     toml_rows = {each.name: each.found for each in rows(bare, "registries")}
@@ -598,7 +598,7 @@ def test_certificates_of_a_host_are_looked_at(patient: Patient) -> None:
     told = {each.name: each for each in rows(found, "registries")}
     assert told["a.test"].state is OK
     assert "CA " in told["a.test"].found
-    assert "it holds no certificate in PEM form" in told["b.test"].found
+    assert "it has no certificate in PEM form" in told["b.test"].found
     assert "`x.key` is missing beside it" in told["c.test"].found
     assert [told[name].state for name in ("b.test", "c.test")] == [ERROR, ERROR]
 
@@ -624,8 +624,8 @@ def test_a_file_that_cannot_be_used_is_told_of_once(patient: Patient) -> None:
     wrong = [each for each in rows(found, "registries") if each.state is ERROR]
     assert [each.name for each in wrong] == ["config.yaml", "b.test"]
     assert "config.yaml:3" in wrong[0].found
-    assert wrong[1].found == "cannot be asked before that is mended"
-    assert row(found, "registries", "b.test answers").found.startswith("not asked: ")
+    assert wrong[1].found == "cannot be used before that is fixed"
+    assert row(found, "registries", "b.test answers").found.startswith("not checked: ")
 
 
 def test_a_config_that_is_named_and_not_there(patient: Patient) -> None:
@@ -692,7 +692,7 @@ def test_a_registry_is_asked_once_and_its_clock_compared(
 
         assert len(registry.log) == 1
     assert told["answers"].state is OK
-    assert told["answers"].found.endswith("wants to know who asks")
+    assert told["answers"].found.endswith("requires a login")
     assert told["clock"].state is state
     assert ("ahead of" in told["clock"].found) is (off > 60)
     assert not (patient.folder / "ran").exists()
@@ -738,7 +738,7 @@ def test_offline_nobody_is_asked(patient: Patient) -> None:
         told = answered(patient, registry.host, RESOLVER_OFFLINE="1")
 
         assert registry.log == []
-    assert told["answers"].found == "not asked: `--offline`"
+    assert told["answers"].found == "not checked: `--offline`"
 
 
 def test_what_is_blocked_is_not_asked(patient: Patient) -> None:
@@ -748,7 +748,7 @@ def test_what_is_blocked_is_not_asked(patient: Patient) -> None:
         told = answered(patient, registry.host, CONTAINERS_REGISTRIES_CONF=str(conf))
 
         assert registry.log == []
-    assert told["answers"].found == "not asked: it is blocked"
+    assert told["answers"].found == "not checked: it is blocked"
     assert told[registry.host].found == f"{conf} decides: it is blocked"
 
 
@@ -823,7 +823,7 @@ def test_a_ca_file_that_holds_no_certificate(patient: Patient) -> None:
     one = row(patient.look(RESOLVER_CA_FILE=str(path)), "network", "--ca-file")
 
     assert one.state is ERROR
-    assert "it holds no certificate in PEM form" in one.found
+    assert "it has no certificate in PEM form" in one.found
 
 
 def test_authorities_that_a_variable_names(patient: Patient) -> None:

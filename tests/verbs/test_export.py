@@ -29,7 +29,7 @@ from resolver.errors import (
     Usage,
 )
 from resolver.store import LocalStore, Patience
-from resolver.verbs.export.bundle import RemovalRequest
+from resolver.verbs.export.bundle import ExportSelection
 from resolver.verbs.export.export import ExportOptions, export
 from resolver.verbs.export.layout import LayoutOptions
 from tests.fakes.images import build_image, build_index, from_dict, listed_as, multi_platform
@@ -557,7 +557,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> Non
     out.mkdir()
     (out / "thesis.txt").write_text("years of work")
 
-    with pytest.raises(ExportFault, match="not empty"):
+    with pytest.raises(ExportFault, match="neither empty"):
         exported(store, out, "app:1")
 
     assert [path.name for path in out.iterdir()] == ["thesis.txt"]
@@ -644,7 +644,7 @@ def test_what_a_killed_export_left_behind_is_removed_when_it_is_old(
         assert dead.exists()
 
         now = time.time()
-        monkeypatch.setattr("resolver.verbs.export.output.time.time", lambda: now + 7200)
+        monkeypatch.setattr("resolver.verbs.output_files.time.time", lambda: now + 7200)
         exported(store, tmp_path / "out", "app:1")
 
         assert not dead.exists()
@@ -704,14 +704,14 @@ def test_an_export_works_from_a_store_that_cannot_be_written(tmp_path: Path) -> 
 
 def test_only_what_fits_exactly_leaves_if_that_is_wished(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app("1", "linux/arm/v6"))
-    wish = RemovalRequest((Platform.parse("linux/arm/v7"),), exact=True)
+    selection = ExportSelection((Platform.parse("linux/arm/v7"),), exact=True)
 
     with pytest.raises(PlatformNotOffered):
         export(
             [Reference.parse("app:1")],
             store,
             Destination("layout", str(tmp_path / "out")),
-            ExportOptions(wish=wish, layout=QUICK),
+            ExportOptions(selection=selection, layout=QUICK),
         )
 
 

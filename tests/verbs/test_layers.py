@@ -398,7 +398,7 @@ def test_an_image_must_have_been_read_to_have_files() -> None:
     failed = ImageEntry(descriptor, (), None, None, None, BlobNotFound("sha256:x", "y"))
     with pytest.raises(BlobNotFound):
         LayeredImage.of(failed, "x", "`x`", Contents())
-    with pytest.raises(BadDocument, match="no image with a config"):
+    with pytest.raises(BadDocument, match="not an image with a config"):
         LayeredImage.of(ImageEntry(descriptor, (), None, None, None), "x", "`x`", Contents())
 
 

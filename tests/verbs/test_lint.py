@@ -249,7 +249,7 @@ def test_a_tag_that_is_gone_is_told(registry: FakeRegistry, tmp_path: Path) -> N
     with Session(tmp_path) as session:
         found = session.lint(f"{registry.host}/app:old@{image.digest}")
 
-    assert [each.message for each in found.findings] == ["there is no tag `old` any more"]
+    assert [each.message for each in found.findings] == ["the tag `old` no longer exists"]
 
 
 def test_offline_a_tag_is_not_looked_up_and_that_is_said(

@@ -16,7 +16,7 @@ from resolver.core.lint.subject import SearchOutcome
 from resolver.demo.builders import describe, descriptor_fields
 from resolver.errors import NotInStore, Unavailable
 from resolver.session import Session
-from resolver.verbs.lint_layers import SAMPLE
+from resolver.verbs.lint_deep import SAMPLE
 from tests import DATA
 from tests.fakes.images import (
     Image,

@@ -22,7 +22,7 @@ from resolver.errors import (
     Usage,
 )
 from resolver.session import Session
-from resolver.verbs.text_files import MAX_FILE
+from resolver.verbs.output_files import MAX_FILE
 from tests.fakes.images import Image, build_image, multi_platform
 from tests.fakes.messages import Reply
 from tests.fakes.registry import FakeRegistry

@@ -19,7 +19,7 @@ from resolver.session import Session
 from resolver.sources.local.docker_engine import unpacked_layers
 from resolver.store import LocalStore
 from resolver.verbs.documents import DocumentReader
-from resolver.verbs.places import open_place
+from resolver.verbs.fetch import open_place
 from resolver.verbs.pull import unpacked_of
 from tests.fakes.images import Image, build_image, build_index
 from tests.fakes.registry import FakeRegistry
@@ -159,7 +159,7 @@ def test_the_source_of_a_pull_may_be_a_folder_too(tmp_path: Path, image: Image) 
     from resolver.core.platforms.platform import BUILTIN, Platform
     from resolver.sources.local.layout import LayoutSource
     from resolver.sources.local.tree import FolderTree
-    from resolver.verbs.documents import PlatformRequest, ask_local
+    from resolver.verbs.documents import PlatformRequest, read_local_root
     from resolver.verbs.plan import make_plan, plan_images
     from resolver.verbs.pull import transfer_plan
 
@@ -169,7 +169,7 @@ def test_the_source_of_a_pull_may_be_a_folder_too(tmp_path: Path, image: Image) 
     (folder / "blobs/sha256" / image.digest.partition(":")[2]).write_bytes(image.body)
     source = LayoutSource(FolderTree(str(folder)))
     reader = DocumentReader(lambda: source, None, "oci:layout")
-    asked = ask_local(reader, "oci:layout", "")
+    asked = read_local_root(reader, "oci:layout", "")
     wish = PlatformRequest((Platform.parse(AMD),), explicit=True)
     store = LocalStore(tmp_path / "store", fsync=False)
     plan = make_plan([plan_images(reader, asked, [wish], BUILTIN)], store)

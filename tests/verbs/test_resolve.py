@@ -34,7 +34,7 @@ UNKNOWN = {"os": "unknown", "architecture": "unknown"}
 STATEMENT = {"vnd.docker.reference.type": "attestation-manifest"}
 
 
-def wish(platform: str, **more: Any) -> PlatformRequest:
+def request(platform: str, **more: Any) -> PlatformRequest:
     return PlatformRequest((Platform.parse(platform),), explicit=True, **more)
 
 
@@ -43,7 +43,7 @@ def path_of(root: dict[str, Any], platform: str, *, exact: bool = False) -> list
     place = MemoryPlace()
     reader, asked = place.publish("app", place.plant(root))
     try:
-        found = resolve_document(reader, asked, wish(platform, exact=exact), BUILTIN)
+        found = resolve_document(reader, asked, request(platform, exact=exact), BUILTIN)
     except (PlatformNotOffered, PlatformUnknown):
         return None
     return list(next(entry.path for entry in found.considered if entry.chosen))
@@ -85,7 +85,7 @@ def test_an_entry_of_an_unknown_type_is_passed_over_not_refused() -> None:
     )
     reader, asked = place.publish("app", root)
 
-    found = resolve_document(reader, asked, wish("linux/amd64"), BUILTIN)
+    found = resolve_document(reader, asked, request("linux/amd64"), BUILTIN)
 
     assert [entry.chosen for entry in found.considered] == [False, True]
     assert "not an image" in found.considered[0].reason
@@ -124,7 +124,7 @@ def test_at_most_sixteen_configs_are_read_for_entries_without_a_platform() -> No
     reader, asked = place.publish("app", place.plant({"manifests": entries}))
 
     with pytest.raises(PlatformNotOffered):
-        resolve_document(reader, asked, wish("linux/amd64"), BUILTIN)
+        resolve_document(reader, asked, request("linux/amd64"), BUILTIN)
 
     assert len(place.reads) == 2 * 16
 
@@ -134,7 +134,7 @@ def test_probing_stops_at_the_first_perfect_fit() -> None:
     entries = [{"config_platform": AMD64} for _ in range(5)]
     reader, asked = place.publish("app", place.plant({"manifests": entries}))
 
-    resolve_document(reader, asked, wish("linux/amd64"), BUILTIN)
+    resolve_document(reader, asked, request("linux/amd64"), BUILTIN)
 
     assert len(place.reads) == 2
 
@@ -143,7 +143,7 @@ def test_an_index_answers_without_reading_anything_else() -> None:
     place = MemoryPlace()
     reader, asked = place.publish("app", place.plant({"manifests": [{"platform": AMD64}]}))
 
-    resolve_document(reader, asked, wish("linux/amd64"), BUILTIN)
+    resolve_document(reader, asked, request("linux/amd64"), BUILTIN)
 
     assert place.reads == []
 
@@ -161,7 +161,7 @@ def test_every_loser_has_a_reason_and_the_winner_has_none() -> None:
     }
     reader, asked = place.publish("app", place.plant(root))
 
-    found = resolve_document(reader, asked, wish("linux/amd64"), BUILTIN)
+    found = resolve_document(reader, asked, request("linux/amd64"), BUILTIN)
 
     assert [entry.chosen for entry in found.considered] == [True, False, False, False, False]
     assert [bool(entry.reason) for entry in found.considered] == [False, True, True, True, True]
@@ -179,7 +179,7 @@ def test_a_missing_platform_lists_what_is_offered_in_index_order_without_attesta
     reader, asked = place.publish("app", place.plant(root))
 
     with pytest.raises(PlatformNotOffered) as caught:
-        resolve_document(reader, asked, wish("linux/s390x"), BUILTIN)
+        resolve_document(reader, asked, request("linux/s390x"), BUILTIN)
 
     assert caught.value.offered == ("linux/arm64", "linux/amd64")
     assert place.reads == []
@@ -193,7 +193,7 @@ def test_a_config_that_contradicts_the_index_is_a_warning_that_names_both() -> N
     place = MemoryPlace()
     reader, asked = place.publish("app", place.plant(lying()))
 
-    found = resolve_document(reader, asked, wish("linux/amd64", verify=True), BUILTIN)
+    found = resolve_document(reader, asked, request("linux/amd64", verify=True), BUILTIN)
 
     (warning,) = found.warnings
     assert "linux/amd64" in warning.message
@@ -205,7 +205,7 @@ def test_a_contradiction_is_an_error_when_strict() -> None:
     reader, asked = place.publish("app", place.plant(lying()))
 
     with pytest.raises(NotFound) as caught:
-        resolve_document(reader, asked, wish("linux/amd64", strict=True), BUILTIN)
+        resolve_document(reader, asked, request("linux/amd64", strict=True), BUILTIN)
     assert caught.value.code == "contradictory-platform"
 
     assert (caught.value.facts()["stated"], caught.value.facts()["actual"]) == (
@@ -222,7 +222,7 @@ def test_a_config_without_a_variant_contradicts_nothing() -> None:
     }
     reader, asked = place.publish("app", place.plant({"manifests": [entry]}))
 
-    found = resolve_document(reader, asked, wish("linux/arm/v6", strict=True), BUILTIN)
+    found = resolve_document(reader, asked, request("linux/arm/v6", strict=True), BUILTIN)
 
     assert found.warnings == ()
 
@@ -232,7 +232,7 @@ def test_a_fallback_is_said() -> None:
     entry = {"platform": {"os": "linux", "architecture": "386"}}
     reader, asked = place.publish("app", place.plant({"manifests": [entry]}))
 
-    found = resolve_document(reader, asked, wish("linux/amd64"), BUILTIN)
+    found = resolve_document(reader, asked, request("linux/amd64"), BUILTIN)
 
     assert found.grade is not None
     assert found.grade.value == "abi"
@@ -247,7 +247,7 @@ def test_several_windows_builds_and_no_wish_for_one_is_said() -> None:
     ]
     reader, asked = place.publish("app", place.plant({"manifests": entries}))
 
-    found = resolve_document(reader, asked, wish("windows/amd64"), BUILTIN)
+    found = resolve_document(reader, asked, request("windows/amd64"), BUILTIN)
 
     assert [warning.code for warning in found.warnings] == ["several-windows-builds"]
 
@@ -258,7 +258,7 @@ def test_a_windows_version_that_is_none_is_said_where_any_build_was_taken(versio
     entry = {"platform": {"os": "windows", "architecture": "amd64", "os.version": "10.0.20348.1"}}
     reader, asked = place.publish("app", place.plant({"manifests": [entry]}))
 
-    found = resolve_document(reader, asked, wish(f"windows/amd64:{version}"), BUILTIN)
+    found = resolve_document(reader, asked, request(f"windows/amd64:{version}"), BUILTIN)
 
     assert [(warning.code, version in warning.message) for warning in found.warnings] == [
         ("unknown-windows-version", True)
@@ -271,7 +271,7 @@ class TestASinglePlatformImage:
         reader, asked = place.publish("app", place.plant({"config_platform": AMD64}))
 
         with pytest.raises(PlatformNotOffered) as caught:
-            resolve_document(reader, asked, wish("linux/arm64"), BUILTIN)
+            resolve_document(reader, asked, request("linux/arm64"), BUILTIN)
 
         assert caught.value.offered == ("linux/amd64",)
 
@@ -290,7 +290,7 @@ class TestASinglePlatformImage:
         reader, asked = place.publish("app", place.plant({"config_platform": {"os": "linux"}}))
 
         with pytest.raises(PlatformUnknown, match="architecture"):
-            resolve_document(reader, asked, wish("linux/amd64"), BUILTIN)
+            resolve_document(reader, asked, request("linux/amd64"), BUILTIN)
 
     def test_that_is_no_image_has_no_platform_and_is_an_answer_all_the_same(self) -> None:
         place = MemoryPlace()
@@ -302,7 +302,7 @@ class TestASinglePlatformImage:
 
         assert found.platform is None
         with pytest.raises(PlatformUnknown):
-            resolve_document(reader, asked, wish("linux/arm64"), BUILTIN)
+            resolve_document(reader, asked, request("linux/arm64"), BUILTIN)
 
 
 SBOM = "application/spdx+json"
@@ -314,7 +314,7 @@ HIDDEN = {"platform": AMD64, "config_media_type": SBOM}
 def answer(root: dict[str, Any], platform: str, **more: Any) -> tuple[list[int], list[str]]:
     """Resolve in a planted tree; the path to the chosen entry, and the codes of warnings."""
     reader, asked = (place := MemoryPlace()).publish("app", place.plant(root))
-    found = resolve_document(reader, asked, replace(wish(platform), **more), BUILTIN)
+    found = resolve_document(reader, asked, replace(request(platform), **more), BUILTIN)
     chosen = next(entry.path for entry in found.considered if entry.chosen)
     return list(chosen), [warning.code for warning in found.warnings]
 
@@ -368,7 +368,7 @@ class TestAnArtifact:
         reader, asked = (place := MemoryPlace()).publish("app", place.plant(root))
 
         with pytest.raises(PlatformNotOffered) as caught:
-            resolve_document(reader, asked, wish("linux/amd64"), BUILTIN)
+            resolve_document(reader, asked, request("linux/amd64"), BUILTIN)
 
         assert caught.value.offered == ("linux/arm64",)
 
@@ -420,7 +420,7 @@ class TestAVersionOutsideWindows:
         reader, asked = place.publish("app", place.plant(single))
 
         with pytest.raises(PlatformNotOffered):
-            resolve_document(reader, asked, wish("freebsd/amd64:15.0", exact=True), BUILTIN)
+            resolve_document(reader, asked, request("freebsd/amd64:15.0", exact=True), BUILTIN)
 
 
 def test_a_lower_level_than_this_machines_own_is_exact_for_local() -> None:
@@ -458,13 +458,13 @@ def test_an_entry_that_cannot_be_verified_is_refused_only_where_it_is_needed() -
     reader, asked = mixed({**place.plant({"platform": ARM64}), "digest": BLAKE3}, good, place=place)
 
     assert (
-        str(resolve_document(reader, asked, wish("linux/amd64"), BUILTIN).manifest.digest)
+        str(resolve_document(reader, asked, request("linux/amd64"), BUILTIN).manifest.digest)
         == good["digest"]
     )
     with pytest.raises(UnsupportedDocument, match=f"{BLAKE3}.*linux/arm64"):
-        resolve_document(reader, asked, wish("linux/arm64"), BUILTIN)
+        resolve_document(reader, asked, request("linux/arm64"), BUILTIN)
     with pytest.raises(PlatformNotOffered):
-        resolve_document(reader, asked, wish("linux/s390x"), BUILTIN)
+        resolve_document(reader, asked, request("linux/s390x"), BUILTIN)
 
 
 def test_a_twin_that_can_be_verified_is_taken_and_a_worse_entry_is_not() -> None:
@@ -473,7 +473,7 @@ def test_a_twin_that_can_be_verified_is_taken_and_a_worse_entry_is_not() -> None
     twin = {**good, "digest": BLAKE3}
     reader, asked = mixed(twin, good, place=place)
     assert (
-        str(resolve_document(reader, asked, wish("linux/amd64"), BUILTIN).manifest.digest)
+        str(resolve_document(reader, asked, request("linux/amd64"), BUILTIN).manifest.digest)
         == good["digest"]
     )
 
@@ -481,7 +481,7 @@ def test_a_twin_that_can_be_verified_is_taken_and_a_worse_entry_is_not() -> None
     exact = {**place.plant({"platform": arm7}), "digest": BLAKE3}
     reader, asked = mixed(fallback, exact, place=place)
     with pytest.raises(UnsupportedDocument, match="blake3"):
-        resolve_document(reader, asked, wish("linux/arm/v7"), BUILTIN)
+        resolve_document(reader, asked, request("linux/arm/v7"), BUILTIN)
 
 
 def test_a_nested_index_that_cannot_be_verified_is_not_entered() -> None:
@@ -491,8 +491,8 @@ def test_a_nested_index_that_cannot_be_verified_is_not_entered() -> None:
     reader, asked = mixed(nested, good, place=place)
 
     assert (
-        str(resolve_document(reader, asked, wish("linux/amd64"), BUILTIN).manifest.digest)
+        str(resolve_document(reader, asked, request("linux/amd64"), BUILTIN).manifest.digest)
         == good["digest"]
     )
     with pytest.raises(PlatformNotOffered):
-        resolve_document(reader, asked, wish("linux/arm64"), BUILTIN)
+        resolve_document(reader, asked, request("linux/arm64"), BUILTIN)

@@ -32,8 +32,8 @@ from resolver.errors import (
 )
 from resolver.session import Session
 from resolver.settings import Flags
-from resolver.sources.http import host_options
-from resolver.sources.http.requests import JOBS_PER_HOST
+from resolver.sources.http import retry
+from resolver.sources.http.messages import JOBS_PER_HOST
 from resolver.verbs.serve import streaming
 from resolver.verbs.serve.api import Later
 from resolver.verbs.serve.mirror import MAX_FETCHES, MAX_QUESTIONS, Unclear, Upstreams, refusal
@@ -298,7 +298,7 @@ def test_a_tag_is_served_as_last_seen_while_upstream_is_down_and_that_is_said(
         ground.upstream.on("*", "/v2/team/app/manifests/1", Reply(429, {"Retry-After": "900"}))
         got = ask(server, "/v2/team/app/manifests/1")
     assert got.body == IMAGE.body
-    assert got.headers["warning"].startswith(f'299 - "{ground.upstream.host} cannot be asked now')
+    assert got.headers["warning"].startswith(f'299 - "{ground.upstream.host} cannot be reached now')
     assert [event.code for event in ground.events if isinstance(event, Warned)] == ["stale"]
 
 
@@ -871,7 +871,7 @@ def test_a_stalled_fetch_is_given_up_at_once_for_another_registry(
 def test_stalled_blobs_do_not_delay_others_of_their_registry(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in ((streaming, "STALL"), (host_options, "SILENT")):
+    for module, name in ((streaming, "STALL"), (retry, "SILENT")):
         monkeypatch.setattr(module, name, 0.3)
     never = threading.Event()
     stalled = [noise(200_000, 100 + number) for number in range(3 * MAX_FETCHES)]

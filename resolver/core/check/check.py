@@ -1,7 +1,7 @@
-"""Checking: the table of rules about what a pipeline requires, and what they find.
+"""Rules of `check`: what a pipeline requires of an image.
 
-Pure: builds, requirements and the time come in, findings go out. To add a rule, write a `Rule` and
-a function, and give them a row in `ROWS`.
+Pure: builds, requirements and the time go in, findings come out. To add a rule, write a `Rule` and
+a function, and add a row to `ROWS`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 
 def matches(wanted: Platform, offered: Platform, table: PlatformTable) -> bool:
-    """Say whether an offered platform is exactly the wanted one, however the two are spelled.
+    """Return whether an offered platform equals the requested one after normalisation.
 
-    No wanted version means any. A wanted Windows version is the beginning of the offered one,
-    number by number: `10.0.20348` means any revision of that build. Elsewhere the two are equal.
-    Source: platforms.md 6, "Strict", and D10.
+    Without a requested version any matches. A requested Windows version is a prefix of the offered
+    one by component: `10.0.20348` matches any revision of that build. Elsewhere versions are equal.
+    Source: docs/platform-matching.md, "Exact matching".
     """
     want, has = wanted.normalized(table), offered.normalized(table)
     chip = (want.os, want.architecture or UNKNOWN, want.variant)
@@ -44,16 +44,16 @@ def matches(wanted: Platform, offered: Platform, table: PlatformTable) -> bool:
         return True
     if want.os != "windows":
         return False
-    asked, given = want.os_version.split("."), has.os_version.split(".")
-    return given[: len(asked)] == asked
+    prefix, version = want.os_version.split("."), has.os_version.split(".")
+    return version[: len(prefix)] == prefix
 
 
 def own_level(
     machine: Platform, platforms: Sequence[Platform | None], table: PlatformTable
 ) -> Platform:
-    """Name the offered platform that a machine takes at the level of its processor, or below.
+    """Return the offered platform at the level of a machine's processor, or below.
 
-    The machine's own platform where none is offered.
+    Without one, return the machine's own platform.
     """
     return select(platforms, machine, exact=True, local=True, table=table).platform or machine
 
@@ -61,7 +61,7 @@ def own_level(
 def counting(
     platforms: Sequence[Platform | None], wanted: Requirements, table: PlatformTable
 ) -> tuple[int, ...]:
-    """Choose the builds that age and attestations are asked of, by position, in their order."""
+    """Return the positions of the builds whose age and attestations are checked, in order."""
     if not wanted.require:
         return tuple(
             position
@@ -77,10 +77,10 @@ def counting(
 def deciding(
     platforms: Sequence[Platform | None], wanted: Requirements, table: PlatformTable
 ) -> tuple[int, ...]:
-    """Choose the builds on which an answer about platforms depends, by position.
+    """Return the positions of the builds that decide a check of platforms.
 
-    Those that count, those that are forbidden, and those that `only` does not name. Builds without
-    a platform and `unknown/unknown` are not among them.
+    These are the counted builds, the forbidden ones, and those outside of `only`; without builds
+    that have no platform or `unknown/unknown`.
     """
     chosen: set[int] = set()
     if wanted.require or wanted.attestations or wanted.max_age:
@@ -88,8 +88,8 @@ def deciding(
     for position, platform in enumerate(platforms):
         if platform is None or platform.os == UNKNOWN:
             chosen.discard(position)
-        elif any(matches(each, platform, table) for each in wanted.forbid) or (
-            wanted.only and not any(matches(each, platform, table) for each in wanted.only)
+        elif any(matches(request, platform, table) for request in wanted.forbid) or (
+            wanted.only and not any(matches(request, platform, table) for request in wanted.only)
         ):
             chosen.add(position)
     return tuple(sorted(chosen))
@@ -101,10 +101,10 @@ def meeting(
     requirements: Requirements,
     table: PlatformTable,
 ) -> list[int]:
-    """Find what meets one required platform: all that are exactly it, else the one that runs.
+    """Return the positions that satisfy a required platform: exact matches, or else one that runs.
 
-    The second only where requirements say `compatible`; another version than the wanted one never
-    meets it, one that runs Windows builds aside. Gives positions.
+    The latter only with `compatible`, and never with another version than the requested one, apart
+    from Windows builds that run.
     """
     exact = [
         position
@@ -121,9 +121,9 @@ def meeting(
 
 
 def other_version(wanted: Platform, offered: Platform) -> bool:
-    """Whether an entry that was selected has another version than the wanted one, and may not.
+    """Whether a selected entry has another version than the required one.
 
-    On Windows selecting has looked at the builds, unless the wanted version cannot be read.
+    On Windows the selection has compared the builds, unless the required version is malformed.
     """
     if not wanted.os_version or offered.os_version in {"", wanted.os_version}:
         return False
@@ -131,10 +131,9 @@ def other_version(wanted: Platform, offered: Platform) -> bool:
 
 
 def like(wanted: Requirements, platforms: tuple[Platform, ...]) -> Requirements:
-    """Turn "the same platforms as" into what it stands for: all of these, and nothing else.
+    """Expand `same_as` to the platforms of that image: all of them, and no others.
 
-    The revision of a Windows build is left out: it is another one every month, and runs on the
-    same hosts.
+    Revisions of Windows builds are omitted: they change every month, and run on the same hosts.
     """
     builds = tuple(dict.fromkeys(map(_without_revision, platforms)))
     return replace(wanted, require=(*wanted.require, *builds), only=(*wanted.only, *builds))
@@ -151,9 +150,9 @@ def _features(platform: Platform) -> frozenset[str]:
     return own - {WIN32K} if platform.os == "windows" else own
 
 
-#: Platforms that a message names where none of them comes near.
+#: Platforms that a message lists if none is similar.
 _NAMED = 4
-#: Seconds that another machine's clock may be ahead of ours.
+#: Seconds that the build machine's clock may be ahead of this one.
 _CLOCKS_DIFFER = 86_400
 
 PLATFORM_MISSING = Rule(
@@ -170,16 +169,16 @@ PLATFORM_FORBIDDEN = Rule(
     "platform-forbidden",
     Severity.ERROR,
     "a forbidden platform is offered",
-    "The image has a build for a platform that it must not have, for example one that nobody tests "
-    "any more. Build it again without that platform.",
+    "The image has a build for a platform that it must not have, for example one that is no longer "
+    "tested. Build it again without that platform.",
 )
 PLATFORM_NOT_ALLOWED = Rule(
     "platform-not-allowed",
     Severity.ERROR,
     "a platform is offered that is not on the list",
-    "The image has a build that nobody expects, or one that says no platform. Build it again "
+    "The image has an unexpected build, or one without a platform. Build it again "
     "without it, or add its platform to the list. Attestations and artifacts "
-    "are no platforms and never meant.",
+    "are not affected.",
 )
 ATTESTATION_MISSING = Rule(
     "attestation-missing",
@@ -200,22 +199,22 @@ TOO_OLD = Rule(
 AGEUNKNOWN = Rule(
     "age-unknown",
     Severity.ERROR,
-    "a build does not say when it was made",
+    "a build does not state when it was made",
     "Its config has no date, or one that cannot be one: reproducible builds are dated 1970 or in "
-    "the year 1. An age was asked for and cannot be told, which is not a yes; leave the rule out "
+    "the year 1. The required age cannot be checked, so the check fails; skip the rule "
     "with `--ignore age-unknown` where that is fine.",
 )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CheckedBuild:
-    """One build of an image, as far as the rules look at it.
+    """One build of an image, with what the rules need.
 
     Attributes:
-        platform: as written; None where neither index nor config say one.
+        platform: as written; None if neither index nor config states one.
         digest: of its manifest.
-        created: as its config says; None where that was not read.
-        attested: kinds of statements there are about it; None where they were not looked for.
+        created: from its config; None if that was not read.
+        attested: kinds of its attestations; None if they were not looked up.
     """
 
     platform: Platform | None
@@ -229,11 +228,11 @@ class Checkable:
     """One image, and what is required of it.
 
     Attributes:
-        reference: canonical text of what was asked.
-        digest: of what the name points at.
-        wanted: with `same_as` already turned into the platforms that it stands for.
-        now: aware of its zone.
-        more: what was found on the way, by rules of lint.
+        reference: canonical text.
+        digest: of the reference's root.
+        wanted: with `same_as` already expanded.
+        now: with a time zone.
+        more: findings of lint rules.
     """
 
     reference: str
@@ -246,7 +245,7 @@ class Checkable:
 
     @property
     def offered(self) -> tuple[Platform, ...]:
-        """The platforms there are, in index order; `unknown` is none."""
+        """The offered platforms, in index order, without `unknown`."""
         return tuple(
             build.platform
             for build in self.builds
@@ -255,14 +254,14 @@ class Checkable:
 
     @property
     def counted(self) -> tuple[CheckedBuild, ...]:
-        """The builds that age and attestations are asked of."""
+        """The builds whose age and attestations are checked."""
         chosen = counting([build.platform for build in self.builds], self.wanted, self.table)
         return tuple(self.builds[position] for position in chosen)
 
     def finding(
         self, rule: Rule, message: str, platform: object = "", digest: str = "", hint: str = ""
     ) -> Finding:
-        """Put into words what a rule found."""
+        """Create a finding of a rule."""
         return Finding(
             rule=rule.id,
             severity=rule.severity,
@@ -275,19 +274,25 @@ class Checkable:
 
 
 class CheckRow(NamedTuple):
-    """One rule, and the function that looks for what it is about."""
+    """One rule, and the function that applies it."""
 
     rule: Rule
     look: Callable[[Checkable], Iterator[Finding]]
 
 
 def image_findings(image: Checkable) -> tuple[Finding, ...]:
-    """Apply every rule; the order of the index does not matter."""
+    """Apply every rule, independent of the order of the index."""
     findings = {finding for row in ROWS for finding in row.look(image)}
     place = {row.rule.id: number for number, row in enumerate(ROWS)}
     return tuple(
         sorted(
-            findings, key=lambda each: (place[each.rule], each.platform, each.digest, each.message)
+            findings,
+            key=lambda finding: (
+                place[finding.rule],
+                finding.platform,
+                finding.digest,
+                finding.message,
+            ),
         )
     )
 
@@ -297,16 +302,16 @@ def _missing(image: Checkable) -> Iterator[Finding]:
     for platform in dict.fromkeys(image.wanted.require):
         if meeting(platform, offered, image.wanted, image.table):
             continue
-        listing = ", ".join(f"`{each}`" for each in dict.fromkeys(map(str, offered)))
-        said = f"it is offered for {listing}" if listing else "it is offered for no platform at all"
+        listing = ", ".join(f"`{name}`" for name in dict.fromkeys(map(str, offered)))
+        hint = f"it is offered for {listing}" if listing else "it is offered for no platform at all"
         near = _nearest(platform, offered, image) or _others(offered)
         yield image.finding(
-            PLATFORM_MISSING, f"`{platform}` is not offered{near}", platform, hint=said
+            PLATFORM_MISSING, f"`{platform}` is not offered{near}", platform, hint=hint
         )
 
 
 def _others(offered: Sequence[Platform]) -> str:
-    """Name some of what there is, where nothing comes near."""
+    """List some offered platforms, for when none is similar."""
     names = list(dict.fromkeys(map(str, offered)))
     listing = ", ".join(f"`{name}`" for name in names[:_NAMED])
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
@@ -314,7 +319,7 @@ def _others(offered: Sequence[Platform]) -> str:
 
 
 def _nearest(wanted: Platform, offered: Sequence[Platform], image: Checkable) -> str:
-    """Name the platform that comes nearest, and what makes it another; empty when none is near."""
+    """Name the most similar platform and how it differs; empty if there is none."""
     runs = select(offered, wanted, table=image.table).platform
     if runs is not None and other_version(wanted, runs):
         return f"; nearest is `{runs}`, another version"
@@ -351,10 +356,10 @@ def _not_allowed(image: Checkable) -> Iterator[Finding]:
     for build in image.builds:
         platform = build.platform
         if platform is None:
-            message = f"a build says no platform, and only {listing} may be offered"
+            message = f"a build has no platform, and only {listing} may be offered"
             yield image.finding(PLATFORM_NOT_ALLOWED, message, "", build.digest)
         elif platform.os != UNKNOWN and not any(
-            matches(each, platform, image.table) for each in allowed
+            matches(request, platform, image.table) for request in allowed
         ):
             message = f"`{platform}` is offered, and only {listing} may be"
             yield image.finding(PLATFORM_NOT_ALLOWED, message, platform, build.digest)
@@ -366,8 +371,8 @@ def _not_attested(image: Checkable) -> Iterator[Finding]:
             if build.attested is None or kind in build.attested:
                 continue
             others = ", ".join(f"`{other}`" for other in sorted(build.attested))
-            said = f"; there is {others}" if others else ""
-            message = f"{_called(build)} has no attestation of kind `{kind}`{said}"
+            note = f"; there is {others}" if others else ""
+            message = f"{_called(build)} has no attestation of kind `{kind}`{note}"
             yield image.finding(ATTESTATION_MISSING, message, build.platform, build.digest)
 
 
@@ -379,8 +384,8 @@ def _aged(image: Checkable) -> Iterator[Finding]:
         moment = read_moment(build.created or "")
         age = (image.now - moment).total_seconds() if moment is not None else None
         if age is None or age < -_CLOCKS_DIFFER:
-            said = f"its date is `{build.created}`" if build.created else "it has no date"
-            message = f"{_called(build)} does not say when it was made: {said}"
+            date = f"its date is `{build.created}`" if build.created else "it has no date"
+            message = f"{_called(build)} does not state when it was made: {date}"
             yield image.finding(AGEUNKNOWN, message, build.platform, build.digest)
         elif age > limit:
             message = (
@@ -402,7 +407,7 @@ def _called(build: CheckedBuild) -> str:
     return f"`{build.platform}`" if build.platform is not None else "the build without a platform"
 
 
-#: Every rule there is, with the function that looks for it.
+#: Every rule, with the function that applies it.
 ROWS: tuple[CheckRow, ...] = (
     CheckRow(PLATFORM_MISSING, _missing),
     CheckRow(PLATFORM_FORBIDDEN, _forbidden),
@@ -412,23 +417,23 @@ ROWS: tuple[CheckRow, ...] = (
     CheckRow(AGEUNKNOWN, _age_unknown),
 )
 
-#: The rules alone, for reports that explain them.
+#: The rules alone, for reports.
 RULES: tuple[Rule, ...] = tuple(row.rule for row in ROWS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CheckedImage:
-    """One image, held against what was required of it.
+    """The result for one image.
 
     Attributes:
-        reference: canonical text of what was asked.
-        root: what the name points at.
-        pinned: that as `registry/repository@digest`; empty for local places.
-        platforms: offered, as written, in index order; attestations are none.
-        passed: whether nothing was found that fails.
-        findings: what is missing or too much, in the order of the rules; then those of lint.
-        ignored: how many findings were left out on request.
-        warnings: what a person should know, and that fails nothing.
+        reference: canonical text.
+        root: the descriptor of the reference.
+        pinned: the root as `registry/repository@digest`; empty for local sources.
+        platforms: offered, as written, in index order; without attestations.
+        passed: whether no finding fails the check.
+        findings: in the order of the rules; then those of lint.
+        ignored: number of findings ignored on request.
+        warnings: notes that fail nothing.
     """
 
     reference: str
@@ -443,22 +448,22 @@ class CheckedImage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checked:
-    """All that was checked.
+    """The result of a check.
 
     Attributes:
-        images: in the order asked; a failure where an image could not be looked at.
+        images: in the order requested; a failure for each image that could not be read.
     """
 
     images: tuple[CheckedImage | Failure, ...]
 
     @property
     def looked_at(self) -> tuple[CheckedImage, ...]:
-        """The images that could be looked at."""
+        """The images that could be read."""
         return tuple(image for image in self.images if not isinstance(image, Failure))
 
     @property
     def failures(self) -> tuple[Failure, ...]:
-        """The references that could not be answered for."""
+        """The references that failed."""
         return tuple(image for image in self.images if isinstance(image, Failure))
 
     @property
@@ -468,11 +473,11 @@ class Checked:
 
     @property
     def passed(self) -> bool:
-        """Whether every image could be looked at, and has what was required."""
+        """Whether every image could be read and has what was required."""
         return not self.failures and all(image.passed for image in self.looked_at)
 
 
-#: Statements about a build that can be required.
+#: Kinds of attestations that can be required.
 ATTESTATIONS = ("sbom", "provenance")
 
 _AGE = re.compile(r"([0-9]{1,5})([hdwy])", re.ASCII)
@@ -482,20 +487,20 @@ _UNITS = {"h": 3_600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """What is wanted of one image; whatever is empty is not looked at.
+    """What is required of one image; empty fields are not checked.
 
     Attributes:
         require: platforms that must be offered.
-        forbid: platforms that must not be.
-        only: the platforms that may be offered; nothing else.
-        same_as: a reference: what it offers, all of it and nothing else, must be offered.
-        compatible: a required platform may be met by what else runs there, as containerd chooses.
-        attestations: statements, of `ATTESTATIONS`, about every build that counts.
-        max_age: seconds since a build that counts was made; 0 for any.
-        lint: what `resolver lint` finds fails from this weight on; None where it is not asked.
-        ignore: ids of rules that nobody wants to hear of.
+        forbid: platforms that must not be offered.
+        only: the only platforms that may be offered.
+        same_as: a reference whose platforms, and no others, must be offered.
+        compatible: accept another platform that runs, as containerd selects it.
+        attestations: kinds, of `ATTESTATIONS`, that every counted build needs.
+        max_age: age of the counted builds, in seconds; 0 for any.
+        lint: the severity from which findings of `lint` fail; None to skip `lint`.
+        ignore: ids of rules to ignore.
 
-    The builds that count are those that meet `require`; without it, all of them.
+    The counted builds are those that satisfy `require`; without it, all builds.
     """
 
     require: tuple[Platform, ...] = ()
@@ -510,32 +515,32 @@ class Requirements:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is wanted, so that every image would pass."""
+        """Whether nothing is required, so every image would pass."""
         platforms = self.require or self.forbid or self.only or self.same_as
         return not (platforms or self.attestations or self.max_age or self.lint)
 
 
 def parse_age(text: str) -> int:
-    """Read an age, `12h`, `90d`, `8w` or `1y` (365 days), as seconds.
+    """Parse an age, `12h`, `90d`, `8w` or `1y` (365 days), as seconds.
 
     Raises:
-        Usage: it is none.
+        Usage: it is not an age.
     """
     matched = _AGE.fullmatch(text)
     if matched is None or not int(matched[1]):
-        raise Usage(f"`{text[:40]}` is no age", "write `12h`, `90d`, `8w` or `1y`")
+        raise Usage(f"`{text[:40]}` is not an age", "write `12h`, `90d`, `8w` or `1y`")
     return int(matched[1]) * _UNITS[matched[2]]
 
 
 def parse_attestation(text: str) -> str:
-    """Read the name of a statement that can be required.
+    """Parse the kind of a required attestation.
 
     Raises:
         Usage: there is no such kind.
     """
     if text not in ATTESTATIONS:
         raise Usage(
-            f"`{text[:40]}` is no kind of attestation",
+            f"`{text[:40]}` is not a kind of attestation",
             f"choose from {', '.join(f'`{kind}`' for kind in ATTESTATIONS)}",
         )
     return text

@@ -1,4 +1,4 @@
-"""Policies: the file of `resolver check --policy`, read field by field.
+"""Read the policy file of `resolver check --policy`.
 
     version: 1
     defaults:
@@ -10,9 +10,9 @@
         require: [linux/amd64, "windows/amd64:10.0.20348"]
         require-attestation: sbom
 
-`defaults` hold for every image; what an image says itself takes the place of the default of that
-name. The fields are those of `FIELDS`; a list of one may be written without brackets. Every fault
-is a `BadFile` with line, column and path.
+`defaults` apply to every image; a field of an image replaces the default. The fields are those of
+`FIELDS`; a list of one item may be written without brackets. Errors are `BadFile` with line, column
+and path.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-#: The one version of the format there is.
+#: The supported version of the format.
 VERSION = 1
-#: Images of one policy.
+#: The most images of one policy.
 MAX_IMAGES = 10_000
 
 
@@ -55,7 +55,7 @@ class Policy:
     """A policy file, read.
 
     Attributes:
-        defaults: for images that are named elsewhere.
+        defaults: for images named elsewhere.
         images: in the order of the file.
     """
 
@@ -78,11 +78,11 @@ def read_policy(
 
     Args:
         root: the document.
-        table: the platforms there are.
-        over: changes the defaults, as the options of a command line do.
+        table: the platform facts.
+        over: changes the defaults, for command-line options.
 
     Raises:
-        BadFile: a field is unknown, missing, of another shape, or asks for nothing.
+        BadFile: a field is unknown, missing or of the wrong type, or nothing is required.
     """
     if root.is_empty:
         root.fail("it is empty", f"begin with `version: {VERSION}` and `images:`")
@@ -149,7 +149,7 @@ def _platform(spot: FieldReader, context: _Context) -> Platform:
     try:
         return Platform.parse(spot.text(), table=context.table)
     except InvalidPlatform as error:
-        return spot.fail(f"this is no platform: {error.reason}", *error.hints())
+        return spot.fail(f"this is not a platform: {error.reason}", *error.hints())
 
 
 def _require(wanted: Requirements, spot: FieldReader, context: _Context) -> Requirements:
@@ -185,7 +185,7 @@ def _max_age(wanted: Requirements, spot: FieldReader, _context: _Context) -> Req
 
     if isinstance(spot.value, YamlScalar) and spot.value.kind is ScalarKind.WHOLE:
         spot.fail("an age needs a unit", "write `12h`, `90d`, `8w` or `1y`")
-    return replace(wanted, max_age=_read(spot, parse_age, "this is no age"))
+    return replace(wanted, max_age=_read(spot, parse_age, "this is not an age"))
 
 
 def _lint(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requirements:
@@ -195,7 +195,7 @@ def _lint(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requir
             return replace(wanted, lint=severity)
     if text == "never":
         return replace(wanted, lint=None)
-    return spot.fail("this is no weight of findings", "choose `error`, `warning`, `note`, `never`")
+    return spot.fail("this is not a severity", "choose `error`, `warning`, `note`, `never`")
 
 
 def _ignore(wanted: Requirements, spot: FieldReader, context: _Context) -> Requirements:
@@ -220,15 +220,15 @@ def _read(spot: FieldReader, parse: Callable[[str], Value], refusal: str) -> Val
 
 
 def known_rules() -> frozenset[str]:
-    """Give the ids of all rules whose findings a check can have."""
+    """Return the ids of all rules of check and lint."""
     from resolver.core.check.check import RULES  # noqa: PLC0415 - for policies alone
     from resolver.core.lint.lint import RULES as ROWS  # noqa: PLC0415 - as above
 
     return frozenset({rule.id for rule in RULES} | {row.rule.id for row in ROWS})
 
 
-#: What can be required of an image, by its name in a policy; `--require` and the rest on a command
-#: line are the same words. To add one, write a function and a row.
+#: The requirements by their name in a policy, which is also that of the command-line option.
+#: To add one, write a function and a row.
 FIELDS: dict[str, Callable[[Requirements, FieldReader, _Context], Requirements]] = {
     "require": _require,
     "forbid": _forbid,

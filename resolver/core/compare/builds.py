@@ -1,4 +1,4 @@
-"""Builds: the images of one name, one for each platform, ready to be compared."""
+"""The builds of one image, one per platform, for comparison."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ if TYPE_CHECKING:
     from resolver.core.platforms.platform import PlatformTable
 
 
-#: Builds that are compared with one another at once: every one is held against every other, and
-#: the widest index in public use has some forty.
+#: Builds compared at once, each with every other; the widest public index has some forty.
 MAX_BUILDS = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Build:
-    """One build of an image, all of whose documents were read.
+    """One build of an image with all of its documents.
 
     Attributes:
-        name: the platform as written; a second one of the same name has a number behind it.
-        platform: as the index writes it, else as the config does; None when neither says.
-        normalized: the same in normal form, by which builds of two images find each other.
+        name: the platform as written; with a number for further builds of the same name.
+        platform: from the index, else from the config; None if neither states one.
+        normalized: the same in normal form, by which builds of two images are paired.
         descriptor: of the manifest.
     """
 
@@ -46,7 +45,7 @@ class Build:
 
     @property
     def config_descriptor(self) -> Descriptor:
-        """Of the config, whose digest Docker calls the image's id."""
+        """The descriptor of the config, whose digest is Docker's image id."""
         assert self.manifest.config is not None  # noqa: S101 - an image has one, see `Manifest`
         return self.manifest.config
 
@@ -57,33 +56,33 @@ class Build:
 
     @property
     def size(self) -> int:
-        """Bytes of the compressed layers; one that is there twice is fetched and stored once."""
+        """Bytes of the compressed layers; duplicates count once."""
         return sum(self.layers.values())
 
     @property
     def layers(self) -> dict[Digest, int]:
-        """Bytes of every layer there is, by digest: what is there twice is stored once."""
+        """Bytes of every layer, by digest; duplicates count once."""
         return {layer.digest: layer.size for layer in self.manifest.layers}
 
     @property
     def contents(self) -> dict[Digest, int]:
-        """Bytes of everything that makes this image: layers, config and manifest, by digest."""
+        """Bytes of layers, config and manifest, by digest."""
         others = (self.config_descriptor, self.descriptor)
-        return self.layers | {each.digest: each.size for each in others}
+        return self.layers | {descriptor.digest: descriptor.size for descriptor in others}
 
     @property
     def annotations(self) -> tuple[tuple[str, str], ...]:
-        """What index entry and manifest say; the manifest wins where both speak. Sorted pairs."""
-        said = {**dict(self.descriptor.annotations), **dict(self.manifest.annotations)}
-        return tuple(sorted(said.items()))
+        """Annotations of index entry and manifest, sorted; the manifest takes precedence."""
+        merged = {**dict(self.descriptor.annotations), **dict(self.manifest.annotations)}
+        return tuple(sorted(merged.items()))
 
 
 def builds_of(gathered: ImageDocuments, table: PlatformTable = BUILTIN) -> tuple[Build, ...]:
-    """Take the builds of an image, in index order.
+    """Return the builds of an image, in index order.
 
     Raises:
         LimitExceeded: there are more than 100.
-        ResolverError: why the first one that could not be read could not.
+        ResolverError: the failure of the first build that could not be read.
     """
     parts = [part for part in gathered.sound().images if part.manifest is not None]
     if len(parts) > MAX_BUILDS:
@@ -92,7 +91,7 @@ def builds_of(gathered: ImageDocuments, table: PlatformTable = BUILTIN) -> tuple
             MAX_BUILDS,
             len(parts),
             "builds at once",
-            "say which with `-p PLATFORM`",
+            "choose some with `-p PLATFORM`",
         )
     seen: Counter[str] = Counter()
     return tuple(_build(part, gathered, table, seen) for part in parts)
@@ -103,7 +102,7 @@ def _build(
 ) -> Build:
     if part.manifest is None or part.config is None:
         what = f"`{part.descriptor.digest}` in `{gathered.reference}`"
-        raise BadDocument(what, "config", "is missing, so this is no image")
+        raise BadDocument(what, "config", "is missing, so this is not an image")
     name = str(part.platform) if part.platform is not None else "no platform"
     seen[name] += 1
     if seen[name] > 1:
@@ -115,9 +114,9 @@ def _build(
 def wanted_of(
     builds: Sequence[Build], wants: Sequence[Platform], table: PlatformTable
 ) -> tuple[Build, ...]:
-    """Keep the builds that are for one of these platforms, strictly; all of them without a wish.
+    """Keep the builds that exactly match one of some platforms; all builds if there are none.
 
-    A Windows platform without a version stands for each of its builds.
+    A Windows platform without a version matches all of its builds.
     """
     if not wants:
         return tuple(builds)
@@ -133,13 +132,13 @@ def wanted_of(
 def base_of(
     builds: Sequence[Build], want: Platform | None, reference: str, table: PlatformTable
 ) -> int:
-    """Choose what the others are held against: as asked, else linux/amd64, else the first.
+    """Return the position of the base: as requested, else linux/amd64, else the first.
 
     Returns:
         Its position.
 
     Raises:
-        PlatformNotOffered: the one asked for is not among them.
+        PlatformNotOffered: no build matches the requested one.
     """
     offered = [build.platform for build in builds]
     found = select(offered, want or LINUX_AMD64, exact=True, table=table).index
@@ -151,7 +150,7 @@ def base_of(
 def missing_of(
     offered: Sequence[Platform | None], expected: Sequence[Platform], table: PlatformTable
 ) -> tuple[Platform, ...]:
-    """Say which of the expected platforms are not offered, strictly; each once, in their order."""
+    """Return the expected platforms that are not offered exactly, without duplicates."""
     return tuple(
         want
         for want in dict.fromkeys(expected)
@@ -161,7 +160,7 @@ def missing_of(
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """Layers, and their compressed bytes."""
+    """A number of layers, and their compressed bytes."""
 
     layers: int
     bytes: int
@@ -169,7 +168,7 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Layers that exactly these builds have; `holders` are their positions."""
+    """Layers shared by exactly the builds at positions `holders`."""
 
     holders: tuple[int, ...]
     digests: tuple[Digest, ...]
@@ -178,15 +177,14 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """Who shares which layers with whom.
+    """The layers that builds share.
 
     Attributes:
-        matrix: for each pair of builds what both have; on the diagonal what a build has itself.
-        groups: the same layers by who has them; those of the most builds first. A layer that one
-            build alone has is in none.
-        own: what each build has alone.
-        stored: what somebody keeps who has all builds, each layer once.
-        summed: what that would be if nothing were shared.
+        matrix: layers that each pair of builds shares; all of a build's layers on the diagonal.
+        groups: shared layers by their builds; those of the most builds first.
+        own: layers that only one build has, per build.
+        stored: all layers, each counted once.
+        summed: all layers, counted per build.
     """
 
     matrix: tuple[tuple[Amount, ...], ...]
@@ -196,13 +194,13 @@ class Sharing:
     summed: Amount
 
     def shared(self, position: int) -> Amount:
-        """Say what a build shares with at least one other."""
+        """Return the layers that a build shares with at least one other."""
         whole, own = self.matrix[position][position], self.own[position]
         return Amount(whole.layers - own.layers, whole.bytes - own.bytes)
 
 
 def sharing_of(builds: Sequence[Build]) -> Sharing:
-    """Find out who shares what; layers are told apart by digest."""
+    """Return the layers that builds share, by digest."""
     held = [build.layers for build in builds]
     holders: dict[Digest, list[int]] = {}
     sizes: dict[Digest, int] = {}

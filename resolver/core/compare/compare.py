@@ -1,4 +1,4 @@
-"""Comparing: the builds of one image with one another, and those of two images in pairs."""
+"""Compare the builds of one image with each other, and those of two images in pairs."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CompareReason:
-    """Why the answer is no.
+    """Why a comparison fails.
 
     Attributes:
-        aspect: what differs, in the words of `--fail-on`.
-        platform: which build; empty for the image as a whole.
-        message: one sentence, no full stop; text from elsewhere as it is, the printer escapes.
+        aspect: the aspect of `--fail-on` that differs.
+        platform: of the build; empty for the image as a whole.
+        message: one sentence, no full stop; may contain remote text, which is escaped on output.
     """
 
     aspect: Aspect
@@ -48,15 +48,15 @@ class Comparison:
     """One image across its platforms.
 
     Attributes:
-        reference: canonical text of what was asked.
-        root: what the name points at.
+        reference: canonical text.
+        root: the descriptor of the reference.
         builds: in index order.
-        base: position of the build that the others are held against.
-        drift: what they say about themselves and do not agree on.
-        expected: platforms that should be there.
+        base: position of the build that the others are compared with.
+        drift: differences of the configs and annotations.
+        expected: platforms that should be offered.
         missing: those of them that are not.
-        reasons: why the answer is no; empty when it is yes.
-        files: how the file trees of the others differ from the base's; None where nobody asked.
+        reasons: why the comparison fails; empty if it passes.
+        files: differences of the file trees from the base's; None if not requested.
     """
 
     reference: str
@@ -73,19 +73,19 @@ class Comparison:
     files: FileComparison | None = None
 
     def delta(self, position: int) -> int:
-        """Say by how many bytes a build is larger than the base."""
+        """Return the difference in size from the base, in bytes."""
         return self.builds[position].size - self.builds[self.base].size
 
     def ratio(self, position: int) -> float | None:
-        """Say how many times the size of the base a build has; None where the base is empty."""
+        """Return the ratio of a build's size to the base's; None if the base is empty."""
         return ratio(self.builds[self.base].size, self.builds[position].size)
 
 
 class ChangeKind(Enum):
-    """What became of a platform from one image to the other."""
+    """How a platform changed from the first image to the second."""
 
     UNCHANGED = "unchanged"
-    #: Another manifest around the same config and layers: whoever has one has the other.
+    #: Another manifest with the same config and layers.
     REWRITTEN = "rewritten"
     CHANGED = "changed"
     ADDED = "added"
@@ -97,13 +97,13 @@ class PlatformChange:
     """One platform in two images.
 
     Attributes:
-        name: as the second image writes it; as the first does where the second has none.
-        before, after: the builds; None where an image has none.
-        fetch: what somebody who has `before`, and nothing else, fetches to have `after`: layers,
-            and bytes of layers, config and manifest.
+        name: as the second image writes it, or else the first.
+        before, after: the builds; None if an image has none.
+        fetch: the download from `before` to `after`: number of layers, and bytes of layers, config
+            and manifest.
         drift: first before, then after.
-        history: the same; None where there are not two different builds.
-        files: the same, of the file trees; None too where nobody asked, or content is the same.
+        history: first before, then after; None without two different builds.
+        files: of the file trees; None if not requested, or if the content is equal.
     """
 
     name: str
@@ -117,12 +117,12 @@ class PlatformChange:
 
     @property
     def delta(self) -> int:
-        """By how many bytes the compressed layers grew."""
+        """Growth of the compressed layers, in bytes."""
         return (self.after.size if self.after else 0) - (self.before.size if self.before else 0)
 
     @property
     def layers_differ(self) -> bool:
-        """Whether the two builds are made of different layers, or in another order."""
+        """Whether the builds have different layers, or another order of them."""
         if self.before is None or self.after is None:
             return self.before is not self.after
         ours = [layer.digest for layer in self.before.manifest.layers]
@@ -134,13 +134,13 @@ class ImageComparison:
     """Two images, platform by platform.
 
     Attributes:
-        first, second: canonical texts of what was asked.
-        first_root, second_root: what the names point at.
+        first, second: canonical references.
+        first_root, second_root: their descriptors.
         changes: in the order of the second image; removed ones last, in the order of the first.
-        fetch: what somebody who has all of these builds of the first image fetches to have those
-            of the second: each piece once, the index with them.
-        expected, missing: platforms that the second should have, and those it has not.
-        reasons: why the answer is no; empty when it is yes.
+        fetch: the download from all builds of the first image to those of the second, with its
+            index, each blob once.
+        expected, missing: platforms that the second should offer, and those it does not.
+        reasons: why the comparison fails; empty if it passes.
     """
 
     first: str
@@ -160,24 +160,24 @@ class ImageComparison:
         return self.first_root.digest == self.second_root.digest
 
     def count(self, change: ChangeKind) -> int:
-        """Say how many platforms this became of."""
-        return sum(each.change is change for each in self.changes)
+        """Count the platforms with a kind of change."""
+        return sum(entry.change is change for entry in self.changes)
 
 
 def ratio(base: int, size: int) -> float | None:
-    """Say how many times a size is another; None where that is nothing."""
+    """Return the ratio of two sizes; None if the base is zero."""
     return size / base if base else None
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """On what terms images are compared.
+    """The options of a comparison.
 
     Attributes:
-        base: the platform that the others are held against; None for linux/amd64 or the first.
-        expected: platforms that should be there.
-        ignoring: drift that is meant to be.
-        table: the facts to match by.
+        base: the platform that the others are compared with; None for linux/amd64 or the first.
+        expected: platforms that should be offered.
+        ignoring: differences to ignore.
+        table: the platform facts.
     """
 
     base: Platform | None = None
@@ -190,12 +190,12 @@ def compare_builds(gathered: ImageDocuments, builds: Sequence[Build], terms: Ter
     """Compare the builds of one image.
 
     Args:
-        gathered: the image; what it offers is held against what is expected.
-        builds: those that are compared, in index order; at least one.
-        terms: see there.
+        gathered: the image, whose platforms are compared with the expected ones.
+        builds: the builds to compare, in index order; at least one.
+        terms: see `Terms`.
 
     Raises:
-        PlatformNotOffered: the base is none of them.
+        PlatformNotOffered: no build matches the base.
     """
     base = base_of(builds, terms.base, gathered.reference, terms.table)
     return Comparison(
@@ -217,7 +217,7 @@ def compare_build_sets(
     second: tuple[ImageDocuments, Sequence[Build]],
     terms: Terms,
 ) -> ImageComparison:
-    """Compare two images, platform by platform; each comes with the builds that are compared."""
+    """Compare two images, each with its builds to compare, platform by platform."""
     (before, ours), (after, theirs) = first, second
     pairs = pair_builds(ours, theirs)
     return ImageComparison(
@@ -236,11 +236,11 @@ def compare_build_sets(
 def pair_builds(
     ours: Sequence[Build], theirs: Sequence[Build]
 ) -> tuple[tuple[Build | None, Build | None], ...]:
-    """Find for each build of the second image that of the first: the same platform, normalised.
+    """Pair each build of the second image with one of the first, by normalised platform.
 
-    Of several for one platform the first goes with the first. Windows images are made again for
-    every month's patch: what is left over goes with the only one left over of the same release
-    (the first three numbers of the version).
+    Several builds for one platform are paired in order. Windows images change their version with
+    every monthly patch, so a remaining build is paired with the only remaining one of the same
+    release (the first three numbers of the version).
     """
     left = dict(enumerate(ours))
     found: dict[int, Build] = {}
@@ -262,12 +262,12 @@ def pair_builds(
 
 
 def _exactly(build: Build) -> object:
-    """Give what two builds for the same platform have in common; nothing said is a platform too."""
+    """Return the key that builds for the same platform share, also those without a platform."""
     return build.normalized or "none"
 
 
 def _by_release(build: Build) -> object | None:
-    """Give a Windows build's platform, without the number of the patch."""
+    """Return the platform of a Windows build without the patch number."""
     normal = build.normalized
     version = windows.read_version(normal.os_version) if normal is not None else None
     if normal is None or normal.os != "windows" or version is None:
@@ -313,7 +313,7 @@ def _fetch(
 
 
 def _contents(gathered: ImageDocuments, builds: Iterable[Build]) -> dict[Digest, int]:
-    """List all that builds consist of, and the document that their name points at."""
+    """Return the content of builds and the root document, as sizes by digest."""
     found = {digest: size for build in builds for digest, size in build.contents.items()}
     root: Descriptor = gathered.root
     found[root.digest] = root.size
@@ -321,7 +321,7 @@ def _contents(gathered: ImageDocuments, builds: Iterable[Build]) -> dict[Digest,
 
 
 def _amount(wanted: dict[Digest, int], held: Iterable[Digest], layers: Iterable[Digest]) -> Amount:
-    """Count what is wanted and not held: how many layers, and the bytes of everything."""
+    """Count the missing content: number of layers, and bytes of everything."""
     have, kinds = frozenset(held), frozenset(layers)
     missing = {digest: size for digest, size in wanted.items() if digest not in have}
     return Amount(sum(digest in kinds for digest in missing), sum(missing.values()))

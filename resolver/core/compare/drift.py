@@ -1,4 +1,4 @@
-"""Drift: what builds say about themselves and do not agree on, aligned by key."""
+"""Drift: differences of configs and annotations between builds, by key."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from resolver.core.compare.builds import Build
 
 
-#: What `--fail-on` can name. `files` and `packages` are seen with `--files` alone.
+#: The aspects of `--fail-on`. `files` and `packages` need `--files`.
 Aspect = Literal["size", "layers", "config", "history", "platforms", "files", "packages"]
 ASPECTS: tuple[Aspect, ...] = (
     "size", "layers", "config", "history", "platforms", "files", "packages",
 )  # fmt: skip
 
-#: Bytes or a count; a text; words in order; a set of names, or a mapping, as sorted pairs.
+#: Bytes or a count; text; a list of words; a set of names, or a mapping as sorted pairs.
 Value = int | str | tuple[str, ...] | tuple[tuple[str, str], ...]
 
 
 class Unit(Enum):
-    """How a value is to be read."""
+    """The type of a dimension's values."""
 
     BYTES = "bytes"
     COUNT = "count"
@@ -38,14 +38,14 @@ class Unit(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """One way to look at a build.
+    """One property of a build.
 
     Attributes:
-        name: stable; what `--ignore` and JSON call it.
+        name: stable; used by `--ignore` and JSON.
         title: for people.
-        aspect: what `--fail-on` calls it.
-        drifts: a difference is told as drift; others have a place of their own in the answer.
-        look: gives the value; empty where the build says nothing.
+        aspect: of `--fail-on`.
+        drifts: whether a difference is drift; others have fields of their own in the result.
+        look: returns the value; empty if the build has none.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Dimension:
 
 
 def _env(build: Build) -> tuple[tuple[str, str], ...]:
-    """Take the environment as pairs; of a name that is set twice the last counts, as when run."""
+    """Return the environment as pairs; of duplicate names the last, as when run."""
     pairs = (entry.partition("=") for entry in build.config.env)
     return tuple(sorted({name: value for name, _, value in pairs}.items()))
 
@@ -66,8 +66,8 @@ def _created(build: Build) -> str:
     return build.config.created
 
 
-#: Every dimension there is. To add one, add a row: `--ignore`, every output format and the
-#: contract test read this table, and nothing else knows a dimension by name.
+#: All dimensions. To add one, add a row: `--ignore`, every output format and the contract test read
+#: this table.
 DIMENSIONS = (
     Dimension("size", "compressed size", Unit.BYTES, "size", lambda b: b.size, drifts=False),
     Dimension(
@@ -94,12 +94,12 @@ NAMES = frozenset(dimension.name for dimension in DIMENSIONS)
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One thing that builds do not agree on.
+    """One difference between builds.
 
     Attributes:
         dimension: its name in `DIMENSIONS`.
-        key: of an environment variable, label, …; empty for what has no keys.
-        values: one for each build, in their order; None where a build does not say.
+        key: of an environment variable, label, …; empty for dimensions without keys.
+        values: one per build, in their order; None if a build has none.
     """
 
     dimension: str
@@ -108,12 +108,12 @@ class Drift:
 
     @property
     def name(self) -> str:
-        """What `--ignore` calls it: `env.PATH`."""
+        """The name for `--ignore`: `env.PATH`."""
         return f"{self.dimension}.{self.key}" if self.key else self.dimension
 
     @property
     def groups(self) -> tuple[tuple[str | tuple[str, ...] | None, tuple[int, ...]], ...]:
-        """The different values, each with the positions of the builds that have it."""
+        """The distinct values, each with the positions of its builds."""
         found: dict[str | tuple[str, ...] | None, list[int]] = {}
         for position, value in enumerate(self.values):
             found.setdefault(value, []).append(position)
@@ -121,10 +121,7 @@ class Drift:
 
 
 def drift_of(builds: Sequence[Build], ignoring: Ignoring) -> tuple[Drift, ...]:
-    """Find what builds do not agree on; in the order of `DIMENSIONS`, keys in theirs.
-
-    What is ignored is not in it.
-    """
+    """Return the differences that are not ignored, in the order of `DIMENSIONS`, then of keys."""
     found = (
         drift for dimension in DIMENSIONS if dimension.drifts for drift in _drift(dimension, builds)
     )
@@ -136,45 +133,45 @@ def _drift(dimension: Dimension, builds: Sequence[Build]) -> Iterator[Drift]:
     if dimension.unit in {Unit.PAIRS, Unit.NAMES}:
         maps = [_mapping(look) for look in looks]
         for key in sorted({key for values in maps for key in values}):
-            values = tuple(each.get(key) for each in maps)
+            values = tuple(mapping.get(key) for mapping in maps)
             if len(set(values)) > 1:
                 yield Drift(dimension.name, key, values)
         return
-    whole = tuple(_said(look) for look in looks)
+    whole = tuple(_value(look) for look in looks)
     if len(set(whole)) > 1:
         yield Drift(dimension.name, "", whole)
 
 
-def _said(look: object) -> str | tuple[str, ...] | None:
-    """Take a text or words; what is empty is not said."""
+def _value(look: object) -> str | tuple[str, ...] | None:
+    """Return text or words; None if empty."""
     if isinstance(look, tuple):
         return tuple(str(word) for word in look) or None
     return str(look) or None
 
 
 def _mapping(look: object) -> dict[str, str]:
-    """Take pairs as they are, and names as keys that are there."""
+    """Return pairs as a mapping, and names as keys with the value `yes`."""
     pairs: dict[str, str] = {}
-    for each in look if isinstance(look, tuple) else ():
-        key, value = each if isinstance(each, tuple) else (each, "yes")
+    for item in look if isinstance(look, tuple) else ():
+        key, value = item if isinstance(item, tuple) else (item, "yes")
         pairs[key] = value
     return pairs
 
 
-#: Rules, and characters in one of them: a file of rules is read by hand now and then.
+#: The most rules, and characters of one rule.
 MAX_RULES = 1_000
 MAX_RULE = 1_024
 
 _FILES = "files"
-_DRIFTING = {each.name: each for each in DIMENSIONS if each.drifts}
+_DRIFTING = {row.name: row for row in DIMENSIONS if row.drifts}
 
 
 @dataclass(frozen=True, slots=True)
 class Ignoring:
-    """What drift to leave out.
+    """Rules for differences to ignore.
 
-    A rule is a dimension (`annotations`), or one and a key behind a full stop (`env.PATH`,
-    `labels.org.opencontainers.*`), or a kind of change of files (`files.mode`, `files.owner`,
+    A rule is a dimension (`annotations`), or a dimension and a key (`env.PATH`,
+    `labels.org.opencontainers.*`), or a kind of difference of files (`files.mode`, `files.owner`,
     `files.xattrs`, `files.xattrs.user.*`). In the key `*` stands for any text and `?` for one
     character.
     """
@@ -183,10 +180,10 @@ class Ignoring:
 
     @classmethod
     def read(cls, lines: Iterable[str], where: str = "--ignore") -> Ignoring:
-        """Read rules, one a line; blank lines and what follows `#` at a line's start are skipped.
+        """Parse rules, one per line; skip blank lines and lines that begin with `#`.
 
         Raises:
-            Usage: a rule names no dimension, is too long, or there are too many.
+            Usage: a rule is unknown or too long, or there are too many.
         """
         rules = [line.strip() for line in lines]
         rules = [rule for rule in rules if rule and not rule.startswith("#")]
@@ -199,7 +196,7 @@ class Ignoring:
         return cls(tuple(dict.fromkeys(rules)))
 
     def ignores(self, dimension: str, key: str = "") -> bool:
-        """Say whether a difference is to be left out."""
+        """Return whether a difference is ignored."""
         pairs = (_split(rule, "--ignore") for rule in self.rules)
         return any(
             name == dimension and (pattern is None or _matches(pattern, key))
@@ -208,11 +205,7 @@ class Ignoring:
 
 
 def _split(rule: str, where: str) -> tuple[str, str | None]:
-    """Take a rule apart; `os.version` is a name with a full stop of its own.
-
-    Raises:
-        Usage: it names no dimension, or a key of one that has none.
-    """
+    """Split a rule into dimension and key; the name `os.version` contains a dot itself."""
     known = ", ".join((*_DRIFTING, *(f"{_FILES}.{change.value}" for change in PathChange)))
     if rule in _DRIFTING:
         return rule, None
@@ -228,7 +221,7 @@ def _split(rule: str, where: str) -> tuple[str, str | None]:
 
 
 def _is_change(key: str) -> bool:
-    """Whether a key can be one of a difference between files."""
+    """Whether a key matches a kind of difference of files."""
     first, dot, _ = key.partition(".")
     values = [change.value for change in PathChange]
     return (
@@ -237,7 +230,7 @@ def _is_change(key: str) -> bool:
 
 
 def _matches(pattern: str, text: str) -> bool:
-    """Match `*` and `?`; every star needs to be tried at one place at a time, so this is quick."""
+    """Match `*` and `?`, backtracking only to the last star, so in quadratic time at most."""
     at = here = 0
     star, resume = -1, 0
     while here < len(text):

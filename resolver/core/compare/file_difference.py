@@ -1,7 +1,4 @@
-"""What a comparison of file trees finds; everything that a renderer needs, and nothing to fetch.
-
-All of it is in order of paths or names, the same on every machine.
-"""
+"""The results of a comparison of file trees, sorted by path or name."""
 
 from __future__ import annotations
 
@@ -18,19 +15,19 @@ if TYPE_CHECKING:
 
 
 class PathChange(Enum):
-    """One way in which a path differs; a path may differ in several."""
+    """A kind of difference of a path; a path may have several."""
 
     ADDED = "added"
     REMOVED = "removed"
-    #: A file here, a folder or a link there.
+    #: For example a file here, and a folder or a link there.
     TYPE = "type"
     MODE = "mode"
     OWNER = "owner"
-    #: Extended attributes: capabilities, labels, what Windows keeps beside a file.
+    #: Extended attributes: capabilities, labels, Windows records.
     XATTRS = "xattrs"
     SIZE = "size"
     CONTENT = "content"
-    #: What a symbolic link points at, once parts that name an architecture are taken out.
+    #: The target of a symbolic link, without words for the architecture.
     LINK = "link"
     #: The numbers of a device.
     DEVICE = "device"
@@ -41,14 +38,14 @@ class FileFacts:
     """One path of one tree.
 
     Attributes:
-        path: as it is in the tree, without a leading slash; text from elsewhere, to be escaped.
+        path: as in the tree, without a leading slash; remote text, to be escaped.
         kind: `file`, `folder`, `symlink`, `character`, `block`, `fifo` or `hard link` (one whose
             target does not exist; the others are files).
         size: of the content in bytes.
-        sha256: of the content, 64 hex digits; empty for what has none.
-        link: what a link points at; empty otherwise.
-        program: what machine it is made for; None for what is no program.
-        xattrs: names and values of extended attributes, by name; a value is as `Xattr.text` has it.
+        sha256: of the content, 64 hex digits; empty without content.
+        link: target of a link; empty otherwise.
+        program: the machine of a program; None for other files.
+        xattrs: names and values of extended attributes, by name; values are `Xattr.text`.
     """
 
     path: str
@@ -69,7 +66,7 @@ class FileDifference:
     """A path that differs.
 
     Attributes:
-        path: what both sides have in common: parts that name an architecture are `{arch}`.
+        path: of both sides, with `{arch}` for words of the architecture.
         before: in the base; None when added.
         after: in the other tree; None when removed.
         xattrs: names of the extended attributes that differ.
@@ -84,7 +81,7 @@ class FileDifference:
 
 @dataclass(frozen=True, slots=True)
 class FolderDelta:
-    """How many bytes of files lie in a folder and below, in the base and in the other tree."""
+    """Bytes of files below a folder, in the base and in the other tree."""
 
     path: str
     before: int
@@ -92,7 +89,7 @@ class FolderDelta:
 
     @property
     def delta(self) -> int:
-        """How much larger it is in the other tree; negative where it is smaller."""
+        """Growth from the base to the other tree; negative if it is smaller."""
         return self.after - self.before
 
 
@@ -103,7 +100,7 @@ class Package:
     Attributes:
         manager: `dpkg`, `apk` or `rpm`.
         version: with epoch and release, as the manager writes it.
-        architecture: as the manager writes it; `all` or `noarch` where it has none.
+        architecture: as the manager writes it; `all` or `noarch` for none.
     """
 
     manager: str
@@ -114,10 +111,10 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class PackageDifference:
-    """A package whose versions differ; several at once where a name is installed several times.
+    """A package whose installed versions differ.
 
     Attributes:
-        before, after: versions, sorted; empty where it is not installed.
+        before, after: versions, sorted; empty if it is not installed.
     """
 
     manager: str
@@ -128,18 +125,18 @@ class PackageDifference:
 
 @dataclass(frozen=True, slots=True)
 class TreeSummary:
-    """One tree by itself.
+    """Summary of one tree.
 
     Attributes:
-        label: what it is called in the comparison, normally the platform.
-        platform: what it should be for; None where nobody says.
-        files, folders, links: how many; `links` are symbolic ones.
+        label: its name in the comparison, normally the platform.
+        platform: the stated one; None if there is none.
+        files, folders, links: counts; `links` are symbolic ones.
         size: bytes of all files; each name of a hard-linked file counts.
-        programs: machine and how many programs are made for it, most first.
-        strangers: programs that the platform's machine does not run.
-        packages: all that are installed, sorted.
+        programs: machines and the number of programs for each, most first.
+        strangers: programs that the platform does not run.
+        packages: installed packages, sorted.
         unread: package databases that could not be read: path and reason.
-        warnings: what was odd about its layers.
+        warnings: irregularities of its layers.
     """
 
     label: str
@@ -161,16 +158,16 @@ class TreeComparison:
 
     Attributes:
         summary: of this tree.
-        differences: by path; what is only for another machine is left out.
-        counts: the kinds of change that were found, in `Change` order, and on how many paths.
+        differences: by path; without programs that differ only in their machine.
+        counts: kinds of differences, in `PathChange` order, and the number of paths of each.
         same: paths without any difference.
         rebuilt: programs that differ in content only, each made for its own platform's machine.
         rebuilt_size: bytes of those, in the base and here.
         folders: the folders whose size differs most, largest difference first.
         packages: that differ in version.
-        same_packages: how many packages have the same version.
-        not_compared: why the trees were not held against each other; empty where they were. The
-            rest is empty then, `summary` too.
+        same_packages: number of packages with equal versions.
+        not_compared: why the trees were not compared; empty if they were. Everything else is empty
+            then, including `summary`.
     """
 
     summary: TreeSummary
@@ -186,17 +183,17 @@ class TreeComparison:
 
     @property
     def is_same(self) -> bool:
-        """Whether nothing differs but what has to: programs for another machine."""
+        """Whether nothing differs apart from programs for another machine."""
         return not (self.differences or self.packages or self.not_compared)
 
 
 @dataclass(frozen=True, slots=True)
 class FileComparison:
-    """Trees against one of them.
+    """Trees compared with a base.
 
     Attributes:
-        base: what the others are compared with.
-        others: in the order they were given.
+        base: the base.
+        others: in the order given.
     """
 
     base: TreeSummary
@@ -206,3 +203,11 @@ class FileComparison:
     def is_same(self) -> bool:
         """Whether no tree differs from the base."""
         return all(other.is_same for other in self.others)
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """The packages installed in a tree, sorted, and unreadable databases with reasons."""
+
+    packages: tuple[Package, ...]
+    unread: tuple[tuple[str, str], ...]

@@ -1,4 +1,4 @@
-"""Comparing file trees: what really differs, once what must differ is set aside."""
+"""Compare file trees, apart from differences that the architecture causes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from resolver.core.compare.file_difference import (
     FileDifference,
     FileFacts,
     FolderDelta,
+    Installed,
     PathChange,
     TreeComparison,
     TreeSummary,
 )
-from resolver.core.compare.packages import Installed, compare_packages, read_installed
+from resolver.core.compare.packages import compare_packages, read_installed
 from resolver.core.layers.executable import runs_on
 from resolver.core.layers.listing import (
-    Packed,
+    PackedSequence,
     PathLog,
     decoded,
     encoded,
@@ -43,16 +44,16 @@ if TYPE_CHECKING:
     from resolver.core.platforms.platform import Platform, PlatformTable
 
 
-#: What stands for the words of an architecture, and for its dynamic loader.
+#: Placeholders for the words of an architecture, and for its dynamic loader.
 ARCHITECTURE, LOADER = "{arch}", "{loader}"
 
 
 class PathWords:
-    """Takes the words for one platform's architecture out of paths.
+    """Replace the words for one platform's architecture in paths.
 
     Args:
-        platform: whose; None takes nothing out.
-        table: the words there are.
+        platform: None replaces nothing.
+        table: the platform facts.
     """
 
     def __init__(self, platform: Platform | None, table: PlatformTable) -> None:
@@ -71,7 +72,7 @@ class PathWords:
         self._components |= dict.fromkeys(dict(paths.libraries).get(chip, ()), "lib")
 
     def taken_out(self, path: str) -> str:
-        """Give a path without them."""
+        """Return a path with placeholders."""
         if self._words is None:
             return path
         if any(name in path for name in self._components):
@@ -80,9 +81,9 @@ class PathWords:
         return self._words.sub(ARCHITECTURE, path)
 
 
-#: Folders that are named in a comparison.
+#: Folders listed in a comparison.
 TOP_FOLDERS = 20
-#: A folder is left out where one inside it explains so much of its difference.
+#: A folder is omitted if one inside it causes this share of its difference.
 _EXPLAINS = 0.95
 
 _KINDS = {
@@ -94,18 +95,18 @@ _KINDS = {
     TarEntryKind.BLOCK: "block",
     TarEntryKind.FIFO: "fifo",
 }
-#: What takes part in a comparison of contents; the others have none.
+#: Differences of content.
 _CONTENT = frozenset({PathChange.SIZE, PathChange.CONTENT})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledTree:
-    """A tree that takes part in a comparison.
+    """A tree in a comparison.
 
     Attributes:
-        label: what it is called, normally its platform.
-        platform: what it should be for; None where nobody says.
-        warnings: what was odd about its layers.
+        label: its name, normally its platform.
+        platform: the stated one; None if there is none.
+        warnings: irregularities of its layers.
     """
 
     label: str
@@ -115,10 +116,10 @@ class LabelledTree:
 
 
 def why_apart(base: Platform | None, other: Platform | None) -> str:
-    """Say why the files of two builds are not compared; empty where they are.
+    """Return why the files of two builds cannot be compared; empty if they can.
 
-    A layer of Windows keeps its files below `Files/`, its registry below `Hives/`, and no path of
-    it means anything on another system.
+    A Windows layer has its files below `Files/` and its registry below `Hives/`, so its paths have
+    no meaning on another system.
     """
     if base is None or other is None or (base.os == "windows") == (other.os == "windows"):
         return ""
@@ -133,18 +134,17 @@ def compare_trees(
 ) -> FileComparison:
     """Compare trees with a base.
 
-    Paths meet by their names; of those that have no counterpart, the ones that are the same but
-    for words that name each platform's architecture. Programs that are made for their own
-    platform's machine, each for another, may differ in content.
+    Paths are paired by name, or else by name without the words for each platform's architecture.
+    Programs for their own platform's machine may differ in content.
 
     Args:
-        base: what the others are compared with.
-        others: any number; one after the other is taken, compared and let go of.
+        base: the tree that the others are compared with.
+        others: read, compared and released one by one.
         table: words and machines of platforms.
-        ignoring: what to leave out: `files.mode`, `files.owner`, `files.xattrs.user.*`.
+        ignoring: differences to ignore: `files.mode`, `files.owner`, `files.xattrs.user.*`.
 
     Raises:
-        LimitExceeded: the trees, or what differs between them, take too much memory.
+        LimitExceeded: the memory budget is exhausted.
     """
     left_out = _LeftOut(ignoring or Ignoring())
     known = _Side(base, table)
@@ -164,29 +164,29 @@ def _apart(other: LabelledTree, reason: str) -> TreeComparison:
 
 
 class _LeftOut:
-    """What of a difference is ignored; rules are matched once for each name."""
+    """Ignored differences; each name is matched once."""
 
     def __init__(self, ignoring: Ignoring) -> None:
         self._ignoring = ignoring
         self._known: dict[str, bool] = {}
 
     def has(self, key: str) -> bool:
-        """Say whether a rule is about `mode`, or about `xattrs.NAME`."""
+        """Return whether a rule matches `mode` or `xattrs.NAME`."""
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = self._ignoring.ignores("files", key)
         return found
 
     def xattrs(self, before: Xattrs, after: Xattrs) -> tuple[str, ...]:
-        """Name the attributes that differ."""
+        """Return the names of attributes that differ and are not ignored."""
         if before == after or self.has(PathChange.XATTRS.value):
             return ()
-        names = sorted({each.name for each in set(before) ^ set(after)})
+        names = sorted({xattr.name for xattr in set(before) ^ set(after)})
         return tuple(name for name in names if not self.has(f"{PathChange.XATTRS.value}.{name}"))
 
 
 def facts_of(path: str, file: LayerFile) -> FileFacts:
-    """Tell a path of a tree to people and renderers."""
+    """Return a file's properties for renderers."""
     access = file.access
     return FileFacts(
         path,
@@ -199,12 +199,12 @@ def facts_of(path: str, file: LayerFile) -> FileFacts:
         file.link,
         file.device,
         file.program,
-        tuple((each.name, each.text) for each in file.xattrs),
+        tuple((xattr.name, xattr.text) for xattr in file.xattrs),
     )
 
 
 class _Side:
-    """A tree, listed and counted once however often it is compared."""
+    """A tree, listed and counted once for all comparisons."""
 
     def __init__(self, labelled: LabelledTree, table: PlatformTable) -> None:
         self.platform = labelled.platform
@@ -217,7 +217,7 @@ class _Side:
         self.summary = self._summary(labelled, installed)
 
     def is_native(self, file: LayerFile) -> bool:
-        """Whether a file is a program for exactly the machine it should be for."""
+        """Whether a file is a program for exactly the platform's machine."""
         if file.program is None or self.platform is None:
             return False
         return file.program.machine == self.platform.normalized(self.table).architecture
@@ -251,14 +251,14 @@ class _Side:
             kinds[TarEntryKind.SYMLINK],
             size,
             tuple(sorted(named.items(), key=lambda pair: (-pair[1], pair[0]))),
-            Packed(strangers, lambda path, node: facts_of(path, unpack(path, node, room))),
+            PackedSequence(strangers, lambda path, node: facts_of(path, unpack(path, node, room))),
             installed.packages,
             installed.unread,
             (*labelled.warnings, *labelled.tree.warnings),
         )
 
     def _is_stranger(self, number: int) -> bool:
-        """Whether files with these traits are programs that the platform does not run."""
+        """Whether traits are those of programs that the platform does not run."""
         known = self._strange.get(number)
         if known is None:
             program = traits_at(number, self.room).program
@@ -270,16 +270,16 @@ class _Side:
         return known
 
 
-#: Bits of the changes; bytes of both paths, one more than they are, 0 where it is the key; bytes of
-#: both files, one more than they are, 0 where there is none. The four follow.
+#: Bits of the changes; lengths of both paths plus one, 0 if equal to the key; lengths of both files
+#: plus one, 0 if absent. The four follow.
 _DIFFERENCE = struct.Struct("<HIIII")
 _ORDER = tuple(PathChange)
-#: Bytes that a renamed path takes in memory besides its text and its file.
+#: Bytes of memory of a renamed path besides its text and its file.
 _RENAMED = 600
 
 
 class _Met(NamedTuple):
-    """A key, and what each side has for it: its path and its file."""
+    """A key, with the path and file of each side."""
 
     key: str
     left: tuple[str, bytes] | None
@@ -287,7 +287,7 @@ class _Met(NamedTuple):
 
 
 class _Pair:
-    """The base and another tree."""
+    """The comparison of the base and another tree."""
 
     def __init__(self, before: _Side, after: _Side, left_out: _LeftOut) -> None:
         self._left_out = left_out
@@ -317,7 +317,7 @@ class _Pair:
         )
         return TreeComparison(
             self._after.summary,
-            Packed(log, _reader(self._before.room, self._room, self._left_out)),
+            PackedSequence(log, _reader(self._before.room, self._room, self._left_out)),
             tuple((change, counted[change]) for change in PathChange if counted[change]),
             self._same,
             self._rebuilt,
@@ -354,7 +354,7 @@ class _Pair:
         if before.kind is not after.kind:
             yield PathChange.TYPE
             return
-        # The mode of a symbolic link means nothing, and tools write what they like.
+        # The mode of a symbolic link has no meaning, and tools write different ones.
         if before.access.mode != after.access.mode and before.kind is not TarEntryKind.SYMLINK:
             yield PathChange.MODE
         if (before.access.uid, before.access.gid) != (after.access.uid, after.access.gid):
@@ -381,13 +381,13 @@ class _Pair:
 
 
 def _written(met: _Met, changes: tuple[PathChange, ...]) -> bytes:
-    """Write down what a path's difference is made of."""
+    """Encode a difference."""
     bits = sum(1 << _ORDER.index(change) for change in changes)
     paths = [
-        encoded(each[0]) if each is not None and each[0] != met.key else None
-        for each in (met.left, met.right)
+        encoded(side[0]) if side is not None and side[0] != met.key else None
+        for side in (met.left, met.right)
     ]
-    files = [each[1] if each is not None else None for each in (met.left, met.right)]
+    files = [side[1] if side is not None else None for side in (met.left, met.right)]
     parts = (*paths, *files)
     sizes = (0 if part is None else len(part) + 1 for part in parts)
     return _DIFFERENCE.pack(bits, *sizes) + b"".join(part for part in parts if part is not None)
@@ -396,7 +396,7 @@ def _written(met: _Met, changes: tuple[PathChange, ...]) -> bytes:
 def _reader(
     before: TreeRoom, after: TreeRoom, left_out: _LeftOut
 ) -> Callable[[str, bytes], FileDifference]:
-    """Give what makes a difference of a key and what `_written` gave."""
+    """Return the decoder of `_written`."""
 
     def read(key: str, about: bytes) -> FileDifference:
         bits, *sizes = _DIFFERENCE.unpack_from(about)
@@ -423,7 +423,7 @@ def _reader(
 def _side_by_side(
     before: PathLog, after: PathLog
 ) -> Iterator[tuple[str, bytes | None, bytes | None]]:
-    """Lay two logs that are in order of paths side by side."""
+    """Merge two sorted logs, with the data of each side per path."""
     end = (None, b"")
     lefts, rights = iter(before), iter(after)
     (left, node), (right, other) = next(lefts, end), next(rights, end)
@@ -441,10 +441,10 @@ def _side_by_side(
 
 
 class _Renamed:
-    """Paths of two trees, and which of those without a counterpart meet by their keys.
+    """Paths of two trees; those without a counterpart are paired by key.
 
-    Most paths are their own keys. In memory are only those that are not, and those whose names are
-    keys of others.
+    Most paths are their own keys. Only other paths, and those whose names are keys of others, are
+    held in memory.
     """
 
     def __init__(self, before: _Side, after: _Side) -> None:
@@ -457,10 +457,10 @@ class _Renamed:
         self._own: tuple[dict[str, bytes], ...] = ({}, {})
 
     def met(self) -> Iterator[_Met]:
-        """Give every key once, in order.
+        """Yield every key once, in order.
 
         Raises:
-            LimitExceeded: there is no room for all paths whose keys are not their names.
+            LimitExceeded: the memory budget is exhausted.
         """
         try:
             self._read()
@@ -501,7 +501,7 @@ class _Renamed:
                 node = left or right or b""
                 self._take(path, key, node)
                 self._renamed[side][path] = (key, node)
-        keys = {key for each in self._renamed for key, _node in each.values()}
+        keys = {key for side_paths in self._renamed for key, _node in side_paths.values()}
         if not keys:
             return
         for path, left, right in self._paths():
@@ -511,10 +511,10 @@ class _Renamed:
                 self._own[left is None][path] = node
 
     def _pairs(self) -> list[_Met]:
-        """Pair what has the same key, sort it by that, and note which paths are done.
+        """Pair paths with equal keys, sort them, and note which paths are done.
 
-        Of several paths of one side that would have the same key, such as `lib/x` and `lib64/x`,
-        the one that is written like its key, else the first, has it; the others keep their names.
+        Of several paths of one side with the same key, such as `lib/x` and `lib64/x`, the one equal
+        to the key, else the first, gets it; the others keep their names as keys.
         """
         keyed: list[dict[str, tuple[str, bytes]]] = []
         for renamed, own in zip(self._renamed, self._own, strict=True):
@@ -522,30 +522,30 @@ class _Renamed:
             for path, (key, node) in renamed.items():
                 is_free = key not in own and key not in found
                 found[key if is_free else path] = (path, node)
-            # The others are their own keys, which those of the other side may meet.
+            # The others are their own keys, and may be paired with the other side's.
             found |= {path: (path, node) for path, node in own.items() if path not in renamed}
             keyed.append(found)
         left, right = keyed
-        self._done = tuple({path for path, _node in each.values()} for each in keyed)
+        self._done = tuple({path for path, _node in side_paths.values()} for side_paths in keyed)
         return [_Met(key, left.get(key), right.get(key)) for key in sorted({*left, *right})]
 
 
 class _Folders:
-    """Finds the folders that say most about a difference in size, while paths come in order.
+    """Find the folders that cause most of a difference in size, from sorted paths.
 
-    Of a folder and one inside it that explains nearly all of it, the inner one is taken. In memory
-    are the folders on the way to one path, and the best so far.
+    If a folder inside another causes nearly all of its difference, the inner one is listed. Only
+    the parents of the current path and the best folders so far are held in memory.
     """
 
     def __init__(self, count: int = TOP_FOLDERS) -> None:
         self._count = count
         self._path = ""
-        #: Where the name of each folder on the way ends, its sizes, and the largest change inside.
+        #: Per parent folder: the end of its name, its sizes, and the largest change inside.
         self._open: list[list[int]] = []
         self._best: list[FolderDelta] = []
 
     def add(self, path: str, before: int, after: int) -> None:
-        """Count the sizes of a path into every folder above it; paths come in order."""
+        """Add the sizes of a path to its parent folders; paths must be sorted."""
         if not before and not after:
             return
         parent = path.rpartition("/")[0]
@@ -559,12 +559,12 @@ class _Folders:
             at = end + 1
         self._path = parent
         if self._open:
-            # Each folder hands its own on when it is closed.
+            # Each folder adds its sizes to its parent when it is closed.
             self._open[-1][1] += before
             self._open[-1][2] += after
 
     def largest(self) -> tuple[FolderDelta, ...]:
-        """Choose, when all paths have come; the largest difference comes first."""
+        """Return the folders after the last path, largest difference first."""
         while self._open:
             self._close()
         self._cut()
@@ -589,18 +589,18 @@ class _Folders:
             above[3] = max(above[3], delta)
 
     def _cut(self) -> None:
-        self._best.sort(key=lambda each: (-abs(each.delta), each.path))
+        self._best.sort(key=lambda folder: (-abs(folder.delta), folder.path))
         del self._best[self._count :]
 
 
 def top_folders(
     paths: Iterable[tuple[str, int, int]], count: int = TOP_FOLDERS
 ) -> tuple[FolderDelta, ...]:
-    """Choose the folders that say most about a difference in size.
+    """Return the folders that cause most of a difference in size.
 
     Args:
         paths: each path with its sizes before and after, in order of paths.
-        count: how many folders to choose.
+        count: the most folders to return.
     """
     folders = _Folders(count)
     for path, before, after in paths:

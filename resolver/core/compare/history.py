@@ -1,7 +1,7 @@
-"""History side by side: the steps of several builds, aligned so that like stands beside like.
+"""Align the build histories of several builds step by step.
 
-One step more in one build does not shift the rest: each history is aligned with the base's as a
-longest common subsequence, in which steps that are nearly the same count too.
+An additional step in one build does not shift the rest: each history is aligned with the base's as
+a longest common subsequence, in which similar steps also match.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ if TYPE_CHECKING:
     from resolver.core.platforms.platform import Platform, PlatformTable
 
 
-#: What builders put around a command. Source: moby builder/dockerfile/dispatchers.go (`#(nop)`);
+#: Text that builders add to a command. Source: moby builder/dockerfile/dispatchers.go (`#(nop)`);
 #: BuildKit frontend/dockerfile/dockerfile2llb/convert.go (`# buildkit`, `|N ARG=value`).
 _WRAPPING = re.compile(
     r"^(?:\|[0-9]{1,6} (?:[A-Za-z_][A-Za-z0-9_]{0,80}=[^ ]{0,400} ){0,100})?"
     r"(?:/bin/(?:ba)?sh -c )?(?:#\(nop\) +)?|[ ]*# buildkit\Z"
 )
-#: What may stand behind the name of an architecture: `arm/v7`, `arm64v8`, `arm32v7`.
+#: Variants after the name of an architecture: `arm/v7`, `arm64v8`, `arm32v7`.
 _VARIANT = r"(?:(?:32)?[/_-]?v[1-9][a-z]?)?"
 #: Digests and checksums.
 _HASH = re.compile(r"(?<![0-9A-Fa-f])[0-9a-f]{32,128}(?![0-9A-Fa-f])")
 _SPACE = re.compile(r"[ \t\r\n\\]+")
-#: Characters of a step that are looked at: more is a script, and says what it is in these.
+#: Characters of a step that are analysed; a longer step is a script.
 _LOOKED_AT = 8_000
-#: Words that are compared.
+#: Words of a step that are compared.
 _WORDS = 400
-#: The likeness of what is the same; less is a share of it.
+#: The likeness of equal steps; that of others is a share of it.
 SAME = 1_000
-#: Steps with less in common are different steps.
+#: The lowest likeness of similar steps.
 _ALIKE = 600
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryStep:
-    """One step, normalised; equal where builds differ only in what the platform decides.
+    """One normalised step; equal for builds that differ only by platform.
 
     Attributes:
-        text: without wrapping, names of architectures and checksums.
-        words: how often each of its words is there.
+        text: without added text, names of architectures and checksums.
+        words: the number of occurrences of each word.
     """
 
     text: str
@@ -58,18 +58,18 @@ class HistoryStep:
 
     @property
     def verb(self) -> str:
-        """The word it begins with: `COPY`, `RUN`, `apt-get`."""
+        """The first word: `COPY`, `RUN`, `apt-get`."""
         return self.text.partition(" ")[0]
 
 
 class Normaliser:
-    """Reads the steps of one build, without the words that name its own platform's architecture.
+    """Normalise the steps of one build: replace the words for its own architecture.
 
-    A word for another architecture is a difference that people want to see.
+    A word for another architecture remains, because it is a relevant difference.
 
     Args:
-        platform: of the build; None takes no words out.
-        table: the words there are.
+        platform: of the build; None replaces nothing.
+        table: the platform facts.
     """
 
     def __init__(self, platform: Platform | None, table: PlatformTable) -> None:
@@ -88,22 +88,22 @@ class Normaliser:
         )
 
     def read(self, written: str) -> HistoryStep:
-        """Read a step as a config writes it."""
+        """Normalise a step of a config."""
         text = _SPACE.sub(" ", written[:_LOOKED_AT]).strip()
         text = _WRAPPING.sub("", text)
         if self._words is not None:
             text = self._words.sub("{arch}", text)
         text = _HASH.sub("{hash}", text).strip()
         words = Counter(text.split(" ")[:_WORDS])
-        # What lies beyond is not looked at closely, but is no reason to call two steps the same.
+        # The rest is not analysed, but equal steps must have it in common.
         return HistoryStep(text + written[_LOOKED_AT:], words)
 
 
 def likeness(one: HistoryStep, other: HistoryStep) -> int:
-    """Say how much two steps have in common: 1000 for the same, 0 for different ones.
+    """Return the likeness of two steps: 1000 for equal ones, 0 for different ones.
 
-    What is not the same must begin with the same word, and counts by the words it shares (the
-    Sørensen-Dice coefficient), from 600 up.
+    Similar steps begin with the same word and have a likeness from 600, by the words they share
+    (the Sørensen-Dice coefficient).
     """
     if one == other:
         return SAME
@@ -114,10 +114,9 @@ def likeness(one: HistoryStep, other: HistoryStep) -> int:
     return share if share >= _ALIKE else 0
 
 
-#: Steps of one history that are aligned. Docker stops at 127 layers; a longer history is data
-#: that somebody made to keep us busy.
+#: The most steps that are aligned. Docker stops at 127 layers; longer histories are hostile.
 MAX_STEPS = 300
-#: Pairs of steps whose likeness is measured at once; more lie between steps that are the same.
+#: Pairs of steps whose likeness is computed at once.
 _MEASURED = 2_500
 
 
@@ -128,7 +127,7 @@ class Step:
     Attributes:
         position: in the build's history, counted from 0.
         instruction: as written.
-        layer: what it made; None where it made none, or nobody can say.
+        layer: its layer; None if it has none, or it is unknown.
     """
 
     position: int
@@ -138,11 +137,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
-    """One step as each build has it.
+    """One step of all builds.
 
     Attributes:
-        steps: one for each build, in their order; None for a build without it.
-        is_same: every build has it, written the same but for what the platform decides.
+        steps: one per build, in their order; None for a build without it.
+        is_same: whether every build has it, equal after normalisation.
     """
 
     steps: tuple[Step | None, ...]
@@ -150,17 +149,17 @@ class HistoryRow:
 
     @property
     def instruction(self) -> str:
-        """How the first build that has the step writes it."""
+        """The instruction of the first build that has the step."""
         return next((step.instruction for step in self.steps if step is not None), "")
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The histories of several builds, side by side.
+    """The aligned histories of several builds.
 
     Attributes:
         rows: from the first step to the last; every step of every build is in exactly one.
-        unmatched: for each build, why its layers are not beside its steps; empty where they are.
+        unmatched: per build, why its layers could not be assigned to steps; empty if they could.
     """
 
     rows: tuple[HistoryRow, ...]
@@ -168,15 +167,15 @@ class History:
 
     @property
     def differs(self) -> bool:
-        """Whether any step differs in more than what the platform decides."""
+        """Whether any step differs after normalisation."""
         return any(not row.is_same for row in self.rows)
 
 
 def history_of(builds: Sequence[Build], base: int, table: PlatformTable = BUILTIN) -> History:
     """Align the histories of builds with the base's.
 
-    Steps that only builds beside the base have stand where they come, and are aligned with one
-    another. The order of the builds decides the columns, and nothing else.
+    Steps that the base does not have keep their position, and are aligned with each other. The
+    order of the builds affects only the columns.
     """
     read = [_steps(build) for build in builds]
     sides = [steps for steps, _reason in read]
@@ -186,7 +185,7 @@ def history_of(builds: Sequence[Build], base: int, table: PlatformTable = BUILTI
         for reader, steps in zip(readers, sides, strict=True)
     ]
     order = sorted(
-        (each for each in range(len(builds)) if each != base),
+        (position for position in range(len(builds)) if position != base),
         key=lambda each: (builds[each].name, str(builds[each].descriptor.digest)),
     )
     pairs = {side: dict(align(keys[base], keys[side])) for side in order}
@@ -203,9 +202,9 @@ def history_of(builds: Sequence[Build], base: int, table: PlatformTable = BUILTI
 def align(
     first: Sequence[HistoryStep], second: Sequence[HistoryStep]
 ) -> tuple[tuple[int, int], ...]:
-    """Pair the steps of two histories, in order, each at most once, as well as can be.
+    """Pair the steps of two histories, in order, with the greatest total likeness.
 
-    The pairs have the greatest likeness in sum; what begins and ends alike is paired at once.
+    Equal steps at the start and the end are paired directly.
     """
     head = 0
     while head < min(len(first), len(second)) and first[head] == second[head]:
@@ -221,7 +220,7 @@ def align(
 
 
 def _align(first: Sequence[HistoryStep], second: Sequence[HistoryStep]) -> list[tuple[int, int]]:
-    """Pair two histories: in long ones first what is the same, then what is alike between that."""
+    """Pair two histories: in long ones first equal steps, then similar steps between them."""
     if len(first) * len(second) <= _MEASURED:
         return _best_pairs([[likeness(one, other) for other in second] for one in first])
     pairs: list[tuple[int, int]] = []
@@ -238,7 +237,7 @@ def _align(first: Sequence[HistoryStep], second: Sequence[HistoryStep]) -> list[
 def _same_pairs(
     first: Sequence[HistoryStep], second: Sequence[HistoryStep]
 ) -> list[tuple[int, int]]:
-    """Pair the steps that are the same; what has no equal on the other side costs nothing."""
+    """Pair the equal steps; steps without an equal are skipped cheaply."""
     ours, theirs = set(first), set(second)
     left = [n for n, one in enumerate(first) if one in theirs]
     right = [n for n, other in enumerate(second) if other in ours]
@@ -250,7 +249,7 @@ def _best_pairs(likes: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
     """Find the pairs of greatest likeness by dynamic programming (Needleman and Wunsch, 1970).
 
     Args:
-        likes: for each of one history's steps, how like each of the other's it is.
+        likes: the likeness of each step of one history to each of the other.
     """
     first, second = range(len(likes)), range(len(likes[0]) if likes else 0)
     best = [[0] * (len(second) + 1) for _ in range(len(first) + 1)]
@@ -285,7 +284,7 @@ def _between(
     pairs: dict[int, dict[int, int]],
     keys: Sequence[Sequence[HistoryStep]],
 ) -> list[dict[int, int]]:
-    """Line up the steps that come after one of the base's and before its next."""
+    """Align the steps between two consecutive steps of the base."""
     rows: list[dict[int, int]] = []
     shown: list[HistoryStep] = []
     for side in order:
@@ -309,10 +308,7 @@ def _between(
 
 
 def _extra(position: int, pairs: dict[int, int], count: int) -> list[int]:
-    """List the steps of a side that belong behind one of the base's: those the base has not.
-
-    They belong behind the last of the base's steps that comes before them.
-    """
+    """List the unpaired steps of a side that follow one of the base's steps."""
     fixed = [(-1, -1), *sorted(pairs.items())]
     for (mine, begin), (_next, end) in pairwise([*fixed, (-1, count)]):
         if mine == position:
@@ -321,22 +317,20 @@ def _extra(position: int, pairs: dict[int, int], count: int) -> list[int]:
 
 
 def _steps(build: Build) -> tuple[list[Step], str]:
-    """Put the layers of a build beside its steps, and say why where that cannot be done."""
+    """Assign the layers of a build to its steps; return the reason if that is impossible."""
     history, layers = build.config.history, build.manifest.layers
     if len(history) > MAX_STEPS:
         return [], f"{len(history)} steps are more than the {MAX_STEPS} that are aligned"
     making = sum(not step.empty_layer for step in history)
     reason = ""
     if making != len(layers):
-        said = (
-            "1 step says it made a layer"
-            if making == 1
-            else f"{making} steps say they made a layer"
+        problem = (
+            "1 step should have a layer" if making == 1 else f"{making} steps should have a layer"
         )
         if not history:
-            said = "its history is empty"
+            problem = "its history is empty"
         there = "is 1 layer" if len(layers) == 1 else f"are {len(layers)} layers"
-        reason = f"{said}, and there {there}"
+        reason = f"{problem}, and there {there}"
     left = iter(layers if not reason else ())
     steps = [
         Step(

@@ -1,7 +1,7 @@
-"""Which packages a file tree has installed, read from the databases that package managers keep.
+"""Installed packages of a file tree, from the databases of package managers.
 
 Source: dpkg-query(1) and deb-control(5); GoogleContainerTools/distroless, "status.d"; Alpine wiki,
-"Apk spec", installed database; rpm's own documentation, "RPM database" (see `packages_rpm`).
+"Apk spec", installed database; rpm's documentation, "RPM database".
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 import struct
 from typing import TYPE_CHECKING
 
-from resolver.core.compare.file_difference import Package, PackageDifference
+from resolver.core.compare.file_difference import Installed, Package, PackageDifference
 from resolver.core.layers.filetree import TreeFolder
 from resolver.core.layers.listing import LayerFile
 from resolver.core.layers.tar import TarEntryKind
@@ -37,33 +37,29 @@ _ENTRY = struct.Struct(">IIII")
 #: Entries of one header, and bytes of one. Source: rpm, lib/header.cc, hdrchkTags and hdrchkData.
 _MAX_ENTRIES = 0xFFFF
 _MAX_HEADER = 16 << 20
-#: Instructions of SQLite's machine; a database of 50,000 packages takes some million.
+#: Steps of SQLite's virtual machine; a database of 50,000 packages takes some million.
 _MAX_STEPS = 20_000_000
 #: Bytes of a name, version, release or architecture. Ours.
 _MAX_TEXT = 256
 _STEPS_AT_ONCE = 1_000_000
-#: Keys that signatures are checked with are kept as if they were packages.
+#: rpm stores signing keys like packages.
 _KEY = "gpg-pubkey"
 
 
 class DamagedDatabase(Exception):
-    """Why a database cannot be read; for people."""
+    """Why a database cannot be read."""
 
 
 def read_database(body: bytes, most: int) -> Iterator[Package]:
-    """Read the packages of a database.
-
-    Args:
-        body: the file.
-        most: packages to read; one more is read, so that too many can be seen.
+    """Yield the packages of an rpm SQLite database, at most `most` + 1 so that excess is visible.
 
     Raises:
-        DamagedError: it is no such database, or damaged.
+        DamagedDatabase: it is another kind of file, or damaged.
     """
     import sqlite3  # noqa: PLC0415 - for images with rpm alone
 
     if not body.startswith(_MAGIC):
-        raise DamagedDatabase("it is no SQLite database")
+        raise DamagedDatabase("it is not a SQLite database")
     connection = sqlite3.connect(":memory:")
     try:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_HEADER)
@@ -78,7 +74,7 @@ def read_database(body: bytes, most: int) -> Iterator[Package]:
 
 
 def _blobs(connection: sqlite3.Connection, body: bytes, most: int) -> Iterator[bytes]:
-    """Read the table; nothing in a hostile file is run for longer than it may."""
+    """Read the table, with a limit on the work that a hostile file can cause."""
     size = len(body)
     patched = bytearray(body)
     del body
@@ -95,14 +91,14 @@ def _blobs(connection: sqlite3.Connection, body: bytes, most: int) -> Iterator[b
     connection.set_progress_handler(stop, _STEPS_AT_ONCE)
     for setting in ("trusted_schema = off", "cell_size_check = on", "query_only = on"):
         connection.execute(f"PRAGMA {setting}")
-    # A view of this name could be made to run for ever, or to call functions.
+    # A view of this name could run forever, or call functions.
     kind = connection.execute("SELECT type FROM sqlite_master WHERE name = 'Packages'").fetchone()
     if kind != ("table",):
         raise DamagedDatabase("it has no table `Packages`")
     for (blob,) in connection.execute("SELECT blob FROM Packages LIMIT ?", (most + 1,)):
         if not isinstance(blob, bytes):
-            raise DamagedDatabase("a package in it is no blob")
-        # Rows can be made to share their pages, so that a small file reads like a huge one.
+            raise DamagedDatabase("a package in it is not a blob")
+        # Rows can share pages, so that a small file reads like a huge one.
         read += len(blob)
         if read > size:
             raise DamagedDatabase("its packages are larger than the whole database")
@@ -110,10 +106,10 @@ def _blobs(connection: sqlite3.Connection, body: bytes, most: int) -> Iterator[b
 
 
 def read_header(blob: bytes) -> Package:
-    """Read what is compared out of a header.
+    """Parse a package from an rpm header.
 
     Raises:
-        DamagedError: it is no header, or lies about its own lengths.
+        DamagedDatabase: it is not a header, or its lengths are wrong.
     """
     if len(blob) < 8:  # noqa: PLR2004 - the two lengths
         raise DamagedDatabase("a package in it has no header")
@@ -144,11 +140,7 @@ def read_header(blob: bytes) -> Package:
 
 
 def _rpm_text(data: bytes, offset: int) -> str:
-    """Read a text up to its NUL.
-
-    Raises:
-        DamagedError: it ends outside of the header, or nowhere near.
-    """
+    """Read a text up to its NUL; refuse one that leaves the header or is too long."""
     end = data.find(b"\0", offset, offset + _MAX_TEXT + 1)
     if offset >= len(data) or (end < 0 and offset + _MAX_TEXT >= len(data)):
         raise DamagedDatabase("a package in it has a text outside of its header")
@@ -157,13 +149,13 @@ def _rpm_text(data: bytes, offset: int) -> str:
     return data[offset:end].decode("utf-8", "replace")
 
 
-#: Bytes of one database that is text. Ours: three times that of a full desktop.
+#: Bytes of one text database. Ours: three times that of a full desktop.
 MAX_TEXT = 16 << 20
-#: Bytes of one of rpm's. Ours: twice the largest in common images.
+#: Bytes of one rpm database. Ours: twice the largest in common images.
 MAX_DATABASE = 32 << 20
-#: Bytes of one file of a database that is a folder.
+#: Bytes of one file of a database folder.
 MAX_PART = 1 << 20
-#: How often a database is in memory while it is read: unpacked, and SQLite's own copy.
+#: Copies of a database in memory while it is read: decompressed, and SQLite's.
 _UNPACKED = 2
 #: Packages of one database. Ours: ten times a full desktop.
 MAX_PACKAGES = 25_000
@@ -172,18 +164,18 @@ MAX_FIELD = 256
 
 
 class UnreadableDatabaseError(Exception):
-    """Why a database cannot be read; for people."""
+    """Why a database cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Where a package manager keeps what is installed.
+    """A package database at a known path.
 
     Attributes:
-        read: makes packages out of the bytes; None for a format that is known and not read.
+        read: parses the bytes; None for an unsupported format.
         is_folder: the path is a folder with one file per package.
-        limit: bytes of the file, or of each in the folder.
-        reason: why it is not read, if so.
+        limit: bytes of the file, or of each file in the folder.
+        reason: why the format is unsupported.
     """
 
     manager: str
@@ -195,7 +187,7 @@ class Database:
 
 
 def read_dpkg(body: bytes) -> Iterator[Package]:
-    """Read paragraphs of `Field: value`; only what is installed counts."""
+    """Yield the installed packages of dpkg paragraphs, `Field: value`."""
     for fields in _paragraphs(body, _DPKG):
         status = fields.get(b"Status", b"install ok installed")
         if b"Package" in fields and status.split()[-1:] == [b"installed"]:
@@ -203,7 +195,7 @@ def read_dpkg(body: bytes) -> Iterator[Package]:
 
 
 def read_apk(body: bytes) -> Iterator[Package]:
-    """Read paragraphs of `X:value`."""
+    """Yield the packages of apk paragraphs, `X:value`."""
     for fields in _paragraphs(body, _APK):
         if b"P" in fields:
             yield _package("apk", fields, b"P", b"V", b"A")
@@ -224,7 +216,7 @@ def _text(value: bytes, manager: str) -> str:
     return value.decode("utf-8", "replace")
 
 
-#: The fields that are read, and blank lines, however many. Nothing else takes time or memory.
+#: The interpreted fields and runs of blank lines; anything else is skipped by the engine.
 _BLANK = rb"(?:[ \t\r\f\v]*+\n)++"
 _DPKG = re.compile(
     rb"^(?:(Package|Status|Version|Architecture): ([^\n]*+)|%b)" % _BLANK, re.MULTILINE
@@ -233,7 +225,7 @@ _APK = re.compile(rb"^(?:([PVA]):([^\n]*+)|%b)" % _BLANK, re.MULTILINE)
 
 
 def _paragraphs(body: bytes, pattern: re.Pattern[bytes]) -> Iterator[dict[bytes, bytes]]:
-    """Give the fields of one package after another; of a field that is there twice the first."""
+    """Yield the fields of each package; of duplicate fields the first."""
     fields: dict[bytes, bytes] = {}
     for found in pattern.finditer(body):
         if found[1] is not None:
@@ -246,11 +238,7 @@ def _paragraphs(body: bytes, pattern: re.Pattern[bytes]) -> Iterator[dict[bytes,
 
 
 def read_rpm(body: bytes) -> Iterator[Package]:
-    """Read rpm's SQLite database.
-
-    Raises:
-        UnreadableDatabaseError: it is none, or damaged.
-    """
+    """Yield the packages of rpm's SQLite database."""
     try:
         yield from read_database(body, MAX_PACKAGES)
     except DamagedDatabase as error:
@@ -260,7 +248,7 @@ def read_rpm(body: bytes) -> Iterator[Package]:
 _BERKELEY = "it is a Berkeley DB, which is not read here"
 _NDB = "it is rpm's own ndb format, which is not read here"
 _RPM_FOLDERS = ("var/lib/rpm", "usr/lib/sysimage/rpm")
-#: One row adds a package manager, or a place where one keeps its database.
+#: To support another package manager or path, add a row.
 DATABASES = (
     Database("dpkg", "var/lib/dpkg/status", read_dpkg),
     Database("dpkg", "var/lib/dpkg/status.d", read_dpkg, is_folder=True, limit=MAX_PART),
@@ -273,13 +261,13 @@ DATABASES = (
     *(Database("rpm", f"{folder}/Packages", None, reason=_BERKELEY) for folder in _RPM_FOLDERS),
     *(Database("rpm", f"{folder}/Packages.db", None, reason=_NDB) for folder in _RPM_FOLDERS),
 )
-_FILES = {each.path: each.limit for each in DATABASES if each.read and not each.is_folder}
-_FOLDERS = tuple(f"{each.path}/" for each in DATABASES if each.is_folder)
+_FILES = {row.path: row.limit for row in DATABASES if row.read and not row.is_folder}
+_FOLDERS = tuple(f"{row.path}/" for row in DATABASES if row.is_folder)
 _UNREAD_SUFFIX = ".md5sums"
 
 
 def wanted(path: str) -> int:
-    """Say how many bytes of a file to keep because it may be a database; 0 for other files."""
+    """Return how many bytes of a file to keep because it may be a database; 0 for others."""
     if path in _FILES:
         return _FILES[path]
     if path.startswith(_FOLDERS) and not path.endswith(_UNREAD_SUFFIX):
@@ -287,18 +275,10 @@ def wanted(path: str) -> int:
     return 0
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
-    """What is installed in a tree, sorted, and which databases could not be read, and why."""
-
-    packages: tuple[Package, ...]
-    unread: tuple[tuple[str, str], ...]
-
-
 def read_installed(tree: FileTree) -> Installed:
-    """Read every package database of a tree.
+    """Read every package database of a tree, once.
 
-    What goes past a limit, of one database or of all trees together, is not read from there on.
+    Reading stops at a limit, of one database or of all trees together.
     """
     if tree.installed is None:
         tree.installed = _installed(tree)
@@ -331,11 +311,7 @@ def _installed(tree: FileTree) -> Installed:
 
 
 def _limited(packages: Iterable[Package]) -> Iterator[Package]:
-    """Give packages up to their limit.
-
-    Raises:
-        UnreadableDatabaseError: there are more.
-    """
+    """Yield packages; refuse more than `MAX_PACKAGES`."""
     for number, package in enumerate(packages, 1):
         if number > MAX_PACKAGES:
             raise UnreadableDatabaseError(f"it has more than {MAX_PACKAGES} packages")
@@ -371,7 +347,7 @@ def _read(tree: FileTree, database: Database, node: LayerFile) -> Iterable[Packa
 def compare_packages(
     before: Sequence[Package], after: Sequence[Package]
 ) -> tuple[tuple[PackageDifference, ...], int]:
-    """Compare by name and version; gives what differs, and how many packages are the same.
+    """Compare by name and version; return the differences and the number of equal packages.
 
     The architecture is not compared: it must differ between platforms.
     """

@@ -1,4 +1,4 @@
-"""Thresholds: how much builds or images may differ before the answer is no."""
+"""Thresholds: how much builds or images may differ before a comparison fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from resolver.core.compare.file_difference import FileComparison
 
 
-#: Digits behind the point that tell any two ratios of sizes apart.
+#: Decimals that distinguish any two ratios of sizes.
 _DIGITS = 9
 
 
@@ -24,9 +24,9 @@ class Thresholds:
     """What counts as a difference.
 
     Attributes:
-        fail_on: what is looked at; empty for what the question itself makes important.
-        max_ratio: how many times the size of the other a build may have.
-        max_delta: how many bytes larger it may be.
+        fail_on: the aspects to compare; empty for the default of the command.
+        max_ratio: the largest ratio of two builds' sizes.
+        max_delta: the largest difference of two builds' sizes, in bytes.
     """
 
     fail_on: frozenset[Aspect] = frozenset()
@@ -40,18 +40,18 @@ class Thresholds:
 
     @property
     def needs_files(self) -> bool:
-        """Whether files have to be read to know."""
+        """Whether file trees are needed."""
         return not self.fail_on.isdisjoint({"files", "packages"})
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody said what counts."""
+        """Whether no thresholds are set."""
         return not self.fail_on and not self.has_size
 
     def size(self, base: int, size: int) -> str:
-        """Say by what a size goes past its threshold; empty if it does not.
+        """Describe how a size exceeds its threshold; empty if it does not.
 
-        With no threshold any other size does.
+        Without a threshold, any other size exceeds it.
         """
         times = ratio(base, size)
         if self.max_ratio is not None and (size > 0 if times is None else times > self.max_ratio):
@@ -64,11 +64,10 @@ class Thresholds:
 
 
 def judge(found: Comparison, thresholds: Thresholds) -> tuple[CompareReason, ...]:
-    """Say why one image is not what it should be.
+    """Return why the comparison of one image's platforms fails.
 
-    Platforms that are expected and missing always count. The rest counts where it was asked for:
-    a comparison of platforms without a question is a view, and its answer is yes. In sizes, the
-    larger of base and build is held against the smaller.
+    Missing platforms always fail. Other differences fail only on request, because a plain
+    comparison of platforms is a view. The larger of base and build is compared with the smaller.
     """
     name = found.reference
     reasons = [_absent(str(platform), name) for platform in found.missing]
@@ -90,9 +89,9 @@ def judge(found: Comparison, thresholds: Thresholds) -> tuple[CompareReason, ...
 
 
 def judge_images(found: ImageComparison, thresholds: Thresholds) -> tuple[CompareReason, ...]:
-    """Say why two images are not the same, as diff(1) would; or only what was asked about.
+    """Return why two images differ, as diff(1) would, or only in the requested aspects.
 
-    In sizes, only growth goes past a threshold.
+    Only growth exceeds a threshold of sizes.
     """
     reasons = [_absent(str(platform), found.second) for platform in found.missing]
     if found.is_same:
@@ -113,7 +112,7 @@ def _sizes(found: Comparison, thresholds: Thresholds) -> Iterator[CompareReason]
     for position, build in enumerate(found.builds):
         if position == found.base:
             continue
-        small, large = sorted((base, build), key=lambda each: each.size)
+        small, large = sorted((base, build), key=lambda side: side.size)
         over = thresholds.size(small.size, large.size)
         if over:
             message = f"`{large.name}` against `{small.name}`: {over}"
@@ -140,8 +139,8 @@ def _differ(found: ImageComparison) -> CompareReason:
         )
         if found.count(change)
     ]
-    said = ", ".join(words) or "every platform is the same, in another index"
-    return CompareReason("platforms", "", f"`{found.first}` and `{found.second}` differ: {said}")
+    summary = ", ".join(words) or "every platform is the same, in another index"
+    return CompareReason("platforms", "", f"`{found.first}` and `{found.second}` differ: {summary}")
 
 
 def _judge_change(change: PlatformChange, thresholds: Thresholds) -> Iterator[CompareReason]:
@@ -172,7 +171,7 @@ def _bytes(count: int) -> str:
 def _files(
     found: FileComparison | None, platform: str, thresholds: Thresholds
 ) -> Iterator[CompareReason]:
-    """Say what differs in file trees; `platform` is that of two images, else the tree says."""
+    """Yield differences of file trees; without `platform`, name the tree's own."""
     for tree in found.others if found is not None else ():
         name = platform or tree.summary.label
         if "files" in thresholds.fail_on and tree.differences:
@@ -186,7 +185,7 @@ def _files(
 
 
 def _times(times: float | None, allowed: float) -> str:
-    """Say how many times a size is more, in as many digits as it takes to see that it is."""
+    """Format a ratio with enough decimals to differ from the allowed one."""
     if times is None:
         return f"any number of times the size, {allowed:.2f} allowed"
     digits = 2

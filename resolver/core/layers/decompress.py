@@ -1,9 +1,9 @@
-"""Compressed content, inflated as a stream, strictly and within bounds.
+"""Strict, bounded decompression of streams.
 
-What it is, its first bytes say; its media type is asked only whether it agrees. gzip is inflated by
-`isal` where that is installed and by `zlib` otherwise; zstd needs Python 3.14 or `backports.zstd`.
+The first bytes determine the format, not the media type. gzip is decompressed by `isal` if
+installed, otherwise by `zlib`; zstd needs Python 3.14 or `backports.zstd`.
 
-Source: RFC 1952 (gzip), RFC 8878 (zstd), reliability.md R41 and 5.
+Source: RFC 1952 (gzip), RFC 8878 (zstd), docs/store-and-reliability.md, "Decompression limits".
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: zlib's window bits for gzip members with their headers and checks. Source: zlib manual.
 _GZIP = 16 + zlib.MAX_WBITS
-#: The largest zstd window. Source: reliability.md 5; `zstd -d` has the same by default.
+#: The largest zstd window; `zstd -d` has the same by default.
 MAX_WINDOW = 128 << 20
 _NUMBERED = re.compile(
     r"error -?[0-9]+ (?:while decompressing data: )?|unable to decompress [^:]*: "
@@ -29,46 +29,46 @@ _NUMBERED = re.compile(
 
 
 class DamagedStream(Exception):
-    """What a library said, in lower case and without the number of its error."""
+    """A library's error message, in lower case and without the error number."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(_NUMBERED.sub("", str(error).lower()))
 
 
 class Decompressor(Protocol):
-    """One gzip member or zstd frame on its way."""
+    """The decompression of one gzip member or zstd frame."""
 
     @property
     def eof(self) -> bool:
-        """Whether its end was read."""
+        """Whether its end was reached."""
         ...
 
     @property
     def unused_data(self) -> bytes:
-        """What came after its end."""
+        """The bytes after its end."""
         ...
 
 
 class Library(Protocol):
-    """One way to inflate one format."""
+    """A library that decompresses one format."""
 
     name: str
 
     def start(self) -> Decompressor:
-        """Begin with a member or frame."""
+        """Start a member or frame."""
         ...
 
     def step(self, stream: Decompressor, data: bytes, size: int) -> tuple[bytes, bytes]:
-        """Inflate at most `size` bytes; gives them, and the data to be given next.
+        """Decompress at most `size` bytes; return them, and the data for the next call.
 
         Raises:
-            DamagedError: the library cannot go on.
+            DamagedStream: the data is damaged.
         """
         ...
 
 
 class Gzip:
-    """gzip, by one of two libraries that have the same face."""
+    """gzip, by `isal` or `zlib`, which have the same interface."""
 
     name = "gzip"
 
@@ -77,12 +77,12 @@ class Gzip:
         self._error = error
 
     def start(self) -> Decompressor:
-        """Begin with a member."""
+        """Start a member."""
         found: Decompressor = self._library.decompressobj(_GZIP)
         return found
 
     def step(self, stream: Any, data: bytes, size: int) -> tuple[bytes, bytes]:
-        """Inflate a bit."""
+        """Decompress at most `size` bytes."""
         try:
             piece = stream.decompress(data, size)
         except self._error as error:
@@ -91,7 +91,7 @@ class Gzip:
 
 
 class Zstd:
-    """zstd, by the one library that goes under two names; it keeps what it has not used yet."""
+    """zstd; the library buffers its unused input."""
 
     name = "zstd"
 
@@ -99,13 +99,13 @@ class Zstd:
         self._library = library
 
     def start(self) -> Decompressor:
-        """Begin with a frame."""
+        """Start a frame."""
         limit = {self._library.DecompressionParameter.window_log_max: MAX_WINDOW.bit_length() - 1}
         found: Decompressor = self._library.ZstdDecompressor(options=limit)
         return found
 
     def step(self, stream: Any, data: bytes, size: int) -> tuple[bytes, bytes]:
-        """Inflate a bit."""
+        """Decompress at most `size` bytes."""
         try:
             return stream.decompress(data, size), b""
         except self._library.ZstdError as error:
@@ -113,7 +113,7 @@ class Zstd:
 
 
 def gzip_library() -> Library:
-    """Choose the faster of what is installed."""
+    """Return the fastest installed library for gzip."""
     try:
         from isal import isal_zlib  # noqa: PLC0415 - of the extra `fast`, and only for layers
     except ImportError:
@@ -124,10 +124,10 @@ def gzip_library() -> Library:
 
 
 def zstd_library(what: str) -> Library:
-    """Find what reads zstd.
+    """Return the installed library for zstd.
 
     Raises:
-        UnsupportedDocument: nothing here does.
+        UnsupportedDocument: none is installed.
     """
     try:
         from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415 - Python 3.14
@@ -145,10 +145,10 @@ def zstd_library(what: str) -> Library:
 
 
 def library_for(compression: str, what: str) -> Library:
-    """Find the library for a compression that `compression_of` has named.
+    """Return the library for a result of `compression_of`.
 
     Raises:
-        UnsupportedDocument: there is none here.
+        UnsupportedDocument: none is installed.
     """
     return _LIBRARIES[compression](what)
 
@@ -161,18 +161,18 @@ _LIBRARIES: dict[str, Callable[[str], Library]] = {
 
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-#: Bytes handed over at once.
+#: Bytes yielded at once.
 STEP = 1 << 20
-#: Given to the library at once. After the end of a stream the rest is copied, so less then.
+#: Bytes per call of the library. The rest is copied after the end of a stream, so fewer for those.
 _FEED, _FEED_OF_MANY = 256 << 10, 16 << 10
 _RESERVED_FLAGS = 0xE0
 _GZIP_START = 4
 
-#: How the libraries tell a wrong checksum or length, and a window past the limit.
+#: Words in the libraries' messages for a wrong checksum or length, and a window over the limit.
 _CHECKSUM_WORDS = ("data check", "length check", "checksum", "header crc")
 _WINDOW_WORDS = "requires too much memory"
 
-#: Known, and not read here.
+#: Unsupported formats.
 _OTHERS = (
     (b"\xfd7zXZ\0", "xz"),
     (b"BZh", "bzip2"),
@@ -185,12 +185,12 @@ _OTHERS = (
 
 @dataclass(frozen=True, slots=True)
 class InflateLimits:
-    """What compressed content may turn into. Source: reliability.md 5, "decompression".
+    """Limits on decompressed content (docs/store-and-reliability.md, "Decompression limits").
 
     Attributes:
-        total: bytes in all.
-        ratio, free_of_ratio: bytes per compressed byte, once more than so many bytes came out.
-        streams: gzip members or zstd frames. Ours: eStargz makes one per file.
+        total: bytes in total.
+        ratio, free_of_ratio: bytes per compressed byte, after the first `free_of_ratio` bytes.
+        streams: gzip members or zstd frames. Ours: eStargz has one per file.
     """
 
     total: int = 64 << 30
@@ -203,14 +203,14 @@ DEFAULT_LIMITS = InflateLimits()
 
 
 def compression_of(start: bytes, what: str) -> str:
-    """Say how content is compressed: `gzip`, `zstd`, or nothing for content that is not.
+    """Return the compression of content: `gzip`, `zstd`, or "" for none.
 
     Args:
-        start: its first bytes, 8 or more if it has them.
+        start: its first bytes, at least 8 if it has as many.
         what: the content, for messages.
 
     Raises:
-        UnsupportedDocument: it is compressed in a way that is not read here.
+        UnsupportedDocument: the compression is unsupported.
     """
     if start.startswith(GZIP_MAGIC):
         return "gzip"
@@ -229,19 +229,19 @@ def inflate(
     what: str,
     limits: InflateLimits = DEFAULT_LIMITS,
 ) -> Iterator[bytes]:
-    """Inflate content, at most 1 MiB at a time; what is not compressed is passed on.
+    """Decompress content, at most 1 MiB at a time; yield uncompressed content unchanged.
 
     Args:
         chunks: the content from its first byte.
-        compression: as `compression_of` gives it.
+        compression: from `compression_of`.
         what: the content, for messages.
-        limits: see there.
+        limits: see `InflateLimits`.
 
     Raises:
-        BadDocument: it is damaged, cut short, or followed by something else.
-        ChecksumMismatch: what came out is not what went in.
-        LimitExceeded: it inflates to too much.
-        UnsupportedDocument: nothing here reads zstd.
+        BadDocument: it is damaged, truncated, or followed by other data.
+        ChecksumMismatch: the checksum does not match.
+        LimitExceeded: the output is too large.
+        UnsupportedDocument: no library for zstd is installed.
     """
     total = 0
     for piece, consumed in _pieces(chunks, compression, what, limits):
@@ -255,7 +255,7 @@ def inflate(
 def _pieces(
     chunks: Iterable[bytes], compression: str, what: str, limits: InflateLimits
 ) -> Iterator[tuple[bytes, int]]:
-    """Give pieces, each with how many bytes were read for it and before."""
+    """Yield pieces, each with the number of compressed bytes read so far."""
     if compression:
         library = library_for(compression, what)
         yield from _Streams(library, _Feeds(iter(chunks)), what, limits).pieces()
@@ -268,7 +268,7 @@ def _pieces(
 
 
 class _Feeds:
-    """The compressed bytes, in the pieces that the library is given."""
+    """The compressed bytes, in pieces for the library."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
@@ -278,7 +278,7 @@ class _Feeds:
         self.size = _FEED
 
     def more(self) -> bytes:
-        """Give the next piece; empty at the end."""
+        """Return the next piece; empty at the end."""
         while self._at >= len(self._chunk):
             chunk = next(self._chunks, None)
             if chunk is None:
@@ -291,7 +291,7 @@ class _Feeds:
 
 
 class _Streams:
-    """gzip members or zstd frames, one after the other."""
+    """A sequence of gzip members or zstd frames."""
 
     def __init__(self, library: Library, feeds: _Feeds, what: str, limits: InflateLimits) -> None:
         self._library = library
@@ -301,7 +301,7 @@ class _Streams:
         self._count = 0
 
     def pieces(self) -> Iterator[tuple[bytes, int]]:
-        """Inflate all of them."""
+        """Decompress all of them."""
         data = self._feeds.more()
         while data:
             data = self._begun(data)
@@ -314,7 +314,7 @@ class _Streams:
                     yield piece, self._feeds.consumed
                 if stream.eof:
                     break
-                # A full piece may not be all that the library has ready.
+                # After a full piece the library may have more output ready.
                 if not data and len(piece) < STEP:
                     data = self._feeds.more()
                     if not data:
@@ -322,7 +322,7 @@ class _Streams:
             data = stream.unused_data or self._feeds.more()
 
     def _begun(self, data: bytes) -> bytes:
-        """Check where a stream begins; gives what to inflate, or nothing where only padding is."""
+        """Check the start of a stream; return its data, or nothing if only padding is left."""
         name = self._library.name
         if self._count:
             self._feeds.size = _FEED_OF_MANY
@@ -333,7 +333,7 @@ class _Streams:
                 self._check_padding(data)
                 return b""
             if len(data) >= _GZIP_START and data[3] & _RESERVED_FLAGS:
-                # One of the two libraries would pass over them. Source: RFC 1952, 2.3.1.2.
+                # One of the two libraries would ignore them. Source: RFC 1952, 2.3.1.2.
                 raise self._bad("damaged gzip data: reserved flags")
         self._count += 1
         if self._count > self._limits.streams:
@@ -342,10 +342,10 @@ class _Streams:
         return data
 
     def _check_padding(self, data: bytes) -> None:
-        """Pass over zeros after the last member, as `gzip` does; nothing else may be there."""
+        """Skip zeros after the last member, as `gzip` does; refuse other data."""
         while data:
             if data.strip(b"\0"):
-                raise self._bad("something that is no gzip data follows the gzip data")
+                raise self._bad("data that is not gzip follows the gzip data")
             data = self._feeds.more()
 
     def _bad(self, reason: str) -> BadDocument:

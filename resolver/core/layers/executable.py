@@ -1,4 +1,4 @@
-"""What machine a program is made for, read from its first bytes.
+"""The machine that a program is made for, from its first bytes.
 
 Source: System V ABI, "ELF Header", and the processor supplements; the registry of `e_machine` in
 glibc's elf.h; Microsoft, "PE Format", "Machine Types"; Apple, mach-o/loader.h and fat.h.
@@ -14,20 +14,20 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from resolver.core.platforms.platform import Platform, PlatformTable
 
-#: Bytes of a file that are looked at. Source: reliability.md 5, "ELF probe".
+#: Bytes read of a file. Source: docs/store-and-reliability.md, "Size limits".
 PROBE = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class Executable:
-    """A program or a library, and what runs it.
+    """The format and machine of a program or library.
 
     Attributes:
         format: `elf`, `pe` or `mach-o`.
-        machine: the architecture as platforms name it (`arm64`), where they do; else as its own
-            format does (`arc`), or its number (`machine 4711`).
-        bits: 32 or 64; 0 where the format leaves it to the machine.
-        detail: what the header says beyond that: `hard-float`, `soft-float`, `eabi5`; or empty.
+        machine: the architecture as in platforms (`arm64`), or else the name in its own format
+            (`arc`), or its number (`machine 4711`).
+        bits: 32 or 64; 0 if the format does not state it.
+        detail: further details of the header: `hard-float`, `soft-float`, `eabi5`; or empty.
     """
 
     format: str
@@ -39,7 +39,7 @@ class Executable:
         return f"{self.format} {self.machine}{f' {self.detail}' if self.detail else ''}"
 
 
-# Machine, class and byte order decide together; None for either.
+# By machine, class and byte order; None for either.
 _ELF_MACHINES: dict[tuple[int, int, str], str] = {
     (3, 32, "<"): "386",
     (6, 32, "<"): "386",
@@ -69,7 +69,7 @@ _ELF_MACHINES: dict[tuple[int, int, str], str] = {
     (18, 32, ">"): "sparc",
     (43, 64, ">"): "sparc64",
 }
-#: Machines that no platform is made of, for people to recognise.
+#: Names of machines without a platform.
 _ELF_OTHERS = {
     4: "m68k", 15: "hppa", 42: "sh", 50: "ia64", 83: "avr", 93: "arc", 94: "xtensa",
     164: "hexagon", 189: "microblaze", 190: "cuda", 195: "arcv2", 224: "amdgpu", 247: "bpf",
@@ -82,7 +82,7 @@ _PE_MACHINES = {
     0x01C2: ("arm", 32, "thumb"),
     0x01C4: ("arm", 32, "thumb-2"),
     0xAA64: ("arm64", 64, ""),
-    # On disk most ARM64EC files say amd64, which they can stand in for.
+    # On disk most ARM64EC files state amd64, which they can replace.
     0xA641: ("arm64", 64, "arm64ec"),
     0xA64E: ("arm64", 64, "arm64x"),
     0x5032: ("riscv", 32, ""),
@@ -118,12 +118,12 @@ _NO_EXECUTABLE_TYPES = frozenset({1, 4})
 
 
 def read_executable(start: bytes) -> Executable | None:
-    """Say what a file is made for; None for what is no program and no library.
+    """Return the machine of a program or library; None for other files.
 
-    Object files and core dumps are none: nobody runs them.
+    Object files and core dumps are other files, because they cannot be run.
 
     Args:
-        start: the first bytes of the file, up to 64 KiB; whatever it holds, this does not fail.
+        start: the first bytes of the file, up to 64 KiB; any content is accepted.
     """
     if start.startswith(b"\x7fELF"):
         return _read_elf(start)
@@ -135,10 +135,10 @@ def read_executable(start: bytes) -> Executable | None:
 
 
 def runs_on(executable: Executable, platform: Platform, table: PlatformTable) -> bool:
-    """Say whether a platform's machine runs it: its own architecture, or one that it falls back to.
+    """Return whether a platform runs it: its own architecture, or one that it falls back to.
 
-    A 32-bit x86 program on amd64 is fine, and so is amd64 on Windows for arm64, which emulates it.
-    What no platform is made of (eBPF, firmware, GPU code) says nothing, and is fine everywhere.
+    amd64 runs 32-bit x86 programs, and Windows for arm64 emulates amd64. Machines without a
+    platform (eBPF, firmware, GPU code) are accepted everywhere.
     """
     if executable.machine not in table.architectures:
         return True
@@ -193,7 +193,7 @@ def _read_pe(start: bytes) -> Executable | None:
     (number,) = struct.unpack_from("<H", start, at + 4)
     machine, bits, detail = _PE_MACHINES.get(number, (f"machine 0x{number:04x}", 0, ""))
     if _is_portable(start, at):
-        # .NET code for every machine says 386, as the only one it must run on.
+        # Portable .NET code states 386.
         return Executable("pe", "any", bits, "dotnet")
     return Executable("pe", machine, bits, detail)
 

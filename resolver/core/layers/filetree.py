@@ -1,16 +1,16 @@
-"""A file tree in memory: layers laid over one another, as a container would see them.
+"""A file tree in memory: layers applied in order, as a container would see them.
 
-Nothing is ever made on this machine. The rules, with what containerd and umoci do on disk:
+Nothing is written to disk. The rules follow what containerd and umoci do on disk:
 
-- A later entry of a path replaces an earlier one with all that is below it; a folder over a folder
-  only changes the folder. Folders that are needed and named by no entry are made, 0755 of root.
-- The way to an entry leads through symbolic links, which stay inside the tree, 255 at most; the
-  last name is never followed. An absolute target begins at the root of the tree.
-- A hard link is another name for what its target is at that moment, or at the end of its layer;
-  where there is none it stays a hard link to nothing. Extended attributes that its entry has are
-  set on the file, so that all of its names have them, also those of earlier entries and layers.
-- `.wh.NAME` takes NAME away, `.wh..wh..opq` all that is in its folder; both only what lower layers
-  have put there. What else begins with `.wh..wh.` is AUFS's own, and nothing.
+- A later entry of a path replaces an earlier one and everything below it; a folder over a folder
+  only changes its attributes. Missing parent folders are created as 0755 of root.
+- Symbolic links in parent folders are followed inside the tree, at most 255; the last component is
+  never followed. An absolute target starts at the root of the tree.
+- A hard link is another name for its target at that moment, or at the end of the layer; without a
+  target it stays a dangling hard link. Extended attributes of its entry are set on the file, so
+  all of its names have them, including those of earlier entries and layers.
+- `.wh.NAME` removes NAME, `.wh..wh..opq` everything in its folder; both only content of lower
+  layers. Other names that begin with `.wh..wh.` belong to AUFS and are ignored.
 
 Source: OCI image-spec v1.1.1, layer.md, "Applying Changesets" and "Whiteouts"; containerd
 v2.1, core/../archive/tar.go (`applyNaive`); umoci v0.4.7, oci/layer/tar_extract.go.
@@ -27,7 +27,7 @@ from resolver.core.layers.listing import (
     Access,
     LayerFile,
     LayerListing,
-    Packed,
+    PackedSequence,
     PathLog,
     Traits,
     TreeRoom,
@@ -42,7 +42,7 @@ from resolver.errors import BadDocument
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from resolver.core.compare.packages import Installed
+    from resolver.core.compare.file_difference import Installed
     from resolver.core.layers.xattrs import Xattrs
 
 
@@ -53,21 +53,21 @@ _AUFS = ".wh..wh."
 MAX_LINKS = 255
 _IMPLIED = LayerFile("", TarEntryKind.FOLDER, Access(0o755, 0, 0))
 
-#: Bytes of a packed file that name the layer which has put it there; only whiteouts ask.
+#: Bytes of a packed file that identify its layer, which whiteouts need.
 _STAMP = 2
-#: Bytes that a path takes in its folder besides its name and its file, measured with the largest
-#: dictionary that has just grown.
+#: Bytes of a path in its folder besides its name and its file, measured with a dictionary that has
+#: just grown.
 _PLACE = 120
-#: Bytes that a folder takes with its first path.
+#: Bytes of a folder with its first path.
 _FOLDER = 360
-#: Bytes of a hard link, its file not counted.
+#: Bytes of a hard link without its file.
 _LINK = 112
-#: Folders that one layer remembers by their paths.
+#: Folders that one layer caches by path.
 _KNOWN = 1_024
 
 
 class TreeFolder:
-    """A folder of a tree: its own entry, None where no layer has one, and what is in it."""
+    """A folder of a tree: its entry, None if no layer has one, and its children."""
 
     __slots__ = ("children", "entry")
 
@@ -77,7 +77,7 @@ class TreeFolder:
 
 
 class _File:
-    """A file that has several names."""
+    """A file with several names."""
 
     __slots__ = ("node",)
 
@@ -86,7 +86,7 @@ class _File:
 
 
 class _Name:
-    """One of the names of a file, and the stamp of the layer that has put the name there."""
+    """One of the names of a file, and the stamp of the layer that added it."""
 
     __slots__ = ("file", "stamp")
 
@@ -95,24 +95,24 @@ class _Name:
         self.file = file
 
 
-#: What is in a folder. A file with one name is its stamp and what `pack` has written.
+#: A child of a folder. A file with one name is its stamp followed by the output of `pack`.
 Node = TreeFolder | _Name | bytes
 
 
 def _content(node: _Name | bytes) -> bytes:
-    """Give what `pack` has written of a file."""
+    """Return the packed form of a file."""
     return node[_STAMP:] if isinstance(node, bytes) else node.file.node
 
 
 class FileTree:
-    """Grows layer by layer, lowest first; then it is read, and packed.
+    """A tree that grows layer by layer, lowest first, and is then read and packed.
 
     Args:
-        room: what this tree may take, together with others.
+        room: the memory budget, shared with other trees.
 
     Attributes:
-        warnings: what was odd about how layers fit together.
-        installed: its packages, once `packages.read_installed` has found them.
+        warnings: irregularities between layers.
+        installed: the packages, set by `packages.read_installed`.
     """
 
     def __init__(self, room: TreeRoom | None = None) -> None:
@@ -130,11 +130,11 @@ class FileTree:
         self.room.give(self._taken)
 
     def apply(self, listing: LayerListing, what: str) -> None:
-        """Lay a layer over what is there.
+        """Apply a layer.
 
         Raises:
-            BadDocument: the way to one of its entries leads in a circle of links.
-            LimitExceeded: there is no room for it.
+            BadDocument: the path of an entry contains a cycle of links.
+            LimitExceeded: the memory budget is exhausted.
         """
         self._layers += 1
         _Layer(self, listing, what, self._layers.to_bytes(_STAMP, "big")).apply()
@@ -142,21 +142,21 @@ class FileTree:
         self.oversized |= listing.oversized
 
     def take(self, size: int) -> None:
-        """Count bytes that the tree takes until it is packed.
+        """Count bytes of memory that the tree uses until it is packed.
 
         Raises:
-            LimitExceeded: they are too many.
+            LimitExceeded: the memory budget is exhausted.
         """
         self.room.take(size)
         self._taken += size
 
     def packed(self) -> PathLog:
-        """Give every path in order of paths; from here on the tree is that, and nothing else.
+        """Replace the tree by the sorted log of its paths, without the root, and return it.
 
-        What `find` would find is looked up before. The root itself is left out.
+        `find` cannot be used afterwards.
 
         Raises:
-            LimitExceeded: there is no room.
+            LimitExceeded: the memory budget is exhausted.
         """
         if self._log is None:
             log = PathLog(self.room)
@@ -171,20 +171,20 @@ class FileTree:
         return self._log
 
     def warn(self, message: str) -> None:
-        """Note what was odd, once."""
+        """Add a warning, once."""
         if message not in self.warnings:
             self.warnings.append(message)
 
     def walk(self) -> Iterator[tuple[str, LayerFile]]:
-        """Give every path and what is there, in order of paths, so folders before what is in them.
+        """Yield every path and file, sorted by path, so folders before their children.
 
-        The root itself is left out.
+        The root itself is omitted.
         """
         for path, node in self._log if self._log is not None else self._nodes():
             yield path, unpack(path, node, self.room)
 
     def files(self, folder: TreeFolder) -> Iterator[tuple[str, LayerFile]]:
-        """Give the names in a folder, in order, and the files behind them; no folders."""
+        """Yield the names and files of a folder, sorted, without folders."""
         for name, node in sorted(folder.children.items(), key=lambda item: item[0]):
             if not isinstance(node, TreeFolder):
                 yield name, unpack(name, _content(node), self.room)
@@ -196,7 +196,7 @@ class FileTree:
         while waiting:
             length, folder, names = waiting[-1]
             name = next(names, None)
-            # A prefix for each folder would take the square of the depth.
+            # A prefix per folder would take memory quadratic in the depth.
             prefix = prefix[:length]
             if name is None:
                 waiting.pop()
@@ -213,7 +213,7 @@ class FileTree:
                     yield prefix + name, _content(node)
 
     def find(self, path: str) -> TreeFolder | LayerFile | None:
-        """Look a path up, through links on the way and at its end; None if there is nothing."""
+        """Look up a path, following links in it and at its end; None if it does not exist."""
         *parents, name = path.split("/")
         for _ in range(MAX_LINKS):
             trail = _follow(self.root, parents, self)
@@ -224,30 +224,30 @@ class FileTree:
             if traits_of(content, self.room).kind is not TarEntryKind.SYMLINK:
                 return unpack(path, content, self.room)
             link = link_of(content)
-            way = _parts(link)
-            if not way:
+            target = _parts(link)
+            if not target:
                 return self.root
             here = [] if link.startswith("/") else parents
-            *parents, name = [*here, *way]
+            *parents, name = [*here, *target]
         return None
 
     def body(self, path: str) -> bytes | None:
-        """Give the body of a small file that was wanted; None if there is none, or it is larger."""
+        """Return the body of a file if it was kept; None if not, or if there is no such file."""
         node = self.find(path)
         if not isinstance(node, LayerFile) or node.kind is not TarEntryKind.FILE:
             return None
         return self.kept(node)
 
     def kept(self, file: LayerFile) -> bytes | None:
-        """Give the body of a file of this tree if it was kept."""
+        """Return the body of a file if it was kept; else None."""
         body = self.bodies.get(file.sha256)
         return zlib.decompress(body) if body is not None else None
 
 
 def _order(folder: TreeFolder) -> list[str]:
-    """List the names in a folder in order of paths; what is in a folder comes at `NAME/`.
+    """List the names in a folder, and `NAME/` for the contents of each, sorted by path.
 
-    `a-b` is before `a/b`.
+    `a-b` sorts before `a/b`.
     """
     names = list(folder.children)
     names += [
@@ -264,18 +264,11 @@ def _parts(path: str) -> list[str]:
 def _follow(
     root: TreeFolder, parts: list[str], tree: FileTree, *, make: bool = False, what: str = ""
 ) -> list[TreeFolder] | None:
-    """Walk to a folder through links; gives all folders on the way from the root, in order.
+    """Follow a path through links; return all folders from the root to the last.
 
-    Args:
-        root: where to begin.
-        parts: names; `..` among them stays below the root.
-        tree: gets a warning where a file stands in the way; its room is used.
-        make: make what is missing; otherwise None is given where something is.
-        what: the layer, for messages.
-
-    Raises:
-        BadDocument: links lead in a circle, and a folder was to be made there.
-        LimitExceeded: there is no room.
+    `..` stays below the root. Without `make`, return None if a folder is missing or links form a
+    cycle; with it, create missing folders and raise `BadDocument` for a cycle. `what` is the layer,
+    for messages.
     """
     trail = [root]
     waiting = parts[::-1]
@@ -293,12 +286,12 @@ def _follow(
                 if not make:
                     return None
                 path = "/".join(parts)
-                raise BadDocument(what, path, f"the way leads through more than {MAX_LINKS} links")
+                raise BadDocument(what, path, f"the path contains more than {MAX_LINKS} links")
             if link.startswith("/"):
                 trail = [root]
-            way = _parts(link)
-            tree.room.steps(len(way))
-            waiting += way[::-1]
+            target = _parts(link)
+            tree.room.steps(len(target))
+            waiting += target[::-1]
             continue
         if not isinstance(node, TreeFolder):
             if not make:
@@ -309,7 +302,7 @@ def _follow(
 
 
 def _symlink(node: Node, tree: FileTree) -> str | None:
-    """Give the target of a symbolic link; None for what is none."""
+    """Return the target of a symbolic link; None for other nodes."""
     if isinstance(node, TreeFolder):
         return None
     content = _content(node)
@@ -318,13 +311,9 @@ def _symlink(node: Node, tree: FileTree) -> str | None:
 
 
 def _implied(parent: TreeFolder, name: str, tree: FileTree) -> TreeFolder:
-    """Make a folder that is needed and named by no entry.
-
-    Raises:
-        LimitExceeded: there is no room for it.
-    """
+    """Create a parent folder that has no entry of its own."""
     if name in parent.children:
-        tree.warn("a file stands where a later entry needs a folder")
+        tree.warn("a file is replaced by the parent folder of a later entry")
     else:
         tree.room.implied()
         tree.take(getsizeof(name) + _PLACE)
@@ -334,24 +323,24 @@ def _implied(parent: TreeFolder, name: str, tree: FileTree) -> TreeFolder:
 
 
 def _merged(old: Xattrs, new: Xattrs) -> Xattrs:
-    """Set attributes on a file that has others."""
+    """Merge extended attributes; `new` takes precedence."""
     if not new:
         return old
-    found = {each.name: each for each in (*old, *new)}
-    return tuple(found[name] for name in sorted(found))
+    merged = {xattr.name: xattr for xattr in (*old, *new)}
+    return tuple(merged[name] for name in sorted(merged))
 
 
 class _Layer:
-    """One layer on its way into a tree."""
+    """The application of one layer to a tree."""
 
     def __init__(self, tree: FileTree, listing: LayerListing, what: str, stamp: bytes) -> None:
         self._tree = tree
         self._listing = listing
         self._what = what
         self._stamp = stamp
-        #: Folders that were looked up, as long as nothing on the way to them changes.
+        #: Cache of folders by path, cleared when a parent folder changes.
         self._known: dict[str, TreeFolder] = {}
-        #: Folders that have nothing of lower layers any more, so that no folder is searched twice.
+        #: Folders without content of lower layers, so that none is searched twice.
         self._thin: dict[int, TreeFolder] = {}
         self._pending: list[tuple[TreeFolder, str, bytes]] = []
 
@@ -370,7 +359,7 @@ class _Layer:
 
     def _entries(self) -> Iterable[tuple[str, bytes]]:
         files, room = self._listing.files, self._tree.room
-        if isinstance(files, Packed) and files.log.room is room:
+        if isinstance(files, PackedSequence) and files.log.room is room:
             return files.log
         return ((file.path, pack(file, room)) for file in files)
 
@@ -378,7 +367,7 @@ class _Layer:
         if self._traits(content).kind is TarEntryKind.FOLDER:
             self._tree.root.entry = self._stamp + content
         else:
-            self._tree.warn("an entry without a name is no folder, and is passed over")
+            self._tree.warn("an entry without a name is not a folder, and is ignored")
 
     def _traits(self, content: bytes) -> Traits:
         return traits_of(content, self._tree.room)
@@ -396,27 +385,27 @@ class _Layer:
         return known
 
     def _put(self, folder: TreeFolder, name: str, content: bytes) -> None:
-        there = folder.children.get(name)
+        existing = folder.children.get(name)
         node = self._stamp + content
         size = getsizeof(node)
-        if there is None:
+        if existing is None:
             self._tree.room.path()
             size += getsizeof(name) + _PLACE
-        elif isinstance(there, bytes):
-            size -= getsizeof(there)
+        elif isinstance(existing, bytes):
+            size -= getsizeof(existing)
         kind = self._traits(content).kind
         if kind is TarEntryKind.FOLDER:
-            if isinstance(there, TreeFolder):
-                self._tree.take(size - (getsizeof(there.entry) if there.entry else 0))
-                there.entry = node
+            if isinstance(existing, TreeFolder):
+                self._tree.take(size - (getsizeof(existing.entry) if existing.entry else 0))
+                existing.entry = node
                 return
             self._tree.take(size + _FOLDER)
             folder.children[name] = TreeFolder(node)
         else:
             self._tree.take(size)
             folder.children[name] = node
-        if there is not None and (
-            isinstance(there, TreeFolder) or _symlink(there, self._tree) is not None
+        if existing is not None and (
+            isinstance(existing, TreeFolder) or _symlink(existing, self._tree) is not None
         ):
             self._known.clear()
         if kind is TarEntryKind.HARD_LINK and not self._linked(folder, name, node):
@@ -424,9 +413,9 @@ class _Layer:
             self._pending.append((folder, name, node))
 
     def _linked(self, folder: TreeFolder, name: str, link: bytes) -> bool:
-        """Make a name one more of the file that a hard link names; False where there is none (yet).
+        """Add a name to the target of a hard link; return False if it does not exist (yet).
 
-        What attributes the link has are set on the file, so that all of its names have them.
+        Attributes of the link are set on the file, so all of its names have them.
         """
         content = link[_STAMP:]
         parent, _, last = link_of(content).rpartition("/")
@@ -434,16 +423,16 @@ class _Layer:
         target = trail[-1].children.get(last) if trail else None
         if trail is None or target is None or isinstance(target, TreeFolder):
             return False
-        found = unpack("", _content(target), self._tree.room)
-        if found.kind is TarEntryKind.HARD_LINK:
+        file = unpack("", _content(target), self._tree.room)
+        if file.kind is TarEntryKind.HARD_LINK:
             return False
         if isinstance(target, bytes):
             self._tree.take(_LINK)
             target = _Name(target[:_STAMP], _File(target[_STAMP:]))
             trail[-1].children[last] = target
-        xattrs = _merged(found.xattrs, self._traits(content).xattrs)
-        if xattrs != found.xattrs:
-            target.file.node = pack(replace(found, xattrs=xattrs), self._tree.room)
+        xattrs = _merged(file.xattrs, self._traits(content).xattrs)
+        if xattrs != file.xattrs:
+            target.file.node = pack(replace(file, xattrs=xattrs), self._tree.room)
         self._tree.take(_LINK)
         folder.children[name] = _Name(self._stamp, target.file)
         return True
@@ -464,21 +453,21 @@ class _Layer:
                 self._take_away(folder, child)
             self._thin[id(folder)] = folder
         elif name.startswith(_AUFS) or hidden in {"", ".", ".."}:
-            self._tree.warn("a whiteout names nothing, and is passed over")
+            self._tree.warn("a whiteout names nothing, and is ignored")
         else:
             self._take_away(folder, hidden)
 
     def _take_away(self, folder: TreeFolder, name: str) -> None:
-        """Remove what lower layers have put there; what this one has stays, with its folders."""
+        """Remove content of lower layers; keep content of this one and its folders."""
         node = folder.children.get(name)
         if node is not None and not self._thinned(node):
             del folder.children[name]
             self._known.clear()
 
     def _thinned(self, node: Node) -> bool:
-        """Take out of a node what lower layers have put there; whether anything is left.
+        """Remove content of lower layers from a node; return whether anything is left.
 
-        Not by recursion: a path may be as deep as a name is long.
+        Iterative, because paths may be deeper than the recursion limit.
         """
         if not isinstance(node, TreeFolder):
             return self._is_fresh(node)
@@ -502,7 +491,7 @@ class _Layer:
         return bool(node.children) or self._is_fresh(node)
 
     def _is_fresh(self, node: Node) -> bool:
-        """Whether this layer has put a name there; of a folder, whether it has an entry for it."""
+        """Whether this layer added a name or, for a folder, has an entry of it."""
         if isinstance(node, _Name):
             return node.stamp == self._stamp
         content = node.entry if isinstance(node, TreeFolder) else node

@@ -1,7 +1,6 @@
-"""What one layer puts into a tree: its entries in order, contents by their hash.
+"""The entries of one layer in order, with hashes of their contents, and the memory budget.
 
-A layer is read once, from its first byte to its last; nothing of it is kept but names, hashes, and
-the few small files somebody asked for.
+A layer is read once from start to end; only names, hashes and a few requested small files are kept.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ if TYPE_CHECKING:
 _ODD = re.compile(r"/\.{0,2}/", re.ASCII)
 _MAGICS = (b"\x7fELF", b"MZ", b"\xfe\xed\xfa", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")
 _LONGEST_MAGIC = 4
-#: zlib's level: databases are text, and repeat themselves.
+#: zlib's level: databases are repetitive text.
 _FAST = 1
-#: Bytes that a kept file takes in memory besides its own.
+#: Bytes of memory per kept file besides its content.
 _OVERHEAD = 200
 _EMPTY = hashlib.sha256().digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may do what: 12 permission bits and the numbers of the owner."""
+    """12 permission bits and the ids of the owner."""
 
     mode: int
     uid: int
@@ -51,7 +50,7 @@ class LayerFile:
     Attributes:
         path: without leading slash, `.` and `..`; empty for the root. `..` never leads above it.
         size: in bytes, holes included.
-        sha256: 32 bytes; empty for what has no content.
+        sha256: 32 bytes; empty without content.
         link: a symbolic link's target as written; a hard link's in the form of `path`.
     """
 
@@ -67,7 +66,7 @@ class LayerFile:
 
 
 class Traits(NamedTuple):
-    """What a great many paths have in common, so that it is kept once (`TreeRoom.share`)."""
+    """Properties that many paths have in common, stored once by `TreeRoom.share`."""
 
     kind: TarEntryKind
     mode: int
@@ -78,17 +77,17 @@ class Traits(NamedTuple):
     xattrs: Xattrs
 
 
-#: The number of the traits, and the size; the SHA-256 of a file or the target of a link follow.
+#: The number of the traits and the size, followed by the SHA-256 of a file or the target of a link.
 _NODE = struct.Struct("<IQ")
 #: Bytes of traits in memory, besides their extended attributes.
 _TRAITS = 600
 
 
 def pack(file: LayerFile, room: TreeRoom) -> bytes:
-    """Write down all of a file but its path: some 44 bytes; equal files give equal bytes.
+    """Encode a file without its path in some 44 bytes; equal files give equal bytes.
 
     Raises:
-        LimitExceeded: there is no room for its traits.
+        LimitExceeded: the memory budget is exhausted.
     """
     access = file.access
     traits = Traits(
@@ -100,7 +99,7 @@ def pack(file: LayerFile, room: TreeRoom) -> bytes:
 
 
 def unpack(path: str, node: bytes, room: TreeRoom) -> LayerFile:
-    """Make a file out of its path and what `pack` has written."""
+    """Decode a file from its path and the output of `pack`."""
     number, size = _NODE.unpack_from(node)
     traits = traits_at(number, room)
     rest = node[_NODE.size :]
@@ -119,32 +118,32 @@ def unpack(path: str, node: bytes, room: TreeRoom) -> LayerFile:
 
 
 def traits_of(node: bytes, room: TreeRoom) -> Traits:
-    """Give the traits of a packed file."""
+    """Return the traits of a packed file."""
     return traits_at(_NODE.unpack_from(node)[0], room)
 
 
 def size_of(node: bytes) -> int:
-    """Give the size of a packed file."""
+    """Return the size of a packed file."""
     size: int = _NODE.unpack_from(node)[1]
     return size
 
 
 def link_of(node: bytes) -> str:
-    """Give the target of a packed link."""
+    """Return the target of a packed link."""
     return decoded(node[_NODE.size :])
 
 
 def number_and_size(node: bytes) -> tuple[int, int]:
-    """Give the number of the traits of a packed file, and its size."""
+    """Return the number of the traits of a packed file, and its size."""
     found: tuple[int, int] = _NODE.unpack_from(node)
     return found
 
 
 def traits_at(number: int, room: TreeRoom) -> Traits:
-    """Give the traits that have a number.
+    """Return the traits with a number.
 
     Raises:
-        TypeError: there are others than `pack` has put there.
+        TypeError: the number is that of another value.
     """
     traits = room.traits[number]
     if not isinstance(traits, Traits):
@@ -153,19 +152,19 @@ def traits_at(number: int, room: TreeRoom) -> Traits:
 
 
 def encoded(text: str) -> bytes:
-    """Write text of an archive as the bytes that it was."""
+    """Encode text of an archive as its original bytes."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def decoded(text: bytes) -> str:
-    """Read what `encoded` has written."""
+    """Decode the output of `encoded`."""
     return text.decode("utf-8", "surrogateescape")
 
 
 class PathLog:
-    """Paths in the order they came, each with some bytes about it, compressed.
+    """A compressed sequence of paths, each with some bytes of data.
 
-    A path takes some 50 bytes here, and 400 as objects. Its bytes are counted as long as it lives.
+    A path takes some 50 bytes here, and 400 as objects. The memory is counted while it exists.
     """
 
     #: Bytes that are compressed at once.
@@ -187,10 +186,10 @@ class PathLog:
         self.room.give(self._taken)
 
     def add(self, path: str, about: bytes) -> None:
-        """Put a path at the end.
+        """Append a path.
 
         Raises:
-            LimitExceeded: there is no room for it.
+            LimitExceeded: the memory budget is exhausted.
         """
         written = encoded(path)
         self._open += self._HEAD.pack(len(written), len(about)) + written + about
@@ -203,7 +202,7 @@ class PathLog:
             self._chunks.append(chunk)
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
-        """Give the paths and what is about them."""
+        """Yield the paths with their data."""
         head, size = self._HEAD.unpack_from, self._HEAD.size
         for packed in (*self._chunks, None):
             chunk = bytes(self._open) if packed is None else zlib.decompress(packed)
@@ -221,12 +220,12 @@ class PathLog:
 T = TypeVar("T")
 
 
-class Packed(Sequence[T]):
-    """Values that are made out of a log of paths when they are asked for; equal to a tuple of them.
+class PackedSequence(Sequence[T]):
+    """A sequence of values created on access from a log of paths; equal to a tuple of them.
 
     Args:
         log: complete.
-        make: makes a value of a path and what is about it.
+        make: creates a value from a path and its data.
     """
 
     __slots__ = ("_make", "log")
@@ -240,7 +239,7 @@ class Packed(Sequence[T]):
         return len(self.log)
 
     def __iter__(self) -> Iterator[T]:
-        """Make one value after the other."""
+        """Create the values one by one."""
         make = self._make
         return (make(path, about) for path, about in self.log)
 
@@ -249,7 +248,7 @@ class Packed(Sequence[T]):
     @overload
     def __getitem__(self, index: slice) -> tuple[T, ...]: ...
     def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
-        """Make the values at some places; it reads what is before them."""
+        """Create the values at some positions; reads the log up to them."""
         places = range(len(self))[index]
         if isinstance(places, int):
             return next(value for at, value in enumerate(self) if at == places)
@@ -264,15 +263,15 @@ class Packed(Sequence[T]):
         return tuple(found)
 
     def __eq__(self, other: object) -> bool:
-        """Compare value by value, with a tuple too."""
-        if not isinstance(other, Packed | tuple):
+        """Compare value by value, also with a tuple."""
+        if not isinstance(other, PackedSequence | tuple):
             return NotImplemented
         return len(self) == len(other) and all(
             one == another for one, another in zip(self, other, strict=True)
         )
 
     def __hash__(self) -> int:
-        """Give what equal ones have in common."""
+        """Hash the length."""
         return hash(len(self))
 
     def __repr__(self) -> str:
@@ -282,17 +281,17 @@ class Packed(Sequence[T]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerListing:
-    """A whole layer.
+    """A complete layer.
 
     Attributes:
-        files: in the order of the archive; whiteouts are among them as they are.
-        bodies: small files that were wanted, by their `sha256`, compressed with zlib.
-        kept: bytes of those, as `TarLimits.bodies` counts them.
-        oversized: paths of wanted files that were too large.
-        warnings: what was odd.
+        files: in the order of the archive, including whiteouts.
+        bodies: requested small files, by their `sha256`, compressed with zlib.
+        kept: bytes of those, as counted by `TarLimits.bodies`.
+        oversized: paths of requested files that were too large.
+        warnings: irregularities.
         size: bytes of the uncompressed archive.
-        named: bytes of its names, as `TarLimits.names` counts them.
-        attributed: bytes of its extended attributes, as `TarLimits.xattrs` counts them.
+        named: bytes of its names, as counted by `TarLimits.names`.
+        attributed: bytes of its extended attributes, as counted by `TarLimits.xattrs`.
     """
 
     files: Sequence[LayerFile]
@@ -306,7 +305,7 @@ class LayerListing:
 
 
 def canonical(name: str) -> str:
-    """Turn a name of an archive into a path below the root; nothing leads out of it.
+    """Normalise a name of an archive to a path that stays below the root.
 
     Source: what containerd (`fs.RootPath`) and umoci (`filepath-securejoin`) do on disk.
     """
@@ -324,7 +323,7 @@ def canonical(name: str) -> str:
 
 
 def nothing(_path: str) -> int:
-    """Want no file's body."""
+    """Keep no bodies of files."""
     return 0
 
 
@@ -340,13 +339,13 @@ def read_listing(
     Args:
         chunks: its bytes.
         what: the layer, for messages.
-        wanted: how many bytes of a file's body may be kept; 0 for files that are not wanted.
+        wanted: returns how many bytes of a file's body to keep; 0 for none.
         limits: of the archive.
-        room: what all layers and trees may take.
+        room: the memory budget of all layers and trees.
 
     Raises:
-        BadDocument: it is no tar archive, or damaged.
-        LimitExceeded: it asks for too much.
+        BadDocument: it is not a tar archive, or damaged.
+        LimitExceeded: it exceeds a limit.
     """
     reader = TarReader(chunks, what, limits)
     return _Lister(reader, wanted, what, limits.bodies, room or TreeRoom()).run()
@@ -376,7 +375,7 @@ class _Lister:
         for entry in self._reader:
             file = self._file(entry)
             log.add(file.path, pack(file, self._room))
-        files = Packed(log, lambda path, node: unpack(path, node, self._room))
+        files = PackedSequence(log, lambda path, node: unpack(path, node, self._room))
         warnings = tuple(self._reader.warnings)
         if self._leading_out:
             one = self._leading_out == 1
@@ -418,7 +417,7 @@ class _Lister:
         )
 
     def _content(self, path: str, size: int) -> tuple[bytes, Executable | None]:
-        """Read a file's content once: hash it, look at its start, keep it where it is wanted."""
+        """Read a file's content once: hash it, detect programs, and keep it if requested."""
         keep = self._wanted(path)
         if not size:
             if keep:
@@ -473,24 +472,24 @@ def _leads_out(name: str) -> bool:
     return False
 
 
-#: What to do where everything together is too much.
+#: The hint for an exhausted budget.
 FEWER = "compare fewer platforms at once: name them with `-p PLATFORM`"
 
 
 @dataclass(frozen=True, slots=True)
 class RoomLimits:
-    """What all trees of one run may come to.
+    """Limits on all trees of one run.
 
     Attributes:
-        paths: of files and folders. Twice the entries of reliability.md 5: platforms share layers,
+        paths: of files and folders. Twice the entries of one layer: platforms share layers,
             and each has its tree.
-        implied: folders among them that no entry names. One header can name 128.
-        text: bytes of names and paths that are written down; what is not ASCII counts four times.
-        steps: names on ways through symbolic links. One way can have a million.
-        packages: that are installed. Twenty full desktops.
+        implied: folders among them without an entry. One header can imply 128.
+        text: bytes of stored names and paths; non-ASCII text counts four times.
+        steps: path components in followed symbolic links. One link can have a million.
+        packages: installed packages. Twenty full desktops.
         package_text: bytes of their names and versions, counted like `text`.
-        databases: bytes of package databases, unpacked. They are read one after the other.
-        memory: bytes that layers, trees and differences take at one time.
+        databases: uncompressed bytes of package databases, which are read one after the other.
+        memory: bytes of layers, trees and differences at one time.
     """
 
     paths: int = 4_000_000
@@ -504,12 +503,12 @@ class RoomLimits:
 
 
 class TreeRoom:
-    """Counts for all trees of one run, and keeps what many of their paths have in common.
+    """The memory budget of all trees of one run, and the values that their paths share.
 
     Args:
-        limits: see there.
-        lock: a reentrant one where several threads read layers. The garbage collector may free
-            what gives its bytes back at any time, so in `take` too.
+        limits: see `RoomLimits`.
+        lock: reentrant, if several threads read layers: the garbage collector may return bytes
+            at any time, also during `take`.
     """
 
     __slots__ = (
@@ -527,19 +526,19 @@ class TreeRoom:
         self._packages = self._package_text = self._databases = self._held = 0
         self._lock = lock or nullcontext()
         self._numbers: dict[Hashable, int] = {}
-        #: What was shared, by its number.
+        #: The shared values, by number.
         self.traits: list[Hashable] = []
 
     @property
     def held(self) -> int:
-        """How many bytes are counted at this time."""
+        """Bytes counted at this time."""
         return self._held
 
     def take(self, size: int) -> None:
         """Count bytes of memory that are about to be used.
 
         Raises:
-            LimitExceeded: together with all that is in use they are too many.
+            LimitExceeded: the memory budget is exhausted.
         """
         with self._lock:
             held = self._held + size
@@ -549,16 +548,16 @@ class TreeRoom:
             self._held = held
 
     def give(self, size: int) -> None:
-        """Count bytes of memory that were taken and are free again."""
+        """Return bytes of memory that were counted by `take`."""
         with self._lock:
             self._held -= size
 
     @contextmanager
     def taken(self, size: int) -> Iterator[None]:
-        """Count bytes of memory that are in use while a block lasts.
+        """Count bytes of memory during a `with` block.
 
         Raises:
-            LimitExceeded: together with all that is in use they are too many.
+            LimitExceeded: the memory budget is exhausted.
         """
         self.take(size)
         try:
@@ -567,14 +566,14 @@ class TreeRoom:
             self.give(size)
 
     def share(self, value: Hashable, size: int) -> int:
-        """Keep a value that many paths have, once, and give its number.
+        """Store a value once and return its number.
 
         Args:
-            value: compared by what it holds.
-            size: bytes that it takes in memory.
+            value: compared by equality.
+            size: its bytes of memory.
 
         Raises:
-            LimitExceeded: there is no room for another one.
+            LimitExceeded: the memory budget is exhausted.
         """
         with self._lock:
             number = self._numbers.get(value)
@@ -585,20 +584,20 @@ class TreeRoom:
             return number
 
     def path(self) -> None:
-        """Count a path that was not there before.
+        """Count a new path.
 
         Raises:
-            LimitExceeded: it is one too many.
+            LimitExceeded: there are too many.
         """
         self._paths += 1
         if self._paths > self._limits.paths:
             raise _past("the size of all file trees", self._limits.paths, self._paths, "paths")
 
     def implied(self) -> None:
-        """Count a folder that no entry names.
+        """Count a folder without an entry.
 
         Raises:
-            LimitExceeded: it is one too many.
+            LimitExceeded: there are too many.
         """
         self._implied += 1
         if self._implied > self._limits.implied:
@@ -607,10 +606,10 @@ class TreeRoom:
         self.path()
 
     def text(self, text: str) -> None:
-        """Count a path that is written down.
+        """Count a stored path.
 
         Raises:
-            LimitExceeded: all of them are too long.
+            LimitExceeded: all of them together are too long.
         """
         self._text += len(text) if text.isascii() else 4 * len(text)
         if self._text > self._limits.text:
@@ -618,10 +617,10 @@ class TreeRoom:
             raise _past(what, self._limits.text, self._text, "bytes")
 
     def steps(self, count: int) -> None:
-        """Count the names in a link that is followed.
+        """Count the path components of a followed link.
 
         Raises:
-            LimitExceeded: those are too many.
+            LimitExceeded: there are too many.
         """
         self._steps += count
         if self._steps > self._limits.steps:
@@ -629,10 +628,10 @@ class TreeRoom:
             raise _past(what, self._limits.steps, self._steps, "names")
 
     def database(self, size: int) -> None:
-        """Count a package database before it is unpacked.
+        """Count a package database before it is decompressed.
 
         Raises:
-            LimitExceeded: all of them are too large.
+            LimitExceeded: all of them together are too large.
         """
         self._databases += size
         if self._databases > self._limits.databases:
@@ -643,7 +642,7 @@ class TreeRoom:
         """Count an installed package.
 
         Raises:
-            LimitExceeded: they are too many, or their names and versions too long.
+            LimitExceeded: there are too many, or their names and versions are too long.
         """
         self._packages += 1
         if self._packages > self._limits.packages:

@@ -1,10 +1,10 @@
-"""A strict reader of tar archives that come as a stream, for archives that nobody vouches for.
+"""A strict streaming reader of untrusted tar archives.
 
-It reads what GNU tar reads (v7, ustar, old GNU, GNU, PAX, sparse files of every kind) and refuses
-what would let two readers see two archives. Names are data: nothing is ever made on this machine.
+It reads what GNU tar reads (v7, ustar, old GNU, GNU, PAX, all kinds of sparse files) and refuses
+what readers would interpret differently. Names are data: nothing is written to disk.
 
-Source: reliability.md R40 to R43; POSIX.1-2017, pax; GNU tar 1.34 where POSIX is silent; Go's
-archive/tar, which container runtimes unpack with, where GNU tar would guess.
+Source: docs/store-and-reliability.md, "Tar archives"; POSIX.1-2017, pax; GNU tar 1.34 where POSIX
+is silent; Go's archive/tar, which container runtimes use, where GNU tar would guess.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class ByteStream:
-    """Reads forward only; keeps one chunk.
+    """A forward-only reader that buffers one chunk.
 
     Args:
         chunks: of any length.
@@ -51,7 +51,7 @@ class ByteStream:
         self.offset = 0
 
     def _more(self) -> bool:
-        """Get the next chunk that has bytes; False at the end."""
+        """Load the next nonempty chunk; return False at the end."""
         for chunk in self._chunks:
             if chunk:
                 self._chunk = chunk
@@ -61,7 +61,7 @@ class ByteStream:
         return False
 
     def take(self, size: int) -> bytes:
-        """Read so many bytes; fewer only where the stream ends."""
+        """Read `size` bytes; fewer only at the end of the stream."""
         at = self._at
         end = at + size
         if end <= self._length:
@@ -71,7 +71,7 @@ class ByteStream:
         return b"".join(self.pieces(size))
 
     def pieces(self, size: int) -> Iterator[memoryview]:
-        """Read so many bytes as views of the chunks; fewer only where the stream ends."""
+        """Yield `size` bytes as views of the chunks; fewer only at the end of the stream."""
         while size > 0:
             if self._at >= self._length and not self._more():
                 return
@@ -83,7 +83,7 @@ class ByteStream:
             yield memoryview(self._chunk)[at:end]
 
     def skip(self, size: int) -> int:
-        """Pass over so many bytes; gives how many there were."""
+        """Skip `size` bytes; return how many were skipped."""
         end = self._at + size
         if end <= self._length:
             self._at = end
@@ -94,19 +94,19 @@ class ByteStream:
 
 @dataclass(frozen=True, slots=True)
 class TarLimits:
-    """What an archive may ask for. Source of the numbers: reliability.md 5.
+    """Limits on one archive (docs/store-and-reliability.md, "Size limits").
 
     Attributes:
-        entries: headers in all, extended ones too.
-        path, link: bytes of a name, and of what a link points at.
-        names: bytes of all names and targets together; one that is not ASCII counts four times,
-            which is what it may take in memory. Ours.
+        entries: headers in total, including extended ones.
+        path, link: bytes of a name, and of the target of a link.
+        names: bytes of all names and targets; non-ASCII text counts four times, for its memory.
+            Ours.
         components: names between the slashes of a path.
         extended: bytes of one extended header, long name, or map of a sparse file.
         stacked: extended headers before one entry.
-        holes: bytes of holes of all sparse files; each is read as a zero.
-        xattrs: bytes of memory for the extended attributes of all files, equal ones once. Ours.
-        bodies: bytes of small files that are kept, compressed. Ours: the package databases of
+        holes: bytes of holes of all sparse files, which are read as zeros.
+        xattrs: bytes of memory for extended attributes, equal ones counted once. Ours.
+        bodies: compressed bytes of kept small files. Ours: the package databases of
             twenty full desktops.
     """
 
@@ -126,7 +126,7 @@ DEFAULT_LIMITS = TarLimits()
 
 
 class TarEntryKind(Enum):
-    """What an entry is; the values are the letters of `ls -l` and `tar -tv`."""
+    """The kind of an entry; the values are the letters of `ls -l` and `tar -tv`."""
 
     FILE = "-"
     HARD_LINK = "h"
@@ -139,16 +139,16 @@ class TarEntryKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TarEntry:
-    """One entry, all extended headers applied.
+    """One entry, with all extended headers applied.
 
     Attributes:
-        name: as the archive writes it, UTF-8 with surrogate escapes; it may be absolute, empty, or
-            lead out of the tree.
+        name: as written, UTF-8 with surrogate escapes; may be absolute, empty, or outside of the
+            tree.
         mode: permission bits, set-id and sticky; 12 bits.
-        size: of the file in bytes, holes included; 0 for what has no content.
-        link: what a hard or symbolic link points at, as written; empty otherwise.
+        size: of the file in bytes, including holes; 0 without content.
+        link: target of a hard or symbolic link, as written; empty otherwise.
         device: major and minor of a device.
-        stretches: of a sparse file, what is no hole; None for files without holes.
+        stretches: the data regions of a sparse file; None for other files.
         xattrs: extended attributes, by name.
     """
 
@@ -174,7 +174,7 @@ _KINDS = {
     b"3": TarEntryKind.CHARACTER,
     b"4": TarEntryKind.BLOCK,
     b"5": TarEntryKind.FOLDER,
-    # What GNU tar writes for incremental backups: a folder, with a list of names as data.
+    # A folder of GNU tar's incremental backups, with a list of names as data.
     b"D": TarEntryKind.FOLDER,
     b"6": TarEntryKind.FIFO,
 }
@@ -182,7 +182,7 @@ _KINDS = {
 _HEADER_ONLY = frozenset(b"123456"[at : at + 1] for at in range(6))
 _EXTENDED, _GLOBAL, _LONG_NAME, _LONG_LINK = frozenset({b"x", b"X"}), b"g", b"L", b"K"
 _OVERRIDES = _EXTENDED | {_GLOBAL, _LONG_NAME, _LONG_LINK}
-#: A volume's label, and the rest of a file from another volume: no entries of this one.
+#: A volume label, and the rest of a file from another volume: not entries of this archive.
 _NO_ENTRIES = {b"V": "a volume label", b"M": "the rest of a file from another volume"}
 _MAGIC, _GNU_MAGIC = slice(257, 265), b"ustar  \0"
 _PIECE = 1 << 20
@@ -190,20 +190,20 @@ _HOLE = memoryview(bytes(_PIECE))
 
 
 class TarReader:
-    """Iterates over the entries of an archive, once.
+    """An iterator over the entries of an archive.
 
-    The content of an entry is read, if at all, before the next entry is asked for. Iterating to the
-    end reads the stream to its end, so that whoever hashes it has seen every byte.
+    Read the content of an entry before the next entry. Iterating to the end reads the whole stream,
+    so that a hash of it covers every byte.
 
     Args:
         chunks: the archive, uncompressed, in chunks of any length.
         what: the archive, for messages: "layer 3 of `ubuntu:24.04`".
-        limits: see there.
+        limits: see `TarLimits`.
 
     Attributes:
-        warnings: what was odd and harmless; complete at the end.
-        named: bytes of the names so far, as `TarLimits.names` counts them.
-        attributed: bytes of extended attributes so far, as `TarLimits.xattrs` counts them.
+        warnings: harmless irregularities; complete at the end.
+        named: bytes of names so far, as counted by `TarLimits.names`.
+        attributed: bytes of extended attributes so far, as counted by `TarLimits.xattrs`.
     """
 
     def __init__(
@@ -226,15 +226,15 @@ class TarReader:
 
     @property
     def offset(self) -> int:
-        """How many bytes of the archive were read so far."""
+        """Bytes of the archive read so far."""
         return self._stream.offset
 
     def __iter__(self) -> Iterator[TarEntry]:
-        """Give the entries in the order of the archive.
+        """Yield the entries in the order of the archive.
 
         Raises:
-            BadDocument: this is no tar archive, or damaged, or cut short.
-            LimitExceeded: it asks for too much.
+            BadDocument: it is not a tar archive, damaged, or truncated.
+            LimitExceeded: it exceeds a limit.
         """
         while True:
             self._pass()
@@ -245,12 +245,12 @@ class TarReader:
             yield entry
 
     def content(self) -> Iterator[memoryview]:
-        """Read the content of the entry that came last, holes as zeros, in pieces up to 1 MiB.
+        """Yield the content of the current entry, holes as zeros, in pieces up to 1 MiB.
 
-        A piece is good until the next one. Whoever has seen enough may stop; content is given once.
+        A piece is valid until the next one. The caller may stop early; content is yielded once.
 
         Raises:
-            BadDocument: the archive ends before it.
+            BadDocument: the archive is truncated.
         """
         entry, self._entry = self._entry, None
         if entry is None:
@@ -267,21 +267,21 @@ class TarReader:
     def _data(self, size: int) -> Iterator[memoryview]:
         for piece in self._stream.pieces(size):
             size -= len(piece)
-            # First: nobody may come back for the next piece.
+            # First, because the caller may stop after this piece.
             self._stored -= len(piece)
             yield piece
         if size:
             raise self._cut()
 
     def _pass(self) -> None:
-        """Go behind the content of the last entry."""
+        """Skip the rest of the current entry's content."""
         size, padding = self._stored + self._padding, self._padding
         self._stored = self._padding = 0
         missing = size - self._stream.skip(size) if size else 0
         if missing > padding:
             raise self._cut()
         if missing:
-            # `umoci insert` ends like this. Go takes it, and so do the runtimes; GNU tar does not.
+            # `umoci insert` ends like this. Go and the runtimes accept it; GNU tar does not.
             self._warn("the last file of the archive is not padded")
 
     def _warn(self, message: str) -> None:
@@ -333,10 +333,9 @@ class TarReader:
                 long_link = data.partition(b"\0")[0]
 
     def _global(self, data: bytes) -> None:
-        """Take what holds for all entries from here on; it replaces what did so before.
+        """Apply a global header, which replaces the previous one.
 
-        As GNU tar does; POSIX would keep what is not said again, and Go, with the runtimes, passes
-        over all of it.
+        As GNU tar does; POSIX would merge them, and Go and the runtimes ignore them.
         """
         if data:
             records = read_records(data, self._fail)
@@ -367,7 +366,7 @@ class TarReader:
         return read_header(block, self._fail)
 
     def _end(self) -> None:
-        """Read what comes after the first block of zeros, to the end of the stream."""
+        """Check the stream from the first block of zeros to its end."""
         block = self._stream.take(BLOCK)
         if len(block) < BLOCK:
             if block.strip(b"\0"):
@@ -375,11 +374,11 @@ class TarReader:
             self._warn("the archive has half an end mark")
             return
         if block != ZEROS:
-            # GNU tar stops here, others go on: two readers, two archives.
+            # GNU tar stops here, others continue: the archive is ambiguous.
             raise self._fail("a block of zeros stands alone in the middle of the archive")
         is_padding = True
         for piece in self._stream.pieces(1 << 62):
-            # The end mark is padded to the size of a record; what else comes, nobody reads.
+            # The end mark is padded to the size of a record; readers ignore further data.
             is_padding = is_padding and not bytes(piece).strip(b"\0")
         if not is_padding:
             self._warn("something follows the end mark of the archive")
@@ -400,7 +399,7 @@ class TarReader:
     def _made(
         self, header: Header, records: Records, long_name: bytes | None, long_link: bytes | None
     ) -> TarEntry:
-        """Make the entry out of a header and what comes before it; get ready for its content."""
+        """Create the entry from its header and extended headers, and prepare its content."""
         kind = _KINDS.get(header.flag, TarEntryKind.FILE)
         if header.flag not in _KINDS:
             self._warn("the archive has an entry of unknown type, read as a file")
@@ -409,11 +408,11 @@ class TarReader:
         stored = 0 if header.flag in _HEADER_ONLY else size
         stretches = None
         if header.flag in _HEADER_ONLY and _is_sparse(records):
-            # Source: GNU tar and Go, which both refuse it.
+            # GNU tar and Go both refuse it.
             raise self._fail("an entry without data has the map of a sparse file")
         if header.flag == b"S":
             if header.block[_MAGIC] != _GNU_MAGIC:
-                # What GNU tar takes for a plain file, and Go refuses.
+                # GNU tar reads it as a plain file, and Go refuses it.
                 raise self._fail("a sparse file of GNU's old format has not its mark")
             size, found = tar_headers.read_old(
                 header.block, self._block, self._limits.extended, self._fail
@@ -422,10 +421,10 @@ class TarReader:
         elif kind is TarEntryKind.FILE and _is_sparse(records):
             name = records.get(b"GNU.sparse.name") or name
             size, stored, stretches = self._sparse(records, stored)
-        # The padding is that of what is stored in all: a map before it fills whole blocks.
+        # The padding follows the stored bytes as a whole: a map before them fills whole blocks.
         self._stored, self._padding = stored, -stored % BLOCK
         if kind is TarEntryKind.FILE and name.endswith(b"/"):
-            # How archives wrote folders before there was a type for them.
+            # Archives had no type for folders at first.
             kind = TarEntryKind.FOLDER
         link = b""
         if kind in {TarEntryKind.HARD_LINK, TarEntryKind.SYMLINK}:
@@ -447,7 +446,7 @@ class TarReader:
         )
 
     def _attributes(self, records: Records) -> Xattrs:
-        """Read the extended attributes of an entry; equal ones of many files are kept once."""
+        """Read the extended attributes of an entry; equal ones of several files are shared."""
         if not any(map(is_xattr, records)):
             return ()
         found = read_xattrs(records)
@@ -460,7 +459,7 @@ class TarReader:
         return self._xattrs[found]
 
     def _sparse(self, records: Records, stored: int) -> tuple[int, int, Map]:
-        """Read a sparse file of the PAX formats; gives its size, what is stored, and the map."""
+        """Read a sparse file in a PAX format; return its size, the stored bytes, and the map."""
         size = _stated_size(records, stored)
         if records.get(b"GNU.sparse.major", b"0") == b"0":
             found = tar_headers.read_map(records.get(b"GNU.sparse.map", b""), self._fail)
@@ -500,13 +499,13 @@ class TarReader:
                 )
         if len(link) > limits.link:
             raise LimitExceeded(f"the target of a link of {self._what}", limits.link, len(link))
-        self.named += sum(len(each) * (1 if each.isascii() else 4) for each in (name, link))
+        self.named += sum(len(text) * (1 if text.isascii() else 4) for text in (name, link))
         if self.named > limits.names:
             raise LimitExceeded(f"the size of all names of {self._what}", limits.names, self.named)
 
 
 def _device(header: Header, records: Records) -> tuple[int, int] | None:
-    """Give the numbers of a device; PAX has larger ones than fit into the header."""
+    """Return the numbers of a device; PAX allows larger ones than the header."""
     if header.device is None:
         return None
     major, minor = header.device

@@ -1,7 +1,7 @@
-"""One header block of a tar archive, checked and taken apart.
+"""Header blocks of tar archives: checking and parsing.
 
-Source: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format"; where the
-two are silent, what GNU tar 1.34 does.
+Source: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format"; where
+they are silent, the behaviour of GNU tar 1.34.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _POSITIVE, _NEGATIVE = 0x80, 0xFF
 
 @dataclass(slots=True)
 class Header:
-    """What one block says, before extended headers have their say.
+    """The contents of one block, before extended headers are applied.
 
     Attributes:
         flag: the type, one byte.
         size: of the data that follows, in bytes.
         name, link: as bytes; a POSIX prefix is part of the name.
-        device: major and minor; None for what is no device.
-        block: the whole, for what only some types have.
+        device: major and minor; None for other types.
+        block: the whole block, for fields of some types.
     """
 
     flag: bytes
@@ -60,16 +60,16 @@ def read_header(block: bytes, fail: Callable[[str], BadDocument]) -> Header:
 
     Args:
         block: the bytes.
-        fail: makes the error out of a reason; it knows where in which archive this is.
+        fail: creates the error from a reason, with archive and position.
 
     Raises:
-        BadDocument: the checksum does not fit, or a number is none.
+        BadDocument: the checksum does not match, or a number is malformed.
     """
     fields = _FIELDS.unpack(block)
     name, mode, uid, gid, size, _mtime, checksum, flag, link, magic = fields[:10]
     _check(block, checksum, fail)
     name = name.partition(b"\0")[0]
-    # GNU's own magic keeps other things where POSIX has the prefix.
+    # With GNU's magic, the field of the POSIX prefix has other contents.
     if magic[:6] == _USTAR and fields[14][0]:
         name = fields[14].partition(b"\0")[0] + b"/" + name
     length = read_number(size, "size", fail)
@@ -92,7 +92,7 @@ def read_header(block: bytes, fail: Callable[[str], BadDocument]) -> Header:
 
 
 def read_number(field: bytes, name: str, fail: Callable[[str], BadDocument]) -> int:
-    """Read a number: octal digits, or base 256 where the first byte says so.
+    """Parse a number: octal digits, or base 256 if the first byte marks it.
 
     Raises:
         BadDocument: it is neither.
@@ -104,13 +104,13 @@ def read_number(field: bytes, name: str, fail: Callable[[str], BadDocument]) -> 
         return int.from_bytes(field[1:], "big")
     if field[0] == _NEGATIVE:
         return int.from_bytes(field, "big", signed=True)
-    raise fail(f"the {name} is no number: {field!r}")
+    raise fail(f"the {name} is not a number: {field!r}")
 
 
 def _check(block: bytes, field: bytes, fail: Callable[[str], BadDocument]) -> None:
-    """Compare the checksum, counted with the field itself as spaces.
+    """Verify the checksum, computed with the field itself as spaces.
 
-    Some old programs added signed bytes; GNU tar takes both.
+    Some old programs added signed bytes; GNU tar accepts both.
     """
     total = sum(block) - sum(block[_CHECKSUM]) + 8 * ord(" ")
     matched = _OCTAL.fullmatch(field)
@@ -124,7 +124,7 @@ def _check(block: bytes, field: bytes, fail: Callable[[str], BadDocument]) -> No
 
 _LENGTH = re.compile(rb"0*([1-9][0-9]{0,7}) ")
 _NUMBER = re.compile(rb"-?[0-9]{1,19}")
-#: Text without a NUL: the archive's own fields end there, so two readers would see two names.
+#: Text without a NUL, which would end the name for some readers only.
 _TEXTS = frozenset({b"path", b"linkpath", b"uname", b"gname", b"GNU.sparse.name"})
 _NUMBERS = frozenset(
     {
@@ -144,17 +144,17 @@ _MAP = b"GNU.sparse.map"
 _OFFSET, _NUMBYTES = b"GNU.sparse.offset", b"GNU.sparse.numbytes"
 _UNUSED = frozenset({b"uname", b"gname"})
 
-#: What a header says that is used here; an empty value takes back what was said before.
+#: The interpreted records of a header; an empty value removes an earlier one.
 Records = dict[bytes, bytes]
 
 
 def read_records(data: bytes, fail: Callable[[str], BadDocument]) -> Records:
-    """Read an extended header; keys that say nothing about a file here are left out.
+    """Parse an extended header; skip unused keys.
 
-    The pairs of sparse format 0.0, which repeat their keys, come out as the map of 0.1.
+    The pairs of sparse format 0.0, which repeat their keys, are returned as the map of 0.1.
 
     Raises:
-        BadDocument: a length does not fit, there is no `=`, or a value cannot be.
+        BadDocument: a length is wrong, `=` is missing, or a value is invalid.
     """
     found: Records = {}
     pairs: list[bytes] = []
@@ -202,7 +202,7 @@ def _check_number(key: bytes, value: bytes, fail: Callable[[str], BadDocument]) 
         raise fail(f"the extended header has a negative `{key.decode()}`")
 
 
-#: Stretches of a file that are there: offset and length in bytes, ascending.
+#: The data regions of a file: offset and length in bytes, ascending.
 Map = tuple[tuple[int, int], ...]
 
 _PAIR = 24
@@ -219,16 +219,16 @@ def read_old(
     limit: int,
     fail: Callable[[str], BadDocument],
 ) -> tuple[int, list[tuple[int, int]]]:
-    """Read the map of a header of type `S`; gives the size of the file and the map.
+    """Read the map of a header of type `S`; return the size of the file and the map.
 
     Args:
         block: the header.
         more: reads the next extension block.
         limit: bytes of extension blocks.
-        fail: makes the error.
+        fail: creates the error.
 
     Raises:
-        BadDocument: a number is none.
+        BadDocument: a number is malformed.
         LimitExceeded: more extension blocks than that.
     """
     size = read_number(block[_REAL_SIZE], "size", fail)
@@ -257,30 +257,30 @@ def _pairs(
 
 
 def read_map(text: bytes, fail: Callable[[str], BadDocument]) -> list[tuple[int, int]]:
-    """Read the map of format 0.1: numbers between commas.
+    """Parse the map of format 0.1: numbers separated by commas.
 
     Raises:
-        BadDocument: it is none.
+        BadDocument: it is malformed.
     """
     if not text:
         return []
     if not _SPARSE_NUMBERS.fullmatch(text):
-        raise fail("the map of a sparse file is no list of numbers")
+        raise fail("the map of a sparse file is not a list of numbers")
     return _paired([int(number) for number in text.split(b",")], fail)
 
 
 def read_leading_map(
     more: Callable[[], bytes], limit: int, fail: Callable[[str], BadDocument]
 ) -> tuple[int, list[tuple[int, int]]]:
-    """Read the map of format 1.0 from before the data; gives its bytes, padded, and the map.
+    """Read the map of format 1.0, which precedes the data; return its padded size and the map.
 
     Args:
         more: reads the next block of the data.
         limit: bytes of the map.
-        fail: makes the error.
+        fail: creates the error.
 
     Raises:
-        BadDocument: it is none.
+        BadDocument: it is malformed.
         LimitExceeded: more bytes than that.
     """
     read = 0
@@ -314,10 +314,10 @@ def checked(
     stored: int,
     fail: Callable[[str], BadDocument],
 ) -> Map:
-    """Check a map against the size of the file and the bytes that are stored of it.
+    """Check a map against the size of the file and the stored bytes.
 
     Raises:
-        BadDocument: stretches overlap, lie outside, are not what is stored, or have no size.
+        BadDocument: regions overlap, exceed the file, or do not match the stored bytes.
     """
     if size < 0:
         raise fail(f"the size of a sparse file is negative: {size}")

@@ -1,4 +1,4 @@
-"""Extended attributes of files in layers: what PAX records say, and how people read it.
+"""Extended attributes of files in layers: reading PAX records, and formatting values.
 
 Source: star(1), "SCHILY.xattr"; libarchive, tar(5), "LIBARCHIVE.xattr"; containerd and Go's
 archive/tar, which set what `SCHILY.xattr.` names; microsoft/hcsshim, pkg/ociwclayer and
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _SCHILY, _LIBARCHIVE, _WINDOWS = b"SCHILY.xattr.", b"LIBARCHIVE.xattr.", b"MSWINDOWS."
-#: Records of their own names: star's access lists and flags, and labels of tar in old Fedoras.
+#: Records with names of their own: star's ACLs and flags, and labels of tar in old Fedoras.
 _OTHERS = {
     b"SCHILY.acl.access": b"SCHILY.acl.access",
     b"SCHILY.acl.default": b"SCHILY.acl.default",
@@ -29,20 +29,20 @@ _OTHERS = {
 }
 _PREFIXES = (_SCHILY, _LIBARCHIVE, _WINDOWS)
 
-#: Bytes of a value that are kept; of a longer one (signatures of IMA) its hash is.
+#: Bytes of a value that are kept; a longer one (IMA signatures) is replaced by its hash.
 MAX_VALUE = 256
-#: What an attribute takes in memory besides its name and value.
+#: Bytes of memory per attribute besides its name and value.
 _OVERHEAD = 200
-#: Characters of a value that stand in a table.
+#: Characters of a value in a table.
 _SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
 class Xattr:
-    """An extended attribute, or a record of Windows about a file.
+    """An extended attribute, or a Windows record of a file.
 
     Attributes:
-        name: as the file system has it, `security.capability`; `MSWINDOWS.…` for Windows.
+        name: as in the file system, `security.capability`; `MSWINDOWS.…` for Windows.
         value: up to `MAX_VALUE` bytes; the SHA-256 of a longer one.
         size: bytes of the whole value.
     """
@@ -53,7 +53,7 @@ class Xattr:
 
     @property
     def text(self) -> str:
-        """The value for people: capabilities by name, text as it is, anything else in hex."""
+        """The value for people: capabilities by name, text unchanged, anything else in hex."""
         if self.size > MAX_VALUE:
             return f"{self.size} bytes, sha256:{self.value.hex()}"
         decoder = _DECODERS.get(self.name)
@@ -64,14 +64,14 @@ Xattrs = tuple[Xattr, ...]
 
 
 def is_xattr(key: bytes) -> bool:
-    """Say whether a PAX record holds an attribute."""
+    """Return whether a PAX record holds an attribute."""
     return key.startswith(_PREFIXES) or key in _OTHERS
 
 
 def read_xattrs(records: Mapping[bytes, bytes]) -> Xattrs:
     """Read the attributes among PAX records, sorted by name.
 
-    What `SCHILY.xattr.` says counts where libarchive has written both of its forms.
+    `SCHILY.xattr.` takes precedence if libarchive has written both forms.
     """
     found: dict[str, Xattr] = {}
     for key, value in sorted(records.items()):
@@ -87,7 +87,7 @@ def read_xattrs(records: Mapping[bytes, bytes]) -> Xattrs:
         elif not key.startswith(_WINDOWS):
             continue
         if name == b"security.selinux":
-            # The kernel counts the NUL at its end, and not every tar does.
+            # The kernel includes the NUL at the end, and not every tar does.
             content = content.removesuffix(b"\0")
         text = name.decode("utf-8", "surrogateescape")
         size = len(content)
@@ -98,17 +98,17 @@ def read_xattrs(records: Mapping[bytes, bytes]) -> Xattrs:
 
 
 def cost(xattrs: Xattrs) -> int:
-    """Say how many bytes attributes take in memory, about."""
-    return sum(_OVERHEAD + 4 * len(each.name) + len(each.value) for each in xattrs)
+    """Return the approximate bytes of memory of attributes."""
+    return sum(_OVERHEAD + 4 * len(xattr.name) + len(xattr.value) for xattr in xattrs)
 
 
 def shown(text: str) -> str:
-    """Cut a value for a table."""
+    """Truncate a value for a table."""
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def _base64(value: bytes) -> bytes:
-    """Decode; libarchive leaves the padding out. What is no base64 stays as it is written."""
+    """Decode base64 without padding, as libarchive writes it; return other text unchanged."""
     try:
         return binascii.a2b_base64(value + b"=" * (-len(value) % 4), strict_mode=True)
     except binascii.Error:
@@ -143,7 +143,7 @@ _EFFECTIVE = 1
 
 
 def _capability(value: bytes) -> str | None:
-    """Write file capabilities as cap_to_text(3) does: `cap_net_raw+ep`; None for what is none."""
+    """Format file capabilities as cap_to_text(3): `cap_net_raw+ep`; None if malformed."""
     revision = value[3] if len(value) > 3 else 0  # noqa: PLR2004 - the high byte of the first word
     layout = _REVISIONS.get(revision)
     if layout is None or len(value) != struct.calcsize(layout):
@@ -163,13 +163,13 @@ def _capability(value: bytes) -> str | None:
             name = f"cap_{_CAPABILITIES[bit]}" if bit < len(_CAPABILITIES) else str(bit)
             named.setdefault(letters, []).append(name)
     every = len(_CAPABILITIES)
-    said = " ".join(
+    text = " ".join(
         f"{','.join(names) if len(names) < every else 'all'}+{letters}"
         for letters, names in named.items()
     )
     if owner is not None:
-        return f"{said or 'none'} [rootid={owner}]"
-    return (said or "none") + (" [v1]" if revision == 1 else "")
+        return f"{text or 'none'} [rootid={owner}]"
+    return (text or "none") + (" [v1]" if revision == 1 else "")
 
 
 _ACL_VERSION, _ACL_HEADER, _ACL_ENTRY = 2, 4, struct.Struct("<HHI")
@@ -179,11 +179,11 @@ _ACL_WITH_ID = frozenset({2, 8})
 
 
 def _acl(value: bytes) -> str | None:
-    """Write an access list in its short text form: `user::rw-,user:1000:r--`."""
+    """Format an ACL in its short text form: `user::rw-,user:1000:r--`."""
     body = value[_ACL_HEADER:]
     if value[:_ACL_HEADER] != _ACL_VERSION.to_bytes(4, "little") or len(body) % _ACL_ENTRY.size:
         return None
-    said = []
+    entries = []
     for tag, permissions, number in _ACL_ENTRY.iter_unpack(body):
         if tag not in _ACL_TAGS:
             return None
@@ -191,8 +191,8 @@ def _acl(value: bytes) -> str | None:
         letters = "".join(
             letter if permissions & bit else "-" for letter, bit in (("r", 4), ("w", 2), ("x", 1))
         )
-        said.append(f"{who}:{letters}")
-    return ",".join(said)
+        entries.append(f"{who}:{letters}")
+    return ",".join(entries)
 
 
 #: By bit. Source: MS-FSCC, 2.6, "File Attributes".
@@ -214,7 +214,7 @@ def _windows_attributes(value: bytes) -> str | None:
 
 
 def _descriptor(value: bytes) -> str | None:
-    """Name a security descriptor by its hash: its text form would fill a screen."""
+    """Format a security descriptor by its hash: the text form would fill a screen."""
     raw = _base64(value)
     return f"security descriptor of {len(raw)} bytes, sha256:{hashlib.sha256(raw).hexdigest()[:12]}"
 

@@ -1,4 +1,4 @@
-"""What an image starts, read from its config: each program as the places where it may be.
+"""The programs that an image starts, and the paths where they may be.
 
 Source: OCI image-spec v1.1.1, config.md ("Entrypoint", "Cmd", "WorkingDir", "Env"); execve(2).
 """
@@ -27,20 +27,20 @@ _WINDOWS_PATH = r"C:\Windows\System32;C:\Windows"
 _SHELLS = frozenset({"sh", "bash", "ash", "dash", "ksh", "zsh", "busybox"})
 _WINDOWS_SHELLS = frozenset({"cmd", "cmd.exe"})
 _TAKES_A_LINE = frozenset({"-c", "-ec", "-lc", "-exc", "-euc", "/c"})
-#: What does nothing but start another program, and the words before that one, its own included.
+#: Programs that only start another one, and the number of words before that one.
 #: Source: the manuals of tini, dumb-init, catatonit, gosu and su-exec.
 _WRAPPERS = {
     "tini": 1, "tini-static": 1, "docker-init": 1, "dumb-init": 1, "catatonit": 1,
     "gosu": 2, "su-exec": 2,
 }  # fmt: skip
-#: Wrappers around wrappers.
+#: Nested wrappers.
 _MAX_WRAPPERS = 4
-#: A line for a shell that begins with a program's name and nothing clever.
+#: A shell command line that begins with a plain program name.
 _PLAIN = re.compile(r"(?:exec +)?([A-Za-z0-9_./+-]+)(?: .*)?", re.DOTALL)
 _WINDOWS_PLAIN = re.compile(r"([A-Za-z0-9_./\\:+-]+)(?: .*)?", re.DOTALL)
 _DRIVE = re.compile(r"[A-Za-z]:")
-#: What a shell does itself. Source: POSIX.1-2017, Shell Command Language, 2.4 and 2.14, and bash's
-#: manual; Microsoft, "Windows commands", those of `cmd` alone.
+#: Built-in commands of shells. Source: POSIX.1-2017, Shell Command Language, 2.4 and 2.14, and
+#: bash's manual; Microsoft, "Windows commands", those of `cmd` alone.
 _BUILT_IN = frozenset({
     ".", ":", "[", "alias", "break", "case", "cd", "command", "continue", "echo", "eval", "exit",
     "export", "false", "for", "function", "if", "local", "printf", "pwd", "read", "readonly",
@@ -52,20 +52,20 @@ _WINDOWS_BUILT_IN = frozenset({
     "if", "md", "mkdir", "move", "path", "popd", "pushd", "rd", "rem", "ren", "rmdir", "set",
     "start", "title", "type", "ver", "vol",
 })  # fmt: skip
-#: Characters of a command, or of a path, that are looked at. Source: Linux, PATH_MAX.
+#: Characters of a command or a path. Source: Linux, PATH_MAX.
 _LONGEST = 4_096
-#: Places that are searched for one name.
+#: Paths searched for one name.
 _MAX_PLACES = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One program that is started.
+    """A program that an image starts.
 
     Attributes:
-        words: as the config names it.
-        places: where it is looked for, in order; absolute, without a leading slash.
-        is_certain: the container itself starts it; else another program does, as it seems.
+        words: as written in the config.
+        places: paths to search, in order; absolute, without a leading slash.
+        is_certain: whether the container itself starts it; False if another program seems to.
     """
 
     words: str
@@ -74,7 +74,7 @@ class Command:
 
 
 def commands_of(config: ImageConfig, *, windows: bool) -> tuple[Command, ...]:
-    """List what an image starts: its entrypoint, and what that is plainly told to start.
+    """List the programs that an image starts: its entrypoint, and what that obviously starts.
 
     `sh -c "exec app"` starts both, and so does `tini -- app`.
     """
@@ -87,7 +87,7 @@ def commands_of(config: ImageConfig, *, windows: bool) -> tuple[Command, ...]:
 
 
 def places_of(config: ImageConfig, word: str, *, windows: bool) -> tuple[str, ...]:
-    """List where a program of this name is looked for."""
+    """List the paths where a program of this name is searched."""
     word = word[:_LONGEST]
     if windows:
         places = _windows_places(config, word)
@@ -100,7 +100,7 @@ def places_of(config: ImageConfig, word: str, *, windows: bool) -> tuple[str, ..
 
 
 def interpreter_of(line: str) -> str:
-    """Give the program that runs a script, from what follows `#!`; `env` names another."""
+    """Return the program that runs a script, from its `#!` line; resolve `env`."""
     words = line.split()
     if not words:
         return ""
@@ -128,14 +128,14 @@ def _started(words: Sequence[str], *, windows: bool) -> Iterator[str]:
 
 
 def _wrapped(name: str, words: Sequence[str]) -> Sequence[str]:
-    """Give the words of the program that another one starts; none where that is not plain."""
+    """Return the command that a wrapper starts; empty if that is not obvious."""
     if name in _WRAPPERS and words[1:] and not words[1].startswith("-"):
         return words[_WRAPPERS[name] :]
     return words[words.index("--", 1) + 1 :] if "--" in words[1:-1] else ()
 
 
 def _first_of(line: str, *, windows: bool) -> Iterator[str]:
-    """Give the program that a shell's line begins with, if it plainly does."""
+    """Yield the program at the start of a shell command line, if that is obvious."""
     match = (_WINDOWS_PLAIN if windows else _PLAIN).fullmatch(line)
     built_in = _WINDOWS_BUILT_IN if windows else _BUILT_IN
     if match is not None and match[1].lower() not in built_in:
@@ -176,21 +176,21 @@ def _joined(folder: str, path: str) -> str:
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
-#: Where a Windows layer keeps its files. Source: OCI image-spec, layer.md; hcsshim, ociwclayer.
+#: The folder of files in a Windows layer. Source: OCI image-spec, layer.md; hcsshim, ociwclayer.
 WINDOWS_ROOT = "files/"
-#: Links followed on the way to one file. Source: Linux, MAXSYMLINKS.
+#: Links followed to one file. Source: Linux, MAXSYMLINKS.
 _MAX_LINKS = 40
-#: Names looked up on the way to one file, those in the targets of links included.
+#: Names looked up for one file, including those in the targets of links.
 _MAX_STEPS = 1_024
 
 
 class NameEntry(NamedTuple):
-    """What a layer says of a name.
+    """A layer's entry of a name.
 
     Attributes:
         target: of a link, as written.
         executable: None unless it is a program.
-        interpreter: what follows `#!` in a script; empty for anything else.
+        interpreter: the rest of a script's `#!` line; empty for other files.
     """
 
     kind: TarEntryKind
@@ -201,11 +201,11 @@ class NameEntry(NamedTuple):
 
 @dataclass(slots=True)
 class LayerNames:
-    """The names of one layer, as far as it was read.
+    """The names of one layer, up to where it was read.
 
     Attributes:
-        removed: what it takes away from the layers below.
-        opaque: folders of which it takes away all that is below.
+        removed: names that it removes from lower layers.
+        opaque: folders whose contents in lower layers it removes.
     """
 
     entries: dict[str, NameEntry] = field(default_factory=dict)
@@ -213,7 +213,7 @@ class LayerNames:
     opaque: set[str] = field(default_factory=set)
 
     def add(self, path: str, entry: NameEntry) -> None:
-        """Take in a name; the last of its kind wins."""
+        """Add a name; a later entry replaces an earlier one."""
         folder, _, name = path.rpartition("/")
         if name == _OPAQUE:
             self.opaque.add(folder)
@@ -223,7 +223,7 @@ class LayerNames:
             self.entries[path] = entry
 
     def hides(self, path: str) -> bool:
-        """Say whether what lower layers have under a name is gone."""
+        """Return whether this layer hides a name of lower layers."""
         if path in self.removed or "" in self.opaque:
             return True
         folder = path
@@ -236,13 +236,13 @@ class LayerNames:
 
 @dataclass(slots=True)
 class View:
-    """The names of one layer, for Unix, and for Windows, which looks below `Files`."""
+    """The names of one layer for Unix, and for Windows, whose files are below `Files`."""
 
     unix: LayerNames = field(default_factory=LayerNames)
     windows: LayerNames = field(default_factory=LayerNames)
 
     def add(self, path: str, entry: NameEntry) -> None:
-        """Take in a name in normal form."""
+        """Add a normalised name."""
         self.unix.add(path, entry)
         lowered = path.lower()
         if lowered.startswith(WINDOWS_ROOT):
@@ -250,13 +250,13 @@ class View:
 
 
 class NameHit(NamedTuple):
-    """What a search ended with.
+    """The result of a search.
 
     Attributes:
-        path: of the file itself, links followed; empty when it was not found.
-        layer: position of the layer that has it, counted from the top.
-        entry: None when it was not found.
-        missed: names that were looked for in vain: one of them, if it comes, may change this.
+        path: of the file, links followed; empty if not found.
+        layer: position of its layer, counted from the top.
+        entry: None if not found.
+        missed: names that were not found; if one is added later, the result may change.
     """
 
     path: str
@@ -266,7 +266,7 @@ class NameHit(NamedTuple):
 
 
 def normal(path: str) -> str:
-    """Spell a name without leading slash, empty parts, `.` and `..`; nothing is above the root."""
+    """Normalise a path: no leading slash, empty parts, `.` or `..`; `..` stops at the root."""
     parts: list[str] = []
     for part in path.split("/"):
         if part == "..":
@@ -277,7 +277,7 @@ def normal(path: str) -> str:
 
 
 def find(layers: Sequence[LayerNames], path: str) -> NameHit:
-    """Look a name up, links followed, in layers of which the first is the top one."""
+    """Look up a path in layers, topmost first, following links."""
     rest = path.split("/")[::-1]
     here: list[str] = []
     missed: set[str] = set()
@@ -293,7 +293,7 @@ def find(layers: Sequence[LayerNames], path: str) -> NameHit:
         layer, entry = _look(layers, name)
         if entry is None:
             missed.add(name)
-            # Archives need not name a folder before what is in it.
+            # Archives need not list a folder before its contents.
             here.append(part)
         elif entry.kind in {TarEntryKind.SYMLINK, TarEntryKind.HARD_LINK}:
             links += 1

@@ -1,4 +1,4 @@
-"""Rules about the documents behind an index: missing, altered, of another kind."""
+"""Rules about the documents of an index: missing, altered, or of another type."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ WRONG_DIGEST = Rule(
     "wrong-digest",
     Severity.ERROR,
     "a document that is not what its digest says",
-    "The bytes were altered after they were pushed, by a defective disk, a proxy or somebody. "
-    "Nothing that is said in them can be believed: find out where they differ, then push again.",
+    "The bytes were altered after they were pushed, by a defective disk, a proxy or an attacker. "
+    "Their contents cannot be trusted: find out where they differ, then push again.",
 )
 WRONG_TYPE = Rule(
     "wrong-type",
@@ -102,7 +102,7 @@ MIXED_TYPES = Rule(
 
 
 def _named(rule: Rule) -> Callable[[Subject], Iterator[Finding]]:
-    """Make the function that finds the documents whose failure is this rule's."""
+    """Return the function that finds documents whose failure belongs to a rule."""
 
     def look(subject: Subject) -> Iterator[Finding]:
         if subject.refusal is not None and fault(subject.refusal) is rule:
@@ -121,8 +121,8 @@ def _named(rule: Rule) -> Callable[[Subject], Iterator[Finding]]:
     return look
 
 
-#: What each failure to read a document breaks, the first that fits: its class, the field it names
-#: ("" = any), the rule.
+#: The rule for each failure to read a document, by class and field ("" = any); the first match
+#: applies.
 _FAULTS: tuple[tuple[type[ResolverError], str, Rule], ...] = (
     (UnsupportedDocument, "schemaVersion", SCHEMA_1),
     (UnsupportedDocument, "digest", UNKNOWN_DIGEST),
@@ -136,7 +136,7 @@ _FAULTS: tuple[tuple[type[ResolverError], str, Rule], ...] = (
 
 
 def fault(error: ResolverError) -> Rule | None:
-    """Say which rule a failure to read a document breaks; None where nobody could be asked."""
+    """Return the rule that a failure belongs to; None if the document could not be fetched."""
     for kind, field, rule in _FAULTS:
         if isinstance(error, kind) and field in ("", getattr(error, "field", "")):
             return rule
@@ -144,7 +144,7 @@ def fault(error: ResolverError) -> Rule | None:
 
 
 def mixed_types(subject: Subject) -> Iterator[Finding]:
-    """Find images whose parts are of both families; one finding for each, one for the index."""
+    """Find images that mix Docker and OCI media types; one finding per image and per type."""
     for part in subject.images:
         manifest = part.manifest
         if manifest is None or manifest.config is None:
@@ -168,7 +168,7 @@ def mixed_types(subject: Subject) -> Iterator[Finding]:
 
 
 def _fault_of(part: ImageEntry, error: ResolverError) -> Rule | None:
-    """Tell a missing manifest from a missing config by how far reading came."""
+    """Return the rule of a failure; a config is missing if its manifest was read."""
     rule = fault(error)
     return MISSING_CONFIG if rule is MISSING_MANIFEST and part.manifest is not None else rule
 

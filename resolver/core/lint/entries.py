@@ -1,4 +1,4 @@
-"""Rules about the entries of an index beside each other: double, dangling, out of order."""
+"""Rules about the entries of an index together: duplicate, dangling, out of order."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from resolver.core.oci.image import ImageEntry
     from resolver.core.platforms.platform import Platform
 
-#: How BuildKit marks an entry that speaks about another. Source: BuildKit,
-#: docs/attestations/attestation-storage.md.
+#: BuildKit's annotation for the digest of the entry that an attestation refers to. Source:
+#: BuildKit, docs/attestations/attestation-storage.md.
 SPEAKS_ABOUT = "vnd.docker.reference.digest"
 #: How containers/image marks the zstd twin of a gzip image, which is no duplicate.
 #: Source: containers/image, internal/manifest/oci_index.go, OCI1InstanceAnnotationCompressionZSTD.
 _ZSTD = "io.github.containers.compression.zstd"
-#: Windows itself brings it, so that no matcher asks for it (platforms.md 6).
+#: Part of Windows itself, so no matcher requires it (docs/platform-matching.md, "Features rule").
 _WIN32K = "win32k"
 
 ENTRY_WITHOUT_PLATFORM = Rule(
     "entry-without-platform",
     Severity.WARNING,
-    "an image in the index says no platform",
+    "an image in the index has no platform",
     "Clients disagree about such an entry: go-containerregistry takes it for linux/amd64, "
     "containers/image takes it for anything, oras and regclient never choose it. Build the index "
     "again with a tool that states the platform of each entry, or add it with "
@@ -43,7 +43,7 @@ DUPLICATE_PLATFORM = Rule(
     Severity.ERROR,
     "two entries are for one platform",
     "Clients take the first entry that fits and never see the other, so that one of the two builds "
-    "is published for nobody, often the newer one. Build the index anew instead of appending to "
+    "is never used, often the newer one. Build the index anew instead of appending to "
     "it. Windows entries are told apart by `os.version`, others by architecture, variant and "
     "`os.features`; a twin that is marked as zstd-compressed is no duplicate.",
 )
@@ -67,14 +67,14 @@ BASELINE_NOT_FIRST = Rule(
     "baseline-not-first",
     Severity.WARNING,
     "a higher CPU level before the one for all",
-    "crane and oras ignore the variant when nobody asks for one and take the first entry of the "
+    "crane and oras ignore the variant when none is requested and take the first entry of the "
     "architecture: with `amd64/v3` before `amd64`, older machines get a program that dies with "
     "SIGILL. Put the entry without a variant, or with the lowest one, first.",
 )
 
 
 def no_images(subject: Subject) -> Iterator[Finding]:
-    """Find names behind which there is no image."""
+    """Find references without an image."""
     if subject.root is None or subject.images:
         return
     others = [part for part in subject.parts if not part.is_attestation]
@@ -93,13 +93,13 @@ def entries_without_platform(subject: Subject) -> Iterator[Finding]:
     """Find images that the index lists without a platform."""
     for part in subject.listed:
         if part.descriptor.platform is None:
-            said = f"; its config says `{part.platform}`" if part.platform is not None else ""
-            message = f"the index says no platform for `{part.descriptor.digest}`{said}"
+            note = f"; its config says `{part.platform}`" if part.platform is not None else ""
+            message = f"the index has no platform for `{part.descriptor.digest}`{note}"
             yield subject.finding(ENTRY_WITHOUT_PLATFORM, message, part)
 
 
 def duplicate_platforms(subject: Subject) -> Iterator[Finding]:
-    """Find platforms that several entries claim; one finding for each of these."""
+    """Find platforms with several entries; one finding per platform."""
     groups: dict[tuple[Platform, str], list[ImageEntry]] = {}
     for part in subject.listed:
         if part.descriptor.platform is not None and not is_unknown(part.descriptor.platform):
@@ -119,15 +119,15 @@ def duplicate_platforms(subject: Subject) -> Iterator[Finding]:
 
 
 def dangling_attestations(subject: Subject) -> Iterator[Finding]:
-    """Find statements about what the index does not list."""
-    there = {part.descriptor.digest for part in subject.parts}
+    """Find attestations of content that the index does not list."""
+    listed = {part.descriptor.digest for part in subject.parts}
     for part in subject.parts if subject.index is not None else ():
         if not part.is_attestation:
             continue
         about = part.descriptor.annotation(SPEAKS_ABOUT)
         if about is None:
             message = f"the attestation `{part.descriptor.digest}` does not say what it is about"
-        elif _digest(about) not in there:
+        elif _digest(about) not in listed:
             message = (
                 f"the attestation `{part.descriptor.digest}` is about `{about}`, "
                 "which is not in the index"
@@ -138,7 +138,7 @@ def dangling_attestations(subject: Subject) -> Iterator[Finding]:
 
 
 def baselines_not_first(subject: Subject) -> Iterator[Finding]:
-    """Find levels that only newer machines run, before an entry that all of them run."""
+    """Find levels that only newer machines run, listed before an entry that all machines run."""
     table = subject.table
     seen: dict[Platform, list[ImageEntry]] = {}
     for part in subject.listed:
@@ -157,11 +157,11 @@ def baselines_not_first(subject: Subject) -> Iterator[Finding]:
 
 
 def _compared(subject: Subject, platform: Platform) -> Platform:
-    """Leave of a platform what clients compare (platforms.md 6)."""
+    """Reduce a platform to the fields that clients compare."""
     normal = platform.normalized(subject.table)
     if normal.os != "windows":
         return normal
-    features = tuple(each for each in normal.os_features if each != _WIN32K)
+    features = tuple(feature for feature in normal.os_features if feature != _WIN32K)
     return replace(normal, os_features=features)
 
 

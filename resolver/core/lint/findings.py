@@ -1,7 +1,6 @@
-"""Findings: what a rule has to say about an image or a file.
+"""Rules and findings, common to lint, check, lock, pin and doctor.
 
-Lint, check, lock and pin speak this one language, so that every report (SARIF, JUnit, a table)
-knows each of them.
+Every report (SARIF, JUnit, a table) supports all of them through these types.
 """
 
 from __future__ import annotations
@@ -17,27 +16,27 @@ if TYPE_CHECKING:
 
 
 class Severity(Enum):
-    """How much a finding weighs; the order of the members is the order of weight."""
+    """The severity of a finding, in ascending order."""
 
     NOTE = "note"
     WARNING = "warning"
     ERROR = "error"
 
     def __lt__(self, other: Severity) -> bool:
-        """Say whether this weighs less."""
+        """Whether this is less severe."""
         order = list(Severity)
         return order.index(self) < order.index(other)
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Something that is looked for.
+    """A rule.
 
     Attributes:
         id: stable, lower case with dashes: `entry-without-platform`.
         severity: of its findings, unless a finding says otherwise.
-        title: what it finds, in a few words.
-        explanation: why that matters and what to do, in sentences.
+        title: short description of what it finds.
+        explanation: why it matters and what to do.
     """
 
     id: str
@@ -48,7 +47,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class FindingPlace:
-    """Where in a file something stands; line and column count from 1, the column in characters."""
+    """A location in a file; line and column are counted from 1, the column in characters."""
 
     path: str
     line: int
@@ -57,16 +56,16 @@ class FindingPlace:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that a rule found.
+    """One finding of a rule.
 
     Attributes:
         rule: the rule's id.
-        message: one sentence, no full stop; text from elsewhere as it is, the printer escapes.
-        subject: the reference, or the file, that it is about.
-        platform: which build of the image, as written; empty for the image as a whole.
-        digest: of the document it is about; empty where there is none.
-        hint: what to do or to type; empty when there is nothing useful to say.
-        place: where in a file; None for what was found in a registry.
+        message: one sentence, no full stop; may contain remote text, which is escaped on output.
+        subject: the reference or the file.
+        platform: of the build, as written; empty for the image as a whole.
+        digest: of the document; empty if there is none.
+        hint: what to do; empty if there is nothing useful.
+        place: the location in a file; None for content of a registry.
     """
 
     rule: str
@@ -79,9 +78,8 @@ class Finding:
     place: FindingPlace | None = None
 
 
-#: Where rules are written down: `module:TABLE`, a tuple of `Rule` or of rows that have a `rule`. A
-#: set of rules joins with a row here; its module is imported when a report explains a finding, and
-#: at no other time.
+#: Tables of rules as `module:TABLE`, each a tuple of `Rule` or of rows with a `rule`. A module is
+#: imported only when a report explains a finding.
 BOOKS: tuple[str, ...] = (
     "resolver.core.lint.lint:RULES",
     "resolver.core.check.check:RULES",
@@ -92,7 +90,7 @@ BOOKS: tuple[str, ...] = (
 
 
 def rules(ids: Iterable[str]) -> tuple[Rule, ...]:
-    """Find these rules, in this order, each once; one that nobody knows is named by its id."""
+    """Return rules by id, in order and without duplicates; an unknown id gets a bare rule."""
     wanted = tuple(dict.fromkeys(ids))
     known = {rule.id: rule for rule in _all()} if wanted else {}
     return tuple(known.get(name, _unknown(name)) for name in wanted)

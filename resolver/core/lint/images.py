@@ -1,4 +1,4 @@
-"""Rules about images beside what their index says of them, and about pins."""
+"""Rules about images that contradict their index, and about pins."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from resolver.core.oci.image import ImageEntry
     from resolver.core.platforms.platform import Platform, PlatformTable
 
-#: Layers without a file, which images share whatever they are made for: 1,024 zero bytes plain,
-#: as Docker's gzip, as Go's; the first is their diff_id too.
+#: Empty layers, which images of any platform share: 1,024 zero bytes uncompressed (also their
+#: diff_id), and compressed by Docker's gzip and by Go's.
 #: Source: moby layer/empty.go (DigestSHA256EmptyTar); image-spec; distribution schema1 builder.
 _EMPTY = frozenset(
     Digest("sha256", digits)
@@ -27,7 +27,8 @@ _EMPTY = frozenset(
         "4f4fb700ef54461cfa02571ae0db9a0dc1e0cdb5577484a6d75e68dc38e8acc1",
     )
 )
-#: Components of a Windows version that decide; the fourth is the revision (platforms.md 6).
+#: Components of a Windows version that are compared; the fourth is the revision.
+#: Source: docs/platform-matching.md, "Windows build rule".
 _BUILD = 3
 
 CONTRADICTORY_CONFIG = Rule(
@@ -43,7 +44,7 @@ IDENTICAL_LAYERS = Rule(
     "identical-layers",
     Severity.ERROR,
     "the same layers for different architectures",
-    "A program is made for one architecture, so all entries but one are lies, unless there is no "
+    "A program is made for one architecture, so all entries but one are wrong, unless there is no "
     "program inside. It is an error where a config names a command to run, and a note where none "
     "does: data, charts and scripts may well be the same everywhere, and so are programs made to "
     "run on several architectures. Where one architecture runs the other's programs, as amd64 does "
@@ -76,7 +77,7 @@ TAG_MOVED = Rule(
 
 
 def contradictory_configs(subject: Subject) -> Iterator[Finding]:
-    """Find images whose config says another platform than the index (R10)."""
+    """Find images whose config names another platform than the index."""
     for part in subject.listed:
         stated = part.descriptor.platform
         actual = part.config.platform if part.config is not None else None
@@ -89,9 +90,9 @@ def contradictory_configs(subject: Subject) -> Iterator[Finding]:
 
 
 def _contradiction(stated: Platform, actual: Platform, table: PlatformTable) -> Severity | None:
-    """Weigh what two statements about one image have against each other; None = nothing.
+    """Return the severity of a contradiction between two platforms of an image; None if none.
 
-    A variant or version that only one side names contradicts nothing: configs often omit them.
+    A variant or version that only one side states is no contradiction: configs often omit them.
     """
     one, other = stated.normalized(table), actual.normalized(table)
     if (one.os, one.architecture) != (other.os, other.architecture):
@@ -107,8 +108,8 @@ def _contradiction(stated: Platform, actual: Platform, table: PlatformTable) -> 
 
 
 def identical_layers(subject: Subject) -> Iterator[Finding]:
-    """Find images for different architectures that hold the same; one finding for each such set."""
-    told: list[frozenset[int]] = []
+    """Find images for different architectures with equal layers; one finding per set."""
+    reported: list[frozenset[int]] = []
     for contents in (_layer_digests, _diff_ids):
         groups: dict[tuple[Digest, ...], list[ImageEntry]] = {}
         for part in subject.listed:
@@ -118,8 +119,8 @@ def identical_layers(subject: Subject) -> Iterator[Finding]:
         for key, parts in groups.items():
             chips = {_chip(part.platform, subject.table) for part in parts if part.platform}
             members = frozenset(id(part) for part in parts)
-            if len(chips) > 1 and not any(members <= each for each in told):
-                told.append(members)
+            if len(chips) > 1 and not any(members <= known for known in reported):
+                reported.append(members)
                 yield _identical(subject, parts, len(key))
 
 
@@ -142,7 +143,7 @@ def _identical(subject: Subject, parts: Sequence[ImageEntry], count: int) -> Fin
 
 
 def _one_runs_all(subject: Subject, parts: Sequence[ImageEntry]) -> bool:
-    """Say whether one of these architectures' programs run on all the others (platforms.md 5)."""
+    """Return whether programs of one of these architectures run on all the others."""
     table = subject.table
     platforms = [part.platform.normalized(table) for part in parts if part.platform is not None]
     if len({platform.os for platform in platforms}) > 1:
@@ -156,7 +157,7 @@ def _one_runs_all(subject: Subject, parts: Sequence[ImageEntry]) -> bool:
 
 
 def configs_without_platform(subject: Subject) -> Iterator[Finding]:
-    """Find configs that do not say what they are for; `{}`, as some artifacts carry, is none."""
+    """Find configs without a platform, apart from `{}`, which some artifacts have."""
     for part in subject.images:
         config = part.config
         if config is None or config.platform is not None:
@@ -169,7 +170,7 @@ def configs_without_platform(subject: Subject) -> Iterator[Finding]:
 
 
 def pins_to_one_platform(subject: Subject) -> Iterator[Finding]:
-    """Find a digest that is a child of what the tag beside it points at."""
+    """Find a digest that is an entry of the index that the tag points at."""
     pin = subject.pin
     if pin is not None and subject.index is None and pin.digest in pin.members:
         message = (
@@ -179,12 +180,12 @@ def pins_to_one_platform(subject: Subject) -> Iterator[Finding]:
 
 
 def moved_tags(subject: Subject) -> Iterator[Finding]:
-    """Find a tag that has left the digest beside it."""
+    """Find a tag that no longer points at the digest of the reference."""
     pin = subject.pin
     if pin is None or pin.current == pin.digest or pin.digest in pin.members:
         return
     if pin.current is None:
-        message = f"there is no tag `{pin.tag}` any more"
+        message = f"the tag `{pin.tag}` no longer exists"
     else:
         message = f"`{pin.tag}` now points at `{pin.current}`"
     yield subject.finding(TAG_MOVED, message)
@@ -196,7 +197,7 @@ def _layer_digests(part: ImageEntry) -> tuple[Digest, ...]:
 
 
 def _diff_ids(part: ImageEntry) -> tuple[Digest, ...]:
-    """Name the contents whatever they were compressed with."""
+    """Return the digests of uncompressed layers, without empty ones."""
     found = part.config.diff_ids if part.config is not None else ()
     return tuple(digest for digest in found if digest not in _EMPTY)
 

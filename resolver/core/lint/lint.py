@@ -1,7 +1,7 @@
-"""Linting: the table of rules, and what they find about one image.
+"""The table of lint rules, and the results of `lint`.
 
-To add a rule, write a `Rule` and a function in one of the `lint_rules_*` modules, give them a row
-in its `ROWS`, and samples in `tests/contract/lint_samples.py`.
+To add a rule, write a `Rule` and a function in one of the modules below, add a row to its `ROWS`,
+and samples to `tests/contract/lint_samples.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from resolver.core.results.events import Warned
 
 
-#: Every rule there is, with the function that looks for it.
+#: Every rule, with the function that applies it.
 RULES: tuple[LintRow, ...] = (
     *images.ROWS,
     *programs.ROWS,
@@ -37,13 +37,13 @@ _PLACE = {row.rule.id: number for number, row in enumerate(RULES)}
 
 
 def lint_subject(subject: Subject) -> tuple[Finding, ...]:
-    """Apply every rule; the heaviest findings come first, whatever the order of the index."""
+    """Apply every rule; sort findings by severity, independent of the order of the index."""
     found = {finding for row in RULES for finding in row.look(subject)}
     return tuple(sorted(found, key=_order))
 
 
 def rule(identifier: str) -> Rule:
-    """Look a rule up by its id.
+    """Return a rule by its id.
 
     Raises:
         Usage: there is no such rule.
@@ -55,7 +55,7 @@ def rule(identifier: str) -> Rule:
 
 
 def without(findings: Iterable[Finding], ignored: Iterable[str]) -> tuple[Finding, ...]:
-    """Leave out what some rules found."""
+    """Remove the findings of some rules."""
     left_out = frozenset(ignored)
     return tuple(finding for finding in findings if finding.rule not in left_out)
 
@@ -72,16 +72,16 @@ def _order(finding: Finding) -> tuple[int, int, str, str, str]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LintedImage:
-    """What the rules found about one image.
+    """The findings for one image.
 
     Attributes:
-        reference: canonical text of what was asked.
-        root: what the name points at; None where that document cannot be used.
-        platforms: of the images looked at, as written, in index order.
-        findings: the heaviest first, then by rule; the order of the index does not matter.
-        looks: what is inside the images; none where nobody looked.
-        ignored: how many findings were left out on request.
-        warnings: what a person should know, and that is no finding.
+        reference: canonical text.
+        root: the descriptor of the reference; None if that document is unusable.
+        platforms: of the images, as written, in index order.
+        findings: sorted by severity, then by rule.
+        looks: the contents of the images; empty without `--deep`.
+        ignored: number of findings ignored on request.
+        warnings: notes that are not findings.
     """
 
     reference: str
@@ -93,28 +93,28 @@ class LintedImage:
     warnings: tuple[Warned, ...] = ()
 
     def count(self, severity: Severity) -> int:
-        """Count the findings of exactly this weight."""
+        """Count the findings of exactly this severity."""
         return sum(finding.severity is severity for finding in self.findings)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Linted:
-    """What the rules found about all that was asked.
+    """The result of `lint`.
 
     Attributes:
-        images: in the order asked; a failure where an image could not be looked at.
+        images: in the order requested; a failure for each image that could not be read.
     """
 
     images: tuple[LintedImage | Failure, ...]
 
     @property
     def looked_at(self) -> tuple[LintedImage, ...]:
-        """The images that could be looked at."""
+        """The images that could be read."""
         return tuple(image for image in self.images if not isinstance(image, Failure))
 
     @property
     def failures(self) -> tuple[Failure, ...]:
-        """The references that could not be answered for."""
+        """The references that failed."""
         return tuple(image for image in self.images if isinstance(image, Failure))
 
     @property
@@ -123,16 +123,16 @@ class Linted:
         return tuple(finding for image in self.looked_at for finding in image.findings)
 
     def reaches(self, severity: Severity) -> bool:
-        """Say whether a finding weighs this much, or more."""
+        """Return whether any finding has at least this severity."""
         return any(not finding.severity < severity for finding in self.findings)
 
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """Rules, to be read.
+    """The result of `lint --rules`.
 
     Attributes:
-        whole: with their explanations.
+        whole: whether to show explanations.
     """
 
     rules: tuple[Rule, ...]

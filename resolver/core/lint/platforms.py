@@ -1,4 +1,4 @@
-"""Rules about platforms as an index, or a lone image's config, writes them."""
+"""Rules about platforms as written in an index, or in the config of a single image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from resolver.core.platforms.platform import Platform
 
 _UNKNOWN = "unknown"
-#: WebAssembly's systems are none that Go knows alone (platforms.md 2), and usual all the same.
+#: WebAssembly's systems are common although Go does not list them as single words.
 _WASM_SYSTEMS = frozenset({"wasi", "wasip1", "wasip2"})
 
 MISSING_VARIANT = Rule(
@@ -41,7 +41,7 @@ UNKNOWN_OS = Rule(
     "unknown-os",
     Severity.WARNING,
     "an operating system that no client knows",
-    "Clients compare names, and none asks for this one, so that the entry is chosen by nobody. "
+    "Clients compare names, and none asks for this one, so the entry is never chosen. "
     "Names are those of Go's GOOS: `linux`, `windows`, `darwin`. If the name is right and new, "
     "teach it to resolver with `--platforms-file`.",
 )
@@ -49,7 +49,7 @@ UNKNOWN_ARCHITECTURE = Rule(
     "unknown-architecture",
     Severity.WARNING,
     "an architecture that no client knows",
-    "Clients compare names, and none asks for this one, so that the entry is chosen by nobody. "
+    "Clients compare names, and none asks for this one, so the entry is never chosen. "
     "Names are those of Go's GOARCH: `amd64`, `arm64`, `arm` with a variant, `ppc64le`, `s390x`, "
     "`riscv64`. If the name is right and new, teach it to resolver with `--platforms-file`.",
 )
@@ -73,17 +73,17 @@ ODD_SPELLING = Rule(
 
 
 def missing_variants(subject: Subject) -> Iterator[Finding]:
-    """Find 32-bit arm of which nobody says which; of a lone image its config may leave it out."""
+    """Find 32-bit arm without a variant, which the config of a single image may omit."""
     for part in subject.images:
         platform = part.platform
         if platform is not None and lower(platform.architecture) == "arm" and not platform.variant:
             severity = Severity.WARNING if subject.index is not None else Severity.NOTE
-            message = f"`{platform}` says no variant, so it is taken for `arm/v7`"
+            message = f"`{platform}` has no variant, so it is treated as `arm/v7`"
             yield subject.finding(MISSING_VARIANT, message, part, severity=severity)
 
 
 def missing_os_versions(subject: Subject) -> Iterator[Finding]:
-    """Find Windows images that fit no certain build of Windows."""
+    """Find Windows images without an `os.version`."""
     for part in subject.images:
         platform = part.platform
         if platform is None or subject.table.system(platform.os) != "windows":
@@ -96,7 +96,7 @@ def missing_os_versions(subject: Subject) -> Iterator[Finding]:
 
 
 def unknown_systems(subject: Subject) -> Iterator[Finding]:
-    """Find operating systems that are in no table."""
+    """Find unknown operating systems."""
     for part in subject.images:
         platform = part.platform
         if platform is None or is_unknown(platform) or _is_wasm(platform):
@@ -107,7 +107,7 @@ def unknown_systems(subject: Subject) -> Iterator[Finding]:
 
 
 def unknown_architectures(subject: Subject) -> Iterator[Finding]:
-    """Find architectures that are in no table."""
+    """Find unknown architectures."""
     for part in subject.images:
         platform = part.platform
         if platform is None or is_unknown(platform):
@@ -121,7 +121,7 @@ def unknown_architectures(subject: Subject) -> Iterator[Finding]:
 
 
 def unknown_images(subject: Subject) -> Iterator[Finding]:
-    """Find `unknown/unknown` that nothing marks as a statement about another entry."""
+    """Find `unknown/unknown` entries that are not marked as attestations."""
     for part in subject.listed:
         stated = part.descriptor.platform
         if stated is not None and is_unknown(stated):
@@ -130,7 +130,7 @@ def unknown_images(subject: Subject) -> Iterator[Finding]:
 
 
 def odd_spellings(subject: Subject) -> Iterator[Finding]:
-    """Find platforms that only some clients recognise."""
+    """Find spellings of platforms that only some clients recognise."""
     for part in subject.listed:
         stated = part.descriptor.platform
         if stated is None:
@@ -148,7 +148,7 @@ def odd_spellings(subject: Subject) -> Iterator[Finding]:
 
 
 def is_unknown(platform: Platform) -> bool:
-    """Say whether a platform is the `unknown/unknown` of attestations, or half of it."""
+    """Return whether a platform is the `unknown/unknown` of attestations, or half of it."""
     return lower(platform.os) == _UNKNOWN or lower(platform.architecture) == _UNKNOWN
 
 
@@ -157,18 +157,18 @@ def _is_wasm(platform: Platform) -> bool:
 
 
 def _usual_variant(stated: Platform, normal: Platform) -> str:
-    """Say how a variant is usually written; a default may stand there or be left out."""
+    """Return the usual spelling of a variant, keeping or omitting a default as stated."""
     if not stated.variant:
         return "" if lower(stated.architecture) == normal.architecture else normal.variant
     if normal.variant:
         return normal.variant
-    # A default that is left out in normal form: `v8` of arm64, `v1` of amd64.
+    # A default that the normal form omits: `v8` of arm64, `v1` of amd64.
     text = lower(stated.variant)
     return text if text.startswith("v") else f"v{text}"
 
 
 def _written(platform: Platform) -> str:
-    """Write a platform so that what it leaves out is seen."""
+    """Format a platform so that omitted parts are visible."""
     names = (platform.os, platform.architecture, platform.variant)
     return "/".join(names).rstrip("/")
 

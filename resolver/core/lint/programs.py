@@ -1,4 +1,4 @@
-"""Rules about the programs inside: what machine they are made for (`--deep`)."""
+"""Rules about the machine of programs in an image (`--deep`)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from resolver.core.lint.subject import Look, Program, Subject
     from resolver.core.platforms.platform import Platform, PlatformTable
 
-#: What programs of a system look like; any other system's are ELF.
+#: Formats of programs by operating system; ELF for any other.
 _FORMATS = {"windows": "pe", "darwin": "mach-o", "ios": "mach-o"}
-#: Programs that every machine of an architecture runs as they are: no reason to speak of it.
+#: Pairs of platform and program that every machine runs natively.
 _NATIVE_ENOUGH = frozenset({("amd64", "386")})
-#: Made for no machine in particular.
+#: The machine of portable programs.
 _ANY = "any"
 
 WRONG_MACHINE = Rule(
@@ -29,7 +29,7 @@ WRONG_MACHINE = Rule(
     Severity.ERROR,
     "what is started is made for another machine",
     "The image says one platform, and the program that it starts is for another: the container "
-    "ends with `exec format error`, or runs emulated where somebody has set that up, which hides "
+    "ends with `exec format error`, or runs emulated where that is set up, which hides "
     "the fault from those who built it. Most often a download in the Dockerfile names a fixed "
     "architecture, or a build stage was not told the target: use `TARGETARCH`, and check "
     "`FROM --platform`. What was read only in part could not be checked against the layer's "
@@ -77,7 +77,7 @@ UNREADABLE_LAYER = Rule(
 
 
 def fits(executable: Executable, platform: Platform, table: PlatformTable) -> bool:
-    """Say whether a program can run on a platform, which is given in normal form."""
+    """Return whether a program can run on a normalised platform."""
     if executable.machine == _ANY:
         return True
     if executable.format != _FORMATS.get(platform.os, "elf"):
@@ -94,7 +94,7 @@ def wrong_machines(subject: Subject) -> Iterator[Finding]:
 
 
 def foreign_programs(subject: Subject) -> Iterator[Finding]:
-    """Find images with executables for another machine beside what they start."""
+    """Find images with executables for another machine that they do not start."""
     for look in subject.looks:
         platform = _platform(look, subject.table)
         started = {(one.program.layer, one.program.path) for one in look.started if one.program}
@@ -118,7 +118,7 @@ def foreign_programs(subject: Subject) -> Iterator[Finding]:
 
 
 def fallback_machines(subject: Subject) -> Iterator[Finding]:
-    """Find images that start a program which not every machine of the platform runs."""
+    """Find images that start a program that not every machine of the platform runs."""
     for look, platform, program in _started(subject):
         machine = program.executable.machine
         if machine == platform.architecture or machine not in subject.table.architectures:
@@ -130,7 +130,7 @@ def fallback_machines(subject: Subject) -> Iterator[Finding]:
 
 
 def missing_entrypoints(subject: Subject) -> Iterator[Finding]:
-    """Find images that start what none of their layers holds."""
+    """Find images that start a program that none of their layers contains."""
     for look in subject.looks:
         for one in look.started:
             if one.outcome is SearchOutcome.NOT_THERE and one.is_certain:
@@ -139,9 +139,9 @@ def missing_entrypoints(subject: Subject) -> Iterator[Finding]:
 
 
 def undecided_entrypoints(subject: Subject) -> Iterator[Finding]:
-    """Find images of which what they start was not reached."""
+    """Find images whose started program was not found in the bytes read."""
     for look in subject.looks:
-        # One that lies was not looked into any further.
+        # The search stops at a wrong machine.
         if look.failures or any(
             one.program
             and not fits(one.program.executable, _platform(look, subject.table), subject.table)
@@ -155,7 +155,7 @@ def undecided_entrypoints(subject: Subject) -> Iterator[Finding]:
 
 
 def unreadable_layers(subject: Subject) -> Iterator[Finding]:
-    """Find layers that are not there, or not what they should be."""
+    """Find missing or damaged layers."""
     for look in subject.looks:
         for _digest, error in look.failures:
             severity = Severity.NOTE if isinstance(error, UnsupportedDocument) else Severity.ERROR

@@ -1,4 +1,4 @@
-"""What the rules of lint look at: an image with all of its builds, and facts found beside it."""
+"""The input of lint rules: an image with all of its builds, and further facts about it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PinnedTag:
-    """A tag with a digest beside it, and what that tag points at now.
+    """A tag of a reference that also has a digest, and what the tag points at now.
 
     Attributes:
-        current: None when there is no such tag any more.
+        current: None if the tag no longer exists.
         members: digests of everything below `current`.
     """
 
@@ -39,16 +39,16 @@ class PinnedTag:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subject:
-    """One image, as the rules see it.
+    """One image, for the rules.
 
     Attributes:
-        reference: canonical text of what was asked.
-        root: None where the document that the name points at cannot be used.
-        index: None for a name that points at one image.
-        parts: every entry that is no readable index; see `resolver.core.oci.image`.
+        reference: canonical text.
+        root: None if the root document is unusable.
+        index: None if the reference points at a single image.
+        parts: every entry except readable indexes; see `resolver.core.oci.image`.
         refusal: why there is no `root`.
         pin: None unless the reference has a tag and a digest.
-        looks: what is inside the images; none where nobody looked.
+        looks: the contents of the images; empty without `--deep`.
     """
 
     reference: str
@@ -62,12 +62,12 @@ class Subject:
 
     @property
     def images(self) -> tuple[ImageEntry, ...]:
-        """The entries that can be images; attestations and other content left out."""
+        """The entries that may be images, without attestations and artifacts."""
         return tuple(part for part in self.parts if part.kind is EntryKind.IMAGE)
 
     @property
     def listed(self) -> tuple[ImageEntry, ...]:
-        """The images that stand in an index; none where the name points at one image."""
+        """The images of the index; empty if the reference points at a single image."""
         return self.images if self.index is not None else ()
 
     def finding(
@@ -79,7 +79,7 @@ class Subject:
         severity: Severity | None = None,
         hint: str = "",
     ) -> Finding:
-        """Put into words what a rule found; by default it weighs what the rule weighs."""
+        """Create a finding of a rule, by default with the rule's severity."""
         platform = part.platform if part is not None else None
         digest = part.descriptor.digest if part is not None else ""
         return Finding(
@@ -94,21 +94,21 @@ class Subject:
 
 
 class LintRow(NamedTuple):
-    """One rule, and the function that looks for what it is about."""
+    """One rule, and the function that applies it."""
 
     rule: Rule
     look: Callable[[Subject], Iterator[Finding]]
 
 
 class SearchOutcome(Enum):
-    """How looking for what an image starts ended."""
+    """The outcome of the search for a program that an image starts."""
 
     FOUND = "found"
-    #: All layers were read, and it is in none.
+    #: All layers were read, and none contains it.
     NOT_THERE = "not-there"
-    #: It was found, and is no program of a format that is known here.
+    #: It was found, and is not a program of a supported format.
     NO_PROGRAM = "no-program"
-    #: Not found in what was read, and not all was.
+    #: It was not found, and not all layers were read.
     UNDECIDED = "undecided"
 
 
@@ -118,8 +118,8 @@ class Program:
 
     Attributes:
         path: from the root of the image, without a leading slash, links followed.
-        layer: the one that holds it.
-        verified: whether that layer was read to its end, and is what its digests say.
+        layer: its layer.
+        verified: whether that layer was read completely and matches its digests.
     """
 
     path: str
@@ -130,12 +130,12 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class StartedProgram:
-    """Something that an image starts, and what came of looking for it.
+    """A program that an image starts, and the outcome of the search for it.
 
     Attributes:
-        words: as the config writes it, or the script whose interpreter this is.
+        words: as written in the config, or the script whose interpreter this is.
         program: None unless it was found.
-        is_certain: the container itself starts it; else another program does, as it seems.
+        is_certain: whether the container itself starts it; False if another program seems to.
     """
 
     words: str
@@ -146,14 +146,13 @@ class StartedProgram:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """What looking into one image's layers found.
+    """The programs found in one image's layers.
 
     Attributes:
-        started: what it starts, then the interpreters that this needs; empty where nothing is
-            named.
+        started: the programs it starts, then their interpreters; empty if the config names none.
         sample: some other executables, from the start of the layers.
         failures: layers that could not be read, and why.
-        bytes_read: of layers, as they are stored, for this image; shared ones count once.
+        bytes_read: compressed bytes of layers read for this image; shared layers count once.
     """
 
     part: ImageEntry

@@ -1,4 +1,4 @@
-"""Drift: what has moved since it was locked, platform by platform."""
+"""Drift: changes since a reference was locked, by platform."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ REFERENCE_GONE = Rule(
     "be there for a while: mirror them, or choose another reference.",
 )
 
-#: Every rule of `lock --check`. To add one, add a row, and give it from `findings_of`.
+#: Every rule of `lock --check`. To add one, add a row, and create its findings in `drift_of`.
 RULES = (
     INDEX_CHANGED,
     PLATFORM_CHANGED,
@@ -70,11 +70,10 @@ RULES = (
 
 
 class PlatformPair(NamedTuple):
-    """One platform, as locked and as it is now; None where it is not offered.
+    """One platform as locked and as it is now; None if it is not offered.
 
     Attributes:
-        platform: in normal form, or as somebody asked for it.
-
+        platform: in normal form, or as requested.
     """
 
     platform: str
@@ -84,13 +83,11 @@ class PlatformPair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LockDrift:
-    """What became of one locked reference.
+    """The changes of one locked reference.
 
     Attributes:
-        current: what it points at now; None where the registry no longer has it.
-        platforms: those that were compared; none where the digest is the same, since then
-            everything is.
-
+        current: the digest it points at now; None if the registry no longer has it.
+        platforms: those compared; empty if the digest is unchanged.
     """
 
     image: LockedImage
@@ -100,7 +97,7 @@ class LockDrift:
 
     @property
     def state(self) -> str:
-        """What became of it, in a word or two: `as locked`, `index changed`, `moved`, `gone`."""
+        """The state: `as locked`, `index changed`, `moved` or `gone`."""
         if self.current is None:
             return "gone"
         if self.current == self.image.digest:
@@ -109,19 +106,18 @@ class LockDrift:
 
     @property
     def drifted(self) -> bool:
-        """Whether something that counts has moved."""
+        """Whether a relevant platform changed."""
         return any(finding.severity is Severity.ERROR for finding in self.findings)
 
 
 @dataclass(frozen=True, slots=True)
 class LockCheck:
-    """The answer of `lock --check`.
+    """The result of `lock --check`.
 
     Attributes:
         path: the lock file.
-        wanted: platforms that count, as typed; empty for all.
-        images: in the order of the lock; a reference nobody could be asked about is a failure.
-
+        wanted: relevant platforms, as typed; empty for all.
+        images: in the order of the lock; a failure for each reference that could not be looked up.
     """
 
     path: str
@@ -131,30 +127,30 @@ class LockCheck:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Everything that moved, image by image."""
+        """The findings of all images."""
         drifts = [image for image in self.images if isinstance(image, LockDrift)]
         return tuple(finding for drift in drifts for finding in drift.findings)
 
     @property
     def failures(self) -> tuple[Failure, ...]:
-        """References that nobody could be asked about."""
+        """References that could not be looked up."""
         return tuple(image for image in self.images if isinstance(image, Failure))
 
     @property
     def drifted(self) -> bool:
-        """Whether something that counts has moved."""
+        """Whether a relevant platform changed."""
         return any(isinstance(image, LockDrift) and image.drifted for image in self.images)
 
 
 def pairs_of(before: LockedImage, after: LockedImage) -> tuple[PlatformPair, ...]:
-    """Put the platforms of two records side by side, sorted."""
+    """Pair the platforms of two records, sorted."""
     old = {one.key: one for one in before.platforms}
     new = {one.key: one for one in after.platforms}
     return tuple(PlatformPair(key, old.get(key), new.get(key)) for key in sorted({*old, *new}))
 
 
 def gone(image: LockedImage) -> LockDrift:
-    """Say that the registry no longer has a reference."""
+    """Return the drift of a reference that the registry no longer has."""
     message = "the registry no longer has this reference"
     hint = "list what there is with `resolver tags REPOSITORY`"
     found = _finding(REFERENCE_GONE, image, message, hint=hint)
@@ -162,7 +158,7 @@ def gone(image: LockedImage) -> LockDrift:
 
 
 def drift_of(image: LockedImage, current: Digest, pairs: tuple[PlatformPair, ...]) -> LockDrift:
-    """Say what moved, given what is compared; the digest of the whole has changed or not."""
+    """Return the drift of a reference, from its digest and the platforms to compare."""
     if image.digest == current:
         return LockDrift(image, current, (), ())
     found = tuple(_moved(image, pairs))
@@ -190,7 +186,7 @@ def _moved(image: LockedImage, pairs: tuple[PlatformPair, ...]) -> Iterator[Find
 def _whole(
     image: LockedImage, current: Digest, pairs: tuple[PlatformPair, ...]
 ) -> Iterator[Finding]:
-    """Say that the whole changed, where no part of it that counts did."""
+    """Return the finding for a changed digest without a changed platform."""
     same = [f"`{pair.platform}`" for pair in pairs if pair.before is not None]
     if same:
         message = f"the index changed, {', '.join(same)} unchanged"

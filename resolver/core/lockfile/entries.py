@@ -1,4 +1,4 @@
-"""Entries: what a lock says of its images, in the words that other tools have for it."""
+"""Lock entries: recording images, selecting platforms, and exporting to other tools."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Platforms:
-    """One wish.
+    """One requested platform, or several alternatives.
 
     Attributes:
         platforms: acceptable ones, best first; at least one.
-        local: they are this machine's, with the level of its processor; see `select`.
+        local: whether they are this machine's, with the level of its processor; see `select`.
     """
 
     platforms: tuple[Platform, ...]
     local: bool = False
 
     def __str__(self) -> str:
-        """Name the platforms, for messages."""
+        """Format the platforms for messages."""
         return " or ".join(str(platform) for platform in self.platforms)
 
 
 def record(found: ImageDocuments, written: str) -> tuple[LockedImage, tuple[Warned, ...]]:
-    """Note what a name means, each platform once: of duplicates the first, as `select` takes it."""
+    """Record an image, each platform once; of duplicates the first, as `select` does."""
     kept: dict[str, LockedPlatform] = {}
     warned = []
     for entry, part in enumerate(found.images):
@@ -67,10 +67,10 @@ def record(found: ImageDocuments, written: str) -> tuple[LockedImage, tuple[Warn
 def narrowed(
     image: LockedImage, only: Iterable[Platforms], table: PlatformTable = BUILTIN
 ) -> LockedImage:
-    """Keep what some platforms mean, and remember that the others were left out.
+    """Restrict a record to some platforms.
 
-    This machine is remembered as the platform that was taken for it, so that a lock does not depend
-    on the processor of the machine that wrote it.
+    This machine is recorded as the platform selected for it, so that a lock does not depend on the
+    processor of the machine that wrote it.
 
     Raises:
         PlatformNotOffered: one of them is not offered.
@@ -81,7 +81,7 @@ def narrowed(
     for wanted in only:
         one = pick(image, wanted, table)
         if one is None:
-            offered = [str(each.platform) for each in by_entry(image)]
+            offered = [str(locked.platform) for locked in by_entry(image)]
             raise PlatformNotOffered(image.reference, str(wanted), offered)
         kept[one.key] = one
         keys.add(str((one.platform if wanted.local else wanted.platforms[0]).normalized()))
@@ -92,7 +92,7 @@ def narrowed(
 def pick(
     image: LockedImage, wanted: Platforms, table: PlatformTable = BUILTIN, *, exact: bool = False
 ) -> LockedPlatform | None:
-    """Find the build that a wish means in a record, as it would be found in the index."""
+    """Select the build for a request from a record, as from the index."""
     entries = by_entry(image)
     platforms = [one.platform for one in entries]
     exact = exact or narrow(image, wanted.platforms)
@@ -101,10 +101,10 @@ def pick(
 
 
 def narrow(image: LockedImage, wanted: Sequence[Platform]) -> bool:
-    """Whether a record must not answer a wish with a fallback.
+    """Whether a record must not satisfy a request with a fallback.
 
-    In a restricted record, what else the image offers is not known; a fallback there counts only
-    for a platform that it was restricted to.
+    The other platforms of a restricted record are unknown, so it allows a fallback only for a
+    platform that it was restricted to.
     """
     if not image.only:
         return False
@@ -112,27 +112,27 @@ def narrow(image: LockedImage, wanted: Sequence[Platform]) -> bool:
 
 
 def by_entry(image: LockedImage) -> tuple[LockedPlatform, ...]:
-    """Give the platforms of a record in the order of the index."""
+    """Return the platforms of a record in the order of the index."""
     return tuple(sorted(image.platforms, key=lambda one: one.entry))
 
 
 _OTHER = re.compile(r"[^a-z0-9]+")
 _LETTER = re.compile(r"[a-z]")
-#: What Docker's own tools, and those built upon them, call Docker Hub.
+#: The name of Docker Hub in Docker's tools and those based on them.
 #: Source: go-containerregistry, pkg/name/registry.go, `DefaultRegistry`.
 _HUB_HOST = "index.docker.io"
 
 
 @dataclass(frozen=True, slots=True)
 class ExportedLockEntry:
-    """One image to be written down for another tool.
+    """One image to export for another tool.
 
     Attributes:
-        name: short, lower case, letters, digits and `_`; of no other entry.
-        written: the reference as it stands in somebody's files.
-        digest: of the index, or of the one platform that was asked for.
-        platforms: `os/arch[/variant]` as the index writes them; empty where `digest` is an image.
-        services: names under which a compose file has it.
+        name: short and unique: lower-case letters, digits and `_`.
+        written: the reference as in the user's files.
+        digest: of the index, or of the requested platform.
+        platforms: `os/arch[/variant]` as in the index; empty if `digest` is an image.
+        services: names of its services in a compose file.
     """
 
     name: str
@@ -149,25 +149,25 @@ class ExportedLockEntry:
 
     @property
     def hub_pinned(self) -> str:
-        """The same, with the name that Go tools have for Docker Hub."""
+        """The same, with Go tools' name for Docker Hub."""
         return f"{self.hub_identity}@{self.digest}"
 
     @property
     def hub_identity(self) -> str:
-        """Registry and repository, with the name that Go tools have for Docker Hub."""
+        """Registry and repository, with Go tools' name for Docker Hub."""
         host = _HUB_HOST if self.reference.registry == HUB else self.reference.registry
         return f"{host}/{self.reference.repository}"
 
     @property
     def tag(self) -> str:
-        """The tag it was locked by; empty where it was locked by digest alone."""
+        """The tag of the reference; empty if it has only a digest."""
         if self.reference.tag is None and self.reference.digest is not None:
             return ""
         return self.reference.tag or DEFAULT_TAG
 
     @property
     def bare_written(self) -> str:
-        """The name as it was written, without tag and digest."""
+        """The name as written, without tag and digest."""
         name = self.written.partition("@")[0]
         head, slash, last = name.rpartition("/")
         return head + slash + last.partition(":")[0]
@@ -179,14 +179,13 @@ def entries_of(
     services: Mapping[str, Sequence[str]] | None = None,
     table: PlatformTable = BUILTIN,
 ) -> tuple[tuple[ExportedLockEntry, ...], tuple[LockedImage, ...]]:
-    """Give an entry for each image, and the images that were not locked for a platform.
+    """Return an entry for each image, and the images not locked for the requested platform.
 
     Args:
-        lock: everything in it.
-        wanted: write down the image for this platform instead of the index.
-        services: canonical references to the services of a compose file.
-        table: to choose by.
-
+        lock: all images of it are exported.
+        wanted: export the image for this platform instead of the index.
+        services: services of a compose file by canonical reference.
+        table: the platform facts.
     """
     chosen: list[tuple[LockedImage, Digest, tuple[str, ...]]] = []
     missing = []
@@ -215,10 +214,10 @@ def entries_of(
 
 
 def short_names(references: Sequence[Reference]) -> list[str]:
-    """Name each reference by as little as tells it from the others.
+    """Return a short unique name for each reference.
 
-    The last part of its repository; if others have that too, with its tag; then all of it. What
-    is the same even then is numbered.
+    This is the last component of its repository; if not unique, with the tag; then all of it; then
+    with a number.
     """
     forms = [_forms(reference) for reference in references]
     counts = [Counter(level) for level in zip(*forms, strict=True)]
@@ -228,7 +227,7 @@ def short_names(references: Sequence[Reference]) -> list[str]:
         free = (name for count, name in zip(counts, own, strict=True) if count[name] == 1)
         name = next(free, own[-1])
         numbered = (f"{name}_{number}" for number in range(2, len(forms) + 2))
-        name = next(each for each in (name, *numbered) if each not in taken)
+        name = next(candidate for candidate in (name, *numbered) if candidate not in taken)
         taken.add(name)
         names.append(name)
     return names

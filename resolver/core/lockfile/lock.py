@@ -1,7 +1,8 @@
-"""Locks: what each reference meant when somebody looked, written down to be held against later.
+"""Lock files: the digest of each reference at one time, for later comparison.
 
-`resolver.lock` is JSON, since machines write it: sorted, so that two people's changes merge, and
-strict, since a hostile one comes with a pull request (R53).
+`resolver.lock` is JSON, because machines write it: sorted, so that concurrent changes merge, and
+strict, because a pull request may contain a hostile one (docs/store-and-reliability.md,
+"Strict YAML").
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Contradiction:
-    """A fact that something else in the same lock speaks against.
+    """A contradiction within a lock.
 
     Attributes:
-        field: path to the fact, as in the file.
-        reason: what speaks against it, as the end of a sentence.
+        field: path of the wrong field.
+        reason: the contradiction, as the end of a sentence.
     """
 
     field: str
@@ -48,10 +49,7 @@ class Contradiction:
 
 
 def contradiction(lock: Lock) -> Contradiction | None:
-    """Find the first one: a reference by digest that leads to another, or two sizes of a digest.
-
-    A digest stands for the same bytes wherever it stands, so it has one size.
-    """
+    """Return the first contradiction: another digest for a reference by digest, or two sizes."""
     sizes: dict[Digest, tuple[int, str]] = {}
     for image in lock.images:
         own = Reference.parse(image.reference).digest
@@ -77,16 +75,16 @@ def _sizes(lock: Lock) -> Iterator[tuple[str, Digest, int]]:
 
 #: Version of the written format.
 SCHEMA = 1
-#: Bytes of a lock file. Source: reliability.md R53.
+#: Bytes of a lock file. Source: docs/store-and-reliability.md, "Strict YAML".
 MAX_LOCK = 4 * 1024 * 1024
-#: References in one lock; ten times what the largest fleet we know of pins.
+#: The most references in one lock. Ours: ten times the largest known fleet.
 MAX_IMAGES = 10_000
 
 _SPLIT = "keep it in several files, each named with `--lock-file`"
 _TOP = frozenset({"schema", "images"})
 _IMAGE = frozenset({"written", "digest", "mediaType", "size", "only", "platforms"})
 _PLATFORM = frozenset({"digest", "mediaType", "size", "entry", "platform"})
-#: What git leaves in a file that two sides changed. Source: git-merge(1), "HOW CONFLICTS ARE
+#: Conflict markers of git. Source: git-merge(1), "HOW CONFLICTS ARE
 #: PRESENTED".
 _CONFLICT = re.compile(rb"(?:<{7}|={7}|>{7}|\|{7})(?: [^\r\n]*)?\r?")
 
@@ -96,12 +94,10 @@ class LockedPlatform:
     """One build of an image.
 
     Attributes:
-        platform: as the index writes it, or the config where there is no index.
-        media_type: of the manifest; empty where a lock of another hand does not say.
-        size: of the manifest in bytes; None likewise.
-        entry: its position among the images of the index, counted from 0; of equals the first
-            is taken.
-
+        platform: as written in the index, or in the config without an index.
+        media_type: of the manifest; empty if a hand-written lock omits it.
+        size: of the manifest in bytes; None if a hand-written lock omits it.
+        entry: its position among the images of the index, counted from 0; of equal ones the first.
     """
 
     platform: Platform
@@ -112,21 +108,20 @@ class LockedPlatform:
 
     @property
     def key(self) -> str:
-        """The platform in normal form: what two spellings of it have in common."""
+        """The normalised platform as text."""
         return str(self.platform.normalized())
 
 
 @dataclass(frozen=True, slots=True)
 class LockedImage:
-    """What one reference meant.
+    """The record of one reference.
 
     Attributes:
-        reference: canonical.
-        written: as somebody typed it, or as a file has it.
-        digest, media_type, size: of what the name pointed at: an index, or the only image.
-        platforms: sorted by their keys, each key once; empty for content that is no image.
-        only: platforms, in normal form, that somebody restricted the record to; empty for all.
-
+        reference: canonical text.
+        written: as typed, or as written in a file.
+        digest, media_type, size: of its index or single image.
+        platforms: sorted by key, each key once; empty for content that is not an image.
+        only: normalised platforms that the record is restricted to; empty for all.
     """
 
     reference: str
@@ -139,40 +134,39 @@ class LockedImage:
 
     @property
     def is_index(self) -> bool:
-        """Whether the name pointed at a list of builds, and not at a single image."""
+        """Whether the reference pointed at an index."""
         if self.media_type:
             return self.media_type in INDEX_TYPES
         return all(one.digest != self.digest for one in self.platforms)
 
     @property
     def root(self) -> Descriptor | None:
-        """What the name pointed at; None where a lock of another hand does not say its size."""
+        """The descriptor of the reference; None if a hand-written lock omits the size."""
         if not self.media_type or self.size is None:
             return None
         return Descriptor(self.media_type, self.digest, self.size)
 
     @property
     def pinned(self) -> str:
-        """The name that always means this: `registry/repository@digest`."""
+        """The pinned reference: `registry/repository@digest`."""
         return f"{Reference.parse(self.reference).identity}@{self.digest}"
 
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """What some references meant; `images` are sorted by reference, each of them once."""
+    """A lock; `images` are sorted by reference, each once."""
 
     images: tuple[LockedImage, ...] = ()
 
     def find(self, reference: str) -> LockedImage | None:
-        """Look a canonical reference up."""
+        """Return the record of a canonical reference; None if there is none."""
         return next((image for image in self.images if image.reference == reference), None)
 
     def named(self, name: str) -> tuple[LockedImage, ...]:
-        """Find what a person means by a name: a reference, or a repository with all its tags.
+        """Return the records of a reference, or of a repository with all of its tags.
 
         Raises:
-            InvalidReference: it is none.
-
+            InvalidReference: the name is not a reference.
         """
         wanted = Reference.parse(name)
         if wanted.tag is not None or wanted.digest is not None:
@@ -182,13 +176,13 @@ class Lock:
         return tuple(image for image in self.images if image.reference.startswith(starts))
 
     def merged(self, images: Iterable[LockedImage]) -> Lock:
-        """Put images in, or in the place of what was known of the same references."""
+        """Return a lock with images added or replaced."""
         known = {image.reference: image for image in self.images}
         known.update({image.reference: image for image in images})
         return Lock(tuple(known[reference] for reference in sorted(known)))
 
     def without(self, images: Iterable[LockedImage]) -> Lock:
-        """Take images out."""
+        """Return a lock without some images."""
         gone = {image.reference for image in images}
         return Lock(tuple(image for image in self.images if image.reference not in gone))
 
@@ -198,7 +192,7 @@ Change = Literal["added", "changed", "unchanged", "removed"]
 
 @dataclass(frozen=True, slots=True)
 class LockChange:
-    """What became of one reference in a lock; `before` is None for an added one."""
+    """The change of one reference in a lock; `before` is None for an added one."""
 
     change: Change
     image: LockedImage
@@ -207,15 +201,14 @@ class LockChange:
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """The answer of `lock`.
+    """The result of `lock`.
 
     Attributes:
         path: the lock file.
-        lock: all of it, as it is now.
-        changes: one for each reference that was asked about, in the order asked.
-        failures: references that could not be looked up. With one of them nothing was written.
-        warnings: what a person should know, and that changes no answer.
-
+        lock: its new contents.
+        changes: one per requested reference, in that order.
+        failures: references that could not be looked up. With any, nothing was written.
+        warnings: notes that do not change the result.
     """
 
     path: str
@@ -226,35 +219,34 @@ class Locked:
 
     @property
     def written(self) -> bool:
-        """Whether the lock file holds `lock`."""
+        """Whether `lock` was written to the file."""
         return not self.failures
 
 
 def change_of(before: LockedImage | None, after: LockedImage) -> LockChange:
-    """Say what became of a reference."""
+    """Return the change of a reference."""
     if before is None:
         return LockChange("added", after, None)
     return LockChange("unchanged" if before == after else "changed", after, before)
 
 
 def write_lock(lock: Lock) -> bytes:
-    """Write a lock down: JSON in ASCII, one fact a line, sorted, a line break at its end."""
+    """Serialise a lock as ASCII JSON, sorted, one member per line, with a final line break."""
     images = {image.reference: _image_value(image) for image in lock.images}
     value = {"schema": SCHEMA, "images": dict(sorted(images.items()))}
     return (json.dumps(value, indent=2, ensure_ascii=True) + "\n").encode("ascii")
 
 
 def read_lock(body: bytes, place: str) -> Lock:
-    """Read what `write_lock` wrote, and somebody may have changed since.
+    """Parse a lock, which may have been edited by hand.
 
     Args:
         body: of the file.
         place: the file, for messages.
 
     Raises:
-        BadLock: it is no lock, or contradicts itself; `field` is the path to the fault.
+        BadLock: it is malformed or contradicts itself; `field` is the path of the error.
         LockLimit: it is too large, too deep, or has too many references.
-
     """
     refuse_at_once(body, place)
     try:
@@ -271,11 +263,10 @@ def read_lock(body: bytes, place: str) -> Lock:
 
 
 def refuse_at_once(body: bytes, place: str) -> None:
-    """Refuse what is too large to be read, and what a merge left unsettled.
+    """Refuse a file that is too large, or has unresolved merge conflicts.
 
     Raises:
-        LockLimit, BadLock: as said.
-
+        LockLimit, BadLock: respectively.
     """
     if len(body) > MAX_LOCK:
         raise LockLimit(place, "", f"it has more than {MAX_LOCK} bytes", _SPLIT)
@@ -294,8 +285,7 @@ def refuse_too_many(count: int, place: str) -> None:
     """Refuse more references than a lock may have.
 
     Raises:
-        LockLimit: there are.
-
+        LockLimit: there are more.
     """
     if count > MAX_IMAGES:
         reason = _past("their number", MAX_IMAGES, count, "references")
@@ -312,7 +302,8 @@ def _image_value(image: LockedImage) -> dict[str, object]:
     if image.only:
         value["only"] = sorted(image.only)
     value["platforms"] = {
-        one.key: _platform_value(one) for one in sorted(image.platforms, key=lambda each: each.key)
+        one.key: _platform_value(one)
+        for one in sorted(image.platforms, key=lambda platform: platform.key)
     }
     return value
 
@@ -337,9 +328,9 @@ def _platform_value(one: LockedPlatform) -> dict[str, object]:
 
 @lru_cache(maxsize=1024)
 def _spelled(key: str) -> Platform | None:
-    """Read a key as a platform; None where its text cannot say what is meant.
+    """Parse a key as a platform; None if it is not one.
 
-    Remembered, because a lock of a thousand images has the same few keys in each.
+    Cached, because all images of a lock have the same few keys.
     """
     try:
         return Platform.parse(key)
@@ -348,7 +339,7 @@ def _spelled(key: str) -> Platform | None:
 
 
 def _spelling(platform: Platform) -> dict[str, object]:
-    """Write a platform as its index does. Source: OCI image-spec v1.1.1, image-index.md."""
+    """Serialise a platform as in an index. Source: OCI image-spec v1.1.1, image-index.md."""
     value: dict[str, object] = {
         "os": platform.os,
         "architecture": platform.architecture,
@@ -388,7 +379,7 @@ def _image(images: Fields, reference: str) -> LockedImage:
 
 
 def _written(fields: Fields, reference: str) -> str:
-    """Read how a reference is written; a reviewer sees this, so it must mean the same."""
+    """Read `written`, which reviewers see, so it must name the same reference."""
     text = fields.required_text("written")
     try:
         meant = str(Reference.parse(text))
@@ -426,11 +417,10 @@ def _platform(platforms: Fields, key: str) -> LockedPlatform:
 
 
 def canonical(text: str, fields: Fields, name: str) -> str:
-    """Read a reference that must be written in full, so that no two of them mean the same.
+    """Check that a reference is in canonical form, so that each has one spelling.
 
     Raises:
-        BadDocument: it is no reference, or a shorter form of one.
-
+        BadDocument: it is not a reference, or not canonical.
     """
     try:
         whole = str(Reference.parse(text))
@@ -442,11 +432,10 @@ def canonical(text: str, fields: Fields, name: str) -> str:
 
 
 def read_key(key: str, fields: Fields, name: str) -> Platform:
-    """Read a platform in normal form.
+    """Parse a platform in normal form.
 
     Raises:
-        BadDocument: it is no platform, or another spelling of one.
-
+        BadDocument: it is not a platform, or not in normal form.
     """
     platform = _spelled(key)
     if platform is None:
@@ -457,7 +446,7 @@ def read_key(key: str, fields: Fields, name: str) -> Platform:
 
 
 def _fields(value: object, what: str, path: str, known: frozenset[str]) -> Fields:
-    """Take an object that has these names and no other: a lock is ours, and has a version."""
+    """Read an object, and refuse unknown members: the format is ours and versioned."""
     fields = Fields.of(value, what, path, known)
     for name in fields.members:
         if name not in known:

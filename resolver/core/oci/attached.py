@@ -1,4 +1,4 @@
-"""What an index lists besides images, and what refers to an image from outside its index."""
+"""Attestations, artifacts and referrers: content that accompanies an image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.manifest import Manifest
     from resolver.core.platforms.platform import Platform
 
-#: As `descriptor.EntryKind`, and what is not in the index; `index` is one that was not read.
+#: As `descriptor.EntryKind`, and referrers; `index` is a nested index that was not read.
 AttachedKind = Literal["image", "attestation", "artifact", "index", "referrer"]
 
 _KINDS: dict[EntryKind, AttachedKind] = {
@@ -39,14 +39,13 @@ _PLURALS: dict[AttachedKind, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """Content that is kept with an image and is no image.
+    """Content that is stored with an image and is not an image.
 
     Attributes:
-        kind: `attestation` and `artifact` are entries of the index, `referrer` is not.
+        kind: `attestation` and `artifact` are index entries, `referrer` is not.
         manifest: type, digest and size only.
-        about: digest of what it refers to; None where it does not say.
-        tag: under which its repository keeps it, as cosign does; empty for others.
-
+        about: digest of what it refers to; None if not stated.
+        tag: of the repository, as cosign uses; empty for others.
     """
 
     kind: AttachedKind
@@ -57,12 +56,11 @@ class Attached:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """An entry of an index that a pull or an export does not take.
+    """An index entry that a pull or an export skips.
 
     Attributes:
-        reference: canonical text of what was asked.
-        platform: as the index writes it.
-
+        reference: canonical text.
+        platform: as written in the index.
     """
 
     reference: str
@@ -72,12 +70,12 @@ class LeftOut:
 
 
 def kind_of(entry: Descriptor, manifest: Manifest | None = None) -> AttachedKind:
-    """Classify an entry of an index, by its manifest too where that was read."""
+    """Classify an index entry, given its manifest if that was read."""
     return _KINDS[entry_kind(entry, manifest)]
 
 
 def refers_to(entry: Descriptor) -> Digest | None:
-    """Give the digest of the entry that this one is about; None where it says none."""
+    """Return the digest of the entry that this one refers to; None if not stated."""
     text = entry.annotation(SPEAKS_ABOUT)
     if text is None:
         return None
@@ -88,7 +86,7 @@ def refers_to(entry: Descriptor) -> Digest | None:
 
 
 def counted(kinds: Iterable[AttachedKind]) -> str:
-    """Count entries by kind, in words: `2 images, 1 attestation`."""
+    """Format counts by kind: `2 images, 1 attestation`."""
     counts = Counter(kinds)
     return ", ".join(
         f"{counts[kind]} {kind if counts[kind] == 1 else plural}"

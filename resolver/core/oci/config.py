@@ -1,4 +1,4 @@
-"""The config of an image: what it is made for, how it starts, and how it came to be."""
+"""The config of an image: platform, runtime settings and history."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ _RUN_NAMES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One step of a build; texts are as written, empty where nothing is said.
+    """One build step; texts are as written, empty if absent.
 
     Attributes:
-        empty_layer: the step made no layer.
+        empty_layer: the step added no layer.
     """
 
     created: str = ""
@@ -54,7 +54,7 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """What an image says about itself; texts are as written, empty where nothing is said.
+    """The config of an image; texts are as written, empty if absent.
 
     Attributes:
         platform: as written; None when the operating system or the architecture is missing.
@@ -63,7 +63,7 @@ class ImageConfig:
         env: `NAME=value`, in the order of the document.
         exposed_ports, volumes: sorted.
         labels: sorted pairs.
-        healthcheck: Docker's own object, as compact JSON text; empty when there is none.
+        healthcheck: Docker's object as compact JSON; empty if absent.
     """
 
     os: str
@@ -89,16 +89,16 @@ class ImageConfig:
 
 
 def parse_config(body: bytes, what: str, layers: int | None) -> ImageConfig:
-    """Read the config of an image.
+    """Parse the config of an image.
 
     Args:
-        body: the bytes, already checked against the digest.
+        body: verified bytes.
         what: the document, for messages: "the config of `ubuntu:24.04`".
-        layers: how many layers the manifest has; None when that is not known.
+        layers: number of layers in the manifest; None if unknown.
 
     Raises:
-        BadDocument: it is not what it must be; `field` is the path to the fault.
-        UnsupportedDocument: a layer's digest cannot be verified here.
+        BadDocument: a member is invalid; `field` is its path.
+        UnsupportedDocument: a diff ID has an unsupported algorithm.
         LimitExceeded: over 4 MiB, or too deep.
     """
     refuse_oversize(body, what)
@@ -131,7 +131,7 @@ def parse_config(body: bytes, what: str, layers: int | None) -> ImageConfig:
 
 def _read_diff_ids(fields: Fields, layers: int | None) -> tuple[Digest, ...]:
     if not any(fields.has(name) for name in ("rootfs", "os", "architecture")):
-        # Some artifacts (OPA bundles) carry `{}` under the type of an image config.
+        # Some artifacts (OPA bundles) have `{}` with the media type of an image config.
         return ()
     if "rootfs" not in fields.members:
         raise fields.bad("rootfs", "required, but missing")
@@ -169,18 +169,14 @@ _WRITTEN = re.compile(
     r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))",
     re.ASCII,
 )
-#: The first public release of Docker, 0.1.0 of 23 March 2013. What is dated before it was built
-#: reproducibly, with a date that says nothing: the year 1, 1970, 1980.
+#: The first public release of Docker, 0.1.0 of 23 March 2013. Earlier dates are placeholders of
+#: reproducible builds: the year 1, 1970, 1980.
 _FIRST_IMAGES = datetime(2013, 3, 23, tzinfo=UTC)
 _LEAP = 60
 
 
 def read_moment(text: str) -> datetime | None:
-    """Read when an image was made; None when its date says nothing.
-
-    Args:
-        text: as the config has it, normally RFC 3339; its fraction of a second does not matter.
-    """
+    """Parse a build date, normally RFC 3339; None if invalid or a placeholder."""
     matched = _WRITTEN.fullmatch(text) if len(text) <= 64 else None  # noqa: PLR2004 - as the pattern
     if matched is None:
         return None
@@ -189,7 +185,7 @@ def read_moment(text: str) -> datetime | None:
     away = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
     try:
         zone = timezone(-away if sign == "-" else away)
-        # A leap second is as long as the one before it here: ages are told in hours.
+        # A leap second becomes the second before it: ages are shown in hours.
         moment = datetime(
             year, month, day, hour, minute, min(second, _LEAP - 1) if second <= _LEAP else second,
             tzinfo=zone,
@@ -200,7 +196,7 @@ def read_moment(text: str) -> datetime | None:
 
 
 def in_words(seconds: float) -> str:
-    """Say how long that is, in days, or hours where it is less than two days."""
+    """Format a duration in days, or in hours below two days."""
     hours = int(seconds // 3_600)
     count, unit = (hours, "hour") if hours < 48 else (hours // 24, "day")  # noqa: PLR2004
     return f"{count} {unit}" if count == 1 else f"{count} {unit}s"

@@ -1,4 +1,4 @@
-"""The shapes of places that hold content."""
+"""Protocols of places that hold content: the store, registries, layouts, archives."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A verified document and what it is.
+    """A verified document and its descriptor.
 
-    `descriptor.media_type` is the decided type (protocol.md 4.5); `descriptor.digest` and
-    `descriptor.size` are those of `body`.
+    `descriptor.media_type` is the decided type (docs/wire-protocol.md, "Document type");
+    `descriptor.digest` and `descriptor.size` are those of `body`.
     """
 
     descriptor: Descriptor
@@ -28,70 +28,66 @@ class Document:
 
 
 class Content(Protocol):
-    """Holds content and finds it by digest."""
+    """Content, addressed by digest."""
 
     def has(self, descriptor: Descriptor) -> bool:
-        """Say whether the content is here, without reading it."""
+        """Return whether the content exists, without reading it."""
         ...
 
     def open(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
-        """Stream the content in chunks; the caller verifies, whatever the implementation does.
+        """Stream the content in chunks; the caller verifies them.
 
         Raises:
-            NotFound: the content is not here.
-            Unavailable: it may be here, but could not be read now.
-
+            NotFound: the content does not exist here.
+            Unavailable: it may exist, but could not be read.
         """
         ...
 
     def read(self, descriptor: Descriptor) -> bytes:
-        """Read a document whole: verified against digest and size, at most 4 MiB.
+        """Read a whole document of at most 4 MiB, verified against digest and size.
 
         Raises:
             NotFound, Unavailable: as `open`.
-            Untrusted: other bytes came, or too many.
-
+            Untrusted: the bytes do not match the descriptor.
         """
         ...
 
 
 class Source(Content, Protocol):
-    """Content that also goes by names: tags in a repository, entries in a layout's index."""
+    """Content that also has names: tags in a repository, entries in a layout's index."""
 
     def resolve(self, name: str) -> Descriptor:
-        """Turn a tag, or a digest in text form, into a descriptor, as cheaply as the place can.
+        """Return the descriptor of a tag or a digest, as cheaply as possible.
 
         Raises:
             NotFound: there is no such name.
-
         """
         ...
 
     def document(self, name: str) -> Document:
-        """Read what a name points at, in one round trip.
+        """Read the document of a tag or a digest, in one round trip.
 
         Raises:
             NotFound: there is no such name.
-            Untrusted: a digest was asked for and other bytes came.
-
+            Untrusted: the bytes do not match the requested digest.
         """
         ...
 
     def tags(self) -> Iterator[str]:
-        """List the names there are, in the order of the place; lazily, page by page."""
+        """Yield the names in the source's order, fetching page by page."""
         ...
 
     def warnings(self) -> tuple[str, ...]:
-        """Give what the place wants people to know (RFC 7234 `Warning`), each text once."""
+        """Return the warnings sent so far (RFC 7234 `Warning`), without duplicates."""
         ...
 
 
 @runtime_checkable
 class Refers(Protocol):
-    """A place that knows what refers to a manifest: signatures, attestations and the like."""
+    """A source that lists referrers: signatures, attestations and other artifacts."""
 
     def referrers(self, digest: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
-        """List them, each once, by digest; none of them is proven to refer before it is read."""
+        """List referrers, each once, by digest; their `subject` is not verified yet."""
         ...
 
 
@@ -101,14 +97,13 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)
 
 @dataclass(frozen=True, slots=True)
 class RangeAnswer:
-    """A stretch of a blob on its way.
+    """The response to a range request.
 
     Attributes:
-        whole: the place ignored the range: this is the blob from its first byte.
-        end: the first byte that does not come any more; `chunks` may bring more than that when
-            the place is at fault, and whoever reads must look.
-        coding: the content coding that the place claims; empty for none.
-
+        whole: the range was ignored; `chunks` start at the first byte of the blob.
+        end: the offset just past the last byte; a faulty server may send more, so the reader
+            must check.
+        coding: the stated content coding; empty for none.
     """
 
     whole: bool
@@ -118,7 +113,7 @@ class RangeAnswer:
 
 
 class RangedSource(Protocol):
-    """A place that gives out parts of blobs."""
+    """A source that serves byte ranges of blobs."""
 
     def open_range(
         self, descriptor: Descriptor, start: int, end: int
@@ -126,33 +121,33 @@ class RangedSource(Protocol):
         """Stream a blob from byte `start` to just before byte `end`; the caller verifies.
 
         Raises:
-            RangeRefused: another part came, or none.
-            StorageRefused: a link that the registry gave out has expired.
+            RangeRefused: another range came, or none.
+            StorageRefused: a redirect URL from the registry has expired.
             NotFound, Denied, Unavailable, Untrusted: as `Content.open`.
-
         """
         ...
 
 
 @runtime_checkable
 class Distrusting(Protocol):
-    """A place that has its content from several others."""
+    """A source that reads from several hosts."""
 
     def distrust(self, digest: Digest) -> bool:
-        """Hear that what was given for a digest is not it; say whether others can be asked."""
+        """Drop the host that served wrong bytes for a digest; return whether others remain."""
         ...
 
 
 def read_content_range(values: tuple[str, ...], start: int, end: int, size: int) -> int | None:
-    """Give the byte behind the last one that an answer brings; None if it is not what was asked.
+    """Return the offset just past the last byte of a response; None if it is not as requested.
 
     Args:
-        values: every `Content-Range` header of the answer.
-        start: the first byte that was asked for.
-        end: the one behind the last that was.
+        values: every `Content-Range` header of the response.
+        start: the first requested byte.
+        end: the offset just past the last one.
         size: of the whole blob, in bytes.
 
-    Source: RFC 9110, 14.4 and 15.3.7; protocol.md 7.2. A server may send less than was asked for.
+    A server may send less than was requested. Source: RFC 9110, 14.4 and 15.3.7;
+    docs/wire-protocol.md, "Ranges and resume".
     """
     if len(values) != 1:
         return None

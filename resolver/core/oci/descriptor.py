@@ -1,4 +1,4 @@
-"""Descriptors: what a document says about another piece of content."""
+"""Descriptors: media type, digest and size of content."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 #: Withdrawn before image-spec 1.1; read, never written.
 OCI_ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
-#: Detected, so that the refusal can say what it is.
+#: Detected for a precise error message.
 SCHEMA1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json"
 
@@ -36,48 +36,47 @@ OCI_EMPTY = "application/vnd.oci.empty.v1+json"
 INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_LIST})
 MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 SCHEMA1_TYPES = frozenset({SCHEMA1_SIGNED, SCHEMA1})
-#: Every type a manifest endpoint may answer with.
+#: Every media type of a manifest endpoint's responses.
 DOCUMENT_TYPES = INDEX_TYPES | MANIFEST_TYPES | {OCI_ARTIFACT} | SCHEMA1_TYPES
 #: Configs that describe a runnable image.
 CONFIG_TYPES = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 
 _ACCEPTED = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST]
-#: Both index types before both image types, schema 1 last so that a legacy registry gives
-#: something that can be named. Source: protocol.md 4.2.
+#: Index types before image types; schema 1 last, so that a legacy registry sends a document that
+#: the error can name. Source: docs/wire-protocol.md, "Accept header".
 ACCEPT = ", ".join([*_ACCEPTED, OCI_ARTIFACT, SCHEMA1_SIGNED, SCHEMA1])
 
 
 class EntryKind(Enum):
-    """What an entry of an index is."""
+    """The kind of an index entry."""
 
     IMAGE = "image"
-    #: An index inside the index; what is in it has kinds of its own.
+    #: A nested index.
     INDEX = "index"
-    #: A statement about another entry of the same index, as BuildKit writes them.
+    #: An attestation of another entry of the same index, as BuildKit writes them.
     ATTESTATION = "attestation"
     #: Anything else: an SBOM, a SOCI index, a disk image, an unknown media type.
     ARTIFACT = "artifact"
 
 
 def is_artifact_type(artifact_type: str | None) -> bool:
-    """Whether an `artifactType` says that the content is no image.
+    """Whether an `artifactType` marks content that is not an image.
 
-    Tools that fill it in for every manifest repeat the type of the config, which for an image is
-    an image config. Source: OCI distribution-spec v1.1, "Listing Referrers"; oras-go `Referrers`.
+    Some tools set it on every manifest to the media type of the config. Source: OCI
+    distribution-spec v1.1, "Listing Referrers"; oras-go `Referrers`.
     """
     return bool(artifact_type) and artifact_type not in CONFIG_TYPES
 
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """Type, digest and size of content, and what an index says about it.
+    """A descriptor, with the members that an index adds to its entries.
 
     Attributes:
-        size: in bytes; authoritative, never measured.
-        platform: as written by the index; None where it says nothing.
-        data: embedded content, already checked against `digest` and `size`.
+        size: in bytes, as stated.
+        platform: as written in the index; None if absent.
+        data: embedded content, verified against `digest` and `size`.
         annotations: sorted pairs.
-
     """
 
     media_type: str
@@ -90,19 +89,20 @@ class Descriptor:
     data: bytes | None = None
 
     def annotation(self, key: str) -> str | None:
-        """Look one annotation up."""
+        """Return the value of an annotation; None if absent."""
         return next((value for name, value in self.annotations if name == key), None)
 
     @property
     def is_index(self) -> bool:
-        """Whether this names a list of manifests."""
+        """Whether this is the descriptor of an index."""
         return self.media_type in INDEX_TYPES
 
     @property
     def kind(self) -> EntryKind:
-        """What the index says this entry is; `manifest.entry_kind` knows more.
+        """The kind by the index alone; `manifest.entry_kind` also considers the manifest.
 
-        Source: OCI image-spec v1.1.1, descriptor.md, `artifactType`; platforms.md 7.2.
+        Source: OCI image-spec v1.1.1, descriptor.md, `artifactType`; docs/platform-matching.md,
+        "Eligible entries".
         """
         if self.is_attestation:
             return EntryKind.ATTESTATION
@@ -114,11 +114,11 @@ class Descriptor:
 
     @property
     def is_attestation(self) -> bool:
-        """Whether BuildKit marked this entry as a statement about another entry (D5)."""
+        """Whether BuildKit marked this entry as an attestation of another entry."""
         return self.annotation("vnd.docker.reference.type") is not None
 
 
-#: Names that decide something in a descriptor. Source: OCI image-spec v1.1.1 descriptor.md.
+#: Members of a descriptor that are interpreted. Source: OCI image-spec v1.1.1 descriptor.md.
 DESCRIPTOR_NAMES = frozenset(
     {
         "mediaType",
@@ -131,25 +131,25 @@ DESCRIPTOR_NAMES = frozenset(
         "platform",
     }
 )
-#: Source: OCI image-spec v1.1.1 image-index.md; `features` is reserved there, and never read.
+#: Source: OCI image-spec v1.1.1 image-index.md; `features` is reserved there and ignored.
 PLATFORM_NAMES = frozenset({"os", "architecture", "variant", "os.version", "os.features"})
 
-#: Descriptors in one document. Source: reliability.md R11.
+#: Descriptors in one document. Source: docs/store-and-reliability.md, "Index traversal".
 MAX_DESCRIPTORS = 20_000
 
 
 def read_descriptor(fields: Fields, *, any_algorithm: bool = False) -> Descriptor:
-    """Read one descriptor; `fields` were taken with `DESCRIPTOR_NAMES`.
+    """Read one descriptor.
 
     Args:
-        fields: of the descriptor.
-        any_algorithm: accept digests of unknown algorithms, for content that may never be needed,
-            as the entries of an index; `Digest.require_verifiable` refuses it where it is.
+        fields: of the descriptor, taken with `DESCRIPTOR_NAMES`.
+        any_algorithm: accept digests of unknown algorithms, for content that may not be needed,
+            such as index entries; `Digest.require_verifiable` refuses them on use.
 
     Raises:
         BadDocument: a member is missing or of the wrong type.
-        UnsupportedDocument: the digest's algorithm cannot be verified here.
-        DigestMismatch, SizeMismatch: the embedded `data` is not what the digest says.
+        UnsupportedDocument: the digest's algorithm is unsupported.
+        DigestMismatch, SizeMismatch: embedded `data` does not match the descriptor.
     """
     digest = fields.any_digest("digest") if any_algorithm else fields.digest("digest")
     size = fields.integer("size")
@@ -170,7 +170,7 @@ def read_descriptor(fields: Fields, *, any_algorithm: bool = False) -> Descripto
 def read_descriptors(
     fields: Fields, name: str, *, any_algorithm: bool = False
 ) -> tuple[Descriptor, ...]:
-    """Read an array of descriptors; null is empty, as Go writes an empty list.
+    """Read an array of descriptors; null is empty, as Go writes empty lists.
 
     Raises:
         LimitExceeded: more than 20,000.
@@ -186,7 +186,7 @@ def read_descriptors(
 
 
 def read_platform(fields: Fields) -> Platform:
-    """Read a platform as it is written, nothing normalised; absent members are empty."""
+    """Read a platform as written, without normalising it; absent members are empty."""
     return Platform(
         os=fields.text("os") or "",
         architecture=fields.text("architecture") or "",
@@ -197,10 +197,10 @@ def read_platform(fields: Fields) -> Platform:
 
 
 def refuse_two_sizes(what: str, places: Iterable[tuple[str, Descriptor | None]]) -> None:
-    """Check that one digest has one size, over descriptors and the paths where they stand.
+    """Check that equal digests state equal sizes; `places` are paths and descriptors.
 
     Raises:
-        BadDocument: two descriptors state different sizes for one digest (R9).
+        BadDocument: two descriptors state different sizes for one digest.
     """
     sizes: dict[Digest, int] = {}
     for path, descriptor in places:
@@ -227,13 +227,13 @@ def _read_data(fields: Fields, digest: Digest, size: int) -> bytes | None:
     except ValueError as error:
         raise fields.bad("data", "not base64") from error
     if not digest.is_verifiable:
-        # Nothing is known to be the content: reading it is refused where it is needed.
+        # The data cannot be verified; use of this descriptor is refused later.
         return None
     verify(content, digest, size, f"`{fields.at('data')}` of {fields.what}")
     return content
 
 
-#: Media type of a layer that is a tar archive, and how it says it is compressed.
+#: Media types of tar layers, and the compression that each states.
 LAYER_TYPES = {
     "application/vnd.oci.image.layer.v1.tar": "",
     "application/vnd.oci.image.layer.v1.tar+gzip": "gzip",
@@ -252,9 +252,9 @@ START = 512
 
 
 def decide(media_type: str, start: bytes, what: str) -> tuple[str, str]:
-    """Say how a layer is compressed, and how its type disagrees, if it does.
+    """Return the compression of a layer, and a note if its media type states another.
 
-    The bytes decide, as they do for containerd; a type that is no tar archive's is not guessed at.
+    The bytes decide, as in containerd; other media types than those of tar layers are refused.
 
     Args:
         media_type: of the layer's descriptor.
@@ -262,8 +262,8 @@ def decide(media_type: str, start: bytes, what: str) -> tuple[str, str]:
         what: the layer, for messages.
 
     Raises:
-        UnsupportedDocument: layers of this type, or of this compression, are not read here.
-        BadDocument: the type says compressed, and the bytes are neither that nor a tar archive.
+        UnsupportedDocument: the media type or the compression is unsupported.
+        BadDocument: the type states a compression, and the bytes are neither that nor a tar.
     """
     stated = LAYER_TYPES.get(media_type)
     if stated is None:

@@ -1,4 +1,4 @@
-"""Digests: the names that content gives itself."""
+"""Content digests, and verification against them."""
 
 from __future__ import annotations
 
@@ -21,28 +21,27 @@ HEX_DIGITS = {"sha256": 64, "sha512": 128}
 _HEX = re.compile(r"[0-9a-f]+")
 #: Any digest, known or not. Source: OCI image-spec v1.1.1, descriptor.md, "Digests".
 _GRAMMAR = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
-#: Characters of a digest whose algorithm is not known; a name, not a book.
+#: Characters of a digest with an unknown algorithm. Ours.
 _MAX_UNKNOWN = 200
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Digest:
-    """A well-formed content digest; there is no way to hold a malformed one.
+    """A content digest; instances are always well-formed.
 
-    The algorithm may be one that cannot be verified here (`is_verifiable`): documents may name
-    such content (OCI image-spec v1.1.1, descriptor.md: implementations SHOULD allow unrecognised
-    algorithms to pass), and `require_verifiable` refuses it where the content is needed.
+    The algorithm may be unsupported (`is_verifiable`): documents may name such content (OCI
+    image-spec v1.1.1, descriptor.md: implementations SHOULD allow unrecognised algorithms to
+    pass), and `require_verifiable` refuses it where the content is needed.
 
     Raises:
-        InvalidDigest: the text is no digest.
-
+        InvalidDigest: it is malformed.
     """
 
     algorithm: str
     hex: str
 
     def __post_init__(self) -> None:
-        """Refuse whatever a path or an URL must never be built from."""
+        """Refuse text that must not become part of a path or a URL."""
         digits = HEX_DIGITS.get(self.algorithm)
         if digits is None:
             text = str(self)
@@ -54,12 +53,11 @@ class Digest:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `algorithm:hex` of an algorithm that can be verified.
+        """Parse `algorithm:hex` with a supported algorithm.
 
         Raises:
-            InvalidDigest: the text is no digest.
-            UnsupportedAlgorithm: it is one, of an algorithm that cannot be verified here.
-
+            InvalidDigest: the text is not a digest.
+            UnsupportedAlgorithm: its algorithm cannot be verified.
         """
         digest = cls.read(text)
         if not digest.is_verifiable:
@@ -68,11 +66,10 @@ class Digest:
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """Read `algorithm:encoded` of any algorithm, as documents may write it.
+        """Parse `algorithm:encoded` with any algorithm, as documents may contain.
 
         Raises:
-            InvalidDigest: the text is no digest.
-
+            InvalidDigest: the text is not a digest.
         """
         algorithm, colon, digits = text.partition(":")
         if not colon:
@@ -85,14 +82,13 @@ class Digest:
         return self.algorithm in HEX_DIGITS
 
     def require_verifiable(self, what: str) -> None:
-        """Refuse to use content that cannot be checked.
+        """Refuse content whose digest cannot be verified.
 
         Args:
             what: the content, for the message; it should name the digest.
 
         Raises:
-            UnsupportedDocument: the algorithm is not known here.
-
+            UnsupportedDocument: the algorithm is unsupported.
         """
         if not self.is_verifiable:
             raise UnsupportedDocument(
@@ -113,13 +109,12 @@ class Digest:
 
 
 class Verifier:
-    """Checks a stream of bytes against a digest and a size, chunk by chunk.
+    """Verify a stream of bytes against a digest and a size, chunk by chunk.
 
     The first byte past `size` is refused at once, so that an endless body cannot fill a disk.
 
     Raises:
-        UnsupportedDocument: the algorithm of `digest` is not known here.
-
+        UnsupportedDocument: the algorithm of `digest` is unsupported.
     """
 
     def __init__(self, digest: Digest, size: int, what: str = "the content") -> None:
@@ -131,11 +126,10 @@ class Verifier:
         self.count = 0
 
     def update(self, chunk: bytes) -> None:
-        """Take in the next bytes.
+        """Add the next bytes.
 
         Raises:
-            SizeMismatch: this is more than `size` bytes.
-
+            SizeMismatch: there are more than `size` bytes.
         """
         self.count += len(chunk)
         if self.count > self._size:
@@ -143,12 +137,11 @@ class Verifier:
         self._hash.update(chunk)
 
     def finish(self) -> None:
-        """Say that this was all.
+        """Check size and digest after the last chunk.
 
         Raises:
-            SizeMismatch: fewer bytes than `size` came.
-            DigestMismatch: the bytes have another hash.
-
+            SizeMismatch: there were fewer than `size` bytes.
+            DigestMismatch: the hash differs.
         """
         if self.count != self._size:
             raise SizeMismatch(self._what, self._size, self.count)
@@ -158,13 +151,12 @@ class Verifier:
 
 
 def verify(content: bytes, digest: Digest, size: int | None, what: str) -> None:
-    """Check bytes that are already here; `size` in bytes, or None when nobody stated it.
+    """Verify bytes against a digest and, unless None, a size in bytes.
 
     Raises:
-        SizeMismatch: the length is not `size`.
-        DigestMismatch: the hash is not `digest`.
-        UnsupportedDocument: the algorithm of `digest` is not known here.
-
+        SizeMismatch: the length differs.
+        DigestMismatch: the hash differs.
+        UnsupportedDocument: the algorithm of `digest` is unsupported.
     """
     digest.require_verifiable(what)
     if size is not None and len(content) != size:

@@ -1,6 +1,6 @@
-"""Gathered: an image with all of its builds, their manifests and their configs.
+"""An image with all of its builds: manifests and configs.
 
-Comparing, linting, checking and fanning out all begin here.
+The input of compare, lint, check and matrix.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageEntry:
-    """One entry of an index, or the only image of a name, and what is behind it.
+    """One entry of an index, or a single image, with its manifest and config.
 
     Attributes:
         descriptor: of the manifest, as the index writes it.
         path: positions from the root index down, counted from 0; empty without an index.
-        platform: as the index states it, else as the config does; None when neither does.
-        manifest, config: None where they were not read, do not exist, or could not be read.
-        failure: why the manifest or the config could not be read.
+        platform: from the index, else from the config; None if neither states one.
+        manifest, config: None if not read, nonexistent or unreadable.
+        failure: why the manifest or config could not be read.
     """
 
     descriptor: Descriptor
@@ -43,25 +43,25 @@ class ImageEntry:
 
     @property
     def kind(self) -> EntryKind:
-        """What this is, by its manifest where that was read."""
+        """The kind of the entry, by its manifest if that was read."""
         return entry_kind(self.descriptor, self.manifest)
 
     @property
     def is_attestation(self) -> bool:
-        """Whether this is a statement about another entry."""
+        """Whether this is an attestation of another entry."""
         return self.descriptor.is_attestation
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageDocuments:
-    """A name, and everything it means.
+    """All documents of a reference.
 
     Attributes:
-        reference: canonical text of what was asked.
-        prefix: `registry/repository@`, before a digest; empty for local places.
-        root: what the name points at.
-        index: None for a name that points at one image.
-        parts: every entry that is no index, in index order; nested ones in their place.
+        reference: canonical text.
+        prefix: `registry/repository@`, before a digest; empty for local sources.
+        root: the descriptor of the reference.
+        index: None if the reference points at a single image.
+        parts: every entry except indexes, in index order; nested entries in place of theirs.
     """
 
     reference: str
@@ -73,7 +73,7 @@ class ImageDocuments:
 
     @property
     def images(self) -> tuple[ImageEntry, ...]:
-        """The entries that can be images and can be verified; other content left out."""
+        """The entries that are images with a supported digest algorithm."""
         return tuple(
             part
             for part in self.parts
@@ -82,19 +82,19 @@ class ImageDocuments:
 
     @property
     def attestations(self) -> tuple[ImageEntry, ...]:
-        """The statements about other entries."""
+        """The entries that are attestations of other entries."""
         return tuple(part for part in self.parts if part.is_attestation)
 
     @property
     def artifacts(self) -> tuple[ImageEntry, ...]:
-        """The entries that are neither image nor attestation nor index."""
+        """The entries that are neither images nor attestations nor indexes."""
         return tuple(part for part in self.parts if part.kind is EntryKind.ARTIFACT)
 
     def sound(self) -> ImageDocuments:
-        """Give it back if every image could be read.
+        """Return self if every image could be read.
 
         Raises:
-            ResolverError: why the first one that could not be read could not.
+            ResolverError: the failure of the first image that could not.
         """
         for part in self.images:
             if part.failure is not None:
@@ -102,22 +102,22 @@ class ImageDocuments:
         return self
 
 
-#: How BuildKit marks an entry that speaks about another one.
+#: BuildKit's annotation for the digest of the entry that an attestation refers to.
 #: Source: BuildKit, docs/attestations/attestation-storage.md.
 SPEAKS_ABOUT = "vnd.docker.reference.digest"
 
-#: Annotations that name the type of an in-toto predicate: BuildKit's of a layer, and that of a
-#: Sigstore bundle's manifest. Source: BuildKit as above; sigstore/cosign, `BundlePredicateType`.
+#: Annotations that name the type of an in-toto predicate: BuildKit's on a layer, and Sigstore's
+#: on the manifest of a bundle. Source: BuildKit as above; sigstore/cosign, `BundlePredicateType`.
 _PREDICATE_NAMES = ("in-toto.io/predicate-type", "dev.sigstore.bundle.predicateType")
 
-#: What predicate types begin with, and the kind that they are.
+#: Prefixes of predicate types, and the kind of attestation.
 #: Source: in-toto attestation framework, spec/predicates; slsa.dev/provenance.
 _PREDICATES = (
     ("https://spdx.dev/Document", "sbom"),
     ("https://cyclonedx.org/", "sbom"),
     ("https://slsa.dev/provenance/", "provenance"),
 )
-#: Media types of artifacts and layers that are such a document themselves.
+#: Media types of artifacts and layers that are such a document.
 #: Source: IANA media types; `oras attach` and `syft attest` in their documentation.
 _MEDIA_TYPES = {
     "application/spdx+json": "sbom",
@@ -132,12 +132,12 @@ _MEDIA_TYPES = {
 
 
 def kinds_of(manifest: Manifest) -> frozenset[str]:
-    """Say which kinds of statements a manifest holds; empty for one that holds others."""
+    """Return the kinds of attestations in a manifest; empty if it has other content."""
     return frozenset(_kinds(manifest))
 
 
 def may_be_statement(entry: Descriptor) -> bool:
-    """Say whether a referrer is worth reading; signatures alone never are.
+    """Return whether a referrer may be an attestation; bare signatures are not.
 
     Source: sigstore/cosign, the artifact type of a signature.
     """

@@ -1,7 +1,8 @@
-"""Indexes and manifests: from verified bytes to values.
+"""Indexes and manifests: parsing verified bytes.
 
-The bytes are hashed before they come here, and their digest stays theirs: nothing is ever
-serialised again. Unknown media types, members and platforms are no errors (R13).
+The bytes are verified before they are parsed, and documents are never serialised again. Unknown
+media types, members and platforms are not errors (docs/store-and-reliability.md, "Unknown
+members").
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-#: Every top-level name that decides something; its case variants are refused.
+#: Every top-level member that is interpreted; spellings with another case are refused.
 #: Source: OCI image-spec v1.1.1 manifest.md, image-index.md; distribution docs manifest-v2-1.md.
 KNOWN = frozenset(
     {
@@ -53,7 +54,8 @@ KNOWN = frozenset(
     }
 )
 
-#: What storage and CDNs say about any file: says nothing. Source: protocol.md 4.5 step 5.
+#: Types that storage and CDNs send for any file; they identify nothing.
+#: Source: docs/wire-protocol.md, "Document type".
 GENERIC_TYPES = frozenset({"", "application/json", "application/octet-stream", "text/plain"})
 
 _IMAGE_FIELDS = ("config", "layers", "fsLayers")
@@ -66,20 +68,20 @@ def decide_type(
     what: str,
     expected: str | None = None,
 ) -> str:
-    """Decide the media type of a document that came through `strict_json.read_object`.
+    """Decide the media type of a document read by `parse.json.read_object`.
 
     Args:
-        content_type: the header as it came; None where there is no HTTP.
+        content_type: the `Content-Type` header; None without HTTP.
         document: its members.
         what: the document, for messages.
-        expected: the media type of the descriptor that led here; None when nobody said.
+        expected: the media type of its descriptor; None without one.
 
     Returns:
         One of the two index types, the two manifest types, or the OCI artifact manifest.
 
     Raises:
-        BadDocument: the statements disagree, or two kinds are in one document.
-        UnsupportedDocument: schema 1, or a kind that is not known here.
+        BadDocument: the media types disagree, or members of two kinds are mixed.
+        UnsupportedDocument: schema 1, or an unsupported media type.
     """
     fields = Fields.of(document, what, "", KNOWN)
     stated = _meaningful((content_type or "").partition(";")[0].strip(" \t").lower())
@@ -93,7 +95,7 @@ def decide_type(
 
 
 def _meaningful(media_type: str | None) -> str:
-    """Make a type that says nothing empty."""
+    """Return "" for a type that identifies nothing."""
     return "" if media_type is None or media_type in GENERIC_TYPES else media_type
 
 
@@ -132,32 +134,32 @@ def _refuse_mixture(fields: Fields, decided: str) -> None:
 
 
 def _refuse_disagreement(what: str, claimed: str, stated: str, parent: str) -> None:
-    # An unknown Content-Type (`text/html`) is a server that does not know; an unknown type in
-    # the document or in the descriptor was put there on purpose, so it must agree.
-    said = [
+    # An unknown Content-Type (`text/html`) is a server's default; an unknown type in the
+    # document or the descriptor is deliberate, so it must agree.
+    statements = [
         ("its `mediaType`", claimed),
-        # Before Content-Type: what is read from the store has only the descriptor's word.
+        # Before Content-Type: documents in the store have only their descriptor.
         ("the descriptor that names it", parent),
         ("its Content-Type", stated if stated in DOCUMENT_TYPES else ""),
     ]
-    said = [(who, kind) for who, kind in said if kind]
-    for who, kind in said[1:]:
-        first, decided = said[0]
+    statements = [(origin, kind) for origin, kind in statements if kind]
+    for origin, kind in statements[1:]:
+        first, decided = statements[0]
         if kind != decided:
             raise BadDocument(
-                what, "mediaType", f"{first} says `{decided}`, but {who} says `{kind}`"
+                what, "mediaType", f"{first} says `{decided}`, but {origin} says `{kind}`"
             )
     if claimed and claimed not in DOCUMENT_TYPES:
         raise UnsupportedDocument(what, "mediaType", f"`{claimed}` is not a kind known here")
 
 
 def _by_shape(fields: Fields) -> str:
-    """Guess from the members. Source: containers/image internal/manifest, GuessMIMEType."""
+    """Derive the type from the members. Source: containers/image, `GuessMIMEType`."""
     config = fields.child("config")
     config_type = config.text("mediaType") if config else None
     if config_type in (OCI_CONFIG, DOCKER_CONFIG):
         return OCI_MANIFEST if config_type == OCI_CONFIG else DOCKER_MANIFEST
-    # Go writes null for an empty list, so a member that is null still says what this is.
+    # Go writes null for an empty list, so a null member still identifies the kind.
     if fields.has("manifests") or (config is None and "manifests" in fields.members):
         return OCI_INDEX
     if config and "layers" in fields.members:
@@ -169,18 +171,14 @@ def _by_shape(fields: Fields) -> str:
     )
 
 
-#: Bytes of a manifest, an index or a config. Source: reliability.md 5; distribution-spec asks for
+#: Bytes of a manifest, an index or a config.
+#: Source: docs/store-and-reliability.md, "Size limits"; distribution-spec asks for
 #: at least 4 megabytes.
 MAX_DOCUMENT = 4_194_304
 
 
 def oversize(descriptor: Descriptor, reference: str) -> LimitExceeded | None:
-    """Say why a document cannot be read, judging by what names it; None if nothing speaks for that.
-
-    Args:
-        descriptor: of a manifest, as an index lists it.
-        reference: whose it is, for the message.
-    """
+    """Return the error for a manifest whose stated size is over the limit; None if it is not."""
     if descriptor.size <= MAX_DOCUMENT:
         return None
     what = f"the manifest `{descriptor.digest}` of `{reference}`"
@@ -191,7 +189,7 @@ def refuse_oversize(body: bytes, what: str) -> None:
     """Check the size of a document.
 
     Raises:
-        LimitExceeded: over 4 MiB.
+        LimitExceeded: it is over 4 MiB.
     """
     if len(body) > MAX_DOCUMENT:
         raise LimitExceeded(what, MAX_DOCUMENT, len(body))
@@ -209,14 +207,14 @@ __all__ = [
     "parse_document",
 ]
 
-#: Indexes inside indexes. Source: reliability.md R11.
+#: Indexes inside indexes. Source: docs/store-and-reliability.md, "Index traversal".
 MAX_DEPTH = 8
-#: Source: reliability.md 5; Docker itself refuses more than 125.
+#: Source: docs/store-and-reliability.md, "Size limits"; Docker itself refuses more than 125.
 MAX_LAYERS = 10_000
 
 _SCHEMA_VERSION = 2
 
-#: What early pushers called a Docker image's config; Docker takes them for images to this day.
+#: Config types that early clients pushed for Docker images; Docker still accepts them.
 #: Source: moby daemon/internal/distribution/registry.go, defaultImageTypes; distribution#1621.
 _LOOSE_DOCKER_CONFIGS = frozenset({"application/octet-stream", "application/json", "text/html"})
 
@@ -227,7 +225,7 @@ class Index:
 
     Attributes:
         media_type: OCI index or Docker list.
-        manifests: in the order of the document, which decides between equals.
+        manifests: in document order; among equal matches the first is selected.
         annotations: sorted pairs.
     """
 
@@ -240,7 +238,7 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One image, or something else that is kept like one.
+    """The manifest of one image or artifact.
 
     Attributes:
         media_type: OCI manifest, Docker manifest, or the withdrawn OCI artifact manifest.
@@ -261,10 +259,10 @@ class Manifest:
 
     @property
     def is_image(self) -> bool:
-        """Whether the config describes a runnable image, and so says its platform.
+        """Whether this is an image manifest, whose config states a platform.
 
-        An `artifactType` goes before the config. Source: OCI image-spec v1.1.1, manifest.md,
-        "Guidelines for Artifact Usage".
+        An `artifactType` takes precedence over the config. Source: OCI image-spec v1.1.1,
+        manifest.md, "Guidelines for Artifact Usage".
         """
         if self.config is None or is_artifact_type(self.artifact_type):
             return False
@@ -274,9 +272,9 @@ class Manifest:
 
 
 def entry_kind(entry: Descriptor, manifest: Manifest | None) -> EntryKind:
-    """Say what an entry of an index is, with its manifest where that was read (else None).
+    """Return the kind of an index entry, given its manifest if that was read.
 
-    What the index says stands; the manifest can only show that a supposed image is none.
+    The index decides; the manifest can only show that a supposed image is an artifact.
     """
     if entry.kind is EntryKind.IMAGE and manifest is not None and not manifest.is_image:
         return EntryKind.ARTIFACT
@@ -286,19 +284,19 @@ def entry_kind(entry: Descriptor, manifest: Manifest | None) -> EntryKind:
 def parse_document(
     body: bytes, content_type: str | None, what: str, expected: str | None = None
 ) -> Index | Manifest:
-    """Read what a manifest endpoint, a layout or the store gave.
+    """Parse an index or a manifest.
 
     Args:
-        body: the bytes, already checked against the digest.
-        content_type: the header as it came; None where there is no HTTP.
+        body: verified bytes.
+        content_type: the `Content-Type` header; None without HTTP.
         what: the document, for messages: "the manifest of `ubuntu:24.04`".
-        expected: the media type of the descriptor that led here; None when nobody said.
+        expected: the media type of its descriptor; None without one.
 
     Raises:
-        BadDocument: it is not what it must be; `field` is the path to the fault.
-        UnsupportedDocument: schema 1, an unknown kind, or a digest that cannot be verified.
+        BadDocument: a member is invalid; `field` is its path.
+        UnsupportedDocument: schema 1, an unsupported type, or an unsupported digest algorithm.
         LimitExceeded: over 4 MiB, too deep, or too many entries.
-        DigestMismatch, SizeMismatch: embedded `data` is not what its digest says.
+        DigestMismatch, SizeMismatch: embedded `data` does not match its descriptor.
     """
     refuse_oversize(body, what)
     document = read_object(body, what)
@@ -343,7 +341,7 @@ def _manifest(fields: Fields, kind: str) -> Manifest:
 
 
 def _artifact(fields: Fields) -> Manifest:
-    """Read the withdrawn kind. Source: OCI image-spec v1.1.0-rc2, artifact.md."""
+    """Read an artifact manifest. Source: OCI image-spec v1.1.0-rc2, artifact.md."""
     manifest = Manifest(
         media_type=OCI_ARTIFACT,
         config=None,

@@ -1,4 +1,4 @@
-"""References: the text that names an image, and what it means (protocol.md 1).
+"""Image references: their grammar and their parts (docs/wire-protocol.md, "Reference grammar").
 
 The rules are those of Docker's own parser (github.com/distribution/reference v0.6.0,
 `ParseNormalizedNamed` and `TagNameOnly`).
@@ -20,7 +20,7 @@ HUB_NAMESPACE = "library"
 #: Written by some tools, and the same registry. Other names of Docker Hub's machines are not.
 HUB_ALIAS = "index.docker.io"
 
-# Source: reliability.md R1 and 5; 255 and 128 are also the grammar's own limits.
+# Source: docs/store-and-reliability.md, "Size limits"; 255 and 128 are also in the grammar.
 MAX_REFERENCE = 4096
 MAX_REPOSITORY = 255
 MAX_TAG = 128
@@ -59,7 +59,7 @@ def is_tag(text: str) -> bool:
 
 
 def check_text(text: str, refuse: Refuse) -> None:
-    """Refuse what is wrong with the text as a whole, whatever its parts are."""
+    """Check the text as a whole, before it is split."""
     if not text:
         refuse("it is empty", "name an image, for example `ubuntu:24.04`")
     if len(text) > MAX_REFERENCE:
@@ -80,7 +80,7 @@ def check_text(text: str, refuse: Refuse) -> None:
     if _lacks_algorithm(name, tail):
         hint = f"write `{name}:{tail}` for a tag"
         if len(tail) in HEX_DIGITS.values() and _IMAGE_ID.fullmatch(tail):
-            algorithm = next(each for each, digits in HEX_DIGITS.items() if digits == len(tail))
+            algorithm = next(name for name, digits in HEX_DIGITS.items() if digits == len(tail))
             hint = f"write `{name}@{algorithm}:{tail}`"
         refuse("what follows `@` is a digest without an algorithm", hint)
     if "@" in name or ("@" in text and not _LIKE_DIGEST.fullmatch(tail)):
@@ -91,14 +91,14 @@ def check_text(text: str, refuse: Refuse) -> None:
 
 
 def _lacks_algorithm(name: str, tail: str) -> bool:
-    """Tell `nginx@1.25` from `user@host`, of which nothing may be repeated.
+    """Distinguish `nginx@1.25` from `user@host`, which is never shown.
 
-    What stands before `@` must be the name of a repository, so that it holds no password; and what
-    follows must look like a tag or like hex digits, not like a host.
+    The text before `@` must be a repository name, so it contains no password. The text after it
+    must look like a tag or hex digits, not like a host.
     """
     registry, repository = split_registry(name)
     if len(tail) in HEX_DIGITS.values() and _IMAGE_ID.fullmatch(tail):
-        # No host has labels that long, so what stands before it may have a tag.
+        # No host label is that long, so the text before it may include a tag.
         path, colon, tag = repository.partition(":")
         repository = path if not colon or is_tag(tag) else repository
     if not _HOST.fullmatch(registry):
@@ -109,7 +109,7 @@ def _lacks_algorithm(name: str, tail: str) -> bool:
 
 
 def split_registry(text: str) -> tuple[str, str]:
-    """Split at the first `/`, if what stands before it is a registry."""
+    """Split at the first `/` if the text before it is a registry; otherwise assume Docker Hub."""
     head, slash, rest = text.partition("/")
     if not slash or (head and not is_registry(head)):
         return HUB, text
@@ -117,12 +117,12 @@ def split_registry(text: str) -> tuple[str, str]:
 
 
 def is_registry(head: str) -> bool:
-    """Tell a registry from the first part of a repository, as Docker does."""
+    """Whether Docker takes this first component for a registry, not part of a repository."""
     return head == "localhost" or any(mark in head for mark in ".:") or bool(_UPPER.search(head))
 
 
 def check_registry(registry: str, refuse: Refuse) -> None:
-    """Check the name of a host, with its port."""
+    """Check a host name with an optional port."""
     if not registry:
         refuse("it starts with `/`", "leave out the first `/`")
     if _HOST.fullmatch(registry):
@@ -136,11 +136,11 @@ def check_registry(registry: str, refuse: Refuse) -> None:
 
 
 def check_repository(path: str, refuse: Refuse, lowered: str = "") -> None:
-    """Check the name of a repository; `lowered` is the whole text as it should be spelled."""
+    """Check a repository name; `lowered` is the whole reference in lower case, for the hint."""
     if not path:
         refuse("the name of the repository is missing", "write `[REGISTRY/]REPOSITORY[:TAG]`")
     if _UPPER.search(path):
-        # Only where that would do: `${IMAGE}` needs more than other letters.
+        # Only if lower case makes it valid: `${IMAGE}` needs more than that.
         would_do = all(_COMPONENT.fullmatch(part) for part in path.lower().split("/"))
         hints = (f"write `{lowered or path.lower()}`",) if would_do else ()
         refuse("repository name must be lowercase", *hints)
@@ -157,7 +157,7 @@ def check_repository(path: str, refuse: Refuse, lowered: str = "") -> None:
 
 
 def check_tag(tag: str, refuse: Refuse) -> None:
-    """Check a tag."""
+    """Check a tag against the grammar."""
     if not tag:
         refuse("the tag after `:` is empty", "write a tag after `:`, or leave out the `:`")
     if "/" in tag:
@@ -171,7 +171,7 @@ def check_tag(tag: str, refuse: Refuse) -> None:
 
 
 def read_digest(text: str, refuse: Refuse) -> Digest:
-    """Read what follows `@`."""
+    """Parse the digest after `@`."""
     hint = "a digest is written `sha256:` and 64 lower-case hex digits"
     try:
         return Digest.parse(text)
@@ -186,7 +186,7 @@ def _cut(part: str, limit: int = 60) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Hide what may be a user name and a password, for messages and attributes."""
+    """Replace what may be a user name and password with `***`, for messages and attributes."""
     scheme = _SCHEME.match(text)
     start = text[: scheme.end()] if scheme else ""
     rest, end = text[len(start) :], ""
@@ -203,7 +203,7 @@ def without_secrets(text: str) -> str:
     return f"{start}{name}{':***' if colon else ''}@{tail}"
 
 
-#: Source: reliability.md R1; the port counts.
+#: Source: docs/store-and-reliability.md, "Size limits"; the port counts.
 MAX_HOST = 255
 MAX_PORT = 65_535
 #: A longer label cannot be looked up. Source: RFC 1035, 2.3.4.
@@ -213,7 +213,7 @@ _UPPER_CASE = re.compile(r"[A-Z]")
 
 
 def endpoint_problem(registry: str) -> str | None:
-    """Say why `host[:port]`, valid by the grammar, cannot exist; None when it can."""
+    """Return why `host[:port]`, valid by the grammar, cannot exist; None when it can."""
     host, port = _split_port(registry)
     if port is not None and not _is_port(port):
         return f"the port `{port[:12]}` is not in 1..{MAX_PORT}"
@@ -231,7 +231,7 @@ def endpoint_problem(registry: str) -> str | None:
 def is_accidental_host(registry: str) -> bool:
     """Whether only upper-case letters make this a host: `Owner/app`.
 
-    Docker looks for `app` on a host `Owner`, which nobody means.
+    Docker looks for `app` on a host `Owner`, which is almost never intended.
     """
     return "." not in registry and ":" not in registry and _UPPER_CASE.search(registry) is not None
 
@@ -256,22 +256,23 @@ def _address_problem(host: str) -> str | None:
     return None
 
 
-#: Docker Hub's API is not at the name that everybody writes. Source: protocol.md 1.5.
+#: The host of Docker Hub's API differs from its registry name.
+#: Source: docs/wire-protocol.md, "API host".
 HUB_API = "registry-1.docker.io"
 DEFAULT_TAG = "latest"
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A registry, a repository in it, and maybe a tag, a digest, or both.
+    """A registry, a repository, and optionally a tag, a digest, or both.
 
-    With both, the digest decides and the tag is only shown. There is no way to hold an invalid
-    one; whether its host can exist is checked by `check_endpoint`.
+    With both, the digest decides and the tag is informational. Instances are always valid by the
+    grammar; `check_endpoint` checks whether the host can exist.
 
     Attributes:
-        registry: host and port as written: an identity, not always where the API is.
-        repository: on Docker Hub with its `library/`.
-        tag: None when not written; `name` then says `latest`.
+        registry: host and port as written; the API may be served by another host.
+        repository: with `library/` for official images of Docker Hub.
+        tag: None if not written; `name` is then `latest`.
 
     Raises:
         InvalidReference: a part is not valid.
@@ -297,11 +298,11 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a reference as people write it: `ubuntu`, `ghcr.io/owner/image:tag@sha256:…`.
+        """Parse a reference such as `ubuntu` or `ghcr.io/owner/image:tag@sha256:…`.
 
         Raises:
-            InvalidReference: with the one reason that fits best, and what to write instead.
-                A user name and password in the text are not repeated.
+            InvalidReference: with the most specific reason, and a correction as hint. A user
+                name and password in the text are not repeated.
         """
 
         def refuse(reason: str, *hints: str) -> NoReturn:
@@ -324,7 +325,7 @@ class Reference:
         return cls(registry, path, tag if colon else None, digest)
 
     def __str__(self) -> str:
-        """Write it in full; `:latest` appears only if there is neither tag nor digest."""
+        """Return the full form; `:latest` is added only without a tag and a digest."""
         tag = self.tag
         if tag is None and self.digest is None:
             tag = DEFAULT_TAG
@@ -332,22 +333,22 @@ class Reference:
 
     @property
     def identity(self) -> str:
-        """Registry and repository: what tags and credentials belong to."""
+        """Registry and repository, without tag and digest."""
         return f"{self.registry}/{self.repository}"
 
     @property
     def name(self) -> str:
-        """What to ask the registry for: the digest if there is one, else the tag."""
+        """The digest if there is one, else the tag: what is requested from the registry."""
         return str(self.digest) if self.digest else self.tag or DEFAULT_TAG
 
     @property
     def api_host(self) -> str:
-        """Host and port that answer the API of this registry."""
+        """Host and port of this registry's API."""
         return HUB_API if self.registry == HUB else self.registry
 
     @property
     def familiar(self) -> str:
-        """Docker's short form, for display; use `str` where it is read again."""
+        """Docker's short form, for display only; use `str` for text that is parsed again."""
         if self.registry != HUB:
             return self.identity + self._suffix(self.tag)
         namespace, _, rest = self.repository.partition("/")
@@ -355,22 +356,22 @@ class Reference:
         return (rest if official else self.repository) + self._suffix(self.tag)
 
     def with_digest(self, digest: Digest) -> Self:
-        """Give the same reference, pinned; the tag stays."""
+        """Return a copy with this digest; the tag is kept."""
         return replace(self, digest=digest)
 
     def with_tag(self, tag: str) -> Self:
-        """Give another tag of the same repository; a digest does not stay."""
+        """Return a copy with this tag and without a digest."""
         return replace(self, tag=tag, digest=None)
 
     def endpoint_problem(self) -> str | None:
-        """Say why there can be no such host or port; None when there can."""
+        """Return why the host or port cannot exist; None if it can."""
         return endpoint_problem(self.registry)
 
     def check_endpoint(self) -> None:
-        """Check that a request could be sent, before any is.
+        """Check that the registry's host and port can exist.
 
         Raises:
-            InvalidReference: there can be no such host or port.
+            InvalidReference: they cannot.
         """
         problem = endpoint_problem(self.registry)
         if problem is None:

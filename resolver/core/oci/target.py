@@ -1,4 +1,4 @@
-"""Targets: what a command is asked about, in a registry or on this machine."""
+"""Targets: the images that commands take, in a registry or on this machine."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LayoutKind = Literal["oci", "oci-archive", "docker-archive"]
 _REGISTRY_PREFIX = "docker://"
 _STORE_PREFIX = "store:"
 _DOCKER_ARCHIVE_PREFIX = "docker-archive:"
-#: Longest first: `oci:` starts none of the others, but a reader should not need to check.
+#: Longest first.
 _LAYOUT_PREFIXES: tuple[tuple[str, LayoutKind], ...] = (
     ("oci-layout://", "oci"),
     ("oci-archive:", "oci-archive"),
     ("oci:", "oci"),
 )
 
-#: Places that other tools name so and that cannot be read here, with the way to a place that can.
+#: Transports of other tools that are not supported, each with a conversion to one that is.
 #: Source: containers-transports(5); syft, "Supported sources"; regclient, `ocidir://`.
 _FOREIGN = {
     "containers-storage": "save it first: `podman save --format oci-archive -o app.tar NAME`",
@@ -70,7 +70,7 @@ class LayoutTarget:
     """An image in files: an OCI layout, a tar of one, or the output of `docker save`.
 
     Attributes:
-        path: as written, relative to the working directory; not looked at here.
+        path: as written, relative to the working directory; not checked here.
         name: a tag or a full reference, a digest, or for a docker-archive `repo:tag`; None for
             the only image.
     """
@@ -88,8 +88,8 @@ class LayoutTarget:
     def settled(self, exists: Callable[[str], bool]) -> LayoutTarget:
         """Split path and name at the first `:` that ends an existing path, as skopeo does.
 
-        Both may contain colons (`oci:DIR:docker.io/library/app:v1`), so that the text alone does
-        not say where the path ends. Where no path exists, the target stays as it was parsed.
+        Both may contain colons (`oci:DIR:docker.io/library/app:v1`), so the text alone does not
+        show where the path ends. If no path exists, return the target unchanged.
         """
         if self.name is not None and _is_digest(self.name):
             return self
@@ -116,16 +116,15 @@ Target = RegistryTarget | LayoutTarget | StoreTarget
 
 
 def parse_target(text: str) -> Target:
-    """Read what a command is given: a reference, or a prefix and what it takes.
+    """Parse the target of a command: a reference, or a transport and its argument.
 
     `oci:DIR[:TAG]`, `oci:DIR@sha256:…`, the same with `oci-layout://` and `oci-archive:`,
-    `docker-archive:FILE[:REPOSITORY:TAG]`, `store:REFERENCE`, `docker://REFERENCE`. A prefix
-    wins over an image or a host of that name; `docker://oci:1.2` is the image `oci`. Where a path
-    ends, `LayoutTarget.settled` knows better once the files can be looked at.
+    `docker-archive:FILE[:REPOSITORY:TAG]`, `store:REFERENCE`, `docker://REFERENCE`. A transport
+    takes precedence over an image or a host of that name; `docker://oci:1.2` is the image `oci`.
+    `LayoutTarget.settled` finds the end of a path with the help of the file system.
 
     Raises:
-        InvalidReference: the reference, the path or the name in it is not valid, or it is the
-            name of a host alone.
+        InvalidReference: the reference, path or name is invalid, or it is only a host name.
     """
     if text.startswith(_REGISTRY_PREFIX):
         return RegistryTarget(Reference.parse(text.removeprefix(_REGISTRY_PREFIX)))
@@ -146,7 +145,7 @@ def _refuse_host(text: str, reference: Reference) -> None:
     """Refuse a host without a repository (`registry.corp:5000`).
 
     By the grammar it is a tag of an official image, and its name would be sent to Docker Hub.
-    None of those has a dot in its name.
+    No official image has a dot in its name.
     """
     name = text.partition("@")[0].partition(":")[0]
     if "/" not in text and ("." in name or (name == "localhost" and reference.tag)):
@@ -163,16 +162,16 @@ def _is_digest(name: str) -> bool:
 
 
 def foreign_transport(text: str) -> str | None:
-    """Give the transport of another tool that a text begins with; None for what has none."""
+    """Return the unsupported transport that a text starts with; None if it has none."""
     transport, colon, rest = text.partition(":")
     return transport if colon and transport in _FOREIGN and not _PORT.match(rest) else None
 
 
 def refuse_foreign(text: str) -> None:
-    """Refuse the transports of other tools, which would read as names on Docker Hub.
+    """Refuse transports of other tools, which would parse as names on Docker Hub.
 
     Raises:
-        InvalidReference: the text begins with one; the hints say what is supported.
+        InvalidReference: the text starts with one; the hints list what is supported.
     """
     transport, rest = foreign_transport(text), text.partition(":")[2]
     if transport is not None:
@@ -185,7 +184,7 @@ def _parse_layout(text: str, place: str, kind: LayoutKind) -> LayoutTarget:
     _check_place(text, place)
     path, name = _split_digest(text, place)
     head, colon, tag = path.rpartition(":")
-    # A separator after the last colon: it is part of the path (`C:\\images`, `a:b/c`).
+    # With a separator after the last colon, the colon is part of the path (`C:\\images`, `a:b/c`).
     if colon and not ("/" in tag or "\\" in tag):
         if name is not None:
             raise InvalidReference(text, "it has a tag and a digest", _LAYOUT_HINT)

@@ -1,7 +1,7 @@
-"""Finding image references in bake files, and reading the HCL that most of them are written in.
+"""Find image references in bake files, and parse HCL, the language of most of them.
 
-HCL is read for its structure alone: blocks, attributes, objects, lists and strings, each with its
-place. Any other expression becomes the list of the strings in it, so that none is lost.
+Only the structure of HCL is parsed: blocks, attributes, objects, lists and strings, with offsets.
+Any other expression becomes the list of its strings, so that none is lost.
 Source: docs.docker.com, "Bake file reference"; github.com/hashicorp/hcl, hclsyntax/spec.md.
 """
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
     from resolver.core.pin.edits import Mark
 
-#: How deep blocks and expressions may nest.
+#: The most levels of blocks and expressions.
 MAX_DEPTH = 100
 _TARGET = "target"
-#: Marks a list that is the strings of an expression.
+#: The tag of a list of an expression's strings.
 _EXPRESSION = "!expression"
 _BLANK = re.compile(r"(?:[ \t\r\ufeff]|/\*.*?\*/)+", re.DOTALL)
 _COMMENT = re.compile(r"(?:#|//)[^\n]*")
-#: Source: hclsyntax/spec.md, "Identifiers"; those of other alphabets count too.
+#: Source: hclsyntax/spec.md, "Identifiers"; including other alphabets.
 _NAME = re.compile(r"[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff-]*")
 _HEREDOC = re.compile(r"<<(-?)([A-Za-z_][A-Za-z0-9_-]*)[ \t\r]*\n")
-#: What matters in a string: escapes, where expressions begin, quotes, braces, the end of a line.
+#: Tokens in a string: escapes, starts of expressions, quotes, braces, line breaks.
 _PIECE = re.compile(r'\\.|\$\$\{|%%\{|\$\{|%\{|["{}\n]')
 _OPEN, _CLOSE = {"{": "}", "[": "]", "(": ")"}, {"}", "]", ")"}
 
@@ -45,16 +45,16 @@ def find(text: str, document: Node) -> Iterator[Mark]:
 
 
 def read_hcl(text: str) -> Node:
-    """Read a document of HCL; a block is a mapping below its type and its labels.
+    """Parse an HCL document; a block is a mapping below its type and labels.
 
     Raises:
-        Unparsable: it is no HCL.
+        Unparsable: it is malformed.
     """
     return _Reader(text).document()
 
 
 class _Reader:
-    """Reads HCL from left to right."""
+    """The HCL parser."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -109,7 +109,7 @@ class _Reader:
         return self._string()
 
     def _expression(self, *, lines: bool) -> Node:
-        """Read a value; where lines do not count, it may go over several."""
+        """Read a value; with `lines` it ends at a line break."""
         self._skip(lines=lines)
         start = self._at
         first: Node | None = None
@@ -164,7 +164,7 @@ class _Reader:
                 return None
 
     def _strings(self, *, lines: bool) -> Iterator[Node]:
-        """Give the strings up to the end of an expression."""
+        """Yield the strings up to the end of an expression."""
         closing: list[str] = []
         while self._at < len(self._text):
             self._skip(lines=lines or bool(closing))
@@ -189,7 +189,7 @@ class _Reader:
             raise self._fault(f"`{closing[-1]}` is missing")
 
     def _string(self) -> YamlScalar | None:
-        """Read a string in quotes or a heredoc; its value is what stands there, as written."""
+        """Read a quoted string or a heredoc; its value is the text as written."""
         start = self._at
         if self._text.startswith('"', start):
             self._at = self._string_end(start)
@@ -210,7 +210,7 @@ class _Reader:
         return YamlScalar(start, self._at, "\n".join(lines), "|")
 
     def _string_end(self, start: int) -> int:
-        """Find the end of a string; what is in `${…}` may hold strings of its own."""
+        """Find the end of a string, which may contain `${…}` with nested strings."""
         braces = [0]  # Open ones of each expression within; 0 for a string.
         for match in _PIECE.finditer(self._text, start + 1):
             piece = match[0]
@@ -239,7 +239,7 @@ class _Reader:
         return char in ",}])" or (not lines and char == "\n")
 
     def _skip(self, *, lines: bool = False) -> None:
-        """Skip blanks and comments, and the ends of lines where they do not count."""
+        """Skip blanks and comments, and line breaks with `lines`."""
         while True:
             before = self._at
             for pattern in (_BLANK, _COMMENT):

@@ -1,4 +1,4 @@
-"""Finding image references in GitLab's pipelines: `image` and `services`.
+"""Find image references in CI pipelines and devcontainers; first GitLab: `image` and `services`.
 
 Source: docs.gitlab.com, "CI/CD YAML syntax reference": `image`, `services`, `default`.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from resolver.core.pin.edits import ImageSpot, Mark
 
 
-#: Keys of the top level that hold no job.
+#: Top-level keys that are not jobs.
 _NO_JOBS = frozenset({"include", "services", "spec", "stages", "variables", "workflow", "image"})
 
 
@@ -42,7 +42,7 @@ def find_gitlab(text: str, document: Node) -> Iterator[Mark]:
 
 
 def _holder(text: str, holder: Node, role: str) -> Iterator[Mark]:
-    # `!reference` is neither a name nor a mapping that has one.
+    # `!reference` is neither a name nor a mapping with one.
     yield from images_in(text, at(holder, "image"), join(role, "image"), "name")
     for index, service in elements(holder, "services"):
         yield from images_in(text, service, join(role, f"services[{index}]"), "name")
@@ -50,7 +50,7 @@ def _holder(text: str, holder: Node, role: str) -> Iterator[Mark]:
 
 _SCHEME = "docker://"
 _MATRIX = re.compile(r"\$\{\{[ ]*matrix\.([A-Za-z_][A-Za-z0-9_-]*)[ ]*\}\}")
-#: Inputs of the actions that build: what they write.
+#: Inputs of build actions that name outputs.
 #: Source: github.com/docker/build-push-action and metadata-action, "inputs".
 _WRITTEN = frozenset({"images", "tags"})
 
@@ -84,7 +84,7 @@ def _steps(text: str, holder: Node | None, role: str) -> Iterator[Mark]:
 def _workflow_image(
     text: str, job: Node, value: Node | None, path: str, role: str
 ) -> Iterator[Mark]:
-    """Read an image that may be a name, or a mapping that has one."""
+    """Read an image that is a name, or a mapping with one."""
     if isinstance(value, Mapping):
         value, role = at(value, "image"), f"{role}.image"
     if not isinstance(value, YamlScalar) or not value.is_text:
@@ -96,13 +96,13 @@ def _workflow_image(
     else:
         named = [(value, role)]
     for scalar, where in named:
-        # Without the scheme too: both are taken.
+        # The scheme is optional.
         scheme = _SCHEME if scalar.value.startswith(_SCHEME) else ""
         yield _read(text, scalar, where, scheme)
 
 
 def _in_matrix(job: Node, name: str, path: str) -> list[tuple[YamlScalar, str]]:
-    """Find the values of a variable of a matrix; none where they are not all written there."""
+    """Return the values of a matrix variable; empty unless all are literals."""
     matrix = at(job, "strategy", "matrix")
     named: list[tuple[Node | None, str]] = [
         (value, f"{path}.strategy.matrix.{name}[{index}]")
@@ -137,7 +137,7 @@ _ALIAS = "it is neither a container of this file nor a name with a tag"
 
 
 def azure(text: str, document: Node) -> Iterator[Mark]:
-    """Find the references in a pipeline of Azure, or in a template of one."""
+    """Find the references in an Azure pipeline or template."""
     aliases = set()
     for index, container in elements(document, "resources", "containers"):
         aliases.add(text_at(container, "container"))
@@ -162,7 +162,7 @@ def azure(text: str, document: Node) -> Iterator[Mark]:
 
 
 def _azure_container(text: str, value: Node | None, role: str, aliases: set[str]) -> Iterator[Mark]:
-    """Read a container of a job: a name of a resource, an image, or a mapping that has one."""
+    """Read a job's container: the name of a resource, an image, or a mapping with one."""
     if isinstance(value, YamlScalar) and value.is_text:
         if value.value in aliases or value.value == "host" or value.value.startswith("$["):
             return
@@ -174,7 +174,7 @@ def _azure_container(text: str, value: Node | None, role: str, aliases: set[str]
 
 
 def circleci(text: str, document: Node) -> Iterator[Mark]:
-    """Find the references in the configuration of CircleCI: jobs, executors, and orbs within."""
+    """Find the references in a CircleCI configuration: jobs, executors, and inline orbs."""
     for node, path in _mappings(document):
         for index, container in elements(node, "docker"):
             yield from images_in(text, container, join(path, f"docker[{index}]"))
@@ -184,7 +184,7 @@ def circleci(text: str, document: Node) -> Iterator[Mark]:
 
 
 def steps(text: str, document: Node) -> Iterator[Mark]:
-    """Find the references in a pipeline of Woodpecker or Drone."""
+    """Find the references in a Woodpecker or Drone pipeline."""
     for holder in ("steps", "pipeline", "services", "clone"):
         held = at(document, holder)
         if isinstance(held, Mapping):
@@ -198,7 +198,7 @@ def steps(text: str, document: Node) -> Iterator[Mark]:
 
 
 def bitbucket(text: str, document: Node) -> Iterator[Mark]:
-    """Find the references in a pipeline of Bitbucket."""
+    """Find the references in a Bitbucket pipeline."""
     for node, path in _mappings(document):
         yield from images_in(text, at(node, "image"), join(path, "image"), "name")
         pipe = scalar_at(node, "pipe")
@@ -209,7 +209,7 @@ def bitbucket(text: str, document: Node) -> Iterator[Mark]:
 
 
 def cloud_build(text: str, document: Node) -> Iterator[Mark]:
-    """Find the references in a build of Google Cloud: the names of steps are images."""
+    """Find the references in a Google Cloud build, where names of steps are images."""
     for index, step in elements(document, "steps"):
         mark = image_at(text, step, "name", f"steps[{index}].name")
         if mark is not None:
@@ -220,7 +220,7 @@ def cloud_build(text: str, document: Node) -> Iterator[Mark]:
 
 
 def is_azure(document: Node) -> bool:
-    """Whether a document is a pipeline of Azure, for files of another name."""
+    """Whether a document is an Azure pipeline, for files with another name."""
     has_work = any(at(document, key) is not None for key in ("jobs", "stages", "steps", "extends"))
     has_pool = any(at(document, key) is not None for key in ("pool", "trigger", "resources"))
     is_other = any(at(document, key) is not None for key in ("apiVersion", "on", "image"))
@@ -228,7 +228,7 @@ def is_azure(document: Node) -> bool:
 
 
 def is_drone(document: Node) -> bool:
-    """Whether a document is a pipeline of Drone, for files of another name."""
+    """Whether a document is a Drone pipeline, for files with another name."""
     return text_at(document, "kind") == "pipeline" and isinstance(at(document, "steps"), Sequence)
 
 
@@ -247,7 +247,7 @@ def devcontainer(text: str, document: Node) -> Iterator[Mark]:
 
 
 def _mappings(document: Node) -> Iterator[tuple[Mapping, str]]:
-    """Give every mapping of a document, with its path."""
+    """Yield every mapping of a document, with its path."""
     waiting: list[tuple[Node, str]] = [(document, "")]
     seen: set[int] = set()
     while waiting:

@@ -1,6 +1,6 @@
-"""Finding image references in a compose file: services, volumes, build contexts and arguments.
+"""Find image references in a compose file: services, volumes, build contexts and arguments.
 
-The `image` of a service that is built here is left alone: it names what is made, not what is taken.
+The `image` of a service with `build` is skipped, because it names the output.
 Source: github.com/compose-spec/compose-spec, 05-services.md, "image", "volumes"; build.md,
 "additional_contexts", "args"; 12-interpolation.md; 11-extension.md.
 """
@@ -46,7 +46,7 @@ _LITERAL = "|"
 def find_inline_dockerfiles(
     text: str, scalar: YamlScalar, role: str, program: str = "compose"
 ) -> Iterator[ImageSpot | Stray]:
-    """Find the references in a Dockerfile that is a value."""
+    """Find the references of an inline Dockerfile."""
     moved = Moved.read(text, scalar)
     if moved is None:
         reason = "its Dockerfile is not written as a block of text"
@@ -61,7 +61,7 @@ def find_inline_dockerfiles(
         yield replace(stray, start=moved.to(stray.start), role=f"{role} {stray.role}")
     for spot in held.spots:
         if spot.is_argument:
-            # Variables are filled in before a builder sees them.
+            # Variables are substituted before a builder reads it.
             words = text[moved.to(spot.start) : moved.to(spot.end)]
             reason = f"{program} fills in the variable that stands for it"
             yield Stray(moved.to(spot.start), words, f"{role} {spot.role}", reason, "write it out")
@@ -70,7 +70,7 @@ def find_inline_dockerfiles(
 
 
 class Moved:
-    """Where each line of a block's value stands in the file."""
+    """The offset in the file of each line of a block scalar."""
 
     def __init__(self, starts: list[int], places: list[int]) -> None:
         self._starts = starts
@@ -78,7 +78,7 @@ class Moved:
 
     @classmethod
     def read(cls, text: str, scalar: YamlScalar) -> Moved | None:
-        """Lay the lines of a value beside those of the file; None where they are others."""
+        """Match the lines of a value with those of the file; None if they differ."""
         if scalar.style != _LITERAL:
             return None
         place = text.find("\n", scalar.start) + 1
@@ -95,12 +95,12 @@ class Moved:
         return cls(starts, places)
 
     def to(self, offset: int) -> int:
-        """Give the offset in the file of one in the value."""
+        """Translate an offset of the value to the file."""
         line = bisect_right(self._starts, offset) - 1
         return self._places[line] + offset - self._starts[line]
 
     def spot(self, spot: ImageSpot, role: str) -> ImageSpot:
-        """Move a reference; none goes over the end of a line."""
+        """Translate a reference, which never spans lines."""
         slot = spot.slot
         cut = None if slot.cut is None else (self.to(slot.cut[0]), self.to(slot.cut[1]))
         return replace(
@@ -147,7 +147,7 @@ def _service(text: str, service: Node, role: str) -> Iterator[Mark]:
 
 
 def _fragment(text: str, fragment: Node, name: str) -> Iterator[Mark]:
-    """Read an extension: a service that others merge in, or several of them."""
+    """Read an extension field: a service that others merge, or several of them."""
     if not isinstance(fragment, Mapping):
         return
     yield from _service(text, fragment, name)
@@ -157,7 +157,7 @@ def _fragment(text: str, fragment: Node, name: str) -> Iterator[Mark]:
 
 
 def build_inputs(text: str, build: Node, role: str) -> Iterator[Mark]:
-    """Read what a build takes: contexts, arguments, and a Dockerfile within.
+    """Read the inputs of a build: contexts, arguments, and an inline Dockerfile.
 
     Bake files have the same keys, some with another spelling.
     Source: docs.docker.com, "Bake file reference": target.contexts, args, dockerfile-inline.
@@ -180,9 +180,9 @@ def build_inputs(text: str, build: Node, role: str) -> Iterator[Mark]:
 
 
 def _pairs(node: Node | None, path: str) -> Iterator[tuple[str, YamlScalar, str, int]]:
-    """Give names and values of a mapping, or of a list of `name=value`.
+    """Yield names and values of a mapping, or of a list of `name=value`.
 
-    Each with its path, and where in the scalar the value begins.
+    With each come its path, and the offset of the value in the scalar.
     """
     if isinstance(node, Mapping):
         for name, value in node.items():

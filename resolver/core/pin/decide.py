@@ -1,4 +1,4 @@
-"""Deciding what becomes of each reference, once it is known what its name means."""
+"""Decide about each reference of a file, given the digests of their tags."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ NOT_PINNABLE = Rule(
     "not-pinnable",
     Severity.ERROR,
     "a reference that no digest can be written into",
-    "It is put together from variables, or it is no image reference. Write it out in one piece, "
+    "It is composed of variables, or it is not an image reference. Write it out in one piece, "
     "or write `# resolver: ignore` above it.",
 )
 UNKNOWN_KEY = Rule(
@@ -62,7 +62,7 @@ UNKNOWN_KEY = Rule(
     Severity.ERROR,
     "a value that looks like an image, below a key that is not known to take one",
     "It is not edited, since what reads it may not take a digest. Pin it by hand, or write "
-    "`# resolver: ignore` above it if it is no image.",
+    "`# resolver: ignore` above it if it is not an image.",
 )
 UNPARSABLE = Rule(
     "unparsable",
@@ -71,22 +71,22 @@ UNPARSABLE = Rule(
     "Nothing in the file was looked at, and nothing was changed.",
 )
 
-#: Every rule, in the order they are told.
+#: All rules, in the order of output.
 RULES = (UNPINNED, STALE, SINGLE_PLATFORM, PLATFORM_MISSING, NOT_PINNABLE, UNKNOWN_KEY, UNPARSABLE)
 
 
 @dataclass(frozen=True, slots=True)
 class PinRequest:
-    """What is to be done with references.
+    """The options of `pin`.
 
     Attributes:
-        check: only say what is not pinned; with `update`, also what is out of date.
-        update: look tags up again, also those of pinned references.
-        unpin: take digests away.
-        platform: pin the image of this platform instead of the index; empty: the index.
-        require: platforms that every image must be offered for.
-        machine: this machine, with the level of its processor, if every image must be offered for
-            it: a lower level will do.
+        check: only report what is not pinned; with `update`, also what is out of date.
+        update: look up tags again, also those of pinned references.
+        unpin: remove digests.
+        platform: pin the image for this platform instead of the index; empty for the index.
+        require: platforms that every image must offer.
+        machine: this machine, with the level of its processor, if every image must offer it, or a
+            lower level.
     """
 
     check: bool = False
@@ -98,19 +98,19 @@ class PinRequest:
 
     @property
     def requires(self) -> bool:
-        """Whether images must be offered for some platform."""
+        """Whether any platform is required."""
         return bool(self.require) or self.machine is not None
 
 
 @dataclass(frozen=True, slots=True)
 class PinQuery:
-    """A name to be looked up.
+    """A reference to look up.
 
     Attributes:
-        reference: the name; with a digest, that is what is looked up.
-        platform: the image for this is wanted; empty: what the name itself points at.
-        offers: whether it matters for which platforms there is an image.
-        own: the platform that a file itself names for it; empty for none.
+        reference: looked up by its digest if it has one.
+        platform: look up the image for this platform; empty for the reference itself.
+        offers: whether the offered platforms are needed.
+        own: the platform that the file states for it; empty for none.
     """
 
     reference: Reference
@@ -121,13 +121,13 @@ class PinQuery:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """What a name means now.
+    """The result of a lookup.
 
     Attributes:
-        digest: what is to be written.
-        is_index: whether the name itself points at an index.
-        entries: digests of what that index lists.
-        offered: platforms, in index order; None where nobody asked for them.
+        digest: the digest to write.
+        is_index: whether the reference points at an index.
+        entries: digests of the index entries.
+        offered: platforms, in index order; None if not requested.
     """
 
     digest: Digest
@@ -136,50 +136,50 @@ class Fact:
     offered: tuple[Platform | None, ...] | None = None
 
 
-def asked_of(spot: ImageSpot, wishes: PinRequest) -> tuple[PinQuery, ...]:
-    """List what must be known to decide about a reference.
+def queries_of(spot: ImageSpot, request: PinRequest) -> tuple[PinQuery, ...]:
+    """List the lookups needed to decide about a reference.
 
-    What is pinned already and stays so costs no question, unless platforms are required of it.
+    A reference that stays pinned needs none, unless platforms are required.
     """
-    if spot.is_ignored or wishes.unpin:
+    if spot.is_ignored or request.unpin:
         return ()
     if spot.reference.digest is None:
-        return (_of_tag(spot, wishes),) if not wishes.check or wishes.requires else ()
-    if wishes.check and spot.can_move:
-        return (_of_tag(spot, wishes), _of_pin(spot, wishes))
-    if wishes.update and spot.can_move:
-        return (_of_tag(spot, wishes),)
-    return (_of_pin(spot, wishes),) if wishes.requires else ()
+        return (_of_tag(spot, request),) if not request.check or request.requires else ()
+    if request.check and spot.can_move:
+        return (_of_tag(spot, request), _of_pin(spot, request))
+    if request.update and spot.can_move:
+        return (_of_tag(spot, request),)
+    return (_of_pin(spot, request),) if request.requires else ()
 
 
-def _of_tag(spot: ImageSpot, wishes: PinRequest) -> PinQuery:
-    """Ask what the tag points at now; the platform that a file itself names comes first."""
-    platform = (spot.platform or wishes.platform) if wishes.platform else ""
-    return PinQuery(spot.tagged, platform, bool(wishes.requires or spot.platform), spot.platform)
+def _of_tag(spot: ImageSpot, request: PinRequest) -> PinQuery:
+    """Return the lookup of a tag; the platform that the file states takes precedence."""
+    platform = (spot.platform or request.platform) if request.platform else ""
+    return PinQuery(spot.tagged, platform, bool(request.requires or spot.platform), spot.platform)
 
 
-def _of_pin(spot: ImageSpot, wishes: PinRequest) -> PinQuery:
-    return PinQuery(spot.reference, "", bool(wishes.requires or spot.platform), spot.platform)
+def _of_pin(spot: ImageSpot, request: PinRequest) -> PinQuery:
+    return PinQuery(spot.reference, "", bool(request.requires or spot.platform), spot.platform)
 
 
 def deciding(
     question: PinQuery,
     offered: Sequence[Platform | None],
-    wishes: PinRequest,
+    request: PinRequest,
     table: PlatformTable = BUILTIN,
 ) -> tuple[int, ...]:
-    """Choose the entries by which an image is offered for what is required of it, by position."""
-    found = [select(offered, wanted, exact=True, table=table) for wanted in wishes.require]
-    if wishes.machine is not None:
-        found.append(select(offered, wishes.machine, exact=True, local=True, table=table))
+    """Return the positions of the entries that satisfy the required platforms."""
+    found = [select(offered, wanted, exact=True, table=table) for wanted in request.require]
+    if request.machine is not None:
+        found.append(select(offered, request.machine, exact=True, local=True, table=table))
     own = _parsed(question.own, table)
     if own is not None:
         found.append(select(offered, own, table=table))
-    return tuple(sorted({each.index for each in found if each.index is not None}))
+    return tuple(sorted({place.index for place in found if place.index is not None}))
 
 
 def _parsed(text: str, table: PlatformTable) -> Platform | None:
-    """Read the platform that a file itself names; what it means is not ours to refuse."""
+    """Parse the platform that a file states; None if it is malformed."""
     try:
         return Platform.parse(text, table=table) if text else None
     except InvalidPlatform:
@@ -187,33 +187,32 @@ def _parsed(text: str, table: PlatformTable) -> Platform | None:
 
 
 class Judge:
-    """Decides about the references of one file.
+    """Decisions about the references of one file.
 
     Args:
-        path: of the file, for places.
-        text: what is in it.
-        wishes: what is to be done.
-        facts: an answer for every question that `asked_of` lists.
-        table: of platforms.
+        path: of the file, for locations.
+        text: its contents.
+        request: the options.
+        facts: a result for every lookup of `queries_of`.
+        table: the platform facts.
 
     Attributes:
-        findings: what there was to find, in the order of the file.
-        doubts: what could not be found out about references that stay as they are anyway, and where
-            they stand.
+        findings: in the order of the file.
+        doubts: failed lookups of references that stay unchanged anyway, with their locations.
     """
 
     def __init__(
         self,
         path: str,
         text: str,
-        wishes: PinRequest,
+        request: PinRequest,
         facts: Mapping[PinQuery, Fact | ResolverError],
         table: PlatformTable = BUILTIN,
     ) -> None:
         self._path = path
         self._text = text
         self._lines = LineIndex(text)
-        self._wishes = wishes
+        self._request = request
         self._facts = facts
         self._table = table
         self._edits: list[Edit] = []
@@ -227,23 +226,23 @@ class Judge:
         strays: Sequence[Stray],
         passed: Sequence[Passed] = (),
     ) -> PinnedFile:
-        """Decide about all of them, in the order of the file."""
+        """Decide about all references, in the order of the file."""
         marks: list[ImageSpot | Stray] = [*spots, *strays]
         marks.sort(key=lambda mark: mark.start)
         pins = tuple(
             self._spot(mark) if isinstance(mark, ImageSpot) else self._stray(mark) for mark in marks
         )
-        told = tuple((self._place(each.start), each.reason) for each in passed)
-        return PinnedFile(self._path, kind, self._text, pins, tuple(self._edits), told)
+        notes = tuple((self._place(item.start), item.reason) for item in passed)
+        return PinnedFile(self._path, kind, self._text, pins, tuple(self._edits), notes)
 
     def _stray(self, stray: Stray) -> Pin:
         pin = Pin(self._place(stray.start), stray.role, stray.text, PinState.NOT_PINNABLE)
         if stray.is_ignored:
             return replace(pin, state=PinState.IGNORED)
-        if stray.is_unknown and not self._wishes.unpin:
+        if stray.is_unknown and not self._request.unpin:
             message = f"`{stray.text}` is not pinned: {stray.reason}"
             self._find(UNKNOWN_KEY, pin, message, hint=stray.hint)
-        elif not self._wishes.unpin:
+        elif not self._request.unpin:
             message = f"`{stray.text}` cannot be pinned: {stray.reason}"
             self._find(NOT_PINNABLE, pin, message, hint=stray.hint)
         return pin
@@ -254,13 +253,13 @@ class Judge:
         pin = Pin(self._place(spot.start), spot.role, written, PinState.KEPT, held, held)
         if spot.is_ignored:
             return replace(pin, state=PinState.IGNORED)
-        if self._wishes.unpin:
+        if self._request.unpin:
             return self._unpin(spot, pin)
-        if self._wishes.check:
+        if self._request.check:
             return self._check(spot, pin)
-        if held is None or (self._wishes.update and spot.can_move):
+        if held is None or (self._request.update and spot.can_move):
             return self._pin(spot, pin)
-        return self._require(spot, pin, _of_pin(spot, self._wishes))
+        return self._require(spot, pin, _of_pin(spot, self._request))
 
     def _unpin(self, spot: ImageSpot, pin: Pin) -> Pin:
         edit = spot.unpin()
@@ -271,7 +270,7 @@ class Judge:
         return replace(pin, state=PinState.UNPINNED, digest=None)
 
     def _pin(self, spot: ImageSpot, pin: Pin) -> Pin:
-        question = _of_tag(spot, self._wishes)
+        question = _of_tag(spot, self._request)
         fact = self._facts[question]
         if isinstance(fact, ResolverError):
             return replace(pin, state=PinState.FAILED, failure=fact)
@@ -285,49 +284,51 @@ class Judge:
         if pin.digest is None:
             hint = f"pin it with `resolver pin {quote(self._path)}`"
             self._find(UNPINNED, pin, f"`{pin.name}` is not pinned", hint=hint)
-            question = _of_tag(spot, self._wishes)
+            question = _of_tag(spot, self._request)
             return self._require(spot, replace(pin, state=PinState.UNPINNED), question)
         if not spot.can_move:
-            return self._require(spot, pin, _of_pin(spot, self._wishes))
-        now = self._fact(_of_tag(spot, self._wishes))
-        own = self._fact(_of_pin(spot, self._wishes))
+            return self._require(spot, pin, _of_pin(spot, self._request))
+        now = self._fact(_of_tag(spot, self._request))
+        own = self._fact(_of_pin(spot, self._request))
         for fact in (now, own):
             if isinstance(fact, ResolverError):
-                if self._wishes.update or self._wishes.requires:
+                if self._request.update or self._request.requires:
                     return replace(pin, state=PinState.FAILED, failure=fact)
                 self.doubts.append((pin.place, fact))
         if isinstance(now, Fact) and isinstance(own, Fact):
             self._compare(pin, now, own)
-        return self._require(spot, pin, _of_pin(spot, self._wishes))
+        return self._require(spot, pin, _of_pin(spot, self._request))
 
     def _compare(self, pin: Pin, now: Fact, own: Fact) -> None:
-        """Compare what is written with what the tag points at now."""
+        """Compare the written digest with the tag's current one."""
         if pin.digest is None:
             return
         single = now.is_index and not own.is_index
-        if single and not self._wishes.platform:
+        if single and not self._request.platform:
             message = f"`{pin.name}` is pinned to one platform, its tag is offered for several"
             hint = f"pin the index with `resolver pin --update {quote(self._path)}`"
             self._find(SINGLE_PLATFORM, pin, message, hint=hint)
         moved = now.digest != pin.digest and not (single and pin.digest in now.entries)
-        if self._wishes.update and (moved or (self._wishes.platform and now.digest != pin.digest)):
+        if self._request.update and (
+            moved or (self._request.platform and now.digest != pin.digest)
+        ):
             message = f"`{pin.name}` is out of date, its tag now points at `{now.digest}`"
             hint = f"take it over with `resolver pin --update {quote(self._path)}`"
             self._find(STALE, pin, message, hint=hint)
 
     def _require(self, spot: ImageSpot, pin: Pin, question: PinQuery) -> Pin:
-        """Look whether the image is offered for all that it must be offered for."""
+        """Check that the image offers all required platforms."""
         fact = self._facts.get(question)
-        if isinstance(fact, ResolverError) and self._wishes.requires:
+        if isinstance(fact, ResolverError) and self._request.requires:
             return replace(pin, state=PinState.FAILED, failure=fact)
         if not isinstance(fact, Fact) or fact.offered is None:
             return pin
-        for wanted in self._wishes.require:
+        for wanted in self._request.require:
             self._offered(pin, fact.offered, wanted, exact=True)
-        if self._wishes.machine is not None:
-            self._offered(pin, fact.offered, self._wishes.machine, exact=True, local=True)
+        if self._request.machine is not None:
+            self._offered(pin, fact.offered, self._request.machine, exact=True, local=True)
         own = _parsed(spot.platform, self._table)
-        if own is not None and own not in self._wishes.require:
+        if own is not None and own not in self._request.require:
             self._offered(pin, fact.offered, own, exact=False)
         return pin
 

@@ -1,7 +1,7 @@
-"""Finding image references in a Dockerfile or Containerfile.
+"""Find image references in a Dockerfile or Containerfile.
 
-They stand after `FROM`, `COPY --from=` and `RUN --mount=…,from=`, after `# syntax=`, and in the
-default of an `ARG` that a `FROM` uses whole. Stages of the file and their numbers are no images.
+They follow `FROM`, `COPY --from=`, `RUN --mount=…,from=` and `# syntax=`, or are the default of an
+`ARG` that is the whole argument of a `FROM`. Names and numbers of stages are not images.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _HOLD = "ONBUILD"
 
 @dataclass(frozen=True, slots=True)
 class Heredoc:
-    """One heredoc: the word that ends it, and whether tabs may stand before that."""
+    """One heredoc: the word that ends it, and whether tabs may precede that."""
 
     name: str
     chomp: bool
@@ -58,7 +58,7 @@ def heredocs_of(name: str, rest: str, whole: str) -> list[Heredoc]:
 
 
 def _is_json(rest: str) -> bool:
-    """Whether the words begin with a list of strings: no shell reads them, nor what follows."""
+    """Whether the arguments are in exec form, which no shell reads."""
     text = rest.strip()
     if not text.startswith("["):
         return False
@@ -70,7 +70,7 @@ def _is_json(rest: str) -> bool:
 
 
 def shell_words(text: str) -> list[str] | None:
-    """Split at blanks outside of quotes, quotes and escapes kept; None if a quote stays open."""
+    """Split at unquoted blanks, keeping quotes and escapes; None for an unclosed quote."""
     words: list[str] = []
     word, quote = "", ""
     characters = iter(text)
@@ -94,28 +94,28 @@ def shell_words(text: str) -> list[str] | None:
 
 
 def unquoted(word: str) -> str:
-    """Take quotes and escapes away, as a shell does."""
-    told, quote = "", ""
+    """Remove quotes and escapes, as a shell does."""
+    text, quote = "", ""
     characters = iter(word)
     for character in characters:
         if character == "\\" and quote != "'":
-            told += next(characters, "")
+            text += next(characters, "")
         elif character == quote:
             quote = ""
         elif not quote and character in "\"'":
             quote = character
         else:
-            told += character
-    return told
+            text += character
+    return text
 
 
 _DIRECTIVE = re.compile(r"\s*#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*", re.ASCII)
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _FIRST = re.compile(r"[^\s]+", re.ASCII)
-#: Directives that the parser knows; another one is a comment, and a comment ends them.
+#: Parser directives; any other one is a comment, which ends them.
 #: Source: docs.docker.com, "Dockerfile reference", "Parser directives".
 _KNOWN = frozenset({"escape", "syntax", "check"})
-#: What Go takes for white space. Source: pkg.go.dev/unicode, `IsSpace`.
+#: White space in Go. Source: pkg.go.dev/unicode, `IsSpace`.
 _BLANKS = (
     " \t\v\f\r\n\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
@@ -124,24 +124,24 @@ _BLANKS = (
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A stretch of an instruction, and the place of each of its characters in the file."""
+    """A part of an instruction, with the offset of each character in the file."""
 
     text: str
     offsets: array[int]
 
     def part(self, start: int, end: int) -> Word:
-        """Give a part of it."""
+        """Return a part of it."""
         return Word(self.text[start:end], self.offsets[start:end])
 
     @property
     def span(self) -> tuple[int, int] | None:
-        """Where it stands in the file; None if a line break is in its middle."""
+        """Its span in the file; None if it contains a line break."""
         if not self.offsets or self.offsets[-1] - self.offsets[0] != len(self.offsets) - 1:
             return None
         return self.offsets[0], self.offsets[-1] + 1
 
     def stripped(self) -> Word:
-        """Leave out white space at both ends."""
+        """Strip white space."""
         begin = len(self.text) - len(self.text.lstrip(_BLANKS))
         return self.part(begin, max(begin, len(self.text.rstrip(_BLANKS))))
 
@@ -156,8 +156,8 @@ class DockerfileInstruction:
 
     Attributes:
         name: in upper case.
-        rest: what follows the name.
-        start: where it begins in the file.
+        rest: the text after the name.
+        start: its offset in the file.
     """
 
     name: str
@@ -167,7 +167,7 @@ class DockerfileInstruction:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A Dockerfile: the reference after `# syntax=`, where there is one, and its instructions."""
+    """A Dockerfile: an optional reference of `# syntax=`, and the instructions."""
 
     syntax: tuple[int, int] | None
     instructions: tuple[DockerfileInstruction, ...]
@@ -175,7 +175,7 @@ class Recipe:
 
 @dataclass(slots=True)
 class _Line:
-    """A line of the file without its end, and where it begins."""
+    """A line of the file without its line break, and its offset."""
 
     start: int
     text: str
@@ -191,10 +191,10 @@ class _Line:
 
 
 def read(text: str) -> Recipe:
-    """Read the text of a Dockerfile.
+    """Parse a Dockerfile.
 
     Raises:
-        Unparsable: it has a directive twice or a wrong one, or a heredoc that nothing ends.
+        Unparsable: a directive is duplicate or wrong, or a heredoc is not closed.
     """
     lines = [
         _Line(match.start(), match[0].rstrip("\r\n"), number)
@@ -207,7 +207,7 @@ def read(text: str) -> Recipe:
 
 
 def _directives(lines: list[_Line]) -> tuple[str, tuple[int, int] | None]:
-    """Read the comments at the top that are orders to the parser."""
+    """Read the parser directives at the top."""
     seen: set[str] = set()
     escape, syntax = "\\", None
     shebang = bool(lines) and lines[0].text.startswith("#!")
@@ -219,8 +219,8 @@ def _directives(lines: list[_Line]) -> tuple[str, tuple[int, int] | None]:
         if name in seen:
             raise Unparsable(f"the directive `# {name}=` stands there twice", line.number)
         seen.add(name)
-        # A first line for the shell is a comment to the parser, which ends its directives; who
-        # looks for the frontend passes over it.
+        # A `#!` line is a comment to the parser, which ends its directives; the search for the
+        # frontend skips it.
         if name == "escape" and not shebang:
             if match[2] not in {"\\", "`"}:
                 raise Unparsable(
@@ -260,7 +260,7 @@ def _instructions(lines: list[_Line], escape: str) -> Iterator[DockerfileInstruc
 
 
 class _Joined:
-    """Lines that belong together, without the marks that say so."""
+    """Continued lines, joined without continuation characters."""
 
     def __init__(self, continued: re.Pattern[str]) -> None:
         self._continued = continued
@@ -268,7 +268,7 @@ class _Joined:
         self._offsets = array("L")
 
     def add(self, line: _Line, start: int) -> bool:
-        """Add a line from an offset on; say whether another one follows."""
+        """Add a line from an offset; return whether another one follows."""
         own = line.text[start - line.start :]
         match = self._continued.fullmatch(own)
         if match is not None:
@@ -278,7 +278,7 @@ class _Joined:
         return match is not None
 
     def word(self) -> Word:
-        """Give all of it."""
+        """Return all of it."""
         return Word("".join(self._texts), self._offsets)
 
 
@@ -296,7 +296,7 @@ if TYPE_CHECKING:
     Marks = Iterator[ImageSpot | Stray]
 
 _SCRATCH = "scratch"
-#: A word of flags or arguments: blanks inside of quotes belong to it.
+#: A word of flags or arguments, including quoted blanks.
 _WORD = re.compile(r"""(?:"(?:[^"\\]|\\.)*+"|'[^']*+'|\\.|[^\s])++""", re.DOTALL | re.ASCII)
 _FLAG = re.compile(r"--([a-z][a-z0-9-]*)(?:=(.*))?", re.DOTALL)
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})")
@@ -313,13 +313,13 @@ _MIXED = (
 
 @dataclass(slots=True)
 class _Scope:
-    """What a Dockerfile has said so far, and all of its stages.
+    """Arguments and stages of a Dockerfile.
 
     Attributes:
-        arguments: defaults of those before the first `FROM`; None for one without.
-        inner: names of arguments that a stage reads.
-        parts: names of arguments that are a part of a longer word.
-        stages: names of all stages; an image may go by the name of one only in a `FROM` before it.
+        arguments: defaults of arguments before the first `FROM`; None for one without.
+        inner: names of arguments that a stage uses.
+        parts: names of arguments that are part of a longer word.
+        stages: names of all stages; such a name is an image only in a `FROM` before the stage.
     """
 
     arguments: dict[str, list[Word | None]] = field(default_factory=dict)
@@ -332,7 +332,7 @@ def find(text: str) -> FoundReferences:
     """Find the references in a Dockerfile.
 
     Raises:
-        Unparsable: BuildKit would not read it.
+        Unparsable: BuildKit would refuse it.
     """
     recipe = read(text)
     scope = _survey(recipe.instructions)
@@ -349,7 +349,7 @@ def find(text: str) -> FoundReferences:
 
 
 def _settings(instruction: DockerfileInstruction) -> Marks:
-    """Report arguments and variables that look like an image, though no FROM uses them whole."""
+    """Report arguments and variables that look like an image and are not used by a FROM."""
     if instruction.name not in {"ARG", "ENV"}:
         return
     for word in _words(instruction.rest):
@@ -364,7 +364,7 @@ def _settings(instruction: DockerfileInstruction) -> Marks:
 
 
 def _survey(instructions: tuple[DockerfileInstruction, ...]) -> _Scope:
-    """Collect arguments and stages, which instructions before them may speak of."""
+    """Collect arguments and stages, which earlier instructions may refer to."""
     scope = _Scope()
     inside = False
     for instruction in instructions:
@@ -431,7 +431,7 @@ def _base(
 def _argument(
     text: str, name: str, word: Word, scope: _Scope, seen: set[str], platform: str
 ) -> Marks:
-    """Read the image of a FROM that is an argument: its default, where it serves nothing else."""
+    """Read the image of a FROM that is an argument: its default, if it has no other use."""
 
     def stray(reason: str, hint: str = "") -> Stray:
         return Stray(word.offsets[0], word.text, "FROM", reason, hint)
@@ -462,12 +462,12 @@ def _argument(
 def _source(
     text: str, word: Word, role: str, scope: _Scope, start: int, *, is_trigger: bool
 ) -> Marks:
-    """Read what files are taken from: a stage, or an image."""
+    """Read the source of a copy or mount: a stage, or an image."""
     image, quote = _unquote(word)
     if not image.text or _NUMBER.fullmatch(image.text) or image.text.lower() in scope.stages:
         return
     if image.text == _SCRATCH or (is_trigger and _STAGE.fullmatch(image.text)):
-        # Triggers run in builds that have stages of their own.
+        # ONBUILD instructions run in builds with other stages.
         return
     if "$" in image.text:
         yield Stray(
@@ -491,7 +491,7 @@ def _mark(
 
 
 def _from(words: list[Word]) -> tuple[Word | None, str | None]:
-    """Take `[--flag…] image [AS name]` apart."""
+    """Split `[--flag…] image [AS name]`."""
     rest = [word for word in words if not word.text.startswith("--")]
     named = len(rest) == 3 and rest[1].text.upper() == "AS"  # noqa: PLR2004 - image, AS, name
     return (rest[0] if rest else None), (rest[2].text.lower() if named else None)
@@ -502,7 +502,7 @@ def _flag(rest: Word, name: str) -> Word | None:
 
 
 def _flags(rest: Word, name: str) -> Iterator[Word]:
-    """Give the values of a flag, among those that stand before everything else."""
+    """Yield the values of a flag among the leading flags."""
     for word in _words(rest):
         match = _FLAG.fullmatch(word.text)
         if match is None:
@@ -532,7 +532,7 @@ def _bare(word: Word) -> Word:
 
 
 def _unquote(word: Word) -> tuple[Word, str]:
-    """Take away the quotes around a word, and say which they were."""
+    """Remove the quotes around a word, and return them too."""
     text = word.text
     if len(text) > 1 and text[0] in "\"'" and text[-1] == text[0]:
         return word.part(1, len(text) - 1), text[0]

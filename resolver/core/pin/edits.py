@@ -1,6 +1,6 @@
-"""Spots: image references in the text of a file, and the edits that pin and unpin them.
+"""Image references in the text of a file, and the edits that pin and unpin them.
 
-Offsets count characters from 0, in the text as it was decoded, byte order mark included.
+Offsets count characters of the decoded text from 0, including a byte order mark.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from resolver.core.parse.yaml_tree import Node
 
 
-#: The wish of a file's author that a reference stays as it is: on its line, or the line above.
-#: JSON has no comments: a member `"//": "resolver: ignore"` says the same.
+#: The comment that excludes a reference, on its line or the line above. In JSON, the member
+#: `"//": "resolver: ignore"` has the same effect.
 _IGNORE = re.compile(
     r"""(?:\#|//|"(?://|\#|_?comment)"[ \t]*:[ \t]*")[ \t]*resolver:[ \t]*ignore(?![A-Za-z0-9_-])"""
 )
 
 
 class Unparsable(Usage):
-    """A text that cannot be read as what it is; line and column count from 1."""
+    """A malformed file; line and column are counted from 1."""
 
     def __init__(self, reason: str, line: int = 1, column: int = 1) -> None:
         super().__init__(reason)
@@ -40,7 +40,7 @@ class Unparsable(Usage):
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A span of a text, and what stands there instead."""
+    """A span of a text, and its replacement."""
 
     start: int
     end: int
@@ -49,12 +49,12 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where the digest of a reference goes.
+    """The position of a reference's digest.
 
     Attributes:
-        start, end: what is replaced when the digest is written; empty where there is none yet.
-        before, after: what is written around it: `@`, or the key of a mapping.
-        cut: the span that goes when the digest is taken away; None where that cannot be done.
+        start, end: the span that the digest replaces; empty if there is none yet.
+        before, after: text written around it: `@`, or the key of a mapping.
+        cut: the span to remove with the digest; None if it cannot be removed.
     """
 
     start: int
@@ -66,19 +66,19 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class ImageSpot:
-    """An image reference that stands in a file.
+    """An image reference in a file.
 
     Attributes:
-        start, end: the span of the reference as written, quotes left out.
-        quote: what it stands in: `"`, `'`, `|` for a block of text, or nothing.
-        reference: what it means; with the digest that is written already.
-        role: what it is there for: `FROM`, `services.web.image`.
-        slot: where its digest goes.
-        platform: the one platform it is used for, where the file says so.
-        is_ignored: the author wants it left alone.
+        start, end: the span of the reference as written, without quotes.
+        quote: `"`, `'`, `|` for a block of text, or empty.
+        reference: the parsed reference, with an existing digest.
+        role: its use: `FROM`, `services.web.image`.
+        slot: the position of its digest.
+        platform: the platform that the file states for it; empty for none.
+        is_ignored: a comment excludes it.
         is_argument: it is the default of an argument, which a build may replace.
-        before: where the construct that it belongs to begins, for comments above that.
-        words: the reference, where it is put together from several places; else empty.
+        before: the start of its construct, for comments above that.
+        words: the reference if composed of several values; else empty.
     """
 
     start: int
@@ -95,21 +95,21 @@ class ImageSpot:
 
     @property
     def tagged(self) -> Reference:
-        """The same name without its digest: what is asked to pin it."""
+        """The reference without its digest, for the lookup."""
         return replace(self.reference, digest=None)
 
     @property
     def can_move(self) -> bool:
-        """Whether there is a name to look the digest up by; `name@digest` alone has none."""
+        """Whether the digest can be updated; not for `name@digest` without a tag."""
         return self.reference.digest is None or self.reference.tag is not None
 
     def pin(self, digest: Digest) -> Edit:
-        """Write a digest, in place of the one that is there."""
+        """Return the edit that adds or replaces the digest."""
         slot = self.slot
         return Edit(slot.start, slot.end, f"{slot.before}{digest}{slot.after}")
 
     def unpin(self) -> Edit | None:
-        """Take the digest away; None where there is none, or no tag to go by without it."""
+        """Return the edit that removes the digest; None without a digest or without a tag."""
         if self.reference.digest is None or not self.can_move or self.slot.cut is None:
             return None
         return Edit(*self.slot.cut, "")
@@ -117,16 +117,16 @@ class ImageSpot:
 
 @dataclass(frozen=True, slots=True)
 class Stray:
-    """A reference that no digest can be written into.
+    """A reference that cannot be pinned.
 
     Attributes:
-        start: where it stands.
+        start: its offset.
         text: as written.
-        role: what it is there for.
+        role: its use.
         reason: why not, as the end of a sentence.
         hint: what to do about it.
-        is_ignored: the author wants it left alone.
-        is_unknown: it looks like an image, below a key that is not known to take one.
+        is_ignored: a comment excludes it.
+        is_unknown: it looks like an image below an unknown key.
     """
 
     start: int
@@ -140,10 +140,10 @@ class Stray:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A value that looks like an image, and needs no digest.
+    """A value that looks like an image and needs no digest.
 
     Attributes:
-        start: where it stands.
+        start: its offset.
         reason: why not, as a sentence without a full stop.
     """
 
@@ -156,7 +156,7 @@ Mark = ImageSpot | Stray | Passed
 
 @dataclass(frozen=True, slots=True)
 class FoundReferences:
-    """What a file holds, in the order of the file."""
+    """The references of a file, in order."""
 
     spots: tuple[ImageSpot, ...] = ()
     strays: tuple[Stray, ...] = ()
@@ -173,7 +173,7 @@ def inline(  # noqa: PLR0913 - the parts of a place in a file
     platform: str = "",
     before: int | None = None,
 ) -> ImageSpot | Stray:
-    """Read the reference that stands in a span; its digest goes right behind its name.
+    """Read the reference in a span; its digest follows the name directly.
 
     A name without a tag is pinned as `name:latest@…`, so that it can be updated later.
     """
@@ -182,7 +182,7 @@ def inline(  # noqa: PLR0913 - the parts of a place in a file
         reference = Reference.parse(written)
     except InvalidReference as error:
         hint = next(iter(error.hints()), "")
-        return Stray(start, written, role, f"it is no image reference: {error.reason}", hint)
+        return Stray(start, written, role, f"it is not an image reference: {error.reason}", hint)
     at = start + written.find("@") if "@" in written else end
     mark = "@" if reference.tag is not None or at != end else f":{DEFAULT_TAG}@"
     cut = (at, end) if at != end else None
@@ -191,9 +191,9 @@ def inline(  # noqa: PLR0913 - the parts of a place in a file
 
 
 def found(text: str, marks: Iterable[Mark]) -> FoundReferences:
-    """Sort what was found, each span once, and note what its author wants left alone.
+    """Sort references, each span once, and mark those that comments exclude.
 
-    A place that serves several references, as an anchor can, has room for no digest of one.
+    A value that several references share, as with an anchor, cannot be pinned.
     """
     spots: dict[tuple[int, int], ImageSpot] = {}
     strays: dict[tuple[int, str], Stray] = {}
@@ -231,7 +231,7 @@ def found(text: str, marks: Iterable[Mark]) -> FoundReferences:
 
 
 def apply(text: str, edits: Iterable[Edit]) -> str:
-    """Change spans of a text; whatever is outside of them stays."""
+    """Replace spans of a text."""
     parts = []
     done = 0
     for edit in sorted(edits, key=lambda edit: (edit.start, edit.end)):
@@ -241,14 +241,14 @@ def apply(text: str, edits: Iterable[Edit]) -> str:
 
 
 class LineIndex:
-    """The lines of a text, to tell where an offset is; they end as YAML and Docker end them."""
+    """The lines of a text, for positions of offsets; line breaks are those of YAML and Docker."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._starts = [0, *(match.end() for match in re.finditer(r"\r\n|\n|\r", text))]
 
     def position(self, offset: int) -> tuple[int, int]:
-        """Give line and column, both from 1; a byte order mark takes no column."""
+        """Return line and column, counted from 1; a byte order mark has no column."""
         number = bisect_right(self._starts, offset)
         start = self._starts[number - 1]
         column = offset - start + 1
@@ -257,13 +257,13 @@ class LineIndex:
         return number, max(column, 1)
 
     def is_ignored(self, offset: int) -> bool:
-        """Whether a comment behind an offset, or on a line of its own above, says so."""
+        """Whether a comment after an offset, or on the line above, excludes it."""
         number = bisect_right(self._starts, offset)
         rest = self._line(number)[offset - self._starts[number - 1] :]
         return bool(_IGNORE.search(rest)) or self.is_ignored_above(offset)
 
     def is_ignored_above(self, offset: int) -> bool:
-        """Whether the line above the one of an offset is a comment that says so."""
+        """Whether a comment on the line above an offset excludes it."""
         number = bisect_right(self._starts, offset)
         above = self._line(number - 1).lstrip(" \t\ufeff") if number > 1 else ""
         return bool(_IGNORE.match(above))
@@ -273,11 +273,11 @@ class LineIndex:
         return self._text[self._starts[number - 1] : end]
 
 
-#: How templates of Helm, Argo and Jinja begin; without quotes YAML takes them for mappings.
+#: The start of templates of Helm, Argo and Jinja; unquoted, YAML reads them as mappings.
 TEMPLATE = "{{"
-#: How variables of shells and pipelines begin, and parameters of CircleCI.
+#: The start of variables of shells and pipelines, and of parameters of CircleCI.
 _VARIABLES = ("$", "<<")
-#: What may stand before a reference where other sources than images could be meant.
+#: Schemes before a reference in keys that also accept other sources.
 SCHEMES = ("docker-image://", "docker://", "oci://")
 TOGETHER = (
     "it is put together from variables",
@@ -286,9 +286,9 @@ TOGETHER = (
 
 
 def span_of(text: str, scalar: YamlScalar) -> tuple[int, int] | None:
-    """Find the characters of a scalar's value in the file; None if it is written in another way.
+    """Return the span of a scalar's value in the file; None if the text differs from the value.
 
-    Escapes, folded lines and doubled quotes are other ways.
+    It differs for escapes, folded lines and doubled quotes.
     """
     raw, value = text[scalar.start : scalar.end], scalar.value
     if scalar.style in {"|", ">"}:
@@ -306,14 +306,14 @@ def span_of(text: str, scalar: YamlScalar) -> tuple[int, int] | None:
 def image(
     text: str, scalar: YamlScalar, role: str, *, platform: str = "", scheme: str = ""
 ) -> ImageSpot | Stray:
-    """Read a scalar that is an image reference, behind a scheme where there must be one."""
+    """Read a scalar that is an image reference, with a scheme if one is required."""
     return image_within(text, scalar, len(scheme), role, platform=platform)
 
 
 def image_within(
     text: str, scalar: YamlScalar, offset: int, role: str, *, platform: str = ""
 ) -> ImageSpot | Stray:
-    """Read the reference that a scalar ends with, from an offset in its value."""
+    """Read the reference from an offset to the end of a scalar's value."""
     if is_put_together(scalar.value):
         return Stray(scalar.start, scalar.value, role, *TOGETHER)
     span = span_of(text, scalar)
@@ -325,19 +325,19 @@ def image_within(
 
 
 def is_put_together(value: str) -> bool:
-    """Whether a value has variables or templates in it."""
-    return TEMPLATE in value or any(each in value for each in _VARIABLES)
+    """Whether a value contains variables or templates."""
+    return TEMPLATE in value or any(variable in value for variable in _VARIABLES)
 
 
 def scheme_of(value: str) -> str:
-    """Give the scheme before a reference; empty where there is none."""
+    """Return the scheme before a reference; empty if there is none."""
     return next((scheme for scheme in SCHEMES if value.startswith(scheme)), "")
 
 
 def images_in(
     text: str, node: Node | None, role: str, key: str = "image"
 ) -> Iterator[ImageSpot | Stray]:
-    """Read an image that may be a name, or a mapping that has it under a key."""
+    """Read an image that is a name, or a mapping with the name under a key."""
     if isinstance(node, Mapping):
         mark = image_at(text, node, key, f"{role}.{key}")
         if mark is not None:
@@ -349,7 +349,7 @@ def images_in(
 def image_at(
     text: str, holder: Node | None, key: str, role: str, *, platform: str = ""
 ) -> ImageSpot | Stray | None:
-    """Read the image that a key of a mapping names; None where it names none."""
+    """Read the image under a key of a mapping; None if there is none."""
     written = scalar_at(holder, key)
     if written is not None:
         return image(text, written, role, platform=platform)
@@ -361,16 +361,17 @@ def image_at(
 
 
 _KEY = "digest"
-#: What may stand between a key and a value that is written right there.
+#: The text between a key and its value, without anchors and aliases.
 _BETWEEN = re.compile(r"[ \t]*:(?:[ \t]+|[ \t]*\r?\n[ \t]*)?")
 
-#: Plain text that YAML takes for a number or a truth. Source: yaml.org/type/int, float, bool (1.1).
+#: Plain text that YAML reads as a number or a boolean. Source: yaml.org/type/int, float, bool
+#: (1.1).
 _NO_TEXT = re.compile(
     r"[-+]?(?:0x[0-9a-fA-F_]+|0o?[0-7_]+|0b[01_]+|[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)?"
     r"|\.[0-9_]+(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF|nan|NaN|NAN))"
     r"|(?:true|True|TRUE|false|False|FALSE|yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF|y|Y|n|N)"
 )
-#: Numbers that print as they are written; Go prints larger ones with an exponent.
+#: Numbers that print as written; Go prints larger ones with an exponent.
 _PLAIN_NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,5})(?:\.[0-9]{0,5}[1-9])?")
 NOT_TEXT = (
     "YAML reads its tag as a number or a truth, which is not what is written there",
@@ -379,7 +380,7 @@ NOT_TEXT = (
 
 
 def means_other(value: YamlScalar, text: str = "") -> bool:
-    """Whether a value without quotes, or this text in its place, means another one: `3.20`."""
+    """Whether YAML reads an unquoted value, or `text` in its place, as another one: `3.20`."""
     words = text or value.value
     if value.style or _PLAIN_NUMBER.fullmatch(words):
         return False
@@ -387,7 +388,7 @@ def means_other(value: YamlScalar, text: str = "") -> bool:
 
 
 def pair_of(holder: Mapping, key: str) -> tuple[YamlScalar, YamlScalar] | None:
-    """Find a key, with a value that is no collection, in this very mapping; the last counts."""
+    """Return a key with a scalar value of the mapping itself; of duplicates the last."""
     found = None
     for name, value in holder.pairs:
         if isinstance(name, YamlScalar) and isinstance(value, YamlScalar) and name.value == key:
@@ -396,7 +397,7 @@ def pair_of(holder: Mapping, key: str) -> tuple[YamlScalar, YamlScalar] | None:
 
 
 def is_own(text: str, key: YamlScalar, value: YamlScalar) -> bool:
-    """Whether a value is written behind its key, and is neither an alias nor has one."""
+    """Whether a value directly follows its key, without an alias or anchor."""
     return (
         key.end <= value.start
         and _BETWEEN.fullmatch(text[key.end : value.start]) is not None
@@ -407,14 +408,16 @@ def is_own(text: str, key: YamlScalar, value: YamlScalar) -> bool:
 def composed(
     text: str, place: YamlScalar | Mapping, words: str, role: str, slot: Slot | None
 ) -> ImageSpot | Stray:
-    """Make a spot of a reference that is put together from several keys."""
+    """Read a reference that is composed of several keys."""
     if is_put_together(words):
         return Stray(place.start, words, role, *TOGETHER)
     try:
         reference = Reference.parse(words)
     except InvalidReference as error:
         hint = next(iter(error.hints()), "")
-        return Stray(place.start, words, role, f"it is no image reference: {error.reason}", hint)
+        return Stray(
+            place.start, words, role, f"it is not an image reference: {error.reason}", hint
+        )
     if slot is None:
         reason = "the digest has no place of its own there"
         return Stray(place.start, words, role, reason, "write tag and digest without anchors")
@@ -425,7 +428,7 @@ def composed(
 
 
 def value_slot(text: str, key: YamlScalar, value: YamlScalar) -> Slot | None:
-    """Give the place of a digest that is the whole value of a key; None if it is written oddly."""
+    """Return the slot of a digest that is a whole value; None for an unsupported notation."""
     if not is_own(text, key, value):
         return None
     if not value.style and value.value in NOTHING:
@@ -436,13 +439,13 @@ def value_slot(text: str, key: YamlScalar, value: YamlScalar) -> Slot | None:
     if span is None or value.style in {"|", ">"}:
         return None
     start = span[0]
-    # Plain text goes with the blank before it, as it came.
+    # Plain text is removed with the blank before it.
     cut = start - 1 if not value.style and text[start - 2 : start] == ": " else start
     return Slot(*span, "", "", (cut, span[1]))
 
 
 def new_slot(text: str, holder: Mapping, key: YamlScalar, value: YamlScalar) -> Slot | None:
-    """Give the place of a key to be added to a mapping, behind another one."""
+    """Return the slot of a new key in a mapping, after another one."""
     if not is_own(text, key, value) or value.style in {"|", ">"}:
         return None
     if holder.is_flow:
@@ -458,7 +461,7 @@ def new_slot(text: str, holder: Mapping, key: YamlScalar, value: YamlScalar) -> 
 def line_cut(
     text: str, holder: Mapping, key: YamlScalar, value: YamlScalar
 ) -> tuple[int, int] | None:
-    """Give the span that goes when a key goes; None if others lean on its place."""
+    """Return the span to remove with a key; None if other keys depend on its position."""
     if holder.pairs[0][0] is key:
         return None
     if holder.is_flow:
@@ -469,6 +472,6 @@ def line_cut(
     end = text.find("\n", value.end)
     rest = text[value.end : end if end != -1 else len(text)]
     if rest.strip():
-        # A comment behind it stays, on a line of its own.
+        # A comment after it is kept on a line of its own.
         return key.start, value.end + len(rest) - len(rest.lstrip())
     return start, value.end

@@ -1,4 +1,4 @@
-"""Kinds of files that name images, how each is recognised, and its finder."""
+"""Kinds of files that contain image references, with patterns and finders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from resolver.core.pin.edits import Mark
 
-#: Name of the one kind that is no YAML.
+#: The name of the only kind that is not YAML.
 DOCKERFILE = "dockerfile"
 
 
@@ -24,11 +24,11 @@ class FileKind:
     """A kind of file.
 
     Attributes:
-        name: as it is told.
-        words: what to call such files, for people.
-        path: pattern of its path, with `/`, from the end.
-        fits: whether a document is of this kind, for files of another name.
-        find: its references; None for a Dockerfile, which is no YAML.
+        name: in output.
+        words: the plural for people.
+        path: pattern for the end of its path, with `/`.
+        fits: whether a document is of this kind, for files with another name.
+        find: returns its references; None for a Dockerfile, which is not YAML.
         has_comments: it is JSON with comments, not YAML.
     """
 
@@ -52,7 +52,8 @@ def _never(_document: Node) -> bool:
     return False
 
 
-#: Every kind; the first whose pattern fits the path decides, else the first that fits the content.
+#: All kinds; the first whose pattern matches the path applies, else the first that fits the
+#: content.
 KINDS = (
     FileKind(
         DOCKERFILE,
@@ -163,15 +164,15 @@ _YAML = _named(r"[^/]*\.(?:ya?ml|json)")
 
 
 def by_path(path: str) -> FileKind | None:
-    """Tell the kind of a file by its path."""
+    """Return the kind of a file by its path; None if unknown."""
     return next((kind for kind in KINDS if kind.path.fullmatch(path)), None)
 
 
 def by_content(documents: tuple[Node, ...]) -> FileKind | None:
-    """Tell the kind of a YAML file by what is in it."""
+    """Return the kind of a YAML file by its contents; None if unknown."""
     return next((kind for kind in KINDS if any(map(kind.fits, documents))), None)
 
 
 def may_be_known(path: str) -> bool:
-    """Whether a look inside may tell the kind, or the path does."""
+    """Whether the path, or else the contents, may determine the kind."""
     return by_path(path) is not None or _YAML.fullmatch(path) is not None

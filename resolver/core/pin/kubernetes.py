@@ -1,8 +1,8 @@
-"""Finding image references in Kubernetes manifests: every key that says `image`, in any object.
+"""Find image references in Kubernetes manifests, Helm values and kustomizations.
 
 Custom resources have no common schema, so the key decides: `image`, `imageName`, `containerImage`,
-`baseImage` and the like are pinned wherever they stand. A name without a tag means `latest` in a
-container only. The data of ConfigMaps and Secrets is never edited.
+`baseImage` and similar keys are pinned in any object. A name without a tag means `latest` only in
+a container. The data of ConfigMaps and Secrets is never edited.
 Source: Kubernetes API reference v1.31, PodSpec: containers, initContainers, ephemeralContainers;
 Volume: image.reference (KEP-4639). Argo Workflows, Field Reference, "Template": container, script,
 sidecars. Tekton Pipelines API, TaskSpec: steps, stepTemplate, sidecars. OLM,
@@ -53,20 +53,20 @@ if TYPE_CHECKING:
     from resolver.core.pin.edits import Mark
 
 
-#: A key below which every text with a tag is an image.
+#: A key whose texts with a tag are images.
 _MANY = "images"
 _NO_HELM_TAG = "its tag is not in this file"
 _WRITE_HELM_TAG = "write the tag, if the chart puts none behind it"
-#: What the name of an image is called in a mapping below a key `image`.
+#: Keys of an image's name in a mapping below `image`.
 _NAMES = ("repository", "name", "repo", "image")
-#: The last word of a key that holds a name: `imageName`, `image_repository`.
+#: The last word of a key of a name: `imageName`, `image_repository`.
 _NAME_END = re.compile(r"_?(?:[Nn]ame|[Rr]epository|[Rr]epo)")
 _IMAGE_END = re.compile(r"(.*?)_?[Ii]mage")
 
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """Under which keys of a mapping the parts of one reference stand."""
+    """The keys of a mapping with the parts of one reference."""
 
     name: str
     tag: str
@@ -93,7 +93,7 @@ def find_helm_values(text: str, document: Node, path: str = "") -> Iterator[Mark
 
 
 def _listed(text: str, node: Node, path: str) -> Iterator[Mark]:
-    """Read the names and tags below a key `images`, whatever each is called there."""
+    """Read the names and tags below a key `images`."""
     held: list[tuple[Node, str]] = []
     if isinstance(node, Sequence):
         held = [(item, f"{path}[{index}]") for index, item in enumerate(node.items)]
@@ -124,16 +124,16 @@ def _helm_mapping(text: str, node: Mapping, path: str, key: str) -> Iterator[Mar
 
 
 def _is_repository(key: str) -> bool:
-    """Whether a key is called `imageRepository`, `sidecar_image_repo`."""
+    """Whether a key is like `imageRepository` or `sidecar_image_repo`."""
     end = _NAME_END.search(key)
     return end is not None and end.end() == len(key) and is_image_key(key[: end.start()])
 
 
 def _flat(text: str, node: Mapping, key: str, path: str) -> Iterator[Mark]:
-    """Read an image whose tag may have a key beside it."""
+    """Read an image whose tag may have a separate key."""
     written = scalar_at(node, key)
     if written is None or means_other(written):
-        return  # A switch or a number: no image goes by such a name.
+        return  # A boolean or a number is not an image.
     role = join(path, key)
     if likeness(written.value, "image") is None and "@" not in written.value:
         keys = _beside(node, key)
@@ -144,7 +144,7 @@ def _flat(text: str, node: Mapping, key: str, path: str) -> Iterator[Mark]:
 
 
 def _beside(node: Mapping, key: str) -> _Keys | None:
-    """Find the keys of tag, digest and registry that go with the key of a name."""
+    """Find the keys of tag, digest and registry that belong to the key of a name."""
     base = _NAME_END.sub("", key) if _is_repository(key) else key
     match = _IMAGE_END.fullmatch(base)
     stems = [base, *([match[1]] if match is not None and match[1] else [])]
@@ -157,7 +157,7 @@ def _beside(node: Mapping, key: str) -> _Keys | None:
         ]
         return next((n for n in names if isinstance(at(node, n), YamlScalar)), fallback)
 
-    # Istio's charts call the registry, and a path in it, `hub`.
+    # Istio's charts use `hub` for the registry with a path.
     registry = "registry" if text_at(node, "registry") else "hub"
     tag = first("tag", "tag")
     if not isinstance(at(node, tag), YamlScalar):
@@ -166,7 +166,7 @@ def _beside(node: Mapping, key: str) -> _Keys | None:
 
 
 def _whole(text: str, node: Mapping, key: str, role: str, *, is_sure: bool) -> Iterator[Mark]:
-    """Read a reference that is written in one key."""
+    """Read a reference in one key."""
     written = scalar_at(node, key)
     if written is None or ("://" in written.value and not is_sure):
         return
@@ -178,21 +178,21 @@ def _whole(text: str, node: Mapping, key: str, role: str, *, is_sure: bool) -> I
     if not is_sure and not has_tag and not is_put_together and not is_bare_image(written):
         return
     if "://" in value or value.startswith(("/", ".")):
-        return  # The place of charts, of sources or of a file.
+        return  # A location of charts, sources or a file.
     mark = image(text, written, role)
     if isinstance(mark, Stray) or mark.reference.tag or mark.reference.digest:
         yield mark
     else:
-        # A chart may well put a tag of its own behind it.
+        # A chart may append a tag.
         yield Stray(mark.start, value, mark.role, _NO_HELM_TAG, _WRITE_HELM_TAG)
 
 
 def _composed(text: str, node: Mapping, path: str, keys: _Keys) -> Iterator[Mark]:
-    """Read an image that is written in several keys."""
+    """Read a reference in several keys."""
     name, registry = text_at(node, keys.name), text_at(node, keys.registry)
     tag, digest = at(node, keys.tag), text_at(node, keys.digest)
     if "://" in name or "@" in name or name.startswith(("/", ".")):
-        return  # The place of charts or of sources.
+        return  # A location of charts or sources.
     named = scalar_at(node, keys.name)
     if named is not None:
         yield Passed(named.start, "its tag has a key of its own")
@@ -212,30 +212,30 @@ def _composed(text: str, node: Mapping, path: str, keys: _Keys) -> Iterator[Mark
     if held is not None:
         slot = value_slot(text, *held)
     else:
-        # A digest that is merged in from elsewhere is not this image's own.
+        # A merged digest does not belong to this image.
         slot = _behind(text, tag) if isinstance(tag, YamlScalar) and not digest else None
     yield composed(text, place, words, path, slot)
 
 
 def _behind(text: str, tag: YamlScalar) -> Slot | None:
-    """Give the place of a digest that follows a tag."""
+    """Return the slot of a digest after a tag."""
     span = span_of(text, tag)
     if span is None:
         return None
     at_sign = text.find("@", *span)
     if at_sign == -1:
         return Slot(span[1], span[1])
-    # Without the digest, the rest might be a number.
+    # Without the digest, the rest might be read as a number.
     bare = means_other(tag, text[span[0] : at_sign])
     return Slot(at_sign, span[1], cut=None if bare else (at_sign, span[1]))
 
 
-#: Keys that hold containers, or a list of them: a name without a tag means `latest` there.
+#: Keys of containers, where a name without a tag means `latest`.
 _CONTAINERS = frozenset((
     "container", "containers", "ephemeralContainers", "initContainers", "script", "sidecars",
     "stepTemplate", "steps",
 ))  # fmt: skip
-#: Keys of objects that hold the values of a Helm chart.
+#: Keys of the values of a Helm chart in objects.
 #: Source: Flux HelmRelease `spec.values`; Argo CD Application `valuesObject`.
 _VALUES = frozenset({"values", "valuesInline", "valuesObject"})
 _DATA = frozenset({"ConfigMap", "Secret"})
@@ -247,7 +247,7 @@ _STATUS = "the cluster writes the status of an object"
 
 
 def is_kubernetes(document: Node) -> bool:
-    """Whether a document is an object of Kubernetes."""
+    """Whether a document is a Kubernetes object."""
     return isinstance(at(document, "apiVersion"), YamlScalar) and isinstance(
         at(document, "kind"), YamlScalar
     )
@@ -281,7 +281,7 @@ def find_kubernetes(text: str, document: Node) -> Iterator[Mark]:
 
 
 def _passed(node: Node, reason: str) -> Iterator[Passed]:
-    """Pass over all that looks like an image below a node."""
+    """Skip everything that looks like an image below a node."""
     for scalar, keys, _path in values(node):
         key = keys[-1] if keys else ""
         if likeness(scalar.value, key) is not None or (key == "image" and is_bare_image(scalar)):
@@ -309,7 +309,7 @@ def _mapping(text: str, node: Mapping, path: str, keys: tuple[str, ...]) -> Iter
 
 
 def _is_output(keys: tuple[str, ...]) -> bool:
-    """Whether an image is what a build makes. Source: Shipwright Build; skaffold.dev, artifacts."""
+    """Whether an image is a build output. Source: Shipwright Build; skaffold.dev, artifacts."""
     return "output" in keys or keys[:2] == ("build", "artifacts")
 
 
@@ -317,7 +317,7 @@ def _image(  # noqa: PLR0911 - the parts of a place
     text: str, node: Mapping, name: str, written: YamlScalar, role: str, holder: str
 ) -> Iterator[Mark]:
     if means_other(written):
-        return  # A switch or a number.
+        return  # A boolean or a number.
     if holder in _CONTAINERS and name == "image":
         yield image(text, written, role)
         return
@@ -334,17 +334,17 @@ def _image(  # noqa: PLR0911 - the parts of a place
     if name == "baseImage" and text_at(node, "image"):
         yield Passed(written.start, "`image` beside it comes first")
         return
-    if any(text_at(node, each) for each in _DIGESTS):
+    if any(text_at(node, digest) for digest in _DIGESTS):
         yield Passed(written.start, "its digest has a key of its own")
         return
-    tag = next((each for each in _TAGS if text_at(node, each)), "")
+    tag = next((value for value in _TAGS if text_at(node, value)), "")
     if name == "image" or tag or "/" in written.value:
         reason = f"its tag is in another key, `{tag}`" if tag else _NO_TAG
         yield Stray(written.start, written.value, role, reason, _WRITE_TAG)
 
 
 def _parts(text: str, node: Mapping, path: str) -> Iterator[Mark]:
-    """Read what is below a key `image`: a reference, or a name whose tag is elsewhere."""
+    """Read the mapping below a key `image`: a reference, or a name with a separate tag."""
     reference = scalar_at(node, "reference")
     if reference is not None:
         yield image(text, reference, join(path, "reference"))
@@ -352,14 +352,14 @@ def _parts(text: str, node: Mapping, path: str) -> Iterator[Mark]:
         written, tag = scalar_at(node, name), scalar_at(node, "tag")
         if written is None:
             continue
-        if any(text_at(node, each) for each in _DIGESTS):
+        if any(text_at(node, digest) for digest in _DIGESTS):
             yield Passed(written.start, "its digest has a key of its own")
         elif tag is None and name != "name" and is_bare_image(written):
             yield Stray(written.start, written.value, join(path, name), _NO_TAG, _WRITE_TAG)
 
 
 def _named(text: str, node: Mapping, path: str, keys: tuple[str, ...]) -> Iterator[Mark]:
-    """Read names that another key says the kind of."""
+    """Read names whose kind is in another key."""
     kind, written = text_at(node, "kind"), scalar_at(node, "name")
     if written is not None and kind == "DockerImage":
         if "to" in keys or _is_output(keys):
@@ -395,7 +395,7 @@ def _entry(text: str, entry: Mapping, role: str) -> Iterator[Mark]:
     tag, digest = text_at(entry, "newTag"), text_at(entry, "digest")
     name = text_at(entry, "newName") or text_at(entry, "name")
     if not name or not (tag or digest):
-        return  # Which tag it is, the manifests say.
+        return  # The tag is in the manifests.
     words = (f"{name}:{tag}" if tag else name) + (f"@{digest}" if digest else "")
     held = scalar_at(entry, "newTag")
     if held is not None and means_other(held):
@@ -406,7 +406,7 @@ def _entry(text: str, entry: Mapping, role: str) -> Iterator[Mark]:
 
 
 def _slot(text: str, entry: Mapping) -> Slot | None:
-    """Find the place of the digest: its key where there is one, else behind the tag."""
+    """Return the slot of the digest: its key if there is one, else after the tag."""
     held = pair_of(entry, "digest")
     if held is None:
         if at(entry, "digest") is not None:
@@ -415,12 +415,12 @@ def _slot(text: str, entry: Mapping) -> Slot | None:
         return new_slot(text, entry, *after) if after is not None else None
     slot = value_slot(text, *held)
     if slot is None or held[1].style:
-        return slot  # Quotes were there before, perhaps empty: they stay.
+        return slot  # Existing quotes, perhaps empty ones, are kept.
     return replace(slot, cut=line_cut(text, entry, *held))
 
 
 def _last(text: str, entry: Mapping) -> YamlScalar | Mapping:
-    """Find what stands for the entry where people are told about it."""
+    """Return the node of the entry for its location in messages."""
     for key in ("newTag", "newName", "name"):
         held = pair_of(entry, key)
         if held is not None and is_own(text, *held):

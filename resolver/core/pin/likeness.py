@@ -1,21 +1,21 @@
-"""Deciding what looks like an image reference, and reporting what no finder has read.
+"""Detect values that look like image references and that no finder has read.
 
-A finder knows the keys of one kind of file. Whatever else in such a file looks like an image is
-reported with its key, so that a check never passes over an image in silence.
+A finder knows the keys of one kind of file. Any other value that looks like an image is reported
+with its key, so that a check never silently misses an image.
 
 The rule, for a value that is a reference by Docker's grammar and has a tag:
 
-- below a key that says so (`image`, `sidecarImage`, `image_name`, items of `images`): an image,
-  whatever its tag, and behind `docker://`, `docker-image://` or `oci://` too;
+- below an image key (`image`, `sidecarImage`, `image_name`, items of `images`): an image with any
+  tag, also after `docker://`, `docker-image://` or `oci://`;
 - with a registry host (`quay.io/org/app:v1`): an image;
 - with a path (`org/app:1.2`) or a plain name (`app:1.2`): an image where the tag reads as a version
-  (`1.2`, `v3`, `7-alpine`, `alpine3.20`, `latest`; behind a path also `1` and `stable`), and the
-  name is no word of another notation (`version:1.2`, `sha256:…`); so ports, times, modes and pairs
-  of words are none;
+  (`1.2`, `v3`, `7-alpine`, `alpine3.20`, `latest`; after a path also `1` and `stable`), and the
+  name is not a word of another notation (`version:1.2`, `sha256:…`); this excludes ports, times,
+  modes and pairs of words;
 - the name of an official image of Docker Hub (`redis:7`, `debian:bookworm`): an image, unless the
   tag may be a port.
 
-The value of `--flag=VALUE` and `KEY=VALUE` is judged by the same rule, under the name before `=`.
+For `--flag=VALUE` and `KEY=VALUE` the same rule applies to the value, with the name as key.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from resolver.errors import InvalidReference
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-#: What follows `image` in keys that hold a whole reference: `imageName`, `IMAGE_REF`.
+#: Words after `image` in keys of a whole reference: `imageName`, `IMAGE_REF`.
 _SUFFIXES = frozenset({"name", "ref", "reference", "uri", "url"})
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _ASSIGNED = re.compile(r"-{0,2}([A-Za-z_][A-Za-z0-9_./-]*)=(\S+)")
@@ -46,12 +46,12 @@ _VERSION = re.compile(
 )
 _ADDRESS = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _PORT = re.compile(r"[0-9]{3,5}|80|53|25|2[0-3]")
-#: Of official images, whose major versions go up to 2 digits: `node:22`, and `nginx:80` is a port.
+#: Official images with major versions of 2 digits: `node:22`, whereas `nginx:80` is a port.
 _SERVER_PORT = re.compile(r"[0-9]{3,5}|80")
 _DIGITS = re.compile(r"[0-9]+")
-#: Tags that projects move, by their usual names.
+#: Usual names of moving tags.
 _MOVING = frozenset({"dev", "edge", "lts", "main", "master", "nightly", "stable"})
-#: Names before a colon that are words of other notations.
+#: Words of other notations before a colon.
 _OTHER_NAMES = frozenset((
     "container", "cpu", "file", "git", "go-version", "host", "http", "https", "key", "level",
     "localhost", "max", "memory", "min", "npm", "pip", "ratio", "sampler", "service",
@@ -69,21 +69,21 @@ _OFFICIAL = frozenset((
     "redis", "registry", "rockylinux", "ruby", "rust", "solr", "sonarqube", "swift", "telegraf",
     "tomcat", "traefik", "ubuntu", "vault", "wordpress", "zookeeper",
 ))  # fmt: skip
-#: Keys whose values name what a build writes, not what it reads.
+#: Keys that name outputs of a build.
 _WRITTEN = frozenset((
     "cache-from", "cache-to", "cache_from", "cache_to", "cachefrom", "cacheto", "destination",
     "destinations", "output", "outputs", "tags",
 ))  # fmt: skip
 _OUTPUT = "it names what a build writes, or a cache"
-#: Last words of keys that name an image whose tag has a key of its own.
+#: Last words of keys of an image whose tag has a separate key.
 _NAMING = frozenset({"image", "img", "name", "path", "repo", "repository"})
 _DIGESTS = ("digest", "imageDigest", "image_digest", "sha")
-#: Keys of places that have tags too, and no images.
+#: Keys of other things with tags.
 _SOURCES = frozenset({"chart", "charts", "git", "gitrepository", "source", "sources", "vcs"})
-#: Last words of keys below `image` that hold a whole reference.
+#: Last words of keys below `image` of a whole reference.
 _WHOLE = _NAMING | _SUFFIXES | {"default", "full", "value"}
 _DIGEST_NAMES = frozenset({"md5", "sha1", "sha256", "sha384", "sha512"})
-#: Ends of file names, which are no names of images.
+#: Suffixes of file names.
 _FILES = (
     ".png",
     ".jpg",
@@ -100,7 +100,7 @@ _FILES = (
 
 
 def is_image_key(key: str) -> bool:
-    """Whether a key says that its value is an image: `image`, `sidecarImage`, `IMAGE_NAME`."""
+    """Whether a key is that of an image: `image`, `sidecarImage`, `IMAGE_NAME`."""
     words = [word.lower() for word in _WORDS.findall(key)]
     if len(words) > 1 and words[-1] in _SUFFIXES:
         words.pop()
@@ -108,13 +108,13 @@ def is_image_key(key: str) -> bool:
 
 
 def _holds_images(key: str) -> bool:
-    """Whether what is below a key are images: `images`, `additionalImages`."""
+    """Whether a key is that of a list of images: `images`, `additionalImages`."""
     words = [word.lower() for word in _WORDS.findall(key)]
     return bool(words) and words[-1] in {"image", "images"}
 
 
 def likeness(value: str, key: str = "", *, above: str = "") -> tuple[int, str] | None:
-    """Find the image reference with a tag that a value looks like.
+    """Find a reference with a tag that a value looks like.
 
     Args:
         value: the text of a scalar.
@@ -122,8 +122,7 @@ def likeness(value: str, key: str = "", *, above: str = "") -> tuple[int, str] |
         above: the key above that one.
 
     Returns:
-        Where in the value it begins, and its text; None where there is none. What has a digest
-        needs no report, and is none.
+        Its offset in the value and its text; None without one, or if it has a digest.
     """
     start = 0
     assigned = _ASSIGNED.fullmatch(value)
@@ -149,7 +148,7 @@ def likeness(value: str, key: str = "", *, above: str = "") -> tuple[int, str] |
 
 
 def _is_below_image(key: str, above: str) -> bool:
-    """Whether the keys above a value say that it is an image."""
+    """Whether the keys above a value are those of an image."""
     if is_image_key(key) or _holds_images(key):
         return True
     words = [word.lower() for word in _WORDS.findall(key)]
@@ -157,7 +156,7 @@ def _is_below_image(key: str, above: str) -> bool:
 
 
 def _is_plain_image(words: str, tag: str) -> bool:
-    """Whether a reference looks like an image without a key that says so."""
+    """Whether a reference looks like an image regardless of its key."""
     name = words.removesuffix(f":{tag}")
     host, slash, _ = name.partition("/")
     if slash and ("." in host or ":" in host or host == "localhost"):
@@ -174,7 +173,7 @@ def _is_plain_image(words: str, tag: str) -> bool:
 def sweep(
     text: str, document: Node, marks: Iterable[ImageSpot | Stray | Passed], path: str = ""
 ) -> Iterator[Stray | Passed]:
-    """Report every value of a document that looks like an image and that no mark stands at."""
+    """Yield the values of a document that look like images and were not found otherwise."""
     marks = list(marks)
     pairs = [*_pairs(document, path, {mark.start for mark in marks})]
     yield from pairs
@@ -183,11 +182,11 @@ def sweep(
     for scalar, keys, where in values(document, path):
         if any(scalar.start <= start <= scalar.end for start in _near(starts, scalar)):
             continue
-        key = next((each for each in reversed(keys) if each), "")
+        key = next((word for word in reversed(keys) if word), "")
         above = keys[-2] if len(keys) > 1 else ""
         found = likeness(scalar.value, key, above=above)
         if found is not None:
-            if any(each.lower() in _WRITTEN for each in keys):
+            if any(word.lower() in _WRITTEN for word in keys):
                 yield Passed(scalar.start, _OUTPUT)
             else:
                 offset, words = found
@@ -195,14 +194,14 @@ def sweep(
                 start = span[0] + offset if span is not None else scalar.start
                 yield unknown(start, words, where)
         elif where.rpartition(".")[2] == "image" and is_bare_image(scalar):
-            if any(each.lower() in _WRITTEN for each in keys):
+            if any(word.lower() in _WRITTEN for word in keys):
                 yield Passed(scalar.start, _OUTPUT)
             else:
                 yield unknown(scalar.start, scalar.value, where)
 
 
 def _pairs(document: Node, path: str, marked: set[int]) -> Iterator[Stray | Passed]:
-    """Report names of images whose tag has a key of its own beside them."""
+    """Yield names of images whose tag has a separate key."""
     for node, keys, where in nodes(document, path):
         if not isinstance(node, Mapping) or {key.lower() for key in keys} & _SOURCES:
             continue
@@ -243,7 +242,7 @@ def _names_image(key: str) -> bool:
 
 
 def is_bare_image(scalar: YamlScalar) -> bool:
-    """Whether the value of a key `image` is a name without a tag, and no switch, number or file."""
+    """Whether the value of a key `image` is a name without tag, not a boolean, number or file."""
     value = scalar.value
     if not scalar.is_text or means_other(scalar) or not _LETTER.search(value):
         return False
@@ -256,8 +255,8 @@ def is_bare_image(scalar: YamlScalar) -> bool:
 
 
 def unknown(start: int, words: str, path: str) -> Stray:
-    """Report an image below a key that is not known to take one."""
-    hint = "pin it by hand, or write `# resolver: ignore` above it if it is no image"
+    """Return the report of an image below an unknown key."""
+    hint = "pin it by hand, or write `# resolver: ignore` above it if it is not an image"
     return Stray(start, words, path, f"unknown key `{path}`", hint, is_unknown=True)
 
 
@@ -270,17 +269,17 @@ def _near(starts: list[int], scalar: YamlScalar) -> list[int]:
 
 
 def values(document: Node, path: str = "") -> Iterator[tuple[YamlScalar, tuple[str, ...], str]]:
-    """Give every scalar that is a value, the keys above it, and its path; each once."""
+    """Yield every scalar value with the keys above it and its path, each once."""
     for node, keys, where in nodes(document, path):
         if isinstance(node, YamlScalar):
             yield node, keys, where
 
 
 def nodes(document: Node, path: str = "") -> Iterator[tuple[Node, tuple[str, ...], str]]:
-    """Give every node that is a value, the keys above it, and its path; each once.
+    """Yield every value with the keys above it and its path, each once.
 
-    In `{name: IMAGE, value: x}`, as parameters and variables are written, the name is the key too.
-    What is merged in from elsewhere is given where it stands.
+    In `{name: IMAGE, value: x}`, the notation of parameters and variables, the name counts as key.
+    Merged content is yielded where it is defined.
     """
     waiting: list[tuple[Node, tuple[str, ...], str]] = [(document, (), path)]
     seen: set[int] = set()

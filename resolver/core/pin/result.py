@@ -1,4 +1,4 @@
-"""Pinned: what became of the image references in files, and the edits that say so."""
+"""Results of `pin`: the image references in files, and the edits to them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class PinState(Enum):
-    """What became of a reference."""
+    """The state of a reference."""
 
     PINNED = "pinned"
     UPDATED = "updated"
@@ -37,12 +37,12 @@ class Pin:
     """One image reference in a file.
 
     Attributes:
-        place: where it stands.
-        role: what it is there for: `FROM`, `services.web.image`.
-        written: the reference as it stood in the file, or what stands in its place.
-        state: what became of it.
-        digest: the one it has now; None without.
-        before: the one it had; None without.
+        place: its location.
+        role: its use: `FROM`, `services.web.image`.
+        written: the reference as in the file, or the text in its place.
+        state: the outcome.
+        digest: the current digest; None without.
+        before: the previous digest; None without.
         failure: why it could not be looked up.
     """
 
@@ -62,16 +62,16 @@ class Pin:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PinnedFile:
-    """A file, and what is to be changed in it.
+    """A file and its changes.
 
     Attributes:
         path: as given.
-        kind: `dockerfile`, `compose`, …; empty for one that could not be read.
-        text: what is in it.
-        pins: its references, in the order of the file.
-        edits: spans of `text`, and what goes there; they do not overlap.
-        passed: places of what looks like an image and needs no digest, each with the reason.
-        failure: why it was left alone as a whole.
+        kind: `dockerfile`, `compose`, …; empty if it could not be read.
+        text: its contents.
+        pins: its references, in order.
+        edits: replacements of spans of `text`, which do not overlap.
+        passed: locations of values that look like images and need no digest, with reasons.
+        failure: why the whole file was skipped.
     """
 
     path: str
@@ -84,18 +84,18 @@ class PinnedFile:
 
     @property
     def is_changed(self) -> bool:
-        """Whether there is anything to write."""
+        """Whether the file changes."""
         return self.after != self.text
 
     @property
     def after(self) -> str:
-        """What the file is to hold."""
+        """The new contents."""
         return apply(self.text, self.edits)
 
 
 @dataclass(frozen=True, slots=True)
 class SkippedFile:
-    """A file that was not looked at; the reason ends the sentence `it is …`."""
+    """A skipped file; the reason completes the sentence `it is …`."""
 
     path: str
     reason: str
@@ -103,13 +103,13 @@ class SkippedFile:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pinned:
-    """What became of several files; nothing of it is written until somebody writes it.
+    """The result of `pin`; the caller writes the files.
 
     Attributes:
         files: in the order given.
-        findings: what the rules of `core.pinning.rules` have to say, in the order of the files.
-        is_check: whether it was only asked if all is pinned.
-        skipped: files that were not looked at.
+        findings: of the rules in `core.pin.decide`, in the order of the files.
+        is_check: whether this is only a check.
+        skipped: files that were skipped.
     """
 
     files: tuple[PinnedFile, ...]
@@ -119,7 +119,7 @@ class Pinned:
     skipped: tuple[SkippedFile, ...] = ()
 
     def places_of(self, failure: ResolverError) -> tuple[FindingPlace, ...]:
-        """Give the places of the references that could not be looked up for this reason."""
+        """Return the locations of references that could not be looked up for this reason."""
         return tuple(
             pin.place
             for file in self.files
@@ -129,7 +129,7 @@ class Pinned:
 
     @property
     def failures(self) -> tuple[ResolverError, ...]:
-        """Everything that could not be read or looked up, each once."""
+        """The failures to read or look up, each once."""
         met: dict[tuple[str, str], ResolverError] = {}
         for file in self.files:
             for failure in (file.failure, *(pin.failure for pin in file.pins)):
@@ -139,7 +139,7 @@ class Pinned:
 
     @property
     def is_sound(self) -> bool:
-        """Whether no rule finds a fault."""
+        """Whether there are no failing findings."""
         return all(finding.severity is not Severity.ERROR for finding in self.findings)
 
 
@@ -147,9 +147,9 @@ _NO_END = "\\ No newline at end of file\n"
 
 
 def diff(path: str, before: str, after: str) -> str:
-    """Write what changes in a file; empty when nothing does.
+    """Return the unified diff of a file; empty without changes.
 
-    Lines end at a line feed alone, so that a carriage return stays a part of its line.
+    Only line feeds end lines, so a carriage return is part of its line.
     """
     name = path.removeprefix("./")
     old, new = (name, name) if name.startswith("/") else (f"a/{name}", f"b/{name}")

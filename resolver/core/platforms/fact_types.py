@@ -1,9 +1,9 @@
-"""The shapes of platform facts: what `platforms.yaml` says, as values.
+"""The values of `platforms.yaml`.
 
-`Facts` is the whole file. The built-in one is `platform_facts.FACTS`; a user's own file becomes
-another one, and `platform_merge.merged` joins the two. `PlatformTable` answers questions on it.
+`Facts` is the whole file. The built-in one is `facts.FACTS`; `schema.merged` adds a user's file.
+`PlatformTable` looks them up.
 
-Named tuples rather than dataclasses: seven of those take 3 ms to make, in every run.
+Named tuples, because seven dataclasses would add 3 ms to every start.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 
 class Fallback(NamedTuple):
-    """Another architecture that runs on this one too; `grade` is a `Grade` value."""
+    """Another architecture that also runs on this one; `grade` is a `Grade` value."""
 
     architecture: str
     variant: str = ""
@@ -22,7 +22,7 @@ class Fallback(NamedTuple):
 
 
 class Branch(NamedTuple):
-    """Ascending levels beside a family's own; `joins` names the one of those each runs too."""
+    """Ascending levels beside a family's own; `joins` maps each to the own level it also runs."""
 
     variants: tuple[str, ...]
     joins: Pairs
@@ -32,9 +32,8 @@ class Family(NamedTuple):
     """The rules of one architecture; the fields are explained at the top of `platforms.yaml`.
 
     Attributes:
-        lowest: the lowest level v<number>; None when levels are not numbered.
-        limit: the highest number that is taken for a level.
-
+        lowest: the lowest level v<number>; None if levels are not numbered.
+        limit: the highest number of a level.
     """
 
     name: str
@@ -52,7 +51,7 @@ class Family(NamedTuple):
 
 
 class WindowsRelease(NamedTuple):
-    """A build and what people call it."""
+    """A Windows build and the names of its release."""
 
     build: int
     release: str
@@ -60,13 +59,12 @@ class WindowsRelease(NamedTuple):
 
 
 class WindowsFacts(NamedTuple):
-    """Which builds there are, and which run on which.
+    """The known Windows builds, and which run on which.
 
     Attributes:
-        version: what stands before the build, as in `10.0`.
+        version: the part before the build, as in `10.0`.
         stable_abi_from: the first build whose hosts run more than their own build; 0 = unset.
         long_term: builds of long-term releases, ascending.
-
     """
 
     version: str = ""
@@ -76,7 +74,7 @@ class WindowsFacts(NamedTuple):
 
 
 class HostFacts(NamedTuple):
-    """What machines call themselves; each table maps their word to ours."""
+    """Names that machines report, each mapped to ours."""
 
     systems: Pairs = ()
     machines: Pairs = ()
@@ -88,7 +86,7 @@ class HostFacts(NamedTuple):
 
 
 class Runner(NamedTuple):
-    """A CI machine; `os_version` names the Windows build it runs."""
+    """A CI runner; `os_version` is its Windows build."""
 
     provider: str
     label: str
@@ -103,7 +101,7 @@ Words = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 class PathFacts(NamedTuple):
-    """How paths in an image name an architecture; explained at the top of `paths` in the file."""
+    """Words in paths that indicate an architecture; explained at the top of `paths` in the file."""
 
     names: Words = ()
     loaders: Words = ()
@@ -111,7 +109,7 @@ class PathFacts(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """Everything `platforms.yaml` says."""
+    """The contents of `platforms.yaml`."""
 
     assumed_system: str = ""
     systems: tuple[str, ...] = ()

@@ -1,7 +1,4 @@
-"""Turn what a machine says about itself into its platform.
-
-Reading the machine is the part of `resolver.files.platforms`.
-"""
+"""Derive a machine's platform from what it reports; `resolver.files.platforms` reads it."""
 
 from __future__ import annotations
 
@@ -19,17 +16,16 @@ _TRAILING = "0123456789"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HostMachine:
-    """What a machine says about itself.
+    """What a machine reports about itself.
 
     Attributes:
-        machine: `platform.machine()`, which is uname's word on Unix.
+        machine: `platform.machine()`, the machine field of uname on Unix.
         sys_platform: `sys.platform`.
-        cpuinfo: the text of /proc/cpuinfo; empty where there is none.
+        cpuinfo: the text of /proc/cpuinfo; empty without one.
         byteorder: `sys.byteorder`.
         windows_version: major, minor and build; None on other systems.
-        is_64bit: whether this process is one.
-        rosetta: whether macOS translates this process, an Apple processor being underneath.
-
+        is_64bit: whether this process is.
+        rosetta: whether macOS translates this process for an Apple processor.
     """
 
     machine: str
@@ -42,9 +38,10 @@ class HostMachine:
 
 
 def host_of(machine: HostMachine, table: PlatformTable = BUILTIN) -> Platform:
-    """Give a machine's platform at its baseline level, so that like machines answer alike.
+    """Return a machine's platform at its baseline level.
 
-    Source: platforms.md 8; containerd/platforms v1.0.0-rc.5, `defaults_*.go`, `cpuinfo_linux.go`.
+    Source: docs/platform-matching.md, "Host detection"; containerd/platforms v1.0.0-rc.5,
+    `defaults_*.go`, `cpuinfo_linux.go`.
     """
     hosts = table.facts.hosts
     system = dict(hosts.systems).get(machine.sys_platform.rstrip(_TRAILING))
@@ -68,7 +65,7 @@ def host_of(machine: HostMachine, table: PlatformTable = BUILTIN) -> Platform:
 
 
 def local_of(machine: HostMachine, table: PlatformTable = BUILTIN) -> Platform:
-    """Give a machine's platform with the amd64 level that its processor has."""
+    """Return a machine's platform with the amd64 level that its processor has."""
     host = host_of(machine, table)
     if host.architecture != "amd64":
         return host
@@ -82,7 +79,7 @@ def local_of(machine: HostMachine, table: PlatformTable = BUILTIN) -> Platform:
 
 
 def _arm_variant(machine: HostMachine, architecture: str, table: PlatformTable) -> str:
-    """Read the variant of an ARM processor; empty when /proc/cpuinfo does not say one."""
+    """Read the variant of an ARM processor; empty if /proc/cpuinfo has none."""
     hosts = table.facts.hosts
     cpu = lower(_cpuinfo(machine.cpuinfo, "cpu architecture"))
     variant = dict(hosts.arm_cpus).get(cpu, "")
@@ -94,7 +91,7 @@ def _arm_variant(machine: HostMachine, architecture: str, table: PlatformTable) 
 
 
 def _cpuinfo(text: str, key: str) -> str:
-    """Find the first value of a key in /proc/cpuinfo; all processors of a machine say the same."""
+    """Return the first value of a key in /proc/cpuinfo; all processors have the same."""
     for line in text.splitlines():
         name, colon, value = line.partition(":")
         if colon and lower(name.strip()) == key:

@@ -1,4 +1,4 @@
-"""Platforms: what an image is made for, and what people write for it."""
+"""Platforms: parsing, normal forms, and the facts about which platform runs which."""
 
 from __future__ import annotations
 
@@ -22,35 +22,36 @@ _LONGEST_NUMBER = 6
 
 
 class Grade(Enum):
-    """How near a chosen platform is to the wanted one."""
+    """How well a selected platform matches the requested one."""
 
     EXACT = "exact"
-    #: The same, spelled in another way or with a default left out.
+    #: The same platform with another spelling, or with a default omitted.
     NORMALISED = "normalised"
-    #: A version was asked for, and the entry names none.
+    #: A version was requested, and the entry states none.
     COMPATIBLE = "compatible"
     #: A lower level of the same architecture, or another `os.version` outside Windows.
     FALLBACK = "fallback"
-    #: Another architecture, or Windows build, whose programs run there too.
+    #: Another architecture or Windows build whose programs also run there.
     ABI = "abi"
 
     def worse(self, other: Grade) -> Grade:
-        """Give the one of both that is further away."""
+        """Return the worse of the two grades."""
         order = tuple(Grade)
         return self if order.index(self) >= order.index(other) else other
 
 
 #: Architecture and variant, in canonical spelling.
 Chip = tuple[str, str]
-#: What runs, best first.
+#: The architectures that run, best first.
 Vector = tuple[tuple[Chip, Grade], ...]
 
 
 class PlatformTable:
-    """Platform facts, indexed for questions; never changes.
+    """Platform facts, indexed for lookups; immutable.
 
     Source: containerd/platforms v1.0.0-rc.5, `normalizeArch` and `platformVector`; the facts
-    themselves carry theirs in `platforms.yaml`. Deviations D2 to D4 are in platforms.md 5.
+    themselves have theirs in `platforms.yaml`. Deviations: docs/platform-matching.md, "Acceptable
+    platforms".
     """
 
     def __init__(self, facts: Facts) -> None:
@@ -75,16 +76,16 @@ class PlatformTable:
 
     @property
     def windows(self) -> WindowsFacts:
-        """Which Windows builds there are, and which run on which."""
+        """The known Windows builds, and which run on which."""
         return self.facts.windows
 
     def system(self, name: str) -> str:
-        """Spell an operating system in the canonical way; "" is the assumed one (D8)."""
+        """Normalise an operating system; "" is the default one."""
         lowered = lower(name)
         return self._system_aliases.get(lowered, lowered) or self.assumed_system
 
     def chip(self, architecture: str, variant: str) -> Chip:
-        """Spell an architecture and its variant in the canonical way."""
+        """Normalise an architecture and its variant."""
         architecture, variant = lower(architecture), lower(variant)
         family, forced = self._names.get(architecture, (None, None))
         if family is None:
@@ -94,18 +95,19 @@ class PlatformTable:
         return family.name, self._spellings[family.name].get(variant, variant)
 
     def windows_version(self, name: str) -> str:
-        """Turn a release's name into its version: `ltsc2022` is `10.0.20348`; "" if unknown."""
+        """Return the version of a named release: `ltsc2022` is `10.0.20348`; "" if unknown."""
         return self._windows_names.get(lower(name), "")
 
     def family(self, architecture: str) -> Family:
-        """Give the rules of an architecture in canonical spelling; there are always some."""
+        """Return the rules of a normalised architecture; the defaults if it is unknown."""
         return self._families.get(architecture) or Family(architecture)
 
     def acceptable(self, want: Platform) -> tuple[tuple[Platform, Grade], ...]:
-        """List what runs where `want` is wanted, normalised, best first (platforms.md 5).
+        """List the platforms that satisfy `want`, normalised, best first.
 
-        Operating system, its version and features are those of `want` in every element. The first
-        is `want` itself.
+        See docs/platform-matching.md, "Acceptable platforms".
+
+        All have the operating system, version and features of `want`, which comes first.
         """
         normal = want.normalized(self)
         return tuple(
@@ -114,12 +116,7 @@ class PlatformTable:
         )
 
     def vector(self, chip: Chip) -> Vector:
-        """List the architectures and variants that run on one, best first.
-
-        Args:
-            chip: in canonical spelling; the first element is this one.
-
-        """
+        """List what runs on a normalised architecture and variant, itself first, then the best."""
         architecture, variant = chip
         family = self.family(architecture)
         own, *lower_levels = self._levels(family, variant)
@@ -132,7 +129,7 @@ class PlatformTable:
         return tuple(vector)
 
     def runner(self, platform: Platform, provider: str = "github") -> str | None:
-        """Name the CI machine that runs a platform natively; None where there is none."""
+        """Return the label of the CI runner for a platform; None if there is none."""
         want = platform.normalized(self)
         for runner in self.facts.runners:
             place = (runner.os, *self.chip(runner.architecture, runner.variant))
@@ -144,13 +141,13 @@ class PlatformTable:
         return None
 
     def label(self, chip: Chip) -> str:
-        """Name an architecture and its variant for a message; the assumed variant is named too."""
+        """Format an architecture and its variant, also a default one, for a message."""
         architecture, variant = chip
         shown = variant or self.family(architecture).assumed
         return brief(f"{architecture}/{shown}" if shown else architecture)
 
     def newer(self, chip: Chip, other: Chip) -> bool | None:
-        """Say whether one level is above another of the same architecture; None if unknown."""
+        """Return whether one level is above another of the same architecture; None if unknown."""
         family = self.family(chip[0])
         level, than = chip[1], other[1]
         number, below = self._level_number(family, level), self._level_number(family, than)
@@ -163,7 +160,7 @@ class PlatformTable:
         return False if level in self._listed(family, than) else None
 
     def _levels(self, family: Family, variant: str) -> list[str]:
-        """List the variants that run on a variant of the same family, itself first."""
+        """List the variants of the same family that run on one, itself first."""
         number = self._level_number(family, variant)
         if number is not None and family.lowest is not None and number > family.lowest:
             spellings = self._spellings[family.name]
@@ -179,7 +176,7 @@ class PlatformTable:
         return [variant, ""]
 
     def _level_number(self, family: Family, variant: str) -> int | None:
-        """Read a numbered variant; None if it is no level of this family (D4)."""
+        """Read a numbered variant; None if it is not a level of this family."""
         if family.lowest is None:
             return None
         number = _number(variant or family.assumed)
@@ -190,7 +187,7 @@ class PlatformTable:
         return self._orders.get(family.name, {}).get(variant, [])
 
     def _order(self, family: Family) -> dict[str, list[str]]:
-        """List for each level those that run on it, itself first."""
+        """Map each level to those that run on it, itself first."""
         spellings = self._spellings[family.name]
         main = [spellings.get(level, level) for level in family.variants]
         order = {level: main[place::-1] for place, level in enumerate(main)}
@@ -204,47 +201,47 @@ class PlatformTable:
 
 
 def lower(text: str) -> str:
-    """Lower-case ASCII; text with anything else is left alone, for no name here has any."""
+    """Lower-case ASCII text; return other text unchanged."""
     return text.lower() if text.isascii() else text
 
 
 def brief(text: str, limit: int = 80) -> str:
-    """Cut text from elsewhere to what fits into a message."""
+    """Truncate remote text for a message."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _number(text: str) -> int | None:
-    """Read a number as Go's `Atoi` does, after one leading `v`; None where it fails."""
+    """Parse a number as Go's `Atoi` does, after one leading `v`; None if it fails."""
     digits = text.removeprefix("v")
     sign, digits = (digits[:1], digits[1:]) if digits[:1] in {"+", "-"} else ("", digits)
     if not digits or not _DIGITS.issuperset(digits):
         return None
     digits = digits.lstrip("0") or "0"
-    # More digits than any level has; Go overflows later, and both are opaque then (D4).
+    # More digits than any level has. Go overflows later, and treats both as opaque text.
     return int(sign + digits) if len(digits) <= _LONGEST_NUMBER else None
 
 
-#: What `platforms.yaml` says.
+#: The facts of `platforms.yaml`.
 BUILTIN = PlatformTable(FACTS)
 
-#: Longer text is no platform, whatever it says; the longest sensible one has some 60 characters.
+#: Characters of a platform; sensible ones have up to 60.
 _LONGEST = 1024
 # Source: containerd/platforms v1.0.0-rc.5, platforms.go, `specifierRe` and `osRe`.
-# The `%` in names is ours: containerd escapes only what stands between the parentheses.
+# The `%` in names is ours: containerd escapes only the text in parentheses.
 _SYSTEM = re.compile(
     r"([A-Za-z0-9_%-]+)(?:\(([A-Za-z0-9_.%-]*)((?:\+[A-Za-z0-9_.%-]+)*)\))?", re.ASCII
 )
 _COMPONENT = re.compile(r"[A-Za-z0-9_.%-]+", re.ASCII)
 _VERSION = re.compile(r"[A-Za-z0-9_.%-]+", re.ASCII)
-#: A version that can stand after a colon as it is.
+#: A version that needs no escaping after a colon.
 _PLAIN_VERSION = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 #: The same for Windows, where a word after a colon is the name of a release.
 _WINDOWS_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)+", re.ASCII)
-#: What a name of an operating system is written with; the other parts may have dots too.
+#: Characters of an operating system's name; the other parts may contain dots too.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]", re.ASCII)
 _PLAIN_PART = re.compile(r"[A-Za-z0-9_.-]", re.ASCII)
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})?", re.ASCII)
-#: What stands for an architecture that an index leaves out.
+#: The architecture of entries that state none.
 UNKNOWN = "unknown"
 #: Escaped in versions and features, `%` first. Source: containerd/platforms, `FormatAll`.
 _ESCAPED = (("%", "%25"), ("+", "%2B"), ("(", "%28"), (")", "%29"), ("/", "%2F"))
@@ -252,9 +249,9 @@ _ESCAPED = (("%", "%25"), ("+", "%2B"), ("(", "%28"), (")", "%29"), ("/", "%2F")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Platform:
-    """A platform as somebody wrote it; any field may be empty, which is the same as unset.
+    """A platform as written; an empty field is unset.
 
-    `normalized` brings two spellings of the same thing together; nothing here does so unasked.
+    Only `normalized` changes the spelling.
     """
 
     os: str = ""
@@ -267,25 +264,26 @@ class Platform:
     def parse(
         cls, text: str, *, host: Platform | None = None, table: PlatformTable = BUILTIN
     ) -> Platform:
-        """Read what people write; not normalised, but for aliases.
+        """Parse a platform; resolve aliases, and normalise nothing else.
 
         `linux/arm64/v8`, `arm64` or `linux` (the other half is the host's),
         `windows(10.0.20348+feature)/amd64`, `windows/amd64:10.0.20348` and
         `windows/amd64,osver=10.0.20348`; in the last two a release's name stands for its version,
-        as in `windows/amd64:ltsc2022`. `windows:10.0.20348` is for the host's architecture. A
-        character that is not in the grammar is written as `%` and the hex digits of its UTF-8
-        bytes, as `str` does: `darwin(macOS%2014.4)/arm64`.
+        as in `windows/amd64:ltsc2022`. `windows:10.0.20348` has the host's architecture. A
+        character outside the grammar is percent-encoded as UTF-8, as `str` does:
+        `darwin(macOS%2014.4)/arm64`.
 
         Args:
-            text: as typed; blanks are not removed.
-            host: completes a single word; linux/amd64 if None, so that an answer never depends
-                on the machine unless asked to.
-            table: the names there are.
+            text: as typed; whitespace is not removed.
+            host: completes a single word; linux/amd64 if None, so that results do not depend on
+                the machine.
+            table: the platform facts.
 
         Raises:
-            InvalidPlatform: the text is no platform.
+            InvalidPlatform: the text is not a platform.
 
-        Source: containerd/platforms v1.0.0-rc.5, `Parse`; deviation D7 in platforms.md 2.
+        Source: containerd/platforms v1.0.0-rc.5, `Parse`; docs/platform-matching.md, "Version
+        suffix", for the deviation.
 
         """
         if len(text) > _LONGEST:
@@ -296,10 +294,10 @@ class Platform:
         system, *parts = rest.split("/", 3)
         matched = _SYSTEM.fullmatch(system)
         if matched is None:
-            raise InvalidPlatform(text, f"`{system}` is no operating system")
+            raise InvalidPlatform(text, f"`{system}` is not an operating system")
         for part in parts:
             if not _COMPONENT.fullmatch(part):
-                raise InvalidPlatform(text, f"`{part}` is no architecture or variant")
+                raise InvalidPlatform(text, f"`{part}` is not an architecture or variant")
         name, inner, features = matched.groups(default="")
         parts = [_unescape_name(text, part, _PLAIN_PART) for part in parts]
         written = cls(
@@ -315,28 +313,28 @@ class Platform:
         return _with_chip(text, written, parts, table)
 
     def normalized(self, table: PlatformTable = BUILTIN) -> Platform:
-        """Spell it in the canonical way; doing so twice changes nothing (platforms.md 3)."""
+        """Return the canonical form; idempotent (docs/platform-matching.md, "Normalisation")."""
         architecture, variant = table.chip(self.architecture, self.variant)
         system = table.system(self.os)
         features = tuple(sorted(set(self.os_features))) if self.os_features else ()
         return Platform(system, architecture, variant, self.os_version, features)
 
     def format(self) -> str:
-        """Write `os/arch[/variant]`, as containerd's `Format` does."""
+        """Format as `os/arch[/variant]`, as containerd's `Format` does."""
         return _joined(self.os, self)
 
     def format_all(self) -> str:
-        """Write version and features too: `windows(10.0.17763+gpu)/amd64`."""
+        """Format with version and features: `windows(10.0.17763+gpu)/amd64`."""
         features = sorted({feature for feature in self.os_features if feature})
         inner = "".join((_escape(self.os_version), *(f"+{_escape(f)}" for f in features)))
         return _joined(f"{self.os}({inner})" if inner and self.os else self.os, self)
 
     def __str__(self) -> str:
-        """Write what `parse` reads back as the same platform, whatever an index says.
+        """Format as text that `parse` reads back as the same platform, for any input.
 
-        `os/arch[/variant][:os.version]`, or with parentheses as `format_all` where that cannot
-        say it; characters outside the grammar are percent-encoded. A missing operating system is
-        `linux` (D8), a missing architecture is `unknown`.
+        `os/arch[/variant][:os.version]`, or with parentheses as `format_all` where that is
+        not enough; characters outside the grammar are percent-encoded. A missing operating system
+        is `linux`, a missing architecture is `unknown`.
         """
         system = _percent(self.os or "linux", _PLAIN_NAME)
         rest = f"/{_percent(self.architecture or UNKNOWN, _PLAIN_PART)}"
@@ -356,23 +354,23 @@ class Platform:
 
 
 def percent_encode(text: str) -> str:
-    """Encode a version or a feature for where only plain words are safe, as `str` does."""
+    """Percent-encode a version or a feature, as `str` does."""
     return _percent(text, _PLAIN_PART)
 
 
-#: What a single word is completed with, and what most images are made for.
+#: The default platform, which completes single words.
 LINUX_AMD64 = Platform("linux", "amd64")
 
 
 def _split_version(text: str, table: PlatformTable) -> tuple[str, str]:
-    """Split off a version after `:` (crane, oras; D7) or `,osver=` (regctl), if there is one."""
+    """Split off a version after `:` (crane, oras) or `,osver=` (regctl), if there is one."""
     if "(" in text:
         return text, ""
     for separator in (":", ",osver="):
         rest, found, version = text.partition(separator)
         if not found or not _VERSION.fullmatch(version):
             continue
-        # Only a system has a version; and `linux:amd64` is a slip for `linux/amd64`.
+        # Only a system has a version, and `linux:amd64` is a typo for `linux/amd64`.
         alone = table.system(rest) in table.systems and (
             table.chip(version, "")[0] not in table.architectures
         )
@@ -388,18 +386,20 @@ def _complete(text: str, written: Platform, host: Platform, table: PlatformTable
         _, own = table.chip(host.architecture, host.variant)
         if architecture == "arm" and own != "v7":
             variant = own
-        return replace(written, architecture=architecture, variant=_unsaid(architecture, variant))
+        return replace(
+            written, architecture=architecture, variant=_omit_default(architecture, variant)
+        )
     architecture, variant = table.chip(text, "")
     if architecture not in table.architectures:
         raise InvalidPlatform(text, "no operating system or architecture of this name is known")
-    return Platform(table.system(host.os), architecture, _unsaid(architecture, variant))
+    return Platform(table.system(host.os), architecture, _omit_default(architecture, variant))
 
 
 def _with_chip(text: str, written: Platform, parts: list[str], table: PlatformTable) -> Platform:
     match parts:
         case [architecture]:
             architecture, variant = table.chip(architecture, "")
-            variant = _unsaid(architecture, variant)
+            variant = _omit_default(architecture, variant)
         case [architecture, variant]:
             architecture, variant = table.chip(architecture, variant)
             if architecture == "arm64" and not variant:
@@ -409,8 +409,8 @@ def _with_chip(text: str, written: Platform, parts: list[str], table: PlatformTa
     return replace(written, architecture=architecture, variant=variant)
 
 
-def _unsaid(architecture: str, variant: str) -> str:
-    """Leave the default variant of 32-bit arm out where nobody wrote one, as containerd does."""
+def _omit_default(architecture: str, variant: str) -> str:
+    """Omit the default variant of 32-bit arm if none was written, as containerd does."""
     return "" if (architecture, variant) == ("arm", "v7") else variant
 
 
@@ -437,10 +437,10 @@ def _percent(text: str, plain: re.Pattern[str]) -> str:
 
 
 def _unescape_name(text: str, part: str, plain: re.Pattern[str]) -> str:
-    """Undo percent-encoding in a name, where only what cannot be written plainly is encoded.
+    """Decode a percent-encoded name, in which plain characters must not be encoded.
 
-    So that a name has one spelling only, and containerd, which knows no escapes here, reads each
-    name that is plain as we do.
+    So every name has one spelling, and plain names mean the same to containerd, which knows no
+    escapes here.
     """
     name = _unescape(text, part)
     if _percent(name, plain).upper() != part.upper():
@@ -449,7 +449,7 @@ def _unescape_name(text: str, part: str, plain: re.Pattern[str]) -> str:
 
 
 def _unescape(text: str, part: str) -> str:
-    """Undo percent-encoding; `text` is the whole, for the message."""
+    """Decode percent-encoding; `text` is the whole platform, for the message."""
     if "%" not in part:
         return part
     escapes = _ESCAPE.findall(part)

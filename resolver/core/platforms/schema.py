@@ -1,4 +1,4 @@
-"""Reading platform facts: the document of a `platforms.yaml`, checked field by field.
+"""Platform facts: read a `platforms.yaml` field by field, and merge it with the built-in ones.
 
 Every scalar is read as it is written: `386` and `8.0` are text here. `merged` then checks what the
 facts mean together.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-#: The one version of the schema there is.
+#: The supported version of the schema.
 SCHEMA = "1"
 
 #: A name of ours: lower-case, no blanks.
@@ -291,22 +291,21 @@ def _word_pairs(node: FieldReader, keys: re.Pattern[str], values: re.Pattern[str
 
 Value = TypeVar("Value")
 
-#: A number of levels that nobody waits for. Source: platforms.md D4.
+#: The most levels of one architecture. Source: docs/platform-matching.md, "Bounded levels".
 _MOST_LEVELS = 999
-_ALREADY = "this is said already, and otherwise; facts can be added, not changed"
+_ALREADY = "this contradicts a known fact; facts can be added, not changed"
 
 
 def merged(base: Facts, extra: Facts, place: str) -> Facts:
-    """Add a user's facts to the built-in ones; checked as a whole.
+    """Add a user's facts to the built-in ones, and check the result.
 
     Args:
         base: the built-in facts.
-        extra: the user's own.
+        extra: the user's facts.
         place: the user's file, for messages.
 
     Raises:
-        InvalidConfiguration: the two contradict each other, or make no sense together.
-
+        InvalidConfiguration: they contradict each other, or are inconsistent together.
     """
     together = Facts(
         assumed_system=_once(
@@ -320,7 +319,7 @@ def merged(base: Facts, extra: Facts, place: str) -> Facts:
         families=_families(base.families, extra.families, place),
         windows=_merged_windows(base.windows, extra.windows, place),
         hosts=_merged_hosts(base.hosts, extra.hosts, place),
-        # A user's own machines come first: they are there because they are wanted.
+        # The user's own runners take precedence.
         runners=_union(extra.runners, base.runners),
         paths=PathFacts(
             _words(base.paths.names, extra.paths.names),
@@ -333,18 +332,17 @@ def merged(base: Facts, extra: Facts, place: str) -> Facts:
 
 
 def check(facts: Facts, place: str) -> None:
-    """Refuse facts that make no sense together, such as a fallback that leads back to itself.
+    """Refuse inconsistent facts, such as a cycle of fallbacks.
 
     Raises:
-        InvalidConfiguration: names the first problem.
-
+        InvalidConfiguration: with the first problem.
     """
     for path, reason in problems(facts):
         raise InvalidConfiguration(place, path, reason)
 
 
 def problems(facts: Facts) -> Iterator[tuple[str, str]]:
-    """Find what makes no sense: pairs of a field and a reason."""
+    """Yield the inconsistencies, as pairs of a field and a reason."""
     for alias, target in facts.system_aliases:
         if alias in facts.systems or target in dict(facts.system_aliases):
             path = f"operating_systems.aliases.{alias}"
@@ -410,7 +408,7 @@ def _fallback_problems(facts: Facts, taken: set[str]) -> Iterator[tuple[str, str
             target = ahead.pop()
             if target == name:
                 yield path, "it leads back to itself"
-                # The table would follow a circle for ever.
+                # The table would follow a cycle forever.
                 return
             if target not in seen:
                 seen.add(target)
@@ -449,14 +447,14 @@ def _families(
 def _merged_family(known: Family, extra: Family, place: str) -> Family:
     plain = Family(known.name)
     path = f"families.{known.name}"
-    said = {
+    values = {
         name: _once(getattr(known, name), getattr(extra, name), getattr(plain, name), place, where)
         for name in Family._fields
         if name not in {"aliases", "forced", "spellings"}
         for where in (f"{path}.{name}",)
     }
     return Family(
-        **said,
+        **values,
         aliases=_union(known.aliases, extra.aliases),
         forced=_joined(known.forced, extra.forced, place, f"{path}.forced"),
         spellings=_joined(known.spellings, extra.spellings, place, f"{path}.spellings"),
@@ -520,7 +518,7 @@ def _joined(old: Pairs, new: Pairs, place: str, path: str) -> Pairs:
 
 
 def _words(base: Words, extra: Words) -> Words:
-    """Add words to those that an architecture has."""
+    """Merge the words of each architecture."""
     together = dict(base)
     for name, words in extra:
         together[name] = _union(together.get(name, ()), words)

@@ -1,4 +1,4 @@
-"""Selecting: which entry of an index is the one for a platform, and why not the others."""
+"""Select the index entry for a platform, and explain why the others were rejected."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from resolver.core.platforms.platform import Chip
 
 
-#: A requirement of Windows itself that never keeps an image from running on it.
+#: A feature of Windows itself that every Windows host offers.
 #: Source: containerd/platforms v1.0.0-rc.5, `windowsMatchComparer`.
 WIN32K = "win32k"
 
 
 def missing_features(entry: Platform, want: Platform, system: str) -> frozenset[str]:
-    """Give what an entry requires of the system and nobody offers.
+    """Return the `os.features` that an entry requires and the request does not offer.
 
     Source: OCI image-spec v1.1.1, image-index.md, `os.features`: each is mandatory.
     """
@@ -38,10 +38,10 @@ def missing_features(entry: Platform, want: Platform, system: str) -> frozenset[
 
 
 def version_mismatch(entry: Platform, want: Platform, table: PlatformTable, *, exact: bool) -> str:
-    """Say why an entry's `os.version` does not do for a normalised wish; empty if it does.
+    """Return why an entry's `os.version` does not satisfy a normalised request; empty if it does.
 
-    On Windows the builds decide. Elsewhere another version is taken for want of a better one
-    (containerd looks at none, D10), and `exact` takes nothing but the wanted one.
+    On Windows the builds decide. Elsewhere any version is a fallback (containerd ignores them),
+    and `exact` accepts only the requested one.
     """
     if want.os == "windows":
         return windows.mismatch(want.os_version, entry.os_version, table.windows)
@@ -53,7 +53,7 @@ def version_mismatch(entry: Platform, want: Platform, table: PlatformTable, *, e
 
 
 class Reasons:
-    """Tells why an entry fulfils none of some wishes; remembers what the wishes run."""
+    """Explain why an entry satisfies none of some requests; caches what each request runs."""
 
     def __init__(
         self,
@@ -63,11 +63,11 @@ class Reasons:
         exact: bool,
         exact_version: bool | None = None,
     ) -> None:
-        """Take the wishes, normalised.
+        """Prepare the requests.
 
         Args:
-            wants: in order.
-            table: to compare by.
+            wants: normalised, in order.
+            table: the platform facts.
             exact: refuse lower levels and other architectures.
             exact_version: refuse other versions outside Windows; None: as `exact`.
         """
@@ -79,9 +79,9 @@ class Reasons:
         ]
 
     def mismatch(self, entry: Platform) -> str:
-        """Say what keeps an entry out; empty if nothing does.
+        """Return why an entry does not match; empty if it does.
 
-        Of several wishes the nearest one explains best: the one where the comparison came furthest.
+        Of several requests, explain the one where the comparison came furthest.
         """
         if not self._wants:
             return "no platform is wanted"
@@ -93,7 +93,7 @@ class Reasons:
     def _compared(
         self, entry: Platform, system: str, chip: Chip, want: Platform, runs: tuple[Chip, ...]
     ) -> tuple[int, str]:
-        """Give how far a comparison came, and what ended it; no reason at the very end."""
+        """Return how many steps of the comparison passed, and the reason of the failure, if any."""
         if system != want.os:
             return 0, _other_system(system)
         if not any(other[0] == chip[0] for other in runs):
@@ -110,7 +110,7 @@ class Reasons:
         return 5, ""
 
     def _level_reason(self, chip: Chip, runs: tuple[Chip, ...]) -> str:
-        """Compare levels with the highest of the same architecture that the wanted one runs."""
+        """Compare with the highest level of the same architecture that the request runs."""
         label = self._table.label
         wanted = runs[0]
         if chip in runs:
@@ -122,7 +122,7 @@ class Reasons:
         return self._order_reason(chip, wanted, next(o for o in runs if o[0] == chip[0]))
 
     def _order_reason(self, chip: Chip, wanted: Chip, relative: Chip) -> str:
-        """Say how a level stands to `relative`, the highest of its kind that `wanted` runs."""
+        """Describe a level relative to the highest of its architecture that `wanted` runs."""
         label = self._table.label
         newer = self._table.newer(chip, relative)
         if newer is None:
@@ -145,7 +145,7 @@ def _other_system(system: str) -> str:
     return "other operating system"
 
 
-#: Relatives that an error names; more would hide what they are to show.
+#: Similar entries that an error names.
 NEAREST = 5
 
 
@@ -154,9 +154,8 @@ class Rejection:
     """An entry that was not chosen.
 
     Attributes:
-        platform: as written; None where the entry has none.
-        reason: in words, for people.
-
+        platform: as written; None if the entry has none.
+        reason: text for people.
     """
 
     index: int
@@ -169,12 +168,11 @@ class Selection:
     """The best entry, or none.
 
     Attributes:
-        index: of the chosen entry; None when nothing matches, and then `platform` and `grade` too.
-        platform: as the entry has it written.
-        ranking: indexes of all that match, best first.
+        index: of the chosen entry; None if nothing matches, and then `platform` and `grade` too.
+        platform: as written in the entry.
+        ranking: indexes of all matching entries, best first.
         grades: of `ranking`, in its order.
         rejected: every entry but the chosen one, in index order.
-
     """
 
     index: int | None
@@ -185,8 +183,8 @@ class Selection:
     rejected: tuple[Rejection, ...]
 
 
-class _Wish(NamedTuple):
-    """One acceptable platform: `written` as it was asked for, `normal` as it is compared."""
+class _Request(NamedTuple):
+    """One acceptable platform: `written` as requested, `normal` for comparison."""
 
     rank: int
     grade: Grade
@@ -198,7 +196,7 @@ class _Wish(NamedTuple):
 class _Match(NamedTuple):
     position: int
     entry: Platform
-    wish: _Wish
+    request: _Request
     grade: Grade
 
 
@@ -210,32 +208,32 @@ def select(
     local: bool = False,
     table: PlatformTable = BUILTIN,
 ) -> Selection:
-    """Choose the entry that fits a platform best; pure, and quick for any index there may be.
+    """Select the entry that matches a platform best.
 
-    The order of entries matters only between equals, where the first is taken.
+    The order of entries matters only among equals, where the first is selected.
 
     Args:
-        entries: platforms as an index states them; None where it states none, which never fits.
-        want: one platform takes what else runs there too (`Only`); text is parsed. Of several
-            platforms each takes only its like, and the first that finds one decides (`Ordered`).
-        exact: refuse lower levels, other architectures (`OnlyStrict`), and every `os.version` but
-            the wanted one. Other spellings, and Windows builds that the host is made to run, fit.
-        local: `want` is a machine with the level of its processor: a lower level of the same
-            architecture is what it is meant to run, and as exact as its own.
-        table: the facts to decide by.
+        entries: platforms as stated in an index; None, for no platform, never matches.
+        want: one platform also matches what else runs there (`Only`); text is parsed. Several
+            platforms match only themselves, and the first with a match decides (`Ordered`).
+        exact: reject lower levels, other architectures (`OnlyStrict`), and every `os.version` but
+            the requested one. Other spellings, and Windows builds that the host runs, match.
+        local: `want` is a machine with the level of its processor: lower levels of the same
+            architecture are graded as exact.
+        table: the platform facts.
 
     Raises:
-        InvalidPlatform: `want` is text that is no platform.
+        InvalidPlatform: `want` is text and not a platform.
 
-    Source: containerd/platforms v1.0.0-rc.5, compare.go; deviations D1 to D4 and D10 (versions
-    outside Windows) in platforms.md 6.
+    Source: containerd/platforms v1.0.0-rc.5, compare.go; docs/platform-matching.md, "Ranking" and
+    "Where other tools differ".
     """
     if isinstance(want, str):
         want = Platform.parse(want, table=table)
     wants = (want,) if isinstance(want, Platform) else tuple(want)
-    normal = tuple(wish.normalized(table) for wish in wants)
-    wishes = _Wishes(wants, normal, table, exact=exact, local=local)
-    found = [None if entry is None else wishes.match(i, entry) for i, entry in enumerate(entries)]
+    normal = tuple(request.normalized(table) for request in wants)
+    requests = _Requests(wants, normal, table, exact=exact, local=local)
+    found = [None if entry is None else requests.match(i, entry) for i, entry in enumerate(entries)]
     matches = _ranked([match for match in found if match is not None])
     best = matches[0] if matches else None
     rejected = []
@@ -244,7 +242,7 @@ def select(
         if entry is None:
             rejected.append(Rejection(index, None, "has no platform"))
         elif match is None:
-            rejected.append(Rejection(index, entry, wishes.reason(entry)))
+            rejected.append(Rejection(index, entry, requests.reason(entry)))
         elif best is not None and match is not best:
             rejected.append(Rejection(index, entry, _lost(match, best)))
     return Selection(
@@ -265,14 +263,14 @@ def nearest(
     local: bool = False,
     table: PlatformTable = BUILTIN,
 ) -> list[tuple[int, str]]:
-    """Name the entries that come near to what was wanted and do not fit, each with its reason.
+    """List the positions of similar entries that do not match, each with the reason.
 
-    Those of the same system and architecture; failing them, those of the same architecture. At
-    most five, in index order, and of entries that say the same the first.
+    These are entries of the same system and architecture or, without any, of the same
+    architecture: at most five, in index order, the first of equal ones.
     """
     wants = (want,) if isinstance(want, Platform) else tuple(want)
-    systems = {wish.normalized(table).os for wish in wants}
-    chips = {table.chip(wish.architecture or UNKNOWN, wish.variant) for wish in wants}
+    systems = {request.normalized(table).os for request in wants}
+    chips = {table.chip(request.architecture or UNKNOWN, request.variant) for request in wants}
     architectures = {other[0] for chip in chips for other, _ in table.vector(chip)}
     selection = select(entries, want, exact=exact, local=local, table=table)
     fitting = frozenset(selection.ranking)
@@ -289,10 +287,10 @@ def nearest(
     return list((same or elsewhere).values())[:NEAREST]
 
 
-class _Wishes:
-    """Every acceptable platform, indexed by what it is; remembers what it has answered.
+class _Requests:
+    """Every acceptable platform, by system, architecture and variant, with a cache of reasons.
 
-    The memory is what makes 20,000 entries quick: an index that wide repeats itself.
+    The cache keeps an index of 20,000 entries fast: its platforms repeat.
     """
 
     def __init__(
@@ -304,12 +302,12 @@ class _Wishes:
         exact: bool,
         local: bool,
     ) -> None:
-        """Take the wishes; several of them leave out whatever else runs there."""
+        """Index the requests; several of them match only themselves."""
         alone = exact or len(wants) > 1
         self._table = table
         self._exact = exact
         self._explain = Reasons(normal, table, exact=alone, exact_version=exact)
-        self._wishes: dict[tuple[str, str, str], list[_Wish]] = {}
+        self._requests: dict[tuple[str, str, str], list[_Request]] = {}
         self._reasons: dict[Platform, str] = {}
         self._keys: dict[tuple[str, str, str], tuple[str, str, str]] = {}
         rank = 0
@@ -323,23 +321,23 @@ class _Wishes:
             for (architecture, variant), grade in vector:
                 if alone and grade is not Grade.EXACT:
                     continue
-                wish = _Wish(rank, grade, written, platform, local)
-                self._wishes.setdefault((platform.os, architecture, variant), []).append(wish)
+                request = _Request(rank, grade, written, platform, local)
+                self._requests.setdefault((platform.os, architecture, variant), []).append(request)
                 rank += 1
 
     def match(self, index: int, entry: Platform) -> _Match | None:
-        """Find the best wish that an entry fulfils."""
+        """Return the best request that an entry satisfies, as a match."""
         system, architecture, variant = self._key(entry)
-        for wish in self._wishes.get((system, architecture, variant), ()):
-            if missing_features(entry, wish.normal, system):
+        for request in self._requests.get((system, architecture, variant), ()):
+            if missing_features(entry, request.normal, system):
                 continue
-            if version_mismatch(entry, wish.normal, self._table, exact=self._exact):
+            if version_mismatch(entry, request.normal, self._table, exact=self._exact):
                 continue
-            return _Match(index, entry, wish, _grade(entry, wish, system))
+            return _Match(index, entry, request, _grade(entry, request, system))
         return None
 
     def reason(self, entry: Platform) -> str:
-        """Say why an entry fulfils no wish."""
+        """Return why an entry satisfies no request."""
         known = self._reasons.get(entry)
         if known is None:
             known = self._reasons[entry] = self._explain.mismatch(entry)
@@ -354,13 +352,13 @@ class _Wishes:
         return known
 
 
-def _grade(entry: Platform, wish: _Wish, system: str) -> Grade:
-    """Grade a match: by its place in the vector, then by its spelling and its version."""
-    written = wish.written
+def _grade(entry: Platform, request: _Request, system: str) -> Grade:
+    """Grade a match by its place in the vector, its spelling and its version."""
+    written = request.written
     spelled = (entry.os, entry.architecture, entry.variant)
-    grade = wish.grade
-    asked = (written.os, written.architecture, written.variant)
-    if grade is Grade.EXACT and spelled != asked and not wish.local:
+    grade = request.grade
+    requested = (written.os, written.architecture, written.variant)
+    if grade is Grade.EXACT and spelled != requested and not request.local:
         grade = Grade.NORMALISED
     if not written.os_version or entry.os_version == written.os_version:
         return grade
@@ -374,15 +372,15 @@ def _grade(entry: Platform, wish: _Wish, system: str) -> Grade:
 
 
 def _ranked(matches: list[_Match]) -> list[_Match]:
-    """Put the best first. Each sort keeps the order that the ones before it gave equals.
+    """Sort matches, best first; the sorts are stable, so the last one is the primary key.
 
-    Rank, then the version that is wanted, then on Windows the newest (D1) and elsewhere an entry
-    without one (D10), then most features, then first. On Windows no build is preferred where none
-    is wanted.
+    Rank, then the requested version, then on Windows the newest and elsewhere an entry
+    without one, then most features, then first. On Windows no build is preferred if none
+    is requested.
     """
 
     def version_order(match: _Match) -> tuple[tuple[int, str], ...]:
-        wanted = match.wish.normal
+        wanted = match.request.normal
         readable = wanted.os == "windows" and windows.read_version(wanted.os_version) is not None
         if readable:
             return windows.order(match.entry.os_version)
@@ -391,18 +389,18 @@ def _ranked(matches: list[_Match]) -> list[_Match]:
         return () if match.entry.os_version else ((0, ""),)
 
     def other_version(match: _Match) -> bool:
-        wanted = match.wish.normal.os_version
+        wanted = match.request.normal.os_version
         return bool(wanted) and match.entry.os_version != wanted
 
     ranked = sorted(matches, key=lambda match: -len(set(match.entry.os_features) - {""}))
     ranked.sort(key=version_order, reverse=True)
     ranked.sort(key=other_version)
-    ranked.sort(key=lambda match: match.wish.rank)
+    ranked.sort(key=lambda match: match.request.rank)
     return ranked
 
 
 def _lost(match: _Match, best: _Match) -> str:
-    """Say why an entry that fits was not taken; entries are counted from 1, as they are listed."""
-    if (match.entry, match.wish) == (best.entry, best.wish):
+    """Return why a matching entry was not selected; entries are counted from 1, as listed."""
+    if (match.entry, match.request) == (best.entry, best.request):
         return f"the same platform as #{best.position + 1}, which comes first"
     return f"a better entry (#{best.position + 1}) was chosen"

@@ -18,9 +18,10 @@ Version = tuple[int, int, int]
 
 
 def read_version(text: str) -> Version | None:
-    """Read `major.minor.build[.more]`; None when it says nothing that can be compared.
+    """Parse `major.minor.build[.more]`; None if it cannot be compared.
 
-    All zero counts as nothing too, as with containerd (platforms.md 6, rule 1).
+    An all-zero version counts as none, as in containerd (docs/platform-matching.md, "Windows build
+    rule").
     """
     parts = text.split(".", 3)
     if len(parts) < len(_LIMITS):
@@ -33,7 +34,7 @@ def read_version(text: str) -> Version | None:
 
 
 def floor(build: int, facts: WindowsFacts) -> int:
-    """Give the oldest build that a host runs: the long-term release before its own one."""
+    """Return the oldest build that a host runs: the long-term release before its own."""
     if build < facts.stable_abi_from:
         return build
     reached = [release for release in facts.long_term if release <= build]
@@ -41,13 +42,12 @@ def floor(build: int, facts: WindowsFacts) -> int:
 
 
 def mismatch(host: str, image: str, facts: WindowsFacts) -> str:
-    """Say why an image does not run on a host; empty if it does.
+    """Return why an image does not run on a host; empty if it does.
 
     Args:
-        host: the wanted `os.version`; unset or unreadable, every image runs.
-        image: the offered one; unset, it runs anywhere. The revision never matters.
+        host: the requested `os.version`; if unset or malformed, every image runs.
+        image: the offered one; if unset, it runs anywhere. Revisions are ignored.
         facts: which builds run which.
-
     """
     wanted = read_version(host)
     if wanted is None or not image:
@@ -72,14 +72,14 @@ def _build_mismatch(host: int, image: int, facts: WindowsFacts) -> str:
 
 
 def order(text: str) -> tuple[tuple[int, str], ...]:
-    """Make a key that sorts versions by number, component by component; other text sorts lowest."""
+    """Return a key that sorts versions numerically by component; other text sorts lowest."""
     return tuple(_component(part) for part in text.split("."))
 
 
 def _component(part: str) -> tuple[int, str]:
     if not part or not _DIGITS.issuperset(part):
         return -1, ""
-    # Length first, then text: the order of numbers, whatever their length.
+    # Length first, then text: numeric order for any length.
     digits = part.lstrip("0")
     return len(digits), digits
 

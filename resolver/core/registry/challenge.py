@@ -1,4 +1,4 @@
-"""Challenges: what a registry says it wants before it answers (`WWW-Authenticate`)."""
+"""Authentication challenges of registries (`WWW-Authenticate`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from resolver.errors import UnsupportedChallenge
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-#: Characters of all header lines together, and challenges in them. Source: reliability.md 5.
+#: Characters of all header lines together, and challenges in them.
+#: Source: docs/store-and-reliability.md, "Size limits".
 MAX_HEADER = 16_384
 MAX_CHALLENGES = 16
 
@@ -22,25 +23,25 @@ _TOKEN68 = re.compile(r"([A-Za-z0-9._~+/-]++=*+)[ \t]*+(?=,|\Z)")
 _EQUALS = re.compile(r"[ \t]*+=[ \t]*+")
 _QUOTED = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-#: RFC 9110 wants a token here; registries send paths and URLs (regclient#265).
+#: RFC 9110 requires a token here; registries send paths and URLs (regclient#265).
 _UNQUOTED = re.compile(r'[^\s,"]++')
 _BLANKS = re.compile(r"[ \t]*+")
 _SEPARATORS = re.compile(r"[ \t,]*+")
 
 
 class Challenge(tuple[str, dict[str, str]]):  # noqa: SLOT001 - a tuple takes no slots beside it
-    """One scheme and its parameters, equal to the plain pair of the two.
+    """One scheme and its parameters, equal to a tuple of the two.
 
     Attributes:
-        token68: what some schemes send instead of parameters; None when there is none.
-        repeated: names of the parameters that came more than once.
+        token68: the credentials of some schemes instead of parameters; None if absent.
+        repeated: names of duplicate parameters.
     """
 
     token68: str | None
     repeated: set[str]
 
     def __new__(cls, scheme: str, parameters: dict[str, str], token68: str | None = None) -> Self:
-        """Make one; scheme and parameter names are lower-case, values as they came."""
+        """Create one; scheme and parameter names are lower-case, values unchanged."""
         challenge = super().__new__(cls, (scheme, parameters))
         challenge.token68 = token68
         challenge.repeated = set()
@@ -53,21 +54,22 @@ class Challenge(tuple[str, dict[str, str]]):  # noqa: SLOT001 - a tuple takes no
 
     @property
     def parameters(self) -> dict[str, str]:
-        """The parameters; of a name given twice, the last."""
+        """The parameters; of duplicates the last."""
         return self[1]
 
 
 def parse_challenge(values: Iterable[str], who: str = "the registry") -> list[Challenge]:
-    """Read `WWW-Authenticate` header lines, each on its own, in order.
+    """Parse `WWW-Authenticate` header lines separately, in order.
 
-    A line with a fault counts up to the fault (protocol.md 8). Grammar: RFC 9110, 11.6.1.
+    A malformed line is read up to the error (docs/wire-protocol.md, "Challenges").
+    Grammar: RFC 9110, 11.6.1.
 
     Args:
-        values: one text per header line. Do not join lines: a fault in one would hide the next.
-        who: sent them; for messages.
+        values: one text per header line. Do not join them: an error in one would hide the next.
+        who: the sender, for messages.
 
     Raises:
-        UnsupportedChallenge: there is no challenge at all, or more than anybody needs.
+        UnsupportedChallenge: there is no challenge, or there are too many.
     """
     lines = (values,) if isinstance(values, str) else tuple(values)
     if sum(map(len, lines)) > MAX_HEADER:
@@ -83,16 +85,16 @@ def parse_challenge(values: Iterable[str], who: str = "the registry") -> list[Ch
             )
     if not found:
         raise UnsupportedChallenge(
-            f"{who} wants credentials, but its `WWW-Authenticate` does not say of what kind"
+            f"{who} requires credentials, but its `WWW-Authenticate` does not state of what kind"
         )
     return found
 
 
 def choose_challenge(challenges: Sequence[Challenge], who: str = "the registry") -> Challenge:
-    """Choose the challenge to answer: the first usable Bearer, else the first Basic.
+    """Return the challenge to answer: the first usable Bearer, else the first Basic.
 
     Raises:
-        UnsupportedChallenge: there is neither; names what was seen.
+        UnsupportedChallenge: there is neither; the message lists the schemes.
     """
     for challenge in challenges:
         if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
@@ -103,15 +105,15 @@ def choose_challenge(challenges: Sequence[Challenge], who: str = "the registry")
     seen = ", ".join(f"`{challenge.scheme[:_MAX_SCHEME]}`" for challenge in challenges)
     if any(challenge.scheme == "bearer" for challenge in challenges):
         raise UnsupportedChallenge(
-            f"{who} wants a token, but names no `realm` to get it from (it asks for {seen})"
+            f"{who} requires a token, but names no `realm` to get it from (it asks for {seen})"
         )
     raise UnsupportedChallenge(
-        f"{who} wants {seen or 'nothing known'}; only Bearer and Basic are spoken here"
+        f"{who} requires {seen or 'nothing known'}; only Bearer and Basic are supported"
     )
 
 
 class _Line:
-    """One header line, read from left to right; what is complete is in `found` at any time."""
+    """The parser of one header line; complete challenges are in `found`."""
 
     def __init__(self, text: str, found: list[Challenge]) -> None:
         self._text = text
@@ -120,7 +122,7 @@ class _Line:
         self._parameters: dict[str, str] | None = None
 
     def read(self) -> None:
-        """Read elements until the end, or until the first fault."""
+        """Read elements up to the end or the first error."""
         self._skip(_SEPARATORS)
         while self._at < len(self._text):
             if not self._element():
@@ -131,7 +133,7 @@ class _Line:
             self._skip(_SEPARATORS)
 
     def _element(self) -> bool:
-        """Read a parameter of the current challenge, or a new one with its first parameter."""
+        """Read a parameter, or a new challenge with its first parameter."""
         token = _TOKEN.match(self._text, self._at)
         if token is None:
             return False
@@ -145,7 +147,7 @@ class _Line:
         if self._at < len(self._text) and self._text[self._at] not in " \t,":
             return False
         if len(self._found) > MAX_CHALLENGES:
-            return False  # too many, which is told by who knows whose they are
+            return False  # too many; the caller raises the error
         challenge = Challenge(token[0].lower(), {})
         self._found.append(challenge)
         self._parameters = challenge.parameters
@@ -162,7 +164,7 @@ class _Line:
         return bool(name and equals and self._parameter(name[0], equals.end()))
 
     def _parameter(self, name: str, start: int) -> bool:
-        """Take `name` if a value starts here, and a challenge is there for it."""
+        """Add parameter `name` if a value starts here and a challenge is open."""
         if self._parameters is None:
             return False
         quoted = _QUOTED.match(self._text, start)

@@ -1,7 +1,7 @@
-"""Where a registry is asked: its endpoints in order, and what is particular about each host.
+"""Endpoints of a registry in order, and the settings of each host.
 
-One model for what containerd's `hosts.toml`, containers' `registries.conf`, our own `config.yaml`
-and `--mirror` say (protocol.md 13). Values only: who reads them is in `sources`.
+One model for containerd's `hosts.toml`, containers' `registries.conf`, our own `config.yaml` and
+`--mirror` (docs/wire-protocol.md, "Mirrors"). `sources` reads the files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from resolver.values import dataclass
 
 
 class Ability(Enum):
-    """What an endpoint may be asked for. Source: containerd docs/hosts.md, `capabilities`."""
+    """What a host may be used for. Source: containerd, "Registry Configuration", `capabilities`."""
 
     PULL = "pull"
     RESOLVE = "resolve"
@@ -21,14 +21,14 @@ class Ability(Enum):
 
 
 EVERYTHING = frozenset(Ability)
-#: Whatever comes can be checked against a digest.
+#: The content can be verified against a digest.
 BY_DIGEST = frozenset({Ability.PULL})
-#: What belongs to an image that was asked for by digest: its content and what refers to it.
+#: What is needed of an image by digest: its content and its referrers.
 OF_DIGEST = frozenset({Ability.PULL, Ability.REFERRERS})
 
 
 class Pulls(Enum):
-    """For which references an endpoint is used, whatever belongs to the image behind them.
+    """The references that an endpoint is used for.
 
     Source: containers-registries.conf(5), `pull-from-mirror`.
     """
@@ -48,19 +48,18 @@ class ClientFiles:
 
 @dataclass(frozen=True, slots=True)
 class HostSettings:
-    """What is particular about one host; the defaults are those of every host.
+    """Settings of one host.
 
     Attributes:
-        scheme: `https` or `http`; empty for the usual rule (https, unless it is this machine).
-        skip_verify: certificates are not checked.
-        plain_too: plain http will do where no TLS is spoken.
-        ca: files of authorities in PEM form, on top of the system's.
-        clients: certificates to prove oneself by.
-        headers: sent to this host and nowhere else; values may be secrets.
-        connect_timeout, read_timeout: in seconds; None for the usual ones.
-        rate: requests per second at most.
-        jobs: requests at once at most.
-
+        scheme: `https` or `http`; empty for the default (https, except on this machine).
+        skip_verify: do not verify certificates.
+        plain_too: fall back to plain HTTP if the host does not support TLS.
+        ca: PEM files of additional certificate authorities.
+        clients: client certificates.
+        headers: sent only to this host; values may be secrets.
+        connect_timeout, read_timeout: in seconds; None for the defaults.
+        rate: most requests per second.
+        jobs: most concurrent requests.
     """
 
     scheme: str = ""
@@ -79,7 +78,7 @@ class HostSettings:
 
     @property
     def has_tls(self) -> bool:
-        """Whether somebody said whom to believe there, or how to prove oneself."""
+        """Whether TLS trust or a client certificate is configured for this host."""
         return bool(self.ca or self.clients or self.skip_verify)
 
 
@@ -88,18 +87,17 @@ USUAL = HostSettings()
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One place where one repository can be asked for.
+    """One host that serves a repository.
 
     Attributes:
         host: `host[:port]` of the API.
-        repository: the name it goes by there.
+        repository: its name on that host.
         credentials: the registry whose login is used; never that of another host.
         prefix: of every path, before the repository; begins with `/` unless it is empty.
-        abilities: what it may be asked for.
-        pulls: for which references it is used at all.
-        namespace: value of `ns=`, by which one mirror tells upstreams apart; empty for none.
-        is_upstream: the registry itself, not a mirror of it.
-
+        abilities: what it is used for.
+        pulls: the references it is used for.
+        namespace: value of `ns=`, which identifies the upstream to a mirror; empty for none.
+        is_upstream: whether it is the registry itself, not a mirror.
     """
 
     host: str
@@ -114,22 +112,21 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """How people know it; without a scheme where that is found out."""
+        """The URL for people; without a scheme if that is not configured."""
         scheme = f"{self.settings.scheme}://" if self.settings.scheme else ""
         return f"{scheme}{self.host}{self.prefix.removesuffix('/v2')}"
 
 
 @dataclass(frozen=True, slots=True)
 class HostChoice:
-    """Where one repository is asked for, and who said so.
+    """The endpoints of one repository, and the configuration they come from.
 
     Attributes:
-        registry, repository: the logical name, under which everything is kept and shown.
+        registry, repository: the logical name, used for storage and output.
         endpoints: in order; the registry itself is usually the last.
-        source: the file, option or variable that decided; empty when none did.
+        source: the file, option or variable with the configuration; empty if there is none.
         form: of the source: `option`, `config.yaml`, `hosts.toml`, `registries.conf`, or empty.
-        blocked: the registry itself is not to be asked; then `endpoints` are its mirrors, if any.
-
+        blocked: the registry itself must not be used; `endpoints` are its mirrors, if any.
     """
 
     registry: str
@@ -141,23 +138,23 @@ class HostChoice:
 
     @property
     def is_closed(self) -> bool:
-        """Whether nobody is to be asked: the registry is blocked and has no mirror."""
+        """Whether the registry is blocked and has no mirror."""
         return self.blocked and not self.endpoints
 
     @property
     def is_plain(self) -> bool:
-        """Whether the registry itself is all there is."""
+        """Whether the registry itself is the only endpoint."""
         return len(self.endpoints) == 1 and self.endpoints[0].is_upstream
 
 
 def used_for(endpoints: tuple[Endpoint, ...], *, by_digest: bool) -> tuple[Endpoint, ...]:
-    """Give the endpoints that are used for a reference by digest, or by tag."""
+    """Return the endpoints used for references by digest, or by tag."""
     left_out = Pulls.BY_TAG if by_digest else Pulls.BY_DIGEST
-    return tuple(each for each in endpoints if each.pulls is not left_out)
+    return tuple(endpoint for endpoint in endpoints if endpoint.pulls is not left_out)
 
 
 def api_host(registry: str) -> str:
-    """Give the host that answers the API of a registry. Source: protocol.md 1.5."""
+    """Return the API host of a registry (docs/wire-protocol.md, "API host")."""
     return HUB_API if registry == HUB else registry
 
 
@@ -167,18 +164,19 @@ def is_same_registry(host: str, registry: str) -> bool:
 
 
 def upstream(registry: str, repository: str, settings: HostSettings = USUAL) -> Endpoint:
-    """Give the registry itself as an endpoint."""
+    """Return the registry itself as an endpoint."""
     return Endpoint(api_host(registry), repository, registry, is_upstream=True, settings=settings)
 
 
 def matches_prefix(name: str, prefix: str) -> bool:
-    """Whether a `prefix` of registries.conf is meant for `host/path[:tag][@digest]`.
+    """Whether a `prefix` of registries.conf matches `host/path[:tag][@digest]`.
 
-    `*.example.com` means sub-domains of any depth, and nothing may follow it. What follows any
-    other prefix must begin a new part: `/`, `@`, or a `:` that introduces a tag. Upstream also
-    lets `example.com` match `example.com:5000`, and calls that unintended (quirk q-096).
+    `*.example.com` matches subdomains of any depth, and must be the whole prefix. Any other prefix
+    must end at a component: before `/`, `@`, or the `:` of a tag. Upstream also lets `example.com`
+    match `example.com:5000`, and calls that unintended.
 
-    Source: containers/image v5 pkg/sysregistriesv2, refMatchingPrefix; protocol.md 13.2.
+    Source: containers/image v5 pkg/sysregistriesv2, refMatchingPrefix; docs/wire-protocol.md,
+    "registries.conf".
     """
     if prefix.startswith("*."):
         host = name.partition("/")[0].partition("@")[0].partition(":")[0]
@@ -192,7 +190,7 @@ def matches_prefix(name: str, prefix: str) -> bool:
 
 
 def rewrite(name: str, prefix: str, location: str) -> str:
-    """Put `location` in the place of `prefix`; with a wildcard, in the place of the host.
+    """Replace `prefix` by `location`; with a wildcard, replace the host.
 
     Source: containers/image v5 pkg/sysregistriesv2, rewriteReference.
     """

@@ -1,9 +1,9 @@
-"""The order of tags: what a tag says of age, as a version, a date, or neither.
+"""Sort and filter tags by the version or date in their text.
 
-A tag is free text. What people write into it is a version, what led to it (`-rc1`), how often it
-was built again (`-r3`, `_2`, `-ls8`, `.post1`, `-4-gabcdef`), and for what it was built
-(`-alpine3.19`, `-debian-12`); or a date, `2024-05-01`, `jammy-20240627`; or a name, `latest`.
-Nothing here asks a registry when a tag was pushed: few can say.
+A tag is free text. Usually it contains a version, a stage before the release (`-rc1`), a rebuild
+(`-r3`, `_2`, `-ls8`, `.post1`, `-4-gabcdef`), and a flavour (`-alpine3.19`, `-debian-12`); or a
+date, `2024-05-01`, `jammy-20240627`; or a name, `latest`. Few registries report when a tag was
+pushed, so that is not used.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
-#: Numbers of a version that are looked at, and digits of each: more say nothing about age.
+#: The most numbers of a version, and digits of each.
 _MAX_NUMBERS, _MAX_DIGITS = 8, 18
-#: Characters of a range or a glob: people type them. A tag has at most 128.
+#: Characters of a range or a glob. A tag has at most 128.
 _MAX_TYPED = 256
 
-#: Before a release, in this order. Source: PEP 440 (dev, a, b, rc), Maven's ComparableVersion
+#: Stages before a release, in order. Source: PEP 440 (dev, a, b, rc), Maven's ComparableVersion
 #: (alpha, beta, milestone, rc, cr), and what nightly builds of large projects are called.
 _STAGES = (
     "dev", "nightly", "snapshot", "canary", "unstable", "experimental", "test", "insiders", "ea",
@@ -43,24 +43,22 @@ _SAME_STAGE = {
     "milestone": "m",
     "prerelease": "pre",
 }
-#: Words that are short enough to mean something else where no number is joined to them.
+#: Short words that are ambiguous without a number.
 _SHORT = frozenset({"a", "b", "c", "m"})
-#: Of these, nothing but what stands directly behind the version is a stage: `1.2-alpine-dev` is a
-#: flavour with tools in it.
+#: These are stages only directly after the version: `1.2-alpine-dev` is a flavour with tools.
 _STAGES_OF_FLAVOURS = frozenset({"alpha", "beta", "pre", "preview", "rc"})
-#: Another build of what stands before it, with a number: by packagers, and by distributions of
-#: Kubernetes (`v1.28.5_k3s1`).
+#: Rebuilds with a number: by packagers, and by Kubernetes distributions (`v1.28.5_k3s1`).
 _REBUILDS = frozenset(
     {"r", "rev", "revision", "ls", "build", "post", "patch", "hotfix", "update", "cu", "fix"}
     | {"k3s", "rke2r", "rancher", "gke", "vmware"}
 )
-#: The same, where no flavour comes before: `-jdk8u392` is a flavour to its end.
+#: Rebuilds unless a flavour precedes them: `-jdk8u392` is one flavour.
 _REBUILDS_OF_VERSIONS = frozenset({"u", "p", "pl", "sp", "hf", "up"})
-#: The same without a number.
+#: Rebuilds without a number.
 _WITHOUT_NUMBER = frozenset({"post", "patch", "hotfix", "sp"})
 #: Other words for "released". Source: Maven's ComparableVersion.
 _FINAL = frozenset({"final", "ga", "release"})
-#: Numbers of a version from which on `-b7` counts builds, as YugabyteDB's do.
+#: The fewest numbers of a version after which `-b7` is a build, as for YugabyteDB.
 _MANY_NUMBERS = 4
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+~-]*")
@@ -69,8 +67,8 @@ _VERSION = re.compile(
     r"(?P<numbers>[0-9]+(?:\.[0-9]+)*)(?P<half>h[12](?![A-Za-z0-9]))?",
     re.IGNORECASE,
 )
-#: Year first, with one separator or none. With full stops it is a version: `2024.12.9` comes
-#: before `2024.12.10`, and `2024.6.0` is no date.
+#: Year first, with one separator or none. With dots it is a version: `2024.12.9` is older than
+#: `2024.12.10`, and `2024.6.0` is not a date.
 _DATE = re.compile(
     r"(?P<before>(?:(?![vV]?[0-9])[A-Za-z0-9_.+~-]*[A-Za-z_.-]|[vV])?)"
     r"(?P<year>(?:19|20)[0-9]{2})"
@@ -83,18 +81,18 @@ _DATE = re.compile(
 _DOTTED = re.compile(r"[0-9]\.[0-9]")
 _TOKEN = re.compile(
     r"(?P<gap>[-_.+~]*)(?:"
-    # The hash of a commit, which has no age. `20240501a` is a date and a letter.
+    # A commit hash has no age. `20240501a` is a date and a letter.
     r"(?P<hash>(?<![A-Za-z0-9])(?![0-9]+[a-f](?![A-Za-z0-9]))"
     r"(?:(?=[0-9]*[a-f])(?=[a-f]*[0-9])[0-9a-f]{7,64}|g[0-9a-f]{7,64})(?![A-Za-z0-9]))"
     r"|(?P<number>[0-9]+(?:\.[0-9]+)*)"
-    # Digits in these are part of the word.
+    # Words that contain digits.
     r"|(?P<word>k3s(?=[0-9])|rke2r(?=[0-9])|x86_64|i[36]86|amd64|arm64(?:v8)?|arm32v[567]|armv[5-8]"
     r"|aarch64|ppc64le|s390x|riscv64|mips64le|loong64|[A-Za-z]+))",
 )
-#: What Go calls a commit that no tag names: it comes before the version.
+#: Go's pseudo-version of an untagged commit, which precedes the version.
 #: Source: https://go.dev/ref/mod#pseudo-versions.
 _PSEUDO = re.compile(r"-(?:[A-Za-z0-9.]+\.)?(?P<time>[0-9]{14})-[0-9a-f]{12}(?![A-Za-z0-9])")
-#: Names of commits and digests, whose digits are no number.
+#: Names of commits and digests, whose digits are not numbers.
 _HASHED = re.compile(
     r"(?:(?:sha|git|commit)[-_.]?[0-9a-f]{7,}|sha(?:256|512)[-_.]).*", re.IGNORECASE
 )
@@ -118,19 +116,19 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Age:
-    """What a tag says about its age.
+    """The parts of a tag that determine its order.
 
     Attributes:
-        kind: 2 for a version, 1 for a date, 0 for neither; the last with or without numbers.
-        numbers: of the version, without zeros at the end; or year, month, day, and time of day.
-        stages: what led to a release, and at the end the release.
-        name: what stands before the version or date: `jammy-`.
-        flavour: what it was built for: `-alpine3.19`.
-        rebuilds: later builds of the same, and at the end the release.
-        depth: how many numbers were written: `1.27.3` says more than `1.27`.
+        kind: 2 for a version, 1 for a date, 0 for neither, with or without numbers.
+        numbers: of the version, without trailing zeros; or year, month, day, and time of day.
+        stages: stages before the release, and then the release.
+        name: the text before the version or date: `jammy-`.
+        flavour: `-alpine3.19`.
+        rebuilds: rebuilds, and then the release.
+        depth: count of numbers as written: 3 for `1.27.3`, 2 for `1.27`.
         start: characters before the version.
         end: characters before the flavour.
-        rebuilt: characters before the builds that end the tag.
+        rebuilt: characters before the rebuilds at the end of the tag.
     """
 
     kind: int
@@ -146,7 +144,7 @@ class Age:
 
 
 def age_of(tag: str) -> Age:
-    """Read what a tag says; never fails."""
+    """Parse any tag."""
     if not _TAG.fullmatch(tag) or _HASHED.fullmatch(tag):
         return Age(_IS_NAME)
     dated = _DATE.match(tag)
@@ -156,7 +154,7 @@ def age_of(tag: str) -> Age:
     if found is not None and not (first is not None and first["hash"]):
         numbers = _numbers(found["numbers"])
         if found["half"] and len(numbers) == 1:
-            # Windows means `20H2` so: after `2004`, and before `21H1`.
+            # Windows `20H2` is newer than `2004` and older than `21H1`.
             numbers = (numbers[0] * 100 + (5 if found["half"][1] == "1" else 10),)
         return _Reader(tag, 0, found.end()).read(_IS_VERSION, numbers) if numbers else Age(_IS_NAME)
     place = _place(tag)
@@ -186,11 +184,11 @@ def _moment(dated: re.Match[str]) -> Numbers:
 
 
 class _Reader:
-    """Reads what stands around the numbers of a version or date.
+    """The parser of the text around the numbers of a version or date.
 
     Args:
-        tag: the whole.
-        start, end: where the numbers stand.
+        tag: the whole tag.
+        start, end: the span of the numbers.
     """
 
     def __init__(self, tag: str, start: int, end: int) -> None:
@@ -234,7 +232,7 @@ class _Reader:
         )
 
     def _name(self) -> Words:
-        """Read the name before the numbers; `v` and `release` are none."""
+        """Read the name before the numbers, without `v` and `release`."""
         words, groups = [], []
         for token in _TOKEN.finditer(self._tag, 0, self._start):
             if token["word"] and token["word"].lower() not in {"v", "version", "release"}:
@@ -244,7 +242,7 @@ class _Reader:
         return Words(tuple(words), tuple(groups))
 
     def _number(self, token: re.Match[str], following: re.Match[str] | None) -> None:
-        """Take a number that no word explains: of the flavour before it, or of a build."""
+        """Read a number without a word: of the flavour before it, or of a rebuild."""
         if self._words and not {"_", "+"}.intersection(token["gap"]):
             self._groups.append(_numbers(token["number"]))
             self._rebuilt = len(self._tag)
@@ -256,11 +254,11 @@ class _Reader:
             self._again(token)
 
     def _again(self, token: re.Match[str]) -> None:
-        """Note where the builds at the end begin."""
+        """Note where the rebuilds at the end begin."""
         self._rebuilt = min(self._rebuilt, token.start())
 
     def _word(self, token: re.Match[str], count: re.Match[str] | None) -> bool:
-        """Take a word; whether the number behind it belongs to it."""
+        """Read a word; return whether the number after it belongs to it."""
         word = token["word"].lower()
         numbers = _numbers(count["number"]) if count is not None else ()
         if self._is_rebuild(word, token["gap"], count):
@@ -288,12 +286,12 @@ class _Reader:
         if count is None or (self._words and word not in _REBUILDS):
             return False
         if word == "b":
-            # Builds of Java and of YugabyteDB; elsewhere it is short for beta.
+            # Builds of Java and of YugabyteDB; elsewhere `b` is short for beta.
             return bool(self._rebuilds) or (self._depth >= _MANY_NUMBERS and gap == "-")
         return word in _REBUILDS or word in _REBUILDS_OF_VERSIONS
 
     def _is_letter(self, word: str, gap: str, count: re.Match[str] | None) -> bool:
-        """Whether it goes on where a version has no more numbers: `1.1.1w`."""
+        """Whether a letter continues the version: `1.1.1w`."""
         is_joined = not gap and (count is None or bool(count["gap"]))
         return len(word) == 1 and is_joined and not self._words
 
@@ -305,30 +303,29 @@ class _Reader:
 
 
 def _stage(word: str | None) -> str | None:
-    """Give the stage that a word names; None for other words."""
+    """Return the stage that a word names; None for other words."""
     word = (word or "").lower()
     word = _SAME_STAGE.get(word, word)
     return word if word in _STAGES else None
 
 
 def newest_first(tags: Iterable[str]) -> list[str]:
-    """Order tags: versions, newest first; then dates, newest first; then names.
+    """Sort tags: versions, newest first; then dates, newest first; then names.
 
-    Of one version the release comes before what led to it, more numbers before fewer, and the
-    plain tag before its flavours; of one flavour, and of none, larger numbers before smaller ones
-    and a later build before an earlier one. Names stand by the alphabet: first those that have a
-    number (`app-1.9.0`), the newest of each name first.
+    Within a version: the release before its earlier stages, more numbers before fewer, the plain
+    tag before its flavours, and then larger numbers and later rebuilds first. Names are sorted
+    alphabetically: first those with a number (`app-1.9.0`), the newest of each name first.
     """
-    # Of what is equal otherwise, the alphabet decides: sorting keeps the order it finds.
+    # Ties are sorted alphabetically, because the sort is stable.
     found = sorted(tags)
     found.sort(key=_key)
     return found
 
 
 def _key(tag: str) -> bytes:
-    """Write what a tag is sorted by: a million tuples would take a gigabyte.
+    """Return the sort key of a tag as bytes: a million tuples would take a gigabyte.
 
-    Numbers are written so that larger ones, and more of them, sort first; words as they are.
+    Numbers are encoded so that larger ones, and more of them, sort first.
     """
     age = age_of(tag)
     name = _words(age.name)
@@ -353,33 +350,33 @@ def chooser(
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
 ) -> Callable[[str], bool] | None:
-    """Make a question to tags out of what is wanted of them; None where nothing is.
+    """Return a predicate for tags; None without any condition.
 
     Args:
         semver: only versions in this range, see `in_range`.
-        suffix: only tags that end with this flavour, or with a build of it: `-alpine` takes
+        suffix: only tags that end with this flavour, or with a rebuild of it: `-alpine` matches
             `1.27-alpine` and `1.27-alpine-r2`. `*`, `?` and `[...]` are as in `include`.
         include: only tags that match one of these globs.
-        exclude: none that match one of these.
+        exclude: no tags that match one of these globs.
 
-    A range takes what was asked for beside it: with `-alpine` as suffix or `*-alpine` to include,
-    `1.27-alpine` counts as 1.27; with `app-*`, `app-1.27` does. A glob that would match without
-    the flavour (`1.*`) has not asked for it.
+    A range ignores a name or flavour that is requested: with suffix `-alpine` or glob `*-alpine`,
+    `1.27-alpine` counts as 1.27; with `app-*`, `app-1.27` does. A glob that also matches without
+    the flavour (`1.*`) does not request it.
 
     Raises:
-        Usage: a range or glob cannot be read.
+        Usage: a range or glob is malformed.
     """
     within = _range(semver) if semver is not None else None
     ends = re.compile(f"(?P<body>.+?){_glob(suffix, '--suffix')}") if suffix is not None else None
-    wanted = [re.compile(_glob(each, "--include")) for each in include]
-    unwanted = [re.compile(_glob(each, "--exclude")) for each in exclude]
+    wanted = [re.compile(_glob(glob, "--include")) for glob in include]
+    unwanted = [re.compile(_glob(glob, "--exclude")) for glob in exclude]
     if within is None and ends is None and not wanted and not unwanted:
         return None
 
     def chosen(tag: str) -> bool:
-        if wanted and not any(each.match(tag) for each in wanted):
+        if wanted and not any(pattern.match(tag) for pattern in wanted):
             return False
-        if any(each.match(tag) for each in unwanted):
+        if any(pattern.match(tag) for pattern in unwanted):
             return False
         body = tag
         if ends is not None:
@@ -393,15 +390,15 @@ def chooser(
 
 
 def in_range(text: str) -> Callable[[str], bool]:
-    """Make a question to tags out of a range of versions, as npm and Cargo write them.
+    """Return a predicate for a range of versions in the syntax of npm and Cargo.
 
-    `>=1.25`, `^1.2`, `~1.2`, `1.x`, `>=1.2 <2`, `1.2 - 1.4`, `1.2 || 2`. Only tags that are
-    versions answer yes. Later builds (`1.27.3-r2`, `_1`, `-debian-12-r5`) are of their version, a
-    flavour (`1.27-alpine`) is not, and what comes before a release is in a range that names one
-    of the same version, as a semantic version's own rule for pre-releases has it.
+    `>=1.25`, `^1.2`, `~1.2`, `1.x`, `>=1.2 <2`, `1.2 - 1.4`, `1.2 || 2`. Only versions match.
+    Rebuilds (`1.27.3-r2`, `_1`, `-debian-12-r5`) count as their version, flavours (`1.27-alpine`)
+    do not match, and a pre-release matches only a range that names one of the same version, as in
+    Semantic Versioning.
 
     Raises:
-        Usage: it is no range.
+        Usage: it is malformed.
 
     Source: https://github.com/npm/node-semver, "Ranges".
     """
@@ -410,11 +407,7 @@ def in_range(text: str) -> Callable[[str], bool]:
 
 
 def _range(text: str) -> Callable[[Age], bool]:
-    """Read a range; the answer is for ages of versions.
-
-    Raises:
-        Usage: it is no range.
-    """
+    """Parse a range into a predicate for versions."""
     from semantic_version import NpmSpec, Version  # noqa: PLC0415 - for this question alone
 
     if len(text) > _MAX_TYPED:
@@ -423,7 +416,8 @@ def _range(text: str) -> Callable[[Age], bool]:
         spec = NpmSpec(_WRITTEN_STAGE.sub(r"-\1.\2", text))
     except ValueError as error:
         raise Usage(
-            f"`{text}` is no range of versions", "write `>=1.25`, `^1.2`, `~1.2`, `1.x` or `>=1 <3`"
+            f"`{text}` is not a range of versions",
+            "write `>=1.25`, `^1.2`, `~1.2`, `1.x` or `>=1 <3`",
         ) from error
 
     def within(age: Age) -> bool:
@@ -436,16 +430,16 @@ def _range(text: str) -> Callable[[Age], bool]:
     return within
 
 
-#: `>=1.2.0-rc1`, which is `-rc.1` to Semantic Versioning's rules of order.
+#: `>=1.2.0-rc1`, which Semantic Versioning orders as `-rc.1`.
 _WRITTEN_STAGE = re.compile(rf"-({'|'.join(_STAGES)})([0-9]+)", re.IGNORECASE)
 
 
 def _is_within(tag: str, within: Callable[[Age], bool], wanted: Iterable[re.Pattern[str]]) -> bool:
-    """Say whether a tag is a version of a range, in nothing but the flavours that are wanted."""
+    """Return whether a tag is a version in a range, apart from requested flavours."""
     age = age_of(tag)
 
     def is_asked_for(without: str) -> bool:
-        return any(each.match(tag) and not each.match(without) for each in wanted)
+        return any(pattern.match(tag) and not pattern.match(without) for pattern in wanted)
 
     if not age.numbers or age.kind == _IS_DATE:
         return False
@@ -461,11 +455,7 @@ _GLOB = re.compile(r"[A-Za-z0-9_.+~*?!\[\]-]+")
 
 
 def _glob(text: str, option: str) -> str:
-    """Turn a glob into a pattern.
-
-    Raises:
-        Usage: it is empty or too long, or no tag can have what is in it.
-    """
+    """Translate a glob to a regular expression; refuse one that cannot match a tag."""
     if len(text) > _MAX_TYPED:
         raise Usage(f"`{option}` takes at most {_MAX_TYPED} characters", "write it shorter")
     if not _GLOB.fullmatch(text):
@@ -477,7 +467,7 @@ def _glob(text: str, option: str) -> str:
 
 
 def _numbers(text: str) -> Numbers:
-    """Read numbers between dots; none where one is longer than any version's."""
+    """Parse numbers separated by dots; return none if one is too long."""
     parts = [part for part in text.split(".") if part]
     if len(parts) > _MAX_NUMBERS or any(len(part) > _MAX_DIGITS for part in parts):
         return ()
@@ -491,7 +481,7 @@ def _trimmed(numbers: Numbers) -> Numbers:
 
 
 def _backwards(numbers: Numbers) -> bytes:
-    """Write numbers for sorting, each by its length and digits; a longer row is the newer."""
+    """Encode numbers for descending order, each by length and digits."""
     return b"".join((*map(_backwards_one, numbers), b"\xff"))
 
 
@@ -507,7 +497,7 @@ _COMPLEMENT = bytes(range(0xFF, -1, -1))
 @lru_cache(maxsize=1_024)
 def _words(found: Words) -> bytes:
     words = b"".join(b"\x01%b\x00" % word.encode() for word in found.words)
-    numbers = b"".join(b"\x00" + _backwards(each) for each in found.numbers)
+    numbers = b"".join(b"\x00" + _backwards(number) for number in found.numbers)
     return b"%b\x00%b\x01" % (words, numbers)
 
 

@@ -1,4 +1,4 @@
-"""Found: what a search for images comes back with, and what is left of a quota."""
+"""Results of `search`, `quota`, `login` and `logout`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-#: Hits that may be asked for. Source: Docker Engine API, `/images/search`.
+#: The largest `--limit`. Source: Docker Engine API, `/images/search`.
 MAX_LIMIT = 100
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
@@ -21,13 +21,13 @@ _YES = {"true": True, "1": True, "false": False, "0": False}
 
 @dataclass(frozen=True, slots=True)
 class SearchHit:
-    """One repository that a search found.
+    """One repository of a search result.
 
     Attributes:
-        name: as it is pulled, without the registry where that is Docker Hub.
-        description: as its owner wrote it.
-        stars: None where the registry counts none.
-        is_official: one of Docker's own curated images; None where there are none.
+        name: as in a reference, without the registry for Docker Hub.
+        description: by its owner.
+        stars: None if the registry has none.
+        is_official: whether it is a Docker Official Image; None on other registries.
     """
 
     name: str
@@ -38,11 +38,11 @@ class SearchHit:
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """What a search found, in the registry's order.
+    """The result of a search, in the registry's order.
 
     Attributes:
-        registry: that was asked.
-        by: `search` where it has one, `catalog` where names were compared here.
+        registry: the host searched.
+        by: `search` for the registry's own search, `catalog` if names were compared here.
     """
 
     term: str
@@ -53,14 +53,14 @@ class Hits:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """How many pulls are left, as a registry says.
+    """The pull limit that a registry states.
 
     Attributes:
-        registry: that was asked.
-        limit: pulls in a window; None where no limit is said.
-        remaining: of these; None likewise.
-        window: seconds; None where it says none.
-        source: whom the pulls are counted for: an address, or an account's id; empty if not said.
+        registry: the host.
+        limit: pulls per window; None if not stated.
+        remaining: pulls left; None if not stated.
+        window: seconds; None if not stated.
+        source: the address or account id that pulls are counted for; empty if not stated.
     """
 
     registry: str
@@ -72,14 +72,14 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class SearchFilters:
-    """What of the hits is wanted, as `docker search --filter` has it."""
+    """Filters of a search, as in `docker search --filter`."""
 
     stars: int = 0
     is_official: bool | None = None
 
     @classmethod
     def parse(cls, texts: Sequence[str]) -> SearchFilters:
-        """Read `stars=3` and `is-official=true`.
+        """Parse `stars=3` and `is-official=true`.
 
         Raises:
             Usage: it is neither.
@@ -93,19 +93,19 @@ class SearchFilters:
                 is_official = _YES[value.lower()]
             else:
                 raise Usage(
-                    f"`{text}` is no filter of a search",
+                    f"`{text}` is not a search filter",
                     "write `--filter stars=10`, or `--filter is-official=true`",
                 )
         return cls(stars, is_official)
 
     def keep(self, hit: SearchHit) -> bool:
-        """Whether a hit is wanted; what a registry does not say is not held against it."""
+        """Whether a hit passes; values that the registry does not state pass."""
         enough = hit.stars is None or hit.stars >= self.stars
         return enough and self.is_official in {None, hit.is_official}
 
 
 def read_limit(text: str) -> tuple[int | None, int | None]:
-    """Read `100;w=21600`: pulls, and the seconds they are counted over; None for what is not said.
+    """Parse `100;w=21600` as pulls and the seconds of their window; None for absent values.
 
     Source: Docker documentation, "Docker Hub usage and limits", `ratelimit-limit`.
     """
@@ -120,13 +120,13 @@ def read_limit(text: str) -> tuple[int | None, int | None]:
 
 @dataclass(frozen=True, slots=True)
 class LoggedIn:
-    """A login was kept.
+    """A stored login.
 
     Attributes:
-        registry: whose.
+        registry: the host.
         username: the account.
-        place: a helper's program, or a file's path.
-        verified: the registry wanted a login, and took this one; False if it wanted none.
+        place: the credential helper's program, or the path of the file.
+        verified: whether the registry accepted it; False if it requires no login.
     """
 
     registry: str
@@ -137,11 +137,11 @@ class LoggedIn:
 
 @dataclass(frozen=True, slots=True)
 class LoggedOut:
-    """A login was forgotten.
+    """A removed login.
 
     Attributes:
-        registry: whose.
-        places: where it was; empty when nobody was logged in.
+        registry: the host.
+        places: where it was stored; empty if there was none.
     """
 
     registry: str

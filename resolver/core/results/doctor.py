@@ -1,4 +1,4 @@
-"""Checkups: what `doctor` found out about a machine, row by row."""
+"""Results of `doctor`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Fact = str | int | bool | None | tuple[str, ...]
 
 
 class CheckupState(Enum):
-    """How well something is; the order of the members is the order of weight."""
+    """The state of a row, in ascending severity."""
 
     OK = "ok"
     NOTE = "note"
@@ -20,13 +20,13 @@ class CheckupState(Enum):
     ERROR = "error"
 
 
-#: What belongs together, in the order it is told, and what an error there means.
+#: Groups of rows, in the order of output, and the meaning of an error in each.
 GROUPS = (
     ("installation", "Python, or a package that is needed, is missing, too old or broken"),
     ("store", "the local store cannot be read or written"),
     ("logins", "a file of logins cannot be used"),
-    ("registries", "where a registry is asked cannot be said, or it does not answer"),
-    ("network", "certificates, proxies or the clock keep registries from being asked"),
+    ("registries", "the endpoint of a registry is unknown, or it does not respond"),
+    ("network", "certificates, proxies or the clock make registries unreachable"),
     ("tools", "a tool to hand images to cannot be looked for"),
     ("terminal", "the terminal cannot be looked at"),
     ("variables", "a variable has a value that cannot be used"),
@@ -37,7 +37,7 @@ RULES = tuple(
         f"doctor-{group}",
         Severity.ERROR,
         title,
-        "Type `resolver doctor` on the machine itself: it says what is there, and what to do.",
+        "Run `resolver doctor` on the machine itself for details and hints.",
     )
     for group, title in GROUPS
 )
@@ -45,16 +45,15 @@ RULES = tuple(
 
 @dataclass(frozen=True, slots=True)
 class CheckupRow:
-    """One thing that was looked at.
+    """One checked item.
 
     Attributes:
-        group: what it belongs to: `store`.
-        name: what it is: `free space`.
-        state: an error keeps some command from working; a warning may; a note is only said.
-        found: what is there, in words; text from elsewhere as it is, the printer escapes it.
-        hint: what to type or to do; empty when there is nothing.
-        facts: the same for machines; a name and a value each.
-
+        group: of `GROUPS`: `store`.
+        name: of the item: `free space`.
+        state: an error breaks some command; a warning may; a note is informational.
+        found: a description; may contain remote text, which is escaped on output.
+        hint: what to do; empty if nothing.
+        facts: names and values for machines.
     """
 
     group: str
@@ -67,11 +66,10 @@ class CheckupRow:
 
 @dataclass(frozen=True, slots=True)
 class Checkup:
-    """All that was looked at, in the order of the checks.
+    """The result of `doctor`, in the order of the checks.
 
     Attributes:
         version: of resolver.
-
     """
 
     version: str
@@ -83,13 +81,13 @@ class Checkup:
 
     @property
     def state(self) -> CheckupState:
-        """Give the worst of all rows, where a note is as good as none."""
+        """The worst state of all rows; notes count as OK."""
         heavy = (CheckupState.ERROR, CheckupState.WARNING)
-        return next((each for each in heavy if self.count(each)), CheckupState.OK)
+        return next((severity for severity in heavy if self.count(severity)), CheckupState.OK)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Give what is wrong, for reports; warnings stay out, as they change no status."""
+        """The errors, for reports; warnings do not affect the exit status and are omitted."""
         return tuple(
             Finding(
                 f"doctor-{row.group}",
@@ -105,11 +103,10 @@ class Checkup:
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """Where a command line runs: which of its streams are terminals, and which CI system it is.
+    """The environment of a command: which streams are terminals, and the CI system.
 
     Attributes:
-        system: as `--emit auto` would find it; empty for none.
-
+        system: as detected by `--emit auto`; empty for none.
     """
 
     stdin: bool = False
@@ -118,7 +115,7 @@ class Console:
     system: str = ""
 
 
-#: `name>=1.2,<2`, with or without blanks, and a condition behind a semicolon.
+#: `name>=1.2,<2`, with optional blanks, and a condition after a semicolon.
 #: Source: packaging.python.org, "Dependency specifiers".
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)[ ]*\(?([^;()]*)\)?[ ]*(;.*)?")
 _BOUND = re.compile(r"[ ]*(>=|<)[ ]*([0-9][0-9A-Za-z.]*)[ ]*")
@@ -127,14 +124,14 @@ _NUMBERS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})*")
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """A package that is needed; `bounds` as in `>=0.28,<1`, in no particular order."""
+    """A required package; `bounds` as in `>=0.28,<1`, in any order."""
 
     name: str
     bounds: str
 
 
 def read_requirement(text: str) -> Requirement | None:
-    """Read one line of a distribution's requirements; None for one that only some need."""
+    """Parse one requirement of a distribution; None for a conditional one."""
     found = _REQUIREMENT.fullmatch(text)
     if found is None or found[3]:
         return None
@@ -142,12 +139,12 @@ def read_requirement(text: str) -> Requirement | None:
 
 
 def is_outside(version: str, bounds: str) -> bool:
-    """Whether a version is outside of bounds; what cannot be read is given the benefit of doubt."""
+    """Whether a version is outside of bounds; False if it cannot be parsed."""
     here = _numbers(version)
     if here is None:
         return False
-    for each in bounds.split(","):
-        bound = _BOUND.fullmatch(each)
+    for part in bounds.split(","):
+        bound = _BOUND.fullmatch(part)
         limit = _numbers(bound[2]) if bound is not None else None
         if bound is None or limit is None:
             continue
@@ -157,11 +154,11 @@ def is_outside(version: str, bounds: str) -> bool:
 
 
 def _numbers(text: str) -> tuple[int, ...] | None:
-    """Read the release of a version, without zeros at its end: `2.0` is `2`."""
+    """Parse the release of a version without trailing zeros: `2.0` is `2`."""
     found = _NUMBERS.match(text)
     if found is None:
         return None
-    numbers = [int(each) for each in found.group().split(".")]
+    numbers = [int(digits) for digits in found.group().split(".")]
     while len(numbers) > 1 and not numbers[-1]:
         numbers.pop()
     return tuple(numbers)

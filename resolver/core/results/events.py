@@ -1,7 +1,6 @@
-"""What a piece of work says while it goes on.
+"""Events common to all operations; those of a pull are in `core.results.pull_events`.
 
-Events are values handed to an observer; the core never prints. Those about a pull are in
-`core.transfers`.
+Events are values passed to an observer; the core never prints.
 """
 
 from __future__ import annotations
@@ -11,12 +10,11 @@ from resolver.values import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """Something a person should know, and that changes no answer.
+    """A warning that does not change the result.
 
     Attributes:
         code: stable, for machines.
-        message: one sentence; may hold remote text, so the printer escapes it.
-
+        message: one sentence; may contain remote text, which is escaped on output.
     """
 
     code: str
@@ -25,6 +23,6 @@ class Warned:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Something for `--verbose`: which source a credential came from, a retry, a request."""
+    """A note for `--verbose`: the source of a credential, a retry, a request."""
 
     message: str

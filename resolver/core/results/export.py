@@ -1,4 +1,4 @@
-"""Exports: where images are handed to, and what was handed over."""
+"""Destinations and results of `export`."""
 
 from __future__ import annotations
 
@@ -31,11 +31,10 @@ _COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.xz", ".txz", ".tar.
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where images go.
+    """The destination of an export.
 
     Attributes:
         path: of the folder or file, `-` for an archive on standard output; empty for a tool.
-
     """
 
     kind: Kind
@@ -51,15 +50,14 @@ class Destination:
 
 
 def parse_destination(text: str) -> Destination:
-    """Read what `--to` is given: `docker`, `podman`, `containerd`, `FILE.tar` or a folder.
+    """Parse the value of `--to`: `docker`, `podman`, `containerd`, `FILE.tar` or a folder.
 
-    `oci:DIR`, `oci-archive:FILE` and `docker-archive:FILE` are understood as well; both archives
-    are the same file. `-` is that archive on standard output. A folder that is named like a tool
-    is written `./docker`, and one named `-` is `./-`.
+    `oci:DIR`, `oci-archive:FILE` and `docker-archive:FILE` are also accepted; both archives have
+    the same format. `-` is an archive on standard output. Write `./docker` for a folder with the
+    name of a tool, and `./-` for one named `-`.
 
     Raises:
-        Usage: it is none of them.
-
+        Usage: it is none of these.
     """
     tool = _TOOLS.get(text)
     if tool is not None:
@@ -92,18 +90,18 @@ def parse_destination(text: str) -> Destination:
 
 @dataclass(frozen=True, slots=True)
 class ExportedImage:
-    """One name, and what it stands for where it was handed to.
+    """One exported reference.
 
     Attributes:
-        reference: canonical, as it was asked for.
-        name: the full name there: `registry/repository:tag`, or `@digest` where there is no tag.
-        short: the name in an OCI layout, as in `oci:DIR:SHORT`; empty where there is none.
-        root: what it points at there: an index, or the one manifest.
-        original: what the reference points at in its registry.
-        platforms: of the images below `root`; None for content that is no image.
-        attached: attestations, artifacts and referrers that were handed over with them.
-        left_out: entries of the original index that were not.
-
+        reference: canonical text.
+        name: the full name at the destination: `registry/repository:tag`, or `@digest` without a
+            tag.
+        short: the name in an OCI layout, as in `oci:DIR:SHORT`; empty if there is none.
+        root: its index or manifest at the destination.
+        original: its index or manifest in the registry.
+        platforms: of the images below `root`; None for content that is not an image.
+        attached: exported attestations, artifacts and referrers.
+        left_out: entries of the original index that were not exported.
     """
 
     reference: str
@@ -117,25 +115,24 @@ class ExportedImage:
 
     @property
     def is_filtered(self) -> bool:
-        """Whether `root` is an index made here, of part of the original: a digest of its own."""
+        """Whether `root` is a new index with part of the original's entries."""
         return self.root.is_index and self.root.digest != self.original.digest
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was handed over.
+    """The result of an export.
 
     Attributes:
         images: sorted by name.
-        blobs: pieces of content: indexes, manifests, configs and layers, each once.
+        blobs: number of indexes, manifests, configs and layers, each counted once.
         size: their bytes.
-        present: bytes that were there already; layouts only.
+        present: bytes that already existed; layouts only.
         linked: bytes that the store and the layout share (hard links, or clones of the file).
-        written: bytes that were written; of an archive, all of it.
-        command: what a tool was started as; empty for files.
-        said: what it answered, as text; may hold anything, so the printer escapes it.
-        warnings: what a person should know.
-
+        written: bytes written; of an archive, all of it.
+        command: the command line of the tool; empty for files.
+        said: output of the tool; untrusted text, which is escaped on output.
+        warnings: notes that do not change the result.
     """
 
     destination: Destination

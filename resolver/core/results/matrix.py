@@ -1,9 +1,8 @@
-"""Matrices: an image's builds as jobs of a CI system, one for each platform.
+"""Results of `matrix`: an image's builds as CI jobs, one per platform.
 
-What an index says about its platforms is somebody else's text, and ends up in workflows, where
-people put it into shell commands. So a job is made of letters, digits and `._-` alone, with the
-`/`, `:`, `@`, `(`, `+` and `)` that we write, and versions percent-encoded. A name with anything
-else in it is left out, with a warning.
+Platforms in an index are untrusted text that ends up in workflows and shell commands. A job
+therefore contains only letters, digits and `._-`, the `/`, `:`, `@`, `(`, `+` and `)` added here,
+and percent-encoded versions. Other platforms are skipped with a warning.
 """
 
 from __future__ import annotations
@@ -31,7 +30,8 @@ if TYPE_CHECKING:
 _SAFE = re.compile(r"[A-Za-z0-9_.-]{0,64}", re.ASCII)
 #: Characters of a version or a feature.
 _LONGEST = 64
-#: Of a machine. Source: GitHub allows 256 characters in a label, GitLab 255 in a tag.
+#: Characters of a runner label. Source: GitHub allows 256 characters in a label, GitLab 255 in a
+#: tag.
 _LABEL = re.compile(r"[ -~]{1,255}", re.ASCII)
 
 
@@ -42,7 +42,7 @@ class System:
     Attributes:
         name: on the command line, and in `platforms.yaml`.
         title: for people.
-        jobs: the most it takes; 0 for any number.
+        jobs: the most per matrix; 0 for no limit.
     """
 
     name: str
@@ -50,8 +50,8 @@ class System:
     jobs: int
 
 
-#: Every system there is, by its name. To add one, add a row here, and one in `render/matrix.py`
-#: that writes for it. Sources of the limits: docs.github.com, "Usage limits" of Actions: 256 jobs
+#: The systems by name. To add one, add a row here and in `render/answers/matrix.py`.
+#: Sources of the limits: docs.github.com, "Usage limits" of Actions: 256 jobs
 #: of a matrix per run; docs.gitlab.com, `parallel:matrix`: 200 permutations.
 SYSTEMS = {
     row.name: row
@@ -65,10 +65,10 @@ SYSTEMS = {
 
 @dataclass(frozen=True, slots=True)
 class RunnerRule:
-    """What machine a platform runs on, as a user says: `linux/arm64=ubuntu-24.04-arm`.
+    """A user's runner for a platform: `linux/arm64=ubuntu-24.04-arm`.
 
     Attributes:
-        platform: without a variant for all of them, without a version for all of them.
+        platform: without a variant for all variants, without a version for all versions.
     """
 
     platform: Platform
@@ -76,7 +76,7 @@ class RunnerRule:
 
     @property
     def weight(self) -> tuple[bool, int]:
-        """How much it says; the rule that says most decides."""
+        """How specific the rule is; the most specific one applies."""
         version = self.platform.os_version
         return bool(self.platform.variant), len(version.split(".")) if version else 0
 
@@ -86,9 +86,9 @@ class Job:
     """One build of an image, as a job.
 
     Attributes:
-        platform: with `os.features` only where somebody asked for them: no runner offers any.
-        ref: `registry/repository@digest`; for local places the digest alone.
-        runner: label of a machine that runs it; None where none is known.
+        platform: with `os.features` only if requested: no runner offers any.
+        ref: `registry/repository@digest`; for local sources only the digest.
+        runner: label of a runner; None if none is known.
     """
 
     platform: Platform
@@ -102,8 +102,8 @@ class Matrix:
     """The jobs of one image.
 
     Attributes:
-        reference: canonical text of what was asked.
-        repository: `registry/repository`; empty for local places.
+        reference: canonical text.
+        repository: `registry/repository`; empty for local sources.
         system: a name of `SYSTEMS`.
         jobs: in index order.
     """
@@ -117,10 +117,10 @@ class Matrix:
 
 
 def system_of(name: str) -> System:
-    """Look a CI system up.
+    """Return a CI system by name.
 
     Raises:
-        Usage: it is none of ours.
+        Usage: it is unknown.
     """
     if name not in SYSTEMS:
         raise Usage(f"`{name[:40]}` is no CI system known here", f"choose one of {_names()}")
@@ -128,10 +128,10 @@ def system_of(name: str) -> System:
 
 
 def parse_runner(text: str, table: PlatformTable) -> RunnerRule:
-    """Read `PLATFORM=LABEL`.
+    """Parse `PLATFORM=LABEL`.
 
     Raises:
-        Malformed: it has another shape.
+        Usage: it is malformed.
     """
     platform, equals, label = text.partition("=")
     example = "write `--runner linux/arm64=ubuntu-24.04-arm`"
@@ -154,15 +154,15 @@ def make_matrix(
     *,
     require_runner: bool = False,
 ) -> Matrix:
-    """Make a job of every build of an image, or of those for the wanted platforms.
+    """Create a job for every build of an image, or for the requested platforms.
 
     Args:
         image: with the platforms of its builds.
-        wanted: matched exactly; none for every platform.
-        system: whose limits hold, and whose machines are looked up.
-        rules: go before the machines of the table; the one that says most decides, then the last.
-        table: the platforms and machines there are.
-        require_runner: refuse a job without a machine.
+        wanted: matched exactly; empty for every platform.
+        system: determines limits and runners.
+        rules: take precedence over the table's runners; the most specific applies, then the last.
+        table: platform facts and runners.
+        require_runner: refuse a job without a runner.
 
     Raises:
         PlatformNotOffered: a wanted platform is none of the image's.
@@ -203,14 +203,14 @@ def make_matrix(
         if reason is not None and part.descriptor.digest in used:
             warnings.append(Warned("oversized-manifest", f"{reason}; no pull takes it"))
     repository = image.prefix.removesuffix("@")
-    told = (*image.warnings, *warnings)
-    return Matrix(image.reference, repository, image.root, system.name, jobs, told)
+    notes = (*image.warnings, *warnings)
+    return Matrix(image.reference, repository, image.root, system.name, jobs, notes)
 
 
 def parts_of_jobs(
     image: ImageDocuments, wanted: Sequence[Platform], table: PlatformTable
 ) -> list[ImageEntry]:
-    """Choose the images that jobs are made of, so that their manifests can be looked at."""
+    """Return the images that become jobs, so that their manifests can be checked."""
     offered, _warnings = _usable(image, wanted, table)
     digests = {
         job.digest
@@ -223,10 +223,10 @@ def parts_of_jobs(
 def _usable(
     image: ImageDocuments, wanted: Sequence[Platform], table: PlatformTable
 ) -> tuple[list[Job], list[Warned]]:
-    """Make a job of each platform: of the entry that `resolve` takes for it.
+    """Create a job for each platform, with the entry that `resolve` selects for it.
 
-    Left out is what names no platform, what is not safe to write, what requires features that
-    nobody asked for, and of several entries for one platform all but one.
+    Skip entries without a platform, with unsafe characters, or that require features that were not
+    requested, and of several entries for one platform all but one.
     """
     rivals: dict[Platform, list[tuple[Platform, ImageEntry]]] = {}
     warnings = []
@@ -255,7 +255,7 @@ def _usable(
 
 
 def _unusable(platform: Platform | None, wanted: Sequence[Platform], table: PlatformTable) -> str:
-    """Say why there can be no job for a platform; empty if there can."""
+    """Return why a platform cannot become a job; empty if it can."""
     if platform is None:
         return "it names no platform"
     if not _is_safe(platform):
@@ -267,7 +267,7 @@ def _unusable(platform: Platform | None, wanted: Sequence[Platform], table: Plat
 
 
 def _named(platform: Platform, table: PlatformTable) -> Platform:
-    """Leave out what never keeps an image from running, and name the system that is meant."""
+    """Remove features that every host offers, and set the default operating system."""
     system = table.system(platform.os)
     needed = missing_features(platform, Platform(), system)
     return replace(platform, os=platform.os or system, os_features=tuple(sorted(needed)))
@@ -295,7 +295,7 @@ def _fits(rule: Platform, platform: Platform, table: PlatformTable) -> bool:
     if rule.variant:
         return matches(rule, platform, table)
     want, has = rule.normalized(table), platform.normalized(table)
-    # `linux/arm` alone stands for every level here; as a platform it would be v7.
+    # Here `linux/arm` covers every level; as a platform it would be v7.
     same = replace(want, variant=has.variant)
     return matches(same, has, table)
 

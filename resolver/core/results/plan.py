@@ -1,7 +1,7 @@
-"""Plans: what an image needs, what of it is held, and so what is left to fetch.
+"""Plans: the content of images, which of it is held, and what is left to fetch.
 
-Pure: whoever asks for a plan has already asked every place what it holds. A dry run is a plan
-that nobody carries out, and a pull carries out the very plan that a dry run would show.
+Pure: the caller has already looked up what each place holds. A pull executes the same plan that a
+dry run shows.
 """
 
 from __future__ import annotations
@@ -26,29 +26,28 @@ Role = Literal["layer", "config", "manifest", "index"]
 #: Children before parents.
 _ORDER: dict[Role, int] = {"layer": 0, "config": 1, "manifest": 2, "index": 3}
 
-#: Bytes fetched by one request; what is longer is fetched in several at once.
-#: Source: architecture.md section 5, point 5 (measured).
+#: Bytes per request; larger blobs are fetched with several requests in parallel.
+#: Source: docs/wire-protocol.md, "Parallel ranges" (measured).
 RANGE_SIZE = 16 * 1024 * 1024
 
 
 class ContentState(Enum):
-    """How much of a piece is held."""
+    """Whether a piece is held, in part or in full."""
 
     HELD = "held"
     PARTIAL = "partial"
     MISSING = "missing"
-    #: Its publisher does not let registries hold it, and nobody asked to fetch it elsewhere.
+    #: Registries may not distribute it, and fetching it from elsewhere was not requested.
     FOREIGN = "foreign"
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """What one place has of a piece.
+    """How much of a piece one place holds.
 
     Attributes:
         place: empty for the store itself.
-        have: bytes of an unfinished transfer; None when all of it is held.
-
+        have: bytes of an unfinished transfer; None if the piece is complete.
     """
 
     place: str = ""
@@ -57,7 +56,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class ImageContent:
-    """One thing that an image is made of."""
+    """One document or blob of an image."""
 
     descriptor: Descriptor
     role: Role
@@ -65,12 +64,11 @@ class ImageContent:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One thing to be held in the end, and how far that is so.
+    """One document or blob of a plan, and how much of it is held.
 
     Attributes:
-        place: who holds it; "" for the store, None where nobody does.
+        place: where it is held; "" for the store, None for nowhere.
         have: bytes that need not be fetched.
-
     """
 
     descriptor: Descriptor
@@ -89,21 +87,20 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class PlannedImage:
-    """One image for one platform, or something attached to it, with everything below it.
+    """One image for one platform, or content attached to it, with everything below it.
 
     Attributes:
-        reference: canonical text of what was asked.
+        reference: canonical text.
         pinned: the manifest as `registry/repository@digest`.
         root: what the reference points at: the index, or the manifest itself.
-        platform: as the index or the config writes it; None for content that is no image.
-        contents: children before parents, each digest once; embedded and empty ones too.
-        up_to_date: whether the store's own name for `reference` already was this image.
-        warnings: what a person should know, and that changes no answer.
-        layers: bottom first, as the manifest lists them; one may be there twice.
-        kind: `image`, or what is attached: `attestation`, `artifact` or `referrer`.
-        about: of something attached, the digest of what it refers to.
-        tag: of a referrer that its repository keeps under a tag of its own.
-
+        platform: as written in the index or the config; None for content that is not an image.
+        contents: children before parents, each digest once; includes embedded and empty ones.
+        up_to_date: whether the store's record of `reference` already was this image.
+        warnings: notes that do not change the result.
+        layers: bottom first, as in the manifest; may contain duplicates.
+        kind: `image`, `attestation`, `artifact` or `referrer`.
+        about: of attached content, the digest of what it refers to.
+        tag: of a referrer that has a tag of its own in the repository.
     """
 
     reference: str
@@ -122,13 +119,12 @@ class PlannedImage:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """What one reference means for the platforms that were asked for.
+    """The content of one reference for the requested platforms.
 
     Attributes:
         images: each manifest once.
-        attached: attestations and artifacts of the index, and referrers, that come along.
+        attached: included attestations, artifacts and referrers.
         left_out: the other entries of the index, in its order.
-
     """
 
     images: tuple[PlannedImage, ...]
@@ -138,11 +134,10 @@ class Selected:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is needed for some images, each piece once, children before parents.
+    """The content of some images, each piece once, children before parents.
 
-    `pieces` is in the order in which content becomes part of the store, so that stopping part-way
-    never leaves a parent that somebody could mistake for a complete image. `attached` and
-    `left_out` are as in `Selected`.
+    `pieces` is in the order of storing, so an interrupted pull never leaves a parent that looks
+    like a complete image. `attached` and `left_out` are as in `Selected`.
     """
 
     images: tuple[PlannedImage, ...]
@@ -152,19 +147,21 @@ class Plan:
 
     @property
     def entries(self) -> tuple[PlannedImage, ...]:
-        """The images, and what is attached to them."""
+        """The images, and the content attached to them."""
         return (*self.images, *self.attached)
 
     @property
     def bytes_total(self) -> int:
-        """Bytes of all pieces; foreign ones are not counted."""
+        """Bytes of all pieces except foreign ones."""
         return sum(
-            each.descriptor.size for each in self.pieces if each.state is not ContentState.FOREIGN
+            piece.descriptor.size
+            for piece in self.pieces
+            if piece.state is not ContentState.FOREIGN
         )
 
     @property
     def bytes_held(self) -> int:
-        """Bytes that are here, or at a place that was named; parts of pieces included."""
+        """Bytes held in the store or another place, including those of partial pieces."""
         return self.bytes_total - self.bytes_missing
 
     @property
@@ -174,18 +171,18 @@ class Plan:
 
     @property
     def missing(self) -> tuple[Piece, ...]:
-        """The pieces that are to be fetched, whole or in part."""
+        """The pieces to fetch, whole or in part."""
         wanted = {ContentState.MISSING, ContentState.PARTIAL}
         return tuple(piece for piece in self.pieces if piece.state in wanted)
 
     @property
     def foreign(self) -> tuple[Piece, ...]:
-        """The pieces that are left out."""
+        """The foreign pieces, which are skipped."""
         return tuple(piece for piece in self.pieces if piece.state is ContentState.FOREIGN)
 
     @property
     def requests(self) -> int:
-        """Requests that fetching costs when nothing goes wrong; what is embedded costs none."""
+        """Requests needed without retries; embedded content needs none."""
         return sum(
             max(1, -(-piece.missing // RANGE_SIZE))
             for piece in self.missing
@@ -194,20 +191,20 @@ class Plan:
 
     @property
     def saved(self) -> int:
-        """Bytes that the images share, and that are therefore held once instead of many times."""
+        """Bytes that the images share, and that are held only once."""
         images = {(image.reference, image.manifest.digest): image for image in self.entries}
         alone = sum(
             content.descriptor.size
             for image in images.values()
             for content in image.contents
-            # What is attached to an image has its index.
+            # The index of attached content is that of its image.
             if image.kind == "image" or content.role != "index"
         )
-        # Artifacts without an image are below an index that no image counts.
+        # Artifacts without an image are below an index that is not counted above.
         return max(0, alone - sum(piece.descriptor.size for piece in self.pieces))
 
     def pieces_of(self, image: PlannedImage) -> tuple[Piece, ...]:
-        """Give the pieces of one image, children before parents."""
+        """Return the pieces of one image, children before parents."""
         wanted = {content.descriptor.digest for content in image.contents}
         return tuple(piece for piece in self.pieces if piece.descriptor.digest in wanted)
 
@@ -220,24 +217,24 @@ def plan_pieces(
     attached: Sequence[PlannedImage] = (),
     left_out: Sequence[LeftOut] = (),
 ) -> Plan:
-    """Split what images are made of into what is held and what is missing.
+    """Split the content of images into held and missing pieces.
 
-    Every piece is looked up by itself; holding a manifest is no evidence of holding its layers,
-    because an interrupted pull may leave the one without the other.
+    Every piece is looked up by itself: after an interrupted pull, a manifest may be held without
+    its layers.
 
     Args:
-        images: what is wanted. A digest that several of them need is moved once.
-        held: digest to what the best place has of it; absent means missing.
-        foreign: fetch also what its publisher does not let registries hold (R24).
-        attached: what comes along with the images.
-        left_out: entries that are not wanted, to be reported.
+        images: the requested images; shared digests are fetched once.
+        held: the best location per digest; absent means missing.
+        foreign: include layers that registries may not distribute.
+        attached: content to fetch with the images.
+        left_out: skipped entries, for the report.
 
     Raises:
-        SizeMismatch: two documents state two sizes of one digest (R9).
+        SizeMismatch: two documents state two sizes of one digest.
 
     Source:
-        OCI image-spec v1.1.1, manifest.md, for layers and config; sizes are the descriptors'
-        own `size`, in bytes, and nothing is measured here.
+        OCI image-spec v1.1.1, manifest.md, for layers and config; sizes are those of the
+        descriptors, in bytes.
     """
     first: dict[Digest, ImageContent] = {}
     entries = (*images, *attached)
@@ -249,14 +246,15 @@ def plan_pieces(
                 raise SizeMismatch(f"`{digest}`, as two documents state it,", known, size)
     heights = _heights([image.contents for image in entries])
     ordered = sorted(
-        first.values(), key=lambda each: (_ORDER[each.role], heights[each.descriptor.digest])
+        first.values(),
+        key=lambda content: (_ORDER[content.role], heights[content.descriptor.digest]),
     )
-    pieces = tuple(_piece(each, held, foreign=foreign) for each in ordered)
+    pieces = tuple(_piece(content, held, foreign=foreign) for content in ordered)
     return Plan(tuple(images), pieces, tuple(attached), tuple(left_out))
 
 
 def is_foreign(descriptor: Descriptor) -> bool:
-    """Whether a layer is kept elsewhere than in registries (protocol.md 7.4).
+    """Return whether a layer is distributed outside of registries.
 
     Source: OCI image-spec v1.1.1, layer.md, "Non-distributable layers"; the Docker type is that
     of Windows base layers. `urls` on any other type are only further places.
@@ -273,7 +271,7 @@ def _piece(content: ImageContent, held: Mapping[Digest, Location], *, foreign: b
         return Piece(descriptor, content.role, ContentState.HELD, found.place, descriptor.size)
     if is_foreign(descriptor) and not foreign:
         return Piece(descriptor, content.role, ContentState.FOREIGN, None, 0)
-    # An empty blob has no bytes to have, and is missing all the same.
+    # An empty blob has no bytes to hold, and is still missing.
     if found is None or not found.have:
         return Piece(descriptor, content.role, ContentState.MISSING, None, 0)
     have = min(found.have, descriptor.size)
@@ -281,13 +279,13 @@ def _piece(content: ImageContent, held: Mapping[Digest, Location], *, foreign: b
 
 
 def _heights(images: Sequence[tuple[ImageContent, ...]]) -> dict[Digest, int]:
-    """Say how many documents are below each one; indexes inside indexes come out inside first."""
+    """Return the height of each document, so that nested indexes sort before their parents."""
     chains = [
-        [each.descriptor.digest for each in contents if each.role == "index"] for contents in images
+        [entry.descriptor.digest for entry in contents if entry.role == "index"]
+        for contents in images
     ]
     heights: dict[Digest, int] = {}
-    # Each round lifts whoever is above something that was lifted; nothing has more below it than
-    # there are indexes.
+    # Each round raises the parents of raised documents; no height exceeds the number of indexes.
     for _ in {digest for chain in chains for digest in chain}:
         for chain in chains:
             below = -1
@@ -295,8 +293,8 @@ def _heights(images: Sequence[tuple[ImageContent, ...]]) -> dict[Digest, int]:
                 below = max(heights.get(digest, 0), below + 1)
                 heights[digest] = below
     for contents in images:
-        for each in contents:
-            heights.setdefault(each.descriptor.digest, 0)
+        for content in contents:
+            heights.setdefault(content.descriptor.digest, 0)
     return heights
 
 

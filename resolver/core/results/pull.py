@@ -1,4 +1,4 @@
-"""What a pull came to: values, for people and for machines."""
+"""Results of `pull`, and the records of pulled references."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PulledOne:
-    """One image, or something attached to it, that is in the store now, whole and under its name.
+    """One image, or content attached to it, that is complete in the store.
 
     Attributes:
-        status: `downloaded`, or `up-to-date` where nothing had to be done.
-        skipped: layers that are left out because registries may not hold them.
-
+        status: `downloaded`, or `up-to-date` if nothing was fetched.
+        skipped: foreign layers that were not fetched.
     """
 
     image: PlannedImage
@@ -33,16 +32,15 @@ class PulledOne:
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """What a pull came to; sizes in bytes.
+    """The result of a pull; sizes in bytes.
 
     Attributes:
-        images: that are complete, in the order of the plan.
-        failures: one per reference that is not, and why; it has no name then.
-        fetched: what was brought over the network or from a place; each piece once.
-        reused: what was there.
-        attached: attestations, artifacts and referrers that are complete.
-        left_out: entries of the indexes that were not asked for.
-
+        images: the complete ones, in the order of the plan.
+        failures: one per reference that is incomplete and so has no record in the store.
+        fetched: pieces from the network or another place, each once.
+        reused: pieces that were held.
+        attached: complete attestations, artifacts and referrers.
+        left_out: index entries that were not requested.
     """
 
     images: tuple[PulledOne, ...]
@@ -54,23 +52,22 @@ class Pulled:
 
     @property
     def entries(self) -> tuple[PulledOne, ...]:
-        """The images, and what is attached to them."""
+        """The images, and the content attached to them."""
         return (*self.images, *self.attached)
 
     @property
     def bytes_fetched(self) -> int:
-        """Bytes of what was fetched; those of an earlier run not counted."""
+        """Bytes fetched by this run."""
         return sum(piece.descriptor.size - piece.have for piece in self.fetched)
 
 
 @dataclass(frozen=True, slots=True)
 class PulledImage:
-    """One image that was fetched whole, for one platform.
+    """One complete image for one platform.
 
     Attributes:
-        platform: as its index lists it, or as its config says; None where neither says.
+        platform: from its index, or else its config; None if neither states one.
         manifest: type, digest and size only.
-
     """
 
     platform: Platform | None
@@ -79,15 +76,14 @@ class PulledImage:
 
 @dataclass(frozen=True, slots=True)
 class PulledName:
-    """A reference and what was pulled under it.
+    """A reference and what was pulled for it.
 
     Attributes:
-        reference: canonical.
-        root: the index, or the one manifest, that the reference pointed at.
+        reference: canonical text.
+        root: the index or manifest that the reference pointed at.
         images: below `root`, or `root` itself; sorted by platform, each manifest once.
-        pulled_at: when the last of them came, in seconds since 1970.
-        attached: what came with them; sorted by digest, each manifest once.
-
+        pulled_at: time of the last pull, in seconds since 1970.
+        attached: content pulled with them; sorted by digest, each manifest once.
     """
 
     reference: str

@@ -1,12 +1,11 @@
-"""What a pull says while it goes on: events like those of `core.events`.
+"""Events of a pull.
 
-They may come from several threads; whoever observes them sees one at a time, in an order that
-makes sense per piece:
+They may come from several threads, but the observer is called for one at a time. Order per piece:
 
     Started  (Waiting?  (PieceStarted  Resumed?  (Advanced | Restarted)*  PieceVerifying  Finished
                          | Reused) | Skipped)*  (ImageDone | Kept)*
 
-They stand apart because asking, which is most of what is done, knows none of them.
+They are separate from `events` because most commands do not need them.
 """
 
 from __future__ import annotations
@@ -29,9 +28,8 @@ class Started:
 
     Attributes:
         image: the canonical reference.
-        pieces: of this image, children before parents; a piece that an image before it brings
-            is among them too, and told about once.
-
+        pieces: of this image, children before parents; a piece shared with an earlier image is
+            included, and has events only once.
     """
 
     image: str
@@ -41,7 +39,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class PieceStarted:
-    """A piece is fetched from now on; `size` in bytes, `place` empty for its registry."""
+    """The transfer of a piece begins; `size` in bytes, `place` empty for its registry."""
 
     digest: Digest
     size: int
@@ -50,14 +48,14 @@ class PieceStarted:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Another process fetches a piece: this one waits for it, and takes over if it dies."""
+    """Another process fetches a piece; this one waits, and takes over if that one dies."""
 
     digest: Digest
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """A piece was begun earlier: `have` of its bytes are here already."""
+    """A transfer is resumed; `have` bytes were fetched earlier."""
 
     digest: Digest
     have: int
@@ -68,10 +66,9 @@ class Advanced:
     """Bytes of a piece have arrived.
 
     Attributes:
-        size: how many since the event before.
-        done: how many are here by now; those of an earlier run included.
-        total: how many the piece has.
-
+        size: since the previous event.
+        done: in total so far, including an earlier run.
+        total: of the piece.
     """
 
     digest: Digest
@@ -82,7 +79,7 @@ class Advanced:
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """What was here of a piece cannot be used: it is fetched again from its first byte."""
+    """The partial content of a piece is unusable; it is fetched again from the first byte."""
 
     digest: Digest
     reason: str
@@ -90,14 +87,14 @@ class Restarted:
 
 @dataclass(frozen=True, slots=True)
 class PieceVerifying:
-    """All bytes of a piece are here; its hash is being finished."""
+    """All bytes of a piece have arrived; its hash is being computed."""
 
     digest: Digest
 
 
 @dataclass(frozen=True, slots=True)
 class Reused:
-    """A piece was held: nothing is fetched. `place` names who holds it; empty for the store."""
+    """A piece was already held at `place`, empty for the store; nothing is fetched."""
 
     digest: Digest
     size: int
@@ -106,7 +103,7 @@ class Reused:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A piece is left out on purpose, because its publisher does not let registries hold it."""
+    """A foreign layer is skipped, because registries may not distribute it."""
 
     digest: Digest
     size: int
@@ -123,14 +120,12 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class ImageDone:
-    """An image is complete, and its name says so durably.
+    """An image is complete and its name is durably recorded.
 
     Attributes:
         reference: canonical.
-        digest: of what the reference points at.
-        status: `downloaded`, or `up-to-date` where nothing had to be fetched and the name was
-            already this.
-
+        digest: of the reference's root.
+        status: `downloaded`, or `up-to-date` if nothing was fetched and the name was unchanged.
     """
 
     reference: str
@@ -140,13 +135,12 @@ class ImageDone:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A pull has ended early; what had come by then stays, and the next pull goes on from it.
+    """A pull ended early; fetched content is kept, and the next pull resumes.
 
     Attributes:
-        pieces: that are whole.
-        wanted: that were to be fetched.
-        size: bytes that the next pull need not fetch, those of unfinished pieces included.
-
+        pieces: number of complete pieces.
+        wanted: number of pieces to fetch.
+        size: bytes that the next pull need not fetch, including those of unfinished pieces.
     """
 
     pieces: int
@@ -156,9 +150,9 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """Layers were fetched into the store only to be read; `size` in bytes of all of them.
+    """Layers were fetched into the store only to be read; `size` in bytes.
 
-    No pulled image needs them, so a collection removes them once they are old enough.
+    No pulled image needs them, so garbage collection removes them once they are old enough.
     """
 
     layers: int
@@ -184,7 +178,7 @@ if TYPE_CHECKING:
         | Brought
     )
 else:
-    # Only ever named in annotations.
+    # Used only in annotations.
     Event = Any
 Observer = Callable[[Event], None]
 

@@ -1,7 +1,4 @@
-"""Answers: what each question of the Ask group comes back with.
-
-They live in the core so that rendering can know them without knowing how they were found.
-"""
+"""Results of `resolve`, `ls` and `inspect`."""
 
 from __future__ import annotations
 
@@ -19,12 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Considered:
-    """One entry of an index, and what became of it.
+    """One index entry, and whether it was chosen.
 
     Attributes:
         path: positions from the root index down, counted from 0.
-        reason: why it lost; empty for the chosen one.
-
+        reason: why it was rejected; empty for the chosen one.
     """
 
     path: tuple[int, ...]
@@ -35,23 +31,23 @@ class Considered:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """Which manifest a reference means on one platform, and why.
+    """The manifest of a reference for one platform, and how it was selected.
 
     Attributes:
-        reference: canonical text of what was asked.
-        pinned: the manifest as `registry/repository@digest`; for local places the digest alone.
-        pinned_index: the same for what the name itself points at.
-        wanted: platforms asked for, best first; several only for a default (platforms.md 8).
-        explicit: whether somebody asked for `wanted`, or the machine's own was taken.
-        index: what the name points at, if that is an index; else None.
+        reference: canonical text.
+        pinned: the manifest as `registry/repository@digest`; for local sources only the digest.
+        pinned_index: the same for the root of the reference.
+        wanted: requested platforms, best first; several only for a default
+            (docs/platform-matching.md, "Default platform").
+        explicit: whether `wanted` was requested; False for the machine's own platform.
+        index: the root, if it is an index; else None.
         manifest: the image manifest; sizes in bytes.
-        platform: as the index or the config writes it; None for content that is no image.
+        platform: as written in the index or the config; None for content that is not an image.
         normalized: the same in normal form.
-        grade: how well it fits; None where nothing was to be matched.
-        considered: every entry looked at, in index order.
-        tag_verified: True after `--verify-tag`, None when that was not asked.
-        warnings: what a person should know, and that changes no answer.
-
+        grade: how well it matches; None if nothing was matched.
+        considered: every entry considered, in index order.
+        tag_verified: True after `--verify-tag`, None without it.
+        warnings: notes that do not change the result.
     """
 
     reference: str
@@ -71,7 +67,7 @@ class Resolution:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A question of several that has no answer; the others keep theirs."""
+    """A reference that failed, among several that may have succeeded."""
 
     reference: str
     wanted: str | None
@@ -80,14 +76,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One entry of an image: a platform it is offered for, an attestation, or an artifact.
+    """One entry of an image: a platform, an attestation, or an artifact.
 
     Attributes:
-        size: bytes of all layers as transferred; None when the manifest was not read.
-        layers: how many; None when the manifest was not read.
-        refers_to: for an attestation, the digest of the entry it speaks about.
-        artifact_type: of an artifact, as its descriptor or its manifest says; None for others.
-
+        size: bytes of all layers as transferred; None if the manifest was not read.
+        layers: number of layers; None if the manifest was not read.
+        refers_to: of an attestation, the digest of the entry it describes.
+        artifact_type: of an artifact, from its descriptor or manifest; None for others.
     """
 
     descriptor: Descriptor
@@ -100,10 +95,10 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Offers:
-    """What an image offers, in index order.
+    """The entries of an image, in index order.
 
     Attributes:
-        offers: the images; `attestations` and `artifacts` are no platforms.
+        offers: the images; `attestations` and `artifacts` have no platform.
     """
 
     reference: str
@@ -116,14 +111,13 @@ class Offers:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """The documents behind a reference.
+    """The documents of a reference.
 
     Attributes:
-        index: set when an index was inspected and no platform was asked for.
-        manifest, config: set when one image was inspected; config is None for other content.
-        body: exact bytes of the index or manifest that is shown.
-        config_body: exact bytes of the config, where it was read.
-
+        index: set if an index was inspected without a platform.
+        manifest, config: set if one image was inspected; config is None for other content.
+        body: exact bytes of the index or manifest.
+        config_body: exact bytes of the config, if read.
     """
 
     reference: str

@@ -1,7 +1,4 @@
-"""Endings: what one command came to, for whoever it is handed over to.
-
-A CI system, a report file: each is told of the same answers, failures and warnings.
-"""
+"""The result of one command, for CI systems and report files."""
 
 from __future__ import annotations
 
@@ -16,15 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A question that has no answer, in words from which secrets are taken out already.
+    """An error of a command, with secrets removed from its texts.
 
     Attributes:
         code: of the error, stable: `platform-not-offered`.
         word: the error's class: `NETWORK`, `PLATFORM`.
         status: the exit status of its kind.
-        subject: the reference it is about, where that is known.
-        platform: as asked for; empty where none was.
-
+        subject: the reference, if known.
+        platform: as requested; empty if none was.
     """
 
     code: str
@@ -38,16 +34,15 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a command ended.
+    """The outcome of a command.
 
     Attributes:
         command: its name: `resolve`.
         version: of resolver.
-        answers: in the order they were told; a question of several that failed is a `Failure`.
+        answers: in the order of output; a `Failure` for each reference that failed.
         status: the exit status.
-        source: the file that named what was asked about, as typed; empty if there is none.
-        folder: where the command ran; places in files are told from there.
-
+        source: the file that listed the references, as typed; empty if there is none.
+        folder: the working directory; paths of files are relative to it.
     """
 
     command: str
@@ -61,7 +56,7 @@ class RunResult:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """All that rules found, over all answers; an answer has `findings`, or it has none."""
+        """The findings of all answers that have any."""
         return tuple(
             finding for answer in self.answers for finding in getattr(answer, "findings", ())
         )

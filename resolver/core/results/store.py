@@ -1,4 +1,4 @@
-"""What the store says about what it holds: values, for people and for machines."""
+"""Results of the commands on the store: images, gc, rm, verify and du."""
 
 from __future__ import annotations
 
@@ -20,26 +20,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """One row of a list of images.
+    """One row of the list of images.
 
     Attributes:
-        reference: canonical; empty when no pulled name leads to the image (`dangling`).
+        reference: canonical text; empty if no pulled reference leads to the image (`dangling`).
         image_id: the config's digest if one image is held, the root's if several are. For a
-            dangling image whose config another image has too it is the manifest's digest, so that
-            every id means one image.
-        index: what the reference points at: an index, or the one manifest.
-        platforms: of the images that are held whole, as text, in the order of the index; an index
-            that lists a platform twice has it here up to twice.
-        offered: that the index lists, as text, once an entry; as held where there is no index.
-        created: when the image was built, as its config says (RFC 3339); the latest of several,
-            empty where none says.
-        size: bytes on disk of all it needs; what it uses twice counts once.
-        shared_size: bytes of these that other images need as well.
-        missing: digests of what should be here and is not; a pull mends it.
-        attached: attestations, artifacts and referrers that are held whole.
-        read_as: references under which a dangling image was read (by `compare --files`, say)
-            without being pulled; empty for what a moved tag left behind.
-
+            dangling image that shares its config with another it is the manifest's digest, so
+            ids are unique.
+        index: the root of the reference: an index, or the one manifest.
+        platforms: of the complete images, as text, in index order; a platform that the index lists
+            twice may occur twice.
+        offered: platforms in the index, as text, one per entry; without an index, those held.
+        created: build date from the config (RFC 3339); the latest of several, empty if none has
+            one.
+        size: bytes on disk of its content; shared content counts once.
+        shared_size: bytes of these that other images also need.
+        missing: digests of missing content; a pull fetches it.
+        attached: complete attestations, artifacts and referrers.
+        read_as: references of a dangling image that was read (for example by `compare --files`)
+            and not pulled; empty for one that a moved tag left behind.
     """
 
     reference: str
@@ -58,18 +57,17 @@ class StoredImage:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What a collection keeps besides what names and living processes need.
+    """What garbage collection keeps besides content of names and of running processes.
 
     Attributes:
-        grace: seconds that anything unused is left alone, since somebody may be about to use it.
-        keep_newer: seconds that unused content stays on top of that; it also shields names of
-            that age from `max_size`.
-        max_size: bytes of the store; above it, what was set aside goes at once, and then names,
-            the longest unused first.
-        keep: references; every other name goes. None keeps them all.
-        used_since: seconds since 1970; names that nobody pulled since then go, but for those in
-            `keep`. None keeps them all.
-
+        grace: seconds that unused content is kept, because a process may be about to use it.
+        keep_newer: further seconds that unused content is kept; names of that age are also exempt
+            from `max_size`.
+        max_size: bytes of the store; above it, quarantined content is removed at once, and then
+            names, the least recently used first.
+        keep: references; all other names are removed. None keeps all.
+        used_since: seconds since 1970; names not pulled since then are removed, except those in
+            `keep`. None keeps all.
     """
 
     grace: float = 3600.0
@@ -81,11 +79,11 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A piece of the store.
+    """One file or name of the store.
 
     Attributes:
         name: the digest as text, the reference, or the path below the store.
-        size: in bytes, as it is on disk.
+        size: in bytes, on disk.
         kind: `manifest`, `index`, `config`, `layer`, `blob` (of unknown use), `partial`,
             `temporary`, `lease` or `name`.
 
@@ -98,19 +96,18 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """Content that a collection left, though no pulled image needs it; or an image it had to keep.
+    """Unneeded content that garbage collection kept, or an image that it had to keep.
 
     Attributes:
-        reason: `lease` (a process uses it), `since` (it came since a process began), `noted` (the
-            root of a reference that was resolved), `grace` or `keep-newer` (it is too young),
-            `transfer` (it is being fetched), `image-lease` or `image-keep-newer` (an image that
-            `max_size` would have dropped).
-        count: pieces, or images.
+        reason: `lease` (a process uses it), `since` (it is newer than a running process), `noted`
+            (the root of a resolved reference), `grace` or `keep-newer` (it is too new), `transfer`
+            (it is being fetched), `image-lease` or `image-keep-newer` (an image that `max_size`
+            would have removed).
+        count: number of blobs or images.
         size: their bytes.
-        purpose: what the process is doing, in its own words.
-        process: its id; None where no process is the reason, or it does not say.
-        age: seconds at which it would go, where it is too young.
-
+        purpose: of the process, from its lease.
+        process: its id; None if unknown, or if no process is the reason.
+        age: of content that is too new, the seconds after which it is removed.
     """
 
     reason: str
@@ -123,21 +120,20 @@ class Stay:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What a collection removed, or would remove.
+    """What garbage collection removed, or would remove.
 
     Attributes:
-        removed: in the order of removal: what points at others before what it points at.
+        removed: in the order of removal, parents before children.
         freed: their bytes.
-        kept: blobs that stay.
+        kept: number of blobs kept.
         kept_size: their bytes.
-        missing: what a kept image needs and the store does not hold.
-        dry_run: nothing was touched.
-        stays: why something stays that no pulled image needs.
-        total: bytes of all that stays: blobs, transfers, and what was set aside.
-        limit: what `total` was to be at most; None where nobody said.
-        unread: leases of living processes that cannot be read. Where there are any, only what the
-            dead left behind was removed: what these processes need is not known.
-
+        missing: content that a kept image needs and the store does not hold.
+        dry_run: nothing was changed.
+        stays: the reasons for keeping content that no pulled image needs.
+        total: bytes kept: blobs, transfers and quarantined content.
+        limit: the most that `total` should be; None without a limit.
+        unread: unreadable leases of running processes. With any, only leftovers of ended processes
+            were removed, because the content that these processes need is unknown.
     """
 
     removed: tuple[Item, ...]
@@ -153,26 +149,25 @@ class Collected:
 
     @property
     def is_too_large(self) -> bool:
-        """Whether more stays than was to stay at most."""
+        """Whether the store is still larger than the limit."""
         return self.limit is not None and self.total > self.limit
 
     @property
     def is_partial(self) -> bool:
-        """Whether there may be more to remove once a process has ended."""
+        """Whether more may be removable once a process has ended."""
         return bool(self.unread)
 
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """The lease of a living process that cannot be read.
+    """An unreadable lease of a running process.
 
     Attributes:
         path: of the lease.
         reason: why it cannot be read.
-        purpose: what the process is doing, in its own words; empty if not known.
-        pid: of the process, where the kernel names it.
-        since: when it began, in seconds since 1970; None if not known.
-
+        purpose: of the process; empty if unknown.
+        pid: of the process, if the kernel reports it.
+        since: start time, in seconds since 1970; None if unknown.
     """
 
     path: str
@@ -182,7 +177,7 @@ class Unread:
     since: float | None = None
 
     def __str__(self) -> str:
-        """Name the process, and say what is wrong."""
+        """Describe the process and the error."""
         who = f"`{self.purpose}`" if self.purpose else "a process"
         which = f" (process {self.pid})" if self.pid is not None else ""
         return f"{who} uses it{which}, and it cannot be read: {self.reason}"
@@ -190,11 +185,10 @@ class Unread:
 
 @dataclass(frozen=True, slots=True)
 class Trimmed:
-    """A reference that lost some of its platforms and stays for the others.
+    """A reference that lost some of its platforms.
 
     Attributes:
-        removed, left: platforms as text; the digest of a manifest whose platform is not known.
-
+        removed, left: platforms as text; the digest of a manifest without a known platform.
     """
 
     reference: str
@@ -204,14 +198,13 @@ class Trimmed:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What `rm` did.
+    """The result of `rm`.
 
     Attributes:
-        untagged: references that mean nothing any more.
-        deleted: digests of what nothing else needed, parents first.
+        untagged: removed references.
+        deleted: digests of content that nothing else needs, parents first.
         freed: their bytes.
-        trimmed: references that stay, for fewer platforms.
-
+        trimmed: references kept for fewer platforms.
     """
 
     untagged: tuple[str, ...]
@@ -222,14 +215,13 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Something that is not as it should be.
+    """A damaged file or name of the store.
 
     Attributes:
         name: a digest as text, or a path.
         problem: `missing`, `size`, `content`, `not-a-file`, `bad-name` or `unreadable`.
-        references: the names that need it; empty when none does.
-        repaired: it was fetched anew, or set aside with nobody missing it.
-
+        references: the names that need it.
+        repaired: it was fetched again, or quarantined and not needed.
     """
 
     name: str
@@ -240,15 +232,14 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What a check of the store found.
+    """The result of `verify`.
 
     Attributes:
-        names: that were checked.
-        blobs: files that were looked at.
+        names: number of names checked.
+        blobs: number of files checked.
         size: their bytes.
-        hashed: bytes that were read and hashed.
+        hashed: bytes read and hashed.
         damaged: sorted by name.
-
     """
 
     names: int
@@ -259,22 +250,21 @@ class Verified:
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing is wrong, or nothing is wrong any more."""
+        """Whether nothing is damaged, or all damage was repaired."""
         return all(damage.repaired for damage in self.damaged)
 
 
 @dataclass(frozen=True, slots=True)
 class ImageUsage:
-    """What one image takes, in bytes.
+    """Disk usage of one image, in bytes.
 
     Attributes:
-        reference: empty when nothing names it.
-        own: needed by no other image.
-        shared: needed by others too.
-        sharers: the references of those others and the bytes shared with each, largest first; the
-            first 20 of them.
-        sharing: how many others there are.
-
+        reference: empty for a dangling image.
+        own: of content that no other image needs.
+        shared: of content that other images also need.
+        sharers: references of those images and the bytes shared with each, largest first, at most
+            20.
+        sharing: number of those images.
     """
 
     reference: str
@@ -287,16 +277,15 @@ class ImageUsage:
 
 @dataclass(frozen=True, slots=True)
 class DiskUsage:
-    """What the store takes, in bytes.
+    """Disk usage of the store, in bytes.
 
     Attributes:
-        images: in the order of their references.
-        blobs: all content together.
+        images: sorted by reference.
+        blobs: all content.
         unused: content that no pulled image needs.
-        partial: transfers that have not ended.
-        temporary: what was set aside or left behind.
-        unpulled: the part of `unused` that belongs to images which were read and never pulled.
-
+        partial: unfinished transfers.
+        temporary: quarantined and leftover files.
+        unpulled: the part of `unused` that belongs to images that were read and not pulled.
     """
 
     images: tuple[ImageUsage, ...]
@@ -312,11 +301,10 @@ class ActiveLease:
     """A process that is using the store.
 
     Attributes:
-        purpose: what it is doing, in its own words: "pull docker.io/library/app:1".
-        digests: what it needs.
-        since: when it began, in seconds since 1970.
-        process: its id, in its own PID namespace; None where the lease does not say.
-
+        purpose: such as "pull docker.io/library/app:1".
+        digests: content that it needs.
+        since: start time, in seconds since 1970.
+        process: its id, in its own PID namespace; None if the lease has none.
     """
 
     purpose: str
@@ -325,7 +313,7 @@ class ActiveLease:
     process: int | None = None
 
 
-#: What `--filter` knows, as `KEY=VALUE`.
+#: The keys of `--filter KEY=VALUE`.
 KEYS = ("dangling", "platform", "reference")
 #: A version and features, as `str` of a platform writes them.
 _PARENTHESES = re.compile(r"\([^()]*\)", re.ASCII)
@@ -334,30 +322,29 @@ _TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
 @dataclass(frozen=True, slots=True)
 class ImageListing:
-    """Images of a store, in the order of their references."""
+    """Images of a store, sorted by reference."""
 
     images: tuple[StoredImage, ...]
 
     @property
     def pulled(self) -> tuple[StoredImage, ...]:
-        """Give what was pulled, and what moved tags left behind of it."""
+        """The pulled images, and those that moved tags left behind."""
         return tuple(image for image in self.images if not image.read_as)
 
     @property
     def unpulled(self) -> tuple[StoredImage, ...]:
-        """Give what is here because a comparison read it, and nobody pulled it."""
+        """The images that a comparison read and that were not pulled."""
         return tuple(image for image in self.images if image.read_as)
 
 
 @dataclass(frozen=True, slots=True)
 class ListFilters:
-    """What an image must be to be listed.
+    """Filters of the list of images.
 
     Attributes:
-        patterns: of each kind one must fit; `*`, `?` and `[…]` as in a shell.
-        platforms: one of them must be held.
-        dangling: None: does not matter.
-
+        patterns: one must match; `*`, `?` and `[…]` as in a shell.
+        platforms: one must be held.
+        dangling: None for either.
     """
 
     patterns: tuple[str, ...] = ()
@@ -366,11 +353,10 @@ class ListFilters:
 
     @classmethod
     def parse(cls, filters: Iterable[str], patterns: Iterable[str] = ()) -> ListFilters:
-        """Read `--filter KEY=VALUE` as Docker writes them, and the patterns beside them.
+        """Parse `--filter KEY=VALUE`, as in Docker, and reference patterns.
 
         Raises:
-            Usage: there is no such key, or its value cannot be used.
-
+            Usage: a key is unknown, or its value is invalid.
         """
         wanted: dict[str, list[str]] = {key: [] for key in KEYS}
         wanted["reference"] += patterns
@@ -387,7 +373,7 @@ class ListFilters:
         )
 
     def take(self, images: Iterable[StoredImage]) -> ImageListing:
-        """Keep the images that fit."""
+        """Keep the images that match."""
         return ImageListing(tuple(image for image in images if self._fits(image)))
 
     def _fits(self, image: StoredImage) -> bool:
@@ -401,7 +387,7 @@ class ListFilters:
 
 
 def named(image: StoredImage, pattern: str) -> bool:
-    """Whether a pattern names an image: with its tag or without, in full or in Docker's form."""
+    """Whether a pattern matches an image's reference, with or without tag, full or familiar."""
     return any(
         fnmatchcase(name, pattern)
         for text in ((image.reference,) if image.reference else image.read_as)
@@ -415,7 +401,7 @@ def _spellings(reference: Reference) -> tuple[str, ...]:
 
 
 def _at_or_below(wanted: str, held: str) -> bool:
-    """Whether `linux` or `linux/arm64` stands for `linux/arm64/v8`, whatever its version."""
+    """Whether `linux` or `linux/arm64` covers `linux/arm64/v8`, in any version."""
     plain = _PARENTHESES.sub("", held)
     below = (f"{wanted}/", f"{wanted}:")
     return wanted in {held, plain} or held.startswith(below) or plain.startswith(below)

@@ -1,8 +1,8 @@
-"""Answers: for each one its report (facts and tables) and its plain values.
+"""Answers: the report (facts and tables) and the plain values of each kind of result.
 
-A module here has `report(answer, *, explain, full)` and `plain(answer)`, and `pairs(answer)` where
-an answer names images. It has the name of the module that defines the answer, or a row in
-`ANSWERS`.
+A module here has `report(answer, *, explain, full)`, `plain(answer)` and `pairs(answer)` (digest
+and name of each image, or None). It has the name of the module that defines the answer, or a row
+in `ANSWERS`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any
 ANSWERS = {
     "resolver.core.lockfile.drift": "resolver.render.answers.lock",
     "resolver.core.pin.result": "resolver.render.answers.pin",
+    "resolver.core.registry.tags": "resolver.render.answers.account",
     "resolver.core.results.pull": "resolver.render.answers.plan",
 }
 
 
 def renderer_of(answer: object) -> Any:
-    """Import the module that renders an answer; most commands need only one."""
+    """Return the module that renders an answer; a command imports only its own."""
     module = type(answer).__module__
     return import_module(ANSWERS.get(module, f"{__name__}.{module.rpartition('.')[2]}"))

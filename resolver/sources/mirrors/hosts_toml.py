@@ -1,9 +1,9 @@
-"""containerd's `certs.d/HOST/hosts.toml` (protocol.md 13.1).
+"""containerd's `certs.d/HOST/hosts.toml`.
 
-containerd logs a file that it cannot read, and goes on without mirrors. That sends traffic where
-somebody did not want it, so here it is an error (quirk q-095).
+containerd logs a file that it cannot read and continues without mirrors. That sends traffic to
+unintended hosts, so it is an error here. See docs/wire-protocol.md, "hosts.toml".
 
-Source: containerd v2 docs/hosts.md; core/remotes/docker/config/hosts.go.
+Source: containerd v2, "Registry Configuration"; core/remotes/docker/config/hosts.go.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ if TYPE_CHECKING:
 FORM: Final = "hosts.toml"
 _PORT = re.compile(r"(.+):([0-9]{1,5})")
 _SPELLED_PORT = re.compile(r"(.+)_([0-9]{1,5})_")
-#: `push` is known, and nothing that is done here.
+#: `push` is accepted and ignored.
 _WORDS = {each.value: each for each in Ability} | {"push": None}
-#: A duration as Go writes it. Source: Go package time, ParseDuration.
+#: A duration in Go's format. Source: Go package time, ParseDuration.
 _DURATION = re.compile(r"(?:(?:[0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})(?:ns|us|µs|ms|s|m|h))+")
 _PIECE = re.compile(r"([0-9.]+)(ns|us|µs|ms|s|m|h)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-#: Source: RFC 9110, 5.6.2; a value may hold no line end, or it would begin another header.
+#: Source: RFC 9110, 5.6.2. A value must not contain a line end, which would start another header.
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
 
 
 def find_folder(roots: tuple[Path, ...], registry: str) -> Path | None:
-    """Give the one folder that speaks for a registry; never two, and never joined."""
+    """Return the folder for a registry; folders are never merged."""
     port = _PORT.fullmatch(registry)
     spelled = (f"{port[1]}_{port[2]}_",) if port else ()
     names = (*spelled, registry, "_default")
@@ -55,16 +55,16 @@ def find_folder(roots: tuple[Path, ...], registry: str) -> Path | None:
 
 
 def host_of_folder(name: str) -> str:
-    """Give the registry that a folder of this name is for, as `find_folder` reads it."""
+    """Return the registry of a folder name; see `find_folder`."""
     spelled = _SPELLED_PORT.fullmatch(name)
     return f"{spelled[1]}:{spelled[2]}" if spelled else name
 
 
 def read_hosts(folder: Path, registry: str, repository: str) -> HostChoice:
-    """Read what a folder says about a registry.
+    """Read the configuration of a registry from a folder.
 
     Raises:
-        InvalidConfiguration: it cannot be used; with the path, and the line where it is known.
+        InvalidConfiguration: it cannot be used; with the path, and the line if known.
 
     """
     path = folder / "hosts.toml"
@@ -77,7 +77,7 @@ def read_hosts(folder: Path, registry: str, repository: str) -> HostChoice:
 
 
 def parse_hosts(body: bytes, path: Path, registry: str, repository: str) -> HostChoice:
-    """Read the text of a file, as `read_hosts`; names of files in it are relative to its folder."""
+    """Parse a file, see `read_hosts`; file names in it are relative to its folder."""
     file = _File(path.parent, registry, repository)
     table = parse_toml(body, str(path))
     endpoints = [file.endpoint(host, url) for url, host in _hosts(table)]
@@ -93,7 +93,7 @@ def _hosts(table: FieldReader) -> Iterator[tuple[str, FieldReader]]:
 
 
 def seconds(text: str) -> float | None:
-    """Read a duration; None when it is none."""
+    """Parse a duration; None if it is not valid."""
     if not _DURATION.fullmatch(text):
         return None
     return sum(float(number) * _SECONDS[unit] for number, unit in _PIECE.findall(text))
@@ -101,7 +101,7 @@ def seconds(text: str) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """For whom a file is read, and from where."""
+    """The registry and folder of a file being read."""
 
     folder: Path
     registry: str

@@ -1,7 +1,8 @@
-"""containers' `registries.conf`, version 2, as podman, buildah and skopeo use it (13.2).
+"""`registries.conf` version 2, as used by podman, buildah and skopeo.
 
-Only `[[registry]]` counts here. Short names always mean Docker Hub to us, so search lists, aliases
-and `short-name-mode` are left alone, as are credential helpers.
+Only `[[registry]]` tables are used. Short names always mean Docker Hub here, so search lists,
+aliases, `short-name-mode` and credential helpers are ignored. See docs/wire-protocol.md,
+"registries.conf".
 
 Source: containers-registries.conf(5); containers/image v5 pkg/sysregistriesv2.
 """
@@ -28,19 +29,17 @@ from resolver.core.registry.endpoints import (
 from resolver.core.results.events import Warned
 from resolver.errors import InvalidConfiguration
 from resolver.sources.http.urls import is_host
-from resolver.sources.mirrors.files import read_file, speaks_of_registries
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from resolver.core.parse.document import FieldReader
     from resolver.core.results.pull_events import Observer
 
 FORM: Final = "registries.conf"
 _PULLS = {each.value: each for each in Pulls}
-#: What may go into a path, whatever a file says.
+#: Valid repository paths.
 _REPOSITORY = re.compile(r"[A-Za-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]{1,255}){0,127}")
 _INSECURE = HostSettings(skip_verify=True, plain_too=True)
 
@@ -56,7 +55,7 @@ class MirrorRule:
 
 @dataclass(frozen=True, slots=True)
 class RegistryRule:
-    """One `[[registry]]`, and the file it stands in."""
+    """One `[[registry]]` table and its file."""
 
     prefix: str
     location: str
@@ -66,27 +65,11 @@ class RegistryRule:
     path: str
 
 
-def read_rules(files: Iterable[Path], observe: Observer) -> tuple[RegistryRule, ...]:
-    """Read all files; a later rule with an equal prefix replaces an earlier one whole.
-
-    Raises:
-        InvalidConfiguration: a file cannot be used.
-
-    """
-    rules: dict[str, RegistryRule] = {}
-    for file in files:
-        body = read_file(file)
-        # A file of aliases alone, as every installation has one, is not parsed.
-        if body is not None and speaks_of_registries(body):
-            rules |= {rule.prefix: rule for rule in parse_rules(body, str(file), observe)}
-    return tuple(rules.values())
-
-
 def parse_rules(body: bytes, path: str, observe: Observer) -> tuple[RegistryRule, ...]:
-    """Read the rules of one file; of two with the same prefix the first counts.
+    """Parse the rules of one file; the first of two with the same prefix is used.
 
     Raises:
-        InvalidConfiguration: it cannot be used, or is in the old format.
+        InvalidConfiguration: it cannot be used, or has the old format.
 
     """
     table = parse_toml(body, path)
@@ -104,17 +87,17 @@ def parse_rules(body: bytes, path: str, observe: Observer) -> tuple[RegistryRule
 
 
 def choose(rules: Iterable[RegistryRule], registry: str, repository: str) -> HostChoice | None:
-    """Apply the rule with the longest matching prefix; None when there is none.
+    """Apply the rule with the longest matching prefix; None if there is none.
 
-    A location that is blocked is not asked, and its mirrors are: that is how OpenShift writes the
-    policy `NeverContactSource` of an ImageDigestMirrorSet. A mirror is left out where a rule of its
-    own blocks it.
+    A blocked location is not contacted but its mirrors are: OpenShift writes the policy
+        `NeverContactSource` of an ImageDigestMirrorSet this way. A mirror with a blocking rule of
+        its own is omitted.
 
     Source: containers/image v5 docker/docker_client.go, newDockerClientFromRef; OpenShift
     "Image configuration resources", `mirrorSourcePolicy`.
 
     Raises:
-        InvalidConfiguration: where it leads can be no registry.
+        InvalidConfiguration: its location is not a registry.
 
     """
     rules = tuple(rules)
@@ -139,7 +122,7 @@ def _matching(rules: Iterable[RegistryRule], name: str) -> RegistryRule | None:
 
 
 def _is_blocked(rules: Iterable[RegistryRule], place: str, unless: RegistryRule) -> bool:
-    """Whether a rule of its own forbids a mirror; `unless` is the rule that names it."""
+    """Whether a rule blocks a mirror; `unless` is the rule that names it."""
     rule = _matching(rules, place)
     return rule is not None and rule is not unless and rule.blocked
 
@@ -206,13 +189,13 @@ def _endpoint(
     place = rewrite(name, rule.prefix, location)
     host, _, repository = place.partition("/")
     if not is_host(host) or not _REPOSITORY.fullmatch(repository):
-        reason = "where it leads is no repository of a registry"
+        reason = "its location is not a repository of a registry"
         raise InvalidConfiguration(rule.path, f"prefix = {rule.prefix}", reason)
     return Endpoint(
         api_host(host),
         repository,
         host,
-        # By digest alone it is never asked what a tag means, also not the tag beside a digest.
+        # A mirror by digest never resolves tags, not even a tag beside a digest.
         abilities=OF_DIGEST if pulls is Pulls.BY_DIGEST else EVERYTHING,
         pulls=pulls,
         is_upstream=is_same_registry(host, registry),

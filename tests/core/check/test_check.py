@@ -219,7 +219,7 @@ def test_what_is_unknown_is_no_platform_and_what_says_none_is_not_allowed() -> N
     assert found(builds, Requirements(only=(P("linux/amd64"),))) == [
         (
             "platform-not-allowed",
-            "a build says no platform, and only `linux/amd64` may be offered",
+            "a build has no platform, and only `linux/amd64` may be offered",
         )
     ]
     assert found(builds, Requirements(forbid=(P("linux/386"),))) == []
@@ -307,11 +307,11 @@ def test_ages_are_told_in_words() -> None:
         ("too-old", "`linux/amd64` was made 2 days ago (2026-05-30); the limit is 1 hour"),
         (
             "age-unknown",
-            "`linux/386` does not say when it was made: it has no date",
+            "`linux/386` does not state when it was made: it has no date",
         ),
         (
             "age-unknown",
-            "`linux/arm64` does not say when it was made: its date is `1970-01-01T00:00:00Z`",
+            "`linux/arm64` does not state when it was made: its date is `1970-01-01T00:00:00Z`",
         ),
     ]
     assert [in_words(hours * 3_600) for hours in (0, 1, 47, 48, 49, 24 * 90)] == [
@@ -377,7 +377,7 @@ def test_requirements_are_read_as_they_are_typed() -> None:
         31_536_000,
     ]
     for text in ("90", "d", "-1d", "0d", "1.5d", "1 d", "\u0661d", "123456d", "1m", "90d\n"):
-        with pytest.raises(Usage, match="is no age"):
+        with pytest.raises(Usage, match="is not an age"):
             parse_age(text)
     assert parse_attestation("sbom") == "sbom"
     with pytest.raises(Usage, match="no kind of attestation") as caught:

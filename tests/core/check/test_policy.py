@@ -145,7 +145,7 @@ def with_image(*lines: str) -> str:
         ),
         (
             with_image("require: [linux/amd64, linux/]"),
-            "policy.yaml:4:28: images[0].require[1]: this is no platform: `` is no architecture",
+            "policy.yaml:4:28: images[0].require[1]: this is not a platform: `` is no architecture",
             "write `os/arch[/variant][:os.version]`",
         ),
         (
@@ -165,17 +165,17 @@ def with_image(*lines: str) -> str:
         ),
         (
             with_image("max-age: soon"),
-            "policy.yaml:4:14: images[0].max-age: this is no age",
+            "policy.yaml:4:14: images[0].max-age: this is not an age",
             "write `12h`, `90d`, `8w` or `1y`",
         ),
         (
             with_image("require-attestation: [sbom, vex]"),
-            "policy.yaml:4:33: images[0].require-attestation[1]: this is no kind of attestation",
+            "policy.yaml:4:33: images[0].require-attestation[1]: this is not a kind of attestation",
             "choose from `sbom`, `provenance`",
         ),
         (
             with_image("lint: fatal"),
-            "policy.yaml:4:11: images[0].lint: this is no weight of findings",
+            "policy.yaml:4:11: images[0].lint: this is not a severity",
             "choose `error`, `warning`, `note`, `never`",
         ),
         (
@@ -200,7 +200,7 @@ def with_image(*lines: str) -> str:
         ),
         (
             "version: 1\ndefaults: {max-age: 1d}\nimages:\n  - image: a\n    image: b",
-            "policy.yaml:5:5: images[0].image: this name stands here twice",
+            "policy.yaml:5:5: images[0].image: this key is defined twice",
             "",
         ),
     ],

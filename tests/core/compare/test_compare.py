@@ -112,7 +112,7 @@ def test_there_is_a_limit_to_builds_at_once(count: int) -> None:
     if count > MAX_BUILDS:
         with pytest.raises(LimitExceeded, match="100 builds at once: 101") as caught:
             builds_of(many)
-        assert caught.value.hints() == ("say which with `-p PLATFORM`",)
+        assert caught.value.hints() == ("choose some with `-p PLATFORM`",)
     else:
         assert len(builds_of(many)) == MAX_BUILDS
 

@@ -215,7 +215,7 @@ def test_layers_go_to_the_steps_that_made_them_in_order() -> None:
     ("history", "reason"),
     [
         ([], "its history is empty, and there is 1 layer"),
-        ([step("ADD"), step("COPY")], "2 steps say they made a layer, and there is 1 layer"),
+        ([step("ADD"), step("COPY")], "2 steps should have a layer, and there is 1 layer"),
     ],
 )
 def test_a_history_that_does_not_fit_its_layers_says_so(history: list[object], reason: str) -> None:

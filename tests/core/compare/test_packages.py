@@ -195,7 +195,7 @@ def test_a_database_that_cannot_be_read_is_told_and_costs_nothing_else(tmp_path:
     path = "var/lib/rpm/rpmdb.sqlite"
     body = rpmdb(tmp_path, blob(BASH))
 
-    assert unread({path: b"x" * 100}) == "it is no SQLite database"
+    assert unread({path: b"x" * 100}) == "it is not a SQLite database"
     assert unread({path: body, f"{path}-wal": b"log"}).startswith("changes in its write-ahead log")
     assert unread({path: body[:2000]}).startswith("SQLite says: ")
     assert "Berkeley DB" in unread({"var/lib/rpm/Packages": b"x"})
@@ -215,7 +215,7 @@ def test_a_database_without_the_table_or_with_a_trap_is_refused(tmp_path: Path) 
     connection.close()
     assert unread({"var/lib/rpm/rpmdb.sqlite": path.read_bytes()}) == "it has no table `Packages`"
     text = rpmdb(tmp_path, "text")
-    assert unread({"var/lib/rpm/rpmdb.sqlite": text}) == "a package in it is no blob"
+    assert unread({"var/lib/rpm/rpmdb.sqlite": text}) == "a package in it is not a blob"
 
 
 def test_what_takes_too_long_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -270,7 +270,7 @@ def test_a_file_in_the_way_of_a_folder_gives_way() -> None:
     tree = grown([file("d")], [file("d/a")])
 
     assert [path for path, _ in tree.walk()] == ["d", "d/a"]
-    assert tree.warnings == ["a file stands where a later entry needs a folder"]
+    assert tree.warnings == ["a file is replaced by the parent folder of a later entry"]
 
 
 def test_an_entry_for_the_root_is_that_of_the_root() -> None:
@@ -279,7 +279,7 @@ def test_an_entry_for_the_root_is_that_of_the_root() -> None:
     assert tree.root.entry is not None
     assert traits_of(tree.root.entry[2:], tree.room).mode == 0o711
     assert [path for path, _ in tree.walk()] == ["a"]
-    assert tree.warnings == ["an entry without a name is no folder, and is passed over"]
+    assert tree.warnings == ["an entry without a name is not a folder, and is ignored"]
 
 
 # Links

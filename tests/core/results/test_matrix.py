@@ -23,7 +23,7 @@ from resolver.errors import (
     Usage,
 )
 from resolver.files.platforms import read_file
-from resolver.render.answers.matrix import FORMS, tell_matrix
+from resolver.render.answers.matrix import FORMS, matrix_text
 from tests import ROOT
 
 P = Platform.parse
@@ -71,7 +71,7 @@ def labels(*platforms: str, **more: tuple[str, ...]) -> list[str | None]:
 
 def test_each_platform_is_a_job_with_everything_about_it() -> None:
     found = matrix("linux/amd64", "linux/arm64/v8", "windows/amd64:10.0.20348.2700")
-    line = tell_matrix(found)
+    line = matrix_text(found)
 
     assert line.count("\n") == 1
     assert json.loads(line)["include"][1:] == [
@@ -100,7 +100,7 @@ def test_each_platform_is_a_job_with_everything_about_it() -> None:
 
 
 def test_gitlab_reads_a_hidden_job_whose_values_are_lists() -> None:
-    text = tell_matrix(matrix("linux/amd64", "linux/riscv64", system="gitlab"))
+    text = matrix_text(matrix("linux/amd64", "linux/riscv64", system="gitlab"))
     read = yaml.safe_load(text)
 
     assert read == json.loads(text)
@@ -110,13 +110,13 @@ def test_gitlab_reads_a_hidden_job_whose_values_are_lists() -> None:
     assert [row["RUNNER"] for row in rows] == [["saas-linux-small-amd64"], [""]]
     assert rows[0]["DIGEST"] == [str(digest(0))]
     assert all(re.fullmatch(r"[A-Z_]+", name) for row in rows for name in row)
-    local = tell_matrix(matrix("linux/amd64", system="gitlab", prefix=""))
+    local = matrix_text(matrix("linux/amd64", system="gitlab", prefix=""))
     assert yaml.safe_load(local)[".resolver-matrix"]["variables"] == {}
 
 
 def test_plain_json_is_a_list_and_knows_no_machines_of_others() -> None:
     found = matrix("linux/amd64", "linux/386", system="json", runners=("linux/386=mine",))
-    written = json.loads(tell_matrix(found))
+    written = json.loads(matrix_text(found))
 
     assert [job["runner"] for job in written] == [None, "mine"]
     assert found.warnings == ()
@@ -225,7 +225,7 @@ def test_versions_outside_windows_make_a_job_each_and_are_written_as_one_word() 
         Platform("darwin", "arm64", "", "macOS 14.4"),
         Platform("darwin", "arm64", "", "$(id)"),
     )
-    rows = json.loads(tell_matrix(found))["include"]
+    rows = json.loads(matrix_text(found))["include"]
 
     assert [row["platform"] for row in rows] == [
         "freebsd/amd64:14.1",
@@ -246,7 +246,7 @@ def test_no_text_from_an_index_becomes_more_than_a_word(
     hostile: list[Platform], system: str
 ) -> None:
     found = matrix("linux/amd64", *hostile, system=system)
-    text = tell_matrix(found)
+    text = matrix_text(found)
 
     assert text.isascii()
     assert json.loads(text) == yaml.safe_load(text)
@@ -276,7 +276,7 @@ def test_a_name_of_gitlab_may_be_as_long_as_the_limit_and_not_a_character_longer
 
     def told(length: int) -> str:
         runners = (f"linux/amd64={'x' * length}",)
-        return tell_matrix(matrix("linux/amd64", system="gitlab", runners=runners))
+        return matrix_text(matrix("linux/amd64", system="gitlab", runners=runners))
 
     assert "x" * room in told(room)
     with pytest.raises(Negative, match="220 characters of values for `linux/amd64`") as caught:

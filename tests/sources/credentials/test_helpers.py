@@ -236,11 +236,11 @@ def test_an_answer_may_be_as_long_as_the_limit_and_no_longer(machine: Machine) -
     machine.install("it", script.replace("{size}", str(MAX_ANSWER)))
     assert revealed(Helpers(machine.environment).ask("it", "reg.test")) == MINE
     said = complaint(machine, script.replace("{size}", str(MAX_ANSWER + 1)))
-    assert said == f"it says more than {MAX_ANSWER} bytes"
+    assert said == f"it writes more than {MAX_ANSWER} bytes"
 
 
 def test_an_endless_answer_is_cut_off(machine: Machine) -> None:
-    assert complaint(machine, "exec cat /dev/zero") == f"it says more than {MAX_ANSWER} bytes"
+    assert complaint(machine, "exec cat /dev/zero") == f"it writes more than {MAX_ANSWER} bytes"
 
 
 @pytest.mark.parametrize("redirect", ["", ">/dev/null"])

@@ -137,7 +137,7 @@ def test_addresses_in_urls_are_judged_with_and_without_a_proxy(
     "host", ["2852039166", "0xa9fea9fe", "169.254.43518", "127.1", "0177.0.0.1", "1.2.3.0x4", "08"]
 )
 def test_odd_spellings_of_addresses_are_no_hosts(host: str) -> None:
-    with pytest.raises(BadUrl, match="odd spelling"):
+    with pytest.raises(BadUrl, match="unusual spelling"):
         Url.parse(f"http://{host}/")
 
 

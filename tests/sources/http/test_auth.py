@@ -224,7 +224,7 @@ def test_a_challenge_that_repeats_its_realm_is_not_answered(
     tokens = registry.token_server()
     with (
         source(registry.host, credentials=login(registry.host)) as app,
-        pytest.raises(UnsafeRealm, match="gives `realm` more than once") as caught,
+        pytest.raises(UnsafeRealm, match="has more than one `realm`") as caught,
     ):
         app.document("1.0")
     assert caught.value.kind.status == 4
@@ -735,10 +735,10 @@ def test_credentials_in_the_open_are_worth_a_warning(registry: FakeRegistry) -> 
 
         url = Url.parse("http://registry.test/v2/")
         call = Call(Purpose.RESOURCE, "GET", url, url, authorization=Secret("Basic x"))
-        auth.warn_in_the_open(call)
-        auth.warn_in_the_open(call)
+        auth.warn_plain_http(call)
+        auth.warn_plain_http(call)
         here = Url.parse("http://127.0.0.1:5000/v2/")
-        auth.warn_in_the_open(Call(Purpose.RESOURCE, "GET", here, here, authorization=Secret("x")))
+        auth.warn_plain_http(Call(Purpose.RESOURCE, "GET", here, here, authorization=Secret("x")))
     assert [event.code for event in events if isinstance(event, Warned)] == ["plain-credentials"]
 
 

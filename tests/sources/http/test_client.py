@@ -33,7 +33,7 @@ from resolver.errors import (
 )
 from resolver.settings import Flags, Settings
 from resolver.sources import open_transport
-from resolver.sources.http.client import CLIENT_HELLO, Request, Scope, speaks_tls
+from resolver.sources.http.client import CLIENT_HELLO, Request, Scope, has_tls
 from resolver.sources.http.failures import translate
 from resolver.sources.http.urls import Url
 from tests.fakes.images import build_image, build_index
@@ -199,7 +199,7 @@ def test_a_header_that_is_not_utf8_harms_nothing(engine: str) -> None:
             ServerFault,
             "not HTTP",
         ),
-        (Reply(raw=b"HTTP/1.1 200 OK\r\nX: " + b"a" * 2_000_000), ServerFault, "more headers"),
+        (Reply(raw=b"HTTP/1.1 200 OK\r\nX: " + b"a" * 2_000_000), ServerFault, "too many headers"),
     ],
     ids=["silent", "reset", "short", "short-chunk", "status", "two-lengths", "big-header"],
 )
@@ -336,15 +336,15 @@ def test_plain_http_on_this_machine_needs_no_flag(engine: str, registry: FakeReg
 def test_tls_on_this_machine_is_found_by_itself() -> None:
     with FakeRegistry(tls=authority().good()) as registry:
         host, _, port = registry.host.partition(":")
-        assert speaks_tls(host, int(port)) is True
+        assert has_tls(host, int(port)) is True
 
 
 def test_a_plain_server_is_told_from_a_tls_one_and_from_none() -> None:
     with FakeRegistry() as registry:
         host, _, port = registry.host.partition(":")
-        assert speaks_tls(host, int(port)) is False
+        assert has_tls(host, int(port)) is False
         assert registry.log == []
-    assert speaks_tls("127.0.0.1", int(free_host().partition(":")[2])) is None
+    assert has_tls("127.0.0.1", int(free_host().partition(":")[2])) is None
 
 
 def test_the_question_about_tls_cannot_be_taken_for_a_request() -> None:
@@ -459,7 +459,7 @@ def test_an_error_that_breaks_off_is_still_an_answer(engine: str) -> None:
 def test_only_this_machine_may_speak_plain_http_by_itself(
     monkeypatch: pytest.MonkeyPatch, host: str, tls: dict[int, bool | None], scheme: str
 ) -> None:
-    monkeypatch.setattr("resolver.sources.http.client.speaks_tls", lambda _host, port: tls[port])
+    monkeypatch.setattr("resolver.sources.http.client.has_tls", lambda _host, port: tls[port])
     with transport(options={"plain_http": False}) as wire:
         assert wire._base(host).scheme == scheme
 

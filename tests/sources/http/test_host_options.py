@@ -10,7 +10,7 @@ import pytest
 
 from resolver.core.registry.endpoints import ClientFiles, HostSettings, upstream
 from resolver.errors import InvalidConfiguration, TlsFailed, Unavailable
-from resolver.sources.http.host_options import SILENT, Pacer, Place, Places
+from resolver.sources.http.retry import SILENT, ConnectionSlot, ConnectionSlots, Pacer
 from resolver.sources.registry.repository import RegistrySource
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry, Reply
@@ -118,7 +118,9 @@ def test_a_header_of_one_host_stays_on_it_also_for_its_own_tokens(engine: str) -
         assert "authorization" not in storage.log[0].headers
 
 
-@pytest.mark.parametrize(("text", "words"), [("", "no client certificate"), (None, "no such file")])
+@pytest.mark.parametrize(
+    ("text", "words"), [("", "not a client certificate"), (None, "no such file")]
+)
 def test_a_client_certificate_that_cannot_be_used_is_named(
     tmp_path: Path, text: str | None, words: str
 ) -> None:
@@ -212,21 +214,21 @@ def test_no_more_requests_at_once_than_a_host_takes() -> None:
 
 
 def test_places_are_given_out_in_the_order_in_which_they_are_asked_for() -> None:
-    places = Places(1, 1, FakeClock())
-    held = places.take()
+    slots = ConnectionSlots(1, 1, FakeClock())
+    held = slots.take()
     got: list[int] = []
 
     def ask_for_one(number: int) -> None:
-        place = places.take()
+        slot = slots.take()
         got.append(number)
-        place.release()
+        slot.release()
 
     threads = []
     for number in range(5):
         thread = threading.Thread(target=ask_for_one, args=(number,))
         thread.start()
         threads.append(thread)
-        while len(places._queue) <= number:
+        while len(slots._queue) <= number:
             thread.join(0.001)
     held.release()
     held.release()
@@ -237,30 +239,30 @@ def test_places_are_given_out_in_the_order_in_which_they_are_asked_for() -> None
 
 def test_a_silent_connection_makes_room_for_one_that_waits_and_only_for_so_many() -> None:
     clock = FakeClock()
-    places = Places(2, 3, clock)
-    first, second = places.take(), places.take()
+    slots = ConnectionSlots(2, 3, clock)
+    first, second = slots.take(), slots.take()
     with ThreadPoolExecutor(2) as pool:
-        third: Future[Place] = pool.submit(places.take)
+        third: Future[ConnectionSlot] = pool.submit(slots.take)
         clock.now += SILENT / 2
         first.moved()
         assert not wait([third], 0.6).done
         clock.now += SILENT / 2
         # The second one has been silent for long enough, the first one has not.
-        place = third.result(10)
-        fourth: Future[Place] = pool.submit(places.take)
+        slot = third.result(10)
+        fourth: Future[ConnectionSlot] = pool.submit(slots.take)
         clock.now += SILENT
         # All three are silent, and more than three are never open.
         assert not wait([fourth], 0.6).done
         second.release()
         fourth.result(10).release()
-    place.release()
+    slot.release()
     first.release()
 
 
 def test_the_number_of_connections_that_is_set_for_a_host_is_never_exceeded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("resolver.sources.http.host_options.SILENT", 0.0)
+    monkeypatch.setattr("resolver.sources.http.retry.SILENT", 0.0)
     gate = threading.Event()
     with FakeRegistry() as registry, transport() as wire, ThreadPoolExecutor(2) as pool:
         registry.serve("team/app", "1.0", IMAGE)

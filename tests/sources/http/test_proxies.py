@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.errors import ConnectionFailed, InvalidConfiguration
-from resolver.sources.http.proxies import ProxySettings
+from resolver.sources.http.addresses import ProxySettings
 from resolver.sources.http.urls import Url
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry, Reply
@@ -171,7 +171,7 @@ def test_a_proxy_that_wants_a_login_is_named_and_not_asked_again(engine: str) ->
         options = {"environment": {"http_proxy": proxy.url}}
         with (
             source("registry.test", engine=engine, options=options) as app,
-            pytest.raises(ConnectionFailed, match="wants a login") as caught,
+            pytest.raises(ConnectionFailed, match="requires a login") as caught,
         ):
             app.document("1.0")
         assert len(proxy.log) == 1

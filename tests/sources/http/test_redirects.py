@@ -101,8 +101,8 @@ def test_range_and_accept_go_along(
     registry.redirect("/v2/team/app/x", f"{storage.url}/x")
     storage.on("GET", "/x", Reply(206, {"Content-Range": "bytes 5-9/10"}, b"67890"))
     headers = (("Range", "bytes=5-9"), ("Accept", ACCEPT))
-    asker = Scope(registry.host, "team/app")
-    asked = Request("GET", registry.host, asker, "/v2/team/app/x", "it", headers=headers)
+    scope = Scope(registry.host, "team/app")
+    asked = Request("GET", registry.host, scope, "/v2/team/app/x", "it", headers=headers)
     with transport(engine) as wire:
         assert wire.fetch(asked).body == b"67890"
     seen = storage.log[0].headers

@@ -221,7 +221,7 @@ def test_a_stale_ssl_cert_file_is_only_a_warning(ca_file: Path) -> None:
         ),
         ("received corrupt message of type invalidcontenttype", "plain HTTP"),
         ("[ssl: wrong_version_number] wrong version number (_ssl.c:1006)", "plain HTTP"),
-        ("received fatal alert: protocolversion", "no TLS version"),
+        ("received fatal alert: protocolversion", "does not support TLS 1.2"),
         ("received fatal alert: handshakefailure", "handshake"),
         ("tls handshake eof", "during the TLS handshake"),
         ("invalid peer certificate: badencoding", "not acceptable"),

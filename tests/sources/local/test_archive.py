@@ -217,10 +217,10 @@ def test_what_is_not_such_an_archive_is_named_with_what_it_is(
     with pytest.raises(UnsupportedDocument, match="compressed with zstd"):
         opened(path)
     path.write_bytes(b"#!/bin/sh\n" + b" " * 1024)
-    with pytest.raises(BadDocument, match="no tar archive"):
+    with pytest.raises(BadDocument, match="not a tar archive"):
         opened(path)
     path.write_bytes(b"")
-    with pytest.raises(BadDocument, match="no OCI layout"):
+    with pytest.raises(BadDocument, match="not an OCI layout"):
         opened(path)
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(UnsupportedDocument, match="neither a file nor a folder"):

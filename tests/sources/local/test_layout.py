@@ -415,7 +415,7 @@ def test_what_is_not_a_layout_is_named_with_what_it_is(layout: Path, tmp_path: P
     with pytest.raises(UnsupportedDocument, match="it is a file") as caught:
         opened(layout / "index.json")
     assert "oci-archive:" in caught.value.hints()[0]
-    with pytest.raises(BadDocument, match="no OCI layout"):
+    with pytest.raises(BadDocument, match="not an OCI layout"):
         opened(layout / "blobs")
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(UnsupportedDocument, match="neither a file nor a folder"):

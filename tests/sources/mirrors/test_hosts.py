@@ -32,9 +32,9 @@ from resolver.sources.mirrors.files import (
     endpoint_at,
     find_certificates,
     may_block,
+    mentions_registries,
     read_certificates,
     read_file,
-    speaks_of_registries,
 )
 from resolver.sources.mirrors.hosts import Hosts, config_file
 from resolver.sources.mirrors.hosts_toml import find_folder, parse_hosts, read_hosts, seconds
@@ -443,7 +443,7 @@ def test_a_drop_in_replaces_a_rule_of_the_same_prefix_whole(tmp_path: Path) -> N
     ],
 )
 def test_a_file_of_aliases_is_not_parsed(text: bytes, speaks: bool) -> None:
-    assert speaks_of_registries(text) is speaks
+    assert mentions_registries(text) is speaks
 
 
 def test_a_file_that_may_block_is_found_without_reading_it(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from resolver.core.registry.endpoints import (
     upstream,
 )
 from resolver.errors import BlobNotFound, Unavailable
-from resolver.sources.http.client import MAX_LIES, REST, Health
+from resolver.sources.http.client import MAX_WRONG, PAUSE, Health
 from resolver.sources.registry.mirrored import MirroredSource
 from resolver.sources.registry.repository import RegistrySource
 from tests.fakes.images import build_image
@@ -129,7 +129,7 @@ def test_a_mirror_that_failed_is_asked_again_after_a_minute(
         for _ in range(3):
             assert source.has(BLOB)
         assert len(mirror.log) == 1
-        clock.now += REST
+        clock.now += PAUSE
         assert source.has(BLOB)
         assert (len(mirror.log), len(registry.log)) == (2, 3)
 
@@ -185,9 +185,9 @@ def test_who_gave_wrong_bytes_is_not_asked_for_them_again(
 
 def test_a_few_lies_are_forgiven_and_then_none() -> None:
     health, endpoint = Health(FakeClock()), at("m.test")
-    digests = [Digest.of(bytes([number])) for number in range(MAX_LIES)]
+    digests = [Digest.of(bytes([number])) for number in range(MAX_WRONG)]
     for digest in digests:
         assert health.may_ask(endpoint, Digest.of(b"other"))
-        assert health.lied(endpoint, digest)
-        assert not health.lied(endpoint, digest)
+        assert health.report_wrong_content(endpoint, digest)
+        assert not health.report_wrong_content(endpoint, digest)
     assert not health.may_ask(endpoint, Digest.of(b"other"))

@@ -98,7 +98,7 @@ def test_what_is_no_tag_is_left_out_and_said(registry: FakeRegistry) -> None:
     registry.on("GET", LIST, page("ok", *odd, "fine"))
     assert listed(registry, events) == ["ok", "fine"]
     assert [event.code for event in events if isinstance(event, Warned)] == ["tags"]
-    assert "10 names" in str(events[0])
+    assert "10 invalid tags" in str(events[0])
 
 
 def test_the_query_of_a_link_is_taken_as_it_is(registry: FakeRegistry) -> None:
@@ -239,7 +239,9 @@ def test_a_large_page_is_read_like_a_small_one(
     events: list[Event] = []
 
     assert listed(registry, events) == names
-    assert ["2 names" in event.message for event in events if isinstance(event, Warned)] == [True]
+    assert ["2 invalid tags" in event.message for event in events if isinstance(event, Warned)] == [
+        True
+    ]
 
 
 def test_a_page_past_the_limit_is_refused(
@@ -256,7 +258,7 @@ def test_a_page_past_the_limit_is_refused(
 def test_a_web_page_is_no_list(registry: FakeRegistry) -> None:
     page_ = Reply(headers={"Content-Type": "text/html"}, body=b"<html>please log in</html>")
     registry.on("GET", LIST, page_)
-    with pytest.raises(ServerFault, match="no list of tags"):
+    with pytest.raises(ServerFault, match="other than a tag list"):
         listed(registry)
 
 
