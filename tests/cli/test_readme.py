@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from resolver.cli.app import COMMANDS, run
+from resolver.cli.app import COMMANDS, DEFECT, run
 from resolver.errors import ErrorKind
 from resolver.sources.mirrors.config_yaml import parse_config
 from tests import ROOT
@@ -72,7 +72,7 @@ def test_console_block_shows_the_real_output(
         words = shlex.split(command.replace(HOST, registry))
         assert words[0] == "resolver"
 
-        run(words[1:])
+        assert run(words[1:]) != DEFECT, command
         printed = capsys.readouterr()
 
         shown = with_sample_host(printed.err + printed.out, registry)
