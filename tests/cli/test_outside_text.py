@@ -155,7 +155,7 @@ def outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeReg
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("source", SOURCES)
-def test_no_way_to_a_person_shows_a_secret_or_an_endless_line(
+def test_no_output_contains_a_secret_or_an_unbounded_line(
     run: Run, outside: FakeRegistry, tmp_path: Path, source: str, way: str
 ) -> None:
     seen = run(*SOURCES[source](outside, tmp_path), *WAYS[way], keep=True)
@@ -171,7 +171,7 @@ def test_no_way_to_a_person_shows_a_secret_or_an_endless_line(
     assert max(len(line) for text in told for line in text.splitlines()) < 3 * MAX_MESSAGE
 
 
-def test_what_a_tool_says_is_clean_whether_it_takes_the_images_or_not(
+def test_program_output_is_escaped_on_success_and_failure(
     run: Run, outside: FakeRegistry, registry: str, tmp_path: Path
 ) -> None:
     del outside
@@ -199,7 +199,7 @@ WRITERS = {
 }
 
 
-def test_every_writer_of_a_stream_is_known() -> None:
+def test_every_stream_writer_is_covered() -> None:
     package = Path(resolver.__file__).parent
     found = set()
     for room in ("cli", "render"):
@@ -282,7 +282,7 @@ def odd_image(number: int) -> Image:
 
 @pytest.mark.parametrize("form", ["table", "json", "markdown", "html"])
 @pytest.mark.parametrize(("words", "is_whole"), PLATFORM_COMMANDS, ids=str)
-def test_every_platform_that_is_printed_can_be_given_back(
+def test_every_printed_platform_is_accepted_as_input(
     run: Run, words: tuple[str, ...], is_whole: bool, form: str
 ) -> None:
     known = {str(platform): platform for platform in ODD}

@@ -39,7 +39,7 @@ def renamed(text: str, registry: str) -> str:
 
 
 @pytest.mark.parametrize("block", [*blocks()], ids=[block[0][0] for block in blocks()])
-def test_a_console_block_shows_what_is_really_printed(
+def test_readme_console_blocks_match_real_output(
     block: list[tuple[str, str]],
     registry: str,
     store: Path,
@@ -60,19 +60,19 @@ def test_a_console_block_shows_what_is_really_printed(
         assert renamed(printed.err + printed.out, registry) == output, command
 
 
-def test_every_command_stands_in_the_readme() -> None:
+def test_readme_lists_every_command() -> None:
     text = README.read_text()
 
     assert [name for _group, name, _module in COMMANDS if f"`resolver {name}" not in text] == []
 
 
-def test_every_exit_status_stands_in_the_readme() -> None:
+def test_readme_lists_every_exit_status() -> None:
     text = README.read_text()
 
     assert [kind for kind in ErrorKind if f"| {kind.status} | " not in text] == []
 
 
-def test_every_file_the_readme_links_to_is_there() -> None:
+def test_readme_links_only_to_existing_files() -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", README.read_text())
 
     assert links
@@ -87,7 +87,7 @@ def fenced(language: str, holding: str) -> str:
     return block
 
 
-def test_the_library_example_runs_as_it_is_written(
+def test_readme_library_example_runs(
     registry: str,
     store: Path,
     tmp_path: Path,
@@ -107,7 +107,7 @@ def test_the_library_example_runs_as_it_is_written(
         assert "index.json" in archive.getnames()
 
 
-def test_the_configuration_file_is_read_as_its_comments_say() -> None:
+def test_readme_configuration_example_is_read_as_commented() -> None:
     hosts = parse_config(fenced("yaml", "mirrors:").encode(), "config.yaml")
 
     hub = hosts["docker.io"]
@@ -118,7 +118,7 @@ def test_the_configuration_file_is_read_as_its_comments_say() -> None:
     assert lan.scheme == "http" or lan.plain_too
 
 
-def test_the_github_step_uses_what_the_action_has() -> None:
+def test_readme_github_step_uses_existing_inputs() -> None:
     step, after = yaml.safe_load(fenced("yaml", "scripts/action@"))
     action = yaml.safe_load((README.parent / "scripts/action/action.yml").read_text())
 
@@ -128,7 +128,7 @@ def test_the_github_step_uses_what_the_action_has() -> None:
     assert set(used) <= action["outputs"].keys()
 
 
-def test_the_gitlab_job_writes_the_files_that_it_declares(
+def test_readme_gitlab_job_writes_its_declared_files(
     registry: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del store

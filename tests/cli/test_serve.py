@@ -51,7 +51,7 @@ def listening(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def test_what_was_pulled_is_served_under_its_repository(
+def test_serve_offers_a_pulled_image_under_its_repository(
     run: Run, pulled: str, served: subprocess.Popen[str]
 ) -> None:
     place = listening(served)
@@ -63,7 +63,9 @@ def test_what_was_pulled_is_served_under_its_repository(
     assert (here.status, here.stdout) == (0, there.stdout)
 
 
-def test_what_is_served_is_in_use(run: Run, pulled: str, served: subprocess.Popen[str]) -> None:
+def test_serve_keeps_served_images_in_use(
+    run: Run, pulled: str, served: subprocess.Popen[str]
+) -> None:
     listening(served)
 
     assert str(run("rm", pulled)) == snapshot("""\
@@ -76,7 +78,7 @@ hint: wait until that has ended, or untag it with `--force`
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_it_stops_when_it_is_told_to(
+def test_serve_stops_on_a_signal(
     served: subprocess.Popen[str], number: signal.Signals, status: int
 ) -> None:
     listening(served)
@@ -93,7 +95,7 @@ def test_it_stops_when_it_is_told_to(
     assert rest == ""
 
 
-def test_a_port_that_is_taken(run: Run, registry: str) -> None:
+def test_serve_reports_a_port_in_use(run: Run, registry: str) -> None:
     seen = run("serve", "--listen", registry)
 
     assert str(seen) == snapshot("""\
@@ -105,7 +107,7 @@ hint: choose another address or port
 """)
 
 
-def test_a_place_that_is_no_layout(run: Run, tmp_path: Path) -> None:
+def test_serve_rejects_a_folder_without_a_layout(run: Run, tmp_path: Path) -> None:
     tmp_path.joinpath("empty").mkdir()
 
     assert run("serve", "oci:empty", "--listen", ":0").status in {3, 6}
@@ -135,12 +137,12 @@ def test_addresses_are_read(text: str, expected: tuple[str, int]) -> None:
 @pytest.mark.parametrize(
     "text", ["", "5000", "::1:80", "host:", "host:65536", "host:-1", "host:\u0661"]
 )
-def test_what_is_no_address_is_refused(text: str) -> None:
+def test_serve_rejects_an_invalid_address(text: str) -> None:
     with pytest.raises(Usage):
         address(text)
 
 
-def test_a_mirror_of_upstream_says_so(
+def test_serve_as_a_mirror_prints_its_upstream(
     run: Run, registry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -176,7 +178,7 @@ def test_a_mirror_of_upstream_says_so(
         (["--mirror", "--allow", "a b"], "is not an image reference"),
     ],
 )
-def test_a_mirror_that_cannot_be_is_refused(run: Run, words: list[str], message: str) -> None:
+def test_serve_rejects_an_invalid_mirror(run: Run, words: list[str], message: str) -> None:
     seen = run("serve", *words, "--listen", ":0")
     assert (seen.status, seen.stdout) == (2, "")
     assert message in seen.stderr

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         (RuntimeError("dictionary changed size"), True, app.DEFECT, "defect"),
     ],
 )
-def test_starving_is_told_from_a_defect(
+def test_resource_exhaustion_is_not_reported_as_a_bug(
     raised: Exception,
     limited: bool,
     status: int,

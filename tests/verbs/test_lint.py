@@ -54,7 +54,7 @@ def told(found: tuple[Finding, ...]) -> list[tuple[str, str, str]]:
     return [(each.rule, each.severity.value, each.platform) for each in found]
 
 
-def test_each_document_is_asked_for_once_and_no_layer(
+def test_lint_requests_each_document_once_and_no_layers(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     image = multi_platform(AMD64, ARM64, "linux/arm/v7", attestations=True)
@@ -70,7 +70,7 @@ def test_each_document_is_asked_for_once_and_no_layer(
     assert len(registry.log) == first + 1
 
 
-def test_configs_that_lie_are_told_with_both_platforms(
+def test_lint_reports_false_configs_with_both_platforms(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     image = build_index([build_image(AMD64), listed_as(build_image("linux/arm/v7"), ARM64)])
@@ -101,7 +101,7 @@ def test_configs_that_lie_are_told_with_both_platforms(
         ("linux/amd64:5.10", "linux/amd64:6.1", None),
     ],
 )
-def test_what_contradicts_what(
+def test_lint_reports_contradictions(
     registry: FakeRegistry, tmp_path: Path, stated: str, actual: str, severity: str | None
 ) -> None:
     image = build_index([listed_as(build_image(actual), stated)])
@@ -128,7 +128,7 @@ def test_what_contradicts_what(
         (("linux/arm/v6", "linux/arm/v7"), {"config": {"Cmd": ["/app"]}}, None),
     ],
 )
-def test_how_much_the_same_layers_weigh(
+def test_lint_severity_of_equal_layers(
     registry: FakeRegistry,
     tmp_path: Path,
     platforms: tuple[str, ...],
@@ -158,13 +158,13 @@ def test_the_same_content_compressed_otherwise_is_the_same(
     ]
 
 
-def test_layers_without_a_file_say_nothing(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_ignores_layers_without_files(registry: FakeRegistry, tmp_path: Path) -> None:
     images = [build_image(platform, [bytes(1024)]) for platform in (AMD64, ARM64)]
 
     assert findings(registry, tmp_path, build_index(images)) == ()
 
 
-def test_an_index_inside_that_is_gone_is_a_finding_too(
+def test_lint_reports_a_missing_nested_index_as_a_finding(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     inner = build_index([build_image("linux/riscv64")])
@@ -178,7 +178,7 @@ def test_an_index_inside_that_is_gone_is_a_finding_too(
     assert found.findings[0].digest == inner.digest
 
 
-def test_indexes_that_go_on_for_ever_are_an_error(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_fails_on_endless_nested_indexes(registry: FakeRegistry, tmp_path: Path) -> None:
     image = build_image(AMD64)
     for _ in range(12):
         image = build_index([image])
@@ -188,7 +188,7 @@ def test_indexes_that_go_on_for_ever_are_an_error(registry: FakeRegistry, tmp_pa
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, AuthenticationRequired), (503, Unavailable)])
-def test_who_could_not_be_asked_is_no_finding(
+def test_lint_failed_request_is_not_a_finding(
     registry: FakeRegistry, tmp_path: Path, status: int, error: type[Exception]
 ) -> None:
     image = build_image(ARM64)
@@ -199,7 +199,7 @@ def test_who_could_not_be_asked_is_no_finding(
         findings(registry, tmp_path, build_index([image]))
 
 
-def test_a_size_that_is_wrong_is_told_with_both_numbers(
+def test_lint_reports_a_wrong_size_with_both_numbers(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     image = with_config(build_image(ARM64))
@@ -214,7 +214,7 @@ def test_a_size_that_is_wrong_is_told_with_both_numbers(
     assert f"should have {actual + 5} bytes, but has {actual}" in found[0].message
 
 
-def test_a_pin_costs_one_request_more_and_only_where_a_tag_stands_beside_it(
+def test_lint_pin_costs_one_request_only_for_a_tag_with_digest(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     image = multi_platform(AMD64, ARM64)
@@ -231,7 +231,7 @@ def test_a_pin_costs_one_request_more_and_only_where_a_tag_stands_beside_it(
     assert len(registry.log) == before + 1
 
 
-def test_a_tag_that_is_named_by_another_algorithm_has_not_moved(
+def test_lint_tag_with_another_digest_algorithm_has_not_moved(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     image = build_image(AMD64)
@@ -242,7 +242,7 @@ def test_a_tag_that_is_named_by_another_algorithm_has_not_moved(
         assert session.lint(f"{registry.host}/app:1@{image.digest}").findings == ()
 
 
-def test_a_tag_that_is_gone_is_told(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_reports_a_removed_tag(registry: FakeRegistry, tmp_path: Path) -> None:
     image = build_image(AMD64)
     registry.serve("app", None, image)
 
@@ -252,9 +252,7 @@ def test_a_tag_that_is_gone_is_told(registry: FakeRegistry, tmp_path: Path) -> N
     assert [each.message for each in found.findings] == ["there is no tag `old` any more"]
 
 
-def test_offline_a_tag_is_not_looked_up_and_that_is_said(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_lint_offline_skips_tag_lookup_with_a_note(registry: FakeRegistry, tmp_path: Path) -> None:
     image = build_image(AMD64)
     registry.serve("app", "1", image)
     name = f"{registry.host}/app@{image.digest}"
@@ -268,7 +266,7 @@ def test_offline_a_tag_is_not_looked_up_and_that_is_said(
     assert [each.code for each in found.looked_at[0].warnings] == ["tag-not-looked-up"]
 
 
-def test_one_of_several_that_fails_keeps_the_others(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_of_several_continues_after_a_failure(registry: FakeRegistry, tmp_path: Path) -> None:
     registry.serve("app", "1", build_image(AMD64))
     names = [f"{registry.host}/app:{tag}" for tag in ("2", "1")]
 
@@ -282,7 +280,7 @@ def test_one_of_several_that_fails_keeps_the_others(registry: FakeRegistry, tmp_
     assert not found.reaches(Severity.NOTE)
 
 
-def test_what_nobody_wants_to_hear_of_is_counted(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_counts_ignored_findings(registry: FakeRegistry, tmp_path: Path) -> None:
     registry.serve("app", "1", build_index([build_image("linux/arm")]))
 
     with Session(tmp_path) as session:
@@ -292,7 +290,7 @@ def test_what_nobody_wants_to_hear_of_is_counted(registry: FakeRegistry, tmp_pat
     assert found.looked_at[0].ignored == 1
 
 
-def test_a_layout_is_linted_like_a_registry(tmp_path: Path) -> None:
+def test_lint_of_a_layout_equals_lint_of_a_registry(tmp_path: Path) -> None:
     image = build_index([build_image(AMD64), listed_as(build_image(AMD64), ARM64)])
     write_layout(tmp_path / "layout", {"1": image})
 
@@ -359,7 +357,9 @@ def test_further_findings(
     assert [each for each in told(found) if each[0] != "contradictory-config"] == expected
 
 
-def test_a_config_of_the_other_family_is_a_note(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_notes_a_config_of_the_other_media_type_family(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
     image = build_image(ARM64)
     body = image.body.replace(b"oci.image.config.v1+json", b"docker.container.image.v1+json")
     registry.serve("app", None, image)

@@ -105,7 +105,7 @@ def noise(count: int, seed: int = 7) -> bytes:
 # --- how little is read ----------------------------------------------------------------------
 
 
-def test_a_lie_that_is_early_in_a_large_layer_costs_under_a_twentieth_of_it(
+def test_lint_deep_reads_under_a_twentieth_of_a_layer_with_an_early_finding(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     layer = build_layer({"app": elf("amd64"), "usr/share/words": noise(20 * MEGABYTE)})
@@ -121,7 +121,9 @@ def test_a_lie_that_is_early_in_a_large_layer_costs_under_a_twentieth_of_it(
     assert found.looks[0].bytes_read == 65_536
 
 
-def test_a_registry_without_ranges_is_left_early(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_deep_stops_early_without_range_support(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
     registry.shelves.ranges = False
     layer = build_layer({"app": elf("amd64"), "words": noise(20 * MEGABYTE)})
 
@@ -133,7 +135,7 @@ def test_a_registry_without_ranges_is_left_early(registry: FakeRegistry, tmp_pat
     assert sum(seen.sent for seen in registry.log) < 8 * MEGABYTE
 
 
-def test_a_sound_image_is_read_no_further_than_needed(
+def test_lint_deep_reads_a_correct_image_no_further_than_needed(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     base = build_layer({"bin/sh": elf("arm64"), "words": noise(8 * MEGABYTE)})
@@ -146,7 +148,7 @@ def test_a_sound_image_is_read_no_further_than_needed(
     assert [program.path for program in found.looks[0].sample] == ["app", "bin/sh"]
 
 
-def test_a_layer_that_platforms_share_is_read_once(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_deep_reads_a_shared_layer_once(registry: FakeRegistry, tmp_path: Path) -> None:
     shared = build_layer({"etc/motd": b"hello", "words": noise(300_000)})
     images = [
         build_image(
@@ -165,7 +167,7 @@ def test_a_layer_that_platforms_share_is_read_once(registry: FakeRegistry, tmp_p
     assert sum(one.bytes_read for one in found.looks) < len(shared) + 3 * 2_000
 
 
-def test_no_more_is_read_than_was_allowed(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_deep_reads_no_more_than_its_limit(registry: FakeRegistry, tmp_path: Path) -> None:
     layer = build_layer({"words": noise(3 * MEGABYTE), "app": elf("arm64")})
 
     found = look(registry, tmp_path, packed([layer], "/app"), most=200_000)
@@ -176,7 +178,7 @@ def test_no_more_is_read_than_was_allowed(registry: FakeRegistry, tmp_path: Path
     assert sum(seen.sent for seen in registry.requests("GET", "/blobs/")) < 65_536 * 8
 
 
-def test_what_is_allowed_is_read_to_the_end_and_verified(
+def test_lint_deep_reads_and_verifies_whole_layers_within_its_limit(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     layer = build_layer({"words": noise(3 * MEGABYTE), "app": elf("amd64")})
@@ -191,7 +193,9 @@ def test_what_is_allowed_is_read_to_the_end_and_verified(
     assert found.findings[0].message.endswith("read in part and not verified")
 
 
-def test_what_the_store_holds_costs_no_request(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_deep_requests_nothing_held_in_the_store(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
     layer = build_layer({"app": elf("amd64")})
     registry.serve("app", "1", packed([layer], "/app"))
 
@@ -301,7 +305,7 @@ def test_what_the_store_holds_costs_no_request(registry: FakeRegistry, tmp_path:
         ),
     ],
 )
-def test_what_is_started_is_found(
+def test_lint_deep_finds_the_started_program(
     registry: FakeRegistry,
     tmp_path: Path,
     words: list[str],
@@ -314,7 +318,7 @@ def test_what_is_started_is_found(
 
 
 @pytest.mark.parametrize("words", [[r"C:\app\App.exe"], ["app"], ["cmd", "/S", "/C", "app x"]])
-def test_a_windows_program_is_found_whatever_its_case(
+def test_lint_deep_finds_windows_programs_in_any_case(
     registry: FakeRegistry, tmp_path: Path, words: list[str]
 ) -> None:
     layer = build_layer(
@@ -328,7 +332,7 @@ def test_a_windows_program_is_found_whatever_its_case(
     assert told(found) == [("wrong-machine", "error")]
 
 
-def test_a_linux_program_in_a_windows_image_is_a_lie(
+def test_lint_deep_reports_a_linux_program_in_a_windows_image(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     layer = build_layer({"bin/app": elf("amd64"), "bin/sh": elf("amd64")})
@@ -337,7 +341,7 @@ def test_a_linux_program_in_a_windows_image_is_a_lie(
     assert ("foreign-programs", "error") in told(look(registry, tmp_path, image))
 
 
-def test_one_foreign_tool_is_a_warning_and_nothing_but_foreign_ones_an_error(
+def test_lint_deep_warns_for_one_foreign_program_and_fails_for_only_foreign_ones(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     mixed = build_layer({"a": elf("arm64"), "qemu": elf("amd64")})
@@ -356,7 +360,7 @@ def test_one_foreign_tool_is_a_warning_and_nothing_but_foreign_ones_an_error(
     ] == [("linux/riscv64", "error"), (ARM64, "warning")]
 
 
-def test_what_a_layer_above_replaces_or_takes_away_is_no_foreign_program(
+def test_lint_deep_ignores_programs_replaced_or_removed_above(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     old = {name: elf("s390x") for name in ("app", "gone/tool", "opaque/tool", "whole/tool")}
@@ -369,7 +373,7 @@ def test_what_a_layer_above_replaces_or_takes_away_is_no_foreign_program(
     assert told(found) == []
 
 
-def test_a_layer_that_was_not_looked_at_may_hold_what_was_not_found(
+def test_lint_deep_reports_no_missing_program_when_a_layer_was_skipped(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     """An image caught lying is looked into no further, though another one has read its base."""
@@ -388,7 +392,7 @@ def test_a_layer_that_was_not_looked_at_may_hold_what_was_not_found(
     assert [finding.rule for finding in found.findings] == ["wrong-machine"]
 
 
-def test_only_so_many_executables_of_a_layer_are_a_sample(
+def test_lint_deep_samples_a_limited_number_of_programs_per_layer(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     layer = build_layer({f"bin/{number:02}": elf("arm64") for number in range(30)})
@@ -398,7 +402,7 @@ def test_only_so_many_executables_of_a_layer_are_a_sample(
     assert len(found.looks[0].sample) == SAMPLE
 
 
-def test_what_another_image_had_read_changes_nothing(
+def test_lint_deep_result_does_not_depend_on_other_images(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     layers = [
@@ -417,9 +421,7 @@ def test_what_another_image_had_read_changes_nothing(
     assert one.looks[1].sample == other.looks[0].sample == alone.looks[0].sample
 
 
-def test_of_very_many_layers_the_top_ones_are_looked_at(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_lint_deep_looks_at_the_top_of_many_layers(registry: FakeRegistry, tmp_path: Path) -> None:
     bottom = build_layer({"app": elf("amd64")})
     above = build_layer({"etc/motd": b"hello"})
 
@@ -431,7 +433,9 @@ def test_of_very_many_layers_the_top_ones_are_looked_at(
     ]
 
 
-def test_the_order_of_the_index_changes_nothing(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_deep_result_does_not_depend_on_index_order(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
     shared = build_layer({"bin/sh": elf("amd64"), "words": noise(400_000)})
     images = [
         build_image(platform, [shared, build_layer({"etc/name": platform.encode()})])
@@ -448,9 +452,7 @@ def test_the_order_of_the_index_changes_nothing(registry: FakeRegistry, tmp_path
 # --- what goes wrong -------------------------------------------------------------------------
 
 
-def test_bytes_of_a_layer_that_were_altered_are_an_error(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_lint_deep_fails_on_altered_layer_bytes(registry: FakeRegistry, tmp_path: Path) -> None:
     layer = build_layer({"bin/app": elf("arm64")})
     image = packed([layer], "/nowhere")
     digest = next(name for name, blob in image.blobs.items() if blob == layer)
@@ -463,7 +465,7 @@ def test_bytes_of_a_layer_that_were_altered_are_an_error(
 
 
 @pytest.mark.parametrize("path", sorted(TARS.iterdir()), ids=lambda path: path.name)
-def test_a_hostile_layer_is_a_finding_or_none_and_never_more(
+def test_lint_deep_survives_hostile_layers(
     registry: FakeRegistry, tmp_path: Path, path: Path
 ) -> None:
     layer = path.read_bytes()
@@ -489,9 +491,7 @@ def with_layer(image: Image, layer: bytes) -> Image:
     return replace(made, platform=image.platform)
 
 
-def test_a_diff_id_that_is_not_the_layers_is_an_error(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_lint_deep_fails_on_a_wrong_diff_id(registry: FakeRegistry, tmp_path: Path) -> None:
     layer = build_layer({"bin/app": elf("arm64")})
     wrong = {"type": "layers", "diff_ids": [f"sha256:{'0' * 64}"]}
     settings = {"config": {"Entrypoint": ["/nowhere"]}, "rootfs": wrong}
@@ -502,7 +502,7 @@ def test_a_diff_id_that_is_not_the_layers_is_an_error(
     assert "uncompressed" in found.findings[0].message
 
 
-def test_a_registry_that_cannot_be_asked_is_no_finding(
+def test_lint_deep_failed_request_is_not_a_finding(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("resolver.sources.http.retry.ATTEMPTS", 1, raising=False)
@@ -515,7 +515,7 @@ def test_a_registry_that_cannot_be_asked_is_no_finding(
         look(registry, tmp_path, image)
 
 
-def test_offline_a_layer_that_is_not_held_is_no_finding(
+def test_lint_deep_offline_skips_layers_that_are_not_held(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.serve("app", "1", packed([build_layer({"app": elf("arm64")})], "/app"))
@@ -531,7 +531,7 @@ def test_offline_a_layer_that_is_not_held_is_no_finding(
 
 @pytest.mark.parametrize("start", [0, 1])
 @pytest.mark.parametrize("status", [416, 501])
-def test_a_registry_that_refuses_ranges_is_asked_for_all(
+def test_lint_deep_reads_whole_layers_when_ranges_are_refused(
     registry: FakeRegistry, tmp_path: Path, start: int, status: int
 ) -> None:
     layer = build_layer({"words": noise(300_000), "app": elf("amd64"), "more": noise(MEGABYTE)})
@@ -557,7 +557,7 @@ def test_a_registry_that_refuses_ranges_is_asked_for_all(
 
 @pytest.mark.parametrize("size", [10_000, 300_000])
 @pytest.mark.parametrize("times", [1, 2])
-def test_what_breaks_off_is_taken_up_where_it_broke(
+def test_lint_deep_resumes_a_broken_stream(
     registry: FakeRegistry, tmp_path: Path, size: int, times: int
 ) -> None:
     layer = build_layer({"words": noise(size), "app": elf("amd64")})
@@ -580,7 +580,9 @@ def test_what_breaks_off_is_taken_up_where_it_broke(
     assert told(look(registry, tmp_path, image)) == [("wrong-machine", "error")]
 
 
-def test_what_breaks_off_for_ever_is_an_error(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_deep_fails_when_the_stream_keeps_breaking(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
     layer = build_layer({"app": elf("amd64")})
     image = packed([layer], "/app")
     digest = next(name for name, blob in image.blobs.items() if blob == layer)
@@ -590,7 +592,7 @@ def test_what_breaks_off_for_ever_is_an_error(registry: FakeRegistry, tmp_path: 
         look(registry, tmp_path, image)
 
 
-def test_layers_that_are_no_archives_and_foreign_ones_are_left_alone(
+def test_lint_deep_skips_foreign_layers_and_other_formats(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     image = build_image(ARM64, [build_layer({"app": elf("amd64")})])

@@ -86,7 +86,7 @@ def test_a_lock_answers_as_the_registry_did(
                 assert len(registry.log) == before
 
 
-def test_a_restricted_lock_does_not_pass_a_fallback_for_the_real_thing(
+def test_locked_resolve_does_not_use_a_fallback_for_an_exact_platform(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.serve("app", "1", multi_platform(ARMV7, ARM64))
@@ -101,7 +101,7 @@ def test_a_restricted_lock_does_not_pass_a_fallback_for_the_real_thing(
     assert "it was locked for `linux/arm/v7`" in caught.value.hints()
 
 
-def test_a_fallback_that_was_locked_on_purpose_is_given(
+def test_locked_resolve_uses_a_deliberately_locked_fallback(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.serve("app", "1", multi_platform(AMD64, ARMV7))
@@ -140,7 +140,7 @@ def test_many_questions_keep_their_order_and_their_failures(
     ]  # fmt: skip
 
 
-def test_a_local_place_is_not_locked(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_locked_resolve_rejects_local_paths(registry: FakeRegistry, tmp_path: Path) -> None:
     registry.serve("app", "1", multi_platform(AMD64))
     file = tmp_path / "resolver.lock"
     with Session(tmp_path / "store") as session:
@@ -149,7 +149,7 @@ def test_a_local_place_is_not_locked(registry: FakeRegistry, tmp_path: Path) -> 
             session.by_lock(file).resolve("store:app:1")
 
 
-def test_a_pull_fetches_what_was_locked_and_not_what_is_there_now(
+def test_locked_pull_fetches_the_locked_digest_after_the_tag_moved(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     old, new = (
@@ -177,9 +177,7 @@ def test_a_pull_fetches_what_was_locked_and_not_what_is_there_now(
             session.pull(session.by_lock(file).resolve(name, ARM64))
 
 
-def test_a_pull_by_lock_takes_the_very_build_that_was_locked(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_locked_pull_takes_the_locked_build(registry: FakeRegistry, tmp_path: Path) -> None:
     builds = ["windows/amd64:10.0.26100.1", "windows/amd64:10.0.20348.9"]
     registry.serve("app", "1", multi_platform(*builds))
     name, file = f"{registry.host}/app:1", tmp_path / "resolver.lock"

@@ -96,9 +96,7 @@ def is_clean(one: Puller, content: bytes = LAYER) -> bool:
     return intact and Digest.of(content).hex not in hexes and not list(one.store.pulled_names())
 
 
-def test_a_stream_that_is_cut_goes_on_where_it_was_cut(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_pull_resumes_a_cut_stream(registry: FakeRegistry, tmp_path: Path) -> None:
     registry.on("GET", path(), Reply(200, body=LAYER, truncate=25_000), times=1)
     with puller(registry, tmp_path) as one:
         one.pull()
@@ -110,7 +108,7 @@ def test_a_stream_that_is_cut_goes_on_where_it_was_cut(
     assert first.sent + second.sent <= 1.5 * len(LAYER)
 
 
-def test_a_connection_that_is_reset_costs_less_than_half_of_the_blob_again(
+def test_pull_refetches_less_than_half_a_blob_after_a_reset(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.on("GET", path(), Reply(200, body=LAYER, truncate=25_000, reset=True), times=1)
@@ -120,9 +118,7 @@ def test_a_connection_that_is_reset_costs_less_than_half_of_the_blob_again(
         assert one.held(Digest.of(LAYER)) == LAYER
 
 
-def test_one_stretch_of_several_that_is_cut_goes_on_by_itself(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_pull_resumes_one_cut_range_of_several(registry: FakeRegistry, tmp_path: Path) -> None:
     cut = threading.Event()
 
     def answer(seen: Seen) -> Reply | None:
@@ -141,7 +137,7 @@ def test_one_stretch_of_several_that_is_cut_goes_on_by_itself(
     assert sum(seen.sent for seen in requests) <= SIZE + 1_000
 
 
-def test_what_an_interrupted_run_left_is_not_fetched_again(
+def test_pull_does_not_refetch_the_partial_of_an_interrupted_run(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     broken = Reply(200, body=LAYER, truncate=25_000)
@@ -167,7 +163,7 @@ def test_what_an_interrupted_run_left_is_not_fetched_again(
     assert again.sent == len(LAYER) - have
 
 
-def test_a_registry_that_answers_a_range_with_everything_starts_over(
+def test_pull_restarts_when_a_range_is_answered_with_everything(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.shelves.ranges = False
@@ -235,7 +231,7 @@ def test_a_wrong_answer_to_a_range_is_followed_by_a_request_for_everything(
     assert ["range" in seen.headers for seen in asked(registry)] == [False, True, False]
 
 
-def test_ranges_that_work_only_at_first_are_given_up_for_one_stream(
+def test_pull_falls_back_to_one_stream_when_ranges_stop_working(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     def answer(seen: Seen) -> Reply | None:
@@ -250,7 +246,7 @@ def test_ranges_that_work_only_at_first_are_given_up_for_one_stream(
     assert ranges(asked(registry, LARGE))[-1] == ""
 
 
-def test_a_shorter_part_than_was_asked_for_is_used_and_the_rest_asked_for(
+def test_pull_accepts_a_shorter_range_and_requests_the_rest(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     def answer(seen: Seen) -> Reply | None:
@@ -269,7 +265,7 @@ def test_a_shorter_part_than_was_asked_for_is_used_and_the_rest_asked_for(
     assert ranges(asked(registry))[-1] == f"bytes=30000-{len(LAYER) - 1}"
 
 
-def test_without_progress_a_blob_is_given_up_after_five_tries(
+def test_pull_gives_up_after_five_attempts_without_progress(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.on("GET", path(), _nothing)
@@ -288,7 +284,7 @@ def _nothing(seen: Seen) -> Reply:
     )
 
 
-def test_progress_gives_new_tries(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_pull_progress_resets_the_attempts(registry: FakeRegistry, tmp_path: Path) -> None:
     content = noise(9 << 20)
     registry.serve(REPOSITORY, "long", build_index([build_image(AMD, [content])]))
 
@@ -308,9 +304,7 @@ def test_progress_gives_new_tries(registry: FakeRegistry, tmp_path: Path) -> Non
     assert 7 < len(asked(registry, content)) < 12
 
 
-def test_a_stalled_stream_is_left_and_taken_up_again(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_pull_resumes_a_stalled_stream(registry: FakeRegistry, tmp_path: Path) -> None:
     never = threading.Event()
     registry.on("GET", path(), Reply(body=LAYER, hold=never, hold_after=20_000), times=1)
     with puller(registry, tmp_path, options={"read_timeout": 0.3}) as one:
@@ -323,9 +317,7 @@ def test_a_stalled_stream_is_left_and_taken_up_again(
     assert f"`{registry.host}` has sent nothing more for 0.3 s; going on at byte" in str(note)
 
 
-def test_a_registry_that_only_ever_stalls_is_given_up_after_a_minute(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_pull_gives_up_after_a_minute_of_stalls(registry: FakeRegistry, tmp_path: Path) -> None:
     never = threading.Event()
     clock = FakeClock(chance=0.0)
 
@@ -358,7 +350,7 @@ def _range(seen: Seen) -> dict[str, str]:
     ],
     ids=["first bit flipped", "last bit flipped", "a stretch twice"],
 )
-def test_other_bytes_are_fetched_once_more_and_then_refused(
+def test_pull_refetches_wrong_bytes_once_and_then_fails(
     registry: FakeRegistry, tmp_path: Path, wrong: bytes
 ) -> None:
     registry.on("GET", path(), Reply(body=wrong))
@@ -374,9 +366,7 @@ def test_other_bytes_are_fetched_once_more_and_then_refused(
             assert one.held(Digest.of(LAYER)) == LAYER
 
 
-def test_bytes_that_were_other_ones_only_once_do_no_harm(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_pull_recovers_from_wrong_bytes_sent_once(registry: FakeRegistry, tmp_path: Path) -> None:
     registry.on("GET", path(), Reply(body=bytes(len(LAYER))), times=1)
     with puller(registry, tmp_path) as one:
         one.pull()
@@ -384,7 +374,7 @@ def test_bytes_that_were_other_ones_only_once_do_no_harm(
         assert one.held(Digest.of(LAYER)) == LAYER
 
 
-def test_a_bad_stretch_costs_one_new_try_in_one_stream(
+def test_pull_retries_a_bad_range_once_in_one_stream(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     def answer(seen: Seen) -> Reply | None:
@@ -400,9 +390,7 @@ def test_a_bad_stretch_costs_one_new_try_in_one_stream(
     assert ranges(asked(registry, LARGE))[-1] == ""
 
 
-def test_a_partial_that_is_other_bytes_is_dropped_and_fetched_from_zero(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_pull_discards_a_wrong_partial_and_restarts(registry: FakeRegistry, tmp_path: Path) -> None:
     registry.on("GET", path(), Reply(body=LAYER, truncate=25_000), Reply(404), times=2)
     with puller(registry, tmp_path) as one, pytest.raises(ResolverError):
         one.pull()
@@ -427,7 +415,7 @@ def test_a_partial_that_is_other_bytes_is_dropped_and_fetched_from_zero(
     ],
     ids=["announced", "in chunks", "until the end", "endless"],
 )
-def test_a_byte_too_many_is_refused_even_behind_the_right_ones(
+def test_pull_rejects_one_byte_too_many(
     registry: FakeRegistry, tmp_path: Path, reply: Reply
 ) -> None:
     registry.on("GET", path(), reply)
@@ -452,7 +440,7 @@ def test_a_stretch_with_a_byte_too_many_is_refused(registry: FakeRegistry, tmp_p
         assert is_clean(one, LARGE)
 
 
-def test_a_body_that_ends_early_and_quietly_goes_on_too(
+def test_pull_resumes_a_body_that_ends_early_without_error(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.on("GET", path(), Reply(body=LAYER[:123], content_length=False, close=True), times=1)
@@ -473,7 +461,7 @@ def test_a_registry_without_keep_alive_and_lengths_will_do(
         assert one.held(Digest.of(LAYER)) == LAYER
 
 
-def test_a_layer_that_is_only_called_compressed_is_kept_as_it_comes(
+def test_pull_keeps_a_layer_falsely_labelled_as_compressed(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.on("GET", path(), Reply(200, {"Content-Encoding": "gzip"}, LAYER))
@@ -484,7 +472,7 @@ def test_a_layer_that_is_only_called_compressed_is_kept_as_it_comes(
     assert len(asked(registry)) == 1
 
 
-def test_a_layer_that_was_compressed_on_its_way_is_unpacked(
+def test_pull_decompresses_a_layer_compressed_in_transit(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     import gzip
@@ -497,7 +485,7 @@ def test_a_layer_that_was_compressed_on_its_way_is_unpacked(
         assert one.held(Digest.of(LAYER)) == LAYER
 
 
-def test_what_inflates_to_more_than_it_should_is_stopped(
+def test_pull_stops_a_body_that_inflates_beyond_its_size(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     import gzip
@@ -510,7 +498,7 @@ def test_what_inflates_to_more_than_it_should_is_stopped(
         assert is_clean(one)
 
 
-def test_busy_answers_are_tried_again_with_growing_pauses(
+def test_pull_retries_busy_answers_with_growing_pauses(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.on("GET", path(), Reply(503), Reply(503), times=2)
@@ -522,9 +510,7 @@ def test_busy_answers_are_tried_again_with_growing_pauses(
     assert clock.slept == [0.2, 0.4]
 
 
-def test_a_registry_that_stays_busy_is_asked_five_times_in_all(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_pull_requests_a_busy_registry_five_times(registry: FakeRegistry, tmp_path: Path) -> None:
     registry.on("GET", path(), Reply(503, body=b"<html>busy</html>"))
     with puller(registry, tmp_path) as one, pytest.raises(ServerFault):
         one.pull()
@@ -532,7 +518,7 @@ def test_a_registry_that_stays_busy_is_asked_five_times_in_all(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_either_engine_fetches_stretches_and_takes_up_what_breaks_off(
+def test_both_http_engines_fetch_ranges_and_resume(
     registry: FakeRegistry, tmp_path: Path, engine: str
 ) -> None:
     def answer(seen: Seen) -> Reply | None:
@@ -575,7 +561,7 @@ class Chaos:
 
 
 @pytest.mark.parametrize("seed", range(24))
-def test_whatever_happens_the_store_is_right_and_an_honest_registry_completes_it(
+def test_pull_after_any_fault_leaves_a_correct_store_that_can_be_completed(
     registry: FakeRegistry, tmp_path: Path, seed: int
 ) -> None:
     registry.on("GET", path(LARGE), Chaos(seed, LARGE))
@@ -623,7 +609,7 @@ def _stored(content: bytes, seen: Seen) -> Reply:
     return part(content, seen) if "range" in seen.headers else Reply(body=content)
 
 
-def test_storage_is_asked_without_credentials_and_with_the_range(
+def test_pull_requests_storage_with_range_and_without_credentials(
     storage: FakeRegistry, tmp_path: Path
 ) -> None:
     with FakeRegistry() as registry:
@@ -642,7 +628,7 @@ def test_storage_is_asked_without_credentials_and_with_the_range(
     assert "S1GNATURE" not in told
 
 
-def test_a_link_that_has_expired_is_asked_for_anew(
+def test_pull_requests_a_new_link_after_expiry(
     registry: FakeRegistry, storage: FakeRegistry, tmp_path: Path
 ) -> None:
     storage.on("GET", "/signed/0", Reply(403, body=b"<Error><Code>AccessDenied</Code></Error>"))
@@ -654,7 +640,7 @@ def test_a_link_that_has_expired_is_asked_for_anew(
     assert links() == 2
 
 
-def test_what_storage_cuts_is_taken_up_by_way_of_the_registry(
+def test_pull_resumes_through_the_registry_after_storage_cuts(
     registry: FakeRegistry, storage: FakeRegistry, tmp_path: Path
 ) -> None:
     storage.on("GET", "/signed/0", Reply(body=LAYER, truncate=30_000), Reply(403))
@@ -668,7 +654,7 @@ def test_what_storage_cuts_is_taken_up_by_way_of_the_registry(
     assert ranges(storage.log) == ranges(asked(registry))
 
 
-def test_storage_that_refuses_every_link_is_no_matter_of_credentials(
+def test_pull_does_not_report_storage_refusals_as_authentication_errors(
     registry: FakeRegistry, storage: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.redirect(path(), f"{storage.url}/gone?X-Signature=S1GNATURE")
@@ -680,7 +666,7 @@ def test_storage_that_refuses_every_link_is_no_matter_of_credentials(
     assert len(storage.log) == 5
 
 
-def test_a_token_that_runs_out_in_the_middle_is_renewed_once(tmp_path: Path) -> None:
+def test_pull_renews_an_expired_token_once(tmp_path: Path) -> None:
     with FakeRegistry() as registry:
         serve(registry)
         tokens = registry.bearer(rotate=True)
@@ -704,7 +690,7 @@ def test_a_token_that_runs_out_in_the_middle_is_renewed_once(tmp_path: Path) -> 
 # Who ends early
 
 
-def test_an_interrupt_keeps_what_has_come_and_ends_at_once(
+def test_interrupted_pull_keeps_content_and_ends_immediately(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     from resolver.verbs.pull import transfer_plan
@@ -737,7 +723,7 @@ def test_an_interrupt_keeps_what_has_come_and_ends_at_once(
         assert two.held(Digest.of(LAYER)) == LAYER
 
 
-def test_a_pull_waits_for_another_that_fetches_the_same_layer_and_says_so(
+def test_pull_waits_for_another_process_fetching_the_layer(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     never = threading.Event()
@@ -759,7 +745,7 @@ def test_a_pull_waits_for_another_that_fetches_the_same_layer_and_says_so(
     assert len(asked(registry)) == 1
 
 
-def test_a_defect_of_the_observer_ends_a_pull_and_leaves_no_name(
+def test_pull_ends_without_a_name_when_an_observer_raises(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     class Broken(Exception):
@@ -776,7 +762,7 @@ def test_a_defect_of_the_observer_ends_a_pull_and_leaves_no_name(
         assert is_clean(one)
 
 
-def test_the_first_failure_stops_what_is_only_needed_for_the_same_image(
+def test_first_failure_stops_blobs_needed_only_for_that_image(
     tmp_path: Path,
 ) -> None:
     never = threading.Event()
@@ -832,7 +818,7 @@ def test_a_foreign_layer_is_skipped_and_named(storage: FakeRegistry, tmp_path: P
     assert skipped.descriptor.urls == (f"{storage.url}/base",)
 
 
-def test_a_foreign_layer_that_is_wanted_comes_from_its_publisher_anonymously(
+def test_pull_fetches_requested_foreign_layers_anonymously(
     storage: FakeRegistry, tmp_path: Path
 ) -> None:
     storage.on("GET", "/base", Reply(body=LAYER))
@@ -847,9 +833,7 @@ def test_a_foreign_layer_that_is_wanted_comes_from_its_publisher_anonymously(
     assert [seen.authorization for seen in storage.log] == [None]
 
 
-def test_a_publisher_that_sends_other_bytes_is_refused(
-    storage: FakeRegistry, tmp_path: Path
-) -> None:
+def test_pull_rejects_wrong_foreign_layer_bytes(storage: FakeRegistry, tmp_path: Path) -> None:
     storage.on("GET", "/base", Reply(body=bytes(len(LAYER))))
     with FakeRegistry() as registry:
         foreign(registry, f"{storage.url}/base")
@@ -862,14 +846,14 @@ def test_a_publisher_that_sends_other_bytes_is_refused(
 @pytest.mark.parametrize(
     "url", ["ftp://publisher.example/x", "file:///etc/passwd", "http://u:p@h/"]
 )
-def test_a_foreign_layer_leads_to_web_servers_only(tmp_path: Path, url: str) -> None:
+def test_pull_follows_foreign_layer_urls_to_web_servers_only(tmp_path: Path, url: str) -> None:
     with FakeRegistry() as registry:
         foreign(registry, url)
         with puller(registry, tmp_path) as one, pytest.raises(RedirectRefused):
             one.pull(options=TransferOptions(foreign=True))
 
 
-def test_what_breaks_off_is_told_as_what_it_is(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_pull_reports_the_cause_of_a_broken_stream(registry: FakeRegistry, tmp_path: Path) -> None:
     registry.on("GET", path(), _quiet)
     with puller(registry, tmp_path) as one, pytest.raises(ConnectionFailed, match="last byte"):
         one.pull()
