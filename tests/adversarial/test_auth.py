@@ -53,7 +53,7 @@ def blob(platform: str) -> str:
     return f"/v2/img-a/blobs/{digest}"
 
 
-def test_aut_001_an_anonymous_token_is_fetched_once_and_carried(
+def test_aut_001_anonymous_token_is_fetched_once_and_reused(
     act: Actor, hosts: Hosts, registry: FakeRegistry
 ) -> None:
     server = hosts.registry()
@@ -104,7 +104,7 @@ REALMS = [
 
 
 @pytest.mark.parametrize("realm", REALMS)
-def test_aut_005_an_odd_realm_is_refused(
+def test_aut_005_unusual_realm_is_refused(
     act: Actor, hosts: Hosts, registry: FakeRegistry, docker_config: Config, realm: str
 ) -> None:
     evil = hosts.evil()
@@ -189,7 +189,7 @@ def test_aut_011_a_token_answer_has_a_limit(
     assert all(seen.sent < 2_097_152 for seen in server.log)
 
 
-def test_aut_014_a_registry_that_always_refuses_is_given_up(
+def test_aut_014_registry_that_always_refuses_ends_the_request(
     act: Actor, hosts: Hosts, registry: FakeRegistry, docker_config: Config
 ) -> None:
     server = hosts.registry()
@@ -202,7 +202,7 @@ def test_aut_014_a_registry_that_always_refuses_is_given_up(
     assert len(tokens.requests) <= 2
 
 
-def test_aut_016_no_secret_is_in_the_most_verbose_log(
+def test_aut_016_debug_log_contains_no_secret(
     act: Actor, hosts: Hosts, registry: FakeRegistry, docker_config: Config
 ) -> None:
     server, cdn = hosts.registry(), hosts.registry()
@@ -229,7 +229,7 @@ def _pair(host: str) -> dict[str, object]:
     return found
 
 
-def test_aut_021_a_helper_that_knows_nothing_leaves_it_anonymous(
+def test_aut_021_helper_without_credentials_stays_anonymous(
     act: Actor, registry: FakeRegistry, docker_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = "echo credentials not found in native keychain; exit 1"
@@ -240,9 +240,7 @@ def test_aut_021_a_helper_that_knows_nothing_leaves_it_anonymous(
     assert registry.requests("GET", "/token")[0].authorization is None
 
 
-def test_aut_023_a_token_that_ends_midway_is_renewed_once(
-    act: Actor, registry: FakeRegistry
-) -> None:
+def test_aut_023_expired_token_is_renewed_once(act: Actor, registry: FakeRegistry) -> None:
     # Pull does not exist yet: reading all platforms' documents takes more than three requests.
     tokens = registry.bearer(rotate=True)
     passed: list[str] = []
@@ -268,7 +266,7 @@ def documents() -> list[str]:
     return [*manifests, *(blob(each) for each in platforms)]
 
 
-def test_aut_024_many_that_need_a_token_wait_for_one(act: Actor, hosts: Hosts) -> None:
+def test_aut_024_concurrent_requests_share_one_token(act: Actor, hosts: Hosts) -> None:
     # Pull does not exist yet: 50 names of one repository are asked for side by side.
     registry = hosts.registry()
     for number in range(50):

@@ -73,7 +73,7 @@ def test_a_legal_manifest_is_accepted(act: Actor, hosts: Hosts, case: dict[str, 
             assert bytes.fromhex(unwanted) not in shown
 
 
-def test_annotations_with_controls_are_shown_escaped(act: Actor, hosts: Hosts) -> None:
+def test_annotations_with_control_characters_are_escaped(act: Actor, hosts: Hosts) -> None:
     registry = hosts.registry()
     case = next(each for each in CASES if each["file"].endswith("ok_controls_in_annotations.json"))
     fields = json.loads((FOLDER / case["file"]).read_bytes())
@@ -92,7 +92,7 @@ def test_annotations_with_controls_are_shown_escaped(act: Actor, hosts: Hosts) -
 
 
 @pytest.mark.parametrize("case", select("index", expect="accept"))
-def test_a_legal_index_selects_what_it_should(
+def test_valid_index_selects_the_expected_entry(
     act: Actor, hosts: Hosts, case: dict[str, Any]
 ) -> None:
     registry = hosts.registry()
@@ -108,7 +108,7 @@ def test_a_legal_index_selects_what_it_should(
 
 
 @pytest.mark.parametrize("case", select("config"))
-def test_a_config_is_refused_by_class_and_field_or_shown_escaped(
+def test_config_is_refused_by_class_and_field_or_escaped(
     act: Actor, hosts: Hosts, case: dict[str, Any]
 ) -> None:
     registry = hosts.registry()
@@ -134,7 +134,7 @@ def test_a_config_is_refused_by_class_and_field_or_shown_escaped(
 
 
 @pytest.mark.parametrize("case", select("docker-config"))
-def test_a_login_file_is_used_or_refused_without_its_secrets(
+def test_login_file_is_used_or_refused_without_its_secrets(
     act: Actor,
     hosts: Hosts,
     docker_config: Callable[[object], Path],
@@ -168,7 +168,7 @@ def gate(registry: FakeRegistry, wanted: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("case", select("www-authenticate", expect="error"))
 @pytest.mark.parametrize("logged_in", [True, False])
-def test_a_bad_challenge_is_refused_and_nobody_is_asked(
+def test_invalid_challenge_is_refused_without_a_request(
     act: Actor,
     hosts: Hosts,
     docker_config: Callable[[object], Path],
@@ -190,7 +190,7 @@ def test_a_bad_challenge_is_refused_and_nobody_is_asked(
 
 
 @pytest.mark.parametrize("case", select("www-authenticate", expect="accept"))
-def test_a_good_challenge_leads_to_its_realm(
+def test_valid_challenge_is_followed_to_its_realm(
     act: Actor, hosts: Hosts, docker_config: Callable[[object], Path], case: dict[str, Any]
 ) -> None:
     registry, tokens = hosts.registry(authority().good()), hosts.registry(authority().good())
@@ -214,7 +214,7 @@ def ca_file(act: Actor) -> Path:
 
 
 @pytest.mark.parametrize("case", select("lockfile"))
-def test_a_lock_file_is_read_or_refused_and_nothing_is_done_for_it(
+def test_lock_file_is_read_or_refused_without_side_effects(
     act: Actor, case: dict[str, Any]
 ) -> None:
     place = str(FOLDER / case["file"])

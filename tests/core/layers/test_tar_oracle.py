@@ -135,7 +135,7 @@ def grow(root: Path, tree: dict[str, tuple[str, object, int]]) -> None:
 @pytest.mark.parametrize("form", GNU_FORMATS)
 @settings(max_examples=25, deadline=None)
 @given(tree=trees, is_sparse=st.booleans())
-def test_what_gnu_tar_writes_is_read_as_gnu_tar_reads_it(
+def test_gnu_tar_archives_read_like_gnu_tar(
     form: str, tree: dict[str, tuple[str, object, int]], is_sparse: bool
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -178,7 +178,7 @@ def test_every_version_of_sparse_files_in_pax_archives(tmp_path: Path, version: 
     form=st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
     uid=st.sampled_from([0, 1000, 2**21, 2**31 - 1]),
 )
-def test_what_python_writes_is_read_as_gnu_tar_reads_it(
+def test_python_tar_archives_read_like_gnu_tar(
     tree: dict[str, tuple[str, object, int]], form: int, uid: int
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
