@@ -103,7 +103,7 @@ TOXICS = (cut, flip, duplicate, drop, shift, refuse, hang_up, babble, trickle, l
 
 
 @pytest.mark.usefixtures("waits", "parts")
-def test_blb_003_whatever_a_registry_does_no_wrong_byte_is_kept(ground: Ground) -> None:
+def test_blb_003_no_wrong_byte_is_kept_whatever_a_registry_does(ground: Ground) -> None:
     draw = seeded("chaos")
     shelves = ground.registry.shelves
     lock = threading.Lock()
@@ -155,7 +155,7 @@ PARTS: dict[str, Callable[[Seen], Reply | None]] = {
 
 @pytest.mark.usefixtures("waits", "parts")
 @pytest.mark.parametrize("name", PARTS)
-def test_blb_013_a_later_part_that_is_none(ground: Ground, name: str) -> None:
+def test_blb_013_invalid_later_range(ground: Ground, name: str) -> None:
     ground.registry.on("GET", PATH, PARTS[name])
 
     outcome = ground.pull()
@@ -170,7 +170,7 @@ def test_blb_013_a_later_part_that_is_none(ground: Ground, name: str) -> None:
 
 
 @pytest.mark.usefixtures("waits")
-def test_blb_006_parts_that_broke_off_are_taken_up_each_where_it_broke(
+def test_blb_006_broken_ranges_are_each_resumed_where_they_ended(
     ground: Ground, parts: int
 ) -> None:
     seen_parts: set[int] = set()
@@ -195,7 +195,7 @@ def test_blb_006_parts_that_broke_off_are_taken_up_each_where_it_broke(
     assert sent < 1.5 * len(L2)
 
 
-def test_con_010_a_stopped_fetcher_is_named_and_goes_on_when_it_may(ground: Ground) -> None:
+def test_con_010_stopped_fetcher_is_named_and_resumes(ground: Ground) -> None:
     held = threading.Event()
     ground.registry.on("GET", PATH, Reply(body=L2, hold=held, hold_after=1_000_000), times=1)
     before = ground.begin()
@@ -217,7 +217,7 @@ def test_con_010_a_stopped_fetcher_is_named_and_goes_on_when_it_may(ground: Grou
 
 
 @pytest.mark.parametrize("what", ["locks removed", "a year later", "a year earlier"])
-def test_con_006_nothing_of_a_living_pull_is_collected(
+def test_con_006_content_of_a_running_pull_is_not_collected(
     ground: Ground, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = threading.Event()
@@ -268,7 +268,7 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("kind", ["fifo", "link to a file", "link to a folder", "link to nothing"])
-def test_sto_002_what_was_planted_in_a_store_leads_nobody_astray(ground: Ground, kind: str) -> None:
+def test_sto_002_planted_files_mislead_no_command(ground: Ground, kind: str) -> None:
     canary = ground.folder / "canary"
     canary.write_bytes(b"alive")
     aviary = ground.folder / "aviary"

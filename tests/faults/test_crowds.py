@@ -104,7 +104,7 @@ def slow(ground: Ground) -> None:
         ground.registry.on("GET", f"/v2/img-a/blobs/{digest}", later)
 
 
-def test_con_002_no_name_is_lost_when_twenty_processes_pull_twenty_images(ground: Ground) -> None:
+def test_con_002_twenty_processes_pulling_twenty_images_lose_no_name(ground: Ground) -> None:
     for number in range(20):
         ground.registry.serve(f"img-{number}", "1", small(number))
     references = [ground.reference(f"img-{number}") for number in range(20)]
@@ -129,7 +129,9 @@ def test_con_002_platforms_of_one_name_are_not_lost(ground: Ground) -> None:
     ground.settles()
 
 
-def test_con_006_what_a_dead_pull_leaves_is_collected_after_the_grace(ground: Ground) -> None:
+def test_con_006_leftovers_of_a_dead_pull_are_collected_after_the_grace_period(
+    ground: Ground,
+) -> None:
     held = threading.Event()
     reply = Reply(body=layers()[1], hold=held, hold_after=MIB)
     ground.registry.on("GET", f"/v2/img-a/blobs/{D2}", reply, times=1)
@@ -158,7 +160,7 @@ def test_con_006_what_a_dead_pull_leaves_is_collected_after_the_grace(ground: Gr
     ground.recovers(img_a())
 
 
-def test_con_008_readers_see_whole_things_while_others_write(ground: Ground) -> None:
+def test_con_008_readers_see_complete_files_during_writes(ground: Ground) -> None:
     ground.outputs.append(ground.folder / "out")
     assert ground.pull().status == 0
     for number in range(6):
@@ -261,7 +263,7 @@ def test_con_016_many_layers_need_few_descriptors(ground: Ground, limit: int) ->
     ground.recovers(image, ground.reference("many"))
 
 
-def test_con_017_six_images_that_share_four_layers(ground: Ground) -> None:
+def test_con_017_six_images_share_four_layers(ground: Ground) -> None:
     shared = [layer(100 * KIB, 400 + number) for number in range(4)]
     images = [
         build_index([build_image(AMD64, [*shared, layer(10 * KIB, 410 + number)])])
@@ -279,7 +281,7 @@ def test_con_017_six_images_that_share_four_layers(ground: Ground) -> None:
     ground.settles()
 
 
-def test_con_018_what_is_removed_while_it_is_read_is_never_read_wrong(ground: Ground) -> None:
+def test_con_018_content_removed_while_read_is_never_read_wrong(ground: Ground) -> None:
     out = ground.folder / "out"
     out.mkdir()
     ground.outputs.append(out)
@@ -301,7 +303,7 @@ def test_con_018_what_is_removed_while_it_is_read_is_never_read_wrong(ground: Gr
             assert not target.exists()
 
 
-def test_con_019_fifty_processes_are_no_storm(ground: Ground) -> None:
+def test_con_019_fifty_processes_cause_no_request_storm(ground: Ground) -> None:
     slow(ground)
 
     outcomes = ground.together(*[ground.pulling() for _ in range(50)])
@@ -328,7 +330,7 @@ def moving(ground: Ground, first: str, second: str) -> Callable[[Seen], Reply | 
     return answer
 
 
-def test_con_020_a_tag_that_moves_is_one_image_or_the_other(ground: Ground) -> None:
+def test_con_020_moving_tag_gives_one_image_or_the_other(ground: Ground) -> None:
     reference = ground.reference("app")
     for round_ in range(times(4, 30)):
         here = ground.apart(round_)

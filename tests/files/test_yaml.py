@@ -44,7 +44,7 @@ def parse(text: str) -> FieldReader:
     return strict_yaml.parse(text.encode("utf-8", "surrogatepass"), "f.yaml")
 
 
-def test_everything_is_read_with_its_place() -> None:
+def test_yaml_values_have_their_positions() -> None:
     root = parse("# made by hand\nimages:\n  - ref: 'a b'\n    tags: [x, 1.10]\n")
 
     assert root.value == Members(
@@ -108,7 +108,7 @@ def test_everything_is_read_with_its_place() -> None:
         ("sha256:00", ScalarKind.TEXT),
     ],
 )
-def test_a_word_is_what_yaml_takes_it_for(word: str, kind: ScalarKind) -> None:
+def test_yaml_words_are_parsed_as_yaml_defines(word: str, kind: ScalarKind) -> None:
     value = parse(f"- {word}\n").value
 
     assert isinstance(value, Items)
@@ -149,14 +149,14 @@ def test_a_word_is_what_yaml_takes_it_for(word: str, kind: ScalarKind) -> None:
         ),
     ],
 )
-def test_what_would_hide_something_is_refused_where_it_stands(text: str, said: str) -> None:
+def test_yaml_that_hides_content_is_refused_at_its_position(text: str, said: str) -> None:
     with pytest.raises(BadFile) as caught:
         parse(text)
 
     assert str(caught.value) == said
 
 
-def test_only_the_bytes_that_make_a_document_are_read() -> None:
+def test_yaml_accepts_only_valid_bytes() -> None:
     for content in (b"a: \xff", b"\xff\xfea\x00"):
         with pytest.raises(BadFile, match=r"^f\.yaml: it is not UTF-8$"):
             strict_yaml.parse(content, "f.yaml")
@@ -186,7 +186,7 @@ def test_a_file_may_be_as_deep_as_the_limit_and_not_a_level_deeper(
         parse(opened * 100_000)
 
 
-def test_json_is_read_as_it_is_indented_with_tabs_and_with_halves_of_characters() -> None:
+def test_json_is_read_with_tabs_and_surrogate_pairs() -> None:
     value = {"a": ["\U0001f600", "b\tc", "/"], "n": 1, "t": True, "z": None}
 
     for text in (json.dumps(value), json.dumps(value, indent="\t"), json.dumps(value, indent=2)):
@@ -201,14 +201,14 @@ _DOCUMENTS = st.recursive(
 
 
 @given(_DOCUMENTS, st.booleans())
-def test_what_a_writer_writes_is_read_back(document: object, as_json: bool) -> None:
+def test_written_yaml_is_read_back(document: object, as_json: bool) -> None:
     flow = json.dumps(document) if as_json else yaml.safe_dump(document, allow_unicode=True)
 
     assert plain(parse(flow).value) == document
 
 
 @given(st.text(max_size=60) | st.binary(max_size=60).map(lambda b: b.decode("latin-1")))
-def test_whatever_stands_in_a_file_it_is_read_or_refused(text: str) -> None:
+def test_any_yaml_is_read_or_refused(text: str) -> None:
     said = ""
     try:
         parse(text)
@@ -235,7 +235,7 @@ def test_the_lock_files_of_the_catalogue(name: str) -> None:
     assert not Path("/tmp/pwned-yaml").exists()
 
 
-def test_what_is_expected_is_said_where_something_else_stands() -> None:
+def test_yaml_type_error_names_the_expected_type() -> None:
     root = parse("images: text\nversion: 1.0\nyes: yes\nmore: -1\nempty:\nlist: [[]]\n").members()
 
     for act, said in (
@@ -256,7 +256,7 @@ def test_what_is_expected_is_said_where_something_else_stands() -> None:
     assert root["empty"].is_empty
 
 
-def test_a_misspelled_name_is_refused_with_the_one_that_was_meant() -> None:
+def test_misspelled_yaml_field_suggests_the_known_one() -> None:
     root = parse("version: 1\nimages:\n  - image: a\n    requires: []\n    zzz: 1\n")
     fields = root.fields("version", "images")
     with pytest.raises(BadFile) as caught:
@@ -270,9 +270,7 @@ def test_a_misspelled_name_is_refused_with_the_one_that_was_meant() -> None:
     assert similar("max_age", ("max-age", "lint")) == "max-age"
 
 
-def test_a_file_that_cannot_be_read_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreadable_yaml_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path, reason in (

@@ -24,7 +24,7 @@ def asked(registry: RealRegistry, *more: str) -> tuple[int, dict[str, dict[str, 
     return done.returncode, {str(row["name"]): row for row in rows}
 
 
-def test_a_registry_that_is_reached(locked: RealRegistry, ca_file: Path) -> None:
+def test_doctor_reaches_a_registry(locked: RealRegistry, ca_file: Path) -> None:
     status, rows = asked(locked, "--ca-file", str(ca_file))
 
     assert status == 0
@@ -37,7 +37,7 @@ def test_a_registry_that_is_reached(locked: RealRegistry, ca_file: Path) -> None
     assert rows["--ca-file"]["state"] == "ok"
 
 
-def test_a_registry_whose_authority_nobody_knows(locked: RealRegistry) -> None:
+def test_doctor_reports_a_registry_with_an_unknown_ca(locked: RealRegistry) -> None:
     status, rows = asked(locked)
 
     assert status == 1

@@ -78,7 +78,7 @@ def test_a_wrong_password(locked: RealRegistry, ca_file: Path) -> None:
     assert not (Path(os.environ["HOME"]) / ".docker").exists()
 
 
-def test_an_authority_that_nobody_knows(locked: RealRegistry) -> None:
+def test_login_with_an_unknown_ca(locked: RealRegistry) -> None:
     status, told, said = log_in(locked)
 
     assert (status, told) == (5, "")
@@ -87,7 +87,7 @@ def test_an_authority_that_nobody_knows(locked: RealRegistry) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["expired", "another name"])
-def test_a_certificate_that_is_not_good(tmp_path: Path, wrong: str) -> None:
+def test_login_with_an_invalid_certificate(tmp_path: Path, wrong: str) -> None:
     authority = trustme.CA()
     past = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
     if wrong == "expired":

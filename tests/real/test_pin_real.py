@@ -28,7 +28,7 @@ def raw(registry: RealRegistry, name: str) -> bytes:
     return skopeo(*words, home=registry.folder)
 
 
-def test_files_are_pinned_to_what_skopeo_reads(registry: RealRegistry, tmp_path: Path) -> None:
+def test_pin_writes_the_digests_skopeo_reads(registry: RealRegistry, tmp_path: Path) -> None:
     host = registry.host
     (tmp_path / "Dockerfile").write_text(
         f"FROM {host}/demo/app:1.0 AS a\nFROM {host}/demo/docker:1.0\nCOPY --from=a / /\n"
@@ -57,7 +57,7 @@ def test_files_are_pinned_to_what_skopeo_reads(registry: RealRegistry, tmp_path:
     assert check.returncode == 0, check.stdout
 
 
-def test_a_tag_that_moves_is_found_and_taken_over(registry: RealRegistry, tmp_path: Path) -> None:
+def test_pin_update_follows_a_moved_tag(registry: RealRegistry, tmp_path: Path) -> None:
     host = registry.host
     path = tmp_path / "Dockerfile"
     path.write_text(f"FROM {host}/demo/app:1.0\n")

@@ -97,7 +97,7 @@ def lines(events: Sequence[Event]) -> str:
     return "".join(told)
 
 
-def test_who_waits_for_another_process_says_so_and_draws_no_bar() -> None:
+def test_waiting_for_another_process_prints_a_line_without_a_bar() -> None:
     waiting = Waiting(FIRST.descriptor.digest)
     board = Board(Clock())
     board.note(START)
@@ -117,7 +117,7 @@ def test_who_waits_for_another_process_says_so_and_draws_no_bar() -> None:
     assert "Downloading" in board.lines(80)[0]
 
 
-def test_a_log_has_a_line_per_event_in_the_words_of_docker_and_no_bars() -> None:
+def test_log_progress_has_a_line_per_event_like_docker() -> None:
     assert lines(EVENTS) == snapshot("""\
 1.0: Pulling from docker.io/library/app (linux/arm64/v8)
 c20dea4d876b: Already exists
@@ -155,7 +155,7 @@ def test_a_log_hears_of_a_long_download_now_and_then() -> None:
     )
 
 
-def test_content_from_another_place_is_said_to_come_from_there() -> None:
+def test_content_from_another_source_is_labelled() -> None:
     digest = FIRST.descriptor.digest
     told = lines(
         [START, PieceStarted(digest, MB, "oci:./mirror"), Reused(digest, MB, "containerd")]
@@ -166,14 +166,14 @@ def test_content_from_another_place_is_said_to_come_from_there() -> None:
 
 
 @pytest.mark.parametrize("hostile", ["a\x1b[2Jb", "::error::x", "a\u202eb", "##vso[task]"])
-def test_no_name_from_elsewhere_gets_through(hostile: str) -> None:
+def test_progress_escapes_foreign_names(hostile: str) -> None:
     told = lines([Started(hostile, None, PIECES), Restarted(FIRST.descriptor.digest, hostile)])
 
     assert not {"\x1b", "\u202e"} & set(told)
     assert not any(line.startswith(("::", "##")) for line in told.splitlines())
 
 
-def test_an_address_from_elsewhere_is_no_command_in_json_either() -> None:
+def test_json_progress_escapes_foreign_addresses() -> None:
     told: list[str] = []
     url = "https://example.com/##vso[task.setvariable variable=a]b"
     JsonLines(told.append, Clock())(Skipped(FIRST.descriptor.digest, 1, (url,)))
@@ -223,7 +223,7 @@ def test_json_has_an_object_per_event_in_ascii() -> None:
     )
 
 
-def test_json_tells_of_bytes_ten_times_a_second_at_most_and_always_of_the_last() -> None:
+def test_json_progress_is_limited_to_ten_events_a_second_plus_the_last() -> None:
     told: list[str] = []
     clock = Clock()
     tell = JsonLines(told.append, clock)
@@ -241,7 +241,7 @@ def board(events: Sequence[Event], clock: Clock) -> tuple[Board, list[str]]:
     return made, stays
 
 
-def test_bars_show_what_moves_and_ends_stay_as_lines() -> None:
+def test_live_bars_show_transfers_and_keep_final_lines() -> None:
     clock = Clock()
     made, stays = board(EVENTS[:4], clock)
     clock.now += 2
@@ -259,7 +259,7 @@ a7937b64b8ca: Downloading [=========>     ]  6.00 MB/10.0 MB  1.00 MB/s      4s
 """)
 
 
-def test_bars_are_gone_once_everything_has_ended() -> None:
+def test_live_bars_disappear_at_the_end() -> None:
     made, stays = board(EVENTS, Clock())
 
     assert made.lines(79) == []
@@ -290,7 +290,7 @@ def test_bars_fit_every_width(width: int, total: int) -> None:
         assert max(map(len, made.lines(width))) <= width
 
 
-def test_speed_is_measured_over_the_last_seconds_and_not_from_what_was_here() -> None:
+def test_speed_is_measured_over_the_last_seconds() -> None:
     clock = Clock()
     made, _ = board(EVENTS[:3], clock)
     for second in range(1, 9):
@@ -302,7 +302,7 @@ def test_speed_is_measured_over_the_last_seconds_and_not_from_what_was_here() ->
     assert row.endswith(" 12s")
 
 
-def test_a_stall_shows_no_speed_and_no_time_left() -> None:
+def test_stall_shows_no_speed_and_no_remaining_time() -> None:
     clock = Clock()
     made, _ = board(EVENTS[:3], clock)
     made.note(moved(FIRST, MB, MB))
