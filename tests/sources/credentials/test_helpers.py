@@ -61,7 +61,7 @@ def eventually(true: Callable[[], bool]) -> bool:
     return true()
 
 
-def test_a_helper_gets_its_name_the_word_get_and_the_key_and_nothing_else(machine: Machine) -> None:
+def test_helper_receives_only_get_and_the_key(machine: Machine) -> None:
     """Recorded by a program that sees its own argument list as the system handed it over."""
     record = machine.root / "record.json"
     machine.environment |= {
@@ -99,7 +99,7 @@ print({ANSWER!r})
     assert "S3cr3t" not in json.dumps(seen)
 
 
-def test_the_first_word_of_the_command_is_the_helpers_name(
+def test_first_word_of_the_helper_command_is_its_name(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A program that is several helpers in one looks at it; this one, a shell, runs `get`."""
@@ -125,7 +125,7 @@ def test_the_first_word_of_the_command_is_the_helpers_name(
         ("{}", None),
     ],
 )
-def test_an_answer_is_a_credential_or_none(
+def test_helper_answer_is_a_credential_or_none(
     answer: str, expected: dict[str, str] | None, machine: Machine
 ) -> None:
     machine.install_answers("it", {"*": {"stdout": answer, "exit": 0}})
@@ -149,16 +149,14 @@ def test_an_answer_is_a_credential_or_none(
         '{"Username":"u","Secret":"S3cr3tPa55","Secret":"S3cr3tPa55"}',
     ],
 )
-def test_nonsense_is_a_failure_that_repeats_nothing_of_it(answer: str, machine: Machine) -> None:
+def test_invalid_helper_answer_is_an_error_without_its_text(answer: str, machine: Machine) -> None:
     said = complaint(machine, f"printf %s {shlex.quote(answer)}")
     assert "answer" in said
     assert "S3cr3t" not in said
 
 
 @pytest.mark.parametrize("status", [1, 2, 255])
-def test_a_helper_that_knows_nothing_of_a_registry_is_no_failure(
-    status: int, machine: Machine
-) -> None:
+def test_helper_without_the_registry_is_not_a_failure(status: int, machine: Machine) -> None:
     machine.install("it", f"echo '  {NOT_FOUND} '; exit {status}")
     assert Helpers(machine.environment).ask("it", "reg.test") is None
 
@@ -179,14 +177,12 @@ def test_a_helper_that_knows_nothing_of_a_registry_is_no_failure(
         ("kill -9 $$", "signal 9 from `get`, 0 bytes on stderr"),
     ],
 )
-def test_a_failure_is_told_and_nothing_that_the_helper_wrote(
-    script: str, said: str, machine: Machine
-) -> None:
+def test_helper_failure_omits_the_helper_output(script: str, said: str, machine: Machine) -> None:
     assert complaint(machine, script) == said
 
 
 @pytest.mark.parametrize("verb", ["get", "store", "erase"])
-def test_a_helper_that_echoes_a_secret_shows_none_of_it(verb: str, machine: Machine) -> None:
+def test_helper_that_echoes_a_secret_is_redacted(verb: str, machine: Machine) -> None:
     """Whatever it writes, on either stream: the message says how to run it by hand instead."""
     machine.install("it", f"cat; printf %s {shlex.quote(ANSWER)}; echo S3cr3tPa55 >&2; exit 1")
     helpers = Helpers(machine.environment)
@@ -207,7 +203,7 @@ def test_a_helper_that_echoes_a_secret_shows_none_of_it(verb: str, machine: Mach
         assert word not in told.replace('"Username":"USER"', "")
 
 
-def test_a_program_that_a_helper_leaves_running_is_not_waited_for(machine: Machine) -> None:
+def test_child_left_by_a_helper_is_not_waited_for(machine: Machine) -> None:
     """It holds stderr open, as an agent does that a keychain starts."""
     start = f"sleep 600 >/dev/null </dev/null & echo $! > {machine.root}/pid"
     machine.install("it", f"{start}; echo {shlex.quote(ANSWER)}")
@@ -222,15 +218,13 @@ def test_a_helper_need_not_listen(machine: Machine) -> None:
     assert revealed(Helpers(machine.environment).ask("it", "reg.test")) == MINE
 
 
-def test_what_a_helper_says_on_the_side_is_dropped(
-    machine: Machine, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_helper_stderr_is_dropped(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
     machine.install("it", f"echo S3cr3tPa55 >&2; echo {shlex.quote(ANSWER)}")
     Helpers(machine.environment).ask("it", "reg.test")
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_answer_may_be_as_long_as_the_limit_and_no_longer(machine: Machine) -> None:
+def test_size_of_a_helper_answer_is_limited(machine: Machine) -> None:
     """Padded with white space, which JSON allows."""
     script = "printf '%-{size}s' " + shlex.quote(ANSWER)
     machine.install("it", script.replace("{size}", str(MAX_ANSWER)))
@@ -244,9 +238,7 @@ def test_an_endless_answer_is_cut_off(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("redirect", ["", ">/dev/null"])
-def test_a_slow_helper_is_killed_with_everything_it_started(
-    redirect: str, machine: Machine
-) -> None:
+def test_slow_helper_is_killed_with_its_children(redirect: str, machine: Machine) -> None:
     """One that holds its output open, and one that closed it and does not end."""
     pids = machine.root / "pids"
     script = f"sleep 600 {redirect} & echo $$ $! > {pids}; exec sleep 600 {redirect}"
@@ -268,7 +260,7 @@ def _runs(pid: str) -> bool:
         return False
 
 
-def test_a_program_that_cannot_be_started_is_a_failure(machine: Machine) -> None:
+def test_helper_that_cannot_start_is_a_failure(machine: Machine) -> None:
     program = machine.install("it", "")
     program.write_bytes(b"\x7fELF nonsense")
     with pytest.raises(HelperFailed, match="it cannot be started: Exec format error"):
@@ -279,7 +271,7 @@ def test_a_program_that_cannot_be_started_is_a_failure(machine: Machine) -> None
         Helpers(machine.environment | {"BAD": "a\0b"}).ask("it", "reg.test")
 
 
-def test_only_absolute_folders_of_path_are_looked_into(
+def test_helpers_are_searched_in_absolute_path_folders_only(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = machine.install("it", "")
@@ -290,7 +282,7 @@ def test_only_absolute_folders_of_path_are_looked_into(
     assert Helpers({"PATH": f".::{machine.programs}"}).locate("it") == str(program)
 
 
-def test_a_folder_or_a_file_that_may_not_be_run_is_no_helper(machine: Machine) -> None:
+def test_folder_or_non_executable_file_is_not_a_helper(machine: Machine) -> None:
     (machine.programs / "docker-credential-folder").mkdir()
     machine.install("it", "").chmod(0o644)
     helpers = Helpers(machine.environment)
@@ -298,7 +290,7 @@ def test_a_folder_or_a_file_that_may_not_be_run_is_no_helper(machine: Machine) -
     assert helpers.locate("it") is None
 
 
-def test_a_helper_runs_once_per_key_also_when_it_fails(machine: Machine) -> None:
+def test_helper_runs_once_per_key_even_on_failure(machine: Machine) -> None:
     machine.install_answers(
         "it", {"a.test": {"stdout": ANSWER, "exit": 0}, "b.test": {"stdout": "no", "exit": 5}}
     )
@@ -310,7 +302,7 @@ def test_a_helper_runs_once_per_key_also_when_it_fails(machine: Machine) -> None
     assert machine.calls() == [["it", "a.test"], ["it", "b.test"]]
 
 
-def test_threads_that_ask_at_the_same_time_wait_for_one_run(machine: Machine) -> None:
+def test_concurrent_threads_wait_for_one_helper_run(machine: Machine) -> None:
     gate, started = machine.root / "gate", machine.root / "started"
     machine.install(
         "it",
@@ -333,7 +325,7 @@ def test_threads_that_ask_at_the_same_time_wait_for_one_run(machine: Machine) ->
     assert started.read_text() == "x\n"
 
 
-def test_a_failure_to_make_a_value_is_not_kept() -> None:
+def test_failed_value_is_not_cached() -> None:
     once: Once[str, int] = Once()
     with pytest.raises(ZeroDivisionError):
         once.get("a", lambda: 1 // 0)
@@ -345,7 +337,7 @@ def test_a_failure_to_make_a_value_is_not_kept() -> None:
 
 
 @given(st.text() | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,70}\n?", fullmatch=True))
-def test_a_valid_name_is_one_harmless_part_of_a_path(name: str) -> None:
+def test_helper_name_is_one_safe_path_component(name: str) -> None:
     if valid_name(name):
         assert 1 <= len(name) <= 64
         assert name.isascii()

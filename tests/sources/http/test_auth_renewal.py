@@ -62,7 +62,7 @@ def shown(registry: FakeRegistry) -> list[str | None]:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_helper_is_asked_once_more_when_its_password_has_expired(
+def test_helper_is_asked_again_once_after_its_password_expired(
     registry: FakeRegistry, machine: Machine, status: int
 ) -> None:
     # Amazon ECR, quirk q-027: 12 hours.
@@ -77,7 +77,7 @@ def test_a_helper_is_asked_once_more_when_its_password_has_expired(
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_password_that_expires_while_it_is_in_use_is_replaced(
+def test_password_that_expires_in_use_is_replaced(
     registry: FakeRegistry, machine: Machine, status: int
 ) -> None:
     registry.on("GET", MANIFEST, Reply(401, CHALLENGE), times=1)
@@ -91,7 +91,7 @@ def test_a_password_that_expires_while_it_is_in_use_is_replaced(
 
 
 @pytest.mark.parametrize(("status", "body"), [(401, OTHER), (403, OTHER), (401, b"")])
-def test_a_password_that_is_refused_for_another_reason_is_not_asked_for_again(
+def test_password_refused_for_another_reason_is_not_requested_again(
     registry: FakeRegistry, machine: Machine, status: int, body: bytes
 ) -> None:
     registry.on("GET", MANIFEST, Reply(401, CHALLENGE), Reply(status, CHALLENGE, body))
@@ -104,7 +104,7 @@ def test_a_password_that_is_refused_for_another_reason_is_not_asked_for_again(
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_helper_is_not_asked_for_ever(
+def test_helper_is_not_asked_repeatedly(
     registry: FakeRegistry, machine: Machine, status: int
 ) -> None:
     registry.on("GET", MANIFEST, Reply(401, CHALLENGE), Reply(status, CHALLENGE, EXPIRED))
@@ -116,7 +116,7 @@ def test_a_helper_is_not_asked_for_ever(
     assert asked(machine) == 2
 
 
-def test_a_helper_with_the_same_old_password_is_the_end(
+def test_unchanged_password_from_a_helper_is_final(
     registry: FakeRegistry, machine: Machine
 ) -> None:
     answer = json.dumps({"Username": "AWS", "Secret": "old"})
@@ -133,7 +133,7 @@ def test_a_helper_with_the_same_old_password_is_the_end(
     assert len(machine.calls()) == 2
 
 
-def test_a_token_server_that_cannot_be_reached_is_named_with_whose_it_is(
+def test_unreachable_token_server_is_named_with_its_registry(
     registry: FakeRegistry,
 ) -> None:
     # Gitea, quirk q-084: the realm is built from a setting, not from the name that was asked.
@@ -147,7 +147,7 @@ def test_a_token_server_that_cannot_be_reached_is_named_with_whose_it_is(
     )
 
 
-def test_a_realm_that_is_no_url_is_shown_without_what_may_be_secret(
+def test_invalid_realm_is_shown_without_possible_secrets(
     registry: FakeRegistry,
 ) -> None:
     # Nexus behind some proxies, quirk q-068: the port comes twice.

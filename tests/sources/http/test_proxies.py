@@ -60,7 +60,7 @@ def goes_through(url: str, **environment: str) -> str | None:
         ({"ALL_PROXY": PROXY}, "http://[::1]:5000/", None),
     ],
 )
-def test_the_right_variable_is_taken(
+def test_proxy_variable_matches_the_scheme(
     environment: dict[str, str], url: str, expected: str | None
 ) -> None:
     assert goes_through(url, **environment) == expected
@@ -108,20 +108,20 @@ def test_exceptions_are_matched(no_proxy: str, url: str, direct: bool) -> None:
 @pytest.mark.parametrize(
     "value", ["socks5://proxy.test", "http://", "http://u5er:S3cr3t@", "ftp://x", "http://a b"]
 )
-def test_a_proxy_that_cannot_be_is_a_fault_of_the_settings(value: str) -> None:
+def test_invalid_proxy_is_a_configuration_error(value: str) -> None:
     with pytest.raises(InvalidConfiguration, match="HTTPS_PROXY") as caught:
         ProxySettings.load({"HTTPS_PROXY": value})
     assert "S3cr3t" not in str(caught.value)
     assert caught.value.__cause__ is None
 
 
-def test_two_spellings_that_differ_are_said() -> None:
+def test_conflicting_proxy_variables_are_reported() -> None:
     events: list[Event] = []
     ProxySettings.load({"HTTPS_PROXY": "http://a:1", "https_proxy": "http://b:1"}, events.append)
     assert "lower-case" in str(events)
 
 
-def test_the_login_of_a_proxy_is_not_shown() -> None:
+def test_proxy_credentials_are_not_shown() -> None:
     settings = ProxySettings.load({"ALL_PROXY": "http://me:p%40ss%3Aw0rd@proxy.test:3128"})
     proxy = settings.find(Url.parse("https://a.test/"))
     assert proxy is not None
@@ -140,7 +140,7 @@ def test_any_exception_is_read(text: str) -> None:
 # --- over the wire -------------------------------------------------------------------------
 
 
-def test_plain_http_goes_through_the_proxy_with_its_login(engine: str) -> None:
+def test_plain_http_uses_the_proxy_and_its_credentials(engine: str) -> None:
     with FakeRegistry() as proxy:
         proxy.serve("team/app", "1.0", IMAGE)
         environment = {"http_proxy": f"http://me:pass@{proxy.host}"}
@@ -165,7 +165,7 @@ def test_a_registry_on_this_machine_is_reached_directly(engine: str) -> None:
         assert proxy.log == []
 
 
-def test_a_proxy_that_wants_a_login_is_named_and_not_asked_again(engine: str) -> None:
+def test_proxy_that_requires_login_is_named_and_not_retried(engine: str) -> None:
     with FakeRegistry() as proxy:
         proxy.on("GET", "/v2/team/app/manifests/1.0", Reply(407))
         options = {"environment": {"http_proxy": proxy.url}}
@@ -211,7 +211,7 @@ def tunnel(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
     ],
     ids=["407", "403"],
 )
-def test_a_tunnel_that_is_refused_is_named(engine: str, answer: bytes, words: str) -> None:
+def test_refused_tunnel_is_named(engine: str, answer: bytes, words: str) -> None:
     with tunnel(answer) as (host, seen):
         options = {
             "plain_http": False,
