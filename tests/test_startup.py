@@ -49,7 +49,7 @@ def loaded(*arguments: str, **environment: str) -> tuple[int, set[str], str]:
     [("--version",), ("--help",), *((name, "--help") for _group, name, _module in COMMANDS)],
     ids=" ".join,
 )
-def test_asking_for_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
+def test_help_loads_no_heavy_module(arguments: tuple[str, ...]) -> None:
     status, modules, told = loaded(*arguments)
 
     assert status == 0
@@ -58,14 +58,14 @@ def test_asking_for_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None
 
 
 @pytest.mark.parametrize("name", ["ls", "du", "verify", "gc"])
-def test_a_look_at_the_store_loads_nothing_heavy(tmp_path: Path, name: str) -> None:
+def test_listing_the_store_loads_no_heavy_module(tmp_path: Path, name: str) -> None:
     status, modules, _ = loaded(name, "--store", str(tmp_path / "store"))
 
     assert status == 0
     assert modules & HEAVY == set()
 
 
-def test_a_pull_without_a_terminal_loads_no_rich(tmp_path: Path) -> None:
+def test_pull_without_a_terminal_does_not_load_rich(tmp_path: Path) -> None:
     with FakeRegistry() as registry:
         registry.serve("team/app", "1", build_image("linux/amd64"))
         name = f"{registry.host}/team/app:1"
@@ -75,7 +75,7 @@ def test_a_pull_without_a_terminal_loads_no_rich(tmp_path: Path) -> None:
     assert "rich" not in modules
 
 
-def test_completion_loads_nothing_heavy() -> None:
+def test_completion_loads_no_heavy_module() -> None:
     _, modules, told = loaded(
         _RESOLVER_COMPLETE="complete_bash", COMP_WORDS="resolver res", COMP_CWORD="1"
     )
@@ -84,7 +84,7 @@ def test_completion_loads_nothing_heavy() -> None:
     assert modules & {*HEAVY, "platformdirs"} == set()
 
 
-def test_an_answer_from_the_store_loads_no_client(tmp_path: Path) -> None:
+def test_answer_from_the_store_loads_no_http_client(tmp_path: Path) -> None:
     store = str(tmp_path / "store")
     image = build_index([build_image("linux/amd64"), build_image("linux/arm64")])
     options = ("-p", "linux/arm64", "--format", "digest", "--store", store)
@@ -101,7 +101,7 @@ def test_an_answer_from_the_store_loads_no_client(tmp_path: Path) -> None:
     assert modules & HEAVY == set()
 
 
-def test_an_answer_from_a_lock_loads_no_client_and_no_yaml(tmp_path: Path) -> None:
+def test_answer_from_a_lock_loads_no_http_client_and_no_yaml(tmp_path: Path) -> None:
     file = str(tmp_path / "resolver.lock")
     options = ("--lock-file", file, "--store", str(tmp_path / "store"))
     with FakeRegistry() as registry:
@@ -117,7 +117,7 @@ def test_an_answer_from_a_lock_loads_no_client_and_no_yaml(tmp_path: Path) -> No
         assert modules & HEAVY == set()
 
 
-def test_ctrl_c_while_the_command_line_is_loaded_is_a_status_and_no_traceback() -> None:
+def test_interrupt_during_loading_gives_a_status_without_a_traceback() -> None:
     interrupting = (
         "import sys, types\n"
         "class Loading(types.ModuleType):\n"

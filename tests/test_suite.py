@@ -82,14 +82,14 @@ def suite(folder: Path, tests: str, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_a_suite_that_passes_and_is_covered_passes(tmp_path: Path) -> None:
+def test_suite_that_passes_with_coverage_passes(tmp_path: Path) -> None:
     status, said = suite(tmp_path, PASSES)
 
     assert status == 0, said
     assert "once more" not in said
 
 
-def test_only_the_tests_that_failed_run_once_more(tmp_path: Path) -> None:
+def test_suite_reruns_only_failed_tests(tmp_path: Path) -> None:
     status, said = suite(tmp_path, PASSES + COUNTED + FLAKY.format(count=2))
 
     assert status == 0, said
@@ -98,7 +98,7 @@ def test_only_the_tests_that_failed_run_once_more(tmp_path: Path) -> None:
     assert (tmp_path / "counted").read_text() == "x"
 
 
-def test_more_than_twenty_failures_get_no_second_try(tmp_path: Path) -> None:
+def test_suite_reruns_no_more_than_twenty_failures(tmp_path: Path) -> None:
     status, said = suite(tmp_path, PASSES + FLAKY.format(count=21))
 
     assert status == 1
@@ -119,7 +119,7 @@ def test_more_than_twenty_failures_get_no_second_try(tmp_path: Path) -> None:
     ],
     ids=["fails twice", "import", "workers differ", "crash", "coverage", "flaky", "no tests"],
 )
-def test_what_is_no_accident_fails(tests: str, reason: str, tmp_path: Path) -> None:
+def test_suite_fails_for_repeated_failures(tests: str, reason: str, tmp_path: Path) -> None:
     status, said = suite(tmp_path, tests)
 
     assert status == 1
@@ -127,14 +127,14 @@ def test_what_is_no_accident_fails(tests: str, reason: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("tests", [SET_ORDER, TIME, FOLDER], ids=["set", "time", "folder"])
-def test_ids_that_change_between_processes_are_shown(tests: str, tmp_path: Path) -> None:
+def test_suite_shows_ids_that_change_between_processes(tests: str, tmp_path: Path) -> None:
     status, said = suite(tmp_path, tests, "--ids")
 
     assert status == 1
     assert "+test_small.py::test_" in said
 
 
-def test_ids_that_stay_pass(tmp_path: Path) -> None:
+def test_suite_accepts_stable_ids(tmp_path: Path) -> None:
     assert suite(tmp_path, PASSES, "--ids") == (0, "")
 
 

@@ -170,7 +170,7 @@ def is_tidy(store: LocalStore) -> bool:
     return left == [] and litter(store.root) == [] and unverified(store.root) == []
 
 
-def test_eight_processes_that_want_one_image_fetch_each_blob_once(
+def test_eight_processes_pulling_one_image_fetch_each_blob_once(
     tmp_path: Path, crowd: Crowd
 ) -> None:
     crowd.add(ONE_IMAGE, 8)
@@ -183,7 +183,7 @@ def test_eight_processes_that_want_one_image_fetch_each_blob_once(
     assert [image.missing for image in store.images()] == [()]
 
 
-def test_processes_that_share_layers_fetch_these_once_and_lose_no_name(
+def test_processes_sharing_layers_fetch_them_once_and_lose_no_name(
     tmp_path: Path, crowd: Crowd
 ) -> None:
     crowd.add(SHARING, 6)
@@ -197,9 +197,7 @@ def test_processes_that_share_layers_fetch_these_once_and_lose_no_name(
     assert store.verify(full=True).is_sound
 
 
-def test_collecting_beside_those_who_pull_and_remove_takes_nothing_from_them(
-    tmp_path: Path, crowd: Crowd
-) -> None:
+def test_gc_beside_pulls_and_removals_takes_nothing_from_them(tmp_path: Path, crowd: Crowd) -> None:
     crowd.add(COLLECTING, 4)
     crowd.add(COLLECTOR, 2)
 

@@ -149,7 +149,7 @@ def rss(process: subprocess.Popen[str]) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-def test_bad_upstreams_do_not_harm_the_clients_of_a_good_one(tmp_path: Path) -> None:
+def test_bad_upstreams_do_not_affect_clients_of_a_good_one(tmp_path: Path) -> None:
     never = threading.Event()
     quick, many = images(12 if IS_LONG else 2, 0), images(70 if IS_LONG else 3, 100_000)
     bad = images(1, 500_000)
