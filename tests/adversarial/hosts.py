@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Self
 from unittest.mock import patch
 
-from tests.adversarial.kit import PASSWORD, USER
+from tests.fakes.outcomes import PASSWORD, USER
 from tests.fakes.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:

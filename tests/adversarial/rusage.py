@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from tests.adversarial.kit import WALL, Outcome
+from tests.fakes.outcomes import WALL, Outcome
 from tests.processes import ROOT
 
 if TYPE_CHECKING:

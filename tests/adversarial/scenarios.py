@@ -12,10 +12,11 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from tests.adversarial.hosts import Recorder, login
-from tests.adversarial.kit import PASSWORD, USER, Actor, nothing_travelled, refused
+from tests.adversarial.kit import Actor, refused
 from tests.fakes.gates import basic_value
 from tests.fakes.gates import refused as challenged
 from tests.fakes.images import multi_platform
+from tests.fakes.outcomes import PASSWORD, USER, no_credentials_received
 from tests.fakes.registry import Reply
 from tests.fakes.tls import authority, unknown_authority
 
@@ -88,7 +89,7 @@ def private_storage(act: Actor, hosts: Hosts) -> None:
     outcome = act("PULL", f"{registry.host}/app:1", "--plain-http")
     assert outcome.status == 0, outcome
     assert len(storage.log) == 1
-    nothing_travelled(storage)
+    no_credentials_received(storage)
     # The metadata service is not storage, wherever the registry is.
     registry, metadata = _with_storage(hosts, PRIVATE, METADATA)
     refused(_fresh(act)("PULL", f"{registry.host}/app:1", "--plain-http"), "NETWORK")

@@ -10,19 +10,12 @@ import pytest
 
 from tests.adversarial.helpers import plant_helper
 from tests.adversarial.hosts import answer, login
-from tests.adversarial.kit import (
-    IDENTITY,
-    PASSWORD,
-    SIGNATURE,
-    TOKEN,
-    USER,
-    nothing_travelled,
-    refused,
-)
+from tests.adversarial.kit import refused
 from tests.adversarial.namespace import inside
 from tests.adversarial.rusage import measured
 from tests.fakes.gates import refused as challenged
 from tests.fakes.images import multi_platform
+from tests.fakes.outcomes import IDENTITY, PASSWORD, SIGNATURE, TOKEN, USER, no_credentials_received
 from tests.fakes.registry import FakeRegistry, Reply, Seen
 from tests.fakes.tls import authority
 
@@ -75,7 +68,7 @@ def test_aut_002_basic_credentials_go_only_to_their_registry(
     registry.redirect(blob("linux/amd64"), f"{evil.url}/steal?x=1")
     assert act("PULL", f"{registry.host}/img-a:1").status != 0
     assert evil.log
-    nothing_travelled(evil)
+    no_credentials_received(evil)
 
 
 def test_aut_004_a_realm_over_http_behind_tls_is_refused(
@@ -143,7 +136,7 @@ def test_aut_010_a_token_server_cannot_send_credentials_on(
     registry.bearer(realm=f"{server.url}/token")
     docker_config(login(registry.host))
     refused(act("PULL", f"{registry.host}/img-a:1"), "AUTH")
-    nothing_travelled(evil)
+    no_credentials_received(evil)
 
 
 @pytest.mark.parametrize("status", [307, 308])
@@ -155,7 +148,7 @@ def test_aut_010_a_token_server_cannot_send_an_identity_token_on(
     registry.bearer(realm=f"{server.url}/token")
     docker_config({"auths": {registry.host: {"identitytoken": IDENTITY}}})
     refused(act("PULL", f"{registry.host}/img-a:1"), "AUTH")
-    nothing_travelled(evil)
+    no_credentials_received(evil)
 
 
 def bomb() -> bytes:

@@ -13,8 +13,9 @@ import pytest
 
 from tests import DATA
 from tests.adversarial.hosts import OCI_INDEX, login
-from tests.adversarial.kit import PASSWORD, USER, Actor, no_secret, refused
+from tests.adversarial.kit import Actor, refused
 from tests.fakes.images import build_image, from_dict, multi_platform, raw_document
+from tests.fakes.outcomes import PASSWORD, USER, no_secret
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.fakes.tls import authority
 
@@ -37,7 +38,7 @@ def select(*kinds: str, expect: str | None = None) -> list[Any]:
 
 def names_field(outcome: Any, field: str) -> bool:
     """Say whether a failure names the field, in its facts or in its words."""
-    return field == outcome.failure.get("field") or field in outcome.told
+    return field == outcome.failure.get("field") or field in outcome.text
 
 
 @pytest.mark.parametrize("case", select("manifest", "index", expect="error"))
@@ -185,7 +186,7 @@ def test_invalid_challenge_is_refused_without_a_request(
     # An address is judged by the one policy for all places; that one is refused as NETWORK.
     metadata = case["reason"] == "link-local address"
     refused(outcome, "NETWORK" if metadata and outcome.status == 5 else word)
-    assert names_field(outcome, case["field"]) or metadata or "token server" in outcome.told
+    assert names_field(outcome, case["field"]) or metadata or "token server" in outcome.text
     assert all(seen.authorization is None for seen in registry.log)
 
 
@@ -226,5 +227,5 @@ def test_lock_file_is_read_or_refused_without_side_effects(
             continue
         # A file of the user's is a question that cannot be read, whatever is wrong with it.
         assert (outcome.failure["class"], outcome.status) == (case["error_class"], 2), outcome
-        assert case["field"] in outcome.told or case["reason"] == "alias expansion"
+        assert case["field"] in outcome.text or case["reason"] == "alias expansion"
     assert not Path("/tmp/pwned-yaml").exists()

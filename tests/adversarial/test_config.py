@@ -9,10 +9,11 @@ import pytest
 
 from tests.adversarial.helpers import plant_helper
 from tests.adversarial.hosts import answer, login
-from tests.adversarial.kit import IDENTITY, PASSWORD, USER, refused
+from tests.adversarial.kit import refused
 from tests.adversarial.namespace import inside
 from tests.fakes.gates import basic_value
 from tests.fakes.images import multi_platform
+from tests.fakes.outcomes import IDENTITY, PASSWORD, USER
 from tests.fakes.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def test_cfg_002_a_broken_file_is_named_and_not_quoted(
     refused(outcome, "CONFIG", str(path))
     assert registry.log == []
     if kind == "invalid":
-        assert "line 1" in outcome.told or "byte" in outcome.told or "character" in outcome.told
+        assert "line 1" in outcome.text or "byte" in outcome.text or "character" in outcome.text
 
 
 @pytest.mark.parametrize("content", [b"", b" \n"])

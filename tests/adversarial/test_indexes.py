@@ -87,7 +87,7 @@ def test_idx_004_endless_nesting_ends_at_the_limit(
     registry.serve("app", "1", image)
     outcome = act("RESOLVE", f"{registry.host}/app:1", "-p", "linux/amd64")
     refused(outcome, "LIMIT", "8")
-    assert "deep" in outcome.told or "depth" in outcome.told or "levels" in outcome.told, outcome
+    assert "deep" in outcome.text or "depth" in outcome.text or "levels" in outcome.text, outcome
     assert len(registry.requests(path_contains="/manifests/")) <= 33
 
 

@@ -144,7 +144,7 @@ def test_man_015_deep_nesting_is_refused(act: Actor, registry: FakeRegistry) -> 
     outcome, kilobytes = measured(words, act.store)
     act.check(outcome, as_json=True)
     assert outcome.failure["class"] in {"FORMAT", "LIMIT"}
-    assert "nesting" in outcome.told or "depth" in outcome.told or "deep" in outcome.told, outcome
+    assert "nesting" in outcome.text or "depth" in outcome.text or "deep" in outcome.text, outcome
     assert kilobytes < 256 * 1024
 
 
@@ -248,4 +248,4 @@ def test_man_026_wrong_embedded_bytes_are_never_used(act: Actor, registry: FakeR
         assert registry.requests("GET", "/blobs/")
     else:
         assert outcome.failure["class"] in {"INTEGRITY", "FORMAT"}
-        assert "config.data" in outcome.told
+        assert "config.data" in outcome.text

@@ -14,9 +14,10 @@ import pytest
 
 from tests.adversarial.catalogue import STATUS
 from tests.adversarial.hosts import answer, login
-from tests.adversarial.kit import Outcome, clean_text, refused
+from tests.adversarial.kit import refused
 from tests.adversarial.rusage import measured
 from tests.fakes.images import build_image, build_index, from_dict, multi_platform, raw_document
+from tests.fakes.outcomes import Outcome, clean_text
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.processes import ROOT
 

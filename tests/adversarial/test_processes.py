@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.adversarial.kit import Outcome, clean_result, clean_text
+from tests.adversarial.kit import clean_result
 from tests.fakes.images import multi_platform
+from tests.fakes.outcomes import Outcome, clean_text
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.processes import ROOT
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.adversarial.hosts import OCI_MANIFEST, login
-from tests.adversarial.kit import PASSWORD, SIGNATURE, USER, nothing_travelled, refused
+from tests.adversarial.kit import refused
 from tests.adversarial.namespace import inside
 from tests.fakes.images import build_image, from_dict
+from tests.fakes.outcomes import PASSWORD, SIGNATURE, USER, no_credentials_received
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.fakes.tls import authority
 
@@ -52,7 +53,7 @@ def test_red_001_blob_from_storage_is_fetched_without_credentials(
     cdn.on("GET", "/blob", Reply(body=IMAGE.blobs[CONFIG]))
     assert act("PULL", f"{registry.host}/app:1").status == 0
     assert [seen.query for seen in cdn.log] == ["X-Amz-Signature=1"]
-    nothing_travelled(cdn)
+    no_credentials_received(cdn)
 
 
 def test_red_001_wrong_bytes_from_storage_are_refused(
@@ -133,7 +134,7 @@ def test_red_005_invalid_locations_are_refused(
     assert not [
         held for held in act.store.rglob("*") if held.is_file() and b"C4NARY" in held.read_bytes()
     ]
-    nothing_travelled(evil)
+    no_credentials_received(evil)
 
 
 @pytest.mark.parametrize("count", [0, 2])
@@ -197,7 +198,7 @@ def test_red_018_redirected_tag_keeps_accept_and_drops_credentials(
     outcome = act("RESOLVE", f"{registry.host}/app:1", "-p", "linux/amd64")
     assert outcome.answer["manifest"]["digest"] == IMAGE.digest
     assert OCI_MANIFEST in evil.log[0].headers["accept"]
-    nothing_travelled(evil)
+    no_credentials_received(evil)
 
 
 def test_red_018_a_redirected_digest_is_verified(
@@ -209,7 +210,7 @@ def test_red_018_a_redirected_digest_is_verified(
     evil.on("GET", "/manifest", Reply(200, HEADERS, other))
     place = f"{registry.host}/app@{IMAGE.digest}"
     refused(act("RESOLVE", place), "INTEGRITY", IMAGE.digest)
-    nothing_travelled(evil)
+    no_credentials_received(evil)
 
 
 @pytest.mark.parametrize("status", [300, 304, 305, 306, 399])

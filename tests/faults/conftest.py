@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.clock import SystemClock
+from tests.fakes.outcomes import PASSWORD, USER
 from tests.fakes.registry import FakeRegistry
 from tests.faults.crew import Crew
-from tests.faults.invariants import PASSWORD, USER
 from tests.faults.kit import Ground
 from tests.faults.samples import img_a, img_a2
 

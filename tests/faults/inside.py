@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.fakes.outcomes import Outcome
 from tests.faults import invariants
-from tests.faults.invariants import Outcome
 from tests.processes import ROOT
 
 if TYPE_CHECKING:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
-import time
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from resolver.cli.app import run as run_command_line
+from tests.fakes.outcomes import (
+    REQUESTS,
+    Outcome,
+    clean_text,
+    must,
+    no_credentials_received,
+    no_secret,
+    run_here,
+)
 from tests.faults import invariants
 from tests.faults.crew import Crew, Job
-from tests.faults.invariants import STATUS, Outcome, must
+from tests.faults.invariants import STATUS
 from tests.faults.samples import AMD64, needed
 
 if TYPE_CHECKING:
@@ -44,7 +49,7 @@ class Ground:
     others: list[FakeRegistry] = field(default_factory=list)
     damaged: bool = False
     outputs: list[Path] = field(default_factory=list)
-    requests: int = invariants.REQUESTS
+    requests: int = REQUESTS
 
     @property
     def store(self) -> Path:
@@ -71,17 +76,7 @@ class Ground:
 
     def here(self, *words: str, as_json: bool = True) -> Outcome:
         """Run a command line in this process, while others are at work: nothing is checked."""
-        out, err = io.BytesIO(), io.BytesIO()
-        began = time.monotonic()
-        with (
-            io.TextIOWrapper(out, "utf-8", write_through=True) as stdout,
-            io.TextIOWrapper(err, "utf-8", write_through=True) as stderr,
-            redirect_stdout(stdout),
-            redirect_stderr(stderr),
-        ):
-            status = run_command_line(self.line(*words, as_json=as_json))
-            seconds = time.monotonic() - began
-            return Outcome(status, out.getvalue(), err.getvalue(), seconds)
+        return run_here(self.line(*words, as_json=as_json))
 
     def line(self, *words: str, as_json: bool = True) -> list[str]:
         """Complete a command line: this store, nothing but warnings and errors on stderr."""
@@ -121,8 +116,8 @@ class Ground:
             outcomes.append(outcome)
             if not ended.signal:
                 invariants.clean_result(outcome, as_json=True)
-                invariants.clean_text(outcome)
-                invariants.no_secret(outcome.stdout + outcome.stderr, "the output")
+                clean_text(outcome)
+                no_secret(outcome.stdout + outcome.stderr, "the output")
         self.look(before)
         return outcomes
 
@@ -142,8 +137,8 @@ class Ground:
     ) -> None:
         """Check a command, and everything around it."""
         invariants.clean_result(outcome, as_json=as_json)
-        invariants.clean_text(outcome)
-        invariants.no_secret(outcome.stdout + outcome.stderr, "the output")
+        clean_text(outcome)
+        no_secret(outcome.stdout + outcome.stderr, "the output")
         invariants.within(outcome, len(self.registry.log) - before[0], self.requests)
         self.look(before)
 
@@ -153,7 +148,7 @@ class Ground:
             kept = [self.store, *self.outputs]
             invariants.unchanged(before[1], invariants.snapshot(self.folder, without=kept))
         for other in self.others:
-            invariants.nothing_travelled(other)
+            no_credentials_received(other)
         if not self.store.is_dir():
             return
         if not self.damaged:
@@ -247,7 +242,7 @@ class Ground:
         must(outcome.status == STATUS[word], "I6", f"no {word}", outcome)
         must(outcome.failure["class"] == word, "I6", f"no {word}", outcome)
         for part in parts:
-            must(part in outcome.told, "I6", f"does not say {part!r}", outcome)
+            must(part in outcome.text, "I6", f"does not say {part!r}", outcome)
 
 
 def bodies(log: Sequence[Seen]) -> list[Seen]:

@@ -13,6 +13,7 @@ import pytest
 
 from resolver.verbs import transfer
 from tests.fakes.messages import Reply, Seen
+from tests.fakes.outcomes import Outcome, clean_text
 from tests.faults import invariants
 from tests.faults.samples import AMD64, KIB, digest_of, img_a, layers
 from tests.faults.soak import seeded, times
@@ -301,12 +302,10 @@ def test_sto_002_planted_files_mislead_no_command(ground: Ground, kind: str) -> 
         ]
         for job in jobs:
             (ended,) = here.crew.run(job)
-            outcome = invariants.Outcome(
-                ended.status, ended.stdout, ended.stderr, ended.seconds, ended.rss
-            )
+            outcome = Outcome(ended.status, ended.stdout, ended.stderr, ended.seconds, ended.rss)
             assert ended.signal == 0
             assert outcome.status in {0, 1, 3, 8}, (name, job.words[0], outcome)
             invariants.clean_result(outcome, as_json=True)
-            invariants.clean_text(outcome)
+            clean_text(outcome)
             assert outcome.seconds < 10, (name, job.words[0], outcome)
         invariants.unchanged(before, invariants.snapshot(ground.folder, without=[here.folder]))

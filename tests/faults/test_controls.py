@@ -16,10 +16,17 @@ import pytest
 from resolver.store import LocalStore
 from resolver.store.blobs import Blobs
 from tests.fakes.messages import Reply
+from tests.fakes.outcomes import (
+    PASSWORD,
+    TOKEN,
+    Broken,
+    Outcome,
+    clean_text,
+    no_credentials_received,
+)
 from tests.fakes.registry import FakeRegistry
 from tests.faults import invariants
 from tests.faults.injection import Fault
-from tests.faults.invariants import Broken, Outcome
 from tests.faults.samples import AMD64, MIB, digest_of, img_a, layers, small
 from tests.faults.test_crowds import Sampler, counted, slow
 
@@ -221,7 +228,7 @@ def test_changes_outside_the_store_are_seen(ground: Ground) -> None:
 
 def test_secrets_are_seen(ground: Ground) -> None:
     assert ground.pull().status == 0
-    for text in (invariants.PASSWORD, "dTVlcjpTM2NyM3RQYTU1"):
+    for text in (PASSWORD, "dTVlcjpTM2NyM3RQYTU1"):
         path = ground.store / "seen" / "note"
         path.write_text(f"x{text}x")
         with pytest.raises(Broken, match="I3"):
@@ -233,12 +240,12 @@ def test_control_finds_credentials_sent_to_another_host(ground: Ground) -> None:
     with FakeRegistry() as evil:
         evil.serve("img-a", None, img_a())
         evil.on("*", PATH, lambda _seen: Reply(body=L2))
-        ground.registry.redirect(PATH, f"{evil.url}{PATH}?t={invariants.TOKEN}")
+        ground.registry.redirect(PATH, f"{evil.url}{PATH}?t={TOKEN}")
         ground.pull()
         with pytest.raises(Broken, match="I3"):
-            invariants.nothing_travelled(evil)
+            no_credentials_received(evil)
     with pytest.raises(Broken, match="I4"):
-        invariants.nothing_travelled(ground.registry)
+        no_credentials_received(ground.registry)
 
 
 def test_control_finds_a_lock_without_an_owner(ground: Ground) -> None:
@@ -256,8 +263,8 @@ BAD_RESULTS: dict[str, tuple[str, Callable[[Outcome], None]]] = {
     "two errors": ("I6", lambda good: said(replace(good, stderr=b"error: a\nerror: b\n"))),
     "no error": ("I6", lambda good: said(replace(good, stderr=b""))),
     "no document": ("I6", lambda good: said(replace(good, stdout=b"{"))),
-    "escape": ("I7", lambda good: invariants.clean_text(replace(good, stderr=b"error: \x1b[2J"))),
-    "command": ("I7", lambda good: invariants.clean_text(replace(good, stdout=b"::add-mask::x"))),
+    "escape": ("I7", lambda good: clean_text(replace(good, stderr=b"error: \x1b[2J"))),
+    "command": ("I7", lambda good: clean_text(replace(good, stdout=b"::add-mask::x"))),
     "slow": ("I5", lambda good: invariants.within(replace(good, seconds=31.0), 0)),
     "large": ("I5", lambda good: invariants.within(replace(good, rss=300 * 1024), 0)),
     "storm": ("I5", lambda good: invariants.within(good, 101)),
@@ -272,7 +279,7 @@ def said(outcome: Outcome) -> None:
 def test_control_finds_unclean_results(name: str, check: Callable[[Outcome], None]) -> None:
     good = Outcome(3, b"{}", b"error: no\n")
     said(good)
-    invariants.clean_text(good)
+    clean_text(good)
     invariants.within(good, 1)
     with pytest.raises(Broken, match=name):
         check(good)

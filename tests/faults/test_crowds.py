@@ -14,6 +14,7 @@ import pytest
 
 from tests.fakes.images import build_image, build_index
 from tests.fakes.messages import Reply, Seen
+from tests.fakes.outcomes import Outcome
 from tests.faults import invariants
 from tests.faults.samples import (
     AMD64,
@@ -43,7 +44,7 @@ def counted(ground: Ground, digest: str) -> int:
     return sum(seen.status in {200, 206} for seen in ground.gets(digest))
 
 
-def all_well(outcomes: list[invariants.Outcome]) -> None:
+def all_well(outcomes: list[Outcome]) -> None:
     for outcome in outcomes:
         assert outcome.status == 0, outcome
 
@@ -214,7 +215,7 @@ def test_con_010_a_stopped_holder_of_a_lock_is_named_and_not_waited_for(ground: 
     finally:
         holder.go_on()
     assert reader[0].status == 0
-    outcome = invariants.Outcome(late.status, late.stdout, late.stderr, late.seconds)
+    outcome = Outcome(late.status, late.stdout, late.stderr, late.seconds)
     ground.refused(outcome, "STORE", "lock", "fuser")
     assert 1.0 <= late.seconds < 8.0
     ground.look(before)
