@@ -17,7 +17,7 @@ from resolver.errors import StoreFault
 from resolver.store import LocalStore, NameRecord
 from tests.fakes.images import build_image, build_layer, multi_platform
 from tests.store.faults import unverified
-from tests.store.images import blob_of, everything, held, place, pull, put
+from tests.store.images import BASE, blob_of, everything, held, place, pull, put
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from resolver.core.oci.descriptor import Descriptor
 
-BASE = build_layer({"base": b"b" * 5000})
 OWN_ONE, OWN_TWO = build_layer({"one": b"1" * 3000}), build_layer({"two": b"2" * 3000})
 ONE = build_image("linux/amd64", [BASE, OWN_ONE], config={"created": "2024-05-01T00:00:00Z"})
 TWO = build_image("linux/amd64", [BASE, OWN_TWO])

@@ -20,31 +20,33 @@ from resolver.errors import StoreFault
 from resolver.store import LocalStore, NameRecord, Patience
 from tests.fakes.images import (
     Image,
-    build_image,
     build_index,
-    build_layer,
     entry,
     from_dict,
     multi_platform,
 )
 from tests.store import faults as store_faults
 from tests.store.faults import Stopped, unverified, watch
-from tests.store.images import HOUR, age, blob_of, everything, fill, held, place, pull, put
+from tests.store.images import (
+    HOUR,
+    ONE,
+    TWO,
+    age,
+    blob_of,
+    everything,
+    fill,
+    held,
+    place,
+    pull,
+    put,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-BASE = build_layer({"base": b"b" * 5000})
-ONE = build_image("linux/amd64", [BASE, build_layer({"one": b"1" * 3000})])
-TWO = build_image("linux/amd64", [BASE, build_layer({"two": b"2" * 3000})])
 MANY = multi_platform("linux/amd64", "linux/arm64/v8", attestations=True)
 NOW = Retention(grace=0)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path / "store", fsync=False)
 
 
 def kinds(collected: Collected) -> list[str]:

@@ -16,15 +16,12 @@ from resolver.errors import StoreFault
 from resolver.store import LocalStore, NameRecord, collect, index, reachable
 from resolver.store import images as listing
 from tests.fakes.images import build_image, build_layer, multi_platform
-from tests.store.images import age, everything, fill, held, place, pull, put
+from tests.store.images import BASE, ONE, TWO, age, everything, fill, held, place, pull, put
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-BASE = build_layer({"base": b"b" * 5000})
-ONE = build_image("linux/amd64", [BASE, build_layer({"one": b"1" * 3000})])
-TWO = build_image("linux/amd64", [BASE, build_layer({"two": b"2" * 3000})])
 LOST = build_image("linux/amd64", [BASE, build_layer({"lost": b"l" * 3000})])
 MANY = multi_platform("linux/amd64", "linux/arm64/v8", attestations=True)
 

@@ -22,11 +22,6 @@ from tests.store.images import put
 A, B = Digest.of(b"a"), Digest.of(b"b")
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path / "store", fsync=False)
-
-
 def files(store: LocalStore) -> list[str]:
     return [path.name for path in (store.root / "leases").iterdir()]
 

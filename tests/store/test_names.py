@@ -31,16 +31,6 @@ APP = "docker.io/library/app:1"
 RECORD = NameRecord(APP, ROOT)
 
 
-@pytest.fixture
-def events() -> list[Event]:
-    return []
-
-
-@pytest.fixture
-def store(tmp_path: Path, events: list[Event]) -> LocalStore:
-    return LocalStore(tmp_path / "store", fsync=False, observe=events.append)
-
-
 def place_of(store: LocalStore, reference: str = APP) -> Path:
     return store.root / "seen" / f"{hashlib.sha256(reference.encode()).hexdigest()}.json"
 

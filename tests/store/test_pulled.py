@@ -39,16 +39,6 @@ MANY = multi_platform(*PLATFORMS)
 ONE = build_image("linux/amd64")
 
 
-@pytest.fixture
-def events() -> list[Event]:
-    return []
-
-
-@pytest.fixture
-def store(tmp_path: Path, events: list[Event]) -> LocalStore:
-    return LocalStore(tmp_path / "store", fsync=False, observe=events.append)
-
-
 def place_of(store: LocalStore, reference: str = APP) -> Path:
     return store.root / "names" / file_name(reference)
 

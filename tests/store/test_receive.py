@@ -34,11 +34,6 @@ BLOB = blob_of(BODY)
 HALF = len(BODY) // 2
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path / "store", fsync=False)
-
-
 def partial_of(store: LocalStore, digest: Digest = BLOB.digest) -> Path:
     return store.root / "partial" / f"{digest.algorithm}-{digest.hex}"
 

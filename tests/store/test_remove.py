@@ -15,10 +15,10 @@ from resolver.core.results.events import Warned
 from resolver.core.results.store import Removed, Trimmed
 from resolver.errors import AmbiguousId, ImageNotHeld, InUse, StoreFault
 from resolver.store import LocalStore, NameRecord, collect, remove
-from tests.fakes.images import Image, build_image, build_layer, multi_platform
+from tests.fakes.images import Image, multi_platform
 from tests.store import faults as store_faults
 from tests.store.faults import Stopped, unverified, watch
-from tests.store.images import everything, fill, held, place, pull, put
+from tests.store.images import BASE, ONE, TWO, everything, fill, held, place, pull, put
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,16 +26,8 @@ if TYPE_CHECKING:
 
     from resolver.core.results.pull_events import Event
 
-BASE = build_layer({"base": b"b" * 5000})
-ONE = build_image("linux/amd64", [BASE, build_layer({"one": b"1" * 3000})])
-TWO = build_image("linux/amd64", [BASE, build_layer({"two": b"2" * 3000})])
 MANY = multi_platform("linux/amd64", "linux/arm64/v8")
 AMD64, ARM64 = (Platform.parse(text) for text in ("linux/amd64", "linux/arm64"))
-
-
-@pytest.fixture
-def events() -> list[Event]:
-    return []
 
 
 @pytest.fixture

@@ -59,16 +59,6 @@ def place_of(store: LocalStore, body: bytes = BODY) -> Path:
 
 
 @pytest.fixture
-def events() -> list[Event]:
-    return []
-
-
-@pytest.fixture
-def store(tmp_path: Path, events: list[Event]) -> LocalStore:
-    return LocalStore(tmp_path / "store", fsync=False, observe=events.append)
-
-
-@pytest.fixture
 def canary(tmp_path: Path) -> Path:
     """A file that is none of the store's business, and must stay as it is."""
     path = tmp_path / "canary"

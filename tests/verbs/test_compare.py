@@ -24,7 +24,6 @@ from tests.fakes.messages import Reply
 from tests.fakes.registry import FakeRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.fakes.images import Image
@@ -35,18 +34,6 @@ NINE = (
     AMD64, ARM64, "linux/arm/v7", "linux/arm/v6", "linux/386", "linux/ppc64le", "linux/s390x",
     "linux/riscv64", "windows/amd64:10.0.20348.1",
 )  # fmt: skip
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as made:
-        yield made
-
-
-@pytest.fixture
-def session(tmp_path: Path) -> Iterator[Session]:
-    with Session(tmp_path / "store") as made:
-        yield made
 
 
 def app(version: str, *platforms: str) -> Image:

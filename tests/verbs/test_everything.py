@@ -28,7 +28,6 @@ from tests.fakes.images import (
     listed_as,
     multi_platform,
 )
-from tests.fakes.registry import FakeRegistry
 from tests.verbs.exports import check_layout, index_of
 from tests.verbs.pulling import Counter
 
@@ -36,17 +35,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from resolver.verbs.serve.server import Server
+    from tests.fakes.registry import FakeRegistry
 
 AMD, ARM = "linux/amd64", "linux/arm64"
 SOCI = "application/vnd.amazon.soci.index.v2+json"
 SBOM = "application/spdx+json"
 AT_ONCE = Retention(grace=0)
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as fake:
-        yield fake
 
 
 @pytest.fixture

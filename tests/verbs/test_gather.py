@@ -12,19 +12,13 @@ from resolver.session import Session
 from resolver.verbs.gather import Depth
 from tests.fakes.images import build_image, build_index, listed_as, multi_platform
 from tests.fakes.messages import Reply
-from tests.fakes.registry import FakeRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.fakes.registry import FakeRegistry
+
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as made:
-        yield made
 
 
 def test_gather_requests_each_document_once(registry: FakeRegistry, tmp_path: Path) -> None:

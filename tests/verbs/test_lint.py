@@ -24,23 +24,16 @@ from tests.fakes.images import (
     raw_document,
 )
 from tests.fakes.messages import Reply
-from tests.fakes.registry import FakeRegistry
 from tests.real.layouts import write_layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from resolver.core.lint.findings import Finding
     from tests.contract.lint_samples import Prepare
+    from tests.fakes.registry import FakeRegistry
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as made:
-        yield made
 
 
 def findings(registry: FakeRegistry, store: Path, image: Image) -> tuple[Finding, ...]:

@@ -29,23 +29,17 @@ from tests.fakes.images import (
 )
 from tests.fakes.messages import Reply, Seen
 from tests.fakes.programs import elf, pe
-from tests.fakes.registry import FakeRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from resolver.core.lint.lint import LintedImage
+    from tests.fakes.registry import FakeRegistry
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
 MEGABYTE = 1_000_000
 TARS = DATA / "bad_inputs" / "tars"
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as made:
-        yield made
 
 
 def look(registry: FakeRegistry, store: Path, image: Image, most: int = 32 << 20) -> LintedImage:

@@ -29,30 +29,17 @@ from resolver.session import Session
 from resolver.settings import Flags
 from tests.fakes.images import build_image, build_index, from_dict, listed_as, multi_platform
 from tests.fakes.messages import Reply
-from tests.fakes.registry import FakeRegistry
 from tests.processes import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from resolver.core.lockfile.drift import LockCheck
     from tests.fakes.images import Image
+    from tests.fakes.registry import FakeRegistry
 
 EMPTY = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
 AMD64, ARM64, ARMV7 = "linux/amd64", "linux/arm64", "linux/arm/v7"
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as made:
-        yield made
-
-
-@pytest.fixture
-def session(tmp_path: Path) -> Iterator[Session]:
-    with Session(tmp_path / "store") as made:
-        yield made
 
 
 @pytest.fixture

@@ -14,13 +14,12 @@ from resolver.core.results.resolve import Failure
 from resolver.errors import NotInStore, NotLocked, ResolverError
 from resolver.session import Session
 from tests.fakes.images import build_image, build_index, multi_platform
-from tests.fakes.registry import FakeRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from resolver.core.results.resolve import Resolution
+    from tests.fakes.registry import FakeRegistry
 
 AMD64, ARM64, ARMV7 = "linux/amd64", "linux/arm64/v8", "linux/arm/v7"
 #: Made so that order, variants, versions and fallbacks all decide something.
@@ -37,12 +36,6 @@ WANTED = [
     "windows/amd64", "windows/amd64:10.0.20348", "windows/amd64:ltsc2025", "linux/amd64/v3",
     "local", None,
 ]  # fmt: skip
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as made:
-        yield made
 
 
 def without_entries(answer: Resolution | ResolverError) -> object:

@@ -25,21 +25,14 @@ from resolver.session import Session
 from resolver.verbs.text_files import MAX_FILE
 from tests.fakes.images import Image, build_image, multi_platform
 from tests.fakes.messages import Reply
-from tests.fakes.registry import FakeRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from resolver.core.pin.result import Pinned
+    from tests.fakes.registry import FakeRegistry
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as made:
-        yield made
 
 
 @pytest.fixture
@@ -47,12 +40,6 @@ def image(registry: FakeRegistry) -> Image:
     made = multi_platform(AMD64, ARM64, attestations=True)
     registry.serve("app", "1", made)
     return made
-
-
-@pytest.fixture
-def session(tmp_path: Path) -> Iterator[Session]:
-    with Session(tmp_path / "store") as made:
-        yield made
 
 
 def write(folder: Path, name: str, text: str) -> str:

@@ -35,18 +35,11 @@ from tests.verbs.pulling import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from resolver.core.results.pull_events import Event
 
 AMD, ARM = "linux/amd64", "linux/arm64/v8"
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as fake:
-        yield fake
 
 
 def layers(count: int, size: int = 5_000, seed: int = 0) -> list[bytes]:

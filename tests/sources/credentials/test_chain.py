@@ -21,11 +21,6 @@ VECTORS: list[dict[str, Any]] = json.loads((DATA / "vectors" / "credentials.json
 MINE = {"username": "u5er", "password": "S3cr3tPa55"}
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
-
-
 def fill(path: Path, machine: Machine, text: str = "u5er:S3cr3tPa55") -> Path:
     return machine.write(path, {"auths": entries(reg_test=text)})
 

@@ -28,11 +28,6 @@ CONFIGURATIONS = [case for case in INDEX if case["kind"] == "docker-config"]
 SENTINEL = "S3cr3tPa55"
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
-
-
 def refused(machine: Machine, content: object, registry: str = "reg.test") -> InvalidConfiguration:
     """Give the error that a content of Docker's file leads to; nothing may repeat the sentinel."""
     path = machine.configure(content)

@@ -35,11 +35,6 @@ ANSWER = '{"ServerURL":"x","Username":"u5er","Secret":"S3cr3tPa55"}'
 MINE = {"username": "u5er", "password": "S3cr3tPa55"}
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
-
-
 def complaint(machine: Machine, script: str, timeout: float = 30.0) -> str:
     """Give what is said of a helper that is this script, and that did not do its work."""
     machine.install("it", script)

@@ -29,11 +29,6 @@ OTHERS = {
 }
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
-
-
 def keep(machine: Machine, registry: str = "reg.test:5000") -> str:
     helpers = Helpers(machine.environment)
     return save(machine.docker_config, registry, "me", PASSWORD, helpers)

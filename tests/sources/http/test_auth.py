@@ -33,7 +33,6 @@ from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.fakes.tls import authority
 from tests.sources.wire_kit import (
-    ENGINES,
     NEW_YEAR,
     PASSWORD,
     USER,
@@ -56,11 +55,6 @@ if TYPE_CHECKING:
 IMAGE = build_image()
 MANIFEST = "/v2/team/app/manifests/1.0"
 REALM = Url.parse("https://auth.example/token")
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ from resolver.sources.http.urls import Url
 from tests.fakes.images import build_image, build_index
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.fakes.tls import authority
-from tests.sources.wire_kit import ENGINES, FakeClock, source, transport
+from tests.sources.wire_kit import FakeClock, source, transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,11 +48,6 @@ if TYPE_CHECKING:
 MANIFEST = "/v2/team/app/manifests/1.0"
 IMAGE = build_image()
 ONCE = {"attempts": 1}
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from resolver.sources.registry.repository import RegistrySource
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.fakes.tls import authority
-from tests.sources.wire_kit import ENGINES, FakeClock, transport
+from tests.sources.wire_kit import FakeClock, transport
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 
 IMAGE = build_image()
 BLOB = next(iter(IMAGE.blobs))
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture

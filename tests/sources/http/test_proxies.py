@@ -17,7 +17,7 @@ from resolver.sources.http.proxies import ProxySettings
 from resolver.sources.http.urls import Url
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry, Reply
-from tests.sources.wire_kit import ENGINES, Names, source
+from tests.sources.wire_kit import Names, source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,11 +26,6 @@ if TYPE_CHECKING:
 
 IMAGE = build_image()
 PROXY = "http://proxy.test:3128"
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 def goes_through(url: str, **environment: str) -> str | None:

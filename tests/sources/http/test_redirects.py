@@ -19,7 +19,7 @@ from resolver.sources.http.client import Request, Scope
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.fakes.tls import authority
-from tests.sources.wire_kit import ENGINES, PASSWORD, USER, Names, login, source, transport
+from tests.sources.wire_kit import PASSWORD, USER, Names, login, source, transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,17 +31,6 @@ MANIFEST = "/v2/team/app/manifests/1.0"
 TYPED = {"Content-Type": IMAGE.media_type}
 CONFIG, CONFIG_BODY = next(iter(IMAGE.blobs.items()))
 CONFIG_DESCRIPTOR = Descriptor("application/x-config", Digest.parse(CONFIG), len(CONFIG_BODY))
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as fake:
-        yield fake
 
 
 @pytest.fixture

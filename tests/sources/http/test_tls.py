@@ -15,7 +15,7 @@ from resolver.sources.http.failures import find_reason
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.tls import authority, self_signed, unknown_authority
-from tests.sources.wire_kit import ENGINES, FakeClock, chain, source
+from tests.sources.wire_kit import FakeClock, chain, source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
     from resolver.core.results.pull_events import Event
 
 IMAGE = build_image()
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture

@@ -28,8 +28,6 @@ from tests.fakes.shelves import problem
 from tests.sources.wire_kit import ENGINES, source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from resolver.core.results.pull_events import Event
 
 SUBJECT = Digest.parse(build_image().digest)
@@ -38,12 +36,6 @@ TAG = f"/v2/team/app/manifests/{str(SUBJECT).replace(':', '-')}"
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 SBOM, SIGNATURE = "application/spdx+json", "application/vnd.dev.cosign.artifact.sig.v1+json"
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as fake:
-        yield fake
 
 
 def one(number: int, artifact_type: str | None = SBOM) -> dict[str, object]:

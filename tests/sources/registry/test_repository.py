@@ -36,7 +36,7 @@ from resolver.errors import (
 from resolver.sources.registry.repository import RegistrySource, open_registry
 from tests.fakes.images import build_image, build_index
 from tests.fakes.registry import FakeRegistry, Reply
-from tests.sources.wire_kit import ENGINES, source, transport
+from tests.sources.wire_kit import source, transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,11 +51,6 @@ CONFIG, CONFIG_BODY = next(
     (digest, body) for digest, body in IMAGE.blobs.items() if body.startswith(b"{")
 )
 CONFIG_DESCRIPTOR = Descriptor(OCI_CONFIG, Digest.parse(CONFIG), len(CONFIG_BODY))
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture

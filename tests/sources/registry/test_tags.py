@@ -24,19 +24,11 @@ from tests.fakes.registry import FakeRegistry, Reply
 from tests.sources.wire_kit import ENGINES, source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from resolver.core.results.pull_events import Event
     from tests.fakes.registry import Seen
 
 LIST = "/v2/team/app/tags/list"
 IMAGE = build_image()
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as fake:
-        yield fake
 
 
 def page(*tags: object, link: str | None = None, status: int = 200) -> Reply:
