@@ -1,12 +1,9 @@
 """`resolver help`: pages to read, from files inside the package."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
-
-if TYPE_CHECKING:
-    from resolver.cli.options import SHARED, _placed
 
 #: Every page, in the order they are listed; its first line says in a few words what it is about.
 #: To add one, write `resolver/topics/<name>.txt` and add a row.
@@ -77,6 +74,7 @@ def options() -> None:
     """Explain the options that all commands take."""
     from textwrap import wrap
 
+    from resolver.cli.options import SHARED, placed
     from resolver.cli.output import Output
     from resolver.render import RENDERERS
     from resolver.render.ci.emit import EMITTERS, REPORTS
@@ -94,7 +92,7 @@ def options() -> None:
     lines += [f"  {name:<{width}}  {text}" for name, text in rows]
     lines += [
         "",
-        f"Systems: {', '.join(map(_placed, EMITTERS.values()))}, auto.",
+        f"Systems: {', '.join(map(placed, EMITTERS.values()))}, auto.",
         f"Reports: {', '.join(REPORTS)}. Both may be repeated.",
         *wrap(f"Forms: {', '.join(RENDERERS)}; the default is table.", 80),
         "Also honoured: DOCKER_DEFAULT_PLATFORM, DOCKER_CONFIG, DOCKER_AUTH_CONFIG,",

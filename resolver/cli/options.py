@@ -429,5 +429,6 @@ def _common(values: dict[str, Any], hand: CiOutput | None) -> Common:
     return Common(form, values["quiet"], values["verbose"], progress, flags, hand)
 
 
-def _placed(row: Emitter) -> str:
+def placed(row: Emitter) -> str:
+    """Return how `--emit` names a CI system."""
     return f"{row.name}={row.takes}" if row.takes else row.name

@@ -162,22 +162,21 @@ def test_ca_files_are_checked_before_openssl_reads_them(
 
 #: Modules that open files by themselves: what they read is of our own making, or an image's.
 OPENERS = {
-    "cli/collecting.py",  # /proc
-    "cli/handover.py",  # writes
-    "cli/help.py",  # our own pages
-    "flow/lock_file.py",  # writes
-    "flow/rewrite.py",  # writes
-    "flow/layout_folder.py",
-    "flow/outputs.py",
-    "flow/placing.py",
-    "flow/export.py",
-    "flow/regular.py",
-    "files.py",
-    "platforms.py",  # /proc
-    "cli/output.py",  # /dev/null
     "cli/app.py",  # /dev/null
-    "sources/tree.py",
-    "sources/credential_writer.py",  # writes
+    "cli/ci.py",  # writes
+    "cli/gc.py",  # /proc
+    "cli/help.py",  # our own pages
+    "cli/output.py",  # /dev/null
+    "files/platforms.py",  # /proc
+    "files/read.py",
+    "sources/credentials/login.py",  # writes
+    "sources/local/tree.py",
+    "verbs/export/export.py",
+    "verbs/export/layout.py",
+    "verbs/export/output.py",
+    "verbs/lock_files.py",  # writes
+    "verbs/serve/streaming.py",
+    "verbs/text_files.py",  # writes
 }
 
 

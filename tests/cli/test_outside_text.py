@@ -194,7 +194,7 @@ WRITERS = {
     ("cli/output.py", "raw"),
     ("cli/output.py", "_write"),
     ("cli/output.py", "leave"),  # bytes of ours that put a terminal right
-    ("cli/asking.py", "_ask"),  # a question of ours
+    ("cli/login.py", "_ask"),  # a question of ours
     ("render/live.py", "write"),  # what `Output` gives it
 }
 

@@ -272,7 +272,7 @@ def test_internal_error_is_one_line_with_a_report_hint(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr("resolver.verbs.resolve.AskVerbs.resolve", broken)
+    monkeypatch.setattr("resolver.session.Session.resolve", broken)
     seen = run("resolve", "127.0.0.1:9/app")
 
     assert seen.status == 70

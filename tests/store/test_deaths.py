@@ -181,7 +181,7 @@ def test_failed_sync_is_final_for_its_transfer(
 KILLED = """
 import json, os, shutil, sys
 from pathlib import Path
-from tests.store import faults as store_faults, test_store_deaths as here
+from tests.store import faults as store_faults, test_deaths as here
 from resolver.store import LocalStore
 
 top, prepare = Path(sys.argv[1]), getattr(here, sys.argv[2])
