@@ -1,4 +1,4 @@
-"""The public names: what `resolver/__init__.py` says is there, and costs nothing until used."""
+"""The public names of `resolver/__init__.py`, which load nothing until used."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Machine:
     outputs: dict[str, str] = field(default_factory=dict)
 
     def run(self, *words: str, **variables: str) -> int:
-        """Run a program; what it says goes to the log."""
+        """Run a program and log its output."""
         done = subprocess.run(
             words,
             check=False,

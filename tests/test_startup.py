@@ -38,7 +38,7 @@ except SystemExit as stop:
 
 
 def loaded(*arguments: str, **environment: str) -> tuple[int, set[str], str]:
-    """Run the command; give its status, the top-level modules it loaded, and its stdout."""
+    """Run the command; return its status, the top-level modules it loaded and its stdout."""
     done = python("-c", PROBE, *arguments, environment=environment, measured=False)
     status, modules = json.loads(done.stderr.splitlines()[-1])
     return status, {name.partition(".")[0] for name in modules}, done.stdout.decode()

@@ -1,4 +1,4 @@
-"""Doing what an attacker hopes for, and looking at everything that comes of it."""
+"""Run commands against hostile input and check the invariants after each."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Actor:
-    """Runs commands, and checks after each what must hold whatever happened.
+    """Runs commands and checks the invariants after each.
 
     Attributes:
         folder: for the store, and for whatever a test needs.
@@ -50,10 +50,10 @@ class Actor:
     def __call__(
         self, verb: str, *words: str, batch: bool = False, as_json: bool = True
     ) -> Outcome:
-        """Run a verb of the catalogue in this process; the answer is JSON unless told otherwise.
+        """Run a verb of the catalogue in this process; the answer is JSON by default.
 
         Args:
-            batch: several questions are asked, so several may fail, each on a line.
+            batch: several references are given, and each failure is a line.
         """
         line = [*VERBS[verb], *words, *(["--json"] if as_json else [])]
         before = self._count()
@@ -109,7 +109,7 @@ def run_there(
 
 
 def clean_result(outcome: Outcome, *, batch: bool, as_json: bool) -> None:
-    """I6: a documented status, errors of one line each, one document or nothing on stdout."""
+    """I6: a documented status, one line per error, one document or nothing on stdout."""
     assert outcome.status in {0, *STATUS.values(), INTERRUPTED, TERMINATED}, outcome
     assert "Traceback" not in outcome.err + outcome.out, outcome
     lines = outcome.err.splitlines()
@@ -124,7 +124,7 @@ def clean_result(outcome: Outcome, *, batch: bool, as_json: bool) -> None:
 
 
 def refused(outcome: Outcome, word: str, *parts: str) -> None:
-    """The command failed with this class, and says these things."""
+    """Check that the command failed with this class and its text contains these parts."""
     assert outcome.failure["class"] == word, outcome
     assert outcome.status == outcome.failure["status"] == STATUS[word], outcome
     for part in parts:

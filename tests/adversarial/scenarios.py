@@ -30,7 +30,7 @@ PUBLIC, PRIVATE, OTHER, METADATA = "8.8.8.8", "10.0.0.5", "10.0.0.6", "169.254.1
 
 
 def logged_in(act: Actor, config: dict[str, object]) -> None:
-    """Write the `config.json` of whoever acts."""
+    """Write the `config.json` of the user."""
     folder = act.folder / "home" / "docker"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
@@ -106,7 +106,7 @@ def public_registry_private_storage(act: Actor, hosts: Hosts) -> None:
 
 
 def _fresh(act: Actor) -> Actor:
-    """Give somebody with an empty store."""
+    """Return an actor with an empty store."""
     return Actor(Path(mkdtemp(dir=act.folder)), act.watched, act.given)
 
 
@@ -149,7 +149,7 @@ def _beside(port: int) -> tuple[int, ...]:
 
 
 def wildcard_depth(act: Actor, hosts: Hosts) -> None:
-    """A wildcard stands for one label, not for two."""
+    """A wildcard matches one label and not two."""
     registry = hosts.registry(trusted("*.reg.test"), host=PRIVATE, port=443)
     registry.serve("app", "1", IMAGE)
     ca_file = str(authority().ca_file(act.folder))

@@ -152,7 +152,7 @@ def test_aut_010_a_token_server_cannot_send_an_identity_token_on(
 
 
 def bomb() -> bytes:
-    """Give 64 MiB of spaces in 64 kB."""
+    """Return 64 MiB of spaces compressed to 64 kB."""
     squeezer = zlib.compressobj(9, zlib.DEFLATED, 31)
     return squeezer.compress(b'{"token":"' + b" " * 67_108_864) + squeezer.flush()
 
@@ -253,7 +253,7 @@ def test_aut_023_expired_token_is_renewed_once(act: Actor, registry: FakeRegistr
 
 
 def documents() -> list[str]:
-    """Give the paths of what is read for both platforms."""
+    """Return the paths requested for both platforms."""
     platforms = ("linux/amd64", "linux/arm64/v8")
     manifests = [f"/v2/img-a/manifests/{IMAGE.child(each).digest}" for each in platforms]
     return [*manifests, *(blob(each) for each in platforms)]

@@ -1,4 +1,4 @@
-"""Every document of the catalogue of bad inputs, as a registry or a file gives it to the command.
+"""Every document of the catalogue of bad inputs, served by a registry or read from a file.
 
 `tests/core/test_bad_inputs.py` shows the parsers; here it is what a person sees.
 """
@@ -37,7 +37,7 @@ def select(*kinds: str, expect: str | None = None) -> list[Any]:
 
 
 def names_field(outcome: Any, field: str) -> bool:
-    """Say whether a failure names the field, in its facts or in its words."""
+    """Return whether an error names the field, in its facts or its text."""
     return field == outcome.failure.get("field") or field in outcome.text
 
 
@@ -160,7 +160,7 @@ def test_login_file_is_used_or_refused_without_its_secrets(
 
 
 def gate(registry: FakeRegistry, wanted: dict[str, str]) -> None:
-    """Let the registry want what the file should give; nothing if it should give nothing."""
+    """Require the credentials of the file at the registry, or none if the file holds none."""
     if "password" in wanted:
         registry.basic(wanted["username"], wanted["password"])
     elif "identitytoken" in wanted:

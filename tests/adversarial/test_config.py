@@ -34,7 +34,7 @@ def registry(hosts: Hosts) -> FakeRegistry:
 
 
 def ask(act: Actor, registry: FakeRegistry, verb: str = "PULL") -> int:
-    """Ask for the image, and give the status."""
+    """Resolve the image and return the exit status."""
     return act(
         verb, f"{registry.host}/app:1", *(() if verb == "PULL" else ("-p", "linux/amd64"))
     ).status

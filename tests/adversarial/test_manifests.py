@@ -1,4 +1,4 @@
-"""Manifests that lie about themselves (area "manifest" of the catalogue)."""
+"""Manifests with false statements (area "manifest" of the catalogue)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ONES = "sha256:" + "1" * 64
 
 
 def manifest(**changes: Any) -> dict[str, Any]:
-    """Give the fields of a manifest whose blobs are served nowhere."""
+    """Return the fields of a manifest whose blobs are not served."""
     blob = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": ONES, "size": 2}
     layer = {**blob, "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip"}
     document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": blob, "layers": [layer]}
@@ -31,7 +31,7 @@ def manifest(**changes: Any) -> dict[str, Any]:
 
 
 def serve(registry: FakeRegistry, body: bytes, kind: str = OCI_MANIFEST) -> str:
-    """Serve bytes as `app:1`, and say how to ask for them."""
+    """Serve bytes as `app:1` and return its reference."""
     registry.serve("app", "1", raw_document(body, kind))
     return f"{registry.host}/app:1"
 

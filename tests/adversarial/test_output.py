@@ -37,7 +37,7 @@ CONTROLS = "".join(map(chr, [*range(32), *range(0x7F, 0xA0), 0x2028, 0x2029, 0x2
 
 @pytest.fixture
 def evil(hosts: Hosts) -> FakeRegistry:
-    """Give a registry that puts controls wherever a text can stand."""
+    """Return a registry that puts control characters wherever text can be."""
     registry = hosts.registry()
     history = [{"created_by": EVIL, "comment": EVIL, "author": EVIL}]
     settings = {

@@ -1,4 +1,4 @@
-"""Redirects to where nobody should go (area "redirect" of the catalogue)."""
+"""Redirects to forbidden places (area "redirect" of the catalogue)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HEADERS = {"Content-Type": OCI_MANIFEST}
 
 @pytest.fixture
 def registry(hosts: Hosts, docker_config: Config) -> FakeRegistry:
-    """Give a registry with one image, to somebody who is logged in there."""
+    """Return a registry with one image and a login for it."""
     made = hosts.registry()
     made.serve("app", "1", IMAGE)
     made.basic(USER, PASSWORD)

@@ -1,4 +1,4 @@
-"""Area `tar` of the catalogue: what hostile layers get.
+"""Hostile layers (area "tar" of the catalogue).
 
 Played by the library: the layers of a comparison are read by `flow.files` and compared by
 `core.file_comparison`, whichever command asks. A watch stands over whatever is opened meanwhile.

@@ -26,7 +26,7 @@ def test_cli_014_credentials_are_never_sent_unencrypted(act: Actor) -> None:
 
 
 def only_common_name() -> ssl.SSLContext:
-    """Serve with a certificate whose name stands in its subject alone."""
+    """Serve with a certificate that has its name in the subject only."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority().ca.issue_cert(common_name="127.0.0.1").configure_cert(context)
     return context

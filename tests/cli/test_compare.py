@@ -584,7 +584,7 @@ def test_builds_without_history_for_the_same_reason_share_a_line(
 
 
 def test_compare_reports_findings_in_the_base(run: Run, fake: FakeRegistry) -> None:
-    """The base may be the one that lies, and its layers may be the odd ones."""
+    """The base can be the build with the false platform or the warnings."""
     lying = build_layer({"app": elf("arm64"), "../out": b"1"})
     layers = (lying, build_layer({"app": elf("arm64")}))
     images = [

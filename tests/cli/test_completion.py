@@ -1,4 +1,4 @@
-"""What shells are offered after TAB; asked as each shell asks."""
+"""Shell completion, requested as each shell does."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ echo "Loaded image: app"
 
 @pytest.fixture
 def pulled(run: Run, registry: str) -> str:
-    """An image that is here for two platforms; gives its name."""
+    """Pull an image for two platforms; return its name."""
     name = f"{registry}/demo/app:1.0"
     run("pull", name, "-p", "linux/amd64,linux/arm64", "--no-progress")
     return name
@@ -37,7 +37,7 @@ def pulled(run: Run, registry: str) -> str:
 
 @pytest.fixture
 def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put a `docker` on PATH that keeps what it is given; the folder it stands in."""
+    """Install a `docker` on PATH that stores its input; return its folder."""
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "docker").write_text(TOOL)

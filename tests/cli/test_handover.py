@@ -127,7 +127,7 @@ def test_every_failing_command_writes_its_ci_output(
 
 
 def test_no_command_prints_an_answer_without_ci_output() -> None:
-    """`output.answer(tell(…))` shows an answer and keeps it from pipelines: `output.tell(…)`."""
+    """A command that prints with `output.answer` skips CI output; it must use `output.tell`."""
     for path in Path(resolver.cli.__file__).parent.glob("*.py"):
         assert not re.search(r"\banswer\(\s*tell\(", path.read_text("utf-8")) or path.name in {
             "output.py",  # `tell` itself

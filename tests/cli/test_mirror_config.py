@@ -1,4 +1,4 @@
-"""`resolver mirror-config`: what other tools read, and that it says what it must."""
+"""`resolver mirror-config`: files for other tools, and its errors."""
 
 from __future__ import annotations
 

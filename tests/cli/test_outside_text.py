@@ -1,4 +1,4 @@
-"""Text from outside on its way to a person: registries, token servers, helpers and tools.
+"""Foreign text in output: from registries, token servers, helpers and programs.
 
 Each of them repeats the user's password here, at length. Whatever the way to a person is, the
 password is not on it, and no line is endless.

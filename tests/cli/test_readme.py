@@ -25,7 +25,7 @@ HOST = "reg.example.com"
 
 
 def blocks() -> Iterator[list[tuple[str, str]]]:
-    """Give the console blocks: each command, and the output under it."""
+    """Return the console blocks: each command and the output under it."""
     for block in re.findall(r"```console\n(.*?)```", README.read_text(), re.DOTALL):
         parts = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
         yield [(command, output) for command, _, output in (part.partition("\n") for part in parts)]
@@ -80,7 +80,7 @@ def test_readme_links_only_to_existing_files() -> None:
 
 
 def fenced(language: str, holding: str) -> str:
-    """Give the one block of that language in which a text stands."""
+    """Return the one block of a language that contains this text."""
     found = re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
     block: str
     (block,) = (block for block in found if holding in block)

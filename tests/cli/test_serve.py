@@ -1,4 +1,4 @@
-"""`resolver serve`: its address on stdout, then it serves until it is told to stop."""
+"""`resolver serve`: prints its address and serves until it is stopped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def pulled(run: Run, registry: str) -> str:
-    """An image that is here; gives its name."""
+    """Pull an image; return its name."""
     name = f"{registry}/demo/app:1.0"
     run("pull", name, "-p", "linux/arm64", "--no-progress")
     return name

@@ -1,4 +1,4 @@
-"""A process that may use no more memory or threads says so in one line, and that is no defect."""
+"""Running out of memory or threads is one error line and not a bug report."""
 
 from __future__ import annotations
 

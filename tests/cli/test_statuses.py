@@ -109,7 +109,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
 
 
 def about(reference: str, *lines: str) -> list[str]:
-    """Ask these lines about a reference, which a Dockerfile names as well."""
+    """Return command lines about a reference, which a Dockerfile names as well."""
     Path("Dockerfile").write_text(f"FROM {reference}\n")
     return [line.replace("REF", reference) for line in lines]
 

@@ -28,7 +28,7 @@ ARM = ("-p", "linux/arm64", "--no-progress")
 
 @pytest.fixture
 def two(run: Run, registry: str) -> str:
-    """Two tags that share most of what they are, one for two platforms; gives the repository."""
+    """Pull two tags that share layers, one of them for two platforms; return the repository."""
     name = f"{registry}/demo/app"
     run("pull", f"{name}:1.0", *ARM)
     run("pull", f"{name}:2.0", "-p", "linux/amd64,linux/arm64", "--no-progress")
@@ -301,7 +301,7 @@ hint: wait until that has ended, or untag it with `--force`
 
 
 def moved(run: Run, words: tuple[bytes, ...], tag: str = "1") -> str:
-    """Pull a tag that moves from one image to the next; gives the repository it was in."""
+    """Pull a tag that moves from one image to another; return its repository."""
     with FakeRegistry() as registry:
         for word in words:
             registry.serve("team/app", tag, build_image("linux/amd64", [word * 9000]))
@@ -358,7 +358,7 @@ def test_rm_prefers_a_name_over_an_id(run: Run) -> None:
 
 @pytest.fixture
 def compared(run: Run, registry: str) -> str:
-    """An image whose files were compared, and that nobody pulled."""
+    """Compare the files of an image that was not pulled."""
     seen = run("compare", f"{registry}/demo/app:1.0", "--files", "--no-progress")
     assert seen.status == 0
     notes = [line for line in seen.stderr.splitlines() if line.startswith("note: ")]

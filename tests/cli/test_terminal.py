@@ -44,7 +44,7 @@ class Stage:
         registry.on("GET", f"/v2/team/app/blobs/{self.large}", reply, times=1)
 
     def _chunks(self) -> Iterator[bytes]:
-        """Send the large layer, as much as the test says."""
+        """Send the large layer up to the gate of the test."""
         body = self.image.blobs[self.large]
         sent = 0
         while sent < len(body):

@@ -1,4 +1,4 @@
-"""What every source of credentials keeps to: add a row to `CREDENTIALS`, and one to `PLANTERS`.
+"""Contract of credential sources: add a row to `CREDENTIALS` and one to `PLANTERS`.
 
 A planter puts a credential for a registry where the source looks, and gives what `CredentialChain`
 must be told for it.
@@ -183,7 +183,7 @@ def test_named_file_replaces_the_default_files(machine: Machine) -> None:
 
 
 def _snapshot(root: Path) -> dict[str, tuple[bytes, int, int]]:
-    """Give content, mode and time of every file below a folder."""
+    """Return content, mode and time of every file below a folder."""
     files = (path for path in sorted(root.rglob("*")) if path.is_file())
     return {
         str(path): (path.read_bytes(), path.stat().st_mode, path.stat().st_mtime_ns)

@@ -29,7 +29,7 @@ _TITLE = 46
 
 
 def found(prepare: Prepare, store: Path) -> set[str]:
-    """Say which rules speak about a sample."""
+    """Return the rules that report a sample."""
     with FakeRegistry() as registry, Session(store) as session:
         name = prepare(registry)
         linted = session.lint(f"{registry.host}/{name}", deep=True, max_bytes=_MOST)

@@ -87,7 +87,7 @@ def in_a_layout(kind: LayoutKind) -> Callable[[Path], AbstractContextManager[Pla
 
 @contextmanager
 def in_a_registry(_folder: Path) -> Iterator[Place]:
-    """Fill a registry, and speak to it over plain HTTP."""
+    """Fill a registry and return its source over plain HTTP."""
     options = TransportOptions(plain_http=True)
     with (
         FakeRegistry() as registry,

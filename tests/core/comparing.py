@@ -1,4 +1,4 @@
-"""Builds to compare, made in memory: what a test says of them, and nothing else."""
+"""Builds to compare, made in memory."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def layer(name: str, size: int) -> Descriptor:
 
 
 def step(command: str, *, empty: bool = False) -> HistoryEntry:
-    """Say how a step was made."""
+    """Return a history step."""
     return HistoryEntry(created_by=command, empty_layer=empty)
 
 

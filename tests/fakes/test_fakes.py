@@ -69,7 +69,7 @@ def client(registry: FakeRegistry) -> Iterator[Client]:
 
 
 def everything(registry: FakeRegistry, target: str) -> bytes:
-    """Send one request and give every byte that comes back until the end."""
+    """Send one request and return every byte until the end."""
     host, _, port = registry.host.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=5) as link:
         link.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -496,7 +496,7 @@ def test_basic_gate_requires_its_user(registry: FakeRegistry, client: Client) ->
 
 
 def hello(context: ssl.SSLContext, trusted: ssl.SSLContext) -> int:
-    """Ask a TLS server whether it is a registry."""
+    """Send a version check to a TLS server."""
     with FakeRegistry(tls=context) as registry:
         assert registry.url.startswith("https://127.0.0.1:")
         link = http.client.HTTPSConnection(registry.host, timeout=5, context=trusted)

@@ -1,6 +1,6 @@
-"""I1 to I12 of the catalogue, and the order of writes: what must hold whatever happened.
+"""I1 to I12 of the catalogue, and the order of writes.
 
-Read with nothing of `resolver`: a defect of the store must not hide itself. Each function raises
+Reads the store without `resolver`, whose defects must not hide themselves. Each function raises
 `Broken`, so that the negative controls can tell a check that fails from a test that is wrong.
 Source: reliability.md section 6.
 """
@@ -51,7 +51,7 @@ STATUS = {
 
 
 def blobs(root: Path) -> Iterator[Path]:
-    """Give everything in `blobs` whose name is that of a blob, whatever it is."""
+    """Yield every path in `blobs` that has the name of a blob."""
     for algorithm, length in HEX.items():
         folder = root / "blobs" / algorithm
         if not folder.is_dir():
@@ -62,12 +62,12 @@ def blobs(root: Path) -> Iterator[Path]:
 
 
 def digest_at(path: Path) -> str:
-    """Give the digest that a path says."""
+    """Return the digest that a path names."""
     return f"{path.parent.name}:{path.name}"
 
 
 def is_intact(path: Path) -> bool:
-    """Whether a file is there, a regular one, and what its name says."""
+    """Return whether a regular file has the digest of its name."""
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             return False
@@ -83,7 +83,7 @@ def intact(root: Path) -> dict[str, int]:
 
 
 def whole(root: Path) -> None:
-    """I1: all that has a blob's name is that blob, and nobody else may change it."""
+    """I1: every file named as a blob is that blob and is not writable by others."""
     for path in blobs(root):
         must(is_intact(path), "I1", f"{path} is not what its name says")
         must(not path.stat().st_mode & 0o022, "I1", f"{path} can be written by others")
@@ -109,12 +109,12 @@ def names(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def noted(root: Path) -> set[str]:
-    """Give the documents that a resolve saw; they are kept, and nothing below them is."""
+    """Return the documents that a resolve recorded; gc keeps them without their children."""
     return {json.loads(path.read_bytes())["root"]["digest"] for path in root.glob("seen/*.json")}
 
 
 def closure(root: Path, record: dict[str, Any]) -> set[str]:
-    """Give the digests that a name needs, as far as documents are there to say so."""
+    """Return the digests that a name needs, as far as its documents are present."""
     found = {record["root"]["digest"]}
     for image in record["images"]:
         manifest = image["manifest"]["digest"]
@@ -146,7 +146,7 @@ def clean(root: Path) -> None:
 
 
 def unlocked(root: Path) -> None:
-    """I11: where nobody is alive, every lock can be had at once."""
+    """I11: without a running process every lock is free."""
     paths = [root / name for name in ("gate", "lock", "names.lock")]
     paths += [*root.glob("partial/*/lock"), *root.glob("leases/*")]
     for path in paths:
@@ -208,7 +208,7 @@ def snapshot(top: Path, *, without: Iterable[Path] = ()) -> dict[str, tuple[obje
 
 
 def unchanged(before: dict[str, tuple[object, ...]], after: dict[str, tuple[object, ...]]) -> None:
-    """I2: nothing outside the store has come, gone or changed."""
+    """I2: nothing outside the store was created, changed or removed."""
     for path in sorted(before.keys() | after.keys()):
         same = before.get(path) == after.get(path)
         must(same, "I2", f"{path}: {before.get(path)} is {after.get(path)}")
@@ -266,7 +266,7 @@ def read_log(path: Path) -> list[Call]:
 
 
 def durable(calls: Iterable[Call], root: Path) -> None:
-    """R33: data before its name, content before what speaks of it, each synced in between.
+    """R33: data is synced before its name, and content before the name that refers to it.
 
     Nothing else has a rename at all, so that whoever looks on sees no name that may be lost; what
     is put aside in `tmp` may be.

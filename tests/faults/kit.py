@@ -1,4 +1,4 @@
-"""Doing things to a store, and looking at all that must hold after each."""
+"""Run commands on a store and check every invariant after each."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Ground:
-    """One store, one registry, and somebody who types commands.
+    """One store, one registry, and the commands on them.
 
     Attributes:
         folder: of this test; the store is in it, and nothing else in it may change.
         environment: of the processes that it starts.
-        others: hosts that must never be sent a credential.
-        damaged: the test itself has damaged the store: I1 and I9 wait until it is mended.
-        outputs: what a test lets commands write, besides the store.
+        others: hosts that must receive no credentials.
+        damaged: the test has damaged the store; I1 and I9 are not checked until repair.
+        outputs: paths that commands may write besides the store.
     """
 
     folder: Path
@@ -60,7 +60,7 @@ class Ground:
         return f"{self.registry.host}/{repository}:{tag}"
 
     def apart(self, name: object) -> Ground:
-        """Give another store for the same registry, with a folder of its own."""
+        """Return another store for the same registry, with a folder of its own."""
         folder = self.folder / str(name)
         folder.mkdir()
         return replace(self, folder=folder, outputs=[])
@@ -143,7 +143,7 @@ class Ground:
         self.look(before)
 
     def look(self, before: tuple[int, dict[str, tuple[object, ...]]] | None = None) -> None:
-        """Check the store, and all that is not the store; nobody is at work."""
+        """Check the store and everything around it while no process runs."""
         if before is not None:
             kept = [self.store, *self.outputs]
             invariants.unchanged(before[1], invariants.snapshot(self.folder, without=kept))
@@ -162,7 +162,7 @@ class Ground:
     def recovers(
         self, image: Image, reference: str | None = None, *, most: int | None = None
     ) -> Outcome:
-        """I8, I10, I12: an honest registry is all it takes, and only what is missing is fetched.
+        """I8, I10, I12: a correct registry completes the image, and only missing blobs are fetched.
 
         Args:
             most: bytes of layers and configs that may be fetched, where a test knows better than
@@ -238,7 +238,7 @@ class Ground:
         ]
 
     def refused(self, outcome: Outcome, word: str, *parts: str) -> None:
-        """Check that a command failed with this class, and says these things."""
+        """Check that a command failed with this class and its text contains these parts."""
         must(outcome.status == STATUS[word], "I6", f"no {word}", outcome)
         must(outcome.failure["class"] == word, "I6", f"no {word}", outcome)
         for part in parts:

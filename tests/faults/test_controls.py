@@ -49,7 +49,7 @@ def tiny(ground: Ground) -> Ground:
 
 
 def pulled_badly(ground: Ground, sabotage: str, **fault: object) -> list[invariants.Call]:
-    """Pull the small image with a bad program; gives the calls it made."""
+    """Pull the small image with a defect; return its calls."""
     log = ground.folder / "log"
     ground.outputs.append(log)
     described = Fault(str(ground.store), log=str(log), **fault)  # type: ignore[arg-type]
@@ -146,7 +146,7 @@ def test_collection_by_age_alone_is_seen(tiny: Ground) -> None:
 
 
 def test_control_finds_gc_that_ignores_running_pulls(ground: Ground) -> None:
-    """The state that test_con_006 looks at: a pull under way has brought something."""
+    """The state that test_con_006 checks: a running pull has stored content."""
     held = threading.Event()
     ground.registry.on("GET", PATH, Reply(body=L2, hold=held, hold_after=MIB), times=1)
     (pid,) = ground.crew.start(ground.pulling())

@@ -319,7 +319,7 @@ def test_con_019_fifty_processes_cause_no_request_storm(ground: Ground) -> None:
 
 
 def moving(ground: Ground, first: str, second: str) -> Callable[[Seen], Reply | None]:
-    """Let a tag move after it was asked for once."""
+    """Move a tag after its first request."""
     seen: list[str] = []
 
     def answer(_seen: Seen) -> Reply | None:

@@ -106,7 +106,7 @@ def test_flt_017_pull_needs_no_folder_except_its_store(ground: Ground, wrong: st
 
 
 def large(ground: Ground, size: int) -> Image:
-    """Serve an image with one layer that nobody has in memory."""
+    """Serve an image with one layer that is not held in memory."""
     block = bytes(range(256)) * 4096
     hasher = hashlib.sha256()
     for _ in range(size // len(block)):

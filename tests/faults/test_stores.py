@@ -1,4 +1,4 @@
-"""Area `store`: what lies in it, who may write it, and what others have put there."""
+"""Content, permissions and foreign files of a store (area "store" of the catalogue)."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_sto_007_a_store_without_permission_is_a_store_fault(ground: Ground) -> 
 
 @contextlib.contextmanager
 def opened_up(folder: Path):  # type: ignore[no-untyped-def]  # noqa: ANN201 - set below
-    """Let everybody pass through the folders above, while it lasts."""
+    """Make the folders above accessible to other users meanwhile."""
     changed = []
     for path in (folder, *folder.parents):
         mode = stat.S_IMODE(path.stat().st_mode)

@@ -362,7 +362,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def run_script(root: Path, *arguments: str) -> tuple[int, str]:
-    """Run the script of a checkout, unmeasured: a copy's lines are nobody's coverage."""
+    """Run the script of a checkout without coverage."""
     done = python(str(root / "scripts" / "platforms"), *arguments, cwd=root, measured=False)
     return done.returncode, (done.stdout + done.stderr).decode()
 

@@ -1,4 +1,4 @@
-"""Marked YAML: where each piece stands, what is refused, and where the limits are."""
+"""YAML with positions: what is read, what is refused, and the limits."""
 
 from __future__ import annotations
 

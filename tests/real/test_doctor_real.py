@@ -1,4 +1,4 @@
-"""`doctor` asks a real registry behind TLS and a password, without a login."""
+"""`doctor` with a real registry behind TLS and a password, without a login."""
 
 from __future__ import annotations
 

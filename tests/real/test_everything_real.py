@@ -56,7 +56,7 @@ def content(image: Image) -> set[bytes]:
 
 
 def digest_at(registry: RealRegistry, repository: str, folder: Path) -> str:
-    """Ask skopeo for the digest of a tag."""
+    """Return the digest of a tag from skopeo."""
     place = f"docker://{registry.host}/{repository}:1"
     words = ["inspect", "--tls-verify=false", "--format", "{{.Digest}}", place]
     return skopeo(*words, home=folder).decode().strip()
@@ -184,7 +184,7 @@ def test_podman_loads_the_same_archive(
 
 
 def podman(*arguments: str, home: Path) -> bytes:
-    """Run podman with a storage of its own; give its stdout."""
+    """Run podman with its own storage; return its stdout."""
     places = [f"--root={home}/podman", f"--runroot={home}/run", "--storage-driver=vfs"]
     done = subprocess.run(
         ["podman", *places, "--events-backend=none", *arguments],

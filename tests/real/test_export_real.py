@@ -35,7 +35,7 @@ APP = "docker.io/library/app:1"
 
 
 def copied(source: str, folder: Path, *words: str) -> set[bytes]:
-    """Let skopeo read an image; give every file of it."""
+    """Copy an image with skopeo; return its files."""
     out = folder / "copied"
     skopeo("copy", "--quiet", *words, source, f"dir:{out}", home=folder)
     return {path.read_bytes() for path in out.iterdir() if path.name != "version"}

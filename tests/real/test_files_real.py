@@ -44,7 +44,7 @@ def ours(name: str, store: Path) -> FileTree:
 
 
 def told(tree: FileTree) -> dict[str, Facts]:
-    """Tell a tree of ours in the words of the reference."""
+    """Return a tree in the form of the reference."""
     found: dict[str, Facts] = {}
     for path, file in tree.walk():
         each = facts_of(path, file)

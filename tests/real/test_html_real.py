@@ -51,7 +51,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Write what somebody gets who compares the sample images, and hostile ones."""
+    """Write the comparison of the sample images and of hostile ones."""
     folder = tmp_path_factory.mktemp("pages")
     with serve(MemoryShelf(samples())) as server, Session(folder / "store") as session:
         name = f"{server.address}/demo/app"

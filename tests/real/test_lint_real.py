@@ -1,4 +1,4 @@
-"""Linting against CNCF distribution's registry: images pushed by skopeo, blobs asked in parts."""
+"""Lint against CNCF distribution's registry, with images pushed by skopeo and range requests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIZE = 4_000_000
 
 
 def lint(registry: RealRegistry, store: Path, name: str, *words: str) -> tuple[int, list[str], int]:
-    """Run the command on an image of the registry; gives status, rules, and layer bytes read."""
+    """Run lint on an image; return status, rules and layer bytes read."""
     variables = {"RESOLVER_STORE": str(store)}
     done = command("lint", *words, "--json", f"{registry.host}/{name}", environment=variables)
     assert not done.stderr, done.stderr.decode()

@@ -1,4 +1,4 @@
-"""Logging in to a real registry behind TLS: the way in, and every wrong turn."""
+"""Login to a real registry behind TLS, and every failure."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def mirror(registry: RealRegistry, tmp_path: Path) -> Iterator[Server]:
 
 
 def hosts_dir(registry: RealRegistry, server: Server, folder: Path) -> Path:
-    """Write what makes containerd ask the mirror."""
+    """Configure containerd to use the mirror."""
     for file in mirror_config("containerd", [registry.host], None, f"http://{server.address}"):
         place = folder / file.path.removeprefix("/etc/containerd/")
         place.parent.mkdir(parents=True)
@@ -49,7 +49,7 @@ def hosts_dir(registry: RealRegistry, server: Server, folder: Path) -> Path:
 
 
 def registries_conf(registry: RealRegistry, server: Server, home: Path) -> None:
-    """Write what makes skopeo ask the mirror."""
+    """Configure skopeo to use the mirror."""
     [file] = mirror_config("podman", [registry.host], None, f"http://{server.address}")
     place = home / ".config/containers/registries.conf"
     place.parent.mkdir(parents=True)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.real
 
 
 def raw(registry: RealRegistry, name: str) -> bytes:
-    """Ask skopeo for the exact bytes of a manifest, by a name with its digest."""
+    """Return the exact bytes of a manifest from skopeo, by a name with its digest."""
     repository, _, digest = name.partition("@")
     # Like other tools, skopeo takes a tag or a digest, and not both.
     bare = repository.rpartition(":")[0]

@@ -47,13 +47,13 @@ def entry_for(index: dict[str, object], platform: str) -> str:
 
 
 def raw(registry: RealRegistry, name: str) -> bytes:
-    """Ask skopeo for the exact bytes of a manifest."""
+    """Return the exact bytes of a manifest from skopeo."""
     words = ["inspect", "--raw", "--tls-verify=false", f"docker://{registry.host}/{name}"]
     return skopeo(*words, home=registry.folder)
 
 
 def refused(done: subprocess.CompletedProcess[bytes], status: int) -> str:
-    """Check that a command said no in the way it should; give what it said."""
+    """Check that a command failed as expected; return its stderr."""
     told = done.stderr.decode()
     assert (done.returncode, done.stdout) == (status, b""), told
     assert [line for line in told.splitlines() if line.startswith("error: ")][1:] == []
@@ -276,7 +276,7 @@ def test_skopeo_docker_archive_has_its_platform(
 
 
 def docker_config(folder: Path, host: str, user: str, password: str) -> dict[str, str]:
-    """Write what `docker login` writes; give the variable that points there."""
+    """Write what `docker login` writes; return the variable that points to it."""
     secret = base64.b64encode(f"{user}:{password}".encode()).decode()
     (folder / "config.json").write_text(json.dumps({"auths": {host: {"auth": secret}}}))
     return {"DOCKER_CONFIG": str(folder)}

@@ -42,7 +42,7 @@ def content(image: Image) -> set[bytes]:
 
 
 def copied(server: Server, name: str, folder: Path) -> set[bytes]:
-    """Copy an image out with skopeo; give every file of it."""
+    """Copy an image with skopeo; return its files."""
     out = folder / "out"
     words = ["copy", "--quiet", "--all", "--preserve-digests", "--src-tls-verify=false"]
     skopeo(*words, f"docker://{server.address}/{name}", f"dir:{out}", home=folder)

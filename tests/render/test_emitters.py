@@ -72,7 +72,7 @@ def remarks(found: tuple[Act, ...]) -> list[str]:
 
 
 def lines(text: str) -> str:
-    """Give what is left of a text: its lines, each escaped."""
+    """Return a text as lines, each escaped."""
     return "\n".join(map(escape, text.split("\n")))
 
 

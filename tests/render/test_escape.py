@@ -1,4 +1,4 @@
-"""Remote text can neither move a cursor, hide, nor speak to a CI system."""
+"""Remote text cannot control a terminal, hide, or command a CI system."""
 
 from __future__ import annotations
 

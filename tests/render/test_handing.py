@@ -1,4 +1,4 @@
-"""What `--emit` and `--report` may say, and what is meant where it says `auto`."""
+"""Values of `--emit` and `--report`, and the meaning of `auto`."""
 
 from __future__ import annotations
 

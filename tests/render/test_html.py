@@ -1,4 +1,4 @@
-"""Pages: one file, nothing from elsewhere, readable by everybody."""
+"""HTML pages: one file, no requests, accessible."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TEXT, PICTURE = 4.5, 3.0
 
 
 class Reader(HTMLParser):
-    """Reads a page and notes what the tests ask about."""
+    """Parses a page for the tests."""
 
     def __init__(self, page: str) -> None:
         super().__init__(convert_charrefs=True)

@@ -1,4 +1,4 @@
-"""Progress of a pull as lines, as JSON and as bars: words, escapes, widths and numbers."""
+"""Progress of a pull as lines, as JSON and as bars: text, escapes, widths and numbers."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ EVENTS: tuple[Event, ...] = (
 
 
 class Clock:
-    """A clock that stands still until it is told."""
+    """A clock that moves only when set."""
 
     now = 100.0
 

@@ -1,4 +1,4 @@
-"""Sizes read as Docker writes them, and never lie about their magnitude."""
+"""Sizes are formatted as Docker formats them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking after a store: what is damaged is found and mended, and what takes room is said."""
+"""Verification and repair of a store, and its image list and disk usage."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 
 def sources() -> dict[str, bytes]:
-    """Everything that a registry could give."""
+    """Everything that a registry serves."""
     bodies: dict[str, bytes] = {}
     for image in (ONE, TWO, MANY):
         bodies |= {digest: body for digest, (_, body) in image.documents.items()}

@@ -1,4 +1,4 @@
-"""Collection: what nobody needs goes, and nothing else, whatever lies around."""
+"""Garbage collection: unneeded content is removed, and nothing else."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_indexes_in_indexes_are_followed(store: LocalStore) -> None:
 
 
 def test_gc_reads_repeated_indexes_once(store: LocalStore) -> None:
-    """Ten copies of ten copies of …: a hundred million ways to one image."""
+    """Ten copies of ten copies of …: a hundred million paths to one image."""
     image: Image = ONE
     for _ in range(8):
         image = from_dict(
@@ -522,7 +522,7 @@ def prepared(root: Path) -> LocalStore:
 
 
 def is_closed(store: LocalStore) -> bool:
-    """Whether every name leads to all that it needs (I9), and every blob is what it says (I1)."""
+    """Return whether every name is complete (I9) and every blob correct (I1)."""
     images = [image for image in store.images() if not image.dangling]
     return unverified(store.root) == [] and not any(image.missing for image in images)
 

@@ -31,7 +31,7 @@ HALF = len(BODY) // 2
 
 
 def fetch(store: LocalStore, body: bytes = BODY) -> int:
-    """Do what a pull does with one blob; gives the bytes that had to come over the wire."""
+    """Transfer one blob as a pull does; return the number of bytes fetched."""
     fetched = 0
     with store.receive(blob_of(body)) as receiving:
         if receiving is None:
@@ -244,7 +244,7 @@ with LocalStore(Path(sys.argv[1])).receive(BLOB) as receiving:
 
 
 def holder(root: Path) -> subprocess.Popen[str]:
-    """Start a process that has fetched half of the blob, and waits to be told what to do."""
+    """Start a process that has fetched half of the blob and waits for a command."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, root],
         stdin=subprocess.PIPE,

@@ -260,7 +260,7 @@ def shared_root() -> Iterator[Path]:
 
 
 def as_another_user() -> list[str]:
-    """Give what to put before a command so that permissions hold, which they do not for root."""
+    """Return a command prefix that makes permissions apply to root too."""
     if os.geteuid() != 0:
         return []
     if shutil.which("setpriv") is None:
@@ -318,7 +318,7 @@ def test_read_only_store_answers_and_is_unchanged(
 
 @pytest.fixture
 def held(tmp_path: Path) -> Iterator[LocalStore]:
-    """A store that somebody is collecting; its clock has no need of ours."""
+    """A store under collection; its clock is not used."""
     clock = iter(range(1000))
     patience = Patience(60, clock=lambda: float(next(clock)), sleep=lambda _seconds: None)
     filled(tmp_path / "store")

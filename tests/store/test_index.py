@@ -49,7 +49,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 
 def without_index(store: LocalStore) -> LocalStore:
-    """Give the same store as one that was never listed."""
+    """Return the same store without its list index."""
     for name in (index.INDEX, index.NOTES):
         (store.root / name).unlink(missing_ok=True)
     return store

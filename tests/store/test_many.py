@@ -123,7 +123,7 @@ class Crowd:
             self._processes.append(process)
 
     def run(self) -> list[object]:
-        """Let them go, and give what each of them says at its end."""
+        """Release the processes and return their results."""
         for process in self._processes:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
@@ -139,7 +139,7 @@ class Crowd:
         return said
 
     def end(self) -> None:
-        """Leave nobody running."""
+        """End every process."""
         for process in self._processes:
             if process.poll() is None:
                 process.kill()
@@ -154,7 +154,7 @@ def crowd(tmp_path: Path) -> Iterator[Crowd]:
 
 
 def fetched(said: list[object]) -> dict[str, list[int]]:
-    """Give for each blob what it cost those who fetched any of it."""
+    """Return the bytes fetched for each blob."""
     costs: dict[str, list[int]] = {}
     for one in said:
         assert isinstance(one, dict)

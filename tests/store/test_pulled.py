@@ -209,7 +209,7 @@ def test_planted_symlink_record_is_not_read_and_is_replaced(
 
 
 def test_foreign_layers_may_be_missing(store: LocalStore) -> None:
-    """Docker's Windows base layers come from elsewhere, and are skipped unless asked for."""
+    """Foreign layers, such as Docker's Windows base layers, are skipped by default."""
     layer = Digest.of(b"elsewhere")
     body = json.dumps(
         {

@@ -51,7 +51,7 @@ def begin(store: LocalStore, body: bytes = BODY, end: int = HALF) -> None:
 
 
 def complete(store: LocalStore, body: bytes = BODY) -> tuple[tuple[int, int], ...]:
-    """Fetch what is missing of a blob; gives what was there before."""
+    """Fetch the missing part of a blob; return what was held before."""
     with store.receive(blob_of(body)) as receiving:
         assert receiving is not None
         at = 0
@@ -309,7 +309,7 @@ def ranges_of(*ranges: object, size: int = len(BODY)) -> Callable[[Path], None]:
 
 
 def hard_link(folder: Path) -> None:
-    """A cache that was restored with hard links, or somebody's trap."""
+    """A cache restored with hard links, or a planted one."""
     os.link(folder / "data", folder.parent.parent / "canary")
 
 
@@ -582,7 +582,7 @@ def test_blob_published_while_waiting_for_its_lock_is_not_fetched_again(
 def test_a_transfer_whose_folder_was_removed_meanwhile_is_begun_anew(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """A lock on what nobody can find any more excludes nobody."""
+    """A lock on a removed file excludes no other process."""
     begin(store)
     flock = fcntl.flock
     removed: list[str] = []

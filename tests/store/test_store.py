@@ -134,14 +134,14 @@ def test_empty_folder_is_adopted_and_made_private(store: LocalStore) -> None:
 
 
 def kept(store: LocalStore) -> LocalStore:
-    """Fill a store, and give it as another process finds it."""
+    """Fill a store and return it as another process opens it."""
     store.add_document(document())
     store.remember(NameRecord(NAME, document().descriptor))
     return LocalStore(store.root)
 
 
 def uses() -> dict[str, Callable[[LocalStore], object]]:
-    """Everything that believes what lies in a store, or adds to it."""
+    """Every function that reads stored content or adds to it."""
     return {
         "recall": lambda store: store.recall(NAME),
         "load": lambda store: store.load(document().descriptor.digest),

@@ -1,4 +1,4 @@
-"""Exports to one tar: the same bytes every time, and the same image to whoever reads it."""
+"""Export to one tar: deterministic, and the same image for every reader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checking images: what is asked of the registry, and what is made of the answers."""
+"""Check images: the requests and the findings."""
 
 from __future__ import annotations
 

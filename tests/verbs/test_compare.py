@@ -1,4 +1,4 @@
-"""Comparing through a session: what is asked of whom, and from where it works."""
+"""Compare through a session: the requests and the supported sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `doctor` sees of a machine that is well, and of one that is broken in every way."""
+"""`doctor` on a healthy machine and on broken ones."""
 
 from __future__ import annotations
 

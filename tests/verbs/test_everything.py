@@ -386,7 +386,7 @@ def test_sbom_with_a_platform_is_not_exported_as_its_image(
 
 
 def unknown() -> tuple[Image, str]:
-    """List an entry whose digest nobody here can verify."""
+    """Return an index entry whose digest cannot be verified."""
     image = build_image(AMD)
     digest = "blake3:" + "ab" * 32
     listed = {
@@ -452,7 +452,7 @@ def test_mirror_keeps_attestations(
 
 
 def listed_and_missing(server: Server, reference: str = "1") -> tuple[list[str], list[str]]:
-    """Ask a server for an index and all that it lists; gives its digests, and those it lacks."""
+    """Request an index and its content; return the digests served and those missing."""
     answer = fetch(server, f"/v2/team/app/manifests/{reference}")
     entries = json.loads(answer)["manifests"] if answer is not None else []
     digests = [str(one["digest"]) for one in entries]
@@ -462,7 +462,7 @@ def listed_and_missing(server: Server, reference: str = "1") -> tuple[list[str],
 
 
 def fetch(server: Server, path: str) -> bytes | None:
-    """Ask for a document; None where the server does not have it."""
+    """Request a document; None if the server does not have it."""
     accepted = {"Accept": f"{OCI_INDEX}, {OCI_MANIFEST}"}
     request = urllib.request.Request(f"http://{server.address}{path}", headers=accepted)
     try:

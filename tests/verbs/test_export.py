@@ -1,4 +1,4 @@
-"""Exports to OCI layouts: what leaves the store, and that nobody's names are lost."""
+"""Export to OCI layouts: what is written, and that foreign names are kept."""
 
 from __future__ import annotations
 
@@ -331,7 +331,7 @@ def _linked(store: LocalStore, folder: Path) -> Exported:
 
 
 def _files(folder: Path) -> set[tuple[int, int]]:
-    """Give what identifies the files below a folder."""
+    """Return what identifies the files below a folder."""
     found = (path.stat() for path in folder.rglob("*") if path.is_file())
     return {(status.st_dev, status.st_ino) for status in found}
 

@@ -1,4 +1,4 @@
-"""Gathering: all builds of an image, each document asked for once, failures in their places."""
+"""All builds of an image: each document requested once, failures in their positions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Handing images to a tool: a program of the test's that stands on PATH as `docker`."""
+"""Export to a program: a script on PATH named `docker`."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_interrupt_ends_the_handoff_program_and_its_children(tmp_path: Path) -> 
 
 
 def _lives(process: int) -> bool:
-    """Say whether a process runs; a zombie that nobody buried does not."""
+    """Return whether a process runs and is no zombie."""
     try:
         os.kill(process, signal.SIG_DFL)
         with open(f"/proc/{process}/stat") as file:  # noqa: PTH123 - no path of ours

@@ -54,7 +54,7 @@ GZIP = f"{TAR}+gzip"
 
 @dataclass
 class Contents:
-    """Content in memory that counts how often it is asked for."""
+    """Content in memory that counts its reads."""
 
     blobs: dict[Digest, bytes] = field(default_factory=dict)
     opened: list[str] = field(default_factory=list)
@@ -400,7 +400,7 @@ def test_an_image_must_have_been_read_to_have_files() -> None:
 
 
 def part(layers: int, diff_ids: int) -> ImageEntry:
-    """Make what is gathered of an image whose config may say another number of layers."""
+    """Return the documents of an image whose config may have another number of layers."""
     built = build_image("linux/arm64", [bytes([number]) for number in range(layers)])
     other = build_image("linux/arm64", [bytes([number]) for number in range(diff_ids)])
     manifest = parse_document(built.body, built.media_type, "the manifest")

@@ -1,4 +1,4 @@
-"""Linting images: what is asked for, what is found, and what is an error of the command."""
+"""Lint images: the requests, the findings and the errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking into layers: the programs of an image found, in few bytes, whatever is in the way."""
+"""Find the programs of an image in its layers with few bytes read."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def packed(layers: Sequence[bytes], *words: str, platform: str = ARM64, **config
 
 
 def told(found: LintedImage) -> list[tuple[str, str]]:
-    """Give rule and weight of each finding."""
+    """Return rule and severity of each finding."""
     return [(finding.rule, finding.severity.value) for finding in found.findings]
 
 
 def started(found: LintedImage) -> list[tuple[str, str, str]]:
-    """Give what is started, how the search ended, and for which machine it is."""
+    """Return the started program, the result of the search and its platform."""
     return [
         (
             one.program.path if one.program else one.words,

@@ -1,4 +1,4 @@
-"""Locking against a registry that counts: what is asked, what is written, what has moved."""
+"""Lock with a counting registry: the requests, the file and the changes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def built(word: str, *platforms: str) -> Image:
-    """An index whose images differ from those of another word."""
+    """Return an index whose images depend on this word."""
     return build_index([build_image(each, [f"{word} {each}".encode()]) for each in platforms])
 
 
@@ -340,7 +340,7 @@ def test_lock_check_reports_removed_tags_as_drift_and_failures_as_errors(
 def test_lock_never_records_a_false_digest_header(
     registry: FakeRegistry, session: Session, file: Path
 ) -> None:
-    """MAN-002: the digest is that of the bytes, whatever the header says."""
+    """MAN-002: the digest is that of the bytes, not of the header."""
     image = built("1", AMD64)
     registry.serve("app", "1", image)
     lie = "sha256:" + "1" * 64

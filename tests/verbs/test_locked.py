@@ -1,4 +1,4 @@
-"""Answering from a lock: what it says is what a registry would have said, and nobody is asked."""
+"""Answers from a lock equal those of a registry, without a request."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WANTED = [
 
 
 def without_entries(answer: Resolution | ResolverError) -> object:
-    """What both ways must agree on; an index has attestations, which a lock has not."""
+    """What both answers must agree on; an index has attestations, a lock does not."""
     if isinstance(answer, ResolverError):
         return type(answer).__name__
     return replace(answer, considered=(), manifest=replace(answer.manifest, annotations=()))

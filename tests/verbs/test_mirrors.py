@@ -1,6 +1,6 @@
-"""Mirrors that do what mirrors do: each pull comes from upstream then, or fails closed.
+"""Mirrors that fail or answer falsely: a pull uses upstream or fails closed.
 
-Every test looks at both logs: who was asked for what, and with whose credentials.
+Every test checks both logs: which host got which request with which credentials.
 """
 
 from __future__ import annotations
@@ -331,7 +331,7 @@ def test_registries_conf_can_block_and_relocate(ground: Ground) -> None:
 
 
 def conf(ground: Ground, registry: str = "", mirror: str = "") -> dict[str, str]:
-    """Write a registries.conf with one registry and one mirror; give the variables to read it."""
+    """Write a registries.conf with one registry and one mirror; return the variables for it."""
     file = ground.folder / "registries.conf"
     file.write_text(
         f'[[registry]]\nlocation = "{ground.upstream.host}"\n{registry}\n'

@@ -1,4 +1,4 @@
-"""Pinning files from a program: what is asked of registries, what is decided, what is written."""
+"""Pin through a session: the requests, the decisions and the files."""
 
 from __future__ import annotations
 

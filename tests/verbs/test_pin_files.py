@@ -1,4 +1,4 @@
-"""Files as people write them: pinned byte for byte as expected, by other parsers' word too."""
+"""Pinned files equal the expected bytes, and other parsers agree."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ brief = settings(relaxed, max_examples=50)
 
 
 def check(written: Written) -> str:
-    """Pin a file and look at it from all sides; give it back."""
+    """Pin a file, check it and return it."""
     path, text = written.path, written.text
     pinned = pin(path, text)
     found = find_images(path, text)

@@ -51,7 +51,7 @@ def digest_of(content: bytes) -> Digest:
 
 
 def complete(store: LocalStore, image: Image) -> bool:
-    """Whether all of an image is in the store, and is what its digest says."""
+    """Return whether every blob of an image is stored and correct."""
     wanted = {**image.blobs, **{key: body for key, (_, body) in image.documents.items()}}
     held = (store.load(Digest.parse(key), limit=1 << 30) for key in wanted)
     return all(body == wanted[key] for key, body in zip(wanted, held, strict=True))

@@ -1,4 +1,4 @@
-"""What a registry, or the way to it, can do to a blob; and what a pull makes of it (R16, R17)."""
+"""Faults of a registry or of the connection, and what a pull does."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def asked(registry: FakeRegistry, content: bytes = LAYER) -> list[Seen]:
 
 
 def part(content: bytes, seen: Seen, **more: object) -> Reply:
-    """Answer a range as it should be, changed as the test wants."""
+    """Answer a range, changed by the test."""
     first, _, last = seen.headers["range"].removeprefix("bytes=").partition("-")
     stretch = content[int(first) : int(last) + 1]
     headers = {"Content-Range": f"bytes {first}-{last}/{len(content)}"}
@@ -85,12 +85,12 @@ def part(content: bytes, seen: Seen, **more: object) -> Reply:
 
 
 def begins(seen: Seen) -> int:
-    """Give the first byte that a request asks for."""
+    """Return the first byte of a requested range."""
     return int(seen.headers.get("range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
 
 
 def is_clean(one: Puller, content: bytes = LAYER) -> bool:
-    """Nothing that is not what its name says, and nothing that says it is complete."""
+    """Check that every blob is correct and every name complete."""
     hexes = {file.name for file in (one.store.root / "blobs" / "sha256").iterdir()}
     intact = all(Digest.of(one.held(Digest("sha256", name))).hex == name for name in hexes)
     return intact and Digest.of(content).hex not in hexes and not list(one.store.pulled_names())
@@ -532,7 +532,7 @@ def test_both_http_engines_fetch_ranges_and_resume(
 
 
 class Chaos:
-    """Answers requests for a blob in any of the ways that are wrong; the same for a seed."""
+    """Answers requests for a blob with any fault, determined by a seed."""
 
     def __init__(self, seed: int, content: bytes) -> None:
         self._chance = random.Random(seed)
@@ -593,7 +593,7 @@ def storage() -> Iterator[FakeRegistry]:
 def from_storage(
     registry: FakeRegistry, storage: FakeRegistry, content: bytes = LAYER
 ) -> Callable[[], int]:
-    """Let a registry send people to storage, by a new link each time; gives how many."""
+    """Redirect blobs to storage with a new link each time; return the number of links."""
     links: list[str] = []
 
     def answer(_seen: Seen) -> Reply:

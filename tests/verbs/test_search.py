@@ -47,7 +47,7 @@ RESULTS = {
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRegistry]:
-    """A Hub that answers the way the real one does, at another address."""
+    """Docker Hub's search API at another address."""
     with FakeRegistry() as fake:
         monkeypatch.setattr("resolver.sources.registry.search.HUB_INDEX", fake.host)
         yield fake

@@ -496,7 +496,7 @@ def test_client_that_keeps_sending_receives_the_whole_answer(server: Server) -> 
 
 
 class FileShelf(MemoryShelf):
-    """Serves one blob from wherever a test says."""
+    """Serves one blob from a given file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__([APP])

@@ -50,7 +50,7 @@ def request(target: str, *lines: str) -> bytes:
 
 
 def fetch_at_once(address: str, target: str, count: int, deadline: float) -> list[bytes]:
-    """Ask from many connections at once, in one thread; give each whole answer."""
+    """Send requests on many connections in one thread; return each whole answer."""
     host, _, port = address.rpartition(":")
     answers: dict[int, bytearray] = {}
     with selectors.DefaultSelector() as selector, ExitStack() as stack:
@@ -87,7 +87,7 @@ def assert_all_got(answers: list[bytes], body: bytes) -> None:
 
 
 def memory(process: subprocess.Popen[str]) -> int:
-    """Give the most memory that a process has had, in KiB."""
+    """Return the peak memory of a process in KiB."""
     status = Path(f"/proc/{process.pid}/status").read_text("ascii")
     found = re.search(r"VmHWM:\s+([0-9]+) kB", status)
     assert found is not None

@@ -1,4 +1,4 @@
-"""`serve --mirror`: fetched once, verified, kept, and served to everybody."""
+"""`serve --mirror`: content is fetched once, verified, stored and served."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def ground(tmp_path: Path) -> Iterator[Ground]:
 
 
 def pull(server: Server, tag: str = "1") -> None:
-    """Ask for everything of the amd64 image, as a client does."""
+    """Request everything of the amd64 image, as a client does."""
     assert ask(server, f"/v2/team/app/manifests/{tag}").body == IMAGE.body
     assert ask(server, f"/v2/team/app/manifests/{CHILD.digest}").body == CHILD.body
     for digest, body in CHILD.blobs.items():
@@ -606,7 +606,7 @@ def test_mirror_configured_as_its_own_mirror_asks_upstream(ground: Ground) -> No
 
 
 def leased(ground: Ground) -> str:
-    """Give what the leases of the store list."""
+    """Return the digests in the leases of the store."""
     folder = ground.folder / "store/leases"
     return "".join(each.read_text() for each in folder.iterdir())
 
@@ -665,7 +665,7 @@ def blob_question(number: int, repository: str = "r.test/a") -> tuple[str, str, 
 
 
 def miss(misses: Misses, number: int, peer: Peer, repository: str = "r.test/a") -> None:
-    """Ask in vain."""
+    """Request missing content."""
     asked = blob_question(number, repository)
     assert misses.check(REGISTRY, asked, peer)
     misses.done(REGISTRY, asked, peer, missing=10.0)
@@ -949,7 +949,7 @@ def test_clients_of_two_repositories_share_a_fetch(ground: Ground) -> None:
 
 
 def ask_for_status(server: Server, target: str) -> int:
-    """Ask; 0 when the answer breaks off."""
+    """Send a request; return 0 if the answer breaks off."""
     try:
         return ask(server, target).status
     except (http.client.HTTPException, OSError):

@@ -411,7 +411,7 @@ ARTIFACTS = {
 
 @pytest.fixture(params=ARTIFACTS)
 def hidden(registry: FakeRegistry, request: pytest.FixtureRequest) -> str:
-    """An index whose only entry for arm64 is an artifact, and whose descriptor does not say so."""
+    """Return an index whose only entry for arm64 is an artifact without an artifact type."""
     sbom, amd, lower = unmarked(**ARTIFACTS[request.param]), build_image(AMD), "linux/arm/v7"
     arm = build_image(lower)
     entries = [

@@ -31,7 +31,7 @@ def registry() -> Iterator[FakeRegistry]:
 
 
 def documents(registry: FakeRegistry) -> list[str]:
-    """Name what was asked for: the index of each tag, and for hits a manifest by its digest."""
+    """Return the requests: the index of each tag, and for hits a manifest by digest."""
     return [seen.path.rpartition("/")[2] for seen in registry.log if "/manifests/" in seen.path]
 
 

@@ -1,4 +1,4 @@
-"""Workers do what they are given, so many at a time, and nobody waits for them at exit."""
+"""Pools run a limited number of tasks and do not delay exit."""
 
 from __future__ import annotations
 

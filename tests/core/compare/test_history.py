@@ -1,4 +1,4 @@
-"""Histories side by side: like stands beside like, and nothing is lost or moved."""
+"""Alignment of build histories: similar steps align, and none is lost or moved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Package databases: what is installed, and what cannot be told."""
+"""Package databases: installed packages, and what cannot be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who shares which layers with whom, in sums that add up."""
+"""Layers shared between builds, and their sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compressed content: every way it can be read, and every way it can be wrong."""
+"""Compressed content: every supported format and every defect."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def grown_in(room: TreeRoom, *parts: bytes) -> FileTree:
 
 
 def shown(*layers: Iterable[bytes]) -> list[str]:
-    """Grow a tree, and tell each path with what is there."""
+    """Build a tree and return each path with its entry."""
     return [f"{path} {told(each)}" for path, each in grown(*layers).walk()]
 
 

@@ -26,7 +26,7 @@ Row = tuple[str, str, int, int, int, str, str]
 
 
 def listed(archive: Path) -> list[Row]:
-    """Ask GNU tar."""
+    """Return the entries that GNU tar lists."""
     command = ["tar", "--numeric-owner", "--quoting-style=literal", "-tvf", str(archive)]
     told = subprocess.run(
         command, check=True, capture_output=True, env={"LC_ALL": "C", "TZ": "UTC"}
@@ -58,7 +58,7 @@ def shown(mode: int) -> str:
 
 
 def read(archive: Path) -> tuple[list[Row], dict[str, bytes]]:
-    """Ask ourselves; the contents of files too."""
+    """Return the entries that we read, with file contents."""
     rows: list[Row] = []
     contents: dict[str, bytes] = {}
     with archive.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Lock files: what is written is read back; what somebody else wrote is refused with its place."""
+"""Lock files: written locks are read back, and invalid ones are refused with their position."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ platforms = st.one_of(
 
 
 def size_of(digest: Digest) -> int:
-    """Give a digest its size: it has one, wherever it stands."""
+    """Return the size of a digest, the same at every occurrence."""
     return int(digest.hex[:16], 16) >> 1
 
 

@@ -1,4 +1,4 @@
-"""Image configs: what an image says about itself."""
+"""Parsing of image configs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding images in Dockerfiles: every place one can stand, and every place that only looks so."""
+"""Images in Dockerfiles: every place they can be, and every place that only looks so."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def named(text: str) -> list[str]:
 
 
 def strays(text: str) -> list[tuple[str, str]]:
-    """Give what cannot be pinned, and why."""
+    """Return the references that cannot be pinned, with the reason."""
     return [(stray.text, stray.reason) for stray in find(text).strays]
 
 

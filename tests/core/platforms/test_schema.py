@@ -132,7 +132,7 @@ Level = tuple[int, int]
 
 
 def level_of(architecture: str, variant: str) -> Level | None:
-    """Read the levels that the rules speak of; None for spellings they do not know."""
+    """Return the documented levels; None for unknown spellings."""
     if architecture == "amd64":
         return (1, 0) if variant in {"", "v1"} else (int(variant[1:]), 0)
     if architecture == "arm":
@@ -144,7 +144,7 @@ def level_of(architecture: str, variant: str) -> Level | None:
 
 
 def expected_rank(want: tuple[str, str], have: tuple[str, str]) -> int | None:
-    """Say at which place a candidate stands in the vector, after the written rules."""
+    """Return the position of a candidate by the documented rules."""
     (wanted, _), (offered, _) = want, have
     level = level_of(*want)
     assert level is not None

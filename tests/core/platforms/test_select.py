@@ -22,7 +22,7 @@ def listed(*texts: str | None) -> list[Platform | None]:
 
 
 def written(text: str) -> Platform:
-    """Write an entry as it stands in an index, without what `parse` would mend."""
+    """Return an index entry without the corrections of `parse`."""
     rest, _, version = text.partition(":")
     system, architecture, variant = (*rest.split("/"), "", "")[:3]
     return Platform(system, architecture, variant, version)

@@ -29,7 +29,7 @@ SENTINEL = "S3cr3tPa55"
 
 
 def refused(machine: Machine, content: object, registry: str = "reg.test") -> InvalidConfiguration:
-    """Give the error that a content of Docker's file leads to; nothing may repeat the sentinel."""
+    """Return the error for the content of a credentials file; no part may repeat the sentinel."""
     path = machine.configure(content)
     with pytest.raises(InvalidConfiguration) as caught:
         machine.chain().find(registry, "app")
@@ -41,7 +41,7 @@ def refused(machine: Machine, content: object, registry: str = "reg.test") -> In
 
 
 def shown(error: BaseException) -> str:
-    """Give everything that a careless printer could show of an error and of its causes."""
+    """Return everything that a logger could print of an error and its causes."""
     parts = ["".join(traceback.format_exception(error))]
     link: BaseException | None = error
     while link is not None:
@@ -260,7 +260,7 @@ _JSON = st.recursive(
 
 @st.composite
 def _files(draw: st.DrawFn) -> bytes:
-    """Draw what may stand in a file: a configuration, other JSON, or either with a flaw."""
+    """Draw the content of a file: a configuration, other JSON, or either with a defect."""
     content = json.dumps(draw(_CONFIGURATIONS | _JSON), ensure_ascii=draw(st.booleans()))
     body = content.encode("utf-8", "surrogatepass")
     if draw(st.booleans()):

@@ -1,4 +1,4 @@
-"""Credential helpers: what they are told, what is believed, and how they are stopped."""
+"""Credential helpers: their input, their answers, and how they are stopped."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MINE = {"username": "u5er", "password": "S3cr3tPa55"}
 
 
 def complaint(machine: Machine, script: str, timeout: float = 30.0) -> str:
-    """Give what is said of a helper that is this script, and that did not do its work."""
+    """Return the error of a helper script that fails."""
     machine.install("it", script)
     with pytest.raises(HelperFailed) as caught:
         Helpers(machine.environment, timeout).ask("it", "reg.test:5000")
@@ -49,7 +49,7 @@ def complaint(machine: Machine, script: str, timeout: float = 30.0) -> str:
 
 
 def eventually(true: Callable[[], bool]) -> bool:
-    """Look until something is true; give up after ten seconds."""
+    """Wait until a predicate holds, at most ten seconds."""
     deadline = time.monotonic() + 10
     while not true() and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -248,7 +248,7 @@ def test_slow_helper_is_killed_with_its_children(redirect: str, machine: Machine
 
 
 def _runs(pid: str) -> bool:
-    """Say whether a process is there and not just waiting to be collected."""
+    """Return whether a process runs and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):

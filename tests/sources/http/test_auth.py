@@ -1,4 +1,4 @@
-"""Proving who asks: what is sent, to whom, how often, and what is said when nothing helps."""
+"""Authentication: what is sent, to which host, how often, and the errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Credentials that run out, and token servers that cannot be reached: who is asked again."""
+"""Expiring credentials and unreachable token servers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def registry() -> Iterator[FakeRegistry]:
 
 @pytest.fixture
 def machine(tmp_path: Path, registry: FakeRegistry) -> Machine:
-    """Give a machine whose helper has another password each time it is asked: one, two, …"""
+    """Return a machine whose helper has a new password for each call: one, two, …"""
     made = Machine(tmp_path / "machine")
     count = shlex.quote(str(made.root / "calls"))
     made.install(
@@ -52,7 +52,7 @@ def asked(machine: Machine) -> int:
 
 
 def shown(registry: FakeRegistry) -> list[str | None]:
-    """Give the passwords that were shown, request by request."""
+    """Return the passwords sent, request by request."""
     found: list[str | None] = []
     for seen in registry.log:
         text = seen.authorization

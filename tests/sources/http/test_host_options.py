@@ -1,4 +1,4 @@
-"""What is particular about one host: its certificates, its headers, its pace; and nobody else's."""
+"""Options of one host: certificates, headers and rate, which apply to no other host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proxies: which one, for whom, and what is shown of it."""
+"""Proxies: which one is used, for which hosts, and what is shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Following a registry elsewhere: what goes along, what does not, and where nobody goes."""
+"""Redirects: what is sent along, what is not, and which are refused."""
 
 from __future__ import annotations
 

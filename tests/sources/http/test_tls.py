@@ -1,4 +1,4 @@
-"""Whom to believe, and saying why not, over both engines and real TLS handshakes."""
+"""TLS trust and its errors, with both engines and real handshakes."""
 
 from __future__ import annotations
 

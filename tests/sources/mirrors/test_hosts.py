@@ -1,4 +1,4 @@
-"""What files and options say about where registries are asked, and which of them decides."""
+"""Mirror configuration from files and options, and which of them decides."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def hosts_toml(text: str, registry: str = HUB) -> HostChoice:
 
 
 def where(choice: HostChoice) -> list[str]:
-    """Give the path of the manifest `1` at each endpoint."""
+    """Return the path of the manifest `1` at each endpoint."""
     return [
         f"{each.settings.scheme}|{each.host}{each.prefix}/{each.repository}"
         + (f"?ns={each.namespace}" if each.namespace else "")

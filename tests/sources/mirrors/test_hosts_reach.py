@@ -1,4 +1,4 @@
-"""A home that is not this user's has nothing to say, and keeps nobody from asking."""
+"""An unreadable home holds no configuration and prevents no request."""
 
 from __future__ import annotations
 

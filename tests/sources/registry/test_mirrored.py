@@ -1,4 +1,4 @@
-"""One repository behind several endpoints: who is asked for what, and what a failure says."""
+"""One repository behind several endpoints: which is requested, and the errors."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ SBOM, SIGNATURE = "application/spdx+json", "application/vnd.dev.cosign.artifact.
 
 
 def one(number: int, artifact_type: str | None = SBOM) -> dict[str, object]:
-    """Describe a manifest that nobody holds."""
+    """Return the descriptor of a manifest that is not served."""
     described = {
         "mediaType": MANIFEST,
         "digest": str(Digest.of(str(number).encode())),
@@ -65,7 +65,7 @@ def listed(
     events: list[Event] | None = None,
     engine: str = "pyreqwest",
 ) -> list[int]:
-    """Ask once; entries are told by the sizes that `one` gave them."""
+    """List referrers; entries are identified by the sizes from `one`."""
     with source(registry.host, events=events, engine=engine) as app:
         return sorted(entry.size - 100 for entry in app.referrers(SUBJECT, artifact_type))
 

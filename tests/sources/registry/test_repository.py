@@ -1,4 +1,4 @@
-"""One repository: what is asked, what is believed, and what is said when it is not."""
+"""One repository: its requests, its checks and its errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Listing tags from registries that each do it their own way."""
+"""Tag lists of registries with different paging."""
 
 from __future__ import annotations
 
