@@ -55,7 +55,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, homes: Path) -> Path:
-    """Give the test and its processes a home of their own and a clean environment."""
+    """Return the test and its processes a home of their own and a clean environment."""
     for name in tuple(os.environ):
         if name.startswith(_PREFIXES) or name.upper() in _NAMES:
             monkeypatch.delenv(name)

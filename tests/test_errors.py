@@ -9,7 +9,7 @@ import pytest
 from resolver import errors
 from resolver.errors import ErrorKind, ResolverError
 
-#: The status of each kind. Source: architecture.md 2.6.
+#: The status of each kind. Source: docs/architecture.md, "Exit statuses".
 STATUS = {
     "NEGATIVE": 1,
     "INPUT": 2,

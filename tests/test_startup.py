@@ -15,7 +15,7 @@ from tests.processes import command, python
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Milliseconds each, and none is needed to say what a command does. Source: architecture.md 4.5.
+#: Milliseconds each, and `--help` needs none of them. Source: docs/architecture.md, "Start-up".
 HEAVY = {"asyncio", "httpcore", "httpx", "pydantic", "pyreqwest", "rich", "yaml"}
 #: Runs the command as `python -m resolver` would, then tells on stderr what got loaded.
 PROBE = """

@@ -20,7 +20,7 @@ VERBS = {
     "LOCKCHECK": ("lock", "--check"),
 }
 
-#: Exit status of each class of failure. Source: architecture.md 2.6, reliability.md R51.
+#: Exit status of each class of failure. Source: docs/architecture.md, "Exit statuses".
 STATUS = {
     "NEGATIVE": 1,
     "USAGE": 2,

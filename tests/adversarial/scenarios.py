@@ -165,7 +165,7 @@ HUB_KEYS = {
     "https://index.docker.io/v1/": True,
     "index.docker.io": True,
     "docker.io": True,
-    # Docker does not read this one; we do, by protocol.md 12.2.
+    # Docker does not read this one; we do: docs/wire-protocol.md, "Credential lookup".
     "registry-1.docker.io": True,
 }
 

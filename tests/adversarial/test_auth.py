@@ -34,14 +34,14 @@ MANIFEST = "/v2/img-a/manifests/1"
 
 @pytest.fixture
 def registry(hosts: Hosts) -> FakeRegistry:
-    """Give a registry with one image."""
+    """Return a registry with one image."""
     made = hosts.registry()
     made.serve("img-a", "1", IMAGE)
     return made
 
 
 def blob(platform: str) -> str:
-    """Give the path of an image's config."""
+    """Return the path of an image's config."""
     digest = json.loads(IMAGE.child(platform).body)["config"]["digest"]
     return f"/v2/img-a/blobs/{digest}"
 

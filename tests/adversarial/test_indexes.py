@@ -50,7 +50,7 @@ def test_idx_001_attestation_is_never_selected(act: Actor, registry: FakeRegistr
     registry.serve("app", "only", index_of(stated, parts=(both,)))
     found = act("RESOLVE", f"{registry.host}/app:both", "-p", "linux/amd64")
     assert found.answer["manifest"]["digest"] == image.digest
-    # Whoever asks for `unknown/unknown` by name gets it: platforms.md, 7.4.
+    # A request for `unknown/unknown` returns it: docs/platform-matching.md, "Eligible entries".
     for words in (("-p", "linux/amd64"), ()):
         outcome = act("RESOLVE", f"{registry.host}/app:only", *words)
         refused(outcome, "PLATFORM")
@@ -60,7 +60,7 @@ def test_idx_001_attestation_is_never_selected(act: Actor, registry: FakeRegistr
 def test_idx_002_missing_platform_lists_offered_platforms(
     act: Actor, registry: FakeRegistry
 ) -> None:
-    # In index order, as platforms.md 7.6 decides, and the same every time.
+    # In index order (docs/platform-matching.md, "No match").
     registry.serve("app", "1", multi_platform("linux/arm64", "linux/amd64"))
     outcomes = [act("RESOLVE", f"{registry.host}/app:1", "-p", "linux/s390x") for _ in range(2)]
     refused(outcomes[0], "PLATFORM", "linux/s390x")

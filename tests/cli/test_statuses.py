@@ -1,8 +1,8 @@
 """Exit statuses, as a shell script branches on them.
 
-Source: architecture.md 2.6. Every command that can end so is asked, in this process; a new one
-joins a table here. For each status a script of `sh` branches on `$?` of the first of them, since
-what a process adds is the same for all.
+Source: docs/architecture.md, "Exit statuses". Every command that can end with a status runs in this
+process; a new command joins a table here. For each status a shell script branches on `$?` of the
+first of them.
 """
 
 from __future__ import annotations

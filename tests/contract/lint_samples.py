@@ -87,7 +87,7 @@ def answered(image: Image, path: str, reply: Reply) -> Prepare:
 
 
 def config_of(image: Image) -> str:
-    """Give the digest of an image's config."""
+    """Return the digest of an image's config."""
     return str(json.loads(image.body)["config"]["digest"])
 
 

@@ -11,7 +11,8 @@ from tests import DATA
 FILE = DATA / "vectors" / "platforms.json"
 Case = dict[str, Any]
 ALL: list[Case] = json.loads(FILE.read_text("utf-8"))
-#: Trees of documents, whose selection needs their configs too (platforms.md 7).
+#: Trees of documents, whose selection needs their configs too (docs/platform-matching.md,
+#: "From a name to a manifest").
 DESCRIPTOR_CASES = [case for case in ALL if case["tier"] == "descriptor"]
 
 

@@ -2,8 +2,8 @@
 
 {PULL} is `pull -p linux/amd64`, {GC} is `gc`, {VERIFY} is `verify`, whose finding is status 1 and
 not INTEGRITY: a check that finds damage has not failed. {RESOLVE} cached or offline is
-`resolve --offline`. {COMPARE} reads all content of an image; until there is such a command
-`export` to a folder does that. There is no `--timeout` and no `--lock-timeout`: tests shorten the
+`resolve --offline`. {COMPARE} is `export` to a folder, which
+reads all content of an image. There is no `--timeout` and no `--lock-timeout`: tests shorten the
 limits themselves.
 """
 

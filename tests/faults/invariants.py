@@ -1,8 +1,7 @@
 """I1 to I12 of the catalogue, and the order of writes.
 
 Reads the store without `resolver`, whose defects must not hide themselves. Each function raises
-`Broken`, so that the negative controls can tell a check that fails from a test that is wrong.
-Source: reliability.md section 6.
+`Broken`, so that the negative controls can tell a failed check from a broken test.
 """
 
 from __future__ import annotations
@@ -31,7 +30,8 @@ FOLDERS = frozenset({"blobs", "names", "seen", "partial", "leases", "tmp"})
 #: Limit of one run: KiB resident.
 MEMORY = 256 * 1024
 
-#: Exit statuses by class of failure. Source: reliability.md R51; 130 and 143 are signals.
+#: Exit statuses by class of failure; 130 and 143 are signals. Source:
+#: docs/architecture.md, "Exit statuses".
 STATUS = {
     "OK": 0,
     "NEGATIVE": 1,
@@ -128,7 +128,7 @@ def closure(root: Path, record: dict[str, Any]) -> set[str]:
 
 
 def closed(root: Path) -> None:
-    """I9: every name leads to all it needs, whole and of the stated size."""
+    """I9: every name has all its content, complete and of the stated size."""
     held = intact(root)
     for reference, record in names(root).items():
         for digest in sorted(closure(root, record)):
@@ -138,7 +138,7 @@ def closed(root: Path) -> None:
 
 
 def clean(root: Path) -> None:
-    """I10: nothing is left of transfers, temporary files and leases."""
+    """I10: no transfer, temporary file or lease is left."""
     for name in ("partial", "tmp", "leases"):
         folder = root / name
         left = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
@@ -155,13 +155,13 @@ def unlocked(root: Path) -> None:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise Broken(f"I11: {path} is locked by nobody alive") from None
+                raise Broken(f"I11: {path} is locked by no running process") from None
             finally:
                 os.close(descriptor)
 
 
 def closed_while_others_work(root: Path) -> None:
-    """I9 at any moment: what a name needs comes before it, and goes after it."""
+    """I9 at any moment: content is stored before its name and removed after it."""
     for reference, record in names(root).items():
         for digest in sorted(closure(root, record)):
             path = root / "blobs" / digest.replace(":", "/")
@@ -172,13 +172,16 @@ def closed_while_others_work(root: Path) -> None:
 
 
 def private(root: Path) -> None:
-    """R30: only documented names at the top, and nothing that others may write."""
+    """Only documented names at the top, nothing writable by others.
+
+    Source: docs/store-and-reliability.md, "Store ownership".
+    """
     for path in root.iterdir():
-        must(path.name in FILES | FOLDERS, "R30", f"what is {path}?")
+        must(path.name in FILES | FOLDERS, "ownership", f"unknown file {path}")
     for path in (root, *root.rglob("*")):
         status = path.lstat()
         is_link = stat.S_ISLNK(status.st_mode)
-        must(is_link or not status.st_mode & 0o022, "R30", f"{path}: {status.st_mode:o}")
+        must(is_link or not status.st_mode & 0o022, "ownership", f"{path}: {status.st_mode:o}")
 
 
 # I2: everything else
@@ -225,7 +228,7 @@ def no_secret_below(*folders: Path) -> None:
                 no_secret(path.read_bytes(), path)
 
 
-# I5, I6, I7: what a command says, and what it costs
+# I5, I6: the output and the cost of a command
 
 
 def within(outcome: Outcome, requests: int, most: int = REQUESTS) -> None:
@@ -266,10 +269,10 @@ def read_log(path: Path) -> list[Call]:
 
 
 def durable(calls: Iterable[Call], root: Path) -> None:
-    """R33: data is synced before its name, and content before the name that refers to it.
+    """Data is synced before its name, and content before the name that refers to it.
 
-    Nothing else has a rename at all, so that whoever looks on sees no name that may be lost; what
-    is put aside in `tmp` may be.
+    No other file is renamed, so that no reader sees a name that a power cut may lose; quarantined
+    files in `tmp` may be lost. Source: docs/store-and-reliability.md, "Write order".
     """
     unsynced: set[str] = set()
     unsettled: set[str] = set()
@@ -284,11 +287,11 @@ def durable(calls: Iterable[Call], root: Path) -> None:
             below = Path(target).relative_to(root).parts[0]
             if below == "tmp":
                 continue
-            must(source not in unsynced, "R33", f"{target} was named before it was synced")
+            must(source not in unsynced, "order", f"{target} was named before it was synced")
             open_ends = sorted(each for each in unsettled if "/blobs/" in each)
-            must(below == "blobs" or not open_ends, "R33", f"{target} before {open_ends}")
+            must(below == "blobs" or not open_ends, "order", f"{target} before {open_ends}")
             unsettled.add(str(Path(target).parent))
-    must(not unsettled, "R33", f"never synced: {sorted(unsettled)}")
+    must(not unsettled, "order", f"never synced: {sorted(unsettled)}")
 
 
 def lose_power(calls: Iterable[Call]) -> None:

@@ -165,8 +165,8 @@ class Ground:
         """I8, I10, I12: a correct registry completes the image, and only missing blobs are fetched.
 
         Args:
-            most: bytes of layers and configs that may be fetched, where a test knows better than
-                what lies in the store: None counts what is missing there.
+            most: bytes of layers and configs that may be fetched, if not those missing in
+                the store.
         """
         self.honest()
         missing = self.missing(image) if most is None else most

@@ -43,7 +43,7 @@ def test_blb_001_flipped_bit_is_an_integrity_error_and_leaves_nothing(ground: Gr
 
     ground.refused(outcome, "INTEGRITY", D2, hashlib.sha256(wrong).hexdigest())
     nothing_named(ground)
-    # One retry from zero, as R16 says, and then it is final.
+    # One retry from zero (docs/wire-protocol.md, "Ranges and resume").
     assert len(ground.gets(D2)) == 2
     ground.recovers(img_a(), most=len(L2) + 160 * KIB)
 

@@ -306,7 +306,8 @@ def test_facts_are_checked_before_they_are_generated() -> None:
     assert [field for field, _ in problems(Facts(windows=backwards))] == ["windows.long_term"]
 
 
-# Source: platforms.md 8; containerd/platforms v1.0.0-rc.5, defaults_*.go.
+# Source: docs/platform-matching.md, "Host detection"; containerd/platforms v1.0.0-rc.5,
+# defaults_*.go.
 @pytest.mark.parametrize(
     ("host", "expected"),
     [

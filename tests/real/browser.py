@@ -58,7 +58,7 @@ class Browser:
         self.call("POST", "/url", {"url": url})
 
     def run(self, script: str) -> Any:
-        """Run a script in the page and give what it returns."""
+        """Run a script in the page and return its result."""
         return self.call("POST", "/execute/sync", {"script": script, "args": []})
 
     def protocol(self, command: str, **parameters: object) -> Any:

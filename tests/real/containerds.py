@@ -56,7 +56,7 @@ class RealContainerd:
         return done.stdout.decode() if done.returncode == 0 else ""
 
     def content(self, namespace: str, digest: str) -> bytes:
-        """Give the bytes of a blob."""
+        """Return the bytes of a blob."""
         done = subprocess.run(
             ["ctr", "--namespace", namespace, "content", "get", digest],
             check=True,
@@ -68,7 +68,7 @@ class RealContainerd:
         return done.stdout
 
     def images(self, namespace: str) -> dict[str, str]:
-        """Give the digest of every image by name."""
+        """Return the digest of every image by name."""
         lines = self.ctr(namespace, "images", "ls").splitlines()[1:]
         return {line.split()[0]: line.split()[2] for line in lines}
 

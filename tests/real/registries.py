@@ -52,7 +52,7 @@ class RealRegistry:
     lock: Lock | None
 
     def requests(self, expected: int, since: int = 0) -> list[str]:
-        """Give the requests logged after the first `since`, as `METHOD /path`.
+        """Return the requests logged after the first `since`, as `METHOD /path`.
 
         The registry writes a request down after it has answered it: so wait for `expected`, then
         ask something of our own and wait for that too, in case there were more than expected.

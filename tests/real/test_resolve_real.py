@@ -27,7 +27,7 @@ DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def index_of(tag: str) -> dict[str, object]:
-    """Give the sample's index, as a document."""
+    """Return the sample's index, as a document."""
     (sample,) = (s for s in samples() if (s.repository, s.tag) == ("demo/app", tag))
     _, body = sample.documents[sample.root.digest]
     document: dict[str, object] = json.loads(body)

@@ -64,7 +64,7 @@ def exported(
 
 
 def index_of(layout: Path) -> list[dict[str, Any]]:
-    """Give the entries of `index.json`."""
+    """Return the entries of `index.json`."""
     document: dict[str, list[dict[str, Any]]] = json.loads((layout / "index.json").read_text())
     return document["manifests"]
 

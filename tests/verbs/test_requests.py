@@ -104,7 +104,8 @@ def test_resolve_moved_tag_costs_head_and_get_by_digest(
 def test_resolve_with_a_false_digest_header_is_stable(
     registry: FakeRegistry, tmp_path: Path, image: Image, algorithm: str
 ) -> None:
-    # Quirk q-089: the bytes count, whatever `Docker-Content-Digest` says, also the second time.
+    # The bytes count and not the header, also the second time: docs/wire-protocol.md,
+    # "Wrong digest headers".
     lie = f"{algorithm}:{'1' * (64 if algorithm == 'sha256' else 128)}"
     media_type, body = image.documents[image.digest]
     headers = {"Content-Type": media_type, "Docker-Content-Digest": lie}

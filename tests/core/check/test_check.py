@@ -67,7 +67,7 @@ def found(builds: tuple[CheckedBuild, ...], wanted: Requirements) -> list[tuple[
     return [(each.rule, each.message) for each in image_findings(image(builds, wanted))]
 
 
-# Source: platforms.md 6, "Strict": normalised equality, nothing lower, nothing else that runs.
+# Source: docs/platform-matching.md, "Exact matching".
 @pytest.mark.parametrize(
     ("wanted", "offered", "expected"),
     [

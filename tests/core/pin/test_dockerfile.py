@@ -11,7 +11,7 @@ DIGEST = "sha256:" + "b" * 64
 
 
 def named(text: str) -> list[str]:
-    """Give the references of a Dockerfile as written."""
+    """Return the references of a Dockerfile as written."""
     return [text[spot.start : spot.end] for spot in find(text).spots]
 
 

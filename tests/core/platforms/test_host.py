@@ -8,7 +8,7 @@ from resolver.core.platforms.host import HostMachine, host_of, local_of
 from resolver.core.platforms.platform import Platform
 
 
-# Source: platforms.md 8.
+# Source: docs/platform-matching.md, "Host detection".
 @pytest.mark.parametrize(
     ("machine", "expected"),
     [

@@ -34,7 +34,8 @@ def test_invalid_platform_vector_is_refused(case: Case) -> None:
         Platform.parse(case["input"]["specifier"], host=host_of(case))
 
 
-# Source: platforms.md 2, "Results to note"; every row was run through containerd's Parse.
+# Source: docs/platform-matching.md, "Platform specifiers"; every row was checked with
+# containerd Parse.
 @pytest.mark.parametrize(
     ("text", "architecture", "variant"),
     [
@@ -69,7 +70,7 @@ def test_architecture_and_variant_are_read(text: str, architecture: str, variant
     assert (parsed.architecture, parsed.variant) == (architecture, variant)
 
 
-# Source: platforms.md 2, rule 4; containerd Parse with an injected host.
+# Source: docs/platform-matching.md, "Single words"; containerd Parse with an injected host.
 @pytest.mark.parametrize(
     ("text", "host", "expected"),
     [
@@ -120,7 +121,7 @@ def test_invalid_platform_text_is_refused(text: str) -> None:
         Platform.parse(text)
 
 
-# Source: platforms.md D7 (crane, oras); peers.md 4 (regctl); names: Microsoft's image tags.
+# Source: docs/platform-matching.md, "Version suffix"; names: Microsoft's image tags.
 @pytest.mark.parametrize(
     ("text", "version"),
     [

@@ -20,7 +20,7 @@ AMD64 = [
     ("amd64/3", "amd64/3 amd64/v2 amd64 386"),
     ("amd64/+3", "amd64/+3 amd64/v2 amd64 386"),
     ("amd64/v03", "amd64/v03 amd64/v2 amd64 386"),
-    # no level: D3
+    # no level: docs/platform-matching.md, "Baseline levels"
     ("amd64/foo", "amd64/foo amd64 386"),
     ("amd64/1", "amd64/1 amd64 386"),
     ("amd64/v0", "amd64/v0 amd64 386"),
@@ -30,7 +30,7 @@ AMD64 = [
     ("amd64/v", "amd64/v amd64 386"),
     ("amd64/v1_0", "amd64/v1_0 amd64 386"),
     ("amd64/v\u0663", "amd64/v\u0663 amd64 386"),
-    # too many: D4
+    # too many: docs/platform-matching.md, "Bounded levels"
     ("amd64/v100", "amd64/v100 amd64 386"),
     ("amd64/v99999999999999999999", "amd64/v99999999999999999999 amd64 386"),
     ("386", "386"),
@@ -44,7 +44,8 @@ ARM = [
     ("arm/v6", "arm/v6 arm/v5"),
     ("armhf", "arm/v7 arm/v6 arm/v5"),
     ("armel", "arm/v6 arm/v5"),
-    # platforms.md 5: v5 and below, and anything else, run themselves only
+    # v5 and below, and anything else, run themselves only: docs/platform-matching.md,
+    # "Acceptable platforms"
     ("arm/v5", "arm/v5"),
     ("arm/v4", "arm/v4"),
     ("arm/foo", "arm/foo"),
@@ -75,7 +76,7 @@ ARM64 = [
     ("arm64/foo", f"arm64/foo arm64 {ARM32}"),
     ("arm64/v99999999", f"arm64/v99999999 arm64 {ARM32}"),
 ]
-# platforms.md D3
+# docs/platform-matching.md, "Baseline levels"
 OTHERS = [
     ("riscv64", "riscv64 riscv64/rva20u64"),
     ("riscv64/rva20u64", "riscv64/rva20u64 riscv64"),
@@ -126,7 +127,7 @@ def test_compatible_platforms_keep_os_version_and_features() -> None:
         assert rest == ("windows", "10.0.20348", ("a", "b"))
 
 
-# ---- The rules of platforms.md 5, by arithmetic instead of lists --------------------------------
+# The rules of docs/platform-matching.md, "Acceptable platforms", computed instead of listed
 
 Level = tuple[int, int]
 

@@ -43,7 +43,7 @@ def test_vector_selects_its_entry(case: Case) -> None:
     assert select(entries, want, exact=asked["strict"]).index == case["expect"]["index"]
 
 
-# Asked for, offered, strict index, index, because (platforms.md 9 unless said otherwise).
+# Requested, offered, strict index, index, reason. Source: docs/platform-matching.md, "Ranking".
 @pytest.mark.parametrize(
     ("want", "offered", "strict", "index"),
     [
@@ -64,7 +64,7 @@ def test_vector_selects_its_entry(case: Case) -> None:
         ("linux/riscv64", ["linux/riscv64/rva20u64"], None, 0),
         ("linux/riscv64", ["linux/riscv64/rva22u64"], None, None),
         ("linux/riscv64/rva22u64", ["linux/riscv64", "linux/riscv64/rva20u64"], None, 1),
-        # the version counts everywhere (D10), and keeps nothing out unless `exact` is asked for
+        # the version counts everywhere, and excludes nothing without `exact`
         ("linux/amd64:5.10", ["linux/amd64:6.1"], None, 0),
         ("linux/amd64:5.10", ["linux/amd64:6.1", "linux/amd64"], None, 1),
         ("linux/amd64:5.10", ["linux/amd64:6.1", "linux/amd64", "linux/amd64:5.10"], 2, 2),
@@ -78,7 +78,7 @@ def test_vector_selects_its_entry(case: Case) -> None:
         ("linux/amd64", ["unknown/unknown"], None, None),
         ("linux/amd64", [None], None, None),
         ("linux/amd64", [], None, None),
-        # an entry without a system means linux: D8
+        # an entry without an os means linux: docs/platform-matching.md, "Default operating system"
         ("linux/amd64", ["/amd64"], 0, 0),
         # first of equals
         ("linux/arm64", ["linux/arm64/v8", "linux/arm64"], 0, 0),

@@ -31,7 +31,7 @@ def test_platform_vector_is_formatted(case: Case) -> None:
     assert platform.format_all() == case["expect"]["format_all"]
 
 
-# Source: platforms.md 3, the table of normalizeArch.
+# Source: docs/platform-matching.md, "Normalisation".
 @pytest.mark.parametrize(
     ("architecture", "variant", "expected"),
     [
@@ -74,7 +74,7 @@ def test_architecture_aliases_are_normalised(
     assert (normal.architecture, normal.variant) == expected
 
 
-# Source: platforms.md 3 and D8.
+# Source: docs/platform-matching.md, "Normalisation".
 @pytest.mark.parametrize(
     ("written", "normal"),
     [

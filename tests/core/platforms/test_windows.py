@@ -46,7 +46,8 @@ def test_windows_version_is_parsed_or_none(text: str, version: tuple[int, int, i
     assert windows.read_version(text) == version
 
 
-# Source: platforms.md 6, the table of hosts; containerd platform_windows_compat_test.go.
+# Source: docs/platform-matching.md, "Windows build rule"; containerd
+# platform_windows_compat_test.go.
 BUILDS = [14393, 17763, 18362, 19041, 19045, 20347, 20348, 22000, 22621, 22631, 25398, 26099]
 BUILDS += [26100, 26101, 26200, 30000]
 
@@ -100,7 +101,7 @@ def entries(*versions: str) -> list[Platform]:
     return [Platform("windows", "amd64", "", version) for version in versions]
 
 
-# Source: platforms.md 6, D1.
+# Source: docs/platform-matching.md, "Newest Windows build".
 @pytest.mark.parametrize(
     ("want", "offered", "order"),
     [

@@ -273,7 +273,7 @@ def test_token_is_renewed_before_it_expires(registry: FakeRegistry) -> None:
 
 
 def test_an_old_token_answered_400_is_replaced(registry: FakeRegistry) -> None:
-    # ECR Public, quirk q-036.
+    # ECR Public: docs/wire-protocol.md, "Refusals without a challenge".
     tokens = registry.bearer(rotate=True)
 
     def spoiled(seen: Seen) -> Reply | None:
@@ -287,7 +287,7 @@ def test_an_old_token_answered_400_is_replaced(registry: FakeRegistry) -> None:
 
 
 def test_status_400_with_credentials_counts_as_401(registry: FakeRegistry) -> None:
-    # Nexus, quirk q-070.
+    # Nexus: docs/wire-protocol.md, "Refusals without a challenge".
     registry.on("GET", "/v2/", challenged('Basic realm="nexus"'))
     registry.on("GET", MANIFEST, lambda seen: None if seen.authorization else Reply(400))
     with source(registry.host, credentials=login(registry.host)) as app:
@@ -303,7 +303,7 @@ def test_status_400_without_credentials_stays_400(registry: FakeRegistry) -> Non
 
 
 def test_a_refusal_without_a_challenge_is_explained_by_a_ping(registry: FakeRegistry) -> None:
-    # gcr.io, quirk q-039.
+    # gcr.io: docs/wire-protocol.md, "Refusals without a challenge".
     tokens = registry.token_server()
     registry.on("GET", MANIFEST, Reply(401), times=1)
     registry.on("GET", "/v2/", challenged(f'Bearer realm="{registry.url}/token"'))

@@ -65,7 +65,7 @@ def shown(registry: FakeRegistry) -> list[str | None]:
 def test_helper_is_asked_again_once_after_its_password_expired(
     registry: FakeRegistry, machine: Machine, status: int
 ) -> None:
-    # Amazon ECR, quirk q-027: 12 hours.
+    # Amazon ECR, after 12 hours: docs/wire-protocol.md, "Expired passwords".
     registry.on("GET", MANIFEST, Reply(401, CHALLENGE), Reply(status, CHALLENGE, EXPIRED), times=2)
 
     with source(registry.host, credentials=machine.chain()) as app:
@@ -136,7 +136,8 @@ def test_unchanged_password_from_a_helper_is_final(
 def test_unreachable_token_server_is_named_with_its_registry(
     registry: FakeRegistry,
 ) -> None:
-    # Gitea, quirk q-084: the realm is built from a setting, not from the name that was asked.
+    # Gitea builds the realm from a setting: docs/wire-protocol.md,
+    # "Token server addresses".
     registry.bearer(realm="http://127.0.0.1:9/api/token?x=secret")
 
     with source(registry.host) as app, pytest.raises(ConnectionFailed) as caught:
@@ -150,7 +151,8 @@ def test_unreachable_token_server_is_named_with_its_registry(
 def test_invalid_realm_is_shown_without_possible_secrets(
     registry: FakeRegistry,
 ) -> None:
-    # Nexus behind some proxies, quirk q-068: the port comes twice.
+    # Nexus behind some proxies repeats the port: docs/wire-protocol.md,
+    # "Token server addresses".
     challenge = 'Bearer realm="https://u5er:pw@nexus.test:443:443/token?key=pw"'
     registry.on("GET", MANIFEST, Reply(401, {"WWW-Authenticate": challenge}))
 

@@ -227,7 +227,8 @@ def test_a_redirected_digest_is_still_checked(
 def test_redirected_registry_is_requested_anonymously(
     engine: str, registry: FakeRegistry, storage: FakeRegistry
 ) -> None:
-    # lscr.io to ghcr.io (quirk q-075): the second one has a token server of its own.
+    # lscr.io redirects to ghcr.io, which has a token server of its own:
+    # docs/wire-protocol.md, "Challenges after a redirect".
     storage.serve("team/app", "1.0", IMAGE)
     tokens = storage.bearer()
     registry.redirect(MANIFEST, f"{storage.url}{MANIFEST}")

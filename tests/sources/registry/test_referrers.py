@@ -200,7 +200,7 @@ def test_invalid_later_referrers_page_is_an_error(registry: FakeRegistry) -> Non
             listed(registry)
 
 
-# What says that there is no such API. Source: protocol.md 6, point 2.
+# Answers of a registry without the API. Source: docs/wire-protocol.md, "Referrers".
 NO_API = {
     "404": Reply(404, {"Content-Type": "text/plain"}, b"404 page not found\n"),
     "404 of the manifest": problem(404, "MANIFEST_UNKNOWN"),

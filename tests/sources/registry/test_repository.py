@@ -429,7 +429,7 @@ def test_document_over_four_mib_is_not_requested(
 
 
 def test_config_compressed_by_a_cdn_is_read(engine: str, registry: FakeRegistry) -> None:
-    # registry.access.redhat.com, quirk q-050.
+    # registry.access.redhat.com: docs/wire-protocol.md, "Unrequested compression".
     headers = {"Content-Encoding": "gzip"}
     body = gzip.compress(CONFIG_BODY)
     registry.on("GET", f"/v2/team/app/blobs/{CONFIG}", Reply(headers=headers, body=body))

@@ -114,7 +114,7 @@ def test_a_link_may_be_absolute_and_relative(registry: FakeRegistry) -> None:
 
 @pytest.mark.parametrize("status", [400, 404])
 def test_link_to_another_path_is_corrected_once(registry: FakeRegistry, status: int) -> None:
-    # Artifactory drops the key of the repository, quirk q-060.
+    # Artifactory drops the key of the repository: docs/wire-protocol.md, "Next page links".
     registry.on("GET", f"{LIST}?n=1000", page("a", link='</v2/app/tags/list?last=a>; rel="next"'))
     registry.on("GET", "/v2/app/tags/list", Reply(status))
     registry.on("GET", f"{LIST}?last=a", page("b"))
