@@ -214,9 +214,9 @@ def test_action_installs_the_requested_version_and_no_option(
     installed: Machine, given: dict[str, str], wanted: str
 ) -> None:
     use_action(installed, command="--version", **given)
-    said = (installed.folder / "pip.log").read_text().splitlines()
+    stated = (installed.folder / "pip.log").read_text().splitlines()
 
-    assert said == [f"-P -m pip install --quiet --disable-pip-version-check -- {wanted}"]
+    assert stated == [f"-P -m pip install --quiet --disable-pip-version-check -- {wanted}"]
 
 
 def test_action_command_is_not_evaluated_by_the_shell(installed: Machine) -> None:
@@ -318,8 +318,8 @@ def test_the_jobs_of_gitlab_pass_the_answer_on(machine: Machine, registry: str) 
     handed = read_dotenv(reports["dotenv"].read_text())
     assert handed["RESOLVED_DIGEST"] == ARM
     machine.run("bash", "-eo", "pipefail", "-c", "\n".join(use["script"]), **handed)
-    said = f"{registry}/demo/app@{ARM} is what {registry}/demo/app:1.0 means on linux/arm64/v8\n"
-    assert machine.log.endswith(said)
+    stated = f"{registry}/demo/app@{ARM} is what {registry}/demo/app:1.0 means on linux/arm64/v8\n"
+    assert machine.log.endswith(stated)
     assert use["needs"] == ["resolve-image"]
 
 
@@ -402,7 +402,7 @@ def test_the_shell_steps_of_jenkins_pass_the_answer_on(machine: Machine, registr
     assert text.count("{") == text.count("}")
     for script in scripts:
         assert machine.run("sh", "-e", "-c", script, **variables) == 0, machine.log
-    said = f"{registry}/demo/app@{ARM} is what {registry}/demo/app:1.0 means on linux/arm64/v8\n"
-    assert machine.log.endswith(said)
+    stated = f"{registry}/demo/app@{ARM} is what {registry}/demo/app:1.0 means on linux/arm64/v8\n"
+    assert machine.log.endswith(stated)
     (report,) = re.findall(r"junit '([^']+)'", text)
     assert parse(machine.folder / report).getroot().get("errors") == "0"

@@ -50,10 +50,10 @@ def loaded(*arguments: str, **environment: str) -> tuple[int, set[str], str]:
     ids=" ".join,
 )
 def test_help_loads_no_heavy_module(arguments: tuple[str, ...]) -> None:
-    status, modules, told = loaded(*arguments)
+    status, modules, output = loaded(*arguments)
 
     assert status == 0
-    assert told
+    assert output
     assert modules & {*HEAVY, "platformdirs"} == set()
 
 
@@ -76,11 +76,11 @@ def test_pull_without_a_terminal_does_not_load_rich(tmp_path: Path) -> None:
 
 
 def test_completion_loads_no_heavy_module() -> None:
-    _, modules, told = loaded(
+    _, modules, output = loaded(
         _RESOLVER_COMPLETE="complete_bash", COMP_WORDS="resolver res", COMP_CWORD="1"
     )
 
-    assert "resolve" in told.split()
+    assert "resolve" in output.split()
     assert modules & {*HEAVY, "platformdirs"} == set()
 
 
@@ -94,10 +94,10 @@ def test_answer_from_the_store_loads_no_http_client(tmp_path: Path) -> None:
         warmed = command("resolve", reference, *options, "--plain-http")
     assert warmed.returncode == 0, warmed.stderr
 
-    status, modules, told = loaded("resolve", reference, *options)
+    status, modules, output = loaded("resolve", reference, *options)
 
     assert status == 0
-    assert told.encode() == warmed.stdout
+    assert output.encode() == warmed.stdout
     assert modules & HEAVY == set()
 
 
@@ -112,8 +112,8 @@ def test_answer_from_a_lock_loads_no_http_client_and_no_yaml(tmp_path: Path) -> 
         ("resolve", "--locked", "-p", "linux/arm64", "--format", "digest"),
         ("lock", "export", "--format", "kbld"),
     ):
-        status, modules, told = loaded(*words, *options)
-        assert (status, "sha256:" in told) == (0, True)
+        status, modules, output = loaded(*words, *options)
+        assert (status, "sha256:" in output) == (0, True)
         assert modules & HEAVY == set()
 
 

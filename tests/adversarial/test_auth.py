@@ -225,8 +225,8 @@ def _pair(host: str) -> dict[str, object]:
 def test_aut_021_helper_without_credentials_stays_anonymous(
     act: Actor, registry: FakeRegistry, docker_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = "echo credentials not found in native keychain; exit 1"
-    plant_helper(act.folder / "bin", "rec", said, monkeypatch)
+    text = "echo credentials not found in native keychain; exit 1"
+    plant_helper(act.folder / "bin", "rec", text, monkeypatch)
     docker_config({"credHelpers": {registry.host: "rec"}})
     registry.bearer()
     assert act("PULL", f"{registry.host}/img-a:1").status == 0

@@ -96,10 +96,10 @@ def test_cfg_007_helper_is_called_with_its_name_and_host(
 ) -> None:
     record = act.folder / "record"
     record.mkdir()
-    said = json.dumps({"ServerURL": registry.host, "Username": "<token>", "Secret": IDENTITY})
+    message = json.dumps({"ServerURL": registry.host, "Username": "<token>", "Secret": IDENTITY})
     script = (
         f'printf "%s" "$0 $*" >{record}/argv; cat >{record}/stdin; env >{record}/env;'
-        f"printf '%s' '{said}'"
+        f"printf '%s' '{message}'"
     )
     planted = plant_helper(act.folder / "bin", "rec", script, monkeypatch)
     act.given.add(planted)

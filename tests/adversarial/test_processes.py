@@ -39,9 +39,9 @@ def registry(hosts: Hosts) -> FakeRegistry:
 def start(act: Actor, *words: str, **how: Any) -> subprocess.Popen[bytes]:
     """Start a command whose output is kept."""
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "RESOLVER_STORE": str(act.store)}
-    told = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    text = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(
-        [sys.executable, "-m", "resolver", *words], env=variables, **{**told, **how}
+        [sys.executable, "-m", "resolver", *words], env=variables, **{**text, **how}
     )
 
 

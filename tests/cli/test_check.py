@@ -313,12 +313,12 @@ def test_reports_point_at_the_line_of_the_policy(run: Run, registry: str, tmp_pa
     seen = run("check", "--policy", "policy.yaml", *words, "--emit", "env=values")
 
     assert seen.status == 1
-    (told,) = json.loads((tmp_path / "r.sarif").read_text())["runs"]
-    (result,) = told["results"]
+    (printed,) = json.loads((tmp_path / "r.sarif").read_text())["runs"]
+    (result,) = printed["results"]
     place = result["locations"][0]["physicalLocation"]
     assert place["artifactLocation"]["uri"] == "policy.yaml"
     assert place["region"]["startLine"] == 3
-    assert told["tool"]["driver"]["rules"][0]["id"] == "platform-missing"
+    assert printed["tool"]["driver"]["rules"][0]["id"] == "platform-missing"
     assert "platform-missing" in (tmp_path / "r.xml").read_text()
     (found,) = json.loads((tmp_path / "q").read_text())
     assert found["location"] == {"path": "policy.yaml", "lines": {"begin": 3}}

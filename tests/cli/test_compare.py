@@ -297,9 +297,9 @@ error: the platforms of `HOST:PORT/demo/app:1.0` do not agree on `entrypoint`, `
 """,
         )
     )
-    told = json.loads(seen.stdout)
-    assert [f"error: {each['message']}" for each in told["reasons"]] == seen.stderr.splitlines()
-    assert told["missing"] == ["linux/s390x"]
+    output = json.loads(seen.stdout)
+    assert [f"error: {each['message']}" for each in output["reasons"]] == seen.stderr.splitlines()
+    assert output["missing"] == ["linux/s390x"]
 
 
 def test_compare_succeeds_within_the_limits(run: Run, registry: str) -> None:
@@ -576,9 +576,9 @@ def test_builds_without_history_for_the_same_reason_share_a_line(
     builds[2] = build_image(NINE[2], config={"history": [{"created_by": "RUN x"}]})
     fake.serve("app", "1", build_index(builds))
 
-    told = run("compare", f"{fake.host}/app:1")
+    output = run("compare", f"{fake.host}/app:1")
 
-    assert [line for line in told.stdout.splitlines() if line.startswith("steps")] == [
+    assert [line for line in output.stdout.splitlines() if line.startswith("steps")] == [
         "steps    1-2, 4-9: its history is empty, and there is 1 layer"
     ]
 
@@ -593,15 +593,15 @@ def test_compare_reports_findings_in_the_base(run: Run, fake: FakeRegistry) -> N
     ]
     fake.serve("app", "1", build_index(images))
 
-    told = run("compare", f"{fake.host}/app:1", "--files", "--no-trunc").stdout
+    output = run("compare", f"{fake.host}/app:1", "--files", "--no-trunc").stdout
     page = run("compare", f"{fake.host}/app:1", "--files", "--format", "html").stdout
 
-    assert told[told.index("programs for another") :].splitlines()[:3] == [
+    assert output[output.index("programs for another") :].splitlines()[:3] == [
         "programs for another machine",
         "#     PROGRAM    PATH",
         "base  elf arm64  app",
     ]
-    assert told.splitlines()[-1] == (
+    assert output.splitlines()[-1] == (
         "base  layers  layer 1 of `HOST:PORT/app:1` for linux/amd64: 1 name leads out of the tree, "
         "and is kept inside"
     )
@@ -613,9 +613,9 @@ def test_compare_reports_findings_in_the_base(run: Run, fake: FakeRegistry) -> N
 def test_compare_files_lists_a_single_build(run: Run, fake: FakeRegistry) -> None:
     fake.serve("app", "1", build_image("linux/amd64", [build_layer({"app": elf("arm64")})]))
 
-    told = run("compare", f"{fake.host}/app:1", "--files").stdout
+    output = run("compare", f"{fake.host}/app:1", "--files").stdout
 
-    assert told[told.index("files\n") :] == snapshot("""\
+    assert output[output.index("files\n") :] == snapshot("""\
 files
 #  FILES   SIZE  SAME  ADDED  REMOVED  CHANGED  REBUILT  PROGRAMS
 1      1  464 B                                          1 elf arm64

@@ -80,10 +80,10 @@ tools
 
 
 def test_doctor_json_output() -> None:
-    told = json.loads(render(FOUND, "json"))
+    output = json.loads(render(FOUND, "json"))
 
-    assert (told["schema"], told["version"], told["state"]) == (1, "0.1.0", "error")
-    assert told["rows"][2] == snapshot(
+    assert (output["schema"], output["version"], output["state"]) == (1, "0.1.0", "error")
+    assert output["rows"][2] == snapshot(
         {
             "group": "store",
             "name": "file system",
@@ -93,7 +93,7 @@ def test_doctor_json_output() -> None:
             "facts": {"kinds": ["nfs4"], "remote": True},
         }
     )
-    assert told["rows"][0]["hint"] is None
+    assert output["rows"][0]["hint"] is None
 
 
 def test_doctor_markdown_has_complete_cells() -> None:
@@ -180,10 +180,10 @@ def test_an_error_is_status_1_and_the_answer_is_whole(
     monkeypatch.setenv("RESOLVER_JOBS", "many")
     monkeypatch.setenv("RESOLVER_PLATFORMS", "nowhere.yaml")
     seen = run("doctor", "--json")
-    told = json.loads(seen.stdout)
+    output = json.loads(seen.stdout)
 
     assert (seen.status, seen.stderr) == (1, "")
-    wrong = [row["name"] for row in told["rows"] if row["state"] == "error"]
+    wrong = [row["name"] for row in output["rows"] if row["state"] == "error"]
     assert wrong == ["RESOLVER_JOBS", "RESOLVER_PLATFORMS"]
 
 

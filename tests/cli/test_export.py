@@ -222,12 +222,15 @@ hint: something put a file there: remove it, or name another place
 
 def test_an_export_for_machines(run: Run, pulled: str) -> None:
     seen = run("export", f"store:{pulled}", "--to", "layout", "--json", keep=True)
-    told = json.loads(seen.stdout)
+    printed = json.loads(seen.stdout)
 
-    assert told["to"] == {"kind": "layout", "path": "layout"}
-    assert told["images"][0]["filtered"] is True
-    assert [each["architecture"] for each in told["images"][0]["platforms"]] == ["amd64", "arm64"]
-    assert told["present"] + told["linked"] + told["written"] == told["size"]
+    assert printed["to"] == {"kind": "layout", "path": "layout"}
+    assert printed["images"][0]["filtered"] is True
+    assert [each["architecture"] for each in printed["images"][0]["platforms"]] == [
+        "amd64",
+        "arm64",
+    ]
+    assert printed["present"] + printed["linked"] + printed["written"] == printed["size"]
 
 
 def test_export_to_stdout_writes_only_the_archive(run: Run, pulled: str, tmp_path: Path) -> None:

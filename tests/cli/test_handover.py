@@ -372,10 +372,10 @@ def test_ci_output_redacts_secrets(tmp_path: Path) -> None:
     hand.warned(Warned("code", "the S3cret is out"))
     hand.failed(Usage("a S3cret in words", "type S3cret"))
     hand.finish(2, Output())
-    told = (tmp_path / "r.md").read_text() + (tmp_path / "r.sarif").read_text()
+    printed = (tmp_path / "r.md").read_text() + (tmp_path / "r.sarif").read_text()
 
-    assert "S3cret" not in told
-    assert told.count("***") == 4
+    assert "S3cret" not in printed
+    assert printed.count("***") == 4
 
 
 def test_ci_output_failure_is_reported_after_the_command_failure(run: Run, registry: str) -> None:
@@ -457,20 +457,25 @@ def test_buildkite_agent_receives_values_on_stdin(
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ("echo 'not in a job' >&2; exit 3", "not in a job"),
         ("exit 4", "it ended with status 4"),
     ],
 )
 def test_buildkite_agent_failure_is_an_error(
-    run: Run, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str
+    run: Run,
+    registry: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    body: str,
+    message: str,
 ) -> None:
     agent(tmp_path, body, monkeypatch)
     seen = run(*words("resolve", registry), "--emit", "buildkite")
 
     assert seen.status == 8
-    assert f"resolver:status` did not take what it was given: {said}\n" in seen.stderr
+    assert f"resolver:status` did not take what it was given: {message}\n" in seen.stderr
 
 
 def test_missing_buildkite_agent_is_reported_with_the_command(run: Run, registry: str) -> None:
@@ -496,12 +501,12 @@ def test_buildkite_agent_receives_no_secrets(
     monkeypatch.setenv("RESOLVER_PASSWORD", "S3cr3tPa55")
     monkeypatch.setenv(name, "{}" if name == "DOCKER_AUTH_CONFIG" else "S3cr3tPa55")
     seen = run(*words("resolve", registry), "--emit", "buildkite")
-    told = (tmp_path / "variables").read_text()
+    printed = (tmp_path / "variables").read_text()
 
     assert seen.status == 0
-    assert f"\n{name}=" not in told
-    assert "S3cr3tPa55" not in told
-    assert "BUILDKITE_AGENT_ACCESS_TOKEN=its-own" in told
+    assert f"\n{name}=" not in printed
+    assert "S3cr3tPa55" not in printed
+    assert "BUILDKITE_AGENT_ACCESS_TOKEN=its-own" in printed
 
 
 def test_buildkite_agent_that_cannot_run_is_an_error(

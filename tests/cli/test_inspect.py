@@ -155,11 +155,11 @@ history
 
 def test_inspect_json_contains_the_published_documents(run: Run, registry: str) -> None:
     seen = run("inspect", f"{registry}/demo/app:1.0", "-p", "linux/amd64", "--json")
-    told = json.loads(seen.stdout)
+    output = json.loads(seen.stdout)
 
-    assert told["config"]["architecture"] == "amd64"
-    assert told["manifest"]["document"]["schemaVersion"] == 2
-    assert told["layersSize"] == sum(layer["size"] for layer in told["layers"])
+    assert output["config"]["architecture"] == "amd64"
+    assert output["manifest"]["document"]["schemaVersion"] == 2
+    assert output["layersSize"] == sum(layer["size"] for layer in output["layers"])
 
 
 def test_tags_in_the_order_of_the_registry(run: Run, registry: str) -> None:
@@ -178,9 +178,9 @@ def test_tags_limit_the_number_of_results(run: Run, registry: str) -> None:
 
 
 def test_tags_in_json(run: Run, registry: str) -> None:
-    told = json.loads(run("tags", f"{registry}/demo/app", "--json").stdout)
+    output = json.loads(run("tags", f"{registry}/demo/app", "--json").stdout)
 
-    assert told["tags"] == ["1.0", "2.0", "latest"]
+    assert output["tags"] == ["1.0", "2.0", "latest"]
 
 
 @pytest.mark.parametrize("form", ["digest", "ref", "markdown"])
@@ -348,7 +348,7 @@ def test_inspect_lists_entries_that_cannot_be_verified(
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "said"),
+    ("words", "status", "stated"),
     [
         (("check", "--require", "linux/amd64"), 0, "passed"),
         (("check", "--require", "linux/arm64"), 1, "`linux/arm64` is not offered"),
@@ -363,11 +363,11 @@ def test_inspect_lists_entries_that_cannot_be_verified(
     ],
 )
 def test_unverifiable_entry_fails_only_commands_that_need_it(
-    run: Run, unverifiable: str, words: tuple[str, ...], status: int, said: str
+    run: Run, unverifiable: str, words: tuple[str, ...], status: int, stated: str
 ) -> None:
     seen = run(*words, unverifiable)
     assert seen.status == status, seen
-    assert said in seen.stdout + seen.stderr
+    assert stated in seen.stdout + seen.stderr
     if words == ("matrix",):
         assert "arm64" not in seen.stdout
 

@@ -187,7 +187,7 @@ def test_rules_for_a_script_and_for_a_page(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ([], "there is no reference to lint"),
         (["app", "--fail-on", "fatal"], "`--fail-on fatal` is no weight"),
@@ -199,11 +199,11 @@ def test_rules_for_a_script_and_for_a_page(run: Run) -> None:
         (["--rules", "--format", "csv"], "there is no format `csv`"),
     ],
 )
-def test_mistakes(run: Run, words: list[str], said: str) -> None:
+def test_mistakes(run: Run, words: list[str], message: str) -> None:
     seen = run("lint", *words)
 
     assert (seen.status, seen.stdout) == (2, "")
-    assert seen.stderr.startswith(f"error: {said}")
+    assert seen.stderr.startswith(f"error: {message}")
 
 
 def test_lint_escapes_publisher_text(run: Run) -> None:

@@ -153,11 +153,11 @@ def test_lock_check_with_a_moved_tag_in_json(run: Run, locked: str) -> None:
     edit((INDEX, "1" * 64), (ARM64, "2" * 64))
     words = ("--check", f"{locked}/demo/app", "-p", "linux/arm64", "--json")
     seen = run("lock", *words, keep=True)
-    told = json.loads(seen.stdout)
+    output = json.loads(seen.stdout)
 
     assert seen.status == 1
-    assert told["drifted"] is True
-    assert told["findings"] == [
+    assert output["drifted"] is True
+    assert output["findings"] == [
         {
             "rule": "platform-changed",
             "severity": "error",
@@ -222,9 +222,9 @@ def test_lock_json_output(run: Run, locked: str) -> None:
     assert run("lock", "--check", "--format", "digest").stdout.splitlines()[0] == f"sha256:{INDEX}"
     pinned = run("lock", "--check", "--format", "ref").stdout.splitlines()[0]
     assert pinned == f"HOST:PORT/demo/app@sha256:{INDEX}"
-    told = json.loads(run("lock", f"{locked}/demo/app:1.0", "--json").stdout)
-    assert [one["change"] for one in told["changes"]] == ["unchanged"]
-    assert len(told["changes"][0]["platforms"]) == 5
+    output = json.loads(run("lock", f"{locked}/demo/app:1.0", "--json").stdout)
+    assert [one["change"] for one in output["changes"]] == ["unchanged"]
+    assert len(output["changes"][0]["platforms"]) == 5
 
 
 @pytest.mark.parametrize(
@@ -582,10 +582,10 @@ def test_lock_rejects_unsupported_file_types(run: Run, registry: str) -> None:
 
 def test_failures_and_pins_for_machines(run: Run, registry: str) -> None:
     names = (f"{registry}/demo/app:1.0", f"{registry}/demo/app:none")
-    told = json.loads(run("lock", *names, "--json").stdout)
+    output = json.loads(run("lock", *names, "--json").stdout)
 
-    assert told["written"] is False
-    assert [one["error"]["code"] for one in told["failures"]] == ["manifest-not-found"]
+    assert output["written"] is False
+    assert [one["error"]["code"] for one in output["failures"]] == ["manifest-not-found"]
     assert run("lock", names[0], "--format", "ref").stdout == f"HOST:PORT/demo/app@sha256:{INDEX}\n"
     seen = run("lock", "--check", "--offline", "--json")
     assert (seen.status, json.loads(seen.stdout)["error"]["code"]) == (7, "not-in-store")
@@ -597,11 +597,11 @@ def test_lock_check_of_several_with_one_unreachable(run: Run, locked: str) -> No
         run("lock", f"{host.host}/app:1")
         host.on("*", "/v2/app/manifests/1", Reply(403))
         seen = run("lock", "--check", "--json")
-    told = json.loads(seen.stdout)
+    output = json.loads(seen.stdout)
 
     assert seen.status == 4
-    assert [one.get("state", "-") for one in told["references"]].count("as locked") == 2
-    assert [one["error"]["class"] for one in told["references"] if "error" in one] == ["AUTH"]
+    assert [one.get("state", "-") for one in output["references"]].count("as locked") == 2
+    assert [one["error"]["class"] for one in output["references"] if "error" in one] == ["AUTH"]
     assert locked
 
 

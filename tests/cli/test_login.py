@@ -39,10 +39,10 @@ def basic() -> Iterator[FakeRegistry]:
 @pytest.fixture
 def typed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pipe the password in."""
-    say(monkeypatch, f"{PASSWORD}\n")
+    type_in(monkeypatch, f"{PASSWORD}\n")
 
 
-def say(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def type_in(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     stream = io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8")
     monkeypatch.setattr(sys, "stdin", stream)
 
@@ -85,7 +85,7 @@ Not logged in to HOST:PORT
 def test_login_with_a_wrong_password_stores_nothing(
     run: Run, basic: FakeRegistry, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    say(monkeypatch, "wr0ng\n")
+    type_in(monkeypatch, "wr0ng\n")
 
     assert str(run(*words(basic))) == snapshot("""\
 status: 4
@@ -110,10 +110,10 @@ def test_a_token_server_checks_without_a_scope(run: Run) -> None:
 @pytest.mark.usefixtures("typed")
 def test_login_reports_a_registry_without_authentication(run: Run) -> None:
     with FakeRegistry() as registry:
-        told = run(*words(registry))
+        output = run(*words(registry))
 
-    assert told.status == 0
-    assert "wants no login now, so this one is not checked" in told.stderr
+    assert output.status == 0
+    assert "wants no login now, so this one is not checked" in output.stderr
 
 
 @pytest.mark.usefixtures("typed")
@@ -131,7 +131,7 @@ def test_login_reports_a_server_that_is_not_a_registry(
 def test_login_does_not_prompt_without_a_terminal(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    say(monkeypatch, "")
+    type_in(monkeypatch, "")
 
     assert str(run("login", "reg.test")) == snapshot("""\
 status: 2
@@ -146,10 +146,10 @@ hint: `resolver login reg.test --username NAME --password-stdin < password.txt`
 @pytest.mark.usefixtures("typed")
 @pytest.mark.parametrize("name", ["myhost", "reg.test/app", "a b", "https://reg.test/x/y", ""])
 def test_login_rejects_an_invalid_registry_name(run: Run, name: str) -> None:
-    told = run("login", name, "--username", "me", "--password-stdin")
+    output = run("login", name, "--username", "me", "--password-stdin")
 
-    assert told.status == 2
-    assert len(told.stderr.splitlines()) == 2
+    assert output.status == 2
+    assert len(output.stderr.splitlines()) == 2
 
 
 @pytest.mark.usefixtures("typed")
@@ -167,13 +167,13 @@ def test_login_never_prints_the_password(basic: FakeRegistry) -> None:
 def test_login_json_contains_no_secret(
     run: Run, basic: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    say(monkeypatch, PASSWORD)
+    type_in(monkeypatch, PASSWORD)
 
-    told = json.loads(run(*words(basic), "--json").stdout)
+    output = json.loads(run(*words(basic), "--json").stdout)
 
-    assert told["verified"] is True
-    assert told["username"] == USER
-    assert set(told) == {"schema", "registry", "username", "place", "verified"}
+    assert output["verified"] is True
+    assert output["username"] == USER
+    assert set(output) == {"schema", "registry", "username", "place", "verified"}
 
 
 def test_login_prompts_for_missing_values_on_a_terminal(basic: FakeRegistry, config: Path) -> None:
@@ -182,9 +182,9 @@ def test_login_prompts_for_missing_values_on_a_terminal(basic: FakeRegistry, con
         terminal.type(USER)
         terminal.until(lambda _screen: f"Password for {USER} at {basic.host}: " in terminal.raw)
         terminal.type(PASSWORD)
-        status, told = terminal.end()
+        status, output = terminal.end()
 
-    assert (status, told.split(":")[0]) == (0, "Login Succeeded")
+    assert (status, output.split(":")[0]) == (0, "Login Succeeded")
     assert PASSWORD not in terminal.raw
     assert basic.host in json.loads(config.read_bytes())["auths"]
 
@@ -196,7 +196,7 @@ def test_login_with_empty_input_stores_nothing(words: tuple[str, ...], missing: 
     with Terminal("login", "reg.test", *words) as terminal:
         terminal.until(lambda _screen: ": " in terminal.raw)
         terminal.type("")
-        status, told = terminal.end()
+        status, output = terminal.end()
 
-    assert (status, told) == (2, "")
+    assert (status, output) == (2, "")
     assert missing in terminal.raw

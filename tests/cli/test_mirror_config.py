@@ -96,9 +96,9 @@ note: for buildx: `docker buildx create --driver-opt network=host --buildkitd-co
 @pytest.mark.parametrize("tool", TOOLS)
 def test_mirror_config_json_lists_the_files_of_every_tool(run: Run, tool: str) -> None:
     seen = run("mirror-config", tool, "--json")
-    told = json.loads(seen.stdout)
-    assert (told["schema"], told["tool"]) == (1, tool)
-    [file] = told["files"]
+    output = json.loads(seen.stdout)
+    assert (output["schema"], output["tool"]) == (1, tool)
+    [file] = output["files"]
     assert file["path"].startswith("/etc/")
     assert file["content"] == run("mirror-config", tool).stdout
 
@@ -132,8 +132,8 @@ def test_mirror_config_registries_conf_is_read_back() -> None:
 
 
 def test_mirror_config_buildkit_toml_has_plain_http_where_set(run: Run) -> None:
-    told = tomllib.loads(run("mirror-config", "buildkit", "--mirror", "https://m.test/x").stdout)
-    assert told == {"registry": {"docker.io": {"mirrors": ["m.test/x"]}}}
+    output = tomllib.loads(run("mirror-config", "buildkit", "--mirror", "https://m.test/x").stdout)
+    assert output == {"registry": {"docker.io": {"mirrors": ["m.test/x"]}}}
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,8 @@ def _program(folder: Path, name: str, script: str) -> None:
 
 def _helper(registry: FakeRegistry, folder: Path) -> tuple[str, ...]:
     registry.basic(USER, PASSWORD)
-    said = shlex.quote(ECHO)
-    _program(folder, "docker-credential-it", f"echo {said}; echo {said} >&2; cat; exit 1")
+    stated = shlex.quote(ECHO)
+    _program(folder, "docker-credential-it", f"echo {stated}; echo {stated} >&2; cat; exit 1")
     config = Path(os.environ["HOME"]) / ".docker" / "config.json"
     config.parent.mkdir()
     config.write_text('{"credsStore": "it"}')
@@ -160,15 +160,15 @@ def test_no_output_contains_a_secret_or_an_unbounded_line(
 ) -> None:
     seen = run(*SOURCES[source](outside, tmp_path), *WAYS[way], keep=True)
     files = [tmp_path / name for name in ("report", "output", "summary")]
-    told = [seen.stdout, seen.stderr, *(file.read_text() for file in files if file.exists())]
+    result_text = [seen.stdout, seen.stderr, *(file.read_text() for file in files if file.exists())]
 
     assert seen.status not in {0, 70}
-    for text in told:
+    for text in result_text:
         assert PASSWORD not in text
         assert PAIR not in text
         assert base64.b64encode(PASSWORD.encode()).decode().rstrip("=") not in text
     # A line may hold a message, its hints and what stands around them.
-    assert max(len(line) for text in told for line in text.splitlines()) < 3 * MAX_MESSAGE
+    assert max(len(line) for text in result_text for line in text.splitlines()) < 3 * MAX_MESSAGE
 
 
 def test_program_output_is_escaped_on_success_and_failure(
@@ -178,8 +178,8 @@ def test_program_output_is_escaped_on_success_and_failure(
     name = f"{registry}/demo/app:1.0"
     assert run("pull", name, "-p", "linux/arm64").status == 0
     for status in (0, 1):
-        said = f"cat >/dev/null; echo {shlex.quote(ECHO)} | tee /dev/stderr; exit {status}"
-        _program(tmp_path, "docker", said)
+        stated = f"cat >/dev/null; echo {shlex.quote(ECHO)} | tee /dev/stderr; exit {status}"
+        _program(tmp_path, "docker", stated)
         for form in (*(("--format", each) for each in ("table", "markdown", "json")),):
             seen = run("export", name, "--to", "docker", *form, keep=True)
 

@@ -144,17 +144,17 @@ hint: give one `ARG` the whole reference, `ARG BASE=ubuntu:24.04`, and write `FR
 def test_json_has_every_file_image_and_finding(run: Run, registry: str, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM {registry}/demo/app:1.0\nFROM a:$X\n")
 
-    told = json.loads(run("pin", "--json", "Dockerfile", "gone").stdout)
+    output = json.loads(run("pin", "--json", "Dockerfile", "gone").stdout)
 
-    (file, gone) = told["files"]
-    assert told["schema"] == 1
+    (file, gone) = output["files"]
+    assert output["schema"] == 1
     assert (file["path"], file["kind"], file["changed"]) == ("Dockerfile", "dockerfile", True)
     assert [image["state"] for image in file["images"]] == ["pinned", "not pinnable"]
     assert [image["digest"] for image in file["images"]] == [INDEX, None]
     assert [(image["line"], image["column"]) for image in file["images"]] == [(1, 6), (2, 6)]
     assert gone["error"]["status"] == 2
-    assert [finding["rule"] for finding in told["findings"]] == ["not-pinnable"]
-    assert told["findings"][0]["line"] == 2
+    assert [finding["rule"] for finding in output["findings"]] == ["not-pinnable"]
+    assert output["findings"][0]["line"] == 2
 
 
 def test_pin_markdown_prints_whole_digests(run: Run, registry: str, tmp_path: Path) -> None:
@@ -231,10 +231,10 @@ def test_pin_findings_and_failures_in_other_formats(
 ) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM {registry}/demo/none:1\nFROM a:$X\n")
 
-    told = json.loads(run("pin", "--json", "Dockerfile").stdout)
+    output = json.loads(run("pin", "--json", "Dockerfile").stdout)
     page = run("pin", "--format", "markdown", "Dockerfile").stdout
 
-    assert told["files"][0]["images"][0]["error"]["status"] == 3
+    assert output["files"][0]["images"][0]["error"]["status"] == 3
     assert "not-pinnable" in page
     assert "failed" in page
 
@@ -316,8 +316,8 @@ app/Dockerfile:2  HOST:PORT/demo/app:1.0  pinned  sha256:f62fb544ff3d
 --- stderr
 note: skipped `app/config.yaml`: it is of no kind that is known to name images
 """)
-    told = json.loads(run("pin", "--check", "--json", "app").stdout)
-    assert [each["path"] for each in told["skipped"]] == ["app/config.yaml"]
+    output = json.loads(run("pin", "--check", "--json", "app").stdout)
+    assert [each["path"] for each in output["skipped"]] == ["app/config.yaml"]
 
 
 def test_pin_json_explains_names_that_need_no_digest(run: Run, tmp_path: Path) -> None:

@@ -132,24 +132,24 @@ def test_plan_names_another_content_source(run: Run, registry: str, tmp_path: Pa
 
 def test_a_plan_in_json(run: Run, registry: str) -> None:
     seen = run("plan", f"{registry}/demo/app:1.0", "-p", "linux/arm64", "--json")
-    told = json.loads(seen.stdout)
+    output = json.loads(seen.stdout)
 
-    assert told["bytesMissing"] == sum(piece["missing"] for piece in told["pieces"])
-    assert told["requests"] == 6
-    assert [each["kind"] for each in told["attached"]] == ["attestation"]
-    assert sorted(each["kind"] for each in told["leftOut"]) == ["attestation"] * 2 + ["image"] * 4
+    assert output["bytesMissing"] == sum(piece["missing"] for piece in output["pieces"])
+    assert output["requests"] == 6
+    assert [each["kind"] for each in output["attached"]] == ["attestation"]
+    assert sorted(each["kind"] for each in output["leftOut"]) == ["attestation"] * 2 + ["image"] * 4
     without = run(
         "plan", f"{registry}/demo/app:1.0", "-p", "linux/arm64", "--no-attestations", "--json"
     )
-    told = json.loads(without.stdout)
-    assert told["requests"] == 4
-    assert [piece["role"] for piece in told["pieces"]] == [
+    output = json.loads(without.stdout)
+    assert output["requests"] == 4
+    assert [piece["role"] for piece in output["pieces"]] == [
         *["layer"] * 3,
         "config",
         "manifest",
         "index",
     ]
-    assert told["images"][0]["upToDate"] is False
+    assert output["images"][0]["upToDate"] is False
 
 
 def test_plan_over_the_limit_exits_with_a_finding(run: Run, registry: str) -> None:

@@ -132,13 +132,13 @@ HOST:PORT/demo/app@sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b9
 def test_pull_json_progress_is_written_to_stderr(run: Run, registry: str) -> None:
     seen = run("pull", f"{registry}/demo/app:1.0", *ARM, "--progress", "json", "--json")
     events = [json.loads(line) for line in seen.stderr.splitlines()]
-    told = json.loads(seen.stdout)
+    output = json.loads(seen.stdout)
 
     assert [event["event"] for event in events][:3] == ["started", "reused", "reused"]
     assert events[-1]["event"] == "image-done"
-    assert told["images"][0]["status"] == "downloaded"
-    assert told["bytesFetched"] == sum(piece["size"] for piece in told["fetched"])
-    assert told["failures"] == []
+    assert output["images"][0]["status"] == "downloaded"
+    assert output["bytesFetched"] == sum(piece["size"] for piece in output["fetched"])
+    assert output["failures"] == []
 
 
 def test_pull_prints_a_warning_once(run: Run, registry: str) -> None:
@@ -252,11 +252,11 @@ def test_pull_reports_one_failed_image_and_keeps_the_others(run: Run) -> None:
         fake.on("GET", f"/v2/team/broken/blobs/{layer}", missing)
         seen = run("pull", *names, "-p", "linux/arm64", "--json", "--no-progress")
 
-    told = json.loads(seen.stdout)
+    output = json.loads(seen.stdout)
     assert seen.status == 3
     assert seen.stderr.count("error: ") == 1
-    assert told["failures"][0]["error"]["code"] == "blob-not-found"
-    assert [image["status"] for image in told["images"]] == ["downloaded"]
+    assert output["failures"][0]["error"]["code"] == "blob-not-found"
+    assert [image["status"] for image in output["images"]] == ["downloaded"]
 
 
 def test_interrupted_pull_reports_what_is_kept_and_how_to_resume(run: Run, store: Path) -> None:

@@ -37,8 +37,8 @@ bitnami/nginx                              180
 evil/nginx     \\x1b[31m::error::x            0
 --- stderr
 """)
-    told = json.loads(run("search", "nginx", "--json").stdout)
-    assert [hit["name"] for hit in told["hits"]] == ["nginx", "bitnami/nginx", "evil/nginx"]
+    output = json.loads(run("search", "nginx", "--json").stdout)
+    assert [hit["name"] for hit in output["hits"]] == ["nginx", "bitnami/nginx", "evil/nginx"]
 
 
 @pytest.mark.usefixtures("hub")
@@ -93,5 +93,5 @@ registry HOST:PORT
 limit    none is said
 --- stderr
 """)
-        told = json.loads(run("quota", f"{registry.host}/a:1", "--json").stdout)
-        assert (told["limit"], told["remaining"], told["window"]) == (100, 76, 21600)
+        output = json.loads(run("quota", f"{registry.host}/a:1", "--json").stdout)
+        assert (output["limit"], output["remaining"], output["window"]) == (100, 76, 21600)

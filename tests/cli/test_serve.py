@@ -83,14 +83,14 @@ def test_serve_stops_on_a_signal(
 ) -> None:
     listening(served)
     assert served.stderr is not None
-    said, note = served.stderr.readline(), served.stderr.readline()
+    stated, note = served.stderr.readline(), served.stderr.readline()
     served.send_signal(number)
 
     _, rest = served.communicate(timeout=10)
 
     assert served.returncode == status
-    assert "/demo/app:1.0` is served as `sha256:" in said
-    assert "4 images, 2 attestations of" in said
+    assert "/demo/app:1.0` is served as `sha256:" in stated
+    assert "4 images, 2 attestations of" in stated
     assert note == snapshot("note: serving, read-only; interrupt to stop\n")
     assert rest == ""
 
@@ -163,9 +163,9 @@ def test_serve_as_a_mirror_prints_its_upstream(
         assert (here.status, here.stdout) == (0, there.stdout)
     finally:
         process.send_signal(signal.SIGTERM)
-        _, told = process.communicate(timeout=10)
-    assert told.startswith("note: serving, and fetching what is missing; interrupt to stop\n")
-    assert "note: GET /v2/demo/app/manifests/1.0: 200\n" in told
+        _, output = process.communicate(timeout=10)
+    assert output.startswith("note: serving, and fetching what is missing; interrupt to stop\n")
+    assert "note: GET /v2/demo/app/manifests/1.0: 200\n" in output
 
 
 @pytest.mark.parametrize(

@@ -265,12 +265,12 @@ def test_status_130_interrupted(shell: Shell, fake: FakeRegistry) -> None:
         assert fake.wait_for(lambda: len(fake.log) >= len(lines), 60)
         for process in processes:
             os.killpg(process.pid, signal.SIGINT)
-        said = [process.communicate(timeout=60)[0] for process in processes]
+        message = [process.communicate(timeout=60)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
 
-    assert dict(zip(lines, said, strict=True)) == dict.fromkeys(lines, "stopped\n")
+    assert dict(zip(lines, message, strict=True)) == dict.fromkeys(lines, "stopped\n")
 
 
 #: They ask a registry, and not about an image, or nobody; each status has a test beside their

@@ -49,8 +49,8 @@ def spoil(path: Path) -> None:
 
 
 def layers(run: Run, name: str) -> list[str]:
-    told = json.loads(run("inspect", f"store:{name}", "-p", "linux/arm64", "--json").stdout)
-    return [layer["digest"] for layer in told["layers"]]
+    output = json.loads(run("inspect", f"store:{name}", "-p", "linux/arm64", "--json").stdout)
+    return [layer["digest"] for layer in output["layers"]]
 
 
 # ls
@@ -430,14 +430,14 @@ def test_pull_after_compare_lists_a_normal_image(run: Run, compared: str) -> Non
 def test_gc_explains_why_content_is_kept(run: Run, compared: str) -> None:
     del compared
     seen = run("gc")
-    told = json.loads(run("gc", "--json").stdout)
+    output = json.loads(run("gc", "--json").stdout)
 
     assert "younger than 1h (`--grace`)" in seen.stdout
-    reasons = {stay["reason"]: stay for stay in told["stays"]}
+    reasons = {stay["reason"]: stay for stay in output["stays"]}
     assert set(reasons) == {"grace", "noted"}
     assert reasons["grace"]["age"] == 3600
-    assert sum(stay["size"] for stay in told["stays"]) == told["keptSize"] == told["total"]
-    assert told["limit"] is None
+    assert sum(stay["size"] for stay in output["stays"]) == output["keptSize"] == output["total"]
+    assert output["limit"] is None
 
 
 def test_gc_names_the_process_that_keeps_content(run: Run, two: str, store: Path) -> None:
@@ -446,12 +446,12 @@ def test_gc_names_the_process_that_keeps_content(run: Run, two: str, store: Path
     with mine.lease([mine.document(root).descriptor.digest], "serve") as lease:
         run("rm", "--force", f"{two}:1.0")
         mine.add(blob_of(b"new"), [b"new"])
-        told = json.loads(run("gc", "--grace", "0s", "--json").stdout)
+        output = json.loads(run("gc", "--grace", "0s", "--json").stdout)
         text = run("gc", "--grace", "0s").stdout
         del lease
 
     process = os.getpid()
-    assert {(stay["reason"], stay["purpose"], stay["process"]) for stay in told["stays"]} == {
+    assert {(stay["reason"], stay["purpose"], stay["process"]) for stay in output["stays"]} == {
         ("lease", "serve", process),
         ("since", "serve", process),
     }
@@ -463,11 +463,11 @@ def test_gc_names_the_process_that_keeps_content(run: Run, two: str, store: Path
 
 def test_rm_of_several_with_one_missing_removes_the_others(run: Run, two: str) -> None:
     seen = run("rm", "example.com/nothing:1", f"{two}:1.0", "--json")
-    told = json.loads(seen.stdout)
+    output = json.loads(seen.stdout)
 
     assert seen.status == 3
-    assert told["results"][0]["error"]["code"] == "image-not-held"
-    assert told["results"][1]["untagged"]
+    assert output["results"][0]["error"]["code"] == "image-not-held"
+    assert output["results"][1]["untagged"]
 
 
 @pytest.mark.parametrize("name", ["oci:mirror", "a//b", ""])
@@ -476,10 +476,10 @@ def test_rm_rejects_an_invalid_name(run: Run, name: str) -> None:
 
 
 def test_rm_json_output(run: Run, two: str) -> None:
-    told = json.loads(run("rm", f"{two}:1.0", "--json", keep=True).stdout)
+    output = json.loads(run("rm", f"{two}:1.0", "--json", keep=True).stdout)
 
-    assert told["untagged"] == [f"{two}:1.0"]
-    assert told["freed"] > 0
+    assert output["untagged"] == [f"{two}:1.0"]
+    assert output["freed"] > 0
 
 
 # gc
@@ -528,9 +528,9 @@ def test_gc_above_the_size_limit_exits_with_a_finding_and_its_reason(
         "hint: remove what is young too: add `--grace 0s`\n",
         seen.stderr,
     )
-    told = run("gc", "--max-size", "20kB", "--json")
-    assert told.status == 1
-    assert json.loads(told.stdout)["total"] > json.loads(told.stdout)["limit"] == 20_000
+    output = run("gc", "--max-size", "20kB", "--json")
+    assert output.status == 1
+    assert json.loads(output.stdout)["total"] > json.loads(output.stdout)["limit"] == 20_000
     assert run("gc", "--max-size", "20kB", "--grace", "0s").status == 0
     used = json.loads(run("du", "--json").stdout)
     assert used["blobs"] + used["partial"] + used["temporary"] <= 20_000
@@ -559,10 +559,10 @@ def test_gc_counts_quarantined_content_and_removes_it_first(
     assert used["temporary"] > 0
     limit = used["blobs"] + used["temporary"] - 1
 
-    told = json.loads(run("gc", "--max-size", str(limit), "--json").stdout)
+    output = json.loads(run("gc", "--max-size", str(limit), "--json").stdout)
 
-    assert [item["kind"] for item in told["removed"]] == ["temporary"]
-    assert told["total"] == used["blobs"]
+    assert [item["kind"] for item in output["removed"]] == ["temporary"]
+    assert output["total"] == used["blobs"]
     assert len(run("ls", "-q").stdout.split()) == 2
 
 
@@ -609,9 +609,9 @@ def test_a_collection_beside_an_unreadable_lease_is_partial_and_names_the_proces
         assert seen.stderr.startswith("warning: the lease `")
         assert f"/leases/{lease.name}` keeps all images and blobs: {who}" in seen.stderr
         if form == "json":
-            told = json.loads(seen.stdout)
-            assert told["partial"] is True
-            (unread,) = told["unreadableLeases"]
+            output = json.loads(seen.stdout)
+            assert output["partial"] is True
+            (unread,) = output["unreadableLeases"]
             assert (unread["pid"], Path(unread["path"]).name) == (os.getpid(), lease.name)
             assert unread["purpose"] == "pull docker.io/library/app:1"
     seen = run("gc", "--grace", "0s", "--format", "json")
@@ -769,11 +769,11 @@ def test_verify_json_output(run: Run, two: str, store: Path) -> None:
     blob(store, layer).unlink()
 
     seen = run("verify", "--json", keep=True)
-    told = json.loads(seen.stdout)
+    output = json.loads(seen.stdout)
 
     assert seen.status == 1
-    assert told["sound"] is False
-    assert told["damaged"] == [
+    assert output["sound"] is False
+    assert output["damaged"] == [
         {"name": layer, "problem": "missing", "references": [f"{two}:1.0"], "repaired": False}
     ]
 
@@ -818,8 +818,8 @@ def test_ls_prints_whole_names_to_a_pipe(run: Run, registry: str) -> None:
 
 def test_plan_of_several_images_names_the_image_per_blob(run: Run, registry: str) -> None:
     names = [f"{registry}/demo/{name}" for name in ("app:1.0", "app:2.0")]
-    told = run("plan", *names, "-p", "linux/arm64", keep=True).stdout
-    pieces = told.partition("\npieces\n")[2].splitlines()[1:]
+    output = run("plan", *names, "-p", "linux/arm64", keep=True).stdout
+    pieces = output.partition("\npieces\n")[2].splitlines()[1:]
 
     assert any(line.endswith(f"missing  {names[0]}") for line in pieces)
     assert any(line.endswith(f"missing  {names[1]}") for line in pieces)

@@ -88,7 +88,7 @@ def test_terminal_progress_keeps_final_lines_and_clears_the_rest(stage: Stage) -
         terminal.until(stage.is_under_way)
         moving = plain(terminal.screen, stage)
         stage.go_on()
-        status, told = terminal.end()
+        status, output = terminal.end()
 
     assert status == 0
     assert terminal.screen.cursor_shown
@@ -103,16 +103,16 @@ def test_terminal_progress_keeps_final_lines_and_clears_the_rest(stage: Stage) -
             "LARGE: Pull complete",
         ]
     )
-    assert told.startswith("Platform: linux/arm64\nDigest: sha256:")
+    assert output.startswith("Platform: linux/arm64\nDigest: sha256:")
 
 
 def test_interrupt_restores_the_terminal_and_keeps_content(stage: Stage) -> None:
     with Terminal(*stage.words()) as terminal:
         terminal.until(stage.is_under_way)
         terminal.process.send_signal(signal.SIGINT)
-        status, told = terminal.end()
+        status, output = terminal.end()
 
-    assert (status, told) == (130, "")
+    assert (status, output) == (130, "")
     assert terminal.screen.cursor_shown
     assert "Traceback" not in terminal.raw
     shown = plain(terminal.screen, stage)
@@ -185,10 +185,10 @@ def test_no_color_changes_nothing(stage: Stage) -> None:
 def test_quiet_and_progress_none_print_no_progress(stage: Stage, words: tuple[str, ...]) -> None:
     stage.go_on()
     with Terminal(*stage.words(), *words) as terminal:
-        status, told = terminal.end()
+        status, output = terminal.end()
 
     assert (status, terminal.raw) == (0, "")
-    assert "Status: Downloaded newer image" in told
+    assert "Status: Downloaded newer image" in output
 
 
 def test_forced_bars_are_drawn_in_a_pipeline_too(stage: Stage) -> None:

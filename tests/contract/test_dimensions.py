@@ -92,16 +92,16 @@ def test_every_format_renders_drift_of_a_dimension(dimension: Dimension, form: s
     others = [each.name for each in DRIFTING if each is not dimension]
     terms = Terms(ignoring=Ignoring.read(others))
 
-    told = render(compare_builds(gathered(*builds), builds, terms), form, full=True)
+    output = render(compare_builds(gathered(*builds), builds, terms), form, full=True)
 
     key = drift_of(builds, terms.ignoring)[0].key or dimension.name
-    assert key in told.replace("\\", "")
+    assert key in output.replace("\\", "")
 
 
 def test_json_has_every_dimension_of_every_build() -> None:
     builds = [SILENT, TALKATIVE]
 
-    told = json.loads(render(compare_builds(gathered(*builds), builds, Terms()), "json"))
+    output = json.loads(render(compare_builds(gathered(*builds), builds, Terms()), "json"))
 
-    for written in told["platforms"]:
+    for written in output["platforms"]:
         assert list(written["dimensions"]) == [each.name for each in DIMENSIONS]

@@ -57,13 +57,13 @@ def build(
     history: Sequence[HistoryEntry] = (),
     annotations: Mapping[str, str] | None = None,
     salt: str = "",
-    **said: Any,
+    **fields: Any,
 ) -> Build:
-    """Make a build; `said` are fields of its config, `salt` makes another manifest of it."""
+    """Make a build; `fields` are those of its config, `salt` makes another manifest of it."""
     from dataclasses import replace
 
     parsed = Platform.parse(platform) if platform else None
-    config = replace(NOTHING, history=tuple(history), platform=parsed, **said)
+    config = replace(NOTHING, history=tuple(history), platform=parsed, **fields)
     body = f"{platform} {config}".encode()
     described = Descriptor(OCI_CONFIG, Digest.of(body), len(body))
     manifest = Manifest(OCI_MANIFEST, described, tuple(layers))

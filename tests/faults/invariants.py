@@ -245,14 +245,14 @@ def clean_result(outcome: Outcome, *, as_json: bool) -> None:
     lines = outcome.err.splitlines()
     must(all(line.startswith(LABELS) for line in lines), "I6", outcome)
     errors = sum(line.startswith("error: ") for line in lines)
-    said = outcome.status > 1 and outcome.status < 100
-    must(errors == 1 if said else errors <= 1, "I6", f"{errors} errors", outcome)
+    message = outcome.status > 1 and outcome.status < 100
+    must(errors == 1 if message else errors <= 1, "I6", f"{errors} errors", outcome)
     if as_json and outcome.status < 100:
         try:
             json.loads(outcome.out)
         except ValueError as error:
             raise Broken(f"I6: no JSON document: {outcome}") from error
-    elif said:
+    elif message:
         must(outcome.out == "", "I6", outcome)
 
 

@@ -67,11 +67,11 @@ def drop(reply: Reply, draw: random.Random) -> Reply:
 
 def shift(reply: Reply, draw: random.Random) -> Reply:
     headers = dict(reply.headers)
-    said = re.fullmatch(r"bytes ([0-9]+)-([0-9]+)/([0-9]+)", headers.get("Content-Range", ""))
-    if said is None:
+    message = re.fullmatch(r"bytes ([0-9]+)-([0-9]+)/([0-9]+)", headers.get("Content-Range", ""))
+    if message is None:
         return Reply(206, headers, reply.body)
     delta = draw.choice([-1, 1, 4096])
-    start, end, total = (int(number) for number in said.groups())
+    start, end, total = (int(number) for number in message.groups())
     headers["Content-Range"] = f"bytes {max(start + delta, 0)}-{end + delta}/{total}"
     return Reply(206, headers, reply.body)
 

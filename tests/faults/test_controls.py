@@ -258,11 +258,11 @@ def test_control_finds_a_lock_without_an_owner(ground: Ground) -> None:
 
 
 BAD_RESULTS: dict[str, tuple[str, Callable[[Outcome], None]]] = {
-    "status": ("I6", lambda good: said(replace(good, status=70))),
-    "traceback": ("I6", lambda good: said(replace(good, stderr=b"Traceback (most recent"))),
-    "two errors": ("I6", lambda good: said(replace(good, stderr=b"error: a\nerror: b\n"))),
-    "no error": ("I6", lambda good: said(replace(good, stderr=b""))),
-    "no document": ("I6", lambda good: said(replace(good, stdout=b"{"))),
+    "status": ("I6", lambda good: check_result(replace(good, status=70))),
+    "traceback": ("I6", lambda good: check_result(replace(good, stderr=b"Traceback (most recent"))),
+    "two errors": ("I6", lambda good: check_result(replace(good, stderr=b"error: a\nerror: b\n"))),
+    "no error": ("I6", lambda good: check_result(replace(good, stderr=b""))),
+    "no document": ("I6", lambda good: check_result(replace(good, stdout=b"{"))),
     "escape": ("I7", lambda good: clean_text(replace(good, stderr=b"error: \x1b[2J"))),
     "command": ("I7", lambda good: clean_text(replace(good, stdout=b"::add-mask::x"))),
     "slow": ("I5", lambda good: invariants.within(replace(good, seconds=31.0), 0)),
@@ -271,14 +271,14 @@ BAD_RESULTS: dict[str, tuple[str, Callable[[Outcome], None]]] = {
 }
 
 
-def said(outcome: Outcome) -> None:
+def check_result(outcome: Outcome) -> None:
     invariants.clean_result(outcome, as_json=True)
 
 
 @pytest.mark.parametrize(("name", "check"), BAD_RESULTS.values(), ids=BAD_RESULTS.keys())
 def test_control_finds_unclean_results(name: str, check: Callable[[Outcome], None]) -> None:
     good = Outcome(3, b"{}", b"error: no\n")
-    said(good)
+    check_result(good)
     clean_text(good)
     invariants.within(good, 1)
     with pytest.raises(Broken, match=name):

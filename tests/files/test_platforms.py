@@ -381,9 +381,9 @@ def test_changed_fact_is_detected_until_regeneration(checkout: Path) -> None:
     facts = checkout / "platforms.yaml"
     facts.write_text(facts.read_text("utf-8").replace("assumed: linux", "assumed: plan9"), "utf-8")
 
-    status, told = run_script(checkout, "--check")
+    status, output = run_script(checkout, "--check")
     assert status == 1
-    assert "scripts/platforms --write" in told
+    assert "scripts/platforms --write" in output
 
     assert run_script(checkout, "--write")[0] == 0
     assert run_script(checkout, "--check") == (0, "")
@@ -402,10 +402,10 @@ def test_platforms_script_reports_invalid_facts(checkout: Path) -> None:
     circle = facts.read_text("utf-8").replace("[{architecture: 386,", "[{architecture: amd64,")
     facts.write_text(circle, "utf-8")
 
-    status, told = run_script(checkout)
+    status, output = run_script(checkout)
 
     assert status == 1
-    assert "at `families.amd64.falls_back_to`: it leads back to itself" in told
+    assert "at `families.amd64.falls_back_to`: it leads back to itself" in output
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_yaml_words_are_parsed_as_yaml_defines(word: str, kind: ScalarKind) -> N
 
 # What is refused, where, and in which words.
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("a: &x 1\nb: 2", "f.yaml:1:4: a: anchors (`&name`) are not supported"),
         ("b: [*x]", "f.yaml:1:5: b[0]: aliases are not supported"),
@@ -149,11 +149,11 @@ def test_yaml_words_are_parsed_as_yaml_defines(word: str, kind: ScalarKind) -> N
         ),
     ],
 )
-def test_yaml_that_hides_content_is_refused_at_its_position(text: str, said: str) -> None:
+def test_yaml_that_hides_content_is_refused_at_its_position(text: str, message: str) -> None:
     with pytest.raises(BadFile) as caught:
         parse(text)
 
-    assert str(caught.value) == said
+    assert str(caught.value) == message
 
 
 def test_yaml_accepts_only_valid_bytes() -> None:
@@ -209,12 +209,12 @@ def test_written_yaml_is_read_back(document: object, as_json: bool) -> None:
 
 @given(st.text(max_size=60) | st.binary(max_size=60).map(lambda b: b.decode("latin-1")))
 def test_any_yaml_is_read_or_refused(text: str) -> None:
-    said = ""
+    message = ""
     try:
         parse(text)
     except BadFile as error:
-        said = str(error)
-    assert not said or said.startswith("f.yaml:")
+        message = str(error)
+    assert not message or message.startswith("f.yaml:")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -238,7 +238,7 @@ def test_the_lock_files_of_the_catalogue(name: str) -> None:
 def test_yaml_type_error_names_the_expected_type() -> None:
     root = parse("images: text\nversion: 1.0\nyes: yes\nmore: -1\nempty:\nlist: [[]]\n").members()
 
-    for act, said in (
+    for act, message in (
         (root["images"].members, "f.yaml:1:9: images: names with values are expected here"),
         (lambda: list(root["images"].items()), "f.yaml:1:9: images: a list is expected here"),
         (root["version"].whole, "f.yaml:2:10: version: a whole number is expected here"),
@@ -250,7 +250,7 @@ def test_yaml_type_error_names_the_expected_type() -> None:
     ):
         with pytest.raises(BadFile) as caught:
             act()
-        assert str(caught.value).startswith(said)
+        assert str(caught.value).startswith(message)
     assert parse("a: true").members()["a"].truth()
     assert not parse("a: false").members()["a"].truth()
     assert root["empty"].is_empty

@@ -196,8 +196,8 @@ def _send(
     connection = http.client.HTTPConnection(registry.host, timeout=PATIENCE)
     connection.request(method, target, body, headers)
     answer = connection.getresponse()
-    said = answer.read()
+    message = answer.read()
     connection.close()
-    assert answer.status in {201, 202}, (method, target, answer.status, said)
+    assert answer.status in {201, 202}, (method, target, answer.status, message)
     location = urlsplit(answer.getheader("Location", ""))
     return f"{location.path}?{location.query}"

@@ -53,12 +53,14 @@ def test_copy_of_another_version_reports_the_update_size(
     words = (f"{name}:1.0", f"oci:{tmp_path / 'layout'}:app", "--files", "--json")
     done = command("compare", *words, *store)
 
-    told = json.loads(done.stdout)
+    output = json.loads(done.stdout)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith(b"differ: 5 changed")
-    assert [each["name"] for each in told["platforms"]] == PLATFORMS
-    assert [each["fetch"]["layers"] for each in told["platforms"]] == [1] * 5
-    assert all(each["files"]["others"][0]["counts"] == {"content": 1} for each in told["platforms"])
+    assert [each["name"] for each in output["platforms"]] == PLATFORMS
+    assert [each["fetch"]["layers"] for each in output["platforms"]] == [1] * 5
+    assert all(
+        each["files"]["others"][0]["counts"] == {"content": 1} for each in output["platforms"]
+    )
 
 
 def test_image_rebuilt_by_umoci_has_other_settings(registry: RealRegistry, tmp_path: Path) -> None:

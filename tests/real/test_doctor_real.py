@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 
-def asked(registry: RealRegistry, *more: str) -> tuple[int, dict[str, dict[str, object]]]:
+def diagnosed(registry: RealRegistry, *more: str) -> tuple[int, dict[str, dict[str, object]]]:
     done = command("doctor", registry.host, "--json", *more)
     assert done.stderr == b""
     rows = json.loads(done.stdout)["rows"]
@@ -25,7 +25,7 @@ def asked(registry: RealRegistry, *more: str) -> tuple[int, dict[str, dict[str, 
 
 
 def test_doctor_reaches_a_registry(locked: RealRegistry, ca_file: Path) -> None:
-    status, rows = asked(locked, "--ca-file", str(ca_file))
+    status, rows = diagnosed(locked, "--ca-file", str(ca_file))
 
     assert status == 0
     answers, clock = rows[f"{locked.host} answers"], rows[f"{locked.host} clock"]
@@ -38,7 +38,7 @@ def test_doctor_reaches_a_registry(locked: RealRegistry, ca_file: Path) -> None:
 
 
 def test_doctor_reports_a_registry_with_an_unknown_ca(locked: RealRegistry) -> None:
-    status, rows = asked(locked)
+    status, rows = diagnosed(locked)
 
     assert status == 1
     assert rows[f"{locked.host} answers"]["state"] == "error"

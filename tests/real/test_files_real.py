@@ -43,7 +43,7 @@ def ours(name: str, store: Path) -> FileTree:
     return tree.tree
 
 
-def told(tree: FileTree) -> dict[str, Facts]:
+def tree_facts(tree: FileTree) -> dict[str, Facts]:
     """Return a tree in the form of the reference."""
     found: dict[str, Facts] = {}
     for path, file in tree.walk():
@@ -75,7 +75,7 @@ def media_types(layout: Path) -> set[str]:
 def agrees(name: str, layers: list[Path], folder: Path) -> None:
     expected = listed(unpack(layers, folder / "reference"))
 
-    found = told(ours(name, folder / "store"))
+    found = tree_facts(ours(name, folder / "store"))
 
     assert len(expected) > 10
     assert found == expected
@@ -161,7 +161,7 @@ def test_umoci_layer_without_padding_and_end_mark_is_read(
     expected = listed(tmp_path / "bundle/rootfs")
     assert expected["opt/inserted"][3] == "31"
 
-    found = told(ours(f"oci:{built_by_umoci}:1", tmp_path / "store"))
+    found = tree_facts(ours(f"oci:{built_by_umoci}:1", tmp_path / "store"))
 
     assert found == expected
 
@@ -196,7 +196,7 @@ def test_gnu_tar_layers_in_each_format_are_read(
     assert len(layers) == 3
 
     agrees(f"oci:{built_by_umoci}:1", layers, tmp_path)
-    found = told(ours(f"oci:{built_by_umoci}:1", tmp_path / "store"))
+    found = tree_facts(ours(f"oci:{built_by_umoci}:1", tmp_path / "store"))
     assert "usr/lib/through-a-link" in found
     assert sorted(path for path in found if path.startswith("e/")) == ["e/last"]
 
@@ -296,7 +296,7 @@ def test_image_with_docker_types_is_stored_once(
             with fetching(session._context.store, source, f"compare {name}") as content:  # type: ignore[arg-type] # a source is content
                 (read,) = read_trees([LayeredImage.of(part, "it", name, content)])
             blobs = [store / "blobs" / "sha256" / each.digest.hex for each in part.manifest.layers]
-        trees.append(told(read.tree))
+        trees.append(tree_facts(read.tree))
         lines = registry.requests(0, before)
         fetched.append(sum("/blobs/" in line for line in lines))
 

@@ -40,8 +40,8 @@ def test_pin_writes_the_digests_skopeo_reads(registry: RealRegistry, tmp_path: P
     done = command("pin", "--json", "--store", str(tmp_path / "store"), *files)
 
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    pinned = [image for file in told["files"] for image in file["images"]]
+    output = json.loads(done.stdout)
+    pinned = [image for file in output["files"] for image in file["images"]]
     assert len(pinned) == 3
     for image in pinned:
         body = raw(registry, f"{image['reference']}@{image['digest']}")

@@ -54,12 +54,12 @@ def raw(registry: RealRegistry, name: str) -> bytes:
 
 def refused(done: subprocess.CompletedProcess[bytes], status: int) -> str:
     """Check that a command failed as expected; return its stderr."""
-    told = done.stderr.decode()
-    assert (done.returncode, done.stdout) == (status, b""), told
-    assert [line for line in told.splitlines() if line.startswith("error: ")][1:] == []
-    assert told.startswith("error: ")
-    assert "Traceback" not in told
-    return told
+    output = done.stderr.decode()
+    assert (done.returncode, done.stdout) == (status, b""), output
+    assert [line for line in output.splitlines() if line.startswith("error: ")][1:] == []
+    assert output.startswith("error: ")
+    assert "Traceback" not in output
+    return output
 
 
 def store(tmp_path: Path) -> tuple[str, str]:
@@ -167,15 +167,15 @@ def test_tags_lists_the_tags_in_the_order_of_the_registry(
 def test_resolve_missing_tag_is_not_found(registry: RealRegistry, tmp_path: Path) -> None:
     name = f"{registry.host}/demo/app:nope"
 
-    told = refused(command("resolve", name, *store(tmp_path)), 3)
+    output = refused(command("resolve", name, *store(tmp_path)), 3)
 
-    assert "nope" in told
+    assert "nope" in output
 
 
 def test_resolve_missing_repository_is_not_found(registry: RealRegistry, tmp_path: Path) -> None:
-    told = refused(command("resolve", f"{registry.host}/demo/nope:1.0", *store(tmp_path)), 3)
+    output = refused(command("resolve", f"{registry.host}/demo/nope:1.0", *store(tmp_path)), 3)
 
-    assert "demo/nope" in told
+    assert "demo/nope" in output
 
 
 def test_resolve_missing_platform_lists_the_offered_ones(
@@ -183,9 +183,9 @@ def test_resolve_missing_platform_lists_the_offered_ones(
 ) -> None:
     words = ["-p", "linux/s390x", *store(tmp_path)]
 
-    told = refused(command("resolve", f"{registry.host}/demo/app:1.0", *words), 3)
+    output = refused(command("resolve", f"{registry.host}/demo/app:1.0", *words), 3)
 
-    assert all(platform in told for platform in PLATFORMS)
+    assert all(platform in output for platform in PLATFORMS)
 
 
 def test_cold_resolve_is_one_get_and_warm_resolve_one_head(
@@ -283,9 +283,9 @@ def docker_config(folder: Path, host: str, user: str, password: str) -> dict[str
 
 
 def test_unknown_ca_is_refused(locked: RealRegistry, tmp_path: Path) -> None:
-    told = refused(command("resolve", f"{locked.host}/demo/app:1.0", *store(tmp_path)), 5)
+    output = refused(command("resolve", f"{locked.host}/demo/app:1.0", *store(tmp_path)), 5)
 
-    assert "certificate" in told
+    assert "certificate" in output
 
 
 def test_registry_that_requires_login_is_reported(
@@ -319,8 +319,8 @@ def test_wrong_password_is_refused_and_never_printed(
 
     done = command("resolve", f"{locked.host}/demo/app:1.0", *words, environment=login)
 
-    told = done.stderr.decode()
-    assert (done.returncode, done.stdout) == (4, b""), told
-    assert "Traceback" not in told
+    output = done.stderr.decode()
+    assert (done.returncode, done.stdout) == (4, b""), output
+    assert "Traceback" not in output
     hidden = ("Wr0ngPa55", base64.b64encode(b"u5er:Wr0ngPa55").decode())
-    assert not any(secret in told for secret in hidden)
+    assert not any(secret in output for secret in hidden)

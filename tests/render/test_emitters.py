@@ -192,9 +192,9 @@ def test_remote_text_is_never_emitted_as_a_command(name: str) -> None:
 
 @given(texts)
 def test_any_github_output_is_read_back(text: str) -> None:
-    told = github.output(Value("a", text), TOKEN) + github.output(Value("b", "x"), TOKEN)
+    printed = github.output(Value("a", text), TOKEN) + github.output(Value("b", "x"), TOKEN)
 
-    assert read_github_file(told.encode().decode()) == {"a": lines(text), "b": "x"}
+    assert read_github_file(printed.encode().decode()) == {"a": lines(text), "b": "x"}
 
 
 def test_outputs_and_summary_are_added_to_the_files_of_the_runner() -> None:
@@ -463,8 +463,8 @@ def test_emitted_variables_do_not_configure_resolver() -> None:
 
 
 def test_finding_in_the_answer_is_not_repeated() -> None:
-    told = Finding("old-image", Severity.WARNING, "2", "app")
-    of = ending(told, replace(told, message="unheard of"))
+    printed = Finding("old-image", Severity.WARNING, "2", "app")
+    of = ending(printed, replace(printed, message="unheard of"))
 
     assert "| 2 |" not in summary(of).partition("**findings**\n")[2]
     assert "unheard of" in summary(of).partition("**findings**\n")[2]

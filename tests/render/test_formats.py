@@ -138,10 +138,10 @@ def test_tables_fit_the_terminal(name: str, width: int) -> None:
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_nothing_is_cut_without_a_terminal(name: str) -> None:
-    told = render(ANSWERS[name], "table", explain=True)
+    output = render(ANSWERS[name], "table", explain=True)
 
     # Rows beyond the first few may be counted, and then it is said how to see them.
-    assert "…" not in re.sub("… and [0-9]+ more", "", told)
+    assert "…" not in re.sub("… and [0-9]+ more", "", output)
 
 
 NAME = "registry.corp.example:5000/platform/payments/gateway-backend"
@@ -189,11 +189,13 @@ def test_no_trunc_prints_whole_digests_in_tables(name: str) -> None:
 @pytest.mark.parametrize("name", [*ANSWERS, "failure"])
 def test_json_json_lines_and_yaml_are_equal_ascii(name: str) -> None:
     answer = {**ANSWERS, "failure": FAILURE}[name]
-    told = {form: render(answer, form) for form in ("json", "jsonl", "yaml")}
+    output = {form: render(answer, form) for form in ("json", "jsonl", "yaml")}
 
-    assert all(text.isascii() for text in told.values())
-    assert told["jsonl"].count("\n") == 1
-    assert json.loads(told["json"]) == json.loads(told["jsonl"]) == yaml.safe_load(told["yaml"])
+    assert all(text.isascii() for text in output.values())
+    assert output["jsonl"].count("\n") == 1
+    assert (
+        json.loads(output["json"]) == json.loads(output["jsonl"]) == yaml.safe_load(output["yaml"])
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1, 250])
@@ -255,15 +257,15 @@ def test_table_of_paths_is_limited(form: str, length: int, shown: int) -> None:
 
 
 def test_a_resolution_in_json_names_both_digests_and_the_grade() -> None:
-    told = json.loads(render(RESOLUTION, "json", explain=True))
+    output = json.loads(render(RESOLUTION, "json", explain=True))
 
-    assert told["schema"] == 1
-    assert told["manifest"]["digest"] == str(CHOSEN.digest)
-    assert told["index"]["digest"] == str(INDEX.digest)
-    assert told["platform"] == {"os": "linux", "architecture": "arm64", "variant": "v8"}
-    assert told["normalized"] == {"os": "linux", "architecture": "arm64"}
-    assert told["grade"] == "normalised"
-    assert [entry["reason"] for entry in told["entries"]] == ["other architecture", ""]
+    assert output["schema"] == 1
+    assert output["manifest"]["digest"] == str(CHOSEN.digest)
+    assert output["index"]["digest"] == str(INDEX.digest)
+    assert output["platform"] == {"os": "linux", "architecture": "arm64", "variant": "v8"}
+    assert output["normalized"] == {"os": "linux", "architecture": "arm64"}
+    assert output["grade"] == "normalised"
+    assert [entry["reason"] for entry in output["entries"]] == ["other architecture", ""]
 
 
 @pytest.mark.parametrize("form", ["digest", "ref"])
@@ -274,9 +276,9 @@ def test_failure_among_several_keeps_its_position(form: str) -> None:
 def test_an_error_in_json_has_class_code_status_hints_and_facts() -> None:
     error = PlatformNotOffered("app:1", "linux/s390x", ["linux/amd64"], [])
 
-    told = to_dict(error)["error"]
+    output = to_dict(error)["error"]
 
-    assert told == {
+    assert output == {
         "class": "PLATFORM",
         "code": "platform-not-offered",
         "status": 3,
@@ -313,9 +315,9 @@ def test_image_that_shares_with_hundreds_has_a_few_rows() -> None:
         (ImageUsage("example.com/app:x", Digest.of(b"x"), 0, 1000, sharers),), 0, 0, 0, 0
     )
 
-    told = render(usage, "table")
-    assert told.count("example.com/app:") == 5
-    assert "and 396 more (`--no-trunc`)" in told
+    output = render(usage, "table")
+    assert output.count("example.com/app:") == 5
+    assert "and 396 more (`--no-trunc`)" in output
     assert render(usage, "table", full=True).count("example.com/app:") == 401
 
 

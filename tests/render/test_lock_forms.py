@@ -60,7 +60,7 @@ def written(form: str, **how: Any) -> str:
     return export(entries, form)
 
 
-def shown(form: str, **how: Any) -> str:
+def exported(form: str, **how: Any) -> str:
     """The same with digests that fit the page."""
     return written(form, **how).replace("0" * 60, "0…")
 
@@ -70,7 +70,7 @@ def read(form: str, **how: Any) -> Any:
 
 
 def test_kbld() -> None:
-    assert shown("kbld") == snapshot("""\
+    assert exported("kbld") == snapshot("""\
 # Written by `resolver lock export`; write it again instead of changing it.
 ---
 apiVersion: "kbld.k14s.io/v1alpha1"
@@ -91,7 +91,7 @@ overrides:
 
 
 def test_imgpkg() -> None:
-    assert shown("imgpkg") == snapshot("""\
+    assert exported("imgpkg") == snapshot("""\
 # Written by `resolver lock export`; write it again instead of changing it.
 ---
 apiVersion: "imgpkg.carvel.dev/v1alpha1"
@@ -110,7 +110,7 @@ images:
 
 
 def test_kustomize() -> None:
-    assert shown("kustomize") == snapshot("""\
+    assert exported("kustomize") == snapshot("""\
 # Written by `resolver lock export`; write it again instead of changing it.
 ---
 apiVersion: "kustomize.config.k8s.io/v1alpha1"
@@ -137,7 +137,7 @@ def test_kustomize_refuses_one_image_with_two_tags() -> None:
 
 
 def test_compose_with_services() -> None:
-    assert shown("compose", services=SERVICES) == snapshot("""\
+    assert exported("compose", services=SERVICES) == snapshot("""\
 # Written by `resolver lock export`; write it again instead of changing it.
 ---
 services:
@@ -159,7 +159,7 @@ def test_compose_without_services() -> None:
 
 
 def test_helm() -> None:
-    assert shown("helm") == snapshot("""\
+    assert exported("helm") == snapshot("""\
 # Written by `resolver lock export`; write it again instead of changing it.
 ---
 images:
@@ -181,7 +181,7 @@ images:
 
 
 def test_bazel() -> None:
-    assert shown("bazel") == snapshot("""\
+    assert exported("bazel") == snapshot("""\
 # Written by `resolver lock export`; write it again instead of changing it.
 oci = use_extension("@rules_oci//oci:extensions.bzl", "oci")
 
@@ -229,7 +229,7 @@ def test_bazel_omits_platforms_it_cannot_select() -> None:
 
 
 def test_env() -> None:
-    assert shown("env") == snapshot("""\
+    assert exported("env") == snapshot("""\
 NGINX_IMAGE=docker.io/library/nginx@sha256:0…0010
 NGINX_DIGEST=sha256:0…0010
 ON_IMAGE=ghcr.io/owner/on@sha256:0…0020

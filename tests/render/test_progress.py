@@ -90,11 +90,11 @@ class Clock:
 
 
 def lines(events: Sequence[Event]) -> str:
-    told: list[str] = []
-    tell = LineProgress(told.append, Clock())
+    output: list[str] = []
+    tell = LineProgress(output.append, Clock())
     for event in events:
         tell(event)
-    return "".join(told)
+    return "".join(output)
 
 
 def test_waiting_for_another_process_prints_a_line_without_a_bar() -> None:
@@ -134,18 +134,18 @@ a7937b64b8ca: Pull complete
 
 
 def test_a_log_hears_of_a_long_download_now_and_then() -> None:
-    told: list[str] = []
+    output: list[str] = []
     clock = Clock()
-    tell = LineProgress(told.append, clock)
+    tell = LineProgress(output.append, clock)
     for event in EVENTS[:3]:
         tell(event)
-    told.clear()
+    output.clear()
 
     for step in range(1, 10):
         clock.now += QUIET / 2
         tell(moved(FIRST, MB, step * MB))
 
-    assert told == snapshot(
+    assert output == snapshot(
         [
             "a7937b64b8ca: Downloading, 2.00 MB of 10.0 MB\n",
             "a7937b64b8ca: Downloading, 4.00 MB of 10.0 MB\n",
@@ -157,39 +157,39 @@ def test_a_log_hears_of_a_long_download_now_and_then() -> None:
 
 def test_content_from_another_source_is_labelled() -> None:
     digest = FIRST.descriptor.digest
-    told = lines(
+    output = lines(
         [START, PieceStarted(digest, MB, "oci:./mirror"), Reused(digest, MB, "containerd")]
     )
 
-    assert "Copying 1.00 MB from oci:./mirror" in told
-    assert "Already exists in containerd" in told
+    assert "Copying 1.00 MB from oci:./mirror" in output
+    assert "Already exists in containerd" in output
 
 
 @pytest.mark.parametrize("hostile", ["a\x1b[2Jb", "::error::x", "a\u202eb", "##vso[task]"])
 def test_progress_escapes_foreign_names(hostile: str) -> None:
-    told = lines([Started(hostile, None, PIECES), Restarted(FIRST.descriptor.digest, hostile)])
+    output = lines([Started(hostile, None, PIECES), Restarted(FIRST.descriptor.digest, hostile)])
 
-    assert not {"\x1b", "\u202e"} & set(told)
-    assert not any(line.startswith(("::", "##")) for line in told.splitlines())
+    assert not {"\x1b", "\u202e"} & set(output)
+    assert not any(line.startswith(("::", "##")) for line in output.splitlines())
 
 
 def test_json_progress_escapes_foreign_addresses() -> None:
-    told: list[str] = []
+    output: list[str] = []
     url = "https://example.com/##vso[task.setvariable variable=a]b"
-    JsonLines(told.append, Clock())(Skipped(FIRST.descriptor.digest, 1, (url,)))
+    JsonLines(output.append, Clock())(Skipped(FIRST.descriptor.digest, 1, (url,)))
 
-    assert azure_commands(told[0]) == []
-    assert json.loads(told[0])["urls"] == [url]
+    assert azure_commands(output[0]) == []
+    assert json.loads(output[0])["urls"] == [url]
 
 
 def test_json_has_an_object_per_event_in_ascii() -> None:
-    told: list[str] = []
-    tell = JsonLines(told.append, Clock())
+    output: list[str] = []
+    tell = JsonLines(output.append, Clock())
     for event in EVENTS:
         tell(event)
 
-    values = [json.loads(line) for line in told]
-    assert all(line.isascii() and line.count("\n") == 1 for line in told)
+    values = [json.loads(line) for line in output]
+    assert all(line.isascii() and line.count("\n") == 1 for line in output)
     assert [value["event"] for value in values] == snapshot(
         [
             "started",
@@ -224,15 +224,15 @@ def test_json_has_an_object_per_event_in_ascii() -> None:
 
 
 def test_json_progress_is_limited_to_ten_events_a_second_plus_the_last() -> None:
-    told: list[str] = []
+    output: list[str] = []
     clock = Clock()
-    tell = JsonLines(told.append, clock)
+    tell = JsonLines(output.append, clock)
 
     for done in range(1, 11):
         clock.now += 0.03
         tell(moved(FIRST, MB, done * MB))
 
-    assert [json.loads(line)["done"] // MB for line in told] == [1, 5, 9, 10]
+    assert [json.loads(line)["done"] // MB for line in output] == [1, 5, 9, 10]
 
 
 def board(events: Sequence[Event], clock: Clock) -> tuple[Board, list[str]]:

@@ -276,10 +276,12 @@ def test_a_run_has_so_many_results(count: int, monkeypatch: pytest.MonkeyPatch) 
     assert sarif_module.MAX_RESULTS == 25_000
     monkeypatch.setattr(sarif_module, "MAX_RESULTS", 3)
     run = run_of(ending(*[OLD] * count))
-    told = [each["message"]["text"] for each in run["invocations"][0]["toolExecutionNotifications"]]
+    notifications = [
+        each["message"]["text"] for each in run["invocations"][0]["toolExecutionNotifications"]
+    ]
 
     assert len(run["results"]) == 3
-    assert told == ([] if count == 3 else ["1 results are left out: a run may have 3"])
+    assert notifications == ([] if count == 3 else ["1 results are left out: a run may have 3"])
 
 
 def test_fingerprint_survives_moved_lines_and_separates_equal_findings() -> None:
@@ -295,7 +297,7 @@ def test_fingerprint_survives_moved_lines_and_separates_equal_findings() -> None
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "expected"),
     [
         ("Dockerfile", "Dockerfile"),
         ("./a/Dockerfile", "a/Dockerfile"),
@@ -305,14 +307,14 @@ def test_fingerprint_survives_moved_lines_and_separates_equal_findings() -> None
         ("a\\b", "a/b"),
     ],
 )
-def test_report_paths_are_relative_to_the_working_folder(path: str, told: str) -> None:
+def test_report_paths_are_relative_to_the_working_folder(path: str, expected: str) -> None:
     of = ending(folder="/work/app")
 
-    assert spot(replace(OLD, place=FindingPlace(path, 2)), of).path == told
+    assert spot(replace(OLD, place=FindingPlace(path, 2)), of).path == expected
 
 
 @pytest.mark.parametrize(
-    ("subject", "told"),
+    ("subject", "expected"),
     [
         ("docker.io/library/app:1", "images/docker.io/library/app_1"),
         ("../../etc/passwd", "images/etc/passwd"),
@@ -320,12 +322,12 @@ def test_report_paths_are_relative_to_the_working_folder(path: str, told: str) -
         ("", "images/check"),
     ],
 )
-def test_image_in_a_report_has_its_own_path(subject: str, told: str) -> None:
-    assert spot(replace(MISSING, subject=subject), ending()).path == told
+def test_image_in_a_report_has_its_own_path(subject: str, expected: str) -> None:
+    assert spot(replace(MISSING, subject=subject), ending()).path == expected
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "expected"),
     [
         ("a b/c#d", "a%20b/c%23d"),
         ("/x", "file:///x"),
@@ -333,8 +335,8 @@ def test_image_in_a_report_has_its_own_path(subject: str, told: str) -> None:
         ("ü\ud800", "%C3%BC%ED%A0%80"),
     ],
 )
-def test_a_path_is_written_as_a_uri(path: str, told: str) -> None:
-    assert sarif_module.uri(path) == told
+def test_a_path_is_written_as_a_uri(path: str, expected: str) -> None:
+    assert sarif_module.uri(path) == expected
 
 
 # JUnit, Code Quality

@@ -99,11 +99,11 @@ def transport(
     events: list[Event] | None = None,
 ) -> Iterator[Transport]:
     """Return a client; plain HTTP unless `options` overrides it."""
-    told = TransportOptions(**{"engine": engine, "plain_http": True, **(options or {})})  # type: ignore[arg-type]  # by name
+    output = TransportOptions(**{"engine": engine, "plain_http": True, **(options or {})})  # type: ignore[arg-type]  # by name
     chosen = credentials or chain()
     seen = [] if events is None else events
     extra = {} if lookup is None else {"lookup": lookup}
-    with Transport(told, chosen, seen.append, clock=clock or FakeClock(), **extra) as made:
+    with Transport(output, chosen, seen.append, clock=clock or FakeClock(), **extra) as made:
         yield made
 
 

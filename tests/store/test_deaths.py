@@ -215,15 +215,15 @@ def test_transfer_killed_at_any_call_is_resumed_by_the_next(
     result = python("-c", KILLED, str(tmp_path), prepare.__name__, measured=False)
 
     assert result.returncode == 0, result.stderr
-    told = json.loads(result.stdout)
-    assert told["status"] == 0
-    assert told["calls"] > 100
-    assert told["wrong"] == []
+    printed = json.loads(result.stdout)
+    assert printed["status"] == 0
+    assert printed["calls"] > 100
+    assert printed["wrong"] == []
     if prepare is begun:
         # What was there before is never fetched again, whenever it ends.
-        assert max(told["fetched"]) <= len(BODY) - HALF
+        assert max(printed["fetched"]) <= len(BODY) - HALF
     # Killed after it was visible: nothing is left to fetch.
-    assert told["fetched"][-1] == 0
+    assert printed["fetched"][-1] == 0
 
 
 HOLDER = """

@@ -306,10 +306,10 @@ def test_read_only_store_answers_and_is_unchanged(
     )
 
     assert result.returncode == 0, result.stderr
-    said = result.stdout.decode().splitlines()
-    assert said[0] == "store-damaged store-read-only"
-    assert said[1].startswith(str(shared_root))
-    assert "make it writable" in said[1]
+    message = result.stdout.decode().splitlines()
+    assert message[0] == "store-damaged store-read-only"
+    assert message[1].startswith(str(shared_root))
+    assert "make it writable" in message[1]
     assert snapshot(shared_root) == before
 
 

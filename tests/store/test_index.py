@@ -113,10 +113,10 @@ def test_listing_with_an_index_shows_the_same_changes(store: LocalStore, change:
     store.usage()
     CHANGES[change](store)
 
-    told = (store.images(), store.usage())
+    printed = (store.images(), store.usage())
 
-    assert told == (without_index(store).images(), store.usage())
-    assert told[0] == store.images()
+    assert printed == (without_index(store).images(), store.usage())
+    assert printed[0] == store.images()
 
 
 @pytest.mark.parametrize(
@@ -238,14 +238,14 @@ def test_sharing_equals_a_count_of_every_pair(store: LocalStore) -> None:
         some = chance.sample(pieces, 3)
         pull(store, f"localhost/app:{number:02}", build_image("linux/amd64", [BASE, *some]), at=1)
 
-    told = store.usage()
+    printed = store.usage()
 
     root = store._home.open()
     assert root is not None
     with root:
         found = listing.StoreSnapshot.take(root, list(store.pulled_names()))
     rows = {row.record.reference: set(row.needs) for row in found.rows}
-    for image in told.images:
+    for image in printed.images:
         mine = rows.pop(image.reference)
         others = [
             (name, sum(found.files[digest].st_size for digest in mine & needs))

@@ -131,12 +131,12 @@ class Crowd:
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        said = []
+        message = []
         for process in self._processes:
             out, errors = process.communicate(timeout=120)
             assert process.returncode == 0, errors
-            said.append(json.loads(out))
-        return said
+            message.append(json.loads(out))
+        return message
 
     def end(self) -> None:
         """End every process."""
@@ -153,10 +153,10 @@ def crowd(tmp_path: Path) -> Iterator[Crowd]:
     crowd.end()
 
 
-def fetched(said: list[object]) -> dict[str, list[int]]:
+def fetched(message: list[object]) -> dict[str, list[int]]:
     """Return the bytes fetched for each blob."""
     costs: dict[str, list[int]] = {}
-    for one in said:
+    for one in message:
         assert isinstance(one, dict)
         for digest, size in one.items():
             costs.setdefault(digest, [])
@@ -201,10 +201,10 @@ def test_gc_beside_pulls_and_removals_takes_nothing_from_them(tmp_path: Path, cr
     crowd.add(COLLECTING, 4)
     crowd.add(COLLECTOR, 2)
 
-    said = crowd.run()
+    message = crowd.run()
 
     # How much the collectors found depends on who ran when; that nothing was lost does not.
-    assert said[:4] == [25] * 4
+    assert message[:4] == [25] * 4
     store = LocalStore(tmp_path / "store")
     assert store.verify(full=True).is_sound
     assert {image.missing for image in store.images()} == {()}

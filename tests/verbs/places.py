@@ -59,8 +59,8 @@ class MemoryPlace:
 
     def plant(self, node: dict[str, Any], salt: str = "0") -> dict[str, Any]:
         """Add a tree in the form of the vectors and return its descriptor."""
-        said = ("platform", "annotations", "artifactType")
-        extra: dict[str, Any] = {key: node[key] for key in said if key in node}
+        message = ("platform", "annotations", "artifactType")
+        extra: dict[str, Any] = {key: node[key] for key in message if key in node}
         if "manifests" in node:
             kind = node.get("mediaType", OCI_INDEX)
             children = [

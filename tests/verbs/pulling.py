@@ -92,7 +92,7 @@ class Puller:
         """Read a blob as the file system has it."""
         return (self.store.root / "blobs" / digest.algorithm / digest.hex).read_bytes()
 
-    def told(self, kind: type[Event]) -> list[Event]:
+    def events_of(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if isinstance(event, kind)]
 
 

@@ -203,8 +203,8 @@ def test_every_group_has_a_rule_and_every_error_is_a_finding(patient: Patient) -
 def test_doctor_escapes_foreign_text(patient: Patient, form: str) -> None:
     found = patient.look(RESOLVER_STORE=f"{patient.folder}/a\x1b[2J::error::\u202e")
 
-    told = render(found, form)
-    assert not {"\x1b", "\u202e"} & set(told)
+    printed = render(found, form)
+    assert not {"\x1b", "\u202e"} & set(printed)
 
 
 # The installation
@@ -278,12 +278,12 @@ def test_doctor_reports_an_old_python(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_doctor_shows_the_selected_platform(patient: Patient) -> None:
-    told = row(patient.look(DOCKER_DEFAULT_PLATFORM="linux/arm64"), "installation", "platform")
+    printed = row(patient.look(DOCKER_DEFAULT_PLATFORM="linux/arm64"), "installation", "platform")
     half = row(patient.look(RESOLVER_PLATFORM="local"), "installation", "platform")
     bad = row(patient.look(RESOLVER_PLATFORM="linux/"), "installation", "platform")
     word = row(patient.look(RESOLVER_PLATFORM="xyzzy"), "installation", "platform")
 
-    assert told.found.startswith("linux/arm64, as `DOCKER_DEFAULT_PLATFORM` says; this is ")
+    assert printed.found.startswith("linux/arm64, as `DOCKER_DEFAULT_PLATFORM` says; this is ")
     assert half.state is OK
     assert (bad.state, word.state) == (ERROR, ERROR)
 
@@ -475,10 +475,10 @@ def test_doctor_lists_logins_without_their_secrets(patient: Patient) -> None:
     }
     path = patient.write(".docker/config.json", json.dumps(config), 0o644)
     found = patient.look(RESOLVER_USERNAME="me", RESOLVER_PASSWORD="S3cret")
-    told = render(found, "json") + render(found, "table")
+    printed = render(found, "json") + render(found, "table")
     mine = [each for each in rows(found, "logins") if each.name == str(path)]
 
-    assert "S3cret" not in told
+    assert "S3cret" not in printed
     assert not marker.exists()
     assert mine[0].found == "ghcr.io, https://old.test/v1/; other users may read it"
     assert (mine[0].state, mine[0].hint) == (WARNING, f"chmod 600 {path}")
@@ -566,25 +566,25 @@ def test_which_file_decides(patient: Patient) -> None:
     found = patient.look("ghcr.io", RESOLVER_MIRROR="o.test=https://p.test")
     bare = patient.look(RESOLVER_CERTS_D=str(patient.folder / "certs.d"))
 
-    told = {each.name: each for each in rows(found, "registries")}
-    assert told["config.yaml"].found == f"{config}: 2 hosts"
-    assert told["docker.io"].found == (
+    printed = {each.name: each for each in rows(found, "registries")}
+    assert printed["config.yaml"].found == f"{config}: 2 hosts"
+    assert printed["docker.io"].found == (
         f"{config} decides: https://m.test (by digest only), "
         "then https://h.test (as hub/library/any), then registry-1.docker.io"
     )
-    assert told["o.test"].found.startswith("--mirror decides: https://p.test (by digest only)")
-    assert told["plain.test"].found == f"{config} decides: http://plain.test"
-    assert told["quay.io/team"].found == f"{conf} decides: mirror.test"
-    assert told["*.evil.test"].found == f"{conf} decides: it is blocked"
-    assert told["*.evil.test"].state is NOTE
-    assert told["source.test"].found == (
+    assert printed["o.test"].found.startswith("--mirror decides: https://p.test (by digest only)")
+    assert printed["plain.test"].found == f"{config} decides: http://plain.test"
+    assert printed["quay.io/team"].found == f"{conf} decides: mirror.test"
+    assert printed["*.evil.test"].found == f"{conf} decides: it is blocked"
+    assert printed["*.evil.test"].state is NOTE
+    assert printed["source.test"].found == (
         f"{conf} decides: it is blocked, and its mirrors are asked: "
         "m.test (by digest only), then n.test (tags only)"
     )
-    assert told["loose.test"].state is WARNING
-    assert told["ghcr.io"].found == "no file speaks of it: it is asked itself"
-    assert told["ghcr.io"].state is OK
-    assert fact(told["docker.io"], "form") == "config.yaml"
+    assert printed["loose.test"].state is WARNING
+    assert printed["ghcr.io"].found == "no file speaks of it: it is asked itself"
+    assert printed["ghcr.io"].state is OK
+    assert fact(printed["docker.io"], "form") == "config.yaml"
     toml_rows = {each.name: each.found for each in rows(bare, "registries")}
     assert toml_rows["lan:5000"].startswith(f"{toml} decides: https://n.test")
     assert "https://d.test" in toml_rows["every other (_default)"]
@@ -597,12 +597,12 @@ def test_certificates_of_a_host_are_looked_at(patient: Patient) -> None:
     patient.write("config/containers/certs.d/c.test/x.cert", "nothing")
     found = patient.look()
 
-    told = {each.name: each for each in rows(found, "registries")}
-    assert told["a.test"].state is OK
-    assert "CA " in told["a.test"].found
-    assert "it holds no certificate in PEM form" in told["b.test"].found
-    assert "`x.key` is missing beside it" in told["c.test"].found
-    assert [told[name].state for name in ("b.test", "c.test")] == [ERROR, ERROR]
+    printed = {each.name: each for each in rows(found, "registries")}
+    assert printed["a.test"].state is OK
+    assert "CA " in printed["a.test"].found
+    assert "it holds no certificate in PEM form" in printed["b.test"].found
+    assert "`x.key` is missing beside it" in printed["c.test"].found
+    assert [printed[name].state for name in ("b.test", "c.test")] == [ERROR, ERROR]
 
 
 def test_doctor_names_headers_and_client_certificates_without_values(patient: Patient) -> None:
@@ -690,13 +690,13 @@ def test_doctor_requests_a_registry_once_and_compares_its_clock(
         date = format_datetime(datetime.now(UTC) - timedelta(seconds=off), usegmt=True)
         challenge = f'Bearer realm="{registry.url}/token"'
         registry.on("GET", "/v2/", Reply(401, {"Date": date, "WWW-Authenticate": challenge}))
-        told = answered(patient, registry.host)
+        printed = answered(patient, registry.host)
 
         assert len(registry.log) == 1
-    assert told["answers"].state is OK
-    assert told["answers"].found.endswith("wants to know who asks")
-    assert told["clock"].state is state
-    assert ("ahead of" in told["clock"].found) is (off > 60)
+    assert printed["answers"].state is OK
+    assert printed["answers"].found.endswith("wants to know who asks")
+    assert printed["clock"].state is state
+    assert ("ahead of" in printed["clock"].found) is (off > 60)
     assert not (patient.folder / "ran").exists()
 
 
@@ -704,19 +704,19 @@ def test_doctor_requests_a_registry_once_and_compares_its_clock(
 def test_doctor_ignores_an_invalid_date_header(patient: Patient, date: str) -> None:
     with FakeRegistry() as registry:
         registry.on("GET", "/v2/", Reply(200, {"Date": date} if date else {}))
-        told = answered(patient, registry.host)
+        printed = answered(patient, registry.host)
 
-    assert told["clock"].state is NOTE
-    assert told["answers"].found == f"from {registry.host}"
+    assert printed["clock"].state is NOTE
+    assert printed["answers"].found == f"from {registry.host}"
 
 
 def test_doctor_reports_a_server_that_is_not_a_registry(patient: Patient) -> None:
     with FakeRegistry() as registry:
         registry.on("GET", "/v2/", Reply(503))
-        told = answered(patient, registry.host)
+        printed = answered(patient, registry.host)
 
         assert len(registry.log) == 1
-    assert (told["answers"].state, told["answers"].found) == (
+    assert (printed["answers"].state, printed["answers"].found) == (
         WARNING,
         "status 503, as no registry does",
     )
@@ -737,21 +737,21 @@ def test_a_certificate_of_an_unknown_authority(patient: Patient) -> None:
 
 def test_doctor_offline_sends_no_request(patient: Patient) -> None:
     with FakeRegistry() as registry:
-        told = answered(patient, registry.host, RESOLVER_OFFLINE="1")
+        printed = answered(patient, registry.host, RESOLVER_OFFLINE="1")
 
         assert registry.log == []
-    assert told["answers"].found == "not asked: `--offline`"
+    assert printed["answers"].found == "not asked: `--offline`"
 
 
 def test_doctor_does_not_request_blocked_registries(patient: Patient) -> None:
     with FakeRegistry() as registry:
         text = f'[[registry]]\nlocation = "{registry.host}"\nblocked = true\n'
         conf = patient.write("x.conf", text)
-        told = answered(patient, registry.host, CONTAINERS_REGISTRIES_CONF=str(conf))
+        printed = answered(patient, registry.host, CONTAINERS_REGISTRIES_CONF=str(conf))
 
         assert registry.log == []
-    assert told["answers"].found == "not asked: it is blocked"
-    assert told[registry.host].found == f"{conf} decides: it is blocked"
+    assert printed["answers"].found == "not asked: it is blocked"
+    assert printed[registry.host].found == f"{conf} decides: it is blocked"
 
 
 def test_doctor_reads_a_config_through_a_pipe(patient: Patient) -> None:
@@ -937,12 +937,12 @@ def test_variables(patient: Patient) -> None:
         RESOLVER_STOER="/x", RESOLVER_XYZZY="1", RESOLVER_QUIET="", RESOLVER_PASWORD="S3cret"
     )
 
-    told = {each.name: each for each in rows(found, "variables")}
-    assert told["RESOLVER_STOER"].hint == "did you mean `RESOLVER_STORE`?"
-    assert told["RESOLVER_PASWORD"].hint == "did you mean `RESOLVER_PASSWORD`?"
-    assert told["RESOLVER_XYZZY"].hint == "unset it; see `resolver help configuration`"
-    assert told["RESOLVER_QUIET"].found == "set, and empty: the same as not set"
-    assert told["RESOLVER_STORE"].found == "set, as --store"
+    printed = {each.name: each for each in rows(found, "variables")}
+    assert printed["RESOLVER_STOER"].hint == "did you mean `RESOLVER_STORE`?"
+    assert printed["RESOLVER_PASWORD"].hint == "did you mean `RESOLVER_PASSWORD`?"
+    assert printed["RESOLVER_XYZZY"].hint == "unset it; see `resolver help configuration`"
+    assert printed["RESOLVER_QUIET"].found == "set, and empty: the same as not set"
+    assert printed["RESOLVER_STORE"].found == "set, as --store"
     assert "S3cret" not in render(found, "json")
 
 
@@ -971,7 +971,7 @@ def test_doctor_reports_an_unusable_variable_as_a_row(
 
 def test_doctor_keeps_usable_settings() -> None:
     environment = {"RESOLVER_JOBS": "many", "RESOLVER_QUIET": "1", "HOME": "/x"}
-    left, told = set_aside(environment)
+    left, printed = set_aside(environment)
 
     assert left == {"RESOLVER_QUIET": "1", "HOME": "/x"}
-    assert [each.name for each in told] == ["RESOLVER_JOBS"]
+    assert [each.name for each in printed] == ["RESOLVER_JOBS"]

@@ -62,8 +62,8 @@ def artifact(name: str, kind: str = SOCI, *, subject: Image | None = None) -> Im
         "layers": [layer],
     }
     if subject is not None:
-        said = {"mediaType": subject.media_type, "digest": subject.digest, "size": subject.size}
-        document["subject"] = said
+        output = {"mediaType": subject.media_type, "digest": subject.digest, "size": subject.size}
+        document["subject"] = output
     return from_dict(document, blobs=[body, b"{}"])
 
 
@@ -558,8 +558,8 @@ def random_index(kinds: Sequence[str], inner: Sequence[str], seed: int) -> Image
                 body = f"opaque {seed} {number}".encode()
                 digest = str(Digest.of(body))
                 made = Image("", "", b"", blobs={digest: body})
-                said = {"mediaType": "application/x-disk", "digest": digest, "size": len(body)}
-                entries.append(dict(said))
+                output = {"mediaType": "application/x-disk", "digest": digest, "size": len(body)}
+                entries.append(dict(output))
             case _:
                 entries.append(entry(made))
         parts.append(made)

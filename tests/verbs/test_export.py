@@ -439,8 +439,8 @@ def test_export_keeps_other_names_and_does_not_take_their_tags(tmp_path: Path) -
         APP: first.digest,
         "docker.io/library/other:1": second.digest,
     }
-    said = [each["annotations"] for each in index_of(tmp_path / "out")]
-    assert [each["org.opencontainers.image.ref.name"] for each in said] == [
+    stated = [each["annotations"] for each in index_of(tmp_path / "out")]
+    assert [each["org.opencontainers.image.ref.name"] for each in stated] == [
         "1",
         "docker.io/library/other:1",
     ]

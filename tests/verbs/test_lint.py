@@ -43,7 +43,7 @@ def findings(registry: FakeRegistry, store: Path, image: Image) -> tuple[Finding
         return session.lint(f"{registry.host}/app:1").findings
 
 
-def told(found: tuple[Finding, ...]) -> list[tuple[str, str, str]]:
+def facts_of(found: tuple[Finding, ...]) -> list[tuple[str, str, str]]:
     return [(each.rule, each.severity.value, each.platform) for each in found]
 
 
@@ -146,7 +146,7 @@ def test_the_same_content_compressed_otherwise_is_the_same(
     plain = gzip.decompress(build_layer({"app": b"the same"}))
     images = [build_image(AMD64, [plain]), build_image(ARM64, [gzip.compress(plain, mtime=0)])]
 
-    assert told(findings(registry, tmp_path, build_index(images))) == [
+    assert facts_of(findings(registry, tmp_path, build_index(images))) == [
         ("identical-layers", "error", "")
     ]
 
@@ -220,7 +220,7 @@ def test_lint_pin_costs_one_request_only_for_a_tag_with_digest(
         both = session.lint(f"{registry.host}/app:1@{child}")
 
     assert bare.findings == ()
-    assert told(both.findings) == [("pinned-to-one-platform", "warning", "")]
+    assert facts_of(both.findings) == [("pinned-to-one-platform", "warning", "")]
     assert len(registry.log) == before + 1
 
 
@@ -347,7 +347,7 @@ def test_further_findings(
     with Session(tmp_path) as session:
         found = session.lint(f"{registry.host}/{name}").findings
 
-    assert [each for each in told(found) if each[0] != "contradictory-config"] == expected
+    assert [each for each in facts_of(found) if each[0] != "contradictory-config"] == expected
 
 
 def test_lint_notes_a_config_of_the_other_media_type_family(
@@ -359,4 +359,4 @@ def test_lint_notes_a_config_of_the_other_media_type_family(
 
     found = findings(registry, tmp_path, build_index([listed_as(raw_document(body), ARM64)]))
 
-    assert told(found) == [("mixed-media-types", "note", ARM64)]
+    assert facts_of(found) == [("mixed-media-types", "note", ARM64)]

@@ -56,7 +56,7 @@ def packed(layers: Sequence[bytes], *words: str, platform: str = ARM64, **config
     return build_index([build_image(platform, layers, config={"config": settings})])
 
 
-def told(found: LintedImage) -> list[tuple[str, str]]:
+def facts_of(found: LintedImage) -> list[tuple[str, str]]:
     """Return rule and severity of each finding."""
     return [(finding.rule, finding.severity.value) for finding in found.findings]
 
@@ -107,7 +107,7 @@ def test_lint_deep_reads_under_a_twentieth_of_a_layer_with_an_early_finding(
 
     found = look(registry, tmp_path, image)
 
-    assert told(found) == [("wrong-machine", "error")]
+    assert facts_of(found) == [("wrong-machine", "error")]
     sent = sum(seen.sent for seen in registry.log)
     whole = sum(map(len, image.blobs.values())) + sum(len(b) for _, b in image.documents.values())
     assert sent < whole * 0.05
@@ -123,7 +123,7 @@ def test_lint_deep_stops_early_without_range_support(
 
     found = look(registry, tmp_path, packed([layer], "/app"))
 
-    assert told(found) == [("wrong-machine", "error")]
+    assert facts_of(found) == [("wrong-machine", "error")]
     assert found.looks[0].bytes_read == 65_536
     # What was under way in sockets when it was closed is the system's, up to some megabytes.
     assert sum(seen.sent for seen in registry.log) < 8 * MEGABYTE
@@ -137,7 +137,7 @@ def test_lint_deep_reads_a_correct_image_no_further_than_needed(
 
     found = look(registry, tmp_path, packed([base, top], "/app"))
 
-    assert told(found) == []
+    assert facts_of(found) == []
     assert found.looks[0].bytes_read == 2 * 65_536
     assert [program.path for program in found.looks[0].sample] == ["app", "bin/sh"]
 
@@ -155,7 +155,7 @@ def test_lint_deep_reads_a_shared_layer_once(registry: FakeRegistry, tmp_path: P
 
     found = look(registry, tmp_path, build_index(images))
 
-    assert told(found) == []
+    assert facts_of(found) == []
     asked = [seen.headers.get("range") for seen in registry.requests("GET", "/blobs/")]
     assert len([each for each in asked if each is not None and each.startswith("bytes=0-")]) <= 1
     assert sum(one.bytes_read for one in found.looks) < len(shared) + 3 * 2_000
@@ -166,7 +166,7 @@ def test_lint_deep_reads_no_more_than_its_limit(registry: FakeRegistry, tmp_path
 
     found = look(registry, tmp_path, packed([layer], "/app"), most=200_000)
 
-    assert told(found) == [("undecided-entrypoint", "note")]
+    assert facts_of(found) == [("undecided-entrypoint", "note")]
     # The last stretch may go past it: 64, 128, then 256 KiB.
     assert found.looks[0].bytes_read == 65_536 * 7
     assert sum(seen.sent for seen in registry.requests("GET", "/blobs/")) < 65_536 * 8
@@ -179,7 +179,7 @@ def test_lint_deep_reads_and_verifies_whole_layers_within_its_limit(
 
     found = look(registry, tmp_path, packed([layer], "/app"))
 
-    assert told(found) == [("wrong-machine", "error")]
+    assert facts_of(found) == [("wrong-machine", "error")]
     program = found.looks[0].started[0].program
     assert program is not None
     # It was found before the end mark.
@@ -323,7 +323,7 @@ def test_lint_deep_finds_windows_programs_in_any_case(
     found = look(registry, tmp_path, image)
 
     assert ("app/app.exe", "found", "arm64") in started(found)
-    assert told(found) == [("wrong-machine", "error")]
+    assert facts_of(found) == [("wrong-machine", "error")]
 
 
 def test_lint_deep_reports_a_linux_program_in_a_windows_image(
@@ -332,7 +332,7 @@ def test_lint_deep_reports_a_linux_program_in_a_windows_image(
     layer = build_layer({"bin/app": elf("amd64"), "bin/sh": elf("amd64")})
     image = packed([layer], "/bin/app", platform="windows/amd64:10.0.20348.1")
 
-    assert ("foreign-programs", "error") in told(look(registry, tmp_path, image))
+    assert ("foreign-programs", "error") in facts_of(look(registry, tmp_path, image))
 
 
 def test_lint_deep_warns_for_one_foreign_program_and_fails_for_only_foreign_ones(
@@ -364,7 +364,7 @@ def test_lint_deep_ignores_programs_replaced_or_removed_above(
 
     found = look(registry, tmp_path, packed([build_layer(old), build_layer(new)], "/app"))
 
-    assert told(found) == []
+    assert facts_of(found) == []
 
 
 def test_lint_deep_reports_no_missing_program_when_a_layer_was_skipped(
@@ -421,8 +421,8 @@ def test_lint_deep_looks_at_the_top_of_many_layers(registry: FakeRegistry, tmp_p
 
     found = look(registry, tmp_path, packed([bottom, *[above] * 250], "/app"))
 
-    assert told(found) == [("undecided-entrypoint", "note")]
-    assert told(look(registry, tmp_path, packed([bottom, *[above] * 249], "/app"))) == [
+    assert facts_of(found) == [("undecided-entrypoint", "note")]
+    assert facts_of(look(registry, tmp_path, packed([bottom, *[above] * 249], "/app"))) == [
         ("wrong-machine", "error")
     ]
 
@@ -455,7 +455,7 @@ def test_lint_deep_fails_on_altered_layer_bytes(registry: FakeRegistry, tmp_path
 
     found = look(registry, tmp_path, image)
 
-    assert told(found) == [("unreadable-layer", "error")]
+    assert facts_of(found) == [("unreadable-layer", "error")]
 
 
 @pytest.mark.parametrize("path", sorted(TARS.iterdir()), ids=lambda path: path.name)
@@ -492,7 +492,7 @@ def test_lint_deep_fails_on_a_wrong_diff_id(registry: FakeRegistry, tmp_path: Pa
 
     found = look(registry, tmp_path, build_index([build_image(ARM64, [layer], config=settings)]))
 
-    assert ("unreadable-layer", "error") in told(found)
+    assert ("unreadable-layer", "error") in facts_of(found)
     assert "uncompressed" in found.findings[0].message
 
 
@@ -546,7 +546,7 @@ def test_lint_deep_reads_whole_layers_when_ranges_are_refused(
 
     found = look(registry, tmp_path, image)
 
-    assert told(found) == [("wrong-machine", "error")]
+    assert facts_of(found) == [("wrong-machine", "error")]
 
 
 @pytest.mark.parametrize("size", [10_000, 300_000])
@@ -571,7 +571,7 @@ def test_lint_deep_resumes_a_broken_stream(
 
     registry.on("GET", f"/v2/app/blobs/{digest}", answer)
 
-    assert told(look(registry, tmp_path, image)) == [("wrong-machine", "error")]
+    assert facts_of(look(registry, tmp_path, image)) == [("wrong-machine", "error")]
 
 
 def test_lint_deep_fails_when_the_stream_keeps_breaking(
@@ -596,6 +596,6 @@ def test_lint_deep_skips_foreign_layers_and_other_formats(
 
     found = look(registry, tmp_path, build_index([listed_as(hidden, ARM64)]))
 
-    assert told(found) == [("undecided-entrypoint", "note")]
+    assert facts_of(found) == [("undecided-entrypoint", "note")]
     assert found.looks[0].bytes_read == 0
     assert found.looks[0].started[0].outcome is SearchOutcome.UNDECIDED

@@ -45,7 +45,7 @@ def without_entries(answer: Resolution | ResolverError) -> object:
     return replace(answer, considered=(), manifest=replace(answer.manifest, annotations=()))
 
 
-def asked(session: Session, name: str, platform: str | None, *, exact: bool) -> object:
+def answer_of(session: Session, name: str, platform: str | None, *, exact: bool) -> object:
     try:
         return without_entries(session.resolve(name, platform, exact=exact))
     except ResolverError as error:
@@ -72,7 +72,7 @@ def test_a_lock_answers_as_the_registry_did(
         session.lock([name], file=file)
         for platform in WANTED:
             for exact in (False, True):
-                online = asked(session, name, platform, exact=exact)
+                online = answer_of(session, name, platform, exact=exact)
                 before = len(registry.log)
                 locked = answered(session, file, name, platform, exact=exact)
                 assert locked == online, (platform, exact)

@@ -77,7 +77,7 @@ class Ground:
     def warned(self) -> list[str]:
         return [event.code for event in self.events if isinstance(event, Warned)]
 
-    def said(self) -> str:
+    def messages(self) -> str:
         return "\n".join(
             event.message for event in self.events if isinstance(event, Noted | Warned)
         )
@@ -112,7 +112,7 @@ def test_mirror_provides_content_and_upstream_provides_tags(ground: Ground) -> N
     )
     assert all(seen.query == f"ns={ground.upstream.host}" for seen in ground.mirror.log)
     assert all(not seen.query for seen in ground.upstream.log)
-    assert f"`{ground.mirror.host}` gave `{Digest.of(LAYER)}`" in ground.said()
+    assert f"`{ground.mirror.host}` gave `{Digest.of(LAYER)}`" in ground.messages()
     assert ground.warned() == []
 
 
@@ -137,7 +137,7 @@ def test_mirror_with_a_wrong_blob_costs_one_fetch_and_is_named(ground: Ground) -
     ground.pull()
     assert ground.warned() == ["mirror-lied"]
     assert f"mirror `{ground.mirror.host}` gave other bytes for `{Digest.of(LAYER)}`" in (
-        ground.said()
+        ground.messages()
     )
     assert [seen.path for seen in ground.upstream.requests("GET", "/blobs/")] == [LAYER_PATH]
 
@@ -194,7 +194,7 @@ def test_unreachable_mirror_is_reported_once_and_skipped(ground: Ground) -> None
         port = gone.getsockname()[1]
     ground.pull(mirror=f"http://127.0.0.1:{port}")
     assert ground.warned() == ["mirror-unusable"]
-    assert f"mirror `127.0.0.1:{port}` is left out" in ground.said()
+    assert f"mirror `127.0.0.1:{port}` is left out" in ground.messages()
     assert len(ground.upstream.requests("GET", "/blobs/")) == 3
 
 
@@ -215,7 +215,7 @@ def test_mirror_that_denies_access_is_skipped_without_waiting(ground: Ground, st
         ground.pull(mirror=refusing.url)
         assert len(refusing.requests("GET", LAYER_PATH)) == 1
     assert LAYER_PATH in [seen.path for seen in ground.upstream.log]
-    assert "trying again" not in ground.said()
+    assert "trying again" not in ground.messages()
 
 
 def test_mirror_that_breaks_off_is_continued_from_upstream(ground: Ground) -> None:
@@ -283,7 +283,7 @@ def test_mirror_of_a_public_registry_cannot_redirect_to_this_machine(ground: Gro
     ground.mirror.redirect(LAYER_PATH, "http://169.254.169.254/latest/meta-data")
     ground.pull()
     assert ground.warned() == ["mirror-unusable"]
-    assert "169.254.169.254" in ground.said()
+    assert "169.254.169.254" in ground.messages()
 
 
 def test_answer_from_the_store_reads_no_host_files(ground: Ground) -> None:
@@ -515,7 +515,7 @@ def test_stalled_mirror_is_skipped_after_its_own_timeout(ground: Ground) -> None
     finally:
         never.set()
     assert ground.warned() == ["mirror-unusable"]
-    assert "within 1 s" in ground.said()
+    assert "within 1 s" in ground.messages()
 
 
 def test_mirror_that_stalls_mid_stream_is_continued_from_upstream(ground: Ground) -> None:

@@ -48,7 +48,7 @@ def write(folder: Path, name: str, text: str) -> str:
     return str(path)
 
 
-def told(found: Pinned) -> list[tuple[str, int, str]]:
+def facts_of(found: Pinned) -> list[tuple[str, int, str]]:
     return [
         (finding.rule, finding.place.line if finding.place else 0, finding.platform)
         for finding in found.findings
@@ -193,7 +193,7 @@ def test_pin_check_finds_unpinned_references_without_a_request(
 
     found = session.pin(write(tmp_path, "Dockerfile", text), check=True)
 
-    assert told(found) == [("unpinned", 1, ""), ("not-pinnable", 5, "")]
+    assert facts_of(found) == [("unpinned", 1, ""), ("not-pinnable", 5, "")]
     assert [file.is_changed for file in found.files] == [False]
     assert not found.is_sound
     assert registry.log == []
@@ -208,9 +208,9 @@ def test_pin_check_finds_a_single_platform_digest_for_a_multi_platform_tag(
 
     found = session.pin(path, check=True)
 
-    assert told(found) == [("single-platform-pin", 1, "")]
+    assert facts_of(found) == [("single-platform-pin", 1, "")]
     assert found.is_sound
-    assert told(session.pin(path, check=True, update=True)) == [("single-platform-pin", 1, "")]
+    assert facts_of(session.pin(path, check=True, update=True)) == [("single-platform-pin", 1, "")]
 
 
 def test_pin_check_updates_finds_outdated_digests(
@@ -221,8 +221,8 @@ def test_pin_check_updates_finds_outdated_digests(
     text = f"FROM {host}/app:1@{old.digest}\nFROM {host}/app:1@{image.digest}\n"
     path = write(tmp_path, "Dockerfile", text)
 
-    assert told(session.pin(path, check=True)) == []
-    assert told(session.pin(path, check=True, update=True)) == [("stale-pin", 1, "")]
+    assert facts_of(session.pin(path, check=True)) == []
+    assert facts_of(session.pin(path, check=True, update=True)) == [("stale-pin", 1, "")]
 
 
 def test_pin_check_updates_compares_a_platform_digest_to_its_platform(
@@ -234,7 +234,7 @@ def test_pin_check_updates_compares_a_platform_digest_to_its_platform(
 
     found = session.pin(path, check=True, update=True, platform="linux/amd64")
 
-    assert told(found) == [("stale-pin", 2, "")]
+    assert facts_of(found) == [("stale-pin", 2, "")]
 
 
 def test_pin_check_updates_reports_incomparable_digests_as_unknown(
@@ -261,7 +261,7 @@ def test_pin_requires_every_requested_platform(
 
     found = session.pin(path, require=["linux/amd64", "linux/arm64", "linux/s390x"])
 
-    assert told(found) == [
+    assert facts_of(found) == [
         ("pinned-platform-missing", 1, "linux/s390x"),
         ("pinned-platform-missing", 2, "linux/arm64"),
         ("pinned-platform-missing", 2, "linux/s390x"),
@@ -270,7 +270,7 @@ def test_pin_requires_every_requested_platform(
     assert found.findings[0].hint == "it is offered for `linux/amd64`, `linux/arm64/v8`"
     assert states(found) == [PinState.PINNED, PinState.PINNED, PinState.KEPT]
     checked = session.pin(path, check=True, require=["linux/arm64"])
-    assert told(checked)[1:3] == [
+    assert facts_of(checked)[1:3] == [
         ("unpinned", 2, ""),
         ("pinned-platform-missing", 2, "linux/arm64"),
     ]
@@ -285,7 +285,7 @@ def test_pin_requires_the_platform_named_in_the_file(
 
     found = session.pin(write(tmp_path, "Dockerfile", text))
 
-    assert told(found) == [("pinned-platform-missing", 1, "linux/s390x")]
+    assert facts_of(found) == [("pinned-platform-missing", 1, "linux/s390x")]
 
 
 def test_pin_fails_when_a_required_platform_cannot_be_looked_up(
@@ -332,7 +332,7 @@ def test_pin_names_an_unreadable_file_and_continues(
         Usage,
         type(None),
     ]
-    assert told(found) == [("unparsable", 1, ""), ("unparsable", 2, "")]
+    assert facts_of(found) == [("unparsable", 1, ""), ("unparsable", 2, "")]
     assert states(found) == [PinState.PINNED]
     assert bad.read_bytes().startswith(b"# caf\xe9")
 
@@ -386,7 +386,7 @@ def test_pin_check_reports_the_image_of_a_template(session: Session, tmp_path: P
 
     found = session.pin(tmp_path, check=True)
 
-    assert told(found) == [("unknown-key", 4, "")]
+    assert facts_of(found) == [("unknown-key", 4, "")]
     assert not found.is_sound
 
 

@@ -72,7 +72,7 @@ def path(content: bytes = LAYER) -> str:
     return f"/v2/{REPOSITORY}/blobs/{Digest.of(content)}"
 
 
-def asked(registry: FakeRegistry, content: bytes = LAYER) -> list[Seen]:
+def requests_for(registry: FakeRegistry, content: bytes = LAYER) -> list[Seen]:
     return registry.requests("GET", path(content))
 
 
@@ -102,7 +102,7 @@ def test_pull_resumes_a_cut_stream(registry: FakeRegistry, tmp_path: Path) -> No
         one.pull()
 
         assert one.held(Digest.of(LAYER)) == LAYER
-    first, second = asked(registry)
+    first, second = requests_for(registry)
     assert LOST < begins(second) <= 25_000
     assert second.headers["range"].endswith(f"-{len(LAYER) - 1}")
     assert first.sent + second.sent <= 1.5 * len(LAYER)
@@ -132,7 +132,7 @@ def test_pull_resumes_one_cut_range_of_several(registry: FakeRegistry, tmp_path:
         one.pull(tag="large")
 
         assert one.held(Digest.of(LARGE)) == LARGE
-    requests = asked(registry, LARGE)
+    requests = requests_for(registry, LARGE)
     assert len(requests) == 7 + 1
     assert sum(seen.sent for seen in requests) <= SIZE + 1_000
 
@@ -144,20 +144,20 @@ def test_pull_does_not_refetch_the_partial_of_an_interrupted_run(
     registry.on("GET", path(), broken, Reply(404), times=2)
     with puller(registry, tmp_path) as one, pytest.raises(ResolverError):
         one.pull()
-    before = len(asked(registry))
+    before = len(requests_for(registry))
     with puller(registry, tmp_path) as two:
         plan = two.plan()
         (have,) = [piece.have for piece in plan.missing if piece.role == "layer"]
         two.carry_out(plan)
 
-        (kept,) = one.told(Kept)
+        (kept,) = one.events_of(Kept)
         # The config came before; of the layer the next pull needs the rest alone.
         config = next(p.descriptor.size for p in plan.pieces if p.role == "config")
         assert kept == Kept(1, 2, have + config)
-        assert two.told(Kept) == []
-        assert two.told(Resumed) == [Resumed(Digest.of(LAYER), have)]
+        assert two.events_of(Kept) == []
+        assert two.events_of(Resumed) == [Resumed(Digest.of(LAYER), have)]
         assert two.held(Digest.of(LAYER)) == LAYER
-    (again,) = asked(registry)[before:]
+    (again,) = requests_for(registry)[before:]
     assert LOST < have <= 25_000
     assert ranges([again]) == [f"bytes={have}-{len(LAYER) - 1}"]
     assert again.sent == len(LAYER) - have
@@ -172,8 +172,8 @@ def test_pull_restarts_when_a_range_is_answered_with_everything(
         one.pull()
 
         assert one.held(Digest.of(LAYER)) == LAYER
-        assert len(one.told(Restarted)) == 1
-    assert len(asked(registry)) == 2
+        assert len(one.events_of(Restarted)) == 1
+    assert len(requests_for(registry)) == 2
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_a_wrong_answer_to_a_range_is_followed_by_a_request_for_everything(
         one.pull()
 
         assert one.held(Digest.of(LAYER)) == LAYER
-    assert ["range" in seen.headers for seen in asked(registry)] == [False, True, False]
+    assert ["range" in seen.headers for seen in requests_for(registry)] == [False, True, False]
 
 
 def test_pull_falls_back_to_one_stream_when_ranges_stop_working(
@@ -243,7 +243,7 @@ def test_pull_falls_back_to_one_stream_when_ranges_stop_working(
         one.pull(tag="large")
 
         assert one.held(Digest.of(LARGE)) == LARGE
-    assert ranges(asked(registry, LARGE))[-1] == ""
+    assert ranges(requests_for(registry, LARGE))[-1] == ""
 
 
 def test_pull_accepts_a_shorter_range_and_requests_the_rest(
@@ -262,7 +262,7 @@ def test_pull_accepts_a_shorter_range_and_requests_the_rest(
         one.pull()
 
         assert one.held(Digest.of(LAYER)) == LAYER
-    assert ranges(asked(registry))[-1] == f"bytes=30000-{len(LAYER) - 1}"
+    assert ranges(requests_for(registry))[-1] == f"bytes=30000-{len(LAYER) - 1}"
 
 
 def test_pull_gives_up_after_five_attempts_without_progress(
@@ -274,7 +274,7 @@ def test_pull_gives_up_after_five_attempts_without_progress(
         with pytest.raises(Unavailable):
             one.pull()
         assert is_clean(one)
-    assert len(asked(registry)) == 5
+    assert len(requests_for(registry)) == 5
     assert clock.slept == sorted(clock.slept)
 
 
@@ -301,7 +301,7 @@ def test_pull_progress_resets_the_attempts(registry: FakeRegistry, tmp_path: Pat
 
         assert one.held(Digest.of(content)) == content
     # More than five, which is what there would be without.
-    assert 7 < len(asked(registry, content)) < 12
+    assert 7 < len(requests_for(registry, content)) < 12
 
 
 def test_pull_resumes_a_stalled_stream(registry: FakeRegistry, tmp_path: Path) -> None:
@@ -311,8 +311,8 @@ def test_pull_resumes_a_stalled_stream(registry: FakeRegistry, tmp_path: Path) -
         one.pull()
 
         assert one.held(Digest.of(LAYER)) == LAYER
-        (note,) = one.told(Noted)
-    first, second = asked(registry)
+        (note,) = one.events_of(Noted)
+    first, second = requests_for(registry)
     assert begins(first) == 0 < LOST < begins(second) <= 20_000
     assert f"`{registry.host}` has sent nothing more for 0.3 s; going on at byte" in str(note)
 
@@ -330,7 +330,7 @@ def test_pull_gives_up_after_a_minute_of_stalls(registry: FakeRegistry, tmp_path
         with pytest.raises(TimedOut, match="has sent nothing more for") as caught:
             one.pull()
         assert is_clean(one)
-    assert len(asked(registry)) == 2
+    assert len(requests_for(registry)) == 2
     # It has answered in plain HTTP: whether it speaks TLS is no question.
     assert caught.value.hints() == ("try again later",)
 
@@ -358,7 +358,7 @@ def test_pull_refetches_wrong_bytes_once_and_then_fails(
         with pytest.raises(DigestMismatch):
             one.pull()
         assert is_clean(one)
-    assert ranges(asked(registry)) == ["", ""]
+    assert ranges(requests_for(registry)) == ["", ""]
     with FakeRegistry() as honest:
         serve(honest)
         with puller(honest, tmp_path) as one:
@@ -387,7 +387,7 @@ def test_pull_retries_a_bad_range_once_in_one_stream(
         one.pull(tag="large")
 
         assert one.held(Digest.of(LARGE)) == LARGE
-    assert ranges(asked(registry, LARGE))[-1] == ""
+    assert ranges(requests_for(registry, LARGE))[-1] == ""
 
 
 def test_pull_discards_a_wrong_partial_and_restarts(registry: FakeRegistry, tmp_path: Path) -> None:
@@ -402,7 +402,7 @@ def test_pull_discards_a_wrong_partial_and_restarts(registry: FakeRegistry, tmp_
         one.pull()
 
         assert one.held(Digest.of(LAYER)) == LAYER
-    assert [begins(seen) > 0 for seen in asked(registry)[2:]] == [True, False]
+    assert [begins(seen) > 0 for seen in requests_for(registry)[2:]] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -448,7 +448,7 @@ def test_pull_resumes_a_body_that_ends_early_without_error(
         one.pull()
 
         assert one.held(Digest.of(LAYER)) == LAYER
-    assert ranges(asked(registry))[1] == f"bytes=123-{len(LAYER) - 1}"
+    assert ranges(requests_for(registry))[1] == f"bytes=123-{len(LAYER) - 1}"
 
 
 def test_a_registry_without_keep_alive_and_lengths_will_do(
@@ -469,7 +469,7 @@ def test_pull_keeps_a_layer_falsely_labelled_as_compressed(
         one.pull()
 
         assert one.held(Digest.of(LAYER)) == LAYER
-    assert len(asked(registry)) == 1
+    assert len(requests_for(registry)) == 1
 
 
 def test_pull_decompresses_a_layer_compressed_in_transit(
@@ -514,7 +514,7 @@ def test_pull_requests_a_busy_registry_five_times(registry: FakeRegistry, tmp_pa
     registry.on("GET", path(), Reply(503, body=b"<html>busy</html>"))
     with puller(registry, tmp_path) as one, pytest.raises(ServerFault):
         one.pull()
-    assert len(asked(registry)) == 5
+    assert len(requests_for(registry)) == 5
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -620,12 +620,12 @@ def test_pull_requests_storage_with_range_and_without_credentials(
             one.pull(tag="large")
 
             assert one.held(Digest.of(LARGE)) == LARGE
-            told = " ".join(map(repr, one.events))
+            output = " ".join(map(repr, one.events))
     assert all(seen.authorization is None for seen in storage.log)
     assert all("cookie" not in seen.headers for seen in storage.log)
-    assert sorted(ranges(storage.log)) == sorted(ranges(asked(registry, LARGE)))
+    assert sorted(ranges(storage.log)) == sorted(ranges(requests_for(registry, LARGE)))
     assert all(ranges(storage.log))
-    assert "S1GNATURE" not in told
+    assert "S1GNATURE" not in output
 
 
 def test_pull_requests_a_new_link_after_expiry(
@@ -650,8 +650,8 @@ def test_pull_resumes_through_the_registry_after_storage_cuts(
 
         assert one.held(Digest.of(LAYER)) == LAYER
     assert links() == 2
-    assert LOST < begins(asked(registry)[1]) <= 30_000
-    assert ranges(storage.log) == ranges(asked(registry))
+    assert LOST < begins(requests_for(registry)[1]) <= 30_000
+    assert ranges(storage.log) == ranges(requests_for(registry))
 
 
 def test_pull_does_not_report_storage_refusals_as_authentication_errors(
@@ -702,7 +702,7 @@ def test_interrupted_pull_keeps_content_and_ends_immediately(
         plan, main = one.plan(), threading.get_ident()
 
         def interrupt() -> None:
-            registry.wait_for(lambda: any(seen.sent == 30_000 for seen in asked(registry)))
+            registry.wait_for(lambda: any(seen.sent == 30_000 for seen in requests_for(registry)))
             signal.pthread_kill(main, signal.SIGINT)
 
         threading.Thread(target=interrupt).start()
@@ -732,7 +732,7 @@ def test_pull_waits_for_another_process_fetching_the_layer(
     with puller(registry, tmp_path) as one, puller(registry, tmp_path) as two:
         first = threading.Thread(target=one.pull)
         first.start()
-        registry.wait_for(lambda: any(seen.sent == 30_000 for seen in asked(registry)))
+        registry.wait_for(lambda: any(seen.sent == 30_000 for seen in requests_for(registry)))
         plan = two.plan()
         two.watch = lambda event: never.set() if isinstance(event, Waiting) else None
         two.carry_out(plan)
@@ -742,7 +742,7 @@ def test_pull_waits_for_another_process_fetching_the_layer(
         assert about == [Waiting(digest), Reused(digest, len(LAYER), "")]
         mine = [event for event in one.events if getattr(event, "digest", None) == digest]
         assert (type(mine[0]), type(mine[-1])) == (PieceStarted, Finished)
-    assert len(asked(registry)) == 1
+    assert len(requests_for(registry)) == 1
 
 
 def test_pull_ends_without_a_name_when_an_observer_raises(
@@ -771,7 +771,9 @@ def test_first_failure_stops_blobs_needed_only_for_that_image(
         registry.serve(REPOSITORY, "1", build_index([build_image(AMD, [slow, gone])]))
 
         def refuse(_seen: Seen) -> Reply:
-            registry.wait_for(lambda: any(seen.sent == 10_000 for seen in asked(registry, slow)))
+            registry.wait_for(
+                lambda: any(seen.sent == 10_000 for seen in requests_for(registry, slow))
+            )
             return Reply(404)
 
         registry.on("GET", path(slow), Reply(body=slow, hold=never, hold_after=10_000))
@@ -812,7 +814,7 @@ def test_a_foreign_layer_is_skipped_and_named(storage: FakeRegistry, tmp_path: P
             done = one.pull()
 
             assert not one.plan().missing
-        assert asked(registry) == []
+        assert requests_for(registry) == []
     assert storage.log == []
     (skipped,) = done.images[0].skipped
     assert skipped.descriptor.urls == (f"{storage.url}/base",)
@@ -829,7 +831,7 @@ def test_pull_fetches_requested_foreign_layers_anonymously(
             one.pull(options=TransferOptions(foreign=True))
 
             assert one.held(Digest.of(LAYER)) == LAYER
-        assert len(asked(registry)) == 1
+        assert len(requests_for(registry)) == 1
     assert [seen.authorization for seen in storage.log] == [None]
 
 

@@ -45,9 +45,9 @@ def session(tmp_path: Path, **more: object) -> Iterator[Session]:
 
 def cost(registry: FakeRegistry) -> list[str]:
     """Every request since the last call, as `METHOD last-part-of-path`."""
-    told = _TOLD.get(registry, 0)
-    new = registry.log[told:]
-    _TOLD[registry] = told + len(new)
+    output = _TOLD.get(registry, 0)
+    new = registry.log[output:]
+    _TOLD[registry] = output + len(new)
     return [f"{seen.method} {seen.path.rpartition('/v2/team/')[2]}" for seen in new]
 
 

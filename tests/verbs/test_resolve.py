@@ -334,12 +334,12 @@ class TestAnArtifact:
     def test_in_a_nested_index_yields_to_an_image(self) -> None:
         inner = {"platform": AMD64, "manifests": [HIDDEN, {"platform": AMD64}]}
         hollow = {"platform": AMD64, "manifests": [HIDDEN]}
-        told = ["artifact-passed-over"]
+        output = ["artifact-passed-over"]
 
-        assert answer({"manifests": [inner]}, "linux/amd64", verify=True) == ([0, 1], told)
+        assert answer({"manifests": [inner]}, "linux/amd64", verify=True) == ([0, 1], output)
         assert answer({"manifests": [hollow, {"platform": AMD64}]}, "linux/amd64", verify=True) == (
             [1],
-            told,
+            output,
         )
 
     def test_without_a_platform_yields_to_an_image_without_one(self) -> None:
@@ -350,10 +350,10 @@ class TestAnArtifact:
     def test_yields_to_a_lower_variant_when_verified(self) -> None:
         lower = {"platform": {"os": "linux", "architecture": "386"}}
 
-        path, told = answer({"manifests": [HIDDEN, lower]}, "linux/amd64", verify=True)
+        path, output = answer({"manifests": [HIDDEN, lower]}, "linux/amd64", verify=True)
 
         assert path == [1]
-        assert told == ["artifact-passed-over", "fallback-platform"]
+        assert output == ["artifact-passed-over", "fallback-platform"]
 
     def test_marked_by_the_index_is_never_returned_or_offered(self) -> None:
         root = {"manifests": [{"platform": AMD64, "artifactType": SBOM}, {"platform": ARM64}]}

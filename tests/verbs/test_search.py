@@ -182,10 +182,10 @@ def test_quota_shows_the_remaining_limit(tmp_path: Path) -> None:
             "Docker-RateLimit-Source": "192.0.2.7",
         }
         registry.on("HEAD", "/v2/app/manifests/1", Reply(200, limits), times=1)
-        said = session.quota(f"{registry.host}/app:1")
+        message = session.quota(f"{registry.host}/app:1")
         unsaid = session.quota(f"{registry.host}/app:1")
 
-    assert said == Quota(registry.host, 100, 76, 21600, "192.0.2.7")
+    assert message == Quota(registry.host, 100, 76, 21600, "192.0.2.7")
     assert unsaid == Quota(registry.host, None, None, None, "")
     assert [seen.method for seen in registry.log] == ["HEAD", "HEAD"]
 

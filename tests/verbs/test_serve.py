@@ -61,7 +61,7 @@ def ask(
         link.close()
 
 
-def say(server: Server, request: bytes) -> bytes:
+def exchange(server: Server, request: bytes) -> bytes:
     """Send raw bytes and read until the server ends the connection."""
     host, _, port = server.address.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=20) as link:
@@ -130,8 +130,8 @@ def test_blob_range_is_served(server: Server, asked: str, begin: int, end: int |
     assert got.status == 206
     assert got.body == wanted
     first = range(len(LAYER_BYTES))[begin]
-    said = f"bytes {first}-{first + len(wanted) - 1}/{len(LAYER_BYTES)}"
-    assert got.headers["content-range"] == said
+    message = f"bytes {first}-{first + len(wanted) - 1}/{len(LAYER_BYTES)}"
+    assert got.headers["content-range"] == message
 
 
 @pytest.mark.parametrize(
@@ -228,8 +228,8 @@ def test_entity_tags_decide_whether_content_is_sent(
     server: Server, kind: str, headers: dict[str, str], status: int, method: str
 ) -> None:
     digest = LAYER if kind == "blobs" else APP.root.digest
-    said = {name: value.format(tag=digest) for name, value in headers.items()}
-    got = ask(server, f"/v2/demo/app/{kind}/{digest}", method, said)
+    message = {name: value.format(tag=digest) for name, value in headers.items()}
+    got = ask(server, f"/v2/demo/app/{kind}/{digest}", method, message)
 
     assert got.status == status
     if status == 304:
@@ -239,7 +239,7 @@ def test_entity_tags_decide_whether_content_is_sent(
 
 def test_two_range_headers_are_ignored(server: Server) -> None:
     head = f"GET /v2/demo/app/blobs/{LAYER} HTTP/1.1\r\nHost: localhost\r\n"
-    answer = say(server, f"{head}Range: bytes=0-1\r\nRange: bytes=3-4\r\n\r\n".encode())
+    answer = exchange(server, f"{head}Range: bytes=0-1\r\nRange: bytes=3-4\r\n\r\n".encode())
 
     assert answer.startswith(b"HTTP/1.1 200 ")
 
@@ -346,7 +346,7 @@ def test_unknown_method_gets_a_json_error(server: Server) -> None:
     "request_line", [b"nonsense\r\n\r\n", b"GET /v2/ HTTP/9.x\r\n\r\n", b"\x00\xff\r\n\r\n"]
 )
 def test_invalid_request_gets_a_complete_answer(server: Server, request_line: bytes) -> None:
-    answer = say(server, request_line)
+    answer = exchange(server, request_line)
 
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b'"UNSUPPORTED"' in answer
@@ -356,7 +356,7 @@ def test_request_body_is_not_read_as_the_next_request(server: Server) -> None:
     inner = b"GET /v2/_catalog HTTP/1.1\r\nHost: x\r\n\r\n"
     outer = b"GET /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(inner)
 
-    assert say(server, outer + inner).count(b"HTTP/1.1 ") == 1
+    assert exchange(server, outer + inner).count(b"HTTP/1.1 ") == 1
 
 
 def test_one_connection_serves_many_requests(server: Server) -> None:
@@ -417,7 +417,7 @@ def test_ambiguous_request_length_is_refused_and_closes(
     server: Server, lines: list[bytes], method: bytes
 ) -> None:
     head = b"\r\n".join([method + b" /v2/ HTTP/1.1", b"Host: localhost", *lines, b"", b""])
-    answer = say(server, head + CHUNKED + SMUGGLED)
+    answer = exchange(server, head + CHUNKED + SMUGGLED)
 
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.count(b"HTTP/1.1 ") == 1
@@ -442,7 +442,7 @@ def test_ambiguous_request_length_is_refused_and_closes(
     ],
 )
 def test_a_request_line_is_read_strictly(server: Server, request_line: bytes, status: int) -> None:
-    answer = say(server, request_line + b"\r\nHost: localhost\r\n\r\n")
+    answer = exchange(server, request_line + b"\r\nHost: localhost\r\n\r\n")
 
     assert answer.startswith(b"HTTP/1.1 %d " % status)
 
@@ -450,7 +450,7 @@ def test_a_request_line_is_read_strictly(server: Server, request_line: bytes, st
 def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
     manifest = SMUGGLED.replace(b"/v2/_catalog", b"/v2/demo/app/manifests/1.0")
     closing = SMUGGLED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
-    answer = say(server, b"\r\n" + SMUGGLED + manifest + closing + SMUGGLED)
+    answer = exchange(server, b"\r\n" + SMUGGLED + manifest + closing + SMUGGLED)
 
     assert answer.count(b"HTTP/1.1 200 ") == 3
     assert answer.index(b'"repositories"') < answer.index(b'"manifests"')
@@ -470,7 +470,7 @@ def test_connection_is_kept_when_both_sides_agree(
 ) -> None:
     request = b"GET /v2/ " + options + b"Host: localhost\r\n\r\n"
 
-    assert say(server, request * 2).count(b"HTTP/1.1 200 ") == (2 if is_kept else 1)
+    assert exchange(server, request * 2).count(b"HTTP/1.1 200 ") == (2 if is_kept else 1)
 
 
 @pytest.mark.parametrize(
@@ -482,14 +482,14 @@ def test_connection_is_kept_when_both_sides_agree(
     ],
 )
 def test_a_head_has_limits(server: Server, head: bytes, status: int) -> None:
-    answer = say(server, head)
+    answer = exchange(server, head)
 
     assert answer.startswith(b"HTTP/1.1 %d " % status)
 
 
 def test_client_that_keeps_sending_receives_the_whole_answer(server: Server) -> None:
     head = b"PUT /v2/demo/app/manifests/1 HTTP/1.1\r\nHost: localhost\r\n"
-    answer = say(server, head + b"Content-Length: 200000\r\n\r\n" + bytes(200_000))
+    answer = exchange(server, head + b"Content-Length: 200000\r\n\r\n" + bytes(200_000))
 
     assert answer.startswith(b"HTTP/1.1 405 ")
     assert b"read-only" in answer

@@ -25,7 +25,7 @@ from tests.fakes.images import Image, build_image, build_index, from_dict, multi
 from tests.real.layouts import write_layout
 from tests.store.images import place, pull
 from tests.verbs.exports import AMD64, ARM64, app, exported, stocked
-from tests.verbs.test_serve import Got, ask, say
+from tests.verbs.test_serve import Got, ask, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -422,7 +422,7 @@ def test_browser_requests_from_other_sites_are_refused() -> None:
 )
 def test_request_has_exactly_one_host_header(head: bytes, status: int) -> None:
     with serve(MemoryShelf([])) as server:
-        assert say(server, head).startswith(b"HTTP/1.1 %d " % status)
+        assert exchange(server, head).startswith(b"HTTP/1.1 %d " % status)
 
 
 def test_a_name_of_this_machine_may_be_added() -> None:

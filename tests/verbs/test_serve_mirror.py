@@ -91,7 +91,7 @@ class Ground:
         with Session(self.folder / "store", environment={"HOME": str(self.folder)}) as session:
             yield session
 
-    def asked(self, method: str = "GET") -> list[str]:
+    def requested(self, method: str = "GET") -> list[str]:
         return [seen.path.removeprefix("/v2/team/app/") for seen in self.upstream.requests(method)]
 
 
@@ -122,11 +122,11 @@ def test_mirror_fetches_everything_once(ground: Ground) -> None:
         f"manifests/{CHILD.digest}",
         *(f"blobs/{each}" for each in CHILD.blobs),
     ]
-    whole = [each for each in ground.asked() if DIGEST not in each]
+    whole = [each for each in ground.requested() if DIGEST not in each]
     assert sorted(whole) == sorted(each for each in expected if DIGEST not in each)
     fetched = [seen.headers.get("range", "") for seen in ground.upstream.requests("GET", DIGEST)]
     assert len(fetched) == len(set(fetched))
-    assert ground.asked("HEAD") == []
+    assert ground.requested("HEAD") == []
 
 
 def test_the_digest_by_which_upstream_names_a_tag_is_served(ground: Ground) -> None:
@@ -267,8 +267,8 @@ def test_mirror_head_fetches_no_content(ground: Ground) -> None:
     with ground.mirror() as server:
         got = ask(server, f"/v2/team/app/blobs/{DIGEST}", "HEAD")
         assert (got.status, got.headers["content-length"]) == (200, str(len(LAYER)))
-    assert ground.asked() == []
-    assert ground.asked("HEAD") == [f"blobs/{DIGEST}"]
+    assert ground.requested() == []
+    assert ground.requested("HEAD") == [f"blobs/{DIGEST}"]
 
 
 def test_empty_and_one_byte_blobs_are_served(ground: Ground) -> None:
@@ -283,11 +283,14 @@ def test_expired_tag_is_requested_again(ground: Ground) -> None:
     with ground.mirror(fresh=0.0) as server:
         for _ in range(3):
             assert ask(server, "/v2/team/app/manifests/1").body == IMAGE.body
-        assert (ground.asked(), ground.asked("HEAD")) == (["manifests/1"], ["manifests/1"] * 2)
+        assert (ground.requested(), ground.requested("HEAD")) == (
+            ["manifests/1"],
+            ["manifests/1"] * 2,
+        )
         other = build_image("linux/amd64", [b"new"])
         ground.upstream.serve("team/app", "1", other)
         assert ask(server, "/v2/team/app/manifests/1").body == other.body
-    assert ground.asked() == ["manifests/1", f"manifests/{other.digest}"]
+    assert ground.requested() == ["manifests/1", f"manifests/{other.digest}"]
 
 
 def test_stale_tag_is_served_with_a_warning_while_upstream_is_down(
@@ -651,10 +654,10 @@ def test_invented_digests_cost_a_few_upstream_requests_a_second(ground: Ground) 
             # What a document names is asked for and given meanwhile.
             assert ask(server, f"/v2/team/app/blobs/{DIGEST}").body == LAYER
         seconds = time.monotonic() - begin
-        asked = len([seen for seen in ground.upstream.log[before:] if seen.method == "HEAD"])
+        requested = len([seen for seen in ground.upstream.log[before:] if seen.method == "HEAD"])
     assert answers == [404] * len(made_up)
     # Some questions are on their way when the first answers come.
-    assert asked <= (MAX_MISSES + MAX_QUESTIONS) * (int(seconds) + 1)
+    assert requested <= (MAX_MISSES + MAX_QUESTIONS) * (int(seconds) + 1)
 
 
 REGISTRY = "r.test"
@@ -666,9 +669,9 @@ def blob_question(number: int, repository: str = "r.test/a") -> tuple[str, str, 
 
 def miss(misses: Misses, number: int, peer: Peer, repository: str = "r.test/a") -> None:
     """Request missing content."""
-    asked = blob_question(number, repository)
-    assert misses.check(REGISTRY, asked, peer)
-    misses.done(REGISTRY, asked, peer, missing=10.0)
+    requested = blob_question(number, repository)
+    assert misses.check(REGISTRY, requested, peer)
+    misses.done(REGISTRY, requested, peer, missing=10.0)
 
 
 def test_upstream_misses_are_limited_without_inventing_not_found() -> None:
@@ -687,10 +690,10 @@ def test_upstream_misses_are_limited_without_inventing_not_found() -> None:
         clock.now += 1.0
         for number in range(MAX_MISSES):
             other = ("10.0.0.1", 100 + number)
-            asked = blob_question(1_000 * second + number)
+            requested = blob_question(1_000 * second + number)
             with contextlib.suppress(Later):
-                if misses.check(REGISTRY, asked, other):
-                    misses.done(REGISTRY, asked, other, missing=10.0)
+                if misses.check(REGISTRY, requested, other):
+                    misses.done(REGISTRY, requested, other, missing=10.0)
         with contextlib.suppress(Later):
             if misses.check(REGISTRY, new, peer):
                 break
@@ -723,14 +726,14 @@ def test_client_with_fewer_misses_goes_before_a_flood(honest: Peer, repository: 
     for number in range(MAX_MISSES):
         miss(misses, number, flooding)
     flood = [blob_question(100 + number) for number in range(500)]
-    for asked in flood:
+    for requested in flood:
         with pytest.raises(Later):
-            misses.check(REGISTRY, asked, flooding)
-    asked = blob_question(1_000, repository)
+            misses.check(REGISTRY, requested, flooding)
+    requested = blob_question(1_000, repository)
     with pytest.raises(Later):
-        misses.check(REGISTRY, asked, honest)
+        misses.check(REGISTRY, requested, honest)
     clock.now += 1.0
-    assert misses.check(REGISTRY, asked, honest)
+    assert misses.check(REGISTRY, requested, honest)
 
 
 def test_client_that_waits_too_long_gets_retry_after() -> None:
@@ -749,14 +752,14 @@ def test_client_that_waits_too_long_gets_retry_after() -> None:
 def test_waiting_client_without_a_slot_stays_next() -> None:
     clock, peer = FakeClock(), ("10.0.0.1", 1)
     misses = Misses(clock)
-    asked = blob_question(0)
-    assert misses.check(REGISTRY, asked, peer)
-    misses.put_back(REGISTRY, asked, peer)
+    requested = blob_question(0)
+    assert misses.check(REGISTRY, requested, peer)
+    misses.put_back(REGISTRY, requested, peer)
     for number in range(1, MAX_MISSES):
         miss(misses, number, peer)
     with pytest.raises(Later):
         misses.check(REGISTRY, blob_question(MAX_MISSES), peer)
-    assert misses.check(REGISTRY, asked, peer)
+    assert misses.check(REGISTRY, requested, peer)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.2", "127.0.0.1"])
@@ -892,8 +895,8 @@ def test_stalled_blobs_do_not_delay_others_of_their_registry(
         never.set()
         assert [each.result().body for each in waiting] == stalled
         # None was asked for twice: what has stalled keeps what it has, and goes on.
-        asked = [seen.path for seen in ground.upstream.requests("GET", "/blobs/")]
-        assert len(asked) == len(set(asked))
+        requested = [seen.path for seen in ground.upstream.requests("GET", "/blobs/")]
+        assert len(requested) == len(set(requested))
 
 
 def test_unresponsive_registries_leave_threads_for_others(ground: Ground, tmp_path: Path) -> None:

@@ -106,15 +106,15 @@ def test_tags_skip_and_report_missing_and_other_content(
 ) -> None:
     registry.on("GET", "/v2/app/manifests/1.0", Reply(404))
     registry.serve("app", "1.2", raw_document(b"{}"))
-    told: list[str] = []
+    output: list[str] = []
     with Session(
         tmp_path,
-        observe=lambda event: told.append(event.code) if isinstance(event, Warned) else None,
+        observe=lambda event: output.append(event.code) if isinstance(event, Warned) else None,
     ) as session:
         found = list(session.tags(f"{registry.host}/app", platform=RISCV))
 
     assert found == ["1.4", "1.6", "1.8"]
-    assert told == ["tag-skipped", "tag-skipped"]
+    assert output == ["tag-skipped", "tag-skipped"]
 
 
 def test_tags_report_a_failing_registry_as_an_error(

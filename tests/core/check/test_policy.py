@@ -96,7 +96,7 @@ def with_image(*lines: str) -> str:
 
 # What is wrong, where, in which words, and what to do about it.
 @pytest.mark.parametrize(
-    ("text", "said", "hint"),
+    ("text", "message", "hint"),
     [
         ("", "policy.yaml:1:1: it is empty", "begin with `version: 1` and `images:`"),
         ("[]", "policy.yaml:1:1: names with values are expected here (`name: value`)", ""),
@@ -205,11 +205,11 @@ def with_image(*lines: str) -> str:
         ),
     ],
 )
-def test_policy_error_names_its_position(text: str, said: str, hint: str) -> None:
+def test_policy_error_names_its_position(text: str, message: str, hint: str) -> None:
     with pytest.raises(BadFile) as caught:
         read(text)
 
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(message)
     assert hint in "\n".join(caught.value.hints())
 
 
@@ -228,9 +228,9 @@ _VALUES = _WORDS | st.lists(_WORDS, max_size=2) | st.integers() | st.booleans() 
 @given(st.dictionaries(st.sampled_from([*FIELDS, "image", "odd"]), _VALUES))
 def test_any_policy_is_read_or_refused_with_its_position(entry: object) -> None:
     text = json.dumps({"version": 1, "images": [entry]}, indent=1)
-    said = ""
+    message = ""
     try:
         read(text)
     except BadFile as error:
-        said = str(error)
-    assert not said or said.startswith("policy.yaml:")
+        message = str(error)
+    assert not message or message.startswith("policy.yaml:")

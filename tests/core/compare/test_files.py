@@ -281,8 +281,8 @@ def test_two_paths_never_share_a_key() -> None:
     paths = ["lib/x", "lib64/x", "a-amd64", "a-x86_64", "a-{arch}"]
 
     found = compared([file(path) for path in paths], []).others[0].differences
-    told = {each.before.path: each.path for each in found if each.before and each.path != "lib"}
-    assert {key: path for key, path in told.items() if "/" in key or "-" in key} == {
+    output = {each.before.path: each.path for each in found if each.before and each.path != "lib"}
+    assert {key: path for key, path in output.items() if "/" in key or "-" in key} == {
         path: path for path in paths
     }
     found = compared([file("b-amd64"), file("b-x86_64")], [], AMD64).others[0].differences

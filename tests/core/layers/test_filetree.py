@@ -63,12 +63,12 @@ def grown_in(room: TreeRoom, *parts: bytes) -> FileTree:
     return tree
 
 
-def shown(*layers: Iterable[bytes]) -> list[str]:
+def listed(*layers: Iterable[bytes]) -> list[str]:
     """Build a tree and return each path with its entry."""
-    return [f"{path} {told(each)}" for path, each in grown(*layers).walk()]
+    return [f"{path} {entry_text(each)}" for path, each in grown(*layers).walk()]
 
 
-def told(each: LayerFile) -> str:
+def entry_text(each: LayerFile) -> str:
     if each.kind is TarEntryKind.FOLDER:
         return "/"
     if each.kind in {TarEntryKind.SYMLINK, TarEntryKind.HARD_LINK}:
@@ -124,12 +124,12 @@ def test_replaced_name_is_not_used_by_later_hard_links() -> None:
     late = [file("b", b"12"), marked(hard_link("c", "a"), b"1")]
 
     assert attributes(grown(names, late)) == {"a": 'user.a="1"', "b": "", "c": 'user.a="1"'}
-    assert shown(names, late) == ["a 1", "b 2", "c 1"]
+    assert listed(names, late) == ["a 1", "b 2", "c 1"]
 
 
 def test_whiteout_removes_names_of_lower_layers_only() -> None:
     """A link of this layer to a file below stays, and the file's own name goes."""
-    found = shown([file("d/a"), hard_link("d/b", "d/a")], [
+    found = listed([file("d/a"), hard_link("d/b", "d/a")], [
         hard_link("d/c", "d/a"), empty("d/.wh..wh..opq"),
     ])  # fmt: skip
 
@@ -201,7 +201,7 @@ def test_paths_outside_the_root_are_kept_inside_and_reported() -> None:
 
 
 def test_paths_are_sorted_and_missing_folders_added() -> None:
-    assert shown([file("b/c/d"), file("a"), file("b-")]) == [
+    assert listed([file("b/c/d"), file("a"), file("b-")]) == [
         "a 1",
         "b /",
         "b- 1",
@@ -248,9 +248,9 @@ def test_requested_empty_file_is_kept() -> None:
 
 
 def test_the_last_entry_of_a_path_wins() -> None:
-    assert shown([file("x"), folder("x"), symlink("x", "t")]) == ["x l> t"]
-    assert shown([file("./x", b"12"), file("x", b"123")]) == ["x 3"]
-    assert shown([symlink("x", "t"), empty("x/")]) == ["x /"]
+    assert listed([file("x"), folder("x"), symlink("x", "t")]) == ["x l> t"]
+    assert listed([file("./x", b"12"), file("x", b"123")]) == ["x 3"]
+    assert listed([symlink("x", "t"), empty("x/")]) == ["x /"]
 
 
 def test_folder_over_a_folder_replaces_only_its_attributes() -> None:
@@ -262,8 +262,8 @@ def test_folder_over_a_folder_replaces_only_its_attributes() -> None:
 
 
 def test_other_entry_over_a_folder_removes_its_content() -> None:
-    assert shown([file("d/a"), file("d/b/c")], [file("d", b"12")]) == ["d 2"]
-    assert shown([file("d/a")], [symlink("d", "e")], [folder("d")]) == ["d /"]
+    assert listed([file("d/a"), file("d/b/c")], [file("d", b"12")]) == ["d 2"]
+    assert listed([file("d/a")], [symlink("d", "e")], [folder("d")]) == ["d /"]
 
 
 def test_folder_replaces_a_file() -> None:
@@ -289,21 +289,21 @@ def test_root_entry_sets_the_root() -> None:
 def test_path_is_followed_through_links_inside_the_root(target: str) -> None:
     base = [folder("usr"), folder("usr/lib"), folder("usr/x"), symlink("lib", target)]
 
-    assert shown(base, [file("lib/a")])[-1:] == ["usr/x /"]
-    assert "usr/lib/a 1" in shown(base, [file("lib/a")])
+    assert listed(base, [file("lib/a")])[-1:] == ["usr/x /"]
+    assert "usr/lib/a 1" in listed(base, [file("lib/a")])
 
 
 def test_dangling_link_leads_to_created_folders() -> None:
-    assert shown([symlink("a", "b/c"), file("a/x")]) == ["a l> b/c", "b /", "b/c /", "b/c/x 1"]
+    assert listed([symlink("a", "b/c"), file("a/x")]) == ["a l> b/c", "b /", "b/c /", "b/c/x 1"]
 
 
 def test_circular_path_is_refused_and_a_circular_link_is_not() -> None:
     circle = [symlink("a", "b"), symlink("b", "a")]
 
-    assert shown(circle) == ["a l> b", "b l> a"]
+    assert listed(circle) == ["a l> b", "b l> a"]
     with pytest.raises(BadDocument, match=f"more than {MAX_LINKS} links"):
-        shown(circle, [file("a/x")])
-    assert shown(circle, [empty("a/.wh.x")]) == ["a l> b", "b l> a"]
+        listed(circle, [file("a/x")])
+    assert listed(circle, [empty("a/.wh.x")]) == ["a l> b", "b l> a"]
 
 
 def chain(count: int) -> list[bytes]:
@@ -312,9 +312,9 @@ def chain(count: int) -> list[bytes]:
 
 
 def test_links_in_a_path_are_limited() -> None:
-    assert f"l{MAX_LINKS}/x 1" in shown(chain(MAX_LINKS))
+    assert f"l{MAX_LINKS}/x 1" in listed(chain(MAX_LINKS))
     with pytest.raises(BadDocument, match="links"):
-        shown(chain(MAX_LINKS + 1))
+        listed(chain(MAX_LINKS + 1))
 
 
 def test_hard_link_is_a_copy_of_its_target() -> None:
@@ -327,20 +327,20 @@ def test_hard_link_is_a_copy_of_its_target() -> None:
 
 
 def test_hard_link_may_precede_its_target() -> None:
-    assert shown([hard_link("b", "a"), file("a", b"123")]) == ["a 3", "b 3"]
+    assert listed([hard_link("b", "a"), file("a", b"123")]) == ["a 3", "b 3"]
 
 
 def test_hard_link_without_a_target_is_reported() -> None:
     tree = grown([hard_link("b", "../../canary"), hard_link("c", "c")])
 
-    assert [told(each) for _, each in tree.walk()] == ["h> canary", "h> c"]
+    assert [entry_text(each) for _, each in tree.walk()] == ["h> canary", "h> c"]
     assert tree.warnings == ["a hard link names a file that does not exist"]
 
 
 def test_hard_links_reach_lower_layers_and_follow_links() -> None:
     base = [file("usr/lib/a", b"123"), symlink("lib", "usr/lib"), symlink("s", "t")]
 
-    found = shown(base, [hard_link("b", "lib/a"), hard_link("c", "s")])
+    found = listed(base, [hard_link("b", "lib/a"), hard_link("c", "s")])
     assert {"b 3", "c l> t"} <= set(found)
 
 
@@ -361,7 +361,7 @@ def test_files_are_found_through_links() -> None:
 def test_whiteout_removes_entries_of_lower_layers() -> None:
     base = [file("d/a"), file("d/b"), file("e/x")]
 
-    assert shown(base, [empty("d/.wh.a"), empty("e/.wh..wh..opq"), file("d/c"), folder("e")]) == [
+    assert listed(base, [empty("d/.wh.a"), empty("e/.wh..wh..opq"), file("d/c"), folder("e")]) == [
         "d /", "d/b 1", "d/c 1", "e /",
     ]  # fmt: skip
 
@@ -372,7 +372,7 @@ def test_whiteout_removes_entries_of_lower_layers() -> None:
     ids=["before", "after"],
 )
 def test_whiteout_keeps_entries_of_its_own_layer(layer: list[bytes]) -> None:
-    assert shown([file("d/a")], layer) == ["d /", "d/a 2"]
+    assert listed([file("d/a")], layer) == ["d /", "d/a 2"]
 
 
 def test_opaque_folder_keeps_entries_of_its_own_layer_in_any_order() -> None:
@@ -384,7 +384,7 @@ def test_opaque_folder_keeps_entries_of_its_own_layer_in_any_order() -> None:
         file("d/last"),
     ]
 
-    found = shown(base, layer)
+    found = listed(base, layer)
     assert found == ["d /", "d/in /", "d/in/new 1", "d/last 1", "d/n 1"]
 
 
@@ -397,7 +397,7 @@ def test_whiteout_of_a_folder_keeps_entries_of_its_own_layer() -> None:
 
 
 def test_whiteout_removes_a_link_and_not_its_target() -> None:
-    assert shown([folder("d"), file("d/a"), symlink("l", "d")], [empty(".wh.l")]) == [
+    assert listed([folder("d"), file("d/a"), symlink("l", "d")], [empty(".wh.l")]) == [
         "d /",
         "d/a 1",
     ]
@@ -406,7 +406,7 @@ def test_whiteout_removes_a_link_and_not_its_target() -> None:
 def test_opaque_folder_in_place_of_a_link_does_not_affect_the_target() -> None:
     base = [file("d/a"), symlink("l", "d")]
 
-    assert shown(base, [folder("l"), empty("l/.wh..wh..opq"), file("l/b")]) == [
+    assert listed(base, [folder("l"), empty("l/.wh..wh..opq"), file("l/b")]) == [
         "d /", "d/a 1", "l /", "l/b 1",
     ]  # fmt: skip
 
@@ -416,15 +416,20 @@ def test_opaque_folder_in_place_of_a_link_does_not_affect_the_target() -> None:
     [".wh.", "d/.wh.", ".wh...", ".wh..", ".wh..wh.plnk", "d/.wh..wh.aufs", "no/.wh.x", ".wh.no"],
 )
 def test_whiteout_of_a_missing_path_is_ignored(name: str) -> None:
-    assert shown([file("d/a")], [empty(name)]) == ["d /", "d/a 1"]
+    assert listed([file("d/a")], [empty(name)]) == ["d /", "d/a 1"]
 
 
 def test_opaque_root_removes_everything() -> None:
-    assert shown([file("d/a"), file("b")], [empty(".wh..wh..opq"), file("c")]) == ["c 1"]
+    assert listed([file("d/a"), file("b")], [empty(".wh..wh..opq"), file("c")]) == ["c 1"]
 
 
 def test_folder_named_like_a_whiteout_can_be_part_of_a_path() -> None:
-    assert shown([file("d/a")], [file(".wh.../x")]) == [".wh... /", ".wh.../x 1", "d /", "d/a 1"]
+    assert listed([file("d/a")], [file(".wh.../x")]) == [
+        ".wh... /",
+        ".wh.../x 1",
+        "d /",
+        "d/a 1",
+    ]
 
 
 def test_many_whiteouts_of_a_large_folder_take_time_in_proportion() -> None:
@@ -432,7 +437,7 @@ def test_many_whiteouts_of_a_large_folder_take_time_in_proportion() -> None:
     opaque = [empty("d/.wh..wh..opq"), empty(".wh.d"), empty(".wh..wh..opq")] * 4000
 
     started = time.process_time()
-    assert len(shown([file("d/old")], [*files, *opaque])) == 4001
+    assert len(listed([file("d/old")], [*files, *opaque])) == 4001
     # 48 million steps, if each looked at each; some ten seconds.
     assert time.process_time() - started < 4
 

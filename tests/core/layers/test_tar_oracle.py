@@ -28,11 +28,11 @@ Row = tuple[str, str, int, int, int, str, str]
 def listed(archive: Path) -> list[Row]:
     """Return the entries that GNU tar lists."""
     command = ["tar", "--numeric-owner", "--quoting-style=literal", "-tvf", str(archive)]
-    told = subprocess.run(
+    output = subprocess.run(
         command, check=True, capture_output=True, env={"LC_ALL": "C", "TZ": "UTC"}
     )
     rows: list[Row] = []
-    for line in told.stdout.decode("utf-8", "surrogateescape").splitlines():
+    for line in output.stdout.decode("utf-8", "surrogateescape").splitlines():
         found = _LINE.fullmatch(line)
         assert found is not None, line
         name, link = found["name"], ""
@@ -45,7 +45,7 @@ def listed(archive: Path) -> list[Row]:
     return rows
 
 
-def shown(mode: int) -> str:
+def mode_text(mode: int) -> str:
     """Write a mode as `ls` does."""
     text = ""
     for shift, special, letter in ((6, 0o4000, "s"), (3, 0o2000, "s"), (0, 0o1000, "t")):
@@ -69,7 +69,7 @@ def read(archive: Path) -> tuple[list[Row], dict[str, bytes]]:
             rows.append(
                 (
                     each.kind.value,
-                    shown(each.mode),
+                    mode_text(each.mode),
                     each.uid,
                     each.gid,
                     each.size,

@@ -326,10 +326,10 @@ def test_depth_has_a_limit() -> None:
 @given(st.binary(max_size=80), st.integers(0, 400), st.integers(0, 30))
 def test_a_damaged_lock_is_read_or_refused(piece: bytes, start: int, length: int) -> None:
     body = json.dumps(GOOD).encode()
-    said = ""
+    message = ""
 
     try:
         read_lock(body[:start] + piece + body[start + length :], "x")
     except (BadLock, LockLimit) as error:
-        said = str(error)
-    assert len(said) < 2000
+        message = str(error)
+    assert len(message) < 2000

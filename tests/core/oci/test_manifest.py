@@ -143,8 +143,8 @@ def test_conflicting_media_types_are_refused_with_both(
 ) -> None:
     error = refusal(document, content_type, expected)
     assert error.field == "mediaType"
-    said = [document.get("mediaType"), content_type, expected]
-    assert all(kind in error.reason for kind in said if kind)
+    message = [document.get("mediaType"), content_type, expected]
+    assert all(kind in error.reason for kind in message if kind)
 
 
 def test_descriptor_media_type_is_used_without_another() -> None:

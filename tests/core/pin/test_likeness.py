@@ -203,7 +203,7 @@ def _is_reference(value: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("spec", "told"),
+    ("spec", "expected"),
     [
         ("images: [{name: app, newTag: v1}]", "app:v1"),
         ("image: {repository: quay.io/org/app, tag: v1}", "quay.io/org/app:v1"),
@@ -214,12 +214,12 @@ def _is_reference(value: str) -> bool:
         ("a: {image: org/app, tag: v1}", "org/app"),
     ],
 )
-def test_image_name_without_a_tag_is_reported(spec: str, told: str) -> None:
+def test_image_name_without_a_tag_is_reported(spec: str, expected: str) -> None:
     text = f"apiVersion: example.com/v1\nkind: Thing\nspec: {{{spec}}}\n"
 
     found = find_images("thing.yaml", text)
 
-    assert [stray.text for stray in found.strays] == [told]
+    assert [stray.text for stray in found.strays] == [expected]
     assert found.spots == ()
 
 

@@ -343,9 +343,11 @@ def test_auth_variable_accepts_plain_entries_and_warns_of_others(machine: Machin
     assert revealed(chain.find("reg.test", "team").credential) == MINE
     assert chain.find("missing.test", "").credential is None
     assert {warned.code for warned in machine.warnings} == {"credentials-ignored"}
-    said = " ".join(warned.message for warned in machine.warnings)
-    assert all(part in said for part in ("credsStore", "auths.reg.test/team", "auths.missing.test"))
-    assert "quiet.test" not in said  # nobody asked for it
+    output = " ".join(warned.message for warned in machine.warnings)
+    assert all(
+        part in output for part in ("credsStore", "auths.reg.test/team", "auths.missing.test")
+    )
+    assert "quiet.test" not in output  # nobody asked for it
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "{", '{"auths":[]}', "S3cr3tPa55"])

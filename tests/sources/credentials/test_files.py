@@ -36,11 +36,11 @@ def refused(machine: Machine, content: object, registry: str = "reg.test") -> In
     error = caught.value
     assert error.place == str(path)
     hidden = (SENTINEL, base64.b64encode(SENTINEL.encode()).decode())
-    assert not any(word in shown(error) for word in hidden)
+    assert not any(word in printable(error) for word in hidden)
     return error
 
 
-def shown(error: BaseException) -> str:
+def printable(error: BaseException) -> str:
     """Return everything that a logger could print of an error and its causes."""
     parts = ["".join(traceback.format_exception(error))]
     link: BaseException | None = error
@@ -286,21 +286,21 @@ def test_any_file_gives_a_credentials_error_without_secrets(
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(body)
     environment = {"PATH": "", "XDG_RUNTIME_DIR": "/nonexistent"}
-    said = ""
+    message = ""
     try:
         found = CredentialChain(environment, tmp_path, observe=events.append).find(
             "reg.test", "app"
         )
     except (InvalidConfiguration, HelperFailed) as error:
-        said = shown(error)
+        message = printable(error)
     else:
         username = found.credential.username if found.credential else ""
-        said = repr(found).replace(repr(username), "")
+        message = repr(found).replace(repr(username), "")
     finally:
         path.unlink()
-    said += repr(events)
-    assert SENTINEL not in said
-    assert pair(f"u:{SENTINEL}") not in said
+    message += repr(events)
+    assert SENTINEL not in message
+    assert pair(f"u:{SENTINEL}") not in message
 
 
 @pytest.mark.parametrize(

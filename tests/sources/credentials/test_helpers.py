@@ -145,9 +145,9 @@ def test_helper_answer_is_a_credential_or_none(
     ],
 )
 def test_invalid_helper_answer_is_an_error_without_its_text(answer: str, machine: Machine) -> None:
-    said = complaint(machine, f"printf %s {shlex.quote(answer)}")
-    assert "answer" in said
-    assert "S3cr3t" not in said
+    stated = complaint(machine, f"printf %s {shlex.quote(answer)}")
+    assert "answer" in stated
+    assert "S3cr3t" not in stated
 
 
 @pytest.mark.parametrize("status", [1, 2, 255])
@@ -157,7 +157,7 @@ def test_helper_without_the_registry_is_not_a_failure(status: int, machine: Mach
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "stated"),
     [
         ("echo ' vault is sealed '; exit 3", "exit status 3 from `get`, 0 bytes on stderr"),
         (f"echo '{NOT_FOUND}!'; exit 1", "exit status 1 from `get`, 0 bytes on stderr"),
@@ -172,8 +172,8 @@ def test_helper_without_the_registry_is_not_a_failure(status: int, machine: Mach
         ("kill -9 $$", "signal 9 from `get`, 0 bytes on stderr"),
     ],
 )
-def test_helper_failure_omits_the_helper_output(script: str, said: str, machine: Machine) -> None:
-    assert complaint(machine, script) == said
+def test_helper_failure_omits_the_helper_output(script: str, stated: str, machine: Machine) -> None:
+    assert complaint(machine, script) == stated
 
 
 @pytest.mark.parametrize("verb", ["get", "store", "erase"])
@@ -189,13 +189,13 @@ def test_helper_that_echoes_a_secret_is_redacted(verb: str, machine: Machine) ->
     with pytest.raises(HelperFailed) as caught:
         act[verb]()
     error = caught.value
-    told = f"{error} {error.hints()} {error.args} {error.__cause__!r} {error.__context__!r}"
+    printed = f"{error} {error.hints()} {error.args} {error.__cause__!r} {error.__context__!r}"
 
     assert error.kind.status == 4
     assert f"exit status 1 from `{verb}`, 11 bytes on stderr" in str(error)
     assert f"docker-credential-it {verb}`" in error.hints()[0]
     for word in ("S3cr3t", "u5er", "Username"):
-        assert word not in told.replace('"Username":"USER"', "")
+        assert word not in printed.replace('"Username":"USER"', "")
 
 
 def test_child_left_by_a_helper_is_not_waited_for(machine: Machine) -> None:
@@ -224,8 +224,8 @@ def test_size_of_a_helper_answer_is_limited(machine: Machine) -> None:
     script = "printf '%-{size}s' " + shlex.quote(ANSWER)
     machine.install("it", script.replace("{size}", str(MAX_ANSWER)))
     assert revealed(Helpers(machine.environment).ask("it", "reg.test")) == MINE
-    said = complaint(machine, script.replace("{size}", str(MAX_ANSWER + 1)))
-    assert said == f"it says more than {MAX_ANSWER} bytes"
+    stated = complaint(machine, script.replace("{size}", str(MAX_ANSWER + 1)))
+    assert stated == f"it says more than {MAX_ANSWER} bytes"
 
 
 def test_an_endless_answer_is_cut_off(machine: Machine) -> None:
@@ -238,8 +238,8 @@ def test_slow_helper_is_killed_with_its_children(redirect: str, machine: Machine
     pids = machine.root / "pids"
     script = f"sleep 600 {redirect} & echo $$ $! > {pids}; exec sleep 600 {redirect}"
     for timeout in (0.3, 3, 30):  # a busy machine may need longer to get as far as `pids`
-        said = complaint(machine, script, timeout)
-        assert said == f"it did not answer within {timeout} s"
+        stated = complaint(machine, script, timeout)
+        assert stated == f"it did not answer within {timeout} s"
         if pids.exists() and len(pids.read_text().split()) == 2:
             break
     assert len(pids.read_text().split()) == 2

@@ -111,14 +111,14 @@ def test_login_with_a_helper_stores_no_secret_in_the_file(machine: Machine) -> N
     assert keep(machine) == "docker-credential-vault"
     assert forget(machine) == ("docker-credential-vault",)
 
-    verb, said = record.read_text().split(" ", 1)
+    verb, message = record.read_text().split(" ", 1)
     assert verb == "store"
-    assert json.loads(said.partition("}")[0] + "}") == {
+    assert json.loads(message.partition("}")[0] + "}") == {
         "ServerURL": "reg.test:5000",
         "Username": "me",
         "Secret": "S3cr3tPa55:x",
     }
-    assert said.endswith("erase reg.test:5000")
+    assert message.endswith("erase reg.test:5000")
     assert b"S3cr" not in machine.docker_config.read_bytes()
     assert content(machine)["auths"] == {}
 

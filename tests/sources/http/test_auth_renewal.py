@@ -47,11 +47,11 @@ def machine(tmp_path: Path, registry: FakeRegistry) -> Machine:
     return made
 
 
-def asked(machine: Machine) -> int:
+def helper_calls(machine: Machine) -> int:
     return len((machine.root / "calls").read_text().split())
 
 
-def shown(registry: FakeRegistry) -> list[str | None]:
+def passwords_sent(registry: FakeRegistry) -> list[str | None]:
     """Return the passwords sent, request by request."""
     found: list[str | None] = []
     for seen in registry.log:
@@ -72,8 +72,8 @@ def test_helper_is_asked_again_once_after_its_password_expired(
         app.document("1.0")
         app.document("1.0")
 
-    assert shown(registry) == [None, "pass-1", "pass-2", "pass-2"]
-    assert asked(machine) == 2
+    assert passwords_sent(registry) == [None, "pass-1", "pass-2", "pass-2"]
+    assert helper_calls(machine) == 2
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -87,7 +87,7 @@ def test_password_that_expires_in_use_is_replaced(
         registry.on("GET", MANIFEST, Reply(status, CHALLENGE, EXPIRED), times=1)
         app.document("1.0")
 
-    assert shown(registry) == [None, "pass-1", "pass-1", "pass-2"]
+    assert passwords_sent(registry) == [None, "pass-1", "pass-1", "pass-2"]
 
 
 @pytest.mark.parametrize(("status", "body"), [(401, OTHER), (403, OTHER), (401, b"")])
@@ -99,8 +99,8 @@ def test_password_refused_for_another_reason_is_not_requested_again(
     with source(registry.host, credentials=machine.chain()) as app, pytest.raises(Denied):
         app.document("1.0")
 
-    assert shown(registry) == [None, "pass-1"]
-    assert asked(machine) == 1
+    assert passwords_sent(registry) == [None, "pass-1"]
+    assert helper_calls(machine) == 1
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -112,8 +112,8 @@ def test_helper_is_not_asked_repeatedly(
     with source(registry.host, credentials=machine.chain()) as app, pytest.raises(Denied):
         app.document("1.0")
 
-    assert shown(registry) == [None, "pass-1", "pass-2"]
-    assert asked(machine) == 2
+    assert passwords_sent(registry) == [None, "pass-1", "pass-2"]
+    assert helper_calls(machine) == 2
 
 
 def test_unchanged_password_from_a_helper_is_final(
@@ -129,7 +129,7 @@ def test_unchanged_password_from_a_helper_is_final(
     ):
         app.document("1.0")
 
-    assert shown(registry) == [None, "old"]
+    assert passwords_sent(registry) == [None, "old"]
     assert len(machine.calls()) == 2
 
 

@@ -114,17 +114,17 @@ def test_referrer_without_a_type_has_its_config_type(registry: FakeRegistry) -> 
     config = {"mediaType": "application/vnd.example.config", "digest": str(SUBJECT), "size": 2}
     manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": []}
     held = from_dict(manifest)
-    said = from_dict({**manifest, "artifactType": SBOM})
+    output = from_dict({**manifest, "artifactType": SBOM})
     other = {"mediaType": INDEX, "digest": str(SUBJECT), "size": 3}
     entries = [
-        {"mediaType": MANIFEST, "digest": each.digest, "size": each.size} for each in (held, said)
+        {"mediaType": MANIFEST, "digest": each.digest, "size": each.size} for each in (held, output)
     ]
-    for each in (held, said):
+    for each in (held, output):
         registry.serve("team/app", None, each)
     registry.on("GET", LIST, index(*entries, other))
 
     with source(registry.host) as app:
-        for kind, expected in ((config["mediaType"], held), (SBOM, said)):
+        for kind, expected in ((config["mediaType"], held), (SBOM, output)):
             (found,) = app.referrers(SUBJECT, str(kind))
             assert str(found.digest) == expected.digest
         assert app.referrers(SUBJECT, "application/x") == ()
