@@ -475,7 +475,7 @@ def test_buildkite_agent_failure_is_an_error(
     seen = run(*words("resolve", registry), "--emit", "buildkite")
 
     assert seen.status == 8
-    assert f"resolver:status` failed: {said}\n" in seen.stderr
+    assert f"resolver:status` failed: {message}\n" in seen.stderr
 
 
 def test_missing_buildkite_agent_is_reported_with_the_command(run: Run, registry: str) -> None:

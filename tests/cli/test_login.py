@@ -112,8 +112,8 @@ def test_login_reports_a_registry_without_authentication(run: Run) -> None:
     with FakeRegistry() as registry:
         output = run(*words(registry))
 
-    assert told.status == 0
-    assert "does not require a login, so this one was not checked" in told.stderr
+    assert output.status == 0
+    assert "does not require a login, so this one was not checked" in output.stderr
 
 
 @pytest.mark.usefixtures("typed")

@@ -70,8 +70,8 @@ def certificates(ca_file: Path) -> Path:
 def test_a_wrong_password(locked: RealRegistry, ca_file: Path) -> None:
     status, output, message = log_in(locked, "--ca-file", str(ca_file), password="wr0ng")
 
-    assert (status, told) == (4, "")
-    assert said.splitlines()[0] == (
+    assert (status, output) == (4, "")
+    assert message.splitlines()[0] == (
         f"error: `{locked.host}` rejects this user name and password; nothing was stored"
     )
     assert len(message.splitlines()) == 2

@@ -281,7 +281,9 @@ def test_a_run_has_so_many_results(count: int, monkeypatch: pytest.MonkeyPatch) 
     ]
 
     assert len(run["results"]) == 3
-    assert told == ([] if count == 3 else ["1 results are left out: the limit of a run is 3"])
+    assert notifications == (
+        [] if count == 3 else ["1 results are left out: the limit of a run is 3"]
+    )
 
 
 def test_fingerprint_survives_moved_lines_and_separates_equal_findings() -> None:

@@ -283,7 +283,7 @@ def test_doctor_shows_the_selected_platform(patient: Patient) -> None:
     bad = row(patient.look(RESOLVER_PLATFORM="linux/"), "installation", "platform")
     word = row(patient.look(RESOLVER_PLATFORM="xyzzy"), "installation", "platform")
 
-    assert told.found.startswith("linux/arm64, as `DOCKER_DEFAULT_PLATFORM` sets; this is ")
+    assert printed.found.startswith("linux/arm64, as `DOCKER_DEFAULT_PLATFORM` sets; this is ")
     assert half.state is OK
     assert (bad.state, word.state) == (ERROR, ERROR)
 
@@ -572,19 +572,19 @@ def test_which_file_decides(patient: Patient) -> None:
         f"{config} decides: https://m.test (by digest only), "
         "then https://h.test (as hub/library/any), then registry-1.docker.io"
     )
-    assert told["o.test"].found.startswith("--mirror decides: https://p.test (by digest only)")
-    assert told["plain.test"].found == f"{config} decides: http://plain.test"
-    assert told["quay.io/team"].found == f"{conf} decides: mirror.test"
-    assert told["*.evil.test"].found == f"{conf} decides: it is blocked"
-    assert told["*.evil.test"].state is NOTE
-    assert told["source.test"].found == (
+    assert printed["o.test"].found.startswith("--mirror decides: https://p.test (by digest only)")
+    assert printed["plain.test"].found == f"{config} decides: http://plain.test"
+    assert printed["quay.io/team"].found == f"{conf} decides: mirror.test"
+    assert printed["*.evil.test"].found == f"{conf} decides: it is blocked"
+    assert printed["*.evil.test"].state is NOTE
+    assert printed["source.test"].found == (
         f"{conf} decides: it is blocked, and its mirrors are used: "
         "m.test (by digest only), then n.test (tags only)"
     )
-    assert told["loose.test"].state is WARNING
-    assert told["ghcr.io"].found == "no file configures it: it is used directly"
-    assert told["ghcr.io"].state is OK
-    assert fact(told["docker.io"], "form") == "config.yaml"
+    assert printed["loose.test"].state is WARNING
+    assert printed["ghcr.io"].found == "no file configures it: it is used directly"
+    assert printed["ghcr.io"].state is OK
+    assert fact(printed["docker.io"], "form") == "config.yaml"
     toml_rows = {each.name: each.found for each in rows(bare, "registries")}
     assert toml_rows["lan:5000"].startswith(f"{toml} decides: https://n.test")
     assert "https://d.test" in toml_rows["every other (_default)"]
@@ -693,10 +693,10 @@ def test_doctor_requests_a_registry_once_and_compares_its_clock(
         printed = answered(patient, registry.host)
 
         assert len(registry.log) == 1
-    assert told["answers"].state is OK
-    assert told["answers"].found.endswith("requires a login")
-    assert told["clock"].state is state
-    assert ("ahead of" in told["clock"].found) is (off > 60)
+    assert printed["answers"].state is OK
+    assert printed["answers"].found.endswith("requires a login")
+    assert printed["clock"].state is state
+    assert ("ahead of" in printed["clock"].found) is (off > 60)
     assert not (patient.folder / "ran").exists()
 
 
@@ -740,7 +740,7 @@ def test_doctor_offline_sends_no_request(patient: Patient) -> None:
         printed = answered(patient, registry.host, RESOLVER_OFFLINE="1")
 
         assert registry.log == []
-    assert told["answers"].found == "not checked: `--offline`"
+    assert printed["answers"].found == "not checked: `--offline`"
 
 
 def test_doctor_does_not_request_blocked_registries(patient: Patient) -> None:
@@ -750,8 +750,8 @@ def test_doctor_does_not_request_blocked_registries(patient: Patient) -> None:
         printed = answered(patient, registry.host, CONTAINERS_REGISTRIES_CONF=str(conf))
 
         assert registry.log == []
-    assert told["answers"].found == "not checked: it is blocked"
-    assert told[registry.host].found == f"{conf} decides: it is blocked"
+    assert printed["answers"].found == "not checked: it is blocked"
+    assert printed[registry.host].found == f"{conf} decides: it is blocked"
 
 
 def test_doctor_reads_a_config_through_a_pipe(patient: Patient) -> None:
