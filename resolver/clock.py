@@ -22,7 +22,7 @@ class Clock(Protocol):
         ...
 
     def sleep(self, seconds: float, stop: threading.Event) -> None:
-        """Wait, unless somebody calls it off."""
+        """Wait, or return early when `stop` is set."""
         ...
 
     def chance(self) -> float:
@@ -42,7 +42,7 @@ class SystemClock:
         return time.time()
 
     def sleep(self, seconds: float, stop: threading.Event) -> None:
-        """Wait, unless somebody calls it off."""
+        """Wait, or return early when `stop` is set."""
         stop.wait(seconds)
 
     def chance(self) -> float:

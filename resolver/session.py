@@ -1,15 +1,13 @@
-"""Session: the library's front door, one method per verb."""
+"""Session: the entry point of the library, one method per verb."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
 from resolver.core.results.pull_events import Observer, ignore
-from resolver.settings import LOCK_FILE
+from resolver.settings import LINT_MAX_BYTES, LOCK_FILE, SERVE_FRESH
 from resolver.verbs.account import DEFAULT_LIMIT, PREVIEW
 from resolver.verbs.context import Context
-from resolver.verbs.lint import MOST
-from resolver.verbs.serve.serve import FRESH
 
 if TYPE_CHECKING:
     import os
@@ -48,16 +46,16 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """Answers questions about images, and keeps them; one client, one store, one platform table.
+    """Resolves, inspects, pulls and exports images; one client, one store, one platform table.
 
-    Safe to share between threads. Close it, or use it in a `with` block, to give connections back.
+    Safe to share between threads. Close it, or use it in a `with` block, to close its connections.
 
     Args:
         store: folder of the local store; by default the user's cache folder.
         offline: answer from the store alone.
-        flags: everything else that a command line can say.
+        flags: all other settings, as on the command line.
         environment: read instead of `os.environ`, for tests and embedders.
-        observe: told of warnings, notes and progress while work goes on.
+        observe: receives warnings, notes and progress during a call.
 
     """
 
@@ -118,14 +116,14 @@ class Session:
         Args:
             reference: a registry reference, or a local place (`oci:DIR:TAG`).
             platform: `linux/arm64`, `windows/amd64:10.0.20348`, `local`; by default what
-                `DOCKER_DEFAULT_PLATFORM` says, else this machine's own.
-            exact: refuse fallbacks.
+                `DOCKER_DEFAULT_PLATFORM` names, else this machine's own.
+            exact: reject fallbacks.
             verify: read the image's own config too, and compare it with the index.
-            strict: the same, and a contradiction is an error instead of a warning.
-            verify_tag: for `name:tag@digest`, ask whether the tag still points there.
+            strict: the same, and raise an error for a contradiction instead of a warning.
+            verify_tag: for `name:tag@digest`, check whether the tag still points there.
 
         Raises:
-            Malformed: reference or platform cannot be read; nothing was asked of anybody.
+            Malformed: reference or platform is invalid; no request was sent.
             NotFound: no such repository, tag or platform.
             Denied, Unavailable, Untrusted, Offline: see `resolver.errors`.
 
@@ -152,11 +150,11 @@ class Session:
         strict: bool = False,
         verify_tag: bool = False,
     ) -> Iterator[Resolution | Failure]:
-        """Resolve many, side by side; answers come in the order of the questions.
+        """Resolve many references in parallel; answers have the order of the questions.
 
-        Every reference and platform is read before the first request, so malformed input costs
-        nothing. A reference that fails is a `Failure` in its place, and not the end. The platform
-        `all` stands for every platform an image offers.
+        Every reference and platform is parsed before the first request, so that malformed input
+        costs nothing. A reference that fails is a `Failure` in its place, and does not end the
+        others. The platform `all` means every platform an image offers.
 
         Raises:
             Malformed: a reference or platform cannot be read.
@@ -192,7 +190,7 @@ class Session:
     ) -> Inspection:
         """Read the documents behind a reference; without a platform an index is shown as it is.
 
-        With `choose`, an index is resolved for the default platform where nobody names one.
+        With `choose`, an index is resolved for the default platform if none is requested.
         """
         from resolver.verbs.inspect import inspect  # noqa: PLC0415
 
@@ -223,21 +221,21 @@ class Session:
         """List the tags of a repository, page by page, in the registry's order.
 
         Args:
-            repository: a tag or digest in it means nothing here.
-            platform: only tags that are offered for it, by an image: two requests for each of
-                them, and one for others. What was looked at once is kept.
-            exact: refuse fallbacks.
+            repository: a tag or digest in it is ignored.
+            platform: only tags that offer it as an image: two requests for each of them, and one
+                for others. Documents are read once and kept.
+            exact: reject fallbacks.
             semver: only tags that are versions in this range, see `resolver.core.registry.tags`.
-            suffix: only tags of this flavour: `-alpine`; builds of it are among them.
+            suffix: only tags of this flavour, such as `-alpine`; builds of it are included.
             include: only tags that match one of these globs.
             exclude: no tags that match one of these globs.
-            newest: in the order of what they say of their age; the whole list is read first.
-            limit: stop after so many; what was left out by the others does not count.
-            max_requests: for documents, where a platform is asked for.
+            newest: newest first, by the age that tags show; the whole list is read first.
+            limit: stop after this many; filtered tags do not count.
+            max_requests: budget of document requests, if a platform is given.
 
         Raises:
-            Malformed: range, glob or platform cannot be read; nothing was asked of anybody.
-            RequestsSpent: `max_requests` do not suffice; what was found has been given.
+            Malformed: range, glob or platform is invalid; no request was sent.
+            Negative: the budget is spent; the tags found so far were yielded.
 
         """
         from resolver.verbs.tags import tags  # noqa: PLC0415
@@ -264,21 +262,21 @@ class Session:
         now: datetime | None = None,
         index_only: bool = False,
     ) -> Checked:
-        """Say whether images have what is required; each missing thing is a finding.
+        """Check that images meet requirements; each missing thing is a finding.
 
-        One request for an image's index, and one for the manifest of each entry that decides about
-        a platform: it may be an artifact. More only for age, attestations and lint.
+        One request for an image's index, and one for the manifest of each entry that a platform
+        depends on: it may be an artifact. More only for age, attestations and lint.
 
         Args:
             references: of registries or local places, one or many.
-            wanted: of each of them.
-            now: what ages are counted from, aware of its zone; by default this machine's clock.
+            wanted: the requirements for each of them.
+            now: the time that ages are computed from, with a zone; by default this machine's clock.
             index_only: read the index alone: an artifact that is listed as an image counts as one.
 
         Raises:
-            Malformed: a reference cannot be read, nothing is required, or something is that the
-                index does not say; nobody was asked.
-            ResolverError: the only image could not be looked at; of several, see
+            Malformed: a reference is invalid, there are no requirements, or one of them needs more
+                than the index with `index_only`; no request was sent.
+            ResolverError: the only image could not be read; for several, see
                 `Checked.failures`.
         """
         from resolver.verbs.check import check  # noqa: PLC0415
@@ -293,17 +291,17 @@ class Session:
         now: datetime | None = None,
         index_only: bool = False,
     ) -> Checked:
-        """Hold the images of a policy against it; see `resolver.core.check.policy` for its form.
+        """Check images against a policy; see `resolver.core.check.policy` for its form.
 
-        Args:
-            policy: read already, or a file.
+        policy: a parsed policy, or a file.
+            references: further images, checked against the policy's defaults.
             references: further images, held against the policy's defaults.
             now: as for `check`.
-            index_only: likewise.
+            index_only: as for `check`.
 
         Raises:
-            BadFile: the policy says something that cannot be used; nobody was asked.
-            ResolverError: as `check`.
+            BadFile: the policy is invalid; no request was sent.
+            ResolverError: as `check` raises.
         """
         from resolver.verbs.check import check_policy  # noqa: PLC0415
 
@@ -319,24 +317,25 @@ class Session:
         require_runner: bool = False,
         index_only: bool = False,
     ) -> Matrix:
-        """Make a job of every build of an image.
+        """Make a CI job for every build of an image.
 
-        One request for its index, and one for the manifest of each entry that a job is made of: it
-        may be an artifact.
+        One request for its index, and one for the manifest of each entry that becomes a job: it may
+            be
+        an artifact.
 
         Args:
             reference: of a registry or a local place.
-            platforms: only these, matched exactly; none for every one.
-            system: `github`, `gitlab` or `json`: whose machines and limits.
-            runners: `PLATFORM=LABEL`, before the machines that are known.
-            require_runner: refuse a job without a machine.
+            platforms: only these, matched exactly; none for all.
+            system: `github`, `gitlab` or `json`: decides about runners and limits.
+            runners: `PLATFORM=LABEL`, before the built-in ones.
+            require_runner: reject a job without a runner.
             index_only: read the index alone: an artifact that is listed as an image makes a job.
 
         Raises:
-            Malformed: something cannot be read; nobody was asked.
-            PlatformNotOffered: a wanted platform is none of the image's.
+            Malformed: an argument is invalid; no request was sent.
+            PlatformNotOffered: the image lacks a requested platform.
             NotFound: there is no such image, or no build in it.
-            RunnerMissing, MatrixTooLarge: see `resolver.core.results.matrix`.
+            Negative: see `resolver.core.results.matrix`.
         """
         from resolver.verbs.check import matrix  # noqa: PLC0415
 
@@ -355,14 +354,14 @@ class Session:
         path: Path | str,
         over: Callable[[Requirements], Requirements] = lambda defaults: defaults,
     ) -> Policy:
-        """Read a policy file, in YAML or JSON; `-` is standard input.
+        """Parse a policy file, in YAML or JSON; `-` is standard input.
 
         Args:
             path: the file.
             over: changes the policy's defaults before images take them.
 
         Raises:
-            BadFile: it says something that cannot be used; names line and column.
+            BadFile: the policy is invalid; names line and column.
         """
         from resolver.verbs.check import read_policy  # noqa: PLC0415
 
@@ -462,19 +461,19 @@ class Session:
         )
 
     def login(self, registry: str = "docker.io") -> LoggedIn:
-        """Keep the session's user name and password for a registry, once it has taken them.
+        """Store the session's user name and password for a registry, after it accepted them.
 
-        Where Docker's users keep theirs: in the helper that its configuration names, else in the
-        configuration itself, for this user alone to read.
+        Stored where Docker stores logins: in the helper that its configuration names, else in the
+        configuration file itself, readable by this user only.
 
         Args:
             registry: `host[:port]`; `docker.io` is Docker Hub.
 
         Raises:
-            Usage: the session has no user name and password, or may ask nobody.
-            AuthenticationFailed: the registry does not take them; nothing was kept.
-            Unavailable: it cannot be asked; nothing was kept.
-            CredentialsNotWritten, HelperFailed: they cannot be kept.
+            Usage: the session has no user name and password, or is offline.
+            AuthenticationFailed: the registry rejects them; nothing was stored.
+            Unavailable: the registry cannot be reached; nothing was stored.
+            OutputFault, HelperFailed: they cannot be stored.
 
         """
         from resolver.verbs.account import login  # noqa: PLC0415
@@ -482,11 +481,11 @@ class Session:
         return login(self._context, registry)
 
     def logout(self, registry: str = "docker.io") -> LoggedOut:
-        """Forget the login for a registry, in the helper and in the file; nobody is asked.
+        """Remove the login for a registry from the helper and the file, without a request.
 
         Raises:
-            InvalidConfiguration: the file is malformed; it stays as it is.
-            CredentialsNotWritten, HelperFailed: it cannot be forgotten.
+            InvalidConfiguration: the file is malformed; it is unchanged.
+            OutputFault, HelperFailed: the login cannot be removed.
 
         """
         from resolver.verbs.account import logout  # noqa: PLC0415
@@ -498,20 +497,20 @@ class Session:
     ) -> Hits:
         """Search Docker Hub, or with `HOST` or `HOST/TERM` another registry.
 
-        A registry without a search is asked for the list of its repositories, whose names are
-        compared here; so is one that is named without a term. What looks like a host is never
-        sent to Docker Hub, unless `docker.io/` stands before it.
+        For a registry without a search, or without a term, the list of its repositories is filtered
+        here. A word that looks like a host is never sent to Docker Hub, unless it follows
+        `docker.io/`.
 
         Args:
-            term: what to look for.
-            limit: hits wanted, 1 to 100; filters take from these.
-            filters: which hits are wanted.
+            term: the words to search for.
+            limit: number of hits, 1 to 100; filters are applied to these.
+            filters: which hits to keep.
 
         Raises:
-            Usage: the term is empty, has a host among its words, or nobody may be asked.
-            InvalidReference: what looks like a host is none.
-            SearchNotOffered: the registry can do neither.
-            Denied, Unavailable, Untrusted: as every question.
+            Usage: the term is empty or contains a host, or the session is offline.
+            InvalidReference: a word that looks like a host is not a valid one.
+            NotFound: the registry has neither a search nor a list.
+            Denied, Unavailable, Untrusted: the request failed.
 
         """
         from resolver.verbs.account import search  # noqa: PLC0415
@@ -519,14 +518,14 @@ class Session:
         return search(self._context, term, limit=limit, filters=filters)
 
     def quota(self, reference: str = PREVIEW) -> Quota:
-        """Ask what is left of the pulls that a registry allows; costs none of them.
+        """Read the remaining pulls of a registry's rate limit, without using one.
 
         Args:
-            reference: an image there; by default the one that Docker Hub keeps for this.
+            reference: an image there; by default Docker Hub's image for this purpose.
 
         Raises:
-            Usage: it is no image of a registry, or nobody may be asked.
-            NotFound, Denied, Unavailable: as every question about an image.
+            Usage: the reference is not an image in a registry, or the session is offline.
+            NotFound, Denied, Unavailable: the request failed.
 
         """
         from resolver.verbs.account import quota  # noqa: PLC0415
@@ -541,19 +540,19 @@ class Session:
         console: Console | None = None,
         set_aside: Sequence[CheckupRow] = (),
     ) -> Checkup:
-        """Look this machine over; what is broken is a row of the answer, and no error.
+        """Check the installation and this machine; a fault is a row of the result, not an error.
 
-        Nobody is asked but the registries named here, once each and without a login; no helper is
-        run; a store that is not there is not made.
+        Only the registries named here get requests, one each and without a login; no helper is run;
+        a missing store is not created.
 
         Args:
-            hosts: registries whose answer and clock are wanted.
-            environment: as it is, where the session was given less.
+            hosts: registries whose answer and clock to check.
+            environment: the unfiltered one, if the session was given less.
             console: where the answer is shown.
-            set_aside: rows about variables that the session could not be made with.
+            set_aside: rows about variables that the session could not use.
 
         Raises:
-            InvalidReference: there can be no registry of this name.
+            InvalidReference: a name is not a registry.
 
         """
         from resolver.verbs.account import doctor  # noqa: PLC0415
@@ -567,24 +566,24 @@ class Session:
         references: str | Reference | Iterable[str | Reference],
         *,
         deep: bool = False,
-        max_bytes: int = MOST,
+        max_bytes: int = LINT_MAX_BYTES,
         ignore: Iterable[str] = (),
     ) -> Linted:
         """Apply every rule of `resolver.core.lint.lint` to images.
 
-        All manifests and configs are read, each once. Of layers nothing is read, or with `deep` as
-        few bytes as show what machine the programs of each image are made for.
+        All manifests and configs are read, each once. Layers are not read, or with `deep` only as
+        far as needed to identify the machine that the programs of each image are built for.
 
         Args:
             references: of registries or local places, one or many.
             deep: look into layers too.
-            max_bytes: of layers, as they are stored, that may be read for each platform; the last
-                stretch may go past it.
-            ignore: ids of rules that nobody wants to hear of.
+            max_bytes: budget of layer bytes, as stored, for each platform; the last range may
+                exceed it.
+            ignore: ids of rules to skip.
 
         Raises:
-            Malformed: a reference cannot be read, or there is no such rule; nobody was asked.
-            ResolverError: the only image could not be looked at; of several, see `Linted.failures`.
+            Malformed: a reference is invalid, or there is no such rule; no request was sent.
+            ResolverError: the only image could not be read; for several, see `Linted.failures`.
         """
         from resolver.verbs.lint import lint  # noqa: PLC0415
 
@@ -598,23 +597,23 @@ class Session:
         update: Iterable[str] | None = None,
         file: str | Path = LOCK_FILE,
     ) -> Locked:
-        """Record what references mean now, in a lock file; other references in it stay.
+        """Record what references mean now, in a lock file; its other references stay.
 
         One request for each reference, and two more for an image without an index. Nothing is
         written unless every reference could be looked up.
 
         Args:
             references: of registries.
-            platforms: to keep to; by default what the lock keeps to already, else all that an
-                image is offered for, which is what `all` says.
-            update: names of references that are in the lock already and are to be looked up
-                again; empty for all of them. A name without a tag means all tags.
+            platforms: those to lock; by default those that the file locks already, else all that an
+                image offers, as with `all`.
+            update: references in the lock to look up again; empty for all of them. A name without a
+                tag means all its tags.
             file: the lock file; it need not exist yet.
 
         Raises:
-            Malformed: a reference, a platform or the lock file cannot be read; nobody was asked.
-            LockUnwritten: the lock file cannot be written.
-            ResolverError: why the only reference could not be looked up; of several, see
+            Malformed: a reference, a platform or the lock file is invalid; no request was sent.
+            OutputFault: the lock file cannot be written.
+            ResolverError: the only reference could not be looked up; for several, see
                 `Locked.failures`.
 
         """
@@ -623,16 +622,16 @@ class Session:
         return lock(self._context, references, platforms, update=update, file=file)
 
     def unlock(self, names: Iterable[str], *, file: str | Path = LOCK_FILE) -> Locked:
-        """Take references out of a lock file; nobody is asked.
+        """Remove references from a lock file, without a request.
 
         Raises:
             NotLocked: a name is not in it; nothing was written.
-            Malformed, LockUnwritten: as `lock`.
+            Malformed, OutputFault: as `lock` raises.
 
         """
         from resolver.verbs.lock import unlock  # noqa: PLC0415
 
-        return unlock(self._context, names, file=file)
+        return unlock(names, file=file)
 
     def check_lock(
         self,
@@ -641,20 +640,20 @@ class Session:
         *,
         file: str | Path = LOCK_FILE,
     ) -> LockCheck:
-        """Say what has moved since it was locked: one HEAD for each reference, side by side.
+        """Report what has moved since it was locked: one HEAD for each reference, in parallel.
 
-        Only where the digest of the whole is another one is the new index read, to say which
-        platforms are another image now.
+        The new index is read only if the digest of the root has changed, to find the platforms
+        whose image changed.
 
         Args:
-            names: references to ask about; by default all that are locked.
-            platforms: those that count; by default, or with `all`, all that are locked.
+            names: references to check; by default all that are locked.
+            platforms: those to check; by default, or with `all`, all that are locked.
             file: the lock file.
 
         Raises:
-            Malformed: a name, a platform or the lock file cannot be read; nobody was asked.
-            NotLocked: a name is not in the lock file; that an image was not locked for one of
-                the platforms is a failure in its place.
+            Malformed: a name, a platform or the lock file is invalid; no request was sent.
+            NotLocked: a name is not in the lock file; a platform that was not locked is a failure
+                in its place.
 
         """
         from resolver.verbs.lock import check_lock  # noqa: PLC0415
@@ -662,10 +661,10 @@ class Session:
         return check_lock(self._context, names, platforms, file=file)
 
     def by_lock(self, file: str | Path = LOCK_FILE) -> ByLock:
-        """Answer `resolve` from a lock file alone; what it answers, `plan` and `pull` take.
+        """Return a resolver that reads a lock file alone; `plan` and `pull` take its answers.
 
         Raises:
-            NoLock, BadLock, LockLimit: there is no lock file, or it cannot be used.
+            Malformed, BadLock, LockLimit: the lock file is missing or invalid.
 
         """
         from resolver.verbs.lock import by_lock  # noqa: PLC0415
@@ -680,11 +679,11 @@ class Session:
         services: Mapping[str, Sequence[str]] | None = None,
         file: str | Path = LOCK_FILE,
     ) -> tuple[ExportedLockEntry, ...]:
-        """Give what a lock file says in the words of other tools, for `resolver lock export`.
+        """Return the entries of a lock file for other tools, for `resolver lock export`.
 
         Args:
             names: references; by default all that are locked.
-            platform: the image for this instead of the index.
+            platform: the image for this platform instead of the index.
             services: canonical references to the services of a compose file.
             file: the lock file.
 
@@ -704,21 +703,22 @@ class Session:
         *,
         upstream: str | None = "docker.io",
         allow: Iterable[str] = (),
-        fresh: float = FRESH,
+        fresh: float = SERVE_FRESH,
         names: Iterable[str] = (),
     ) -> AbstractContextManager[Server]:
-        """Serve as a pull-through cache while a `with` block lasts: what is not here is fetched.
+        """Serve as a pull-through cache while a `with` block runs: fetch what is missing.
 
         Args:
             host: an address or a name of this machine.
-            port: 0 for any free one; the `address` of the server says which.
-            upstream: the registry that is meant where a client names none; None for none.
-            allow: registries that may be asked, besides.
-            fresh: seconds for which the meaning of a tag is not asked again.
-            names: by which clients call this machine, besides `host`, `localhost` and addresses.
+            port: 0 for any free one; see the server's `address`.
+            upstream: default registry, for clients that name none; None for no default.
+            allow: further registries that may be contacted.
+            fresh: seconds for which a tag is not looked up again.
+            names: further names that clients use for this machine, besides `host`, `localhost` and
+                addresses.
 
         Raises:
-            Malformed: something cannot be read, or nothing can listen there.
+            Malformed: an argument is invalid, or the address cannot be listened on.
             StoreFault: the store cannot be written.
 
         """
@@ -738,25 +738,25 @@ class Session:
         platform: str | Platform | None = None,
         require: Iterable[str | Platform] = (),
     ) -> Pinned:
-        """Find out which digests belong into files; nothing is written until `write_pins`.
+        """Find the digests to pin references in files to; `write_pins` writes them.
 
-        References without a digest get the one of the index that their tag points at. Those that
-        have one keep it.
+        A reference without a digest gets that of the index that its tag points at. A pinned one
+        keeps its digest.
 
         Args:
             files: Dockerfiles, compose files, Kubernetes manifests, …; one or many.
-            check: make no edits; with `update`, digests that are out of date are findings too.
-            update: look up the tags of pinned references as well, and take their digests over.
-            unpin: take digests away where a tag remains. Nobody is asked.
+            check: make no edits; with `update`, outdated digests are findings too.
+            update: look up the tags of pinned references too, and use their new digests.
+            unpin: remove digests where a tag remains, without a request.
             platform: pin the image of this platform instead of the index.
-            require: platforms that each image must be offered for; a finding where one is not.
+            require: platforms that each image must offer; a missing one is a finding.
 
         Returns:
-            Files in the order given, each with its edits. What cannot be read or looked up is a
-            failure in its place.
+            Files in the order of the arguments, each with its edits. What cannot be read or looked
+            up is a failure in its place.
 
         Raises:
-            Malformed: a platform cannot be read, or options exclude each other.
+            Malformed: a platform is invalid, or options exclude each other.
 
         """
         from resolver.verbs.pin import pin  # noqa: PLC0415
@@ -772,16 +772,16 @@ class Session:
         )
 
     def write_pins(self, pinned: Pinned) -> tuple[str, ...]:
-        """Write what `pin` found out, each file whole or not at all; give the paths written.
+        """Write the edits of `pin`, each file atomically; return the paths written.
 
         Raises:
-            OutputFault: a file is read-only, or is no longer what it was when it was read. Those
-                before it are written.
+            OutputFault: a file is read-only, or has changed since it was read. The files before it
+                are written.
 
         """
         from resolver.verbs.pin import write_pins  # noqa: PLC0415
 
-        return write_pins(self._context, pinned)
+        return write_pins(pinned)
 
     def plan(  # noqa: PLR0913 - each is one thing that a caller decides
         self,
@@ -794,27 +794,27 @@ class Session:
         attestations: bool = True,
         referrers: bool = False,
     ) -> Plan:
-        """Find out what images need, what of it is held, and so what is left to fetch.
+        """List what images need, what of it is held, and what is left to fetch.
 
         Indexes and manifests are read, and kept in the store; layers are not.
 
         Args:
             references: of registries, or answers of `resolve`; one or many.
-            platforms: as for `resolve`, one or many; `all` is every entry of the index,
+            platforms: as for `resolve`, one or many; `all` means every entry of the index,
                 attestations and artifacts included. Answers of `resolve` keep the platform they
-                were found for, unless it is `all`.
-            exact: refuse fallbacks.
-            places: others on this machine to take content from, in order of preference: an OCI
-                layout, an archive, another store, containerd's content folder.
-            foreign: fetch also what publishers do not let registries hold.
-            attestations: with what the index lists about the images.
-            referrers: with what refers to the images from outside the index: OCI referrers, and
-                the tags that cosign keeps.
+                were resolved for, unless it is `all`.
+            exact: reject fallbacks.
+            places: other places on this machine to read content from, in order of preference: an
+                OCI layout, an archive, another store, containerd's content folder.
+            foreign: fetch foreign layers too, from their publishers.
+            attestations: include those that the index lists for the images.
+            referrers: include what refers to the images from outside the index: OCI referrers, and
+                cosign's tags.
 
         Raises:
-            Malformed: something cannot be read; nothing was asked of anybody.
-            ResolverError: as `resolve`; of several references, the failure of the first that
-                fails. There is no plan then.
+            Malformed: an argument is invalid; no request was sent.
+            ResolverError: as `resolve` raises; of several references, the error of the first that
+                fails, and there is no plan.
 
         """
         from resolver.verbs.plan import plan  # noqa: PLC0415
@@ -833,11 +833,11 @@ class Session:
     def unpacked(self, plan: Plan) -> tuple[Descriptor, ...]:
         """List the layers of a plan that a Docker engine on this machine has unpacked.
 
-        For information: an engine gives no layer back as the registry has it, so none counts as
-        held. Nothing is asked of anybody where no engine runs.
+        For information: an engine cannot return a layer as the registry has it, so none counts as
+        held. No request is sent if no engine runs.
 
         Raises:
-            ResolverError: an image's config, which tells layers by what is in them, cannot be read.
+            ResolverError: an image's config, which lists the unpacked layers, cannot be read.
         """
         from resolver.verbs.pull import unpacked  # noqa: PLC0415
 
@@ -855,25 +855,25 @@ class Session:
         attestations: bool = True,
         referrers: bool = False,
     ) -> Pulled:
-        """Bring images into the store: what is missing of them, verified, the name last.
+        """Fetch what is missing of images into the store, verified; record the names last.
 
-        Whatever ends it early, the next one fetches the rest alone. What goes on is told to the
-        session's observer, see `resolver.core.results.events`.
+        After an interruption, the next pull fetches the rest only. The session's observer receives
+        the progress, see `resolver.core.results.pull_events`.
 
         Args:
             what: a plan, which is carried out as it is, or what `plan` takes.
-            platforms: as for `plan`; a plan has its own, and does not need this.
-            exact: as for `plan`, likewise.
-            places: as for `plan`, likewise.
-            foreign: fetch also what publishers do not let registries hold.
-            max_download: bytes that may be fetched; None for any number.
+            platforms: as for `plan`; ignored if `what` is a plan.
+            exact: as for `plan`; ignored likewise.
+            places: as for `plan`; ignored likewise.
+            foreign: fetch foreign layers too, from their publishers.
+            max_download: limit of bytes to fetch; None for none.
             attestations: as for `plan`.
             referrers: as for `plan`.
 
         Raises:
-            PlanTooLarge: more would have to be fetched; nothing was.
+            Negative: the limit would be exceeded; nothing was fetched.
             StoreFault: the store cannot be written.
-            ResolverError: why the only reference, or the first of those that all failed, failed.
+            ResolverError: the error of the only reference, or of the first if all failed.
 
         """
         from resolver.verbs.pull import pull  # noqa: PLC0415
@@ -902,7 +902,7 @@ class Session:
         return images(self._context)
 
     def usage(self) -> Used:
-        """Say what takes how much room, and who shares what with whom.
+        """Report the disk usage of each image, and what images share.
 
         Raises:
             StoreFault: the store cannot be read.
@@ -915,18 +915,18 @@ class Session:
     def remove(
         self, image: str | Reference, platform: str | Platform | None = None, *, force: bool = False
     ) -> Removed:
-        """Take a name away, then delete what nothing else needs.
+        """Remove a name, then delete what no other name needs.
 
         Args:
             image: a reference, or an image id: a digest, or the start of one.
-            platform: only this one of it.
-            force: also an id with several names, and what is in use.
+            platform: only the image for this platform.
+            force: remove an id with several names, and images in use.
 
         Raises:
-            ImageNotHeld: there is no such image here.
-            AmbiguousId: it is the start of several ids.
-            InUse: it is used, or the id has several names.
-            StoreFault: it cannot be removed.
+            ImageNotHeld: the store has no such image.
+            Malformed: several ids start so.
+            Negative: the image is in use, or the id has several names.
+            StoreFault: the image cannot be removed.
 
         """
         from resolver.verbs.store import remove  # noqa: PLC0415
@@ -934,17 +934,17 @@ class Session:
         return remove(self._context, image, platform, force=force)
 
     def collect(self, rules: Retention | None = None, *, dry_run: bool = False) -> Collected:
-        """Delete what neither names nor living processes need.
+        """Delete what neither names nor running processes need.
 
         Args:
-            rules: what stays besides; see `resolver.core.results.store.Retention`.
-            dry_run: say what would go, and touch nothing.
+            rules: what else to keep; see `resolver.core.results.store.Retention`.
+            dry_run: report what would be deleted, and delete nothing.
 
         Raises:
-            StoreFault: what is needed is not known for sure, and nothing was deleted.
+            StoreFault: the store cannot be read completely, and nothing was deleted.
 
-        The lease of a living process that cannot be read is no error: it is in `unread` of the
-        answer, and only what the dead left behind is deleted.
+        An unreadable lease of a running process is not an error: it is in `unread` of the
+        result, and only what dead processes left behind is deleted.
 
         """
         from resolver.verbs.store import collect  # noqa: PLC0415
@@ -952,11 +952,11 @@ class Session:
         return collect(self._context, rules, dry_run=dry_run)
 
     def verify(self, *, full: bool = False, repair: bool = False) -> Verified:
-        """Check that every name leads to all it needs, and every file is what its name says.
+        """Check that every name has all it needs, and that every file matches its digest.
 
         Args:
-            full: hash every byte, not documents and sizes only.
-            repair: fetch again what is damaged or missing.
+            full: hash every byte, instead of documents and sizes only.
+            repair: fetch damaged and missing content again.
 
         Raises:
             StoreFault: the store cannot be read.
@@ -978,25 +978,25 @@ class Session:
         link: bool = False,
         sink: Callable[[bytes], object] | None = None,
     ) -> Exported:
-        """Hand images of the store to something else, every byte verified on its way.
+        """Export images of the store, verifying every byte.
 
         Args:
-            references: that were pulled; one or many.
-            to: a folder (an OCI layout), `FILE.tar`, `docker`, `podman` or `containerd`; `-` is
+            references: pulled images, one or many.
+            to: a folder (an OCI layout), `FILE.tar`, `docker`, `podman` or `containerd`; `-` sends
                 the bytes of the tar, in order, to `sink`.
-            platforms: what is to leave of each; all that is held if none is named. `all` is every
+            platforms: those to export of each; by default all that are held. `all` means every
                 entry of the index, all of which must be held.
-            exact: refuse fallbacks.
-            namespace: of containerd, if not as `ctr` decides.
-            attestations: with what the index lists about the images.
+            exact: reject fallbacks.
+            namespace: of containerd; by default that of `ctr`.
+            attestations: include those that the index lists for the images.
             link: share files with an OCI layout as hard links; changing one changes both.
-            sink: takes each piece of the tar of `-`; what it raises ends the export.
+            sink: receives each piece of the tar of `-`; an exception from it ends the export.
 
         Raises:
-            Usage: `to` is none of these, `link` is set and it is no folder, or `-` has no `sink`.
-            NotHeld: something was not pulled.
+            Usage: `to` is none of these, `link` is set without a folder, or `-` has no `sink`.
+            NotHeld: an image was not pulled.
             PlatformNotOffered: an image does not exist for a platform.
-            ExportFault, ToolMissing, ToolFailed: it cannot be written there, or was not taken.
+            ExportFault, ToolMissing, ToolFailed: the destination cannot be written, or failed.
             StoreFault, Untrusted: the store cannot be read, or is damaged.
 
         """
@@ -1022,17 +1022,18 @@ class Session:
         *,
         names: Iterable[str] = (),
     ) -> AbstractContextManager[Server]:
-        """Serve the store, or an OCI layout, as a read-only registry while a `with` block lasts.
+        """Serve the store, or an OCI layout, as a read-only registry while a `with` block runs.
 
         Args:
             place: `oci:DIR`; None for the store.
             host: an address or a name of this machine.
-            port: 0 for any free one; the `address` of the server says which.
-            names: by which clients call this machine, besides `host`, `localhost` and addresses.
+            port: 0 for any free one; see the server's `address`.
+            names: further names that clients use for this machine, besides `host`, `localhost` and
+                addresses.
 
         Raises:
-            Usage: nothing can listen there, or `place` is no layout.
-            StoreFault, NotFound, Untrusted, Unavailable: it cannot be read.
+            Usage: the address cannot be listened on, or `place` is not a layout.
+            StoreFault, NotFound, Untrusted, Unavailable: the content cannot be read.
 
         """
         from resolver.verbs.store import serve  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""`resolver check`: does an image have what the pipeline needs?"""
+"""`resolver check`: check images against requirements."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from resolver.cli import options
 from resolver.core.check.check import Requirements, parse_age, parse_attestation
 from resolver.core.lint.findings import Severity
 from resolver.core.platforms.platform import Platform
-from resolver.errors import ErrorKind, ResolverError, Usage
+from resolver.errors import ErrorKind, Usage
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from resolver.cli.options import Common
-    from resolver.cli.output import Output
-    from resolver.core.check.check import Checked
     from resolver.core.platforms.platform import PlatformTable
 
 
@@ -33,65 +31,71 @@ def check(
     file: options.File = None,
     policy: Annotated[
         Optional[str],  # noqa: UP045 - as above
-        typer.Option("--policy", metavar="FILE", help="Images and what they must have, in YAML."),
+        typer.Option(
+            "--policy", metavar="FILE", help="Read images and their requirements from YAML."
+        ),
     ] = None,
     require: Annotated[
-        _Texts, typer.Option("--require", metavar="PLATFORMS", help="These must be offered.")
+        _Texts, typer.Option("--require", metavar="PLATFORMS", help="Require these platforms.")
     ] = None,
     forbid: Annotated[
-        _Texts, typer.Option("--forbid", metavar="PLATFORMS", help="These must not be.")
+        _Texts, typer.Option("--forbid", metavar="PLATFORMS", help="Forbid these platforms.")
     ] = None,
     only: Annotated[
-        _Texts, typer.Option("--only", metavar="PLATFORMS", help="Nothing but these may be.")
+        _Texts, typer.Option("--only", metavar="PLATFORMS", help="Allow only these platforms.")
     ] = None,
     same_as: Annotated[
         Optional[str],  # noqa: UP045 - as above
-        typer.Option("--same-platforms-as", metavar="REF", help="All that REF has, no more."),
+        typer.Option(
+            "--same-platforms-as", metavar="REF", help="Require the same platforms as REF."
+        ),
     ] = None,
     compatible: Annotated[
         bool,
         typer.Option(
-            "--compatible", help="What else runs there meets --require.", show_default=False
+            "--compatible", help="Let a compatible platform meet --require.", show_default=False
         ),
     ] = False,
     attestation: Annotated[
         _Texts,
         typer.Option(
-            "--require-attestation", metavar="KINDS", help="Of each build: sbom, provenance."
+            "--require-attestation",
+            metavar="KINDS",
+            help="Require for each build: sbom, provenance.",
         ),
     ] = None,
     max_age: Annotated[
         Optional[str],  # noqa: UP045 - as above
-        typer.Option("--max-age", metavar="AGE", help="No build older: 12h, 90d, 8w, 1y."),
+        typer.Option("--max-age", metavar="AGE", help="Forbid older builds: 12h, 90d, 8w, 1y."),
     ] = None,
     lint: Annotated[
-        bool, typer.Option("--lint", help="Also whatever `lint` finds.", show_default=False)
+        bool, typer.Option("--lint", help="Also run `lint`.", show_default=False)
     ] = False,
     fail_on: Annotated[
         Optional[str],  # noqa: UP045 - as above
-        typer.Option("--fail-on", metavar="WEIGHT", help="For --lint: error, warning, note."),
+        typer.Option("--fail-on", metavar="SEVERITY", help="With --lint: error, warning or note."),
     ] = None,
     ignore: Annotated[
-        _Texts, typer.Option("--ignore", metavar="RULE", help="Leave a rule out; repeatable.")
+        _Texts, typer.Option("--ignore", metavar="RULE", help="Ignore a rule; repeatable.")
     ] = None,
     index_only: options.IndexOnly = False,
 ) -> None:
-    """Fail unless REF has what the pipeline needs.
+    """Check that an image meets requirements.
 
-    Status 1 and a line for each thing missing, with the nearest there is.
-    Matching is exact; `windows/amd64:10.0.20348` is any revision of it.
-    Age and attestations are asked of the builds that meet --require.
-    Manifests of the entries that decide are read, one request each: an SBOM
-    listed as an image meets nothing. --index-only does not see that.
-    A policy has `version: 1`, `defaults:` and `images:`, all with the names
-    of these options, an image with `image:` too; options here take the
-    place of its defaults.
+    Prints a line for each problem, with the nearest match, and exits with
+    status 1. Platforms match exactly; `windows/amd64:10.0.20348` matches any
+    revision of it. --max-age and --require-attestation apply to the builds
+    that meet --require. Reads the manifests that decide, one request each,
+    to detect an SBOM listed as an image; --index-only skips that.
+    A policy has `version: 1`, `defaults:` and `images:`; their keys are the
+    names of these options, and `image:`. Options given here replace the
+    defaults.
 
     \b
       resolver check app:2 --require linux/amd64,linux/arm64 --max-age 90d
       resolver check --policy policy.yaml
     """
-    asked = CheckOptions(
+    request = CheckOptions(
         require=require or (),
         forbid=forbid or (),
         only=only or (),
@@ -103,12 +107,12 @@ def check(
         fail_on=fail_on,
         ignored=ignore or (),
     )
-    tell_checked(common, asked, references or [], file, policy, index_only=index_only)
+    run(common, request, references or [], file, policy, index_only=index_only)
 
 
 @dataclass(frozen=True, slots=True)
 class CheckOptions:
-    """What the options said, as typed; an option that nobody gave changes nothing."""
+    """The options as typed; one that is not given changes nothing."""
 
     require: Sequence[str] = ()
     forbid: Sequence[str] = ()
@@ -122,10 +126,10 @@ class CheckOptions:
     ignored: Sequence[str] = ()
 
     def over(self, base: Requirements, table: PlatformTable) -> Requirements:
-        """Put the options in the place of what was required before.
+        """Return the requirements with the options applied.
 
         Raises:
-            Malformed: one of them cannot be understood.
+            Malformed: the value of an option is invalid.
         """
         kinds = [kind for value in self.attestations for kind in value.split(",")]
         return replace(
@@ -137,69 +141,59 @@ class CheckOptions:
             compatible=self.compatible or base.compatible,
             attestations=tuple(map(parse_attestation, kinds)) or base.attestations,
             max_age=base.max_age if self.max_age is None else parse_age(self.max_age),
-            lint=self._weight() or base.lint,
+            lint=self._severity() or base.lint,
             ignore=tuple(map(_rule, self.ignored)) or base.ignore,
         )
 
-    def _weight(self) -> Severity | None:
-        """Say from which weight on a finding of lint fails; `--fail-on` alone means `--lint`."""
+    def _severity(self) -> Severity | None:
+        """Return the lowest severity that fails; `--fail-on` alone implies `--lint`."""
         if not self.lint and self.fail_on is None:
             return None
         text = self.fail_on or Severity.ERROR.value
-        weights = [severity.value for severity in reversed(Severity)]
-        if text not in weights:
-            raise Usage(f"`--fail-on {text}` is no weight", f"choose one of {', '.join(weights)}")
+        severities = [severity.value for severity in reversed(Severity)]
+        if text not in severities:
+            raise Usage(
+                f"`--fail-on {text}` is not a severity", f"choose one of {', '.join(severities)}"
+            )
         return Severity(text)
 
 
-def tell_checked(
+def run(
     common: Common,
-    asked: CheckOptions,
+    request: CheckOptions,
     references: list[str],
     file: str | None,
     policy: str | None,
     *,
     index_only: bool = False,
 ) -> None:
-    """Check the images, print what was found, and end with the status that it comes to."""
+    """Check the images, print the findings, and exit with the resulting status."""
     from resolver.cli.inputs import gather
-    from resolver.cli.run import work
+    from resolver.cli.run import open_session
 
     named: list[str] = []
     if not references and file is None and policy is None:
         raise Usage(
-            "there is no reference to check",
+            "no reference to check",
             "name one: `resolver check ubuntu:24.04 --require linux/amd64,linux/arm64`",
         )
     if references or file is not None:
         named = list(dict.fromkeys(gather(references, file, "check")))
-    with work(common) as (session, output):
+    with open_session(common) as (session, output):
         if policy is None:
             found = session.check(
-                named, asked.over(Requirements(), session.table), index_only=index_only
+                named, request.over(Requirements(), session.table), index_only=index_only
             )
         else:
-            rules = session.read_policy(policy, lambda base: asked.over(base, session.table))
+            rules = session.read_policy(policy, lambda base: request.over(base, session.table))
             found = session.check_policy(rules, named, index_only=index_only)
         for image in found.looked_at:
             output.warnings(image.warnings)
-        status = _status(output, found)
-        output.tell(found, common.form)
+        passed = all(image.passed for image in found.looked_at)
+        status = max(output.failures(found.failures), 0 if passed else ErrorKind.NEGATIVE.status)
+        output.show(found, common.form)
     if status:
         raise typer.Exit(status)
-
-
-def _status(output: Output, found: Checked) -> int:
-    """Tell the failures; the worst status of all that happened is the end."""
-    statuses = (
-        [0] if all(image.passed for image in found.looked_at) else [ErrorKind.NEGATIVE.status]
-    )
-    for failure in found.failures:
-        if not isinstance(failure.error, ResolverError):
-            raise failure.error
-        output.failed(failure.error)
-        statuses.append(failure.error.kind.status)
-    return max(statuses)
 
 
 def _platforms(option: str, values: Sequence[str], table: PlatformTable) -> tuple[Platform, ...]:
@@ -210,7 +204,7 @@ def _platforms(option: str, values: Sequence[str], table: PlatformTable) -> tupl
 
 
 def _rule(name: str) -> str:
-    """Check the id of a rule whose findings a check can have."""
+    """Check that a rule can occur in the findings of `check`."""
     from resolver.core.check.policy import known_rules
     from resolver.core.parse.document import similar
 
@@ -218,5 +212,5 @@ def _rule(name: str) -> str:
     if name not in known:
         meant = similar(name, tuple(sorted(known)))
         hint = f"did you mean `{meant}`?" if meant else "see `resolver lint --rules`"
-        raise Usage(f"there is no rule `{name}`", hint)
+        raise Usage(f"unknown rule `{name}`", hint)
     return name

@@ -1,7 +1,7 @@
-"""Handing a command's answer over: to a CI system (`--emit`) and to files (`--report`).
+"""Pass the answer of a command to a CI system (`--emit`) and to report files (`--report`).
 
-Nothing is written unless asked. A command has no part in this but `Output.tell`: the decorator
-`options.command` wraps it, so that one that fails hands over its failure.
+A command only calls `Output.show`; the decorator `options.command` does the rest, so that the
+failure of a command is reported too. Nothing is written without these options.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, assert_never
 import typer
 
 from resolver._version import __version__
-from resolver.cli.output import HungUp, Output, presentable
+from resolver.cli.output import Output, ReaderGone, presentable
 from resolver.core.results.resolve import Failure
 from resolver.core.results.run import Fault, RunResult
 from resolver.errors import OutputFault, ResolverError, ToolFailed, ToolMissing, Usage
 from resolver.render.ci.emit import (
-    Act,
+    Action,
     CiEnvironment,
     Emitter,
     LogLine,
@@ -41,14 +41,14 @@ if TYPE_CHECKING:
 
     from resolver.core.results.events import Warned
 
-#: Options that name the file a question came from.
+#: Options that name the file that images were read from.
 _SOURCES = ("policy", "lock_file", "lock", "file")
-#: Arguments that name what is asked about.
+#: Arguments that name the subject of a command.
 _SUBJECTS = ("reference", "references", "repository", "images")
 
 
 class CiOutput:
-    """What a command has told so far, and to whom it goes in the end."""
+    """The answers, failures and warnings of a command, and where to report them."""
 
     def __init__(
         self,
@@ -68,19 +68,18 @@ class CiOutput:
         self._answers: list[object] = []
         self._faults: list[tuple[ResolverError, Fault]] = []
         self._warnings: dict[Warned, None] = {}
-        #: Prepares words from outside, as for every other way to a person.
+        #: Redacts remote text, as for every other output.
         self.clean: Callable[[str], str] = presentable
 
     @classmethod
     def read(
         cls, command: str, emit: Sequence[str], report: Sequence[str], given: Mapping[str, object]
     ) -> CiOutput:
-        """Read what was asked, before anybody is asked anything.
+        """Parse `--emit` and `--report`, before any request.
 
         Raises:
-            Usage: there is no such system or form, it cannot be written to from here, or two of
-                them would write the same file.
-
+            Usage: a system or a form is unknown or cannot be used here, or two of them would
+                write the same file.
         """
         variables = dict(os.environ)
         systems, files = emits(tuple(emit), variables), reports(tuple(report))
@@ -88,50 +87,52 @@ class CiOutput:
         return cls(command, systems, files, given, variables)
 
     def keep(self, answer: object) -> None:
-        """Remember an answer."""
+        """Record an answer."""
         self._answers.append(answer)
 
     def warned(self, warning: Warned) -> None:
-        """Remember a warning, once."""
+        """Record a warning, once."""
         self._warnings[replace(warning, message=self.clean(warning.message))] = None
 
     def failed(self, error: ResolverError) -> None:
-        """Remember a failure, once."""
-        if all(known is not error for known, _fault in self._faults):
+        """Record a failure, once."""
+        if all(recorded is not error for recorded, _fault in self._faults):
             self._faults.append((error, self._fault(error)))
 
     def finish(self, status: int, output: Output) -> OutputFault | None:
-        """Hand everything over; one that cannot be reached costs the others nothing.
+        """Write all reports; a failure of one does not stop the others.
 
-        Gives the last of what went wrong, each of which is told: a file that cannot be written, a
-        program that does not take what it is given.
+        Print each failure (a file that cannot be written, a program that fails), and return the
+        last one.
         """
-        ending = self._ending(status)
-        jobs: list[Callable[[], tuple[Act, ...]]] = [
-            partial(_reported, row, path, ending) for row, path in self._files
+        result = self._result(status)
+        jobs: list[Callable[[], tuple[Action, ...]]] = [
+            partial(_reported, row, path, result) for row, path in self._files
         ]
         for system, place in self._systems:
-            desk = CiEnvironment(place, self._variables, secrets.token_hex(16))
-            jobs.append(partial(emit, system, ending, desk))
+            ci_environment = CiEnvironment(place, self._variables, secrets.token_hex(16))
+            jobs.append(partial(emit, system, result, ci_environment))
         worst = None
         for job in jobs:
             try:
-                for act in job():
-                    _do(act, output, self._variables)
+                for action in job():
+                    _do(action, output, self._variables)
             except OutputFault as fault:
                 output.failed(fault)
                 worst = fault
         return worst
 
-    def _ending(self, status: int) -> RunResult:
-        told = [
-            part for answer in self._answers for part in (answer, *getattr(answer, "failures", ()))
+    def _result(self, status: int) -> RunResult:
+        entries = [
+            entry
+            for answer in self._answers
+            for entry in (answer, *getattr(answer, "failures", ()))
         ]
-        subjects = {id(part.error): part for part in told if isinstance(part, Failure)}
+        failures = {id(entry.error): entry for entry in entries if isinstance(entry, Failure)}
         faults = []
         for error, fault in self._faults:
-            about = subjects.get(id(error))
-            faults.append(fault if about is None else _about(fault, about))
+            failure = failures.get(id(error))
+            faults.append(fault if failure is None else _with_subject(fault, failure))
         warnings = tuple(self._warnings)
         answers = tuple(self._answers)
         folder = str(Path.cwd())
@@ -153,7 +154,7 @@ class CiOutput:
 
 
 def _texts(given: Mapping[str, object], names: tuple[str, ...]) -> Iterator[str]:
-    """Give what was typed for these parameters, standard input aside."""
+    """Yield the values given for these parameters, except standard input."""
     for name in names:
         value = given.get(name)
         words = value if isinstance(value, list) else [value]
@@ -161,29 +162,29 @@ def _texts(given: Mapping[str, object], names: tuple[str, ...]) -> Iterator[str]
 
 
 @contextmanager
-def handing_over(hand: CiOutput, output: Output) -> Iterator[None]:
-    """Hand over what happens in the block, whether it ends well or not.
+def deliver_on_exit(recorder: CiOutput, output: Output) -> Iterator[None]:
+    """Write the reports when the block ends, with or without a failure.
 
-    What cannot be handed over is told, and makes the status of a command that went well. The
-    answer stands on stdout by then, so it is no error like others, of which JSON holds one.
+    A report that cannot be written sets the exit status of a successful command. It is not
+    raised: the answer is on stdout already, and JSON holds one error at most.
     """
     try:
         yield
     except typer.Exit as stop:
-        _after(hand, output, stop.exit_code)
+        _after(recorder, output, stop.exit_code)
         raise
     except ResolverError as error:
-        hand.failed(error)
-        _after(hand, output, error.kind.status)
+        recorder.failed(error)
+        _after(recorder, output, error.kind.status)
         raise
-    except HungUp:
-        _after(hand, output, 0)
+    except ReaderGone:
+        _after(recorder, output, 0)
         raise
-    _after(hand, output, 0)
+    _after(recorder, output, 0)
 
 
-def _after(hand: CiOutput, output: Output, status: int) -> None:
-    fault = hand.finish(status, output)
+def _after(recorder: CiOutput, output: Output, status: int) -> None:
+    fault = recorder.finish(status, output)
     if fault is not None and not status:
         raise typer.Exit(fault.kind.status) from fault
 
@@ -191,14 +192,14 @@ def _after(hand: CiOutput, output: Output, status: int) -> None:
 def _refuse_shared(
     systems: Sequence[tuple[Emitter, str]], files: Sequence[tuple[Reporter, str]]
 ) -> None:
-    """Refuse a file that is asked for twice: the last one written would be all there is."""
-    asked = [(f"--emit {row.name}", place) for row, place in systems if place]
-    asked += [(f"--report {row.name}", path) for row, path in files]
-    taken: dict[Path, str] = {}
-    for option, path in asked:
+    """Refuse to write two reports to one file: the second would overwrite the first."""
+    targets = [(f"--emit {row.name}", place) for row, place in systems if place]
+    targets += [(f"--report {row.name}", path) for row, path in files]
+    options: dict[Path, str] = {}
+    for option, path in targets:
         place = Path(path).absolute()
-        first = taken.setdefault(place, option)
-        # A pipe or a terminal takes both, one after the other.
+        first = options.setdefault(place, option)
+        # A pipe or a terminal can receive both, one after the other.
         if first is not option and (place.is_file() or not place.exists()):
             raise Usage(
                 f"`{first}` and `{option}` would write the same file, `{path}`",
@@ -206,85 +207,75 @@ def _refuse_shared(
             )
 
 
-def _reported(row: Reporter, path: str, ending: RunResult) -> tuple[Act, ...]:
-    return (Write(path, write_report(row, ending)),)
+def _reported(row: Reporter, path: str, result: RunResult) -> tuple[Action, ...]:
+    return (Write(path, write_report(row, result)),)
 
 
-def _about(fault: Fault, failure: Failure) -> Fault:
+def _with_subject(fault: Fault, failure: Failure) -> Fault:
     return replace(fault, subject=failure.reference, platform=failure.wanted or "")
 
 
-def _do(act: Act, output: Output, environment: Mapping[str, str]) -> None:
-    match act:
+def _do(action: Action, output: Output, environment: Mapping[str, str]) -> None:
+    match action:
         case Write():
-            _write(act)
+            _write(action)
         case LogLine():
-            output.write(act.text)
+            output.write(action.text)
         case Note():
-            output.note(act.text)
+            output.note(action.text)
         case RunProgram():
-            _run(act, environment)
+            _run(action, environment)
         case _:
-            assert_never(act)
+            assert_never(action)
 
 
-def _write(act: Write) -> None:
-    """Write a file; one that is added to is kept to its limit.
-
-    Raises:
-        OutputFault: it cannot be written.
-
-    """
-    path = Path(act.path)
+def _write(action: Write) -> None:
+    """Write or append to a file, within its size limit."""
+    path = Path(action.path)
     try:
-        text = act.text
-        if act.limit is not None:
+        text = action.text
+        if action.limit is not None:
             from resolver.render.ci.annotations import cut
 
             used = path.stat().st_size if path.exists() else 0
-            text = cut(text, act.limit - used)
-        mode = "ab" if act.append else "wb"
+            text = cut(text, action.limit - used)
+        mode = "ab" if action.append else "wb"
         with open(path, mode, opener=_without_waiting) as stream:
             stream.write(text.encode("utf-8", "backslashreplace"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise OutputFault(
-            f"cannot write `{path}`: {reason}", "name a file in a folder that can be written"
+            f"cannot write `{path}`: {reason}", "name a file in a writable folder"
         ) from error
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open a file to write; a FIFO that nobody reads is an error (ENXIO), not a reason to wait."""
+    """Open a file to write; a FIFO without a reader is an error (ENXIO), not a reason to wait."""
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
     os.set_blocking(descriptor, True)
     return descriptor
 
 
-def _run(act: RunProgram, environment: Mapping[str, str]) -> None:
-    """Give a program its input.
-
-    Raises:
-        OutputFault: there is no such program, or it does not take it.
-
-    """
+def _run(action: RunProgram, environment: Mapping[str, str]) -> None:
+    """Run a program with its input."""
     from resolver.verbs.export.export import hand_over
 
-    body = act.stdin.encode("utf-8", "backslashreplace")
+    body = action.stdin.encode("utf-8", "backslashreplace")
 
     def write(put: Callable[[bytes], object]) -> int:
         put(body)
         return len(body)
 
     try:
-        hand_over(act.words, write, environment)
+        hand_over(action.words, write, environment)
     except ToolMissing as error:
         raise OutputFault(
-            f"`{error.tool}` is not on PATH, so nothing was handed over",
-            f"where it is, this gives it the first value: `{error.command} < VALUE`",
+            f"`{error.tool}` is not on PATH, so no values were set",
+            f"run this where it is installed: `{error.command} < VALUE`",
         ) from error
     except ToolFailed as error:
         detail = error.detail or f"it ended with status {error.status}"
         raise OutputFault(
-            f"`{error.command}` did not take what it was given: {detail}",
-            "only a job that an agent started may say something to its build",
+            f"`{error.command}` failed: {detail}",
+            "run it in a job that a Buildkite agent started",
         ) from error

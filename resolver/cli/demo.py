@@ -1,4 +1,4 @@
-"""`resolver demo`: a tour that needs no network and no Docker."""
+"""`resolver demo`: a tour that needs neither network nor Docker."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 def demo() -> None:
-    """Walk through all of it on sample images.
+    """Show all commands on sample images.
 
-    Needs no network and no Docker, and leaves nothing behind.
+    Needs neither network nor Docker, and deletes all its files.
     """
     status = tour()
     if status:
@@ -40,19 +40,19 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """One stop of the tour: what it shows, the command, and the status it should end with."""
+    """One stop of the tour: what it shows, the command, and its expected exit status."""
 
     about: str
     words: str
     status: int = 0
 
 
-#: The tour. A verb joins by a row here; `{at}` is the sample registry, `{folder}` is thrown away.
+#: The tour, a row per command; `{at}` is the sample registry, `{folder}` a temporary folder.
 STOPS = (
-    Stop("One tag names many images: these.", "platforms {at}/demo/app:1.0"),
+    Stop("One tag names several images, one per platform.", "platforms {at}/demo/app:1.0"),
     Stop("Which one is it on arm64?", "resolve {at}/demo/app:1.0 -p linux/arm64"),
     Stop(
-        "And why? Every entry, and why it lost.",
+        "And why? Every entry, and why it was not chosen.",
         "resolve {at}/demo/app:1.0 -p linux/arm/v8 --explain",
     ),
     Stop(
@@ -60,48 +60,48 @@ STOPS = (
         "resolve {at}/demo/app:1.0 -p windows/amd64:ltsc2022",
     ),
     Stop(
-        "For a script: just the name that always means these bytes.",
+        "For a script: only the reference pinned to its digest.",
         "resolve {at}/demo/app:1.0 -p linux/amd64 --format ref",
     ),
     Stop(
-        "Many at once: a line each, in order; a failure is a line, and the status says it.",
+        "Many at once: a line each, in order; a failure is a line too, and sets the status.",
         "resolve {at}/demo/app:1.0 {at}/demo/app:2.0 {at}/demo/app:3.0 -p linux/amd64,linux/arm64",
         3,
     ),
     Stop(
-        "A single image is checked too: an amd64 image is no answer for arm64.",
+        "The platform of a single image is checked too: amd64 does not match arm64.",
         "resolve {at}/demo/single:1.0 -p linux/arm64",
         3,
     ),
     Stop(
-        "An index can lie; --verify reads the image's own config and says so.",
+        "An index can be wrong; --verify compares it with the config of the image.",
         "resolve {at}/demo/liar:1.0 -p linux/arm64 --verify",
     ),
     Stop("Inside one image.", "inspect {at}/demo/app:1.0 -p linux/arm64"),
-    Stop("The tags there are.", "tags {at}/demo/app"),
+    Stop("The tags of a repository.", "tags {at}/demo/app"),
     Stop(
         "How do its platforms differ? Sizes, shared layers, settings, history.",
         "compare {at}/demo/app:1.0 -p linux/amd64,linux/arm64",
     ),
     Stop(
-        "What changed from one tag to the next, and what is to be fetched for it? As in diff, 1.",
+        "What changed between two tags, and what must be fetched? The status is 1, as with diff.",
         "compare {at}/demo/app:1.0 {at}/demo/app:2.0",
         1,
     ),
-    Stop("Is a copy the same? One line.", "compare {at}/demo/app:2.0 {at}/demo/app:latest"),
+    Stop("Is a copy identical?", "compare {at}/demo/app:2.0 {at}/demo/app:latest"),
     Stop(
-        "Which images lie? This arm64 entry is amd64 inside; a few bytes of the layers tell.",
+        "Which metadata is wrong? The programs of this arm64 entry are built for amd64.",
         "lint --deep {at}/demo/liar:1.0",
         1,
     ),
     Stop(
-        "A pipeline asks for what it ships to.",
+        "A pipeline requires the platforms it ships to.",
         "check {at}/demo/app:1.0 --require linux/amd64,linux/arm/v6",
         1,
     ),
-    Stop("And makes a job of each platform.", "matrix {at}/demo/app:1.0 -p linux/amd64"),
+    Stop("And runs a job for each platform.", "matrix {at}/demo/app:1.0 -p linux/amd64"),
     Stop(
-        "Write down what was tested: the index, and every platform.",
+        "Record what was tested: the digests of the index and of every platform.",
         "lock {at}/demo/app:1.0 -o {folder}/resolver.lock",
     ),
     Stop(
@@ -113,40 +113,40 @@ STOPS = (
         "pin --check {folder}/Dockerfile",
         1,
     ),
-    Stop("Write the digest in; every other byte stays.", "pin {folder}/Dockerfile"),
+    Stop("Write the digest into it; no other byte changes.", "pin {folder}/Dockerfile"),
     Stop(
-        "All of it is in the store now, so no registry is needed any more.",
+        "Everything resolved so far is in the store, so no registry is needed.",
         "resolve {at}/demo/app:1.0 -p linux/arm64 --offline --json",
     ),
-    Stop("What would it cost to have it here? Layer by layer.", "plan {at}/demo/app:1.0 -p arm64"),
-    Stop("Fetch it: verified, resumable, the name last.", "pull {at}/demo/app:1.0 -p arm64"),
-    Stop("Another tag: only what is not here yet.", "pull {at}/demo/app:2.0 -p arm64,amd64"),
+    Stop("What would a pull fetch? Layer by layer.", "plan {at}/demo/app:1.0 -p arm64"),
+    Stop("Pull it: verified and resumable.", "pull {at}/demo/app:1.0 -p arm64"),
+    Stop("Another tag: only missing content is fetched.", "pull {at}/demo/app:2.0 -p arm64,amd64"),
     Stop(
-        "A pipeline can set a limit; more than that is a no.",
+        "A pipeline can limit the download.",
         "plan {at}/demo/app:2.0 -p windows/amd64:ltsc2025 --max-download 50kB",
         1,
     ),
-    Stop("What is here now.", "ls"),
-    Stop("Who shares what with whom.", "du"),
+    Stop("The images in the store.", "ls"),
+    Stop("The disk usage of each image, and what images share.", "du"),
     Stop(
-        "Hand it to docker, podman, containerd or skopeo.",
+        "Export for docker, podman, containerd or skopeo.",
         "export {at}/demo/app:2.0 -p arm64 --to {folder}/images.tar",
     ),
-    Stop("Have other tools fetch through `resolver serve --mirror`.", "mirror-config docker -q"),
-    Stop("Is all of it what it should be? Every byte is hashed.", "verify --full"),
-    Stop("Take a name away, and what only that name needed.", "rm {at}/demo/app:1.0"),
-    Stop("What would go to make room.", "gc --dry-run --grace 0s --max-size 200kB"),
+    Stop("Configure other tools to use `resolver serve --mirror`.", "mirror-config docker -q"),
+    Stop("Is the store intact? Every byte is hashed.", "verify --full"),
+    Stop("Remove an image, and the content that only it needed.", "rm {at}/demo/app:1.0"),
+    Stop("What would be deleted to free space?", "gc --dry-run --grace 0s --max-size 200kB"),
 )
 
 
 def tour() -> int:
-    """Walk through every stop; the status is 0 when each ended as it should."""
+    """Run every stop; return 0 if each exits as expected."""
     output = Output()
     failed = 0
     with (
         serve(MemoryShelf(samples())) as server,
         tempfile.TemporaryDirectory(prefix="resolver-demo-") as folder,
-        _alone(folder),
+        _isolated(folder),
     ):
         dockerfile = Path(folder, "Dockerfile")
         dockerfile.write_text(f"FROM {server.address}/demo/app:1.0\nUSER 1000\n", "utf-8")
@@ -161,13 +161,15 @@ def tour() -> int:
                 output.answer(f"(status {status})\n")
             if status != stop.status:
                 failed = status or 1
-    output.answer("\n# That was all, and nothing is left behind. Now with an image of yours:\n")
+    output.answer(
+        "\n# That was all; the files of the demo are deleted. Now try an image of yours:\n"
+    )
     output.answer("$ resolver resolve REF -p linux/arm64\n")
     return failed
 
 
 def _run(words: list[str]) -> int:
-    """Run one command as the command line would, with errors where a reader sees them."""
+    """Run one command, with stderr on stdout, so that both appear in order."""
     kept = sys.stderr
     sys.stderr = sys.stdout
     try:
@@ -177,13 +179,13 @@ def _run(words: list[str]) -> int:
 
 
 @contextmanager
-def _alone(folder: str) -> Iterator[None]:
-    """Set the user's own settings aside for the length of a block."""
+def _isolated(folder: str) -> Iterator[None]:
+    """Hide the settings of the user while the block runs."""
     kept = dict(os.environ)
     for name in kept:
         if name.startswith(_FOREIGN) or name.lower() in _PROXIES:
             del os.environ[name]
-    os.environ["RESOLVER_STORE"] = os.path.join(folder, "store")  # noqa: PTH118 - a text is wanted
+    os.environ["RESOLVER_STORE"] = os.path.join(folder, "store")  # noqa: PTH118 - must be a string
     os.environ["DOCKER_CONFIG"] = folder
     try:
         yield

@@ -1,4 +1,4 @@
-"""Inputs: lists of references, platforms and a password, read before anybody is asked."""
+"""Inputs: references, platforms, sizes and a password, parsed before any request."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ if TYPE_CHECKING:
     from resolver.cli.output import Output
 
 
-#: A list of references may have this many bytes; a thousand references have some 60 kB.
+#: Bytes of a list of references; a thousand references take about 60 kB.
 MAX_LIST = 4 * 1024 * 1024
 MAX_PASSWORD = 64 * 1024
 
 
 def read_references(place: str) -> list[tuple[str, str]]:
-    """Read references, one a line; blank lines and what follows `#` at a line's start are skipped.
+    """Read references, one per line; skip blank lines and lines that begin with `#`.
 
     Returns:
-        Pairs of where it stands (`images.txt:3`) and the text.
+        Pairs of the position (`images.txt:3`) and the text.
 
     Raises:
-        Usage: the file cannot be read, is no text, or names nothing.
-
+        Usage: the file cannot be read, is not text, or is empty.
     """
     name = "standard input" if place == "-" else place
     text = _decode(_bytes(place, MAX_LIST, name), name)
@@ -41,7 +40,7 @@ def read_references(place: str) -> list[tuple[str, str]]:
         if line.strip() and not line.lstrip().startswith("#")
     ]
     if not found:
-        raise Usage(f"`{name}` names no reference", "write one reference a line")
+        raise Usage(f"`{name}` contains no reference", "write one reference per line")
     return found
 
 
@@ -49,33 +48,30 @@ def read_rules(place: str) -> list[str]:
     """Read the lines of a file of rules; `-` is standard input.
 
     Raises:
-        Usage: the file cannot be read, or is no text.
-
+        Usage: the file cannot be read, or is not text.
     """
     name = "standard input" if place == "-" else place
     return _decode(_bytes(place, MAX_LIST, name), name).splitlines()
 
 
 def read_password() -> str:
-    """Read a password from standard input; one line break at its end is not part of it.
+    """Read a password from standard input, without the line break at its end.
 
     Raises:
-        Usage: nothing came.
-
+        Usage: standard input is empty.
     """
     name = "standard input"
     text = _decode(_bytes("-", MAX_PASSWORD, name), name).removesuffix("\n").removesuffix("\r")
     if not text:
-        raise Usage("there is no password on standard input", "pipe it in: `… < password.txt`")
+        raise Usage("standard input contains no password", "pipe it in: `… < password.txt`")
     return text
 
 
 def split_platforms(values: list[str], option: str = "--platform") -> list[str]:
-    """Take comma lists apart; `,osver=` of regctl's spelling belongs to the platform before it.
+    """Split comma lists; `,osver=` (regctl's spelling) belongs to the platform before it.
 
     Raises:
         Usage: an element is empty.
-
     """
     found: list[str] = []
     for value in values:
@@ -98,13 +94,13 @@ def _bytes(place: str, limit: int, name: str) -> bytes:
     try:
         body = sys.stdin.buffer.read(limit + 1) if place == "-" else read_given(place, limit)
     except ValueError as error:
-        raise Usage(f"`{name}` is no path", "name a file that can be read") from error
+        raise Usage(f"`{name}` is not a valid path", "name a readable file") from error
     except OSError as error:
         raise Usage(
-            f"cannot read `{name}`: {error.strerror or error}", "name a file that can be read"
+            f"cannot read `{name}`: {error.strerror or error}", "name a readable file"
         ) from error
     if len(body) > limit:
-        raise Usage(f"`{name}` has more than {limit} bytes", "split it")
+        raise Usage(f"`{name}` is larger than {limit} bytes", "split it")
     return body
 
 
@@ -112,10 +108,10 @@ def _decode(body: bytes, name: str) -> str:
     try:
         return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Usage(f"`{name}` is no UTF-8 text", "save it as UTF-8") from error
+        raise Usage(f"`{name}` is not UTF-8 text", "save it as UTF-8") from error
 
 
-#: Decimal as Docker writes them, binary where an `i` says so.
+#: Decimal units as in Docker; with an `i`, binary.
 _UNITS = {
     "": 1,
     "b": 1,
@@ -127,22 +123,22 @@ _UNITS = {
 _SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SIZE = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))? ?([A-Za-z]{0,3})")
 _SPAN = re.compile(r"([0-9]{1,9})([smhdw])")
-#: Longest text that can be an amount; checked before it is searched.
+#: Characters of a size or a duration at most; checked before it is parsed.
 _LONGEST = 32
 
 
 def size(text: str, option: str) -> int:
-    """Read a number of bytes: `500MB`, `1.5 GiB`, `1048576`.
+    """Parse a size in bytes: `500MB`, `1.5 GiB`, `1048576`.
 
     Raises:
-        Usage: it is none.
-
+        Usage: the text is not a size.
     """
     match = _SIZE.fullmatch(text) if len(text) <= _LONGEST else None
     factor = _UNITS.get(match[3].lower()) if match else None
     if match is None or factor is None or (match[2] and factor == 1):
         raise Usage(
-            f"`{option} {text}` is no size", "write a number and a unit: `500MB`, `2GiB`, `1048576`"
+            f"`{option} {text}` is not a size",
+            "write a number and a unit: `500MB`, `2GiB`, `1048576`",
         )
     fraction = match[2] or ""
     scale = int("1" + "0" * len(fraction))
@@ -150,37 +146,39 @@ def size(text: str, option: str) -> int:
 
 
 def span(text: str, option: str) -> float:
-    """Read a span of time: `90s`, `30m`, `12h`, `7d`, `2w`; gives seconds.
+    """Parse a duration (`90s`, `30m`, `12h`, `7d`, `2w`) and return seconds.
 
     Raises:
-        Usage: it is none.
-
+        Usage: the text is not a duration.
     """
     match = _SPAN.fullmatch(text) if len(text) <= _LONGEST else None
     if match is None:
-        raise Usage(f"`{option} {text}` is no span of time", "write it as `30m`, `12h` or `7d`")
+        raise Usage(f"`{option} {text}` is not a duration", "write it as `30m`, `12h` or `7d`")
     return float(int(match[1]) * _SPANS[match[2]])
 
 
-def several(output: Output, form: str, items: Sequence[str], act: Callable[[str], object]) -> None:
-    """Do it to each; a failure is told in its place, and the others keep their turn."""
+def for_each(
+    output: Output, form: str, items: Sequence[str], action: Callable[[str], object]
+) -> None:
+    """Run an action for each item and print each answer; continue after a failure."""
     from resolver.cli.output import page_width, presentable
     from resolver.render import render, render_values, renderer
     from resolver.render.to_dict import SCHEMA, cleaned, to_dict
 
+    row = renderer(form)
     collected = []
     worst = 0
     for item in dict.fromkeys(items):
         try:
-            answer = act(item)
+            answer = action(item)
         except ResolverError as error:
             output.failed(error)
             worst = max(worst, error.kind.status)
             answer = Failure(item, None, error)
         output.keep(answer)
-        if renderer(form).draws == "plain" and form != "jsonl":
+        if row.collects:
             collected.append(cleaned(to_dict(answer), presentable))
-        elif form == "jsonl" or not isinstance(answer, Failure):
+        elif row.is_lines or not isinstance(answer, Failure):
             output.answer(render(answer, form, width=page_width(), clean=presentable))
     if collected:
         one = len(items) == 1
@@ -191,11 +189,10 @@ def several(output: Output, form: str, items: Sequence[str], act: Callable[[str]
 
 
 def gather(references: list[str], file: str | None, verb: str = "resolve") -> list[str]:
-    """Join what was typed and what a file holds, every one checked before anybody is asked.
+    """Return the references given as arguments and in a file, checked before any request.
 
     Raises:
-        Malformed: one of them is no reference; for a file, its line is named.
-
+        Malformed: one is not a reference; for a file, the message names its line.
     """
     from resolver.cli.inputs import read_references
     from resolver.core.oci.target import parse_target
@@ -210,7 +207,7 @@ def gather(references: list[str], file: str | None, verb: str = "resolve") -> li
             found.append(text)
     if not found:
         raise Usage(
-            f"there is no reference to {verb}",
+            f"no reference to {verb}",
             f"name one: `resolver {verb} ubuntu:24.04 -p linux/arm64`",
         )
     return found

@@ -1,4 +1,4 @@
-"""`resolver lint`: find the images that lie about themselves."""
+"""`resolver lint`: find images whose metadata is wrong."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import typer
 
 from resolver.cli import options
 from resolver.core.lint.findings import Severity
-from resolver.errors import ErrorKind, ResolverError, Usage
+from resolver.errors import ErrorKind, Usage
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.cli.options import Common
-    from resolver.cli.output import Output
-    from resolver.core.lint.lint import Linted
 
 
 @options.command
@@ -25,7 +23,9 @@ def lint(
     deep: Annotated[
         bool,
         typer.Option(
-            "--deep", help="Look at the programs too, in few bytes of layers.", show_default=False
+            "--deep",
+            help="Also check programs, reading a few bytes of the layers.",
+            show_default=False,
         ),
     ] = False,
     max_bytes: Annotated[
@@ -35,17 +35,17 @@ def lint(
             metavar="SIZE",
             envvar="RESOLVER_LINT_MAX_BYTES",
             show_envvar=False,
-            help="With --deep, for each platform  [default: 32MiB]",
+            help="Limit what --deep reads per platform  [default: 32MiB]",
         ),
     ] = None,
     fail_on: Annotated[
         str,
         typer.Option(
             "--fail-on",
-            metavar="WEIGHT",
+            metavar="SEVERITY",
             envvar="RESOLVER_LINT_FAIL_ON",
             show_envvar=False,
-            help="Status 1 from this weight on: error, warning, note; or never.",
+            help="Exit with status 1 from this severity: error, warning, note; or never.",
         ),
     ] = "error",
     ignore: Annotated[
@@ -55,22 +55,22 @@ def lint(
             metavar="RULE",
             envvar="RESOLVER_LINT_IGNORE",
             show_envvar=False,
-            help="Leave a rule out; repeat it for more.",
+            help="Ignore a rule; repeatable.",
         ),
     ] = None,
     explain: Annotated[
         Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option("--explain", metavar="RULE", help="Explain a rule, or `all`, and stop."),
+        typer.Option("--explain", metavar="RULE", help="Explain a rule or `all`, then exit."),
     ] = None,
     rules: Annotated[
-        bool, typer.Option("--rules", help="List the rules and stop.", show_default=False)
+        bool, typer.Option("--rules", help="List the rules, then exit.", show_default=False)
     ] = False,
 ) -> None:
-    """Find what is wrong with REF on some platform.
+    """Find problems in multi-platform images.
 
-    Entries that say one platform and hold another, that are listed twice, missing, misspelt.
-    Reads every manifest and config once, and no layer but with --deep: then as
-    few bytes as tell what machine the programs inside are made for.
+    Finds index entries whose image is for another platform, duplicate, missing and misspelt
+    entries. Reads every manifest and config once; reads layers only with --deep, and then just
+    enough bytes to see which machine the programs are built for.
 
     \b
       resolver lint ubuntu:24.04
@@ -79,11 +79,11 @@ def lint(
       resolver lint --explain identical-layers
     """
     if explain is not None or rules:
-        tell_rules(common, explain)
+        show_rules(common, explain)
         return
     depth = LintDepth.read(max_bytes, deep=deep)
-    asked = LintOptions.gather(references, file, fail_on, ignore)
-    tell_findings(common, asked, depth)
+    request = LintOptions.gather(references, file, fail_on, ignore)
+    run(common, request, depth)
 
 
 _NEVER = "never"
@@ -92,17 +92,17 @@ _ALL = "all"
 
 @dataclass(frozen=True, slots=True)
 class LintDepth:
-    """How far to look; `most` is bytes of layers for each platform, None for the usual number."""
+    """How deep to check; `most` is bytes of layers per platform, None for the default."""
 
     deep: bool
     most: int | None
 
     @classmethod
     def read(cls, most: str | None, *, deep: bool) -> LintDepth:
-        """Read the options, before anybody is asked.
+        """Parse the options before any request.
 
         Raises:
-            Usage: the size is none, or has nothing to limit.
+            Usage: the size is invalid, or given without `--deep`.
         """
         from resolver.cli.inputs import size
 
@@ -112,16 +112,16 @@ class LintDepth:
             raise Usage("`--max-bytes` limits what `--deep` reads", "add `--deep`, or leave it out")
         count = size(most, "--max-bytes")
         if not count:
-            raise Usage("`--max-bytes 0` leaves nothing to look at", "leave out `--deep`")
+            raise Usage("`--max-bytes 0` leaves nothing to read", "leave out `--deep`")
         return cls(deep, count)
 
 
 @dataclass(frozen=True, slots=True)
 class LintOptions:
-    """What is to be looked at, and what to make of it.
+    """What to lint, and which findings fail.
 
     Attributes:
-        fail_on: findings of this weight and more are a "no"; None for none.
+        fail_on: the lowest severity that fails; None for none.
     """
 
     references: tuple[str, ...]
@@ -136,70 +136,60 @@ class LintOptions:
         fail_on: str,
         ignored: list[str] | None,
     ) -> LintOptions:
-        """Read the options, before anybody is asked.
+        """Parse the options before any request.
 
         Raises:
-            Malformed: one of them cannot be understood.
+            Malformed: the value of an option is invalid.
         """
         from resolver.cli.inputs import gather
         from resolver.core.lint.lint import rule
 
-        weight = _weight(fail_on)
+        severity = _severity(fail_on)
         left_out = tuple(rule(name).id for name in ignored or ())
         named = gather(references or [], file, "lint")
-        return cls(tuple(dict.fromkeys(named)), weight, left_out)
+        return cls(tuple(dict.fromkeys(named)), severity, left_out)
 
 
-def tell_rules(common: Common, name: str | None) -> None:
-    """Print one rule, all of them, or their list."""
+def show_rules(common: Common, name: str | None) -> None:
+    """Print one rule, all rules, or their list."""
     from resolver.cli.output import Output
     from resolver.core.lint.lint import RULES, Explained, rule
     from resolver.render import prepare
 
     prepare(common.form)
     chosen = tuple(row.rule for row in RULES) if name in (None, _ALL) else (rule(name or ""),)
-    Output().tell(Explained(chosen, whole=name is not None), common.form)
+    Output().show(Explained(chosen, whole=name is not None), common.form)
 
 
-def tell_findings(common: Common, asked: LintOptions, depth: LintDepth) -> None:
-    """Look at the images, print what was found, and end with the status that it comes to."""
-    from resolver.cli.run import work
-    from resolver.verbs.lint import MOST
+def run(common: Common, request: LintOptions, depth: LintDepth) -> None:
+    """Lint the images, print the findings, and exit with the resulting status."""
+    from resolver.cli.run import open_session
+    from resolver.settings import LINT_MAX_BYTES
 
-    with work(common) as (session, output):
+    with open_session(common) as (session, output):
         found = session.lint(
-            asked.references,
+            request.references,
             deep=depth.deep,
-            max_bytes=depth.most or MOST,
-            ignore=asked.ignored,
+            max_bytes=depth.most or LINT_MAX_BYTES,
+            ignore=request.ignored,
         )
         for image in found.looked_at:
             output.warnings(image.warnings)
-        status = _status(output, found, asked.fail_on)
-        output.tell(found, common.form)
+        status = output.failures(found.failures)
+        if request.fail_on is not None and found.reaches(request.fail_on):
+            status = max(status, ErrorKind.NEGATIVE.status)
+        output.show(found, common.form)
     if status:
         raise typer.Exit(status)
 
 
-def _status(output: Output, found: Linted, fail_on: Severity | None) -> int:
-    """Tell the failures; the worst status of all that happened is the end."""
-    statuses = [0]
-    for failure in found.failures:
-        if not isinstance(failure.error, ResolverError):
-            raise failure.error
-        output.failed(failure.error)
-        statuses.append(failure.error.kind.status)
-    if fail_on is not None and found.reaches(fail_on):
-        statuses.append(ErrorKind.NEGATIVE.status)
-    return max(statuses)
-
-
-def _weight(text: str) -> Severity | None:
-    weights = [severity.value for severity in reversed(Severity)]
+def _severity(text: str) -> Severity | None:
+    severities = [severity.value for severity in reversed(Severity)]
     if text == _NEVER:
         return None
-    if text not in weights:
+    if text not in severities:
         raise Usage(
-            f"`--fail-on {text}` is no weight", f"choose one of {', '.join(weights)}, {_NEVER}"
+            f"`--fail-on {text}` is not a severity",
+            f"choose one of {', '.join(severities)}, {_NEVER}",
         )
     return Severity(text)

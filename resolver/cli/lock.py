@@ -1,4 +1,4 @@
-"""`resolver lock`: what references mean, written down and held to."""
+"""`resolver lock`: record digests in a lock file, and check them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional, Self
 import typer
 
 from resolver.cli import options
-from resolver.errors import Drifted, ResolverError, Usage
+from resolver.errors import Negative, Usage
 from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
 
@@ -34,22 +34,29 @@ def lock(
         typer.Option(
             "--from",
             metavar="FILE",
-            help="What Dockerfiles, compose files, ... name; REF are files then.",
+            help="Lock the images in these files; each REF is a file then.",
             show_default=False,
         ),
     ] = None,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Say what moved; status 1 if it matters.", show_default=False),
+        typer.Option(
+            "--check",
+            help="Report changes; exit with status 1 if there are any.",
+            show_default=False,
+        ),
     ] = False,
     update: Annotated[
         bool,
         typer.Option(
-            "--update", help="Look these up again, by name; all without.", show_default=False
+            "--update", help="Resolve these references again, or all.", show_default=False
         ),
     ] = False,
     remove: Annotated[
-        bool, typer.Option("--remove", help="Take these out.", show_default=False)
+        bool,
+        typer.Option(
+            "--remove", help="Remove these references from the lock file.", show_default=False
+        ),
     ] = False,
     lock_file: Annotated[
         str,
@@ -59,18 +66,18 @@ def lock(
             metavar="FILE",
             envvar="RESOLVER_LOCK_FILE",
             show_envvar=False,
-            help="The lock file; resolver.lock by default.",
+            help="Path of the lock file; by default resolver.lock.",
             show_default=False,
         ),
     ] = LOCK_FILE,
     no_trunc: options.NoTrunc = False,
 ) -> None:
-    """Write down what REF means, and hold it to that.
+    """Record the digests of images in a lock file.
 
-    The digest of the index and of each platform go into resolver.lock; what else is in it stays.
-    `--check` asks one HEAD a reference; with `-p`, only these platforms count. `--locked` of
-    resolve, plan and pull takes what is written. Forms of `export`: kbld, imgpkg, kustomize,
-    compose, bazel, helm, env.
+    Adds the digest of the index and of each platform to resolver.lock, and keeps its other
+    entries. `--check` sends one HEAD request per reference; with `-p`, only these platforms count.
+    resolve, plan and pull use the lock file with `--locked`. Formats of `export`: kbld, imgpkg,
+    kustomize, compose, bazel, helm, env.
 
     \b
       resolver lock nginx:1.27 redis:7
@@ -84,17 +91,17 @@ def lock(
     words = references or []
     task = Task.of(words, check=check, update=update, remove=remove)
     words = words[1:] if task is Task.EXPORT else words
-    asked = LockOptions.read(words, file, files)
-    asked.refuse_if_none(task)
+    request = LockOptions.read(words, file, files)
+    request.refuse_if_none(task)
     platforms = split_platforms(platform or [])
     if task is Task.EXPORT:
-        tell_export(common, asked, platforms, lock_file)
+        export_lock(common, request, platforms, lock_file)
     else:
-        run(task, common, asked, platforms, lock_file, full=no_trunc)
+        run(task, common, request, platforms, lock_file, full=no_trunc)
 
 
 class Task(Enum):
-    """The things that `lock` does, by the option that asks for it; none adds references."""
+    """What `lock` does, by option; without one it adds references."""
 
     ADD = ""
     CHECK = "--check"
@@ -104,31 +111,29 @@ class Task(Enum):
 
     @classmethod
     def of(cls, words: Sequence[str], *, check: bool, update: bool, remove: bool) -> Self:
-        """Read the options, and the one word that is none and still says what to do.
+        """Choose the task from the options and the word `export`.
 
         Raises:
-            Usage: two of them.
-
+            Usage: there are two.
         """
         exported = bool(words) and words[0] == cls.EXPORT.value
         given = {cls.CHECK: check, cls.UPDATE: update, cls.REMOVE: remove, cls.EXPORT: exported}
-        chosen = [task for task, asked in given.items() if asked]
+        chosen = [task for task, is_given in given.items() if is_given]
         if len(chosen) > 1:
             words = " and ".join(f"`{task.value}`" for task in chosen)
-            raise Usage(f"{words} do not go together", "run one, then the other")
+            raise Usage(f"{words} exclude each other", "run one, then the other")
         return chosen[0] if chosen else cls.ADD
 
 
 @dataclass(frozen=True, slots=True)
 class LockOptions:
-    """What is asked about: references, or names of those in the lock.
+    """References to lock, or names of entries in the lock file.
 
     Attributes:
-        references: to be locked, as written.
-        names: what of the lock is meant; one that was typed without a tag means all tags.
-        services: canonical references to the compose services that run them.
-        warnings: what a person should know of the files that were read.
-
+        references: to lock, as written.
+        names: of entries in the lock file; one without a tag means all tags.
+        services: maps canonical references to the compose services that run them.
+        warnings: about the files that were read.
     """
 
     references: list[str]
@@ -138,11 +143,10 @@ class LockOptions:
 
     @classmethod
     def read(cls, words: list[str], file: str | None, files: list[str] | None) -> Self:
-        """Read what was typed; with `--from`, words are files too, as a shell would have it.
+        """Parse the arguments; with `--from` they are files, so that a shell can expand globs.
 
         Raises:
-            Malformed: a reference or a file cannot be read, or files name no image.
-
+            Malformed: a reference or a file is invalid, or no file names an image.
         """
         from resolver.cli.inputs import gather
 
@@ -153,7 +157,7 @@ class LockOptions:
         from resolver.verbs.lock import references_in
 
         found = references_in([*files, *words])
-        # What a file names is an image, whatever prefix of ours it may look like.
+        # A file names images: no text in it is one of our prefixes, such as `store:`.
         references = [f"docker://{reference}" for reference in found.references.values()]
         names = list(found.references)
         if file is not None:
@@ -161,37 +165,31 @@ class LockOptions:
             references, names = references + listed, names + listed
         if not references:
             listing = ", ".join(f"`{path}`" for path in (*files, *words))
-            raise Usage(f"no image is named in {listing}", "name other files with `--from`")
+            raise Usage(f"no image found in {listing}", "name other files with `--from`")
         return cls(references, names, found.services, found.warnings)
 
     def refuse_if_none(self, task: Task) -> None:
-        """Refuse a task that needs a name and has none.
-
-        Raises:
-            Usage: as said.
-
-        """
+        """Refuse a task that needs a reference and has none."""
         if self.references:
             return
         if task is Task.ADD:
             raise Usage(
-                "there is no reference to lock",
-                "name one: `resolver lock ubuntu:24.04`; or look all of them up again with "
+                "no reference to lock",
+                "name one: `resolver lock ubuntu:24.04`; or resolve all of them again with "
                 "`resolver lock --update`",
             )
         if task is Task.REMOVE:
             hint = "name one: `resolver lock --remove REF`"
-            raise Usage("there is no reference to take out", hint)
+            raise Usage("no reference to remove", hint)
 
 
 def named(
     references: list[str] | None, file: str | None, verb: str, lock_file: str | None
 ) -> list[str]:
-    """Read what is asked about; with a lock and no words, everything that is locked.
+    """Return the references to use; with a lock file and no arguments, all locked ones.
 
     Raises:
-        Malformed: a reference, or the lock, cannot be read; or there is nothing.
-
+        Malformed: a reference or the lock file is invalid, or there is no reference.
     """
     from resolver.cli.inputs import gather
 
@@ -205,77 +203,75 @@ def named(
 def run(
     task: Task,
     common: Common,
-    asked: LockOptions,
+    request: LockOptions,
     platforms: list[str],
     lock_file: str,
     *,
     full: bool,
 ) -> None:
-    """Do what is asked of a lock file, and tell it.
+    """Run a task on a lock file, and print the answer."""
+    from resolver.cli.run import open_session
 
-    Raises:
-        ResolverError: as the session says; `typer.Exit` where several answers end with a status.
-
-    """
-    from resolver.cli.run import work
-
-    names = asked.names
-    with work(common) as (session, output):
-        output.warnings(asked.warnings)
+    names = request.names
+    with open_session(common) as (session, output):
+        output.warnings(request.warnings)
         match task:
             case Task.CHECK:
                 found = session.check_lock(names, platforms, file=lock_file)
-                tell_check(output, common.form, found, full=full)
+                show_check(output, common.form, found, full=full)
                 return
             case Task.REMOVE:
                 done = session.unlock(names, file=lock_file)
             case Task.UPDATE:
                 done = session.lock((), platforms, update=names, file=lock_file)
             case _:
-                done = session.lock(asked.references, platforms, file=lock_file)
-        tell_locked(output, common.form, done, full=full)
+                done = session.lock(request.references, platforms, file=lock_file)
+        show_locked(output, common.form, done, full=full)
 
 
-def tell_locked(output: Output, form: str, done: Locked, *, full: bool) -> None:
-    """Tell what was locked; if a reference could not be looked up, that is the end."""
+def show_locked(output: Output, form: str, done: Locked, *, full: bool) -> None:
+    """Print what was locked; exit if a reference could not be resolved."""
     output.warnings(done.warnings)
-    output.tell(done, form, full=full)
-    _end_with(output, done.failures)
+    output.show(done, form, full=full)
+    _exit_with(output, done.failures)
 
 
-def tell_check(output: Output, form: str, found: LockCheck, *, full: bool) -> None:
-    """Tell what has moved. What could not be found out outweighs what has moved."""
+def show_check(output: Output, form: str, found: LockCheck, *, full: bool) -> None:
+    """Print what has changed. The status of a failure takes precedence over a change."""
     output.warnings(found.warnings)
     if len(found.failures) == 1 and len(found.images) == 1:
         raise found.failures[0].error
-    output.tell(found, form, full=full)
-    _end_with(output, found.failures)
+    output.show(found, form, full=full)
+    _exit_with(output, found.failures)
     if found.drifted:
         moved = sum(getattr(image, "drifted", False) for image in found.images)
-        refusal = Drifted(found.path, moved, len(found.images))
+        have = "has" if moved == 1 else "have"
+        refusal = Negative(
+            f"{moved} of {len(found.images)} references in `{found.path}` {have} moved "
+            "since they were locked",
+            "test what is there now, then record it with `resolver lock --update`",
+            code="drifted",
+            place=found.path,
+            drifted=moved,
+            checked=len(found.images),
+        )
         output.failed(refusal)
         raise typer.Exit(refusal.kind.status)
 
 
-def _end_with(output: Output, failures: Sequence[Failure]) -> None:
-    worst = 0
-    for failure in failures:
-        if not isinstance(failure.error, ResolverError):
-            raise failure.error
-        output.failed(failure.error)
-        worst = max(worst, failure.error.kind.status)
-    if worst:
-        raise typer.Exit(worst)
+def _exit_with(output: Output, failures: Sequence[Failure]) -> None:
+    status = output.failures(failures)
+    if status:
+        raise typer.Exit(status)
 
 
-def tell_export(common: Common, asked: LockOptions, platforms: list[str], lock_file: str) -> None:
-    """Write a lock in the form of another tool.
+def export_lock(common: Common, request: LockOptions, platforms: list[str], lock_file: str) -> None:
+    """Print a lock file in the format of another tool.
 
     Raises:
-        Usage: there is no such form, or more platforms than one.
-        NotLocked: a name is not in the lock, or not for the platform.
-        Malformed: the lock cannot be read.
-
+        Usage: the format is unknown, or there are several platforms.
+        NotLocked: a name is not in the lock file, or not for the platform.
+        Malformed: the lock file is invalid.
     """
     from resolver.cli.output import Output
     from resolver.render.answers.lock_export import EXPORTS, export
@@ -284,8 +280,10 @@ def tell_export(common: Common, asked: LockOptions, platforms: list[str], lock_f
     if common.form not in EXPORTS:
         export((), common.form)
     if len(platforms) > 1:
-        raise Usage("one platform can be exported at a time", "run it once for each")
+        raise Usage("`lock export` takes one platform", "run it once for each")
     with Session(flags=common.flags) as session:
         wanted = platforms[0] if platforms else None
-        entries = session.lock_entries(asked.names, wanted, services=asked.services, file=lock_file)
+        entries = session.lock_entries(
+            request.names, wanted, services=request.services, file=lock_file
+        )
     Output(quiet=common.quiet).answer(export(entries, common.form))

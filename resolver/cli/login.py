@@ -1,4 +1,4 @@
-"""`resolver login`: a login, checked and kept."""
+"""`resolver login` and `resolver logout`: store and remove credentials."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def login(
 ) -> None:
     """Log in to a registry, by default Docker Hub.
 
-    The registry is asked first; what it does not take is not kept. A login is kept where Docker
-    keeps it: in the credential helper that ~/.docker/config.json names, else in that file. On a
-    terminal, what is missing is asked for; a password is never an argument.
+    Checks the credentials with the registry, then stores them where Docker does: in the credential
+    helper that ~/.docker/config.json names, else in that file. Prompts for a missing user name or
+    password on a terminal; a password is never an argument.
 
     \b
       resolver login ghcr.io --username me --password-stdin < token.txt
       resolver login registry.corp:5000 --ca-file corp.pem
     """
-    from resolver.cli.run import work
+    from resolver.cli.run import open_session
 
-    asked = with_login(common, registry)
-    with work(asked) as (session, output):
+    request = with_login(common, registry)
+    with open_session(request) as (session, output):
         done = session.login(registry)
         if not done.verified:
-            output.note(f"`{done.registry}` wants no login now, so this one is not checked")
-        output.tell(done, common.form)
+            output.note(f"`{done.registry}` does not require a login, so this one was not checked")
+        output.show(done, common.form)
 
 
 @options.command
@@ -49,25 +49,24 @@ def logout(
         str, typer.Argument(metavar="[REGISTRY]", show_default=False)
     ] = "docker.io",
 ) -> None:
-    """Forget the login for a registry.
+    """Log out of a registry, by default Docker Hub.
 
-    By default Docker Hub's. In the credential helper and in ~/.docker/config.json. Nobody is asked.
+    Removes the login from the credential helper and from ~/.docker/config.json; sends no request.
 
     \b
       resolver logout ghcr.io
     """
-    from resolver.cli.run import work
+    from resolver.cli.run import open_session
 
-    with work(common) as (session, output):
-        output.tell(session.logout(registry), common.form)
+    with open_session(common) as (session, output):
+        output.show(session.logout(registry), common.form)
 
 
 def with_login(common: Common, registry: str) -> Common:
-    """Complete the options by a user name and a password.
+    """Add a user name and a password to the options, from variables or a prompt.
 
     Raises:
-        Usage: one is missing, and there is nobody to ask.
-
+        Usage: one is missing, and there is no terminal.
     """
     import os
 
@@ -76,18 +75,18 @@ def with_login(common: Common, registry: str) -> Common:
     password = flags.password or os.environ.get("RESOLVER_PASSWORD")
     if username and password:
         return common
-    if not _is_somebody_there():
+    if not _is_interactive():
         missing = "password" if username else "user name"
         raise Usage(
-            f"there is no {missing}, and no terminal to ask for it",
+            f"no {missing} given, and no terminal to prompt for it",
             f"`resolver login {registry} --username NAME --password-stdin < password.txt`",
         )
     username = username or _ask("User name: ")
-    password = password or _ask_unseen(f"Password for {username} at {registry}: ")
+    password = password or _ask_hidden(f"Password for {username} at {registry}: ")
     return replace(common, flags=replace(flags, username=username, password=password))
 
 
-def _is_somebody_there() -> bool:
+def _is_interactive() -> bool:
     return bool(sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty())
 
 
@@ -96,14 +95,14 @@ def _ask(question: str) -> str:
     sys.stderr.flush()
     answer = sys.stdin.readline().strip()
     if not answer:
-        raise Usage("there is no user name", "type one, or give `--username`")
+        raise Usage("no user name given", "type one, or use `--username`")
     return answer
 
 
-def _ask_unseen(question: str) -> str:
+def _ask_hidden(question: str) -> str:
     from getpass import getpass
 
     answer = getpass(question, sys.stderr)
     if not answer:
-        raise Usage("there is no password", "type one, or pipe it in with `--password-stdin`")
+        raise Usage("no password given", "type one, or pipe it in with `--password-stdin`")
     return answer

@@ -1,4 +1,4 @@
-"""`resolver matrix`: which jobs does an image fan out to?"""
+"""`resolver matrix`: print a CI job matrix for the platforms of an image."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import typer
 
 from resolver.cli import options
 from resolver.errors import Usage
+from resolver.render import DEFAULT_FORMAT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,33 +23,41 @@ def matrix(
     platform: options.Platforms = None,
     system: Annotated[
         Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option("--for", metavar="SYSTEM", help="github (the default), gitlab or json."),
+        typer.Option(
+            "--for", metavar="SYSTEM", help="Set the CI system: github (default), gitlab or json."
+        ),
     ] = None,
     runner: Annotated[
         Optional[list[str]],  # noqa: UP045 - as above
-        typer.Option("--runner", metavar="PLATFORM=LABEL", help="The machine for it; repeatable."),
+        typer.Option(
+            "--runner", metavar="PLATFORM=LABEL", help="Set the runner for a platform; repeatable."
+        ),
     ] = None,
     require_runner: Annotated[
         bool,
-        typer.Option("--require-runner", help="Status 1 if a job has none.", show_default=False),
+        typer.Option(
+            "--require-runner",
+            help="Exit with status 1 if a job has no runner.",
+            show_default=False,
+        ),
     ] = False,
     index_only: options.IndexOnly = False,
 ) -> None:
-    """Print a job for each platform that REF is offered for.
+    """Print a CI job matrix for the platforms of an image.
 
-    For GitHub one line of JSON, for `matrix: ${{ fromJSON(...) }}`. For
-    GitLab a hidden job to include, then `extends: .resolver-matrix`. Each
-    job has platform, os, arch, variant, os_version, digest, ref, runner.
-    Runners are the system's own; where none runs a platform natively it is
-    null: `runs-on: ${{ matrix.runner || 'ubuntu-24.04' }}`.
-    The manifest of each job is read, one request each: an SBOM listed as
-    an image makes none. --index-only does not see that.
+    For GitHub, prints one line of JSON, for `matrix: ${{ fromJSON(...) }}`.
+    For GitLab, prints a hidden job to include, then `extends:
+    .resolver-matrix`. Each job has platform, os, arch, variant, os_version,
+    digest, ref and runner. The runner is one that the CI system hosts, null
+    if none runs the platform natively: `runs-on: ${{ matrix.runner ||
+    'ubuntu-24.04' }}`. Reads the manifest of each job, one request each, to
+    skip an SBOM listed as an image; --index-only does not.
 
     \b
       echo "matrix=$(resolver matrix ubuntu:24.04)" >> "$GITHUB_OUTPUT"
       resolver matrix app:2 --for gitlab --runner linux/s390x=big-iron
     """
-    tell_jobs(
+    run(
         common,
         reference,
         platform or [],
@@ -59,10 +68,10 @@ def matrix(
     )
 
 
-_DEFAULT, _TABLE = "github", "table"
+_DEFAULT_SYSTEM = "github"
 
 
-def tell_jobs(
+def run(
     common: Common,
     reference: str,
     platforms: Sequence[str],
@@ -72,29 +81,29 @@ def tell_jobs(
     require_runner: bool,
     index_only: bool,
 ) -> None:
-    """Make the matrix and print it; `--format` is for people, `--for` for a CI system."""
+    """Print the matrix, for a CI system with `--for`, or in a format with `--format`."""
     from resolver.cli.inputs import split_platforms
-    from resolver.cli.run import work
-    from resolver.render.answers.matrix import tell_matrix
+    from resolver.cli.run import open_session
+    from resolver.render.answers.matrix import matrix_text
 
-    if system is not None and common.form != _TABLE:
+    if system is not None and common.form != DEFAULT_FORMAT:
         raise Usage(
-            f"`--for {system}` and `--format {common.form}` are two forms of one answer",
-            "give one of them",
+            f"`--for {system}` and `--format {common.form}` exclude each other",
+            "leave out one of them",
         )
     wanted = [text for text in split_platforms(list(platforms)) if text != "all"]
-    with work(common) as (session, output):
+    with open_session(common) as (session, output):
         found = session.matrix(
             reference,
             wanted,
-            system=system or _DEFAULT,
+            system=system or _DEFAULT_SYSTEM,
             runners=runners,
             require_runner=require_runner,
             index_only=index_only,
         )
         output.warnings(found.warnings)
-        if common.form != _TABLE:
-            output.tell(found, common.form)
+        if common.form != DEFAULT_FORMAT:
+            output.show(found, common.form)
             return
         output.keep(found)
-        output.answer(tell_matrix(found))
+        output.answer(matrix_text(found))

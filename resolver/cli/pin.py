@@ -1,4 +1,4 @@
-"""`resolver pin`: digests written into the files that name images."""
+"""`resolver pin`: write digests into files that name images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from resolver.cli import options
 from resolver.core.pin.decide import PLATFORM_MISSING
 from resolver.core.pin.result import Pinned, PinnedFile, PinState, diff
 from resolver.errors import ErrorKind, ResolverError, Usage
-from resolver.render import renderer
+from resolver.render import DEFAULT_FORMAT, renderer
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -27,17 +27,19 @@ def pin(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", show_default=False)],
     check: Annotated[
         bool,
-        typer.Option("--check", help="Write nothing; status 1 if anything is unpinned."),
+        typer.Option(
+            "--check", help="Write nothing; exit with status 1 if an image is not pinned."
+        ),
     ] = False,
     diff: Annotated[
-        bool, typer.Option("--diff", help="Write nothing; show what would change as a patch.")
+        bool, typer.Option("--diff", help="Write nothing; print the changes as a patch.")
     ] = False,
     update: Annotated[
         bool,
-        typer.Option("--update", help="Look the tags of pinned references up again too."),
+        typer.Option("--update", help="Also resolve the tags of pinned references again."),
     ] = False,
     unpin: Annotated[
-        bool, typer.Option("--unpin", help="Take digests away where a tag remains.")
+        bool, typer.Option("--unpin", help="Remove digests from references that have a tag.")
     ] = False,
     platform: Annotated[
         Optional[str],  # noqa: UP045 - Typer reads this at run time
@@ -45,7 +47,7 @@ def pin(
             "--platform",
             "-p",
             metavar="PLATFORM",
-            help="Pin this platform's image; the file is then for it only.",
+            help="Pin the image for this platform only, not the index.",
             show_default=False,
         ),
     ] = None,
@@ -54,7 +56,7 @@ def pin(
         typer.Option(
             "--require",
             metavar="PLATFORM",
-            help="Status 1 if an image lacks it; repeat it or use commas.",
+            help="Exit with status 1 if an image lacks a platform; repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -63,14 +65,14 @@ def pin(
     """Write digests into files that name images.
 
     Each `name:tag` becomes `name:tag@sha256:…`, the digest of its index; no other byte changes.
-    Reads Dockerfiles, compose and bake files, Kubernetes manifests with custom resources,
-    kustomizations, Helm values, `devcontainer.json`, and the pipelines of GitHub, GitLab, Azure,
-    CircleCI, Woodpecker, Drone, Bitbucket and Google Cloud Build. A folder means the files of
-    these kinds in it; others are skipped.
+    Supports Dockerfiles, compose and bake files, Kubernetes manifests with custom resources,
+    kustomizations, Helm values, `devcontainer.json`, and pipelines of GitHub, GitLab, Azure,
+    CircleCI, Woodpecker, Drone, Bitbucket and Google Cloud Build. For a folder, pins all files of
+    these kinds in it.
 
-    What looks like an image under a key that is not known is listed, and fails --check.
-    What has `# resolver: ignore` on its line, or above it, stays. With --update, --check also
-    says which digests are out of date.
+    Reports values under unknown keys that look like images, and fails --check for them. Skips
+    references with `# resolver: ignore` on or above their line. With --update, --check also
+    reports outdated digests.
 
     \b
       resolver pin Dockerfile compose.yaml
@@ -78,22 +80,22 @@ def pin(
       resolver pin --update --diff Dockerfile | git apply
     """
     from resolver.cli.inputs import split_platforms
-    from resolver.cli.run import work
+    from resolver.cli.run import open_session
 
     needed = split_platforms(require or [])
-    asked = PinOptions(check, diff, update, unpin, platform, tuple(needed))
-    asked.check_options(common.form)
-    with work(common) as (session, output):
-        run(session, output, files, asked, common.form, full=no_trunc)
+    request = PinOptions(check, diff, update, unpin, platform, tuple(needed))
+    request.check_options(common.form)
+    with open_session(common) as (session, output):
+        run(session, output, files, request, common.form, full=no_trunc)
 
 
-#: Files and lines that one message names.
+#: Files or lines named in one message.
 _NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
 class PinOptions:
-    """What was asked for; see `Session.pin`."""
+    """The options of `pin`; see `Session.pin`."""
 
     check: bool
     diff: bool
@@ -103,22 +105,22 @@ class PinOptions:
     require: tuple[str, ...]
 
     def check_options(self, form: str) -> None:
-        """Refuse what does not fit together, before anything is read.
-
-        Raises:
-            Usage: options exclude each other.
-        """
+        """Refuse options that exclude each other, before any file is read."""
         for name in ("check", "update", "platform", "require"):
             if self.unpin and getattr(self, name):
                 raise Usage(f"`--unpin` and `--{name}` exclude each other", "leave out one of them")
-        if self.diff and form != "table":
-            raise Usage("a diff is a form of its own", f"leave out `--diff`, or `{form}`")
+        if self.diff and form != DEFAULT_FORMAT:
+            raise Usage(
+                f"`--diff` and `--format {form}` exclude each other", "leave out one of them"
+            )
         if renderer(form).draws == "word":
-            raise Usage(f"files have no form `{form}`", "choose table, markdown, json or yaml")
+            raise Usage(
+                f"`pin` does not support `--format {form}`", "choose table, markdown, json or yaml"
+            )
         if self.check and self.diff:
             raise Usage(
                 "`--check` and `--diff` exclude each other",
-                "`--check` says what is wrong, `--diff` what would be written",
+                "`--check` reports what is not pinned, `--diff` shows the changes",
             )
 
 
@@ -126,41 +128,41 @@ def run(
     session: Session,
     output: Output,
     files: Sequence[str],
-    asked: PinOptions,
+    request: PinOptions,
     form: str,
     *,
     full: bool,
 ) -> None:
-    """Pin files, tell what became of them, and end with the worst status met."""
+    """Pin files, print the results, and exit with the highest status."""
     found = session.pin(
         files,
-        check=asked.check,
-        update=asked.update,
-        unpin=asked.unpin,
-        platform=asked.platform,
-        require=asked.require,
+        check=request.check,
+        update=request.update,
+        unpin=request.unpin,
+        platform=request.platform,
+        require=request.require,
     )
     output.warnings(found.warnings)
-    if asked.diff:
+    if request.diff:
         for file in found.files:
             output.raw(diff(file.path, file.text, file.after).encode())
     else:
-        if not asked.check:
+        if not request.check:
             found = replace(found, files=tuple(_written(session, file) for file in found.files))
-        output.tell(found, form, full=full)
+        output.show(found, form, full=full)
     for failure in found.failures:
         output.failed(failure, where=_where(found, failure))
-    _tell_skipped(output, found)
-    _tell_findings(output, found)
+    _note_skipped(output, found)
+    _print_hints(output, found)
     worst = max((failure.kind.status for failure in found.failures), default=0)
-    if not worst and _is_negative(found, asked):
+    if not worst and _is_negative(found, request):
         worst = ErrorKind.NEGATIVE.status
     if worst:
         raise typer.Exit(worst)
 
 
 def _written(session: Session, file: PinnedFile) -> PinnedFile:
-    """Write a file; one that cannot be written keeps the reason, and the others keep their turn."""
+    """Write a file; on failure, return it with the error, so that the others are still written."""
     try:
         session.write_pins(Pinned((file,)))
     except ResolverError as error:
@@ -175,43 +177,43 @@ def _written(session: Session, file: PinnedFile) -> PinnedFile:
 
 
 def _where(found: Pinned, failure: ResolverError) -> str:
-    """Name the lines whose references could not be looked up."""
+    """Name the lines of the references that failed."""
     places = [f"{place.path}:{place.line}" for place in found.places_of(failure)]
     named = ", ".join(f"`{place}`" for place in places[:_NAMED])
     more = len(places) - _NAMED
     return f"{named} and {more} more" if more > 0 else named
 
 
-def _tell_skipped(output: Output, found: Pinned) -> None:
-    """Say which files were skipped, on one line for each reason."""
+def _note_skipped(output: Output, found: Pinned) -> None:
+    """Note which files were skipped, one line per reason."""
     reasons: dict[str, list[str]] = {}
-    for each in found.skipped:
-        reasons.setdefault(each.reason, []).append(each.path)
+    for file in found.skipped:
+        reasons.setdefault(file.reason, []).append(file.path)
     for reason, paths in reasons.items():
         named = ", ".join(f"`{path}`" for path in paths[:_NAMED])
         more = len(paths) - _NAMED
         words = f"{named} and {more} more" if more > 0 else named
-        output.note(f"skipped {words}: {'each is' if len(paths) > 1 else 'it is'} {reason}")
+        output.note(f"skipped {words}: {'item is' if len(paths) > 1 else 'it is'} {reason}")
 
 
-def _tell_findings(output: Output, found: Pinned) -> None:
-    """Say what to do about findings, each thing once; the findings themselves are the answer."""
-    said = {hint for failure in found.failures for hint in failure.hints()}
+def _print_hints(output: Output, found: Pinned) -> None:
+    """Print the hints of findings, each once; the answer lists the findings themselves."""
+    printed = {hint for failure in found.failures for hint in failure.hints()}
     hints: dict[str, dict[str, None]] = {}
     for finding in found.findings:
-        if finding.hint and finding.hint not in said:
+        if finding.hint and finding.hint not in printed:
             hints.setdefault(finding.rule, {})[finding.hint] = None
-    # In a folder there can be one for each file.
-    told = [hint for each in hints.values() for hint in [*each][:_NAMED]]
-    for hint in dict.fromkeys(told):
+    # A folder can have one for each file.
+    shown = [hint for of_rule in hints.values() for hint in [*of_rule][:_NAMED]]
+    for hint in dict.fromkeys(shown):
         output.hint(hint)
-    more = len({hint for each in hints.values() for hint in each}) - len({*told})
+    more = len({hint for of_rule in hints.values() for hint in of_rule}) - len({*shown})
     if more > 0:
-        output.hint(f"{more} more are like these, `--json` has all of them")
+        output.hint(f"{more} more like these; `--json` lists all of them")
 
 
-def _is_negative(found: Pinned, asked: PinOptions) -> bool:
-    """Whether the answer is no: something is not as it was checked or required to be."""
-    if asked.check:
+def _is_negative(found: Pinned, request: PinOptions) -> bool:
+    """Return whether `--check` or `--require` failed."""
+    if request.check:
         return not found.is_sound
     return any(finding.rule == PLATFORM_MISSING.id for finding in found.findings)

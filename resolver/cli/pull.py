@@ -1,4 +1,4 @@
-"""`resolver pull`: an image brought here, by what is missing of it."""
+"""`resolver pull` and `resolver plan`: fetch the missing content of images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import typer
 from resolver.cli import options
 from resolver.cli.inputs import size, split_platforms
 from resolver.core.results.resolve import Failure
-from resolver.errors import PlanTooLarge, ResolverError
 from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
 
@@ -44,15 +43,15 @@ def pull(
             metavar="FORM",
             envvar="RESOLVER_PROGRESS",
             show_envvar=False,
-            help="auto, tty, plain, json or none; plain where CI is set.",
+            help="Set the form of progress: auto, tty, plain, json or none.",
         ),
     ] = "auto",
 ) -> None:
-    """Fetch what is missing of REF into the store.
+    """Pull images into the store.
 
-    Nothing is visible before it is verified, and the name comes last. Whatever ends a pull early,
-    the next one fetches the rest alone. `-p all` is every entry of the index; a platform comes
-    with the attestations that the index lists about it. Progress goes to stderr.
+    Fetches only missing content, verifies it, and sets the name last. After an interruption, the
+    next pull resumes. `-p all` pulls every entry of the index; a platform includes the attestations
+    that the index lists for it. Progress goes to stderr.
 
     \b
       resolver pull ubuntu:24.04 -p linux/arm64
@@ -60,12 +59,13 @@ def pull(
       IMAGE=$(resolver pull app:1 --format ref)
     """
     from resolver.cli.lock import named
-    from resolver.cli.run import showing, work
+    from resolver.cli.run import open_session, show_progress
+    from resolver.core.results.plan import over_limit
 
     most = limit(max_download)
     lock = (lock_file or LOCK_FILE) if locked else None
     names = named(references, file, "pull", lock)
-    asked = PullOptions.of(
+    request = PullOptions.of(
         names,
         platform,
         places,
@@ -74,15 +74,15 @@ def pull(
         attestations=not no_attestations,
         referrers=referrers,
     )
-    with work(common) as (session, output):
-        with showing(output, common, progress):
-            found = make_plan(session, output, asked, lock)
-            refusal = too_large(found, most)
+    with open_session(common) as (session, output):
+        with show_progress(output, common, progress):
+            found = make_plan(session, output, request, lock)
+            refusal = over_limit(found.bytes_missing, most)
             if refusal is not None:
                 raise refusal
             done = session.pull(found, foreign=foreign)
-        output.tell(done, common.form)
-        tell_failures(output, done)
+        output.show(done, common.form)
+        report_failures(output, done)
 
 
 @options.command
@@ -101,11 +101,11 @@ def plan(
     lock_file: options.LockFile = None,
     no_trunc: options.NoTrunc = False,
 ) -> None:
-    """Say what pulling REF would cost.
+    """Show what a pull would fetch.
 
-    Every piece of the image, as held, partial, missing or foreign; bytes and requests to come. A
-    piece that several images need counts once. No layer is fetched; `resolver pull` carries out
-    this very plan.
+    Lists every piece of content as held, partial, missing or foreign, and counts the bytes and
+    requests of a pull. Content that several images share counts once. Fetches no layer;
+    `resolver pull` runs the same plan.
 
     \b
       resolver plan ubuntu:24.04 -p linux/arm64
@@ -113,12 +113,13 @@ def plan(
       resolver plan app:2 --from oci:./mirror
     """
     from resolver.cli.lock import named
-    from resolver.cli.run import work
+    from resolver.cli.run import open_session
+    from resolver.core.results.plan import over_limit
 
     most = limit(max_download)
     lock = (lock_file or LOCK_FILE) if locked else None
     names = named(references, file, "plan", lock)
-    asked = PullOptions.of(
+    request = PullOptions.of(
         names,
         platform,
         places,
@@ -127,11 +128,11 @@ def plan(
         attestations=not no_attestations,
         referrers=referrers,
     )
-    with work(common) as (session, output):
-        found = make_plan(session, output, asked, lock)
-        tell_unpacked(session, output, found)
-        output.tell(found, common.form, full=no_trunc)
-        refusal = too_large(found, most)
+    with open_session(common) as (session, output):
+        found = make_plan(session, output, request, lock)
+        note_unpacked(session, output, found)
+        output.show(found, common.form, full=no_trunc)
+        refusal = over_limit(found.bytes_missing, most)
         if refusal is not None:
             output.failed(refusal)
             raise typer.Exit(refusal.kind.status)
@@ -139,11 +140,10 @@ def plan(
 
 @dataclass(frozen=True, slots=True)
 class PullOptions:
-    """Images and platforms, and where content may come from besides their registries.
+    """The images and platforms to pull, and other sources of content.
 
     Attributes:
-        platforms: as typed, comma lists taken apart; empty where nothing was typed.
-
+        platforms: as typed, comma lists split; empty if not given.
     """
 
     references: tuple[str, ...]
@@ -166,11 +166,10 @@ class PullOptions:
         attestations: bool = True,
         referrers: bool = False,
     ) -> Self:
-        """Read everything that can be read before anybody is asked.
+        """Parse the options before any request.
 
         Raises:
-            Malformed: a platform list cannot be read.
-
+            Malformed: a list of platforms is invalid.
         """
         return cls(
             tuple(dict.fromkeys(references)),
@@ -184,23 +183,23 @@ class PullOptions:
 
 
 def make_plan(
-    session: Session, output: Output, asked: PullOptions, lock_file: str | None = None
+    session: Session, output: Output, request: PullOptions, lock_file: str | None = None
 ) -> Plan:
-    """Ask the session, or a lock, what is meant, and tell what a person should know."""
-    typed = list(asked.platforms)
+    """Plan the pull, with a lock file from its digests, and print the warnings."""
+    typed = list(request.platforms)
     if not typed and session.settings.platform:
         typed = split_platforms([session.settings.platform])
-    references: Sequence[str | Resolution] = asked.references
+    references: Sequence[str | Resolution] = request.references
     if lock_file is not None:
-        references = _locked(session, output, asked, typed, lock_file)
+        references = _locked(session, output, request, typed, lock_file)
     found = session.plan(
         references,
         typed or (None,),
-        exact=asked.exact,
-        places=asked.places,
-        foreign=asked.foreign,
-        attestations=asked.attestations,
-        referrers=asked.referrers,
+        exact=request.exact,
+        places=request.places,
+        foreign=request.foreign,
+        attestations=request.attestations,
+        referrers=request.referrers,
     )
     for image in found.entries:
         output.warnings(image.warnings)
@@ -208,61 +207,40 @@ def make_plan(
 
 
 def _locked(
-    session: Session, output: Output, asked: PullOptions, typed: list[str], lock_file: str
+    session: Session, output: Output, request: PullOptions, typed: list[str], lock_file: str
 ) -> list[Resolution]:
-    """Look up in a lock what is meant.
-
-    Raises:
-        NotLocked: one of them is not there, or not for a platform.
-
-    """
+    """Resolve the references from a lock file; raise `NotLocked` for a missing one."""
     found: list[Resolution] = []
     answers = session.by_lock(lock_file)
-    for answer in answers.resolve_each(asked.references, typed or (None,), exact=asked.exact):
+    for answer in answers.resolve_each(request.references, typed or (None,), exact=request.exact):
         if isinstance(answer, Failure):
             raise answer.error
         output.warnings(answer.warnings)
         found.append(answer)
-    # `all` is every entry of the index that was locked, whichever answer names it.
-    return list({each.reference: each for each in found}.values()) if "all" in typed else found
+    # With `all`, one resolution of an index stands for every entry of it.
+    return list({image.reference: image for image in found}.values()) if "all" in typed else found
 
 
-def tell_failures(output: Output, done: Pulled) -> None:
-    """Say which images could not be had; the worst of it is the status."""
-    worst = 0
-    for failure in done.failures:
-        if not isinstance(failure.error, ResolverError):
-            raise failure.error
-        output.failed(failure.error)
-        worst = max(worst, failure.error.kind.status)
-    if worst:
-        raise typer.Exit(worst)
+def report_failures(output: Output, done: Pulled) -> None:
+    """Print which images could not be pulled, and exit with the highest status."""
+    status = output.failures(done.failures)
+    if status:
+        raise typer.Exit(status)
 
 
 def limit(max_download: str | None) -> int | None:
-    """Read `--max-download`, in bytes.
-
-    Raises:
-        Usage: it is no size.
-
-    """
+    """Parse `--max-download`, in bytes."""
     return size(max_download, "--max-download") if max_download is not None else None
 
 
-def too_large(found: Plan, most: int | None) -> PlanTooLarge | None:
-    """Say that a plan costs more than somebody wants to pay; None if it does not."""
-    missing = found.bytes_missing
-    return PlanTooLarge(missing, most) if most is not None and missing > most else None
-
-
-def tell_unpacked(session: Session, output: Output, plan: Plan) -> None:
-    """Say what of a plan a Docker engine here has already; in passing, for it changes nothing."""
+def note_unpacked(session: Session, output: Output, plan: Plan) -> None:
+    """Note which layers of a plan the local Docker engine has unpacked already."""
     from resolver.render.report import megabytes
 
     layers = session.unpacked(plan)
     if layers:
         size = megabytes(sum(layer.size for layer in layers))
         output.note(
-            f"Docker on this machine has {len(layers)} of these layers unpacked ({size}); "
-            "it gives none of them back, so they are fetched for the store all the same"
+            f"Docker on this machine has {len(layers)} of these layers unpacked ({size}), "
+            "but cannot export them compressed, so they are fetched as well"
         )

@@ -1,4 +1,4 @@
-"""`resolver resolve`: which manifest does a reference mean on a platform, and why?"""
+"""`resolver resolve`: print the manifest of a reference for a platform, and why it was chosen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from resolver.cli import options
 from resolver.cli.inputs import gather
 from resolver.core.results.resolve import Failure
-from resolver.errors import ResolverError, Usage
+from resolver.errors import Usage
 from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
 
@@ -32,7 +32,9 @@ def resolve(
     exact: options.Exact = False,
     explain: Annotated[
         bool,
-        typer.Option("--explain", help="Every entry, and why it lost.", show_default=False),
+        typer.Option(
+            "--explain", help="List every entry and why it was not chosen.", show_default=False
+        ),
     ] = False,
     verify: Annotated[
         bool,
@@ -40,7 +42,7 @@ def resolve(
             "--verify",
             envvar="RESOLVER_VERIFY",
             show_envvar=False,
-            help="Read manifest and config too, and compare them with the index.",
+            help="Also compare the manifest and config with the index.",
             show_default=False,
         ),
     ] = False,
@@ -51,7 +53,7 @@ def resolve(
             "--verify-tag",
             envvar="RESOLVER_VERIFY_TAG",
             show_envvar=False,
-            help="For name:tag@digest: fail if the tag has moved.",
+            help="Fail if the tag of name:tag@digest has moved.",
             show_default=False,
         ),
     ] = False,
@@ -59,39 +61,41 @@ def resolve(
     lock_file: options.LockFile = None,
     no_trunc: options.NoTrunc = False,
 ) -> None:
-    """Print the manifest that REF means on a platform.
+    """Resolve an image to a manifest digest.
 
-    One REF on one platform gives a few labelled lines; more give one line each, in order. A
-    failure among several is a line too, and the status is the worst kind met.
+    Prints labelled lines for one REF and one platform, else one line each, in order. A failure
+    among several is a line too, and the exit status is the highest of all.
 
     \b
       resolver resolve ubuntu:24.04 -p linux/arm64
       resolver resolve --format digest -p windows/amd64:ltsc2022 app:1.2
     """
-    from resolver.cli.run import work
+    from resolver.cli.run import open_session
 
     flags = ResolveOptions(exact=exact, verify=verify, strict=strict, verify_tag=verify_tag)
     lock = (lock_file or LOCK_FILE) if locked else None
     if lock is None:
         names = gather(references or [], file)
-        asked = ResolveQuery(
+        request = ResolveQuery(
             names, platform or [], flags, (explain, no_trunc), listed=file is not None
         )
-        with work(common) as (session, output):
-            tell_question(session, session.settings.platform, output, common.form, asked)
+        with open_session(common) as (session, output):
+            run(session, session.settings.platform, output, common.form, request)
         return
     from resolver.cli.lock import named
 
     names = named(references, file, "resolve", lock)
-    asked = ResolveQuery(names, platform or [], flags, (explain, no_trunc), listed=file is not None)
-    with work(common) as (locker, output):
-        asker = by_lock(locker, lock, flags)
-        tell_question(asker, locker.settings.platform, output, common.form, asked)
+    request = ResolveQuery(
+        names, platform or [], flags, (explain, no_trunc), listed=file is not None
+    )
+    with open_session(common) as (session, output):
+        locked_session = by_lock(session, lock, flags)
+        run(locked_session, session.settings.platform, output, common.form, request)
 
 
 @dataclass(frozen=True, slots=True)
 class ResolveOptions:
-    """How to resolve; see `Session.resolve`."""
+    """Options of `Session.resolve`."""
 
     exact: bool
     verify: bool
@@ -101,97 +105,98 @@ class ResolveOptions:
 
 @dataclass(frozen=True, slots=True)
 class ResolveQuery:
-    """What to resolve, and how to tell it.
+    """What to resolve, and how to print it.
 
     Attributes:
-        references: in the order to tell them.
-        platforms: as typed; none for the default.
-        shown: every entry and why it lost, and digests whole.
-        listed: the references are a list's, so each is a line, also if there is one only.
+        references: in the order to print them.
+        platforms: as typed; empty for the default.
+        shown: the options `explain` and `full` of `render`.
+        listed: the references come from a file, so that even a single one is printed as a line.
     """
 
     references: list[str]
     platforms: list[str]
-    asked: ResolveOptions
+    request: ResolveOptions
     shown: tuple[bool, bool]
     listed: bool
 
 
-def tell_question(
-    session: Session | LockAsker,
+def run(
+    session: Session | LockResolver,
     default: str | None,
     output: Output,
     form: str,
     what: ResolveQuery,
 ) -> None:
-    """Answer in full where one thing is asked, else a line each; `default` is the setting's."""
+    """Resolve and print one answer in full, several as lines.
+
+    `default` is the configured platform.
+    """
     from resolver.cli.inputs import split_platforms
 
     platforms = split_platforms(what.platforms or ([default] if default else []))
-    names, asked, shown = what.references, what.asked, what.shown
+    names, request, shown = what.references, what.request, what.shown
     if len(names) == 1 and not what.listed and len(platforms) <= 1 and "all" not in platforms:
-        tell_one(session, output, form, names[0], next(iter(platforms), None), asked, shown)
+        show_one(session, output, form, names[0], next(iter(platforms), None), request, shown)
     else:
-        tell_all(session, output, form, names, platforms, asked, shown)
+        show_all(session, output, form, names, platforms, request, shown)
 
 
-def tell_one(
-    session: Session | LockAsker,
+def show_one(
+    session: Session | LockResolver,
     output: Output,
     form: str,
     reference: str,
     platform: str | None,
-    asked: ResolveOptions,
+    request: ResolveOptions,
     shown: tuple[bool, bool],
 ) -> None:
-    """Answer one question in full."""
+    """Resolve one reference and print it in full."""
     explain, full = shown
-    found = session.resolve(reference, platform, **asdict(asked))
+    found = session.resolve(reference, platform, **asdict(request))
     output.warnings(found.warnings)
-    output.tell(found, form, explain=explain, full=full)
+    output.show(found, form, explain=explain, full=full)
 
 
-def tell_all(
-    session: Session | LockAsker,
+def show_all(
+    session: Session | LockResolver,
     output: Output,
     form: str,
     references: list[str],
     platforms: list[str],
-    asked: ResolveOptions,
+    request: ResolveOptions,
     shown: tuple[bool, bool],
 ) -> None:
-    """Answer many questions, a line each, in the order asked.
+    """Resolve several references and print a line for each, in order.
 
     Raises:
-        Usage: this format is a page about one answer.
-
+        Usage: the format is a page about one answer.
     """
     from resolver.cli.output import presentable
     from resolver.render import render, render_values, renderer
     from resolver.render.to_dict import SCHEMA, cleaned, to_dict
 
-    draws = renderer(form).draws
-    if draws == "answer":
+    row = renderer(form)
+    if row.draws == "answer":
         raise Usage(
-            f"`--format {form}` is a page about one answer, and these are several",
+            f"`--format {form}` supports only one answer",
             "resolve one REF on one platform, or choose `markdown` or `json`",
         )
     explain, full = shown
     wanted: list[str | None] = list(platforms) or [None]
-    answers = session.resolve_each(references, wanted, **asdict(asked))
-    whole = form in {"json", "yaml"}
+    answers = session.resolve_each(references, wanted, **asdict(request))
     collected = []
     worst = 0
     for answer in answers:
         worst = max(worst, _status(output, answer))
         output.keep(answer)
-        if whole:
+        if row.collects:
             collected.append(cleaned(to_dict(answer, explain=explain), presentable))
-        elif draws == "report":
+        elif row.draws == "report":
             output.answer(_line(answer, form, explain=explain, full=full))
         else:
             output.answer(render(answer, form, explain=explain, clean=presentable))
-    if whole:
+    if row.collects:
         output.answer(render_values({"schema": SCHEMA, "results": collected}, form))
     if worst:
         raise typer.Exit(worst)
@@ -199,11 +204,11 @@ def tell_all(
 
 def _line(answer: Resolution | Failure, form: str, *, explain: bool, full: bool) -> str:
     from resolver.cli.output import page_width, presentable
-    from resolver.render import render
+    from resolver.render import render, renderer
     from resolver.render.report import failure_line, resolution_line
     from resolver.render.text import line
 
-    if form == "markdown" or (explain and not isinstance(answer, Failure)):
+    if not renderer(form).fits_width or (explain and not isinstance(answer, Failure)):
         width = page_width()
         return (
             render(answer, form, explain=explain, full=full, width=width, clean=presentable) + "\n"
@@ -215,17 +220,14 @@ def _line(answer: Resolution | Failure, form: str, *, explain: bool, full: bool)
 
 def _status(output: Output, answer: Resolution | Failure) -> int:
     if isinstance(answer, Failure):
-        if not isinstance(answer.error, ResolverError):
-            raise answer.error
-        output.failed(answer.error)
-        return answer.error.kind.status
+        return output.failures((answer,))
     output.warnings(answer.warnings)
     return 0
 
 
 @dataclass(frozen=True, slots=True)
-class LockAsker:
-    """Answers `resolve` in the place of a session."""
+class LockResolver:
+    """Resolves from a lock file with the interface of a session."""
 
     lock: ByLock
 
@@ -242,18 +244,21 @@ class LockAsker:
         return self.lock.resolve_each(references, platforms, exact=exact)
 
 
-def by_lock(session: Session, lock_file: str, asked: ResolveOptions) -> LockAsker:
-    """Have a lock answer instead of registries.
+def by_lock(session: Session, lock_file: str, request: ResolveOptions) -> LockResolver:
+    """Return a resolver for a lock file.
 
     Raises:
-        Usage: something is wanted that only a registry can say.
-        Malformed: the lock cannot be read.
-
+        Usage: an option needs the registry.
+        Malformed: the lock file is invalid.
     """
-    wanted = {"--verify": asked.verify, "--strict": asked.strict, "--verify-tag": asked.verify_tag}
+    wanted = {
+        "--verify": request.verify,
+        "--strict": request.strict,
+        "--verify-tag": request.verify_tag,
+    }
     for name in (name for name, given in wanted.items() if given):
         raise Usage(
-            f"`{name}` asks the registry, and `--locked` asks nobody",
-            "leave one of them out; `resolver lock --check` says what has moved",
+            f"`{name}` needs the registry, and `--locked` does not use it",
+            "leave out one of them; `resolver lock --check` reports what has moved",
         )
-    return LockAsker(session.by_lock(lock_file))
+    return LockResolver(session.by_lock(lock_file))

@@ -1,4 +1,4 @@
-"""What every command does: a session wired to the streams, closed in any case."""
+"""Open the session of a command, connect it to the output, and show progress."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from resolver.cli.output import Output, part_with, redact_with
+from resolver.cli.output import Output, add_redactors, write_at_exit
 from resolver.errors import Usage
 from resolver.render import prepare
 
@@ -19,31 +19,32 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def work(
+def open_session(
     common: Common, environment: Mapping[str, str] | None = None
 ) -> Iterator[tuple[Session, Output]]:
-    """Open a session for a command; `environment` instead of that of the process.
+    """Open the session and the output of a command.
+
+    `environment` replaces the environment of the process.
 
     Raises:
-        Usage: the output format is none of ours; said before anything is asked of anybody.
-
+        Usage: the output format is unknown.
     """
     from resolver.session import Session
 
     prepare(common.form)
     output = Output(quiet=common.quiet, verbose=common.verbose)
-    output.hand = common.hand
+    output.recorder = common.recorder
     with (
         _logged(output) if common.verbose > 1 else nullcontext(),
         Session(flags=common.flags, environment=environment, observe=output.observe) as session,
     ):
-        redact_with(session.clean)
+        add_redactors(session.clean)
         yield session, output
 
 
 @contextmanager
 def _logged(output: Output) -> Iterator[None]:
-    """Send our own log lines, and nobody else's, to stderr, cleaned and escaped."""
+    """Print the log records of `resolver`, and of no other package, to stderr."""
     import logging
 
     from resolver.core.results.events import Noted
@@ -63,7 +64,7 @@ def _logged(output: Output) -> Iterator[None]:
         logger.propagate, logger.handlers = before[1:]
 
 
-#: What `--progress` takes: by itself; live on a terminal; a line per event; an object per event.
+#: Values of `--progress`: automatic; live on a terminal; a line or a JSON object per event; none.
 FORMS = ("auto", "tty", "plain", "json", "none")
 #: Ends the line the cursor is on, and shows the cursor. Source: ECMA-48; DEC private mode 25.
 _RESTORE = b"\r\n\x1b[?25h"
@@ -71,16 +72,15 @@ _OFF = frozenset({"", "0", "false"})
 
 
 @contextmanager
-def showing(output: Output, common: Common, form: str) -> Iterator[None]:
-    """Show progress on stderr while the block lasts.
+def show_progress(output: Output, common: Common, form: str) -> Iterator[None]:
+    """Show progress on stderr while the block runs.
 
     Raises:
-        Usage: there is no such form.
-
+        Usage: the form is unknown.
     """
     if form not in FORMS:
-        raise Usage(f"there is no progress of form `{form}`", f"choose one of {', '.join(FORMS)}")
-    match chosen(form, os.environ, wanted=common.progress, terminal=_is_terminal()):
+        raise Usage(f"unknown form of progress `{form}`", f"choose one of {', '.join(FORMS)}")
+    match choose_progress(form, os.environ, wanted=common.progress, terminal=_is_terminal()):
         case "tty":
             with _live(output):
                 yield
@@ -98,8 +98,10 @@ def showing(output: Output, common: Common, form: str) -> Iterator[None]:
             yield
 
 
-def chosen(form: str, environment: Mapping[str, str], *, wanted: bool, terminal: bool) -> str:
-    """Choose a form: bars on a terminal that can move its cursor and is no log of a pipeline."""
+def choose_progress(
+    form: str, environment: Mapping[str, str], *, wanted: bool, terminal: bool
+) -> str:
+    """Choose a form: bars on a terminal that can move its cursor, outside of CI."""
     if form != "auto":
         return form
     if not wanted:
@@ -123,9 +125,9 @@ def _live(output: Output) -> Iterator[None]:
     write = output.write
     with Live(sys.stderr) as live:
         output.progress, output.write = live, live.write
-        part_with(_RESTORE)
+        write_at_exit(_RESTORE)
         try:
             yield
         finally:
-            part_with(b"")
+            write_at_exit(b"")
             output.write = write

@@ -1,6 +1,6 @@
-"""Makes any image in memory: configs, manifests, indexes and attestations.
+"""Build any image in memory: configs, manifests, indexes and attestations.
 
-The same input gives the same digests on every machine. The tests build theirs with these too.
+The same input gives the same digests on every machine. The tests build their images here too.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def build_manifest(
     platform: str = "",
     layer_annotations: Mapping[str, str] | None = None,
 ) -> Built:
-    """Make a manifest of given descriptors; Docker's when the config is Docker's."""
+    """Build a manifest of descriptors; Docker's when the config is Docker's."""
     media_type = DOCKER_MANIFEST if config.media_type == DOCKER_CONFIG else OCI_MANIFEST
     said = {"annotations": dict(layer_annotations)} if layer_annotations else {}
     body = write_json(
@@ -204,7 +204,7 @@ def build_index(
     annotations: Mapping[str, str] | None = None,
     docker: bool = False,
 ) -> Built:
-    """Make an index of given entries; `parts` are what its content consists of."""
+    """Build an index of entries; `parts` are the images and documents it lists."""
     media_type = DOCKER_LIST if docker else OCI_INDEX
     document: dict[str, object] = {"schemaVersion": 2, "mediaType": media_type}
     document["manifests"] = list(entries)
@@ -221,7 +221,7 @@ def build_index(
 
 
 def build_attestation(subject: Built) -> Built:
-    """Make the manifest that BuildKit adds beside an image to say how it was built."""
+    """Build the attestation manifest that BuildKit adds beside an image."""
     statement = write_json(
         {
             "_type": "https://in-toto.io/Statement/v0.1",
@@ -251,7 +251,7 @@ def build_attestation(subject: Built) -> Built:
 
 
 def attestation_entry(attestation: Built, subject: Built) -> dict[str, object]:
-    """Write the entry of an attestation, which points at the image it speaks of."""
+    """Build the index entry of an attestation, which points at its image."""
     return index_entry(
         attestation,
         annotations={

@@ -103,7 +103,7 @@ def _linux_layers(version: str, platform: str) -> list[bytes]:
 
 
 def _linux_config(version: str) -> dict[str, object]:
-    """Say how the program runs, and where it comes from."""
+    """Return the config's settings for running the program, with its labels."""
     return {
         "config": {
             "User": "65532",
@@ -142,7 +142,7 @@ def _step(command: str) -> dict[str, object]:
 
 
 def _program(architecture: str, seed: str, size: int) -> bytes:
-    """Make a file whose head says ELF for this architecture, and that runs nowhere."""
+    """Build a file with an ELF header for this architecture; it cannot run."""
     bits, machine = _ELF[architecture]
     head = b"\x7fELF" + bytes((bits, 1, 1)) + bytes(9) + struct.pack("<HHI", 2, machine, 1)
     return head + _filler(f"{architecture} {seed}", size)

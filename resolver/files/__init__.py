@@ -1,1 +1,1 @@
-"""Files that people write, and what this machine says about itself."""
+"""User-written files, and the platform of this machine."""

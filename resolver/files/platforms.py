@@ -1,7 +1,7 @@
 """Platform facts from files, and the platform of this machine.
 
-The built-in facts come as a module made from `platforms.yaml`, so that nobody waits for a YAML
-reader (some 15 ms) who has no platform file of their own.
+The built-in facts are a module generated from `platforms.yaml`, so that loading them needs no YAML
+reader (some 15 ms).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from resolver.core.platforms.platform import BUILTIN, Platform, PlatformTable
 from resolver.errors import BadFile, InvalidConfiguration
 
 if TYPE_CHECKING:
+    from resolver.core.parse.document import FieldReader
     from resolver.core.platforms.fact_types import Facts
 
 #: Bytes of a platform file; the built-in one has some 8,000.
@@ -25,13 +26,13 @@ _MAX_CPUINFO = 65_536
 
 
 def load_table(extension: Path | str | None) -> PlatformTable:
-    """Give the platform facts there are: the built-in ones, and a user's own if there are any.
+    """Return the built-in platform facts, extended by a user's own file if there is one.
 
     Args:
         extension: a file shaped like `platforms.yaml` that adds to the built-in facts.
 
     Raises:
-        InvalidConfiguration: the file cannot be read, or says something that cannot be used.
+        InvalidConfiguration: the file cannot be read, or its content is invalid.
 
     """
     if extension is None:
@@ -57,7 +58,11 @@ def read_file(path: Path, *, sourced: bool) -> Facts:
     from resolver.core.platforms.schema import read_facts  # noqa: PLC0415 - as in load_table
 
     place = str(path)
-    return read_facts(_document(path), place, sourced=sourced)
+    root = _document(path)
+    try:
+        return read_facts(root, sourced=sourced)
+    except BadFile as error:
+        raise InvalidConfiguration(place, error.field, error.reason) from error
 
 
 def packaged_yaml() -> Path:
@@ -68,7 +73,7 @@ def packaged_yaml() -> Path:
 
 
 def this_machine() -> HostMachine:
-    """Ask this machine what it is."""
+    """Detect the platform of this machine."""
     return HostMachine(
         machine=platform.machine(),
         sys_platform=sys.platform,
@@ -81,24 +86,24 @@ def this_machine() -> HostMachine:
 
 
 def host_platform(machine: HostMachine | None = None) -> Platform:
-    """Give this machine's platform at its baseline level: what is wanted when nobody says.
+    """Return this machine's platform at its baseline level, the default platform.
 
     Args:
-        machine: another machine's words for itself; None asks this one.
+        machine: names that a machine reports for itself; None to detect this one.
 
     """
     return host_of(machine or this_machine())
 
 
 def local_platform(machine: HostMachine | None = None) -> Platform:
-    """Give this machine's platform with its amd64 level: what `--platform local` means."""
+    """Return this machine's platform with its amd64 level: `--platform local`."""
     return local_of(machine or this_machine())
 
 
 def default_platforms(host: Platform) -> tuple[Platform, ...]:
-    """List what is acceptable on a host when nobody names a platform, best first.
+    """List the platforms acceptable on a host when none is requested, best first.
 
-    On macOS and FreeBSD Linux images come second, for they run in a virtual machine there.
+    On macOS and FreeBSD, Linux images come second: they run in a virtual machine there.
 
     Source: containerd/platforms v1.0.0-rc.5, `defaults_darwin.go`, `defaults_freebsd.go`.
     """
@@ -107,13 +112,11 @@ def default_platforms(host: Platform) -> tuple[Platform, ...]:
     return (host,)
 
 
-def _document(path: Path) -> object:
-    """Read YAML as text, lists and mappings; `386` and `8.0` stay what they are written as."""
-    from resolver.core.parse.document import plain  # noqa: PLC0415 - as above
+def _document(path: Path) -> FieldReader:
     from resolver.files import yaml  # noqa: PLC0415 - only with a file of one's own
 
     try:
-        return plain(yaml.read(path, limit=MAX_FILE).value)
+        return yaml.read(path, limit=MAX_FILE)
     except BadFile as error:
         at = f"line {error.line}, column {error.column}" if error.line else ""
         raise InvalidConfiguration(error.place, at, error.reason) from error
@@ -130,12 +133,12 @@ def _cpuinfo() -> str:
 def _windows_version() -> tuple[int, int, int] | None:
     if sys.platform != "win32":
         return None
-    # Not `major` and `minor`: those are what the program's manifest says it was made for.
+    # Not `major` and `minor`: those depend on the manifest of the running program.
     return sys.getwindowsversion().platform_version
 
 
 def _rosetta() -> bool:
-    """Say whether an Apple processor is behind this process's x86_64."""
+    """Whether this x86_64 process runs on an Apple processor."""
     if sys.platform != "darwin" or platform.machine() != "x86_64":
         return False
     import ctypes  # noqa: PLC0415 - only on the machines that may need it

@@ -1,7 +1,7 @@
-"""Files that people and other tools write for us: configuration, lists, locks, certificates.
+"""Read files written by users and other tools: configuration, lists, locks, certificates.
 
-Every one of them is read through here, so that none can make a command wait or fill its memory:
-a FIFO, a device and a socket are refused, and no file is read beyond its limit.
+Every such read goes through this module, so that none can block or exhaust memory: FIFOs, devices
+and sockets are refused, and no file is read beyond its limit.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ _READ = (
     | getattr(os, "O_NOCTTY", 0)
 )
 _CHUNK = 65_536
-#: Names of what is open already; nobody has to be waited for to open it.
+#: Paths of descriptors that are already open; opening one never blocks.
 _OPENED = ("/dev/fd/", "/proc/self/fd/")
 
 
 class NotRegular(OSError):
-    """It is a FIFO, a device or a socket; `strerror` says so."""
+    """The file is a FIFO, a device or a socket; `strerror` names which."""
 
 
 def read_regular(path: Path | str, limit: int) -> tuple[bytes, os.stat_result]:
-    """Read a regular file, through links, and its status as it was opened.
+    """Read a regular file, following links, and its status when it was opened.
 
-    A pipe that the shell has opened for us (`RESOLVER_CONFIG=<(command)`) is as good.
+    A pipe that the shell opened (`RESOLVER_CONFIG=<(command)`) is accepted too.
 
-    Gives at most `limit + 1` bytes: whoever calls refuses the one that is too many, in the words
-    that fit the file.
+    Returns at most `limit + 1` bytes; the caller rejects a file that is longer, with a message that
+    fits the file.
 
     Raises:
-        NotRegular: it is no regular file.
-        IsADirectoryError: it is a folder.
-        OSError: the system refuses (`FileNotFoundError`: there is none).
-        ValueError: no system takes such a path.
+        NotRegular: the path is not a regular file.
+        IsADirectoryError: the path is a folder.
+        OSError: the system refuses (`FileNotFoundError` if there is no such file).
+        ValueError: the path is invalid on every system.
     """
     return _read(path, limit, pipes=str(path).startswith(_OPENED))
 
 
 def read_given(path: Path | str, limit: int) -> bytes:
-    """Read a file that was named on the command line, which may be a pipe: `-f <(command)`.
+    """Read a file named on the command line, which may be a pipe: `-f <(command)`.
 
-    A FIFO that nobody writes to is empty. Limit and errors are those of `read_regular`.
+    A FIFO without a writer reads as empty. Limit and errors are those of `read_regular`.
     """
     return _read(path, limit, pipes=True)[0]
 

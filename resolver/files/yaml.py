@@ -1,11 +1,12 @@
-"""A strict reader of YAML, and so of JSON, for files that people write: nothing but text and shape.
+"""Read YAML, and so JSON, into trees that know the position of every value.
 
-Refused, each with line and column: tags, anchors, aliases and merge keys, names that stand twice,
-names that are no text, several documents, what is nested deeper than 32, and what is larger than
-4 MiB. Nothing is built but `core.marked` values, so no file can make an object, run anything or
-grow beyond its own size.
+`read` and `parse` are strict, for files that users write for us. They reject, with line and
+column: tags, anchors, aliases, merge keys, duplicate keys, keys that are not text, several
+documents, nesting deeper than 32, and files larger than 4 MiB. `read_documents` is tolerant, for
+files of other programs that are edited in place. Neither builds anything but
+`core.parse.yaml_tree` nodes, so that a file cannot create objects, run code or expand.
 
-Source: reliability.md R53.
+Source: docs/store-and-reliability.md, "Strict YAML".
 """
 
 from __future__ import annotations
@@ -15,34 +16,39 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from resolver.core.parse.document import (
-    FieldReader,
-    Items,
-    Mark,
-    Marked,
-    Members,
-    ScalarKind,
-    TomlScalar,
-)
-from resolver.errors import BadFile, FileLimit
+from resolver.core.parse.document import FieldReader
+from resolver.core.parse.yaml_tree import Mapping, Node, ScalarKind, Sequence, YamlScalar, join
+from resolver.errors import BadFile, FileLimit, LimitExceeded
 from resolver.files.read import NotRegular, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import yaml
+    from resolver.core.pin.edits import Unparsable
 
 
-#: Bytes of a file. Source: reliability.md R53.
+#: Bytes of a strict file. Source: docs/store-and-reliability.md, "Strict YAML".
 MAX_FILE = 4_194_304
-#: Lists and mappings inside each other. Source: reliability.md R53.
+#: Nesting of lists and mappings in one. Source: docs/store-and-reliability.md, "Strict YAML".
 MAX_DEPTH = 32
+#: Nodes of a file that is read tolerantly, and how deep they may nest. A thousand small pods have
+#: some 33,000.
+MAX_NODES = 500_000
+MAX_TREE_DEPTH = 100
+
+_BOM = "\ufeff"
 
 _CONFLICT = re.compile(r"(?m)^(?:<{7}|>{7})(?: [^\n]*)?(?=\n|\Z)", re.ASCII)
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 #: Numbers of YAML 1.2 and of JSON that PyYAML, which is YAML 1.1, takes for text.
 _NUMBER = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|0o[0-7]+")
 _PAIR = re.compile("([\ud800-\udbff])([\udc00-\udfff])")
+_SURROGATE = re.compile(r"((?<!\\)(?:\\\\)*)\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+#: What is not closed goes on to the end, so that no text is read twice.
+_JSON_TOKEN = re.compile(
+    r'"(?:[^"\\\n]|\\.)*+"?|//[^\n]*|/\*(?:.*?\*/|.*)|\t',
+    re.DOTALL,
+)
 _TAG = "tag:yaml.org,2002:"
 _KINDS = {
     "str": ScalarKind.TEXT,
@@ -55,14 +61,14 @@ _KINDS = {
 
 
 def read(path: Path | str, *, limit: int = MAX_FILE) -> FieldReader:
-    """Read a file; `-` is standard input.
+    """Read a file strictly; `-` is standard input.
 
     Args:
         path: a regular file.
         limit: bytes.
 
     Raises:
-        BadFile: it cannot be read, or is not what is read here; says where.
+        BadFile: the file cannot be read, or is not valid strict YAML; the error has the position.
         FileLimit: larger than `limit`, or deeper than 32.
     """
     place = str(path)
@@ -71,7 +77,7 @@ def read(path: Path | str, *, limit: int = MAX_FILE) -> FieldReader:
 
 
 def parse(content: bytes, place: str, *, limit: int = MAX_FILE) -> FieldReader:
-    """Read the bytes of a file; an empty one is a scalar of nothing.
+    """Read the content of a file strictly; an empty one is an empty scalar.
 
     Args:
         content: UTF-8, with or without a byte order mark.
@@ -79,7 +85,7 @@ def parse(content: bytes, place: str, *, limit: int = MAX_FILE) -> FieldReader:
         limit: bytes.
 
     Raises:
-        BadFile: it is not the YAML that is read here; says where.
+        BadFile: the content is not valid strict YAML; the error has the position.
         FileLimit: larger than `limit`, or deeper than 32; or it has anchors or aliases, which could
             make a small file huge.
     """
@@ -124,11 +130,11 @@ def _position(text: str, offset: int) -> tuple[int, int]:
     return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1
 
 
-def _compose(text: str, place: str) -> Marked:
+def _compose(text: str, place: str) -> Node:
     import yaml  # noqa: PLC0415 - 15 ms, only with a file to read
 
     try:
-        return _Composer(yaml, text, place).document()
+        return _one_document(yaml, text, place)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = (mark.line + 1, mark.column + 1) if mark else (0, 0)
@@ -138,72 +144,236 @@ def _compose(text: str, place: str) -> Marked:
         raise BadFile(place, (0, 0), "", "it is not YAML") from error
 
 
-class _Composer:
-    """Turns the events of one document into marked values."""
+def _one_document(library: Any, text: str, place: str) -> Node:
+    """Build the only document of a text; an empty text is a scalar of nothing."""
+    builder = _StrictBuilder(library, place)
+    documents = 0
+    for event in library.parse(text, Loader=library.BaseLoader):
+        if isinstance(event, library.DocumentStartEvent):
+            documents += 1
+            if documents > 1:
+                builder.fail(event, "it is more than one document")
+            if event.tags or event.version:
+                builder.fail(event, "directives (`%YAML`, `%TAG`) are not supported")
+        elif isinstance(event, library.NodeEvent | library.CollectionEndEvent):
+            builder.take(event)
+    return builder.root
 
-    def __init__(self, library: Any, text: str, place: str) -> None:
+
+def read_documents(text: str, *, loader: Any = None) -> tuple[Node, ...]:
+    """Read all documents of a file that another program reads.
+
+    Anchors, tags of any name and repeated keys are accepted; no object is made of them. `loader`
+    is one of PyYAML's; libyaml's by default, which is some ten times as fast.
+
+    Raises:
+        Unparsable: not YAML.
+        LimitExceeded: more than 500,000 nodes, or nested deeper than 100.
+    """
+    import yaml  # noqa: PLC0415 - 15 ms, only with a file to read
+
+    # libyaml does not count a byte order mark and the other loader does: neither sees it.
+    skipped = len(_BOM) if text.startswith(_BOM) else 0
+    loader = loader or getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        return tuple(_all_documents(yaml, yaml.parse(text[skipped:], Loader=loader), skipped))
+    except yaml.YAMLError as error:
+        raise _unparsable(error) from error
+
+
+def _all_documents(library: Any, events: Iterator[Any], skipped: int) -> Iterator[Node]:
+    builder = _Builder(library, skipped)
+    for event in events:
+        if isinstance(event, library.DocumentStartEvent):
+            builder.restart()
+        elif isinstance(event, library.DocumentEndEvent):
+            yield builder.root
+        elif isinstance(event, library.NodeEvent | library.CollectionEndEvent):
+            builder.take(event)
+
+
+def _unparsable(error: Any) -> Unparsable:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "it is malformed"
+    line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+    return _not_yaml(problem, line, column)
+
+
+def _not_yaml(problem: str, line: int, column: int) -> Unparsable:
+    from resolver.core.pin.edits import Unparsable  # noqa: PLC0415 - for faults only
+
+    return Unparsable(f"it is no YAML: {problem}", line, column)
+
+
+def without_comments(text: str) -> str:
+    """Blank out the comments of JSON and tabs between its tokens; every offset stays the same.
+
+    Halves of surrogate pairs, which JSON has escapes for and YAML has not, are blanked out too.
+    """
+
+    def blank(match: re.Match[str]) -> str:
+        token = match[0]
+        if token.startswith('"'):
+            return _SURROGATE.sub(r"\1      ", token) if "\\u" in token else token
+        return re.sub(r"[^\r\n]", " ", token)
+
+    return _JSON_TOKEN.sub(blank, text)
+
+
+class _Open:
+    """A collection whose end has not been read yet."""
+
+    def __init__(self, event: Any, *, is_mapping: bool) -> None:
+        self.event = event
+        self.is_mapping = is_mapping
+        self.children: list[Node] = []
+        self.names: set[str] = set()
+
+
+class _Builder:
+    """Builds the trees of documents from their events, without recursion."""
+
+    def __init__(self, library: Any, skipped: int = 0) -> None:
         self._yaml = library
-        self._resolver: Any = library.resolver.Resolver()
-        self._events: Iterator[yaml.Event] = library.parse(text, Loader=library.BaseLoader)
+        self._skipped = skipped
+        self._count = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a document; anchors do not reach beyond one."""
+        self.root: Node = YamlScalar(0, 0, "", kind=ScalarKind.NOTHING)
+        self._open: list[_Open] = []
+        self._anchors: dict[str, Node] = {}
+
+    def take(self, event: Any) -> None:
+        """Take the next event of a node."""
+        self._check(event)
+        if isinstance(event, self._yaml.CollectionStartEvent):
+            is_mapping = isinstance(event, self._yaml.MappingStartEvent)
+            self._open.append(_Open(event, is_mapping=is_mapping))
+        elif isinstance(event, self._yaml.CollectionEndEvent):
+            closed = self._open.pop()
+            self._put(self._collection(closed), closed.event)
+        elif isinstance(event, self._yaml.AliasEvent):
+            self._put(self._alias(event), None)
+        else:
+            self._put(self._scalar(event), event)
+
+    def _check(self, event: Any) -> None:
+        """Keep the limits."""
+        self._count += 1
+        if self._count > MAX_NODES:
+            raise LimitExceeded("the YAML", MAX_NODES, self._count, "pieces")
+        if isinstance(event, self._yaml.CollectionStartEvent) and len(self._open) >= MAX_TREE_DEPTH:
+            raise LimitExceeded("the YAML", MAX_TREE_DEPTH, len(self._open) + 1, "levels")
+
+    def _put(self, node: Node, event: Any) -> None:
+        """Add a node to the collection that is open; `event` begins it, None for an alias."""
+        if event is not None and event.anchor is not None:
+            self._anchors[event.anchor] = node
+        if self._open:
+            self._open[-1].children.append(node)
+        else:
+            self.root = node
+
+    def _alias(self, event: Any) -> Node:
+        node = self._anchors.get(event.anchor)
+        if node is None:
+            line, column = _position_of(event)
+            problem = f"nothing before has the anchor `{event.anchor}`"
+            raise _not_yaml(problem, line, column)
+        return node
+
+    def _scalar(self, event: Any) -> YamlScalar:
+        start, end = event.start_mark.index + self._skipped, event.end_mark.index + self._skipped
+        line, column = _position_of(event)
+        return YamlScalar(
+            start,
+            end,
+            self._text(event),
+            event.style or "",
+            event.tag or "",
+            line,
+            column,
+            self._kind(event),
+        )
+
+    def _text(self, event: Any) -> str:
+        text: str = event.value
+        return text
+
+    def _kind(self, _event: Any) -> ScalarKind | None:
+        return None
+
+    def _collection(self, closed: _Open) -> Sequence | Mapping:
+        event, children = closed.event, closed.children
+        start, tag = event.start_mark.index + self._skipped, event.tag or ""
+        line, column = _position_of(event)
+        if not closed.is_mapping:
+            return Sequence(start, tuple(children), tag, line, column)
+        pairs = tuple(zip(children[::2], children[1::2], strict=True))
+        return Mapping(start, pairs, tag, line, column, is_flow=bool(event.flow_style))
+
+
+class _StrictBuilder(_Builder):
+    """Refuses what could be read in two ways; errors name the path, the line and the column."""
+
+    def __init__(self, library: Any, place: str) -> None:
+        super().__init__(library)
         self._place = place
+        self._resolver: Any = library.resolver.Resolver()
 
-    def document(self) -> Marked:
-        """Read the one document there is."""
-        next(self._events)  # the start of the stream
-        event: Any = next(self._events)
-        if isinstance(event, self._yaml.StreamEndEvent):
-            return TomlScalar("", ScalarKind.NOTHING, Mark(1, 1))
-        if event.tags or event.version:
-            self._fail(event, "directives (`%YAML`, `%TAG`) are not supported")
-        value = self._value(next(self._events), "", 0)
-        next(self._events)  # the end of the document
-        event = next(self._events)
-        if not isinstance(event, self._yaml.StreamEndEvent):
-            self._fail(event, "it is more than one document")
-        return value
+    def fail(self, event: Any, reason: str, path: str = "") -> NoReturn:
+        """Raise `BadFile` for the place of an event."""
+        raise BadFile(self._place, _position_of(event), path, reason)
 
-    def _value(self, event: Any, path: str, depth: int) -> Marked:
-        """Read one value, from its first event to its last."""
+    def _limit(self, event: Any, reason: str) -> NoReturn:
+        raise FileLimit(self._place, _position_of(event), self._path(), reason)
+
+    def _path(self) -> str:
+        """Return the path of the value that comes next; a key has the path of its mapping."""
+        path = ""
+        for opened in self._open:
+            count = len(opened.children)
+            if not opened.is_mapping:
+                path = f"{path}[{count}]"
+            elif count % 2 and isinstance(key := opened.children[-1], YamlScalar):
+                path = join(path, key.value)
+        return path
+
+    def _check(self, event: Any) -> None:
+        if isinstance(event, self._yaml.CollectionEndEvent):
+            return
         if isinstance(event, self._yaml.AliasEvent):
-            self._limit(event, "aliases are not supported", path)
+            self._limit(event, "aliases are not supported")
         if event.anchor is not None:
-            self._limit(event, "anchors (`&name`) are not supported", path)
+            self._limit(event, "anchors (`&name`) are not supported")
         if event.tag is not None:
-            self._fail(event, "tags (`!name`) are not supported", path)
-        mark = _mark(event)
-        if isinstance(event, self._yaml.ScalarEvent):
-            return TomlScalar(self._whole_text(event, path), self._kind(event), mark)
-        if depth >= MAX_DEPTH:
-            self._limit(event, f"it is nested deeper than {MAX_DEPTH}", path)
-        if isinstance(event, self._yaml.SequenceStartEvent):
-            return Items(tuple(self._items(path, depth + 1)), mark)
-        return Members(tuple(self._members(path, depth + 1)), mark)
+            self.fail(event, "tags (`!name`) are not supported", self._path())
+        is_scalar = isinstance(event, self._yaml.ScalarEvent)
+        if not is_scalar and len(self._open) >= MAX_DEPTH:
+            self._limit(event, f"it is nested deeper than {MAX_DEPTH}")
 
-    def _items(self, path: str, depth: int) -> Iterator[Marked]:
-        position = 0
-        while not isinstance(event := next(self._events), self._yaml.SequenceEndEvent):
-            yield self._value(event, f"{path}[{position}]", depth)
-            position += 1
+    def _put(self, node: Node, event: Any) -> None:
+        if self._open and self._open[-1].is_mapping and not len(self._open[-1].children) % 2:
+            self._check_key(node, event)
+        super()._put(node, event)
 
-    def _members(self, path: str, depth: int) -> Iterator[tuple[TomlScalar, Marked]]:
-        seen: set[str] = set()
-        event: Any
-        while not isinstance(event := next(self._events), self._yaml.MappingEndEvent):
-            key = self._value(event, path, depth)
-            if not isinstance(key, TomlScalar):
-                self._fail(event, "a name is expected here, not a list or a mapping", path)
-            if not key.text and not event.style:
-                self._fail(event, "a name is missing before this `:`", path)
-            inner = f"{path}.{key.text}" if path else key.text
-            if key.text == "<<" and not event.style:
-                self._fail(event, "merge keys (`<<`) are not supported", path)
-            if key.text in seen:
-                self._fail(event, "this name stands here twice", inner)
-            seen.add(key.text)
-            yield key, self._value(next(self._events), inner, depth)
+    def _check_key(self, node: Node, event: Any) -> None:
+        path = self._path()
+        if not isinstance(node, YamlScalar):
+            self.fail(event, "a name is expected here, not a list or a mapping", path)
+        if not node.value and not node.style:
+            self.fail(event, "a name is missing before this `:`", path)
+        if node.value == "<<" and not node.style:
+            self.fail(event, "merge keys (`<<`) are not supported", path)
+        names = self._open[-1].names
+        if node.value in names:
+            self.fail(event, "this key is defined twice", join(path, node.value))
+        names.add(node.value)
 
     def _kind(self, event: Any) -> ScalarKind:
-        """Say what YAML takes a scalar for; only words without quotes are anything but text."""
+        """Return the YAML type of a scalar; a quoted one is always text."""
         if not event.implicit[0]:
             return ScalarKind.TEXT
         tag = self._resolver.resolve(self._yaml.ScalarNode, event.value, (True, False))
@@ -212,23 +382,16 @@ class _Composer:
             return ScalarKind.NUMBER
         return kind
 
-    def _whole_text(self, event: Any, path: str) -> str:
-        r"""Join what `"\ud83d\ude00"` wrote as two halves; a half alone is no character."""
+    def _text(self, event: Any) -> str:
+        r"""Join the surrogate pair in `"\ud83d\ude00"`; a lone surrogate is not a character."""
         text: str = _PAIR.sub(
             lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), event.value
         )
         if any("\ud800" <= letter <= "\udfff" for letter in text):
-            self._fail(event, "this text has half of a character", path)
+            self.fail(event, "this text has half of a character", self._path())
         return text
 
-    def _fail(self, event: Any, reason: str, path: str = "") -> NoReturn:
-        mark = _mark(event)
-        raise BadFile(self._place, (mark.line, mark.column), path, reason)
 
-    def _limit(self, event: Any, reason: str, path: str) -> NoReturn:
-        mark = _mark(event)
-        raise FileLimit(self._place, (mark.line, mark.column), path, reason)
-
-
-def _mark(event: Any) -> Mark:
-    return Mark(event.start_mark.line + 1, event.start_mark.column + 1)
+def _position_of(event: Any) -> tuple[int, int]:
+    """Return line and column of an event; both count from 1."""
+    return event.start_mark.line + 1, event.start_mark.column + 1

@@ -1,4 +1,4 @@
-"""Reports: any answer as facts and tables, once; each format draws reports."""
+"""Reports: an answer as facts and tables, which each format draws."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STEP = 1000.0
 
 
 def megabytes(count: int) -> str:
-    """Write a number of bytes as Docker does: decimal units, three digits.
+    """Format a number of bytes as Docker does: decimal units, three digits.
 
     Source: docker/go-units, size.go, `HumanSize` (base 1000, four significant digits there).
     """
@@ -44,15 +44,15 @@ def megabytes(count: int) -> str:
 #: Characters of a digest that tables show, after the algorithm; enough to tell two apart.
 SHORT_HEX = 12
 
-#: Label of a fact that a tool said.
+#: Label of a fact with output of a tool.
 SAID = "said"
-#: Headings of columns that hold names; a name that is cut finds nothing.
+#: Headings of columns with names, which are never cut: a part of a name is useless.
 NAMES = frozenset(
     {"config", "digest", "image", "manifest", "name", "path", "platform", "program", "reference",
      "repository", "tag", "where"}
 )  # fmt: skip
 
-#: Words for the media types that tables are full of.
+#: Short names of common media types, for tables.
 _KINDS = {
     "application/vnd.oci.image.index.v1+json": "oci index",
     "application/vnd.oci.image.manifest.v1+json": "oci manifest",
@@ -73,12 +73,11 @@ class ReportTable:
     """Rows under headings.
 
     Attributes:
-        right: columns that hold numbers; never narrowed.
-        whole: columns that are never narrowed, since a part of their text is of no use.
-        tail: columns that hold names: where a terminal is too narrow they wrap. So do the
-            columns headed by one of `NAMES`; all others are cut, and narrowed first.
-        is_wide: it may be wider than the terminal.
-
+        right: columns with numbers; never narrowed.
+        whole: columns that are never narrowed.
+        tail: columns with names, which wrap on a narrow terminal, like those headed by one of
+            `NAMES`; all others are narrowed first, and cut.
+        is_wide: the table may be wider than the terminal.
     """
 
     title: str
@@ -92,7 +91,7 @@ class ReportTable:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One answer, ready to be drawn: lines of words, then labelled facts, then tables."""
+    """One answer, ready to draw: lines of text, then labelled facts, then tables."""
 
     title: str
     facts: tuple[tuple[str, str], ...]
@@ -109,8 +108,8 @@ def report(
 ) -> Report:
     """Turn an answer into a report.
 
-    With `explain`, a resolution lists every entry and why it lost; with `full` (`--no-trunc`),
-    tables show digests whole. What an error or a tool said goes through `clean`.
+    With `explain`, a resolution lists every entry and why it was not chosen; with `full`
+    (`--no-trunc`), tables show whole digests. `clean` redacts the text of errors and tools.
     """
     match answer:
         case Resolution():
@@ -122,33 +121,32 @@ def report(
         case Inspection():
             return _inspection(answer, full=full)
         case _:
-            place = renderer_of(answer)
-            made: Report = place.report(answer, explain=explain, full=full)
-            facts = ((label, clean(text) if label == SAID else text) for label, text in made.facts)
-            return replace(made, facts=tuple(facts))
+            drawn: Report = renderer_of(answer).report(answer, explain=explain, full=full)
+            facts = ((label, clean(text) if label == SAID else text) for label, text in drawn.facts)
+            return replace(drawn, facts=tuple(facts))
 
 
 def short(digest: object, *, full: bool) -> str:
-    """Cut a digest for a table, unless whole ones are wanted."""
+    """Shorten a digest for a table, unless `full`."""
     text = str(digest)
     algorithm, _, digits = text.partition(":")
     return text if full else f"{algorithm}:{digits[:SHORT_HEX]}"
 
 
 def kind(media_type: str) -> str:
-    """Say a media type in a few words, for tables; one we have no words for stays whole."""
+    """Return the short name of a media type, or the media type itself."""
     return _KINDS.get(media_type, media_type)
 
 
 def resolution_line(answer: Resolution) -> str:
-    """One resolution on one line, digest first, so that columns line up unseen."""
+    """Return a resolution as one line, digest first, so that columns line up."""
     platform = str(answer.platform) if answer.platform is not None else "-"
     grade = answer.grade.value if answer.grade is not None else "-"
     return f"{answer.manifest.digest}  {platform:<16}  {grade:<10}  {answer.reference}"
 
 
 def failure_line(answer: Failure) -> str:
-    """One failure on one line, in the place of its answer."""
+    """Return a failure as one line, in place of an answer."""
     code = getattr(answer.error, "code", "error")
     return f"{'error: ' + code:<71}  {answer.wanted or '-':<16}  {'-':<10}  {answer.reference}"
 
@@ -176,13 +174,13 @@ def _resolution(answer: Resolution, *, explain: bool, full: bool) -> Report:
 
 def _platform_words(answer: Resolution) -> str:
     if answer.platform is None:
-        return "none: this is no image"
-    asked = " or ".join(str(platform) for platform in answer.wanted)
-    grade = answer.grade.value if answer.grade is not None else "not what this machine is"
+        return "none: not an image"
+    requested = " or ".join(str(platform) for platform in answer.wanted)
+    grade = answer.grade.value if answer.grade is not None else "not the platform of this machine"
     source = "asked for" if answer.explicit else "default"
-    if str(answer.platform) == asked:
+    if str(answer.platform) == requested:
         return f"{answer.platform} ({grade})"
-    return f"{answer.platform} ({grade}; {source} {asked})"
+    return f"{answer.platform} ({grade}; {source} {requested})"
 
 
 def _considered(answer: Resolution, *, full: bool) -> ReportTable:
@@ -231,9 +229,7 @@ def _attestations(attestations: tuple[Offer, ...], *, full: bool) -> ReportTable
         )
         for offer in attestations
     )
-    return ReportTable(
-        "attestations", ("digest", "speaks about", "bytes"), rows, frozenset({"bytes"})
-    )
+    return ReportTable("attestations", ("digest", "refers to", "bytes"), rows, frozenset({"bytes"}))
 
 
 def _artifacts(artifacts: tuple[Offer, ...], *, full: bool) -> ReportTable:

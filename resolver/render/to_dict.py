@@ -1,6 +1,6 @@
-"""Plain values: answers as the dictionaries that JSON and YAML write down.
+"""Plain values: answers as dictionaries, for JSON and YAML.
 
-The names and shapes here are a public format: `SCHEMA` grows when one changes its meaning.
+The names and shapes are a public format: increase `SCHEMA` when one changes its meaning.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from resolver.core.platforms.platform import Platform
     from resolver.core.results.events import Warned
 
-#: Version of the written format.
+#: Version of the format.
 SCHEMA = 1
 
 Plain = dict[str, object]
 
 
 class Rows:
-    """A list of a document that may be very long: each member is made when it is written.
+    """A list that can be very long: each member is made when it is written.
 
-    No member holds a message, so `cleaned` leaves them as they are.
+    Members contain no messages, so `cleaned` does not change them.
 
     Args:
-        make: makes one of each value.
-        values: any number; they are gone through each time.
+        make: converts a value to a member.
+        values: iterated each time.
     """
 
     __slots__ = ("_make", "_values")
@@ -43,20 +43,20 @@ class Rows:
         self._values = values
 
     def __len__(self) -> int:
-        """Count them."""
+        """Return the number of members."""
         return len(self._values)
 
     def __iter__(self) -> Iterator[object]:
-        """Make one after the other."""
+        """Make the members one by one."""
         return map(self._make, self._values)
 
 
-#: Members that hold what errors, warnings and tools said.
-_SAID = frozenset({"error", "warnings", "said"})
+#: Members with the text of errors, warnings and tools.
+_MESSAGES = frozenset({"error", "warnings", "said"})
 
 
 def to_dict(answer: object, *, explain: bool = False) -> Plain:
-    """Turn an answer or an error into plain values; lists keep their order, so output is stable."""
+    """Turn an answer or an error into plain values, in a stable order."""
     match answer:
         case Resolution():
             return _resolution(answer, explain=explain)
@@ -74,13 +74,11 @@ def to_dict(answer: object, *, explain: bool = False) -> Plain:
         case ResolverError():
             return {"schema": SCHEMA, **failure(answer)}
         case _:
-            place = renderer_of(answer)
-            made: Plain = {"schema": SCHEMA, **place.plain(answer)}
-            return made
+            return {"schema": SCHEMA, **renderer_of(answer).plain(answer)}
 
 
 def descriptor(value: Descriptor) -> Plain:
-    """Write a descriptor in the words of the OCI specification."""
+    """Return a descriptor with the field names of the OCI specification."""
     written: Plain = {
         "mediaType": value.media_type,
         "digest": str(value.digest),
@@ -96,7 +94,7 @@ def descriptor(value: Descriptor) -> Plain:
 
 
 def platform(value: Platform) -> Plain:
-    """Write a platform in the words of the OCI specification; empty fields are left out."""
+    """Return a platform with the field names of the OCI specification, without empty fields."""
     written: Plain = {"os": value.os, "architecture": value.architecture}
     if value.variant:
         written["variant"] = value.variant
@@ -138,7 +136,7 @@ def _resolution(answer: Resolution, *, explain: bool) -> Plain:
 
 
 def bare(value: Descriptor) -> Plain:
-    """Write what kind of content it is, its digest and its size, and nothing else."""
+    """Return only the media type, digest and size of a descriptor."""
     return {"mediaType": value.media_type, "digest": str(value.digest), "size": value.size}
 
 
@@ -169,7 +167,7 @@ def _offer(offer: Offer) -> Plain:
 
 
 def _inspection(answer: Inspection) -> Plain:
-    """Give the documents themselves, as their publisher wrote them, under names of ours."""
+    """Include the documents themselves, as published."""
     written: Plain = {
         "schema": SCHEMA,
         "reference": answer.reference,
@@ -192,24 +190,27 @@ def _inspection(answer: Inspection) -> Plain:
     return written
 
 
-def warnings(told: tuple[Warned, ...]) -> list[Plain]:
-    """Write warnings."""
-    return [{"code": each.code, "message": escape(each.message)} for each in told]
+def warnings(found: tuple[Warned, ...]) -> list[Plain]:
+    """Return warnings as plain values."""
+    return [{"code": warning.code, "message": escape(warning.message)} for warning in found]
 
 
 def cleaned(value: Plain, clean: Callable[[str], str]) -> Plain:
-    """Pass what errors, warnings and tools said through `clean`; all else stays as it is."""
-    return {name: _part(part, clean, said=name in _SAID) for name, part in value.items()}
+    """Apply `clean` to the text of errors, warnings and tools, and to nothing else."""
+    return {
+        name: _clean_value(member, clean, said=name in _MESSAGES) for name, member in value.items()
+    }
 
 
-def _part(value: object, clean: Callable[[str], str], *, said: bool) -> object:
+def _clean_value(value: object, clean: Callable[[str], str], *, said: bool) -> object:
     match value:
         case dict():
             return {
-                name: _part(part, clean, said=said or name in _SAID) for name, part in value.items()
+                name: _clean_value(member, clean, said=said or name in _MESSAGES)
+                for name, member in value.items()
             }
         case list():
-            return [_part(part, clean, said=said) for part in value]
+            return [_clean_value(member, clean, said=said) for member in value]
         case str() if said:
             return clean(value)
         case _:
@@ -217,7 +218,7 @@ def _part(value: object, clean: Callable[[str], str], *, said: bool) -> object:
 
 
 def failure(error: Exception) -> Plain:
-    """Write an error: its class, code, status, words and facts."""
+    """Return an error: its class, code, status, message, hints and facts."""
     if not isinstance(error, ResolverError):
         raise error
     facts = {name: _jsonable(value) for name, value in error.facts().items()}

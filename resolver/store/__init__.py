@@ -1,6 +1,6 @@
-"""WHERE CONTENT IS KEPT: verified, by digest, and under the names it was asked for by."""
+"""The local store: verified content by digest, and the references that name it."""
 
-from resolver.store.flock import Patience
+from resolver.store.files import Patience
 from resolver.store.names import BadName, NameRecord
 from resolver.store.store import LocalStore
 

@@ -1,15 +1,17 @@
-"""The store's folder: made on the first write, and adopted only if it is nobody else's (R30).
+"""The store's root folder: created by the first write, adopted only if it is ours.
 
-version CACHEDIR.TAG   what this is; an unknown version is read and never written
+version CACHEDIR.TAG   identify the store; an unknown version is read and never written
 blobs/<alg>/<hex>      verified content, read-only
 names/<sha256>.json    what was pulled, one file per reference
-seen/<sha256>.json     what a reference pointed at when somebody last asked
-partial/ leases/       transfers under way, and who needs what
-tmp/                   files being written (new-…) and what was found damaged (bad-…)
+seen/<sha256>.json     what a reference last resolved to
+partial/ leases/       partial blobs, and content in use
+tmp/                   files being written (new-…) and damaged files (bad-…)
 lock                   shared by users, exclusive for collection
-gate                   passed on the way to the lock; closed by who waits for all users to leave
+gate                   taken before the lock; held by a process that waits for the exclusive lock
 names.lock             held while a name is changed
-names.index seen.index the same in short, to be read faster; may be removed at any time
+names.index seen.index caches of the names; may be removed at any time
+
+See docs/store-and-reliability.md, "Store ownership".
 """
 
 from __future__ import annotations
@@ -23,8 +25,16 @@ from resolver.core.oci.digest import HEX_DIGITS
 from resolver.core.results.events import Warned
 from resolver.core.results.pull_events import ignore
 from resolver.errors import StoreFault
-from resolver.store.files import TEMPORARY, StoreFolder, close, faults, temporary
-from resolver.store.flock import Patience, refuse_remote, through
+from resolver.store.files import (
+    TEMPORARY,
+    Patience,
+    StoreFolder,
+    close,
+    faults,
+    refuse_remote,
+    temporary,
+    through,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +42,7 @@ if TYPE_CHECKING:
 
     from resolver.core.results.pull_events import Observer
 
-#: Format of the folder; another number means other rules.
+#: Format version of the folder.
 VERSION = "1"
 #: Source: https://bford.info/cachedir/, "The Cache Directory Tag".
 _SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55"
@@ -41,33 +51,33 @@ _TAG = f"{_SIGNATURE}\n{_MARK}\n# It may be removed whole while no `resolver` ru
 
 _GATE = "gate"
 _FOLDERS = ("tmp", "blobs", "names", "seen", "partial", "leases")
-#: What every store has that came back from a cache, which may have lost the folders that were
-#: empty; and what one may have.
+#: Entries that every store restored from a cache has, as empty folders may be lost; and entries
+#: that it may have.
 _ALWAYS = frozenset({"blobs", "names"})
 _OURS = frozenset(
     {*_FOLDERS, "version", "CACHEDIR.TAG", "lock", _GATE, "names.lock", "names.index", "seen.index"}
 )
-#: Made by the file system itself, at the root of a volume.
+#: Created by the file system at the root of a volume.
 _NOT_FOREIGN = frozenset({"lost+found"})
 _FOREIGN = "it is not empty, and it is not a store"
-#: Seconds to wait for the lock where nothing is at stake.
+#: Seconds to wait for the lock in a mere check.
 _BRIEFLY = 2.0
 _ANOTHER = "name another folder with `--store`"
-_MENDED = "take the right from others with `chmod`"
-_TRUSTED = "say `--shared-store` if everybody who may write there is trusted"
-#: Links that are followed on the way to a store. Source: Linux, include/linux/namei.h, MAXSYMLINKS.
+_MENDED = "remove the write permission of others with `chmod`"
+_TRUSTED = "use `--shared-store` if all users who can write there are trusted"
+#: Most links followed on the path to a store. Source: Linux, include/linux/namei.h, MAXSYMLINKS.
 _MAX_LINKS = 40
 
 
 class Home:
-    """Where a store is, and the right to write there.
+    """The location of a store, and write access to it.
 
     Args:
-        root: need not exist yet.
-        sync: whether to make every change outlive a power cut.
-        lock: False trusts the user that nobody else uses this store.
-        shared: trust everybody who may write there or put another folder in its place.
-        observe: is told of a store that others may change.
+        root: may not exist yet.
+        sync: make every change survive a power cut.
+        lock: False relies on no other process using this store.
+        shared: trust every user who can write to it or replace it.
+        observe: receives a warning about a store that others can change.
 
     """
 
@@ -91,12 +101,12 @@ class Home:
         self._is_vetted = False
 
     def open(self) -> StoreFolder | None:
-        """Open the folder for reading, whatever its version: content proves itself.
+        """Open the folder for reading, whatever its version; content is verified by digest.
 
-        Names do not, so a folder that others may write is refused.
+        Names are not, so a folder that others can write is refused.
 
         Raises:
-            StoreFault: it cannot be opened, or must not be trusted.
+            StoreFault: it cannot be opened or is not trusted.
 
         """
         root = StoreFolder.at(str(self.root))
@@ -109,10 +119,10 @@ class Home:
         return root
 
     def open_store(self) -> StoreFolder | None:
-        """Open the folder as `open` does, for what is of use in a store alone.
+        """Open the folder as `open` does, for operations that need a store.
 
         Raises:
-            StoreFault: it is another kind of folder, cannot be opened, or must not be trusted.
+            StoreFault: it is not a store, cannot be opened, or is not trusted.
 
         """
         root = self.open()
@@ -125,10 +135,10 @@ class Home:
         return root
 
     def doubts(self) -> tuple[str, ...]:
-        """Say why others may change this store; a folder that is not there is judged by its place.
+        """Return why others can change this store; an absent folder is judged by its parents.
 
         Raises:
-            StoreFault: it cannot be looked at.
+            StoreFault: it cannot be inspected.
 
         """
         root = StoreFolder.at(str(self.root))
@@ -139,7 +149,7 @@ class Home:
             return (*_doubts_above(self.root), *own)
 
     def _vet(self, root: StoreFolder) -> None:
-        """Look once at who may write there; an empty folder may yet be taken for us alone."""
+        """Check once who can write there; an empty folder can still be made private."""
         if not self.shared:
             is_used = _is_foreign(root)
             own = _doubts(root) if is_used else ()
@@ -149,12 +159,12 @@ class Home:
         self._is_vetted = True
 
     def look(self) -> bool | None:
-        """Whether the folder is a store: None if there is none, False if it may yet become one.
+        """Whether the folder is a store: None if absent, False if it can become one.
 
         Nothing is changed.
 
         Raises:
-            StoreFault: it is somebody else's folder, of another version, or cannot be read.
+            StoreFault: it is not a store, has another version, or cannot be read.
 
         """
         root = self.open_store()
@@ -165,10 +175,10 @@ class Home:
             return _refuse_other_version(root) is not None
 
     def try_writing(self) -> None:
-        """Take the lock of a store that is there, and write a file that is gone again at once.
+        """Take the store's lock, and write and remove a test file.
 
         Raises:
-            StoreFault: one of them does not work.
+            StoreFault: either fails.
 
         """
         with (
@@ -179,7 +189,7 @@ class Home:
             file.write(b"resolver doctor\n")
 
     def exists(self) -> bool:
-        """Whether there is a folder at all."""
+        """Whether the folder exists."""
         root = self.open()
         if root is None:
             return False
@@ -190,14 +200,14 @@ class Home:
     def writing(
         self, *, seconds: float | None = None, exclusive: bool = False
     ) -> Iterator[StoreFolder]:
-        """Hold the store for writing: made, ours, and its lock taken.
+        """Create or adopt the store, and hold its lock for writing.
 
         Args:
-            seconds: to wait for the lock, when less than usual is worth it.
-            exclusive: keep everyone else away, to remove what nobody needs.
+            seconds: to wait for the lock; None for the default.
+            exclusive: exclude all other processes, to remove content.
 
         Raises:
-            StoreFault: it cannot be written, or must not be.
+            StoreFault: it cannot be written or is not trusted.
 
         """
         with self._made() as root:
@@ -215,7 +225,7 @@ class Home:
                 yield root
 
     def _made(self) -> StoreFolder:
-        """Open the root, making it and the folders above it as needed."""
+        """Open the root, creating it and its parents as needed."""
         root = self.open()
         if root is not None:
             return root
@@ -247,7 +257,7 @@ class Home:
                 parent.sync()
 
     def _adopt(self, root: StoreFolder) -> None:
-        """Make sure that the folder is a store of ours, completing one that is not yet."""
+        """Check that the folder is our store, completing an interrupted creation."""
         _refuse_precious(root)
         if not _is_marked(root):
             self._mark(root)
@@ -259,10 +269,10 @@ class Home:
             root.sync()
 
     def _complete(self, root: StoreFolder, *, is_new: bool) -> bool:
-        """Make the folders that are missing, and say whether any was; the caller syncs the root.
+        """Create missing folders; return whether there were any. The caller syncs the root.
 
-        All at once, since a new store would else wait for the disk eight times more. Of a store
-        that is not complete yet, what is there may be the work of one who died before syncing it.
+        All at once, since separate syncs would take eight times longer. In an incomplete store,
+        existing folders may be unsynced by a process that died.
         """
         missing = [name for name in _FOLDERS if root.look(name) is None]
         for name in missing:
@@ -277,7 +287,7 @@ class Home:
 
     def _mark(self, root: StoreFolder) -> None:
         if _is_foreign(root):
-            # Somebody may have marked it between the two looks, as this very process does below.
+            # Another process may have marked it between the two checks.
             if _is_marked(root):
                 return
             if not _has_our_shape(root):
@@ -285,7 +295,7 @@ class Home:
         _keep_to_oneself(root)
         if not self.shared:
             _refuse_doubtful(root.path, _doubts(root))
-        # What is published next syncs the root, and this with it.
+        # Publishing the next file syncs the root.
         root.make("tmp")
         self._put(root, "CACHEDIR.TAG", _TAG)
 
@@ -296,22 +306,22 @@ class Home:
 
 
 def _refuse_foreign(root: StoreFolder) -> None:
-    """Refuse a folder that is no store, and not empty either."""
+    """Refuse a folder that is neither a store nor empty."""
     if not _is_marked(root) and _is_foreign(root) and not _has_our_shape(root):
         raise StoreFault(root.path, _FOREIGN, _ANOTHER)
 
 
 def _refuse_doubtful(path: str, doubts: tuple[str, ...]) -> None:
-    """Refuse a folder in which others may put what they like."""
+    """Refuse a folder that others can write to."""
     if doubts:
         raise StoreFault(path, doubts[0], f"{_ANOTHER}, {_MENDED}, or {_TRUSTED}")
 
 
 def _doubts_above(path: Path) -> tuple[str, ...]:
-    """Say who could put another folder in the place of this one.
+    """Return who could put another folder in the place of this one.
 
-    That is whoever owns a folder or a link on the way to it, and anybody where one may be written
-    by all and has no sticky bit. Source: unlink(2), EPERM; path_resolution(7).
+    That is the owner of a folder or link on its path, and every user where a folder is
+    world-writable without the sticky bit. Source: unlink(2), EPERM; path_resolution(7).
     """
     found: list[str] = []
     trusted = _trusted_owners(str(path))
@@ -327,21 +337,21 @@ def _doubts_above(path: Path) -> tuple[str, ...]:
         with faults(str(path)):
             above = os.stat(here)  # noqa: PTH116 - likewise
         if above.st_uid not in trusted:
-            found.append(f"`{here}` above it belongs to another user")
+            found.append(f"its parent folder `{here}` belongs to another user")
         if above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX:
-            found.append(f"everybody may write to `{here}` above it")
+            found.append(f"its parent folder `{here}` is world-writable")
         below = f"{here.rstrip('/')}/{name}"
         try:
             status = os.lstat(below)
         except OSError:
-            # What is not there yet is made by us; what cannot be seen, opening it will say.
+            # An absent folder is created by us; other errors appear when it is opened.
             break
         if not stat.S_ISLNK(status.st_mode):
             here = below
             continue
         links += 1
         if status.st_uid not in trusted:
-            found.append(f"the link `{below}` on the way to it belongs to another user")
+            found.append(f"the link `{below}` on its path belongs to another user")
         if links > _MAX_LINKS:
             break
         with faults(str(path)):
@@ -352,29 +362,29 @@ def _doubts_above(path: Path) -> tuple[str, ...]:
 
 
 def _doubts(root: StoreFolder) -> tuple[str, ...]:
-    """Say which of the store's own folders everybody may write."""
+    """Return which of the store's own folders are world-writable."""
     return tuple(
-        f"everybody may write to `{path}`"
+        f"`{path}` is world-writable"
         for path, status in _own_folders(root)
         if status.st_mode & stat.S_IWOTH
     )
 
 
 def _lesser_doubts(root: StoreFolder) -> tuple[str, ...]:
-    """Say which of the store's own folders another user or a group may write."""
+    """Return which of the store's own folders another user or a group may write."""
     trusted = _trusted_owners(root.path)
     found: list[str] = []
     for path, status in _own_folders(root):
         if status.st_uid not in trusted:
             found.append(f"the store's folder `{path}` belongs to another user")
         elif status.st_mode & stat.S_IWGRP:
-            found.append(f"a group may write to the store's folder `{path}`")
-    # The first says enough: it is most often the store itself.
+            found.append(f"a group can write to the store's folder `{path}`")
+    # The first is enough: usually the store itself.
     return tuple(found[:1])
 
 
 def _own_folders(root: StoreFolder) -> Iterator[tuple[str, os.stat_result]]:
-    """Give the folders whose names decide what is believed."""
+    """Return the folders whose names are trusted."""
     with faults(root.path):
         yield root.path, os.fstat(root.descriptor)
     for name in ("names", "seen", "blobs"):
@@ -384,16 +394,16 @@ def _own_folders(root: StoreFolder) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _trusted_owners(path: str) -> frozenset[int]:
-    """Give the users who can do what they like anyway: this one, root, and the owner of `/`.
+    """Return the trusted users: this one, root, and the owner of `/`.
 
-    In a user namespace root may be seen as another number there.
+    In a user namespace root may have another number there.
     """
     with faults(path):
         return frozenset({os.geteuid(), 0, os.stat("/").st_uid})  # noqa: PTH116 - as above
 
 
 def _refuse_precious(root: StoreFolder) -> None:
-    """Refuse `/` and the user's home, also under another spelling, and also when marked."""
+    """Refuse `/` and the user's home, also through links, and also when marked."""
     with faults(root.path):
         here = os.fstat(root.descriptor)
     for path in ("/", os.path.expanduser("~")):  # noqa: PTH111 - Path.home() raises without one
@@ -406,12 +416,12 @@ def _refuse_precious(root: StoreFolder) -> None:
 
 
 def _refuse_other_version(root: StoreFolder) -> str | None:
-    """Give what the folder says of its version; None if it says nothing yet."""
+    """Return the folder's version; None if there is none yet."""
     version = _small(root, "version")
     if version and version.strip() != VERSION:
         raise StoreFault(
             root.where("version"),
-            f"it says version `{version.strip()[:40]}`, and this `resolver` writes `{VERSION}`",
+            f"its version is `{version.strip()[:40]}`, and this `resolver` writes `{VERSION}`",
             f"use the `resolver` that made it, or {_ANOTHER}",
         )
     return version or None
@@ -423,7 +433,7 @@ def _is_marked(root: StoreFolder) -> bool:
 
 
 def _is_foreign(root: StoreFolder) -> bool:
-    """Whether something is in here that an interrupted first write cannot have left."""
+    """Whether it contains anything that an interrupted first write cannot have left."""
     rest = set(root.entries()) - _NOT_FOREIGN
     if rest - {"tmp"}:
         return True
@@ -435,13 +445,13 @@ def _is_foreign(root: StoreFolder) -> bool:
 
 
 def _has_our_shape(root: StoreFolder) -> bool:
-    """Whether this is a store that lost its mark, as one does that came back from a cache."""
+    """Whether this is a store without its mark, as restored from a cache."""
     entries = set(root.entries()) - _NOT_FOREIGN
     return _ALWAYS <= entries <= _OURS
 
 
 def _keep_to_oneself(root: StoreFolder) -> None:
-    """Take an empty folder's write permission from everyone else, where it is ours to take."""
+    """Remove the write permission of others from an empty folder that we own."""
     with faults(root.path):
         status = os.fstat(root.descriptor)
         if status.st_uid == os.geteuid() and status.st_mode & 0o022:
@@ -449,7 +459,7 @@ def _keep_to_oneself(root: StoreFolder) -> None:
 
 
 def _small(root: StoreFolder, name: str) -> str | None:
-    """Read a small text file; None if there is none."""
+    """Read a small text file; None if absent."""
     file = root.open(name)
     if file is None:
         return None

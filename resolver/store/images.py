@@ -1,4 +1,4 @@
-"""What images there are, what they take, and what they share."""
+"""List the images of a store, their disk usage, and what they share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from resolver.core.results.pull import PulledImage, PulledName
 from resolver.core.results.store import DiskUsage, ImageUsage, StoredImage
 from resolver.errors import ResolverError, StoreFault
 from resolver.store import reachable
-from resolver.store.collect import GcSnapshot
 from resolver.store.index import (
     LEAST,
     Entry,
@@ -42,22 +41,22 @@ if TYPE_CHECKING:
     from resolver.store.folder import Home
 
 
-#: Sharers that are named of each image; of a base that thousands have, the names say nothing.
+#: Most sharers named per image.
 MAX_SHARERS = 20
-#: Users of a piece up to which all of them are looked at.
+#: Most users of a blob for which all of them are compared.
 _FEW = 32
-#: Classes of images that are compared with one class, for each piece that it has.
+#: Most classes of images compared with one class, per blob.
 _MOST_CLASSES = 512
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Row:
-    """A name and what it needs, as far as that is known.
+    """A name and the content it needs.
 
     Attributes:
-        needs: empty where its documents are damaged.
-        missing: what is not here, or not as it should be.
-        read_as: references under which it was read, where nobody pulled it.
+        needs: empty if its documents are damaged.
+        missing: absent or damaged content.
+        read_as: references under which an image was read that was never pulled.
 
     """
 
@@ -69,11 +68,11 @@ class _Row:
 
 @dataclass(slots=True, eq=False)
 class StoreSnapshot:
-    """One look at a store that may change meanwhile; nothing is locked.
+    """One scan of an unlocked store.
 
     Attributes:
-        users: how many images need a blob.
-        ids: how many images have a config.
+        users: number of images that need a blob.
+        ids: number of images with a config.
 
     """
 
@@ -91,7 +90,7 @@ class StoreSnapshot:
         names: Iterable[PulledName],
         files: Mapping[Digest, os.stat_result] | None = None,
     ) -> StoreSnapshot:
-        """Look at every name."""
+        """Read every name."""
         files = reachable.blob_files(root) if files is None else files
         listing = cls(root, files, Reach(root, files))
         for record in sorted(names, key=lambda record: record.reference):
@@ -115,7 +114,7 @@ class StoreSnapshot:
         self.ids.update({d for d, need in row.needs.items() if need.kind == "config"})
 
     def image(self, row: _Row) -> StoredImage:
-        """Describe one row."""
+        """Return the listing of one row."""
         record = row.record
         configs = [c for image in record.images if (c := self._config(image)) is not None]
         held, offered, attached = self._entries(record)
@@ -123,7 +122,7 @@ class StoreSnapshot:
         shared = self._size(d for d in row.needs if self.users[d] > 1)
         is_alone = len(record.images) == 1 and bool(configs)
         if is_alone and not record.reference and self.ids[configs[0][0]] > 1:
-            # Another image has this config too: by that id it would be removed instead.
+            # Another image has the same config, so the ID would be ambiguous.
             is_alone = False
         return StoredImage(
             record.reference,
@@ -143,9 +142,9 @@ class StoreSnapshot:
     def _entries(
         self, record: PulledName
     ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Attached, ...]]:
-        """Give the platforms held whole, those offered, and what else is held; in index order.
+        """Return platforms held, platforms offered, and attached artifacts, in index order.
 
-        Only images that were pulled under the name are held by it, whatever else is in the store.
+        Only images pulled under the name count, whatever else is in the store.
         """
         pulled = {image.manifest.digest: image for image in record.images}
         held: list[str] = []
@@ -170,7 +169,7 @@ class StoreSnapshot:
                 manifest = Descriptor(entry.media_type, entry.digest, entry.size)
                 attached.setdefault(entry.digest, Attached(kind, manifest, about))
         for image in record.images:
-            # What the index does not list, or no index lists.
+            # Images that no index lists.
             if image.manifest.digest not in listed and image.platform is not None:
                 offered.append(str(image.platform))
                 if self._is_whole(image.manifest):
@@ -178,7 +177,7 @@ class StoreSnapshot:
         return tuple(held), tuple(offered), tuple(attached.values())
 
     def _leaves(self, root: Descriptor, depth: int) -> Iterator[Descriptor]:
-        """Give the entries of an index and of the indexes inside it that are here."""
+        """Iterate over the entries of an index and of its nested indexes that are present."""
         try:
             document = self.reach.document(root)
         except StoreFault:
@@ -199,7 +198,7 @@ class StoreSnapshot:
         return document if isinstance(document, Manifest) else None
 
     def _is_whole(self, descriptor: Descriptor) -> bool:
-        """Whether a manifest and all its parts are here; foreign layers are not missed."""
+        """Whether a manifest, its config and its layers are present, foreign layers aside."""
         if not self.reach.has(descriptor):
             return False
         if descriptor.media_type not in DOCUMENT_TYPES:
@@ -213,18 +212,17 @@ class StoreSnapshot:
     def dangling(
         self, seen: Callable[[], Iterable[NameRecord]], rest: Iterable[Digest]
     ) -> list[_Row]:
-        """Find images that are here whole and that no pulled name leads to.
+        """Find complete images that no pulled name needs.
 
         Args:
-            seen: gives references that were read; they say for what an image came if nobody
-                pulled it. Called where there is such an image.
-            rest: what no pulled name needs, sorted.
+            seen: returns resolved references, which show why such an image was read. Only called if
+                there is one.
+            rest: digests that no pulled name needs, sorted.
 
         """
         whole: dict[Digest, PulledName] = {}
-        ground = GcSnapshot(self.root, self.files, (), (), (), self.reach)
         for digest in rest:
-            descriptor = ground.document_like(digest)
+            descriptor = self.reach.document_like(digest)
             if descriptor is None or descriptor.is_index:
                 continue
             document = self.reach.document(descriptor)
@@ -245,7 +243,7 @@ class StoreSnapshot:
         return found
 
     def unpulled(self, seen: Iterable[NameRecord]) -> set[Digest]:
-        """Give what was read of images that nobody pulled, and is still here."""
+        """Return content that was read for images that were never pulled."""
         return {
             digest
             for note in seen
@@ -254,7 +252,7 @@ class StoreSnapshot:
         }
 
     def _documents_of(self, root: Descriptor, *, whole: bool = False) -> list[Digest]:
-        """Give a root and the documents below it; with `whole` configs and layers as well."""
+        """Return a root and its documents; with `whole` also configs and layers."""
         if root.digest not in self.files:
             return []
         return [
@@ -264,7 +262,7 @@ class StoreSnapshot:
         ]
 
     def usages(self) -> tuple[ImageUsage, ...]:
-        """Count what each image has for itself, and what it shares with whom."""
+        """Return the own and shared size of each image."""
         sharing = _Sharing(self)
         return tuple(self._usage(number, row, sharing) for number, row in enumerate(self.rows))
 
@@ -289,7 +287,7 @@ class StoreSnapshot:
             return True
 
     def _config(self, image: PulledImage) -> tuple[Digest, str] | None:
-        """Give an image's id and when it was built; None where that is not known."""
+        """Return an image's ID and creation time; None if unknown."""
         try:
             document = self.reach.document(image.manifest)
             if not isinstance(document, Manifest) or document.config is None:
@@ -304,10 +302,10 @@ class StoreSnapshot:
 
 
 class _Sharing:
-    """Who shares most with whom, in time and room that grow with the number of images.
+    """Find which images share most, in linear time and memory.
 
-    What few images need names them all. What many need, a base layer, does not single out any: the
-    images that need the same of it are one class, and of a class the first few stand for all.
+    Users of rarely shared blobs are all compared. Images that need the same widely shared blobs,
+    such as base layers, form one class, represented by its first few images.
     """
 
     def __init__(self, listing: StoreSnapshot) -> None:
@@ -323,7 +321,7 @@ class _Sharing:
                 if digest in self._sizes:
                     self._users.setdefault(digest, []).append(number)
         self._many = {d for d, users in self._users.items() if len(users) > _FEW}
-        #: Images as the bits of a number, since a union of these costs next to nothing.
+        #: Sets of images as bits of an integer, since their union is cheap.
         self._bits = {digest: _bits(self._users[digest]) for digest in self._many}
         self._members: dict[frozenset[Digest], list[int]] = {}
         self._needing: dict[Digest, set[frozenset[Digest]]] = {}
@@ -336,7 +334,7 @@ class _Sharing:
         self._near: dict[frozenset[Digest], list[int]] = {}
 
     def of(self, number: int, shared: list[Digest]) -> tuple[tuple[tuple[str, int], ...], int]:
-        """Give those that share most with an image, and how many share anything."""
+        """Return the images that share most with an image, and how many share anything."""
         key = frozenset(self._many.intersection(shared))
         others = set(self._nearest(key)) if key else set()
         union = 0
@@ -359,14 +357,13 @@ class _Sharing:
         return tuple(ranked[:MAX_SHARERS]), (union & ~(1 << number)).bit_count()
 
     def _nearest(self, key: frozenset[Digest]) -> list[int]:
-        """Give the first few images of the classes that share most with this one."""
+        """Return representatives of the classes that share most with this one."""
         known = self._near.get(key)
         if known is not None:
             return known
         common: Counter[frozenset[Digest]] = Counter()
         for digest in key:
-            # Where many classes need it, it says little; a class with more in common has less
-            # usual content too.
+            # A blob that many classes need is not distinctive; closer classes share rarer ones too.
             for other in islice(self._needing[digest], _MOST_CLASSES):
                 common[other] += self._sizes[digest]
         common[key] = sum(self._sizes[digest] for digest in key)
@@ -380,7 +377,7 @@ class _Sharing:
 
 
 def _bits(numbers: Collection[int]) -> int:
-    """Make a number in which these bits are set."""
+    """Return an integer with these bits set."""
     found = bytearray((max(numbers, default=0) >> 3) + 1)
     for number in numbers:
         found[number >> 3] |= 1 << (number & 7)
@@ -401,7 +398,7 @@ def images(
         users = Counter(piece for entry in entries.values() for piece in entry.pieces)
         shared = {digest for digest, count in users.items() if count > 1}
         loose = _loose(listing, users, seen)
-        # What is shared with an image that nothing names is shared, too.
+        # Content shared with an unnamed image counts as shared too.
         shared |= {str(digest) for row in loose for digest in row.needs if str(digest) in users}
         parts = {digest: need for row in loose for digest, need in row.needs.items()}
         listing.users.update({digest: users[str(digest)] for digest in parts})
@@ -422,10 +419,10 @@ def images(
 def current(
     root: StoreFolder, files: Files, pulled: Records[PulledName]
 ) -> tuple[dict[str, Entry], list[BadName]]:
-    """Say what each name needs, by the name of its file: from the index, or read anew.
+    """Return what each name needs, by the name of its file: from the index, or read anew.
 
     Returns:
-        Also the files that cannot be used. A name whose documents are damaged needs nothing.
+        Also the unusable files. A name whose documents are damaged has no needs.
 
     Raises:
         StoreFault: the store cannot be read.
@@ -452,7 +449,7 @@ def current(
 
 
 def _entry(root: StoreFolder, files: Files, record: PulledName, name: Signature) -> Entry:
-    """Read what a name needs, and note all that was looked at for it."""
+    """Read what a name needs, recording all lookups."""
     files.looked = set()
     alone = StoreSnapshot.take(root, [record], files)
     (row,) = alone.rows
@@ -464,7 +461,7 @@ def _entry(root: StoreFolder, files: Files, record: PulledName, name: Signature)
 def _loose(
     listing: StoreSnapshot, users: Mapping[str, int], seen: Records[NameRecord]
 ) -> list[_Row]:
-    """Find what no name leads to; most often there is nothing, and no more is read."""
+    """Find unnamed images; usually there is no unused content and nothing is read."""
     rest = [text for text in listing.files.by_text if text not in users]  # type: ignore[attr-defined]
     if not rest:
         return []
@@ -482,7 +479,7 @@ def _with_shared(entry: Entry, shared: set[str], files: Files) -> StoredImage:
 
 
 def usage(home: Home, pulled: Records[PulledName], seen: Records[NameRecord]) -> DiskUsage:
-    """Say what takes how much; see `LocalStore.usage`."""
+    """Return what takes how much; see `LocalStore.usage`."""
     root = home.open_store()
     if root is None:
         return DiskUsage((), 0, 0, 0, 0)
@@ -503,7 +500,7 @@ def usage(home: Home, pulled: Records[PulledName], seen: Records[NameRecord]) ->
 
 
 def notes(root: StoreFolder, seen: Records[NameRecord]) -> tuple[NameRecord, ...]:
-    """Give what was noted by a resolve, from the index or read anew; what cannot be used is not.
+    """Return the usable records of resolves, from the index or read again.
 
     Raises:
         StoreFault: the store cannot be read.
@@ -538,6 +535,6 @@ def _usable(root: StoreFolder, pulled: Records[PulledName]) -> list[PulledName]:
 
 
 def _has_changed(root: StoreFolder, pulled: Records[PulledName], name: str, entry: Entry) -> bool:
-    """Whether a name that looks incomplete was removed or replaced while we looked."""
+    """Whether an apparently incomplete name was removed or replaced meanwhile."""
     status = pulled.look_in(root, name)
     return status is None or signature(status) != entry.name

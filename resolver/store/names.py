@@ -1,7 +1,6 @@
-"""What references pointed at when somebody asked, and what was pulled under them.
+"""Name records: what references resolved to, and what was pulled under them.
 
-Two folders, because they are two things: a resolve that finds a moved tag must not change what a
-name that was pulled means.
+They are kept apart: a resolve that finds a moved tag must not change a pulled name.
 """
 
 from __future__ import annotations
@@ -19,8 +18,7 @@ from resolver.core.parse.json import Fields, read_object
 from resolver.core.results.events import Warned
 from resolver.core.results.pull import PulledImage, PulledName
 from resolver.errors import Untrusted
-from resolver.store.files import aside, temporary
-from resolver.store.flock import locked
+from resolver.store.files import aside, locked, temporary
 from resolver.store.index import stats_in
 from resolver.values import dataclass
 
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
 
 #: Largest file, in bytes; a record with a thousand platforms has some 100 KiB.
 MAX_NAME = 1_048_576
-#: Held while a name is changed, so that two who add to it do not lose each other's part.
+#: Held while a name is changed, so that concurrent additions are not lost.
 _LOCK = "names.lock"
 _FILE = re.compile(r"[0-9a-f]{64}\.json")
 _ROOT_MEMBERS = frozenset({"mediaType", "digest", "size"})
@@ -48,7 +46,7 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BadName:
-    """A file about a reference that cannot be used; what it meant to keep is not known (R37)."""
+    """A name file that cannot be used; the content it needs is unknown."""
 
     path: str
     reason: str
@@ -56,13 +54,13 @@ class BadName:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Form(Generic[Record]):
-    """What such a file holds.
+    """Format of the name files in one folder.
 
     Attributes:
         folder: its name in the store.
-        reference: gives what a record is about.
-        write: turns a record into members.
-        read: reads bytes; the text says what they are, for errors. Raises `Untrusted`.
+        reference: returns the reference of a record.
+        write: returns the JSON members of a record.
+        read: parses JSON members; the text names the file in errors. Raises `Untrusted`.
 
     """
 
@@ -73,7 +71,7 @@ class Form(Generic[Record]):
 
 
 class Records(Generic[Record]):
-    """A folder of such files. Readers need no lock, since a rename is atomic."""
+    """A folder of name files. Readers need no lock, since a rename is atomic."""
 
     def __init__(self, home: Home, form: Form[Record], observe: Observer) -> None:
         self._home = home
@@ -88,13 +86,13 @@ class Records(Generic[Record]):
         check: Callable[[StoreFolder, Record], None] | None = None,
         seconds: float | None = None,
     ) -> Record:
-        """Write a record, durably, and give what was written.
+        """Write a record durably and return it.
 
         Args:
-            record: its content must be in the store before.
-            merge: makes one record of what is there and the new one.
-            check: refuses what must not be written, while the store is held.
-            seconds: to wait for the store's lock, when less than usual is worth it.
+            record: its content must already be in the store.
+            merge: combines the present record, if any, with the new one.
+            check: raises if the record must not be written; called under the store's lock.
+            seconds: to wait for the store's lock; None for the default.
 
         Raises:
             StoreFault: it cannot be written.
@@ -115,7 +113,7 @@ class Records(Generic[Record]):
             return record
 
     def get(self, reference: str) -> Record | None:
-        """Look a reference up; a file that cannot be used is said, and counts as unknown.
+        """Return the record of a reference; warn about an unusable file and return None.
 
         Raises:
             StoreFault: it cannot be read.
@@ -136,7 +134,7 @@ class Records(Generic[Record]):
         return entry
 
     def entries(self) -> Iterator[Record | BadName]:
-        """Give every record there is, the unusable ones too; other files are left alone."""
+        """Iterate over all records, including unusable ones; other files are ignored."""
         root = self._home.open_store()
         if root is None:
             return
@@ -144,7 +142,7 @@ class Records(Generic[Record]):
             yield from self.entries_in(root)
 
     def entries_in(self, root: StoreFolder) -> Iterator[Record | BadName]:
-        """Do the same in a store that is open already."""
+        """Iterate over all records of an open store."""
         folder = root.enter(self._form.folder)
         if folder is None:
             return
@@ -155,7 +153,7 @@ class Records(Generic[Record]):
                     yield entry
 
     def read_in(self, root: StoreFolder, name: str) -> Record | BadName | None:
-        """Read one file of an open store by its own name; None if it is gone.
+        """Read one file of an open store by its name; None if absent.
 
         Raises:
             StoreFault: it cannot be read.
@@ -168,7 +166,7 @@ class Records(Generic[Record]):
             return self._entry(folder, name)
 
     def look_in(self, root: StoreFolder, name: str) -> os.stat_result | None:
-        """Look at one such file of an open store; None if it is gone."""
+        """Return the status of one file of an open store; None if absent."""
         folder = root.enter(self._form.folder)
         if folder is None:
             return None
@@ -176,7 +174,7 @@ class Records(Generic[Record]):
             return folder.look(name)
 
     def files_in(self, root: StoreFolder) -> dict[str, os.stat_result]:
-        """Look at all files of an open store that hold records.
+        """Return the status of all name files of an open store.
 
         Raises:
             StoreFault: they cannot be listed.
@@ -186,7 +184,7 @@ class Records(Generic[Record]):
         return {name: status for name, status in found.items() if _FILE.fullmatch(name)}
 
     def usable(self) -> Iterator[Record]:
-        """Give every record that can be used, and say which cannot."""
+        """Iterate over the usable records; warn about the others."""
         for entry in self.entries():
             if isinstance(entry, BadName):
                 self._warn(entry)
@@ -194,23 +192,23 @@ class Records(Generic[Record]):
                 yield entry
 
     def drop(self, reference: str) -> bool:
-        """Remove a record, not what it is about; False if there was none.
+        """Remove a record but not its content; False if there was none.
 
         Raises:
             StoreFault: it cannot be removed.
 
         """
-        # Nothing to forget is no reason to make a store.
+        # Do not create a store only to remove a name from it.
         if not self._home.exists():
             return False
         with self._home.writing() as root:
             return self.drop_in(root, (reference,)) > 0
 
     def drop_in(self, root: StoreFolder, references: Iterable[str]) -> int:
-        """Remove records in a store that is held for writing; durably, and give how many.
+        """Remove records durably from a store locked for writing; return their number.
 
         Raises:
-            StoreFault: one cannot be removed.
+            StoreFault: a record cannot be removed.
 
         """
         with root.need(self._form.folder) as folder:
@@ -220,7 +218,7 @@ class Records(Generic[Record]):
             return count
 
     def put_in(self, root: StoreFolder, record: Record) -> None:
-        """Write a record in a store that is held for writing, durably.
+        """Write a record durably to a store locked for writing.
 
         Raises:
             StoreFault: it cannot be written.
@@ -229,7 +227,7 @@ class Records(Generic[Record]):
         self._put(root, file_name(self._form.reference(record)), record)
 
     def put_aside(self, bad: BadName) -> bool:
-        """Move a file that cannot be used to `tmp`; False if it is gone by now.
+        """Move an unusable file to `tmp`; False if it is absent by now.
 
         Raises:
             StoreFault: it cannot be moved.
@@ -277,24 +275,22 @@ class Records(Generic[Record]):
         except Untrusted as error:
             return BadName(path, str(error))
         if file_name(self._form.reference(record)) != name:
-            return BadName(path, "it is about another reference than its file name")
+            return BadName(path, "its reference does not match its file name")
         return record
 
     def _warn(self, bad: BadName) -> None:
         self._observe(
-            Warned(
-                "store-bad-name", f"`{bad.path}` cannot be used and is passed over: {bad.reason}"
-            )
+            Warned("store-bad-name", f"`{bad.path}` cannot be used and is skipped: {bad.reason}")
         )
 
 
 def file_name(reference: str) -> str:
-    """Name the file about a reference: text of any length and kind becomes a plain name (R32)."""
+    """Return the file name for a reference (docs/store-and-reliability.md, "File names")."""
     return hashlib.sha256(reference.encode("utf-8", "surrogatepass")).hexdigest() + ".json"
 
 
 def write_descriptor(descriptor: Descriptor) -> dict[str, object]:
-    """Give the members that identify content."""
+    """Return the JSON members that identify content."""
     return {
         "mediaType": descriptor.media_type,
         "digest": str(descriptor.digest),
@@ -303,10 +299,10 @@ def write_descriptor(descriptor: Descriptor) -> dict[str, object]:
 
 
 def read_identity(fields: Fields, name: str) -> Descriptor:
-    """Read what `write_descriptor` wrote.
+    """Parse the output of `write_descriptor`.
 
     Raises:
-        Untrusted: it is not that.
+        Untrusted: it is malformed.
 
     """
     fields.required(name)
@@ -331,11 +327,11 @@ _ATTACHED_KINDS: dict[str, AttachedKind] = {
 
 @dataclass(frozen=True, slots=True)
 class NameRecord:
-    """What a reference pointed at when it was last asked about.
+    """What a reference pointed at when it was last resolved.
 
     Attributes:
         reference: canonical.
-        root: type, digest and size only; the type is the decided one.
+        root: media type, digest and size only; the media type is the verified one.
 
     """
 
@@ -344,7 +340,7 @@ class NameRecord:
 
 
 def merged(known: PulledName | None, new: PulledName) -> PulledName:
-    """Join what was pulled before and now; what belongs to another root is let go."""
+    """Merge an earlier pull with a new one; images of another root are dropped."""
     images = {image.manifest.digest: image for image in new.images}
     attached = {each.manifest.digest: each for each in new.attached}
     if known is not None and known.root.digest == new.root.digest:

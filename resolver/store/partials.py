@@ -1,10 +1,11 @@
-"""Transfers under way: one folder per digest, and a lock that says who works on it (R35, R38).
+"""Partial blobs: one folder per digest, with a lock held by the process that writes.
 
-partial/<alg>-<hex>/lock       held by the one process that writes
+partial/<alg>-<hex>/lock       held by the process that writes
                     data       the bytes, with gaps
-                    meta.json  which bytes are there; written behind them, never before, and in
-                               place: it is no name that a power cut may not lose, only a hint,
-                               and what it says is hashed again
+                    meta.json  received ranges; written after the bytes, in place, since it is only
+                    a hint: the bytes are hashed again
+
+                    See docs/store-and-reliability.md, "Locks" and "Recovery".
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.parse.json import Fields, read_object
 from resolver.errors import BadDocument, ResolverError, StoreFault
-from resolver.store.files import aside, close, faults
-from resolver.store.flock import same_file, try_lock
+from resolver.store.files import aside, close, faults, same_file, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from resolver.store.folder import Home
 
 
-#: From the first byte to just behind the last one.
+#: Start and exclusive end, in bytes.
 Range = tuple[int, int]
 
 
 class Ranges:
-    """A set of byte positions; few pieces, since neighbours grow together."""
+    """A set of byte positions, as few merged ranges."""
 
     def __init__(self, ranges: Iterable[Range] = ()) -> None:
         self._ranges: list[Range] = []
@@ -43,7 +43,7 @@ class Ranges:
             self.add(start, end)
 
     def add(self, start: int, end: int) -> bool:
-        """Add `start` to just before `end`; True if some of it was there already."""
+        """Add the bytes from `start` up to `end`; True if any was already included."""
         if start >= end:
             return False
         overlaps = False
@@ -60,26 +60,26 @@ class Ranges:
 
     @property
     def prefix(self) -> int:
-        """How many bytes there are from the very first one on, without a gap."""
+        """Number of bytes from the start without a gap."""
         if not self._ranges or self._ranges[0][0] > 0:
             return 0
         return self._ranges[0][1]
 
     @property
     def total(self) -> int:
-        """How many bytes there are."""
+        """Number of bytes."""
         return sum(end - start for start, end in self._ranges)
 
     def pieces(self) -> tuple[Range, ...]:
-        """List them in order."""
+        """Return the ranges in order."""
         return tuple(self._ranges)
 
 
 DATA = "data"
 META = "meta.json"
 LOCK = "lock"
-#: Everything that may be in such a folder; the lock last, since it keeps others out. Earlier
-#: versions wrote `meta.new` first.
+#: All files of a partial; the lock last, since it excludes other processes. Earlier versions wrote
+#: `meta.new` first.
 _FILES = (DATA, META, "meta.new", LOCK)
 _SCHEMA = 1
 _MEMBERS = frozenset({"schema", "size", "ranges"})
@@ -88,17 +88,17 @@ _MAX_META = 1_048_576
 _WRITE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _READ_WRITE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = _READ_WRITE | os.O_CREAT | os.O_EXCL
-#: Seconds between two looks at another process's transfer.
+#: Seconds between two checks of another process's transfer.
 STEP = 0.05
 
 
 def folder_name(digest: Digest) -> str:
-    """Name the folder of a transfer."""
+    """Return the folder name of a partial."""
     return f"{digest.algorithm}-{digest.hex}"
 
 
 class PartialLock:
-    """The right to write one partial: nobody else has it while this process lives."""
+    """An exclusive lock on one partial, until `release` or the end of the process."""
 
     __slots__ = ("_is_released", "_lock", "_name", "_parent", "folder")
 
@@ -112,7 +112,7 @@ class PartialLock:
         self._is_released = False
 
     def release(self) -> None:
-        """Let others have it; what is there stays. A second time does nothing."""
+        """Release the lock and keep the partial; further calls do nothing."""
         if self._is_released:
             return
         self._is_released = True
@@ -122,24 +122,24 @@ class PartialLock:
         close(self._parent.descriptor)
 
     def remove(self) -> None:
-        """Remove everything that is ours to remove; the claim stays held."""
+        """Remove the partial's files; the lock stays held."""
         _empty(self.folder)
         self._parent.remove_folder(self._name)
 
     def ranges(self, size: int) -> tuple[Range, ...]:
-        """Read which bytes are said to be there; none if that cannot be used."""
-        return said(self.folder, size)
+        """Return the recorded ranges; none if the record cannot be used."""
+        return recorded_ranges(self.folder, size)
 
     def record(self, ranges: Ranges, size: int) -> None:
-        """Note which bytes are there, in one write, so that a kill leaves the old or the new.
+        """Record the received ranges in one write, so that a kill leaves the old or the new record.
 
-        Padded to the length of what was there, since cutting it would be a second step.
+        Padded to the old length, since truncation would be a second step.
         """
         value = {"schema": _SCHEMA, "size": size, "ranges": [list(r) for r in ranges.pieces()]}
         body = json.dumps(value).encode()
         status = self.folder.look(META)
         if status is not None and not (_is_ours(status) and status.st_size <= _MAX_META):
-            # Planted, or something else under a second name: its bytes must not change.
+            # Planted, or a hard link to another file: its bytes must not change.
             self.folder.remove(META)
             status = None
         flags = _WRITE if status is not None else _WRITE | os.O_CREAT | os.O_EXCL
@@ -151,10 +151,10 @@ class PartialLock:
                 os.close(descriptor)
 
     def open_data(self) -> tuple[int, int]:
-        """Open the file for reading and writing, and give it with its present size."""
+        """Open the data for reading and writing; return the descriptor and its size."""
         status = self.folder.look(DATA)
         if status is not None and not _is_ours(status):
-            # Planted, or a blob under a second name: its bytes must not change.
+            # Planted, or a hard link to a blob: its bytes must not change.
             self.folder.remove(DATA)
             status = None
         with faults(self.folder.where(DATA)):
@@ -167,7 +167,7 @@ class PartialLock:
             return descriptor, os.fstat(descriptor).st_size
 
     def _make_writable(self) -> None:
-        """Undo the last step before publishing, after which somebody died."""
+        """Undo the chmod before publishing, left by a process that died after it."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(DATA, flags, dir_fd=self.folder.descriptor)
         try:
@@ -183,13 +183,13 @@ class Partials:
         self._home = home
 
     def had(self, descriptor: Descriptor) -> int:
-        """Count the bytes that a transfer could go on from."""
+        """Count the bytes that a transfer can resume from."""
         with self._look(descriptor.digest) as folder:
-            pieces = said(folder, descriptor.size) if folder is not None else ()
+            pieces = recorded_ranges(folder, descriptor.size) if folder is not None else ()
         return sum(end - start for start, end in pieces)
 
     def trace(self, digest: Digest) -> tuple[int, ...]:
-        """Give something that changes while another process makes progress."""
+        """Return values that change while another process makes progress."""
         with self._look(digest) as folder:
             if folder is None:
                 return ()
@@ -202,14 +202,14 @@ class Partials:
         )
 
     def where(self, digest: Digest) -> str:
-        """Give the path of a transfer's lock, for messages."""
+        """Return the path of a partial's lock, for messages."""
         return f"{self._home.root}/partial/{folder_name(digest)}/{LOCK}"
 
     def claim(self, digest: Digest) -> PartialLock | None:
-        """Try once to get the right to write a partial; None while another process has it.
+        """Try once to lock a partial; None while another process holds it.
 
         Raises:
-            StoreFault: the store cannot be written, or must not be.
+            StoreFault: the store cannot be written or is not trusted.
 
         """
         name = folder_name(digest)
@@ -241,7 +241,7 @@ class Partials:
 
 
 def discard(parent: StoreFolder, name: str) -> None:
-    """Remove a transfer that nobody works on, while nobody can begin to.
+    """Remove an unused partial while the store is locked exclusively.
 
     Raises:
         StoreFault: it cannot be removed.
@@ -283,7 +283,7 @@ def _claim(root: StoreFolder, parent: StoreFolder, name: str, *, lock: bool) -> 
 
 
 def _lock(parent: StoreFolder, name: str, folder: StoreFolder) -> int | None:
-    """Lock a partial's folder; None if another has it, or it was removed meanwhile."""
+    """Lock a partial's folder; None if another process holds it or it was removed meanwhile."""
     try:
         descriptor = folder.lock_file(LOCK)
     except StoreFault as error:
@@ -307,8 +307,8 @@ def _is_ours(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 
 
-def said(folder: StoreFolder, size: int) -> tuple[Range, ...]:
-    """Read which bytes of a partial are said to be there, as far as the file itself goes."""
+def recorded_ranges(folder: StoreFolder, size: int) -> tuple[Range, ...]:
+    """Return the recorded ranges of a partial, cut to the size of its data."""
     data = folder.look(DATA)
     if data is None or not _is_ours(data):
         return ()
@@ -322,27 +322,22 @@ def said(folder: StoreFolder, size: int) -> tuple[Range, ...]:
     try:
         ranges = _read(body, size, f"`{file.path}`")
     except ResolverError:
-        # It only saves work; what it says is hashed again anyway.
+        # The record only saves work; the bytes are hashed again.
         return ()
     there = min(size, data.st_size)
     return Ranges((start, min(end, there)) for start, end in ranges).pieces()
 
 
 def _read(body: bytes, size: int, what: str) -> list[Range]:
-    """Read `meta.json`.
-
-    Raises:
-        Untrusted: it is not what it must be, or about another size.
-
-    """
+    """Read `meta.json`."""
     fields = Fields.of(read_object(body, what), what, "", _MEMBERS)
     if fields.integer("schema") != _SCHEMA or fields.integer("size") != size:
-        raise BadDocument(what, "size", "it is about something else")
+        raise BadDocument(what, "size", "it does not match the blob")
     ranges: list[Range] = []
     for value in fields.array("ranges"):
         match value:
             case [int(start), int(end)] if 0 <= start <= end <= size:
                 ranges.append((start, end))
             case _:
-                raise BadDocument(what, "ranges", "it is no pair of positions")
+                raise BadDocument(what, "ranges", "it is not a pair of positions")
     return ranges

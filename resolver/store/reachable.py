@@ -1,7 +1,7 @@
-"""What an image needs: from its root, through everything that one document says about another.
+"""Reachability: the content that an image needs, starting at its root.
 
-Nothing is guessed: a document that is here and cannot be read ends the walk, because what it
-points at is not known (R37). One that is not here is missing, which a pull mends.
+A document that is present and unreadable stops the walk, because its references are unknown
+(docs/store-and-reliability.md, "Collection"). An absent document is missing; a pull restores it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from resolver.core.oci.descriptor import DOCUMENT_TYPES
+from resolver.core.oci.descriptor import DOCUMENT_TYPES, Descriptor
 from resolver.core.oci.digest import HEX_DIGITS, Digest
 from resolver.core.oci.manifest import MAX_DEPTH, MAX_DOCUMENT, Index, Manifest, parse_document
-from resolver.errors import StoreFault, Untrusted
+from resolver.errors import ResolverError, StoreFault, Untrusted
 from resolver.store.blobs import examine
 from resolver.store.files import TEMPORARY
-from resolver.store.leases import LEASE, is_living
+from resolver.store.leases import LEASE, is_active
 from resolver.store.partials import DATA, LOCK, META
 from resolver.values import dataclass
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-    from resolver.core.oci.descriptor import Descriptor
     from resolver.core.results.pull import PulledName
     from resolver.store.files import StoreFolder
 
@@ -36,13 +35,13 @@ _HEX = re.compile(r"[0-9a-f]+")
 
 @dataclass(frozen=True, slots=True)
 class Loose:
-    """Something that is left over, or that somebody works on.
+    """A file outside `blobs` and the names: a partial, a temporary file or a lease.
 
     Attributes:
         folder: `partial`, `tmp` or `leases`.
-        size: in bytes, as far as it counts.
-        changed: when somebody last did something to it, in seconds since 1970.
-        is_living: whether somebody holds its lock.
+        size: in bytes, reserved space included.
+        changed: last modification, in seconds since 1970.
+        is_active: whether a process holds its lock.
 
     """
 
@@ -50,11 +49,11 @@ class Loose:
     name: str
     size: int
     changed: float
-    is_living: bool
+    is_active: bool
 
 
 def blob_files(root: StoreFolder) -> dict[Digest, os.stat_result]:
-    """Give what lies in `blobs` under a digest's name, whatever it is; other names are foreign.
+    """Return the status of everything in `blobs` whose name is a digest.
 
     Raises:
         StoreFault: it cannot be listed.
@@ -75,7 +74,7 @@ def blob_files(root: StoreFolder) -> dict[Digest, os.stat_result]:
 
 
 def partials(root: StoreFolder) -> list[Loose]:
-    """List the transfers, under way or left behind.
+    """List the partials, active or left behind.
 
     Raises:
         StoreFault: they cannot be listed.
@@ -90,7 +89,7 @@ def partials(root: StoreFolder) -> list[Loose]:
 
 
 def temporaries(root: StoreFolder) -> list[Loose]:
-    """List what is lying in `tmp`, our own only.
+    """List our temporary files.
 
     Raises:
         StoreFault: it cannot be listed.
@@ -100,7 +99,7 @@ def temporaries(root: StoreFolder) -> list[Loose]:
 
 
 def leases(root: StoreFolder) -> list[Loose]:
-    """List the leases, of the living and of the dead.
+    """List the leases, active and expired.
 
     Raises:
         StoreFault: they cannot be listed.
@@ -118,7 +117,7 @@ def _plain(root: StoreFolder, where: str, pattern: re.Pattern[str]) -> list[Loos
         for name in folder.entries():
             status = folder.look(name) if pattern.fullmatch(name) else None
             if status is not None:
-                alive = where == "leases" and is_living(folder, name)
+                alive = where == "leases" and is_active(folder, name)
                 found.append(Loose(where, name, status.st_size, status.st_mtime, alive))
     return found
 
@@ -138,11 +137,11 @@ def _partial(parent: StoreFolder, name: str) -> Loose | None:
             for inner in (DATA, META, LOCK)
             if (status := folder.look(inner)) is not None
         ]
-        alive = is_living(folder, LOCK)
+        alive = is_active(folder, LOCK)
         own = parent.look(name)
     times = [status.st_mtime for _, status in present]
     changed = max(times, default=own.st_mtime if own is not None else 0.0)
-    # What is reserved, not what has come: that is what the disk is missing.
+    # The reserved size, since that is what the disk is missing.
     size = sum(
         status.st_size
         for inner, status in present
@@ -163,11 +162,11 @@ _MEND = (
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """One piece of an image.
+    """Content that an image needs.
 
     Attributes:
-        kind: `index`, `manifest`, `config`, `layer`, or `blob` for what is none of them.
-        is_optional: nobody is missing it if it is not here: foreign layers, subjects.
+        kind: `index`, `manifest`, `config`, `layer`, or `blob` for anything else.
+        is_optional: it may be absent, such as foreign layers and subjects.
 
     """
 
@@ -177,10 +176,10 @@ class Need:
 
 
 def refuse_incomplete(root: StoreFolder, record: PulledName) -> None:
-    """Refuse a name whose content is not all here (I9).
+    """Refuse a name whose content is incomplete.
 
     Raises:
-        StoreFault: something is missing or damaged.
+        StoreFault: content is missing or damaged.
 
     """
     lacking = Reach(root, _Files(root)).lacking(record)
@@ -188,19 +187,19 @@ def refuse_incomplete(root: StoreFolder, record: PulledName) -> None:
         digest = lacking[0]
         raise StoreFault(
             root.where("blobs", digest.algorithm, digest.hex),
-            f"`{record.reference}` needs it, and it is not here",
+            f"`{record.reference}` needs it, and it is missing",
             "pull the image again",
         )
 
 
 class _Files(Mapping[Digest, "os.stat_result"]):
-    """What lies in `blobs`, looked up one by one."""
+    """The files in `blobs`, looked up one by one."""
 
     def __init__(self, root: StoreFolder) -> None:
         self._root = root
 
     def __getitem__(self, digest: Digest) -> os.stat_result:
-        # What cannot be verified is never kept.
+        # Content that cannot be verified is never stored.
         if not digest.is_verifiable:
             raise KeyError(digest)
         with self._root.need("blobs", digest.algorithm) as folder:
@@ -217,11 +216,11 @@ class _Files(Mapping[Digest, "os.stat_result"]):
 
 
 class Reach:
-    """Walks documents, each read once.
+    """Walks documents and reads each of them once.
 
     Args:
-        root: the store's folder; open as long as this is used.
-        files: what lies in `blobs`.
+        root: the store's folder; must stay open.
+        files: the files in `blobs`.
 
     """
 
@@ -229,20 +228,20 @@ class Reach:
         self._root = root
         self._files = files
         self._read: dict[Digest, Index | Manifest | None] = {}
-        #: Whether something could not be read: what was found out then may be wrong later.
+        #: Whether a read failed; results may be incomplete then.
         self.has_failed = False
-        #: What proved itself and is no document all the same.
+        #: Content that matches its digest and is not a valid document.
         self.unreadable: set[Digest] = set()
 
     def has(self, descriptor: Descriptor) -> bool:
-        """Whether there is a regular file of the right size."""
+        """Whether a regular file of the right size is present."""
         status = self._files.get(descriptor.digest)
         if status is None or not stat.S_ISREG(status.st_mode):
             return False
         return status.st_size == descriptor.size
 
     def lacking(self, record: PulledName) -> tuple[Digest, ...]:
-        """Give what a pulled name needs and cannot have from here, in the order of the walk.
+        """Return the required content of a pulled name that is missing, in the order of the walk.
 
         Raises:
             StoreFault: a document of it is damaged.
@@ -255,9 +254,9 @@ class Reach:
         )
 
     def of_name(self, record: PulledName) -> dict[Digest, Need]:
-        """Give what a pulled name needs, parents before children.
+        """Return the content that a pulled name needs, parents before children.
 
-        Its root, its images whole, and what is attached to them.
+        That is its root, its complete images, and attached artifacts.
 
         Raises:
             StoreFault: a document of it is damaged.
@@ -275,7 +274,7 @@ class Reach:
         return needs
 
     def of_document(self, descriptor: Descriptor) -> Iterator[Need]:
-        """Give a document and all that it points at, as far as it is here; each document once.
+        """Iterate over a document and its descendants that are present; each document once.
 
         Raises:
             StoreFault: a document of it is damaged.
@@ -285,7 +284,7 @@ class Reach:
         while queue:
             current, depth = queue.popleft()
             if current.media_type not in DOCUMENT_TYPES:
-                # An index may list what is no manifest; it points at nothing that is known.
+                # An index may list content that is not a manifest; its references are unknown.
                 yield Need(current, "blob", is_optional=depth > 0)
                 continue
             document = self.document(current)
@@ -296,23 +295,23 @@ class Reach:
                 for layer in document.layers:
                     yield Need(layer, "layer", is_optional=bool(layer.urls))
             for child in _children(document):
-                # An index lists more than anybody pulls.
+                # Only entries that were pulled are present.
                 if child.digest in self._files and child.digest not in met and depth < MAX_DEPTH:
                     met.add(child.digest)
                     queue.append((child, depth + 1))
 
     def as_far_as_known(self, descriptor: Descriptor) -> list[Need]:
-        """Walk from a document, and stop at what is damaged."""
+        """Walk from a document and stop at damage."""
         needs: list[Need] = []
         try:
             for need in self.of_document(descriptor):
-                needs.append(need)  # noqa: PERF402 - what came before a fault is kept
+                needs.append(need)  # noqa: PERF402 - keeps the needs before a fault
         except StoreFault:
             return needs
         return needs
 
     def document(self, descriptor: Descriptor) -> Index | Manifest | None:
-        """Read a document; None if it is not here.
+        """Read a document; None if it is absent.
 
         Raises:
             StoreFault: it is damaged.
@@ -323,7 +322,7 @@ class Reach:
         return self._read[descriptor.digest]
 
     def body(self, digest: Digest) -> bytes | None:
-        """Read a file whole, verified; None if it is not here, or too large for a document.
+        """Return verified content; None if it is absent or too large for a document.
 
         Raises:
             StoreFault: it is damaged.
@@ -334,6 +333,31 @@ class Reach:
         except StoreFault:
             self.has_failed = True
             raise
+
+    def document_like(self, digest: Digest) -> Descriptor | None:
+        """Return the descriptor of an index or manifest; None for anything else or if damaged."""
+        status = self._files.get(digest)
+        if status is None or not stat.S_ISREG(status.st_mode) or status.st_size > MAX_DOCUMENT:
+            return None
+        if not self.looks_like_json(digest):
+            return None
+        try:
+            body = self.body(digest)
+            if body is None:
+                return None
+            media_type = parse_document(body, None, f"`{digest}`").media_type
+        except ResolverError:
+            return None
+        return Descriptor(media_type, digest, status.st_size)
+
+    def looks_like_json(self, digest: Digest) -> bool:
+        """Whether a file starts like a JSON object; False if it is absent."""
+        with self._root.need("blobs", digest.algorithm) as folder:
+            file = folder.open(digest.hex)
+            if file is None:
+                return False
+            with file:
+                return next(file.chunks(64), b"").lstrip()[:1] == b"{"
 
     def _body(self, digest: Digest) -> bytes | None:
         status = self._files.get(digest)
@@ -349,11 +373,11 @@ class Reach:
             with file:
                 intact, body = examine(file, digest, MAX_DOCUMENT)
         if not intact:
-            raise StoreFault(path, "it is damaged, so what it points at is not known", _MEND)
+            raise StoreFault(path, "it is damaged, so its references are unknown", _MEND)
         return body
 
     def _indexes(self, descriptor: Descriptor) -> Iterator[Need]:
-        """Give a root, and the indexes inside it that are here, without their images."""
+        """Iterate over a root and its nested indexes that are present, without images."""
         queue, met = deque([(descriptor, 0)]), {descriptor.digest}
         while queue:
             current, depth = queue.popleft()
@@ -370,13 +394,13 @@ class Reach:
         if body is None:
             return None
         try:
-            # What it is it says itself; who points at it may say something else.
+            # The type follows from the document; a descriptor may state another.
             return parse_document(body, None, f"`{descriptor.digest}`")
         except Untrusted as error:
             self.has_failed = True
             self.unreadable.add(descriptor.digest)
             path = self._root.where("blobs", descriptor.digest.algorithm, descriptor.digest.hex)
-            raise StoreFault(path, f"what it points at is not known: {error}", _MEND) from error
+            raise StoreFault(path, f"its references are unknown: {error}", _MEND) from error
 
 
 def _kind(descriptor: Descriptor, document: Index | Manifest | None) -> str:
@@ -385,7 +409,7 @@ def _kind(descriptor: Descriptor, document: Index | Manifest | None) -> str:
 
 
 def _children(document: Index | Manifest | None) -> tuple[Descriptor, ...]:
-    """Give the documents that one points at: what it lists, and what it is about."""
+    """Return the documents that a document references: its manifests and its subject."""
     if document is None:
         return ()
     subject = (document.subject,) if document.subject is not None else ()

@@ -1,4 +1,4 @@
-"""LocalStore: the place on this machine where verified content and names are kept."""
+"""LocalStore: verified content and names in a folder on this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from resolver.core.results.events import Warned
 from resolver.core.results.pull_events import ignore
 from resolver.errors import BlobNotFound, LimitExceeded, NotFound, StoreFault
 from resolver.store.blobs import MAX_DOCUMENT, Blobs
-from resolver.store.flock import Patience
+from resolver.store.files import Patience
 from resolver.store.folder import Home
 from resolver.store.names import PULLED, SEEN, BadName, NameRecord, Records, merged
 
@@ -43,12 +43,24 @@ if TYPE_CHECKING:
 
 
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
-#: Seconds that a resolve waits to note what it found; the answer does not depend on it.
+#: Seconds a resolve waits to record its result; the answer does not depend on it.
 BRIEFLY = 5.0
 
 
-class StoredContent:
-    """The part of a `LocalStore` that knows digests and no names; see there."""
+class LocalStore:
+    """A store in a folder, created by the first write; a store that does not exist is empty.
+
+    Implements `core.oci.content.Source`. Safe for use by several threads and processes.
+
+    Args:
+        root: the folder.
+        fsync: False is faster and may lose content in a power cut; reads verify in any case.
+        lock: False relies on no other process using the folder (`--unsafe-no-lock`).
+        shared: trust every user who can write to the folder (`--shared-store`).
+        patience: how long to wait for the lock.
+        observe: receives warnings about damage and about a store that cannot be written.
+
+    """
 
     def __init__(
         self,
@@ -71,12 +83,14 @@ class StoredContent:
             observe=observe,
         )
         self._blobs = Blobs(self._home, observe)
+        self._seen = Records(self._home, SEEN, observe)
+        self._pulled = Records(self._home, PULLED, observe)
         self._giving_up = threading.Lock()
         self._gave_up = False
 
     @cached_property
     def _transfers(self) -> Transfers:
-        """What brings content in; loaded when first needed, since asking needs none of it."""
+        """Incoming transfers; loaded on first use, since reads do not need them."""
         from resolver.store.receive import Transfers  # noqa: PLC0415 - for pulls alone
 
         return Transfers(self._home, self._blobs.held)
@@ -88,10 +102,10 @@ class StoredContent:
         return Leases(self._home)
 
     def writing(self) -> AbstractContextManager[StoreFolder]:
-        """Keep collection away for the length of a block: from the first look to the name (R36).
+        """Block collection for the duration of the context: from the first look to the name.
 
         Raises:
-            StoreFault: the store cannot be written, or must not be.
+            StoreFault: the store cannot be written or is not trusted.
 
         """
         return self._home.writing()
@@ -101,22 +115,22 @@ class StoredContent:
     def load(
         self, digest: Digest, size: int | None = None, limit: int = MAX_DOCUMENT
     ) -> bytes | None:
-        """Read content by digest alone, hashed again; None if it is not here, or damaged.
+        """Return verified content by digest; None if it is absent or damaged.
 
         Raises:
-            SizeMismatch: it is here, and has not the `size` that was stated, in bytes.
-            LimitExceeded: it is here, and has more than `limit` bytes.
+            SizeMismatch: its size differs from `size`, in bytes.
+            LimitExceeded: it is larger than `limit`, in bytes.
             StoreFault: it cannot be read.
 
         """
         return self._blobs.load(digest, size, limit)
 
     def read(self, descriptor: Descriptor) -> bytes:
-        """Read a document whole, verified.
+        """Return a verified document.
 
         Raises:
-            BlobNotFound: it is not here, or damaged.
-            Untrusted: it is not what the descriptor says, or too large to be a document.
+            BlobNotFound: it is absent or damaged.
+            Untrusted: it does not match the descriptor, or is too large for a document.
             StoreFault: it cannot be read.
 
         """
@@ -128,47 +142,47 @@ class StoredContent:
         return body
 
     def has(self, descriptor: Descriptor) -> bool:
-        """Whether content is here, by its size; nothing is read."""
+        """Whether content of the right size is present; nothing is read."""
         return self._blobs.has(descriptor)
 
     def open(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
-        """Stream content; the caller verifies.
+        """Stream content; the caller must verify it.
 
         Raises:
-            BlobNotFound: it is not here.
+            BlobNotFound: it is absent.
             StoreFault: it cannot be read.
 
         """
         return self._blobs.open(descriptor)
 
     def add(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
-        """Take in content, all of it and verified, or nothing; what is held is not asked for.
+        """Add verified content, or nothing; `chunks` is not read if the content is present.
 
         Raises:
-            Untrusted: other bytes came.
+            Untrusted: the bytes do not match the descriptor.
             StoreFault: they cannot be written.
 
         """
         self._blobs.add(descriptor, chunks)
 
     def add_document(self, document: Document) -> None:
-        """Take in a document.
+        """Add a document.
 
         Raises:
-            Untrusted: its bytes are not what its descriptor says.
+            Untrusted: its bytes do not match its descriptor.
             StoreFault: they cannot be written.
 
         """
         self._blobs.add(document.descriptor, (document.body,))
 
     def try_add(self, document: Document, observe: Observer | None = None) -> bool:
-        """Take in a document if possible; a store that cannot be written is said once.
+        """Add a document if possible; warn once about a store that cannot be written.
 
-        For work whose answer does not depend on the store. After the first failure this store is
-        not tried again, so that a batch does not wait for the same lock a hundred times.
+        For work whose answer does not depend on the store. After the first failure no further write
+        is attempted, so that a batch does not wait for the same lock a hundred times.
 
         Raises:
-            Untrusted: its bytes are not what its descriptor says.
+            Untrusted: its bytes do not match its descriptor.
 
         """
         return self._attempt(
@@ -177,11 +191,13 @@ class StoredContent:
         )
 
     def held(self, descriptor: Descriptor, *, full: bool = False) -> bool:
-        """Whether content is here and may be used as it is (R39).
+        """Whether content is present and can be used.
+
+        See docs/store-and-reliability.md, "Reuse checks".
 
         Args:
-            descriptor: what it must be.
-            full: hash large blobs too; documents are hashed in any case.
+            descriptor: of the content.
+            full: hash large blobs too; documents are always hashed.
 
         Raises:
             StoreFault: it cannot be read.
@@ -194,15 +210,15 @@ class StoredContent:
     def receive(
         self, descriptor: Descriptor, *, waiting: Callable[[], None] | None = None
     ) -> AbstractContextManager[BlobWriter | None]:
-        """Take in a blob piece by piece; None if there is nothing to do, since it is here.
+        """Write a blob in pieces; None if it is already present.
 
-        While another process fetches the same blob this waits: until the blob is here, or until
-        that process has ended, and then goes on where it stopped. Leaving the block without
-        `finish` keeps what has come for the next transfer.
+        While another process fetches the same blob, wait until the blob is present or that process
+        has ended, then resume where it stopped. Leaving the block without `finish` keeps the
+        partial for the next transfer.
 
         Args:
-            descriptor: what it must be.
-            waiting: called again and again while another process is at it; may raise to give up.
+            descriptor: of the blob.
+            waiting: called repeatedly while another process is fetching; may raise to give up.
 
         Raises:
             StoreFault: it cannot be written, or the other process makes no progress.
@@ -211,11 +227,11 @@ class StoredContent:
         return self._transfers.receive(descriptor, waiting)
 
     def record_transfers(self) -> None:
-        """Note how far the transfers of this process have got, before it ends."""
+        """Record the progress of this process's transfers before it ends."""
         self._transfers.record()
 
     def partial(self, descriptor: Descriptor) -> int:
-        """Count the bytes that a transfer of this blob need not fetch again.
+        """Count the bytes of this blob that an earlier transfer left.
 
         Raises:
             StoreFault: the store cannot be read.
@@ -226,15 +242,15 @@ class StoredContent:
     def lease(
         self, digests: Iterable[Digest] = (), purpose: str = "", *, needed: bool = True
     ) -> AbstractContextManager[Lease]:
-        """Keep content from being collected for the length of a block, in every process.
+        """Protect content from collection for the duration of the context, in every process.
 
-        Take it before the first look at what is here: whatever is added from then on stays too.
-        `Lease.add` lists what was here before, as soon as it is known to be needed.
+        Take the lease before the first look at the store: content added from then on is protected
+            too. `Lease.add` protects content that was present before.
 
         Args:
-            digests: of what is needed.
-            purpose: what a person is told who wants to remove it: "pull docker.io/library/app:1".
-            needed: False goes without a lease where the store cannot be written.
+            digests: of the content.
+            purpose: shown to a user who tries to remove it, such as "pull docker.io/library/app:1".
+            needed: False continues without a lease where the store cannot be written.
 
         Raises:
             StoreFault: it cannot be written.
@@ -243,7 +259,7 @@ class StoredContent:
         return self._leases.hold(digests, purpose, needed=needed)
 
     def leases(self) -> tuple[ActiveLease, ...]:
-        """List who is using the store right now.
+        """List the active leases.
 
         Raises:
             StoreFault: it cannot be read.
@@ -252,13 +268,13 @@ class StoredContent:
         root = self._home.open_store()
         if root is None:
             return ()
-        from resolver.store.leases import living  # noqa: PLC0415 - for collection alone
+        from resolver.store.leases import active_leases  # noqa: PLC0415 - for collection alone
 
         with root:
-            return living(root)
+            return active_leases(root)
 
     def in_use(self) -> frozenset[Digest]:
-        """List what somebody is using right now.
+        """List the digests that active leases protect.
 
         Raises:
             StoreFault: the store cannot be read.
@@ -287,41 +303,21 @@ class StoredContent:
             code = "store-read-only" if read_only else "store-unwritable"
             observe(Warned(code, f"nothing is kept: {error}"))
 
-
-class StoredNames(StoredContent):
-    """The part of a `LocalStore` that knows references; see there."""
-
-    def __init__(
-        self,
-        root: Path,
-        *,
-        fsync: bool = True,
-        lock: bool = True,
-        shared: bool = False,
-        patience: Patience | None = None,
-        observe: Observer = ignore,
-    ) -> None:
-        super().__init__(
-            root, fsync=fsync, lock=lock, shared=shared, patience=patience, observe=observe
-        )
-        self._seen = Records(self._home, SEEN, observe)
-        self._pulled = Records(self._home, PULLED, observe)
-
     # What was pulled
 
     def name(self, record: PulledName, found: Collection[str] = ()) -> PulledName:
-        """Note what was pulled, last of all; more platforms of the same root are added to it.
+        """Record a pulled name; platforms of the same root are merged.
 
-        To be called after every pull, also one that had nothing to do: `pulled_at` says what is
-        still used.
+        Call it after every pull, including one that transferred nothing: `pulled_at` shows what is
+            still used.
 
         Args:
-            record: its content must be in the store before.
-            found: algorithms of content that was there already, and beside which nothing was
-                added since: who put it there may have died before the disk knew its name.
+            record: its content must already be in the store.
+            found: digest algorithms of content that was already present. Its folders are synced,
+                since the process that added it may have died before the sync.
 
         Raises:
-            StoreFault: it cannot be written, or what it needs is not here.
+            StoreFault: it cannot be written, or its content is incomplete.
 
         """
         from resolver.store.reachable import refuse_incomplete  # noqa: PLC0415 - for pulls alone
@@ -335,7 +331,7 @@ class StoredNames(StoredContent):
         return self._pulled.put(record, merge=merged, check=check)
 
     def pulled(self, reference: str) -> PulledName | None:
-        """Look up what was pulled under a canonical reference.
+        """Return what was pulled under a canonical reference.
 
         Raises:
             StoreFault: it cannot be read.
@@ -344,7 +340,7 @@ class StoredNames(StoredContent):
         return self._pulled.get(reference)
 
     def pulled_names(self) -> Iterator[PulledName]:
-        """Give everything that was pulled, in no order that means anything.
+        """Iterate over all pulled names, in no particular order.
 
         Raises:
             StoreFault: it cannot be read.
@@ -353,7 +349,7 @@ class StoredNames(StoredContent):
         return self._pulled.usable()
 
     def unname(self, reference: str) -> bool:
-        """Drop what was pulled under a reference, not its content; False if there was nothing.
+        """Remove a pulled name but not its content; False if there was none.
 
         Raises:
             StoreFault: it cannot be removed.
@@ -364,7 +360,7 @@ class StoredNames(StoredContent):
     # What a resolve saw
 
     def remember(self, record: NameRecord) -> None:
-        """Note what a reference points at; to be called after its content was added.
+        """Record what a reference points at; its content must already be in the store.
 
         Raises:
             StoreFault: it cannot be written.
@@ -373,13 +369,14 @@ class StoredNames(StoredContent):
         self._seen.put(record)
 
     def try_remember(self, record: NameRecord, observe: Observer | None = None) -> bool:
-        """Note what a reference points at if possible, as `try_add`."""
+        """Record what a reference points at if possible; see `try_add`."""
         return self._attempt(lambda: self._seen.put(record, seconds=BRIEFLY), observe)
 
     def recall(self, reference: str) -> NameRecord | None:
-        """Look up what a canonical reference pointed at; None if nobody noted it.
+        """Return what a canonical reference pointed at; None if unknown.
 
-        What was pulled answers where no resolve was noted: a cache may have lost the note.
+        Falls back to the pulled name where no resolve is recorded: a restored cache may lack the
+            record.
 
         Raises:
             StoreFault: it cannot be read.
@@ -392,7 +389,7 @@ class StoredNames(StoredContent):
         return None if pulled is None else NameRecord(reference, pulled.root)
 
     def names(self) -> Iterator[NameRecord]:
-        """Give all names, in no order that means anything.
+        """Iterate over the recorded names, in no particular order.
 
         Raises:
             StoreFault: they cannot be read.
@@ -401,7 +398,7 @@ class StoredNames(StoredContent):
         return self._seen.usable()
 
     def entries(self) -> Iterator[NameRecord | BadName]:
-        """Give all names, and the files that should be names and cannot be used.
+        """Iterate over the recorded names and the name files that cannot be used.
 
         Raises:
             StoreFault: they cannot be read.
@@ -409,7 +406,7 @@ class StoredNames(StoredContent):
         return self._seen.entries()
 
     def forget(self, reference: str) -> bool:
-        """Drop a name, not what it points at; False if there was none.
+        """Remove a recorded name but not its content; False if there was none.
 
         Raises:
             StoreFault: it cannot be removed.
@@ -417,35 +414,19 @@ class StoredNames(StoredContent):
         """
         return self._seen.drop(reference)
 
-
-class LocalStore(StoredNames):
-    """A store in a folder; it is made by the first write, and one that is absent holds nothing.
-
-    Implements `core.content.Source`. Threads and processes may share it freely.
-
-    Args:
-        root: the folder.
-        fsync: False trades what a power cut may cost for speed; reading hashes anyway.
-        lock: False trusts the user that nobody else uses the folder (`--unsafe-no-lock`).
-        shared: trust everybody who may write to the folder (`--shared-store`).
-        patience: how long to wait for the lock.
-        observe: is told about damage, and about a store that cannot be written.
-
-    """
-
     def resolve(self, name: str) -> Descriptor:
-        """Turn a canonical reference, or a digest in text form, into a descriptor.
+        """Return the descriptor for a canonical reference or a digest.
 
         Raises:
-            NotFound: the store does not know it.
-            InvalidDigest: it looks like a digest, and is none.
-            BadDocument: it is content, and no document.
+            NotFound: it is not in the store.
+            InvalidDigest: it looks like a digest and is not valid.
+            BadDocument: it is content other than a document.
             StoreFault: the store cannot be read.
 
         """
         if name.partition(":")[0] in HEX_DIGITS:
             return self.document(name).descriptor
-        # What was pulled is here whole; what was only seen may lead to content that is not.
+        # A pulled name is complete; a resolved one may point at absent content.
         known = self.pulled(name) or self.recall(name)
         if known is None:
             raise NotFound(
@@ -455,11 +436,11 @@ class LocalStore(StoredNames):
         return known.root
 
     def document(self, name: str) -> Document:
-        """Read what a canonical reference, or a digest in text form, points at.
+        """Return the document for a canonical reference or a digest.
 
         Raises:
-            NotFound: the store does not know it, or not its content.
-            Untrusted: it is content, and no document.
+            NotFound: it, or its content, is not in the store.
+            Untrusted: it is content other than a document.
             StoreFault: the store cannot be read.
 
         """
@@ -474,45 +455,45 @@ class LocalStore(StoredNames):
         return Document(root, self.read(root))
 
     def tags(self) -> Iterator[str]:
-        """List the references that are known."""
+        """List the references in the store."""
         seen = {record.reference for record in self.names()}
         return iter(sorted(seen | {record.reference for record in self.pulled_names()}))
 
     def warnings(self) -> tuple[str, ...]:
-        """Give nothing: what is worth saying went to the observer."""
+        """Return nothing: warnings go to the observer."""
         return ()
 
     # Upkeep
 
     def look(self) -> bool | None:
-        """Whether it is there: None if not, False for an empty folder; nothing is changed.
+        """Whether the store exists: None if not, False for an empty folder; nothing is changed.
 
         Raises:
-            StoreFault: the folder is not for us, or cannot be read.
+            StoreFault: the folder is not a store or cannot be read.
 
         """
         return self._home.look()
 
     def doubts(self) -> tuple[str, ...]:
-        """Say why others may change this store, whether or not that is accepted; empty if not.
+        """Return the reasons why other users can change this store, accepted or not.
 
         Raises:
-            StoreFault: the folder cannot be looked at.
+            StoreFault: the folder cannot be inspected.
 
         """
         return self._home.doubts()
 
     def try_writing(self) -> None:
-        """Take the lock, and write a file that is gone again at once.
+        """Take the lock, and write and remove a test file.
 
         Raises:
-            StoreFault: one of them does not work.
+            StoreFault: either fails.
 
         """
         self._home.try_writing()
 
     def images(self) -> tuple[StoredImage, ...]:
-        """List what was pulled, by reference, and then the images that no pulled name leads to.
+        """List pulled images by reference, then the complete images without a pulled name.
 
         Raises:
             StoreFault: the store cannot be read.
@@ -523,7 +504,7 @@ class LocalStore(StoredNames):
         return images.images(self._home, self._pulled, self._seen)
 
     def usage(self) -> DiskUsage:
-        """Say what takes how much, and who shares what with whom.
+        """Return disk usage, and what images share.
 
         Raises:
             StoreFault: the store cannot be read.
@@ -534,15 +515,15 @@ class LocalStore(StoredNames):
         return images.usage(self._home, self._pulled, self._seen)
 
     def collect(self, rules: Retention | None = None, *, dry_run: bool = False) -> Collected:
-        """Remove what neither names nor living processes need.
+        """Remove content that neither names nor active leases need.
 
         Args:
-            rules: what stays besides; the usual rules if None.
-            dry_run: decide everything, and remove nothing.
+            rules: further content to keep; None for the defaults.
+            dry_run: decide, and remove nothing.
 
         Raises:
-            StoreFault: what is needed is not known for sure, and nothing was removed; or
-                something cannot be removed.
+            StoreFault: it cannot be determined what is needed, and nothing was removed; or a file
+                cannot be removed.
 
         """
         from resolver.core.results.store import Retention  # noqa: PLC0415 - for collection alone
@@ -554,19 +535,19 @@ class LocalStore(StoredNames):
     def remove(
         self, target: str, platform: Platform | None = None, *, force: bool = False
     ) -> Removed:
-        """Untag an image, then delete what nothing else needs.
+        """Untag an image and delete the content that nothing else needs.
 
         Args:
-            target: a canonical reference, with a tag, a digest or both; or an image id: a digest
-                of its config, manifest or index, or the start of one.
-            platform: remove the image for this one only.
-            force: also an id with several names, and what is in use; what a living process
-                needs is then untagged, and deleted by a later collection.
+            target: a canonical reference with a tag, a digest or both; or an image ID: the digest
+                of its config, manifest or index, or a prefix of one.
+            platform: remove only the image for this platform.
+            force: remove an ID with several names and an image in use; content under a lease is
+                untagged and left for a later collection.
 
         Raises:
             ImageNotHeld: there is no such image here.
-            AmbiguousId: it is the start of several ids.
-            InUse: it is used, or an id has several names.
+            Malformed: it is the start of several ids.
+            Negative: it is used, or an id has several names.
             StoreFault: it cannot be removed.
 
         """
@@ -581,15 +562,14 @@ class LocalStore(StoredNames):
         full: bool = False,
         repair: Callable[[Descriptor, tuple[str, ...]], bool] | None = None,
     ) -> Verified:
-        """Check that every name leads to all it needs, and every file is what its name says.
+        """Check that every name is complete and every file matches its digest.
 
-        What is damaged is set aside, and missing from then on; it is read anew by a pull.
+        Damaged files are set aside and count as missing; a pull fetches them again.
 
         Args:
-            full: hash large blobs too, not documents and small ones only.
-            repair: fetches content anew for the references that need it; whether it is here then
-                is looked at, whatever it returns. With it, names that cannot be read are set
-                aside, too.
+            full: hash large blobs too.
+            repair: fetches content again for the references that need it; its result is checked in
+                the store. With it, unreadable name files are set aside too.
 
         Raises:
             StoreFault: the store cannot be read.

@@ -1,4 +1,4 @@
-"""Checking a store: every name reachable, every file what its name says; and mending it."""
+"""Check and repair a store: every name complete, every file matching its digest."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class _Wanted:
-    """Why a blob matters: what it is, and the names that need it."""
+    """A needed blob, and the names that need it."""
 
     need: Need
     names: set[str] = field(default_factory=set)
 
     @property
     def references(self) -> tuple[str, ...]:
-        """The names in order; made when asked for, since a base may have thousands."""
+        """The names, sorted on demand, since a base image may have thousands."""
         return tuple(sorted(self.names))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Look:
-    """What one look found.
+    """Result of one scan.
 
     Attributes:
-        names: how many were checked.
-        wrong: what is the matter, by digest.
+        names: number of names checked.
+        wrong: problems, by digest.
 
     """
 
@@ -59,7 +59,7 @@ class _Look:
 
 
 class StoreCheck:
-    """One check of a store; nothing is locked, and everything may change meanwhile.
+    """One check of a store; nothing is locked, so the store may change meanwhile.
 
     Args:
         home, blobs, pulled, seen: the parts of the store.
@@ -84,7 +84,7 @@ class StoreCheck:
         self._found: dict[str, Damage] = {}
 
     def run(self, repair: Repair | None) -> Verified:
-        """Look at everything, again after each round of repairs until nothing more comes of it."""
+        """Scan the store, again after each round of repairs until nothing is left to try."""
         tried: set[Digest] = set()
         while True:
             look = self._look()
@@ -110,7 +110,7 @@ class StoreCheck:
         )
 
     def _look(self) -> _Look:
-        """Find what is wrong now: missing, of another size or content, or no file at all."""
+        """Find missing, damaged and unreadable content."""
         root = self._home.open_store()
         if root is None:
             return _Look({}, 0, {}, {})
@@ -130,7 +130,7 @@ class StoreCheck:
         return _Look(files, len(names), wanted, wrong)
 
     def _problem(self, root: StoreFolder, digest: Digest, status: os.stat_result) -> str:
-        """Say what is wrong with a file by itself; empty if nothing is, or it is gone by now."""
+        """Return the problem of a single file; empty if it is intact or gone by now."""
         if not stat.S_ISREG(status.st_mode):
             return "not-a-file"
         if status.st_size > MAX_DOCUMENT and not self._full:
@@ -164,7 +164,7 @@ class StoreCheck:
         return wanted
 
     def _needs(self, reach: Reach, record: PulledName) -> dict[Digest, Need]:
-        """Walk a name, past what proves itself and cannot be read."""
+        """Walk a name, past unreadable documents."""
         try:
             return reach.of_name(record)
         except StoreFault:
@@ -176,7 +176,7 @@ class StoreCheck:
     def _note(self, digest: Digest, problem: str, wanted: dict[Digest, _Wanted]) -> None:
         references = wanted[digest].references if digest in wanted else ()
         known = self._found.get(str(digest))
-        # The first finding says most: what was damaged is put aside, and missing from then on.
+        # Keep the first problem: damaged files are set aside and count as missing afterwards.
         if known is None:
             self._found[str(digest)] = Damage(str(digest), problem, references)
         elif references:
@@ -184,12 +184,12 @@ class StoreCheck:
 
     def _put_aside(self, look: _Look) -> None:
         for digest, problem in look.wrong.items():
-            # What proves itself is what it says, whatever others say about it.
+            # Content that matches its digest stays, whatever descriptors state.
             if digest in look.files and problem != "unreadable" and digest not in self._intact:
                 self._blobs.put_aside(digest, look.files[digest])
 
     def _settle(self, look: _Look) -> None:
-        """Say which damages are none any more, after the last look."""
+        """Mark repaired damage after the last scan."""
         root = self._home.open_store()
         if root is None:
             return
@@ -201,7 +201,7 @@ class StoreCheck:
 
     def _bad_names(self, *, mend: bool) -> Iterator[Damage]:
         for records in (self._pulled, self._seen):
-            # A list, because mending changes the folder that is being read.
+            # A list, because the repair changes the folder being read.
             for entry in list(records.entries()):
                 if isinstance(entry, BadName):
                     repaired = mend and records.put_aside(entry)

@@ -1,4 +1,4 @@
-"""The verbs of a session around the main ones: logins, searching, quotas, and the doctor."""
+"""Log in and out, search registries, read pull quotas, and check the installation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from resolver.core.results.doctor import Checkup, CheckupRow, Console
     from resolver.sources.credentials.helpers import Helpers
     from resolver.sources.http.client import Transport
-    from resolver.sources.http.requests import Response
+    from resolver.sources.http.messages import Response
     from resolver.verbs.context import Context
 
 #: Hits of a search. Source: Docker Engine API, `/images/search`.
@@ -36,26 +36,26 @@ _URL = re.compile(r"https?://([^/]+)(?:/v[12])?/?")
 def login(context: Context, registry: str = "docker.io") -> LoggedIn:
     """Keep the session's user name and password for a registry, once it has taken them."""
     from resolver.core.results.account import LoggedIn  # noqa: PLC0415 - for this verb alone
-    from resolver.sources.credentials.login import is_wanted, save  # noqa: PLC0415
+    from resolver.sources.credentials.login import check_login, save  # noqa: PLC0415
     from resolver.sources.credentials.secrets import Secret  # noqa: PLC0415
 
     host = _registry(registry)
     username, password = context.settings.username, context.settings.password
     if username is None or password is None:
         raise Usage(
-            "there is no user name and password to log in with",
+            "user name and password are missing",
             f"`resolver login {host} --username NAME --password-stdin < password.txt`",
         )
     transport = _ready(context, host)
     with context.mutex:
         hosts = context.hosts()
-    wanted = is_wanted(transport, host, hosts.of(host))
+    wanted = check_login(transport, host, hosts.of(host))
     place = save(_logins(context), host, username, Secret(password), _helpers(context))
     return LoggedIn(host, username, place, wanted)
 
 
 def logout(context: Context, registry: str = "docker.io") -> LoggedOut:
-    """Forget the login for a registry, in the helper and in the file; nobody is asked."""
+    """Remove the login for a registry from the helper and the file, without a request."""
     from resolver.core.results.account import LoggedOut  # noqa: PLC0415 - for this verb alone
     from resolver.sources.credentials.login import erase  # noqa: PLC0415
 
@@ -83,15 +83,15 @@ def search(
 
 
 def quota(context: Context, reference: str = PREVIEW) -> Quota:
-    """Ask what is left of the pulls that a registry allows; costs none of them."""
+    """Read the remaining pulls of a registry's rate limit, without using one."""
     from resolver.sources.registry.search import quota  # noqa: PLC0415 - for this question alone
 
     target = context.target(reference)
     if not isinstance(target, RegistryTarget):
         raise Usage("quotas belong to registries", "name an image of one")
-    asked = target.reference
-    transport = _ready(context, asked.registry)
-    return quota(transport, asked.registry, asked.repository, asked.name)
+    image = target.reference
+    transport = _ready(context, image.registry)
+    return quota(transport, image.registry, image.repository, image.name)
 
 
 def doctor(
@@ -102,11 +102,11 @@ def doctor(
     console: Console | None = None,
     set_aside: Sequence[CheckupRow] = (),
 ) -> Checkup:
-    """Look this machine over; what is broken is a row of the answer, and no error."""
+    """Check the installation and this machine; a fault is a row of the result, not an error."""
     import time  # noqa: PLC0415 - for this question alone
 
     from resolver.core.results.doctor import Console  # noqa: PLC0415
-    from resolver.verbs.doctor.doctor import look_over  # noqa: PLC0415
+    from resolver.verbs.doctor.doctor import run_checks  # noqa: PLC0415
     from resolver.verbs.doctor.machine import MachineReport  # noqa: PLC0415
 
     with context.mutex:
@@ -122,22 +122,22 @@ def doctor(
         clock=time.time,
         set_aside=tuple(set_aside),
     )
-    return look_over(machine)
+    return run_checks(machine)
 
 
 def _knock(context: Context, host: str) -> Response:
-    """Ask a registry once, and prove nothing."""
-    from resolver.sources.credentials.login import knock  # noqa: PLC0415 - for this question alone
+    """Send a registry one request without credentials."""
+    from resolver.sources.credentials.login import probe  # noqa: PLC0415 - for this question alone
 
     with context.mutex:
         hosts = context.hosts()
-    # What the user's configuration forbids is not asked, not even whether it is there.
+    # A registry that the user's configuration blocks gets no request at all.
     hosts.open(host, "library/any")
-    return knock(_ready(context, host), host, hosts.of(host))
+    return probe(_ready(context, host), host, hosts.of(host))
 
 
 def _ready(context: Context, registry: str) -> Transport:
-    """Give the client, for a registry that somebody named."""
+    """Return the client for a registry that the caller named."""
     if context.settings.offline:
         raise Usage("this is a question to a registry", "leave out `--offline`")
     with context.mutex:
@@ -159,15 +159,10 @@ def _helpers(context: Context) -> Helpers:
 
 
 def _split_term(text: str) -> tuple[str, str]:
-    """Tell the registry from the words: `HOST` or `HOST/TERM`, else Docker Hub.
+    """Split a search term into registry and words: `HOST` or `HOST/TERM`, else Docker Hub.
 
-    What looks like a host is never sent to Docker Hub as a word: names of internal registries
-    are nobody else's business.
-
-    Raises:
-        Usage: there are no words, too many, or a host among them.
-        InvalidReference: what stands before the `/` is no registry.
-
+    A word that looks like a host is never sent to Docker Hub: names of internal registries are
+    private.
     """
     text = text.strip()
     first, *others = [word.partition("/")[0] for word in text.split()] or [""]
@@ -210,9 +205,9 @@ def _registry(text: str) -> str:
     try:
         reference = Reference.parse(f"{host}/a/b")
     except ResolverError as error:
-        raise InvalidReference(text, "it is no registry", hint) from error
+        raise InvalidReference(text, "it is not a registry", hint) from error
     same = host == reference.registry or (host, reference.registry) == _HUB_SPELLING
     if not same or "/" in host:
-        raise InvalidReference(text, "it is no registry", hint)
+        raise InvalidReference(text, "it is not a registry", hint)
     reference.check_endpoint()
     return reference.registry

@@ -1,8 +1,8 @@
-"""Checking: what the rules need to know of an image, read with as few requests as can be.
+"""Check images against requirements, with as few requests as possible.
 
-Platforms stand in the index, which is one request. The manifest of an entry is read where a rule
-about platforms depends on it, since an artifact can be listed as an image; for entries that say no
-platform, whose configs do; and for age, attestations and lint.
+The index lists the platforms, which takes one request. The manifest of an entry is read where a
+rule about platforms depends on it, since an artifact can be listed as an image; for entries without
+a platform, whose configs name one; and for age, attestations and lint.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 def look_at_image(  # noqa: PLR0913 - each of them decides what is read
     reader: DocumentReader,
-    asked: RootDocument,
+    root: RootDocument,
     wanted: Requirements,
     table: PlatformTable,
     *,
@@ -56,59 +56,59 @@ def look_at_image(  # noqa: PLR0913 - each of them decides what is read
     now: datetime,
     index_only: bool = False,
 ) -> Checkable:
-    """Read what the rules need to know of one image.
+    """Read what the rules need from one image.
 
     Args:
-        reader: of the place the image is in.
-        asked: the name, with its document.
-        wanted: decides what is read; `same_as` is done with already.
-        table: the platforms there are.
-        jobs: documents at once.
-        now: aware of its zone.
-        index_only: believe the index, and read no manifest to learn what an entry is.
+        reader: reads documents of the place that has the image.
+        root: the reference, with its document.
+        wanted: decides what is read; `same_as` is resolved already.
+        table: the platform facts.
+        jobs: documents in parallel.
+        now: a time with a zone.
+        index_only: trust the index, and read no manifest to learn what an entry is.
 
     Raises:
-        ResolverError: something that a rule needs cannot be read.
+        ResolverError: a document that a rule needs cannot be read.
     """
 
     def decisive(found: ImageDocuments) -> list[ImageEntry]:
         images = found.images
-        chosen = deciding([part.platform for part in images], wanted, table)
+        chosen = deciding([entry.platform for entry in images], wanted, table)
         return [images[position] for position in chosen]
 
     known = gather_platforms(
-        reader, asked, table, jobs=jobs, decisive=decisive, index_only=index_only
+        reader, root, table, jobs=jobs, decisive=decisive, index_only=index_only
     ).sound()
     images = known.images
-    chosen = counting([part.platform for part in images], wanted, table)
+    chosen = counting([entry.platform for entry in images], wanted, table)
     counted = {str(images[position].descriptor.digest) for position in chosen}
     created: dict[str, str] = {}
     lies: tuple[Finding, ...] = ()
     if wanted.max_age:
-        with_configs = _with_configs(reader, asked, counted, jobs)
+        with_configs = _with_configs(reader, root, counted, jobs)
         created = _dates(with_configs)
-        # Lint says the same, where it is asked.
+        # Lint reports the same when it is requested.
         lies = _contradictions(with_configs, table) if wanted.lint is None else ()
     if wanted.lint is None:
         lies += _oversized(known, counted, table)
     kinds: dict[str, frozenset[str]] = {}
     if wanted.attestations:
-        kinds = attested(reader, asked, counted, frozenset(wanted.attestations), jobs=jobs)
+        kinds = attested(reader, root, counted, frozenset(wanted.attestations), jobs=jobs)
     builds = tuple(
         CheckedBuild(
-            part.platform,
-            digest := str(part.descriptor.digest),
+            entry.platform,
+            digest := str(entry.descriptor.digest),
             created.get(digest),
             kinds.get(digest),
         )
-        for part in images
+        for entry in images
     )
     return Checkable(known.reference, str(known.root.digest), builds, wanted, table, now, lies)
 
 
 def platforms_of(
     reader: DocumentReader,
-    asked: RootDocument,
+    root: RootDocument,
     table: PlatformTable,
     *,
     jobs: int,
@@ -119,9 +119,9 @@ def platforms_of(
     Manifests are read to leave artifacts out, unless `index_only` is set.
     """
     known = gather_platforms(
-        reader, asked, table, jobs=jobs, decisive=named_images, index_only=index_only
+        reader, root, table, jobs=jobs, decisive=named_images, index_only=index_only
     ).sound()
-    found = (part.platform for part in known.images)
+    found = (entry.platform for entry in known.images)
     return tuple(
         dict.fromkeys(
             platform for platform in found if platform is not None and platform.os != UNKNOWN
@@ -131,11 +131,11 @@ def platforms_of(
 
 def judge_image(
     image: Checkable,
-    asked: RootDocument,
+    root: RootDocument,
     more: Iterable[Finding],
     warned: Iterable[Warned],
 ) -> CheckedImage:
-    """Apply the rules; `more` are findings of lint, which fail from the weight asked for on."""
+    """Apply the rules; `more` are lint findings, which fail from the requested severity on."""
     own, further = image_findings(image), (*image.more, *more)
     left_out = frozenset(image.wanted.ignore)
     kept = tuple(finding for finding in own if finding.rule not in left_out)
@@ -144,8 +144,8 @@ def judge_image(
     fails = any(not finding.severity < weight for finding in rest)
     return CheckedImage(
         reference=image.reference,
-        root=asked.document.descriptor,
-        pinned=f"{asked.prefix}{image.digest}" if asked.prefix else "",
+        root=root.document.descriptor,
+        pinned=f"{root.prefix}{image.digest}" if root.prefix else "",
         platforms=tuple(map(str, image.offered)),
         passed=not kept and not fails,
         findings=(*kept, *rest),
@@ -157,47 +157,47 @@ def judge_image(
 def settle(
     wanted: Requirements, platforms_of_another: Callable[[str], tuple[Platform, ...]]
 ) -> Requirements:
-    """Turn "the same platforms as" into platforms, by asking for those of the other image."""
+    """Replace `same_as` by the platforms of the image it names."""
     if not wanted.same_as:
         return wanted
     return replace(like(wanted, platforms_of_another(wanted.same_as)), same_as="")
 
 
 def _with_configs(
-    reader: DocumentReader, asked: RootDocument, counted: set[str], jobs: int
+    reader: DocumentReader, root: RootDocument, counted: set[str], jobs: int
 ) -> ImageDocuments:
     def wanted(entry: Descriptor) -> bool:
         return str(entry.digest) in counted
 
-    return gather(reader, asked, Depth(), jobs=jobs, wanted=wanted).sound()
+    return gather(reader, root, Depth(), jobs=jobs, wanted=wanted).sound()
 
 
 def _dates(image: ImageDocuments) -> dict[str, str]:
     return {
-        str(part.descriptor.digest): part.config.created
-        for part in image.images
-        if part.config is not None
+        str(entry.descriptor.digest): entry.config.created
+        for entry in image.images
+        if entry.config is not None
     }
 
 
 def _oversized(
     image: ImageDocuments, counted: set[str], table: PlatformTable
 ) -> tuple[Finding, ...]:
-    """Find builds that no pull takes: the index itself says that their manifests are too large."""
+    """Find builds that cannot be pulled: the index lists manifests that are too large."""
     from resolver.core.lint.documents import UNREADABLE_DOCUMENT  # noqa: PLC0415 - as below
     from resolver.core.lint.subject import Subject  # noqa: PLC0415 - as below
 
     subject = Subject(image.reference, table, image.root, image.index, image.parts)
     return tuple(
-        subject.finding(UNREADABLE_DOCUMENT, str(reason), part)
-        for part in image.images
-        if str(part.descriptor.digest) in counted
-        if (reason := oversize(part.descriptor, image.reference)) is not None
+        subject.finding(UNREADABLE_DOCUMENT, str(reason), entry)
+        for entry in image.images
+        if str(entry.descriptor.digest) in counted
+        if (reason := oversize(entry.descriptor, image.reference)) is not None
     )
 
 
 def _contradictions(image: ImageDocuments, table: PlatformTable) -> tuple[Finding, ...]:
-    """Compare index and configs where both are here anyway (reliability.md R10)."""
+    """Compare index and config where both are in the store anyway."""
     from resolver.core.lint.images import contradictory_configs  # noqa: PLC0415 - as needed
     from resolver.core.lint.subject import Subject  # noqa: PLC0415 - as above
 
@@ -206,8 +206,8 @@ def _contradictions(image: ImageDocuments, table: PlatformTable) -> tuple[Findin
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """One image, what is required of it, and the line of the policy that says so."""
+class _Subject:
+    """One image, its requirements, and the line of the policy that sets them."""
 
     reference: str | Reference
     wanted: Requirements
@@ -222,12 +222,12 @@ def check(
     now: datetime | None = None,
     index_only: bool = False,
 ) -> Checked:
-    """Say whether images have what is required; each missing thing is a finding."""
+    """Check that images meet their requirements; each missing thing is a finding."""
     named: list[str | Reference] = (
         [references] if isinstance(references, str | Reference) else list(references)
     )
     return _check_all(
-        context, [_Asked(reference, wanted) for reference in named], now, index_only=index_only
+        context, [_Subject(reference, wanted) for reference in named], now, index_only=index_only
     )
 
 
@@ -239,13 +239,13 @@ def check_policy(
     now: datetime | None = None,
     index_only: bool = False,
 ) -> Checked:
-    """Hold the images of a policy against it; see `resolver.core.check.policy` for its form."""
+    """Check images against a policy; see `resolver.core.check.policy` for its form."""
     from resolver.core.check.policy import Policy as Read  # noqa: PLC0415 - for policies alone
 
     rules = policy if isinstance(policy, Read) else read_policy(context, policy)
-    asked = [_Asked(image.reference, image.wanted, image.place) for image in rules.images]
-    asked += [_Asked(reference, rules.defaults) for reference in references]
-    return _check_all(context, asked, now, index_only=index_only)
+    subjects = [_Subject(image.reference, image.wanted, image.place) for image in rules.images]
+    subjects += [_Subject(reference, rules.defaults) for reference in references]
+    return _check_all(context, subjects, now, index_only=index_only)
 
 
 def matrix(  # noqa: PLR0913 - one for each option of the verb
@@ -270,30 +270,30 @@ def matrix(  # noqa: PLR0913 - one for each option of the verb
 
     chosen = system_of(system)
     rules = [parse_runner(text, context.table) for text in runners]
-    wishes = [context.wish(text) for text in platforms]
+    requests = [context.platform_request(text) for text in platforms]
     target = context.target(reference)
     reader, warned = context.reader(target)
-    asked = context.ask(reader, target)
+    root = context.read_root(reader, target)
 
     def wanted(found: ImageDocuments) -> list[Platform]:
-        offered = [part.platform for part in found.images]
+        offered = [entry.platform for entry in found.images]
         # Of the platforms of this machine the last: on macOS, what runs in its virtual machine.
         return [
-            own_level(wish.platforms[-1], offered, context.table)
-            if wish.local
-            else wish.platforms[-1]
-            for wish in wishes
+            own_level(request.platforms[-1], offered, context.table)
+            if request.local
+            else request.platforms[-1]
+            for request in requests
         ]
 
     image = gather_platforms(
         reader,
-        asked,
+        root,
         context.table,
         jobs=context.settings.jobs,
         decisive=lambda found: parts_of_jobs(found, wanted(found), context.table),
         index_only=index_only,
     ).sound()
-    reader.tell_warnings()
+    reader.report_warnings()
     told = replace(image, warnings=tuple(warned))
     return make_matrix(
         told, wanted(image), chosen, rules, context.table, require_runner=require_runner
@@ -313,34 +313,34 @@ def read_policy(
 
 
 def _check_all(
-    context: Context, questions: Sequence[_Asked], now: datetime | None, *, index_only: bool
+    context: Context, subjects: Sequence[_Subject], now: datetime | None, *, index_only: bool
 ) -> Checked:
     from resolver.core.check.check import Checked  # noqa: PLC0415 - for this question alone
-    from resolver.verbs.threads import each  # noqa: PLC0415
+    from resolver.verbs.threads import parallel  # noqa: PLC0415
 
     targets = []
-    for asked in questions:
-        if asked.wanted.is_empty:
+    for subject in subjects:
+        if subject.wanted.is_empty:
             raise Usage(
-                f"nothing is required of `{asked.reference}`",
-                "say what: `--require linux/amd64,linux/arm64`",
+                f"nothing is required of `{subject.reference}`",
+                "add requirements: `--require linux/amd64,linux/arm64`",
             )
         if index_only:
-            _require_index_only(asked.wanted)
-        targets.append((context.target(asked.reference), asked))
-        if asked.wanted.same_as:
-            context.target(asked.wanted.same_as)
+            _require_index_only(subject.wanted)
+        targets.append((context.target(subject.reference), subject))
+        if subject.wanted.same_as:
+            context.target(subject.wanted.same_as)
     moment = now or _now()
     jobs = context.settings.jobs if len(targets) == 1 else 1
 
-    def look(pair: tuple[Target, _Asked]) -> CheckedImage:
-        target, asked = pair
-        found = _checked(context, target, asked.wanted, moment, jobs, index_only=index_only)
-        placed = tuple(replace(each, place=asked.place) for each in found.findings)
+    def look(pair: tuple[Target, _Subject]) -> CheckedImage:
+        target, subject = pair
+        found = _checked(context, target, subject.wanted, moment, jobs, index_only=index_only)
+        placed = tuple(replace(each, place=subject.place) for each in found.findings)
         return replace(found, findings=placed)
 
     images: list[CheckedImage | Failure] = []
-    for outcome in each(look, targets, jobs=context.settings.jobs):
+    for outcome in parallel(look, targets, jobs=context.settings.jobs):
         if not isinstance(outcome.value, ResolverError):
             images.append(outcome.value)
         elif len(targets) == 1:
@@ -362,28 +362,28 @@ def _checked(
 
     wanted = settle(asked_for, lambda name: _platforms_of(context, name, index_only=index_only))
     reader, warned = context.reader(target)
-    asked = context.ask(reader, target)
+    root = context.read_root(reader, target)
     image = look_at_image(
-        reader, asked, wanted, context.table, jobs=jobs, now=now, index_only=index_only
+        reader, root, wanted, context.table, jobs=jobs, now=now, index_only=index_only
     )
     more: tuple[Finding, ...] = ()
     if wanted.lint is not None:
         from resolver.verbs.lint import judge_entries, look_at  # noqa: PLC0415 - where it is asked for
 
         subject = look_at(
-            reader, lambda: asked, target, context.table, jobs=jobs, warn=warned.append
+            reader, lambda: root, target, context.table, jobs=jobs, warn=warned.append
         )
         more = judge_entries(subject, (), ()).findings
-    reader.tell_warnings()
-    return judge_image(image, asked, more, warned)
+    reader.report_warnings()
+    return judge_image(image, root, more, warned)
 
 
 def _platforms_of(context: Context, reference: str, *, index_only: bool) -> tuple[Platform, ...]:
     """List the platforms of another image; what the store holds costs one HEAD."""
     target = context.target(reference)
     reader, _warned = context.reader(target)
-    asked = context.ask(reader, target)
-    found = platforms_of(reader, asked, context.table, jobs=1, index_only=index_only)
+    root = context.read_root(reader, target)
+    found = platforms_of(reader, root, context.table, jobs=1, index_only=index_only)
     if not found:
         raise Usage(
             f"`{reference}` is offered for no platform, so nothing can have the same",

@@ -91,8 +91,8 @@ def with_changed_files(
 
 
 def _layered(build: Build, label: str, reference: str, content: LayerContent) -> LayeredImage:
-    part = ImageEntry(build.descriptor, (), build.platform, build.manifest, build.config)
-    return LayeredImage.of(part, label, f"`{reference}` for {build.name}", content)
+    entry = ImageEntry(build.descriptor, (), build.platform, build.manifest, build.config)
+    return LayeredImage.of(entry, label, f"`{reference}` for {build.name}", content)
 
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def compare(  # noqa: PLR0913 - each has a default and a name
             with context.layers_of(opened, _PURPOSE, brought) as content:
                 found = with_files(found, content, context.table, terms.ignoring)
         finally:
-            context.tell_brought(brought)
+            context.report_fetched_layers(brought)
     return replace(found, reasons=judge(found, limits))
 
 
@@ -172,27 +172,23 @@ def compare_images(  # noqa: PLR0913 - each has a default and a name
     sides = _sides(context, one, other, wants)
     found = compare_build_sets(sides[0], sides[1], terms)
     if files and not found.is_same:
-        first_brought: list[Descriptor] = []
-        second_brought: list[Descriptor] = []
+        first_fetched: list[Descriptor] = []
+        second_fetched: list[Descriptor] = []
         try:
             with (
-                context.layers_of(one, _PURPOSE, first_brought) as before,
-                context.layers_of(other, _PURPOSE, second_brought) as after,
+                context.layers_of(one, _PURPOSE, first_fetched) as before,
+                context.layers_of(other, _PURPOSE, second_fetched) as after,
             ):
                 found = with_changed_files(found, before, after, context.table, terms.ignoring)
         finally:
-            context.tell_brought(first_brought, second_brought)
+            context.report_fetched_layers(first_fetched, second_fetched)
     return replace(found, reasons=judge_images(found, limits))
 
 
 def _wants(
     context: Context, platforms: PlatformLike | Sequence[PlatformLike]
 ) -> tuple[Platform, ...]:
-    """Read which platforms are wanted; none for all.
-
-    Raises:
-        InvalidPlatform: one is none.
-    """
+    """Parse the requested platforms; none means all."""
     named = (platforms,) if isinstance(platforms, str | Platform) else tuple(platforms or ())
     wished = [one for one in named if one is not None]
     return () if "all" in wished else tuple(_one(context, one) for one in wished)
@@ -220,11 +216,11 @@ def _at_own_level(
 def _stated(context: Context, opened: Opened) -> list[Platform | None]:
     from resolver.verbs.gather import Depth  # noqa: PLC0415 - as above
 
-    return [part.platform for part in context.gather_opened(opened, Depth(), _silent).images]
+    return [entry.platform for entry in context.gather_opened(opened, Depth(), _silent).images]
 
 
 def _one(context: Context, wanted: str | Platform) -> Platform:
-    return context.wish(wanted).platforms[0]
+    return context.platform_request(wanted).platforms[0]
 
 
 def _terms(
@@ -234,12 +230,7 @@ def _terms(
     expect_as: str | Reference | None,
     ignore: Iterable[str],
 ) -> Terms:
-    """Read everything that a comparison depends on besides the images themselves.
-
-    Raises:
-        Malformed: a platform or a rule cannot be read; nothing was asked of anybody.
-        ResolverError: the image that says what to expect cannot be read.
-    """
+    """Read everything that a comparison depends on besides the images themselves."""
     from resolver.core.compare.compare import Terms  # noqa: PLC0415 - for these verbs alone
     from resolver.core.compare.drift import Ignoring  # noqa: PLC0415
 
@@ -261,12 +252,12 @@ def _expected_of(context: Context, reference: str | Reference) -> list[Platform]
     opened = context.open(reference)
     found = gather_platforms(
         opened.reader,
-        opened.asked,
+        opened.root,
         context.table,
         jobs=context.settings.jobs,
         decisive=named_images,
     ).sound()
-    platforms = [part.platform for part in found.images if part.platform is not None]
+    platforms = [entry.platform for entry in found.images if entry.platform is not None]
     if not platforms:
         raise NotFound(f"`{found.reference}` is offered for no platform at all")
     return platforms
@@ -275,12 +266,7 @@ def _expected_of(context: Context, reference: str | Reference) -> list[Platform]
 def _builds(
     context: Context, opened: Opened, wants: tuple[Platform, ...]
 ) -> tuple[ImageDocuments, tuple[Build, ...]]:
-    """Read the builds of an image, or those that are wanted.
-
-    Raises:
-        PlatformNotOffered: there is none of a platform.
-        ResolverError: one cannot be read.
-    """
+    """Read the builds of an image, or the requested ones."""
     found = _side(context, opened, wants)
     _check_wants(context, wants, [found[0]])
     if not found[1]:
@@ -299,7 +285,7 @@ def _sides(
     """
     from resolver.verbs.gather import Depth  # noqa: PLC0415 - for these verbs alone
 
-    roots = [opened.asked.document.descriptor.digest for opened in (one, other)]
+    roots = [opened.root.document.descriptor.digest for opened in (one, other)]
     if roots[0] == roots[1]:
         both = [context.gather_opened(opened, Depth(), _silent) for opened in (one, other)]
         sides: tuple[Side, Side] = (both[0], ()), (both[1], ())
@@ -315,7 +301,7 @@ def _side(context: Context, opened: Opened, wants: tuple[Platform, ...]) -> Side
     from resolver.verbs.gather import Depth  # noqa: PLC0415
 
     def wanted(entry: Descriptor) -> bool:
-        """Read what fits, and what does not say what it is."""
+        """Read the builds that match, and those that name no platform."""
         offered = [entry.platform]
         return _silent(entry) or any(
             select(offered, want, exact=True, table=context.table).ranking for want in wants
@@ -329,25 +315,17 @@ def _side(context: Context, opened: Opened, wants: tuple[Platform, ...]) -> Side
 def _check_wants(
     context: Context, wants: tuple[Platform, ...], images: list[ImageDocuments]
 ) -> None:
-    """Check that each platform that somebody named is offered.
-
-    Raises:
-        PlatformNotOffered: one is not.
-    """
+    """Raise `PlatformNotOffered` for a platform that was named and is missing."""
     from resolver.core.compare.builds import missing_of  # noqa: PLC0415 - for these verbs alone
 
-    offered = [part.platform for gathered in images for part in gathered.images]
+    offered = [entry.platform for gathered in images for entry in gathered.images]
     for want in missing_of(offered, wants, context.table):
         names = dict.fromkeys(str(platform) for platform in offered if platform is not None)
         raise PlatformNotOffered(images[-1].reference, str(want), list(names))
 
 
 def _checked(thresholds: Thresholds, *, files: bool) -> Thresholds:
-    """Give thresholds back if they can be looked at.
-
-    Raises:
-        Usage: they are about files, and these are not to be read.
-    """
+    """Return the thresholds, unless they are about files and no files are read."""
     if thresholds.needs_files and not files:
         raise Usage("files and packages are seen in layers alone", "add `--files` to read them")
     return thresholds
@@ -358,5 +336,5 @@ def _every(_entry: Descriptor) -> bool:
 
 
 def _silent(entry: Descriptor) -> bool:
-    """Say whether an index does not say what an entry is for."""
+    """Whether an index entry names no platform."""
     return entry.platform is None

@@ -1,4 +1,4 @@
-"""Wiring: settings, table, store, transport and sources put together, once per session."""
+"""Build what the verbs share: settings, platform table, store, client and sources."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from resolver.core.results.pull_events import Event, Observer, ignore
 from resolver.errors import ImageNotHeld, InvalidPlatform, NotFound
 from resolver.settings import Flags, Settings
 from resolver.store import LocalStore, NameRecord
-from resolver.verbs.documents import DocumentReader, PlatformRequest, RootDocument, ask, ask_local
+from resolver.verbs.documents import (
+    DocumentReader,
+    PlatformRequest,
+    RootDocument,
+    read_local_root,
+    read_root,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -46,12 +52,23 @@ class Opened(NamedTuple):
 
     target: Target
     reader: DocumentReader
-    asked: RootDocument
+    root: RootDocument
     warned: list[Warned]
 
 
 class Context:
-    """Holds one client, one store and one table of platforms; what it takes, `Session` says."""
+    """The state of one session that every verb takes as its first argument.
+
+    It owns one HTTP client, one store and one platform table, opens repositories and local places
+    on first use, and is safe to share between threads. `Session` documents the constructor's
+    arguments.
+
+    Attributes:
+        observe: receives warnings, notes and progress.
+        mutex: guards `trusted_hosts`, `client` and `hosts`.
+        trusted_hosts: registries named by the user, which may have private addresses.
+        via: the `Via` header of a mirror's requests; empty for none.
+    """
 
     def __init__(
         self,
@@ -98,7 +115,7 @@ class Context:
         self.close()
 
     def close(self) -> None:
-        """Give connections back."""
+        """Close every connection."""
         with self.mutex:
             transport, self._transport = self._transport, None
             self._sources.clear()
@@ -109,7 +126,7 @@ class Context:
         """Take out of a text every secret that this session has learned."""
         return self._clean(text)
 
-    def wish(
+    def platform_request(
         self,
         platform: PlatformLike,
         *,
@@ -117,36 +134,35 @@ class Context:
         verify: bool = False,
         strict: bool = False,
     ) -> PlatformRequest:
-        """Turn what somebody asked for, or nothing, into a list of acceptable platforms.
+        """Parse a platform, or the default one, into the list of acceptable platforms.
 
         Raises:
-            InvalidPlatform: the text is no platform.
-
+            InvalidPlatform: the text is not a platform.
         """
         chosen = platform if platform is not None else self.settings.platform
         explicit = chosen is not None
         if isinstance(chosen, Platform):
             platforms: tuple[Platform, ...] = (chosen,)
         else:
-            platforms = self._read_wish(chosen)
+            platforms = self._parse_platform(chosen)
         return PlatformRequest(platforms, explicit, exact, verify, strict, local=chosen == "local")
 
-    def _read_wish(self, chosen: str | None) -> tuple[Platform, ...]:
-        """Read a wish; one that a variable says is refused with the variable's name."""
+    def _parse_platform(self, chosen: str | None) -> tuple[Platform, ...]:
+        """Parse a platform; an error in one set by a variable names the variable."""
         try:
             if chosen is None or chosen == "local" or "/" not in chosen:
-                return self._by_machine(chosen)
+                return self._host_platforms(chosen)
             return (Platform.parse(chosen, table=self.table),)
         except InvalidPlatform as error:
             variable = self.settings.platform_named_by
             if not variable or error.text != self.settings.platform:
                 raise
-            hint = f"the variable `{variable}` says so: mend it, or name one with `-p`"
+            hint = f"the variable `{variable}` sets it: fix it, or name a platform with `-p`"
             raise InvalidPlatform(error.text, error.reason, hint) from error
 
-    def _by_machine(self, chosen: str | None) -> tuple[Platform, ...]:
-        """Read a wish that depends on this machine: none, `local`, or half a platform."""
-        from resolver.files import platforms  # noqa: PLC0415 - most wishes are whole
+    def _host_platforms(self, chosen: str | None) -> tuple[Platform, ...]:
+        """Parse a platform that depends on this machine: none, `local`, or a partial one."""
+        from resolver.files import platforms  # noqa: PLC0415 - most platforms are complete
 
         if chosen is None:
             return platforms.default_platforms(platforms.host_platform())
@@ -155,49 +171,51 @@ class Context:
         return (Platform.parse(chosen, host=platforms.host_platform(), table=self.table),)
 
     def every_platform(
-        self, reader: DocumentReader, asked: RootDocument, every: PlatformRequest
+        self, reader: DocumentReader, root: RootDocument, every: PlatformRequest
     ) -> list[PlatformRequest]:
-        """One exact wish for each image that an index lists, in index order.
+        """Return one exact request for each image that an index lists, in index order.
 
-        Entries that name no platform are asked for their configs, as `resolve` asks them.
+        Entries without a platform are identified by their configs, as in `resolve`.
 
         Raises:
             NotFound: the index lists no image.
         """
-        if not isinstance(asked.parsed, Index):
-            return [self.wish(None)]
+        if not isinstance(root.parsed, Index):
+            return [self.platform_request(None)]
         from resolver.verbs.gather import gather_platforms  # noqa: PLC0415 - for this question
 
-        known = gather_platforms(reader, asked, self.table, jobs=1)
-        # One that cannot be verified is wanted too, and refused where it is looked at.
-        closed = (part for part in known.parts if not part.descriptor.digest.is_verifiable)
-        others = {part.path for part in closed if part.kind in {EntryKind.IMAGE, EntryKind.INDEX}}
-        wanted = {part.path for part in known.images} | others
-        images = [part for part in known.parts if part.path in wanted]
-        for part in images:
-            if part.platform is None and part.failure is not None:
-                raise part.failure
-        wishes = {
-            (part.platform, part.descriptor.digest): replace(
-                every, platforms=(part.platform,), entry=part.descriptor.digest
-            )
-            for part in images
-            if part.platform is not None
+        known = gather_platforms(reader, root, self.table, jobs=1)
+        # An unverifiable entry is kept too: resolving it raises the error.
+        closed = (entry for entry in known.parts if not entry.descriptor.digest.is_verifiable)
+        others = {
+            entry.path for entry in closed if entry.kind in {EntryKind.IMAGE, EntryKind.INDEX}
         }
-        if not wishes:
-            raise NotFound(f"`{asked.text}` is offered for no platform at all")
-        return list(wishes.values())
+        wanted = {entry.path for entry in known.images} | others
+        images = [entry for entry in known.parts if entry.path in wanted]
+        for entry in images:
+            if entry.platform is None and entry.failure is not None:
+                raise entry.failure
+        requests = {
+            (entry.platform, entry.descriptor.digest): replace(
+                every, platforms=(entry.platform,), entry=entry.descriptor.digest
+            )
+            for entry in images
+            if entry.platform is not None
+        }
+        if not requests:
+            raise NotFound(f"`{root.text}` is offered for no platform at all")
+        return list(requests.values())
 
-    def _gather(
+    def gather(
         self,
         reference: str | Reference,
         depth: Depth,
         wanted: Callable[[Descriptor], bool] = lambda _entry: True,
     ) -> ImageDocuments:
-        """Read every build of an image, or those wanted; see `resolver.verbs.gather`.
+        """Read every build of an image, or the selected ones; see `resolver.verbs.gather`.
 
         Raises:
-            ResolverError: what the name points at cannot be read; of one entry, see `Part.failure`.
+            ResolverError: the root document cannot be read; see `ImageEntry.failure` for one entry.
         """
         return self.gather_opened(self.open(reference), depth, wanted)
 
@@ -209,37 +227,37 @@ class Context:
         """
         target = self.target(reference)
         reader, warned = self.reader(target)
-        return Opened(target, reader, self.ask(reader, target), warned)
+        return Opened(target, reader, self.read_root(reader, target), warned)
 
     def gather_opened(
         self, opened: Opened, depth: Depth, wanted: Callable[[Descriptor], bool]
     ) -> ImageDocuments:
         """Read the builds behind a name that was opened."""
-        from resolver.verbs.gather import gather  # noqa: PLC0415 - for few questions
+        from resolver.verbs.gather import gather  # noqa: PLC0415
 
         jobs = self.settings.jobs
-        found = gather(opened.reader, opened.asked, depth, jobs=jobs, wanted=wanted)
-        opened.reader.tell_warnings()
+        found = gather(opened.reader, opened.root, depth, jobs=jobs, wanted=wanted)
+        opened.reader.report_warnings()
         return replace(found, warnings=(*found.warnings, *opened.warned))
 
     @contextmanager
     def layers_of(
         self, opened: Opened, purpose: str, brought: list[Descriptor]
     ) -> Iterator[LayerContent]:
-        """Give what streams the layers of an image for as long as a block lasts.
+        """Yield the content that the layers of an image are read from.
 
-        Those of a registry come into the store first, verified, and are read from there; what a
-        local place or the store has is read where it is.
+        Layers in a registry are first fetched into the store and verified; layers in a local place
+        or the store are read in place.
 
         Args:
             opened: the image.
-            brought: gains the layers that had to be fetched.
-            purpose: what a person is told who wants to remove one of them meanwhile.
+            brought: receives the layers that had to be fetched.
+            purpose: shown to a user who tries to remove one of them meanwhile.
 
         Raises:
             StoreFault: the store cannot be written.
         """
-        from resolver.verbs.layers import HeldLayers, fetching  # noqa: PLC0415 - for few questions
+        from resolver.verbs.layers import HeldLayers, fetching  # noqa: PLC0415
 
         target = opened.target
         if isinstance(target, LayoutTarget):
@@ -251,8 +269,8 @@ class Context:
 
             def fetched(layer: Descriptor) -> None:
                 if not brought:
-                    # By digest, so that `ls` can say what was read after the tag has moved, too.
-                    root = opened.asked.document.descriptor
+                    # By digest, so that `ls` shows what was read even after the tag has moved.
+                    root = opened.root.document.descriptor
                     pinned = str(reference.with_digest(root.digest))
                     self.store.try_remember(NameRecord(pinned, root), self.observe)
                 brought.append(layer)
@@ -261,11 +279,11 @@ class Context:
             with fetching(self.store, source, purpose, self.observe, fetched=fetched) as content:
                 yield content
 
-    def tell_brought(self, *layers: list[Descriptor]) -> None:
-        """Say once that the store holds layers now which no pulled image needs."""
+    def report_fetched_layers(self, *layers: list[Descriptor]) -> None:
+        """Report once how many layers in the store no pulled image needs."""
         sizes = {layer.digest: layer.size for brought in layers for layer in brought}
         if sizes:
-            from resolver.core.results.pull_events import Brought  # noqa: PLC0415 - for few questions
+            from resolver.core.results.pull_events import Brought  # noqa: PLC0415
 
             self.observe(Brought(len(sizes), sum(sizes.values())))
 
@@ -285,17 +303,17 @@ class Context:
             return settle(target)
         return target
 
-    def ask(
+    def read_root(
         self, reader: DocumentReader, target: Target, *, verify_tag: bool = False
     ) -> RootDocument:
         """Read the document that a target names."""
         if isinstance(target, LayoutTarget):
-            return ask_local(reader, str(target), target.name or "")
+            return read_local_root(reader, str(target), target.name or "")
         if isinstance(target, StoreTarget):
-            return self._ask_store(reader, target.reference)
-        return ask(reader, target.reference, verify_tag=verify_tag)
+            return self._read_stored_root(reader, target.reference)
+        return read_root(reader, target.reference, verify_tag=verify_tag)
 
-    def _ask_store(self, reader: DocumentReader, reference: Reference) -> RootDocument:
+    def _read_stored_root(self, reader: DocumentReader, reference: Reference) -> RootDocument:
         """Read what was pulled, whatever a later look at the registry saw; else what was seen.
 
         Raises:
@@ -307,7 +325,7 @@ class Context:
         if known is None and reference.digest is None:
             raise ImageNotHeld(text, str(self.store.root))
         pinned = reference if known is None else reference.with_digest(known.root.digest)
-        return replace(ask(reader, pinned), text=text)
+        return replace(read_root(reader, pinned), text=text)
 
     def reader(self, target: Target) -> tuple[DocumentReader, list[Warned]]:
         """Make a reader for one question; what it warns of also belongs into the answer."""
@@ -344,12 +362,12 @@ class Context:
         return source if whole else as_given(source, target.reference)
 
     def endpoints(self, reference: str | Reference) -> HostChoice:
-        """Say where a repository would be asked for, in order, and which file decides.
+        """Return the endpoints of a repository, in order, and the file that configures them.
 
-        Nothing is asked of anybody.
+        No request is sent.
 
         Raises:
-            Malformed: it is no reference of a registry, or a file that decides cannot be used.
+            Malformed: the reference is invalid, or a configuration file cannot be used.
 
         """
         parsed = Reference.parse(reference) if isinstance(reference, str) else reference
@@ -382,7 +400,7 @@ class Context:
             hosts.open(reference.registry, reference.repository, by_digest=by_digest)
 
     def hosts(self) -> Hosts:
-        """Give what knows where registries are asked; called with the lock held."""
+        """Return the endpoint configuration; the caller holds `mutex`."""
         if self._hosts is None:
             from resolver.sources import open_hosts  # noqa: PLC0415 - not for what is held
 
@@ -404,6 +422,6 @@ class Context:
 def _table(extension: Path | None) -> PlatformTable:
     if extension is None:
         return BUILTIN
-    from resolver.files.platforms import load_table  # noqa: PLC0415 - with a file of one's own alone
+    from resolver.files.platforms import load_table  # noqa: PLC0415
 
     return load_table(extension)

@@ -1,8 +1,9 @@
-"""Reading documents: from the store where it has them, else from their source, once.
+"""Read documents and choose among them: from the store if it has them, else from their source.
 
-The budget of requests is kept here (issue "resolve"): a tag the store does not know costs one GET
-by tag, since the answer is the document and its digest at once; a tag it knows costs one HEAD,
-which Docker Hub does not count (protocol.md 11); content named by digest costs nothing twice.
+The number of requests is decided here (docs/wire-protocol.md, "Request budget"): a tag that the
+store does not know costs one GET, whose answer is both document and digest; a known tag costs one
+HEAD, which Docker Hub does not count against its rate limit; content named by digest is fetched at
+most once.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from resolver.errors import (
     DigestMismatch,
     LimitExceeded,
     ManifestNotFound,
+    Negative,
     NotInStore,
     PlatformUnknown,
-    TagMoved,
 )
 from resolver.store import NameRecord
 from resolver.values import dataclass
@@ -69,12 +70,12 @@ class DocumentReader:
         self._source: Source | None = None
 
     def named(self, reference: Reference) -> Document:
-        """Read what a registry reference points at.
+        """Read the document that a registry reference names.
 
         Raises:
             NotFound: the registry has no such tag or digest.
-            NotInStore: only the store may answer, and it does not know.
-            Untrusted, Unavailable, Denied: as the source says.
+            NotInStore: only the store may be read, and it does not know the reference.
+            Untrusted, Unavailable, Denied: as the source raises.
 
         """
         if reference.digest is not None:
@@ -105,8 +106,8 @@ class DocumentReader:
         return body
 
     @property
-    def may_ask(self) -> bool:
-        """Whether anything but the store may be asked."""
+    def may_request(self) -> bool:
+        """Whether documents may be requested from a source, not only read from the store."""
         return self._open_source is not None
 
     def held(self, descriptor: Descriptor) -> bytes | None:
@@ -116,10 +117,12 @@ class DocumentReader:
         return self._store.load(descriptor.digest, descriptor.size)
 
     def current(self, tag: str, known: Digest) -> Digest:
-        """Say where a tag points now: by one HEAD if that is `known` still.
+        """Return the digest that a tag points at now: one HEAD if it is still `known`.
 
-        Another digest is told only when its bytes are here: what a header says is wrong with some
-        registries (quirk q-089), and a wrong "it has moved" is worse than one more request.
+        A different digest is returned only after its bytes were read: some registries send wrong
+            digest
+        headers (docs/wire-protocol.md, "Wrong digest headers"), and a false "it has moved" is worse
+        than one more request.
         """
         stated = self._need("where its tag points now").resolve(tag).digest
         if stated == known:
@@ -130,22 +133,22 @@ class DocumentReader:
         return known if same else document.descriptor.digest
 
     def referrers(self, digest: Digest) -> tuple[Descriptor, ...]:
-        """List what refers to a manifest; none where the place has no such lists.
+        """List the manifests that refer to a manifest; none where the place has no such lists.
 
         Raises:
-            NotInStore: only the store may answer, and it keeps no such lists.
-            Denied, Unavailable, LimitExceeded: as the source says.
+            NotInStore: only the store may be read, and it keeps no such lists.
+            Denied, Unavailable, LimitExceeded: as the source raises.
 
         """
         source = self._need(f"what refers to `{digest}`")
         return source.referrers(digest) if isinstance(source, Refers) else ()
 
     def tagged(self, tag: str) -> Document | None:
-        """Read what another tag of the repository points at; None where there is no such tag.
+        """Read the document of another tag of the repository; None if there is no such tag.
 
         Raises:
-            NotInStore: only the store may answer.
-            Denied, Unavailable, Untrusted: as the source says.
+            NotInStore: only the store may be read.
+            Denied, Unavailable, Untrusted: as the source raises.
 
         """
         try:
@@ -156,11 +159,11 @@ class DocumentReader:
         return document
 
     def warn(self, warning: Warned) -> None:
-        """Tell whoever hears of this reader's warnings."""
+        """Pass a warning to the observer."""
         self._observe(warning)
 
-    def tell_warnings(self) -> None:
-        """Hand on what the source wants people to know."""
+    def report_warnings(self) -> None:
+        """Pass the source's warnings to the observer."""
         if self._source is not None:
             for text in self._source.warnings():
                 self._observe(Warned("registry-warning", f"`{self._place}` says: {text}"))
@@ -188,7 +191,7 @@ class DocumentReader:
             if stated == root:
                 return _stored(body, root, known.root.media_type, str(reference))
             if stated == Digest.of(body, stated.algorithm):
-                # The same bytes, by the digest that the registry knows them by now.
+                # The same bytes under the digest that the registry uses for them now.
                 document = _stored(body, stated, known.root.media_type, str(reference))
             else:
                 document = self._moved(reference.name, stated, root)
@@ -197,10 +200,12 @@ class DocumentReader:
         return document
 
     def _moved(self, tag: str, stated: Digest, before: Digest) -> Document:
-        """Read what a tag points at, of which a HEAD has said another digest than before.
+        """Read the document of a tag for which a HEAD returned a different digest than before.
 
-        By that digest, so that a tag that moves again cannot mix two images. By the tag where
-        nothing is to be had so: the header was wrong (q-089), or of another algorithm.
+        By that digest, so that a tag that moves again cannot mix two images. By the tag if the
+        digest
+        does not exist, or is of another algorithm: the header was wrong (docs/wire-protocol.md,
+        "Wrong digest headers").
         """
         source = self._need("")
         if stated.algorithm == before.algorithm:
@@ -217,7 +222,7 @@ class DocumentReader:
             self._store.try_remember(NameRecord(str(reference), root), self._observe)
 
     def _need(self, what: str) -> Source:
-        """Open the source, or say that nobody may be asked."""
+        """Open the source, or raise `NotInStore` when offline."""
         if self._source is None:
             if self._open_source is None:
                 store = str(self._store.root) if self._store is not None else ""
@@ -227,16 +232,18 @@ class DocumentReader:
 
 
 def _stored(body: bytes, digest: Digest, media_type: str | None, what: str) -> Document:
-    """Wrap bytes that the store has verified; the type is decided anew where nobody noted it."""
+    """Wrap bytes that the store has verified; a missing media type is read from the document."""
     kind = media_type
     if kind is None:
         kind = parse_document(body, None, what).media_type
     return Document(Descriptor(kind, digest, len(body)), body)
 
 
-#: Entries without a platform whose config is read to learn it (platforms.md 7.4).
+#: Entries without a platform whose configs are read to identify them.
+#: Source: docs/platform-matching.md, "Entries without a platform".
 MAX_PROBES = 16
-#: Manifests fetched in one walk, whatever the shape of the tree (protocol.md 4.5).
+#: Manifests read in one search, whatever the shape of the tree.
+#: Source: docs/platform-matching.md, "Nested indexes".
 MAX_VISITED = 1_000
 
 _UNKNOWN = Platform(os="unknown", architecture="unknown")
@@ -244,7 +251,7 @@ _UNKNOWN = Platform(os="unknown", architecture="unknown")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Match:
-    """The entry that won, as its index names it or as its config says.
+    """The entry that was chosen, with the platform that its index or its config names.
 
     Attributes:
         manifest: None where it was not read.
@@ -259,18 +266,19 @@ class Match:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlatformRequest:
-    """What is wanted of an image.
+    """The requested platforms, and how strictly to match them.
 
     Attributes:
         platforms: acceptable platforms, best first; more than one only for a default.
-        explicit: whether somebody asked; a default is not held against a single-platform image.
-        exact: refuse every fallback.
+        explicit: whether a platform was requested; a default does not reject a single-platform
+            image.
+        exact: reject every fallback.
         verify: read the chosen manifest and config too, and compare them with the index.
-        strict: a contradiction found so is an error instead of a warning; implies `verify`.
+        strict: raise an error for a contradiction instead of a warning; implies `verify`.
         local: the platform is this machine's, with the level of its processor; see `select`.
-        entry: of the entries of an index take the one with this digest, and no other.
-        reads: the chosen manifest is read anyway, so that a look at what it is costs nothing.
-        image: read the manifest of the chosen entry, and refuse one that is no image.
+        entry: take the index entry with this digest, and no other.
+        reads: the chosen manifest is read in any case, so that checking its type costs nothing.
+        image: read the manifest of the chosen entry, and reject one that is not an image.
 
     """
 
@@ -286,25 +294,31 @@ class PlatformRequest:
 
     @property
     def refuses_artifacts(self) -> bool:
-        """Whether an entry whose manifest is no image is no answer, even where it is the only one.
+        """Whether an entry whose manifest is not an image is rejected, even if it is the only one.
 
-        Without these one request answers, so that the index is believed as crane believes it, and
-        artifacts that are published for several platforms can be pulled.
+        Otherwise one request is enough: the index is trusted, as crane does, and artifacts
+            published
+        for several platforms can be pulled.
         """
         return self.verify or self.strict or self.image
 
 
 class IndexSearch:
-    """One walk down one index for one wish; keeps count of what it has seen."""
+    """Search one index for one request, and record why each entry was rejected."""
 
     def __init__(
-        self, reader: DocumentReader, wish: PlatformRequest, table: PlatformTable, *, reference: str
+        self,
+        reader: DocumentReader,
+        request: PlatformRequest,
+        table: PlatformTable,
+        *,
+        reference: str,
     ) -> None:
         self._reader = reader
-        self._wish = wish
+        self._request = request
         self._table = table
         self._reference = reference
-        self._for_unknown = any(each.normalized(table) == _UNKNOWN for each in wish.platforms)
+        self._for_unknown = any(each.normalized(table) == _UNKNOWN for each in request.platforms)
         self._probes = 0
         self._visited: set[str] = set()
         #: Why each entry lost, by its path; the chosen one has an empty reason.
@@ -313,7 +327,7 @@ class IndexSearch:
         self.offered: dict[tuple[int, ...], Platform] = {}
         #: Entries that the index lists as images, and whose manifests are none.
         self.warnings: list[Warned] = []
-        #: The first of these that fits: the answer without an image, unless the wish refuses it.
+        #: The first of these that matches: the result if there is no image, unless it is rejected.
         self.last_resort: Match | None = None
 
     def choose(self, index: Index, path: tuple[int, ...] = ()) -> Match | None:
@@ -371,24 +385,28 @@ class IndexSearch:
         return self._untyped(index, path)
 
     def _select(self, candidates: Sequence[Platform | None]) -> Selection:
-        wish = self._wish
+        request = self._request
         return select(
-            candidates, wish.platforms, exact=wish.exact, local=wish.local, table=self._table
+            candidates,
+            request.platforms,
+            exact=request.exact,
+            local=request.local,
+            table=self._table,
         )
 
     def _manifest(self, entry: Descriptor, *, doubtful: bool) -> Manifest | None:
         """Read the manifest of the best entry, where it is needed, is here, or decides."""
-        wish = self._wish
-        if not (wish.refuses_artifacts or wish.reads):
+        request = self._request
+        if not (request.refuses_artifacts or request.reads):
             body = entry.data or self._reader.held(entry)
-            if body is None and not (doubtful and self._reader.may_ask):
+            if body is None and not (doubtful and self._reader.may_request):
                 return None
         return read_manifest(self._reader, entry, self._reference)
 
     def _pass_over(self, entry: Descriptor, path: tuple[int, ...], manifest: Manifest) -> None:
-        """Note that an entry is no image, as only its manifest shows."""
+        """Record that the manifest of an entry shows that it is not an image."""
         self.offered.pop(path, None)
-        self.reasons[path] = (entry, f"its manifest is no image but `{type_of(manifest)}`")
+        self.reasons[path] = (entry, f"its manifest is not an image but `{type_of(manifest)}`")
         self.warnings.append(passed_over(self._reference, entry, manifest))
 
     def _candidate(self, entry: Descriptor) -> Platform | None:
@@ -397,10 +415,13 @@ class IndexSearch:
         return entry.platform
 
     def _ineligible(self, entry: Descriptor) -> str:
-        """Say why an entry can never be the answer; empty if it can (platforms.md 7.2)."""
-        only = self._wish.entry
+        """Return why an entry can never be chosen; empty if it can.
+
+        See docs/platform-matching.md, "Eligible entries".
+        """
+        only = self._request.entry
         if only is not None and not entry.is_index and entry.digest != only:
-            return "another entry was asked for"
+            return "another entry was requested"
         if entry.kind is EntryKind.ATTESTATION and not self._for_unknown:
             return "attestation, not an image"
         if entry.kind is EntryKind.ARTIFACT:
@@ -412,7 +433,10 @@ class IndexSearch:
         return ""
 
     def _untyped(self, index: Index, path: tuple[int, ...]) -> Match | None:
-        """Ask the configs of entries without a platform, as the last resort (D6)."""
+        """Read the configs of entries without a platform, as the last resort.
+
+        See docs/platform-matching.md, "Entries without a platform".
+        """
         found: list[Match] = []
         for position, entry in enumerate(index.manifests):
             if entry.platform is not None or self._ineligible(entry):
@@ -448,7 +472,7 @@ class IndexSearch:
             self.reasons[path] = (entry, "has no platform, and its config names none")
             return None
         self.offered[path] = platform
-        fit = fits(platform, self._wish, self._table)
+        fit = fits(platform, self._request, self._table)
         if fit is None:
             self.reasons[path] = (entry, f"has no platform; its config says `{platform}`")
             return None
@@ -468,7 +492,7 @@ class IndexSearch:
         return self.choose(inner, path) if isinstance(inner, Index) else None
 
     def considered(self, chosen: Match | None) -> tuple[Considered, ...]:
-        """Tell what became of every entry looked at, in index order."""
+        """Return every entry that was considered, with its outcome, in index order."""
         return tuple(
             Considered(
                 path,
@@ -485,7 +509,7 @@ def _unverifiable(entry: Descriptor) -> str:
 
 
 def passed_over(reference: str, entry: Descriptor, manifest: Manifest) -> Warned:
-    """Say that an entry is listed as an image, and that its manifest is none."""
+    """Warn that an entry is listed as an image, and that its manifest is not one."""
     listed = f" for `{entry.platform}`" if entry.platform is not None else ""
     message = (
         f"`{reference}` lists `{entry.digest}`{listed} as an image, but its manifest is "
@@ -495,7 +519,7 @@ def passed_over(reference: str, entry: Descriptor, manifest: Manifest) -> Warned
 
 
 def type_of(manifest: Manifest) -> str:
-    """Say what a manifest is that is no image."""
+    """Describe a manifest that is not an image."""
     config = manifest.config.media_type if manifest.config is not None else "no config"
     return manifest.artifact_type or config
 
@@ -504,19 +528,22 @@ def _without_features(platform: Platform) -> Platform:
     return replace(platform, os_features=())
 
 
-def fits(platform: Platform, wish: PlatformRequest, table: PlatformTable) -> Grade | None:
-    """Say how well a config's platform fits a wish; None if it does not.
+def fits(platform: Platform, request: PlatformRequest, table: PlatformTable) -> Grade | None:
+    """Grade a config's platform against a request; None if it does not match.
 
-    A config without a variant fits any variant of its architecture, since configs often omit it
-    (platforms.md 7.4, after moby's `OnlyPlatformWithFallback`), unless `exact` refuses guesses.
+    A config without a variant matches any variant of its architecture, since configs often omit it
+    (docs/platform-matching.md, "Entries without a platform"), unless `exact` is set. After moby's
+    `OnlyPlatformWithFallback`.
     """
-    found = select([platform], wish.platforms, exact=wish.exact, local=wish.local, table=table)
+    found = select(
+        [platform], request.platforms, exact=request.exact, local=request.local, table=table
+    )
     if found.grade is not None:
         return found.grade
-    if platform.variant or wish.exact:
+    if platform.variant or request.exact:
         return None
     plain = platform.normalized(table)
-    for wanted in wish.platforms:
+    for wanted in request.platforms:
         normal = wanted.normalized(table)
         if (normal.os, normal.architecture) == (plain.os, plain.architecture) and normal.variant:
             lifted = replace(platform, variant=normal.variant)
@@ -529,7 +556,7 @@ def read_manifest(reader: DocumentReader, descriptor: Descriptor, reference: str
     """Read an image manifest that an index names.
 
     Raises:
-        Untrusted: its bytes or its type are not what the index says.
+        Untrusted: its bytes or its media type differ from the index.
 
     """
     what = f"the manifest `{descriptor.digest}` of `{reference}`"
@@ -542,7 +569,7 @@ def read_manifest(reader: DocumentReader, descriptor: Descriptor, reference: str
 
 
 def warn_of_missing_layers(reader: DocumentReader, manifest: Manifest, what: str) -> None:
-    """Say that a manifest has no `layers`, which it must have, and is read without any."""
+    """Warn that a manifest lacks the required `layers`, and is read as having none."""
     if manifest.lacks_layers:
         reader.warn(Warned("layers-missing", f"{what} has no `layers`; it is read as having none"))
 
@@ -551,13 +578,13 @@ def read_config(reader: DocumentReader, manifest: Manifest, reference: str) -> I
     """Read an image's config, checked against the number of its layers.
 
     Raises:
-        PlatformUnknown: there is no config.
+        PlatformUnknown: the manifest has no config.
 
     """
     from resolver.core.oci.config import parse_config  # noqa: PLC0415 - most answers need none
 
     if manifest.config is None:
-        raise PlatformUnknown(f"`{reference}` has no config, so it says no platform")
+        raise PlatformUnknown(f"`{reference}` has no config, so its platform is unknown")
     what = f"the config `{manifest.config.digest}` of `{reference}`"
     body = reader.read(manifest.config, what)
     return parse_config(body, what, len(manifest.layers))
@@ -565,7 +592,7 @@ def read_config(reader: DocumentReader, manifest: Manifest, reference: str) -> I
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RootDocument:
-    """The name that is asked about, once its document is here."""
+    """The document that a reference names: the root of every search."""
 
     text: str
     prefix: str
@@ -574,11 +601,13 @@ class RootDocument:
     tag_verified: bool | None = None
 
 
-def ask(reader: DocumentReader, reference: Reference, *, verify_tag: bool = False) -> RootDocument:
+def read_root(
+    reader: DocumentReader, reference: Reference, *, verify_tag: bool = False
+) -> RootDocument:
     """Read what a registry reference points at.
 
     Raises:
-        TagMoved: `verify_tag`, and the tag no longer points at the digest beside it.
+        Negative: `verify_tag`, and the tag no longer points at the digest beside it.
         ResolverError: as `Reader.named`.
 
     """
@@ -587,7 +616,16 @@ def ask(reader: DocumentReader, reference: Reference, *, verify_tag: bool = Fals
     if verify_tag and reference.digest is not None and reference.tag is not None:
         current = reader.current(reference.tag, reference.digest)
         if current != reference.digest:
-            raise TagMoved(str(reference), str(reference.digest), str(current))
+            raise Negative(
+                f"`{reference}` is pinned to `{reference.digest}`, "
+                f"but the tag now points at `{current}`",
+                "write the new digest if you want the new image, "
+                "or drop the tag from the reference",
+                code="tag-moved",
+                reference=str(reference),
+                pinned=str(reference.digest),
+                current=str(current),
+            )
         verified = True
     elif verify_tag:
         message = f"`{reference}` is not `name:tag@digest`, so there is no tag to verify"
@@ -601,7 +639,7 @@ def ask(reader: DocumentReader, reference: Reference, *, verify_tag: bool = Fals
     )
 
 
-def ask_local(reader: DocumentReader, text: str, name: str) -> RootDocument:
+def read_local_root(reader: DocumentReader, text: str, name: str) -> RootDocument:
     """Read what a name in a local place means."""
     document = reader.local(name)
     return RootDocument(text, "", document, _parse(reader, document, text))

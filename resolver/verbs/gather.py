@@ -20,7 +20,7 @@ from resolver.core.results.events import Warned
 from resolver.errors import LimitExceeded, ResolverError
 from resolver.values import dataclass
 from resolver.verbs.documents import MAX_VISITED, passed_over, read_config, read_manifest
-from resolver.verbs.threads import each, kept
+from resolver.verbs.threads import kept, parallel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -53,34 +53,34 @@ class Depth:
 
 def gather(
     reader: DocumentReader,
-    asked: RootDocument,
+    root: RootDocument,
     depth: Depth,
     *,
     jobs: int,
     wanted: Callable[[Descriptor], bool] = lambda _entry: True,
 ) -> ImageDocuments:
-    """Read the builds of an image: one request per manifest and config, side by side.
+    """Read the builds of an image: one request per manifest and config, in parallel.
 
-    An entry that cannot be read keeps its failure; the others keep their documents. One whose
-    digest cannot be verified is not read, and a warning says so unless `depth.broken` is set.
+    An entry that cannot be read keeps its error; the others keep their documents. One with an
+    unverifiable digest is not read, and a warning reports it unless `depth.broken` is set.
 
     Args:
-        reader: of the place the image is in; what the store holds costs no request.
-        asked: the name, with its document.
+        reader: reads documents of the place that has the image; the store's cost no request.
+        root: the reference, with its document.
         depth: what to read.
-        jobs: entries at once.
-        wanted: which entries of an index to read; the others keep only their descriptor.
+        jobs: entries in parallel.
+        wanted: selects the index entries to read; the others keep only their descriptor.
 
     Raises:
         LimitExceeded: indexes nested deeper than 8, or more than 1,000 of them.
         ResolverError: a nested index cannot be read.
     """
-    root = asked.document.descriptor
-    if isinstance(asked.parsed, Manifest):
-        only = _image(reader, root, (), asked.parsed, depth, asked.text)
-        return ImageDocuments(asked.text, asked.prefix, root, None, (only,))
+    top = root.document.descriptor
+    if isinstance(root.parsed, Manifest):
+        only = _image(reader, top, (), root.parsed, depth, root.text)
+        return ImageDocuments(root.text, root.prefix, top, None, (only,))
     broken: dict[tuple[int, ...], ResolverError] = {}
-    walk = entries_of(reader, asked.parsed, asked.text, broken if depth.broken else None)
+    walk = entries_of(reader, root.parsed, root.text, broken if depth.broken else None)
     entries = list(walk)
 
     def look(entry: tuple[tuple[int, ...], Descriptor]) -> ImageEntry:
@@ -88,29 +88,29 @@ def gather(
         bare = ImageEntry(descriptor, path, descriptor.platform, None, None, broken.get(path))
         if not descriptor.digest.is_verifiable:
             if not depth.broken:
-                reader.warn(left_out(descriptor, asked.text))
+                reader.warn(left_out(descriptor, root.text))
             return bare
         if descriptor.media_type not in MANIFEST_TYPES or not wanted(descriptor):
             return bare
         if not (depth.attestations if descriptor.is_attestation else depth.manifests):
             return bare
         try:
-            manifest = read_manifest(reader, descriptor, asked.text)
+            manifest = read_manifest(reader, descriptor, root.text)
         except ResolverError as error:
             return replace(bare, failure=kept(error))
-        return _image(reader, descriptor, path, manifest, depth, asked.text)
+        return _image(reader, descriptor, path, manifest, depth, root.text)
 
     parts = []
-    for outcome in each(look, entries, jobs=jobs):
+    for outcome in parallel(look, entries, jobs=jobs):
         if isinstance(outcome.value, ResolverError):
             raise outcome.value
         parts.append(outcome.value)
-    return ImageDocuments(asked.text, asked.prefix, root, asked.parsed, tuple(parts))
+    return ImageDocuments(root.text, root.prefix, top, root.parsed, tuple(parts))
 
 
 def gather_platforms(  # noqa: PLR0913 - each of them bounds the requests by itself
     reader: DocumentReader,
-    asked: RootDocument,
+    root: RootDocument,
     table: PlatformTable,
     *,
     jobs: int,
@@ -118,61 +118,60 @@ def gather_platforms(  # noqa: PLR0913 - each of them bounds the requests by its
     decisive: Callable[[ImageDocuments], Iterable[ImageEntry]] = lambda _found: (),
     index_only: bool = False,
 ) -> ImageDocuments:
-    """Learn which platforms an image is offered for, at as few requests as that can cost.
+    """Find the platforms that an image is offered for, with as few requests as possible.
 
-    An entry that its manifest shows to be no image is warned of.
+    An entry whose manifest is not an image gets a warning.
 
-    An index mostly says so. Read are the entries that name no platform, those of which several
-    are for one platform, where the manifest shows which is the image, and those that are decisive
-    for the question at hand.
+    Most indexes name all platforms. Read are the entries without one, those that share one, where
+    only the manifest shows which is the image, and those that decide the caller's question.
 
     Args:
-        reader: of the place the image is in.
-        asked: the name, with its document.
-        table: the platforms there are.
-        jobs: documents at once.
+        reader: reads documents of the place that has the image.
+        root: the reference, with its document.
+        table: the platform facts.
+        jobs: documents in parallel.
         limit: read none of the entries without a platform if there are more of them.
-        decisive: of what is known so far, the images that must not turn out to be artifacts. Called
-            again after each round of reading, until it names nothing new.
+        decisive: returns the images, of those known so far, that must not be artifacts. Called
+            again after each round of reading, until it adds none.
         index_only: read no manifest of an index.
 
     Raises:
-        LimitExceeded: as `gather`.
-        ResolverError: a nested index cannot be read; of one entry, see `Part.failure`.
+        LimitExceeded: as `gather` raises.
+        ResolverError: a nested index cannot be read; of one entry, see `ImageEntry.failure`.
     """
-    if isinstance(asked.parsed, Manifest):
-        return gather(reader, asked, Depth(), jobs=jobs)
-    found = gather(reader, asked, Depth(manifests=False, configs=False), jobs=jobs)
+    if isinstance(root.parsed, Manifest):
+        return gather(reader, root, Depth(), jobs=jobs)
+    found = gather(reader, root, Depth(manifests=False, configs=False), jobs=jobs)
     if index_only:
         return found
     unclear = _unclear(reader, found, table, limit)
 
-    def look(part: ImageEntry) -> ImageEntry:
+    def look(entry: ImageEntry) -> ImageEntry:
         try:
-            manifest = read_manifest(reader, part.descriptor, asked.text)
+            manifest = read_manifest(reader, entry.descriptor, root.text)
         except ResolverError as error:
-            return replace(part, failure=kept(error))
-        depth = Depth(configs=part.platform is None)
-        return _image(reader, part.descriptor, part.path, manifest, depth, asked.text)
+            return replace(entry, failure=kept(error))
+        depth = Depth(configs=entry.platform is None)
+        return _image(reader, entry.descriptor, entry.path, manifest, depth, root.text)
 
-    known = {part.path: part for part in found.parts}
+    known = {entry.path: entry for entry in found.parts}
     looked_at: set[tuple[int, ...]] = set()
     while True:
-        for outcome in each(look, unclear, jobs=jobs):
+        for outcome in parallel(look, unclear, jobs=jobs):
             if isinstance(outcome.value, ResolverError):
                 raise outcome.value
-            part = outcome.value
-            known[part.path] = part
-            if part.kind is EntryKind.ARTIFACT and part.manifest is not None:
-                reader.warn(passed_over(asked.text, part.descriptor, part.manifest))
+            entry = outcome.value
+            known[entry.path] = entry
+            if entry.kind is EntryKind.ARTIFACT and entry.manifest is not None:
+                reader.warn(passed_over(root.text, entry.descriptor, entry.manifest))
         found = replace(found, parts=tuple(known.values()))
-        looked_at.update(part.path for part in unclear)
+        looked_at.update(entry.path for entry in unclear)
         unclear = [
-            part
-            for part in decisive(found)
-            if part.path not in looked_at
-            and oversize(part.descriptor, asked.text) is None
-            and _can_read(reader, part)
+            entry
+            for entry in decisive(found)
+            if entry.path not in looked_at
+            and oversize(entry.descriptor, root.text) is None
+            and _can_read(reader, entry)
         ]
         if not unclear:
             return found
@@ -181,33 +180,35 @@ def gather_platforms(  # noqa: PLR0913 - each of them bounds the requests by its
 def named_images(found: ImageDocuments) -> list[ImageEntry]:
     """Choose every image whose platform is known: where all platforms of an image count."""
     return [
-        part for part in found.images if part.platform is not None and part.platform.os != UNKNOWN
+        entry
+        for entry in found.images
+        if entry.platform is not None and entry.platform.os != UNKNOWN
     ]
 
 
 def _unclear(
     reader: DocumentReader, bare: ImageDocuments, table: PlatformTable, limit: int | None
 ) -> list[ImageEntry]:
-    """Find the entries whose descriptors do not say enough, as far as they can be read."""
-    untold = [part for part in bare.images if part.platform is None]
+    """Find the entries with incomplete descriptors that can be read."""
+    untold = [entry for entry in bare.images if entry.platform is None]
     rivals: dict[Platform, list[ImageEntry]] = {}
-    for part in bare.images:
-        if part.platform is not None:
-            rivals.setdefault(part.platform.normalized(table), []).append(part)
+    for entry in bare.images:
+        if entry.platform is not None:
+            rivals.setdefault(entry.platform.normalized(table), []).append(entry)
     doubtful = [
-        part
-        for parts in rivals.values()
-        if len({part.descriptor.digest for part in parts}) > 1
-        for part in parts
-        if _can_read(reader, part)
+        entry
+        for entries in rivals.values()
+        if len({entry.descriptor.digest for entry in entries}) > 1
+        for entry in entries
+        if _can_read(reader, entry)
     ]
     return doubtful if limit is not None and len(untold) > limit else [*untold, *doubtful]
 
 
-def _can_read(reader: DocumentReader, part: ImageEntry) -> bool:
-    """Whether a manifest is here or may be asked for; without it the index is believed."""
-    inline = part.descriptor.data is not None
-    return inline or reader.may_ask or reader.held(part.descriptor) is not None
+def _can_read(reader: DocumentReader, entry: ImageEntry) -> bool:
+    """Whether a manifest is here or may be requested; otherwise the index is trusted."""
+    inline = entry.descriptor.data is not None
+    return inline or reader.may_request or reader.held(entry.descriptor) is not None
 
 
 def _image(
@@ -218,14 +219,14 @@ def _image(
     depth: Depth,
     text: str,
 ) -> ImageEntry:
-    part = ImageEntry(descriptor, path, descriptor.platform, manifest, None)
+    entry = ImageEntry(descriptor, path, descriptor.platform, manifest, None)
     if not depth.configs or not manifest.is_image or descriptor.is_attestation:
-        return part
+        return entry
     try:
         config = read_config(reader, manifest, text)
     except ResolverError as error:
-        return replace(part, failure=kept(error))
-    return replace(part, config=config, platform=descriptor.platform or config.platform)
+        return replace(entry, failure=kept(error))
+    return replace(entry, config=config, platform=descriptor.platform or config.platform)
 
 
 #: Manifests read of what refers to one build; images that are signed daily have hundreds.
@@ -234,32 +235,32 @@ MAX_READ = 256
 
 def attested(
     reader: DocumentReader,
-    asked: RootDocument,
+    root: RootDocument,
     builds: set[str],
     kinds: frozenset[str],
     *,
     jobs: int,
 ) -> dict[str, frozenset[str]]:
-    """Say which kinds of statements there are about each build.
+    """List the kinds of attestations of each build.
 
     Args:
-        reader: of the place the image is in.
-        asked: the name, with its document.
+        reader: reads documents of the place that has the image.
+        root: the reference, with its document.
         builds: digests.
-        kinds: what is looked for; what refers to a build is asked for where its index lacks one.
-        jobs: documents at once.
+        kinds: the requested ones; referrers are read for a build whose index lacks one.
+        jobs: documents in parallel.
 
     Raises:
-        LimitExceeded: more than 256 manifests refer to a build, and none of them is it.
-        ResolverError: an attestation cannot be read, or the referrers cannot be asked for.
+        LimitExceeded: more than 256 manifests refer to a build, and none has the kind.
+        ResolverError: an attestation or the list of referrers cannot be read.
     """
-    found = _beside(reader, asked, builds, jobs)
+    found = _beside(reader, root, builds, jobs)
     lacking = sorted(digest for digest, there in found.items() if kinds - there)
 
     def look(digest: str) -> frozenset[str]:
-        return _referring(reader, asked.text, Digest.parse(digest), kinds - found[digest])
+        return _referring(reader, root.text, Digest.parse(digest), kinds - found[digest])
 
-    for outcome in each(look, lacking, jobs=jobs):
+    for outcome in parallel(look, lacking, jobs=jobs):
         if isinstance(outcome.value, ResolverError):
             raise outcome.value
         found[outcome.item] |= outcome.value
@@ -267,7 +268,7 @@ def attested(
 
 
 def _beside(
-    reader: DocumentReader, asked: RootDocument, builds: set[str], jobs: int
+    reader: DocumentReader, root: RootDocument, builds: set[str], jobs: int
 ) -> dict[str, frozenset[str]]:
     """Read what BuildKit put beside the builds, into the same index."""
     found = dict.fromkeys(builds, frozenset[str]())
@@ -276,7 +277,7 @@ def _beside(
         return entry.is_attestation and entry.annotation(SPEAKS_ABOUT) in builds
 
     depth = Depth(manifests=False, configs=False, attestations=True)
-    for part in gather(reader, asked, depth, jobs=jobs, wanted=wanted).attestations:
+    for part in gather(reader, root, depth, jobs=jobs, wanted=wanted).attestations:
         about = part.descriptor.annotation(SPEAKS_ABOUT)
         if part.failure is not None:
             raise part.failure
@@ -320,18 +321,18 @@ def entries_of(
     broken: Broken | None = None,
     nested: dict[tuple[int, ...], Descriptor] | None = None,
 ) -> Iterator[tuple[tuple[int, ...], Descriptor]]:
-    """Give every entry that is no index, with its positions from the root down.
+    """Yield every entry that is not an index, with its positions from the root down.
 
-    An index whose digest cannot be verified is given as an entry: it cannot be read.
+    An index with an unverifiable digest is yielded as an entry: it cannot be read.
 
-    Nested indexes count as the entries inside them, in their place, and each of them once.
+    Nested indexes are replaced by their entries, each index once.
 
     Args:
-        reader: of the place that the index is in.
-        index: where to begin.
-        text: the name that led here, for messages.
-        broken: is told, by position, why a nested index could not be read, which is then given
-            like any other entry; None to have the failure raised.
+        reader: reads documents of the place that has the index.
+        index: the root.
+        text: the reference, for messages.
+        broken: receives, by position, the error of a nested index that cannot be read, which is
+            then yielded like any other entry; None to raise it.
         nested: receives the nested indexes that were read, by position.
 
     Raises:
@@ -374,7 +375,7 @@ def _walk(
 
 
 def left_out(entry: Descriptor, text: str) -> Warned:
-    """Say that an entry of an index cannot be used because its digest cannot be verified."""
+    """Warn that an index entry cannot be used because its digest cannot be verified."""
     said = f" for `{entry.platform}`" if entry.platform is not None else ""
     return Warned(
         "unverifiable-entry",

@@ -14,7 +14,7 @@ from resolver.values import dataclass
 from resolver.verbs.documents import passed_over, read_config, read_manifest, type_of
 from resolver.verbs.gather import Depth, gather
 from resolver.verbs.resolve import resolve_document
-from resolver.verbs.threads import each
+from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from resolver.core.oci.descriptor import Descriptor
@@ -23,89 +23,89 @@ if TYPE_CHECKING:
     from resolver.verbs.documents import DocumentReader, PlatformRequest, RootDocument
 
 
-def offers(reader: DocumentReader, asked: RootDocument, *, sizes: bool, jobs: int) -> Offers:
-    """List what an image offers; with `sizes`, each manifest is read once (and kept).
+def offers(reader: DocumentReader, root: RootDocument, *, sizes: bool, jobs: int) -> Offers:
+    """List the platforms of an image; with `sizes`, each manifest is read once and stored.
 
-    Attestations and artifacts are told apart and never counted as platforms (D5, D11). Nested
-    indexes count as the entries inside them.
+    Attestations and artifacts are listed apart and do not count as platforms, see
+    docs/platform-matching.md, "Eligible entries". Nested indexes count as their entries.
 
     Raises:
-        ResolverError: a manifest cannot be read, where sizes were asked for.
+        ResolverError: a manifest cannot be read, and sizes were requested.
 
     """
-    root = asked.document.descriptor
-    if isinstance(asked.parsed, Manifest):
-        only = _single_offer(reader, asked, asked.parsed)
-        return Offers(asked.text, root, (only,), (), ())
+    descriptor = root.document.descriptor
+    if isinstance(root.parsed, Manifest):
+        only = _single_offer(reader, root, root.parsed)
+        return Offers(root.text, descriptor, (only,), (), ())
     depth = Depth(manifests=False, configs=False)
-    bare = gather(reader, asked, depth, jobs=jobs)
-    attestations = tuple(_offer(part) for part in bare.attestations)
-    parts = {part.path: part for part in bare.parts}
+    bare = gather(reader, root, depth, jobs=jobs)
+    attestations = tuple(_offer(entry) for entry in bare.attestations)
+    entries = {entry.path: entry for entry in bare.parts}
     if sizes:
 
-        def look(part: ImageEntry) -> ImageEntry:
-            manifest = read_manifest(reader, part.descriptor, asked.text)
-            platform = part.platform
+        def look(entry: ImageEntry) -> ImageEntry:
+            manifest = read_manifest(reader, entry.descriptor, root.text)
+            platform = entry.platform
             if platform is None and manifest.is_image:
-                platform = read_config(reader, manifest, asked.text).platform
-            return replace(part, manifest=manifest, platform=platform)
+                platform = read_config(reader, manifest, root.text).platform
+            return replace(entry, manifest=manifest, platform=platform)
 
-        for outcome in each(look, bare.images, jobs=jobs):
+        for outcome in parallel(look, bare.images, jobs=jobs):
             if isinstance(outcome.value, Exception):
                 raise outcome.value
-            parts[outcome.value.path] = outcome.value
-    known = replace(bare, parts=tuple(parts.values()))
+            entries[outcome.value.path] = outcome.value
+    known = replace(bare, parts=tuple(entries.values()))
     return Offers(
-        asked.text,
-        root,
-        tuple(_offer(part) for part in known.parts if _is_offered(part)),
+        root.text,
+        descriptor,
+        tuple(_offer(entry) for entry in known.parts if _is_offered(entry)),
         attestations,
         tuple(
-            passed_over(asked.text, part.descriptor, part.manifest)
-            for part in known.artifacts
-            if part.manifest is not None
+            passed_over(root.text, entry.descriptor, entry.manifest)
+            for entry in known.artifacts
+            if entry.manifest is not None
         ),
-        tuple(_offer(part) for part in known.artifacts),
+        tuple(_offer(entry) for entry in known.artifacts),
     )
 
 
 def inspect_document(
     reader: DocumentReader,
-    asked: RootDocument,
-    wish: PlatformRequest | None,
+    root: RootDocument,
+    request: PlatformRequest | None,
     table: PlatformTable,
     *,
     config: bool = True,
 ) -> Inspection:
-    """Show the documents behind a name.
+    """Read the documents behind a reference.
 
-    Without a wish, what the name points at is shown, so that an index needs no platform; with
-    one, the image that is chosen for it. With `config` the image's config is read too.
+    Without a request, the root document is shown, so that an index needs no platform; with one, the
+    image chosen for it. With `config` the image's config is read too.
 
     Raises:
-        PlatformNotOffered: the wish cannot be met.
+        PlatformNotOffered: no entry matches the request.
 
     """
-    root = asked.document.descriptor
-    if wish is not None:
-        found = resolve_document(reader, asked, replace(wish, reads=True), table)
-        base = _Base(asked.text, found.manifest, root, found.platform, found.warnings)
-    elif isinstance(asked.parsed, Index):
+    descriptor = root.document.descriptor
+    if request is not None:
+        found = resolve_document(reader, root, replace(request, reads=True), table)
+        base = _Base(root.text, found.manifest, descriptor, found.platform, found.warnings)
+    elif isinstance(root.parsed, Index):
         return Inspection(
-            reference=asked.text,
-            descriptor=root,
-            root=root,
+            reference=root.text,
+            descriptor=descriptor,
+            root=descriptor,
             platform=None,
-            index=asked.parsed,
+            index=root.parsed,
             manifest=None,
             config=None,
-            body=asked.document.body,
+            body=root.document.body,
             config_body=None,
             warnings=(),
         )
     else:
-        base = _Base(asked.text, root, root, None, ())
-    return _image(reader, asked, base, config=config)
+        base = _Base(root.text, descriptor, descriptor, None, ())
+    return _image(reader, root, base, config=config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +117,10 @@ class _Base:
     warnings: tuple[Warned, ...]
 
 
-def _image(reader: DocumentReader, asked: RootDocument, base: _Base, *, config: bool) -> Inspection:
+def _image(reader: DocumentReader, root: RootDocument, base: _Base, *, config: bool) -> Inspection:
     """Read one image's manifest, and its config where it has one."""
-    if isinstance(asked.parsed, Manifest):
-        manifest, body = asked.parsed, asked.document.body
+    if isinstance(root.parsed, Manifest):
+        manifest, body = root.parsed, root.document.body
     else:
         body = reader.read(base.descriptor, f"the manifest `{base.descriptor.digest}`")
         manifest = read_manifest(reader, base.descriptor, base.text)
@@ -144,36 +144,36 @@ def _image(reader: DocumentReader, asked: RootDocument, base: _Base, *, config: 
     )
 
 
-def _is_offered(part: ImageEntry) -> bool:
-    # An index that cannot be verified cannot be entered, and stands for what is in it.
-    closed = part.kind is EntryKind.INDEX and not part.descriptor.digest.is_verifiable
-    return closed or part.kind is EntryKind.IMAGE
+def _is_offered(entry: ImageEntry) -> bool:
+    # An unverifiable nested index cannot be read, and is listed itself.
+    closed = entry.kind is EntryKind.INDEX and not entry.descriptor.digest.is_verifiable
+    return closed or entry.kind is EntryKind.IMAGE
 
 
-def _offer(part: ImageEntry) -> Offer:
-    manifest = part.manifest
+def _offer(entry: ImageEntry) -> Offer:
+    manifest = entry.manifest
     return Offer(
-        descriptor=part.descriptor,
-        platform=part.platform,
+        descriptor=entry.descriptor,
+        platform=entry.platform,
         size=sum(layer.size for layer in manifest.layers) if manifest is not None else None,
         layers=len(manifest.layers) if manifest is not None else None,
-        refers_to=part.descriptor.annotation(SPEAKS_ABOUT),
-        artifact_type=_artifact_type(part) if part.kind is EntryKind.ARTIFACT else None,
+        refers_to=entry.descriptor.annotation(SPEAKS_ABOUT),
+        artifact_type=_artifact_type(entry) if entry.kind is EntryKind.ARTIFACT else None,
     )
 
 
-def _artifact_type(part: ImageEntry) -> str:
-    if part.manifest is not None:
-        return type_of(part.manifest)
-    return part.descriptor.artifact_type or part.descriptor.media_type
+def _artifact_type(entry: ImageEntry) -> str:
+    if entry.manifest is not None:
+        return type_of(entry.manifest)
+    return entry.descriptor.artifact_type or entry.descriptor.media_type
 
 
-def _single_offer(reader: DocumentReader, asked: RootDocument, manifest: Manifest) -> Offer:
-    """Describe a name that points at one image: its config says for which platform."""
+def _single_offer(reader: DocumentReader, root: RootDocument, manifest: Manifest) -> Offer:
+    """Describe a single image, whose config names its platform."""
     platform = None
     if manifest.is_image:
-        platform = read_config(reader, manifest, asked.text).platform
-    return _offer(ImageEntry(asked.document.descriptor, (), platform, manifest, None))
+        platform = read_config(reader, manifest, root.text).platform
+    return _offer(ImageEntry(root.document.descriptor, (), platform, manifest, None))
 
 
 if TYPE_CHECKING:
@@ -187,9 +187,9 @@ def platforms(context: Context, reference: str | Reference, *, sizes: bool = Tru
     """List the platforms an image is offered for; with sizes, each manifest is read once."""
     target = context.target(reference)
     reader, warned = context.reader(target)
-    asked = context.ask(reader, target)
-    found = offers(reader, asked, sizes=sizes, jobs=context.settings.jobs)
-    reader.tell_warnings()
+    root = context.read_root(reader, target)
+    found = offers(reader, root, sizes=sizes, jobs=context.settings.jobs)
+    reader.report_warnings()
     return replace(found, warnings=(*found.warnings, *warned))
 
 
@@ -205,11 +205,11 @@ def inspect(  # noqa: PLR0913 - one for each option of the verb
 ) -> Inspection:
     """Read the documents behind a reference; without a platform an index is shown as it is."""
     target = context.target(reference)
-    wish = None
+    request = None
     if platform is not None or choose:
-        wish = context.wish(platform, exact=exact, verify=config, strict=strict)
+        request = context.platform_request(platform, exact=exact, verify=config, strict=strict)
     reader, warned = context.reader(target)
-    asked = context.ask(reader, target)
-    found = inspect_document(reader, asked, wish, context.table, config=config)
-    reader.tell_warnings()
+    root = context.read_root(reader, target)
+    found = inspect_document(reader, root, request, context.table, config=config)
+    reader.report_warnings()
     return replace(found, warnings=(*found.warnings, *warned))

@@ -1,12 +1,12 @@
-"""Reading the file trees of images: every layer once, whoever shares it, nothing extracted.
+"""Read the file trees of images: every shared layer once, without extracting files.
 
     images = [LayeredImage.of(part, label, what, content) for part in gathered.images]
     with fetching(store, source, observe) as content:      # for images of a registry
         trees = read_trees(images)
-        comparison = compare_trees(next(trees), trees, table)  # core.file_comparison
+        comparison = compare_trees(next(trees), trees, table)  # core.compare.files
 
-`content` is the store with `--offline`, a layout or an archive where the image lies in one, and
-`fetching` otherwise: what the store lacks comes into it first, verified, and is read from there.
+`content` is the store with `--offline`, a layout or an archive for an image in one, and `fetching`
+otherwise: missing layers are first fetched into the store and verified, and read from there.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from resolver.core.results.pull_events import Finished, Observer, PieceStarted, 
 from resolver.errors import (
     BadDocument,
     ChecksumMismatch,
-    ContradictoryLayer,
     LimitExceeded,
     NotInStore,
     UnsupportedDocument,
+    Untrusted,
 )
 from resolver.values import dataclass
 from resolver.verbs.fetch import ranged
@@ -72,16 +72,17 @@ if TYPE_CHECKING:
         """Where the bytes of layers come from: a store, a layout, an archive, or `Fetching`."""
 
         def open(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
-            """Stream a layer; whoever reads it verifies."""
+            """Stream a layer; the reader verifies it."""
             ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadLayer:
-    """A layer that was read to its end and is what its descriptor says.
+    """A layer that was read to its end and matches its descriptor.
 
     Attributes:
-        diff_ids: digests of the uncompressed bytes by algorithm; whoever has a config compares.
+        diff_ids: digests of the uncompressed bytes by algorithm; the caller compares them with a
+            config.
     """
 
     listing: LayerListing
@@ -102,20 +103,20 @@ def read_layer(  # noqa: PLR0913 - each is one thing that a caller decides
     """Read a layer from its first byte to its last.
 
     Args:
-        content: has it.
-        descriptor: what it must be.
+        content: has the layer.
+        descriptor: the expected digest and size.
         what: the layer, for messages.
         wanted: see `read_listing`.
         limits: of the archive.
-        algorithms: of the diff_ids that are wanted.
-        is_wanted: asked at every chunk; False ends it.
-        room: what all layers and trees may take.
+        algorithms: of the diff_ids to compute.
+        is_wanted: polled at every chunk; False ends the reading.
+        room: the memory budget of all layers and trees.
 
     Raises:
-        DigestMismatch, SizeMismatch: other bytes came than the descriptor says.
-        Untrusted: what is in it is damaged, goes past a limit, or is not read here.
-        NotFound, Unavailable, StoreFault: it cannot be had.
-        Stopped: nobody wants it any more.
+        DigestMismatch, SizeMismatch: the bytes do not match the descriptor.
+        Untrusted: the content is damaged, exceeds a limit, or has an unsupported format.
+        NotFound, Unavailable, StoreFault: the layer cannot be read.
+        Stopped: `is_wanted` returned False.
     """
     verifier = Verifier(descriptor.digest, descriptor.size, what)
     with content.open(descriptor) as chunks:
@@ -126,7 +127,7 @@ def read_layer(  # noqa: PLR0913 - each is one thing that a caller decides
                 verified, hashers, descriptor.media_type, what, wanted, limits, room or TreeRoom()
             )
         except (BadDocument, ChecksumMismatch, UnsupportedDocument):
-            # Other bytes than were asked for are the better reason.
+            # Wrong bytes explain any other error.
             for _ in verified:
                 pass
             verifier.finish()
@@ -180,19 +181,20 @@ def _hashed(pieces: Iterable[bytes], hashers: Collection[hashlib._Hash]) -> Iter
 
 #: Layers at once: inflating and hashing leave the interpreter's lock, and more take memory.
 JOBS = 2
-#: Entries of all layers of one run. Source: reliability.md 5, of one archive.
+#: Entries of all layers of one run: the limit of one archive.
+#: Source: docs/store-and-reliability.md, "Size limits".
 MAX_ENTRIES = DEFAULT_LIMITS.entries
 _GRACE = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayeredImage:
-    """An image whose files are wanted.
+    """An image whose files are to be read.
 
     Attributes:
-        label: what it is called in the comparison.
+        label: its name in the comparison.
         what: the image, for messages: "`ubuntu:24.04` for linux/arm64".
-        diff_ids: one per layer, lowest first, as the config says.
+        diff_ids: one per layer, lowest first, from the config.
         content: has the layers.
     """
 
@@ -204,22 +206,24 @@ class LayeredImage:
     content: LayerContent
 
     @classmethod
-    def of(cls, part: ImageEntry, label: str, what: str, content: LayerContent) -> LayeredImage:
+    def of(cls, entry: ImageEntry, label: str, what: str, content: LayerContent) -> LayeredImage:
         """Take what was gathered of an image, manifest and config.
 
         Raises:
             ResolverError: why one of the two could not be read.
             BadDocument: it has none, or they do not agree about the number of layers.
         """
-        if part.failure is not None:
-            raise part.failure
-        if part.manifest is None or part.config is None:
-            raise BadDocument(what, "config", "it is no image with a config, so it has no files")
-        layers, diff_ids = part.manifest.layers, part.config.diff_ids
+        if entry.failure is not None:
+            raise entry.failure
+        if entry.manifest is None or entry.config is None:
+            raise BadDocument(
+                what, "config", "it is not an image with a config, so it has no files"
+            )
+        layers, diff_ids = entry.manifest.layers, entry.config.diff_ids
         if len(layers) != len(diff_ids):
             reason = f"{len(diff_ids)} for {len(layers)} layers in the manifest"
             raise BadDocument(f"the config of {what}", "rootfs.diff_ids", reason)
-        return cls(label, part.platform, what, layers, diff_ids, content)
+        return cls(label, entry.platform, what, layers, diff_ids, content)
 
 
 def read_trees(
@@ -229,22 +233,22 @@ def read_trees(
     limits: TarLimits = DEFAULT_LIMITS,
     room: TreeRoom | None = None,
 ) -> Iterator[LabelledTree]:
-    """Read the file trees of images, in the order given; each is made when it is asked for.
+    """Yield the file trees of images, in order; each is built when it is requested.
 
-    A layer that several share is read once, and let go of after the last of them. Nothing is given
-    out before every layer is read to its end and checked against its digest and the config's
+    A layer that several images share is read once, and released after the last of them. Nothing is
+    yielded before every layer is read to its end and checked against its digest and the config's
     diff_id.
 
     Args:
         images: any number.
-        jobs: layers at once.
+        jobs: layers in parallel.
         limits: of each layer; entries and names are those of all layers together.
-        room: what all trees together may take.
+        room: the memory budget of all trees.
 
     Raises:
-        ContradictoryLayer: a layer is not what the config says.
-        Untrusted: a layer is damaged, goes past a limit, or is not read here.
-        ResolverError: a layer cannot be had.
+        Untrusted: a layer does not match the config, is damaged, exceeds a limit, or has an
+            unsupported format.
+        ResolverError: a layer cannot be read.
     """
     room = room or TreeRoom(lock=threading.RLock())
     layers = _Layers(jobs, limits, room).read(images)
@@ -304,7 +308,7 @@ class _Layers:
         return found
 
     def _settled(self, under_way: dict[Digest, Future[ReadLayer]]) -> dict[Digest, ReadLayer]:
-        """Wait for all; of several failures the same one is told every time."""
+        """Wait for all; of several errors raise the same one on every run."""
         found: dict[Digest, ReadLayer] = {}
         for digest, future in under_way.items():
             found[digest] = future.result()
@@ -352,14 +356,22 @@ def _check_diff_ids(image: LayeredImage, layers: dict[Digest, ReadLayer]) -> Non
     for number, (descriptor, stated) in enumerate(zip(image.layers, image.diff_ids, strict=True)):
         actual = layers[descriptor.digest].diff_ids[stated.algorithm]
         if stated != actual:
-            raise ContradictoryLayer(_layer_name(image, number), str(stated), str(actual))
+            what = _layer_name(image, number)
+            raise Untrusted(
+                f"{what} unpacks to `{actual}`, but the image's config says `{stated}`",
+                "tell the publisher: no container engine will run this image",
+                code="contradictory-layer",
+                what=what,
+                stated=str(stated),
+                actual=str(actual),
+            )
 
 
 class Fetching:
     """Layers of one repository: what the store lacks is fetched into it, then read from there.
 
     Args:
-        kit: what transfers share.
+        shared: what transfers share.
         source_of: opens the repository, once, when something is missing.
         keep: called with the digest of what is about to be used, by one thread at a time.
         fetched: called with each layer that had to be fetched, by one thread at a time.
@@ -367,12 +379,12 @@ class Fetching:
 
     def __init__(
         self,
-        kit: TransferContext,
+        shared: TransferContext,
         source_of: Callable[[], Content],
         keep: Callable[[Digest], None],
         fetched: Callable[[Descriptor], None],
     ) -> None:
-        self._kit = kit
+        self._shared = shared
         self._source_of = source_of
         self._keep = keep
         self._fetched = fetched
@@ -388,30 +400,30 @@ class Fetching:
         """
         with self._lock:
             self._keep(descriptor.digest)
-        if not self._kit.store.held(descriptor):
+        if not self._shared.store.held(descriptor):
             with self._lock:
                 source = self._source_of()
             transfer = Transfer(
-                self._kit,
+                self._shared,
                 descriptor,
                 ranged(source),
                 self._is_wanted,
                 started=lambda: self._started(descriptor),
             )
             if transfer.run():
-                self._kit.tell(Finished(descriptor.digest, descriptor.size))
+                self._shared.emit(Finished(descriptor.digest, descriptor.size))
             else:
-                self._kit.tell(Reused(descriptor.digest, descriptor.size, ""))
-        with self._kit.store.open(descriptor) as chunks:
+                self._shared.emit(Reused(descriptor.digest, descriptor.size, ""))
+        with self._shared.store.open(descriptor) as chunks:
             yield chunks
 
     def _started(self, descriptor: Descriptor) -> None:
         with self._lock:
             self._fetched(descriptor)
-        self._kit.tell(PieceStarted(descriptor.digest, descriptor.size))
+        self._shared.emit(PieceStarted(descriptor.digest, descriptor.size))
 
     def _is_wanted(self) -> bool:
-        return not self._kit.stop.is_set()
+        return not self._shared.stop.is_set()
 
 
 @contextmanager
@@ -424,39 +436,39 @@ def fetching(
     fetched: Callable[[Descriptor], None] = lambda _layer: None,
     clock: Clock | None = None,
 ) -> Iterator[Fetching]:
-    """Fetch layers into a store for as long as a block lasts; a lease keeps them there until then.
+    """Fetch layers into a store and protect them with a lease while a block runs.
 
     Args:
-        store: where they go.
+        store: the destination.
         source_of: opens the repository that has them.
-        purpose: what a person is told who wants to remove one of them meanwhile.
-        observe: told what goes on.
-        fetched: told of each layer that the store lacked, before it comes.
-        clock: for waiting.
+        purpose: shown to a user who tries to remove one of them meanwhile.
+        observe: receives events.
+        fetched: called with each layer that the store lacked, before it is fetched.
+        clock: for retries.
 
     Raises:
         StoreFault: the store cannot be written.
     """
     options = TransferOptions(jobs=JOBS)
     stop = threading.Event()
-    parts = DaemonPool(options.connections, "resolver-part")
-    kit = TransferContext(
-        store, options, one_at_a_time(observe), clock or SystemClock(), parts, stop
+    entries = DaemonPool(options.connections, "resolver-part")
+    shared = TransferContext(
+        store, options, one_at_a_time(observe), clock or SystemClock(), entries, stop
     )
     try:
         with store.lease(purpose=purpose) as lease:
-            yield Fetching(kit, source_of, lambda digest: lease.add((digest,)), fetched)
+            yield Fetching(shared, source_of, lambda digest: lease.add((digest,)), fetched)
     finally:
         stop.set()
-        parts.close(_GRACE)
+        entries.close(_GRACE)
 
 
 class HeldLayers:
-    """Layers of a store that nothing may be fetched into.
+    """Layers of a store, without fetching.
 
     Args:
-        store: has them, or not.
-        reference: what was asked for, for messages.
+        store: may have the layers.
+        reference: the image, for messages.
     """
 
     def __init__(self, store: LocalStore, reference: str) -> None:

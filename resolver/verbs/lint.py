@@ -1,4 +1,4 @@
-"""Linting: an image with all of its builds, read, and what the rules say about it."""
+"""Lint images: read all of their builds and apply the rules."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget
 from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Failure
 from resolver.errors import ManifestNotFound, NotInStore, ResolverError, UnsupportedDocument
+from resolver.settings import LINT_MAX_BYTES
 from resolver.verbs.gather import Depth, entries_of, gather
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _DEPTH = Depth(attestations=True, broken=True)
 
 def look_at(
     reader: DocumentReader,
-    ask: Callable[[], RootDocument],
+    read_root: Callable[[], RootDocument],
     target: Target,
     table: PlatformTable,
     *,
@@ -46,27 +47,27 @@ def look_at(
     """Read what the rules need to know of one image.
 
     Args:
-        reader: of the place the image is in.
-        ask: reads what the name points at.
-        target: the name; the tag of one with a digest is looked up where it is in a registry.
-        table: the platforms there are.
-        jobs: documents at once.
-        warn: told what could not be looked up.
+        reader: reads documents of the place that has the image.
+        read_root: reads the root document.
+        target: the reference; a tag that has a digest too is looked up in the registry.
+        table: the platform facts.
+        jobs: documents in parallel.
+        warn: receives warnings about failed look-ups.
 
     Raises:
-        ResolverError: the name cannot be read, or somebody could not be asked about an entry;
-            what was asked and is wrong is kept for the rules.
+        ResolverError: the reference cannot be read, or an entry could not be requested;
+            an entry that was read and is wrong is a matter of the rules.
     """
     try:
-        asked = ask()
+        root = read_root()
     except UnsupportedDocument as error:
         if fault(error) is not SCHEMA_1:
             raise
         return Subject(str(target), table, refusal=error)
-    gathered = gather(reader, asked, _DEPTH, jobs=jobs)
-    for part in gathered.parts:
-        if part.failure is not None and fault(part.failure) is None:
-            raise part.failure
+    gathered = gather(reader, root, _DEPTH, jobs=jobs)
+    for entry in gathered.parts:
+        if entry.failure is not None and fault(entry.failure) is None:
+            raise entry.failure
     return Subject(
         reference=gathered.reference,
         table=table,
@@ -80,13 +81,15 @@ def look_at(
 def judge_entries(
     subject: Subject, ignored: Iterable[str], warned: Iterable[Warned]
 ) -> LintedImage:
-    """Apply the rules, but for those that nobody wants to hear of."""
+    """Apply the rules, except the ignored ones."""
     found = lint_subject(subject)
     kept = without(found, ignored)
     return LintedImage(
         reference=subject.reference,
         root=subject.root,
-        platforms=tuple(str(part.platform) for part in subject.images if part.platform is not None),
+        platforms=tuple(
+            str(entry.platform) for entry in subject.images if entry.platform is not None
+        ),
         findings=kept,
         looks=subject.looks,
         ignored=len(found) - len(kept),
@@ -97,7 +100,7 @@ def judge_entries(
 def _pin(
     reader: DocumentReader, reference: Reference, warn: Callable[[Warned], None]
 ) -> PinnedTag | None:
-    """Look up where the tag beside a digest points; one request more, for such names alone."""
+    """Resolve the tag of a reference that has a digest too, which takes one more request."""
     tag, digest = reference.tag, reference.digest
     if tag is None or digest is None:
         return None
@@ -122,23 +125,18 @@ def _pin(
     return PinnedTag(tag, digest, root.digest, frozenset(members))
 
 
-#: Bytes of layers that are read for each platform, where nobody said: more than where a program
-#: is in usual base images, less than anybody would mind.
-MOST = 32 << 20
-
-
 def lint(
     context: Context,
     references: str | Reference | Iterable[str | Reference],
     *,
     deep: bool = False,
-    max_bytes: int = MOST,
+    max_bytes: int = LINT_MAX_BYTES,
     ignore: Iterable[str] = (),
 ) -> Linted:
     """Apply every rule of `resolver.core.lint.lint` to images."""
     from resolver.core.lint.lint import Linted, rule  # noqa: PLC0415
     from resolver.verbs.lint_deep import Depths  # noqa: PLC0415
-    from resolver.verbs.threads import each  # noqa: PLC0415
+    from resolver.verbs.threads import parallel  # noqa: PLC0415
 
     ignored = tuple(rule(each).id for each in ignore)
     named: list[str | Reference] = (
@@ -152,7 +150,7 @@ def lint(
         return _linted(context, target, ignored, jobs, depths)
 
     images: list[LintedImage | Failure] = []
-    for outcome in each(look, targets, jobs=context.settings.jobs):
+    for outcome in parallel(look, targets, jobs=context.settings.jobs):
         if not isinstance(outcome.value, ResolverError):
             images.append(outcome.value)
         elif len(targets) == 1:
@@ -170,7 +168,7 @@ def _linted(
     reader, warned = context.reader(target)
     subject = look_at(
         reader,
-        lambda: context.ask(reader, target),
+        lambda: context.read_root(reader, target),
         target,
         context.table,
         jobs=jobs,
@@ -179,7 +177,7 @@ def _linted(
     if depths is not None:
         looks = look_into(subject.images, _layer_bytes(context, target), context.table, depths)
         subject = replace(subject, looks=looks)
-    reader.tell_warnings()
+    reader.report_warnings()
     return judge_entries(subject, ignored, warned)
 
 
@@ -187,7 +185,7 @@ def _layer_bytes(
     context: Context, target: Target
 ) -> Callable[[Descriptor], Generator[bytes, None, None]]:
     """Make what reads layers: from the store where it holds them, else where the image is."""
-    from resolver.verbs.lint_layers import local_bytes, registry_bytes  # noqa: PLC0415
+    from resolver.verbs.lint_deep import local_bytes, registry_bytes  # noqa: PLC0415
 
     def read(layer: Descriptor) -> Generator[bytes, None, None]:
         if isinstance(target, LayoutTarget):
@@ -197,7 +195,7 @@ def _layer_bytes(
         if isinstance(target, StoreTarget) or context.settings.offline:
             what = f"the layer `{layer.digest}`"
             raise NotInStore(str(target.reference), what, str(context.store.root))
-        # A registry gives out parts of blobs, as `core.ranged` has it.
+        # A registry serves ranges of blobs, see `verbs.fetch.ranged`.
         return registry_bytes(cast("RangedSource", context.source(target)), layer)
 
     return read

@@ -19,9 +19,9 @@ from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Failure
 from resolver.errors import (
     InvalidReference,
-    LockIncomplete,
     NotFound,
     NotLocked,
+    Offline,
     PlatformNotOffered,
     PlatformUnknown,
     ResolverError,
@@ -30,9 +30,9 @@ from resolver.errors import (
 from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
 from resolver.verbs import resolve as resolving
-from resolver.verbs.documents import MAX_PROBES, RootDocument, ask
+from resolver.verbs.documents import MAX_PROBES, RootDocument, read_root
 from resolver.verbs.gather import gather_platforms
-from resolver.verbs.text_files import read_text
+from resolver.verbs.output_files import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -51,19 +51,19 @@ if TYPE_CHECKING:
 
 def record(
     reader: DocumentReader,
-    asked: RootDocument,
+    root: RootDocument,
     written: str,
     only: Sequence[Platforms],
     table: PlatformTable,
 ) -> tuple[LockedImage, tuple[Warned, ...]]:
-    """Note what a name means, from its index alone, or from the config of a single image.
+    """Record what a reference means, from its index alone, or from the config of a single image.
 
     Args:
-        reader: of the place the image is in.
-        asked: the name, with its document.
-        written: the name as somebody typed it.
-        only: platforms to keep to; empty for all that are offered.
-        table: to choose by.
+        reader: reads documents of the place that has the image.
+        root: the reference, with its document.
+        written: the reference as the user wrote it.
+        only: the platforms to lock; empty for all that are offered.
+        table: the platform facts.
 
     Raises:
         PlatformNotOffered: one of `only` is not offered.
@@ -71,7 +71,7 @@ def record(
 
     """
     image, warned = record_of(
-        gather_platforms(reader, asked, table, jobs=1, limit=MAX_PROBES).sound(), written
+        gather_platforms(reader, root, table, jobs=1, limit=MAX_PROBES).sound(), written
     )
     return (narrowed(image, only, table) if only else image), warned
 
@@ -79,16 +79,16 @@ def record(
 def check(
     reader: DocumentReader, image: LockedImage, wanted: Sequence[Platforms], table: PlatformTable
 ) -> LockDrift:
-    """Ask where a reference points now, by one HEAD; only if it moved, what moved in it.
+    """Check where a reference points now, by one HEAD; read the index only if it moved.
 
     Args:
-        reader: of the place the image is in.
-        image: as it was locked.
-        wanted: platforms that count; empty for all that were locked.
-        table: to choose by.
+        reader: reads documents of the place that has the image.
+        image: the lock entry.
+        wanted: platforms to check; empty for all that were locked.
+        table: the platform facts.
 
     Raises:
-        ResolverError: nobody can be asked, or what came is not what it claims.
+        ResolverError: the request failed, or the content does not match its digest.
 
     """
     wanted = wanted or [Platforms((Platform.parse(key),)) for key in image.only]
@@ -100,9 +100,9 @@ def check(
     if current == image.digest:
         return drift_of(image, current, ())
     # By the digest just heard of, so that what is compared is what the registry spoke of.
-    asked = ask(reader, reference.with_digest(current))
-    asked = replace(asked, text=image.reference)
-    now, _ = record(reader, asked, image.written, (), table)
+    root = read_root(reader, reference.with_digest(current))
+    root = replace(root, text=image.reference)
+    now, _ = record(reader, root, image.written, (), table)
     pairs = [
         PlatformPair(str(each.platforms[0]), pick(image, each, table), pick(now, each, table))
         for each in wanted
@@ -112,44 +112,51 @@ def check(
 
 def resolve_locked(
     image: LockedImage,
-    wish: PlatformRequest,
+    request: PlatformRequest,
     table: PlatformTable,
     reader: DocumentReader,
     place: str,
 ) -> Resolution:
-    """Answer from a record alone, as if its platforms were the whole index; nobody is asked.
+    """Resolve from a lock entry alone, as if its platforms were the whole index; send no request.
 
     Args:
-        image: the record.
-        wish: what is wanted; `verify` and `strict` ask for more than a record has.
-        table: to choose by.
-        reader: one that asks nobody.
+        image: the lock entry.
+        request: the request; `verify` and `strict` need more than an entry has.
+        table: the platform facts.
+        reader: an offline reader.
         place: the lock file, for messages.
 
     Raises:
-        NotLocked: it has no such platform.
-        LockIncomplete: it does not say sizes and types.
+        NotLocked: the entry lacks the platform.
+        Offline: the entry lacks sizes and types.
 
     """
-    root = image.root
+    descriptor = image.root
     entries = [_descriptor(one) for one in by_entry(image)]
     whole = [entry for entry in entries if entry is not None]
-    if root is None or len(whole) < len(entries):
-        hint = f"write a whole one: `resolver lock {image.written}`"
-        raise LockIncomplete(image.reference, place, hint)
-    if narrow(image, wish.platforms):
-        wish = replace(wish, exact=True)
+    if descriptor is None or len(whole) < len(entries):
+        raise Offline(
+            f"the lock file `{place}` does not say sizes and types for `{image.reference}`",
+            f"write a whole one: `resolver lock {image.written}`",
+            code="lock-incomplete",
+            reference=image.reference,
+            place=place,
+        )
+    if narrow(image, request.platforms):
+        request = replace(request, exact=True)
     prefix = f"{Reference.parse(image.reference).identity}@"
-    document = Document(root, b"")
+    document = Document(descriptor, b"")
     try:
         if image.is_index:
             index = Index(OCI_INDEX, tuple(whole))
-            asked = RootDocument(image.reference, prefix, document, index)
-            return resolving.resolve_document(reader, asked, wish, table)
+            root = RootDocument(image.reference, prefix, document, index)
+            return resolving.resolve_document(reader, root, request, table)
         platform = whole[0].platform if whole else None
-        return resolving.resolve_single(image.reference, prefix, root, platform, wish, table)
+        return resolving.resolve_single(
+            image.reference, prefix, descriptor, platform, request, table
+        )
     except (PlatformNotOffered, PlatformUnknown) as error:
-        wanted = " or ".join(str(platform) for platform in wish.platforms)
+        wanted = " or ".join(str(platform) for platform in request.platforms)
         offered = ", ".join(f"`{entry.platform}`" for entry in whole) or "no platform"
         hint = f"see what there is now: `resolver lock --check`, `resolver lock {image.written}`"
         raise NotLocked(
@@ -208,7 +215,7 @@ def references_in(paths: Iterable[str]) -> Named:
 
 
 def _written(file: ImageFile, spot: ImageSpot) -> str:
-    """Give the reference as the file has it, if it has it in one piece."""
+    """Return the reference as the file has it, if it is on one line."""
     text = file.text[spot.start : spot.end]
     try:
         whole = Reference.parse(text) == spot.reference
@@ -237,51 +244,51 @@ def lock(
     """Record what references mean now, in a lock file; other references in it stay."""
     from resolver.core.lockfile.lock import Lock, Locked, change_of  # noqa: PLC0415 - for this alone
     from resolver.verbs import lock_files  # noqa: PLC0415
-    from resolver.verbs.threads import each  # noqa: PLC0415
+    from resolver.verbs.threads import parallel  # noqa: PLC0415
 
     path = str(file)
     lock_files.refuse_yaml(path)
     known = lock_files.load_if_any(path) or Lock()
     held = {image.reference: image for image in known.images}
-    asked = {
+    targets = {
         str(target): (str(written), target) for written, target in _lockable(context, references)
     }
-    wishes = _wishes(context, platforms)
+    requests = _platform_lists(context, platforms)
     if update is not None:
         for image in _named(known, tuple(update), path):
-            asked.setdefault(
+            targets.setdefault(
                 image.reference,
                 (image.written, RegistryTarget(Reference.parse(image.reference))),
             )
-    if not asked:
+    if not targets:
         raise Usage("there is nothing to lock", "name it: `resolver lock ubuntu:24.04`")
 
     def look(item: tuple[str, RegistryTarget]) -> tuple[LockedImage, tuple[Warned, ...]]:
         before = held.get(str(item[1]))
-        kept = _only(before) if before is not None and not platforms else wishes
+        kept = _only(before) if before is not None and not platforms else requests
         return _recorded(context, item[1], item[0], kept)
 
     images: list[LockedImage] = []
     failures: list[Failure] = []
     warnings: list[Warned] = []
-    for outcome in each(look, asked.values(), jobs=context.settings.jobs):
+    for outcome in parallel(look, targets.values(), jobs=context.settings.jobs):
         if isinstance(outcome.value, ResolverError):
             failures.append(Failure(str(outcome.item[1]), None, outcome.value))
         else:
             images.append(outcome.value[0])
             warnings += outcome.value[1]
     changes = tuple(change_of(held.get(image.reference), image) for image in images)
-    if failures and len(asked) == 1:
+    if failures and len(targets) == 1:
         raise failures[0].error
     if failures:
         return Locked(path, known, changes, tuple(failures), tuple(warnings))
-    # Read again: while registries were asked, somebody else may have written.
+    # Read again: another process may have written meanwhile.
     lock = lock_files.change(path, lambda there: there.merged(images))
     return Locked(path, lock, changes, (), tuple(warnings))
 
 
-def unlock(_context: Context, names: Iterable[str], *, file: str | Path = LOCK_FILE) -> Locked:
-    """Take references out of a lock file; nobody is asked."""
+def unlock(names: Iterable[str], *, file: str | Path = LOCK_FILE) -> Locked:
+    """Remove references from a lock file, without a request."""
     from resolver.core.lockfile.lock import LockChange, Locked  # noqa: PLC0415 - for this alone
     from resolver.verbs import lock_files  # noqa: PLC0415
 
@@ -300,36 +307,36 @@ def check_lock(
     *,
     file: str | Path = LOCK_FILE,
 ) -> LockCheck:
-    """Say what has moved since it was locked: one HEAD for each reference, side by side."""
+    """Report what has moved since it was locked: one HEAD for each reference, in parallel."""
     from resolver.core.lockfile.drift import LockCheck  # noqa: PLC0415 - for this question alone
     from resolver.core.lockfile.entries import pick  # noqa: PLC0415
     from resolver.verbs import lock_files  # noqa: PLC0415
-    from resolver.verbs.threads import each  # noqa: PLC0415
+    from resolver.verbs.threads import parallel  # noqa: PLC0415
 
     path = str(file)
     images = _named(lock_files.load(path), tuple(names), path)
-    wishes = _wishes(context, platforms)
+    requests = _platform_lists(context, platforms)
     # Every host is known before the first client is made.
     targets = {image.reference: context.target(image.reference) for image in images}
     warnings: list[Warned] = []
 
     def look(image: LockedImage) -> LockDrift:
-        for wanted in wishes:
+        for wanted in requests:
             if pick(image, wanted, context.table) is None:
                 raise _platform_not_locked(image, wanted, path)
         reader, warned = context.reader(targets[image.reference])
-        found = check(reader, image, wishes, context.table)
-        reader.tell_warnings()
+        found = check(reader, image, requests, context.table)
+        reader.report_warnings()
         warnings.extend(warned)
         return found
 
     found: list[LockDrift | Failure] = []
-    for outcome in each(look, images, jobs=context.settings.jobs):
+    for outcome in parallel(look, images, jobs=context.settings.jobs):
         if isinstance(outcome.value, ResolverError):
             found.append(Failure(outcome.item.reference, None, outcome.value))
         else:
             found.append(outcome.value)
-    wanted_words = tuple(str(wanted.platforms[0]) for wanted in wishes)
+    wanted_words = tuple(str(wanted.platforms[0]) for wanted in requests)
     return LockCheck(path, wanted_words, tuple(found), tuple(warnings))
 
 
@@ -348,7 +355,7 @@ def lock_entries(
     services: Mapping[str, Sequence[str]] | None = None,
     file: str | Path = LOCK_FILE,
 ) -> tuple[ExportedLockEntry, ...]:
-    """Give what a lock file says in the words of other tools, for `resolver lock export`."""
+    """Return the entries of a lock file for `resolver lock export`."""
     from resolver.core.lockfile.entries import entries_of  # noqa: PLC0415
     from resolver.core.lockfile.lock import Lock  # noqa: PLC0415 - for this question alone
     from resolver.verbs import lock_files  # noqa: PLC0415
@@ -362,7 +369,7 @@ def lock_entries(
     return entries
 
 
-def _wishes(context: Context, platforms: Sequence[PlatformLike]) -> tuple[Platforms, ...]:
+def _platform_lists(context: Context, platforms: Sequence[PlatformLike]) -> tuple[Platforms, ...]:
     """Read platforms; with `all` among them, there is nothing to keep to."""
     if "all" in platforms:
         return ()
@@ -371,17 +378,19 @@ def _wishes(context: Context, platforms: Sequence[PlatformLike]) -> tuple[Platfo
 
 def _wanted(context: Context, platform: PlatformLike) -> Platforms:
 
-    wish = context.wish(platform)
-    return Platforms(wish.platforms, wish.local)
+    request = context.platform_request(platform)
+    return Platforms(request.platforms, request.local)
 
 
 def _recorded(
-    context: Context, target: RegistryTarget, written: str, wishes: Sequence[Platforms]
+    context: Context, target: RegistryTarget, written: str, requests: Sequence[Platforms]
 ) -> tuple[LockedImage, tuple[Warned, ...]]:
 
     reader, warned = context.reader(target)
-    image, notes = record(reader, context.ask(reader, target), written, wishes, context.table)
-    reader.tell_warnings()
+    image, notes = record(
+        reader, context.read_root(reader, target), written, requests, context.table
+    )
+    reader.report_warnings()
     return image, (*warned, *notes)
 
 
@@ -392,7 +401,7 @@ def _lockable(
         target = context.target(reference)
         if not isinstance(target, RegistryTarget):
             raise Usage(
-                f"`{target}` cannot be locked: it is no image of a registry",
+                f"`{target}` cannot be locked: it is not an image in a registry",
                 "give the image's name in its registry",
             )
         yield str(reference).removeprefix("docker://"), target
@@ -418,10 +427,10 @@ def _named(lock: Lock, names: tuple[str, ...], path: str) -> tuple[LockedImage, 
 
 
 class ByLock:
-    """Answers from a lock file: nobody is asked, and nothing is looked for in the store.
+    """Resolves from a lock file, without requests and without the store.
 
     Attributes:
-        lock: what the file holds.
+        lock: the content of the file.
 
     """
 
@@ -450,7 +459,7 @@ class ByLock:
         *,
         exact: bool = False,
     ) -> Iterator[Resolution | Failure]:
-        """Answer many questions; `all` stands for every platform that was locked."""
+        """Resolve many references; `all` means every platform that was locked."""
         for reference in list(references):
             try:
                 image = self._find(reference)
@@ -487,9 +496,9 @@ class ByLock:
         from resolver.verbs.documents import DocumentReader  # noqa: PLC0415
 
         context = self._context
-        wish = context.wish(platform, exact=exact)
+        request = context.platform_request(platform, exact=exact)
         nobody: DocumentReader = DocumentReader(None, None, image.reference)
-        return resolve_locked(image, wish, context.table, nobody, self._path)
+        return resolve_locked(image, request, context.table, nobody, self._path)
 
 
 def _only(image: LockedImage) -> tuple[Platforms, ...]:

@@ -29,14 +29,13 @@ from resolver.errors import (
     BadLock,
     FileLimit,
     LockLimit,
-    LockUnwritten,
     Malformed,
-    NoLock,
+    OutputFault,
     Usage,
 )
 from resolver.files.read import read_regular
 from resolver.files.yaml import parse
-from resolver.verbs.text_files import sync_folder
+from resolver.verbs.output_files import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,13 +51,18 @@ def load(path: str) -> Lock:
     """Read a lock file that must be there.
 
     Raises:
-        NoLock: there is none.
+        Malformed: there is none.
         BadLock, LockLimit: it cannot be used.
 
     """
     lock = load_if_any(path)
     if lock is None:
-        raise NoLock(path)
+        raise Malformed(
+            f"there is no lock file `{path}`",
+            "write it with `resolver lock REF...`, or name another with `--lock-file`",
+            code="no-lock",
+            place=path,
+        )
     return lock
 
 
@@ -87,7 +91,7 @@ def load_if_any(path: str) -> Lock | None:
 
 
 def is_yaml(path: str) -> bool:
-    """Say whether a file's name says that it is YAML, which we read and do not write."""
+    """Reject a YAML file name: locks in YAML can be read, not written."""
     return path.lower().endswith((".yaml", ".yml"))
 
 
@@ -100,21 +104,21 @@ def refuse_yaml(path: str) -> None:
     """
     if is_yaml(path):
         raise Usage(
-            f"`{path}` says it is YAML, and locks are written as JSON",
+            f"`{path}` is named as YAML, but lock files are written as JSON",
             "name another file with `--lock-file`",
         )
 
 
 def change(path: str, how: Callable[[Lock], Lock]) -> Lock:
-    """Read a lock file, change what it says, and write it, with nobody else doing so meanwhile.
+    """Read a lock file, change its content, and write it, under a lock of its own.
 
     Args:
         path: the lock file; it need not exist yet.
-        how: gives what the file is to say, from what it says.
+        how: returns the new content from the old.
 
     Raises:
-        BadLock, LockLimit, LockUnwritten: as `load_if_any` and `save`.
-        BadDocument: what a registry says contradicts itself, or what is in the file already.
+        BadLock, LockLimit, OutputFault: as `load_if_any` and `save`.
+        BadDocument: an answer of a registry contradicts itself or the file.
 
     """
     with _alone(path):
@@ -144,12 +148,12 @@ def _alone(path: str) -> Iterator[None]:
 
 
 def save(path: str, lock: Lock) -> None:
-    """Write a lock file: under another name first, so that nobody ever sees half of one.
+    """Write a lock file atomically, under another name first.
 
-    The mode of a file that was there stays, and a link to one stays a link.
+    The mode of an existing file stays, and a link to one stays a link.
 
     Raises:
-        LockUnwritten: it cannot be written; what was there is there still.
+        OutputFault: the file cannot be written; an existing one is unchanged.
 
     """
     target = os.path.realpath(path)
@@ -160,7 +164,14 @@ def save(path: str, lock: Lock) -> None:
     except OSError as error:
         with suppress(OSError):
             os.unlink(temporary)  # noqa: PTH108 - beside `os.open`
-        raise LockUnwritten(path, _reason(error)) from error
+        reason = _reason(error)
+        raise OutputFault(
+            f"cannot write the lock file `{path}`: {reason}",
+            "make room, or name another place with `--lock-file`",
+            code="lock-unwritten",
+            place=path,
+            reason=reason,
+        ) from error
 
 
 def _put(temporary: str, target: str, body: bytes) -> None:
@@ -186,16 +197,17 @@ _VERSION = 1
 def read_yaml(body: bytes, place: str) -> Lock:
     """Read `version: 1` and `images`, a list of `ref`, `digest` and `platforms`.
 
-    `repo` and `tag` may stand for `ref`. Platforms lead to digests; sizes and types are not known
-    here, so such a lock can be checked, and not be answered from. Other names are left alone.
+    `repo` and `tag` may replace `ref`. Platforms map to digests without sizes and types, so that
+    such a lock can be checked, but not resolved from. Other keys are ignored.
 
     Args:
         body: of the file.
         place: the file, for messages.
 
     Raises:
-        BadLock: it is no such lock; `field` is the path to the fault, the message has its line.
-        LockLimit: it is too large, too deep, would grow when read, or has too many references.
+        BadLock: the file is not such a lock; `field` is the path to the fault, the message has its
+            line.
+        LockLimit: the file is too large, too deep, has aliases, or too many references.
 
     """
     refuse_at_once(body, place)
@@ -222,7 +234,7 @@ def _lock(top: FieldReader) -> Lock:
     for spot in spots:
         image = _image(spot)
         if image.reference in images:
-            spot.fail(f"`{image.reference}` stands here twice")
+            spot.fail(f"`{image.reference}` is listed twice")
         images[image.reference] = image
     return Lock(tuple(images[reference] for reference in sorted(images)))
 
@@ -260,7 +272,7 @@ def _platforms(spot: FieldReader) -> Iterator[LockedPlatform]:
             _refuse(digest, error)
         one = LockedPlatform(platform, _digest(digest), "", None, entry)
         if one.key in seen:
-            digest.fail(f"`{one.key}` stands here twice, in two spellings")
+            digest.fail(f"`{one.key}` is listed twice, in two spellings")
         seen.add(one.key)
         yield one
 

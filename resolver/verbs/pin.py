@@ -35,12 +35,12 @@ from resolver.errors import (
     UnreadableFile,
     Usage,
 )
-from resolver.files.yaml_nodes import read_documents, without_comments
+from resolver.files.yaml import read_documents, without_comments
 from resolver.values import dataclass
 from resolver.verbs.gather import gather_platforms
+from resolver.verbs.output_files import read_text
 from resolver.verbs.resolve import resolve_document
-from resolver.verbs.text_files import read_text
-from resolver.verbs.threads import each
+from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -66,12 +66,12 @@ _TEMPLATE_KIND = "template"
 _DOCKERFILES = frozenset({"dockerfile", "containerfile"})
 #: The first word that is neither blank nor comment.
 _FIRST_WORD = re.compile(r"\ufeff?(?:[ \t\r\n]++|#[^\n]*+)*+([^\s]+)")
-#: Top-level keys without one of which no YAML is of a kind that its content tells.
+#: Top-level keys; YAML without any of them is of no kind that content shows.
 _TELLING = re.compile(
     r"""^[ \t{-]*["']?(?:apiVersion|extends|jobs|kind|services|stages|steps)["']?[ \t]*:""",
     re.MULTILINE,
 )
-#: A key with a value that is one word, in a text that is no YAML.
+#: A key with a one-word value, in text that is not YAML.
 _LINE = re.compile(
     r"""^[ \t-]*["']?([A-Za-z_][A-Za-z0-9_.-]*)["']?[ \t]*:"""
     r"""[ \t]*["']?([^\s"'#{}]+)["']?[ \t]*(?:#[^\n]*)?\r?(?=\n|\Z)""",
@@ -84,15 +84,15 @@ _EMBEDDED = re.compile(r"values|valuesContent|patch|.*\.(?:ya?ml|json)")
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """A file that names images.
+    """A file that contains image references.
 
     Attributes:
-        path: as given.
+        path: as passed by the caller.
         kind: its name in `KINDS`, or `template` for one that is rendered to YAML.
-        text: what is in it, byte order mark and line ends included.
-        spots: the references a digest can be written into, in the order of the file.
+        text: its content, byte order mark and line ends included.
+        spots: the references that a digest can be written into, in the order of the file.
         strays: the others, each with its reason.
-        passed: what looks like an image, and needs no digest.
+        passed: references that need no digest.
     """
 
     path: str
@@ -104,10 +104,10 @@ class ImageFile:
 
 
 def find_images(path: str, text: str) -> ImageFile:
-    """Find the image references in the text of a file; the path says what kind it is.
+    """Find the image references in the text of a file; the path shows its kind.
 
     Raises:
-        NotAnImageFile: neither its name nor its content is of a kind that is known.
+        NotAnImageFile: neither its name nor its content is of a supported kind.
         UnreadableFile: it cannot be parsed.
     """
     kind = by_path(path.replace("\\", "/"))
@@ -164,7 +164,7 @@ def _embedded(text: str, document: Node, marks: Iterable[Mark]) -> Iterator[Mark
         try:
             inner = read_documents(scalar.value)
         except ResolverError:
-            # It is no YAML, as templates and JSON patches of others are: nothing to be known.
+            # Not YAML, as templates and JSON patches of other tools are: nothing is known about it.
             continue
         for inner_document in inner:
             yield from _inside(text, scalar, inner_document, path)
@@ -187,7 +187,7 @@ def _inside(text: str, scalar: YamlScalar, document: Node, path: str) -> Iterato
 
 
 def find_template(path: str, text: str) -> ImageFile:
-    """Report images in the lines of a template, which is no YAML until it is rendered."""
+    """Report the images in the lines of a template, which is not YAML before it is rendered."""
     strays = [
         unknown(match.start(2) + held[0], held[1], match[1])
         for match in _LINE.finditer(text)
@@ -197,7 +197,7 @@ def find_template(path: str, text: str) -> ImageFile:
 
 
 def may_name_images(path: str, text: str) -> bool:
-    """Whether a file is worth parsing: its name tells its kind, or it has a key that may."""
+    """Whether a file is worth parsing: its name shows its kind, or it has a matching key."""
     return by_path(path.replace("\\", "/")) is not None or _TELLING.search(text) is not None
 
 
@@ -236,7 +236,7 @@ def _image_file(path: str, kind: str, text: str, held: FoundReferences) -> Image
 
 
 def known_kinds() -> str:
-    """List the kinds of files that can be named, for people."""
+    """List the supported kinds of files, for messages."""
     return ", ".join(kind.words for kind in KINDS)
 
 
@@ -250,22 +250,22 @@ _LINK = "a link, and links in a folder are not followed"
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """How names are looked up.
+    """How references are looked up.
 
     Attributes:
-        ask: reads what a reference points at.
-        wish: reads a platform.
-        table: of platforms.
-        jobs: names at once.
+        read_root: reads the root document of a reference.
+        platform_request: parses a platform.
+        table: the platform facts.
+        jobs: references in parallel.
     """
 
-    ask: Callable[[Reference], tuple[DocumentReader, RootDocument]]
-    wish: Callable[[str], PlatformRequest]
+    read_root: Callable[[Reference], tuple[DocumentReader, RootDocument]]
+    platform_request: Callable[[str], PlatformRequest]
     table: PlatformTable
     jobs: int
 
 
-def pin_files(paths: Iterable[str], wishes: PinRequest, look_up: LookUp) -> Pinned:
+def pin_files(paths: Iterable[str], requests: PinRequest, look_up: LookUp) -> Pinned:
     """Find out what is to be changed in files; nothing is written.
 
     A file that cannot be read, and a name that cannot be looked up, keep their failure; the
@@ -273,10 +273,10 @@ def pin_files(paths: Iterable[str], wishes: PinRequest, look_up: LookUp) -> Pinn
     """
     opened, skipped = _open_all(tuple(dict.fromkeys(paths)))
     read = [file for file in opened if isinstance(file, ImageFile)]
-    asked = [
-        question for file in read for spot in file.spots for question in queries_of(spot, wishes)
+    questions = [
+        question for file in read for spot in file.spots for question in queries_of(spot, requests)
     ]
-    facts = _facts(dict.fromkeys(asked), look_up, wishes)
+    facts = _facts(dict.fromkeys(questions), look_up, requests)
     files: list[PinnedFile] = []
     findings: list[Finding] = []
     warnings: list[Warned] = []
@@ -286,11 +286,11 @@ def pin_files(paths: Iterable[str], wishes: PinRequest, look_up: LookUp) -> Pinn
             if isinstance(file.failure, UnreadableFile):
                 findings.append(_unparsable(file.path, file.failure))
             continue
-        judge = Judge(file.path, file.text, wishes, facts, look_up.table)
+        judge = Judge(file.path, file.text, requests, facts, look_up.table)
         files.append(judge.decide(file.kind, file.spots, file.strays, file.passed))
         findings.extend(judge.findings)
-        warnings.extend(_warnings(files[-1], judge, wishes))
-    return Pinned(tuple(files), tuple(findings), tuple(warnings), wishes.check, skipped)
+        warnings.extend(_warnings(files[-1], judge, requests))
+    return Pinned(tuple(files), tuple(findings), tuple(warnings), requests.check, skipped)
 
 
 def _open_all(
@@ -354,7 +354,7 @@ def _open_or_skip(path: str) -> ImageFile | PinnedFile | SkippedFile:
 
 
 def _unread(path: str, error: UnreadableFile) -> ImageFile | PinnedFile | SkippedFile:
-    """Decide about a file that is no YAML: a template, or one that nobody wants pinned."""
+    """Decide about a file that is not YAML: a template, or an unsupported one."""
     try:
         text = read_text(path)
     except ResolverError:
@@ -367,13 +367,13 @@ def _unread(path: str, error: UnreadableFile) -> ImageFile | PinnedFile | Skippe
 
 def _refusal(path: str) -> ResolverError:
     if Path(path).is_dir():
-        hint = f"there can be named {known_kinds()}"
+        hint = f"`pin` supports {known_kinds()}"
         return Usage(f"no file in `{path}` is known to name images", hint)
     return NotAnImageFile(path, known_kinds())
 
 
 def _facts(
-    questions: Iterable[PinQuery], look_up: LookUp, wishes: PinRequest
+    questions: Iterable[PinQuery], look_up: LookUp, requests: PinRequest
 ) -> dict[PinQuery, Answer]:
     """Answer all questions, those about one reference together."""
     grouped: dict[Reference, list[PinQuery]] = {}
@@ -382,14 +382,14 @@ def _facts(
     facts: dict[PinQuery, Answer] = {}
 
     def answer(reference: Reference) -> list[Answer]:
-        reader, asked = look_up.ask(reference)
+        reader, root = look_up.read_root(reference)
         answers = [
-            _fact(reader, asked, question, look_up, wishes) for question in grouped[reference]
+            _fact(reader, root, question, look_up, requests) for question in grouped[reference]
         ]
-        reader.tell_warnings()
+        reader.report_warnings()
         return answers
 
-    for outcome in each(answer, grouped, jobs=look_up.jobs):
+    for outcome in parallel(answer, grouped, jobs=look_up.jobs):
         wanted, value = grouped[outcome.item], outcome.value
         answers = [value] * len(wanted) if isinstance(value, ResolverError) else value
         facts.update(zip(wanted, answers, strict=True))
@@ -398,28 +398,28 @@ def _facts(
 
 def _fact(
     reader: DocumentReader,
-    asked: RootDocument,
+    root: RootDocument,
     question: PinQuery,
     look_up: LookUp,
-    wishes: PinRequest,
+    requests: PinRequest,
 ) -> Answer:
     def decisive(found: ImageDocuments) -> list[ImageEntry]:
         images = found.images
         platforms = [part.platform for part in images]
-        return [images[each] for each in deciding(question, platforms, wishes, look_up.table)]
+        return [images[each] for each in deciding(question, platforms, requests, look_up.table)]
 
     try:
-        digest = asked.document.descriptor.digest
+        digest = root.document.descriptor.digest
         if question.platform:
-            wish = look_up.wish(question.platform)
-            digest = resolve_document(reader, asked, wish, look_up.table).manifest.digest
+            request = look_up.platform_request(question.platform)
+            digest = resolve_document(reader, root, request, look_up.table).manifest.digest
         offered = None
         if question.offers:
-            found = gather_platforms(reader, asked, look_up.table, jobs=1, decisive=decisive)
+            found = gather_platforms(reader, root, look_up.table, jobs=1, decisive=decisive)
             offered = tuple(part.platform for part in found.sound().images)
     except ResolverError as error:
         return error
-    index = asked.parsed if isinstance(asked.parsed, Index) else None
+    index = root.parsed if isinstance(root.parsed, Index) else None
     entries = frozenset(entry.digest for entry in index.manifests) if index else frozenset()
     return Fact(digest, index is not None, entries, offered)
 
@@ -431,8 +431,8 @@ def _unparsable(path: str, failure: UnreadableFile) -> Finding:
     return Finding(rule.id, rule.severity, failure.reason, path, hint=hint, place=place)
 
 
-def _warnings(file: PinnedFile, judge: Judge, wishes: PinRequest) -> list[Warned]:
-    """Say what a person should know about what was done to a file."""
+def _warnings(file: PinnedFile, judge: Judge, requests: PinRequest) -> list[Warned]:
+    """Return warnings about the edits of a file."""
     told = [
         Warned(
             "not-compared",
@@ -440,9 +440,9 @@ def _warnings(file: PinnedFile, judge: Judge, wishes: PinRequest) -> list[Warned
         )
         for place, doubt in judge.doubts
     ]
-    if wishes.platform and file.edits:
+    if requests.platform and file.edits:
         message = (
-            f"`{file.path}` is then for `{wishes.platform}` only, other machines cannot use it"
+            f"`{file.path}` is then for `{requests.platform}` only, other machines cannot use it"
         )
         told.append(Warned("single-platform", message))
     return told
@@ -458,26 +458,29 @@ def pin(  # noqa: PLR0913 - one for each option of the verb
     platform: str | Platform | None = None,
     require: Iterable[str | Platform] = (),
 ) -> Pinned:
-    """Find out which digests belong into files; nothing is written until `write_pins`."""
+    """Find the digests to pin references in files to; `write_pins` writes them."""
     from resolver.core.pin.decide import PinRequest  # noqa: PLC0415 - for this question alone
 
     if unpin and (check or update or platform is not None):
         raise Usage("`unpin` takes digests away, so nothing can be checked or looked up")
-    needed = [context.wish(each) for each in require]
+    needed = [context.platform_request(each) for each in require]
     # Of the platforms of this machine the last: on macOS, what runs in its virtual machine.
     machine = next((each.platforms[-1] for each in needed if each.local), None)
     others = tuple(each.platforms[-1] for each in needed if not each.local)
-    wanted = str(context.wish(platform).platforms[0]) if platform is not None else ""
-    wishes = PinRequest(check, update, unpin, wanted, others, machine)
+    wanted = str(context.platform_request(platform).platforms[0]) if platform is not None else ""
+    requests = PinRequest(check, update, unpin, wanted, others, machine)
     look_up = LookUp(
-        partial(_ask_registry, context), context.wish, context.table, context.settings.jobs
+        partial(_read_root, context),
+        context.platform_request,
+        context.table,
+        context.settings.jobs,
     )
-    return pin_files(_paths(files), wishes, look_up)
+    return pin_files(_paths(files), requests, look_up)
 
 
-def write_pins(_context: Context, pinned: Pinned) -> tuple[str, ...]:
-    """Write what `pin` found out, each file whole or not at all; give the paths written."""
-    from resolver.verbs.text_files import rewrite  # noqa: PLC0415 - for this alone
+def write_pins(pinned: Pinned) -> tuple[str, ...]:
+    """Write the edits of `pin`, each file atomically; return the paths written."""
+    from resolver.verbs.output_files import rewrite  # noqa: PLC0415 - for this alone
 
     changed = [file for file in pinned.files if file.is_changed]
     for file in changed:
@@ -485,10 +488,10 @@ def write_pins(_context: Context, pinned: Pinned) -> tuple[str, ...]:
     return tuple(file.path for file in changed)
 
 
-def _ask_registry(context: Context, reference: Reference) -> tuple[DocumentReader, RootDocument]:
+def _read_root(context: Context, reference: Reference) -> tuple[DocumentReader, RootDocument]:
     target = context.target(reference)
     reader, _warned = context.reader(target)
-    return reader, context.ask(reader, target)
+    return reader, context.read_root(reader, target)
 
 
 def _paths(

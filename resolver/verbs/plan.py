@@ -1,4 +1,4 @@
-"""Planning: from names and platforms to every piece that is needed, and who has it."""
+"""Plan a pull: resolve references, list every piece they need, and find what is held."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from resolver.core.results.resolve import Resolution
 from resolver.errors import LimitExceeded, NotFound, NotInStore, ResolverError, StoreFault, Usage
 from resolver.values import dataclass
 from resolver.verbs.documents import PlatformRequest, read_config, read_manifest
+from resolver.verbs.fetch import find_held
 from resolver.verbs.gather import entries_of
-from resolver.verbs.places import find_held
 from resolver.verbs.resolve import contradiction, resolve_document
-from resolver.verbs.threads import each
+from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from resolver.store import LocalStore
     from resolver.verbs.context import Context, PlatformLike
     from resolver.verbs.documents import DocumentReader, RootDocument
-    from resolver.verbs.places import ContentPlace
+    from resolver.verbs.fetch import ContentPlace
 
-#: Pieces of one operation. Source: reliability.md R11.
+#: Pieces of one operation. Source: docs/store-and-reliability.md, "Index traversal".
 MAX_PIECES = 20_000
 #: Tags under which cosign keeps what is about `sha256:HEX`. Source: cosign, "SIGNATURE_SPEC.md".
 _COSIGN = ("sig", "att", "sbom")
@@ -43,12 +43,12 @@ _COSIGN = ("sig", "att", "sbom")
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much is wanted besides the images themselves.
+    """How much of an image to plan for, besides the image itself.
 
     Attributes:
-        attestations: what the index lists about them.
-        referrers: what refers to them, or to the index, from outside it.
-        jobs: documents read at the same time.
+        attestations: include those that the index lists.
+        referrers: include manifests that refer to the image or its index from outside.
+        jobs: documents read in parallel.
 
     """
 
@@ -59,48 +59,48 @@ class Extent:
 
 def plan_images(
     reader: DocumentReader,
-    asked: RootDocument,
-    wishes: Iterable[PlatformRequest],
+    root: RootDocument,
+    requests: Iterable[PlatformRequest],
     table: PlatformTable,
     extent: Extent = Extent(),  # noqa: B008 - frozen
 ) -> Selected:
-    """Find the images that one name means for some platforms, and what they are made of.
+    """Find the images of one reference for some platforms, and list what they consist of.
 
-    Index and manifests are read, and kept in the store; configs and layers are not. Two wishes
-    that come out at the same image are one image.
+    Indexes and manifests are read, and kept in the store; configs and layers are not. Requests that
+    choose the same image yield one image.
 
     Raises:
-        PlatformNotOffered, PlatformUnknown: as `flow.resolve.resolve`.
+        PlatformNotOffered, PlatformUnknown: as `resolve_document` raises.
         ResolverError: a document cannot be read.
 
     """
     found: dict[Digest, PlannedImage] = {}
     attached: dict[Digest, PlannedImage] = {}
     considered: dict[tuple[int, ...], Descriptor] = {}
-    for wish in wishes:
-        answer = resolve_document(reader, asked, replace(wish, reads=True), table)
+    for request in requests:
+        answer = resolve_document(reader, root, replace(request, reads=True), table)
         if answer.index is not None:
             considered |= {each.path: each.descriptor for each in answer.considered}
         if answer.manifest.digest in found:
             continue
-        found[answer.manifest.digest] = _image(reader, asked, answer)
+        found[answer.manifest.digest] = _image(reader, root, answer)
         if extent.attestations:
-            for each in _attached_to(reader, asked, answer):
+            for each in _attached_to(reader, root, answer):
                 attached.setdefault(each.manifest.digest, each)
     taken = {*found, *attached}
     entered = {path[:depth] for path in considered for depth in range(1, len(path))}
     left_out = tuple(
-        LeftOut(asked.text, kind_of(entry), entry, entry.platform)
+        LeftOut(root.text, kind_of(entry), entry, entry.platform)
         for path, entry in sorted(considered.items())
         if entry.digest not in taken and path not in entered
     )
     chosen = Selected(tuple(found.values()), tuple(attached.values()), left_out)
-    return _with_referrers(reader, asked, chosen, extent)
+    return _with_referrers(reader, root, chosen, extent)
 
 
 def plan_everything(
     reader: DocumentReader,
-    asked: RootDocument,
+    root: RootDocument,
     extent: Extent = Extent(),  # noqa: B008 - frozen
 ) -> Selected:
     """Take every entry of an index as it is: images, attestations, artifacts, nested indexes.
@@ -113,18 +113,18 @@ def plan_everything(
         ResolverError: a document of it cannot be read.
 
     """
-    if not isinstance(asked.parsed, Index):
+    if not isinstance(root.parsed, Index):
         raise TypeError("only an index has entries")
     nested: dict[tuple[int, ...], Descriptor] = {}
-    listed = list(entries_of(reader, asked.parsed, asked.text, nested=nested))
+    listed = list(entries_of(reader, root.parsed, root.text, nested=nested))
     if not listed:
-        raise NotFound(f"the index of `{asked.text}` lists no manifest")
+        raise NotFound(f"the index of `{root.text}` lists no manifest")
     wanted = [
         (path, entry) for path, entry in listed if extent.attestations or not entry.is_attestation
     ]
     for _, entry in wanted:
-        entry.digest.require_verifiable(f"`{entry.digest}` in the index of `{asked.text}`")
-    nested[()] = asked.document.descriptor
+        entry.digest.require_verifiable(f"`{entry.digest}` in the index of `{root.text}`")
+    nested[()] = root.document.descriptor
     parents = {path[:depth] for path, _ in wanted for depth in range(len(path))}
     # A nested index without entries of its own is content of the image all the same.
     loose = [path for path in sorted(nested, key=len, reverse=True) if path not in parents]
@@ -133,21 +133,21 @@ def plan_everything(
         path, entry = one
         above = [*loose] if one is wanted[0] else []
         above += [path[:depth] for depth in range(len(path) - 1, -1, -1)]
-        return _entry(reader, asked, entry, [nested[each] for each in above])
+        return _entry(reader, root, entry, [nested[each] for each in above])
 
     found: dict[Digest, PlannedImage] = {}
-    for outcome in each(look, wanted, jobs=extent.jobs):
+    for outcome in parallel(look, wanted, jobs=extent.jobs):
         if isinstance(outcome.value, ResolverError):
             raise outcome.value
         found.setdefault(outcome.value.manifest.digest, outcome.value)
     images = tuple(one for one in found.values() if one.kind == "image")
     attached = tuple(one for one in found.values() if one.kind != "image")
     left_out = tuple(
-        LeftOut(asked.text, "attestation", entry, entry.platform)
+        LeftOut(root.text, "attestation", entry, entry.platform)
         for _, entry in listed
         if entry.digest not in found
     )
-    return _with_referrers(reader, asked, Selected(images, attached, left_out), extent)
+    return _with_referrers(reader, root, Selected(images, attached, left_out), extent)
 
 
 def make_plan(
@@ -157,22 +157,22 @@ def make_plan(
     *,
     foreign: bool = False,
 ) -> Plan:
-    """Find out what of some images is held, and so what there is to fetch; nothing is asked.
+    """List what some images need, and what of it has to be fetched; send no request.
 
     Args:
         selected: of one reference or of many.
-        store: where they are to be in the end.
-        places: others to take content from, in order of preference.
-        foreign: fetch also what publishers do not let registries hold.
+        store: the destination.
+        places: other places to read content from, in order of preference.
+        foreign: fetch foreign layers too, from their publishers.
 
     Raises:
         LimitExceeded: they have more than 20,000 pieces.
         StoreFault: the store cannot be read.
-        Unavailable: a place that was named cannot be.
+        Unavailable: a place cannot be read.
 
     """
     chosen = tuple(selected)
-    # One reference may have been asked about several times, a platform at a time.
+    # A reference may have been planned several times, one platform at a time.
     once: dict[tuple[str, Digest], PlannedImage] = {}
     for found in chosen:
         for one in (*found.images, *found.attached):
@@ -196,14 +196,14 @@ def make_plan(
     return plan_pieces(images, held, foreign=foreign, attached=attached, left_out=left_out)
 
 
-def _image(reader: DocumentReader, asked: RootDocument, answer: Resolution) -> PlannedImage:
-    manifest, indexes = asked.parsed, tuple(_indexes(asked, answer))
+def _image(reader: DocumentReader, root: RootDocument, answer: Resolution) -> PlannedImage:
+    manifest, indexes = root.parsed, tuple(_indexes(root, answer))
     if not isinstance(manifest, Manifest):
-        manifest = read_manifest(reader, answer.manifest, asked.text)
+        manifest = read_manifest(reader, answer.manifest, root.text)
     return PlannedImage(
         reference=answer.reference,
         pinned=answer.pinned,
-        root=asked.document.descriptor,
+        root=root.document.descriptor,
         manifest=answer.manifest,
         platform=answer.platform,
         layers=manifest.layers,
@@ -232,7 +232,7 @@ def _contents(
 
 def _entry(  # noqa: PLR0913 - what is known of an entry
     reader: DocumentReader,
-    asked: RootDocument,
+    root: RootDocument,
     entry: Descriptor,
     indexes: Sequence[Descriptor],
     *,
@@ -240,18 +240,18 @@ def _entry(  # noqa: PLR0913 - what is known of an entry
     about: Digest | None = None,
     tag: str = "",
 ) -> PlannedImage:
-    """Plan one entry as it is; what is no manifest counts as one piece."""
+    """Plan one entry as it is; one that is not a manifest counts as one piece."""
     manifest = None
     if entry.media_type in MANIFEST_TYPES | {OCI_ARTIFACT}:
-        manifest = read_manifest(reader, entry, asked.text)
+        manifest = read_manifest(reader, entry, root.text)
     found = kind or kind_of(entry, manifest)
     platform = entry.platform if found == "image" else None
     if found == "image" and platform is None and manifest is not None:
-        platform = read_config(reader, manifest, asked.text).platform
+        platform = read_config(reader, manifest, root.text).platform
     return PlannedImage(
-        reference=asked.text,
-        pinned=f"{asked.prefix}{entry.digest}",
-        root=asked.document.descriptor,
+        reference=root.text,
+        pinned=f"{root.prefix}{entry.digest}",
+        root=root.document.descriptor,
         manifest=entry,
         platform=platform,
         layers=manifest.layers if manifest is not None else (),
@@ -265,7 +265,7 @@ def _entry(  # noqa: PLR0913 - what is known of an entry
 
 
 def _attached_to(
-    reader: DocumentReader, asked: RootDocument, answer: Resolution
+    reader: DocumentReader, root: RootDocument, answer: Resolution
 ) -> Iterator[PlannedImage]:
     """Plan the entries that refer to a chosen image; its index lists them beside it."""
     for seen in answer.considered:
@@ -277,36 +277,36 @@ def _attached_to(
         by_path = {each.path: each.descriptor for each in answer.considered}
         inner = [by_path[seen.path[:depth]] for depth in range(len(seen.path) - 1, 0, -1)]
         try:
-            yield _entry(reader, asked, entry, [*inner, asked.document.descriptor])
+            yield _entry(reader, root, entry, [*inner, root.document.descriptor])
         except (NotFound, NotInStore) as error:
             # The image itself is whole without it: tools that copy images often drop these.
             reader.warn(
                 Warned(
                     "attestation-missing",
-                    f"`{asked.text}` lists `{entry.digest}` about "
+                    f"`{root.text}` lists `{entry.digest}` about "
                     f"`{answer.manifest.digest}`, which is left out: {error}",
                 )
             )
 
 
-def _indexes(asked: RootDocument, answer: Resolution) -> Iterator[Descriptor]:
-    """Give the indexes on the way to the chosen manifest, the innermost first."""
+def _indexes(root: RootDocument, answer: Resolution) -> Iterator[Descriptor]:
+    """Return the indexes on the way to the chosen manifest, the innermost first."""
     if answer.index is None:
         return
     by_path = {each.path: each.descriptor for each in answer.considered}
     chosen = next((each.path for each in answer.considered if each.chosen), ())
     for depth in range(len(chosen) - 1, 0, -1):
         yield by_path[chosen[:depth]]
-    yield asked.document.descriptor
+    yield root.document.descriptor
 
 
 def _with_name(image: PlannedImage, store: LocalStore) -> PlannedImage:
-    """Add what the store knows: whether its name is this image, and what a held config says."""
+    """Add what the store knows: whether its record is this image, and a held config's data."""
     image = replace(image, warnings=(*image.warnings, *contradiction(image, store)))
     try:
         name = store.pulled(image.reference)
     except StoreFault:
-        # It is written anew in the end, and that says what is wrong.
+        # Writing the record again raises the error.
         return image
     same = name is not None and name.root.digest == image.root.digest
     held: set[Digest] = set()
@@ -317,7 +317,7 @@ def _with_name(image: PlannedImage, store: LocalStore) -> PlannedImage:
 
 
 def _with_referrers(
-    reader: DocumentReader, asked: RootDocument, selected: Selected, extent: Extent
+    reader: DocumentReader, root: RootDocument, selected: Selected, extent: Extent
 ) -> Selected:
     """Add what refers to the index, to the images and to what is attached, and so on.
 
@@ -328,14 +328,16 @@ def _with_referrers(
     """
     if not extent.referrers:
         return selected
-    root = asked.document.descriptor.digest
+    digest = root.document.descriptor.digest
     known = {one.manifest.digest for one in (*selected.images, *selected.attached)}
     found: dict[Digest, PlannedImage] = {}
-    subjects = list(dict.fromkeys([root, *(one.manifest.digest for one in selected.images)]))
+    subjects = list(dict.fromkeys([digest, *(one.manifest.digest for one in selected.images)]))
     signed = subjects
     while subjects:
         following: list[Digest] = []
-        for outcome in each(lambda one: _referring(reader, asked, one), subjects, jobs=extent.jobs):
+        for outcome in parallel(
+            lambda one: _referring(reader, root, one), subjects, jobs=extent.jobs
+        ):
             if isinstance(outcome.value, ResolverError):
                 raise outcome.value
             for one in outcome.value:
@@ -344,24 +346,24 @@ def _with_referrers(
                     found[one.manifest.digest] = one
                     following.append(one.manifest.digest)
         if len(found) > MAX_PIECES:
-            raise LimitExceeded(f"what refers to `{asked.text}`", MAX_PIECES, len(found), "entries")
+            raise LimitExceeded(f"what refers to `{root.text}`", MAX_PIECES, len(found), "entries")
         subjects = following
-    for outcome in each(lambda one: _cosigned(reader, asked, one), signed, jobs=extent.jobs):
+    for outcome in parallel(lambda one: _cosigned(reader, root, one), signed, jobs=extent.jobs):
         if isinstance(outcome.value, ResolverError):
             raise outcome.value
         found |= {one.manifest.digest: one for one in outcome.value}
     return replace(selected, attached=(*selected.attached, *found.values()))
 
 
-def _referring(reader: DocumentReader, asked: RootDocument, subject: Digest) -> list[PlannedImage]:
+def _referring(reader: DocumentReader, root: RootDocument, subject: Digest) -> list[PlannedImage]:
     return [
-        _entry(reader, asked, entry, (), kind="referrer", about=subject)
+        _entry(reader, root, entry, (), kind="referrer", about=subject)
         for entry in reader.referrers(subject)
         if not entry.is_index
     ]
 
 
-def _cosigned(reader: DocumentReader, asked: RootDocument, subject: Digest) -> list[PlannedImage]:
+def _cosigned(reader: DocumentReader, root: RootDocument, subject: Digest) -> list[PlannedImage]:
     """Find what cosign keeps under tags that are made of the subject's digest."""
     found: list[PlannedImage] = []
     for suffix in _COSIGN:
@@ -369,11 +371,11 @@ def _cosigned(reader: DocumentReader, asked: RootDocument, subject: Digest) -> l
         document = reader.tagged(tag)
         if document is not None and not document.descriptor.is_index:
             entry = document.descriptor
-            found.append(_entry(reader, asked, entry, (), kind="referrer", about=subject, tag=tag))
+            found.append(_entry(reader, root, entry, (), kind="referrer", about=subject, tag=tag))
     return found
 
 
-#: What can be asked to be pulled: one, or several.
+#: What can be pulled: one reference or resolution, or several.
 Named = str | Reference | Resolution
 
 
@@ -388,24 +390,26 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
     attestations: bool = True,
     referrers: bool = False,
 ) -> Plan:
-    """Find out what images need, what of it is held, and so what is left to fetch."""
-    from resolver.verbs.places import open_place  # noqa: PLC0415
-    from resolver.verbs.threads import each  # noqa: PLC0415 - for this question alone
+    """List what images need, what of it is held, and what is left to fetch."""
+    from resolver.verbs.fetch import open_place  # noqa: PLC0415
+    from resolver.verbs.threads import parallel  # noqa: PLC0415 - for this question alone
 
-    asked = [(one, _pullable(context, one)) for one in _listed(references)]
+    targets = [(one, _pullable(context, one)) for one in _listed(references)]
     one = platforms is None or isinstance(platforms, str | Platform)
     wanted: list[PlatformLike] = [platforms] if one else list(platforms)  # type: ignore[list-item, arg-type]  # told apart above
-    wishes = [None if each == "all" else context.wish(each, exact=exact) for each in wanted]
+    requests = [
+        None if each == "all" else context.platform_request(each, exact=exact) for each in wanted
+    ]
     opened = [open_place(place) for place in places]
 
-    # Many references are asked side by side already.
-    extent = Extent(attestations, referrers, context.settings.jobs if len(asked) == 1 else 1)
+    # References are already planned in parallel.
+    extent = Extent(attestations, referrers, context.settings.jobs if len(targets) == 1 else 1)
 
     def find(one: tuple[Named, RegistryTarget]) -> Selected:
-        return _planned(context, *one, wishes, extent)
+        return _planned(context, *one, requests, extent)
 
     selected: list[Selected] = []
-    for outcome in each(find, asked, jobs=context.settings.jobs):
+    for outcome in parallel(find, targets, jobs=context.settings.jobs):
         if isinstance(outcome.value, ResolverError):
             raise outcome.value
         selected.append(outcome.value)
@@ -413,11 +417,10 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
 
 
 def _pullable(context: Context, named: Named) -> RegistryTarget:
-    """Read what is to be pulled.
+    """Parse what to pull into a registry target.
 
     Raises:
-        Malformed: it is no image of a registry.
-
+        Malformed: it is not an image in a registry.
     """
     reference = named.reference if isinstance(named, Resolution) else named
     target = context.target(reference)
@@ -433,33 +436,37 @@ def _planned(
     context: Context,
     named: Named,
     target: RegistryTarget,
-    wishes: Sequence[PlatformRequest | None],
+    requests: Sequence[PlatformRequest | None],
     extent: Extent,
 ) -> Selected:
-    """Find the images that one name means; `None` among the wishes is all of its index."""
+    """Plan the images of one reference; `None` among the requests means the whole index."""
     reader, warned = context.reader(target)
     if isinstance(named, Resolution):
-        root = named.index or named.manifest
-        asked = context.ask(reader, RegistryTarget(target.reference.with_digest(root.digest)))
-        asked = replace(asked, text=named.reference)
+        pinned = named.index or named.manifest
+        root = context.read_root(
+            reader, RegistryTarget(target.reference.with_digest(pinned.digest))
+        )
+        root = replace(root, text=named.reference)
         # The very entry that was found, as its index writes it, and not what would be now.
         found = (named.platform,) if named.platform is not None else None
         explicit = found is not None or named.explicit
-        wish = PlatformRequest(
+        request = PlatformRequest(
             found or named.wanted,
             explicit,
             exact=found is not None,
             entry=named.manifest.digest if named.index is not None else None,
         )
-        wishes = [None if None in wishes and named.index is not None else wish]
+        requests = [None if None in requests and named.index is not None else request]
     else:
-        asked = context.ask(reader, target)
-    if None in wishes and isinstance(asked.parsed, Index):
-        selected = plan_everything(reader, asked, extent)
+        root = context.read_root(reader, target)
+    if None in requests and isinstance(root.parsed, Index):
+        selected = plan_everything(reader, root, extent)
     else:
-        expanded = [context.wish(None) if wish is None else wish for wish in wishes]
-        selected = plan_images(reader, asked, expanded, context.table, extent)
-    reader.tell_warnings()
+        expanded = [
+            context.platform_request(None) if request is None else request for request in requests
+        ]
+        selected = plan_images(reader, root, expanded, context.table, extent)
+    reader.report_warnings()
     first, *rest = (*selected.images, *selected.attached)
     first = replace(first, warnings=(*warned, *first.warnings))
     images = tuple(one for one in (first, *rest) if one.kind == "image")

@@ -21,7 +21,7 @@ from resolver.core.oci.config import parse_config
 from resolver.core.oci.descriptor import CONFIG_TYPES
 from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import RegistryTarget
-from resolver.core.results.plan import ContentState
+from resolver.core.results.plan import ContentState, over_limit
 from resolver.core.results.pull import Pulled, PulledImage, PulledName, PulledOne
 from resolver.core.results.pull_events import (
     Finished,
@@ -33,7 +33,7 @@ from resolver.core.results.pull_events import (
     ignore,
 )
 from resolver.core.results.resolve import Failure
-from resolver.errors import NotInStore, PlanTooLarge, ResolverError, StoreFault
+from resolver.errors import NotInStore, ResolverError, StoreFault
 from resolver.settings import DEFAULT_JOBS
 from resolver.verbs.fetch import BlobFetcher
 from resolver.verbs.plan import Named, plan
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from resolver.store.leases import Lease
     from resolver.verbs.context import Context, PlatformLike
     from resolver.verbs.documents import DocumentReader
-    from resolver.verbs.places import ContentPlace
+    from resolver.verbs.fetch import ContentPlace
 
 
 def refuse_without_room(root: Path, pieces: Iterable[Piece]) -> None:
@@ -77,10 +77,10 @@ def refuse_without_room(root: Path, pieces: Iterable[Piece]) -> None:
     try:
         status = os.statvfs(folder)
     except OSError:
-        # Whoever writes will be told.
+        # The write raises the error.
         return
     free = status.f_bavail * status.f_frsize
-    # A file system that does not say how large it is has none of these.
+    # A file system that reports no size reports no free space either.
     if status.f_blocks and wanted > free:
         raise StoreFault(
             str(root),
@@ -91,7 +91,7 @@ def refuse_without_room(root: Path, pieces: Iterable[Piece]) -> None:
 
 __all__ = ["Pulled", "PulledOne", "TransferOptions", "transfer_plan"]
 
-#: Seconds that transfers under way are given to notice that nobody wants them any more.
+#: Seconds that running transfers get to notice that they were cancelled.
 _GRACE = 1.0
 
 
@@ -109,32 +109,32 @@ def transfer_plan(  # noqa: PLR0913 - each is one thing that a caller decides
     """Carry out a plan.
 
     Args:
-        plan: from `flow.plan.make_plan`.
-        source_of: opens the repository of an image; called when something of it is missing.
-        store: where everything goes.
-        options: how.
-        observe: told what goes on, by one thread at a time.
+        plan: from `verbs.plan.make_plan`.
+        source_of: opens the repository of an image; called when a piece of it is missing.
+        store: the destination.
+        options: how to pull.
+        observe: receives events, from one thread at a time.
         places: those that the plan was made with.
-        clock: for waiting.
-        interrupt: ends requests under way, when the pull is interrupted.
+        clock: for retries.
+        interrupt: ends running requests when the pull is interrupted.
 
     Raises:
-        StoreFault: the store cannot be written, or has no room; other images fail too, then.
-        ResolverError: why the only reference, or the first of those that all failed, has failed.
+        StoreFault: the store cannot be written, or is full; other images fail too, then.
+        ResolverError: the error of the only reference, or of the first if all failed.
 
     """
     chosen = options or TransferOptions()
     stop = threading.Event()
     tell = one_at_a_time(observe)
-    parts = DaemonPool(chosen.connections, "resolver-part")
-    kit = TransferContext(store, chosen, tell, clock or SystemClock(), parts, stop)
-    work = _Work(plan, kit, BlobFetcher(kit, source_of, places))
+    entries = DaemonPool(chosen.connections, "resolver-part")
+    shared = TransferContext(store, chosen, tell, clock or SystemClock(), entries, stop)
+    work = _Work(plan, shared, BlobFetcher(shared, source_of, places))
     blobs = DaemonPool(chosen.jobs, "resolver-blob")
 
     def close() -> None:
         stop.set()
         blobs.close(_GRACE)
-        parts.close(_GRACE)
+        entries.close(_GRACE)
 
     try:
         with store.lease(purpose=_purpose(plan), needed=_writes(plan)) as lease:
@@ -157,12 +157,12 @@ def transfer_plan(  # noqa: PLR0913 - each is one thing that a caller decides
 
 
 class _Work:
-    """One pull under way; its methods run in the thread that asked for it."""
+    """One running pull; its methods run in the caller's thread unless stated."""
 
-    def __init__(self, plan: Plan, kit: TransferContext, bringer: BlobFetcher) -> None:
+    def __init__(self, plan: Plan, shared: TransferContext, fetcher: BlobFetcher) -> None:
         self._plan = plan
-        self._kit = kit
-        self._bringer = bringer
+        self._shared = shared
+        self._fetcher = fetcher
         self._failed: dict[str, ResolverError] = {}
         self._wanted: list[Piece] = []
         self._fetched: list[Piece] = []
@@ -176,10 +176,10 @@ class _Work:
         """Fetch, then name."""
         lease.add(piece.descriptor.digest for piece in self._plan.pieces)
         for image, pieces in self._begun():
-            self._kit.tell(Started(image.reference, image.platform, pieces))
+            self._shared.emit(Started(image.reference, image.platform, pieces))
         wanted = [piece for piece in self._plan.pieces if self._is_to_be_fetched(piece)]
         self._wanted = wanted
-        refuse_without_room(self._kit.store.root, wanted)
+        refuse_without_room(self._shared.store.root, wanted)
         # The largest first: what is begun last should be over soon.
         layers = [piece for piece in wanted if piece.role in {"layer", "config"}]
         layers.sort(key=lambda piece: -piece.missing)
@@ -204,7 +204,7 @@ class _Work:
         )
 
     def _begun(self) -> Iterator[tuple[PlannedImage, tuple[Piece, ...]]]:
-        """Give each image with its pieces, and those of what is attached to it."""
+        """Return each image with its pieces and those of its attachments."""
         images = {one.reference: one for one in reversed(self._plan.images)}
         chosen = {(one.reference, one.manifest.digest) for one in self._plan.images}
         attached: dict[tuple[str, Digest], list[PlannedImage]] = {}
@@ -218,8 +218,8 @@ class _Work:
             else:
                 alone.append(one)
         for image in (*self._plan.images, *alone):
-            parts = [image, *attached.get((image.reference, image.manifest.digest), ())]
-            wanted = {each.descriptor.digest for part in parts for each in part.contents}
+            entries = [image, *attached.get((image.reference, image.manifest.digest), ())]
+            wanted = {each.descriptor.digest for entry in entries for each in entry.contents}
             yield image, tuple(p for p in self._plan.pieces if p.descriptor.digest in wanted)
 
     def progress(self) -> tuple[int, int]:
@@ -227,11 +227,11 @@ class _Work:
         return len(self._fetched), len(self._wanted)
 
     def tell_kept(self) -> None:
-        """Say what the next pull need not fetch again; nothing where nothing was to be fetched."""
+        """Report what the next pull can reuse, if anything had to be fetched."""
         if not self._wanted:
             return
         here = {piece.descriptor.digest for piece in self._fetched}
-        store = self._kit.store
+        store = self._shared.store
         # A thread that waits for a registry ends with the process.
         store.record_transfers()
         size = 0
@@ -246,22 +246,25 @@ class _Work:
             except StoreFault:
                 # What cannot be looked at is not promised.
                 continue
-        self._kit.tell(Kept(len(here), len(self._wanted), size))
+        self._shared.emit(Kept(len(here), len(self._wanted), size))
 
     def _is_to_be_fetched(self, piece: Piece) -> bool:
-        """Look again, now that nothing can be collected any more (R36)."""
+        """Check again, now that a lease protects the store from collection.
+
+        See docs/store-and-reliability.md, "Leases".
+        """
         descriptor = piece.descriptor
         if piece.state is ContentState.FOREIGN:
-            self._kit.tell(Skipped(descriptor.digest, descriptor.size, descriptor.urls))
+            self._shared.emit(Skipped(descriptor.digest, descriptor.size, descriptor.urls))
             return False
-        if not self._kit.store.held(descriptor):
+        if not self._shared.store.held(descriptor):
             return True
-        self._kit.tell(Reused(descriptor.digest, descriptor.size, ""))
+        self._shared.emit(Reused(descriptor.digest, descriptor.size, ""))
         self._reused.append(piece)
         return False
 
     def _fetch(self, pieces: Sequence[Piece], blobs: DaemonPool) -> None:
-        """Bring some pieces, side by side."""
+        """Fetch some pieces in parallel."""
         under_way: dict[Future[bool], Piece] = {
             blobs.submit(lambda piece=piece: self._bring(piece)): piece  # type: ignore[misc]  # a default binds the loop's value
             for piece in pieces
@@ -273,24 +276,24 @@ class _Work:
                 self._settle(under_way.pop(future), future)
 
     def _bring(self, piece: Piece) -> bool:
-        """Bring one piece; in a thread of its own."""
+        """Fetch one piece; runs in a thread of its own."""
         if not self._is_wanted(piece):
             raise Stopped
         descriptor = piece.descriptor
         needed_by = self._needed_by[descriptor.digest]
         try:
-            fetched = self._bringer.bring(piece, needed_by, lambda: self._is_wanted(piece))
+            fetched = self._fetcher.bring(piece, needed_by, lambda: self._is_wanted(piece))
         except StoreFault:
             # The next blob would meet the same disk.
-            self._kit.stop.set()
+            self._shared.stop.set()
             raise
         except ResolverError as error:
-            # Here, so that this thread does not begin what nobody wants any more.
+            # Here, so that this thread begins nothing that was cancelled.
             for image in needed_by:
                 self._failed.setdefault(image.reference, error)
             raise
         event = Finished(descriptor.digest, descriptor.size)
-        self._kit.tell(event if fetched else Reused(descriptor.digest, descriptor.size, ""))
+        self._shared.emit(event if fetched else Reused(descriptor.digest, descriptor.size, ""))
         return fetched
 
     def _settle(self, piece: Piece, future: Future[bool]) -> None:
@@ -311,7 +314,7 @@ class _Work:
         return any(image.reference not in self._failed for image in needed_by)
 
     def _name(self) -> tuple[PulledOne, ...]:
-        """Give complete images their names, all platforms of a reference at once."""
+        """Record the names of complete images, all platforms of a reference together."""
         done: list[PulledOne] = []
         by_reference: dict[str, list[PlannedImage]] = {}
         for image in self._plan.entries:
@@ -320,17 +323,17 @@ class _Work:
         for reference, images in by_reference.items():
             outcomes = [self._outcome(image) for image in images]
             if any(one.status == "downloaded" for one in outcomes):
-                record = record_of(reference, images, int(self._kit.clock.wall()))
-                self._kit.store.name(record, self._found())
+                record = record_of(reference, images, int(self._shared.clock.wall()))
+                self._shared.store.name(record, self._found())
             told = [one for one in outcomes if one.image.kind == "image"] or outcomes[:1]
             for one in told:
                 root = one.image.root.digest
-                self._kit.tell(ImageDone(one.image.reference, root, one.status))
+                self._shared.emit(ImageDone(one.image.reference, root, one.status))
             done.extend(outcomes)
         return tuple(done)
 
     def _found(self) -> list[str]:
-        """Give the algorithms of what was here, unless what has come was synced beside it."""
+        """Return the digest algorithms of reused pieces, which must be synced too."""
         found = {piece.descriptor.digest.algorithm for piece in self._reused}
         return sorted(found - {piece.descriptor.digest.algorithm for piece in self._fetched})
 
@@ -338,9 +341,9 @@ class _Work:
         needed = {content.descriptor.digest for content in image.contents}
         fetched = any(piece.descriptor.digest in needed for piece in self._fetched)
         skipped = tuple(piece for piece in self._plan.foreign if piece.descriptor.digest in needed)
-        found = contradiction(image, self._kit.store)
+        found = contradiction(image, self._shared.store)
         for warning in found:
-            self._kit.tell(warning)
+            self._shared.emit(warning)
         status = "up-to-date" if image.up_to_date and not fetched else "downloaded"
         return PulledOne(image, status, skipped, (*image.warnings, *found))
 
@@ -373,14 +376,14 @@ def _purpose(plan: Plan) -> str:
 def unpacked_of(
     reader: DocumentReader, image: PlannedImage, unpacked: AbstractSet[Digest]
 ) -> tuple[Digest, ...]:
-    """List the layers of an image that somebody has in their unpacked form.
+    """List the layers of an image that a container engine has unpacked.
 
     Reads the image's config, which a pull needs anyway and then finds in the store.
 
     Args:
-        reader: of the image's repository.
+        reader: reads documents of the image's repository.
         image: planned.
-        unpacked: digests of unpacked layers, from `sources.daemon.unpacked_layers`.
+        unpacked: digests of unpacked layers, from `sources.local.docker_engine`.
 
     Raises:
         ResolverError: the config cannot be read.
@@ -396,7 +399,7 @@ def unpacked_of(
     return tuple(dict.fromkeys(layer.digest for layer, diff_id in pairs if diff_id in unpacked))
 
 
-#: Blobs at once where nobody said; more only take each other's bandwidth.
+#: Default number of parallel transfers; more only compete for bandwidth.
 _BLOBS = 4
 
 
@@ -425,9 +428,9 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
     attestations: bool = True,
     referrers: bool = False,
 ) -> Pulled:
-    """Bring images into the store: what is missing of them, verified, the name last."""
+    """Fetch what is missing of images into the store, verified; record the names last."""
     from resolver.core.results.plan import Plan  # noqa: PLC0415 - for this verb alone
-    from resolver.verbs.places import open_place  # noqa: PLC0415
+    from resolver.verbs.fetch import open_place  # noqa: PLC0415
 
     if isinstance(what, Plan):
         made = what
@@ -442,8 +445,9 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
             attestations=attestations,
             referrers=referrers,
         )
-    if max_download is not None and made.bytes_missing > max_download:
-        raise PlanTooLarge(made.bytes_missing, max_download)
+    refusal = over_limit(made.bytes_missing, max_download)
+    if refusal is not None:
+        raise refusal
     names = dict.fromkeys(piece.place for piece in made.pieces if piece.place)
     jobs = context.settings.jobs if context.settings.jobs != DEFAULT_JOBS else _BLOBS
     done = transfer_plan(
@@ -472,7 +476,7 @@ def _repository(context: Context, image: PlannedImage) -> Source:
 
 
 def _note_use(context: Context, images: Iterable[PlannedImage]) -> None:
-    """Note that images are still used; collections ask. A read-only store keeps them anyway."""
+    """Update the last use of images, which collection reads; a read-only store is fine."""
     by_reference: dict[str, list[PlannedImage]] = {}
     for image in images:
         by_reference.setdefault(image.reference, []).append(image)

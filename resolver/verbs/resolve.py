@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from resolver.core.check.check import other_version
 from resolver.core.oci.config import parse_config
 from resolver.core.oci.descriptor import CONFIG_TYPES
 from resolver.core.oci.manifest import Index, Manifest, oversize
@@ -15,7 +14,7 @@ from resolver.core.platforms.windows import read_version
 from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Considered, Failure, Resolution
 from resolver.errors import (
-    ContradictoryPlatform,
+    NotFound,
     PlatformNotOffered,
     PlatformUnknown,
     ResolverError,
@@ -44,84 +43,87 @@ if TYPE_CHECKING:
 
 
 def resolve_document(
-    reader: DocumentReader, asked: RootDocument, wish: PlatformRequest, table: PlatformTable
+    reader: DocumentReader, root: RootDocument, request: PlatformRequest, table: PlatformTable
 ) -> Resolution:
-    """Find the manifest that `asked` means for `wish`.
+    """Find the manifest that a root document offers for a request.
 
     Raises:
-        PlatformNotOffered: the image has no entry that fits; the offered ones are named.
-        PlatformUnknown: it does not say what it is made for.
-        ContradictoryPlatform: `strict`, and index and config disagree.
+        PlatformNotOffered: the image has no matching entry; the error lists the offered ones.
+        PlatformUnknown: the image names no platform.
+        NotFound: `strict`, and index and config disagree.
 
     """
-    if isinstance(asked.parsed, Index):
-        return _from_index(reader, asked, asked.parsed, wish, table)
-    return _from_manifest(reader, asked, asked.parsed, wish, table)
+    if isinstance(root.parsed, Index):
+        return _from_index(reader, root, root.parsed, request, table)
+    return _from_manifest(reader, root, root.parsed, request, table)
 
 
 def _from_index(
     reader: DocumentReader,
-    asked: RootDocument,
+    root: RootDocument,
     index: Index,
-    wish: PlatformRequest,
+    request: PlatformRequest,
     table: PlatformTable,
 ) -> Resolution:
-    walk = IndexSearch(reader, wish, table, reference=asked.text)
+    walk = IndexSearch(reader, request, table, reference=root.text)
     choice = walk.choose(index)
     passed_over = walk.warnings
-    if choice is None and not wish.refuses_artifacts:
+    if choice is None and not request.refuses_artifacts:
         choice = walk.last_resort
         if choice is not None:
-            passed_over = [_no_image(asked.text, choice)]
+            passed_over = [_no_image(root.text, choice)]
     offered = [walk.offered[path] for path in sorted(walk.offered)]
     if choice is None:
         for warning in passed_over:
             reader.warn(warning)
-        raise _not_offered(asked.text, wish, offered, table)
+        raise _not_offered(root.text, request, offered, table)
     warnings = [
         *passed_over,
-        *_fallback(asked.text, wish, choice),
-        *_several_versions(asked.text, wish, choice, offered),
-        *_contradiction(reader, asked.text, choice, wish, table),
-        *_oversize(asked.text, choice),
+        *_fallback(root.text, request, choice),
+        *_several_versions(root.text, request, choice, offered),
+        *_contradiction(reader, root.text, choice, request, table),
+        *_oversize(root.text, choice),
     ]
     return Resolution(
-        reference=asked.text,
-        pinned=f"{asked.prefix}{choice.descriptor.digest}",
-        pinned_index=f"{asked.prefix}{asked.document.descriptor.digest}",
-        wanted=wish.platforms,
-        explicit=wish.explicit,
-        index=asked.document.descriptor,
+        reference=root.text,
+        pinned=f"{root.prefix}{choice.descriptor.digest}",
+        pinned_index=f"{root.prefix}{root.document.descriptor.digest}",
+        wanted=request.platforms,
+        explicit=request.explicit,
+        index=root.document.descriptor,
         manifest=choice.descriptor,
         platform=choice.platform,
         normalized=choice.platform.normalized(table),
         grade=choice.grade,
         considered=walk.considered(choice),
-        tag_verified=asked.tag_verified,
+        tag_verified=root.tag_verified,
         warnings=tuple(warnings),
     )
 
 
 def _from_manifest(
     reader: DocumentReader,
-    asked: RootDocument,
+    root: RootDocument,
     manifest: Manifest,
-    wish: PlatformRequest,
+    request: PlatformRequest,
     table: PlatformTable,
 ) -> Resolution:
-    """Answer for a name that points at one image: its config says for what (D9)."""
+    """Resolve a root that is a single image, whose config names its platform.
+
+    See docs/platform-matching.md, "Single manifests".
+    """
     platform = None
     if manifest.is_image:
-        platform = read_config(reader, manifest, asked.text).platform
+        platform = read_config(reader, manifest, root.text).platform
         if platform is None:
             raise PlatformUnknown(
-                f"`{asked.text}` does not say its platform: its config has no `architecture` and "
+                f"`{root.text}` does not name its platform: its config has no `architecture` and "
                 "`os`",
-                f"see its config with `resolver inspect --config {asked.text}`",
+                f"see its config with `resolver inspect --config {root.text}`",
             )
-    root = asked.document.descriptor
-    found = resolve_single(asked.text, asked.prefix, root, platform, wish, table)
-    return replace(found, tag_verified=asked.tag_verified)
+    descriptor = root.document.descriptor
+    found = resolve_single(root.text, root.prefix, descriptor, platform, request, table)
+    return replace(found, tag_verified=root.tag_verified)
 
 
 def resolve_single(
@@ -129,24 +131,24 @@ def resolve_single(
     prefix: str,
     descriptor: Descriptor,
     platform: Platform | None,
-    wish: PlatformRequest,
+    request: PlatformRequest,
     table: PlatformTable,
 ) -> Resolution:
-    """Answer for a single image whose platform is known; None for content that is no image.
+    """Resolve a single image with a known platform; return None for content that is not an image.
 
     Raises:
-        PlatformNotOffered: it is made for another platform than somebody asked for.
-        PlatformUnknown: it is no image, and somebody asked for a platform.
+        PlatformNotOffered: the image is for another platform than the requested one.
+        PlatformUnknown: the content is not an image, and a platform was requested.
 
     """
-    grade, warnings = _single(text, descriptor, platform, wish, table)
+    grade, warnings = _single(text, descriptor, platform, request, table)
     pinned = f"{prefix}{descriptor.digest}"
     return Resolution(
         reference=text,
         pinned=pinned,
         pinned_index=pinned,
-        wanted=wish.platforms,
-        explicit=wish.explicit,
+        wanted=request.platforms,
+        explicit=request.explicit,
         index=None,
         manifest=descriptor,
         platform=platform,
@@ -162,56 +164,60 @@ def _single(
     text: str,
     descriptor: Descriptor,
     platform: Platform | None,
-    wish: PlatformRequest,
+    request: PlatformRequest,
     table: PlatformTable,
 ) -> tuple[Grade | None, list[Warned]]:
     if platform is None:
-        if wish.explicit:
+        if request.explicit:
             raise PlatformUnknown(
-                f"`{text}` is no image, so it is offered for no platform",
+                f"`{text}` is not an image, so it is offered for no platform",
                 f"see what it is with `resolver inspect {text}`",
             )
-        return None, [Warned("not-an-image", f"`{text}` is no image: it has no platform")]
-    grade = fits(platform, wish, table)
-    if grade is None and wish.explicit:
-        raise _not_offered(text, wish, [platform], table)
+        return None, [Warned("not-an-image", f"`{text}` is not an image: it has no platform")]
+    grade = fits(platform, request, table)
+    if grade is None and request.explicit:
+        raise _not_offered(text, request, [platform], table)
     if grade is None:
-        asked_for = _or(wish.platforms)
+        asked_for = _or(request.platforms)
         message = f"`{text}` is made for `{platform}` only; this machine is `{asked_for}`"
         return None, [Warned("other-platform", message)]
     choice = Match(descriptor, platform, grade, ())
-    return grade, _fallback(text, wish, choice) if wish.explicit else []
+    return grade, _fallback(text, request, choice) if request.explicit else []
 
 
 def _no_image(text: str, choice: Match) -> Warned:
     message = (
-        f"`{choice.descriptor.digest}` of `{text}`, listed for `{choice.platform}`, is no image by "
-        "its manifest; there is no other (`--verify` refuses it)"
+        f"`{choice.descriptor.digest}` of `{text}`, listed for `{choice.platform}`, is not an "
+        "image by its manifest; there is no other (`--verify` rejects it)"
     )
     return Warned("not-an-image", message)
 
 
 def _not_offered(
-    text: str, wish: PlatformRequest, offered: Sequence[Platform], table: PlatformTable
+    text: str, request: PlatformRequest, offered: Sequence[Platform], table: PlatformTable
 ) -> PlatformNotOffered:
-    relatives = nearest(offered, wish.platforms, exact=wish.exact, local=wish.local, table=table)
+    relatives = nearest(
+        offered, request.platforms, exact=request.exact, local=request.local, table=table
+    )
     near = dict.fromkeys((str(offered[position]), reason) for position, reason in relatives)
     unique = tuple(dict.fromkeys(str(platform) for platform in offered))
-    return PlatformNotOffered(text, _or(wish.platforms), unique, tuple(near))
+    return PlatformNotOffered(text, _or(request.platforms), unique, tuple(near))
 
 
 def _or(platforms: Sequence[Platform]) -> str:
     return " or ".join(str(platform) for platform in platforms)
 
 
-def _fallback(text: str, wish: PlatformRequest, choice: Match) -> list[Warned]:
-    """Say it when something else than the wanted platform was taken (architecture.md 5, 2)."""
+def _fallback(text: str, request: PlatformRequest, choice: Match) -> list[Warned]:
+    """Warn when a fallback was chosen (docs/platform-matching.md, "Grades")."""
     if choice.grade not in {Grade.FALLBACK, Grade.ABI}:
         return []
-    wanted = wish.platforms[0]
+    from resolver.core.check.check import other_version  # noqa: PLC0415 - for fallbacks only
+
+    wanted = request.platforms[0]
     if other_version(wanted, choice.platform):
         if choice.platform.os.lower() == "windows":
-            return []  # `_unknown_build` says more.
+            return []  # `_unknown_build` has more to report.
         why = "which has another version"
     elif choice.grade is Grade.FALLBACK:
         why = "which it can run"
@@ -219,29 +225,30 @@ def _fallback(text: str, wish: PlatformRequest, choice: Match) -> list[Warned]:
         why = "whose programs it can run"
     message = (
         f"`{text}` is not offered for `{wanted}`; took `{choice.platform}`, {why} "
-        "(`--exact` refuses this)"
+        "(`--exact` rejects this)"
     )
     return [Warned("fallback-platform", message)]
 
 
 def _oversize(text: str, choice: Match) -> list[Warned]:
-    """Say it when the answer is known and what it names cannot be used: `pull` refuses it."""
+    """Warn when the chosen manifest is too large for `pull`."""
     reason = oversize(choice.descriptor, text)
     return [] if reason is None else [Warned("oversized-manifest", f"{reason}; no pull takes it")]
 
 
 def _several_versions(
-    text: str, wish: PlatformRequest, choice: Match, offered: Sequence[Platform]
+    text: str, request: PlatformRequest, choice: Match, offered: Sequence[Platform]
 ) -> list[Warned]:
-    """Say it when an image was picked among several versions of a system by order alone."""
-    wanted, taken = wish.platforms[0], choice.platform
+    """Warn when one of several versions of a system was chosen by order alone."""
+    wanted, taken = request.platforms[0], choice.platform
     windows = taken.os.lower() == "windows"
-    if wanted.os.lower() != taken.os.lower() or wish.entry is not None:
+    if wanted.os.lower() != taken.os.lower() or request.entry is not None:
         return []
     if wanted.os_version:
         if not windows or read_version(wanted.os_version):
             return []
-        # A mistyped `ltsc2202` must not pass for the build it took (platforms.md 6, rule 1).
+        # A mistyped `ltsc2202` must not pass for the chosen build, see
+        # docs/platform-matching.md, "Windows build rule".
         return _unknown_build(text, wanted, taken)
     versions = dict.fromkeys(
         platform.os_version
@@ -261,33 +268,42 @@ def _several_versions(
 
 
 def _unknown_build(text: str, wanted: Platform, taken: Platform) -> list[Warned]:
-    """Say it when the wanted build says nothing that can be compared, so that any does."""
+    """Warn when the requested build cannot be compared, so that any build matches."""
     if wanted.os_version == taken.os_version:
         return []
     message = (
-        f"`{wanted.os_version}` is no Windows version, so any does; took `{taken}` of `{text}`: "
-        "write a build as `10.0.20348`, or a release as `ltsc2022`"
+        f"`{wanted.os_version}` is not a Windows version, so any matches; took `{taken}` of "
+        f"`{text}`: write a build as `10.0.20348`, or a release as `ltsc2022`"
     )
     return [Warned("unknown-windows-version", message)]
 
 
 def _contradiction(
-    reader: DocumentReader, text: str, choice: Match, wish: PlatformRequest, table: PlatformTable
+    reader: DocumentReader, text: str, choice: Match, request: PlatformRequest, table: PlatformTable
 ) -> list[Warned]:
-    """Compare what the index says with what the image's own config says (R10).
+    """Compare the platform in the index with that of the image's own config.
 
-    Without `verify` only if both documents are held: an answer costs one request (product.md,
-    "How fast"), and the pull, which reads both anyway, always compares.
+    Without `verify`, only if both documents are held, since resolving must cost one request
+    (docs/wire-protocol.md, "Request budget"). A pull reads both anyway and always compares. See
+    docs/platform-matching.md, "Contradicting configs".
     """
-    config = _config_of(reader, text, choice, fetch=wish.verify or wish.strict)
+    config = _config_of(reader, text, choice, fetch=request.verify or request.strict)
     if config is None or config.platform is None:
         return []
     stated, actual = choice.platform.normalized(table), config.platform.normalized(table)
     same_kind = (stated.os, stated.architecture) == (actual.os, actual.architecture)
     if same_kind and (not config.platform.variant or stated.variant == actual.variant):
         return []
-    if wish.strict:
-        raise ContradictoryPlatform(text, str(choice.platform), str(config.platform))
+    if request.strict:
+        raise NotFound(
+            f"`{text}` is listed as `{choice.platform}`, but its config says `{config.platform}`",
+            "tell the publisher; without `--strict` this is a warning",
+            code="contradictory-platform",
+            word="PLATFORM",
+            reference=text,
+            stated=str(choice.platform),
+            actual=str(config.platform),
+        )
     message = (
         f"`{text}` lists `{choice.descriptor.digest}` as `{choice.platform}`, "
         f"but its config says `{config.platform}`"
@@ -308,9 +324,9 @@ def _config_of(
 
 
 def contradiction(image: PlannedImage, store: LocalStore) -> tuple[Warned, ...]:
-    """Warn if the config of a pulled image says another platform than its index.
+    """Warn if the config of a pulled image names another platform than its index.
 
-    The config is here by now; a resolve that had not read it could not tell.
+    The config is held by now; resolving did not read it.
     """
     config = next((each.descriptor for each in image.contents if each.role == "config"), None)
     stated = image.platform
@@ -322,7 +338,7 @@ def contradiction(image: PlannedImage, store: LocalStore) -> tuple[Warned, ...]:
         what = f"the config of `{image.reference}`"
         said = parse_config(store.read(config), what, None).platform
     except ResolverError:
-        # Whoever runs the image will say what is wrong with it; it is what its digest promised.
+        # Running the image will report the fault; its bytes match their digest.
         return ()
     if said is None:
         return ()
@@ -348,12 +364,12 @@ def resolve(  # noqa: PLR0913 - one for each option of the verb
     verify_tag: bool = False,
 ) -> Resolution:
     """Find the manifest that a reference means on one platform."""
-    wish = context.wish(platform, exact=exact, verify=verify, strict=strict)
+    request = context.platform_request(platform, exact=exact, verify=verify, strict=strict)
     target = context.target(reference)
     reader, warned = context.reader(target)
-    asked = context.ask(reader, target, verify_tag=verify_tag)
-    found = resolve_document(reader, asked, wish, context.table)
-    reader.tell_warnings()
+    root = context.read_root(reader, target, verify_tag=verify_tag)
+    found = resolve_document(reader, root, request, context.table)
+    reader.report_warnings()
     return replace(found, warnings=(*warned, *found.warnings))
 
 
@@ -369,23 +385,23 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
 ) -> Iterator[Resolution | Failure]:
     """Resolve many, side by side; answers come in the order of the questions."""
     targets = [context.target(reference) for reference in references]
-    wishes = [
+    requests = [
         None
         if platform == "all"
-        else context.wish(platform, exact=exact, verify=verify, strict=strict)
+        else context.platform_request(platform, exact=exact, verify=verify, strict=strict)
         for platform in platforms
     ]
     every = PlatformRequest((), explicit=True, exact=True, verify=verify, strict=strict)
 
     def answers(target: Target) -> list[Resolution | Failure]:
-        return _answers(context, target, wishes, every, verify_tag=verify_tag)
+        return _answers(context, target, requests, every, verify_tag=verify_tag)
 
-    from resolver.verbs.threads import each  # noqa: PLC0415 - for many alone
+    from resolver.verbs.threads import parallel  # noqa: PLC0415 - for many alone
 
-    for outcome in each(answers, targets, jobs=context.settings.jobs):
+    for outcome in parallel(answers, targets, jobs=context.settings.jobs):
         if isinstance(outcome.value, ResolverError):
-            for wish in wishes:
-                yield Failure(str(outcome.item), _words(wish), outcome.value)
+            for request in requests:
+                yield Failure(str(outcome.item), _words(request), outcome.value)
         else:
             yield from outcome.value
 
@@ -393,32 +409,32 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
 def _answers(
     context: Context,
     target: Target,
-    wishes: Sequence[PlatformRequest | None],
+    requests: Sequence[PlatformRequest | None],
     every: PlatformRequest,
     *,
     verify_tag: bool,
 ) -> list[Resolution | Failure]:
-    """Answer all wishes for one name; the name itself is read once."""
+    """Answer all requests for one reference, whose root document is read once."""
     reader, warned = context.reader(target)
-    asked = context.ask(reader, target, verify_tag=verify_tag)
+    root = context.read_root(reader, target, verify_tag=verify_tag)
     expanded: list[PlatformRequest] = []
-    for wish in wishes:
+    for request in requests:
         expanded.extend(
-            [wish] if wish is not None else context.every_platform(reader, asked, every)
+            [request] if request is not None else context.every_platform(reader, root, every)
         )
     found: list[Resolution | Failure] = []
-    for wish in expanded:
+    for request in expanded:
         try:
-            one = resolve_document(reader, asked, wish, context.table)
+            one = resolve_document(reader, root, request, context.table)
         except ResolverError as error:
-            found.append(Failure(str(target), _words(wish), error))
+            found.append(Failure(str(target), _words(request), error))
         else:
             found.append(replace(one, warnings=(*warned, *one.warnings)))
-    reader.tell_warnings()
+    reader.report_warnings()
     return found
 
 
-def _words(wish: PlatformRequest | None) -> str | None:
-    if wish is None:
+def _words(request: PlatformRequest | None) -> str | None:
+    if request is None:
         return "all"
-    return str(wish.platforms[0]) if wish.explicit else None
+    return str(request.platforms[0]) if request.explicit else None

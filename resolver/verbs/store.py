@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: What may be an image id: a digest, or the start of one.
 _ID = re.compile(r"(?:(?:sha256|sha512):)?[0-9a-f]{1,128}")
-#: Seconds since 1970, as `SOURCE_DATE_EPOCH` gives them; the last of year 9999 at most.
+#: Seconds since 1970, the form of `SOURCE_DATE_EPOCH`; at most the last of year 9999.
 _EPOCH = re.compile(r"[0-9]{1,12}")
 
 
@@ -36,7 +36,7 @@ def images(context: Context) -> tuple[StoredImage, ...]:
 
 
 def usage(context: Context) -> Used:
-    """Say what takes how much room, and who shares what with whom."""
+    """Report the disk usage of each image, and what images share."""
     return context.store.usage()
 
 
@@ -61,9 +61,11 @@ def collect(
 
 
 def verify(context: Context, *, full: bool = False, repair: bool = False) -> Verified:
-    """Check that every name leads to all it needs, and every file is what its name says."""
+    """Check that every name has all it needs, and that every file matches its digest."""
     if repair and context.settings.offline:
-        raise Usage("`--repair` fetches, and `--offline` asks nobody", "leave one of them out")
+        raise Usage(
+            "`--repair` fetches, and `--offline` sends no requests", "leave one of them out"
+        )
     return context.store.verify(
         full=full, repair=partial(_fetch_again, context) if repair else None
     )
@@ -81,10 +83,10 @@ def export(  # noqa: PLR0913 - each is one thing that a caller decides
     link: bool = False,
     sink: Callable[[bytes], object] | None = None,
 ) -> Exported:
-    """Hand images of the store to something else, every byte verified on its way."""
+    """Export images of the store, verifying every byte."""
     from resolver.core.results.export import parse_destination  # noqa: PLC0415 - for this verb alone
     from resolver.files.platforms import host_platform  # noqa: PLC0415
-    from resolver.verbs.export.bundle import RemovalRequest  # noqa: PLC0415
+    from resolver.verbs.export.bundle import ExportSelection  # noqa: PLC0415
     from resolver.verbs.export.export import ExportOptions, export  # noqa: PLC0415
     from resolver.verbs.export.layout import LayoutOptions  # noqa: PLC0415
 
@@ -96,9 +98,9 @@ def export(  # noqa: PLR0913 - each is one thing that a caller decides
     everything = "all" in typed
     held = [_reference(reference) for reference in named]
     environment = context.settings.environment
-    chosen = () if everything else tuple(context.wish(one, exact=True) for one in typed)
+    chosen = () if everything else tuple(context.platform_request(one, exact=True) for one in typed)
     options = ExportOptions(
-        wish=RemovalRequest(
+        selection=ExportSelection(
             tuple(dict.fromkeys(each.platforms[0] for each in chosen if not each.local)),
             exact,
             context.table,
@@ -152,7 +154,7 @@ def _held(context: Context, image: str | Reference) -> str:
 
 
 def _fetch_again(context: Context, descriptor: Descriptor, references: tuple[str, ...]) -> bool:
-    """Bring one blob anew, from the first repository that has it."""
+    """Fetch one blob again, from the first repository that has it."""
     for reference in references:
         try:
             source = context.source(RegistryTarget(Reference.parse(reference)))
@@ -166,12 +168,7 @@ def _fetch_again(context: Context, descriptor: Descriptor, references: tuple[str
 
 
 def _reference(text: str | Reference) -> Reference:
-    """Read the name of an image that is here.
-
-    Raises:
-        InvalidReference: it is no reference.
-
-    """
+    """Parse the reference of a stored image."""
     if isinstance(text, Reference):
         return text
     target = parse_target(text)
@@ -181,13 +178,9 @@ def _reference(text: str | Reference) -> Reference:
 
 
 def _epoch(text: str) -> int:
-    """Read `SOURCE_DATE_EPOCH`; 0 where it is not set.
+    """Parse `SOURCE_DATE_EPOCH`; 0 if it is unset.
 
     Source: reproducible-builds.org, "SOURCE_DATE_EPOCH specification".
-
-    Raises:
-        InvalidConfiguration: it is no number of seconds.
-
     """
     if text and not _EPOCH.fullmatch(text):
         raise InvalidConfiguration("SOURCE_DATE_EPOCH", "", "it must be seconds since 1970")

@@ -1,4 +1,4 @@
-"""Finding tags: those that are offered for a platform, asked for no longer than needed."""
+"""List tags, and find those offered for a platform with as few requests as possible."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget
 from resolver.core.results.events import Warned
 from resolver.errors import (
+    Negative,
     NotFound,
     PlatformNotOffered,
     PlatformUnknown,
-    RequestsSpent,
     ResolverError,
     Untrusted,
     Usage,
 )
 from resolver.verbs.documents import DocumentReader, PlatformRequest
 from resolver.verbs.resolve import resolve_document
-from resolver.verbs.threads import each
+from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -41,20 +41,21 @@ def find(
     jobs: Callable[[], int],
     skip: Callable[[str, ResolverError], None],
 ) -> Iterator[str]:
-    """Give the tags that are offered, in their order, and stop at the last that is wanted.
+    """Yield the tags that are offered, in order, and stop after the last requested one.
 
-    No more tags are looked at side by side than are still wanted, so that the question after the
-    last hit is not asked.
+    Never more tags are checked in parallel than are still missing, so that no request follows the
+    last hit.
 
     Args:
-        tags: in the order to look at them.
-        is_offered: asks for one tag.
-        limit: how many are wanted; None for all.
-        jobs: how many tags to look at at once, asked before each round.
-        skip: told of a tag that is gone, is no image, or cannot be trusted; others go on.
+        tags: in the order to check them.
+        is_offered: checks one tag.
+        limit: the number of hits; None for all.
+        jobs: tags to check in parallel, called before each round.
+        skip: called for a tag that is gone, is not an image, or cannot be trusted; the search goes
+            on.
 
     Raises:
-        ResolverError: nobody can be asked, or no more may be.
+        ResolverError: a request failed, or the budget is spent.
     """
     source = iter(tags)
     left = limit
@@ -63,7 +64,7 @@ def find(
         window = list(islice(source, most if left is None else min(most, left)))
         if not window:
             return
-        for outcome in each(is_offered, window, jobs=most):
+        for outcome in parallel(is_offered, window, jobs=most):
             if isinstance(outcome.value, NotFound | Untrusted):
                 skip(outcome.item, outcome.value)
             elif isinstance(outcome.value, ResolverError):
@@ -74,39 +75,40 @@ def find(
 
 
 class RequestBudget:
-    """How many questions may still be asked; shared by threads."""
+    """A budget of requests, shared by threads."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._lock = threading.Lock()
-        self.asked = 0
+        self._spent = 0
 
     @property
     def left(self) -> int:
-        """How many more may be asked."""
-        return self._most - self.asked
+        """The number of requests left."""
+        return self._most - self._spent
 
     def take(self) -> None:
-        """Ask one more.
-
-        Raises:
-            RequestsSpent: that would be one too many.
-        """
+        """Take one request, or raise `Negative`."""
         with self._lock:
-            if self.asked >= self._most:
-                raise RequestsSpent(self._most)
-            self.asked += 1
+            if self._spent >= self._most:
+                raise Negative(
+                    f"there is no full answer within {self._most} requests (`--max-requests`)",
+                    "allow more, or ask for less: a smaller `--limit`, a narrower `--semver`",
+                    code="requests-spent",
+                    most=self._most,
+                )
+            self._spent += 1
 
 
 class CountedSource:
-    """Asks another source, and counts every question about one document; lists are not counted."""
+    """Wraps a source, and counts every request for one document; lists are not counted."""
 
     def __init__(self, source: Source, allowance: RequestBudget) -> None:
         self._source = source
         self._allowance = allowance
 
     def has(self, descriptor: Descriptor) -> bool:
-        """Say whether the content is there."""
+        """Whether the content exists."""
         self._allowance.take()
         return self._source.has(descriptor)
 
@@ -121,7 +123,7 @@ class CountedSource:
         return self._source.read(descriptor)
 
     def resolve(self, name: str) -> Descriptor:
-        """Ask where a name points."""
+        """Resolve a name."""
         self._allowance.take()
         return self._source.resolve(name)
 
@@ -135,7 +137,7 @@ class CountedSource:
         return self._source.tags()
 
     def warnings(self) -> tuple[str, ...]:
-        """Give what the place wants people to know."""
+        """Return the source's warnings."""
         return self._source.warnings()
 
 
@@ -157,9 +159,9 @@ def tags(  # noqa: PLR0913 - each of them narrows the list by itself
     from resolver.core.registry.tags import chooser, newest_first  # noqa: PLC0415 - as above
 
     target = context.target(repository)
-    wish = None
+    request = None
     if platform is not None:
-        wish = replace(context.wish(platform, exact=exact), image=True)
+        request = replace(context.platform_request(platform, exact=exact), image=True)
     chosen = chooser(semver=semver, suffix=suffix, include=include, exclude=exclude)
     if isinstance(target, StoreTarget):
         raise Usage("the store has names, not tags", "name a repository of a registry")
@@ -171,13 +173,13 @@ def tags(  # noqa: PLR0913 - each of them narrows the list by itself
         found = filter(chosen, found)
     if newest:
         found = _lazily(newest_first, found)
-    if wish is not None:
-        found = _offered(context, target, found, wish, limit, max_requests)
+    if request is not None:
+        found = _offered(context, target, found, request, limit, max_requests)
     return _told(context, target, source, islice(found, limit))
 
 
 def _told(context: Context, target: Target, source: Source, tags: Iterable[str]) -> Iterator[str]:
-    """Give tags, and at their end what the place wants people to know."""
+    """Yield tags, and pass on the source's warnings at their end."""
     yield from tags
     for text in source.warnings():
         context.observe(Warned("registry-warning", f"`{target}` says: {text}"))
@@ -187,7 +189,7 @@ def _offered(
     context: Context,
     target: Target,
     tags: Iterable[str],
-    wish: PlatformRequest,
+    request: PlatformRequest,
     limit: int | None,
     most: int,
 ) -> Iterator[str]:
@@ -199,7 +201,7 @@ def _offered(
         store = None if isinstance(one, LayoutTarget) else context.store
         counted = CountedSource(context.source(one), allowance)
         reader = DocumentReader(lambda: counted, store, str(one), context.observe)
-        resolve_document(reader, context.ask(reader, one), wish, context.table)
+        resolve_document(reader, context.read_root(reader, one), request, context.table)
         return True
 
     def skip(tag: str, error: ResolverError) -> None:
@@ -207,15 +209,16 @@ def _offered(
             context.observe(Warned("tag-skipped", f"the tag `{tag}` was skipped: {error}"))
 
     def jobs() -> int:
-        # No more at once than may be asked, so that the same tags are always the last. A tag
-        # that is offered costs two requests: its index, and the manifest of the platform.
+        # Not more at a time than the budget allows, so that the result is reproducible. A tag that
+        # is
+        # offered costs two requests: its index, and the manifest of the platform.
         return max(1, min(context.settings.jobs, allowance.left // 2))
 
     return find(tags, is_offered, limit=limit, jobs=jobs, skip=skip)
 
 
 def _lazily(order: Callable[[Iterable[str]], list[str]], tags: Iterable[str]) -> Iterator[str]:
-    """Ask for the whole list when the first of it is wanted, and not before."""
+    """Fetch the whole list when its first tag is requested, and not before."""
     yield from order(tags)
 
 

@@ -1,4 +1,4 @@
-"""The only loop over many: one verb, many items, order kept."""
+"""Run one function over many items in threads, in order."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-#: Items submitted ahead of the one that is waited for, per worker: an endless stream of
+#: Items submitted ahead of the one that is awaited, per worker, so that an endless stream of
+#: references is read only as it is processed.
 #: references is read as it is worked off, not all at once.
 _AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[Item, Result]):
-    """One item, and what came of it: a result, or the failure that is its answer."""
+    """One item with its result, or with the error it failed with."""
 
     item: Item
     value: Result | ResolverError
 
 
 def kept(error: ResolverError) -> ResolverError:
-    """Let go of the frames of an error that is kept as a value: each holds what it was reading."""
+    """Drop the frames of an error that is kept as a value: each keeps its locals in memory."""
     waiting: list[BaseException | None] = [error]
     seen: set[int] = set()
     while waiting:
@@ -44,13 +44,13 @@ def kept(error: ResolverError) -> ResolverError:
     return error
 
 
-def each(
+def parallel(
     do: Callable[[Item], Result], items: Iterable[Item], *, jobs: int
 ) -> Generator[Outcome[Item, Result], None, None]:
-    """Yield one outcome per item, in the order given, with at most `jobs` under way.
+    """Yield one outcome per item, in order, with at most `jobs` running.
 
-    An item that fails with a `ResolverError` costs nobody else their result. Any other exception
-    is a defect and ends the batch, as does an interrupt: items not yet begun are then dropped.
+    An item that fails with a `ResolverError` affects no other. Any other exception is a defect and
+    ends the batch, as does an interrupt: items that have not started are dropped.
     """
 
     def attempt(item: Item) -> Outcome[Item, Result]:
@@ -78,8 +78,8 @@ def each(
             pending.extend(pool.submit(attempt, item) for item in islice(source, 1))
             yield outcome
     except KeyboardInterrupt:
-        # Nobody wants to wait for a registry that does not answer; what is under way ends with
-        # the session, whose client drops its connections.
+        # Do not wait for a registry that does not answer; running work ends when the session closes
+        # its connections.
         patient = False
         raise
     finally:
@@ -90,11 +90,12 @@ class DaemonPool:
     """A pool of at most `count` threads, started as work comes in.
 
     Unlike those of `concurrent.futures` they are daemons: a thread that waits for a stalled
-    registry must not keep an interrupted program from ending (R52).
+    registry must not keep an interrupted program alive (docs/store-and-reliability.md,
+    "Interrupts").
 
     Args:
         count: of threads.
-        name: of each, for people who look at a process.
+        name: of each thread, as shown by process monitors.
 
     """
 
@@ -102,7 +103,7 @@ class DaemonPool:
         self._count = count
         self._name = name
         self._state = threading.Condition()
-        #: What waits, by who asked for it; the first of them is the next one.
+        #: Waiting work by line; the first line is next.
         self._waiting: dict[object, deque[tuple[Callable[[], None], Callable[[], bool]]]] = {}
         self._length = 0
         self._idle = 0
@@ -110,7 +111,7 @@ class DaemonPool:
         self._closed = False
 
     def submit(self, work: Callable[[], Result], line: object = None) -> Future[Result]:
-        """Have something done, after everything that was asked for before in the same line.
+        """Run some work after everything submitted before in the same line.
 
         Lines take turns, so that a long one does not delay the others.
         """
@@ -121,7 +122,7 @@ class DaemonPool:
                 return
             try:
                 result = work()
-            except BaseException as error:  # noqa: BLE001 - raised again by who asks for the result
+            except BaseException as error:  # noqa: BLE001 - raised again by `Future.result`
                 future.set_exception(error)
             else:
                 future.set_result(result)

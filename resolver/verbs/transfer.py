@@ -1,8 +1,8 @@
-"""One blob on its way from a place into the store, in one stream or in several stretches at once.
+"""Transfer one blob from a place into the store, in one stream or in parallel ranges.
 
-What breaks off is taken up again where it broke, and asked of the registry anew: the link to its
-storage that the first answer led to may have expired. What turns out to be other bytes is fetched
-once more from zero, in one stream, and then it is an error (reliability.md R16, R17).
+A broken transfer resumes where it broke, with a new request to the registry: the storage link of
+the first response may have expired. Content with the wrong digest is fetched once more from the
+start, in one stream, and then it is an error (docs/wire-protocol.md, "Ranges and resume").
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from resolver.errors import (
     StorageRefused,
     Unavailable,
 )
+from resolver.sources.http.retry import backoff
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -42,18 +43,18 @@ if TYPE_CHECKING:
 
 
 class Stopped(Exception):
-    """Nobody wants this transfer any more; what has come is kept."""
+    """The transfer was cancelled; what has arrived is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class TransferOptions:
-    """How a pull goes about it.
+    """Options of a pull.
 
     Attributes:
-        jobs: blobs at once.
-        range_size: bytes fetched by one request; what is longer is fetched in several at once.
-        connections: stretches at once, over all blobs; the transport bounds them per host.
-        foreign: fetch also what publishers do not let registries hold.
+        jobs: blobs in parallel.
+        range_size: bytes fetched by one request; longer blobs are fetched in parallel ranges.
+        connections: ranges in parallel, over all blobs; the client limits them per host.
+        foreign: fetch foreign layers too, from their publishers.
 
     """
 
@@ -68,21 +69,21 @@ class TransferContext:
     """What all transfers of a pull share.
 
     Attributes:
-        parts: fetches the further stretches of a blob; a transfer itself never runs in there.
-        stop: set when the whole pull is called off.
+        parts: threads for the further ranges of a blob; a transfer itself never runs in one.
+        stop: set when the whole pull is cancelled.
 
     """
 
     store: LocalStore
     options: TransferOptions
-    tell: Observer
+    emit: Observer
     clock: Clock
     parts: DaemonPool
     stop: threading.Event
 
 
 def one_at_a_time(observe: Observer) -> Observer:
-    """Keep threads from telling things at the same time."""
+    """Serialize the events of several threads."""
     lock = threading.Lock()
 
     def tell(event: Event) -> None:
@@ -121,14 +122,13 @@ def cut(missing: Iterable[Span], longest: int) -> list[Span]:
     return pieces
 
 
-#: What counts as progress, in bytes, and the tries without. Source: reliability.md section 5.
+#: Bytes that count as progress, and the attempts without any.
+#: Source: docs/wire-protocol.md, "Ranges and resume".
 PROGRESS = 1 << 20
 MAX_TRIES = 5
 #: Seconds without progress after which a second failure is the last.
 #: Source: containers/image docker/body_reader.go, which resumes after 60 s.
 PATIENCE = 60.0
-#: Seconds before the first new try, and the most before any. Source: reliability.md section 5.
-_BASE, _CAP = 0.2, 30.0
 
 
 class RetryState:
@@ -149,10 +149,10 @@ class RetryState:
         self._since = clock.monotonic()
 
     def wait_after(self, error: ResolverError, position: int) -> float:
-        """Count a failure, and wait for as long as is decent; gives the seconds.
+        """Count a failure, and wait before the next attempt; return the seconds.
 
         Raises:
-            ResolverError: `error`, when there is no sense in going on.
+            ResolverError: `error`, when a retry is pointless.
 
         """
         now = self._clock.monotonic()
@@ -162,22 +162,21 @@ class RetryState:
         too_long = self._failed > 1 and now - self._since >= PATIENCE
         if self._failed >= MAX_TRIES or too_long or self._stop.is_set():
             raise error
-        longest = min(_BASE * float(2 ** (self._failed - 1)), _CAP)
-        wait = longest * self._clock.chance()
+        wait = backoff(self._failed, self._clock)
         self._clock.sleep(wait, self._stop)
         return wait
 
 
-#: Seconds between two events of one piece: a line that people watch need not move faster.
+#: Seconds between two events of one piece: enough for a progress line.
 _STEP = 0.1
 
 
 class Progress:
-    """The bytes of one piece; several threads may bring them.
+    """Counts the bytes of one piece for progress; safe to share between threads.
 
     Args:
-        tell: is told.
-        clock: decides how often.
+        tell: receives the events.
+        clock: limits how often.
         descriptor: of the piece.
         done: bytes that were here before.
 
@@ -207,7 +206,7 @@ class Progress:
             self._say()
 
     def flush(self) -> None:
-        """Say what was not said yet."""
+        """Report what was not reported yet."""
         with self._lock:
             if self._untold:
                 self._say()
@@ -231,7 +230,7 @@ _GZIP_BITS = 16 + zlib.MAX_WBITS
 
 
 class _Cursor:
-    """Where a stretch has got to: the next byte that is wanted, and the one behind the last."""
+    """Progress of a range: the next byte to write, and the one after its last."""
 
     __slots__ = ("end", "position")
 
@@ -240,21 +239,21 @@ class _Cursor:
 
 
 class Transfer:
-    """Brings one blob into the store.
+    """Fetches one blob into the store.
 
     Args:
-        kit: shared with the other transfers.
-        descriptor: what it must be.
-        source: where it comes from.
-        is_wanted: asked at every chunk; False ends the transfer, and keeps what has come.
-        began: told of what takes the bytes in, each time that they begin to come.
-        started: called once, when it is this transfer that fetches the blob.
+        shared: shared with the other transfers.
+        descriptor: the expected digest and size.
+        source: the place to read from.
+        is_wanted: polled at every chunk; False ends the transfer, and keeps what has arrived.
+        began: called with the writer each time bytes begin to arrive.
+        started: called once, if this transfer is the one that fetches the blob.
 
     """
 
     def __init__(
         self,
-        kit: TransferContext,
+        shared: TransferContext,
         descriptor: Descriptor,
         source: RangedSource,
         is_wanted: Callable[[], bool],
@@ -265,23 +264,23 @@ class Transfer:
         self._started = started
         self._has_started = False
         self._is_waiting = False
-        self._kit = kit
+        self._shared = shared
         self._descriptor = descriptor
         self._source = source
         self._is_wanted = is_wanted
         self._is_afresh = False
         self._is_split = False
         self._broken = threading.Event()
-        self._progress = Progress(kit.tell, kit.clock, descriptor, 0)
+        self._progress = Progress(shared.emit, shared.clock, descriptor, 0)
 
     def run(self) -> bool:
-        """Fetch; False when somebody else brought it meanwhile.
+        """Fetch the blob; return False if another process has fetched it meanwhile.
 
         Raises:
-            Stopped: nobody wants it any more.
-            DigestMismatch, SizeMismatch: other bytes came, twice.
-            NotFound, Denied, Unavailable: as the source says, or it broke off too often.
-            StoreFault: it cannot be kept.
+            Stopped: `is_wanted` returned False.
+            DigestMismatch, SizeMismatch: the bytes were wrong twice.
+            NotFound, Denied, Unavailable: as the source raises, or the transfer broke too often.
+            StoreFault: the store cannot be written.
 
         """
         while True:
@@ -291,11 +290,11 @@ class Transfer:
                 others = _distrust(self._source, self._descriptor.digest)
                 if self._is_afresh and not others:
                     raise
-                self._kit.tell(Restarted(self._descriptor.digest, str(error)))
+                self._shared.emit(Restarted(self._descriptor.digest, str(error)))
             self._is_afresh = True
 
     def _once(self) -> bool:
-        with self._kit.store.receive(self._descriptor, waiting=self._wait) as receiving:
+        with self._shared.store.receive(self._descriptor, waiting=self._wait) as receiving:
             if receiving is None:
                 return False
             if not self._has_started:
@@ -304,7 +303,7 @@ class Transfer:
             self._began(receiving)
             self._fill(receiving)
             self._progress.flush()
-            self._kit.tell(PieceVerifying(self._descriptor.digest))
+            self._shared.emit(PieceVerifying(self._descriptor.digest))
             receiving.finish()
             return True
 
@@ -314,16 +313,16 @@ class Transfer:
         self._broken.clear()
         have = () if self._is_afresh else receiving.have
         done = sum(end - start for start, end in have)
-        self._progress = Progress(self._kit.tell, self._kit.clock, self._descriptor, done)
+        self._progress = Progress(self._shared.emit, self._shared.clock, self._descriptor, done)
         if done:
-            self._kit.tell(Resumed(self._descriptor.digest, done))
+            self._shared.emit(Resumed(self._descriptor.digest, done))
         missing = gaps(receiving.size, have)
         # Once something was wrong, in the plainest way there is.
-        spans = missing if self._is_afresh else cut(missing, self._kit.options.range_size)
+        spans = missing if self._is_afresh else cut(missing, self._shared.options.range_size)
         if not spans:
             if receiving.size:
                 return
-            # Nothing is missing of an empty blob, but whether there is one only its place knows.
+            # An empty blob needs no bytes, but only its place knows whether it exists.
             spans = [(0, 0)]
         try:
             self._fill_spans(receiving, spans)
@@ -342,7 +341,7 @@ class Transfer:
         def split() -> None:
             self._is_split = True
             others.extend(
-                self._kit.parts.submit(lambda span=span: self._part(receiving, span))  # type: ignore[misc]  # a default binds the loop's value
+                self._shared.parts.submit(lambda span=span: self._part(receiving, span))  # type: ignore[misc]  # a default binds the loop's value
                 for span in spans[1:]
             )
 
@@ -368,8 +367,8 @@ class Transfer:
     def _stretch(
         self, receiving: BlobWriter, cursor: _Cursor, split: Callable[[], None] | None
     ) -> None:
-        """Fetch one stretch, however often it breaks off; `split` is told that ranges work."""
-        tries = RetryState(self._kit.clock, self._kit.stop, cursor.position)
+        """Fetch one range, with retries; `split` is called once ranges are known to work."""
+        tries = RetryState(self._shared.clock, self._shared.stop, cursor.position)
         while True:
             self._check()
             opened = False
@@ -388,23 +387,23 @@ class Transfer:
                 if self._is_split or (cursor.position, cursor.end) == (0, receiving.size):
                     raise
                 tries.wait_after(error, cursor.position)
-                # From now on all of it is asked for, which takes no range.
+                # From now on the whole blob is requested, which needs no range.
                 self._start_over(str(error))
                 cursor.position, cursor.end = 0, receiving.size
             except Unavailable as error:
-                # Asking was tried often enough below; what breaks off is tried again here.
+                # The request itself was retried below; retry a broken body here.
                 if not opened and not isinstance(error, StorageRefused):
                     raise
                 self._check()
                 wait = tries.wait_after(error, cursor.position)
-                self._kit.tell(
+                self._shared.emit(
                     Noted(f"{error}; going on at byte {cursor.position} after {wait:.1f} s")
                 )
             else:
                 return
 
     def _take_whole(self, cursor: _Cursor) -> None:
-        """Adapt to an answer that begins at the first byte, whatever was asked for."""
+        """Adapt to a response that begins at the first byte, whatever was requested."""
         size = self._descriptor.size
         if (cursor.position, cursor.end) == (0, size):
             return
@@ -415,7 +414,10 @@ class Transfer:
         cursor.position, cursor.end = 0, size
 
     def _copy(self, answer: RangeAnswer, receiving: BlobWriter, cursor: _Cursor) -> None:
-        """Write what comes, the end only once nothing follows: surplus completes no blob (R17)."""
+        """Write chunks, the last one only at the end of the body: a surplus completes no blob.
+
+        See docs/wire-protocol.md, "Blob size checks".
+        """
         held = b""
         try:
             for chunk in self._decoded(answer):
@@ -444,9 +446,10 @@ class Transfer:
         self._progress.add(len(chunk))
 
     def _decoded(self, answer: RangeAnswer) -> Iterator[bytes]:
-        """Undo a compression that nobody asked for, once the bytes as they come were wrong.
+        """Undo an unrequested compression, once the bytes as received were wrong.
 
-        The header alone proves nothing: many call a blob gzip that is one already (quirk q-050).
+        The header alone proves nothing: many servers label blobs that are gzip themselves
+        (docs/wire-protocol.md, "Unrequested compression").
         """
         if not (self._is_afresh and answer.whole and answer.coding in _GZIP):
             return answer.chunks
@@ -454,22 +457,22 @@ class Transfer:
 
     def _start_over(self, reason: str) -> None:
         self._progress.restart()
-        self._kit.tell(Restarted(self._descriptor.digest, reason))
+        self._shared.emit(Restarted(self._descriptor.digest, reason))
 
     def _wait(self) -> None:
-        """Say once that another process fetches the blob; called again and again meanwhile."""
+        """Report once that another process fetches the blob; called repeatedly meanwhile."""
         self._check()
         if not self._is_waiting:
             self._is_waiting = True
-            self._kit.tell(Waiting(self._descriptor.digest))
+            self._shared.emit(Waiting(self._descriptor.digest))
 
     def _check(self) -> None:
-        if self._kit.stop.is_set() or self._broken.is_set() or not self._is_wanted():
+        if self._shared.stop.is_set() or self._broken.is_set() or not self._is_wanted():
             raise Stopped
 
 
 def _distrust(source: RangedSource, digest: Digest) -> bool:
-    """Tell a source of several endpoints that it gave something else; say if it has others."""
+    """Report wrong content to a source with several endpoints; return whether others are left."""
     return isinstance(source, Distrusting) and source.distrust(digest)
 
 
@@ -480,7 +483,7 @@ def _inflated(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
         try:
             piece = stream.decompress(chunk, limit)
         except zlib.error as error:
-            raise ConnectionFailed("what came is said to be gzip, and is not") from error
+            raise ConnectionFailed("the response is labelled gzip, but is not") from error
         limit -= len(piece)
         if piece:
             yield piece
@@ -489,7 +492,7 @@ def _inflated(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
 
 
 def _outcome(future: Future[None]) -> BaseException | None:
-    """Wait for a stretch, and give what went wrong."""
+    """Wait for a range, and return its error."""
     try:
         return future.exception()
     except CancelledError:
@@ -497,7 +500,7 @@ def _outcome(future: Future[None]) -> BaseException | None:
 
 
 def _worse(one: BaseException | None, other: BaseException | None) -> BaseException | None:
-    """Choose what to tell of two failures: the cause, and not that the others stopped for it."""
+    """Choose between two errors: the cause, and not the one that it cancelled."""
     if one is None or (isinstance(one, Stopped) and other is not None):
         return other
     if isinstance(one, ResolverError) and isinstance(other, BaseException):

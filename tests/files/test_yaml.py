@@ -14,21 +14,17 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.parse.document import (
-    Items,
-    Mark,
-    Members,
-    ScalarKind,
-    TomlScalar,
-    plain,
-    similar,
-)
+from resolver.core.parse.document import similar
+from resolver.core.parse.yaml_tree import Mapping, ScalarKind, Sequence, YamlScalar, join
 from resolver.errors import BadFile, FileLimit
 from resolver.files import yaml as strict_yaml
 from tests import DATA
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from resolver.core.parse.document import FieldReader
+    from resolver.core.parse.yaml_tree import Node
 
 LOCKFILES = DATA / "bad_inputs" / "lockfiles"
 CASES = {
@@ -44,41 +40,46 @@ def parse(text: str) -> FieldReader:
     return strict_yaml.parse(text.encode("utf-8", "surrogatepass"), "f.yaml")
 
 
+def placed(node: Node, path: str = "") -> Iterator[tuple[object, ...]]:
+    """List every node: path, type, text, kind, line and column."""
+    text, kind = (node.value, node.kind) if isinstance(node, YamlScalar) else ("", None)
+    yield path, type(node), text, kind, node.line, node.column
+    if isinstance(node, Sequence):
+        for position, item in enumerate(node.items):
+            yield from placed(item, f"{path}[{position}]")
+    elif isinstance(node, Mapping):
+        for key, value in node.pairs:
+            assert isinstance(key, YamlScalar)
+            yield from placed(key, join(path, key.value))
+            yield from placed(value, join(path, key.value))
+
+
+def plain(node: Node) -> object:
+    """Drop the positions: text, lists and dictionaries."""
+    match node:
+        case YamlScalar():
+            return node.value
+        case Sequence():
+            return [plain(item) for item in node.items]
+        case Mapping():
+            return {name: plain(value) for name, value in node.items()}
+
+
 def test_everything_is_read_with_its_place() -> None:
     root = parse("# made by hand\nimages:\n  - ref: 'a b'\n    tags: [x, 1.10]\n")
 
-    assert root.value == Members(
-        (
-            (
-                TomlScalar("images", ScalarKind.TEXT, Mark(2, 1)),
-                Items(
-                    (
-                        Members(
-                            (
-                                (
-                                    TomlScalar("ref", ScalarKind.TEXT, Mark(3, 5)),
-                                    TomlScalar("a b", ScalarKind.TEXT, Mark(3, 10)),
-                                ),
-                                (
-                                    TomlScalar("tags", ScalarKind.TEXT, Mark(4, 5)),
-                                    Items(
-                                        (
-                                            TomlScalar("x", ScalarKind.TEXT, Mark(4, 12)),
-                                            TomlScalar("1.10", ScalarKind.NUMBER, Mark(4, 15)),
-                                        ),
-                                        Mark(4, 11),
-                                    ),
-                                ),
-                            ),
-                            Mark(3, 5),
-                        ),
-                    ),
-                    Mark(3, 3),
-                ),
-            ),
-        ),
-        Mark(2, 1),
-    )
+    assert list(placed(root.value)) == [
+        ("", Mapping, "", None, 2, 1),
+        ("images", YamlScalar, "images", ScalarKind.TEXT, 2, 1),
+        ("images", Sequence, "", None, 3, 3),
+        ("images[0]", Mapping, "", None, 3, 5),
+        ("images[0].ref", YamlScalar, "ref", ScalarKind.TEXT, 3, 5),
+        ("images[0].ref", YamlScalar, "a b", ScalarKind.TEXT, 3, 10),
+        ("images[0].tags", YamlScalar, "tags", ScalarKind.TEXT, 4, 5),
+        ("images[0].tags", Sequence, "", None, 4, 11),
+        ("images[0].tags[0]", YamlScalar, "x", ScalarKind.TEXT, 4, 12),
+        ("images[0].tags[1]", YamlScalar, "1.10", ScalarKind.NUMBER, 4, 15),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -108,12 +109,12 @@ def test_everything_is_read_with_its_place() -> None:
         ("sha256:00", ScalarKind.TEXT),
     ],
 )
-def test_a_word_is_what_yaml_takes_it_for(word: str, kind: ScalarKind) -> None:
+def test_yaml_words_are_parsed_as_yaml_defines(word: str, kind: ScalarKind) -> None:
     value = parse(f"- {word}\n").value
 
-    assert isinstance(value, Items)
-    (only,) = value.values
-    assert isinstance(only, TomlScalar)
+    assert isinstance(value, Sequence)
+    (only,) = value.items
+    assert isinstance(only, YamlScalar)
     assert only.kind is kind
     if kind is not ScalarKind.TEXT:
         with pytest.raises(BadFile, match=r"f\.yaml:1:[23]: \[0\]: text is expected here"):
@@ -122,7 +123,7 @@ def test_a_word_is_what_yaml_takes_it_for(word: str, kind: ScalarKind) -> None:
 
 # What is refused, where, and in which words.
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("a: &x 1\nb: 2", "f.yaml:1:4: a: anchors (`&name`) are not supported"),
         ("b: [*x]", "f.yaml:1:5: b[0]: aliases are not supported"),
@@ -130,8 +131,8 @@ def test_a_word_is_what_yaml_takes_it_for(word: str, kind: ScalarKind) -> None:
         ("a: !!str 1", "f.yaml:1:4: a: tags (`!name`) are not supported"),
         ("a: !own {}", "f.yaml:1:4: a: tags (`!name`) are not supported"),
         ("!!python/object/apply:os.system ['id']", "f.yaml:1:1: tags (`!name`) are not supported"),
-        ("a: 1\nb:\n  c: 1\n  c: 2", "f.yaml:4:3: b.c: this name stands here twice"),
-        ("a: 1\n'a': 2", "f.yaml:2:1: a: this name stands here twice"),
+        ("a: 1\nb:\n  c: 1\n  c: 2", "f.yaml:4:3: b.c: this key is defined twice"),
+        ("a: 1\n'a': 2", "f.yaml:2:1: a: this key is defined twice"),
         ("? [a]\n: b", "f.yaml:1:3: a name is expected here, not a list or a mapping"),
         ("? {a: b}\n: b", "f.yaml:1:3: a name is expected here, not a list or a mapping"),
         ("? \n: b", "f.yaml:1:2: a name is missing before this `:`"),
@@ -149,14 +150,14 @@ def test_a_word_is_what_yaml_takes_it_for(word: str, kind: ScalarKind) -> None:
         ),
     ],
 )
-def test_what_would_hide_something_is_refused_where_it_stands(text: str, said: str) -> None:
+def test_yaml_that_hides_content_is_refused_at_its_position(text: str, message: str) -> None:
     with pytest.raises(BadFile) as caught:
         parse(text)
 
-    assert str(caught.value) == said
+    assert str(caught.value) == message
 
 
-def test_only_the_bytes_that_make_a_document_are_read() -> None:
+def test_yaml_accepts_only_valid_bytes() -> None:
     for content in (b"a: \xff", b"\xff\xfea\x00"):
         with pytest.raises(BadFile, match=r"^f\.yaml: it is not UTF-8$"):
             strict_yaml.parse(content, "f.yaml")
@@ -186,7 +187,7 @@ def test_a_file_may_be_as_deep_as_the_limit_and_not_a_level_deeper(
         parse(opened * 100_000)
 
 
-def test_json_is_read_as_it_is_indented_with_tabs_and_with_halves_of_characters() -> None:
+def test_json_is_read_with_tabs_and_surrogate_pairs() -> None:
     value = {"a": ["\U0001f600", "b\tc", "/"], "n": 1, "t": True, "z": None}
 
     for text in (json.dumps(value), json.dumps(value, indent="\t"), json.dumps(value, indent=2)):
@@ -201,20 +202,20 @@ _DOCUMENTS = st.recursive(
 
 
 @given(_DOCUMENTS, st.booleans())
-def test_what_a_writer_writes_is_read_back(document: object, as_json: bool) -> None:
+def test_written_yaml_is_read_back(document: object, as_json: bool) -> None:
     flow = json.dumps(document) if as_json else yaml.safe_dump(document, allow_unicode=True)
 
     assert plain(parse(flow).value) == document
 
 
 @given(st.text(max_size=60) | st.binary(max_size=60).map(lambda b: b.decode("latin-1")))
-def test_whatever_stands_in_a_file_it_is_read_or_refused(text: str) -> None:
-    said = ""
+def test_any_yaml_is_read_or_refused(text: str) -> None:
+    message = ""
     try:
         parse(text)
     except BadFile as error:
-        said = str(error)
-    assert not said or said.startswith("f.yaml:")
+        message = str(error)
+    assert not message or message.startswith("f.yaml:")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -235,10 +236,10 @@ def test_the_lock_files_of_the_catalogue(name: str) -> None:
     assert not Path("/tmp/pwned-yaml").exists()
 
 
-def test_what_is_expected_is_said_where_something_else_stands() -> None:
+def test_yaml_type_error_names_the_expected_type() -> None:
     root = parse("images: text\nversion: 1.0\nyes: yes\nmore: -1\nempty:\nlist: [[]]\n").members()
 
-    for act, said in (
+    for act, message in (
         (root["images"].members, "f.yaml:1:9: images: names with values are expected here"),
         (lambda: list(root["images"].items()), "f.yaml:1:9: images: a list is expected here"),
         (root["version"].whole, "f.yaml:2:10: version: a whole number is expected here"),
@@ -250,13 +251,13 @@ def test_what_is_expected_is_said_where_something_else_stands() -> None:
     ):
         with pytest.raises(BadFile) as caught:
             act()
-        assert str(caught.value).startswith(said)
+        assert str(caught.value).startswith(message)
     assert parse("a: true").members()["a"].truth()
     assert not parse("a: false").members()["a"].truth()
     assert root["empty"].is_empty
 
 
-def test_a_misspelled_name_is_refused_with_the_one_that_was_meant() -> None:
+def test_misspelled_yaml_field_suggests_the_known_one() -> None:
     root = parse("version: 1\nimages:\n  - image: a\n    requires: []\n    zzz: 1\n")
     fields = root.fields("version", "images")
     with pytest.raises(BadFile) as caught:
@@ -270,9 +271,7 @@ def test_a_misspelled_name_is_refused_with_the_one_that_was_meant() -> None:
     assert similar("max_age", ("max-age", "lint")) == "max-age"
 
 
-def test_a_file_that_cannot_be_read_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreadable_yaml_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path, reason in (

@@ -12,7 +12,7 @@ from resolver.core.oci.reference import Reference
 from resolver.core.platforms.platform import Platform
 from resolver.core.results.export import Exported, parse_destination
 from resolver.store import LocalStore
-from resolver.verbs.export.bundle import RemovalRequest
+from resolver.verbs.export.bundle import ExportSelection
 from resolver.verbs.export.export import ExportOptions, export
 from resolver.verbs.export.layout import LayoutOptions
 from tests.fakes.images import Image, build_image, build_index, build_layer
@@ -54,23 +54,23 @@ def exported(
     store: LocalStore, to: Path | str, *references: str, platforms: tuple[str, ...] = ()
 ) -> Exported:
     """Export, in the words of a person."""
-    wish = RemovalRequest(tuple(Platform.parse(platform) for platform in platforms))
+    selection = ExportSelection(tuple(Platform.parse(platform) for platform in platforms))
     return export(
         [Reference.parse(reference) for reference in references],
         store,
         parse_destination(str(to)),
-        ExportOptions(wish=wish, layout=QUICK, host=Platform.parse(AMD64)),
+        ExportOptions(selection=selection, layout=QUICK, host=Platform.parse(AMD64)),
     )
 
 
 def index_of(layout: Path) -> list[dict[str, Any]]:
-    """Give the entries of `index.json`."""
+    """Return the entries of `index.json`."""
     document: dict[str, list[dict[str, Any]]] = json.loads((layout / "index.json").read_text())
     return document["manifests"]
 
 
 def names_in(layout: Path) -> dict[str, str]:
-    """Give full name and digest of every entry."""
+    """Return full name and digest of every entry."""
     return {
         entry["annotations"]["io.containerd.image.name"]: entry["digest"]
         for entry in index_of(layout)
@@ -78,9 +78,9 @@ def names_in(layout: Path) -> dict[str, str]:
 
 
 def check_layout(layout: Path) -> set[str]:
-    """Check that a layout is whole and has nothing else in it; give its blobs.
+    """Check that a layout is complete and holds nothing else; return its blobs.
 
-    By our own reading of OCI image-spec v1.1.1, image-layout.md.
+    Source: OCI image-spec v1.1.1, image-layout.md.
     """
     assert json.loads((layout / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
     assert {path.name for path in layout.iterdir()} == {"blobs", "index.json", "oci-layout"}

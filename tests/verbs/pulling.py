@@ -1,4 +1,4 @@
-"""What the tests of pulling share: one repository, one store, and everything that was told."""
+"""One repository, one store and the recorded events, for the tests of pull."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from resolver.core.oci.reference import Reference
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.core.results.pull_events import ignore
 from resolver.store import LocalStore
-from resolver.verbs.documents import DocumentReader, PlatformRequest, ask
+from resolver.verbs.documents import DocumentReader, PlatformRequest, read_root
 from resolver.verbs.plan import make_plan, plan_images
 from resolver.verbs.pull import transfer_plan
 from resolver.verbs.transfer import TransferOptions
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from resolver.core.results.pull import Pulled
     from resolver.core.results.pull_events import Event, Observer
     from resolver.sources.registry.repository import RegistrySource
-    from resolver.verbs.places import ContentPlace
+    from resolver.verbs.fetch import ContentPlace
     from tests.fakes.registry import FakeRegistry, Seen
 
 REPOSITORY = "team/app"
@@ -61,7 +61,7 @@ class Puller:
 
     def selected(self, *platforms: str, tag: str = "1") -> Selected:
         reader = DocumentReader(lambda: self.source, self.store, self.host, self.observe)
-        asked = ask(reader, Reference.parse(f"{self.host}/{REPOSITORY}:{tag}"))
+        asked = read_root(reader, Reference.parse(f"{self.host}/{REPOSITORY}:{tag}"))
         wishes = [
             PlatformRequest((Platform.parse(platform),), explicit=True)
             for platform in platforms or ("linux/amd64",)
@@ -92,7 +92,7 @@ class Puller:
         """Read a blob as the file system has it."""
         return (self.store.root / "blobs" / digest.algorithm / digest.hex).read_bytes()
 
-    def told(self, kind: type[Event]) -> list[Event]:
+    def events_of(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if isinstance(event, kind)]
 
 
@@ -105,7 +105,7 @@ def puller(
     clock: FakeClock | None = None,
     **how: object,
 ) -> Iterator[Puller]:
-    """Give a puller; `how` goes to the transport."""
+    """Return a puller; `how` goes to the transport."""
     chosen = clock or FakeClock(chance=0.0)
     with source(registry.host, REPOSITORY, clock=chosen, **how) as opened:  # type: ignore[arg-type]  # by name
         yield Puller(registry.host, opened, store or LocalStore(folder, fsync=False), chosen)
@@ -117,20 +117,20 @@ def noise(size: int, seed: int = 0) -> bytes:
 
 
 class Counter:
-    """Counts what a registry was asked for since somebody looked last."""
+    """Counts the requests to a registry since the last look."""
 
     def __init__(self, registry: FakeRegistry) -> None:
         self._registry = registry
         self._told = 0
 
     def new(self) -> list[Seen]:
-        """Give the requests since the last call."""
+        """Return the requests since the last call."""
         log = self._registry.log
         fresh, self._told = log[self._told :], len(log)
         return fresh
 
     def lines(self) -> list[str]:
-        """Give the same as `METHOD manifests/1`."""
+        """Return the same as `METHOD manifests/1`."""
         return [line(seen) for seen in self.new()]
 
 
@@ -143,5 +143,5 @@ def blobs(requests: Iterable[Seen]) -> list[Seen]:
 
 
 def ranges(requests: Iterable[Seen]) -> list[str]:
-    """List the ranges that were asked for; empty where there was none."""
+    """Return the requested ranges; empty for a request without one."""
     return [seen.headers.get("range", "") for seen in requests]

@@ -19,7 +19,7 @@ from resolver.session import Session
 from resolver.sources.local.docker_engine import unpacked_layers
 from resolver.store import LocalStore
 from resolver.verbs.documents import DocumentReader
-from resolver.verbs.places import open_place
+from resolver.verbs.fetch import open_place
 from resolver.verbs.pull import unpacked_of
 from tests.fakes.images import Image, build_image, build_index
 from tests.fakes.registry import FakeRegistry
@@ -64,7 +64,7 @@ def layout(folder: Path, image: Image) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["containerd", "containerd root", "layout", "oci:", "store"])
-def test_what_a_place_holds_is_copied_and_not_fetched(
+def test_pull_copies_content_from_a_local_source(
     registry: FakeRegistry, tmp_path: Path, image: Image, kind: str
 ) -> None:
     folder = tmp_path / "place"
@@ -96,7 +96,7 @@ def test_what_a_place_holds_is_copied_and_not_fetched(
     assert started == [name] * len(image.blobs)
 
 
-def test_a_place_that_has_other_bytes_is_named_and_the_registry_asked(
+def test_pull_names_a_local_source_with_wrong_bytes_and_uses_the_registry(
     registry: FakeRegistry, tmp_path: Path, image: Image
 ) -> None:
     folder = tree(tmp_path / "place", image)
@@ -114,7 +114,9 @@ def test_a_place_that_has_other_bytes_is_named_and_the_registry_asked(
     assert fetched == {str(digest)}
 
 
-def test_a_place_is_only_read(registry: FakeRegistry, tmp_path: Path, image: Image) -> None:
+def test_pull_never_writes_to_a_local_source(
+    registry: FakeRegistry, tmp_path: Path, image: Image
+) -> None:
     folder = tree(tmp_path / "place", image)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     with puller(registry, tmp_path / "store") as one:
@@ -125,7 +127,7 @@ def test_a_place_is_only_read(registry: FakeRegistry, tmp_path: Path, image: Ima
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-def test_a_link_in_a_place_is_not_followed(
+def test_pull_does_not_follow_links_in_a_local_source(
     registry: FakeRegistry, tmp_path: Path, image: Image
 ) -> None:
     folder = tree(tmp_path / "place", image)
@@ -141,7 +143,7 @@ def test_a_link_in_a_place_is_not_followed(
 
 
 @pytest.mark.parametrize("what", ["", "empty", "nowhere"])
-def test_what_holds_no_images_is_no_place(tmp_path: Path, what: str) -> None:
+def test_pull_rejects_a_local_source_without_images(tmp_path: Path, what: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(Usage):
         open_place(str(tmp_path / what))
@@ -159,7 +161,7 @@ def test_the_source_of_a_pull_may_be_a_folder_too(tmp_path: Path, image: Image) 
     from resolver.core.platforms.platform import BUILTIN, Platform
     from resolver.sources.local.layout import LayoutSource
     from resolver.sources.local.tree import FolderTree
-    from resolver.verbs.documents import PlatformRequest, ask_local
+    from resolver.verbs.documents import PlatformRequest, read_local_root
     from resolver.verbs.plan import make_plan, plan_images
     from resolver.verbs.pull import transfer_plan
 
@@ -169,7 +171,7 @@ def test_the_source_of_a_pull_may_be_a_folder_too(tmp_path: Path, image: Image) 
     (folder / "blobs/sha256" / image.digest.partition(":")[2]).write_bytes(image.body)
     source = LayoutSource(FolderTree(str(folder)))
     reader = DocumentReader(lambda: source, None, "oci:layout")
-    asked = ask_local(reader, "oci:layout", "")
+    asked = read_local_root(reader, "oci:layout", "")
     wish = PlatformRequest((Platform.parse(AMD),), explicit=True)
     store = LocalStore(tmp_path / "store", fsync=False)
     plan = make_plan([plan_images(reader, asked, [wish], BUILTIN)], store)
@@ -223,7 +225,7 @@ def at(tmp_path: Path) -> dict[str, str]:
     return {"DOCKER_HOST": f"unix://{tmp_path / 'docker.sock'}"}
 
 
-def test_an_engine_says_which_layers_it_has_unpacked(
+def test_docker_engine_lists_its_unpacked_layers(
     registry: FakeRegistry, engine: Engine, tmp_path: Path, image: Image
 ) -> None:
     diff_ids = json.loads(next(b for b in image.blobs.values() if b[:1] == b"{"))["rootfs"]
@@ -245,7 +247,7 @@ def test_an_engine_says_which_layers_it_has_unpacked(
 @pytest.mark.parametrize(
     "answer", [None, b"[", b"{}", b"[" * 100_000, [{"Id": f"sha256:{'b' * 64}"}]]
 )
-def test_an_engine_that_does_not_answer_well_has_nothing(
+def test_unhealthy_docker_engine_has_no_content(
     engine: Engine, tmp_path: Path, answer: object
 ) -> None:
     engine.answers = {"/images/json": answer}
@@ -254,11 +256,11 @@ def test_an_engine_that_does_not_answer_well_has_nothing(
 
 
 @pytest.mark.parametrize("host", ["unix:///nowhere.sock", "tcp://127.0.0.1:1", "unix://\0", "odd"])
-def test_without_an_engine_there_is_nothing(host: str) -> None:
+def test_missing_docker_engine_has_no_content(host: str) -> None:
     assert unpacked_layers({"DOCKER_HOST": host}) == frozenset()
 
 
-def test_a_plan_tells_what_an_engine_has_and_counts_it_as_missing_all_the_same(
+def test_plan_names_docker_engine_layers_and_counts_them_as_missing(
     registry: FakeRegistry, engine: Engine, tmp_path: Path, image: Image
 ) -> None:
     rootfs = json.loads(next(b for b in image.blobs.values() if b[:1] == b"{"))["rootfs"]

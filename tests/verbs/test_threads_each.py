@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.errors import NotFound, ResolverError
-from resolver.verbs.threads import each
+from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def test_answers_come_in_the_order_of_the_questions() -> None:
+def test_for_each_keeps_the_order() -> None:
     first = threading.Event()
 
     def do(number: int) -> int:
@@ -26,25 +26,25 @@ def test_answers_come_in_the_order_of_the_questions() -> None:
             first.set()
         return number * 2
 
-    found = [outcome.value for outcome in each(do, range(6), jobs=6)]
+    found = [outcome.value for outcome in parallel(do, range(6), jobs=6)]
 
     assert found == [0, 2, 4, 6, 8, 10]
 
 
-def test_a_failure_is_a_value_and_the_others_keep_theirs() -> None:
+def test_for_each_returns_failures_as_values() -> None:
     def do(number: int) -> int:
         if number == 1:
             raise NotFound("no 1")
         return number
 
-    found = [outcome.value for outcome in each(do, range(3), jobs=2)]
+    found = [outcome.value for outcome in parallel(do, range(3), jobs=2)]
 
     assert found[0] == 0
     assert isinstance(found[1], NotFound)
     assert found[2] == 2
 
 
-def test_a_defect_ends_the_batch_and_drops_what_was_not_begun() -> None:
+def test_for_each_ends_at_an_unexpected_error() -> None:
     begun = []
 
     def do(number: int) -> int:
@@ -54,12 +54,12 @@ def test_a_defect_ends_the_batch_and_drops_what_was_not_begun() -> None:
         return number
 
     with pytest.raises(ZeroDivisionError):
-        list(each(do, range(10_000), jobs=2))
+        list(parallel(do, range(10_000), jobs=2))
 
     assert len(begun) < 10_000
 
 
-def test_an_endless_stream_of_questions_is_read_as_it_is_worked_off() -> None:
+def test_for_each_reads_an_endless_input_lazily() -> None:
     taken: list[int] = []
 
     def questions() -> Iterator[int]:
@@ -69,14 +69,14 @@ def test_an_endless_stream_of_questions_is_read_as_it_is_worked_off() -> None:
             yield number
             number += 1
 
-    with closing(each(abs, questions(), jobs=4)) as answers:
+    with closing(parallel(abs, questions(), jobs=4)) as answers:
         got = [next(answers).value for _ in range(10)]
 
     assert got == list(range(10))
     assert len(taken) < 100
 
 
-def test_never_more_at_once_than_allowed() -> None:
+def test_for_each_limits_concurrency() -> None:
     lock = threading.Lock()
     running, most = 0, 0
     together = threading.Barrier(3, timeout=10)
@@ -90,29 +90,29 @@ def test_never_more_at_once_than_allowed() -> None:
         with lock:
             running -= 1
 
-    list(each(do, range(9), jobs=3))
+    list(parallel(do, range(9), jobs=3))
 
     assert most == 3
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_one_question_or_none_needs_no_thread(count: int) -> None:
+def test_for_each_of_one_or_none_starts_no_thread(count: int) -> None:
     def do(_number: int) -> str:
         return threading.current_thread().name
 
-    names = [outcome.value for outcome in each(do, range(count), jobs=4)]
+    names = [outcome.value for outcome in parallel(do, range(count), jobs=4)]
 
     assert names == [threading.current_thread().name] * count
 
 
-def test_an_outcome_knows_its_question() -> None:
+def test_outcome_has_its_input() -> None:
     def do(text: str) -> str:
         raise ResolverError(text)
 
-    assert [outcome.item for outcome in each(do, ["a", "b"], jobs=2)] == ["a", "b"]
+    assert [outcome.item for outcome in parallel(do, ["a", "b"], jobs=2)] == ["a", "b"]
 
 
-def test_an_interrupt_does_not_wait_for_what_is_under_way() -> None:
+def test_interrupt_does_not_wait_for_running_tasks() -> None:
     release = threading.Event()
     begun = threading.Event()
 
@@ -125,7 +125,7 @@ def test_an_interrupt_does_not_wait_for_what_is_under_way() -> None:
         assert release.wait(60)
         return number
 
-    answers = each(do, range(2), jobs=2)
+    answers = parallel(do, range(2), jobs=2)
     assert next(answers).value == 0
     with pytest.raises(KeyboardInterrupt):
         answers.throw(KeyboardInterrupt())

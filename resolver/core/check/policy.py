@@ -28,7 +28,7 @@ from resolver.errors import InvalidPlatform, ResolverError
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from resolver.core.parse.document import FieldReader
     from resolver.core.platforms.platform import PlatformTable
@@ -109,10 +109,8 @@ def read_policy(
 
 
 def _image(spot: FieldReader, defaults: Requirements, context: _Context) -> PolicyImage:
-    from resolver.core.parse.document import Members  # noqa: PLC0415 - most policies are never read
-
-    place = FindingPlace(spot.place, spot.value.mark.line, spot.value.mark.column)
-    if not isinstance(spot.value, Members):
+    place = FindingPlace(spot.place, *spot.position)
+    if not spot.is_mapping:
         found = PolicyImage(_reference(spot), defaults, place)
     else:
         fields = spot.fields("image", *FIELDS)
@@ -143,18 +141,8 @@ def _requirements(
     return wanted
 
 
-def _texts(spot: FieldReader) -> Iterator[FieldReader]:
-    """Yield the items of a list, or a single text."""
-    from resolver.core.parse.document import Items  # noqa: PLC0415 - as in `_image`
-
-    if isinstance(spot.value, Items):
-        yield from spot.items()
-    else:
-        yield spot
-
-
 def _platforms(spot: FieldReader, context: _Context) -> tuple[Platform, ...]:
-    return tuple(_platform(item, context) for item in _texts(spot))
+    return tuple(_platform(each, context) for each in spot.one_or_more())
 
 
 def _platform(spot: FieldReader, context: _Context) -> Platform:
@@ -186,15 +174,16 @@ def _compatible(wanted: Requirements, spot: FieldReader, _context: _Context) -> 
 
 def _attestations(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requirements:
     kinds = tuple(
-        _read(item, parse_attestation, "this is not a kind of attestation") for item in _texts(spot)
+        _read(each, parse_attestation, "this is no kind of attestation")
+        for each in spot.one_or_more()
     )
     return replace(wanted, attestations=kinds)
 
 
 def _max_age(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requirements:
-    from resolver.core.parse.document import ScalarKind, TomlScalar  # noqa: PLC0415 - as above
+    from resolver.core.parse.yaml_tree import ScalarKind, YamlScalar  # noqa: PLC0415 - as below
 
-    if isinstance(spot.value, TomlScalar) and spot.value.kind is ScalarKind.WHOLE:
+    if isinstance(spot.value, YamlScalar) and spot.value.kind is ScalarKind.WHOLE:
         spot.fail("an age needs a unit", "write `12h`, `90d`, `8w` or `1y`")
     return replace(wanted, max_age=_read(spot, parse_age, "this is not an age"))
 
@@ -210,15 +199,15 @@ def _lint(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requir
 
 
 def _ignore(wanted: Requirements, spot: FieldReader, context: _Context) -> Requirements:
-    from resolver.core.parse.document import similar  # noqa: PLC0415 - as in `_image`
+    from resolver.core.parse.document import similar  # noqa: PLC0415 - most policies are never read
 
     names = []
-    for item in _texts(spot):
-        name = item.text()
+    for each in spot.one_or_more():
+        name = each.text()
         if name not in context.rules:
             meant = similar(name, tuple(sorted(context.rules)))
             listing = "see `resolver check --help` and `resolver lint --rules`"
-            item.fail("there is no such rule", f"did you mean `{meant}`?" if meant else listing)
+            each.fail("there is no such rule", f"did you mean `{meant}`?" if meant else listing)
         names.append(name)
     return replace(wanted, ignore=tuple(names))
 

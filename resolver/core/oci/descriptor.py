@@ -6,8 +6,6 @@ import base64
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from resolver.core.layers.decompress import compression_of
-from resolver.core.layers.tar_headers import BLOCK, ZEROS, read_header
 from resolver.core.oci.digest import verify
 from resolver.core.platforms.platform import Platform
 from resolver.errors import BadDocument, LimitExceeded, UnsupportedDocument
@@ -249,8 +247,8 @@ LAYER_TYPES = {
     "application/vnd.docker.image.rootfs.foreign.diff.tar": "",
     "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip": "gzip",
 }
-#: Bytes of a layer that are read to detect its format.
-START = BLOCK
+#: Bytes that are looked at before a layer is read.
+START = 512
 
 
 def decide(media_type: str, start: bytes, what: str) -> tuple[str, str]:
@@ -270,6 +268,8 @@ def decide(media_type: str, start: bytes, what: str) -> tuple[str, str]:
     stated = LAYER_TYPES.get(media_type)
     if stated is None:
         raise UnsupportedDocument(what, "mediaType", f"layers of type `{media_type}` are not read")
+    from resolver.core.layers.decompress import compression_of  # noqa: PLC0415 - to read layers
+
     found = compression_of(start, what)
     if found == stated or not start:
         return found, ""
@@ -281,6 +281,8 @@ def decide(media_type: str, start: bytes, what: str) -> tuple[str, str]:
 
 
 def _is_tar(start: bytes) -> bool:
+    from resolver.core.layers.tar_headers import BLOCK, ZEROS, read_header  # noqa: PLC0415 - as above
+
     if start[:BLOCK] == ZEROS[: len(start)]:
         return True
     try:

@@ -1,8 +1,10 @@
-"""The one strict JSON reader: what two programs could read differently is refused (R7).
+"""Strict JSON: refuse whatever two programs could read differently.
 
 `json.loads` alone takes duplicate names (the last wins here, the first elsewhere), `NaN`, UTF-16,
 a byte order mark and lone surrogates, and fails with its own errors on depth and long numbers.
-Error texts name places and never quote values: the same reader reads files that hold secrets.
+Messages name fields and never quote values: the same reader reads files that hold secrets.
+
+Source: docs/store-and-reliability.md, "Strict JSON".
 """
 
 from __future__ import annotations
@@ -29,11 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
-#: Arrays and objects inside each other, the outermost object included. Source: reliability.md 5.
+#: Arrays and objects inside each other, the outermost object included.
+#: Source: docs/store-and-reliability.md, "Size limits".
 MAX_NESTING = 64
-#: Arrays and objects that `read_array` passes over. Ours: some seconds.
+#: Arrays and objects that `read_array` skips; they take some seconds.
 MAX_SKIPPED = 1_000_000
-#: Enough for 2^63-1; more is refused before `int()` sees it. Source: reliability.md R7.
+#: Enough for 2^63-1; more is refused before `int()` parses it.
 MAX_DIGITS = 19
 #: Characters of a number with a fraction or an exponent; doubles need at most 25.
 MAX_REAL = 128
@@ -52,10 +55,10 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read_object(body: bytes, what: str, *, any_number: bool = False) -> dict[str, object]:
-    """Read a JSON object, of any size: the caller limits bytes before it reads them.
+    """Parse a JSON object of any size; the caller limits the bytes.
 
     Values are None, bool, int (at most 19 digits), finite float, str, list and dict. With
-    `any_number` a number too large to hold is an infinite float, where it is else refused.
+    `any_number` a number too large to represent is an infinite float instead of an error.
 
     Raises:
         BadDocument: not UTF-8, not JSON, not I-JSON, or not an object; `field` is the path where
@@ -73,23 +76,23 @@ def read_object(body: bytes, what: str, *, any_number: bool = False) -> dict[str
 
 
 def read_array(body: bytes, name: str, what: str) -> Iterator[object]:
-    """Read the elements of one top-level array one by one, in the memory of one element.
+    """Iterate over the elements of one top-level array, with one element in memory.
 
-    What stands beside it is passed over: of that, only brackets, quotes and the depth are checked.
-    A member that is missing or null has no elements.
+    Other members are skipped; only their brackets, quotes and depth are checked. A missing or null
+    member has no elements.
 
     Args:
         body: a JSON object of any size.
-        name: of the member; elements are read as strictly as `read_object` does.
+        name: of the member; its elements are parsed as strictly as by `read_object`.
         what: the document, for messages.
 
     Raises:
-        BadDocument: as `read_object`, or the member is no array, or there twice.
-        LimitExceeded: nested deeper than 64, or more values are to be passed over than that.
+        BadDocument: as `read_object`, or the member is not an array, or repeated.
+        LimitExceeded: nested deeper than 64, or more than 1,000,000 values to skip.
     """
     scanner = _Scanner(body, what)
     scanner.expect(b"{")
-    found = False
+    is_read = False
     is_first = True
     while not scanner.passes(b"}"):
         if not is_first:
@@ -102,9 +105,9 @@ def read_array(body: bytes, name: str, what: str) -> Iterator[object]:
         if key != name:
             scanner.skip()
             continue
-        if found:
+        if is_read:
             raise BadDocument(what, name, f"duplicate name `{name}`")
-        found = True
+        is_read = True
         if scanner.passes(b"["):
             yield from scanner.elements(name)
         elif (value := scanner.element(name)) is not None:
@@ -113,11 +116,11 @@ def read_array(body: bytes, name: str, what: str) -> Iterator[object]:
 
 
 class _Scanner:
-    """Walks over a document from left to right, and keeps nothing of it."""
+    """Walks through a document from left to right without keeping it."""
 
     _BLANK = re.compile(rb"[ \t\r\n]*+")
     _SCALAR = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[^ \t\r\n\[\]{},:"]++', re.DOTALL)
-    #: What nearly every element is, and needs no second look.
+    #: Nearly every element; needs no further check.
     _PLAIN = re.compile(rb'"([ !#-\[\]-~]*+)"|null(?![^ \t\r\n\]},])')
     #: Everything up to the next bracket; strings whole.
     _BETWEEN = re.compile(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
@@ -129,11 +132,11 @@ class _Scanner:
         self._skipped = 0
 
     def fault(self) -> BadDocument:
-        """Say where it stops being JSON."""
+        """Return the error for the current position."""
         return BadDocument(self._what, "", f"it is not JSON, or cut short, at byte {self._at}")
 
     def passes(self, mark: bytes) -> bool:
-        """Go past a mark if it comes next."""
+        """Consume a mark if it comes next."""
         self._at = self._next()
         if self._body.startswith(mark, self._at):
             self._at += len(mark)
@@ -141,12 +144,12 @@ class _Scanner:
         return False
 
     def expect(self, mark: bytes) -> None:
-        """Go past a mark that must come next."""
+        """Consume a mark that must come next."""
         if not self.passes(mark):
             raise self.fault()
 
     def elements(self, name: str) -> Iterator[object]:
-        """Give the elements of an array, after its first bracket."""
+        """Iterate over the elements of an array, after its opening bracket."""
         if self.passes(b"]"):
             return
         for position in count():
@@ -156,7 +159,7 @@ class _Scanner:
             self.expect(b",")
 
     def element(self, path: str) -> object:
-        """Read a text, a number or a word; of an array or object, say that it is one."""
+        """Read a scalar; an array or object is skipped and returned empty."""
         self._at = self._next()
         if plain := self._PLAIN.match(self._body, self._at):
             self._at = plain.end()
@@ -165,17 +168,17 @@ class _Scanner:
             is_array = self._body.startswith(b"[", self._at)
             self.skip()
             return [] if is_array else {}
-        found = self._SCALAR.match(self._body, self._at)
-        if found is None:
+        scalar = self._SCALAR.match(self._body, self._at)
+        if scalar is None:
             raise self.fault()
-        self._at = found.end()
+        self._at = scalar.end()
         try:
-            return read_object(b'{"":%b}' % found[0], self._what)[""]
+            return read_object(b'{"":%b}' % scalar[0], self._what)[""]
         except BadDocument as error:
             raise BadDocument(self._what, path, error.reason) from None
 
     def skip(self) -> None:
-        """Go past a value, whatever is in it."""
+        """Skip a value."""
         self._at = self._next()
         if not self._body.startswith((b"[", b"{"), self._at):
             self.element("")
@@ -204,11 +207,7 @@ class _Scanner:
                 return
 
     def end(self) -> None:
-        """Check that nothing follows.
-
-        Raises:
-            BadDocument: something does.
-        """
+        """Check that nothing follows the document."""
         if self._next() != len(self._body):
             raise BadDocument(
                 self._what, "", f"there is more after the end of the document, at byte {self._at}"
@@ -220,7 +219,7 @@ class _Scanner:
 
 
 def kind_of(value: object) -> str:
-    """Name the JSON type of a value, with its article, for messages."""
+    """Return the JSON type of a value with its article, for messages."""
     if value is None:
         return "null"
     names = {bool: "a boolean", str: "a text", dict: "an object", list: "an array"}
@@ -228,20 +227,20 @@ def kind_of(value: object) -> str:
 
 
 def child_path(path: str, name: str) -> str:
-    """Write where a member stands, `manifests[3].platform.os`; long names are cut."""
+    """Return the path of a member, `manifests[3].platform.os`; long names are cut."""
     shown = name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
     return f"{path}.{shown}" if path else shown
 
 
 class _Refused:
-    """Stands in the parsed tree for a value that JSON, or we, do not take."""
+    """A placeholder in the parsed tree for a value that is refused."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
 
 
 class _Doubled(dict[str, object]):
-    """An object in which a name occurs twice; `name` is one such name."""
+    """An object with a repeated name; `name` is one such name."""
 
     def __init__(self, pairs: list[tuple[str, object]]) -> None:
         super().__init__(pairs)
@@ -250,10 +249,10 @@ class _Doubled(dict[str, object]):
 
 
 class _Hooks:
-    """What `json.loads` calls for values that need a second look.
+    """Hooks of `json.loads` for values that need a check.
 
-    The hooks do not know where they are, so they only mark; places are looked for afterwards,
-    and only in a document in which something was marked.
+    The hooks do not know the path, so they only mark values; paths are found afterwards, and only
+    in a document with marked values.
     """
 
     def __init__(self, *, any_number: bool) -> None:
@@ -313,17 +312,17 @@ def _check_nesting(body: bytes, what: str) -> None:
 
 
 def _member_at(body: bytes, offset: int) -> str:
-    """Name the top-level member at an offset, or where the nesting first goes too deep."""
+    """Return the top-level member at an offset, or where the nesting first exceeds the limit."""
     depth, member, expects_name = 0, b"", False
     for mark in _MARKS.finditer(body):
         if mark.start() > offset or depth > MAX_NESTING:
             break
-        found = mark[0]
-        depth += _STEPS.get(found[0], 0)
-        if depth == 1 and found in (b"{", b","):
+        token = mark[0]
+        depth += _STEPS.get(token[0], 0)
+        if depth == 1 and token in (b"{", b","):
             expects_name = True
-        elif expects_name and found.startswith(b'"'):
-            member, expects_name = found[1:-1], False
+        elif expects_name and token.startswith(b'"'):
+            member, expects_name = token[1:-1], False
     return child_path("", member.decode("utf-8", "replace"))
 
 
@@ -350,18 +349,18 @@ def _parse(text: str, what: str, hooks: _Hooks) -> object:
 
 
 def _refuse_marked(value: object, what: str) -> None:
-    for path, found in _walk(value, ""):
-        if isinstance(found, _Refused):
-            raise BadDocument(what, path, found.reason)
-        if isinstance(found, _Doubled):
-            name = child_path("", found.name)
+    for path, item in _walk(value, ""):
+        if isinstance(item, _Refused):
+            raise BadDocument(what, path, item.reason)
+        if isinstance(item, _Doubled):
+            name = child_path("", item.name)
             raise BadDocument(what, child_path(path, name), f"duplicate name `{name}`")
-        if isinstance(found, str) and _SURROGATE.search(found):
+        if isinstance(item, str) and _SURROGATE.search(item):
             raise BadDocument(what, path, "half of a surrogate pair is not a character")
 
 
 def _walk(value: object, path: str) -> Iterator[tuple[str, object]]:
-    """Give every value with its path, parents first, and every name as a text of its own."""
+    """Iterate over all values and names with their path, parents first."""
     yield path, value
     if isinstance(value, dict):
         for name, member in value.items():
@@ -375,31 +374,31 @@ def _walk(value: object, path: str) -> Iterator[tuple[str, object]]:
 #: The largest size a descriptor may state. Source: OCI image-spec v1.1.1 descriptor.md (int64).
 MAX_INTEGER = 2**63 - 1
 
-#: What would end a header line, or a text of C; other controls are escaped where they are shown.
+#: Characters that end a header line or a C string; other controls are escaped when printed.
 _LINE_ENDS = re.compile("[\0\r\n]")
 _HASH_HINT = "push the image again with a tool that writes sha256 digests"
 
 
 def integer(value: object, what: str, path: str) -> int:
-    """Take a value as a whole number in 0..2^63-1.
+    """Check that a value is a whole number in 0..2^63-1, and return it.
 
     Raises:
         BadDocument: it is `1.0`, `true`, `"1"`, negative, or too large.
     """
     # `type(…) is`, not `isinstance`: in Python True is an int, in JSON it is not.
     if type(value) is not int:
-        found = "a fraction" if isinstance(value, float) else kind_of(value)
-        raise BadDocument(what, path, f"must be a whole number, not {found}")
+        kind = "a fraction" if isinstance(value, float) else kind_of(value)
+        raise BadDocument(what, path, f"must be a whole number, not {kind}")
     if not 0 <= value <= MAX_INTEGER:
         raise BadDocument(what, path, "must be in 0..2^63-1")
     return value
 
 
 def text(value: object, what: str, path: str) -> str:
-    """Take a value as text.
+    """Check that a value is text, and return it.
 
     Raises:
-        BadDocument: it is none.
+        BadDocument: it is not.
     """
     if not isinstance(value, str):
         raise BadDocument(what, path, f"must be a text, not {kind_of(value)}")
@@ -407,7 +406,7 @@ def text(value: object, what: str, path: str) -> str:
 
 
 def digest(value: object, what: str, path: str) -> Digest:
-    """Take a value as a digest.
+    """Parse a value as a digest that can be verified.
 
     Raises:
         BadDocument: it is malformed.
@@ -422,7 +421,7 @@ def digest(value: object, what: str, path: str) -> Digest:
 
 
 def any_digest(value: object, what: str, path: str) -> Digest:
-    """Take a value as a digest of any algorithm, for content that may never be needed.
+    """Parse a value as a digest of any algorithm, for content that may never be fetched.
 
     Raises:
         BadDocument: it is malformed.
@@ -435,11 +434,11 @@ def any_digest(value: object, what: str, path: str) -> Digest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fields:
-    """The members of one JSON object; null and absent are the same.
+    """The members of one JSON object; null and missing are the same.
 
     Attributes:
         what: the document, for messages: "the manifest of `ubuntu:24.04`".
-        path: where this object stands in it; empty for the document itself.
+        path: of this object in it; empty for the document itself.
     """
 
     what: str
@@ -448,13 +447,15 @@ class Fields:
 
     @classmethod
     def of(cls, value: object, what: str, path: str, known: frozenset[str]) -> Fields:
-        """Take a value as an object whose `known` names are spelled right.
+        """Check that a value is an object that spells the `known` names correctly.
 
-        Other names are free (R13). A case variant of a known name is not: Go reads `Layers` as
-        `layers`, Python does not, and one digest must not mean two things.
+        Unknown names are accepted, but not a case variant of a known one: Go reads `Layers` as
+        `layers`, Python does not, and one digest must not have two meanings.
 
         Raises:
-            BadDocument: it is no object, or a known name is spelled in another case.
+            BadDocument: it is not an object, or a known name is spelled in another case.
+
+        Source: docs/store-and-reliability.md, "Unknown members".
         """
         if not isinstance(value, dict):
             raise BadDocument(what, path, f"must be an object, not {kind_of(value)}")
@@ -467,23 +468,19 @@ class Fields:
         return fields
 
     def bad(self, name: str, reason: str) -> BadDocument:
-        """Make the error for one member."""
+        """Return the error for one member."""
         return BadDocument(self.what, self.at(name), reason)
 
     def at(self, name: str) -> str:
-        """Write where a member stands."""
+        """Return the path of a member."""
         return child_path(self.path, name)
 
     def has(self, name: str) -> bool:
-        """Whether a member is there and not null."""
+        """Whether a member is present and not null."""
         return self.members.get(name) is not None
 
     def required(self, name: str) -> object:
-        """Give a member that must be there.
-
-        Raises:
-            BadDocument: it is not, or is null.
-        """
+        """Return a member; raises `BadDocument` when it is missing or null."""
         if name not in self.members:
             raise self.bad(name, "required, but missing")
         if not self.has(name):
@@ -491,48 +488,48 @@ class Fields:
         return self.members[name]
 
     def text(self, name: str) -> str | None:
-        """Give a member as text; None when absent."""
+        """Return a member as text; None when missing."""
         return text(self.members[name], self.what, self.at(name)) if self.has(name) else None
 
     def required_text(self, name: str) -> str:
-        """Give a member as text that must be there and say something."""
+        """Return a required member as text that is not empty."""
         value = text(self.required(name), self.what, self.at(name))
         if not value:
             raise self.bad(name, "must not be empty")
         return value
 
     def media_type(self, name: str) -> str | None:
-        """Give a member as a media type, which has no CR, LF or NUL; None when absent.
+        """Return a member as a media type; None when missing.
 
-        It goes into headers, and a line break would end one. Source: RFC 9110, 5.5.
+        CR, LF and NUL are refused, since it goes into headers. Source: RFC 9110, 5.5.
         """
         value = self.text(name)
-        found = _LINE_ENDS.search(value) if value is not None else None
-        if found is not None:
-            raise self.bad(name, f"must not hold the control character {found[0]!r}")
+        control = _LINE_ENDS.search(value) if value is not None else None
+        if control is not None:
+            raise self.bad(name, f"must not hold the control character {control[0]!r}")
         return value
 
     def integer(self, name: str) -> int:
-        """Give a required member as a whole number in 0..2^63-1."""
+        """Return a required member as a whole number in 0..2^63-1."""
         return integer(self.required(name), self.what, self.at(name))
 
     def boolean(self, name: str) -> bool:
-        """Give a member as a boolean; False when absent."""
+        """Return a member as a boolean; False when missing."""
         value = self.members.get(name)
         if value is None or isinstance(value, bool):
             return value is True
         raise self.bad(name, f"must be a boolean, not {kind_of(value)}")
 
     def digest(self, name: str) -> Digest:
-        """Give a required member as a digest that can be verified."""
+        """Return a required member as a digest that can be verified."""
         return digest(self.required(name), self.what, self.at(name))
 
     def any_digest(self, name: str) -> Digest:
-        """Give a required member as a digest of any algorithm."""
+        """Return a required member as a digest of any algorithm."""
         return any_digest(self.required(name), self.what, self.at(name))
 
     def array(self, name: str) -> list[object]:
-        """Give a member as an array; empty when absent."""
+        """Return a member as an array; empty when missing."""
         value = self.members.get(name)
         if value is None:
             return []
@@ -541,7 +538,7 @@ class Fields:
         return value
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """Give a member as an array of texts; empty when absent."""
+        """Return a member as an array of texts; empty when missing."""
         path = self.at(name)
         return tuple(
             text(value, self.what, f"{path}[{position}]")
@@ -549,7 +546,7 @@ class Fields:
         )
 
     def words(self, name: str) -> tuple[str, ...]:
-        """Give a member that is a text, or an array of texts, as Docker reads commands.
+        """Return a member that is a text or an array of texts, as Docker reads commands.
 
         Source: moby api/types/strslice, `StrSlice.UnmarshalJSON`.
         """
@@ -559,13 +556,13 @@ class Fields:
         return (value,) if value else ()
 
     def child(self, name: str, known: frozenset[str] = frozenset()) -> Fields | None:
-        """Give a member as an object; None when absent."""
+        """Return a member as an object; None when missing."""
         if not self.has(name):
             return None
         return Fields.of(self.members[name], self.what, self.at(name), known)
 
     def children(self, name: str, known: frozenset[str]) -> tuple[Fields, ...]:
-        """Give a member as an array of objects; empty when absent."""
+        """Return a member as an array of objects; empty when missing."""
         path = self.at(name)
         return tuple(
             Fields.of(value, self.what, f"{path}[{position}]", known)
@@ -573,7 +570,7 @@ class Fields:
         )
 
     def pairs(self, name: str) -> tuple[tuple[str, str], ...]:
-        """Give a member as an object of texts, as sorted pairs; empty when absent."""
+        """Return a member that is an object of texts, as sorted pairs; empty when missing."""
         child = self.child(name)
         if child is None:
             return ()
@@ -583,6 +580,6 @@ class Fields:
         )
 
     def names(self, name: str) -> tuple[str, ...]:
-        """Give the names in a member that is an object used as a set, sorted; empty when absent."""
+        """Return the sorted names of a member that is an object; empty when missing."""
         child = self.child(name)
         return () if child is None else tuple(sorted(child.members))

@@ -1,11 +1,13 @@
-"""Trees: what a YAML document says, and where each piece of it stands in the file.
+"""Trees of documents: YAML, JSON and TOML values with their position in the file.
 
-Made by `resolver.files.yaml`; nothing in it is turned into an object. An alias is the very node
-that its anchor names.
+Built by `resolver.files.yaml` and `core.parse.document.parse_toml`. Scalars keep the text they are
+written with, so `1.10` is never the number 1.1. An alias is the very node that its anchor names.
+Lines and columns count from 1, offsets from 0, both in characters; a line of 0 is unknown.
 """
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from resolver.values import dataclass
@@ -22,14 +24,26 @@ _OVERRIDE = "!override"
 NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
 
 
+class ScalarKind(Enum):
+    """How YAML or TOML types a scalar; the value names the type in messages."""
+
+    TEXT = "text"
+    WHOLE = "a whole number"
+    NUMBER = "a number"
+    TRUTH = "true or false"
+    NOTHING = "nothing"
+    TIME = "a time"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class YamlScalar:
     """A value that is no collection.
 
     Attributes:
         start, end: its span in the file, with anchor, tag and quotes.
-        value: what it says.
+        value: its text, without quotes.
         style: `"`, `'`, `|` or `>`; empty for plain text.
+        kind: how it is typed; None from the tolerant reader, which types nothing.
     """
 
     start: int
@@ -37,10 +51,13 @@ class YamlScalar:
     value: str
     style: str = ""
     tag: str = ""
+    line: int = 1
+    column: int = 1
+    kind: ScalarKind | None = None
 
     @property
     def is_text(self) -> bool:
-        """Whether it says something, and no tag of an application makes it another thing."""
+        """Whether it is text, not empty, and no tag of an application changes its meaning."""
         is_other = self.tag.startswith(_FOREIGN) and self.tag != _OVERRIDE
         if is_other or not self.value:
             return False
@@ -54,25 +71,28 @@ class Sequence:
     start: int
     items: tuple[Node, ...]
     tag: str = ""
+    line: int = 1
+    column: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mapping:
-    """Keys and values, in the order of the file; a key may stand twice, the last counts.
+    """Keys and values, in the order of the file; of a repeated key, the last counts.
 
     Attributes:
-        column: of its first key, from 0; what its keys are indented by.
+        column: of its first key, or of its brace.
         is_flow: whether it is written in braces.
     """
 
     start: int
     pairs: tuple[tuple[Node, Node], ...]
     tag: str = ""
-    column: int = 0
+    line: int = 1
+    column: int = 1
     is_flow: bool = False
 
     def own(self, key: str) -> Node | None:
-        """Give the value of a key that stands in this very mapping."""
+        """Return the value of a key written in this mapping itself."""
         found = None
         for name, value in self.pairs:
             if isinstance(name, YamlScalar) and name.value == key:
@@ -80,11 +100,11 @@ class Mapping:
         return found
 
     def get(self, key: str) -> Node | None:
-        """Give the value of a key, also one that is merged in from elsewhere."""
+        """Return the value of a key, merged mappings included."""
         return _get(self, key, set())
 
     def items(self) -> Iterator[tuple[str, Node]]:
-        """Give the names and values that stand in this very mapping; merges left out."""
+        """Iterate over the names and values written in this mapping itself; merges are left out."""
         for name, value in self.pairs:
             if isinstance(name, YamlScalar) and name.value != _MERGE:
                 yield name.value, value
@@ -110,7 +130,7 @@ def _get(node: Node | None, key: str, seen: set[int]) -> Node | None:
 
 
 def at(node: Node | None, *keys: str) -> Node | None:
-    """Follow keys down from a node; None where there is no such thing."""
+    """Follow keys down from a node; None where a key is missing."""
     for key in keys:
         if not isinstance(node, Mapping):
             return None
@@ -119,31 +139,31 @@ def at(node: Node | None, *keys: str) -> Node | None:
 
 
 def scalar_at(node: Node | None, *keys: str) -> YamlScalar | None:
-    """Give the text that keys lead to, with its place; None where there is none."""
+    """Return the text that keys lead to, with its position; None where there is none."""
     found = at(node, *keys)
     return found if isinstance(found, YamlScalar) and found.is_text else None
 
 
 def text_at(node: Node | None, *keys: str) -> str:
-    """Give the text that keys lead to; empty where there is none."""
+    """Return the text that keys lead to; empty where there is none."""
     found = scalar_at(node, *keys)
     return found.value if found is not None else ""
 
 
 def entries(node: Node | None, *keys: str) -> Iterator[tuple[str, Node]]:
-    """Give names and values of the mapping that keys lead to; nothing where there is none."""
+    """Iterate over the mapping that keys lead to; empty where there is none."""
     found = at(node, *keys)
     if isinstance(found, Mapping):
         yield from found.items()
 
 
 def elements(node: Node | None, *keys: str) -> Iterator[tuple[int, Node]]:
-    """Give positions, from 0, and elements of the list that keys lead to."""
+    """Iterate over positions, from 0, and elements of the list that keys lead to."""
     found = at(node, *keys)
     if isinstance(found, Sequence) and not found.tag.startswith(_FOREIGN):
         yield from enumerate(found.items)
 
 
 def join(path: str, name: str) -> str:
-    """Write the path of a key below another one."""
+    """Return the path of a key below another one."""
     return f"{path}.{name}" if path else name

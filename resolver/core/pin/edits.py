@@ -455,7 +455,7 @@ def new_slot(text: str, holder: Mapping, key: YamlScalar, value: YamlScalar) -> 
     if text[end - 1 : end] == "\r":
         end -= 1
     line_end = "\r\n" if "\r\n" in text else "\n"
-    return Slot(end, end, f"{line_end}{' ' * holder.column}{_KEY}: ")
+    return Slot(end, end, f"{line_end}{' ' * (holder.column - 1)}{_KEY}: ")
 
 
 def line_cut(

@@ -1,6 +1,7 @@
 """Platform facts: read a `platforms.yaml` field by field, and merge it with the built-in ones.
 
-The document comes from a YAML reader that keeps every scalar as text.
+Every scalar is read as it is written: `386` and `8.0` are text here. `merged` then checks what the
+facts mean together.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, TypeVar
 
-from resolver.core.parse.document import NAME, Node
+from resolver.core.parse.document import FieldReader
+from resolver.core.parse.yaml_tree import Mapping, YamlScalar
 from resolver.core.platforms.fact_types import (
     Branch,
     Facts,
@@ -32,7 +34,10 @@ if TYPE_CHECKING:
 #: The supported version of the schema.
 SCHEMA = "1"
 
-#: Names of processors in /proc/cpuinfo.
+#: A name of ours: lower-case, no blanks.
+NAME = re.compile(r"[a-z0-9_.-]{1,64}", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,6}", re.ASCII)
+#: What processors call themselves in /proc/cpuinfo.
 _WORD = re.compile(r"[a-z0-9_.()?-]{1,64}", re.ASCII)
 _OPTIONAL = re.compile(r"[a-z0-9_.-]{0,64}", re.ASCII)
 _TEXT = re.compile(r"[ -~]{1,300}", re.ASCII)
@@ -45,40 +50,40 @@ _GRADE = re.compile(r"fallback|abi")
 _UNLISTED = re.compile(r"plain|itself")
 
 
-def read_facts(document: object, place: str, *, sourced: bool) -> Facts:
-    """Read a document; omitted groups are empty.
+def read_facts(root: FieldReader, *, sourced: bool) -> Facts:
+    """Read a platform document; whatever it leaves out is empty.
 
     Args:
-        document: text, lists and mappings.
-        place: the file, for messages.
-        sourced: whether every group must have a `source`.
+        root: the top of the document.
+        sourced: whether every group must say where it is from.
 
     Raises:
-        InvalidConfiguration: a field is unknown, missing or of the wrong type.
+        BadFile: a field is unknown, missing or of another shape.
+
     """
-    root = Node(place, "", document)
-    groups = root.fields(
+    groups = _fields(
+        root,
         "schema", "operating_systems", "architectures", "families", "windows", "hosts", "runners",
         "paths",
     )  # fmt: skip
-    if "schema" not in groups or groups.pop("schema").value != SCHEMA:
+    if "schema" not in groups or _written(groups.pop("schema")) != SCHEMA:
         root.fail(f"`schema: {SCHEMA}` is expected")
 
-    def group(name: str) -> Node:
-        return groups.get(name, Node(place, name, {}))
+    def group(name: str) -> FieldReader:
+        return groups.get(name, FieldReader(root.place, name, Mapping(0, ())))
 
     if sourced:
         for name, node in groups.items():
-            for part in node.mapping().values() if name == "families" else (node,):
+            for part in _mapping(node).values() if name == "families" else (node,):
                 _check_source(part)
-    systems = group("operating_systems").fields("source", "assumed", "known", "aliases")
-    chips = group("architectures").fields("source", "known")
+    systems = _fields(group("operating_systems"), "source", "assumed", "known", "aliases")
+    chips = _fields(group("architectures"), "source", "known")
     return Facts(
-        assumed_system=systems["assumed"].text() if "assumed" in systems else "",
+        assumed_system=_word(systems["assumed"]) if "assumed" in systems else "",
         systems=_names(systems, "known"),
         system_aliases=_pairs(systems, "aliases"),
         architectures=_names(chips, "known"),
-        families=tuple(_family(name, node) for name, node in group("families").mapping().items()),
+        families=tuple(_family(name, node) for name, node in _mapping(group("families")).items()),
         windows=_windows(group("windows")),
         hosts=_hosts(group("hosts")),
         runners=_runners(group("runners")),
@@ -86,53 +91,54 @@ def read_facts(document: object, place: str, *, sourced: bool) -> Facts:
     )
 
 
-def _check_source(node: Node) -> None:
-    source = node.mapping().get("source")
+def _check_source(node: FieldReader) -> None:
+    source = _mapping(node).get("source")
     if source is None:
         node.fail("it has no `source`")
-    if isinstance(source.value, list):
-        if not source.names(_TEXT):
+    if source.is_list:
+        if not _word_list(source, _TEXT):
             source.fail("a source is expected")
     else:
-        source.text(_TEXT)
+        _word(source, _TEXT)
 
 
-def _names(fields: dict[str, Node], key: str) -> tuple[str, ...]:
-    return fields[key].names() if key in fields else ()
+def _names(fields: dict[str, FieldReader], key: str) -> tuple[str, ...]:
+    return _word_list(fields[key]) if key in fields else ()
 
 
 def _pairs(
-    fields: dict[str, Node],
+    fields: dict[str, FieldReader],
     key: str,
     keys: re.Pattern[str] = NAME,
     values: re.Pattern[str] = NAME,
 ) -> Pairs:
-    return fields[key].pairs(keys, values) if key in fields else ()
+    return _word_pairs(fields[key], keys, values) if key in fields else ()
 
 
 def _text(
-    fields: dict[str, Node], key: str, default: str = "", pattern: re.Pattern[str] = NAME
+    fields: dict[str, FieldReader], key: str, default: str = "", pattern: re.Pattern[str] = NAME
 ) -> str:
-    return fields[key].text(pattern) if key in fields else default
+    return _word(fields[key], pattern) if key in fields else default
 
 
-def _required(node: Node, fields: dict[str, Node], key: str) -> Node:
+def _required(node: FieldReader, fields: dict[str, FieldReader], key: str) -> FieldReader:
     return fields[key] if key in fields else node.fail(f"it has no `{key}`")
 
 
-def _family(name: str, node: Node) -> Family:
+def _family(name: str, node: FieldReader) -> Family:
     if not NAME.fullmatch(name):
         node.fail(f"a name of the form `{NAME.pattern}` is expected")
-    fields = node.fields(
+    fields = _fields(
+        node,
         "source", "aliases", "forced", "spellings", "assumed", "baseline", "variants", "branches",
         "numbered", "unlisted", "falls_back_to",
     )  # fmt: skip
-    numbered = fields["numbered"].fields("lowest", "limit") if "numbered" in fields else {}
+    numbered = _fields(fields["numbered"], "lowest", "limit") if "numbered" in fields else {}
     lowest = None
     if "numbered" in fields:
-        lowest = _required(fields["numbered"], numbered, "lowest").number()
-    branches = fields["branches"].items() if "branches" in fields else ()
-    fallbacks = fields["falls_back_to"].items() if "falls_back_to" in fields else ()
+        lowest = _number(_required(fields["numbered"], numbered, "lowest"))
+    branches = _items(fields["branches"]) if "branches" in fields else ()
+    fallbacks = _items(fields["falls_back_to"]) if "falls_back_to" in fields else ()
     return Family(
         name=name,
         aliases=_names(fields, "aliases"),
@@ -143,53 +149,54 @@ def _family(name: str, node: Node) -> Family:
         variants=_names(fields, "variants"),
         branches=tuple(_branch(branch) for branch in branches),
         lowest=lowest,
-        limit=numbered["limit"].number() if "limit" in numbered else Family(name).limit,
+        limit=_number(numbered["limit"]) if "limit" in numbered else Family(name).limit,
         unlisted=_text(fields, "unlisted", "plain", _UNLISTED),
         falls_back_to=tuple(_fallback(fallback) for fallback in fallbacks),
     )
 
 
-def _branch(node: Node) -> Branch:
-    fields = node.fields("variants", "joins")
-    return Branch(_required(node, fields, "variants").names(), _pairs(fields, "joins"))
+def _branch(node: FieldReader) -> Branch:
+    fields = _fields(node, "variants", "joins")
+    return Branch(_word_list(_required(node, fields, "variants")), _pairs(fields, "joins"))
 
 
-def _fallback(node: Node) -> Fallback:
-    fields = node.fields("architecture", "variant", "grade")
+def _fallback(node: FieldReader) -> Fallback:
+    fields = _fields(node, "architecture", "variant", "grade")
     return Fallback(
-        _required(node, fields, "architecture").text(),
+        _word(_required(node, fields, "architecture")),
         _text(fields, "variant"),
-        _required(node, fields, "grade").text(_GRADE),
+        _word(_required(node, fields, "grade"), _GRADE),
     )
 
 
-def _windows(node: Node) -> WindowsFacts:
-    fields = node.fields("source", "version", "stable_abi_from", "long_term", "releases")
-    long_term = fields["long_term"].items() if "long_term" in fields else ()
-    releases = fields["releases"].items() if "releases" in fields else ()
+def _windows(node: FieldReader) -> WindowsFacts:
+    fields = _fields(node, "source", "version", "stable_abi_from", "long_term", "releases")
+    long_term = _items(fields["long_term"]) if "long_term" in fields else ()
+    releases = _items(fields["releases"]) if "releases" in fields else ()
     return WindowsFacts(
         version=_text(fields, "version"),
-        stable_abi_from=fields["stable_abi_from"].number() if "stable_abi_from" in fields else 0,
-        long_term=tuple(build.number() for build in long_term),
+        stable_abi_from=_number(fields["stable_abi_from"]) if "stable_abi_from" in fields else 0,
+        long_term=tuple(_number(build) for build in long_term),
         releases=tuple(_release(release) for release in releases),
     )
 
 
-def _release(node: Node) -> WindowsRelease:
-    fields = node.fields("build", "release", "names")
+def _release(node: FieldReader) -> WindowsRelease:
+    fields = _fields(node, "build", "release", "names")
     return WindowsRelease(
-        _required(node, fields, "build").number(),
+        _number(_required(node, fields, "build")),
         _text(fields, "release", pattern=_TEXT),
         _names(fields, "names"),
     )
 
 
-def _hosts(node: Node) -> HostFacts:
-    fields = node.fields(
+def _hosts(node: FieldReader) -> HostFacts:
+    fields = _fields(
+        node,
         "source", "systems", "machines", "little_endian", "narrow", "arm_cpus", "arm_models",
         "amd64_levels",
     )  # fmt: skip
-    levels = fields["amd64_levels"].mapping() if "amd64_levels" in fields else {}
+    levels = _mapping(fields["amd64_levels"]) if "amd64_levels" in fields else {}
     return HostFacts(
         systems=_pairs(fields, "systems"),
         machines=_pairs(fields, "machines", values=_CHIP),
@@ -197,38 +204,89 @@ def _hosts(node: Node) -> HostFacts:
         narrow=_pairs(fields, "narrow", values=_CHIP),
         arm_cpus=_pairs(fields, "arm_cpus", _WORD),
         arm_models=_pairs(fields, "arm_models", _WORD),
-        amd64_levels=tuple((level, flags.names()) for level, flags in levels.items()),
+        amd64_levels=tuple((level, _word_list(flags)) for level, flags in levels.items()),
     )
 
 
-def _runners(node: Node) -> tuple[Runner, ...]:
-    providers = {name: inner for name, inner in node.mapping().items() if name != "source"}
+def _runners(node: FieldReader) -> tuple[Runner, ...]:
+    providers = {name: inner for name, inner in _mapping(node).items() if name != "source"}
     return tuple(
-        _runner(provider, entry) for provider, inner in providers.items() for entry in inner.items()
+        _runner(provider, entry) for provider, inner in providers.items() for entry in _items(inner)
     )
 
 
-def _runner(provider: str, node: Node) -> Runner:
-    fields = node.fields("platform", "label")
+def _runner(provider: str, node: FieldReader) -> Runner:
+    fields = _fields(node, "platform", "label")
     where = _required(node, fields, "platform")
-    matched = _PLATFORM.fullmatch(where.text(_PLATFORM))
-    if matched is None:  # pragma: no cover - `text` has checked it
+    matched = _PLATFORM.fullmatch(_word(where, _PLATFORM))
+    if matched is None:  # pragma: no cover - `text` has just said that it does
         where.fail("a platform is expected")
-    label = _required(node, fields, "label").text(_TEXT)
+    label = _word(_required(node, fields, "label"), _TEXT)
     return Runner(provider, label, *matched.groups(default=""))
 
 
-def _paths(node: Node) -> PathFacts:
-    fields = node.fields("source", "names", "loaders", "libraries")
+def _paths(node: FieldReader) -> PathFacts:
+    fields = _fields(node, "source", "names", "loaders", "libraries")
 
     def words(key: str) -> Words:
-        inner = fields[key].mapping() if key in fields else {}
+        inner = _mapping(fields[key]) if key in fields else {}
         for name, part in inner.items():
             if not NAME.fullmatch(name):
                 part.fail(f"a name of the form `{NAME.pattern}` is expected")
-        return tuple((name, part.names()) for name, part in inner.items())
+        return tuple((name, _word_list(part)) for name, part in inner.items())
 
     return PathFacts(words("names"), words("loaders"), words("libraries"))
+
+
+def _mapping(node: FieldReader) -> dict[str, FieldReader]:
+    """Read names and their values; nothing at all is an empty mapping."""
+    if _written(node) == "":
+        return {}
+    return node.members() if node.is_mapping else node.fail("a mapping is expected")
+
+
+def _fields(node: FieldReader, *known: str) -> dict[str, FieldReader]:
+    """Read a mapping whose names are fixed."""
+    inner = _mapping(node)
+    for key, member in inner.items():
+        if key not in known:
+            member.fail(f"this field is not known; there are {', '.join(known)}")
+    return inner
+
+
+def _items(node: FieldReader) -> Iterator[FieldReader]:
+    """Read a list; nothing at all is an empty list."""
+    if _written(node) != "":
+        yield from node.items() if node.is_list else node.fail("a list is expected")
+
+
+def _written(node: FieldReader) -> str | None:
+    """Return a scalar as it is written, whatever YAML types it as; None for a collection."""
+    return node.value.value if isinstance(node.value, YamlScalar) else None
+
+
+def _word(node: FieldReader, pattern: re.Pattern[str] = NAME) -> str:
+    """Read a scalar of one form, as it is written."""
+    text = _written(node)
+    if text is None or not pattern.fullmatch(text):
+        node.fail(f"text of the form `{pattern.pattern}` is expected")
+    return text
+
+
+def _number(node: FieldReader) -> int:
+    return int(_word(node, _NUMBER))
+
+
+def _word_list(node: FieldReader, pattern: re.Pattern[str] = NAME) -> tuple[str, ...]:
+    return tuple(_word(item, pattern) for item in _items(node))
+
+
+def _word_pairs(node: FieldReader, keys: re.Pattern[str], values: re.Pattern[str]) -> Pairs:
+    inner = _mapping(node)
+    for key, member in inner.items():
+        if not keys.fullmatch(key):
+            member.fail(f"a name of the form `{keys.pattern}` is expected")
+    return tuple((key, _word(member, values)) for key, member in inner.items())
 
 
 Value = TypeVar("Value")

@@ -16,7 +16,7 @@ from resolver.core.oci.manifest import oversize
 from resolver.core.platforms.platform import UNKNOWN, Platform
 from resolver.core.platforms.select import missing_features, select
 from resolver.core.results.events import Warned
-from resolver.errors import MatrixTooLarge, NotFound, PlatformNotOffered, RunnerMissing, Usage
+from resolver.errors import Negative, NotFound, PlatformNotOffered, Usage
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -165,10 +165,10 @@ def make_matrix(
         require_runner: refuse a job without a runner.
 
     Raises:
-        PlatformNotOffered: the image does not offer a requested platform.
-        NotFound: there is no build for a job.
-        RunnerMissing: `require_runner` is set, and a runner is missing.
-        MatrixTooLarge: there are more jobs than the system allows.
+        PlatformNotOffered: a wanted platform is none of the image's.
+        NotFound: there is no build to make a job of.
+        Negative: `require_runner` and a machine is missing (`runner-missing`), or there are more
+            jobs than the system takes (`matrix-too-large`).
     """
     offered, warnings = _usable(image, wanted, table)
     for platform in wanted:
@@ -184,12 +184,19 @@ def make_matrix(
         raise NotFound(f"`{image.reference}` is offered for no platform at all")
     lost = tuple(str(job.platform) for job in jobs if job.runner is None)
     if lost and require_runner:
-        raise RunnerMissing(image.reference, lost)
+        listing = ", ".join(f"`{platform}`" for platform in lost)
+        raise Negative(
+            f"no runner is known for {listing} of `{image.reference}`",
+            f"name one with `--runner {lost[0]}=LABEL`, or leave it out: choose with `-p`",
+            code="runner-missing",
+            reference=image.reference,
+            platforms=lost,
+        )
     if lost and system.jobs:
         warnings.append(_no_runner(lost, system))
     if system.jobs and len(jobs) > system.jobs:
         hint = "choose fewer platforms with `-p`"
-        raise MatrixTooLarge(system.title, system.jobs, len(jobs), "jobs of a matrix", hint)
+        raise too_large(system.title, system.jobs, len(jobs), "jobs of a matrix", hint)
     used = {job.digest for job in jobs}
     for part in image.images:
         reason = oversize(part.descriptor, image.reference)
@@ -308,3 +315,16 @@ def _no_runner(lost: Sequence[str], system: System) -> Warned:
 
 def _names() -> str:
     return ", ".join(f"`{name}`" for name in SYSTEMS)
+
+
+def too_large(system: str, limit: int, value: int, unit: str, hint: str) -> Negative:
+    """Return the error for a matrix that goes past a limit of its CI system."""
+    return Negative(
+        f"{system} takes {limit} {unit} at most, and these are {value}",
+        hint,
+        code="matrix-too-large",
+        system=system,
+        limit=limit,
+        value=value,
+        unit=unit,
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
-from resolver.errors import SizeMismatch
+from resolver.errors import Negative, SizeMismatch
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -296,3 +296,16 @@ def _heights(images: Sequence[tuple[ImageContent, ...]]) -> dict[Digest, int]:
         for content in contents:
             heights.setdefault(content.descriptor.digest, 0)
     return heights
+
+
+def over_limit(missing: int, limit: int | None) -> Negative | None:
+    """Return the refusal of a plan that fetches more bytes than allowed; None if it fits."""
+    if limit is None or missing <= limit:
+        return None
+    return Negative(
+        f"{missing} bytes are to be fetched, and {limit} are allowed",
+        "see what they are with `resolver plan`, or allow more with `--max-download`",
+        code="plan-too-large",
+        missing=missing,
+        limit=limit,
+    )

@@ -1,9 +1,10 @@
-"""Reports about this machine: logins, and what it is set up with."""
+"""Logins, search results, quotas and tags."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from resolver.core.registry.tags import Tags
 from resolver.core.results.account import Hits, LoggedIn, LoggedOut, Quota
 from resolver.render.report import Report, ReportTable
 from resolver.render.text import escape
@@ -27,6 +28,9 @@ def report(answer: object, *, explain: bool, full: bool) -> Report:
             return Report(answer.term, (), (_hits(answer),))
         case Quota():
             return Report(answer.registry, _quota(answer))
+        case Tags():
+            rows = tuple((name,) for name in answer.names)
+            return Report(answer.repository, (), (ReportTable("tags", ("tag",), rows),))
         case _:
             raise AssertionError(answer)
 
@@ -38,7 +42,7 @@ def _logged_out(answer: LoggedOut) -> tuple[str, ...]:
 
 
 def _hits(answer: Hits) -> ReportTable:
-    """Draw Docker's own columns; a catalog knows names alone."""
+    """List results with the columns of Docker; a catalog has only names."""
     if answer.by == "catalog":
         return ReportTable("repositories", ("name",), tuple((hit.name,) for hit in answer.hits))
     rows = tuple(
@@ -56,7 +60,7 @@ def _hits(answer: Hits) -> ReportTable:
 
 def _quota(answer: Quota) -> tuple[tuple[str, str], ...]:
     if answer.limit is None and answer.remaining is None:
-        return (("registry", answer.registry), ("limit", "none is said"))
+        return (("registry", answer.registry), ("limit", "not reported"))
     hours = f" in {answer.window / 3600:g} h" if answer.window else ""
     facts = [
         ("registry", answer.registry),
@@ -69,7 +73,7 @@ def _quota(answer: Quota) -> tuple[tuple[str, str], ...]:
 
 
 def plain(answer: object) -> Plain:
-    """Turn an answer into plain values; never a secret."""
+    """Turn an answer into plain values, without secrets."""
     match answer:
         case LoggedIn():
             return {
@@ -103,10 +107,12 @@ def plain(answer: object) -> Plain:
                 "window": answer.window,
                 "source": answer.source,
             }
+        case Tags():
+            return {"repository": answer.repository, "tags": list(answer.names)}
         case _:
             raise AssertionError(answer)
 
 
 def pairs(answer: object) -> None:
-    """Say that these answers name no images."""
+    """Return None: these answers contain no images."""
     del answer

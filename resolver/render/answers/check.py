@@ -1,4 +1,4 @@
-"""Reports about checking: a line for each thing missing, then a line for each image."""
+"""Checks: a line for each finding, then a line for each image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Image = TypeVar("Image", bound="CheckedImage | LintedImage")
 
 
 def report(answer: Checked, *, explain: bool = False, full: bool = False) -> Report:
-    """Turn what was checked into a report."""
+    """Turn a check into a report."""
     del explain
     return findings_report("check", answer.images, _summary, answer.findings, full=full)
 
@@ -37,28 +37,30 @@ def findings_report(
     *,
     full: bool,
 ) -> Report:
-    """Tell the findings about some images: as lines, or with `full` as a table that names each.
+    """Report findings about images: as lines, or with `full` as a table.
 
-    Every image has a line of its own, one that could not be looked at too. Where there are
-    several, each finding names its image.
+    Every image has a summary line, also one that failed. With several images, each finding names
+    its image.
     """
     if full:
-        rows = tuple((each.subject, *_cells(each), each.message) for each in findings)
-        columns = ("image", "weight", "rule", "platform", "finding")
+        rows = tuple((item.subject, *_cells(item), item.message) for item in findings)
+        columns = ("image", "severity", "rule", "platform", "finding")
         lines = tuple(_last_line(image, summary) for image in images)
         return Report(title, (), (ReportTable("findings", columns, rows),) if rows else (), lines)
-    cells: dict[int, tuple[str, ...]] = {id(each): _cells(each) for each in findings}
+    cells: dict[int, tuple[str, ...]] = {id(item): _cells(item) for item in findings}
     if len(images) > 1:
-        cells = {id(each): (*cells[id(each)], each.subject) for each in findings}
+        cells = {id(item): (*cells[id(item)], item.subject) for item in findings}
     widths = [max(map(len, column)) for column in zip(*cells.values(), strict=True)]
-    told: list[str] = []
+    text_lines: list[str] = []
     for image in images:
         found: tuple[Finding, ...] = () if isinstance(image, Failure) else image.findings
-        for each in found:
-            row = zip(cells[id(each)], widths, strict=True)
-            told.append(_GAP.join([*(f"{cell:<{width}}" for cell, width in row), each.message]))
-        told.append(_last_line(image, summary))
-    return Report(title, (), (), tuple(told))
+        for item in found:
+            row = zip(cells[id(item)], widths, strict=True)
+            text_lines.append(
+                _GAP.join([*(f"{cell:<{width}}" for cell, width in row), item.message])
+            )
+        text_lines.append(_last_line(image, summary))
+    return Report(title, (), (), tuple(text_lines))
 
 
 def _cells(finding: Finding) -> tuple[str, ...]:
@@ -83,21 +85,21 @@ def _summary(image: CheckedImage) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """Count things, in words."""
+    """Return a count with its noun."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def plain(answer: Checked) -> Plain:
-    """Turn what was checked into plain values."""
+    """Turn a check into plain values."""
     return {
         "passed": answer.passed,
-        "findings": [finding(each) for each in answer.findings],
-        "images": [_image(each) for each in answer.images],
+        "findings": [finding(item) for item in answer.findings],
+        "images": [_image(item) for item in answer.images],
     }
 
 
 def pairs(answer: Checked) -> list[tuple[str, str]]:
-    """Give the digest and the name of what was checked, an image a pair, `-` for a failure."""
+    """Return the digest and name of each image, `-` for a failure."""
     return [
         ("-", "-")
         if isinstance(image, Failure)
@@ -121,7 +123,7 @@ def _image(value: CheckedImage | Failure) -> Plain:
 
 
 def finding(value: Finding) -> Plain:
-    """Write one finding; what is not known is null."""
+    """Return a finding as plain values; unknown ones are null."""
     return {
         "rule": value.rule,
         "severity": value.severity.value,

@@ -1,4 +1,4 @@
-"""Reports of comparisons: one image across its platforms."""
+"""Comparisons: the platforms of an image, or two images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def images_report(answer: ImageComparison, *, full: bool) -> Report:
-    """Turn a comparison of two images into a report; one line where they are the same."""
+    """Turn a comparison of two images into a report; one line if they are the same."""
     if answer.is_same:
         return Report("compare", (), (), (f"same: {answer.first_root.digest}",))
     tables = (
@@ -41,7 +41,7 @@ def images_report(answer: ImageComparison, *, full: bool) -> Report:
 
 
 def image_facts(answer: ImageComparison) -> tuple[tuple[str, str], ...]:
-    """Say what is compared, and what follows from it as a whole."""
+    """Return what is compared, and the totals."""
     facts = [
         ("from", answer.first),
         ("", str(answer.first_root.digest)),
@@ -56,15 +56,15 @@ def image_facts(answer: ImageComparison) -> tuple[tuple[str, str], ...]:
 
 
 def change_words(answer: ImageComparison) -> str:
-    """Say of how many platforms became what."""
-    said = [f"{answer.count(each)} {each.value}" for each in ChangeKind if answer.count(each)]
-    return ", ".join(said) or "no platforms"
+    """Return the number of platforms per change."""
+    counts = [f"{answer.count(kind)} {kind.value}" for kind in ChangeKind if answer.count(kind)]
+    return ", ".join(counts) or "no platforms"
 
 
 def fetch_words(answer: ImageComparison) -> str:
-    """Say what somebody who has the first fetches to have the second."""
+    """Return what must be fetched for the second image if the first is held."""
     layers = f"{answer.fetch.layers} layers" if answer.fetch.layers != 1 else "1 layer"
-    return f"{megabytes(answer.fetch.bytes)}: {layers} and the documents that are new"
+    return f"{megabytes(answer.fetch.bytes)}: {layers} and new documents"
 
 
 def _changes(answer: ImageComparison) -> ReportTable:
@@ -85,7 +85,7 @@ def _changes(answer: ImageComparison) -> ReportTable:
 
 
 def _image_drift(answer: ImageComparison) -> ReportTable:
-    """Show each change of a value once, with the numbers of the platforms that have it."""
+    """List each change of a value once, with the numbers of its platforms."""
     found: dict[Drift, list[int]] = {}
     for number, change in enumerate(answer.changes, 1):
         for drift in change.drift:
@@ -102,7 +102,7 @@ def _numbers(numbers: list[int]) -> str:
 
 
 def _steps(answer: ImageComparison) -> ReportTable:
-    """Show each step that is not the same, or made another layer, once for all its platforms."""
+    """List each step that differs or made another layer, once for all its platforms."""
     found: dict[tuple[str, ...], list[int]] = {}
     for number, change in enumerate(answer.changes, 1):
         for row in step_rows(change):
@@ -113,7 +113,7 @@ def _steps(answer: ImageComparison) -> ReportTable:
 
 
 def step_rows(change: PlatformChange) -> list[tuple[str, ...]]:
-    """List the steps of one platform that are not the same, or made another layer."""
+    """List the steps of a platform that differ or made another layer."""
     rows = []
     for row in change.history.rows if change.history is not None else ():
         layers = [step.layer.digest if step and step.layer else None for step in row.steps]
@@ -122,7 +122,7 @@ def step_rows(change: PlatformChange) -> list[tuple[str, ...]]:
     return rows
 
 
-#: Builds whose sizes stand side by side on a page of 80 columns; more are summed up there.
+#: Builds whose sizes fit side by side into 80 columns; more are summarised.
 _SIDE_BY_SIDE = 5
 
 
@@ -143,7 +143,7 @@ def report(
 
 
 def facts_of(answer: Comparison) -> tuple[tuple[str, str], ...]:
-    """Say what a comparison is about, and what follows from it as a whole."""
+    """Return what is compared, and the totals."""
     root = "index" if answer.root.is_index else "manifest"
     facts = [("image", answer.reference), (root, str(answer.root.digest))]
     if len(answer.builds) > 1:
@@ -152,7 +152,7 @@ def facts_of(answer: Comparison) -> tuple[tuple[str, str], ...]:
     if answer.missing:
         facts.append(("missing", ", ".join(str(platform) for platform in answer.missing)))
     elif answer.expected:
-        facts.append(("expected", f"all {len(answer.expected)} are there"))
+        facts.append(("expected", f"all {len(answer.expected)} offered"))
     reasons: dict[str, list[int]] = {}
     for number, reason in enumerate(answer.history.unmatched, 1):
         reasons.setdefault(reason, []).append(number)
@@ -161,7 +161,7 @@ def facts_of(answer: Comparison) -> tuple[tuple[str, str], ...]:
 
 
 def _ranges(numbers: list[int]) -> str:
-    """Write ascending numbers as people do: `1-3, 5`."""
+    """Format ascending numbers: `1-3, 5`."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:
@@ -172,7 +172,7 @@ def _ranges(numbers: list[int]) -> str:
 
 
 def stored_words(answer: Comparison) -> str:
-    """Say what somebody keeps who has all builds, and what sharing saves."""
+    """Return the size of all builds stored together and separately."""
     stored, summed = answer.sharing.stored, answer.sharing.summed
     count = len(answer.builds)
     return f"{megabytes(stored.bytes)} for all {count}; one by one {megabytes(summed.bytes)}"
@@ -217,12 +217,12 @@ def _documents(answer: Comparison, *, full: bool) -> ReportTable:
 
 
 def _sharing(answer: Comparison, *, full: bool) -> ReportTable:
-    """Show who shares with whom: every pair, or, where that is too wide, who shares a layer."""
+    """List shared layers per pair of builds or, if that is too wide, per layer."""
     if len(answer.builds) > _SIDE_BY_SIDE and not full:
         return _groups(answer)
     numbers = tuple(f"{position + 1}" for position in range(len(answer.builds)))
     rows = tuple(
-        (number, *(_amount(each, is_self=row == column) for column, each in enumerate(amounts)))
+        (number, *(_amount(item, is_self=row == column) for column, item in enumerate(amounts)))
         for row, (number, amounts) in enumerate(zip(numbers, answer.sharing.matrix, strict=True))
     )
     title = "shared layers, bytes and how many"
@@ -259,11 +259,11 @@ def _drift(answer: Comparison) -> ReportTable:
 
 
 def _drift_rows(drift: Drift) -> list[tuple[str, ...]]:
-    """Give a row for every value; what differs is named in the first."""
+    """Return a row for every value; the first names what differs."""
     rows: list[tuple[str, ...]] = []
     for number, (value, holders) in enumerate(drift.groups):
-        who = ", ".join(str(position + 1) for position in holders)
-        rows.append((drift.name if number == 0 else "", who, value_words(value)))
+        numbers = ", ".join(str(position + 1) for position in holders)
+        rows.append((drift.name if number == 0 else "", numbers, value_words(value)))
     return rows
 
 
@@ -287,12 +287,12 @@ def _history_summed(answer: Comparison) -> ReportTable:
             for position, step in enumerate(row.steps)
             if step is not None and step.layer is not None
         ]
-        there = [position for position, step in enumerate(row.steps) if step is not None]
+        present = [position for position, step in enumerate(row.steps) if step is not None]
         least = min(sizes, default=None)
-        most = max(sizes, default=None, key=lambda each: each[0])
+        most = max(sizes, default=None, key=lambda item: item[0])
         rows.append(
             (
-                str(len(there)),
+                str(len(present)),
                 step_words(row.steps[answer.base]),
                 megabytes(least[0]) if least else "-",
                 f"{megabytes(most[0])} in {most[1] + 1}" if most else "-",
@@ -305,7 +305,7 @@ def _history_summed(answer: Comparison) -> ReportTable:
 
 
 def _unmatched(answer: Comparison, *, full: bool) -> list[ReportTable]:
-    """List the layers of builds whose history does not say which step made them."""
+    """List layers whose step is unknown, from builds without usable history."""
     rows = tuple(
         (
             f"{position + 1}",
@@ -328,7 +328,7 @@ def plain(answer: Comparison | ImageComparison) -> Plain:
 
 
 def pairs(answer: Comparison | ImageComparison) -> None:
-    """Give nothing: a comparison is about images, and names none."""
+    """Return None: a comparison contains no single images."""
     del answer
 
 
@@ -343,14 +343,14 @@ def _comparison(answer: Comparison) -> Plain:
         "sharing": {
             "stored": _amount_values(sharing.stored),
             "summed": _amount_values(sharing.summed),
-            "matrix": [[_amount_values(each) for each in row] for row in sharing.matrix],
+            "matrix": [[_amount_values(item) for item in row] for row in sharing.matrix],
             "groups": [_group(group, names) for group in sharing.groups],
         },
         "drift": [_drift_values(drift, names) for drift in answer.drift],
         "history": _history_values(answer.history, names),
         "files": files(answer.files) if answer.files is not None else None,
-        "expected": [_expected(each) for each in answer.expected],
-        "missing": [_expected(each) for each in answer.missing],
+        "expected": [_expected(item) for item in answer.expected],
+        "missing": [_expected(item) for item in answer.missing],
         "reasons": [_reason(reason) for reason in answer.reasons],
         "warnings": warnings(answer.warnings),
     }
@@ -365,7 +365,7 @@ def _group(group: Group, names: list[str]) -> Plain:
 
 
 def _build(answer: Comparison, position: int) -> Plain:
-    """Write a build: where it stands among the others, then what it is in every dimension."""
+    """Return a build: its sharing and sizes, then its value in every dimension."""
     build, ratio = answer.builds[position], answer.ratio(position)
     return {
         **_identity(build),
@@ -373,7 +373,7 @@ def _build(answer: Comparison, position: int) -> Plain:
         "ratio": round(ratio, 4) if ratio is not None else None,
         "shared": _amount_values(answer.sharing.shared(position)),
         "own": _amount_values(answer.sharing.own[position]),
-        "dimensions": {each.name: _value(each, build) for each in DIMENSIONS},
+        "dimensions": {item.name: _value(item, build) for item in DIMENSIONS},
         "layers": [bare(layer) for layer in build.manifest.layers],
     }
 
@@ -390,13 +390,13 @@ def _identity(build: Build) -> Plain:
 
 
 def _value(dimension: Dimension, build: Build) -> object:
-    """Write a value: pairs as an object, names and words as a list."""
+    """Return a value as JSON: pairs as an object, lists as a list."""
     look = dimension.look(build)
     if not isinstance(look, tuple):
         return look
     if dimension.unit is not Unit.PAIRS:
         return list(look)
-    return dict(each for each in look if isinstance(each, tuple))
+    return dict(item for item in look if isinstance(item, tuple))
 
 
 def _amount_values(amount: Amount) -> Plain:
@@ -453,8 +453,8 @@ def _images(answer: ImageComparison) -> Plain:
         "same": answer.is_same,
         "platforms": [_change(change) for change in answer.changes],
         "fetch": _amount_values(answer.fetch),
-        "expected": [_expected(each) for each in answer.expected],
-        "missing": [_expected(each) for each in answer.missing],
+        "expected": [_expected(item) for item in answer.expected],
+        "missing": [_expected(item) for item in answer.missing],
         "reasons": [_reason(reason) for reason in answer.reasons],
         "warnings": warnings(answer.warnings),
     }

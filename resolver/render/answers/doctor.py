@@ -1,4 +1,4 @@
-"""Reports of a checkup: groups of lines on a page, tables where nothing is cut."""
+"""Checkups of this machine: groups of lines, or with `full` tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 _WIDTH = 80
-#: "warning", and two blanks before and behind.
+#: "warning", with two spaces on each side.
 _MARGIN = 11
 _MARKS = {
     CheckupState.OK: "ok",
@@ -28,7 +28,7 @@ _MARKS = {
 
 
 def report(answer: Checkup, *, explain: bool, full: bool) -> Report:
-    """Turn a checkup into a report; with `full` one table per group, of whole cells."""
+    """Turn a checkup into a report; with `full`, one table per group."""
     del explain
     if full:
         tables = tuple(_table(answer, group) for group in _groups(answer))
@@ -44,8 +44,8 @@ def report(answer: Checkup, *, explain: bool, full: bool) -> Report:
 
 
 def _groups(answer: Checkup) -> tuple[str, ...]:
-    there = {row.group for row in answer.rows}
-    return tuple(group for group, _title in GROUPS if group in there)
+    present = {row.group for row in answer.rows}
+    return tuple(group for group, _title in GROUPS if group in present)
 
 
 def _table(answer: Checkup, group: str) -> ReportTable:
@@ -58,12 +58,12 @@ def _table(answer: Checkup, group: str) -> ReportTable:
 
 
 def _lines(row: CheckupRow) -> Iterator[str]:
-    """Write a row, on as many lines as it needs; what to do stands below it."""
+    """Return a row on as many lines as it needs, with its hint below."""
     text = _filled(f"{row.name}: {row.found}")
     yield f"  {_MARKS[row.state]:<7}  {text[0]}"
     yield from (f"{'':{_MARGIN}}  {more}" for more in text[1:])
     if row.hint:
-        yield from (f"{'':{_MARGIN}}{each}" for each in _hint(row.hint))
+        yield from (f"{'':{_MARGIN}}{item}" for item in _hint(row.hint))
 
 
 def _hint(hint: str) -> list[str]:
@@ -72,7 +72,7 @@ def _hint(hint: str) -> list[str]:
 
 
 def _filled(text: str) -> list[str]:
-    """Break words into lines; a path is never broken, so that it can be copied."""
+    """Wrap text; a path is never broken, so that it can be copied."""
     width = _WIDTH - _MARGIN - 2
     return wrap(escape(text), width, break_long_words=False, break_on_hyphens=False)
 
@@ -80,7 +80,7 @@ def _filled(text: str) -> list[str]:
 def _summary(answer: Checkup) -> str:
     errors, warnings = answer.count(CheckupState.ERROR), answer.count(CheckupState.WARNING)
     if not errors and not warnings:
-        return "everything is as it should be"
+        return "no problem found"
     parts = [
         f"{count} {word}{'' if count == 1 else 's'}"
         for count, word in ((errors, "error"), (warnings, "warning"))
@@ -90,7 +90,7 @@ def _summary(answer: Checkup) -> str:
 
 
 def plain(answer: Checkup) -> Plain:
-    """Turn a checkup into plain values; a row without a hint has null there."""
+    """Turn a checkup into plain values; a missing hint is null."""
     return {
         "version": answer.version,
         "state": answer.state.value,
@@ -111,10 +111,10 @@ def _row(row: CheckupRow) -> Plain:
 
 def _fact(value: Fact) -> object:
     if isinstance(value, tuple):
-        return [escape(each) for each in value]
+        return [escape(item) for item in value]
     return escape(value) if isinstance(value, str) else value
 
 
 def pairs(answer: object) -> None:
-    """Say that a checkup names no images."""
+    """Return None: a checkup contains no images."""
     del answer

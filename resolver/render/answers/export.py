@@ -1,4 +1,4 @@
-"""Reports about exports: what was handed over, and how it is used there."""
+"""Exports: what was written, and where."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def report(answer: Exported, *, explain: bool = False, full: bool = False) -> Re
     facts = [("to", str(answer.destination)), ("content", _content(answer))]
     facts += [("ran", " ".join(answer.command))] if answer.command else []
     facts += [(SAID, words) for words in answer.said.splitlines() if words.strip()]
-    attached = [each.kind for image in answer.images for each in image.attached]
+    attached = [item.kind for image in answer.images for item in image.attached]
     facts += [("with", counted(attached))] if attached else []
-    left_out = [each for image in answer.images for each in image.left_out]
+    left_out = [item for image in answer.images for item in image.left_out]
     facts += [("left out", left_out_words(left_out))] if left_out else []
     rows = tuple(_row(image, full=full) for image in answer.images)
     columns = ("name", "platforms", "digest")
@@ -34,7 +34,7 @@ def report(answer: Exported, *, explain: bool = False, full: bool = False) -> Re
 
 
 def _content(answer: Exported) -> str:
-    """Say how many pieces, how many bytes, and which of them took no room."""
+    """Return the number of pieces and bytes, and how they were written."""
     counted = (
         (answer.written, "written"),
         (answer.linked, "linked"),
@@ -70,7 +70,7 @@ def plain(answer: Exported) -> Plain:
 
 
 def pairs(answer: Exported) -> list[tuple[str, str]]:
-    """Give the digest and the full name of each image, as they are where it was handed to."""
+    """Return the digest and full name of each image at its destination."""
     return [(str(image.root.digest), image.name) for image in answer.images]
 
 
@@ -82,15 +82,15 @@ def _image(image: ExportedImage) -> Plain:
         "root": bare(image.root),
         "original": bare(image.original),
         "filtered": image.is_filtered,
-        "platforms": [platform(each) if each is not None else None for each in image.platforms],
+        "platforms": [platform(item) if item is not None else None for item in image.platforms],
         "attached": [
             {
-                "kind": each.kind,
-                "manifest": bare(each.manifest),
-                "refersTo": str(each.about) if each.about is not None else None,
-                "tag": each.tag or None,
+                "kind": item.kind,
+                "manifest": bare(item.manifest),
+                "refersTo": str(item.about) if item.about is not None else None,
+                "tag": item.tag or None,
             }
-            for each in image.attached
+            for item in image.attached
         ],
         "leftOut": left_out(image.left_out),
     }

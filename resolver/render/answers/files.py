@@ -1,4 +1,4 @@
-"""Reports of file trees: what differs in the files of builds, in tables."""
+"""File trees: tables of the differences between the files of builds."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from resolver.render.to_dict import Plain
 
 
-#: What is shown of an instruction where a table may be as wide as it likes.
+#: Characters of an instruction shown in a table of any width.
 _LONGEST = 400
 
 
 def delta_words(delta: int) -> str:
-    """Write a difference in bytes with its sign."""
+    """Format a difference in bytes, with its sign."""
     return f"{'-' if delta < 0 else '+'}{megabytes(abs(delta))}" if delta else "same"
 
 
 def value_words(value: str | tuple[str, ...] | None) -> str:
-    """Write a value; words are put in quotes where blanks would hide where one ends."""
+    """Format a value; words with spaces are quoted."""
     if value is None:
         return "(not set)"
     if isinstance(value, str):
@@ -42,19 +42,19 @@ def value_words(value: str | tuple[str, ...] | None) -> str:
 
 
 def step_words(step: Step | None) -> str:
-    """Say what a step made of a build: nothing, no layer, or a layer of this size."""
+    """Return what a step did in a build: nothing, no layer, or a layer of this size."""
     if step is None:
         return "absent"
     return megabytes(step.layer.size) if step.layer is not None else "-"
 
 
 def mark(*, same: bool) -> str:
-    """Mark a step that is not the same everywhere."""
+    """Mark a step that differs between builds."""
     return "" if same else "!"
 
 
 def cut(instruction: str) -> str:
-    """Cut an instruction to what a line can hold; a script can be thousands of characters."""
+    """Shorten an instruction to one line; a script can have thousands of characters."""
     text = " ".join(instruction.split())
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
@@ -72,23 +72,23 @@ if TYPE_CHECKING:
 
     RowsOf = Callable[[TreeSummary, TreeComparison], "BoundedRows"]
 
-#: Rows of each tree that stand in a table which is not to be whole.
+#: Rows of each tree in a shortened table.
 _ROWS = 12
-#: Folders of each tree that stand there.
+#: Folders of each tree in it.
 _FOLDERS = 5
-#: Rows that a whole table has of all trees together, and characters in them: its columns are as
-#: wide as its widest row, so all of them are in memory. JSON has no such limit.
+#: Rows and characters of a full table, for all trees together: the widest row sets the width of
+#: a column, so all rows are in memory. JSON has no such limit.
 MOST_ROWS = 20_000
 _MOST_TEXT = 4 << 20
 
-#: Extended attributes of a file that stand there.
+#: Extended attributes of a file in it.
 _XATTRS = 3
 
 Row = tuple[str, ...]
 
 
 class BoundedRows(NamedTuple):
-    """Rows that are drawn when they are asked for, and how many there are."""
+    """Rows that are made on iteration, and their number."""
 
     total: int
     rows: Iterable[Row]
@@ -99,7 +99,7 @@ def _rows(rows: Sequence[Row]) -> BoundedRows:
 
 
 class TreePair(NamedTuple):
-    """A tree, what it is held against, and the number that it has in the other tables."""
+    """A tree, its base, and its number in the other tables."""
 
     number: int
     base: TreeSummary
@@ -107,7 +107,7 @@ class TreePair(NamedTuple):
 
 
 def pairs_of(answer: Comparison | ImageComparison) -> list[TreePair]:
-    """List the trees of a comparison that are held against others."""
+    """List the trees of a comparison that have a base."""
     if isinstance(answer, Comparison):
         if answer.files is None:
             return []
@@ -123,7 +123,7 @@ def pairs_of(answer: Comparison | ImageComparison) -> list[TreePair]:
 
 
 def _trees(pairs: Sequence[TreePair]) -> Iterator[tuple[str, TreeSummary]]:
-    """List every tree once, what others are held against too, each with its name in tables."""
+    """List every tree once, with its name in tables; bases included."""
     shown: set[int] = set()
     for number, base, tree in pairs:
         if id(base) not in shown:
@@ -137,11 +137,11 @@ def _base_name(number: int, base: TreeSummary) -> str:
 
 
 def file_tables(answer: Comparison | ImageComparison, *, full: bool) -> list[ReportTable]:
-    """Draw what differs in files; nothing where they were not read."""
+    """Return the tables of file differences; none if files were not read."""
     most = None if full else _ROWS
     pairs = pairs_of(answer)
     if isinstance(answer, Comparison) and answer.files is not None and not pairs:
-        # The only build there is: nothing differs, and what is in it is told all the same.
+        # A single build: nothing differs, but its content is reported.
         row = (
             "1",
             *_size(answer.files.base),
@@ -169,14 +169,14 @@ def file_tables(answer: Comparison | ImageComparison, *, full: bool) -> list[Rep
 
 
 def _notes(trees: Sequence[tuple[str, TreeSummary]], most: int | None) -> list[ReportTable]:
-    """Draw what was found in trees that nobody would expect there; no table where nothing was."""
+    """Return tables of unexpected content: foreign programs and malformed entries."""
     tables = []
     strangers = _gathered(((name, _strangers(tree)) for name, tree in trees), most)
     if strangers:
         tables.append(_table("programs for another machine", ("#", "program", "path"), strangers))
     odd = _gathered(((name, _odd(tree)) for name, tree in trees), most)
     if odd:
-        tables.append(_table("what was odd", ("#", "where", "what"), odd))
+        tables.append(_table("unusual entries", ("#", "where", "what"), odd))
     return tables
 
 
@@ -191,7 +191,7 @@ def _table(title: str, columns: Row, rows: Sequence[Row]) -> ReportTable:
 
 
 def _summary(pairs: Sequence[TreePair]) -> Iterator[Row]:
-    """Say how much each tree has in common with its base, which comes before those it is of."""
+    """Return the summary row of each tree; a base precedes its trees."""
     shown: set[int] = set()
     for number, base, tree in pairs:
         if id(base) not in shown:
@@ -212,12 +212,12 @@ def _size(tree: TreeSummary) -> tuple[str, str]:
 
 
 def programs_words(tree: TreeSummary) -> str:
-    """Say what machines the programs of a tree are for, and how many each."""
+    """Return the number of programs per machine in a tree."""
     return ", ".join(f"{count} {machine}" for machine, count in tree.programs) or "none"
 
 
 def _each(pairs: Sequence[TreePair], rows_of: RowsOf, most: int | None) -> list[Row]:
-    """Put the rows of all trees together; those of several stand once, with all their numbers."""
+    """Merge the rows of all trees; a row of several trees appears once, with their numbers."""
     return _gathered(((str(number), rows_of(base, tree)) for number, base, tree in pairs), most)
 
 
@@ -240,8 +240,8 @@ def _gathered(trees: Iterable[tuple[str, BoundedRows]], most: int | None) -> lis
     width = max((len(row) for row in shown), default=3)
     how = "--no-trunc" if most is not None else "--format json"
     for count in dict.fromkeys(left.values()):
-        who = ", ".join(name for name, each in left.items() if each == count)
-        shown.append((who, *[""] * (width - 2), f"… and {count} more (`{how}`)"))
+        cut_trees = ", ".join(name for name, item in left.items() if item == count)
+        shown.append((cut_trees, *[""] * (width - 2), f"… and {count} more (`{how}`)"))
     return shown
 
 
@@ -254,7 +254,7 @@ def _folders(_base: TreeSummary, tree: TreeComparison) -> BoundedRows:
 
 
 def folder_row(folder: FolderDelta) -> Row:
-    """Write the sizes of a folder, and its path."""
+    """Return the sizes and the path of a folder."""
     sizes = (megabytes(folder.before), megabytes(folder.after), delta_words(folder.delta))
     return (*sizes, folder.path or "/")
 
@@ -262,8 +262,8 @@ def folder_row(folder: FolderDelta) -> Row:
 def _packages(_base: TreeSummary, tree: TreeComparison) -> BoundedRows:
     return _rows(
         [
-            (each.name, ", ".join(each.before) or "-", ", ".join(each.after) or "-")
-            for each in tree.packages
+            (item.name, ", ".join(item.before) or "-", ", ".join(item.after) or "-")
+            for item in tree.packages
         ]
     )
 
@@ -273,7 +273,7 @@ def _paths(_base: TreeSummary, tree: TreeComparison) -> BoundedRows:
 
 
 def path_row(difference: FileDifference) -> Row:
-    """Say how a path differs, what became of its size, and which it is."""
+    """Return how a path differs, its change of size, and the path."""
     before, after = difference.before, difference.after
     how = ", ".join(_how(change, difference) for change in difference.changes)
     old, new = before.size if before else 0, after.size if after else 0
@@ -281,7 +281,7 @@ def path_row(difference: FileDifference) -> Row:
 
 
 def _how(change: PathChange, difference: FileDifference) -> str:
-    """Name a change; a few characters that say from what to what go with it."""
+    """Describe a change; if short, with the values before and after."""
     before, after = difference.before, difference.after
     if before is None or after is None:
         return change.value
@@ -299,18 +299,18 @@ def _how(change: PathChange, difference: FileDifference) -> str:
 
 
 def _xattrs(names: Sequence[str], before: dict[str, str], after: dict[str, str]) -> str:
-    """Name attributes that differ, with their values: `security.capability cap_net_raw+ep to -`."""
-    said = [
+    """List attributes that differ, with their values: `security.capability cap_net_raw+ep to -`."""
+    shown_names = [
         f"{name} {shown(before.get(name, '-'))} to {shown(after.get(name, '-'))}"
         for name in names[:_XATTRS]
     ]
-    more = len(names) - len(said)
-    return ", ".join([*said, *([f"{more} more xattrs"] if more > 0 else [])])
+    more = len(names) - len(shown_names)
+    return ", ".join([*shown_names, *([f"{more} more xattrs"] if more > 0 else [])])
 
 
 def _strangers(tree: TreeSummary) -> BoundedRows:
     return BoundedRows(
-        len(tree.strangers), ((str(each.program), each.path) for each in tree.strangers)
+        len(tree.strangers), ((str(item.program), item.path) for item in tree.strangers)
     )
 
 
@@ -319,7 +319,7 @@ def _odd(tree: TreeSummary) -> BoundedRows:
 
 
 def files(found: FileComparison) -> Plain:
-    """Write what differs between trees, all of it."""
+    """Return all differences between trees as plain values."""
     return {
         "same": found.is_same,
         "base": _tree(found.base),
@@ -338,12 +338,12 @@ def _tree(tree: TreeSummary) -> Plain:
         "strangers": Rows(_facts, tree.strangers),
         "packages": [
             {
-                "manager": each.manager,
-                "name": each.name,
-                "version": each.version,
-                "architecture": each.architecture,
+                "manager": item.manager,
+                "name": item.name,
+                "version": item.version,
+                "architecture": item.architecture,
             }
-            for each in tree.packages
+            for item in tree.packages
         ],
         "unread": [{"path": path, "reason": reason} for path, reason in tree.unread],
         "warnings": list(tree.warnings),
@@ -363,17 +363,17 @@ def _other(tree: TreeComparison) -> Plain:
         },
         "differences": Rows(_difference, tree.differences),
         "folderDeltas": [
-            {"path": each.path, "from": each.before, "to": each.after, "delta": each.delta}
-            for each in tree.folders
+            {"path": item.path, "from": item.before, "to": item.after, "delta": item.delta}
+            for item in tree.folders
         ],
         "packageDifferences": [
             {
-                "manager": each.manager,
-                "name": each.name,
-                "from": list(each.before),
-                "to": list(each.after),
+                "manager": item.manager,
+                "name": item.name,
+                "from": list(item.before),
+                "to": list(item.after),
             }
-            for each in tree.packages
+            for item in tree.packages
         ],
         "samePackages": tree.same_packages,
     }

@@ -1,4 +1,4 @@
-"""Reports about linting: a line for each finding, then a line for each image."""
+"""Lint results: a line for each finding, then a line for each image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GAP = "  "
 
 
 def report(answer: Linted | Explained, *, explain: bool = False, full: bool = False) -> Report:
-    """Turn findings, or the rules behind them, into a report."""
+    """Turn findings or rules into a report."""
     del explain
     if isinstance(answer, Linted):
         return findings_report("lint", answer.images, _summary, answer.findings, full=full)
@@ -38,7 +38,7 @@ def _summary(image: LintedImage) -> str:
         if image.count(severity)
     ]
     ignored = [f"{image.ignored} ignored"] if image.ignored else []
-    found = ", ".join([*(counts or ["nothing found"]), *ignored])
+    found = ", ".join([*(counts or ["no findings"]), *ignored])
     return f"`{image.reference}`: {found} ({counted(len(image.platforms), 'platform')})"
 
 
@@ -70,7 +70,7 @@ def _paragraph(rule: Rule) -> list[str]:
 
 
 def plain(answer: Linted | Explained) -> Plain:
-    """Turn findings, or the rules behind them, into plain values."""
+    """Turn findings or rules into plain values."""
     if isinstance(answer, Explained):
         return {
             "rules": [
@@ -84,13 +84,13 @@ def plain(answer: Linted | Explained) -> Plain:
             ]
         }
     return {
-        "findings": [finding(each) for each in answer.findings],
-        "images": [_image(each) for each in answer.images],
+        "findings": [finding(item) for item in answer.findings],
+        "images": [_image(item) for item in answer.images],
     }
 
 
 def pairs(answer: Linted | Explained) -> None:
-    """Say that findings are no images, so that they have no digests of their own to print."""
+    """Return None: findings are not images."""
     del answer
 
 
@@ -110,7 +110,7 @@ def _image(value: LintedImage | Failure) -> Plain:
 
 
 def _programs(look: Look) -> list[Plain]:
-    """Write what an image starts, and what else was seen in it."""
+    """Return the program that an image starts, and the other programs found."""
     of = str(look.part.platform) if look.part.platform is not None else None
     written: list[Plain] = [
         {
@@ -122,7 +122,7 @@ def _programs(look: Look) -> list[Plain]:
         }
         for one in look.started
     ]
-    written += [{"platform": of, "role": "sample", **_program(each)} for each in look.sample]
+    written += [{"platform": of, "role": "sample", **_program(item)} for item in look.sample]
     return written
 
 

@@ -1,4 +1,4 @@
-"""Reports of what was locked, and of what has moved since."""
+"""Lock files: what was locked, and what has changed since."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NOTHING = "-"
 
 
 def report(answer: object, *, explain: bool = False, full: bool = False) -> Report:
-    """Turn an answer about a lock into a report."""
+    """Turn an answer about a lock file into a report."""
     del explain  # there is nothing more to say
     match answer:
         case Locked():
@@ -39,7 +39,7 @@ def report(answer: object, *, explain: bool = False, full: bool = False) -> Repo
 def _locked(answer: Locked, *, full: bool) -> Report:
     facts = [("lock", answer.path), ("holds", _count(len(answer.lock.images)))]
     if not answer.written:
-        facts.append(("written", "no: a reference could not be looked up"))
+        facts.append(("written", "no: a reference could not be resolved"))
     rows = tuple(
         (
             one.change,
@@ -66,10 +66,10 @@ def _check(answer: LockCheck, *, full: bool) -> Report:
     facts = [("lock", answer.path), ("same", f"{same} of {_count(len(answer.images))}")]
     if answer.wanted:
         facts.append(("platform", ", ".join(answer.wanted)))
-    told = tuple(_told(one) for one in answer.images)
+    rows = tuple(_state_row(one) for one in answer.images)
     tail = frozenset({"reference"})
     kept = frozenset({"state"})
-    tables = [ReportTable("references", ("state", "reference"), told, whole=kept, tail=tail)]
+    tables = [ReportTable("references", ("state", "reference"), rows, whole=kept, tail=tail)]
     moved = tuple(
         row
         for one in answer.images
@@ -83,14 +83,14 @@ def _check(answer: LockCheck, *, full: bool) -> Report:
     return Report(answer.path, tuple(facts), tuple(tables))
 
 
-def _told(one: LockDrift | Failure) -> tuple[str, str]:
+def _state_row(one: LockDrift | Failure) -> tuple[str, str]:
     if isinstance(one, Failure):
         return f"error: {getattr(one.error, 'code', 'error')}", one.reference
     return one.state, one.image.written
 
 
 def _moved(drift: LockDrift, *, full: bool) -> Iterator[tuple[str, ...]]:
-    """Give a row for the whole, then one for each platform."""
+    """Return a row for the image, then one for each platform."""
     written = drift.image.written
     now = _digest(drift.current, full=full) if drift.current is not None else "gone"
     kind = "(index)" if drift.image.is_index else "(image)"
@@ -119,7 +119,7 @@ def _count(number: int) -> str:
 
 
 def plain(answer: object) -> Plain:
-    """Turn an answer about a lock into plain values."""
+    """Turn an answer about a lock file into plain values."""
     match answer:
         case Locked():
             return _lock_values(answer)
@@ -130,7 +130,7 @@ def plain(answer: object) -> Plain:
 
 
 def pairs(answer: object) -> list[tuple[str, str]] | None:
-    """Give digest and pinned name of each reference; for a check, as they were locked."""
+    """Return the digest and pinned reference of each image; for a check, as locked."""
     match answer:
         case Locked():
             images = [one.image for one in answer.changes]

@@ -1,7 +1,7 @@
-"""Locks in the forms of other tools: one function a form, one row in `EXPORTS`.
+"""Lock files in the formats of other tools: a function and a row in `EXPORTS` for each.
 
 Strings of YAML are written as JSON writes them, which YAML reads the same: nothing that stands in
-a lock can be anything but text there.
+a value from a lock file is always text there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _HEADER = "# Written by `resolver lock export`; write it again instead of changing it.\n"
 
-#: Platforms that rules_oci can choose between. Source: rules_oci v2, oci/pull.bzl,
+#: Platforms that rules_oci supports. Source: rules_oci v2, oci/pull.bzl,
 #: `_PLATFORM_TO_BAZEL_CPU`.
 _BAZEL = frozenset(
     {
@@ -33,7 +33,7 @@ _BAZEL = frozenset(
     }
 )
 
-#: Names of fields that need no quotes. Others may be words like `on`, which YAML takes for a truth.
+#: Field names that need no quotes. Others may be words like `on`, a boolean in YAML.
 _OURS = frozenset(
     {
         "annotations",
@@ -79,7 +79,7 @@ def kbld(entries: Sequence[ExportedLockEntry]) -> str:
 
 
 def imgpkg(entries: Sequence[ExportedLockEntry]) -> str:
-    """Write an `ImagesLock`, as it belongs into a bundle: `.imgpkg/images.yml`.
+    """Write an `ImagesLock` for a bundle: `.imgpkg/images.yml`.
 
     Source: carvel.dev, imgpkg "Resources", `ImagesLock`; the annotation is how kbld finds its
     image again, see its "Resolving images", `--imgpkg-lock-output`.
@@ -94,9 +94,9 @@ def imgpkg(entries: Sequence[ExportedLockEntry]) -> str:
 
 
 def kustomize(entries: Sequence[ExportedLockEntry]) -> str:
-    """Write a component to be named under `components:`; `images` in it set digests.
+    """Write a component to list under `components:`; its `images` set digests.
 
-    Kustomize knows an image by its name alone, so two tags of one cannot both be pinned.
+    Kustomize identifies an image by name, so it cannot pin two tags of one.
 
     Source: kubectl.docs.kubernetes.io, "kustomization", `images` and `components`.
 
@@ -110,9 +110,9 @@ def kustomize(entries: Sequence[ExportedLockEntry]) -> str:
         name = entry.bare_written
         if name in images:
             raise Usage(
-                f"`{first[name]}` and `{entry.written}` have one name, and kustomize knows images "
-                "by their names alone",
-                "keep them in two lock files, or take one out with `resolver lock --remove`",
+                f"`{first[name]}` and `{entry.written}` have the same name, and kustomize "
+                "identifies images by name",
+                "keep them in two lock files, or remove one with `resolver lock --remove`",
             )
         first[name] = entry.written
         images[name] = {
@@ -132,8 +132,8 @@ def kustomize(entries: Sequence[ExportedLockEntry]) -> str:
 def compose(entries: Sequence[ExportedLockEntry]) -> str:
     """Write an override file: `docker compose -f compose.yaml -f FILE up`.
 
-    The services are those of the compose file that was named. Without one, `x-images` maps each
-    reference to what it is pinned to, which compose itself passes over.
+    The services are those of the given compose file. Without one, `x-images`, which compose
+    ignores, maps each reference to its pinned form.
 
     Source: compose-spec, 13-merge.md and 11-extension.md.
     """
@@ -146,7 +146,7 @@ def compose(entries: Sequence[ExportedLockEntry]) -> str:
 
 
 def helm(entries: Sequence[ExportedLockEntry]) -> str:
-    """Write values, an image each under `images`, in the four fields that charts have for one.
+    """Write values: an image each under `images`, with the four fields that charts use.
 
     What a chart calls its images only the chart knows: include one with YAML's own means, or copy
     it to where it belongs.
@@ -176,13 +176,13 @@ def bazel(entries: Sequence[ExportedLockEntry]) -> str:
     lines = ['oci = use_extension("@rules_oci//oci:extensions.bzl", "oci")']
     repositories: list[str] = []
     for entry in entries:
-        platforms = [each for each in entry.platforms if each in _BAZEL]
+        platforms = [item for item in entry.platforms if item in _BAZEL]
         if entry.platforms and not platforms:
             lines += ["", f"# {entry.name}: rules_oci knows none of its platforms."]
             continue
         lines += ["", *_pull(entry, platforms)]
         repositories.append(entry.name)
-        repositories += ["_".join((entry.name, *each.split("/"))) for each in platforms]
+        repositories += ["_".join((entry.name, *item.split("/"))) for item in platforms]
     if repositories:
         lines += ["", "use_repo(", "    oci,"]
         lines += [f"    {json.dumps(name)}," for name in repositories]
@@ -191,7 +191,7 @@ def bazel(entries: Sequence[ExportedLockEntry]) -> str:
 
 
 def _pull(entry: ExportedLockEntry, platforms: Sequence[str]) -> Iterator[str]:
-    """Write one statement; JSON's strings are Starlark's, as long as they are ASCII."""
+    """Write one statement; ASCII strings of JSON are valid in Starlark."""
     yield "oci.pull("
     yield f"    name = {json.dumps(entry.name)},"
     yield f"    digest = {json.dumps(str(entry.digest))},"
@@ -205,9 +205,9 @@ def _pull(entry: ExportedLockEntry, platforms: Sequence[str]) -> Iterator[str]:
 
 
 def env(entries: Sequence[ExportedLockEntry]) -> str:
-    """Write variables, as shells, `--env-file` and GitLab's dotenv reports read them.
+    """Write variables for shells, `--env-file` and GitLab's dotenv reports.
 
-    Nothing in a reference needs quotes in any of them.
+    References need no quotes in any of them.
     """
     lines = [
         line
@@ -221,13 +221,13 @@ def env(entries: Sequence[ExportedLockEntry]) -> str:
 
 
 class Export(NamedTuple):
-    """A form: how it is written, and the tool that reads it."""
+    """A format: its function, and the tool that reads it."""
 
     write: Callable[[Sequence[ExportedLockEntry]], str]
     tool: str
 
 
-#: Every form of `lock export`. To add one, write its function and add a row.
+#: Every format of `lock export`. To add one, write its function and add a row.
 EXPORTS = {
     "kbld": Export(kbld, "kbld"),
     "imgpkg": Export(imgpkg, "imgpkg"),
@@ -240,21 +240,21 @@ EXPORTS = {
 
 
 def export(entries: Sequence[ExportedLockEntry], form: str) -> str:
-    """Write entries in a form.
+    """Write entries in a format.
 
     Raises:
-        Usage: there is no such form, or it cannot say this.
+        Usage: the format is unknown, or cannot represent the entries.
 
     """
     row = EXPORTS.get(form)
     if row is None:
         listing = ", ".join(EXPORTS)
-        raise Usage(f"a lock is not exported as `{form}`", f"choose `--format` among {listing}")
+        raise Usage(f"`lock export` does not support `--format {form}`", f"choose one of {listing}")
     return row.write(entries)
 
 
 def _tagged(entry: ExportedLockEntry) -> str:
-    """Give the name with its tag, for people, and the digest, which decides."""
+    """Return the name with its tag, for readers, and the digest."""
     tag = f":{entry.tag}" if entry.tag else ""
     return f"{entry.reference.identity}{tag}@{entry.digest}"
 

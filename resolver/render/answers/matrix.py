@@ -1,4 +1,4 @@
-"""Matrices in the form that each CI system reads: ASCII JSON, which is YAML as well."""
+"""Job matrices in the format of each CI system: ASCII JSON, which is valid YAML."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from resolver.core.platforms.platform import percent_encode
-from resolver.errors import MatrixTooLarge
+from resolver.core.results.matrix import too_large
 from resolver.render.report import Report, ReportTable, short
 from resolver.render.to_dict import bare, warnings
 
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from resolver.render.to_dict import Plain
 
 
-#: Characters of a job's name at GitLab, which has the values of its variables in it.
+#: Characters of the name of a GitLab job, which contains the values of its variables.
 #: Source: gitlab-org/gitlab issue 263401; `ci_builds.name` has 255.
 GITLAB_NAME = 255
-#: Of those, what is left for the name that the job is written under, and what joins the two.
+#: Of those, characters for the name of the job in the file, and the separator.
 _GITLAB_OWN = 35
 
 Fields = dict[str, str | None]
 
 
-def tell_matrix(matrix: Matrix) -> str:
-    """Write a matrix for the system it was made for; ends with a line break.
+def matrix_text(matrix: Matrix) -> str:
+    """Return a matrix in the format of its CI system, with a line break at the end.
 
     Raises:
-        MatrixTooLarge: a job's name would be longer than the system allows.
+        MatrixTooLarge: the name of a job exceeds the limit of the system.
     """
     return FORMS[matrix.system](matrix)
 
 
 def fields(job: Job) -> Fields:
-    """Write one job; what does not apply is empty, so that every job has the same names."""
+    """Return the fields of a job; all jobs have the same, empty if they do not apply."""
     platform = job.platform
     return {
         "platform": str(platform),
@@ -51,7 +51,7 @@ def fields(job: Job) -> Fields:
 
 
 def _github(matrix: Matrix) -> str:
-    """One line, for `$GITHUB_OUTPUT` and `fromJSON`."""
+    """Return one line, for `$GITHUB_OUTPUT` and `fromJSON`."""
     return _compact({"include": [fields(job) for job in matrix.jobs]})
 
 
@@ -60,16 +60,16 @@ def _json(matrix: Matrix) -> str:
 
 
 def _gitlab(matrix: Matrix) -> str:
-    """Write a hidden job, to be included and extended: `extends: .resolver-matrix`.
+    """Return a hidden job to include and extend: `extends: .resolver-matrix`.
 
-    The repository is the same for all, and kept out of the variables that make a job's name.
+    The repository is the same for all jobs, so it is not one of the variables in their names.
     """
     rows = []
     for job in matrix.jobs:
         written = {name: value or "" for name, value in fields(job).items() if name != "ref"}
         length = len(", ".join(written.values()))
         if length > GITLAB_NAME - _GITLAB_OWN:
-            raise MatrixTooLarge(
+            raise too_large(
                 "GitLab CI",
                 GITLAB_NAME - _GITLAB_OWN,
                 length,
@@ -94,7 +94,7 @@ def _compact(value: object) -> str:
     return json.dumps(value, ensure_ascii=True, separators=(",", ":")) + "\n"
 
 
-#: Every form there is, by the name of the system.
+#: Every format, by the name of the system.
 FORMS: dict[str, Callable[[Matrix], str]] = {"github": _github, "gitlab": _gitlab, "json": _json}
 
 
@@ -121,5 +121,5 @@ def plain(answer: Matrix) -> Plain:
 
 
 def pairs(answer: Matrix) -> list[tuple[str, str]]:
-    """Give the digest and the name of each job's image."""
+    """Return the digest and reference of the image of each job."""
     return [(str(job.digest), job.ref) for job in answer.jobs]

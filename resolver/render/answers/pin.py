@@ -1,4 +1,4 @@
-"""Reports about pinned files: what the rules say, then what became of each reference."""
+"""Pinned files: findings, then the state of each reference."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _GAP = "  "
 
 
 def report(answer: Pinned, *, explain: bool = False, full: bool = False) -> Report:
-    """Turn pinned files into a report; a check tells findings, and the references only whole."""
+    """Turn pinned files into a report; a check lists references only with `full`."""
     del explain
     images = [pin for file in answer.files for pin in file.pins]
     if not images and not answer.findings and not answer.is_check:
-        words = "nothing could be read" if answer.failures else "no image is named there"
+        words = "no file could be read" if answer.failures else "no images found"
         return Report("pinned", (), (), (words,))
     tables = []
     if full and answer.findings:
@@ -37,14 +37,14 @@ def report(answer: Pinned, *, explain: bool = False, full: bool = False) -> Repo
     if images and (full or not answer.is_check):
         columns = ("where", "image", "state", "digest")
         rows = tuple(_row(pin, full=full) for pin in images)
-        # The end of a path, with its line, and of a name, with its tag, say more than their starts.
+        # Paths end in the line, and names in the tag, so keep their ends.
         tail = frozenset({"where", "image"})
         tables.append(ReportTable("images", columns, rows, whole=frozenset({"digest"}), tail=tail))
     return Report("pinned", (), tuple(tables), tuple(_lines(answer, full=full)))
 
 
 def _lines(answer: Pinned, *, full: bool) -> Iterator[str]:
-    """Line the columns of findings up; the message takes the room it needs."""
+    """Align the columns of findings; messages are not shortened."""
     cells = [_cells(finding) for finding in answer.findings]
     widths = [max((len(row[column]) for row in cells), default=0) for column in range(3)]
     for finding, row in zip(answer.findings, cells, strict=True):
@@ -70,7 +70,7 @@ def _summary(file: PinnedFile, findings: tuple[Finding, ...]) -> str:
         for severity in reversed(Severity)
         if any(finding.severity is severity for finding in own)
     ]
-    found = ", ".join(counts) or "nothing found"
+    found = ", ".join(counts) or "no findings"
     return f"`{file.path}`: {found} ({_counted(len(file.pins), 'image')})"
 
 
@@ -87,7 +87,7 @@ def plain(answer: Pinned) -> Plain:
     """Turn pinned files into plain values."""
     return {
         "files": [_file(file) for file in answer.files],
-        "skipped": [{"path": each.path, "reason": each.reason} for each in answer.skipped],
+        "skipped": [{"path": item.path, "reason": item.reason} for item in answer.skipped],
         "findings": [_finding(finding) for finding in answer.findings],
         "warnings": warnings(answer.warnings),
     }

@@ -1,4 +1,4 @@
-"""Reports about plans and pulls: what is held, what is to come, what came."""
+"""Plans and pulls: what is held, what is missing, what was fetched."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from resolver.render.to_dict import Plain
 
 
-#: Docker's words for how a pull ended.
+#: How Docker reports the result of a pull.
 _STATUS = {
     "downloaded": "Downloaded newer image for",
     "up-to-date": "Image is up to date for",
@@ -33,13 +33,13 @@ def report(answer: Plan | Pulled, *, explain: bool = False, full: bool = False) 
 
 
 def _pulled(answer: Pulled) -> Report:
-    """Tell each image in the words of Docker, then what came in all."""
+    """Report each image as Docker does, then the total fetched."""
     groups: dict[str, list[PulledOne]] = {}
     for one in answer.entries:
         groups.setdefault(one.image.reference, []).append(one)
     lines: list[str] = []
     for reference, ones in groups.items():
-        left_out = [each for each in answer.left_out if each.reference == reference]
+        left_out = [item for item in answer.left_out if item.reference == reference]
         lines += _image(reference, ones, left_out)
     if answer.fetched:
         fetched = f"{megabytes(answer.bytes_fetched)} in {_pieces_of(len(answer.fetched))}"
@@ -52,8 +52,8 @@ def _pieces_of(count: int) -> str:
 
 
 def left_out_words(entries: Iterable[LeftOut]) -> str:
-    """Say in one line what of an index was not asked for."""
-    kinds = [each.kind for each in entries]
+    """Describe the entries of an index that were left out, on one line."""
+    kinds = [item.kind for item in entries]
     if set(kinds) == {"attestation"}:
         return f"{counted(kinds)} (`--no-attestations`)"
     return f"{counted(kinds)} of the index (`-p all` takes every entry)"
@@ -73,12 +73,14 @@ def _image(reference: str, ones: list[PulledOne], left_out: list[LeftOut]) -> li
     lines += [f"Digest: {ones[0].image.root.digest}", f"Status: {_STATUS[status]} {reference}"]
     if foreign:
         size = megabytes(sum(foreign.values()))
-        lines.append(f"Left out: {_pieces_of(len(foreign))}, {size}, kept elsewhere (`--foreign`)")
+        lines.append(
+            f"Left out: {_pieces_of(len(foreign))} foreign, {size} (`--foreign` fetches it)"
+        )
     return lines
 
 
 def _plan(answer: Plan, *, full: bool) -> Report:
-    only = len(answer.images) == 1 and all(each.kind != "artifact" for each in answer.attached)
+    only = len(answer.images) == 1 and all(item.kind != "artifact" for item in answer.attached)
     facts = _image_facts(answer.images[0]) if only else ()
     tables = [] if only else [_images(answer, full=full)]
     tables.append(_pieces(answer, full=full))
@@ -96,18 +98,18 @@ def _image_facts(image: PlannedImage) -> tuple[tuple[str, str], ...]:
 
 
 def _totals(answer: Plan) -> tuple[tuple[str, str], ...]:
-    """Say what is to come, and what need not come."""
+    """Return the totals of a plan."""
     total, missing = answer.bytes_total, answer.bytes_missing
     requests = answer.requests
-    fetch = "nothing, all of it is held"
+    fetch = "nothing, all content is held"
     if answer.missing:
         word = "request" if requests == 1 else "requests"
         fetch = f"{megabytes(missing)} of {megabytes(total)}, in {requests} {word}"
     facts = [("fetch", fetch), ("held", megabytes(answer.bytes_held))]
     if answer.saved:
-        facts.append(("shared", f"{megabytes(answer.saved)} among these images, moved once"))
+        facts.append(("shared", f"{megabytes(answer.saved)} among these images, fetched once"))
     if answer.attached:
-        facts.append(("with", counted(each.kind for each in answer.attached)))
+        facts.append(("with", counted(item.kind for item in answer.attached)))
     if answer.left_out:
         facts.append(("left out", left_out_words(answer.left_out)))
     if answer.foreign:
@@ -131,14 +133,14 @@ def _images(answer: Plan, *, full: bool) -> ReportTable:
 
 
 def _entry_name(image: PlannedImage) -> str:
-    """Name an entry by its platform, or by what it is where it is no image."""
+    """Return the platform of an entry, or its kind if it is not an image."""
     if image.kind != "image":
         return f"({image.kind})"
     return str(image.platform) if image.platform is not None else "-"
 
 
 def _pieces(answer: Plan, *, full: bool) -> ReportTable:
-    """List the pieces; where several images were asked for, each names those it is part of."""
+    """List the pieces; with several images, also the images that each belongs to."""
     users: dict[Digest, dict[str, None]] = {}
     for image in answer.entries:
         for content in image.contents:
@@ -186,7 +188,7 @@ def _plan_values(answer: Plan) -> Plain:
         "bytesMissing": answer.bytes_missing,
         "bytesShared": answer.saved,
         "requests": answer.requests,
-        "pieces": [piece(each) for each in answer.pieces],
+        "pieces": [piece(item) for item in answer.pieces],
     }
 
 
@@ -196,11 +198,11 @@ def _pulled_values(answer: Pulled) -> Plain:
         "attached": [{**_attached(one.image), "status": one.status} for one in answer.attached],
         "leftOut": left_out(answer.left_out),
         "failures": [
-            {"reference": each.reference, **failure(each.error)} for each in answer.failures
+            {"reference": item.reference, **failure(item.error)} for item in answer.failures
         ],
         "bytesFetched": answer.bytes_fetched,
-        "fetched": [piece(each) for each in answer.fetched],
-        "reused": [piece(each) for each in answer.reused],
+        "fetched": [piece(item) for item in answer.fetched],
+        "reused": [piece(item) for item in answer.reused],
     }
 
 
@@ -208,13 +210,13 @@ def _one(one: PulledOne) -> Plain:
     written = _image_values(one.image)
     del written["upToDate"]
     written["status"] = one.status
-    written["skipped"] = [piece(each) for each in one.skipped]
+    written["skipped"] = [piece(item) for item in one.skipped]
     written["warnings"] = warnings(one.warnings)
     return written
 
 
 def pairs(answer: Plan | Pulled) -> list[tuple[str, str]]:
-    """Give digest and pinned name of each image."""
+    """Return the digest and pinned reference of each image."""
     if isinstance(answer, Plan):
         images = answer.images
     else:
@@ -246,20 +248,20 @@ def _attached(image: PlannedImage) -> Plain:
 
 
 def left_out(entries: Iterable[LeftOut]) -> list[Plain]:
-    """Write the entries of indexes that were not taken."""
+    """Return the entries of indexes that were left out, as plain values."""
     return [
         {
-            "reference": each.reference,
-            "kind": each.kind,
-            "platform": platform(each.platform) if each.platform is not None else None,
-            **bare(each.descriptor),
+            "reference": item.reference,
+            "kind": item.kind,
+            "platform": platform(item.platform) if item.platform is not None else None,
+            **bare(item.descriptor),
         }
-        for each in entries
+        for item in entries
     ]
 
 
 def piece(value: Piece) -> Plain:
-    """Write a piece."""
+    """Return a piece as plain values."""
     return {
         "role": value.role,
         **bare(value.descriptor),

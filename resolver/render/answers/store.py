@@ -1,4 +1,4 @@
-"""Reports about the store: what it holds, what was removed, what is wrong, what takes the room."""
+"""The store: listings, removals, garbage collection, verification and disk usage."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from resolver.render.to_dict import Plain
 
 
-#: Docker's word for an image or a tag without a name.
+#: What Docker shows for a missing name or tag.
 NONE = "<none>"
-#: Characters of an RFC 3339 time that name the day.
+#: Characters of the date in an RFC 3339 time.
 _DAY = 10
-#: Rows of one image in `du`, one for each that it shares with.
+#: Rows of an image in `du`, one for each image that it shares content with.
 _SHARERS = 5
 _PROBLEMS = {
     "missing": "missing",
     "size": "wrong size",
     "content": "wrong content",
-    "not-a-file": "no regular file",
-    "bad-name": "not of this store",
+    "not-a-file": "not a regular file",
+    "bad-name": "unknown file",
     "unreadable": "unreadable",
 }
 
@@ -59,7 +59,7 @@ def report(answer: object, *, explain: bool = False, full: bool = False) -> Repo
 
 
 def identity(image: StoredImage, *, full: bool) -> str:
-    """Write an image id as Docker does: the first digits of a digest, or with `full` all of it."""
+    """Return an image id as Docker shows it: the first digits of a digest, or with `full` all."""
     if image.image_id is None:
         return NONE
     return str(image.image_id) if full else image.image_id.hex[:SHORT_HEX]
@@ -115,13 +115,13 @@ def _image(image: StoredImage, *, digests: bool, full: bool) -> tuple[str, ...]:
 
 
 def _counts(image: StoredImage) -> str:
-    """Count platforms held of those offered, and what is held besides: `2/2 +2`."""
+    """Return held and offered platforms, and the number of attached entries: `2/2 +2`."""
     counts = f"{len(image.platforms)}/{max(len(image.offered), len(image.platforms))}"
     return f"{counts} +{len(image.attached)}" if image.attached else counts
 
 
 def _name(reference: str) -> tuple[str, str]:
-    """Split a reference into what Docker shows in its first two columns."""
+    """Split a reference into repository and tag, as Docker shows them."""
     if not reference:
         return NONE, NONE
     parsed = Reference.parse(reference)
@@ -132,8 +132,8 @@ def _name(reference: str) -> tuple[str, str]:
 def _removed(answer: Removed) -> Report:
     lines = [f"Untagged: {name}" for name in answer.untagged]
     lines += [
-        f"Removed {', '.join(each.removed)}: {each.reference} (stays for {', '.join(each.left)})"
-        for each in answer.trimmed
+        f"Removed {', '.join(item.removed)}: {item.reference} (stays for {', '.join(item.left)})"
+        for item in answer.trimmed
     ]
     lines += [f"Deleted: {digest}" for digest in answer.deleted]
     return Report("removed", (), (), tuple(lines))
@@ -144,14 +144,14 @@ def _collected(answer: Collected, *, full: bool) -> Report:
     lines = [f"{total}: {megabytes(answer.freed)}"]
     lines.append(f"Kept: {answer.kept} blobs, {megabytes(answer.kept_size)}")
     lines += [f"Missing: {digest}" for digest in answer.missing]
-    lines += [f"Kept because of {each.path}: {each}" for each in answer.unread]
+    lines += [f"Kept because of {item.path}: {item}" for item in answer.unread]
     rows = tuple(_item(item, full=full) for item in answer.removed)
     title = "would be deleted" if answer.dry_run else "deleted"
     size, names = frozenset({"size"}), frozenset({"what"})
     tables = [ReportTable(title, ("what", "kind", "size"), rows, size, tail=names)] if rows else []
     if answer.stays:
         numbers = frozenset({"pieces", "size"})
-        stays = tuple((str(each.count), megabytes(each.size), why(each)) for each in answer.stays)
+        stays = tuple((str(item.count), megabytes(item.size), why(item)) for item in answer.stays)
         tables.append(
             ReportTable("stays", ("pieces", "size", "stays because"), stays, numbers, numbers)
         )
@@ -159,15 +159,15 @@ def _collected(answer: Collected, *, full: bool) -> Report:
 
 
 def why(stay: Stay) -> str:
-    """Say why something stays: `younger than 1h (--grace)`, `in use by ...`."""
+    """Return why content stays: `younger than 1h (--grace)`, `in use by ...`."""
     user = f"`{stay.purpose}`" if stay.purpose else "another process"
     if stay.process is not None:
         user += f" (process {stay.process})"
     age = _span(stay.age)
     return {
         "lease": f"in use by {user}",
-        "since": f"came since {user} began",
-        "noted": "a name that was resolved points at it",
+        "since": f"added since {user} began",
+        "noted": "resolved by name, not pulled",
         "grace": f"younger than {age} (`--grace`)",
         "keep-newer": f"younger than {age} (`--keep-newer`)",
         "transfer": "being fetched right now",
@@ -177,7 +177,7 @@ def why(stay: Stay) -> str:
 
 
 def _span(seconds: float) -> str:
-    """Write a span as the options take it, in the largest unit that leaves no fraction."""
+    """Format a duration like the options, in the largest unit without a fraction."""
     whole = round(seconds)
     for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
         if whole and whole % length == 0:
@@ -190,7 +190,7 @@ def _item(item: Item, *, full: bool) -> tuple[str, ...]:
 
 
 def _name_of(name: str, *, full: bool) -> str:
-    """Cut a digest; a path stays whole as long as there is room."""
+    """Shorten a digest; keep a path."""
     return short(name, full=full) if "/" not in name and ":" in name else name
 
 
@@ -209,10 +209,10 @@ def _verified(answer: Verified, *, full: bool) -> Report:
 
 def _result(answer: Verified) -> str:
     if not answer.damaged:
-        return "all is well"
+        return "no problem found"
     wrong = sum(not damage.repaired for damage in answer.damaged)
-    mended = len(answer.damaged) - wrong
-    return f"{wrong} damaged, {mended} repaired"
+    repaired = len(answer.damaged) - wrong
+    return f"{wrong} damaged, {repaired} repaired"
 
 
 def _damage(damage: Damage, *, full: bool) -> tuple[str, ...]:
@@ -238,9 +238,9 @@ def _usage(answer: DiskUsage, *, full: bool) -> Report:
 
 
 def _shares(image: ImageUsage, *, full: bool) -> list[tuple[str, ...]]:
-    """Give an image's row, and one more for each further image it shares with.
+    """Return the row of an image, and a row for each further image that it shares content with.
 
-    The first few say most; a thousand names of few images would else make a million rows.
+    The number is limited: a thousand names of a few images would otherwise make a million rows.
     """
     name = _short_name(image.reference) or short(image.digest, full=full)
     others = [(_short_name(other) or NONE, megabytes(size)) for other, size in image.sharers]
@@ -278,11 +278,11 @@ def plain(answer: object) -> Plain:
                 "freed": answer.freed,
                 "trimmed": [
                     {
-                        "reference": each.reference,
-                        "removed": list(each.removed),
-                        "left": list(each.left),
+                        "reference": item.reference,
+                        "removed": list(item.removed),
+                        "left": list(item.left),
                     }
-                    for each in answer.trimmed
+                    for item in answer.trimmed
                 ],
             }
         case Collected():
@@ -296,7 +296,7 @@ def plain(answer: object) -> Plain:
 
 
 def pairs(answer: object) -> list[tuple[str, str]] | None:
-    """Give digest and reference of each image; None for an answer that is about none."""
+    """Return the digest and reference of each image; None for an answer without images."""
     match answer:
         case ImageListing():
             return [pair for image in answer.images for pair in pairs(image) or ()]
@@ -315,12 +315,12 @@ def _image_values(image: StoredImage) -> Plain:
         "offered": list(image.offered),
         "attached": [
             {
-                "kind": each.kind,
-                "manifest": bare(each.manifest),
-                "refersTo": str(each.about) if each.about is not None else None,
-                "tag": each.tag or None,
+                "kind": item.kind,
+                "manifest": bare(item.manifest),
+                "refersTo": str(item.about) if item.about is not None else None,
+                "tag": item.tag or None,
             }
-            for each in image.attached
+            for item in image.attached
         ],
         "created": image.created or None,
         "size": image.size,

@@ -1,4 +1,4 @@
-"""Annotations: what a CI system shows beside the code, or at the top of a job."""
+"""Annotations and summaries: what CI systems show beside the code or for a job."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from resolver.core.results.run import Fault, RunResult
 
 
-#: What a finding weighs, in the words of GitHub; Azure has no word for the last.
+#: Levels of GitHub; Azure has no equivalent of the last.
 _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
 
 
@@ -25,9 +25,8 @@ class Annotation(NamedTuple):
     Attributes:
         level: `error`, `warning` or `notice`.
         code: of the rule, the error or the warning.
-        text: escaped; its lines are the message and the hints.
-        path: as seen from where the command ran; empty where no file has to do with it.
-
+        text: the message and the hints, a line each, escaped.
+        path: relative to the working folder; empty if no file is involved.
     """
 
     level: str
@@ -39,23 +38,23 @@ class Annotation(NamedTuple):
     column: int = 0
 
 
-def annotated(ending: RunResult) -> tuple[Annotation, ...]:
-    """Give what went wrong, then what rules found, then what a person should know."""
-    titles = {rule.id: rule.title for rule in rules(finding.rule for finding in ending.findings)}
+def annotated(result: RunResult) -> tuple[Annotation, ...]:
+    """Return failures, then findings, then warnings."""
+    titles = {rule.id: rule.title for rule in rules(finding.rule for finding in result.findings)}
     found = [
         Annotation("error", fault.code, fault.code, _lines(failed(fault), fault.hints))
-        for fault in ending.faults
+        for fault in result.faults
     ]
-    found += [_of(finding, titles[finding.rule], ending.folder) for finding in ending.findings]
+    found += [_of(finding, titles[finding.rule], result.folder) for finding in result.findings]
     found += [
-        Annotation("warning", each.code, each.code, escape(each.message))
-        for each in ending.warnings
+        Annotation("warning", item.code, item.code, escape(item.message))
+        for item in result.warnings
     ]
     return tuple(found)
 
 
 def relative(path: str, folder: str) -> str:
-    """Tell a path from where the command ran, with `/`, as every one of these systems wants it."""
+    """Return a path relative to the working folder, with `/`."""
     slashed, start = path.replace("\\", "/"), folder.replace("\\", "/").rstrip("/") + "/"
     inside = slashed.removeprefix(start) if folder else slashed
     while inside.startswith("./"):
@@ -64,12 +63,12 @@ def relative(path: str, folder: str) -> str:
 
 
 def about(finding: Finding) -> str:
-    """Say what a finding is about: the reference or file, and the platform."""
+    """Return the subject of a finding: the reference or file, and the platform."""
     return f"{finding.subject} {finding.platform}".rstrip()
 
 
 def failed(fault: Fault) -> str:
-    """Say what failed; where the message does not name the reference, it stands before it."""
+    """Return the message of a failure, with the reference unless it names it already."""
     name = fault.subject.rpartition("/")[2]
     return fault.message if name in fault.message else f"{fault.subject}: {fault.message}"
 
@@ -77,48 +76,48 @@ def failed(fault: Fault) -> str:
 def _of(finding: Finding, title: str, folder: str) -> Annotation:
     hints = (finding.hint,) if finding.hint else ()
     text = _lines(f"{about(finding)}: {finding.message}", hints)
-    told = Annotation(_LEVELS[finding.severity], finding.rule, title, text)
+    annotation = Annotation(_LEVELS[finding.severity], finding.rule, title, text)
     place = finding.place
     if place is None:
-        return told
+        return annotation
     path = relative(place.path, folder)
-    return told._replace(path=path, line=place.line, column=place.column)
+    return annotation._replace(path=path, line=place.line, column=place.column)
 
 
 def _lines(message: str, hints: tuple[str, ...]) -> str:
-    """Put hints on lines of their own; what would break a line inside them is left to escaping."""
+    """Return the message and the hints, a line each; line breaks inside them are escaped."""
     return "\n".join(escape(line) for line in (message, *(f"hint: {hint}" for hint in hints)))
 
 
-#: Why a summary ends early; stands where it was cut.
-CUT = "\n\n*The rest is left out: this file may not be larger.*\n"
+#: Ends a summary that was cut.
+CUT = "\n\n*Truncated: the size limit of this file is reached.*\n"
 
 
-def summary(ending: RunResult) -> str:
-    """Tell everything: each answer, what rules found, what failed, what a person should know."""
-    told = [
+def summary(result: RunResult) -> str:
+    """Return a Markdown summary: answers, findings, failures and warnings."""
+    sections = [
         markdown(report(answer, full=True)).rstrip("\n")
-        for answer in ending.answers
+        for answer in result.answers
         if not isinstance(answer, Failure)
     ]
-    parts = [f"**resolver {cell(ending.command)}**: {_verdict(ending)}", *told]
-    # Most answers with findings tell them themselves.
-    untold = [f for f in ending.findings if not any(cell(f.message) in text for text in told)]
-    if untold:
-        rows = tuple(_row(finding, ending.folder) for finding in untold)
+    parts = [f"**resolver {cell(result.command)}**: {_verdict(result)}", *sections]
+    # Most reports of answers list their findings.
+    missing = [f for f in result.findings if not any(cell(f.message) in text for text in sections)]
+    if missing:
+        rows = tuple(_row(finding, result.folder) for finding in missing)
         columns = ("severity", "rule", "about", "message", "where")
         parts.append(f"**findings**\n\n{grid(columns, rows)}")
-    for fault in ending.faults:
+    for fault in result.faults:
         words = [f"**error**: {cell(failed(fault))}", *(f"hint: {cell(h)}" for h in fault.hints)]
         parts.append("\n\n".join(words))
-    parts += [f"**warning**: {cell(warning.message)}" for warning in ending.warnings]
+    parts += [f"**warning**: {cell(warning.message)}" for warning in result.warnings]
     return "\n\n".join(parts) + "\n"
 
 
 def cut(text: str, room: int) -> str:
-    """Cut Markdown to so many bytes of UTF-8, at the end of a line, and say so there.
+    """Cut Markdown at a line to at most `room` bytes of UTF-8, and append `CUT`.
 
-    Where not even that fits there is nothing.
+    Return an empty text if not even `CUT` fits.
     """
     body = text.encode()
     if len(body) <= room:
@@ -128,12 +127,12 @@ def cut(text: str, room: int) -> str:
     return whole.decode() + CUT if room >= len(CUT.encode()) else ""
 
 
-def _verdict(ending: RunResult) -> str:
-    count = len(ending.findings)
-    if ending.faults or ending.status > 1:
-        return f"failed, status {ending.status}"
-    if count or ending.status:
-        return f"{count} {'finding' if count == 1 else 'findings'}, status {ending.status}"
+def _verdict(result: RunResult) -> str:
+    count = len(result.findings)
+    if result.faults or result.status > 1:
+        return f"failed, status {result.status}"
+    if count or result.status:
+        return f"{count} {'finding' if count == 1 else 'findings'}, status {result.status}"
     return "passed"
 
 

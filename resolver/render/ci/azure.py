@@ -14,39 +14,39 @@ from resolver.render.text import escape
 
 if TYPE_CHECKING:
     from resolver.core.results.run import RunResult
-    from resolver.render.ci.emit import Act, CiEnvironment
+    from resolver.render.ci.emit import Action, CiEnvironment
     from resolver.render.ci.values import Value
 
-#: Characters of a variable, which the agent hands on as one of the environment; all systems take
-#: what Windows takes. Source: learn.microsoft.com, "Environment Variables" (Win32): 32,767.
+#: Characters of a variable, which the agent passes on in the environment; the limit of Windows,
+#: used on all systems. Source: learn.microsoft.com, "Environment Variables" (Win32): 32,767.
 MAX_VALUE = 32_766
-#: Issues have no word for a note.
+#: Levels of issues; there is none for a note.
 _LEVELS = {"error": "error", "warning": "warning"}
 
 
-def emit(ending: RunResult, desk: CiEnvironment) -> tuple[Act, ...]:
-    """Speak variables and issues; the summary goes to the agent's folder for what is passing."""
-    taken, left = fit(values(ending), MAX_VALUE, _cost, "Azure")
-    spoken = [variable(value) for value in taken]
-    spoken += [issue(each) for each in annotated(ending) if each.level in _LEVELS]
-    acts: list[Act] = []
-    folder = desk.variables.get("AGENT_TEMPDIRECTORY")
+def emit(result: RunResult, environment: CiEnvironment) -> tuple[Action, ...]:
+    """Print variables and issues; write the summary to the temporary folder of the agent."""
+    taken, left = fit(values(result), MAX_VALUE, _cost, "Azure")
+    commands = [variable(value) for value in taken]
+    commands += [issue(item) for item in annotated(result) if item.level in _LEVELS]
+    actions: list[Action] = []
+    folder = environment.variables.get("AGENT_TEMPDIRECTORY")
     if folder:
-        path = f"{folder.rstrip('/')}/resolver-{ending.command}-{desk.token}.md"
-        acts.append(Write(path, summary(ending)))
-        spoken.append(f"##vso[task.uploadsummary]{_data(path)}\n")
-    return (*acts, LogLine("".join(spoken)), *left)
+        path = f"{folder.rstrip('/')}/resolver-{result.command}-{environment.token}.md"
+        actions.append(Write(path, summary(result)))
+        commands.append(f"##vso[task.uploadsummary]{_data(path)}\n")
+    return (*actions, LogLine("".join(commands)), *left)
 
 
 def variable(value: Value) -> str:
-    """Write a value as the command that sets it, for later steps and jobs."""
+    """Return the command that sets a variable for later steps and jobs."""
     return (
         f"##vso[task.setvariable variable={value.name};isOutput=true]{_data(lines(value.text))}\n"
     )
 
 
 def issue(annotation: Annotation) -> str:
-    """Write an annotation as the command that makes it."""
+    """Return the command for an annotation."""
     facts = [("type", _LEVELS[annotation.level])]
     if annotation.path:
         facts += [
@@ -60,12 +60,12 @@ def issue(annotation: Annotation) -> str:
 
 
 def _cost(value: Value) -> int | None:
-    """Every variable has room of its own."""
+    """Check the limit, which applies to each variable."""
     return 0 if len(_data(lines(value.text))) <= MAX_VALUE else None
 
 
 def _data(text: str) -> str:
-    """Escape text behind a command; `%AZP25` is what the agent makes `%` of, after all others."""
+    """Escape the text of a command; the agent decodes `%AZP25` to `%` last."""
     return text.replace("%", "%AZP25").replace("\r", "%0D").replace("\n", "%0A")
 
 

@@ -13,7 +13,7 @@ from resolver.render.ci.values import values
 
 if TYPE_CHECKING:
     from resolver.core.results.run import RunResult
-    from resolver.render.ci.emit import Act, CiEnvironment
+    from resolver.render.ci.emit import Action, CiEnvironment
     from resolver.render.ci.values import Value
 
 #: Bytes of one value of the meta-data: 100 kB. Source: "Using build meta-data".
@@ -23,21 +23,21 @@ MAX_ANNOTATION = 2**20
 AGENT = "buildkite-agent"
 
 
-def emit(ending: RunResult, desk: CiEnvironment) -> tuple[Act, ...]:
-    """Set `resolver:NAME` to each value, empty ones aside; annotate where there is more to say."""
-    del desk
-    taken, left = fit(values(ending), MAX_VALUE, _cost, "Buildkite")
-    acts: list[Act] = [
+def emit(result: RunResult, environment: CiEnvironment) -> tuple[Action, ...]:
+    """Set the metadata `resolver:NAME` for each non-empty value, and annotate the build."""
+    del environment
+    taken, left = fit(values(result), MAX_VALUE, _cost, "Buildkite")
+    actions: list[Action] = [
         RunProgram((AGENT, "meta-data", "set", f"resolver:{value.name}"), lines(value.text))
         for value in taken
         if value.text.strip()
     ]
-    style = "error" if ending.status else "warning" if ending.warnings else "info"
-    words = (AGENT, "annotate", "--style", style, "--context", f"resolver-{ending.command}")
-    acts.append(RunProgram(words, cut(summary(ending), MAX_ANNOTATION)))
-    return (*acts, *left)
+    style = "error" if result.status else "warning" if result.warnings else "info"
+    words = (AGENT, "annotate", "--style", style, "--context", f"resolver-{result.command}")
+    actions.append(RunProgram(words, cut(summary(result), MAX_ANNOTATION)))
+    return (*actions, *left)
 
 
 def _cost(value: Value) -> int | None:
-    """Every value has room of its own."""
+    """Check the limit, which applies to each value."""
     return 0 if len(lines(value.text).encode()) <= MAX_VALUE else None

@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from resolver.render.to_dict import Plain
 
 _SEVERITIES = {Severity.NOTE: "info", Severity.WARNING: "minor", Severity.ERROR: "major"}
-#: Of a question without an answer: nobody knows how bad it is.
+#: Severity of a failure to get an answer.
 _FAILED = "critical"
 
 
-def codequality(ending: RunResult) -> str:
-    """Write a list of issues; an empty one is how a pass looks."""
+def codequality(result: RunResult) -> str:
+    """Return a list of issues; an empty one is a pass."""
     issues = []
-    for fault in ending.faults:
-        where = spot(fault, ending)
+    for fault in result.faults:
+        where = spot(fault, result)
         name = hashed(fault.code, fault.subject, fault.platform, where.path, fault.message)
         issues.append(_issue(failed(fault), fault.code, _FAILED, name, where))
-    names = fingerprints(ending.findings, ending)
-    for finding, name in zip(ending.findings, names, strict=True):
+    names = fingerprints(result.findings, result)
+    for finding, name in zip(result.findings, names, strict=True):
         text = f"{about(finding)}: {finding.message}"
         severity = _SEVERITIES[finding.severity]
-        issues.append(_issue(text, finding.rule, severity, name, spot(finding, ending)))
+        issues.append(_issue(text, finding.rule, severity, name, spot(finding, result)))
     return json.dumps(issues, indent=2, ensure_ascii=True) + "\n"
 
 

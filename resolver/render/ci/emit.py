@@ -1,7 +1,7 @@
-"""Handing over: which systems and report files there are, and what is to be done for each.
+"""CI systems (`--emit`) and report files (`--report`), and the actions each of them needs.
 
-Everything here is a value: `cli.handover` writes the files, speaks the lines and runs the programs.
-To add a system or a report, write a module with one function and give it a row.
+Actions are values: `cli.ci` writes the files, prints the lines and runs the programs. To add a
+system or a report, write a module with one function and add a row.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ class Write:
     """Text for a file.
 
     Attributes:
-        append: to what the file holds; else it is replaced.
-        limit: bytes that the file may hold; what is too much is cut at a line, and that said.
-
+        append: add to the file instead of replacing it.
+        limit: bytes of the file at most; longer text is cut at a line, with a notice.
     """
 
     path: str
@@ -39,38 +38,37 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """Lines for the log, which a CI system reads as commands; escaped, ends with a line break."""
+    """Lines for the log with commands of a CI system; escaped, ends with a line break."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What a person should know about the handing over: what was left out, and why."""
+    """A note for the user: what was left out, and why."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class RunProgram:
-    """A program to run, with this on its standard input."""
+    """A program to run, and its standard input."""
 
     words: tuple[str, ...]
     stdin: str
 
 
-Act = Write | LogLine | Note | RunProgram
+Action = Write | LogLine | Note | RunProgram
 
 
 @dataclass(frozen=True, slots=True)
 class CiEnvironment:
-    """What an emitter may know of where it runs.
+    """The environment of an emitter.
 
     Attributes:
-        place: what stood behind the `=`; empty where nothing is due.
-        variables: the environment.
-        token: 32 random hex digits, for a delimiter or a file name that nobody can foresee.
-
+        place: the file or folder after `=`; empty if the system needs none.
+        variables: environment variables.
+        token: 32 random hex digits, for an unpredictable delimiter or file name.
     """
 
     place: str
@@ -82,12 +80,11 @@ class Emitter(NamedTuple):
     """One CI system.
 
     Attributes:
-        takes: `FILE` or `DIR` if it is told where to write; empty if its own variables say it.
-        needs: variables without which nothing can be handed over.
-        detected: a variable that is set in its jobs, for `auto`; empty if there is none.
+        takes: `FILE` or `DIR` if the option needs one; empty if variables name it.
+        needs: required variables.
+        detected: a variable set in its jobs, for `auto`; empty if there is none.
         usual: where `auto` writes.
-        place: `module:function`; the function makes the acts.
-
+        place: `module:function` that makes the actions.
     """
 
     name: str
@@ -98,10 +95,10 @@ class Emitter(NamedTuple):
     place: str
 
 
-#: What stands for stdout elsewhere; ours is for the answer, and no report comes between.
+#: Usually stands for stdout; refused, since stdout is for the answer.
 _STDOUT = "-"
 
-#: Every system that `--emit` knows.
+#: Every system of `--emit`.
 EMITTERS = {
     row.name: row
     for row in (
@@ -120,13 +117,13 @@ EMITTERS = {
 
 
 class Reporter(NamedTuple):
-    """One form of report file: `module:function`, imported when it is asked for."""
+    """One form of report file: `module:function`, imported on use."""
 
     name: str
     place: str
 
 
-#: Every form that `--report` knows.
+#: Every form of `--report`.
 REPORTS = {
     row.name: row
     for row in (
@@ -139,12 +136,11 @@ REPORTS = {
 
 
 def emits(words: tuple[str, ...], variables: Mapping[str, str]) -> tuple[tuple[Emitter, str], ...]:
-    """Read `--emit`: each system, and where it wants its file.
+    """Parse `--emit`: each system, and its file or folder.
 
     Raises:
-        Usage: there is no such system, a place is missing or too much, or the variables that the
-            system hands to its jobs are not set.
-
+        Usage: the system is unknown, a path is missing or not supported, or a variable of the
+            system is not set.
     """
     found: dict[tuple[Emitter, str], None] = {}
     for word in words:
@@ -157,42 +153,41 @@ def emits(words: tuple[str, ...], variables: Mapping[str, str]) -> tuple[tuple[E
         if missing:
             raise Usage(
                 f"`--emit {row.name}` needs `{missing[0]}`, which is not set",
-                "its jobs have it; elsewhere write a file of your own: `--emit env=resolver.env`",
+                "it is set in jobs; elsewhere, write a file: `--emit env=resolver.env`",
             )
     return tuple(found)
 
 
 def reports(words: tuple[str, ...]) -> tuple[tuple[Reporter, str], ...]:
-    """Read `--report`: each form, and its file.
+    """Parse `--report`: each form, and its file.
 
     Raises:
-        Usage: there is no such form, or no file.
-
+        Usage: the form is unknown, or the file is missing.
     """
     found: dict[tuple[Reporter, str], None] = {}
     for word in words:
         name, _, path = word.partition("=")
         row = REPORTS.get(name)
         if row is None:
-            raise Usage(f"there is no report `{name}`", f"choose one of {', '.join(REPORTS)}")
+            raise Usage(f"unknown report `{name}`", f"choose one of {', '.join(REPORTS)}")
         if path in {"", _STDOUT}:
             raise Usage(f"`--report {name}` names no file", f"write `--report {name}=FILE`")
         found[row, path] = None
     return tuple(found)
 
 
-def emit(row: Emitter, ending: RunResult, desk: CiEnvironment) -> tuple[Act, ...]:
-    """Say what is to be done to hand an ending over to a system."""
+def emit(row: Emitter, result: RunResult, environment: CiEnvironment) -> tuple[Action, ...]:
+    """Return the actions that report a result to a CI system."""
     module, _, function = row.place.partition(":")
-    made: tuple[Act, ...] = getattr(import_module(module), function)(ending, desk)
+    made: tuple[Action, ...] = getattr(import_module(module), function)(result, environment)
     return made
 
 
-def write_report(row: Reporter, ending: RunResult) -> str:
-    """Write a report of an ending."""
+def write_report(row: Reporter, result: RunResult) -> str:
+    """Return the text of a report file."""
     module, _, function = row.place.partition(":")
     draw: Callable[[RunResult], str] = getattr(import_module(module), function)
-    return draw(ending)
+    return draw(result)
 
 
 def _emitter(word: str) -> tuple[Emitter, str]:
@@ -200,16 +195,16 @@ def _emitter(word: str) -> tuple[Emitter, str]:
     row = EMITTERS.get(name)
     if row is None:
         known = ", ".join((*EMITTERS, "auto"))
-        raise Usage(f"there is no `--emit {name}`", f"choose one of {known}")
+        raise Usage(f"unknown CI system `--emit {name}`", f"choose one of {known}")
     if row.takes and place in {"", _STDOUT}:
-        raise Usage(f"`--emit {name}` does not say where to", f"write `--emit {name}={row.takes}`")
+        raise Usage(f"`--emit {name}` needs a path", f"write `--emit {name}={row.takes}`")
     if equals and not row.takes:
-        raise Usage(f"`--emit {name}` takes no place", f"write `--emit {name}`")
+        raise Usage(f"`--emit {name}` takes no path", f"write `--emit {name}`")
     return row, place
 
 
 def _detected(variables: Mapping[str, str]) -> list[tuple[Emitter, str]]:
-    """Find out whose job this is; most likely nobody's."""
+    """Detect the CI systems whose job this is."""
     off = {"", "0", "false"}
     return [
         (row, row.usual)
@@ -218,14 +213,14 @@ def _detected(variables: Mapping[str, str]) -> list[tuple[Emitter, str]]:
     ]
 
 
-#: What one value costs of a system's room; None: it cannot be given at all.
+#: How much of a limit a value uses; None if the system cannot take it.
 Cost = Callable[["Value"], int | None]
 
 
 def fit(
     values: Iterable[Value], room: int, cost: Cost, system: str
 ) -> tuple[tuple[Value, ...], tuple[Note, ...]]:
-    """Take values in order while there is room; a small one may still follow a large one."""
+    """Take values in order while they fit; skip those that do not."""
     taken, left = [], []
     for value in values:
         price = cost(value)
@@ -237,11 +232,9 @@ def fit(
     if not left:
         return tuple(taken), ()
     names = ", ".join(f"`{name}`" for name in left)
-    return tuple(taken), (
-        Note(f"{system} does not take {names}: too large for it, or not one line"),
-    )
+    return tuple(taken), (Note(f"{names} left out for {system}: too large, or not a single line"),)
 
 
 def lines(text: str) -> str:
-    """Escape a text of several lines; line breaks are all that stays of its controls."""
+    """Escape a text of several lines; of its control characters, only line breaks stay."""
     return "\n".join(escape(line) for line in text.split("\n"))

@@ -1,7 +1,7 @@
 """GitHub Actions: outputs, the step summary, annotations.
 
 Source: docs.github.com, "Workflow commands for GitHub Actions"; actions/runner,
-FileCommandManager.cs (how the files are read) and ActionCommand.cs (how commands are).
+FileCommandManager.cs (files) and ActionCommand.cs (commands).
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from resolver.render.text import escape
 
 if TYPE_CHECKING:
     from resolver.core.results.run import RunResult
-    from resolver.render.ci.emit import Act, CiEnvironment
+    from resolver.render.ci.emit import Action, CiEnvironment
     from resolver.render.ci.values import Value
 
 #: Bytes of all outputs of a job, counted in UTF-16. Source: github/docs, output-limitations.md.
 MAX_OUTPUTS = 1_000_000
 #: Bytes of a step's summary. Source: docs.github.com, "Adding a job summary": 1 MiB.
 MAX_SUMMARY = 2**20
-#: Annotations of one kind that a step shows. Source: docs.github.com, "Workflow commands", limits.
+#: Annotations of one level that a step shows. Source: docs.github.com, "Workflow commands", limits.
 MAX_ANNOTATIONS = 10
 
 
-def emit(ending: RunResult, desk: CiEnvironment) -> tuple[Act, ...]:
-    """Write outputs and summary to the files the runner named; speak the annotations."""
-    taken, left = fit(values(ending), MAX_OUTPUTS, _cost, "GitHub")
-    outputs = "".join(output(value, desk.token) for value in taken)
-    acts: list[Act] = [Write(desk.variables["GITHUB_OUTPUT"], outputs, append=True)]
-    place = desk.variables.get("GITHUB_STEP_SUMMARY")
+def emit(result: RunResult, environment: CiEnvironment) -> tuple[Action, ...]:
+    """Write outputs and the summary to the files of the runner; print annotations."""
+    taken, left = fit(values(result), MAX_OUTPUTS, _cost, "GitHub")
+    outputs = "".join(output(value, environment.token) for value in taken)
+    actions: list[Action] = [Write(environment.variables["GITHUB_OUTPUT"], outputs, append=True)]
+    place = environment.variables.get("GITHUB_STEP_SUMMARY")
     if place:
-        acts.append(Write(place, f"{summary(ending)}\n", append=True, limit=MAX_SUMMARY))
-    return (*acts, *_spoken(annotated(ending)), *left)
+        actions.append(Write(place, f"{summary(result)}\n", append=True, limit=MAX_SUMMARY))
+    return (*actions, *_commands(annotated(result)), *left)
 
 
 def output(value: Value, token: str) -> str:
-    """Write an output down; a delimiter that the text does not hold ends it."""
+    """Return an output, ended by a delimiter that does not occur in its text."""
     text = lines(value.text)
     delimiter = f"resolver_{token}"
     while delimiter in text:
@@ -47,7 +47,7 @@ def output(value: Value, token: str) -> str:
 
 
 def command(annotation: Annotation) -> str:
-    """Write an annotation as the command that makes it."""
+    """Return the command for an annotation."""
     facts = [("title", annotation.title)]
     if annotation.path:
         facts = [
@@ -60,21 +60,23 @@ def command(annotation: Annotation) -> str:
     return f"::{annotation.level} {words}::{_data(lines(annotation.text))}\n"
 
 
-def _spoken(found: tuple[Annotation, ...]) -> tuple[Act, ...]:
+def _commands(found: tuple[Annotation, ...]) -> tuple[Action, ...]:
     shown: list[Annotation] = []
     more: dict[str, int] = {}
     for annotation in found:
         level = annotation.level
-        if sum(each.level == level for each in shown) < MAX_ANNOTATIONS:
+        if sum(item.level == level for item in shown) < MAX_ANNOTATIONS:
             shown.append(annotation)
         else:
             more[level] = more.get(level, 0) + 1
-    remarks = tuple(
-        Note(f"{count} more of kind {level}: GitHub shows {MAX_ANNOTATIONS} of a kind")
+    notes = tuple(
+        Note(
+            f"{count} more annotations of level {level}: GitHub shows {MAX_ANNOTATIONS} of a level"
+        )
         for level, count in more.items()
     )
     text = "".join(command(annotation) for annotation in shown)
-    return (*((LogLine(text),) if text else ()), *remarks)
+    return (*((LogLine(text),) if text else ()), *notes)
 
 
 def _cost(value: Value) -> int:

@@ -1,4 +1,4 @@
-"""SARIF 2.1.0: what rules found and what failed, for code scanning.
+"""SARIF 2.1.0: findings and failures, for code scanning.
 
 Source: OASIS, "Static Analysis Results Interchange Format (SARIF) Version 2.1.0";
 docs.github.com, "SARIF support for code scanning".
@@ -28,34 +28,34 @@ _STRANGE = re.compile(r"[^A-Za-z0-9._/@-]+")
 
 
 class ReportPosition(NamedTuple):
-    """A file, as seen from where the command ran, and a line and column from 1."""
+    """A file relative to the working folder, and a line and column from 1."""
 
     path: str
     line: int
     column: int
 
 
-def spot(found: Finding | Fault, ending: RunResult) -> ReportPosition:
-    """Say where something is to be shown."""
+def spot(found: Finding | Fault, result: RunResult) -> ReportPosition:
+    """Return the position at which to show a finding or failure."""
     place = getattr(found, "place", None)
-    path = relative(place.path, ending.folder) if place is not None else ""
+    path = relative(place.path, result.folder) if place is not None else ""
     if place is not None and path:
         return ReportPosition(path, place.line, place.column)
-    if ending.source:
-        return ReportPosition(relative(ending.source, ending.folder), 1, 1)
-    parts = _STRANGE.sub("_", found.subject or ending.command).split("/")
-    return ReportPosition("/".join(("images", *(part for part in parts if part.strip(".")))), 1, 1)
+    if result.source:
+        return ReportPosition(relative(result.source, result.folder), 1, 1)
+    parts = _STRANGE.sub("_", found.subject or result.command).split("/")
+    return ReportPosition("/".join(("images", *(name for name in parts if name.strip(".")))), 1, 1)
 
 
-def fingerprints(found: Iterable[Finding], ending: RunResult) -> tuple[str, ...]:
-    """Give each finding a name that it keeps while lines move and digests change.
+def fingerprints(found: Iterable[Finding], result: RunResult) -> tuple[str, ...]:
+    """Return a fingerprint per finding that does not depend on lines and digests.
 
-    Rule, subject, platform and file make it; of several alike, also which of them it is.
+    It hashes rule, subject, platform and file, and for duplicates their number.
     """
     seen: dict[str, int] = {}
     names = []
     for finding in found:
-        path = spot(finding, ending).path
+        path = spot(finding, result).path
         parts = (finding.rule, finding.subject, finding.platform, path)
         text = hashed(*parts)
         seen[text] = seen.get(text, 0) + 1
@@ -64,7 +64,7 @@ def fingerprints(found: Iterable[Finding], ending: RunResult) -> tuple[str, ...]
 
 
 def hashed(*parts: str) -> str:
-    """Hash texts that may hold anything; 32 hex digits."""
+    """Hash any texts; return 32 hex digits."""
     text = "\0".join(parts).encode("utf-8", "surrogatepass")
     return hashlib.sha256(text).hexdigest()[:32]
 
@@ -72,20 +72,20 @@ def hashed(*parts: str) -> str:
 _SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 )
-#: Results that code scanning takes in one run; a file with more is refused as a whole. Source:
+#: Results of one run at most; code scanning rejects a file with more. Source:
 #: docs.github.com, "SARIF results exceed one or more limits".
 MAX_RESULTS = 25_000
-#: A "no" is an answer: the run did what it should. Source: architecture.md 2.6.
+#: A negative answer (status 1) is a successful run.
 _ANSWERED = 1
 
 
-def sarif(ending: RunResult) -> str:
-    """Write one run; without findings its results are empty, which is how a pass looks."""
-    results = _results(ending)
+def sarif(result: RunResult) -> str:
+    """Return a log with one run; without findings its results are empty, which is a pass."""
+    results = _results(result)
     kept = results[:MAX_RESULTS]
     run = {
-        "tool": {"driver": _driver(ending)},
-        "invocations": [_invocation(ending, len(results) - len(kept))],
+        "tool": {"driver": _driver(result)},
+        "invocations": [_invocation(result, len(results) - len(kept))],
         "columnKind": "unicodeCodePoints",
         "results": kept,
     }
@@ -93,40 +93,40 @@ def sarif(ending: RunResult) -> str:
     return json.dumps(whole, indent=2, ensure_ascii=True) + "\n"
 
 
-def _driver(ending: RunResult) -> Plain:
-    failed = {fault.code: _failing(fault.code) for fault in ending.faults}
-    known = {rule.id: rule for rule in rules(finding.rule for finding in ending.findings)}
+def _driver(result: RunResult) -> Plain:
+    failed = {fault.code: _failing(fault.code) for fault in result.faults}
+    known = {rule.id: rule for rule in rules(finding.rule for finding in result.findings)}
     return {
         "name": "resolver",
-        "semanticVersion": ending.version,
+        "semanticVersion": result.version,
         "rules": [_rule(rule) for rule in {**failed, **known}.values()],
     }
 
 
 def _failing(code: str) -> Rule:
     words = code.replace("-", " ")
-    return Rule(code, Severity.ERROR, words, "The question has no answer; the message says why.")
+    return Rule(code, Severity.ERROR, words, "The command failed; the message gives the reason.")
 
 
 def _rule(rule: Rule) -> Plain:
-    told: Plain = {
+    written: Plain = {
         "id": rule.id,
         "shortDescription": {"text": rule.title},
         "defaultConfiguration": {"level": rule.severity.value},
     }
     if rule.explanation:
-        told["fullDescription"] = {"text": rule.explanation}
-        told["help"] = {"text": rule.explanation}
-    return told
+        written["fullDescription"] = {"text": rule.explanation}
+        written["help"] = {"text": rule.explanation}
+    return written
 
 
-def _results(ending: RunResult) -> list[Plain]:
-    found = [_failure(fault, ending) for fault in ending.faults]
-    named = zip(ending.findings, fingerprints(ending.findings, ending), strict=True)
-    return found + [_finding(finding, name, ending) for finding, name in named]
+def _results(result: RunResult) -> list[Plain]:
+    found = [_failure(fault, result) for fault in result.faults]
+    named = zip(result.findings, fingerprints(result.findings, result), strict=True)
+    return found + [_finding(finding, name, result) for finding, name in named]
 
 
-def _finding(finding: Finding, fingerprint: str, ending: RunResult) -> Plain:
+def _finding(finding: Finding, fingerprint: str, result: RunResult) -> Plain:
     hint = f"\nhint: {escape(finding.hint)}" if finding.hint else ""
     text = f"{escape(about(finding))}: {escape(finding.message)}{hint}"
     properties = {
@@ -138,17 +138,17 @@ def _finding(finding: Finding, fingerprint: str, ending: RunResult) -> Plain:
         "ruleId": finding.rule,
         "level": finding.severity.value,
         "message": {"text": text},
-        "locations": [_location(spot(finding, ending), about(finding))],
+        "locations": [_location(spot(finding, result), about(finding))],
         "partialFingerprints": _fingerprints(fingerprint),
         "properties": {name: escape(text) for name, text in properties.items() if text},
     }
 
 
-def _failure(fault: Fault, ending: RunResult) -> Plain:
+def _failure(fault: Fault, result: RunResult) -> Plain:
     hints = "".join(f"\nhint: {escape(hint)}" for hint in fault.hints)
-    where = spot(fault, ending)
+    where = spot(fault, result)
     fingerprint = hashed(fault.code, fault.subject, fault.platform, where.path, fault.message)
-    name = f"{fault.subject or ending.command} {fault.platform}".rstrip()
+    name = f"{fault.subject or result.command} {fault.platform}".rstrip()
     return {
         "ruleId": fault.code,
         "level": "error",
@@ -169,26 +169,26 @@ def _location(where: ReportPosition, name: str) -> Plain:
 
 
 def uri(path: str) -> str:
-    """Write a path as a URI: relative for a relative one, `file:` for one from the root."""
+    """Return a path as a URI: a `file:` URI for an absolute path, else relative."""
     text = quote(path.encode("utf-8", "surrogatepass"), safe="/@")
     return f"file://{text}" if text.startswith("/") else text
 
 
 def _fingerprints(fingerprint: str) -> Plain:
-    """GitHub knows an alert again by the first of these, and computes it where it is missing."""
+    """Return the fingerprints; GitHub matches alerts by the first, and computes it if missing."""
     return {"primaryLocationLineHash": f"{fingerprint[:16]}:1", "resolver/v1": fingerprint}
 
 
-def _invocation(ending: RunResult, left_out: int) -> Plain:
-    told = [_notice("error", fault.code, fault.message) for fault in ending.faults]
-    told += [_notice("warning", each.code, each.message) for each in ending.warnings]
+def _invocation(result: RunResult, left_out: int) -> Plain:
+    notices = [_notice("error", fault.code, fault.message) for fault in result.faults]
+    notices += [_notice("warning", item.code, item.message) for item in result.warnings]
     if left_out:
-        words = f"{left_out} results are left out: a run may have {MAX_RESULTS}"
-        told.append(_notice("warning", "results-left-out", words))
+        words = f"{left_out} results are left out: the limit of a run is {MAX_RESULTS}"
+        notices.append(_notice("warning", "results-left-out", words))
     return {
-        "executionSuccessful": ending.status <= _ANSWERED,
-        "exitCode": ending.status,
-        "toolExecutionNotifications": told,
+        "executionSuccessful": result.status <= _ANSWERED,
+        "exitCode": result.status,
+        "toolExecutionNotifications": notices,
     }
 
 

@@ -1,6 +1,6 @@
-"""Tekton: a file per result, in the folder that the task names with `$(results.NAME.path)`.
+"""Tekton: a file per result, in the folder of `$(results.NAME.path)`.
 
-Results travel in the termination message of the step's container, as JSON, all of them together.
+All results share the termination message of the container of the step, as JSON.
 Source: tekton.dev, "Tasks", "Emitting Results"; tektoncd/pipeline, pkg/termination.
 """
 
@@ -14,25 +14,25 @@ from resolver.render.ci.values import values
 
 if TYPE_CHECKING:
     from resolver.core.results.run import RunResult
-    from resolver.render.ci.emit import Act, CiEnvironment
+    from resolver.render.ci.emit import Action, CiEnvironment
     from resolver.render.ci.values import Value
 
 #: Bytes of a container's termination message. Source: tektoncd/pipeline, pkg/termination,
 #: MaxContainerTerminationMessageLength.
 MAX_MESSAGE = 4_096
-#: Room for what Tekton says in it itself: when the step began and how it ended, two entries of
-#: some 60 bytes each; the rest is spare.
+#: Reserved for two entries of Tekton itself, about 60 bytes each: the start and the exit of the
+#: step.
 OWN_WORDS = 256
 
 
-def emit(ending: RunResult, desk: CiEnvironment) -> tuple[Act, ...]:
-    """Write the results that fit; a task is given those it declares."""
-    taken, left = fit(values(ending), MAX_MESSAGE - OWN_WORDS, cost, "Tekton")
-    folder = desk.place.rstrip("/")
+def emit(result: RunResult, environment: CiEnvironment) -> tuple[Action, ...]:
+    """Write the results that fit; a task receives those that it declares."""
+    taken, left = fit(values(result), MAX_MESSAGE - OWN_WORDS, cost, "Tekton")
+    folder = environment.place.rstrip("/")
     return (*(Write(f"{folder}/{value.name}", lines(value.text)) for value in taken), *left)
 
 
 def cost(value: Value) -> int:
-    """Count the bytes of a result in the message, with the comma behind it."""
+    """Return the bytes of a result in the message, with a comma."""
     entry = {"key": value.name, "value": lines(value.text), "type": 1}
     return len(json.dumps(entry, separators=(",", ":"))) + 1

@@ -1,7 +1,7 @@
-"""Values: what a pipeline wants of an answer, as names with a text each.
+"""Values: what a pipeline needs from an answer, as named texts.
 
-Texts from elsewhere are escaped (R50): a step that echoes an output cannot be made to say a
-command. Several answers give a line each under one name, in the order asked.
+Remote text is escaped, so that a step that prints an output cannot run a CI command. With several
+answers, a value has a line for each, in order.
 """
 
 from __future__ import annotations
@@ -21,40 +21,40 @@ if TYPE_CHECKING:
 
 
 class Value(NamedTuple):
-    """One value: a name of `[a-z_]`, and its text; no control character but line breaks."""
+    """One value: a name of `[a-z_]`, and a text whose only control characters are line breaks."""
 
     name: str
     text: str
 
 
-def values(ending: RunResult) -> tuple[Value, ...]:
-    """Give what a pipeline can use, the most useful first; `json` holds everything, and is last."""
-    rows = [_of(answer) for answer in ending.answers]
+def values(result: RunResult) -> tuple[Value, ...]:
+    """Return the values of a result, the most useful first; `json` has everything and is last."""
+    rows = [_of(answer) for answer in result.answers]
     names = dict.fromkeys(name for row in rows for name in row)
-    found = [Value("status", str(ending.status))]
+    found = [Value("status", str(result.status))]
     found += [Value(name, "\n".join(row.get(name, "") for row in rows)) for name in names]
-    found += _counted(ending)
-    found.append(Value("json", jsonl(_whole(ending)).rstrip("\n")))
+    found += _counted(result)
+    found.append(Value("json", jsonl(_whole(result)).rstrip("\n")))
     return tuple(found)
 
 
 def _of(answer: object) -> dict[str, str]:
-    """Look an answer's values up, escaped; empty ones are left out."""
+    """Return the non-empty values of an answer, escaped."""
     give = VALUES.get(type(answer).__qualname__)
     pairs = give(answer) if give is not None else ()
-    told = ((name, _text(value)) for name, value in pairs if value is not None)
-    return {name: text for name, text in told if text}
+    texts = ((name, _text(value)) for name, value in pairs if value is not None)
+    return {name: text for name, text in texts if text}
 
 
 def _text(value: object) -> str:
-    """Write a value on one line, or a list with a line for each."""
-    return "\n".join(escape(str(each)) for each in (value if isinstance(value, list) else [value]))
+    """Format a value as one line, or a list as a line for each member."""
+    return "\n".join(escape(str(item)) for item in (value if isinstance(value, list) else [value]))
 
 
-def _counted(ending: RunResult) -> Iterable[Value]:
-    """Count what rules found, where the answers are of the kind that has findings."""
-    if any(hasattr(answer, "findings") for answer in ending.answers):
-        found = ending.findings
+def _counted(result: RunResult) -> Iterable[Value]:
+    """Yield the numbers of findings, if an answer can have findings."""
+    if any(hasattr(answer, "findings") for answer in result.answers):
+        found = result.findings
         errors = sum(finding.severity is Severity.ERROR for finding in found)
         warnings = sum(finding.severity is Severity.WARNING for finding in found)
         yield Value("findings", str(len(found)))
@@ -62,14 +62,14 @@ def _counted(ending: RunResult) -> Iterable[Value]:
         yield Value("warnings", str(warnings))
 
 
-def _whole(ending: RunResult) -> Plain:
-    """Give all answers as `--json` would; without any, what went wrong."""
-    told = [to_dict(answer) for answer in ending.answers]
-    if len(told) == 1:
-        return told[0]
-    if told or not ending.faults:
-        return {"schema": SCHEMA, "results": told}
-    fault = ending.faults[0]
+def _whole(result: RunResult) -> Plain:
+    """Return all answers as `--json` does; without any, the failure."""
+    written = [to_dict(answer) for answer in result.answers]
+    if len(written) == 1:
+        return written[0]
+    if written or not result.faults:
+        return {"schema": SCHEMA, "results": written}
+    fault = result.faults[0]
     return {
         "schema": SCHEMA,
         "error": {
@@ -82,7 +82,7 @@ def _whole(ending: RunResult) -> Plain:
     }
 
 
-#: Names and values; a list gives a line for each of its members.
+#: Names and values; a list becomes a line for each member.
 Pairs = Iterable[tuple[str, object]]
 
 
@@ -131,11 +131,11 @@ def _pulled(answer: Any) -> Pairs:
 
 
 def _matrix(answer: Any) -> Pairs:
-    from resolver.render.answers.matrix import tell_matrix  # noqa: PLC0415 - for this answer alone
+    from resolver.render.answers.matrix import matrix_text  # noqa: PLC0415 - for this answer alone
 
     yield "reference", answer.reference
     yield "digest", answer.root.digest
-    yield "matrix", tell_matrix(answer).rstrip("\n") if answer.system == "github" else None
+    yield "matrix", matrix_text(answer).rstrip("\n") if answer.system == "github" else None
 
 
 def _quota(answer: Any) -> Pairs:
@@ -153,7 +153,7 @@ def _locked(answer: Any) -> Pairs:
 
 def _lock_check(answer: Any) -> Pairs:
     yield "lock_file", answer.path
-    # Who could not be asked may have moved: that is no "false".
+    # A reference that failed may have moved, so do not report "false".
     yield "drifted", "true" if answer.drifted else None if answer.failures else "false"
     yield "moved", ",".join(dict.fromkeys(finding.subject for finding in answer.findings))
 
@@ -203,13 +203,13 @@ def _image_comparison(answer: Any) -> Pairs:
 
 
 def _reasons(answer: Any) -> Pairs:
-    """Say why the answer is no: in what, each once, and in sentences."""
+    """Yield the aspects that differ, each once, and the messages."""
     yield "differs_in", ",".join(dict.fromkeys(reason.aspect for reason in answer.reasons))
     yield "reasons", [reason.message for reason in answer.reasons]
 
 
-#: What is worth a name of its own, by the name of the answer's class. An answer without a row
-#: gives `status`, the number of its findings, and `json`.
+#: Values with a name of their own, by the class of the answer. An answer without a row has only
+#: `status`, the number of its findings, and `json`.
 VALUES: dict[str, Callable[[Any], Pairs]] = {
     "Resolution": _resolution,
     "Failure": _failure,

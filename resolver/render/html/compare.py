@@ -1,4 +1,4 @@
-"""HTML: any answer as one page that needs nothing else."""
+"""HTML: an answer as one self-contained page."""
 
 from __future__ import annotations
 
@@ -7,45 +7,45 @@ from typing import TYPE_CHECKING
 
 from resolver.core.compare.compare import Comparison
 from resolver.render.answers.compare import facts_of, image_facts
-from resolver.render.answers.files import delta_words
-from resolver.render.html.files import files_body
+from resolver.render.answers.files import delta_words, folder_row, path_row, programs_words
 from resolver.render.html.page import (
+    LEGEND,
     Cell,
     Grid,
     Section,
-    code,
-    details,
-    facts,
-    grid,
-    name,
-    page,
-    text,
-)
-from resolver.render.html.parts import (
-    LEGEND,
     Segment,
     bar,
     change_details,
+    code,
+    details,
     drift_details,
+    facts,
+    grid,
     heat,
     history_grid,
+    name,
+    page,
     reasons,
+    text,
 )
 from resolver.render.report import Report, megabytes, report
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from resolver.core.compare.builds import Amount, Build
     from resolver.core.compare.compare import ImageComparison, PlatformChange
+    from resolver.core.compare.file_difference import FileComparison, TreeComparison, TreeSummary
     from resolver.render.report import ReportTable
 
 
-#: Answers that have a page of their own, by the module that defines them; the others are drawn
-#: from their report.
+#: Answers with their own page, by the module that defines them; others are drawn from their
+#: report.
 PAGES = {"resolver.core.compare.compare": "resolver.render.html.compare"}
 
 
 def html(answer: object, *, explain: bool = False, full: bool = True) -> str:
-    """Draw an answer as a page; nothing is ever cut here."""
+    """Render an answer as a page, without shortening values."""
     del full
     place = PAGES.get(type(answer).__module__)
     if place is None:
@@ -76,7 +76,7 @@ _SIDES = ("from", "to")
 
 
 def draw_images(answer: ImageComparison) -> str:
-    """Draw a comparison of two images."""
+    """Render a comparison of two images."""
     title = f"{answer.first} and {answer.second}"
     head = facts(image_facts(answer)) + reasons(answer.reasons)
     if answer.is_same:
@@ -90,7 +90,7 @@ def draw_images(answer: ImageComparison) -> str:
 
 
 def _image_bars(answer: ImageComparison) -> str:
-    sizes = [b.size for each in answer.changes for b in (each.before, each.after) if b is not None]
+    sizes = [b.size for item in answer.changes for b in (item.before, item.after) if b is not None]
     most = max(sizes, default=0)
     items = "".join(
         _bar(change, side, build, most)
@@ -99,7 +99,7 @@ def _image_bars(answer: ImageComparison) -> str:
     )
     return (
         f'<ul class="bars">{items}</ul>\n<p class="legend">Hatched layers are in both images, so '
-        "who has the first need not fetch them.</p>\n"
+        "if the first is held, they need not be fetched.</p>\n"
     )
 
 
@@ -140,7 +140,7 @@ def _image_numbers(answer: ImageComparison) -> str:
         "platform", "result", "from", "to", "delta", "to fetch", "layers to fetch",
         "manifest before", "manifest after",
     )  # fmt: skip
-    caption = "Each platform in numbers; what to fetch is for who has the first on that platform"
+    caption = "Each platform in numbers; to fetch: if the first image is held for that platform"
     return grid(Grid("numbers", caption, columns, rows, frozenset(range(2, 7))))
 
 
@@ -154,7 +154,7 @@ def _change(name: str, change: PlatformChange) -> str:
 
 
 def draw(answer: Comparison | ImageComparison) -> str:
-    """Draw a comparison."""
+    """Render a comparison of the platforms of an image."""
     if not isinstance(answer, Comparison):
         return draw_images(answer)
     count = len(answer.builds)
@@ -180,7 +180,7 @@ def _bars(answer: Comparison) -> str:
     for position, build in enumerate(answer.builds):
         own, shared = answer.sharing.own[position], answer.sharing.shared(position)
         label = (
-            f"{build.name}: {megabytes(build.size)}, of it {megabytes(shared.bytes)} shared "
+            f"{build.name}: {megabytes(build.size)}, {megabytes(shared.bytes)} of it shared "
             f"and {megabytes(own.bytes)} its own"
         )
         items.append(
@@ -210,13 +210,17 @@ def _numbers(answer: Comparison) -> str:
             megabytes(answer.sharing.own[position].bytes),
             str(len(build.manifest.layers)),
         ]
-        said = [build.config.created or "-", str(build.descriptor.digest), str(build.config_digest)]
+        identifiers = [
+            build.config.created or "-",
+            str(build.descriptor.digest),
+            str(build.config_digest),
+        ]
         rows.append(
             [
                 Cell(name(build.name), "nowrap"),
-                *(Cell(each, "right") for each in cells),
-                Cell(text(said[0]), "nowrap"),
-                *(Cell(code(each[:19]), "nowrap") for each in said[1:]),
+                *(Cell(item, "right") for item in cells),
+                Cell(text(identifiers[0]), "nowrap"),
+                *(Cell(code(item[:19]), "nowrap") for item in identifiers[1:]),
             ]
         )
     columns = (
@@ -230,18 +234,18 @@ def _matrix(answer: Comparison) -> str:
     rows = []
     for row, (build, amounts) in enumerate(zip(answer.builds, answer.sharing.matrix, strict=True)):
         cells = [
-            _heat(each, answer.builds[column].size, is_self=row == column)
-            for column, each in enumerate(amounts)
+            _heat(item, answer.builds[column].size, is_self=row == column)
+            for column, item in enumerate(amounts)
         ]
         rows.append([Cell(name(build.name), "nowrap"), *cells])
     columns = ("platform", *(build.name for build in answer.builds))
-    caption = "What both have: bytes, layers, and how much that is of the platform above"
+    caption = "Shared by both: bytes, layers, and the share of the platform above"
     table = grid(Grid("matrix", caption, columns, rows, frozenset(range(1, len(columns)))))
     stored, summed = answer.sharing.stored, answer.sharing.summed
     saved = summed.bytes - stored.bytes
     note = (
-        f"Who keeps all of them stores {megabytes(stored.bytes)}, each layer once; one by one "
-        f"they are {megabytes(summed.bytes)}. Sharing saves {megabytes(saved)}."
+        f"All of them together take {megabytes(stored.bytes)}, each layer once; separately, "
+        f"{megabytes(summed.bytes)}. Sharing saves {megabytes(saved)}."
     )
     return f'<p class="note">{note}</p>\n{table}'
 
@@ -295,3 +299,90 @@ def _layers_of(answer: Comparison, position: int, most: int) -> str:
     summary = f"{text(build.name)}: {len(rows)} layers, {megabytes(build.size)}"
     table = Grid(name, f"Layers of {build.name}", columns, rows, frozenset({1}))
     return details(summary, grid(table))
+
+
+#: Paths of a tree on a page; browsers are slow with more. JSON lists all.
+MOST_PATHS = 2_000
+
+
+def files_body(name: str, found: FileComparison, labels: Sequence[str]) -> str:
+    """Render file trees compared with their base.
+
+    Args:
+        name: unique on the page.
+        found: what differs.
+        labels: of the other trees, in order.
+    """
+    base = found.base
+    rows = [
+        [Cell("base"), *_counts(base), Cell(text(programs_words(base)))],
+        *(
+            [Cell(text(label)), Cell(""), Cell(""), Cell(""), Cell(text(tree.not_compared))]
+            if tree.not_compared
+            else [
+                Cell(text(label)),
+                *_counts(tree.summary),
+                Cell(text(programs_words(tree.summary))),
+            ]
+            for label, tree in zip(labels, found.others, strict=True)
+        ),
+    ]
+    columns = ("tree", "files", "size", "packages", "programs by machine")
+    whole = grid(Grid(f"{name}-trees", "Trees", columns, rows, frozenset({1, 2, 3})))
+    of_base = "".join((_strangers(f"{name}-base", base), _odd(f"{name}-base", base)))
+    noted = details("base: unusual content", of_base) if of_base else ""
+    return f"{whole}{noted}" + "".join(
+        _tree(f"{name}-{number}", label, tree)
+        for number, (label, tree) in enumerate(zip(labels, found.others, strict=True), 1)
+    )
+
+
+def _counts(tree: TreeSummary) -> list[Cell]:
+    return [Cell(str(tree.files)), Cell(megabytes(tree.size)), Cell(str(len(tree.packages)))]
+
+
+def _tree(name: str, label: str, tree: TreeComparison) -> str:
+    if tree.not_compared:
+        return ""
+    counts = ", ".join(f"{count} {change.value}" for change, count in tree.counts)
+    words = f"{label}: {counts or 'no path differs'}; {tree.same} same, {tree.rebuilt} rebuilt"
+    packages = [
+        (", ".join(item.before) or "-", ", ".join(item.after) or "-", item.name)
+        for item in tree.packages
+    ]
+    paths = [path_row(item) for item in tree.differences[:MOST_PATHS]]
+    left = len(tree.differences) - len(paths)
+    parts = (
+        _part(f"{name}-folders", "Folders by difference", _FOLDERS, map(folder_row, tree.folders)),
+        _part(f"{name}-packages", "Packages", ("from", "to", "package"), packages),
+        _strangers(name, tree.summary),
+        _part(f"{name}-paths", "Paths that differ", ("how", "size", "path"), paths),
+        f'<p class="note">{left} more are in `--format json`.</p>' if left > 0 else "",
+        _odd(name, tree.summary),
+    )
+    return details(text(words), "".join(parts) or _NOTHING)
+
+
+def _strangers(name: str, tree: TreeSummary) -> str:
+    rows = [(str(item.program), item.path) for item in tree.strangers[:MOST_PATHS]]
+    left = len(tree.strangers) - len(rows)
+    if left > 0:
+        rows.append(("", f"… and {left} more (`--format json`)"))
+    return _part(f"{name}-strangers", "Programs for another machine", ("program", "path"), rows)
+
+
+def _odd(name: str, tree: TreeSummary) -> str:
+    rows = [*(("layers", item) for item in tree.warnings), *tree.unread]
+    return _part(f"{name}-odd", "Unusual entries", ("where", "what"), rows)
+
+
+_FOLDERS = ("from", "to", "delta", "folder")
+_NOTHING = '<p class="note">There is nothing to show.</p>'
+
+
+def _part(name: str, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Render a table; empty if it has no rows. The last column is the row header."""
+    cells = [[Cell(code(row[-1]), "key"), *(Cell(text(item)) for item in row[:-1])] for row in rows]
+    if not cells:
+        return ""
+    return f"<h3>{text(title)}</h3>" + grid(Grid(name, title, (columns[-1], *columns[:-1]), cells))

@@ -1,4 +1,4 @@
-"""Pages: one file, without scripts, that holds all it needs."""
+"""HTML pages: one self-contained file without scripts; tables, bars and heat maps."""
 
 from __future__ import annotations
 
@@ -6,20 +6,27 @@ import base64
 import hashlib
 import html as standard
 from dataclasses import field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from resolver.core.compare.drift import DIMENSIONS, Unit
+from resolver.render.answers.files import cut, value_words
+from resolver.render.report import megabytes
 from resolver.render.text import escape
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from resolver.core.compare.compare import CompareReason
+    from resolver.core.compare.drift import Drift
+    from resolver.core.compare.history import History, HistoryRow, Step
 
-#: Steps of a heat map: from nothing to all.
+
+#: Steps of a heat map, from nothing to everything.
 HEATS = 6
 
-#: Every pair of text and ground has a contrast of at least 4.5 to 1 (WCAG 2.2, 1.4.3); see
-#: `tests/render/test_html.py`, which computes them from these very lines.
+#: Every pair of text and background has a contrast of at least 4.5 to 1 (WCAG 2.2, 1.4.3); see
+#: `tests/render/test_html.py`, which computes them from this text.
 STYLE = """
 :root {
   color-scheme: light dark;
@@ -124,15 +131,15 @@ footer {
 """
 
 _DIGEST = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-#: Nothing but this very style, and an empty icon. Source: W3C CSP 3, 2.3.1 (hashes) and
-#: 8.4 (no `unsafe-inline`, so no `style` attribute either: bars are drawn with SVG's own).
+#: Allow only this style and an empty icon. Source: W3C CSP 3, 2.3.1 (hashes) and
+#: 8.4 (no `unsafe-inline`, so no `style` attributes: bars use attributes of SVG).
 POLICY = (
     f"default-src 'none'; style-src 'sha256-{_DIGEST}'; img-src data:; "
     "base-uri 'none'; form-action 'none'"
 )
 
 
-#: Hatching that tells shared layers from others without colour; every bar refers to it.
+#: Hatching of shared layers, visible without colour; every bar refers to it.
 _DEFINITIONS = (
     '<svg class="unseen" aria-hidden="true"><defs><pattern id="hatch" width="8" height="8" '
     'patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
@@ -142,23 +149,23 @@ _DEFINITIONS = (
 
 
 def text(words: str) -> str:
-    """Make text from elsewhere safe to stand in a page, in an attribute too, and visible."""
+    """Escape remote text for a page or an attribute, and make control characters visible."""
     return standard.escape(escape(words))
 
 
 def name(words: str) -> str:
-    """Write a platform or a path, which may be broken where its parts end."""
+    """Render a platform or a path, which can wrap after its separators."""
     return text(words).replace("/", "/<wbr>").replace(":", ":<wbr>")
 
 
 def code(words: str) -> str:
-    """Write text from elsewhere as it was written."""
+    """Render remote text verbatim."""
     return f"<code>{text(words)}</code>"
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a page under a heading of its own; `body` is HTML."""
+    """A section of a page with a heading; `body` is HTML."""
 
     name: str
     title: str
@@ -181,7 +188,7 @@ class Cell:
 
     @property
     def attributes(self) -> str:
-        """Its class and height, where they are not the usual ones."""
+        """Return its class and height attributes."""
         spans = f' rowspan="{self.rows}"' if self.rows > 1 else ""
         return f' class="{self.kind}"{spans}' if self.kind else spans
 
@@ -205,14 +212,14 @@ class Grid:
 
 
 def page(title: str, sections: Iterable[Section], *, head: str = "") -> str:
-    """Write a whole page; `head` is HTML that stands below the title."""
+    """Render a page; `head` is HTML below the title."""
     parts = tuple(sections)
-    links = "".join(f'<li><a href="#{each.name}">{text(each.title)}</a></li>' for each in parts)
+    links = "".join(f'<li><a href="#{item.name}">{text(item.title)}</a></li>' for item in parts)
     nav = f'<nav aria-label="Sections"><ul>{links}</ul></nav>' if len(parts) > 1 else ""
     body = "\n".join(
-        f'<section id="{each.name}" aria-labelledby="{each.name}-title">'
-        f'<h2 id="{each.name}-title">{text(each.title)}</h2>\n{each.body}\n</section>'
-        for each in parts
+        f'<section id="{item.name}" aria-labelledby="{item.name}-title">'
+        f'<h2 id="{item.name}-title">{text(item.title)}</h2>\n{item.body}\n</section>'
+        for item in parts
     )
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -231,7 +238,7 @@ def page(title: str, sections: Iterable[Section], *, head: str = "") -> str:
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:
-    """Write labelled facts; those without a label go on where the one before ends."""
+    """Render labelled facts; one without a label continues the one before."""
     items = "".join(
         f"<dt>{text(label)}</dt><dd>{text(value)}</dd>" if label else f"<dd>{code(value)}</dd>"
         for label, value in pairs
@@ -240,7 +247,7 @@ def facts(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def grid(table: Grid) -> str:
-    """Write a table in a box of its own, which scrolls where the page is too narrow."""
+    """Render a table in a box that scrolls on a narrow page."""
     caption = f"{table.name}-caption"
     heads = "".join(
         f'<th scope="col"{_right(position in table.right)}>{name(column)}</th>'
@@ -273,6 +280,185 @@ def _right(is_right: bool) -> str:  # noqa: FBT001 - it is about nothing else
 
 
 def details(summary: str, body: str, *, is_open: bool = False) -> str:
-    """Write something to unfold; both are HTML."""
+    """Render a disclosure element; both arguments are HTML."""
     opened = " open" if is_open else ""
     return f"<details{opened}><summary>{summary}</summary>\n{body}</details>\n"
+
+
+#: Explains the fills of a bar.
+LEGEND = (
+    '<p class="legend"><span><svg class="key" aria-hidden="true"><rect class="own" width="100%" '
+    'height="100%"/></svg>a layer of this platform alone</span><span><svg class="key" '
+    'aria-hidden="true"><rect class="shared" width="100%" height="100%"/></svg>a layer that '
+    "others have too</span></p>\n"
+)
+
+
+class Segment(NamedTuple):
+    """A segment of a bar: its size in bytes, whether it is shared, and its tooltip."""
+
+    size: int
+    is_shared: bool
+    words: str
+
+
+def bar(segments: Sequence[Segment], most: int, label: str) -> str:
+    """Render a bar of segments; `most` bytes fill the width.
+
+    `label` describes the whole bar for screen readers.
+    """
+    drawn, at = [], 0
+    for segment in segments:
+        begin, at = at, at + segment.size
+        kind = "shared" if segment.is_shared else "own"
+        drawn.append(
+            f'<rect class="{kind} cut" x="{_share(begin, most)}%" '
+            f'width="{_share(segment.size, most)}%" height="100%">'
+            f"<title>{text(segment.words)}</title></rect>"
+        )
+    return f'<svg class="bar" role="img" aria-label="{text(label)}">{"".join(drawn)}</svg>'
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.3f}" if whole else "0"
+
+
+def heat(part: int, whole: int) -> str:
+    """Return the class of a heat map step for a share; zero has its own."""
+    if part <= 0 or whole <= 0:
+        return "heat-0"
+    return f"heat-{max(1, min(HEATS - 1, (HEATS - 1) * part // whole))}"
+
+
+_DIMENSIONS = {item.name: item for item in DIMENSIONS}
+_COLUMNS = ("key", "value", "platforms")
+
+
+def drift_details(drifts: Sequence[Drift], names: Sequence[str]) -> str:
+    """Render the differences between builds: each value, and the builds with it."""
+    return "".join(
+        _unfolding(title, len(found), Grid(name, title, _COLUMNS, _by_value(found, names)))
+        for name, title, found in _grouped(drifts)
+    )
+
+
+def change_details(drifts: Sequence[Drift], sides: Sequence[str], prefix: str) -> str:
+    """Render the differences between two builds side by side; `prefix` makes names unique."""
+    return "".join(
+        _unfolding(title, len(found), Grid(f"{prefix}-{name}", title, ("key", *sides), rows))
+        for name, title, found in _grouped(drifts)
+        for rows in [[[Cell(_key(item), "key"), *map(_value, item.values)] for item in found]]
+    )
+
+
+def _grouped(drifts: Sequence[Drift]) -> list[tuple[str, str, list[Drift]]]:
+    """Group differences by title: dimensions with many keys have their own, others share one."""
+    found: dict[tuple[str, str], list[Drift]] = {}
+    for drift in drifts:
+        dimension = _DIMENSIONS[drift.dimension]
+        own = (f"drift-{dimension.name}", dimension.title.capitalize())
+        group = own if dimension.unit is Unit.PAIRS else ("drift-settings", "Settings")
+        found.setdefault(group, []).append(drift)
+    return [(name, title, item) for (name, title), item in found.items()]
+
+
+def _by_value(drifts: Sequence[Drift], names: Sequence[str]) -> list[list[Cell | None]]:
+    rows: list[list[Cell | None]] = []
+    for drift in drifts:
+        for number, (value, holders) in enumerate(drift.groups):
+            key = Cell(_key(drift), "key", len(drift.groups)) if number == 0 else None
+            builds = ", ".join(names[position] for position in holders)
+            rows.append([key, _value(value), Cell(text(builds))])
+    return rows
+
+
+def _key(drift: Drift) -> str:
+    """Return the key of a difference, with its dimension if a title has several."""
+    is_own = _DIMENSIONS[drift.dimension].unit is Unit.PAIRS
+    return code(drift.key if is_own else drift.name)
+
+
+def _value(value: str | tuple[str, ...] | None) -> Cell:
+    if value is None:
+        return Cell('<span class="quiet">not set</span>', "value")
+    return Cell(code(value_words(value)), "value")
+
+
+def _unfolding(title: str, count: int, table: Grid) -> str:
+    words = "1 difference" if count == 1 else f"{count} differences"
+    return details(f"{text(title)}: {words}", grid(table), is_open=True)
+
+
+#: Characters of an instruction shown when collapsed.
+_SHORT = 120
+
+
+def history_grid(name: str, history: History, names: Sequence[str], base: int) -> str:
+    """Render histories: a row for each step, with its size in each build.
+
+    Args:
+        name: unique on the page.
+        history: aligned.
+        names: of the builds, in their order.
+        base: position of the build that the others are held against.
+    """
+    notes = "".join(
+        f'<p class="note">{text(item)}: {text(reason)}, so layers stand without steps.</p>\n'
+        for item, reason in zip(names, history.unmatched, strict=True)
+        if reason
+    )
+    if not history.rows:
+        return f'{notes}<p class="note">No build says how it was made.</p>'
+    sizes = [step.layer.size for row in history.rows for step in row.steps if step and step.layer]
+    most = max(sizes, default=0)
+    rows = [
+        [
+            Cell(str(number)),
+            Cell(_instruction(row, names, base), "step"),
+            Cell(_MARK[row.is_same]),
+            *(_cell(step, most) for step in row.steps),
+        ]
+        for number, row in enumerate(history.rows, 1)
+    ]
+    columns = ("#", "step", "differs", *names)
+    caption = "Steps and the size of their layers; a stronger colour is a larger layer"
+    table = Grid(name, caption, columns, rows, frozenset(range(3, len(columns))))
+    return notes + grid(table)
+
+
+_MARK = {True: "", False: '<span class="differs">yes</span>'}
+
+
+def _cell(step: Step | None, most: int) -> Cell:
+    if step is None:
+        return Cell('<span class="quiet">absent</span>', "right")
+    if step.layer is None:
+        return Cell('<span class="quiet">no layer</span>', "right")
+    return Cell(megabytes(step.layer.size), f"right {heat(step.layer.size, most)}")
+
+
+def _instruction(row: HistoryRow, names: Sequence[str], base: int) -> str:
+    """Render a step as in the base; long instructions and other spellings are collapsed."""
+    first = row.steps[base]
+    written = cut(first.instruction if first is not None else row.instruction)
+    spellings: dict[str, list[str]] = {}
+    for name, step in zip(names, row.steps, strict=True):
+        if step is not None:
+            spellings.setdefault(cut(step.instruction), []).append(name)
+    if len(written) <= _SHORT and len(spellings) == 1:
+        return code(written)
+    shown = written if len(written) <= _SHORT else f"{written[:_SHORT]}..."
+    body = "".join(
+        f"<p>{text(', '.join(builds))}:<br>{code(item)}</p>" for item, builds in spellings.items()
+    )
+    return details(code(shown), body)
+
+
+def reasons(found: Iterable[CompareReason]) -> str:
+    """Render the reasons; empty if there are none."""
+    items = "".join(
+        f"<li><strong>{text(item.aspect)}</strong>: {text(item.message)}</li>" for item in found
+    )
+    return (
+        f'<ul class="reasons" aria-label="Differences that count">{items}</ul>\n' if items else ""
+    )

@@ -1,7 +1,7 @@
-"""Find what to show a registry: `CREDENTIALS` names the sources, `CredentialChain` asks them.
+"""Find the credential of a registry: `CREDENTIALS` lists the sources, `CredentialChain` reads them.
 
-There is no order that all clients share; ours is the order of the table, and `--verbose` names the
-source that answered. The first source that has a credential wins (protocol.md 12.1).
+The order is that of the table, and `--verbose` names the source that was used. The first credential
+wins. See docs/wire-protocol.md, "Credential sources".
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ if TYPE_CHECKING:
     from resolver.sources.credentials.files import AuthFile, HelperChoice
 
 
-UNASKED: Final = Credential()
-"""Stands for what a helper would say, where helpers must not run."""
+HELPER_NOT_RUN: Final = Credential()
+"""Stands for the answer of a helper that is not run."""
 
 
 class CredentialReader:
-    """Reads places for a chain of sources.
+    """Reads credential files, variables and helpers, each once.
 
     Args:
-        environment: what helpers are found in, and given.
-        observe: is told of warnings and notes, each once.
+        environment: used to find helpers, and passed to them.
+        observe: receives warnings and notes, each once.
     """
 
     __slots__ = ("_files", "_helpers", "_lock", "_observe", "_said", "_variable")
@@ -70,33 +70,33 @@ class CredentialReader:
     def default_file(
         self, path: Path, name: tuple[str, str], *, legacy: bool = False, run: bool = True
     ) -> CredentialAnswer | None:
-        """Answer from a file in a default place; None when it is not there, or not for us to read.
+        """Return the credential from a default file; None if it is absent or unreadable.
 
         Args:
-            path: where the file is, if there is one.
+            path: of the file.
             name: registry and repository.
             legacy: whether it is a `.dockercfg`.
-            run: whether a helper may be run; if not, one answers `UNASKED`.
+            run: whether helpers may run; if not, they answer `HELPER_NOT_RUN`.
 
         Raises:
-            InvalidConfiguration: the file is malformed, in a part that matters here.
-            HelperFailed: the file names a helper, and that is broken.
+            InvalidConfiguration: a relevant part of the file is malformed.
+            HelperFailed: the helper that the file names failed.
         """
         try:
             file = self._files.get((path, legacy), lambda: read_auth_file(path, legacy=legacy))
         except UnreadableCredentials as error:
-            self._warn("credentials-unreadable", f"{error}; going on without it")
+            self._warn("credentials-unreadable", f"{error}; continuing without it")
             return None
         return None if file is None else self._from_file(file, name, run=run)
 
     def named_file(
         self, path: Path, name: tuple[str, str], *, named_by: str, run: bool = True
     ) -> CredentialAnswer:
-        """Answer from a file that somebody asked for, so that it must be there.
+        """Return the credential from an explicitly named file, which must exist.
 
         Raises:
-            InvalidConfiguration: it is not there, not readable or malformed.
-            HelperFailed: the file names a helper, and that is broken.
+            InvalidConfiguration: it is absent, unreadable or malformed.
+            HelperFailed: the helper that the file names failed.
         """
         file = self._files.get((path, False), lambda: read_auth_file(path))
         if file is None:
@@ -105,10 +105,10 @@ class CredentialReader:
         return self._from_file(file, name, run=run)
 
     def variable(self, text: str, name: tuple[str, str]) -> CredentialAnswer | None:
-        """Answer from the text of `DOCKER_AUTH_CONFIG`; None when it has nothing for us.
+        """Return the credential from the text of `DOCKER_AUTH_CONFIG`; None if it has none.
 
         Raises:
-            InvalidConfiguration: it is malformed, in a part that matters here.
+            InvalidConfiguration: a relevant part of it is malformed.
         """
         file = self._variable.get(text, lambda: self._read_variable(text))
         for key in entry_keys(file.auths, *name):
@@ -121,7 +121,7 @@ class CredentialReader:
         return None
 
     def note(self, message: str) -> None:
-        """Say something for `--verbose`, once."""
+        """Emit a note for `--verbose`, once."""
         self._say(message, Noted(message))
 
     def _warn(self, code: str, message: str) -> None:
@@ -142,38 +142,38 @@ class CredentialReader:
         return file
 
     def _from_file(self, file: AuthFile, name: tuple[str, str], *, run: bool) -> CredentialAnswer:
-        """Answer from a file: its helper if it has one for this registry, exclusively."""
+        """Return the credential from a file, or from the helper it names for the registry."""
         registry, repository = name
         choice = choose_helper(file, registry)
         if choice is not None:
             return (
-                self._from_helper(file, choice) if run else CredentialAnswer(UNASKED, choice.name)
+                self._from_helper(file, choice)
+                if run
+                else CredentialAnswer(HELPER_NOT_RUN, choice.name)
             )
         credential = find_entry(file, registry, repository)
         if credential is not None and file.shared:
-            warning = f"other users may read `{file.place}`, which holds passwords or tokens"
-            # One key for all files: the advice is the same, and one line is enough.
+            warning = f"other users can read `{file.place}`, which contains passwords or tokens"
+            # One key for all files: a single warning is enough.
             self._say("credentials-readable", Warned("credentials-readable", warning))
         return CredentialAnswer(credential, file.place)
 
     def _from_helper(self, file: AuthFile, choice: HelperChoice) -> CredentialAnswer:
-        """Answer from a helper; one that is not installed is a problem only if we are refused.
+        """Return the credential from a helper; a missing helper matters only after a refusal.
 
-        A public image must not need the helper that a machine's configuration happens to name.
+        A public image must not require a helper that the configuration happens to name.
         """
         program = program_name(choice.name)
         if self._helpers.locate(choice.name) is None:
-            complaint = f"it is not installed, and `{file.place}` names it"
+            problem = f"it is not installed, and `{file.place}` names it"
             message = f"`{program}` is not installed, and `{file.place}` names it; asking without"
             self._warn("helper-missing", message)
-            return CredentialAnswer(
-                None, program, failure(choice.name, "get", choice.key, complaint)
-            )
+            return CredentialAnswer(None, program, failure(choice.name, "get", choice.key, problem))
         asked = (choice.name, choice.key)
         return CredentialAnswer(self._helpers.ask(*asked), program, helper=asked)
 
     def forget(self, found: CredentialAnswer) -> None:
-        """Have the helper that gave a refused credential asked again."""
+        """Run the helper of a refused credential again on the next request."""
         if found.helper is not None and found.credential is not None:
             self._helpers.forget(*found.helper, found.credential)
 
@@ -189,22 +189,22 @@ __all__ = [
     "Secret",
 ]
 
-NOBODY: Final = "no source"
-"""What `Found.source` says when there is no credential, and no problem either."""
+NO_SOURCE: Final = "no source"
+"""`CredentialAnswer.source` without credential and problem."""
 
 
 @dataclass(eq=False)
 class CredentialChain:
-    """Asks the sources in order, and remembers; safe to use from many threads.
+    """Reads the sources in order and caches answers; safe to share between threads.
 
     Attributes:
-        environment: for the places of files, `DOCKER_AUTH_CONFIG`, and helpers.
-        home: the user's folder; None means that nothing is looked for there.
-        explicit: a credential from flags, or from a caller of the library.
-        explicit_hosts: the registries `explicit` is meant for; it is shown to no other.
-        anonymous: find nothing, read nothing, run nothing.
-        auth_file: a file to use instead of those in default places.
-        observe: is told of warnings, and of the source that answered.
+        environment: for file locations, `DOCKER_AUTH_CONFIG` and helpers.
+        home: the user's home; None to skip files there.
+        explicit: a credential from flags or a library caller.
+        explicit_hosts: the only registries that get `explicit`.
+        anonymous: read and run nothing.
+        auth_file: used instead of the default files.
+        observe: receives warnings and the source of each credential.
         redactor: learns every secret that is found.
     """
 
@@ -226,15 +226,15 @@ class CredentialChain:
         self.redactor.learn(self.explicit)
 
     def find(self, registry: str, repository: str) -> CredentialAnswer:
-        """Find the credential for a repository. May run a helper, so: only after a 401.
+        """Find the credential for a repository. May run a helper, so call it only after a 401.
 
         Args:
-            registry: the registry's identity `host[:port]`; `docker.io` for Docker Hub.
-            repository: its path there, for entries that serve a namespace; may be empty.
+            registry: identity `host[:port]`; `docker.io` for Docker Hub.
+            repository: path, for entries of a namespace; may be empty.
 
         Raises:
-            InvalidConfiguration: a file, or a variable, says something that cannot be used.
-            HelperFailed: a helper is broken. One that is not installed is `Found.problem`.
+            InvalidConfiguration: a file or variable cannot be used.
+            HelperFailed: a helper failed. A missing helper is `CredentialAnswer.problem`.
         """
         if self.anonymous:
             return CredentialAnswer(ANONYMOUS, "--anonymous")
@@ -244,7 +244,7 @@ class CredentialChain:
     def find_again(
         self, registry: str, repository: str, refused: CredentialAnswer
     ) -> CredentialAnswer:
-        """Find the credential anew after one was refused; a helper that gave it is asked again.
+        """Find the credential again after a refusal; its helper is run again.
 
         Raises:
             InvalidConfiguration, HelperFailed: as `find`.
@@ -254,7 +254,7 @@ class CredentialChain:
         return self.find(registry, repository)
 
     def check(self, registry: str, repository: str) -> None:
-        """Look whether `find` could answer, without running a helper: a few small reads.
+        """Check that `find` can answer, without running a helper.
 
         Raises:
             InvalidConfiguration: as `find` would.
@@ -263,24 +263,24 @@ class CredentialChain:
             _search(CredentialRequest(registry, repository, self, run_helpers=False))
 
     def named_file(self) -> tuple[Path, str] | None:
-        """Give the file that replaces those in default places, and what names it."""
+        """Return the file that replaces the default files, and what names it."""
         if self.auth_file is not None:
             return self.auth_file, "`--auth-file`"
         path = self.environment.get("REGISTRY_AUTH_FILE")
         return (Path(path), "`REGISTRY_AUTH_FILE`") if path else None
 
-    def _answer(self, wanted: CredentialRequest) -> CredentialAnswer:
-        """Ask the sources, and learn secrets before anybody can write them."""
-        found = _search(wanted)
+    def _answer(self, request: CredentialRequest) -> CredentialAnswer:
+        """Search the sources, and learn secrets before they can be printed."""
+        found = _search(request)
         self.redactor.learn(found.credential)
         what = "asking anonymously" if found.credential is None else "credential"
-        self.reader.note(f"`{wanted.registry}`: {what}, {found.source}")
+        self.reader.note(f"`{request.registry}`: {what}, {found.source}")
         return found
 
 
 @dataclass(frozen=True, slots=True)
 class CredentialRequest:
-    """One question to a source: who is asked for, and what is set up."""
+    """A request to a source."""
 
     registry: str
     repository: str
@@ -293,65 +293,65 @@ class CredentialRequest:
         return self.registry, self.repository
 
     def default_file(self, path: Path | None, *, legacy: bool = False) -> CredentialAnswer | None:
-        """Answer from a default place, unless there is none, or another file replaces them all."""
+        """Return the credential from a default file, unless it is absent or replaced."""
         if path is None or self.chain.named_file() is not None:
             return None
         return self.chain.reader.default_file(path, self.name, legacy=legacy, run=self.run_helpers)
 
 
-Place = Callable[["Mapping[str, str]", Path | None], Path | None]
-"""Says where a file would be, given the environment and the user's home."""
+FileLocation = Callable[["Mapping[str, str]", Path | None], Path | None]
+"""Returns the location of a file for an environment and home."""
 
 CredentialSource = Callable[[CredentialRequest], CredentialAnswer | None]
-"""Answers a question, or gives None: nothing here, ask the next one."""
+"""Returns an answer, or None to continue with the next source."""
 
 
-def _search(wanted: CredentialRequest) -> CredentialAnswer:
-    """Ask source after source; the first credential wins, the first problem is kept."""
+def _search(request: CredentialRequest) -> CredentialAnswer:
+    """Search the sources; the first credential wins, and the first problem is kept."""
     problem: CredentialAnswer | None = None
     for _, source in CREDENTIALS:
-        found = source(wanted)
+        found = source(request)
         if found is None:
             continue
         if found.credential is not None:
             return found
         if problem is None and found.problem is not None:
             problem = found
-    return problem or CredentialAnswer(ANONYMOUS, NOBODY)
+    return problem or CredentialAnswer(ANONYMOUS, NO_SOURCE)
 
 
-def _explicit(wanted: CredentialRequest) -> CredentialAnswer | None:
-    """Answer with what the user gave, if it was given for this registry."""
-    chain = wanted.chain
-    if any(same_registry(host, wanted.registry) for host in chain.explicit_hosts):
+def _explicit(request: CredentialRequest) -> CredentialAnswer | None:
+    """Return the explicit credential, if it is for this registry."""
+    chain = request.chain
+    if any(same_registry(host, request.registry) for host in chain.explicit_hosts):
         return CredentialAnswer(chain.explicit, "given explicitly")
     return None
 
 
-def _variable(wanted: CredentialRequest) -> CredentialAnswer | None:
-    """Answer from `DOCKER_AUTH_CONFIG` (docker/cli v28)."""
-    text = wanted.chain.environment.get(VARIABLE)
-    return wanted.chain.reader.variable(text, wanted.name) if text else None
+def _variable(request: CredentialRequest) -> CredentialAnswer | None:
+    """Return the credential from `DOCKER_AUTH_CONFIG` (docker/cli v28)."""
+    text = request.chain.environment.get(VARIABLE)
+    return request.chain.reader.variable(text, request.name) if text else None
 
 
-def _named_file(wanted: CredentialRequest) -> CredentialAnswer | None:
-    """Answer from the one file that was asked for (podman, skopeo and buildah do the same)."""
-    named = wanted.chain.named_file()
+def _named_file(request: CredentialRequest) -> CredentialAnswer | None:
+    """Return the credential from the named file only, as podman, skopeo and buildah do."""
+    named = request.chain.named_file()
     if named is None:
         return None
     path, by = named
-    run = wanted.run_helpers
-    return wanted.chain.reader.named_file(path, wanted.name, named_by=by, run=run)
+    run = request.run_helpers
+    return request.chain.reader.named_file(path, request.name, named_by=by, run=run)
 
 
 def docker_config(environment: Mapping[str, str], home: Path | None) -> Path | None:
-    """Say where Docker's file is. If `DOCKER_CONFIG` leads nowhere, the one at home is not it."""
+    """Return Docker's file; with `DOCKER_CONFIG` never the one in the home."""
     folder = environment.get("DOCKER_CONFIG")
     return Path(folder, "config.json") if folder else _below(home, ".docker/config.json")
 
 
 def runtime_auth(environment: Mapping[str, str], _home: Path | None) -> Path | None:
-    """Say where `podman login` writes."""
+    """Return the file of `podman login`."""
     folder = environment.get("XDG_RUNTIME_DIR")
     if folder:
         return _below(Path(folder), "containers/auth.json")
@@ -359,39 +359,39 @@ def runtime_auth(environment: Mapping[str, str], _home: Path | None) -> Path | N
 
 
 def config_auth(environment: Mapping[str, str], home: Path | None) -> Path | None:
-    """Say where podman keeps logins that outlive a session."""
+    """Return podman's persistent file."""
     folder = environment.get("XDG_CONFIG_HOME")
     config = Path(folder) if folder else _below(home, ".config")
     return _below(config, "containers/auth.json")
 
 
 def docker_legacy(environment: Mapping[str, str], home: Path | None) -> Path | None:
-    """Say where Docker wrote before 1.7, also at home, so not beside `DOCKER_CONFIG`."""
+    """Return Docker's file before 1.7, in the home, unless `DOCKER_CONFIG` is set."""
     return None if environment.get("DOCKER_CONFIG") else _below(home, ".dockercfg")
 
 
-def _from(place: Place, *, legacy: bool = False) -> CredentialSource:
-    """Make the source that answers from a default place."""
+def _from(place: FileLocation, *, legacy: bool = False) -> CredentialSource:
+    """Return the source for a default file."""
 
-    def source(wanted: CredentialRequest) -> CredentialAnswer | None:
-        chain = wanted.chain
-        return wanted.default_file(place(chain.environment, chain.home), legacy=legacy)
+    def source(request: CredentialRequest) -> CredentialAnswer | None:
+        chain = request.chain
+        return request.default_file(place(chain.environment, chain.home), legacy=legacy)
 
     return source
 
 
 def _below(folder: Path | None, name: str) -> Path | None:
-    """Give a path below a folder; relative folders would depend on where the user stands."""
+    """Return a path below an absolute folder; None for a relative one."""
     return folder / name if folder is not None and folder.is_absolute() else None
 
 
-FILES: Final[tuple[tuple[str, Place], ...]] = (
+FILES: Final[tuple[tuple[str, FileLocation], ...]] = (
     ("$DOCKER_CONFIG/config.json, ~/.docker/config.json", docker_config),
     ("$XDG_RUNTIME_DIR/containers/auth.json", runtime_auth),
     ("$XDG_CONFIG_HOME/containers/auth.json", config_auth),
     ("~/.dockercfg", docker_legacy),
 )
-"""The files in default places, in the order they are asked."""
+"""The default files, in search order."""
 
 CREDENTIALS: Final[tuple[tuple[str, CredentialSource], ...]] = (
     ("given explicitly", _explicit),
@@ -399,4 +399,4 @@ CREDENTIALS: Final[tuple[tuple[str, CredentialSource], ...]] = (
     ("--auth-file, REGISTRY_AUTH_FILE", _named_file),
     *((name, _from(place, legacy=place is docker_legacy)) for name, place in FILES),
 )
-"""Name and function of every source, in the order they are asked."""
+"""Name and function of every source, in search order."""

@@ -1,7 +1,7 @@
-"""Read the files, and the variable, in which other clients keep credentials.
+"""Read credential files and `DOCKER_AUTH_CONFIG`.
 
-Docker's `config.json` and `.dockercfg`, containers' `auth.json`, and `DOCKER_AUTH_CONFIG`. Rules:
-reliability.md R28, protocol.md 12. Files are not trusted to be files; `credential_writer` writes.
+Supported are Docker's `config.json` and `.dockercfg`, and containers' `auth.json`; `login` writes.
+See docs/wire-protocol.md, "Credentials" and docs/store-and-reliability.md, "Configuration files".
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ if TYPE_CHECKING:
 
 
 HUB_KEY: Final = "https://index.docker.io/v1/"
-"""Docker Hub's key, from the days of the first protocol; docker login still writes it."""
+"""Docker Hub's key, from protocol version 1; `docker login` still writes it."""
 HUB_HOSTS: Final = ("index.docker.io", "docker.io", "registry-1.docker.io")
 """Names of Docker Hub that share its credentials."""
 
-# Python's own check differs between versions in what padding it takes.
+# Python's own check accepts different padding in different versions.
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]*={0,2}", re.ASCII)
 _HUB_KEYS: Final = (HUB_KEY, HUB_KEY.rstrip("/"))
 _URL_SCHEMES: Final = ("https://", "http://")
-# Docker Desktop keeps OAuth tokens of its own under such keys; they are no passwords.
+# Docker Desktop stores its own OAuth tokens under such keys; they are not passwords.
 _NOT_CREDENTIALS: Final = ("/access-token", "/refresh-token")
 
 
 def helper_key(registry: str) -> str:
-    """Give the key that helpers are asked for: never with a repository."""
+    """Return the key of a registry for helpers: never with a repository."""
     return HUB_KEY if registry in HUB_HOSTS else registry
 
 
 def same_registry(first: str, second: str) -> bool:
-    """Say whether two registry names share credentials; the port is part of the name."""
+    """Whether two registry names share credentials; the port is part of the name."""
     return helper_key(first) == helper_key(second)
 
 
 def host_keys(registry: str) -> tuple[str, ...]:
-    """Give the keys that mean a whole registry, best first."""
+    """Return the keys of a whole registry, best first."""
     return (*_HUB_KEYS, *HUB_HOSTS) if registry in HUB_HOSTS else (registry,)
 
 
 def entry_keys(auths: Iterable[str], registry: str, repository: str) -> Iterator[str]:
-    """Give the keys of `auths` that may serve a repository, best first; a key may come twice.
+    """Return the keys of `auths` that match a repository, best first; a key may repeat.
 
     The longest namespace wins, then the registry itself, then keys written as URLs in the order of
-    the file. A key with a path and no scheme is a namespace and never serves the whole registry.
+    the file. A key with a path and no scheme is a namespace and never matches the whole registry.
     """
     hosts = HUB_HOSTS if registry in HUB_HOSTS else (registry,)
     present = [key for key in auths if not _is_token_key(key)]
@@ -69,7 +69,7 @@ def entry_keys(auths: Iterable[str], registry: str, repository: str) -> Iterator
 
 
 def decode_entry(place: str, field: str, entry: object) -> Credential | None:
-    """Read one entry of `auths`; None when it says nothing, as the ones beside a helper do.
+    """Parse one entry of `auths`; None if it is empty, as beside a helper.
 
     Raises:
         InvalidConfiguration: it is not an object of texts, or `auth` is not `user:password`.
@@ -95,13 +95,13 @@ def decode_entry(place: str, field: str, entry: object) -> Credential | None:
 def refuse_other_case(
     place: str, field: str, names: Iterable[str], known: Mapping[str, str]
 ) -> None:
-    """Refuse a known name in other letters: other clients would read it, and we would not.
+    """Refuse a known name in another case, which other clients would accept.
 
     Args:
-        place: where the names stand.
-        field: the path to the object they stand in; empty for the top.
-        names: the names there are.
-        known: lower-case name to the right spelling.
+        place: file or variable.
+        field: path of the object; empty for the top level.
+        names: names of its members.
+        known: correct spelling by lower-case name.
 
     Raises:
         InvalidConfiguration: a name differs from a known one in case only.
@@ -126,7 +126,7 @@ class _Texts:
         refuse_other_case(self.place, self.field, self.entry, {name: name for name in known})
 
     def get(self, name: str) -> str:
-        """Give a text; empty when it is absent or null."""
+        """Return a text; empty when it is absent or null."""
         value = self.entry.get(name)
         if value is None:
             return ""
@@ -140,12 +140,7 @@ class _Texts:
 
 
 def _user_and_password(texts: _Texts, *, needs_user: bool) -> tuple[str, str]:
-    """Give what `auth` holds, or else `username` and `password`; both empty when neither is there.
-
-    Args:
-        texts: the entry.
-        needs_user: whether an empty user name is an error; beside a token it is none.
-    """
+    """Return user and password from `auth`, or from `username` and `password`."""
     encoded = texts.get("auth")
     name = "auth" if encoded else "username"
     if encoded:
@@ -165,9 +160,9 @@ def _user_and_password(texts: _Texts, *, needs_user: bool) -> tuple[str, str]:
 
 
 def _decode_base64(encoded: str) -> str | None:
-    """Decode strictly, but for missing padding and line ends; None when it cannot be done.
+    """Decode base64 strictly, apart from missing padding and line ends; None if invalid.
 
-    The exceptions hold the decoded bytes, so they end here and are nobody's cause.
+    The exceptions contain the decoded bytes and must not become a cause.
     """
     compact = encoded.replace("\r", "").replace("\n", "")
     if not _BASE64.fullmatch(compact):
@@ -180,13 +175,13 @@ def _decode_base64(encoded: str) -> str | None:
 
 
 def _require_header_text(place: str, field: str, token: str) -> None:
-    """Refuse a token that cannot stand in a header as it is."""
+    """Refuse a token that is not valid in a header."""
     if not all("!" <= character <= "~" for character in token):
-        raise InvalidConfiguration(place, field, "has characters that no token has")
+        raise InvalidConfiguration(place, field, "has characters that are invalid in a token")
 
 
 def _namespaces(hosts: Iterable[str], repository: str) -> Iterator[str]:
-    """Give `host/a/b/c`, `host/a/b`, `host/a` (containers-auth.json(5)), for every host."""
+    """Return `host/a/b/c`, `host/a/b`, `host/a` (containers-auth.json(5)), for every host."""
     parts = repository.split("/") if repository else []
     for length in range(len(parts), 0, -1):
         path = "/".join(parts[:length])
@@ -195,7 +190,7 @@ def _namespaces(hosts: Iterable[str], repository: str) -> Iterator[str]:
 
 
 def _host_of_url(key: str) -> str | None:
-    """Give the host of a key written as a URL; None for any other key."""
+    """Return the host of a key written as a URL; None for any other key."""
     for scheme in _URL_SCHEMES:
         if key.startswith(scheme):
             return key.removeprefix(scheme).partition("/")[0]
@@ -203,14 +198,14 @@ def _host_of_url(key: str) -> str | None:
 
 
 def _is_token_key(key: str) -> bool:
-    """Say whether a key is one of Docker Desktop's, and not a namespace of that name."""
+    """Whether a key is one of Docker Desktop's, and not a namespace of that name."""
     if not key.endswith(_NOT_CREDENTIALS):
         return False
     return key.startswith(_URL_SCHEMES) or key.partition("/")[0] in HUB_HOSTS
 
 
 MAX_FILE: Final = 1_048_576
-"""Bytes of a file, or of the variable. Source: reliability.md 5."""
+"""Most bytes of a file or of the variable."""
 VARIABLE: Final = "DOCKER_AUTH_CONFIG"
 
 _KNOWN: Final = {"auths": "auths", "credhelpers": "credHelpers", "credsstore": "credsStore"}
@@ -219,20 +214,20 @@ _WHITE_SPACE: Final = b" \t\r\n"
 
 
 class UnreadableCredentials(InvalidConfiguration):
-    """A file is there, and the system does not let us read it."""
+    """A file exists and cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuthFile:
-    """A configuration whose outer shape is sound; entries are looked at when they are used.
+    """A configuration with a valid outer structure; entries are checked on use.
 
     Attributes:
-        place: the path, or the variable's name.
-        field: the path to the entries: `auths`, or empty where they stand at the top.
-        auths: key to entry, as read.
-        helpers: key to the name of a helper, as read.
-        store: the helper for every other registry, as read.
-        shared: whether other users may read the file.
+        place: path, or name of the variable.
+        field: path of the entries: `auths`, or empty for the top level.
+        auths: entries by key, unchecked.
+        helpers: names of helpers by key, unchecked.
+        store: helper for all other registries, unchecked.
+        shared: whether other users can read the file.
     """
 
     place: str
@@ -243,28 +238,28 @@ class AuthFile:
     shared: bool = False
 
     def entry_field(self, key: str) -> str:
-        """Give the path to an entry, `auths.reg.test`."""
+        """Return the path to an entry, `auths.reg.test`."""
         return f"{self.field}.{key}" if self.field else key
 
 
 @dataclass(frozen=True, slots=True)
 class HelperChoice:
-    """A file sends us to a helper: ask `docker-credential-<name>` for `key`."""
+    """A helper from a file: run `docker-credential-<name>` for `key`."""
 
     name: str
     key: str
 
 
 def read_auth_file(path: Path, *, legacy: bool = False) -> AuthFile | None:
-    """Read a file of either client; None when there is none. Empty files hold nothing.
+    """Read a credential file; None if absent. An empty file has no entries.
 
     Args:
         path: the file.
-        legacy: whether it is a `.dockercfg`, which has its entries at the top.
+        legacy: whether it is a `.dockercfg`, with entries at the top level.
 
     Raises:
-        UnreadableFile: the system refuses.
-        InvalidConfiguration: not a regular file, over 1 MiB, not strict JSON, or of another shape.
+        UnreadableCredentials: it cannot be read.
+        InvalidConfiguration: not a regular file, over 1 MiB, not strict JSON, or malformed.
     """
     read = _read(path)
     if read is None:
@@ -278,7 +273,7 @@ def read_auth_file(path: Path, *, legacy: bool = False) -> AuthFile | None:
 
 
 def read_document(path: Path) -> dict[str, object]:
-    """Read a whole `config.json`, to be written again; empty when there is none.
+    """Read a whole `config.json` for rewriting; empty if absent.
 
     Raises:
         InvalidConfiguration: as `read_auth_file`.
@@ -288,10 +283,10 @@ def read_document(path: Path) -> dict[str, object]:
 
 
 def auth_file_of(place: str, document: Mapping[str, object], *, shared: bool) -> AuthFile:
-    """Look at the outer shape of a `config.json`.
+    """Check the outer structure of a `config.json`.
 
     Raises:
-        InvalidConfiguration: it has another.
+        InvalidConfiguration: it is malformed.
     """
     refuse_other_case(place, "", document, _KNOWN)
     return AuthFile(
@@ -305,10 +300,10 @@ def auth_file_of(place: str, document: Mapping[str, object], *, shared: bool) ->
 
 
 def read_variable(text: str) -> tuple[AuthFile, tuple[str, ...]]:
-    """Read `DOCKER_AUTH_CONFIG`, and give the names at its top that have no meaning there.
+    """Parse `DOCKER_AUTH_CONFIG`; also return its ignored top-level names.
 
     Raises:
-        InvalidConfiguration: over 1 MiB, not strict JSON, or of another shape.
+        InvalidConfiguration: over 1 MiB, not strict JSON, or malformed.
 
     Source: docker/cli v28, cli/config/configfile/file.go, parseEnvConfig.
     """
@@ -321,29 +316,29 @@ def read_variable(text: str) -> tuple[AuthFile, tuple[str, ...]]:
 
 
 def is_variable_entry(entry: object) -> bool:
-    """Say whether `DOCKER_AUTH_CONFIG` may hold this entry: `auth`, and nothing else."""
+    """Whether `DOCKER_AUTH_CONFIG` may have this entry: only `auth`."""
     return isinstance(entry, dict) and list(entry) == ["auth"] and entry["auth"] not in ("", None)
 
 
 def choose_helper(file: AuthFile, registry: str) -> HelperChoice | None:
-    """Say which helper a file sends a registry to; None when its entries are to be used.
+    """Return a file's helper for a registry; None to use its entries.
 
     Raises:
-        InvalidConfiguration: the helper's name is none; nothing may be run then.
+        InvalidConfiguration: the helper's name is not valid.
     """
     for key in host_keys(registry):
         name = file.helpers.get(key)
         if name is not None:
-            # An empty name says: not the helper for all others either, but the entries.
+            # An empty name selects the entries, not the general helper.
             return _choice(file, f"credHelpers.{key}", name, registry)
     return _choice(file, "credsStore", file.store, registry)
 
 
 def find_entry(file: AuthFile, registry: str, repository: str) -> Credential | None:
-    """Read the entry that serves a repository best; None when there is none, or it is empty.
+    """Return the best entry of a repository; None if absent or empty.
 
     Raises:
-        InvalidConfiguration: that entry is malformed. Entries of others may be what they like.
+        InvalidConfiguration: that entry is malformed. Other entries are not checked.
     """
     for key in entry_keys(file.auths, registry, repository):
         return decode_entry(file.place, file.entry_field(key), file.auths[key])
@@ -351,7 +346,7 @@ def find_entry(file: AuthFile, registry: str, repository: str) -> Credential | N
 
 
 def _choice(file: AuthFile, field: str, name: object, registry: str) -> HelperChoice | None:
-    """Check the name of a helper; an empty one, or none, is no choice."""
+    """Check the name of a helper; None if it is empty."""
     if name is None or name == "":
         return None
     if not isinstance(name, str) or not valid_name(name):
@@ -364,7 +359,7 @@ def _choice(file: AuthFile, field: str, name: object, registry: str) -> HelperCh
 
 
 def _read(path: Path) -> tuple[bytes, int] | None:
-    """Read a small regular file and its mode; None when there is none."""
+    """Read a small regular file and its mode; None if absent."""
     try:
         body, status = read_regular(path, MAX_FILE)
     except (FileNotFoundError, NotADirectoryError):
@@ -378,13 +373,13 @@ def _read(path: Path) -> tuple[bytes, int] | None:
 
 
 def _unreadable(path: Path, error: OSError | ValueError) -> UnreadableCredentials:
-    """Make the error for what the system said; a ValueError means: no system takes such a path."""
+    """Return the error for an unreadable file; a ValueError means an invalid path."""
     reason = error.strerror if isinstance(error, OSError) else "it is not a path"
     return UnreadableCredentials(str(path), "", f"it cannot be read: {reason}")
 
 
 def _limit(place: str, size: int) -> None:
-    """Refuse more bytes than a configuration has."""
+    """Refuse a configuration over the size limit."""
     if size > MAX_FILE:
         raise InvalidConfiguration(
             place, "", f"it goes past the limit of {MAX_FILE} bytes: {size} bytes"
@@ -392,7 +387,7 @@ def _limit(place: str, size: int) -> None:
 
 
 def _parse(place: str, body: bytes, *, names_known: bool) -> dict[str, object]:
-    """Parse strictly; nothing but white space holds nothing."""
+    """Parse strictly; white space alone is empty."""
     if not body.strip(_WHITE_SPACE):
         return {}
     try:
@@ -401,15 +396,15 @@ def _parse(place: str, body: bytes, *, names_known: bool) -> dict[str, object]:
         field, reason = error.field, error.reason
     except LimitExceeded as error:
         field, reason = "", f"it goes past the limit of {error.limit} {error.unit} of nesting"
-    # In text that is not JSON, a secret may stand where a name should.
+    # In text that is not JSON, a secret may be in the place of a name.
     if not names_known or field.partition(".")[0] not in _KNOWN.values():
         field = ""
-    # Raised here, not above: nothing that has seen the text becomes the context of this error.
+    # Raised here, so that no exception with the text becomes its context.
     raise InvalidConfiguration(place, field, reason)
 
 
 def _object(place: str, document: Mapping[str, object], name: str) -> Mapping[str, object]:
-    """Give a member that must be an object; absent and null are empty."""
+    """Return a member that must be an object; absent and null are empty."""
     value = document.get(name)
     if value is None:
         return {}

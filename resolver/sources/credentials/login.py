@@ -1,7 +1,7 @@
-"""Write and erase logins where Docker's users keep them: a helper if one is set up, else the file.
+"""Store and erase logins, in a credential helper if configured, else in the file.
 
-What else stands in the file stays, in its order. It is replaced whole and at once, for this user
-alone to read.
+Other contents of the file keep their order. The file is replaced atomically, readable by this user
+only.
 
 Source: docker/cli, cli/config/configfile/file.go, and cli/config/credentials.
 """
@@ -20,8 +20,8 @@ from resolver.core.registry.endpoints import USUAL, api_host
 from resolver.errors import (
     AuthenticationFailed,
     AuthenticationRequired,
-    CredentialsNotWritten,
     InvalidConfiguration,
+    OutputFault,
     ServerFault,
     Usage,
 )
@@ -33,7 +33,7 @@ from resolver.sources.credentials.files import (
     read_document,
 )
 from resolver.sources.credentials.helpers import program_name
-from resolver.sources.http.requests import Request, Scope
+from resolver.sources.http.messages import Request, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,34 +42,34 @@ if TYPE_CHECKING:
     from resolver.sources.credentials.helpers import Helpers
     from resolver.sources.credentials.secrets import Secret
     from resolver.sources.http.client import Transport
-    from resolver.sources.http.requests import Response
+    from resolver.sources.http.messages import Response
 
 
 _ONLY_US: Final = 0o600
 
 
 def writable_file(environment: Mapping[str, str], home: Path | None, named: Path | None) -> Path:
-    """Say which file logins go to: one that was named, else Docker's.
+    """Return the file for logins: the named one, else Docker's.
 
     Raises:
-        InvalidConfiguration: there is no home to keep it in.
+        InvalidConfiguration: there is no home folder.
     """
     chosen = named or _path(environment.get("REGISTRY_AUTH_FILE"))
     if chosen is not None:
         return chosen
     folder = _path(environment.get("DOCKER_CONFIG"))
     if folder is None and home is None:
-        raise InvalidConfiguration("HOME", "", "there is no home folder to keep a login in")
+        raise InvalidConfiguration("HOME", "", "there is no home folder for the login")
     return (folder or (home or Path()) / ".docker") / "config.json"
 
 
 def save(file: Path, registry: str, username: str, password: Secret, helpers: Helpers) -> str:
-    """Keep a login, and say where it is now: a helper's program, or the file's path.
+    """Store a login and return where: a helper program, or the file's path.
 
     Raises:
         InvalidConfiguration: the file is there and malformed; it stays as it is.
         HelperFailed: the file names a helper, and that does not do it.
-        CredentialsNotWritten: the file cannot be written.
+        OutputFault: the file cannot be written.
     """
     document = read_document(file)
     auths = _auths(file, document)
@@ -77,7 +77,7 @@ def save(file: Path, registry: str, username: str, password: Secret, helpers: He
     key = helper_key(registry)
     if choice is not None:
         helpers.store(choice.name, choice.key, username, password)
-        # Docker leaves an empty entry, and so lists the registry without knowing its secret.
+        # Like Docker, keep an empty entry that lists the registry without its secret.
         auths[key] = {}
         _write(file, document)
         return program_name(choice.name)
@@ -88,10 +88,10 @@ def save(file: Path, registry: str, username: str, password: Secret, helpers: He
 
 
 def erase(file: Path, registry: str, helpers: Helpers) -> tuple[str, ...]:
-    """Forget a login, and say where it was; empty when it was nowhere.
+    """Erase a login and return where it was; empty if there was none.
 
     Raises:
-        InvalidConfiguration, HelperFailed, CredentialsNotWritten: as `save`.
+        InvalidConfiguration, HelperFailed, OutputFault: as `save`.
     """
     document = read_document(file)
     auths = _auths(file, document)
@@ -111,7 +111,7 @@ def erase(file: Path, registry: str, helpers: Helpers) -> tuple[str, ...]:
 
 
 def _auths(file: Path, document: dict[str, object]) -> dict[str, object]:
-    """Give the entries of a document, to be changed in place."""
+    """Return the entries of a document, for changes in place."""
     auth_file_of(str(file), document, shared=False)
     auths = document.get("auths")
     if not isinstance(auths, dict):
@@ -120,7 +120,7 @@ def _auths(file: Path, document: dict[str, object]) -> dict[str, object]:
 
 
 def _write(file: Path, document: Mapping[str, object]) -> None:
-    """Put a document in place of a file, whole; a symbolic link stays one."""
+    """Replace a file atomically; a symbolic link is kept."""
     body = (json.dumps(document, indent="\t", ensure_ascii=False) + "\n").encode()
     target = Path(os.path.realpath(file))
     beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
@@ -138,7 +138,14 @@ def _write(file: Path, document: Mapping[str, object]) -> None:
                 beside.unlink()
             raise
     except OSError as error:
-        raise CredentialsNotWritten(str(file), error.strerror or str(error)) from error
+        reason = error.strerror or str(error)
+        raise OutputFault(
+            f"cannot write `{file}`: {reason}",
+            "make it writable, or name a file: `--auth-file`",
+            code="credentials-not-written",
+            path=str(file),
+            reason=reason,
+        ) from error
 
 
 def _path(text: str | None) -> Path | None:
@@ -148,19 +155,19 @@ def _path(text: str | None) -> Path | None:
 _OK, _NOT_FOUND, _FORBIDDEN = 200, 404, 403
 
 
-def is_wanted(transport: Transport, registry: str, settings: HostSettings = USUAL) -> bool:
-    """Ask a registry with the credentials that the transport has; False if it wanted none.
+def check_login(transport: Transport, registry: str, settings: HostSettings = USUAL) -> bool:
+    """Check the transport's credentials at a registry; False if it requires none.
 
-    `settings` are what is particular about its host. It is asked itself, never a mirror of it.
+    `settings` are those of its host. Mirrors are not used.
 
     Raises:
-        AuthenticationFailed: it, or its token server, does not take them.
-        Usage: it answers, and is no registry.
+        AuthenticationFailed: it, or its token server, rejects them.
+        Usage: the host is not a registry.
         Denied, Unavailable: as every request.
     """
-    asker = Scope(registry, "")
+    scope = Scope(registry, "")
     what = f"the API of `{registry}`"
-    request = Request("GET", api_host(registry), asker, "/v2/", what, settings=settings)
+    request = Request("GET", api_host(registry), scope, "/v2/", what, settings=settings)
     try:
         response = transport.fetch(request)
     except (AuthenticationFailed, AuthenticationRequired) as error:
@@ -168,26 +175,26 @@ def is_wanted(transport: Transport, registry: str, settings: HostSettings = USUA
     if response.status == _FORBIDDEN:
         raise _refused(registry)
     if response.status == _NOT_FOUND:
-        raise Usage(f"`{registry}` answers, and is no registry", "check its name and port")
+        raise Usage(f"`{registry}` is not a registry", "check its name and port")
     if response.status != _OK:
         raise ServerFault(f"`{registry}` answered {response.status} to a login", "try again later")
-    return transport.has_shown_credentials(asker)
+    return transport.has_sent_credentials(scope)
 
 
-def knock(transport: Transport, registry: str, settings: HostSettings = USUAL) -> Response:
-    """Ask a registry itself for its API, once and without a login; any answer will do.
+def probe(transport: Transport, registry: str, settings: HostSettings = USUAL) -> Response:
+    """Request the API of a registry once, without a login, and return any response.
 
     Raises:
-        Unavailable: nobody answers there.
+        Unavailable: there is no response.
     """
     what = f"the API of `{registry}`"
-    asker = Scope(registry, "")
-    request = Request("GET", api_host(registry), asker, "/v2/", what, settings=settings)
-    return transport.knock(request)
+    scope = Scope(registry, "")
+    request = Request("GET", api_host(registry), scope, "/v2/", what, settings=settings)
+    return transport.probe(request)
 
 
 def _refused(registry: str) -> AuthenticationFailed:
     return AuthenticationFailed(
-        f"`{registry}` does not take this user name and password; nothing was kept",
-        "check both; some registries want an access token in place of the password",
+        f"`{registry}` rejects this user name and password; nothing was stored",
+        "check both; some registries require an access token instead of the password",
     )

@@ -1,4 +1,4 @@
-"""What a credential is: secrets that do not print themselves, and where one was found."""
+"""Credentials, secrets that never print, and redaction of secrets in text."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 MARK: Final = "***"
-"""What stands where a secret was."""
+"""Replacement of a secret."""
 
 ANONYMOUS: Final = None
-"""No credential: ask without one."""
+"""No credential: anonymous access."""
 
 
 @final
 class Secret:
-    """Text that must not be seen: it prints as `***`, and it cannot be pickled or copied away.
+    """Secret text: it prints as `***` and cannot be pickled or copied.
 
-    Not a dataclass on purpose: `dataclasses.asdict` and `fields` would open it.
+    Not a dataclass, since `dataclasses.asdict` and `fields` would expose it.
     """
 
     __slots__ = ("_value",)
@@ -38,7 +38,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Give the text itself; only for the place that sends it."""
+        """Return the text; only for the code that sends it."""
         return self._value
 
     def __repr__(self) -> str:
@@ -53,7 +53,7 @@ class Secret:
         return bool(self._value)
 
     def __eq__(self, other: object) -> bool:
-        """Compare in a time that does not tell where two secrets differ."""
+        """Compare in constant time."""
         if not isinstance(other, Secret):
             return NotImplemented
         return hmac.compare_digest(octets(self._value), octets(other._value))
@@ -62,18 +62,18 @@ class Secret:
         return hash(self._value)
 
     def __reduce_ex__(self, _protocol: object) -> NoReturn:
-        raise TypeError("a secret is not written down")
+        raise TypeError("a secret cannot be pickled")
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What is shown to one registry, or to the token server it names.
+    """Credentials for one registry and its token server.
 
     Attributes:
-        username: the account; may be empty beside a token.
-        password: for Basic, and for a token server's Basic; None when there is none.
-        identity_token: an OAuth refresh token (protocol.md 9.2).
-        registry_token: a Bearer token, sent as it is.
+        username: the account; may be empty with a token.
+        password: for Basic, also at a token server; None if there is none.
+        identity_token: an OAuth refresh token (docs/wire-protocol.md, "Token requests").
+        registry_token: a Bearer token, sent unchanged.
     """
 
     username: str = ""
@@ -82,21 +82,20 @@ class Credential:
     registry_token: Secret | None = field(default=None, repr=False)
 
     def secrets(self) -> tuple[Secret, ...]:
-        """Give every secret there is in this credential."""
+        """Return all secrets of this credential."""
         held = (self.password, self.identity_token, self.registry_token)
         return tuple(secret for secret in held if secret)
 
 
 @dataclass(frozen=True, slots=True)
 class CredentialAnswer:
-    """The answer to "what do I show this registry?".
+    """The credential found for a registry, and its source.
 
     Attributes:
-        credential: None means: ask anonymously.
-        source: a path, a variable or a helper's program, for `--verbose`; never a secret.
-        problem: what kept a configured source from answering; to be raised if the anonymous
-            try is refused.
-        helper: the name of the helper that gave the credential, and the key it was asked for.
+        credential: None for anonymous access.
+        source: a path, variable or helper program, for `--verbose`; never a secret.
+        problem: why a configured source failed; raised if anonymous access is refused.
+        helper: name of the helper that returned the credential, and the key.
     """
 
     credential: Credential | None
@@ -106,21 +105,21 @@ class CredentialAnswer:
 
 
 def octets(text: str) -> bytes:
-    """Encode any text, also text from a command line that is not UTF-8."""
+    """Encode any text, including command-line text that is not UTF-8."""
     return text.encode("utf-8", "surrogatepass")
 
 
 SHORTEST: Final = 4
-"""Shorter secrets are not searched for: they would take ordinary words apart."""
+"""Shorter secrets are not redacted, since they would match ordinary words."""
 
 
 def redactions(credential: Credential) -> tuple[str, ...]:
-    """Give every form in which a credential's secrets might stand in a text, longest first."""
+    """Return all forms of a credential's secrets to redact, longest first."""
     return tuple(sorted(_searchable(_credential_forms(credential)), key=len, reverse=True))
 
 
 class Redactor:
-    """Learns secrets and replaces them by `***`; safe to use from many threads."""
+    """Replaces known secrets by `***`; safe to share between threads."""
 
     __slots__ = ("_forms", "_known", "_lock")
 
@@ -130,7 +129,7 @@ class Redactor:
         self._forms: tuple[str, ...] = ()
 
     def learn(self, secret: Secret | Credential | str | None) -> None:
-        """Remember a secret, or all secrets of a credential; None is no secret."""
+        """Add a secret, or all secrets of a credential; None is ignored."""
         if secret is None:
             return
         item = Secret(secret) if isinstance(secret, str) else secret
@@ -142,24 +141,24 @@ class Redactor:
             self._forms = (*self._forms, *_searchable(_forms_of(item)))
 
     def clean(self, text: str) -> str:
-        """Give `text` with every learned secret, in every form, replaced by `***`."""
+        """Return `text` with every learned secret, in every form, replaced by `***`."""
         pieces: list[str] = []
         kept = 0
-        for start, end in _merged(sorted(_places(text, self._forms))):
+        for start, end in _merged(sorted(_positions(text, self._forms))):
             pieces += (text[kept:start], MARK)
             kept = end
         return "".join((*pieces, text[kept:])) if pieces else text
 
 
 def _forms_of(item: Secret | Credential) -> Iterator[str]:
-    """Give the forms of either kind of item."""
+    """Return the forms of either kind of item."""
     if isinstance(item, Credential):
         return _credential_forms(item)
     return _secret_forms(item.reveal())
 
 
 def _credential_forms(credential: Credential) -> Iterator[str]:
-    """Give the forms of each secret, and what Basic authentication makes of the pair."""
+    """Return the forms of each secret and of the Basic pair."""
     for secret in credential.secrets():
         yield from _secret_forms(secret.reveal())
     if credential.password:
@@ -170,7 +169,7 @@ def _credential_forms(credential: Credential) -> Iterator[str]:
 
 
 def _secret_forms(secret: str) -> Iterator[str]:
-    """Give every form of one secret that is long enough to be searched for."""
+    """Return the forms of one secret that are long enough to redact."""
     if len(secret) < SHORTEST:
         return
     yield from _text_forms(secret)
@@ -179,7 +178,7 @@ def _secret_forms(secret: str) -> Iterator[str]:
 
 
 def _text_forms(text: str) -> Iterator[str]:
-    """Give a text as it is, as URLs write it, and as JSON writes it."""
+    """Return a text literally, URL-encoded and JSON-encoded."""
     yield text
     raw = octets(text)
     for encoded in (quote(raw, safe=""), quote(raw), quote_plus(raw)):
@@ -190,7 +189,7 @@ def _text_forms(text: str) -> Iterator[str]:
 
 
 def _base64_forms(text: str) -> Iterator[str]:
-    """Give a text in both alphabets of base64, with padding and without."""
+    """Return a text in both alphabets of base64, with padding and without."""
     raw = octets(text)
     for encoded in (base64.b64encode(raw), base64.urlsafe_b64encode(raw)):
         whole = encoded.decode("ascii")
@@ -199,10 +198,10 @@ def _base64_forms(text: str) -> Iterator[str]:
 
 
 def _base64_cores(text: str) -> Iterator[str]:
-    """Give what base64 surely has when the text stands inside something longer.
+    """Return the base64 characters of the text inside a longer encoded text.
 
-    Three bytes make four characters, so there are three ways to lie on that grid. A character
-    that also holds bits of a neighbour can be anything, and is left out.
+    Three bytes make four characters, so there are three alignments. A character that includes bits
+    of a neighbour is unknown and left out.
     """
     raw = octets(text)
     for offset, shared_start in ((0, 0), (1, 2), (2, 3)):
@@ -213,18 +212,18 @@ def _base64_cores(text: str) -> Iterator[str]:
 
 
 def _lower_escapes(encoded: str) -> str:
-    """Write `%3A` as `%3a`, and leave everything else as it is."""
+    """Convert escapes such as `%3A` to lower case."""
     first, *rest = encoded.split("%")
     return "%".join((first, *(piece[:2].lower() + piece[2:] for piece in rest)))
 
 
 def _searchable(forms: Iterable[str]) -> tuple[str, ...]:
-    """Give each form once, without the ones too short to search for."""
+    """Return each form once, without those too short to redact."""
     return tuple({form: None for form in forms if len(form) >= SHORTEST})
 
 
-def _places(text: str, forms: Iterable[str]) -> Iterator[tuple[int, int]]:
-    """Give where forms stand, as `(start, end)`; they may overlap."""
+def _positions(text: str, forms: Iterable[str]) -> Iterator[tuple[int, int]]:
+    """Return the positions of forms as `(start, end)`; they may overlap."""
     for form in forms:
         start = text.find(form)
         while start >= 0:
@@ -232,10 +231,10 @@ def _places(text: str, forms: Iterable[str]) -> Iterator[tuple[int, int]]:
             start = text.find(form, start + 1)
 
 
-def _merged(places: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Join sorted places that touch or overlap, so that no rest of a secret stays between them."""
+def _merged(positions: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Merge sorted positions that touch or overlap, so that no part of a secret remains."""
     current: tuple[int, int] | None = None
-    for start, end in places:
+    for start, end in positions:
         if current is None:
             current = (start, end)
         elif start <= current[1]:

@@ -1,6 +1,6 @@
-"""Which logins there are: the names of registries and the places, and never a value.
+"""List stored logins: registries and locations, never values.
 
-No helper is run. A place that cannot be used is told of like any other, with what is wrong.
+No helper is run. Unusable locations are listed with their problems.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class HelperFound:
-    """A helper that a place names.
+    """A helper that a location names.
 
     Attributes:
-        registries: what it is for; empty for every other one.
-        path: of its program; None when that is not installed.
+        registries: that use it; empty for all others.
+        path: of its program; None if it is not installed.
 
     """
 
@@ -37,15 +37,15 @@ class HelperFound:
 
 @dataclass(frozen=True, slots=True)
 class PlaceFound:
-    """A place that may hold logins.
+    """A location of logins.
 
     Attributes:
         place: path of a file, or name of a variable.
-        exists: whether there is one.
-        registries: keys under which something is kept, without what may be a secret in them.
-        helpers: those it names.
-        shared: other users may read it, and something is kept in it.
-        problems: what cannot be used, each in a sentence that shows no value.
+        exists: whether it exists.
+        registries: keys with a login, without secrets.
+        helpers: that it names.
+        shared: whether other users can read it and it has logins.
+        problems: errors that show no values.
 
     """
 
@@ -60,12 +60,12 @@ class PlaceFound:
 def census(
     environment: Mapping[str, str], home: Path | None, named: Path | None
 ) -> Iterator[PlaceFound]:
-    """Look at every place, in the order they are asked; those behind a named file are not.
+    """Scan all locations in search order, without those replaced by a named file.
 
     Args:
-        environment: for places, and for helpers on its `PATH`.
+        environment: for locations, and for helpers on its `PATH`.
         home: of the user.
-        named: the file that replaces those in default places.
+        named: the file that replaces the default files.
 
     """
     helpers = Helpers(environment)
@@ -117,8 +117,8 @@ def _look(place: str, read: Callable[[], AuthFile | None], helpers: Helpers) -> 
 def _helpers(
     file: AuthFile, helpers: Helpers
 ) -> tuple[list[HelperFound], list[InvalidConfiguration]]:
-    """List the helpers that a file names, first the one for all; an empty name is none."""
-    # By name, and whether it is for all: `credsStore` and `credHelpers` may name the same one.
+    """List the helpers that a file names, the general one first; empty names are skipped."""
+    # By name and scope: `credsStore` and `credHelpers` may name the same one.
     named: dict[tuple[str, bool], list[str]] = {}
     problems = []
     for key, name in (("", file.store), *file.helpers.items()):
@@ -128,7 +128,7 @@ def _helpers(
             named.setdefault((name, not key), []).append(_shown(key))
             continue
         field = f"credHelpers.{_shown(key)}" if key else "credsStore"
-        problems.append(InvalidConfiguration(file.place, field, "it is no name of a helper"))
+        problems.append(InvalidConfiguration(file.place, field, "it is not a valid helper name"))
     found = [
         HelperFound(program_name(name), () if for_all else tuple(keys), helpers.locate(name))
         for (name, for_all), keys in named.items()
@@ -137,6 +137,6 @@ def _helpers(
 
 
 def _shown(key: str) -> str:
-    """Show the name of an entry; somebody may have put a login into a URL."""
+    """Return the key of an entry without a login in its URL."""
     scheme, colon, rest = key.rpartition("://")
     return f"{scheme}{colon}{rest.rpartition('@')[2]}"

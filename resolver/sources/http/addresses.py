@@ -1,28 +1,38 @@
-"""Which addresses a registry may lead to (reliability.md R22).
+"""Network addresses: the policy for redirects and token servers, and the proxy settings.
 
-A registry chooses where its token server, its storage and its redirects are. Without a check it
-could make a build machine ask the cloud's metadata service, or a host of the inner network. What
-is checked is dialled: the caller pins the connection to the addresses that come out of here.
+A registry chooses its token server, storage and redirects. Unchecked, it could make a build machine
+contact the cloud's metadata service or an internal host. The caller pins the connection to the
+addresses that were checked. See docs/wire-protocol.md, "Address policy".
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Callable
+from dataclasses import field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
+from urllib.parse import unquote
 
-from resolver.errors import AddressRefused, ConnectionFailed
+from resolver.core.results.events import Noted
+from resolver.core.results.pull_events import ignore
+from resolver.errors import AddressRefused, ConnectionFailed, InvalidConfiguration
+from resolver.sources.credentials.secrets import Secret
+from resolver.sources.http.urls import BadUrl, Url
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from resolver.sources.http.urls import Url
+    from collections.abc import Mapping
+
+    from resolver.core.results.pull_events import Observer
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-#: Turns a host and a port into addresses in text form; raises OSError like `getaddrinfo`.
+#: Resolves a host and port to addresses as text; raises OSError like `getaddrinfo`.
 Lookup = Callable[[str, int], tuple[str, ...]]
 
-#: Never dialled because a registry says so, wherever that registry is: instance metadata.
+#: Instance metadata: never contacted on behalf of any registry.
 #: Source: AWS EC2 User Guide, "Instance metadata"; Alibaba Cloud ECS, "Instance metadata".
 _METADATA = frozenset(
     ipaddress.ip_address(text) for text in ("169.254.169.254", "fd00:ec2::254", "100.100.100.200")
@@ -34,7 +44,7 @@ _THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
 
 
 class Zone(Enum):
-    """Where an address leads, as far as its number tells."""
+    """Network zone of an address."""
 
     PUBLIC = "public"
     PRIVATE = "private"
@@ -43,7 +53,7 @@ class Zone(Enum):
 
 
 def zone_of(address: Address) -> Zone:
-    """Say where an address leads; forms that carry an IPv4 address lead where that one does."""
+    """Return the zone of an address; an embedded IPv4 address decides."""
     inner = _embedded(address)
     if inner is not None:
         return zone_of(inner)
@@ -60,7 +70,7 @@ def zone_of(address: Address) -> Zone:
 
 
 def literal(host: str) -> Address | None:
-    """Read a host that is an address; None for a name."""
+    """Return the address that a host is; None for a name."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -68,7 +78,7 @@ def literal(host: str) -> Address | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine without asking anybody: `localhost`, 127/8, ::1."""
+    """Whether a host is this machine without a lookup: `localhost`, 127/8, ::1."""
     if host == "localhost":
         return True
     address = literal(host)
@@ -76,13 +86,13 @@ def is_loopback(host: str) -> bool:
 
 
 def look_up(host: str, port: int) -> tuple[str, ...]:
-    """Ask the system for the addresses of a name, best first."""
+    """Return the addresses of a name from the system's resolver, best first."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return tuple(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
 
 
 class AddressPolicy:
-    """Checks where a registry leads before anybody goes there; safe to share between threads."""
+    """Checks addresses that a registry leads to; safe to share between threads."""
 
     def __init__(self, lookup: Lookup = look_up) -> None:
         self._lookup = lookup
@@ -91,15 +101,15 @@ class AddressPolicy:
     def check(
         self, url: Url, registry: Url, *, proxied: bool, registry_proxied: bool
     ) -> tuple[str, ...]:
-        """Decide whether `registry` may lead to `url`, and to which addresses.
+        """Return the addresses of `url` that `registry` may lead to.
 
-        Behind a proxy names are the proxy's to resolve, so only the host as written is judged.
+        A proxy resolves names itself, so only the host as written is checked then.
 
         Returns:
-            The addresses to dial, best first; empty when the host is one itself or a proxy asks.
+            The addresses to dial, best first; empty if the host is an address or a proxy is used.
 
         Raises:
-            AddressRefused: an address is not acceptable; one bad address refuses all.
+            AddressRefused: any of the addresses is not allowed.
             ConnectionFailed: the name has no address.
 
         """
@@ -107,7 +117,7 @@ class AddressPolicy:
         zone = self._zone_of_registry(registry, proxied=registry_proxied)
         if written is not None:
             if _embedded(written) is not None and zone is Zone.PUBLIC:
-                # Nobody honest writes an IPv4 address this way.
+                # Only used to disguise an address.
                 raise _refused(url, registry, str(written), "an IPv4 address in disguise")
             _judge(url, registry, written, zone)
             return ()
@@ -139,9 +149,9 @@ class AddressPolicy:
         try:
             zones = {zone_of(ipaddress.ip_address(text)) for text in self._addresses(registry)}
         except ConnectionFailed:
-            # Only the system's resolver does not know it: judge as strictly as can be.
+            # Unknown to the system's resolver: apply the strictest policy.
             return Zone.PUBLIC
-        # One public address makes it public, else its owner could add a private one to get in.
+        # One public address makes it public; otherwise its owner could add a private one to get in.
         return Zone.PUBLIC if Zone.PUBLIC in zones else Zone.PRIVATE
 
     def _addresses(self, url: Url) -> tuple[str, ...]:
@@ -172,7 +182,7 @@ def _refused(url: Url, registry: Url, address: str, kind: str) -> AddressRefused
 
 
 def _embedded(address: Address) -> ipaddress.IPv4Address | None:
-    """Give the IPv4 address inside a v4-mapped, NAT64 or 6to4 address."""
+    """Return the IPv4 address inside a v4-mapped, NAT64 or 6to4 address."""
     if isinstance(address, ipaddress.IPv4Address):
         return None
     if address.ipv4_mapped is not None:
@@ -180,3 +190,132 @@ def _embedded(address: Address) -> ipaddress.IPv4Address | None:
     if any(address in network for network in _NAT64):
         return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
     return address.sixtofour
+
+
+_PORT = re.compile(r"[0-9]{1,5}")
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy and its login.
+
+    Attributes:
+        url: without userinfo.
+        password: None if the URL has no user.
+
+    """
+
+    url: Url
+    username: str = field(default="", repr=False)
+    password: Secret | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySettings:
+    """Proxy settings from the environment.
+
+    Attributes:
+        exceptions: entries of `NO_PROXY`, in lower case.
+
+    """
+
+    http: Proxy | None = None
+    https: Proxy | None = None
+    exceptions: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str], observe: Observer = ignore) -> Self:
+        """Read the variables; lower case wins, as in Python and curl.
+
+        Raises:
+            InvalidConfiguration: a variable is not a usable proxy URL; its value is not shown.
+
+        """
+
+        def read(name: str) -> str:
+            lower, upper = environment.get(name.lower()), environment.get(name)
+            if name == "HTTP_PROXY" and "REQUEST_METHOD" in environment:
+                # In a CGI program a request header `Proxy:` becomes HTTP_PROXY (CVE-2016-5385).
+                upper = None
+            if lower is not None and upper is not None and lower != upper:
+                observe(Noted(f"`{name.lower()}` and `{name}` differ; the lower-case one is used"))
+            return (upper if lower is None else lower) or ""
+
+        every = read("ALL_PROXY")
+        return cls(
+            http=_read_proxy("HTTP_PROXY", read("HTTP_PROXY") or every),
+            https=_read_proxy("HTTPS_PROXY", read("HTTPS_PROXY") or every),
+            exceptions=tuple(read("NO_PROXY").lower().replace(",", " ").split()),
+        )
+
+    def find(self, url: Url) -> Proxy | None:
+        """Return the proxy for a URL; None for a direct connection."""
+        proxy = self.http if url.scheme == "http" else self.https
+        if proxy is None or is_loopback(url.host):
+            return None
+        if any(_matches(entry, url) for entry in self.exceptions):
+            return None
+        return proxy
+
+
+def _read_proxy(name: str, text: str) -> Proxy | None:
+    if not text:
+        return None
+    if not _SCHEME.match(text):
+        text = f"http://{text}"
+    scheme, _, rest = text.partition("://")
+    authority = rest.partition("/")[0]
+    userinfo, at, host = authority.rpartition("@")
+    if scheme.lower() not in ("http", "https"):
+        raise InvalidConfiguration(name, "", "only http and https proxies are supported")
+    try:
+        url = Url.parse(f"{scheme}://{host}/")
+    except BadUrl:
+        # The cause would show the value, which may contain a password.
+        raise InvalidConfiguration(name, "", "it is not the URL of a proxy") from None
+    if not at:
+        return Proxy(url)
+    username, _, password = userinfo.partition(":")
+    return Proxy(url, unquote(username), Secret(unquote(password)))
+
+
+def _matches(entry: str, url: Url) -> bool:
+    """Match an entry of NO_PROXY. Source: golang.org/x/net/http/httpproxy, Config.NoProxy."""
+    if entry == "*":
+        return True
+    address = literal(url.host)
+    if "/" in entry:
+        return address is not None and _in_network(address, entry)
+    name, port = _split(entry)
+    if port is not None and port != url.port:
+        return False
+    if address is not None:
+        return literal(name) == address
+    # `*.example.com` and `.example.com` mean sub-domains only.
+    suffix = name.removeprefix("*")
+    return url.host.endswith(suffix if suffix.startswith(".") else f".{name}") or url.host == name
+
+
+def _in_network(address: ipaddress.IPv4Address | ipaddress.IPv6Address, entry: str) -> bool:
+    try:
+        return address in ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        return False
+
+
+def _split(entry: str) -> tuple[str, int | None]:
+    """Split `host:port`, `[v6]:port`, and leave a bare IPv6 address whole."""
+    if entry.startswith("["):
+        host, _, tail = entry[1:].partition("]")
+        return host, _port(tail.removeprefix(":"))
+    if entry.count(":") > 1:
+        return entry, None
+    host, _, digits = entry.partition(":")
+    return host, _port(digits)
+
+
+def _port(digits: str) -> int | None:
+    return int(digits) if _PORT.fullmatch(digits) else None

@@ -1,7 +1,7 @@
-"""Transport: from a question about a repository to one answer, whatever the network does.
+"""Transport: send a request to a registry and return its response, with authentication and retries.
 
-Around one exchange (`engine`) come, from the inside out: the choice of proxy and address, redirects
-by hand, proof of who asks, https or http, and trying again. Everything that is read has a limit.
+Around one exchange (`engine`), from the inside out: proxy and address selection, redirects,
+authentication, the choice of https or http, and retries. Everything that is read has a limit.
 """
 
 from __future__ import annotations
@@ -29,9 +29,16 @@ from resolver.errors import (
 from resolver.sources.http.addresses import is_loopback, look_up
 from resolver.sources.http.auth import RegistryAuth
 from resolver.sources.http.connection import Connection, interruptible
-from resolver.sources.http.messages import Call, Purpose, RetryableFailure
-from resolver.sources.http.requests import Request, Response, Scope, TransportOptions
-from resolver.sources.http.responses import read_complaint
+from resolver.sources.http.messages import (
+    Call,
+    Purpose,
+    Request,
+    Response,
+    RetryableFailure,
+    Scope,
+    TransportOptions,
+)
+from resolver.sources.http.responses import read_error_body
 from resolver.sources.http.retry import (
     RETRIED,
     TOO_MANY,
@@ -56,29 +63,31 @@ if TYPE_CHECKING:
     from resolver.sources.http.messages import Headers, StreamedResponse
 
 
-#: Source: reliability.md section 5; containerd, regclient and distribution stop at 10.
+#: containerd, regclient and distribution stop at 10 (docs/wire-protocol.md, "Redirects").
 MAX_REDIRECTS = 5
 FOLLOWED = frozenset({301, 302, 303, 307, 308})
 _FIRST, _LAST = 300, 399
 
 
 def is_redirect(status: int) -> bool:
-    """Whether a status is a 3xx, which is either followed or refused, never an answer."""
+    """Whether a status is a 3xx, which is followed or refused, but never a result."""
     return _FIRST <= status <= _LAST
 
 
 def next_url(current: Url, status: int, headers: Headers, registry: Url) -> Url:
-    """Find out where a redirect leads; addresses are not judged here.
+    """Return the target of a redirect; addresses are not checked here.
 
-    Only if the registry is plain http itself may other places be.
+    Plain http is only allowed if the registry itself uses it.
 
     Raises:
-        ServerFault: the status is no redirect to follow.
-        RedirectRefused: where it leads must not be gone to.
+        ServerFault: the status is not a redirect to follow.
+        RedirectRefused: the target is not allowed.
 
     """
     if status not in FOLLOWED:
-        raise ServerFault(f"`{current.authority}` answered {status}, which is no answer to a GET")
+        raise ServerFault(
+            f"`{current.authority}` answered {status}, which is no redirect to follow"
+        )
     locations = headers.all("location")
     if len(locations) != 1:
         raise RedirectRefused(
@@ -93,70 +102,70 @@ def next_url(current: Url, status: int, headers: Headers, registry: Url) -> Url:
     if target.scheme == "http" and registry.scheme == "https":
         raise RedirectRefused(
             f"`{current.authority}` redirects from https to plain http at `{target.authority}`",
-            "what is asked for over https is not fetched in the open",
+            "content requested over https is not fetched over plain http",
         )
     return target
 
 
 def leads_away(current: Url, status: int, headers: Headers, registry: Url) -> bool:
-    """Say whether a redirect leaves the origin it comes from, or leads nowhere."""
+    """Whether a redirect leaves its origin or is invalid."""
     try:
         return next_url(current, status, headers, registry).origin != current.origin
     except (RedirectRefused, ServerFault):
         return True
 
 
-#: Seconds in which an endpoint that did not answer is not asked again. Source: protocol.md 13.
-REST: Final = 60.0
-#: Pieces of content that an endpoint may get wrong before it is not asked for any more.
-MAX_LIES: Final = 3
+#: Seconds for which an unresponsive endpoint is not used (docs/wire-protocol.md, "Mirrors").
+PAUSE: Final = 60.0
+#: Wrong blobs after which an endpoint is not used for content any more.
+MAX_WRONG: Final = 3
 
 
 class Health:
-    """What is known of endpoints in this run; safe to share between threads."""
+    """State of the endpoints in this process; safe to share between threads."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._until: dict[str, float] = {}
-        self._lies: dict[str, set[Digest]] = {}
+        self._wrong: dict[str, set[Digest]] = {}
 
-    def rest(self, endpoint: Endpoint, seconds: float = REST) -> bool:
-        """Leave an endpoint alone for a while; False if it is already."""
+    def pause(self, endpoint: Endpoint, seconds: float = PAUSE) -> bool:
+        """Stop using an endpoint for a while; False if it is paused already."""
         now = self._clock.monotonic()
         with self._lock:
             is_new = self._until.get(endpoint.url, now) <= now
             self._until[endpoint.url] = now + seconds
             return is_new
 
-    def lied(self, endpoint: Endpoint, digest: Digest) -> bool:
-        """Note that an endpoint gave other bytes for a digest; False if that is known."""
+    def report_wrong_content(self, endpoint: Endpoint, digest: Digest) -> bool:
+        """Record that an endpoint returned wrong bytes for a digest; False if already recorded."""
         with self._lock:
-            lies = self._lies.setdefault(endpoint.url, set())
-            is_new = digest not in lies
-            lies.add(digest)
+            wrong = self._wrong.setdefault(endpoint.url, set())
+            is_new = digest not in wrong
+            wrong.add(digest)
             return is_new
 
     def may_ask(self, endpoint: Endpoint, digest: Digest | None) -> bool:
-        """Whether there is sense in asking an endpoint now, for this digest."""
+        """Whether an endpoint can be used now for this digest."""
         with self._lock:
             if self._until.get(endpoint.url, 0.0) > self._clock.monotonic():
                 return False
-            lies = self._lies.get(endpoint.url, set())
-            return digest not in lies and len(lies) < MAX_LIES
+            wrong = self._wrong.get(endpoint.url, set())
+            return digest not in wrong and len(wrong) < MAX_WRONG
 
 
-#: Seconds; on this machine an answer takes far less than one.
+#: Seconds to wait for the port; a local server answers far sooner.
 PATIENCE: Final = 2.0
 #: First bytes of every TLS record that can answer: alert, handshake. Source: RFC 5246, 6.2.1.
 _ANSWERS: Final = (b"\x15", b"\x16")
 
 
-def speaks_tls(host: str, port: int, patience: float = PATIENCE) -> bool | None:
-    """Ask a port of this machine whether it speaks TLS.
+def has_tls(host: str, port: int, patience: float = PATIENCE) -> bool | None:
+    """Check whether a port of this machine uses TLS.
 
     Returns:
-        None when nobody listens there, or nobody answers.
+        None if nothing listens or answers.
     """
     try:
         with socket.create_connection((host, port), timeout=patience) as link:
@@ -170,7 +179,7 @@ def speaks_tls(host: str, port: int, patience: float = PATIENCE) -> bool | None:
 
 
 def _sized(content: bytes, width: int) -> bytes:
-    """Put the length before it, in `width` bytes."""
+    """Prefix content with its length in `width` bytes."""
     return len(content).to_bytes(width, "big") + content
 
 
@@ -179,10 +188,10 @@ def _extension(kind: int, content: bytes) -> bytes:
 
 
 def _client_hello() -> bytes:
-    """Write a TLS 1.2 ClientHello; newer servers answer it too, if only with an alert.
+    """Return a TLS 1.2 ClientHello; newer servers answer it too, at least with an alert.
 
-    In the place of random bytes it has line ends: an HTTP server sees a request at once, and a
-    wrong one, where it might wait for more of something random. Source: RFC 5246, 7.4.1.2.
+    It has line ends instead of random bytes, so that an HTTP server sees a malformed request at
+    once rather than waiting for more. Source: RFC 5246, 7.4.1.2.
     """
     suites = bytes.fromhex("c02bc02fc02cc030cca9cca8c013c014009c009d002f0035")
     extensions = (
@@ -215,13 +224,13 @@ T = TypeVar("T")
 
 
 class Transport:
-    """Asks registries; safe to share between threads. The HTTP library is loaded when needed.
+    """Client for registries; safe to share between threads. Loads the HTTP library on first use.
 
     Attributes:
-        credentials: what is known of logins; asked only after a refusal.
-        redactor: knows every secret that was used, for whoever shows remote text.
-        observe: is told of retries and of warnings.
-        health: which mirrors are left alone.
+        credentials: looked up only after a 401.
+        redactor: knows every secret that was used, to clean remote text.
+        observe: receives retries and warnings.
+        health: state of the mirrors.
     """
 
     def __init__(
@@ -241,7 +250,9 @@ class Transport:
         self._auth = RegistryAuth(credentials, self.redactor, observe, self._clock)
         self._gate = Gate(self._clock)
         self.health = Health(self._clock)
-        self._wire = Connection(options, self.redactor, observe, self._clock, self._gate, lookup)
+        self._connection = Connection(
+            options, self.redactor, observe, self._clock, self._gate, lookup
+        )
         self._retries = RetryPolicy(
             attempts=options.attempts, longest_wait=options.max_wait, deadline=options.deadline
         )
@@ -261,44 +272,44 @@ class Transport:
         self.close()
 
     def close(self) -> None:
-        """End what is under way, and give connections back; a later request opens new ones.
+        """Abort active requests and close connections; a later request opens new ones.
 
-        Requests of other threads fail, and nobody tries them again.
+        Requests of other threads fail and are not retried.
         """
         with self._lock:
             stop, self._stop = self._stop, threading.Event()
         stop.set()
-        self._wire.close()
+        self._connection.close()
 
     def fetch(self, request: Request) -> Response:
-        """Ask and read the whole answer, of any status below 500 that is not 401 or 429.
+        """Send a request and read the response, of any status below 500 except 401 and 429.
 
         Raises:
-            Denied: there is no way in.
-            Unavailable: nobody answered, or not usefully, however often it was tried.
-            LimitExceeded: the answer is longer than `request.limit`.
+            Denied: access is denied.
+            Unavailable: no usable response after all attempts.
+            LimitExceeded: the response exceeds `request.limit`.
 
         """
 
         def attempt(budget: Budget) -> Response:
             base = self._base(request.host, request.settings)
-            with self._prove(request, base, budget, budget.remaining()) as answer:
+            with self._authenticate(request, base, budget, budget.remaining()) as answer:
                 if answer.status >= _FIRST_ERROR:
                     self._refuse_busy(answer)
                     body = answer.read_some()
                 else:
-                    # HEAD announces a length that never comes.
+                    # HEAD states the length of a body that is not sent.
                     whole = request.method != "HEAD"
                     body = answer.read(request.limit, request.what) if whole else answer.read_some()
                 return Response(answer.status, answer.headers, body, answer.url, base)
 
-        return self._persist(attempt, attempts=request.attempts)
+        return self._retry(attempt, attempts=request.attempts)
 
-    def knock(self, request: Request) -> Response:
-        """Ask once and prove nothing: any answer will do, a refusal or a fault too.
+    def probe(self, request: Request) -> Response:
+        """Send a request once without credentials and return any response, errors included.
 
         Raises:
-            Unavailable: nobody answered.
+            Unavailable: there was no response.
 
         """
 
@@ -313,21 +324,21 @@ class Transport:
                 patience=budget.remaining(),
                 stays=True,
             )
-            way = self._wire.way(request.settings)
-            with self._follow(replace(call, way=way), budget) as answer:
+            options = self._connection.host_options(request.settings)
+            with self._follow(replace(call, options=options), budget) as answer:
                 return Response(answer.status, answer.headers, answer.read_some(), answer.url, base)
 
-        return self._persist(attempt, attempts=1)
+        return self._retry(attempt, attempts=1)
 
-    def has_shown_credentials(self, asker: Scope) -> bool:
-        """Whether this repository was asked for with more than nothing."""
-        return self._auth.has_shown_credentials(asker)
+    def has_sent_credentials(self, scope: Scope) -> bool:
+        """Whether requests for this repository carried credentials."""
+        return self._auth.has_sent_credentials(scope)
 
     @contextmanager
     def stream(self, request: Request) -> Iterator[StreamedResponse]:
-        """Ask and give the answer with its body still to come, as raw chunks.
+        """Send a request and return the response with its body unread, as raw chunks.
 
-        Only asking is tried again; who reads resumes by `Range` where the body breaks off.
+        Only the request is retried; the caller resumes an interrupted body with `Range`.
 
         Raises:
             Denied, Unavailable: as `fetch`; also while the body is read.
@@ -335,19 +346,22 @@ class Transport:
         """
 
         def ask(budget: Budget) -> StreamedResponse:
-            return self._prove(request, self._base(request.host, request.settings), budget, None)
+            return self._authenticate(
+                request, self._base(request.host, request.settings), budget, None
+            )
 
         with self._streamed(ask, request.attempts) as answer:
             yield answer
 
     @contextmanager
     def stream_elsewhere(self, request: Request, url: str) -> Iterator[StreamedResponse]:
-        """Stream from a URL that a document of `request`'s registry names, and prove nothing there.
+        """Stream from a URL in a document of the registry, without credentials.
 
-        Where it leads is judged as a redirect of that registry would be (R19, R22, R24).
+        The URL is checked like a redirect of that registry (docs/wire-protocol.md, "Foreign
+        layers").
 
         Raises:
-            RedirectRefused: it is no URL to go to.
+            RedirectRefused: the URL is not allowed.
             Unavailable: as `stream`.
 
         """
@@ -372,7 +386,7 @@ class Transport:
     def _streamed(
         self, ask: Callable[[Budget], StreamedResponse], attempts: int | None = None
     ) -> Iterator[StreamedResponse]:
-        """Ask until there is an answer, and hand it out with its body still to come."""
+        """Retry until there is a response, and yield it with its body unread."""
 
         def attempt(budget: Budget) -> StreamedResponse:
             answer = ask(budget)
@@ -385,72 +399,74 @@ class Transport:
                     raise
             return answer
 
-        with self._persist(attempt, attempts=attempts) as answer:
+        with self._retry(attempt, attempts=attempts) as answer:
             try:
                 yield answer
-            except RetryableFailure as trouble:
-                raise trouble.error from trouble
+            except RetryableFailure as failure:
+                raise failure.error from failure
 
-    # --- trying again ----------------------------------------------------------------------
+    # --- retries ----------------------------------------------------------------------------
 
-    def _persist(
+    def _retry(
         self,
         attempt: Callable[[Budget], T],
         within: Budget | None = None,
         attempts: int | None = None,
     ) -> T:
-        """Try until it works, or there is no sense in it."""
+        """Retry until success or a permanent failure."""
         policy = self._retries if attempts is None else replace(self._retries, attempts=attempts)
         budget = Budget(policy, self._clock, within.stop if within else self._stop, within)
-        # Here, and not in a helper's thread, which ends: see `lasting`.
-        self._wire.prepare()
+        # Not in a helper thread, which ends: see `engine.import_permanently`.
+        self._connection.prepare()
         while True:
             try:
                 return interruptible(lambda: attempt(budget), self.close)
-            except RetryableFailure as trouble:
-                wait = budget.wait_after(trouble)
+            except RetryableFailure as failure:
+                wait = budget.wait_after(failure)
                 if wait is None:
-                    raise trouble.error from trouble
-                self.observe(Noted(f"{trouble.error}; trying again in {wait:.1f} s"))
-                if isinstance(trouble.error, RateLimited):
-                    self._gate.shut(trouble.error.host, wait)
+                    raise failure.error from failure
+                self.observe(Noted(f"{failure.error}; trying again in {wait:.1f} s"))
+                if isinstance(failure.error, RateLimited):
+                    self._gate.shut(failure.error.host, wait)
                 self._clock.sleep(wait, budget.stop)
                 if budget.stop.is_set():
-                    raise trouble.error from trouble
+                    raise failure.error from failure
 
     def _refuse_busy(self, answer: StreamedResponse) -> None:
-        """Raise for an answer that may be another one later."""
-        complaint = read_complaint(answer.read_some(), answer.headers, self.redactor)
-        too_many = answer.status == TOO_MANY or "TOOMANYREQUESTS" in complaint.codes
+        """Raise for a status that may be temporary."""
+        problem = read_error_body(answer.read_some(), answer.headers, self.redactor)
+        too_many = answer.status == TOO_MANY or "TOOMANYREQUESTS" in problem.codes
         if not too_many and answer.status not in RETRIED:
             return
         host = answer.url.authority
         wait = parse_retry_after(answer.headers.get("retry-after"), self._clock.wall())
         if too_many:
-            # Docker Hub's quota lasts for hours; its limit on abuse, for a minute (quirk q-004).
-            quota = "pull rate limit" in complaint.text.lower()
-            limited = RateLimited(host, wait, complaint.text)
+            # Docker Hub's quota lasts hours, its abuse limit a minute (docs/wire-protocol.md,
+            # "Docker Hub rate limits").
+            quota = "pull rate limit" in problem.text.lower()
+            limited = RateLimited(host, wait, problem.text)
             raise RetryableFailure(limited, transient=not quota, retry_after=wait)
-        said = f": {complaint.text}" if complaint.text else ""
+        said = f": {problem.text}" if problem.text else ""
         fault = ServerFault(f"`{host}` answered {answer.status}{said}", "try again later")
         raise RetryableFailure(fault, transient=True, retry_after=wait)
 
     # --- https or http ---------------------------------------------------------------------
 
     def _base(self, host: str, settings: HostSettings = USUAL) -> Url:
-        """Give the origin of a registry; what speaks on this machine is found out once."""
+        """Return the origin of a registry; a local registry is probed for TLS once."""
         try:
             secure, plain = Url.parse(f"https://{host}/"), Url.parse(f"http://{host}/")
         except BadUrl as error:
-            raise InvalidReference(host, f"there can be no such registry: {error}") from error
+            raise InvalidReference(host, f"it is not a registry: {error}") from error
         if settings.scheme:
             return plain if settings.scheme == "http" else secure
         if self.options.plain_http:
             return plain
         if not is_loopback(secure.host) and not (
-            settings.plain_too and self._wire.is_direct(plain)
+            settings.plain_too and self._connection.is_direct(plain)
         ):
-            # Never by itself, not even for private addresses (R18).
+            # Never plain http by default, not even for private addresses (docs/wire-protocol.md,
+            # "Plain HTTP").
             return secure
         with self._lock:
             known = self._plain_here.get(host)
@@ -468,12 +484,13 @@ class Transport:
             *request.headers,
         )
 
-    # --- proof and redirects ---------------------------------------------------------------
+    # --- authentication and redirects
+    # ---------------------------------------------------------------
 
-    def _prove(
+    def _authenticate(
         self, request: Request, base: Url, budget: Budget, patience: float | None
     ) -> StreamedResponse:
-        """Drive the conversation that proves who asks."""
+        """Run the authentication flow for a request."""
         headers, url = self._headers(request), base.at(request.target)
         call = Call(
             Purpose.RESOURCE,
@@ -484,20 +501,20 @@ class Transport:
             patience=patience,
             stays=request.stays,
         )
-        way = self._wire.way(request.settings)
-        flow = self._auth.flow(request.asker, call)
+        options = self._connection.host_options(request.settings)
+        flow = self._auth.flow(request.scope, call)
         try:
             following = next(flow)
             while True:
                 try:
-                    # Tokens and pings too, where the registry hands them out itself.
-                    answer = self._perform(replace(following, way=way), budget)
+                    # Tokens and pings too, if the registry itself serves them.
+                    answer = self._perform(replace(following, options=options), budget)
                 except Exception as error:  # noqa: BLE001 - the flow decides, as a caller would
                     following = flow.throw(error)
                     continue
                 if answer.status >= _FIRST_ERROR:
-                    # What follows may be waiting for another thread's token, and that thread for
-                    # a slot of this host: so none is kept meanwhile. The words are kept.
+                    # The flow may wait for another thread's token, and that thread for a slot of
+                    # this host: release ours and keep the text.
                     answer.read_some()
                     answer.close()
                 try:
@@ -514,7 +531,7 @@ class Transport:
 
     def _perform(self, call: Call, budget: Budget) -> StreamedResponse:
         if call.purpose is Purpose.TOKEN:
-            return self._persist(lambda own: self._ask_for_token(call, own), budget)
+            return self._retry(lambda own: self._ask_for_token(call, own), budget)
         answer = self._follow(call, budget)
         if call.purpose is Purpose.PING:
             with answer:
@@ -522,14 +539,14 @@ class Transport:
         return answer
 
     def _follow(self, call: Call, budget: Budget) -> StreamedResponse:
-        """Ask, and go where the answer points; proof stays with the origin it was meant for."""
+        """Send a call and follow redirects; credentials stay with their origin."""
         seen = {call.url}
         current = call
         for _ in range(MAX_REDIRECTS + 1):
-            answer = self._wire.send(current, budget)
+            answer = self._connection.send(current, budget)
             answer.direct = current is call and call.url.origin == call.registry.origin
             if current is not call and answer.status >= _FIRST_ERROR:
-                # A storage host may repeat the link it was asked by in its complaint.
+                # A storage host may repeat the signed link in its error.
                 for secret in current.url.signatures:
                     self.redactor.learn(secret)
             if not is_redirect(answer.status):
@@ -551,12 +568,12 @@ class Transport:
         )
 
     def _ask_for_token(self, call: Call, budget: Budget) -> StreamedResponse:
-        """Ask a token server; redirects stay on it, and never take a body along (R21)."""
+        """Send a token request; redirects must stay on the server and never carry a body."""
         current = replace(call, patience=budget.remaining())
         place = f"the token server `{call.url.authority}`"
         for _ in range(MAX_REDIRECTS + 1):
             try:
-                answer = self._wire.send(current, budget)
+                answer = self._connection.send(current, budget)
             except AddressRefused as error:
                 raise UnsafeRealm(str(error), *error.hints()) from error
             with answer:
@@ -572,15 +589,15 @@ class Transport:
 
 
 def _is_plain_here(secure: Url, plain: Url) -> bool:
-    """Decide between https and http for a registry on this machine (protocol.md 14.2)."""
+    """Whether a registry on this machine uses http (docs/wire-protocol.md, "Plain HTTP")."""
     if secure.port == plain.port:
         if secure.port in (_HTTP, _HTTPS):
             return secure.port == _HTTP
-        return speaks_tls(secure.host, secure.port) is False
+        return has_tls(secure.host, secure.port) is False
     # No port was named, so https means 443 and http 80.
-    if speaks_tls(secure.host, secure.port):
+    if has_tls(secure.host, secure.port):
         return False
-    return speaks_tls(plain.host, plain.port) is False
+    return has_tls(plain.host, plain.port) is False
 
 
 def _next_token_url(call: Call, answer: StreamedResponse, place: str) -> Url:
@@ -592,7 +609,7 @@ def _next_token_url(call: Call, answer: StreamedResponse, place: str) -> Url:
         raise UnsafeRealm(str(error), *error.hints()) from error
     if target.origin != call.url.origin:
         raise UnsafeRealm(
-            f"{place} redirects to `{target.authority}`, which is not asked: "
+            f"{place} redirects to `{target.authority}`, which is refused: "
             "the registry did not name it"
         )
     return target

@@ -1,4 +1,4 @@
-"""One request and one answer, with everything that surrounds them on this machine."""
+"""Send one request: proxies, address checks, limits and timeouts around the HTTP engine."""
 
 from __future__ import annotations
 
@@ -9,17 +9,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from resolver.core.registry.endpoints import USUAL
 from resolver.errors import ConnectionFailed, TimedOut
-from resolver.sources.http.addresses import AddressPolicy
-from resolver.sources.http.host_options import (
-    MOST_SILENT,
-    HostOptions,
-    Pacer,
-    Place,
-    Places,
-    way_of,
-)
-from resolver.sources.http.messages import RetryableFailure
-from resolver.sources.http.proxies import ProxySettings
+from resolver.sources.http.addresses import AddressPolicy, ProxySettings
+from resolver.sources.http.messages import HostOptions, RetryableFailure, read_host_options
+from resolver.sources.http.retry import MOST_SILENT, ConnectionSlot, ConnectionSlots, Pacer
 from resolver.sources.http.tls import load_trust
 
 if TYPE_CHECKING:
@@ -29,19 +21,17 @@ if TYPE_CHECKING:
     from resolver.core.registry.endpoints import HostSettings
     from resolver.core.results.pull_events import Observer
     from resolver.sources.credentials.secrets import Redactor
-    from resolver.sources.http.addresses import Lookup
+    from resolver.sources.http.addresses import Lookup, Proxy
     from resolver.sources.http.engine import Engine
-    from resolver.sources.http.messages import Call, StreamedResponse
-    from resolver.sources.http.proxies import Proxy
-    from resolver.sources.http.requests import TransportOptions
+    from resolver.sources.http.messages import Call, StreamedResponse, TransportOptions
     from resolver.sources.http.retry import Budget, Gate
     from resolver.sources.http.urls import Url
 
 
-#: Bytes a stream must bring in each window, and the window in seconds.
-#: Source: reliability.md section 5, 1 KiB/s over 30 s.
+#: Fewest bytes of a stream in each window, and the window in seconds (docs/wire-protocol.md,
+#: "Timeouts and throughput").
 LEAST_BYTES, WINDOW = 30 * 1024, 30.0
-#: Seconds that an aborted request is given to end.
+#: Seconds to wait for an aborted request to end.
 _GRACE = 1.0
 
 T = TypeVar("T")
@@ -50,12 +40,13 @@ T = TypeVar("T")
 def paced(
     chunks: Iterator[bytes], clock: Clock, host: str, patience: float | None
 ) -> Iterator[bytes]:
-    """Pass chunks on while they come fast enough.
+    """Yield chunks while they arrive fast enough.
 
-    A read timeout alone does not do: one byte now and then keeps it from running out.
+    A read timeout is not enough: an occasional byte resets it.
 
     Raises:
-        Trouble: the whole took longer than `patience` seconds, or a window brought too little.
+        RetryableFailure: the body took longer than `patience` seconds, or a window had too few
+            bytes.
 
     """
     begin = window = clock.monotonic()
@@ -75,11 +66,11 @@ def paced(
 
 
 def interruptible(work: Callable[[], T], abort: Callable[[], None]) -> T:
-    """Do something that waits outside Python, so that Ctrl-C still ends it.
+    """Run blocking native code so that Ctrl-C can still interrupt it.
 
-    Python runs signal handlers in its main thread, between two of its own instructions; there are
-    none while a library waits for the network (measured: Ctrl-C after 1 s ended a stalled request
-    after 10 s, at its read timeout). In the main thread the work is therefore done by a helper.
+    Python runs signal handlers in its main thread between bytecode instructions, and none run while
+    a library waits for the network (measured: Ctrl-C after 1 s ended a stalled request after 10 s,
+    at its read timeout). In the main thread the work is therefore done by a helper thread.
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
@@ -87,7 +78,7 @@ def interruptible(work: Callable[[], T], abort: Callable[[], None]) -> T:
     try:
         helper.start()
     except RuntimeError:
-        # No thread is to be had: it can be done all the same, and waits for its time to run out.
+        # No thread available: run it here, without interruption before its timeout.
         return work()
     try:
         helper.done.wait()
@@ -99,7 +90,7 @@ def interruptible(work: Callable[[], T], abort: Callable[[], None]) -> T:
 
 
 class _Helper(threading.Thread, Generic[T]):
-    """A thread for one piece of work; a daemon, so that nothing waits for it at exit."""
+    """A thread for one task; a daemon, so that exit does not wait for it."""
 
     def __init__(self, work: Callable[[], T]) -> None:
         super().__init__(name="resolver-request", daemon=True)
@@ -111,20 +102,20 @@ class _Helper(threading.Thread, Generic[T]):
     def run(self) -> None:
         try:
             self._results.append(self._work())
-        except BaseException as error:  # noqa: BLE001 - raised again where it belongs
+        except BaseException as error:  # noqa: BLE001 - raised again in `result`
             self._error = error
         finally:
             self.done.set()
 
     def result(self) -> T:
-        """Give what came of it, or raise what went wrong."""
+        """Return the result or raise the error."""
         if self._error is not None:
             raise self._error
         return self._results[0]
 
 
 _PROXY_LOGIN = 407
-#: Names of headers whose value proves something.
+#: Names of headers with secret values.
 _SECRET = re.compile(r"auth|cookie|token|key|secret|password", re.IGNORECASE)
 _LOG = logging.getLogger(__name__)
 
@@ -132,8 +123,7 @@ _LOG = logging.getLogger(__name__)
 class Connection:
     """Sends calls; safe to share between threads.
 
-    The HTTP library is loaded, and certificates and proxies are read, when the first call needs
-    them.
+    The first call loads the HTTP library and reads certificates and proxies.
     """
 
     def __init__(
@@ -152,14 +142,14 @@ class Connection:
         self._gate = gate
         self._addresses = AddressPolicy(lookup)
         self._lock = threading.Lock()
-        self._places: dict[tuple[str, int | None], Places] = {}
+        self._slots: dict[tuple[str, int | None], ConnectionSlots] = {}
         self._pacer = Pacer(clock)
         self._built: tuple[Engine, ProxySettings] | None = None
         self._usual: HostOptions | None = None
-        self._ways: dict[HostSettings, HostOptions] = {}
+        self._host_options: dict[HostSettings, HostOptions] = {}
 
     def prepare(self) -> tuple[Engine, ProxySettings]:
-        """Build what sends, once.
+        """Build the engine and proxy settings once.
 
         Raises:
             InvalidConfiguration: a file of certificates or a proxy variable cannot be used.
@@ -169,8 +159,8 @@ class Connection:
                 self._built = self._build()
             return self._built
 
-    def way(self, settings: HostSettings) -> HostOptions | None:
-        """Read what is particular about a host, once; None where nothing is.
+    def host_options(self, settings: HostSettings) -> HostOptions | None:
+        """Return the options of a host, read once; None for the defaults.
 
         Raises:
             InvalidConfiguration: a file that its settings name cannot be used.
@@ -179,69 +169,73 @@ class Connection:
             return None
         self.prepare()
         with self._lock:
-            usual, found = self._usual, self._ways.get(settings)
+            usual, found = self._usual, self._host_options.get(settings)
             if found is None and usual is not None:
-                found = way_of(settings, usual)
-                self._ways[settings] = found
+                found = read_host_options(settings, usual)
+                self._host_options[settings] = found
                 for name, value in found.headers:
                     if _SECRET.search(name):
                         self._redactor.learn(value)
             return found
 
     def is_direct(self, url: Url) -> bool:
-        """Whether no proxy stands between us and a host."""
+        """Whether a host is reached without a proxy."""
         return self.prepare()[1].find(url) is None
 
     def close(self) -> None:
-        """Give connections back; the next call opens new ones."""
+        """Close connections; the next call opens new ones."""
         built = self._built
         if built is not None:
             built[0].close()
 
     def send(self, call: Call, budget: Budget) -> StreamedResponse:
-        """Send one call, as soon as its host may be asked and one of its slots is free.
+        """Send one call once its host's limits allow it.
 
-        Each attempt goes to another address where there is a choice.
+        Each attempt uses another address of the host if it has several.
 
         Raises:
-            Trouble: there is no usable answer.
-            AddressRefused: the call leads where its registry must not lead.
+            RetryableFailure: there is no usable response.
+            AddressRefused: the call's address is not allowed for its registry.
         """
         engine, proxies = self.prepare()
         from resolver.sources.http.engine import Route  # noqa: PLC0415 - loads httpx
 
         host = call.url.authority
         proxy = proxies.find(call.url)
-        way = call.own_way
-        own = engine.wiring_of(way.trust, way.connect_timeout, way.read_timeout) if way else None
+        options = call.own_options
+        own = (
+            engine.settings_of(options.trust, options.connect_timeout, options.read_timeout)
+            if options
+            else None
+        )
         route = Route(proxy, self._pin(call, proxies, proxy, budget.tried), own)
         self._gate.wait(host, budget.stop)
-        if way is not None and way.rate is not None:
-            self._pacer.wait(host, way.rate, budget.stop)
-        place = self._places_of(host, way.jobs if way else None).take()
+        if options is not None and options.rate is not None:
+            self._pacer.wait(host, options.rate, budget.stop)
+        slot = self._slots_of(host, options.jobs if options else None).take()
         try:
             answer = engine.open(call, route)
         except BaseException as error:
-            place.release()
+            slot.release()
             reason = getattr(error, "error", error)
             _LOG.debug("%s %s failed: %s", call.method, call.url, type(reason).__name__)
             raise
-        place.moved()
-        answer.on_close(place.release)
+        slot.moved()
+        answer.on_close(slot.release)
         _LOG.debug("%s %s answered %d", call.method, call.url, answer.status)
         if proxy is not None and answer.status == _PROXY_LOGIN:
             answer.close()
             raise ConnectionFailed(
-                f"the proxy `{proxy.url.authority}` wants a login for `{host}`",
+                f"the proxy `{proxy.url.authority}` requires a login for `{host}`",
                 "put it into the proxy's URL: `HTTPS_PROXY=http://USER:PASSWORD@PROXY:PORT`",
             )
-        answer.watch(lambda chunks: paced(_noted(chunks, place), self._clock, host, call.patience))
+        answer.watch(lambda chunks: paced(_noted(chunks, slot), self._clock, host, call.patience))
         return answer
 
     def _pin(
         self, call: Call, proxies: ProxySettings, proxy: Proxy | None, attempt: int
     ) -> tuple[str, str, int] | None:
-        """Check where a call leads that does not go to its registry; give the address to dial."""
+        """Check the address of a call to another origin; return the address to dial."""
         if call.url.origin == call.registry.origin:
             return None
         addresses = self._addresses.check(
@@ -254,15 +248,15 @@ class Connection:
             return None
         return call.url.host, addresses[attempt % len(addresses)], call.url.port
 
-    def _places_of(self, host: str, jobs: int | None) -> Places:
-        """Give the places of a host; a number that its settings name is never exceeded."""
+    def _slots_of(self, host: str, jobs: int | None) -> ConnectionSlots:
+        """Return the slots of a host; a limit from its settings is never exceeded."""
         usual = self._options.jobs_per_host
         with self._lock:
-            places = self._places.get((host, jobs))
-            if places is None:
-                places = Places(jobs or usual, jobs or MOST_SILENT * usual, self._clock)
-                self._places[host, jobs] = places
-            return places
+            slots = self._slots.get((host, jobs))
+            if slots is None:
+                slots = ConnectionSlots(jobs or usual, jobs or MOST_SILENT * usual, self._clock)
+                self._slots[host, jobs] = slots
+            return slots
 
     def _build(self) -> tuple[Engine, ProxySettings]:
         from resolver.sources.http.engine import ConnectionSettings, Engine  # noqa: PLC0415 - loads httpx
@@ -275,14 +269,14 @@ class Connection:
         for proxy in (proxies.http, proxies.https):
             self._redactor.learn(proxy.password if proxy else None)
         self._usual = HostOptions(trust, options.connect_timeout, options.read_timeout)
-        wiring = ConnectionSettings(
+        settings = ConnectionSettings(
             trust, options.connect_timeout, options.read_timeout, options.jobs_per_host
         )
-        return Engine(options.engine, wiring, plain_http=options.plain_http), proxies
+        return Engine(options.engine, settings, plain_http=options.plain_http), proxies
 
 
-def _noted(chunks: Iterator[bytes], place: Place) -> Iterator[bytes]:
-    """Pass chunks on, and note each with the place of their connection."""
+def _noted(chunks: Iterator[bytes], slot: ConnectionSlot) -> Iterator[bytes]:
+    """Yield chunks, and record activity on their slot."""
     for chunk in chunks:
-        place.moved()
+        slot.moved()
         yield chunk

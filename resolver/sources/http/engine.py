@@ -1,13 +1,14 @@
 """The HTTP library: the one module that imports httpx and pyreqwest.
 
-httpx's transport interface is the face; behind it, `ENGINES` names what moves the bytes: pyreqwest
-(TLS and body outside the GIL, architecture.md section 5) or httpx's own. One exchange is one
-request and one answer. There is no `httpx.Client` on purpose: it keeps cookies, logs whole URLs,
-and fails on a `Location` it cannot read, even where it is told not to follow redirects.
+The interface is httpx's transport; `ENGINES` lists the implementations: pyreqwest (TLS and body
+outside the GIL) or httpx's own. One exchange is one request and one response. `httpx.Client` is not
+used: it keeps cookies, logs whole URLs, and fails on an invalid `Location` even without following
+redirects. See docs/wire-protocol.md, "HTTP client".
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 import threading
@@ -19,7 +20,6 @@ from typing import TYPE_CHECKING, Final
 from resolver.errors import InvalidConfiguration
 from resolver.sources.http.failures import late, silent, translate
 from resolver.sources.http.messages import Headers, StreamedResponse
-from resolver.sources.http.native_imports import import_for_good
 from resolver.sources.http.tls import identity, tls_context
 from resolver.values import dataclass
 
@@ -28,34 +28,71 @@ if TYPE_CHECKING:
 
     from pyreqwest.request import SyncRequestBuilder
 
+    from resolver.sources.http.addresses import Proxy
     from resolver.sources.http.messages import Call
-    from resolver.sources.http.proxies import Proxy
     from resolver.sources.http.tls import Trust
 
 
+def import_permanently(name: str) -> None:
+    """Import a module in a thread that never ends.
+
+    pyreqwest's allocator belongs to the thread that loads it. After that thread ends, the next new
+    thread that allocates memory crashes the process (measured with 0.15.1: import in a pool's
+    worker, let the pool end, send from another thread). Outside the main thread a daemon thread is
+    started for the import.
+    """
+    if name in sys.modules:
+        return
+    if threading.current_thread() is threading.main_thread():
+        importlib.import_module(name)
+        return
+    keeper = _Keeper(name)
+    keeper.start()
+    keeper.loaded.wait()
+    if keeper.failure is not None:
+        raise keeper.failure
+
+
+class _Keeper(threading.Thread):
+    """Imports one module and then waits until the process ends."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=f"keeper of {name}", daemon=True)
+        self._module = name
+        self.loaded = threading.Event()
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            importlib.import_module(self._module)
+        except BaseException as error:  # noqa: BLE001 - raised again by the caller
+            self.failure = error
+        self.loaded.set()
+        threading.Event().wait()
+
+
 if "httpx" not in sys.modules:
-    # httpx imports rich and pygments for its own command line, which nobody asks for here:
-    # 137 against 84 ms. It takes a missing `_main` for "not installed".
-    sys.modules["httpx._main"] = None  # type: ignore[assignment]  # how Python spells "not there"
+    # httpx imports rich and pygments for its command line, which is not used here: 137 ms instead
+    # of 84. It treats a missing `_main` as "not installed".
+    sys.modules["httpx._main"] = None  # type: ignore[assignment]  # marks the module as missing
     import httpx
 
     del sys.modules["httpx._main"]
 else:
     import httpx
 
-import_for_good("pyreqwest.client")
-
+import_permanently("pyreqwest.client")
 from pyreqwest.client import SyncClientBuilder  # noqa: E402 - after the line above
 from pyreqwest.compatibility.httpx import SyncHttpxTransport  # noqa: E402 - after the line above
 from pyreqwest.exceptions import PyreqwestError, RequestTimeoutError  # noqa: E402 - after the line above
 from pyreqwest.proxy import ProxyBuilder  # noqa: E402 - after the line above
 from pyreqwest.response import SyncResponse  # noqa: E402 - after the line above
 
-#: Movers pinned to an address; a registry that sends every blob elsewhere gets no more.
+#: Most transports pinned to an address.
 _MAX_PINNED: Final = 32
-#: Servers that are remembered as having answered; what is beyond only gets a hint too many.
-_MAX_SPOKEN: Final = 4096
-#: What hyper says of a header with control characters.
+#: Most servers remembered as having answered; others only get an additional hint.
+_MAX_ANSWERED: Final = 4096
+#: Hyper's error for a header with control characters.
 _UNREADABLE: Final = "invalid HTTP header parsed"
 _LOG: Final = logging.getLogger(__name__)
 _CHATTY: Final = ("httpcore.connection", "httpcore.http11", "httpcore.proxy")
@@ -63,7 +100,7 @@ _CHATTY: Final = ("httpcore.connection", "httpcore.http11", "httpcore.proxy")
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSettings:
-    """What decides how an engine is built; times in seconds."""
+    """Settings of an engine; times in seconds."""
 
     trust: Trust
     connect_timeout: float
@@ -73,9 +110,9 @@ class ConnectionSettings:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How to get to a host: through a proxy, to a checked address, or as the system finds it.
+    """Route to a host: through a proxy, to a checked address, or by the system's resolver.
 
-    `own` is what holds for this host instead of the usual wiring.
+    `own` overrides the general settings for this host.
     """
 
     proxy: Proxy | None = None
@@ -85,17 +122,17 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """One way to move bytes; `pins` when the transport itself can be bound to an address."""
+    """One engine; `pins` if its transport can be bound to an address."""
 
     build: Callable[[ConnectionSettings, Route], httpx.BaseTransport]
     timeouts: Callable[[ConnectionSettings, float | None], dict[str, float | None]]
     pins: bool
 
 
-class _Muzzle(logging.Filter):
-    """Drops what httpcore logs while it works for us: headers with signed URLs, among others.
+class _QuietFilter(logging.Filter):
+    """Drops httpcore's log records for our requests: headers with signed URLs, among others.
 
-    Only for threads inside an exchange of ours; what else uses it in this process may log.
+    Only for threads inside one of our exchanges; other users of httpcore may log.
     """
 
     def __init__(self) -> None:
@@ -107,7 +144,7 @@ class _Muzzle(logging.Filter):
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        """Keep quiet in this thread."""
+        """Drop log records in this thread."""
         before = getattr(self.here, "quiet", False)
         self.here.quiet = True
         try:
@@ -116,112 +153,123 @@ class _Muzzle(logging.Filter):
             self.here.quiet = before
 
 
-_MUZZLE: Final = _Muzzle()
+_QUIET: Final = _QuietFilter()
 for _name in _CHATTY:
-    logging.getLogger(_name).addFilter(_MUZZLE)
+    logging.getLogger(_name).addFilter(_QUIET)
 
 
 class Engine:
-    """Sends requests; safe to share between threads. Movers are built when first needed.
+    """Sends requests; safe to share between threads. Transports are built on first use.
 
     Args:
         name: of a row of `ENGINES`.
-        wiring: the usual one.
-        plain_http: http was chosen by `--plain-http`; for hints alone.
+        settings: the defaults.
+        plain_http: http was chosen by `--plain-http`; for hints only.
 
     """
 
-    def __init__(self, name: str, wiring: ConnectionSettings, *, plain_http: bool = False) -> None:
+    def __init__(
+        self, name: str, settings: ConnectionSettings, *, plain_http: bool = False
+    ) -> None:
         self._kind = ENGINES[name]
-        self._wiring = wiring
+        self._settings = settings
         self._plain_http = plain_http
-        #: Servers that have answered, and so speak the protocol they are asked in.
-        self._spoken: set[tuple[str, str, int]] = set()
+        #: Servers that have answered, so their scheme is right.
+        self._answered: set[tuple[str, str, int]] = set()
         self._lock = threading.Lock()
-        self._movers: dict[Route, httpx.BaseTransport] = {}
+        self._transports: dict[Route, httpx.BaseTransport] = {}
         self._spares: dict[ConnectionSettings, httpx.BaseTransport] = {}
 
-    def wiring_of(
+    def settings_of(
         self, trust: Trust, connect_timeout: float, read_timeout: float
     ) -> ConnectionSettings:
-        """Say how a host is reached that is not reached as the others are."""
-        return ConnectionSettings(trust, connect_timeout, read_timeout, self._wiring.connections)
+        """Return the settings of a host with options of its own."""
+        return ConnectionSettings(trust, connect_timeout, read_timeout, self._settings.connections)
 
     def open(self, call: Call, route: Route) -> StreamedResponse:
-        """Send one request and give its answer as soon as the headers are here.
+        """Send one request and return its response once the headers have arrived.
 
         Raises:
-            Trouble: there is no usable answer.
+            RetryableFailure: there is no usable response.
 
         """
-        mover, lasting = self._mover(self._kind, route)
+        transport, is_kept = self._transport(self._kind, route)
         try:
-            return self._open(mover, call, route, self._kind, lasting=lasting)
+            return self._open(transport, call, route, self._kind, is_kept=is_kept)
         except _UnreadableHeaders:
-            # pyreqwest gives out no header that is not UTF-8, and reads none with control
-            # characters; httpx does, and what it gives is cleaned where it is shown.
-            wiring = route.own or self._wiring
+            # pyreqwest rejects headers that are not UTF-8 or have control characters; httpx returns
+            # them, and they are cleaned for display.
+            settings = route.own or self._settings
             with self._lock:
-                spare = self._spares.get(wiring)
+                spare = self._spares.get(settings)
                 if spare is None:
-                    spare = ENGINES["httpx"].build(wiring, Route(route.proxy))
-                    self._spares[wiring] = spare
-            return self._open(spare, call, route, ENGINES["httpx"], lasting=True)
+                    spare = ENGINES["httpx"].build(settings, Route(route.proxy))
+                    self._spares[settings] = spare
+            return self._open(spare, call, route, ENGINES["httpx"], is_kept=True)
 
     def close(self) -> None:
-        """Give connections back; requests under way end with an error."""
+        """Close connections; active requests fail."""
         with self._lock:
-            movers = [*self._movers.values(), *self._spares.values()]
-            self._movers.clear()
+            transports = [*self._transports.values(), *self._spares.values()]
+            self._transports.clear()
             self._spares.clear()
-        with _MUZZLE.on():
-            for mover in movers:
-                mover.close()
+        with _QUIET.on():
+            for transport in transports:
+                transport.close()
 
     def _open(
-        self, mover: httpx.BaseTransport, call: Call, route: Route, kind: _Kind, *, lasting: bool
+        self,
+        transport: httpx.BaseTransport,
+        call: Call,
+        route: Route,
+        kind: _Kind,
+        *,
+        is_kept: bool,
     ) -> StreamedResponse:
         pin = None if kind.pins else route.pin
-        wiring = route.own or self._wiring
-        request = _request(call, pin, kind.timeouts(wiring, call.patience))
+        settings = route.own or self._settings
+        request = _request(call, pin, kind.timeouts(settings, call.patience))
         origin = call.url.origin
-        # `--plain-http` is about registries, not about where they redirect to.
-        spoken = origin in self._spoken or origin != call.registry.origin
-        with _MUZZLE.on(), _translated(call, wiring, spoken=spoken, plain_http=self._plain_http):
-            response = mover.handle_request(request)
-        if len(self._spoken) < _MAX_SPOKEN:
-            self._spoken.add(origin)
+        # `--plain-http` applies to registries, not to redirect targets.
+        has_answered = origin in self._answered or origin != call.registry.origin
+        with (
+            _QUIET.on(),
+            _translated(call, settings, has_answered=has_answered, plain_http=self._plain_http),
+        ):
+            response = transport.handle_request(request)
+        if len(self._answered) < _MAX_ANSWERED:
+            self._answered.add(origin)
         lines = tuple(
             (name.decode("latin-1"), value.decode("latin-1"))
             for name, value in response.headers.raw
         )
         answer = StreamedResponse(
-            response.status_code, Headers(lines), call.url, _chunks(response, call, wiring)
+            response.status_code, Headers(lines), call.url, _chunks(response, call, settings)
         )
-        if not lasting:
-            answer.on_close(mover.close)
+        if not is_kept:
+            answer.on_close(transport.close)
         answer.on_close(lambda: _close(response))
         return answer
 
-    def _mover(self, kind: _Kind, route: Route) -> tuple[httpx.BaseTransport, bool]:
-        """Give what moves bytes on a route, and whether it is kept."""
+    def _transport(self, kind: _Kind, route: Route) -> tuple[httpx.BaseTransport, bool]:
+        """Return the transport of a route, and whether it is kept."""
         key = route if kind.pins else Route(route.proxy, None, route.own)
         with self._lock:
-            mover = self._movers.get(key)
-            if mover is not None:
-                return mover, True
-            mover = kind.build(key.own or self._wiring, key)
-            lasting = key.pin is None or len(self._movers) < _MAX_PINNED
-            if lasting:
-                self._movers[key] = mover
-            return mover, lasting
+            transport = self._transports.get(key)
+            if transport is not None:
+                return transport, True
+            transport = kind.build(key.own or self._settings, key)
+            is_kept = key.pin is None or len(self._transports) < _MAX_PINNED
+            if is_kept:
+                self._transports[key] = transport
+            return transport, is_kept
 
 
-def _chunks(response: httpx.Response, call: Call, wiring: ConnectionSettings) -> Iterator[bytes]:
-    with _translated(call, wiring, answered=True, spoken=True):
+def _chunks(response: httpx.Response, call: Call, settings: ConnectionSettings) -> Iterator[bytes]:
+    with _translated(call, settings, answered=True, has_answered=True):
         read = _reader(response)
         while True:
-            with _MUZZLE.on():
+            with _QUIET.on():
                 chunk = read()
             if chunk is None:
                 return
@@ -231,15 +279,15 @@ def _chunks(response: httpx.Response, call: Call, wiring: ConnectionSettings) ->
 @contextmanager
 def _translated(
     call: Call,
-    wiring: ConnectionSettings,
+    settings: ConnectionSettings,
     *,
     answered: bool = False,
-    spoken: bool = False,
+    has_answered: bool = False,
     plain_http: bool = False,
 ) -> Iterator[None]:
-    """Turn what the libraries raise into `Trouble`; `answered` once there is a status."""
+    """Translate library errors into `RetryableFailure`; `answered` once there is a status."""
     begun = time.monotonic()
-    allowed = wiring.read_timeout
+    allowed = settings.read_timeout
     if call.patience is not None:
         allowed = min(allowed, call.patience)
     try:
@@ -247,11 +295,11 @@ def _translated(
     except (httpx.TimeoutException, RequestTimeoutError) as error:
         if answered:
             raise silent(call.url, allowed, whole=call.patience is not None) from error
-        # pyreqwest says "connection timeout" of every wait for the head of an answer: the
-        # time that has passed tells which of the two limits was met.
+        # pyreqwest reports "connection timeout" for every wait for response headers: the elapsed
+        # time shows which limit was reached.
         connecting = time.monotonic() - begun < allowed
         unconnected = connecting and isinstance(error, httpx.ConnectTimeout)
-        seconds = wiring.connect_timeout if unconnected else allowed
+        seconds = settings.connect_timeout if unconnected else allowed
         raise late(call.url, seconds, unconnected=unconnected) from error
     except (
         httpx.HTTPError,
@@ -259,12 +307,12 @@ def _translated(
         httpx.StreamError,
         PyreqwestError,
         OSError,
-        # What was closed by another thread cannot send.
+        # The transport was closed by another thread.
         RuntimeError,
     ) as error:
         if _UNREADABLE in str(error.__cause__):
             raise _UnreadableHeaders from error
-        raise translate(error, call.url, answered=spoken, plain_http=plain_http) from error
+        raise translate(error, call.url, answered=has_answered, plain_http=plain_http) from error
     except ValueError as error:
         if "header" in str(error):
             raise _UnreadableHeaders from error
@@ -272,16 +320,16 @@ def _translated(
 
 
 class _UnreadableHeaders(Exception):
-    """The answer has a header that this engine cannot give out."""
+    """The response has a header that this engine cannot return."""
 
 
 def _request(
     call: Call, pin: tuple[str, str, int] | None, timeouts: dict[str, float | None]
 ) -> httpx.Request:
     headers = list(call.headers)
-    if call.own_way is not None:
-        # What proves who asks comes from the conversation, if it comes at all.
-        own = [(name, value.reveal()) for name, value in call.own_way.headers]
+    if call.own_options is not None:
+        # `Authorization` comes from the authentication flow, if there is one.
+        own = [(name, value.reveal()) for name, value in call.own_options.headers]
         proven = call.authorization is not None
         headers += [pair for pair in own if not (proven and pair[0].lower() == "authorization")]
     if call.authorization is not None:
@@ -289,7 +337,7 @@ def _request(
     extensions: dict[str, object] = {"timeout": timeouts, "streamed": call.patience is None}
     url = call.url.wire
     if pin is not None:
-        # httpx dials the host of the URL; the name still goes into Host, SNI and the check.
+        # httpx dials the host of the URL; the name is still used for Host, SNI and verification.
         headers.insert(0, ("Host", call.url.authority))
         extensions["sni_hostname"] = call.url.host
         address = f"[{pin[1]}]" if ":" in pin[1] else pin[1]
@@ -300,11 +348,10 @@ def _request(
 
 
 def _reader(response: httpx.Response) -> Callable[[], bytes | None]:
-    """Give what reads the next chunk of a body; None at its end.
+    """Return a function that reads the next chunk of a body; None at its end.
 
-    pyreqwest's own reader gives what has arrived; through httpx it would be cut to 64 KiB first
-    (451 MB over loopback: 6,900 against 1,200 chunks, each with its turn of the interpreter), and
-    what is less than that would be lost with a connection that breaks.
+    pyreqwest's own reader returns the bytes that have arrived; httpx would cut them to 64 KiB (451
+    MB over loopback: 6,900 instead of 1,200 chunks) and lose a shorter rest of a broken connection.
     """
     answer = response.extensions.get("pyreqwest_response")
     if isinstance(answer, SyncResponse):
@@ -321,16 +368,16 @@ def _reader(response: httpx.Response) -> Callable[[], bytes | None]:
 
 
 def _close(response: httpx.Response) -> None:
-    # The answer is in hand already, or its failure has been told.
-    with _MUZZLE.on(), suppress(httpx.HTTPError, OSError, RuntimeError):
+    # The response is complete, or its error was raised already.
+    with _QUIET.on(), suppress(httpx.HTTPError, OSError, RuntimeError):
         response.close()
 
 
-class _Mover(SyncHttpxTransport):
-    """pyreqwest behind httpx's face, without its read-ahead for bodies that are streamed.
+class _PyreqwestTransport(SyncHttpxTransport):
+    """pyreqwest's httpx transport without read-ahead for streamed bodies.
 
-    It reads 64 KiB before it gives an answer out at all, and drops them when the connection breaks
-    meanwhile: a blob that is cut would lose what had come of it, and a stalled one its status.
+    The read-ahead waits for 64 KiB before it returns a response, and drops them if the connection
+    breaks: an interrupted blob would lose its first bytes, and a stalled one its status.
     """
 
     def _map_response(self, builder: SyncRequestBuilder, request: httpx.Request) -> httpx.Response:
@@ -339,7 +386,7 @@ class _Mover(SyncHttpxTransport):
         return super()._map_response(builder, request)
 
 
-def _build_pyreqwest(wiring: ConnectionSettings, route: Route) -> httpx.BaseTransport:
+def _build_pyreqwest(settings: ConnectionSettings, route: Route) -> httpx.BaseTransport:
     builder = (
         SyncClientBuilder()
         .follow_redirects(enable=False)
@@ -352,20 +399,20 @@ def _build_pyreqwest(wiring: ConnectionSettings, route: Route) -> httpx.BaseTran
         .no_proxy()
         .http1_only()
         .min_tls_version("TLSv1.2")
-        .connect_timeout(timedelta(seconds=wiring.connect_timeout))
-        .read_timeout(timedelta(seconds=wiring.read_timeout))
-        .pool_max_idle_per_host(wiring.connections)
+        .connect_timeout(timedelta(seconds=settings.connect_timeout))
+        .read_timeout(timedelta(seconds=settings.read_timeout))
+        .pool_max_idle_per_host(settings.connections)
     )
-    if wiring.trust.skip:
+    if settings.trust.skip:
         builder = builder.danger_accept_invalid_certs(enable=True)
     try:
-        for pem in wiring.trust.extra:
+        for pem in settings.trust.extra:
             builder = builder.add_root_certificate_pem(pem)
-        if wiring.trust.client is not None:
-            builder = builder.identity_pem(identity(wiring.trust.client))
+        if settings.trust.client is not None:
+            builder = builder.identity_pem(identity(settings.trust.client))
     except PyreqwestError as error:
         raise InvalidConfiguration(
-            "the certificates", "", "one of them is not understood"
+            "the certificates", "", "one of them cannot be parsed"
         ) from error
     if route.pin is not None:
         builder = builder.resolve(*route.pin)
@@ -375,42 +422,45 @@ def _build_pyreqwest(wiring: ConnectionSettings, route: Route) -> httpx.BaseTran
             proxy = proxy.basic_auth(route.proxy.username, route.proxy.password.reveal())
         builder = builder.proxy(proxy)
     try:
-        return _Mover(builder.build())
+        return _PyreqwestTransport(builder.build())
     except (PyreqwestError, RuntimeError) as error:
-        # It refuses to start without any authority, also for plain http, and says nothing useful
-        # when the process may open no more files; httpx starts, and then fails with a reason.
+        # It does not start without any certificate authority, even for plain http, and has no
+        # useful error when the process is out of file descriptors; httpx starts and fails with a
+        # reason.
         _LOG.debug("pyreqwest cannot start: %s", type(error).__name__)
-        return _build_httpx(wiring, route)
+        return _build_httpx(settings, route)
 
 
 def _pyreqwest_timeouts(
-    _wiring: ConnectionSettings, patience: float | None
+    _settings: ConnectionSettings, patience: float | None
 ) -> dict[str, float | None]:
-    """Pyreqwest takes the sum of these for the whole answer, so a stream must not have any."""
+    """Pyreqwest applies their sum to the whole response, so a stream must not have any."""
     return {"read": patience}
 
 
-def _build_httpx(wiring: ConnectionSettings, route: Route) -> httpx.BaseTransport:
-    context = tls_context(wiring.trust)
+def _build_httpx(settings: ConnectionSettings, route: Route) -> httpx.BaseTransport:
+    context = tls_context(settings.trust)
     proxy = None
     if route.proxy is not None:
         auth = None
         if route.proxy.password is not None:
             auth = (route.proxy.username, route.proxy.password.reveal())
-        # httpx refuses a context for a proxy that is spoken to in the open.
+        # httpx refuses a context for a proxy without TLS.
         own = context if route.proxy.url.scheme == "https" else None
         proxy = httpx.Proxy(route.proxy.url.wire, auth=auth, ssl_context=own)
-    limits = httpx.Limits(max_keepalive_connections=4 * wiring.connections)
+    limits = httpx.Limits(max_keepalive_connections=4 * settings.connections)
     return httpx.HTTPTransport(verify=context, trust_env=False, limits=limits, proxy=proxy)
 
 
-def _httpx_timeouts(wiring: ConnectionSettings, patience: float | None) -> dict[str, float | None]:
-    read = wiring.read_timeout if patience is None else min(wiring.read_timeout, patience)
-    connect = wiring.connect_timeout
+def _httpx_timeouts(
+    settings: ConnectionSettings, patience: float | None
+) -> dict[str, float | None]:
+    read = settings.read_timeout if patience is None else min(settings.read_timeout, patience)
+    connect = settings.connect_timeout
     return {"connect": connect, "read": read, "write": read, "pool": connect}
 
 
-#: What can move the bytes. To add one, add a row.
+#: The engines. To add one, add a row.
 ENGINES: Final = {
     "pyreqwest": _Kind(_build_pyreqwest, _pyreqwest_timeouts, pins=True),
     "httpx": _Kind(_build_httpx, _httpx_timeouts, pins=False),

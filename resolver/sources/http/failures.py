@@ -1,8 +1,8 @@
-"""From what an HTTP library says went wrong to what a person can use.
+"""Translate errors of the HTTP libraries into ours, with hints.
 
-Both engines are read by the words of their innermost causes, because pyreqwest has no classes for
-them and httpx's say less than the words do. The words come from OpenSSL, rustls, hyper and the
-operating system, and never reach the message: they may hold URLs with signatures.
+Errors are classified by the text of their innermost causes, because pyreqwest has no classes for
+them and httpx's are less precise. The text comes from OpenSSL, rustls, hyper and the operating
+system, and never reaches the message: it may contain signed URLs.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _MAX_CAUSES = 16
 
 @dataclass(frozen=True, slots=True)
 class FailureReason:
-    """One way to fail.
+    """One kind of failure.
 
     Attributes:
-        words: any of them, in lower case, tells it.
-        sentence: `{host}` is filled in.
-        transient: it may pass by itself.
-        by_scheme: http spoken to a TLS port, or the other way round, can be the cause.
+        words: any of them, in lower case, identifies it.
+        sentence: message with `{host}`.
+        transient: it may disappear by itself.
+        by_scheme: http sent to a TLS port, or vice versa, can be the cause.
 
     """
 
@@ -51,11 +51,11 @@ class FailureReason:
 
 
 _TRUST = "give its authority's certificate with `--ca-file FILE`"
-_PLAIN = "if it is meant to speak plain HTTP, say `--plain-http`"
-_TLS = "if it speaks TLS, ask it without `--plain-http`, or by another name"
+_PLAIN = "if it uses plain HTTP, add `--plain-http`"
+_TLS = "if it uses TLS, omit `--plain-http`, or use another name"
 
-#: Asked only of what a certificate check said: its words hold names that the server chose, and
-#: those must never be taken for another kind of failure.
+#: Checked first: texts of certificate errors contain names chosen by the server, which must not
+#: match another kind of failure.
 _CERTIFICATE_WORDS = ("invalid peer certificate", "certificate verify failed")
 _CERTIFICATES = (
     FailureReason(
@@ -108,7 +108,7 @@ REASONS = (
             "record layer failure",
         ),
         TlsFailed,
-        "`{host}` does not speak TLS; it seems to speak plain HTTP",
+        "`{host}` does not use TLS; it seems to use plain HTTP",
         by_scheme=True,
     ),
     FailureReason(
@@ -125,7 +125,7 @@ REASONS = (
             "unsupported_protocol",
         ),
         TlsFailed,
-        "`{host}` speaks no TLS version from 1.2 on",
+        "`{host}` does not support TLS 1.2 or later",
     ),
     FailureReason(
         (
@@ -171,13 +171,13 @@ REASONS = (
             "407 proxy",
         ),
         ConnectionFailed,
-        "the proxy on the way to `{host}` wants a login",
+        "the proxy for `{host}` requires a login",
         ("put it into the proxy's URL: `HTTPS_PROXY=http://USER:PASSWORD@PROXY:PORT`",),
     ),
     FailureReason(
         ("tunnel", "proxy error", "proxyerror"),
         ConnectionFailed,
-        "the proxy on the way to `{host}` refuses to connect there",
+        "the proxy for `{host}` refuses the connection",
         ("check `HTTPS_PROXY`, or name the host in `NO_PROXY`",),
         transient=True,
     ),
@@ -198,7 +198,7 @@ REASONS = (
     FailureReason(
         ("message head is too large", "receive buffer too long", "too many headers"),
         ServerFault,
-        "`{host}` answered with more headers than are read",
+        "`{host}` answered with too many headers",
     ),
     FailureReason(
         (
@@ -254,14 +254,14 @@ _UNKNOWN = FailureReason(
 
 
 def late(url: Url, seconds: float, *, unconnected: bool) -> RetryableFailure:
-    """Say that a host took longer than the seconds it was given, to connect or to answer."""
+    """Return the failure of a host that took too long to connect or to answer."""
     did = "take the connection" if unconnected else "answer"
     error = TimedOut(f"`{url.authority}` did not {did} within {seconds:.3g} s", "try again later")
     return RetryableFailure(error, transient=True, unconnected=unconnected)
 
 
 def silent(url: Url, seconds: float, *, whole: bool) -> RetryableFailure:
-    """Say that a host began to answer, and then took too long: for all of it, or for more of it."""
+    """Return the failure of a host that took too long in the middle of a response."""
     did = "did not finish its answer within" if whole else "has sent nothing more for"
     error = TimedOut(f"`{url.authority}` {did} {seconds:.3g} s", "try again later")
     return RetryableFailure(error, transient=True)
@@ -270,13 +270,13 @@ def silent(url: Url, seconds: float, *, whole: bool) -> RetryableFailure:
 def translate(
     error: BaseException, url: Url, *, answered: bool = False, plain_http: bool = False
 ) -> RetryableFailure:
-    """Say in our words what an engine raised, other than that time was up.
+    """Translate an error of an engine other than a timeout.
 
     Args:
-        error: as it was raised.
-        url: what was asked.
-        answered: this server has answered before, so it speaks the protocol it is asked in; or
-            it is none that `--plain-http` is about.
+        error: raised by the engine.
+        url: of the request.
+        answered: the server has answered before, so the scheme is right, or `--plain-http` does not
+            apply to it.
         plain_http: http was chosen by `--plain-http`.
 
     """
@@ -293,12 +293,12 @@ def translate(
 
 
 def _is_cut(reason: FailureReason, url: Url) -> bool:
-    """Whether something on the port of https itself ended a handshake: no plain HTTP is there."""
+    """Whether the handshake ended on the https port itself, where plain HTTP is unlikely."""
     return url.port == PORTS["https"] and "tls handshake eof" in reason.words
 
 
 def find_reason(words: str) -> FailureReason:
-    """Find the row for what the causes of a failure say, in lower case."""
+    """Return the row for the text of a failure, in lower case."""
     if any(word in words for word in _CERTIFICATE_WORDS):
         return next(
             row
@@ -312,7 +312,7 @@ def find_reason(words: str) -> FailureReason:
 
 
 def _words(error: BaseException) -> Iterator[str]:
-    """Give what an exception and its causes say, outermost first."""
+    """Iterate over the texts of an exception and its causes, outermost first."""
     current: BaseException | None = error
     for _ in range(_MAX_CAUSES):
         if current is None or isinstance(current, ResolverError):
@@ -320,13 +320,13 @@ def _words(error: BaseException) -> Iterator[str]:
         details = getattr(current, "details", None)
         if isinstance(details, dict):
             for cause in details.get("causes") or ():
-                # Of a panic the causes are plain text.
+                # The causes of a panic are plain text.
                 text = str(cause.get("message", "") if isinstance(cause, dict) else cause)
-                # Names the URL, whose words could be anything.
+                # Contains the URL, whose text could match anything.
                 if not text.startswith("error sending request"):
                     yield text
         elif isinstance(current, socket.gaierror):
-            # Its number says more reliably than its words, which differ between systems.
+            # Its number is more reliable than its text, which differs between systems.
             known = current.errno in (socket.EAI_AGAIN, socket.EAI_FAIL)
             yield "temporary failure in name resolution" if known else "no such host"
         else:

@@ -1,4 +1,4 @@
-"""What goes over the wire and what comes back, as values that know no HTTP library."""
+"""Requests, responses and options of the transport, as values without an HTTP library."""
 
 from __future__ import annotations
 
@@ -8,25 +8,31 @@ from dataclasses import field
 from enum import Enum
 from typing import TYPE_CHECKING, Self
 
+from resolver._version import __version__
+from resolver.core.oci.manifest import MAX_DOCUMENT
+from resolver.core.registry.endpoints import USUAL
 from resolver.errors import LimitExceeded
+from resolver.sources.credentials.secrets import Secret
+from resolver.sources.http.tls import trust_of_host
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
     from types import TracebackType
 
+    from resolver.core.registry.endpoints import HostSettings
     from resolver.errors import ResolverError
-    from resolver.sources.credentials.chain import Secret
-    from resolver.sources.http.host_options import HostOptions
+    from resolver.sources.http.tls import Trust
     from resolver.sources.http.urls import Url
 
-#: Bytes read of an answer that is an error. Source: reliability.md section 5.
+#: Most bytes read of an error response.
 MAX_ERROR_BODY = 8_192
 _LENGTH = re.compile(r"[0-9]{1,19}")
 
 
 class Purpose(Enum):
-    """Why something is asked; decides about redirects and retries."""
+    """Purpose of a request; decides redirects and retries."""
 
     RESOURCE = "resource"
     PING = "ping"
@@ -35,22 +41,22 @@ class Purpose(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Headers:
-    """Header lines in the order in which they came; names are matched in any case."""
+    """Header lines in received order; names are case-insensitive."""
 
     lines: tuple[tuple[str, str], ...] = ()
 
     def all(self, name: str) -> tuple[str, ...]:
-        """Give the value of every line of this name."""
+        """Return the value of every line of this name."""
         wanted = name.lower()
         return tuple(value for key, value in self.lines if key.lower() == wanted)
 
     def get(self, name: str) -> str | None:
-        """Give the value of the first line of this name."""
+        """Return the value of the first line of this name."""
         return next(iter(self.all(name)), None)
 
     @property
     def content_length(self) -> int | None:
-        """Bytes announced; None when that is absent or unreadable."""
+        """Stated length in bytes; None if absent or invalid."""
         text = self.get("content-length")
         return int(text) if text is not None and _LENGTH.fullmatch(text) else None
 
@@ -61,22 +67,22 @@ class Headers:
 
     @property
     def encoded(self) -> str | None:
-        """The content coding, when it is another one than `identity`."""
+        """The content coding; None for `identity`."""
         text = (self.get("content-encoding") or "").strip().lower()
         return text if text not in ("", "identity") else None
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request to be sent.
+    """One request on the wire.
 
     Attributes:
-        registry: origin of the registry on whose behalf this is sent.
-        authorization: value of the header; goes to the origin of `url` and nowhere else.
-        body: a form; may hold a token.
-        patience: seconds the whole answer may take; None for a stream.
-        way: what is particular about the registry's host; counts for its own origin alone.
-        stays: a redirect to another origin is the answer, and not followed.
+        registry: origin of the registry that this is sent for.
+        authorization: header value; sent to the origin of `url` only.
+        body: a form; may contain a token.
+        patience: timeout of the whole response in seconds; None for a stream.
+        options: of the registry's host; apply to its own origin only.
+        stays: return a redirect to another origin instead of following it.
 
     """
 
@@ -88,23 +94,23 @@ class Call:
     authorization: Secret | None = None
     body: bytes | None = field(default=None, repr=False)
     patience: float | None = None
-    way: HostOptions | None = None
+    options: HostOptions | None = None
     stays: bool = False
 
     @property
-    def own_way(self) -> HostOptions | None:
-        """Give the way, unless this goes elsewhere: to storage, or to a token server."""
-        return self.way if self.url.origin == self.registry.origin else None
+    def own_options(self) -> HostOptions | None:
+        """Return the host options, unless the URL is at another origin, such as storage."""
+        return self.options if self.url.origin == self.registry.origin else None
 
 
 class RetryableFailure(Exception):
-    """An exchange failed; says what to tell, and whether trying again makes sense.
+    """A failed exchange, with its error and whether to retry.
 
     Attributes:
-        error: what is raised when nobody tries again.
+        error: raised if there is no retry.
         transient: the same request may succeed later.
-        retry_after: seconds the server asked to wait.
-        unconnected: nobody even took the connection, for as long as that may take.
+        retry_after: seconds requested by the server.
+        unconnected: the connection attempt timed out.
 
     """
 
@@ -124,12 +130,12 @@ class RetryableFailure(Exception):
 
 
 class StreamedResponse:
-    """An answer whose body has not been read yet; close it, or use it in a `with` block.
+    """A response whose body is unread; close it or use it in a `with` block.
 
     Attributes:
-        url: where it came from, after redirects.
-        direct: no redirect was followed on the way.
-        body: filled by `read`.
+        url: final URL, after redirects.
+        direct: no redirect was followed.
+        body: set by `read`.
 
     """
 
@@ -155,27 +161,27 @@ class StreamedResponse:
         self.close()
 
     def on_close(self, action: Callable[[], None]) -> None:
-        """Run something when this is closed; the last one given runs first."""
+        """Add an action for `close`; the last one added runs first."""
         self._closing.callback(action)
 
     def close(self) -> None:
-        """Give the connection back, or drop it when the body was not read to its end."""
+        """Release the connection, or drop it if the body was not read completely."""
         self._closing.close()
 
     def chunks(self) -> Iterator[bytes]:
-        """Stream the body as it comes."""
+        """Stream the body."""
         return self._chunks
 
     def watch(self, guard: Callable[[Iterator[bytes]], Iterator[bytes]]) -> None:
-        """Let something look at every chunk before anybody else does."""
+        """Wrap the stream of chunks in `guard`."""
         self._chunks = guard(self._chunks)
 
     def read(self, limit: int, what: str) -> bytes:
-        """Read the whole body; what is announced too long is refused before it is read.
+        """Read the whole body; refuse a stated length over the limit before reading.
 
         Raises:
-            LimitExceeded: it is, or says it is, longer than `limit` bytes.
-            Trouble: it ended early, or took too long.
+            LimitExceeded: the body or its stated length exceeds `limit` bytes.
+            RetryableFailure: it ended early or took too long.
 
         """
         announced = self.headers.content_length
@@ -193,9 +199,9 @@ class StreamedResponse:
         return self.body
 
     def read_some(self, limit: int = MAX_ERROR_BODY) -> bytes:
-        """Read the beginning of an error's body; a body that breaks off is no second error.
+        """Read the start of an error body; an interrupted body is not another error.
 
-        Reading to the end also lets the connection serve the next request.
+        Reading to the end keeps the connection reusable.
         """
         if self._read:
             return self.body
@@ -214,7 +220,159 @@ class StreamedResponse:
         return self.body
 
     def drain(self) -> None:
-        """Read a short rest, so that the connection can be used again; a long one is dropped."""
+        """Read a short remaining body, so that the connection can be reused."""
         announced = self.headers.content_length
         if announced is None or announced <= MAX_ERROR_BODY:
             self.read_some()
+
+
+#: Default number of concurrent requests to one host.
+JOBS_PER_HOST = 8
+
+
+#: Source: distribution, docs/content/spec/auth/scope.md, "registry".
+CATALOG_SCOPE = "registry:catalog:*"
+
+
+HOME_PAGE = "https://pypi.org/project/multiarch-resolver/"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a request is for: the key of credentials and tokens.
+
+    Attributes:
+        registry: identity of the registry, `host[:port]`; key of its credentials.
+        repository: without the registry; empty for requests to the registry itself.
+        catalog: whether the request lists all repositories.
+
+    """
+
+    registry: str
+    repository: str
+    catalog: bool = False
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The scopes of a token request: only those that the request needs."""
+        if self.catalog:
+            return (CATALOG_SCOPE,)
+        return (f"repository:{self.repository}:pull",) if self.repository else ()
+
+    def __str__(self) -> str:
+        return f"{self.registry}/{self.repository}"
+
+
+@dataclass(frozen=True, slots=True)
+class TransportOptions:
+    """Options of the transport; times in seconds.
+
+    Attributes:
+        ca_file: certificate authorities in PEM form, in addition to the system's.
+        plain_http: use http for every registry.
+        jobs_per_host: concurrent requests to one host.
+        attempts: total attempts per request.
+        max_wait: give up if the server requests a longer wait.
+        deadline: of one request, waits included; does not apply to streams.
+        environment: for proxies and `SSL_CERT_FILE` only.
+        engine: a name in `engine.ENGINES`.
+        via: identifies the requests of a mirror (RFC 9110, 7.6.3); empty for none.
+
+    """
+
+    ca_file: Path | None = None
+    plain_http: bool = False
+    tls_skip_verify: bool = False
+    connect_timeout: float = 10.0
+    read_timeout: float = 30.0
+    jobs_per_host: int = JOBS_PER_HOST
+    attempts: int = 5
+    max_wait: float = 60.0
+    deadline: float = 120.0
+    user_agent: str = f"resolver/{__version__} (+{HOME_PAGE})"
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    engine: str = "pyreqwest"
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request to a registry.
+
+    Attributes:
+        host: of its API, `host[:port]`.
+        target: path and query.
+        what: the requested resource, for messages.
+        limit: most bytes of the response body.
+        headers: additional headers.
+        settings: of the host.
+        attempts: in total; None for the default.
+        stays: return a redirect to another origin instead of following it.
+
+    """
+
+    method: str
+    host: str
+    scope: Scope
+    target: str
+    what: str
+    limit: int = MAX_DOCUMENT
+    headers: tuple[tuple[str, str], ...] = ()
+    settings: HostSettings = USUAL
+    attempts: int | None = None
+    stays: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A complete response; for errors the first 8 KiB of the body.
+
+    Attributes:
+        url: final URL, after redirects.
+        registry: origin of the registry.
+
+    """
+
+    status: int
+    headers: Headers
+    body: bytes
+    url: Url
+    registry: Url
+
+
+@dataclass(frozen=True, slots=True)
+class HostOptions:
+    """Connection options for one host.
+
+    Attributes:
+        trust: for this host only, including the general trust.
+        headers: sent to its own origin only.
+        connect_timeout, read_timeout: in seconds.
+        rate: most requests per second; None for no limit.
+        jobs: most concurrent requests; None for the default.
+
+    """
+
+    trust: Trust
+    connect_timeout: float
+    read_timeout: float
+    headers: tuple[tuple[str, Secret], ...] = field(default=(), repr=False)
+    rate: float | None = None
+    jobs: int | None = None
+
+
+def read_host_options(settings: HostSettings, usual: HostOptions) -> HostOptions:
+    """Return the options for a host's settings.
+
+    Raises:
+        InvalidConfiguration: a file that they name cannot be used.
+
+    """
+    return HostOptions(
+        trust_of_host(usual.trust, settings),
+        settings.connect_timeout or usual.connect_timeout,
+        settings.read_timeout or usual.read_timeout,
+        tuple((name, Secret(value)) for name, value in settings.headers),
+        settings.rate,
+        settings.jobs,
+    )

@@ -1,4 +1,4 @@
-"""What a registry's answers mean: a descriptor, a document, or a refusal (protocol.md 3, 4)."""
+"""Interpret registry responses: descriptors, manifests and error bodies."""
 
 from __future__ import annotations
 
@@ -34,25 +34,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resolver.sources.credentials.secrets import Redactor
-    from resolver.sources.http.messages import Headers
-    from resolver.sources.http.requests import Response, Scope
+    from resolver.sources.http.messages import Headers, Response, Scope
 
 
-#: Characters of remote text that a message repeats.
+#: Most characters of remote text in a message.
 MAX_SHOWN = 512
 _MAX_CODE = 64
 _TITLE = re.compile(r"<title[^<>]{0,200}>([^<]{1,300})", re.IGNORECASE)
-#: Fields in which registries and token servers put their words, best first.
+#: Fields with the error text of registries and token servers, best first.
 _FIELDS = ("message", "details", "error_description", "error", "detail")
 
 
 @dataclass(frozen=True, slots=True)
-class Complaint:
-    """An error's body.
+class ErrorBody:
+    """An error body.
 
     Attributes:
-        codes: upper-case, as far as the distribution API's form was kept.
-        text: at most 512 printable characters, without secrets; empty when nothing was said.
+        codes: in upper case, if the body follows the distribution API.
+        text: at most 512 printable characters, without secrets; empty if there is none.
 
     """
 
@@ -60,27 +59,27 @@ class Complaint:
     text: str = ""
 
 
-def read_complaint(body: bytes, headers: Headers, redactor: Redactor) -> Complaint:
-    """Read the body of an error, whatever it is: JSON of several kinds, HTML, text or nothing."""
+def read_error_body(body: bytes, headers: Headers, redactor: Redactor) -> ErrorBody:
+    """Parse an error body: JSON of several forms, HTML, text or nothing."""
     try:
         document = read_object(body, "the error")
     except ResolverError:
-        return Complaint(text=_plain(body, headers, redactor))
+        return ErrorBody(text=_plain(body, headers, redactor))
     entries = document.get("errors")
     errors = [one for one in entries if isinstance(one, dict)] if isinstance(entries, list) else []
     codes = tuple(
         one["code"][:_MAX_CODE].upper() for one in errors if isinstance(one.get("code"), str)
     )
     texts = [text for one in errors for text in _first_text(one)] or list(_first_text(document))
-    return Complaint(
+    return ErrorBody(
         codes, printable("; ".join(dict.fromkeys(texts)) or "; ".join(codes), redactor)
     )
 
 
 def is_web_page(body: bytes, headers: Headers) -> bool:
-    """Whether somebody answered a program with a page for people: a login, a captive portal.
+    """Whether the response is a web page, such as a login or a captive portal.
 
-    The type alone does not tell: there are registries that send JSON as `text/html`.
+    The media type is not enough: some registries send JSON as `text/html`.
     """
     kind = (headers.content_type or "").partition(";")[0].strip().lower()
     first = body.lstrip()[:1]
@@ -88,7 +87,7 @@ def is_web_page(body: bytes, headers: Headers) -> bool:
 
 
 def printable(text: str, redactor: Redactor) -> str:
-    """Cut remote text to what fits a message: printable, one line, without secrets."""
+    """Clean remote text for a message: printable, one line, without secrets, limited length."""
     words = "".join(sign if sign.isprintable() else " " for sign in redactor.clean(text)).split()
     line = " ".join(words)
     return line if len(line) <= MAX_SHOWN else line[: MAX_SHOWN - 1] + "…"
@@ -116,10 +115,10 @@ _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
 
 
 def descriptor_from_headers(headers: Headers, asked: Digest | None) -> Descriptor | None:
-    """Read what a HEAD tells; None when it is incomplete, malformed, or about something else.
+    """Return the descriptor of a HEAD response; None if invalid or for another digest.
 
     Raises:
-        LimitExceeded: what it describes is longer than a manifest may be.
+        LimitExceeded: the manifest is too large.
     """
     size = headers.content_length
     stated = headers.get("docker-content-digest")
@@ -137,24 +136,24 @@ def descriptor_from_headers(headers: Headers, asked: Digest | None) -> Descripto
     return Descriptor(media_type, digest, size)
 
 
-def refuse_what_is_no_manifest(response: Response, what: str, redactor: Redactor) -> None:
-    """Refuse what would otherwise end in a puzzling complaint about its digest or its JSON.
+def refuse_non_manifest(response: Response, what: str, redactor: Redactor) -> None:
+    """Refuse responses that are not manifests, before digest or JSON errors obscure the cause.
 
     Raises:
-        ServerFault: it is compressed, or a page for people.
-        UnsupportedDocument: it is schema 1, whose digest is not that of its bytes.
+        ServerFault: it is compressed, or a web page.
+        UnsupportedDocument: it is schema 1, whose digest does not cover its bytes.
     """
     coding = response.headers.encoded
     if coding is not None:
         raise ServerFault(
             f"{what} came with `Content-Encoding: {printable(coding, redactor)}`, "
             "which was not asked for",
-            "a proxy in front of the registry may be set up wrongly",
+            "a proxy in front of the registry may be misconfigured",
         )
     if is_web_page(response.body, response.headers):
         raise ServerFault(
             f"`{response.url.authority}` answered with a web page where {what} should be",
-            "it may be the page of a login or of a proxy",
+            "it may be a login page or a proxy's page",
         )
     looks_old = b'"fsLayers"' in response.body and _SCHEMA1.search(response.body) is not None
     if looks_old or _media_type(response.headers) in SCHEMA1_TYPES:
@@ -167,10 +166,11 @@ def refuse_what_is_no_manifest(response: Response, what: str, redactor: Redactor
 
 
 def undo_gzip(body: bytes, descriptor: Descriptor) -> bytes:
-    """Give the bytes that a CDN compressed without being asked (quirk q-050).
+    """Return the bytes of a response that a CDN compressed unrequested.
 
-    The header alone proves nothing: many call a blob gzip that is one already. What has the right
-    digest stays as it is; of the rest, one byte more than there should be is inflated at most.
+    The header is not enough: many servers label a gzip layer that way. Bytes with the right digest
+        stay as they are; otherwise at most one byte more than the expected size is inflated. See
+        docs/wire-protocol.md, "Unrequested compression".
     """
     if Digest.of(body, descriptor.digest.algorithm) == descriptor.digest:
         return body
@@ -181,28 +181,30 @@ def undo_gzip(body: bytes, descriptor: Descriptor) -> bytes:
 
 
 def refusal(
-    response: Response, asker: Scope, name: str, redactor: Redactor, *, blob: bool, shown: bool
+    response: Response, scope: Scope, name: str, redactor: Redactor, *, blob: bool, shown: bool
 ) -> ResolverError:
-    """Say what an answer that is no success means; the status decides, its words only explain.
+    """Return the error for an unsuccessful response; the status decides, the text only explains.
 
-    `name` is what was asked for; `blob`, that it is no manifest; `shown`, that credentials were.
+    `name` is the requested resource, `blob` whether it is a blob, and `shown` whether credentials
+    were sent.
     """
-    complaint = read_complaint(response.body, response.headers, redactor)
-    said = f": {complaint.text}" if complaint.text else ""
+    problem = read_error_body(response.body, response.headers, redactor)
+    said = f": {problem.text}" if problem.text else ""
     if response.status == _NOT_FOUND:
-        if "NAME_UNKNOWN" in complaint.codes:
-            return RepositoryNotFound(asker.repository, asker.registry)
+        if "NAME_UNKNOWN" in problem.codes:
+            return RepositoryNotFound(scope.repository, scope.registry)
         if blob:
-            return BlobNotFound(name, asker.registry)
-        return ManifestNotFound(name, asker.registry, complaint.text, str(asker))
+            return BlobNotFound(name, scope.registry)
+        return ManifestNotFound(name, scope.registry, problem.text, str(scope))
     if response.status not in (_UNAUTHORIZED, _FORBIDDEN):
         place = response.url.authority
         return ServerFault(f"`{place}` answered {response.status} for `{name}`{said}")
-    # Many say 403 where there is nothing (quirk q-009), so neither is claimed.
-    message = f"`{asker}` does not exist or access denied{said}"
+    # Many answer 403 for a missing repository, so the message allows for both
+    # (docs/wire-protocol.md, "Missing or denied").
+    message = f"`{scope}` does not exist or access denied{said}"
     if shown:
-        return Denied(message, "the credentials are good, but not for this repository")
-    login = f"check the spelling, or log in: `resolver login {asker.registry}`"
+        return Denied(message, "the credentials are valid, but not for this repository")
+    login = f"check the spelling, or log in: `resolver login {scope.registry}`"
     return AuthenticationRequired(message, login)
 
 

@@ -1,4 +1,4 @@
-"""Which certificate authorities are believed: the system's, and the user's own."""
+"""TLS trust: the system's certificate authorities and the user's own."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Whom to believe.
+    """TLS trust and client certificate.
 
     Attributes:
-        extra: certificates in PEM form, one each, on top of the system's.
-        skip: believe everybody (`--tls-skip-verify`).
-        client: to prove oneself by, checked to be usable; None for nothing.
+        extra: certificates in PEM form, in addition to the system's.
+        skip: accept any certificate (`--tls-skip-verify`).
+        client: client certificate, checked to be usable; None for none.
 
     """
 
@@ -42,13 +42,13 @@ class Trust:
 def load_trust(
     ca_file: Path | None, environment: Mapping[str, str], observe: Observer, *, skip: bool
 ) -> Trust:
-    """Collect the user's own authorities.
+    """Load the user's own certificate authorities.
 
-    Both engines read `SSL_CERT_FILE` and `SSL_CERT_DIR` of the process by themselves. They are
-    read here when the caller hands over other values than the process has.
+    Both engines read `SSL_CERT_FILE` and `SSL_CERT_DIR` of the process themselves. They are read
+    here if `environment` has other values.
 
     Raises:
-        InvalidConfiguration: `ca_file` cannot be read, or holds no certificate.
+        InvalidConfiguration: `ca_file` cannot be read or has no certificate.
 
     """
     extra: list[bytes] = []
@@ -66,12 +66,12 @@ def load_trust(
 
 @dataclass(frozen=True, slots=True)
 class TrustBundle:
-    """What a file of authorities holds.
+    """Contents of a CA file.
 
     Attributes:
-        certificates: how many.
-        ends: when the first of its authorities ends, in seconds since 1970; None if none says.
-        ended: how many of them have ended by now.
+        certificates: number of certificates.
+        ends: earliest expiry, in seconds since 1970; None if unknown.
+        ended: number of expired authorities.
 
     """
 
@@ -81,24 +81,24 @@ class TrustBundle:
 
 
 def look_into(file: Path, now: float) -> TrustBundle:
-    """Say what a file of authorities holds.
+    """Return the contents of a CA file.
 
     Raises:
-        InvalidConfiguration: it cannot be read, or holds no certificate that can be used.
+        InvalidConfiguration: it cannot be read or has no usable certificate.
 
     """
     blocks = _certificates(file)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for block in blocks:
         context.load_verify_locations(cadata=block.decode("ascii"))
-    # OpenSSL tells of authorities alone; a server's own certificate is trusted without a date.
+    # OpenSSL lists only authorities; a server's own certificate is trusted regardless of its date.
     dates = [str(each["notAfter"]) for each in context.get_ca_certs() if "notAfter" in each]
     ends = sorted(map(ssl.cert_time_to_seconds, dates))
     return TrustBundle(len(blocks), ends[0] if ends else None, sum(end <= now for end in ends))
 
 
 def tls_context(trust: Trust) -> ssl.SSLContext:
-    """Build the context for httpx's own transport: the system's store plus the extra ones."""
+    """Build the TLS context for httpx's transport."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if trust.skip:
@@ -112,10 +112,10 @@ def tls_context(trust: Trust) -> ssl.SSLContext:
 
 
 def trust_of_host(usual: Trust, settings: HostSettings) -> Trust:
-    """Add what one host's settings say to what holds for all.
+    """Return the general trust with one host's settings added.
 
     Raises:
-        InvalidConfiguration: a file cannot be read, or holds no certificate, or no key for it.
+        InvalidConfiguration: a file cannot be read, has no certificate, or lacks its key.
 
     """
     extra = [*usual.extra]
@@ -123,13 +123,13 @@ def trust_of_host(usual: Trust, settings: HostSettings) -> Trust:
         extra += _certificates(Path(name))
     client = settings.clients[0] if settings.clients else None
     if client is not None:
-        # Now, and not in the middle of a handshake, where nobody says which file is at fault.
+        # Checked now, since a handshake error would not name the file.
         _load_client(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), client)
     return Trust(tuple(dict.fromkeys(extra)), usual.skip or settings.skip_verify, client)
 
 
 def identity(client: ClientFiles) -> bytes:
-    """Read key and certificate as one text in PEM form."""
+    """Return key and certificate in PEM form."""
     files = [name for name in (client.key, client.certificate) if name]
     return b"\n".join(_read(Path(name)) for name in files)
 
@@ -140,22 +140,22 @@ def _load_client(context: ssl.SSLContext, client: ClientFiles) -> None:
         if name:
             _read(Path(name))
     try:
-        # A key with a passphrase must not stop everything to ask for it.
+        # A key with a passphrase must not prompt for it.
         context.load_cert_chain(place, client.key or None, password=lambda: b"")
     except (ssl.SSLError, ValueError, OSError) as error:
         raise InvalidConfiguration(
-            place, "", "it is no client certificate with its key, or the key has a passphrase"
+            place, "", "it is not a client certificate with its key, or the key has a passphrase"
         ) from error
 
 
 def _named_by_variable(name: str, place: Path, observe: Observer, *, own: bool) -> list[bytes]:
-    """Read what a variable names; a stale variable is worth a word, but breaks nothing."""
+    """Read the certificates that a variable names; a missing file is only a warning."""
     if not place.exists():
         observe(Warned("trust-missing", f"`{name}` names `{place}`, which does not exist"))
         return []
     files = sorted(place.iterdir()) if place.is_dir() else [place]
     if not own:
-        # OpenSSL reads them itself, and would wait for a FIFO.
+        # OpenSSL reads them itself and would block on a FIFO.
         for file in files:
             if not file.is_dir() and not file.is_file() and file.exists():
                 raise InvalidConfiguration(str(file), "", "it is not a regular file")
@@ -186,7 +186,7 @@ def _certificates(file: Path) -> list[bytes]:
     content = _read(file)
     blocks: list[bytes] = _BLOCK.findall(content)
     if not blocks:
-        raise InvalidConfiguration(str(file), "", "it holds no certificate in PEM form")
+        raise InvalidConfiguration(str(file), "", "it has no certificate in PEM form")
     for block in blocks:
         _check(file, block)
     return blocks

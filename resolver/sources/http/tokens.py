@@ -1,4 +1,4 @@
-"""Tokens: what a token server answers, and keeping it while it lasts (protocol.md 9.3, 9.4)."""
+"""Bearer tokens: requests to token servers, their responses, and the token cache."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
     from resolver.sources.http.urls import Url
 
 
-#: Bytes of a token server's answer. Source: reliability.md section 5, as oras-go.
+#: Most bytes of a token server's response, as in oras-go.
 MAX_TOKEN_ANSWER = 131_072
-#: Characters of one token; some with many scopes pass 16,000.
+#: Most characters of a token; some with many scopes exceed 16,000.
 MAX_TOKEN = 16_384
-#: Seconds; also for answers that say nothing. Source: distribution spec, auth/token.md.
+#: Seconds; the shortest is also the default. Source: distribution spec, auth/token.md.
 SHORTEST_LIFE = 60.0
 LONGEST_LIFE = 30 * 24 * 3600.0
-#: A token is renewed so many seconds, or this part of its life, before its end.
+#: A token is renewed this many seconds, or this fraction of its life, before it expires.
 MARGIN, MARGIN_PART = 10.0, 0.1
 
-#: RFC 6750 section 2.1, `b64token`, which is also what may stand in a header.
+#: RFC 6750 section 2.1, `b64token`; also valid in a header.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _ISSUED = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]{1,12})?"
@@ -52,11 +52,11 @@ _ISSUED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class TokenSource:
-    """Where tokens for one purpose come from.
+    """A token server and the parameters of a token request.
 
     Attributes:
-        service: as the challenge wrote it; empty when it said nothing.
-        scopes: those that the question needs; never one that only the challenge names.
+        service: from the challenge; empty if it has none.
+        scopes: needed by the request; never one that only the challenge names.
 
     """
 
@@ -67,7 +67,7 @@ class TokenSource:
 
 @dataclass(frozen=True, slots=True)
 class TokenKey:
-    """What a token is good for; never the host alone.
+    """Key of the token cache: more than the host alone.
 
     Attributes:
         host: identity of the registry, with its port.
@@ -83,7 +83,7 @@ class TokenKey:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Token:
-    """A token, and when to stop using it: seconds on the monotonic clock."""
+    """A token and its expiry in seconds on the monotonic clock."""
 
     value: Secret
     expires: float
@@ -91,7 +91,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A token server's answer; `lifetime` in seconds, at least 60."""
+    """A token server's response; `lifetime` in seconds, at least 60."""
 
     token: Secret
     lifetime: float
@@ -100,11 +100,11 @@ class Grant:
 
 @dataclass(slots=True)
 class CachedToken:
-    """One place in the cache; `lock` is held while a token is fetched for it.
+    """One entry of the cache; `lock` is held while its token is fetched.
 
     Attributes:
-        round: counts fetches, so that who waited for one can tell that it took place.
-        failure: how the last fetch ended, if badly; for those who waited for it.
+        round: number of fetches, so that a waiting thread can detect one.
+        failure: error of the last fetch, for threads that waited for it.
 
     """
 
@@ -123,35 +123,33 @@ class TokenCache:
         self._entries: dict[TokenKey, CachedToken] = {}
 
     def entry(self, key: TokenKey) -> CachedToken:
-        """Give the place for a key."""
+        """Return the entry of a key."""
         with self._lock:
             return self._entries.setdefault(key, CachedToken())
 
     def current(self, entry: CachedToken) -> Token | None:
-        """Give the token in a place, unless it has expired or is about to."""
+        """Return the token of an entry, unless it has expired or is about to."""
         token = entry.token
         return token if token is not None and self._monotonic() < token.expires else None
 
     def issue(self, grant: Grant) -> Token:
-        """Start a token's life now; the server's clock may be wrong, ours only counts."""
+        """Return a token whose life starts now, independent of the server's clock."""
         margin = min(MARGIN, grant.lifetime * MARGIN_PART)
         return Token(grant.token, self._monotonic() + grant.lifetime - margin)
 
 
 def read_grant(body: bytes, realm: Url, now: float) -> Grant:
-    """Read a token server's answer, of at most 128 KiB; `now` in seconds since 1970.
+    """Parse a token server's response; `now` in seconds since 1970.
 
     Raises:
-        BadTokenAnswer: it is no JSON object, or has no usable token.
+        BadTokenAnswer: it is not a JSON object or has no usable token.
 
     """
     place = f"the token server `{realm.authority}`"
     try:
         document = read_object(body, f"the answer of {place}", any_number=True)
     except (BadDocument, LimitExceeded) as error:
-        raise BadTokenAnswer(
-            f"{place} answered with something that is no token: {error}"
-        ) from error
+        raise BadTokenAnswer(f"{place} answered without a valid token: {error}") from error
     token = next(
         (
             value
@@ -173,17 +171,17 @@ def read_grant(body: bytes, realm: Url, now: float) -> Grant:
 
 
 def _lifetime(document: dict[str, object], now: float) -> float:
-    """Give the seconds left; odd values count as the shortest life, never as an error."""
+    """Return the remaining seconds; invalid values count as the shortest life."""
     seconds = document.get("expires_in")
     if type(seconds) not in (int, float) or not isinstance(seconds, int | float):
         return SHORTEST_LIFE
     if math.isinf(seconds):
-        # `1e999`: no number that anybody means.
+        # `1e999` parses as infinity.
         return SHORTEST_LIFE
     life = float(min(max(seconds, SHORTEST_LIFE), LONGEST_LIFE))
     issued = _issued(document.get("issued_at"))
     if issued is None or issued > now or issued + life <= now:
-        # A clock is wrong, here or there: count from now.
+        # One of the clocks is wrong: count from now.
         return life
     return max(issued + life - now, SHORTEST_LIFE)
 
@@ -206,13 +204,13 @@ _FORM = ("Content-Type", "application/x-www-form-urlencoded")
 def token_source(
     parameters: Mapping[str, str], at: Url, registry: Url, scopes: tuple[str, ...]
 ) -> TokenSource:
-    """Read a Bearer challenge that came with an answer from `at`.
+    """Read a Bearer challenge of a response from `at`.
 
-    Only `scopes`, those that the question itself needs, are asked for: a scope that only the
-    challenge names is the registry's wish, and a token server may serve others too (R29).
+    Only the `scopes` that the request needs are used, since a token server may serve several
+    registries (docs/wire-protocol.md, "Token scopes").
 
     Raises:
-        UnsafeRealm: its realm must not be asked.
+        UnsafeRealm: its realm is not allowed.
 
     """
     realm = safe_realm(parameters.get("realm", ""), at, registry)
@@ -220,39 +218,37 @@ def token_source(
 
 
 def refuse_repeated_realm(challenges: Iterable[Challenge], registry: Url) -> None:
-    """Refuse challenges of which one names its realm twice: clients differ on which counts (R21).
+    """Refuse a challenge with several realms: clients differ on which one counts.
 
     Raises:
-        UnsafeRealm: one does.
+        UnsafeRealm: a realm is repeated.
 
     """
     if any("realm" in challenge.repeated for challenge in challenges):
-        raise _unsafe(registry, "it gives `realm` more than once")
+        raise _unsafe(registry, "its challenge has more than one `realm`")
 
 
 def safe_realm(text: str, at: Url, registry: Url) -> Url:
-    """Decide whether a realm may be asked; addresses are judged when it is.
+    """Return the URL of an allowed realm; its address is checked on connect.
 
     Raises:
-        UnsafeRealm: it is no http(s) URL, carries userinfo, or is plain http behind https.
+        UnsafeRealm: it is not an http(s) URL, has userinfo, or is plain http for an https registry.
 
     """
     if text.startswith("//"):
-        # Relative, and yet another host: a realm written like this is a trick.
+        # A relative URL with another host is only used to deceive.
         raise _unsafe(registry, "it names a host without a scheme")
     try:
         realm = at.join(text)
     except BadUrl as error:
         raise _unsafe(registry, f"{error!s}, as in `{_shown(text)}`") from error
     if realm.scheme == "http" and "http" not in (registry.scheme, at.scheme):
-        raise _unsafe(
-            registry, f"`{realm.authority}` is asked over plain http, the registry over https"
-        )
+        raise _unsafe(registry, f"`{realm.authority}` uses plain http, the registry https")
     return realm
 
 
 def token_by_get(source: TokenSource, registry: Url, credential: Credential | None) -> Call:
-    """Ask for a token anonymously or by Basic; understood by every token server."""
+    """Return a GET token request, anonymous or with Basic; all token servers support it."""
     parameters = [("scope", scope) for scope in source.scopes]
     if source.service:
         parameters.insert(0, ("service", source.service))
@@ -268,7 +264,7 @@ def token_by_get(source: TokenSource, registry: Url, credential: Credential | No
 
 
 def token_by_refresh(source: TokenSource, registry: Url, refresh: Secret) -> Call:
-    """Ask for a token with an identity token, which must go into a body and never into a URL."""
+    """Return a token request with an identity token, sent in the body and never in a URL."""
     form = [("grant_type", "refresh_token"), ("refresh_token", refresh.reveal())]
     if source.service:
         form.append(("service", source.service))
@@ -279,10 +275,10 @@ def token_by_refresh(source: TokenSource, registry: Url, refresh: Secret) -> Cal
 
 
 def basic(credential: Credential) -> Secret:
-    """Write what `Authorization` carries for a user and a password (RFC 7617).
+    """Return the Basic `Authorization` value (RFC 7617).
 
     Raises:
-        AuthenticationFailed: the user name holds a colon.
+        AuthenticationFailed: the user name has a colon.
 
     """
     if ":" in credential.username:
@@ -296,12 +292,12 @@ def basic(credential: Credential) -> Secret:
 
 
 def _shown(realm: str) -> str:
-    """Cut a realm to what can be shown: no user name, no query, not all of a book."""
+    """Cut a realm for display: no user name, no query, 100 characters."""
     return realm.partition("?")[0].rpartition("@")[2][:100]
 
 
 def _unsafe(registry: Url, reason: str) -> UnsafeRealm:
     return UnsafeRealm(
-        f"`{registry.authority}` names a token server that must not be asked: {reason}",
-        "the registry, or a proxy in front of it, is set up wrongly",
+        f"`{registry.authority}` names a token server that is refused: {reason}",
+        "the registry, or a proxy in front of it, is misconfigured",
     )

@@ -1,4 +1,4 @@
-"""URLs of registries, storage hosts and token servers: read strictly, shown without secrets."""
+"""URLs of registries, storage hosts and token servers: parsed strictly, shown without secrets."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ from urllib.parse import unquote, urljoin
 
 from resolver.values import dataclass
 
-#: Presigned storage links reach 4 KiB; nothing honest is longer than this.
+#: Most characters of a URL; presigned storage links reach 4 KiB.
 MAX_LENGTH = 16_384
 PORTS = {"http": 80, "https": 443}
 
-#: RFC 3986 characters are visible ASCII; a backslash is none, and parsers disagree about it.
+#: RFC 3986 allows visible ASCII without the backslash, on which parsers disagree.
 _VISIBLE = re.compile(r"[!-\[\]-~]+")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 _PORT = re.compile(r"[0-9]{1,5}")
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 #: Parameters of presigned links and token requests. Source: AWS SigV4 query parameters, Google
-#: Cloud Storage V4 signing, Azure SAS (`sig`), CloudFront (`Signature`, `Policy`), protocol.md 9.4.
+#: Cloud Storage V4 signing, Azure SAS (`sig`), CloudFront (`Signature`, `Policy`);
+#: docs/store-and-reliability.md, "Secret redaction".
 _SECRET = re.compile(r"sig|token|credential|policy|password|key", re.IGNORECASE)
 _MAX_HOST = 255
 _MAX_PORT = 65_535
 
 
 class BadUrl(ValueError):
-    """Text that is not a URL this program would ask; the message says why in a few words."""
+    """Text that is not an acceptable URL; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Url:
     """An absolute http or https URL without userinfo and fragment.
 
-    `str` and `repr` leave out the query, which may hold a signature; `wire` is the whole.
+    `str` and `repr` omit the query, which may contain a signature; `wire` includes it.
 
     Attributes:
         host: in lower case; an IPv6 address without its brackets.
-        target: path and query, as they go onto the wire; begins with `/`.
+        target: path and query as sent; starts with `/`.
 
     """
 
@@ -50,7 +51,7 @@ class Url:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read an absolute URL.
+        """Parse an absolute URL.
 
         Raises:
             BadUrl: it is malformed, carries userinfo, or has another scheme than http and https.
@@ -80,21 +81,22 @@ class Url:
         """Resolve a reference, relative or absolute, against this URL.
 
         Raises:
-            BadUrl: the result is not a URL that `parse` takes.
+            BadUrl: `parse` rejects the result.
 
         """
         # Before urljoin, which silently removes tabs and line breaks.
         if len(location) > MAX_LENGTH or not _VISIBLE.fullmatch(location):
             raise BadUrl("it is empty, too long, or holds characters that no URL may hold")
         if _SCHEME.fullmatch(location):
-            # Not by urljoin, which takes `http:///x` for a path of this host; others, for a host.
+            # Not by urljoin, which treats `http:///x` as a path of this host, where others see a
+            # host.
             return self.parse(location)
         if location.startswith("//"):
             return self.parse(f"{self.scheme}:{location}")
         return self.parse(urljoin(self.wire, location))
 
     def at(self, target: str) -> Self:
-        """Give the URL of another path and query of the same origin."""
+        """Return the URL of another path and query of the same origin."""
         return replace(self, target=target)
 
     @property
@@ -120,7 +122,7 @@ class Url:
 
     @property
     def signatures(self) -> tuple[str, ...]:
-        """What in the query proves something, in the spellings a server may repeat it in."""
+        """Secret values in the query, in the spellings that a server may repeat."""
         found: list[str] = []
         for part in self.query.split("&"):
             name, _, value = part.partition("=")
@@ -130,7 +132,7 @@ class Url:
 
     @property
     def wire(self) -> str:
-        """The whole URL, for the wire only: a query may be a secret."""
+        """The whole URL, only for sending: the query may be secret."""
         return f"{self.scheme}://{self.authority}{self.target}"
 
     def __str__(self) -> str:
@@ -141,7 +143,7 @@ class Url:
 
 
 def is_host(text: str) -> bool:
-    """Whether this is a host that can be asked, with or without a port."""
+    """Whether this is a valid host, with or without a port."""
     try:
         url = Url.parse(f"https://{text}/")
     except BadUrl:
@@ -177,9 +179,9 @@ def _is_ipv6(text: str) -> bool:
 
 
 def _check_name(host: str) -> None:
-    """Refuse what is no host name, and odd spellings of IPv4 addresses.
+    """Refuse invalid host names and unusual spellings of IPv4 addresses.
 
-    `getaddrinfo` dials `2852039166`, `0xa9fea9fe` and `127.1`; address checks do not know them.
+    `getaddrinfo` accepts `2852039166`, `0xa9fea9fe` and `127.1`; address checks do not.
     """
     if len(host) > _MAX_HOST or not _NAME.fullmatch(host) or ".." in host:
         raise BadUrl("its host is not a host name")
@@ -188,4 +190,4 @@ def _check_name(host: str) -> None:
     try:
         ipaddress.IPv4Address(host)
     except ValueError as error:
-        raise BadUrl("its host is an odd spelling of an IP address") from error
+        raise BadUrl("its host is an unusual spelling of an IP address") from error

@@ -1,7 +1,7 @@
-"""Trees of blobs without an index: containerd's content store, and a store of `resolver`.
+"""Blob trees without names: containerd's content store, and a store of `resolver`.
 
-Both keep content at `blobs/<algorithm>/<hex>`. Neither is asked for names here: they only give
-what somebody else has found out to be needed, and whoever takes it hashes it.
+Both keep content at `blobs/<algorithm>/<hex>`. Only content of known digests is read here, and the
+caller verifies it.
 
 Source: containerd plugins/content/local/store.go, `blobPath`.
 """
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     from resolver.core.oci.descriptor import Descriptor
 
-#: Where the content of a containerd root is. Source: containerd docs/ops.md.
+#: Content store in a containerd root. Source: containerd's operations guide, "Root".
 _PLUGIN = "io.containerd.content.v1.content"
 
 
 def find_tree(path: Path) -> Path | None:
-    """Find the tree in a folder: the folder itself, or a containerd root; None if it has none."""
+    """Find the blob tree in a folder or containerd root; None if there is none."""
     for folder in (path, path / _PLUGIN):
         if (folder / "blobs" / "sha256").is_dir():
             return folder
@@ -35,22 +35,22 @@ def find_tree(path: Path) -> Path | None:
 
 
 class BlobTree:
-    """A tree as `core.content.Content`; read-only."""
+    """A blob tree as `core.oci.content.Content`; read-only."""
 
     def __init__(self, path: Path) -> None:
         self._tree = FolderTree(str(path))
 
     def has(self, descriptor: Descriptor) -> bool:
-        """Whether there is a regular file of the right size; nothing is read."""
+        """Whether a regular file of the right size is present; nothing is read."""
         return self._tree.size(_name(descriptor)) == descriptor.size
 
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Stream content; the caller verifies.
+        """Stream content; the caller must verify it.
 
         Raises:
-            BlobNotFound: it is not here.
-            SizeMismatch: what is here has another size.
+            BlobNotFound: it is absent.
+            SizeMismatch: its file has another size.
             Unavailable: it cannot be read.
 
         """
@@ -64,11 +64,11 @@ class BlobTree:
             yield chunks
 
     def read(self, descriptor: Descriptor) -> bytes:
-        """Read a document whole, verified.
+        """Return a verified document.
 
         Raises:
-            BlobNotFound: it is not here.
-            Untrusted: it is not what the descriptor says, or too large to be a document.
+            BlobNotFound: it is absent.
+            Untrusted: it does not match the descriptor, or is too large for a document.
             Unavailable: it cannot be read.
 
         """

@@ -1,7 +1,7 @@
-"""What a running Docker engine has, for information: it gives no layer out as a registry would.
+"""Layers of a running Docker engine, for information only.
 
-An engine unpacks what it pulls and forgets the compressed bytes, so all it can say is which
-layers, by the digest of their unpacked form, it would not need again.
+An engine unpacks pulled layers and discards the compressed bytes, so only the digests of unpacked
+layers are available.
 
 Source: Docker Engine API v1.43, `GET /images/json` and `GET /images/{name}/json`; every engine
 since 17.x answers both without a version in the path.
@@ -23,22 +23,22 @@ from resolver.errors import InvalidDigest
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-#: Where an engine listens unless `DOCKER_HOST` says otherwise.
+#: Default socket of an engine.
 _SOCKET = "/var/run/docker.sock"
-#: Seconds to wait for an answer; an engine on this machine that takes longer is no help.
+#: Seconds to wait for a response.
 _PATIENCE = 2.0
-#: Bytes of an answer, and images that are looked at.
+#: Most bytes of a response, and most images read.
 _MAX_ANSWER, _MAX_IMAGES = 16 << 20, 500
 _OK = 200
 _ID = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class _Unreachable(Exception):
-    """There is no engine, or not one that answers."""
+    """There is no responding engine."""
 
 
 class _Local(http.client.HTTPConnection):
-    """HTTP through a socket file."""
+    """HTTP over a Unix socket."""
 
     def __init__(self, path: str) -> None:
         super().__init__("localhost", timeout=_PATIENCE)
@@ -51,9 +51,9 @@ class _Local(http.client.HTTPConnection):
 
 
 def unpacked_layers(environment: Mapping[str, str]) -> frozenset[Digest]:
-    """Ask the engine of this machine for the unpacked layers it has; none if there is no engine.
+    """Return the unpacked layers of the local engine; none without an engine.
 
-    Only a socket file is asked: an engine elsewhere has nothing to do with this machine.
+    Only a Unix socket is used: a remote engine is not on this machine.
     """
     path = _socket_path(environment)
     if path is None:
@@ -97,7 +97,7 @@ def _ask(connection: _Local, target: str) -> object:
 
 
 def _images(listed: object) -> Iterator[str]:
-    """Give the identities of the newest images; what is no identity becomes part of no path."""
+    """Iterate over the IDs of the newest images; invalid IDs never enter a path."""
     if not isinstance(listed, list):
         return
     for entry in listed[:_MAX_IMAGES]:

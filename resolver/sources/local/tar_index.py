@@ -1,9 +1,9 @@
-"""Where the files of a tar archive lie, found in one pass over its headers; nothing is extracted.
+"""Index the files of a tar archive in one pass over its headers; nothing is extracted.
 
-Not the standard library's `tarfile`: that ends its listing without a word at a damaged header,
-and loops on hostile sizes (reliability.md R42). Read here: ustar, GNU long names, and the PAX
-members `path`, `linkpath` and `size`. Source: POSIX.1-2017 pax, "ustar Interchange Format"; GNU
-tar manual, "Basic Tar Format".
+The standard library's `tarfile` ends its listing silently at a damaged header and loops on hostile
+sizes (docs/store-and-reliability.md, "Tar archives"). Supported: ustar, GNU long names, and the PAX
+records `path`, `linkpath` and `size`. Source: POSIX.1-2017 pax, "ustar Interchange Format"; GNU tar
+manual, "Basic Tar Format".
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 ReadAt = Callable[[int, int], bytes]
 
 BLOCK = 512
-#: An image of a thousand layers, saved with three files for each, has some 4,000 members.
+#: Most members; an image of a thousand layers with three files each has some 4,000.
 MAX_MEMBERS = 200_000
-# Source of both: reliability.md section 5.
+# See docs/store-and-reliability.md, "Size limits".
 MAX_EXTENDED = 1 << 20
 MAX_STACKED = 16
 MAX_PATH = 4096
 
 _FILES = frozenset({b"0", b"\0", b"7"})
 _LINKS = frozenset({b"1", b"2"})
-#: Links, devices, folders and FIFOs: a header and no data, whatever size it states.
+#: Links, devices, folders and FIFOs have no data, whatever size their header states.
 _EMPTY = _LINKS | frozenset({b"3", b"4", b"5", b"6"})
 _OCTAL = re.compile(rb" *([0-7]{1,22})[ \0]*")
 _DECIMAL = re.compile(rb"[0-9]{1,19}")
@@ -48,7 +48,7 @@ _ZERO = bytes(BLOCK)
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A regular file in an archive; both in bytes."""
+    """A regular file in an archive; offset and size in bytes."""
 
     offset: int
     size: int
@@ -56,11 +56,11 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class TarIndex:
-    """The files and links of an archive by name; of a name that occurs twice, the last.
+    """The files and links of an archive by name; the last one of a repeated name.
 
     Attributes:
         files: by normalised relative name.
-        links: name to normalised target; for readers that know what a link there must mean.
+        links: normalised targets by name.
         is_ended: whether the archive has its closing blocks.
 
     """
@@ -72,7 +72,7 @@ class TarIndex:
 
 @dataclass(slots=True)
 class _Pending:
-    """What extended headers said about the member that comes next."""
+    """Values of extended headers for the next member."""
 
     path: str | None = None
     link: str | None = None
@@ -93,14 +93,14 @@ class _Walk:
 
 
 def index_tar(read: ReadAt, length: int, what: str) -> TarIndex:
-    """Find the files of a tar archive of `length` bytes.
+    """Index a tar archive of `length` bytes.
 
-    A missing end is no error, since every file before it is whole; any other fault is.
+    Missing closing blocks are no error, since all files before them are complete.
 
     Raises:
-        BadDocument: it is no tar archive, or a damaged one; says at which byte.
-        LimitExceeded: it has too many members, or headers of an absurd size.
-        UnsupportedDocument: it holds a sparse file.
+        BadDocument: it is not a tar archive, or damaged at the stated byte.
+        LimitExceeded: it has too many members or too large headers.
+        UnsupportedDocument: it has a sparse file.
 
     """
     walk = _Walk(read, length, what)
@@ -120,7 +120,7 @@ def index_tar(read: ReadAt, length: int, what: str) -> TarIndex:
 
 
 def _member(walk: _Walk, header: bytes, offset: int, pending: _Pending) -> tuple[int, _Pending]:
-    """Take in one member; gives where the next begins, and what is known about it already."""
+    """Read one member; return the offset of the next one and its pending values."""
     _check(walk, header, offset)
     kind = header[156:157]
     size = _number(header[124:136])
@@ -154,13 +154,13 @@ def _member(walk: _Walk, header: bytes, offset: int, pending: _Pending) -> tuple
 
 
 def _check(walk: _Walk, header: bytes, offset: int) -> None:
-    """Check the sum over a header. Source: POSIX pax, "chksum"; signed sums are from old Suns."""
+    """Verify the checksum of a header. Source: POSIX pax, "chksum"; old Suns sign."""
     if len(header) < BLOCK:
         raise walk.bad(offset, "it is cut short inside a header")
     stated = _number(header[148:156])
     counted = header[:148] + b" " * 8 + header[156:]
     if stated is None or (stated != sum(counted) and stated != _signed_sum(counted)):
-        what = "a damaged header" if offset else "no tar archive: its first header is none"
+        what = "a damaged header" if offset else "not a tar archive: its first header is not valid"
         raise walk.bad(offset, what)
 
 
@@ -169,7 +169,7 @@ def _signed_sum(header: bytes) -> int:
 
 
 def _extended(walk: _Walk, kind: bytes, data: int, size: int, pending: _Pending) -> _Pending:
-    """Take in a header that speaks of the next member, or, PAX `g`, of all; those are ignored."""
+    """Read an extended header of the next member; ignore global PAX headers."""
     if size > MAX_EXTENDED:
         raise LimitExceeded(f"an extended header of {walk.what}", MAX_EXTENDED, size)
     pending.stacked += 1
@@ -188,7 +188,7 @@ def _extended(walk: _Walk, kind: bytes, data: int, size: int, pending: _Pending)
 
 
 def _pax(walk: _Walk, body: bytes, offset: int, pending: _Pending) -> None:
-    """Read lines of the form `length keyword=value`, whose length counts itself too."""
+    """Read records `length keyword=value`, whose length includes itself."""
     at = 0
     while at < len(body):
         digits = body[at : at + 20].partition(b" ")[0]
@@ -211,7 +211,7 @@ def _pax(walk: _Walk, body: bytes, offset: int, pending: _Pending) -> None:
 
 
 def _number(text: bytes) -> int | None:
-    """Read a number of a header: octal digits, or GNU's base 256; None if it is neither."""
+    """Parse a number of a header: octal digits or GNU's base 256; None if it is neither."""
     if text[0] == 0x80:  # noqa: PLR2004 - the mark of a positive base-256 number
         return int.from_bytes(text[1:], "big")
     if not text.strip(b" \0"):
@@ -222,7 +222,7 @@ def _number(text: bytes) -> int | None:
 
 def _name(header: bytes) -> str:
     name = _text(header[:100])
-    # The prefix exists in ustar only; GNU keeps times there.
+    # The prefix exists in ustar only; GNU stores times there.
     prefix = _text(header[345:500]) if header[257:263] == b"ustar\0" else ""
     return f"{prefix}/{name}" if prefix else name
 
@@ -232,7 +232,7 @@ def _text(raw: bytes) -> str:
 
 
 def _normal(name: str) -> str:
-    """Write a name in its one spelling, relative and without dots; `..` stops at the top."""
+    """Normalise a name: relative and without dots; `..` stops at the root."""
     parts: list[str] = []
     for part in name.split("/"):
         if part == "..":
@@ -246,12 +246,12 @@ __all__ = ["GZIP_MAGIC", "inflate"]
 
 
 def inflate(archive: int, path: str, limits: InflateLimits = DEFAULT_LIMITS) -> int:
-    """Inflate an open gzip file into an anonymous temporary file; gives its descriptor.
+    """Inflate an open gzip file to an anonymous temporary file; return its descriptor.
 
     Raises:
-        BadDocument, ChecksumMismatch: the stream is damaged, cut short, or followed by something.
-        LimitExceeded: it inflates to too much, or to an absurd multiple.
-        Unavailable: it cannot be read, or there is no room for it.
+        BadDocument, ChecksumMismatch: the stream is damaged, truncated, or followed by other data.
+        LimitExceeded: its inflated size or ratio is too large.
+        Unavailable: it cannot be read, or there is no space for it.
 
     """
     pieces = decompress.inflate(_chunks(archive, path), "gzip", f"`{path}`", limits)

@@ -1,4 +1,4 @@
-"""Trees of files: what an OCI layout is made of, whether it lies in a folder or in an archive."""
+"""Trees of files: the common view of a folder and an archive."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-#: Bytes handed over at once.
+#: Bytes read at a time.
 CHUNK = 1 << 20
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # A link in place of a folder is ENOTDIR on Linux, ELOOP elsewhere.
@@ -24,7 +24,7 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Tree(Protocol):
-    """Regular files by relative name; whatever is no regular file does not exist.
+    """Regular files by relative name; anything else counts as absent.
 
     Attributes:
         path: of the folder or archive, for messages.
@@ -33,11 +33,11 @@ class Tree(Protocol):
 
     @property
     def path(self) -> str:
-        """Of the folder or archive, for messages."""
+        """Path of the folder or archive, for messages."""
         ...
 
     def size(self, name: str) -> int | None:
-        """Say how many bytes a file has; None if there is none.
+        """Return the size of a file in bytes; None if absent.
 
         Raises:
             Unavailable: the tree cannot be read.
@@ -46,7 +46,7 @@ class Tree(Protocol):
         ...
 
     def link(self, name: str) -> str | None:
-        """Give the link because of which there is no such file: its name, or a folder's above it.
+        """Return the link that stands in place of a file or of one of its parent folders.
 
         Raises:
             Unavailable: the tree cannot be read.
@@ -55,10 +55,10 @@ class Tree(Protocol):
         ...
 
     def open(self, name: str) -> AbstractContextManager[Iterator[bytes]]:
-        """Stream a file that `size` says is there.
+        """Stream a file for which `size` returned a size.
 
         Raises:
-            NotFound: it is not there any more.
+            NotFound: it was removed.
             Unavailable: it cannot be read.
 
         """
@@ -69,7 +69,7 @@ def read_small(tree: Tree, name: str, limit: int) -> bytes:
     """Read a file whole.
 
     Raises:
-        BadDocument: it is not there.
+        BadDocument: it is absent.
         UnsupportedDocument: it is a link.
         LimitExceeded: it has more than `limit` bytes.
 
@@ -85,17 +85,17 @@ def read_small(tree: Tree, name: str, limit: int) -> bytes:
     with tree.open(name) as chunks:
         for chunk in chunks:
             kept += chunk
-            # It may have grown since.
+            # It may have grown.
             if len(kept) > limit:
                 raise LimitExceeded(what, limit, len(kept))
     return bytes(kept)
 
 
 def refuse_link(tree: Tree, name: str) -> None:
-    """Say that what seems to be missing is a link, which may lead out of the tree (R31).
+    """Raise if a missing file is a link, which could lead out of the tree.
 
     Raises:
-        UnsupportedDocument: it is one.
+        UnsupportedDocument: it is a link.
 
     """
     link = tree.link(name)
@@ -104,17 +104,17 @@ def refuse_link(tree: Tree, name: str) -> None:
             f"`{link}` in `{tree.path}`",
             "",
             "it is a link, and links in a layout are not followed",
-            "copy the files that the links lead to: `cp -rL` for a folder, `tar -h` for an archive",
+            "copy the files they point to: `cp -rL` for a folder, `tar -h` for an archive",
         )
 
 
 @contextmanager
 def unreadable(path: str) -> Iterator[None]:
-    """Turn what the operating system refuses into ours; absence into `NotFound`."""
+    """Convert an `OSError`; absence becomes `NotFound`."""
     try:
         yield
     except FileNotFoundError as error:
-        raise NotFound(f"there is no `{path}`", "check the path, and where you are") from error
+        raise NotFound(f"there is no `{path}`", "check the path, and the working folder") from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         hint = "make it readable for this user" if isinstance(error, PermissionError) else ""
@@ -123,12 +123,12 @@ def unreadable(path: str) -> Iterator[None]:
         ) from error
 
 
-def open_given(path: str) -> tuple[int, os.stat_result]:
-    """Open a folder or regular file that a person named, through links if they chose so.
+def open_path(path: str) -> tuple[int, os.stat_result]:
+    """Open a folder or regular file named by the user, following links.
 
     Raises:
-        NotFound: there is nothing.
-        UnsupportedDocument: it is neither; a FIFO or a device cannot be read twice.
+        NotFound: it does not exist.
+        UnsupportedDocument: it is neither; a FIFO or device cannot be read twice.
         Unavailable: it cannot be read.
 
     """
@@ -142,19 +142,22 @@ def open_given(path: str) -> tuple[int, os.stat_result]:
 
 
 def close(descriptor: int) -> None:
-    """Close what was only read: no failure of that can matter."""
+    """Close a file that was only read; failures are ignored."""
     with suppress(OSError):
         os.close(descriptor)
 
 
 class FolderTree:
-    """A folder. Names are walked one by one and no link is followed on the way (R31)."""
+    """A folder, opened name by name without following links.
+
+    See docs/store-and-reliability.md, "Opening files".
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
 
     def size(self, name: str) -> int | None:
-        """Say how many bytes a file has; None if there is no regular file of this name."""
+        """Return the size of a regular file in bytes; None if absent."""
         with self._parent(name) as (folder, base), unreadable(self.path):
             if folder is None:
                 return None
@@ -165,7 +168,7 @@ class FolderTree:
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def link(self, name: str) -> str | None:
-        """Give the first link on the way to a file."""
+        """Return the first link on the path to a file."""
         parts = name.split("/")
         for count in range(1, len(parts) + 1):
             part = "/".join(parts[:count])
@@ -190,7 +193,7 @@ class FolderTree:
             descriptor = os.open(base, _FILE, dir_fd=folder)
         try:
             with unreadable(where):
-                # What `size` saw may have been replaced before it was opened.
+                # It may have been replaced between `size` and `open`.
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     raise FileNotFoundError
             yield _chunks(descriptor, where)
@@ -199,7 +202,7 @@ class FolderTree:
 
     @contextmanager
     def _parent(self, name: str) -> Iterator[tuple[int | None, str]]:
-        """Open the folder a name lies in; None if it, or one on the way, is no real folder."""
+        """Open the parent folder of a name; None unless all its parents are real folders."""
         *folders, base = name.split("/")
         with unreadable(self.path):
             here: int | None = os.open(self.path, _FOLDER)
@@ -212,7 +215,7 @@ class FolderTree:
                 close(here)
 
     def _enter(self, outer: int | None, name: str) -> int | None:
-        """Swap an open folder for one inside it."""
+        """Open a subfolder and close its parent."""
         if outer is None:
             return None
         try:

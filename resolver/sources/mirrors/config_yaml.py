@@ -1,4 +1,4 @@
-"""Our own `config.yaml`: per registry its mirrors, its certificates, and how hard it is asked.
+"""Our own `config.yaml`: mirrors, certificates and limits per registry.
 
     hosts:
       docker.io:
@@ -16,7 +16,7 @@
       registry.lan:5000:
         plain-http: true
 
-What is true of a host stands under its name, also where it is the mirror of another.
+Settings of a host are under its own name, also if it is the mirror of another.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from resolver.core.parse.document import FieldReader
 
-#: Seconds, requests per second and requests at once that can be asked for.
+#: Largest timeout in seconds, rate per second and concurrent requests.
 MAX_TIMEOUT, MAX_RATE, MAX_JOBS = 600, 10_000, 256
 _HOST = (
     "mirrors",
@@ -55,8 +55,8 @@ class MirrorEntry:
     """One mirror of a registry.
 
     Attributes:
-        tags: it is trusted to say what a tag means; else it is asked by digest only.
-        timeout: seconds it may stay silent; None for the usual time.
+        tags: whether it may resolve tags; otherwise it serves digests only.
+        timeout: in seconds; None for the default.
 
     """
 
@@ -67,17 +67,17 @@ class MirrorEntry:
 
 @dataclass(frozen=True, slots=True)
 class HostEntry:
-    """What the file says about one host."""
+    """Configuration of one host."""
 
     mirrors: tuple[MirrorEntry, ...] = ()
     settings: HostSettings = field(default_factory=HostSettings)
 
 
 def parse_config(body: bytes, path: str) -> dict[str, HostEntry]:
-    """Read the text of a file; names of files in it are relative to its folder.
+    """Parse a file; file names in it are relative to its folder.
 
     Raises:
-        BadFile: it cannot be used; says the line and column of what is wrong.
+        BadFile: it cannot be used; with line and column.
 
     """
     top = yaml.parse(body, path)
@@ -90,11 +90,11 @@ def parse_config(body: bytes, path: str) -> dict[str, HostEntry]:
     found: dict[str, HostEntry] = {}
     for name, spot in hosts.members().items():
         if "@" in name:
-            # Said of the whole, since what is wrong is named by where it stands.
+            # Reported for the whole table, since the position would show the name.
             hosts.fail("the name of a host carries a user name or password")
         if not is_host(name):
             spot.fail(
-                "this is no host: write `HOST` or `HOST:PORT`, and `docker.io` for Docker Hub"
+                "this is not a host: write `HOST` or `HOST:PORT`, and `docker.io` for Docker Hub"
             )
         found[name] = _host(spot, name, folder)
     return found
@@ -127,9 +127,7 @@ def _host(spot: FieldReader, name: str, folder: Path) -> HostEntry:
 
 def _mirror(spot: FieldReader, registry: str) -> MirrorEntry:
     """Read a URL, or a URL and what else is to be said of it."""
-    from resolver.core.parse.document import Members  # noqa: PLC0415 - with a file of one's own alone
-
-    if not isinstance(spot.value, Members):
+    if not spot.is_mapping:
         return MirrorEntry(_url(spot, registry))
     fields = spot.fields(*_MIRROR)
     if "url" not in fields:
@@ -143,7 +141,7 @@ def _url(spot: FieldReader, registry: str) -> str:
     try:
         endpoint_at(text, registry, "repository")
     except BadUrl as error:
-        spot.fail(f"this is no URL of a mirror: {error}")
+        spot.fail(f"this is not a mirror URL: {error}")
     return text
 
 
@@ -153,15 +151,7 @@ def _truth(spot: FieldReader | None) -> bool:
 
 def _texts(spot: FieldReader | None) -> tuple[str, ...]:
     """Read a text, or a list of them."""
-    from resolver.core.parse.document import Items  # noqa: PLC0415 - with a file of one's own alone
-
-    if spot is None:
-        return ()
-    return (
-        tuple(each.text() for each in spot.items())
-        if isinstance(spot.value, Items)
-        else (spot.text(),)
-    )
+    return tuple(one.text() for one in spot.one_or_more()) if spot is not None else ()
 
 
 def _number(spot: FieldReader | None, most: int) -> int | None:

@@ -1,7 +1,6 @@
-"""Which files of containers' tools there are to read, and whether there is sense in reading them.
+"""Find and read mirror and certificate files of container tools.
 
-Apart from `registries_conf`, which loads a reader of TOML: every question passes here, also one
-that the store answers.
+Separate from `registries_conf`, which loads the TOML parser, because this is used by every command.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
 
-#: Bytes of one file; honest ones have some thousand. Source: reliability.md 5, docker config.
+#: Most bytes of one file; usual ones have some thousand.
 MAX_FILE: Final = 1 << 20
-#: Where the machine's own configuration is.
+#: System-wide configuration.
 SYSTEM: Final = Path("/etc")
 _NAME: Final = "registries.conf"
-#: A table or a key `registry` or `registries`: a file of aliases alone has none.
+#: A table or key `registry` or `registries`; files with only aliases have none.
 _SPEAKS = re.compile(
     rb"""^[ \t]*(?:\[{1,2}[ \t]*)?(["']?)registr(?:y|ies)\1[ \t]*(?:\]|\.|=[ \t]*[\[{])""",
     re.MULTILINE,
@@ -47,9 +46,9 @@ _BLOCKS = re.compile(rb"^[^#\n]*\bblocked\b", re.MULTILINE)
 def configuration_files(
     environment: Mapping[str, str], home: Path | None, system: Path
 ) -> tuple[Path, ...]:
-    """List the files that there are to read, in order: the main one, then the drop-ins.
+    """List the configuration files in order: the main file, then the drop-ins.
 
-    A user's own main file replaces the system's, and its drop-ins.
+    A user's main file replaces the system's main file and drop-ins.
 
     Raises:
         InvalidConfiguration: a folder cannot be read.
@@ -73,9 +72,9 @@ def configuration_files(
 
 
 def is_in_reach(path: Path) -> bool:
-    """Whether this user may look at a default place at all, be something there or not.
+    """Whether this user may access a default path, whether it exists or not.
 
-    In a container the home is often another user's: nothing in it is meant for us.
+    In a container the home is often another user's and must be ignored.
     """
     try:
         path.stat()
@@ -87,25 +86,25 @@ def is_in_reach(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder that this user may look at."""
+    """Whether this is a folder that the user may access."""
     return is_in_reach(path) and path.is_dir()
 
 
-def speaks_of_registries(body: bytes) -> bool:
-    """Whether a file may say something about where registries are."""
+def mentions_registries(body: bytes) -> bool:
+    """Whether a file may configure registries."""
     return _SPEAKS.search(body) is not None
 
 
 def may_block(files: Iterable[Path]) -> bool:
-    """Whether some file may forbid a registry; to be found out by reading it, then."""
+    """Whether any file may block a registry."""
     return any(_BLOCKS.search(read_file(file) or b"") for file in files)
 
 
 def read_file(path: Path) -> bytes | None:
-    """Read a file whole; None when there is none.
+    """Read a file; None if absent.
 
     Raises:
-        InvalidConfiguration: it is there and cannot be read, is no regular file, or is too large.
+        InvalidConfiguration: it cannot be read, is not a regular file, or is too large.
 
     """
     try:
@@ -121,7 +120,7 @@ def read_file(path: Path) -> bytes | None:
 
 
 def _drop_ins(folder: Path) -> list[Path]:
-    """List drop-ins, in the order of their names."""
+    """List drop-ins by name."""
     try:
         return sorted(file for file in folder.iterdir() if file.name.endswith(".conf"))
     except (FileNotFoundError, NotADirectoryError):
@@ -143,18 +142,18 @@ def endpoint_at(
     settings: HostSettings = USUAL,
     whole_path: bool = False,
 ) -> Endpoint:
-    """Read the URL of an endpoint; `https://` may be left out.
+    """Parse the URL of an endpoint; `https://` is optional.
 
     Args:
-        url: with or without a path; `/v2` is added to a path that does not end in it.
-        registry: whom it stands in for.
-        repository: as it is called there.
-        abilities: what it may be asked for.
-        settings: its scheme is replaced by that of the URL.
-        whole_path: the path is used as it stands (`override_path`).
+        url: with or without a path; `/v2` is appended to a path unless it ends in it.
+        registry: the registry that it mirrors.
+        repository: its name at the endpoint.
+        abilities: the requests it may serve.
+        settings: its scheme is replaced by the URL's.
+        whole_path: use the path unchanged (`override_path`).
 
     Raises:
-        BadUrl: it is no such URL, or carries a query.
+        BadUrl: it is not a valid URL or has a query.
 
     Source: containerd core/remotes/docker/config/hosts.go, parseHostConfig.
     """
@@ -188,7 +187,7 @@ def _prefix(path: str, *, whole_path: bool) -> str:
 
 
 def _split(prefix: str, repository: str) -> tuple[str, str]:
-    """Count what follows `/v2/` to the repository, as whoever answers there does."""
+    """Move the path after `/v2/` to the repository, as the server does."""
     head, slash, inner = prefix.partition(f"{_ROOT}/")
     if slash and not head and not prefix.endswith(_ROOT):
         return _ROOT, f"{inner}/{repository}"
@@ -201,7 +200,7 @@ Certificates = tuple[tuple[str, ...], tuple[ClientFiles, ...]]
 def certificate_folders(
     environment: Mapping[str, str], home: Path | None, system: Path
 ) -> tuple[Path, ...]:
-    """List where folders of certificates may be, best first.
+    """List the certificate folders, best first.
 
     Source: containers-certs.d(5); docs.docker.com, "Verify repository client with certificates".
     """
@@ -213,11 +212,10 @@ def certificate_folders(
 
 
 def find_certificates(folders: tuple[Path, ...], host: str) -> tuple[Certificates, str]:
-    """Read the first folder there is for `host[:port]`; also say which one it was.
+    """Read the first certificate folder of `host[:port]`; also return its path.
 
     Raises:
-        InvalidConfiguration: it cannot be read, or a certificate lacks its key, or a key its
-            certificate.
+        InvalidConfiguration: it cannot be read, or a certificate or key lacks its counterpart.
 
     """
     for folder in folders:
@@ -228,12 +226,12 @@ def find_certificates(folders: tuple[Path, ...], host: str) -> tuple[Certificate
 
 
 def _is_file_of_sorts(entry: os.DirEntry[str]) -> bool:
-    """Whether there is something to read; what is no regular file is refused when it is."""
+    """Whether an entry exists and is not a folder; special files are refused when read."""
     return not entry.is_dir() and os.path.exists(entry.path)  # noqa: PTH110 - beside `scandir`
 
 
 def read_certificates(folder: Path) -> Certificates:
-    """Read one folder: `*.crt` are authorities, `X.cert` and `X.key` belong together.
+    """Read one folder: `*.crt` are certificate authorities; `X.cert` and `X.key` are a pair.
 
     Raises:
         InvalidConfiguration: as `find_certificates`.

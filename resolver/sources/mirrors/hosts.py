@@ -1,8 +1,8 @@
-"""Where registries are asked: the first source that speaks of one decides, and no other (13).
+"""Mirror configuration: the first source that mentions a registry decides alone.
 
     --mirror  >  config.yaml  >  certs.d/HOST  >  registries.conf  >  the registry itself
 
-Files are read when a network request is about to be made, each once.
+Files are read once, before the first network request. See docs/wire-protocol.md, "Mirrors".
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from resolver.core.registry.endpoints import (
 )
 from resolver.errors import InvalidConfiguration, RegistryBlocked
 from resolver.sources.http.urls import BadUrl
-from resolver.sources.mirrors import registries_conf
 from resolver.sources.mirrors.files import (
     SYSTEM,
     certificate_folders,
@@ -35,6 +34,7 @@ from resolver.sources.mirrors.files import (
     find_certificates,
     is_folder,
     is_in_reach,
+    mentions_registries,
     read_file,
 )
 
@@ -43,24 +43,26 @@ if TYPE_CHECKING:
 
     from resolver.core.results.pull_events import Observer
     from resolver.sources.mirrors.config_yaml import HostEntry
+    from resolver.sources.mirrors.registries_conf import RegistryRule
 
 OPTION: Final = "option"
 CONFIG: Final = "config.yaml"
-#: After the URL of a mirror: it is trusted to say what a tag means.
+REGISTRIES_CONF: Final = "registries.conf"
+#: Suffix of the URL of a mirror that may resolve tags.
 _TAGS = "#tags"
-#: A mirror that is written with its `/v2`: what follows begins the repository (Harbor's projects).
+#: A mirror URL with `/v2`: the rest is the start of the repository (Harbor's projects).
 _WHOLE_PATH = re.compile(r"(?:https?://)?[^/]+/v2(?:/.*)?")
 
 
 class Hosts:
-    """Chooses endpoints; safe to share between threads.
+    """Selects the endpoints of a repository; safe to share between threads.
 
     Args:
-        environment: names files and folders.
+        environment: variables that name files and folders.
         home: of the user.
-        mirrors: `HOST=URL` each, as `--mirror` takes them.
-        observe: is told of what is odd in a file.
-        system: where the machine's own files are.
+        mirrors: `HOST=URL` each, as for `--mirror`.
+        observe: receives warnings about files.
+        system: folder of the system-wide files.
 
     """
 
@@ -80,14 +82,14 @@ class Hosts:
         self._system = system
         self._lock = threading.Lock()
         self._config: Mapping[str, HostEntry] | None = None
-        self._rules: tuple[registries_conf.RegistryRule, ...] | None = None
+        self._rules: tuple[RegistryRule, ...] | None = None
         self._folders = certificate_folders(environment, home, system)
 
     def choose(self, registry: str, repository: str) -> HostChoice:
-        """Say where a repository is asked for, in order, and which source said so.
+        """Return the endpoints of a repository in order, and the source that configures them.
 
         Raises:
-            InvalidConfiguration: a source cannot be used; that is never passed over.
+            InvalidConfiguration: a source cannot be used.
 
         """
         with self._lock:
@@ -95,7 +97,7 @@ class Hosts:
                 self._by_option(registry, repository)
                 or self._by_config(registry, repository)
                 or self._by_folder(registry, repository)
-                or registries_conf.choose(self._read_rules(), registry, repository)
+                or self._by_rules(registry, repository)
             )
         if found is None:
             found = HostChoice(registry, repository, (upstream(registry, repository),))
@@ -104,10 +106,10 @@ class Hosts:
         return replace(found, endpoints=tuple(self._certified(each) for each in found.endpoints))
 
     def open(self, registry: str, repository: str, *, by_digest: bool | None = None) -> HostChoice:
-        """Choose, for asking; for a reference by digest or by tag, or for both (None).
+        """Choose endpoints for requests by digest, by tag, or both (None).
 
         Raises:
-            RegistryBlocked: nobody is to be asked.
+            RegistryBlocked: all endpoints are blocked.
             InvalidConfiguration: as `choose`.
 
         """
@@ -118,7 +120,7 @@ class Hosts:
         return found
 
     def of(self, registry: str) -> HostSettings:
-        """Give what is particular about a registry's own host, for what no mirror is asked.
+        """Return the settings of a registry's own host, for requests that bypass mirrors.
 
         Raises:
             InvalidConfiguration: as `choose`.
@@ -128,16 +130,16 @@ class Hosts:
         return next((each.settings for each in endpoints if each.is_upstream), HostSettings())
 
     def named(self) -> dict[str, Callable[[], tuple[str, ...]]]:
-        """List, one source at a time, the names that it speaks of; each reads files when called.
+        """Return per source a function that lists its names; each reads files when called.
 
         Names are `host[:port]`, a prefix of `registries.conf` (`host/path`, `*.example.com`), or
-        `_default`. Each call raises InvalidConfiguration where its source cannot be used.
+        `_default`. The functions raise InvalidConfiguration if their source cannot be used.
         """
         return {
             "--mirror": self._in_options,
             CONFIG: self._in_config,
             "certs.d": self._in_folders,
-            registries_conf.FORM: self._in_rules,
+            REGISTRIES_CONF: self._in_rules,
         }
 
     def _in_options(self) -> tuple[str, ...]:
@@ -192,6 +194,14 @@ class Hosts:
         folder = find_folder(roots, registry)
         return None if folder is None else read_hosts(folder, registry, repository)
 
+    def _by_rules(self, registry: str, repository: str) -> HostChoice | None:
+        rules = self._read_rules()
+        if not rules:
+            return None
+        from resolver.sources.mirrors.registries_conf import choose  # noqa: PLC0415 - loads TOML
+
+        return choose(rules, registry, repository)
+
     def _mirror(
         self,
         url: str,
@@ -210,7 +220,7 @@ class Hosts:
                 whole_path=_WHOLE_PATH.fullmatch(url) is not None,
             )
         except BadUrl as error:
-            raise InvalidConfiguration("--mirror", registry, f"no mirror's URL: {error}") from error
+            raise InvalidConfiguration("--mirror", registry, f"no mirror URL: {error}") from error
         own = self._settings(found.host)
         settings = replace(
             own,
@@ -221,12 +231,12 @@ class Hosts:
         return replace(found, settings=settings)
 
     def _settings(self, host: str) -> HostSettings:
-        """Give what our own configuration says of a host."""
+        """Return our own configuration of a host."""
         entry = self._entry(host)
         return HostSettings() if entry is None else entry.settings
 
     def _certified(self, endpoint: Endpoint) -> Endpoint:
-        """Add the certificates that Docker or containers keep for a host, if none were named."""
+        """Add Docker's or containers' certificates of a host, if none are configured."""
         if endpoint.settings.ca or endpoint.settings.clients:
             return endpoint
         (ca, clients), _ = find_certificates(self._folders, endpoint.credentials)
@@ -246,7 +256,7 @@ class Hosts:
         return (self._system / "containerd/certs.d",)
 
     def _entry(self, host: str) -> HostEntry | None:
-        """Give what our own configuration says of a host."""
+        """Return our own configuration of a host."""
         if self._config is None:
             self._config = self._read_config()
         return self._config.get(host)
@@ -263,15 +273,24 @@ class Hosts:
             raise InvalidConfiguration("RESOLVER_CONFIG", "", f"there is no file `{path}`")
         return {}
 
-    def _read_rules(self) -> tuple[registries_conf.RegistryRule, ...]:
+    def _read_rules(self) -> tuple[RegistryRule, ...]:
+        """Read all files; a later rule replaces an earlier one with the same prefix."""
         if self._rules is None:
-            files = configuration_files(self._environment, self._home, self._system)
-            self._rules = registries_conf.read_rules(files, self._observe)
+            rules: dict[str, RegistryRule] = {}
+            for file in configuration_files(self._environment, self._home, self._system):
+                body = read_file(file)
+                # Files with only aliases, present in every installation, are not parsed.
+                if body is not None and mentions_registries(body):
+                    from resolver.sources.mirrors.registries_conf import parse_rules  # noqa: PLC0415 - loads TOML
+
+                    parsed = parse_rules(body, str(file), self._observe)
+                    rules |= {rule.prefix: rule for rule in parsed}
+            self._rules = tuple(rules.values())
         return self._rules
 
 
 def config_file(environment: Mapping[str, str], home: Path | None) -> tuple[Path | None, bool]:
-    """Give the path of our own configuration, and whether somebody named it."""
+    """Return the path of our own configuration, and whether it was named explicitly."""
     named = environment.get("RESOLVER_CONFIG")
     if named:
         return Path(named), True
@@ -279,7 +298,7 @@ def config_file(environment: Mapping[str, str], home: Path | None) -> tuple[Path
     if own and Path(own).is_absolute():
         return Path(own, "resolver", CONFIG), False
     if sys.platform == "linux":
-        # What platformdirs answers too, without its import (10 ms).
+        # The same as platformdirs, without its import (10 ms).
         return (home / ".config/resolver" / CONFIG if home else None), False
     import platformdirs  # noqa: PLC0415 - as above
 

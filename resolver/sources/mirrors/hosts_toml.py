@@ -1,9 +1,9 @@
-"""containerd's `certs.d/HOST/hosts.toml` (protocol.md 13.1).
+"""containerd's `certs.d/HOST/hosts.toml`.
 
-containerd logs a file that it cannot read, and goes on without mirrors. That sends traffic where
-somebody did not want it, so here it is an error (quirk q-095).
+containerd logs a file that it cannot read and continues without mirrors. That sends traffic to
+unintended hosts, so it is an error here. See docs/wire-protocol.md, "hosts.toml".
 
-Source: containerd v2 docs/hosts.md; core/remotes/docker/config/hosts.go.
+Source: containerd v2, "Registry Configuration"; core/remotes/docker/config/hosts.go.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from resolver.core.parse.document import ConfigTable, parse_toml
+from resolver.core.parse.document import FieldReader, parse_toml
 from resolver.core.registry.endpoints import (
     EVERYTHING,
     Ability,
@@ -34,19 +34,19 @@ if TYPE_CHECKING:
 FORM: Final = "hosts.toml"
 _PORT = re.compile(r"(.+):([0-9]{1,5})")
 _SPELLED_PORT = re.compile(r"(.+)_([0-9]{1,5})_")
-#: `push` is known, and nothing that is done here.
+#: `push` is accepted and ignored.
 _WORDS = {each.value: each for each in Ability} | {"push": None}
-#: A duration as Go writes it. Source: Go package time, ParseDuration.
+#: A duration in Go's format. Source: Go package time, ParseDuration.
 _DURATION = re.compile(r"(?:(?:[0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})(?:ns|us|µs|ms|s|m|h))+")
 _PIECE = re.compile(r"([0-9.]+)(ns|us|µs|ms|s|m|h)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-#: Source: RFC 9110, 5.6.2; a value may hold no line end, or it would begin another header.
+#: Source: RFC 9110, 5.6.2. A value must not contain a line end, which would start another header.
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
 
 
 def find_folder(roots: tuple[Path, ...], registry: str) -> Path | None:
-    """Give the one folder that speaks for a registry; never two, and never joined."""
+    """Return the folder for a registry; folders are never merged."""
     port = _PORT.fullmatch(registry)
     spelled = (f"{port[1]}_{port[2]}_",) if port else ()
     names = (*spelled, registry, "_default")
@@ -55,16 +55,16 @@ def find_folder(roots: tuple[Path, ...], registry: str) -> Path | None:
 
 
 def host_of_folder(name: str) -> str:
-    """Give the registry that a folder of this name is for, as `find_folder` reads it."""
+    """Return the registry of a folder name; see `find_folder`."""
     spelled = _SPELLED_PORT.fullmatch(name)
     return f"{spelled[1]}:{spelled[2]}" if spelled else name
 
 
 def read_hosts(folder: Path, registry: str, repository: str) -> HostChoice:
-    """Read what a folder says about a registry.
+    """Read the configuration of a registry from a folder.
 
     Raises:
-        InvalidConfiguration: it cannot be used; with the path, and the line where it is known.
+        InvalidConfiguration: it cannot be used; with the path, and the line if known.
 
     """
     path = folder / "hosts.toml"
@@ -77,15 +77,23 @@ def read_hosts(folder: Path, registry: str, repository: str) -> HostChoice:
 
 
 def parse_hosts(body: bytes, path: Path, registry: str, repository: str) -> HostChoice:
-    """Read the text of a file, as `read_hosts`; names of files in it are relative to its folder."""
+    """Parse a file, see `read_hosts`; file names in it are relative to its folder."""
     file = _File(path.parent, registry, repository)
     table = parse_toml(body, str(path))
-    endpoints = [file.endpoint(each, url) for url, each in table.children("host")]
+    endpoints = [file.endpoint(host, url) for url, host in _hosts(table)]
     return HostChoice(registry, repository, (*endpoints, file.last(table)), str(path), FORM)
 
 
+def _hosts(table: FieldReader) -> Iterator[tuple[str, FieldReader]]:
+    """Read the tables `[host."URL"]`, in the order of the file."""
+    hosts = table.member("host")
+    for url, host in hosts.members().items() if hosts is not None else ():
+        # A URL may carry a password.
+        yield url, replace(host, path="host.***") if "@" in url else host
+
+
 def seconds(text: str) -> float | None:
-    """Read a duration; None when it is none."""
+    """Parse a duration; None if it is not valid."""
     if not _DURATION.fullmatch(text):
         return None
     return sum(float(number) * _SECONDS[unit] for number, unit in _PIECE.findall(text))
@@ -93,13 +101,13 @@ def seconds(text: str) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """For whom a file is read, and from where."""
+    """The registry and folder of a file being read."""
 
     folder: Path
     registry: str
     repository: str
 
-    def endpoint(self, table: ConfigTable, url: str) -> Endpoint:
+    def endpoint(self, table: FieldReader, url: str) -> Endpoint:
         """Read one endpoint."""
         try:
             return endpoint_at(
@@ -108,15 +116,15 @@ class _File:
                 self.repository,
                 abilities=_abilities(table),
                 settings=_settings(table, self.folder),
-                whole_path=table.flag("override_path") or False,
+                whole_path=table.truth_of("override_path"),
             )
         except BadUrl as error:
             reason = f"it is no URL of a registry: {error}"
-            raise InvalidConfiguration(table.path, table.place or "server", reason) from error
+            raise InvalidConfiguration(table.place, table.path or "server", reason) from error
 
-    def last(self, table: ConfigTable) -> Endpoint:
+    def last(self, table: FieldReader) -> Endpoint:
         """Read the settings of the last endpoint, which stand at the top of the file."""
-        server = table.text("server")
+        server = table.text_of("server")
         if server:
             return self.endpoint(table, server)
         settings = _settings(table, self.folder)
@@ -124,53 +132,53 @@ class _File:
         return replace(found, abilities=_abilities(table))
 
 
-def _settings(table: ConfigTable, folder: Path) -> HostSettings:
-    timeout = table.text("dial_timeout")
+def _settings(table: FieldReader, folder: Path) -> HostSettings:
+    timeout = table.text_of("dial_timeout")
     allowed = seconds(timeout) if timeout else None
     if timeout and not allowed:
-        raise table.fault("dial_timeout", "it must be a duration, for example `3s` or `500ms`")
+        table.fail_at("dial_timeout", "it must be a duration, for example `3s` or `500ms`")
     return HostSettings(
-        skip_verify=table.flag("skip_verify") or False,
-        ca=tuple(str(folder / name) for name in table.texts("ca")),
+        skip_verify=table.truth_of("skip_verify"),
+        ca=tuple(str(folder / name) for name in table.texts_of("ca")),
         clients=_clients(table, folder),
         headers=tuple(_headers(table)),
         connect_timeout=allowed,
     )
 
 
-def _abilities(table: ConfigTable) -> frozenset[Ability]:
-    said = table.texts("capabilities")
+def _abilities(table: FieldReader) -> frozenset[Ability]:
+    said = table.texts_of("capabilities")
     for word in said:
         if word not in _WORDS:
             known = ", ".join(f"`{each}`" for each in _WORDS)
-            raise table.fault("capabilities", f"there are only {known}")
+            table.fail_at("capabilities", f"there are only {known}")
     # An empty list means all of them, as in containerd.
     return frozenset(found for word in said if (found := _WORDS[word])) if said else EVERYTHING
 
 
-def _clients(table: ConfigTable, folder: Path) -> tuple[ClientFiles, ...]:
+def _clients(table: FieldReader, folder: Path) -> tuple[ClientFiles, ...]:
     """Read a file, a list of files, or a list of pairs."""
-    value = table.content.get("client", [])
+    clients = table.member("client")
+    if clients is None:
+        return ()
     found: list[ClientFiles] = []
-    for each in value if isinstance(value, list) else [value]:
-        pair = each if isinstance(each, list) else [each]
-        texts = [name for name in pair if isinstance(name, str)]
-        if len(texts) != len(pair) or (isinstance(each, list) and len(pair) != 2):  # noqa: PLR2004 - a pair
-            reason = "it must be a file, a list of files, or a list of [certificate, key]"
-            raise table.fault("client", reason)
-        found.append(ClientFiles(*(str(folder / name) for name in texts)))
+    for client in clients.one_or_more():
+        files = list(client.one_or_more())
+        is_pair = len(files) == 2  # noqa: PLR2004 - a certificate and its key
+        if not all(file.is_text for file in files) or (client.is_list and not is_pair):
+            clients.fail("it must be a file, a list of files, or a list of [certificate, key]")
+        found.append(ClientFiles(*(str(folder / file.text()) for file in files)))
     return tuple(found)
 
 
-def _headers(table: ConfigTable) -> Iterator[tuple[str, str]]:
-    value = table.content.get("header", {})
-    if not isinstance(value, dict):
-        raise table.fault("header", "it must be a table")
-    header = ConfigTable(table.path, table.at("header"), value)
-    for name in value:
+def _headers(table: FieldReader) -> Iterator[tuple[str, str]]:
+    header = table.member("header")
+    if header is None:
+        return
+    for name, value in header.members().items():
         if not _HEADER.fullmatch(name):
-            raise table.fault("header", "it has a name that no header can have")
-        for text in header.texts(name):
+            table.fail_at("header", "it has a name that no header can have")
+        for text in header.texts_of(name):
             if not _VALUE.fullmatch(text):
-                raise header.fault(name, "it holds characters that no header may hold")
+                value.fail("it holds characters that no header may hold")
             yield name, text

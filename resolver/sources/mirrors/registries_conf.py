@@ -1,7 +1,8 @@
-"""containers' `registries.conf`, version 2, as podman, buildah and skopeo use it (13.2).
+"""`registries.conf` version 2, as used by podman, buildah and skopeo.
 
-Only `[[registry]]` counts here. Short names always mean Docker Hub to us, so search lists, aliases
-and `short-name-mode` are left alone, as are credential helpers.
+Only `[[registry]]` tables are used. Short names always mean Docker Hub here, so search lists,
+aliases, `short-name-mode` and credential helpers are ignored. See docs/wire-protocol.md,
+"registries.conf".
 
 Source: containers-registries.conf(5); containers/image v5 pkg/sysregistriesv2.
 """
@@ -28,19 +29,17 @@ from resolver.core.registry.endpoints import (
 from resolver.core.results.events import Warned
 from resolver.errors import InvalidConfiguration
 from resolver.sources.http.urls import is_host
-from resolver.sources.mirrors.files import read_file, speaks_of_registries
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
-    from resolver.core.parse.document import ConfigTable
+    from resolver.core.parse.document import FieldReader
     from resolver.core.results.pull_events import Observer
 
 FORM: Final = "registries.conf"
 _PULLS = {each.value: each for each in Pulls}
-#: What may go into a path, whatever a file says.
+#: Valid repository paths.
 _REPOSITORY = re.compile(r"[A-Za-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]{1,255}){0,127}")
 _INSECURE = HostSettings(skip_verify=True, plain_too=True)
 
@@ -56,7 +55,7 @@ class MirrorRule:
 
 @dataclass(frozen=True, slots=True)
 class RegistryRule:
-    """One `[[registry]]`, and the file it stands in."""
+    """One `[[registry]]` table and its file."""
 
     prefix: str
     location: str
@@ -66,35 +65,20 @@ class RegistryRule:
     path: str
 
 
-def read_rules(files: Iterable[Path], observe: Observer) -> tuple[RegistryRule, ...]:
-    """Read all files; a later rule with an equal prefix replaces an earlier one whole.
-
-    Raises:
-        InvalidConfiguration: a file cannot be used.
-
-    """
-    rules: dict[str, RegistryRule] = {}
-    for file in files:
-        body = read_file(file)
-        # A file of aliases alone, as every installation has one, is not parsed.
-        if body is not None and speaks_of_registries(body):
-            rules |= {rule.prefix: rule for rule in parse_rules(body, str(file), observe)}
-    return tuple(rules.values())
-
-
 def parse_rules(body: bytes, path: str, observe: Observer) -> tuple[RegistryRule, ...]:
-    """Read the rules of one file; of two with the same prefix the first counts.
+    """Parse the rules of one file; the first of two with the same prefix is used.
 
     Raises:
-        InvalidConfiguration: it cannot be used, or is in the old format.
+        InvalidConfiguration: it cannot be used, or has the old format.
 
     """
     table = parse_toml(body, path)
-    if "registries" in table.content:
-        reason = "this is version 1 of the format; write `[[registry]]` tables instead"
-        raise InvalidConfiguration(path, "registries", reason)
+    if table.member("registries") is not None:
+        table.fail_at(
+            "registries", "this is version 1 of the format; write `[[registry]]` tables instead"
+        )
     rules: dict[str, RegistryRule] = {}
-    for each in table.tables("registry"):
+    for each in table.tables_of("registry"):
         rule = _rule(each)
         if rules.setdefault(rule.prefix, rule) is not rule:
             message = f"`{path}` has two tables with prefix `{rule.prefix}`; the first one counts"
@@ -103,17 +87,17 @@ def parse_rules(body: bytes, path: str, observe: Observer) -> tuple[RegistryRule
 
 
 def choose(rules: Iterable[RegistryRule], registry: str, repository: str) -> HostChoice | None:
-    """Apply the rule with the longest matching prefix; None when there is none.
+    """Apply the rule with the longest matching prefix; None if there is none.
 
-    A location that is blocked is not asked, and its mirrors are: that is how OpenShift writes the
-    policy `NeverContactSource` of an ImageDigestMirrorSet. A mirror is left out where a rule of its
-    own blocks it.
+    A blocked location is not contacted but its mirrors are: OpenShift writes the policy
+        `NeverContactSource` of an ImageDigestMirrorSet this way. A mirror with a blocking rule of
+        its own is omitted.
 
     Source: containers/image v5 docker/docker_client.go, newDockerClientFromRef; OpenShift
     "Image configuration resources", `mirrorSourcePolicy`.
 
     Raises:
-        InvalidConfiguration: where it leads can be no registry.
+        InvalidConfiguration: its location is not a registry.
 
     """
     rules = tuple(rules)
@@ -138,60 +122,60 @@ def _matching(rules: Iterable[RegistryRule], name: str) -> RegistryRule | None:
 
 
 def _is_blocked(rules: Iterable[RegistryRule], place: str, unless: RegistryRule) -> bool:
-    """Whether a rule of its own forbids a mirror; `unless` is the rule that names it."""
+    """Whether a rule blocks a mirror; `unless` is the rule that names it."""
     rule = _matching(rules, place)
     return rule is not None and rule is not unless and rule.blocked
 
 
-def _rule(table: ConfigTable) -> RegistryRule:
+def _rule(table: FieldReader) -> RegistryRule:
     location = _location(table)
-    prefix = table.text("prefix").removesuffix("/") or location
+    prefix = table.text_of("prefix").removesuffix("/") or location
     _refuse_login(table, "prefix", prefix)
     if not prefix:
-        raise table.fault("prefix", "a registry needs a prefix or a location")
+        table.fail_at("prefix", "a registry needs a prefix or a location")
     if "*" in prefix and (not prefix.startswith("*.") or "/" in prefix or "*" in prefix[1:]):
-        raise table.fault("prefix", "a wildcard is written `*.example.com`, with nothing after it")
+        table.fail_at("prefix", "a wildcard is written `*.example.com`, with nothing after it")
     if not location and not prefix.startswith("*."):
-        raise table.fault("location", "it is missing")
-    by_digest = table.flag("mirror-by-digest-only") or False
+        table.fail_at("location", "it is missing")
+    by_digest = table.truth_of("mirror-by-digest-only")
     return RegistryRule(
         prefix,
         location,
-        table.flag("insecure") or False,
-        table.flag("blocked") or False,
-        tuple(_mirror(each, by_digest=by_digest) for each in table.tables("mirror")),
-        table.path,
+        table.truth_of("insecure"),
+        table.truth_of("blocked"),
+        tuple(_mirror(each, by_digest=by_digest) for each in table.tables_of("mirror")),
+        table.place,
     )
 
 
-def _mirror(table: ConfigTable, *, by_digest: bool) -> MirrorRule:
+def _mirror(table: FieldReader, *, by_digest: bool) -> MirrorRule:
     location = _location(table)
     if not location:
-        raise table.fault("location", "it is missing")
-    said = table.text("pull-from-mirror")
+        table.fail_at("location", "it is missing")
+    said = table.text_of("pull-from-mirror")
     if said and by_digest:
         reason = "it does not go together with `mirror-by-digest-only`"
-        raise table.fault("pull-from-mirror", reason)
+        table.fail_at("pull-from-mirror", reason)
     if said not in ("", *_PULLS):
         known = ", ".join(f"`{each}`" for each in _PULLS)
-        raise table.fault("pull-from-mirror", f"it must be one of {known}")
+        table.fail_at("pull-from-mirror", f"it must be one of {known}")
     pulls = _PULLS[said] if said else Pulls.BY_DIGEST if by_digest else Pulls.ALL
-    return MirrorRule(location, table.flag("insecure") or False, pulls)
+    return MirrorRule(location, table.truth_of("insecure"), pulls)
 
 
-def _location(table: ConfigTable) -> str:
+def _location(table: FieldReader) -> str:
     """Read `host[:port][/path]`. Source: sysregistriesv2, parseLocation."""
-    text = table.text("location").removesuffix("/")
+    text = table.text_of("location").removesuffix("/")
     if "://" in text:
-        raise table.fault("location", "it has no scheme: write `HOST[:PORT][/PATH]`")
+        table.fail_at("location", "it has no scheme: write `HOST[:PORT][/PATH]`")
     _refuse_login(table, "location", text)
     return text
 
 
-def _refuse_login(table: ConfigTable, name: str, text: str) -> None:
+def _refuse_login(table: FieldReader, name: str, text: str) -> None:
     """Refuse `user:password@host` before anything else shows it; a digest stands behind a path."""
     if "@" in text.partition("/")[0]:
-        raise table.fault(name, "it carries a user name or password")
+        table.fail_at(name, "it carries a user name or password")
 
 
 def _endpoint(
@@ -205,13 +189,13 @@ def _endpoint(
     place = rewrite(name, rule.prefix, location)
     host, _, repository = place.partition("/")
     if not is_host(host) or not _REPOSITORY.fullmatch(repository):
-        reason = "where it leads is no repository of a registry"
+        reason = "its location is not a repository of a registry"
         raise InvalidConfiguration(rule.path, f"prefix = {rule.prefix}", reason)
     return Endpoint(
         api_host(host),
         repository,
         host,
-        # By digest alone it is never asked what a tag means, also not the tag beside a digest.
+        # A mirror by digest never resolves tags, not even a tag beside a digest.
         abilities=OF_DIGEST if pulls is Pulls.BY_DIGEST else EVERYTHING,
         pulls=pulls,
         is_upstream=is_same_registry(host, registry),

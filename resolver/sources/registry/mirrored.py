@@ -1,10 +1,9 @@
-"""MirroredSource: one repository, asked for at several endpoints in turn (protocol.md 13).
+"""MirroredSource: one repository behind several endpoints, tried in order.
 
-Whatever an endpoint gives for a digest is verified, so any may be asked; for what a tag means only
-those are asked that somebody trusts with it. A mirror that is used for one form of reference alone
-gives, for that form, everything that belongs to the image too. What fails at one endpoint is asked
-of the next, at once: only the last one is tried again and waited for. Credentials are those of the
-host that is asked, and never another's.
+Content is verified by digest, so any endpoint can serve it; tags are resolved only by endpoints
+that are configured for it. A mirror used for one form of reference serves all content of those
+images. A failure moves on to the next endpoint at once; only the last one is retried. Credentials
+are those of the contacted host, never another's. See docs/wire-protocol.md, "Mirrors".
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from resolver.core.results.events import Noted, Warned
 from resolver.errors import (
     Denied,
     DigestMismatch,
-    NobodyToAsk,
     NotFound,
     RangeRefused,
     RateLimited,
@@ -32,7 +30,7 @@ from resolver.errors import (
     Unavailable,
     Untrusted,
 )
-from resolver.sources.http.client import REST
+from resolver.sources.http.client import PAUSE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -45,19 +43,19 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: What moves on to the next endpoint; anything else is about this machine, or the question.
+#: Errors that move on to the next endpoint; others concern this machine or the request.
 _MOVES_ON = (NotFound, Denied, Unavailable, Untrusted)
-_LIES = (DigestMismatch, SizeMismatch)
+_WRONG_CONTENT = (DigestMismatch, SizeMismatch)
 _PULL, _RESOLVE = frozenset({Ability.PULL}), frozenset({Ability.RESOLVE})
 _REFERRERS = frozenset({Ability.REFERRERS})
-#: What nobody may be asked for, and what can be done instead.
-_NOBODY = {
+#: What no endpoint is allowed to serve, and the advice.
+_NOT_ALLOWED = {
     _PULL: ("content", ""),
-    _RESOLVE: ("what a tag means", "name a digest, or "),
+    _RESOLVE: ("tags", "name a digest, or "),
     _REFERRERS: ("what refers to a manifest", ""),
 }
-#: Tags in which clients keep what refers to a digest. Source: OCI distribution-spec v1.1.1,
-#: "Referrers Tag Schema"; cosign's `.sig`, `.att` and `.sbom` tags.
+#: Tags of referrers. Source: OCI distribution-spec v1.1.1, "Referrers Tag Schema"; cosign's `.sig`,
+#: `.att` and `.sbom` tags.
 _REFERRERS_TAG = re.compile(r"sha(?:256-[0-9a-f]{64}|512-[0-9a-f]{64,128})(?:\.[a-z]{1,16})?")
 
 
@@ -66,10 +64,10 @@ class MirroredSource:
 
     Args:
         name: the logical name, for messages.
-        sources: one per endpoint, in the order in which they are asked; the last one counts.
-        health: shared by all repositories of a run.
-        observe: is told who answered, and who did not.
-        said_by: the file or option that names the endpoints, for messages.
+        sources: one per endpoint in order; the last one is authoritative.
+        health: shared by all repositories of a process.
+        observe: receives which endpoints answered or failed.
+        configured_by: file or option with the endpoints, for messages.
 
     """
 
@@ -79,48 +77,50 @@ class MirroredSource:
         sources: Sequence[RegistrySource],
         health: Health,
         observe: Observer,
-        said_by: str = "",
+        configured_by: str = "",
     ) -> None:
         self._name = name
-        self._said_by = said_by
+        self._configured_by = configured_by
         self._sources = tuple(sources)
         self._health = health
         self._observe = observe
         self._lock = threading.Lock()
-        self._gave: dict[Digest, dict[str, Endpoint]] = {}
+        self._served: dict[Digest, dict[str, Endpoint]] = {}
         self._given: dict[bool, MirroredSource] = {}
 
     def given(self, *, by_digest: bool) -> MirroredSource:
-        """Give the same repository without the endpoints that are not used for such references.
+        """Return the repository with only the endpoints for references of this form.
 
         Raises:
-            RegistryBlocked: none is left, as the registry itself is blocked.
+            RegistryBlocked: none is left, since the registry itself is blocked.
 
         """
         used = used_for(tuple(each.endpoint for each in self._sources), by_digest=by_digest)
         if len(used) == len(self._sources):
             return self
         if not used:
-            raise RegistryBlocked(self._name, self._said_by)
+            raise RegistryBlocked(self._name, self._configured_by)
         with self._lock:
             found = self._given.get(by_digest)
             if found is None:
                 kept = [each for each in self._sources if any(each.endpoint is one for one in used)]
-                found = MirroredSource(self._name, kept, self._health, self._observe, self._said_by)
+                found = MirroredSource(
+                    self._name, kept, self._health, self._observe, self._configured_by
+                )
                 self._given[by_digest] = found
             return found
 
     # --- names -----------------------------------------------------------------------------
 
     def resolve(self, name: str) -> Descriptor:
-        """Turn a tag or a digest into a descriptor; see `RegistrySource.resolve`."""
+        """Return the descriptor of a tag or digest; see `RegistrySource.resolve`."""
         ability, digest = _needed(name)
         return self._each(ability, digest, name, lambda source: source.resolve(name))
 
     def document(self, name: str) -> Document:
-        """Read what a tag or a digest points at; see `RegistrySource.document`.
+        """Return the document of a tag or digest; see `RegistrySource.document`.
 
-        An endpoint that may say what a tag means, and give nothing, is asked for the digest alone.
+        The content is requested by digest if an endpoint may only resolve tags.
         """
         ability, digest = _needed(name)
 
@@ -133,35 +133,35 @@ class MirroredSource:
         return self.document(str(found.digest)) if isinstance(found, Descriptor) else found
 
     def tags(self) -> Iterator[str]:
-        """List the tags, of the first endpoint that may say what they are and does."""
+        """List the tags of the first working endpoint that may resolve tags."""
 
         def begin(source: RegistrySource) -> Iterator[str]:
             tags = source.tags()
-            # The first page is asked for now, while another endpoint can still be chosen.
+            # Request the first page now, while another endpoint can still be chosen.
             return chain(list(islice(tags, 1)), tags)
 
         return self._each(_RESOLVE, None, "the list of tags", begin)
 
     def referrers(self, digest: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
-        """List what speaks about a document; see `RegistrySource.referrers`.
+        """List the referrers of a manifest; see `RegistrySource.referrers`.
 
-        Only those are asked that may say so: a list is no content that could be checked.
+        Only endpoints configured for referrers are used, since a list cannot be verified.
         """
         return self._each(
             _REFERRERS,
             None,
-            f"what refers to {digest}",
+            f"the referrers of {digest}",
             lambda source: source.referrers(digest, artifact_type),
         )
 
     def warnings(self) -> tuple[str, ...]:
-        """Give what the endpoints want people to know, each text once."""
+        """Return the warnings of all endpoints, each once."""
         return tuple(dict.fromkeys(text for source in self._sources for text in source.warnings()))
 
     # --- content ---------------------------------------------------------------------------
 
     def has(self, descriptor: Descriptor) -> bool:
-        """Say whether an endpoint holds the content; a mirror that lacks it proves nothing."""
+        """Whether an endpoint has the content; a mirror without it is not conclusive."""
 
         def look(source: RegistrySource) -> bool:
             if source.has(descriptor):
@@ -174,11 +174,11 @@ class MirroredSource:
             return False
 
     def size(self, digest: Digest) -> int:
-        """Say how long a blob is; see `RegistrySource.size`."""
+        """Return the size of a blob; see `RegistrySource.size`."""
         return self._each(_PULL, digest, str(digest), lambda source: source.size(digest))
 
     def read(self, descriptor: Descriptor) -> bytes:
-        """Read a document whole; see `RegistrySource.read`."""
+        """Return a document; see `RegistrySource.read`."""
         digest = descriptor.digest
         return self._each(_PULL, digest, str(digest), lambda each: each.read(descriptor))
 
@@ -190,10 +190,9 @@ class MirroredSource:
 
     @contextmanager
     def open_range(self, descriptor: Descriptor, start: int, end: int) -> Iterator[RangeAnswer]:
-        """Stream a part of a blob; see `RegistrySource.open_range`.
+        """Stream a range of a blob; see `RegistrySource.open_range`.
 
-        What breaks off is asked of the next endpoint by the next call, and so is, after
-        `distrust`, what turned out to be wrong.
+        After an interruption, or `distrust` of wrong bytes, the next call uses the next endpoint.
         """
         digest = descriptor.digest
         opened: list[Endpoint] = []
@@ -207,9 +206,9 @@ class MirroredSource:
 
                 answer = self._each(_PULL, digest, str(digest), enter)
                 with self._lock:
-                    self._gave.setdefault(digest, {})[opened[0].url] = opened[0]
+                    self._served.setdefault(digest, {})[opened[0].url] = opened[0]
                 yield answer
-        except (Unavailable, *_LIES) as error:
+        except (Unavailable, *_WRONG_CONTENT) as error:
             if opened and opened[0] is not self._sources[-1].endpoint:
                 self._failed(opened[0], error, digest)
             raise
@@ -221,16 +220,16 @@ class MirroredSource:
             yield answer
 
     def distrust(self, digest: Digest) -> bool:
-        """Hear that what was given for a digest is not it; say whether others can be asked.
+        """Record that the bytes of a digest were wrong; return whether to try other endpoints.
 
-        Whoever took part in it is not asked for it again, the last endpoint aside.
+        The mirrors that served them are not used for this digest again.
         """
         with self._lock:
-            gave = self._gave.pop(digest, {})
+            served = self._served.pop(digest, {})
         last = self._sources[-1].endpoint
-        mirrors = [endpoint for endpoint in gave.values() if endpoint is not last]
+        mirrors = [endpoint for endpoint in served.values() if endpoint is not last]
         for endpoint in mirrors:
-            self._tell_of_lie(endpoint, digest)
+            self._report_wrong_content(endpoint, digest)
         return bool(mirrors)
 
     # --- how -------------------------------------------------------------------------------
@@ -242,13 +241,14 @@ class MirroredSource:
         what: str,
         work: Callable[[RegistrySource], T],
     ) -> T:
-        """Ask those with one of the abilities in turn; the failure of the last is the answer."""
+        """Try the endpoints with one of the abilities in order; raise the error of the last."""
         able = [source for source in self._sources if abilities & source.endpoint.abilities]
         if not able:
-            meaning, advice = _NOBODY.get(abilities, _NOBODY[_RESOLVE])
-            raise NobodyToAsk(
+            meaning, advice = _NOT_ALLOWED.get(abilities, _NOT_ALLOWED[_RESOLVE])
+            raise Unavailable(
                 f"no endpoint of `{self._name}` may be asked for {meaning}",
                 f"{advice}allow it where the mirrors are configured",
+                code="nobody-to-ask",
             )
         failures: list[tuple[str, ResolverError]] = []
         for source in able:
@@ -266,23 +266,23 @@ class MirroredSource:
             else:
                 self._observe(Noted(f"`{endpoint.host}` gave `{what}` of `{self._name}`"))
                 return result
-        raise AssertionError  # the last endpoint is always asked
+        raise AssertionError  # the last endpoint is always tried
 
     def _failed(self, endpoint: Endpoint, error: ResolverError, digest: Digest | None) -> None:
-        """Note that a mirror did not do, and say so where a person should know."""
-        if isinstance(error, _LIES) and digest is not None:
-            self._tell_of_lie(endpoint, digest)
+        """Record the failure of a mirror, and warn if it matters to the user."""
+        if isinstance(error, _WRONG_CONTENT) and digest is not None:
+            self._report_wrong_content(endpoint, digest)
         elif isinstance(error, Unavailable) and not isinstance(error, RangeRefused):
             wait = error.retry_after if isinstance(error, RateLimited) else None
-            if self._health.rest(endpoint, max(wait or 0.0, REST)):
+            if self._health.pause(endpoint, max(wait or 0.0, PAUSE)):
                 self._warn("mirror-unusable", f"mirror `{endpoint.host}` is left out: {error}")
         elif isinstance(error, Untrusted):
             self._warn("mirror-untrusted", f"mirror `{endpoint.host}` cannot be used: {error}")
         else:
             self._observe(Noted(f"mirror `{endpoint.host}`: {error}"))
 
-    def _tell_of_lie(self, endpoint: Endpoint, digest: Digest) -> None:
-        if self._health.lied(endpoint, digest):
+    def _report_wrong_content(self, endpoint: Endpoint, digest: Digest) -> None:
+        if self._health.report_wrong_content(endpoint, digest):
             self._warn(
                 "mirror-lied",
                 f"mirror `{endpoint.host}` gave other bytes for `{digest}`; they are thrown away, "
@@ -294,11 +294,11 @@ class MirroredSource:
 
 
 class _Lacks(NotFound):
-    """An endpoint does not hold it."""
+    """An endpoint does not have the content."""
 
 
 def _needed(name: str) -> tuple[frozenset[Ability], Digest | None]:
-    """Say which abilities let an endpoint answer a name; any one of them will do."""
+    """Return the abilities of which an endpoint needs one to answer a name."""
     if ":" in name:
         return _PULL, Digest.parse(name)
     return (_RESOLVE | _REFERRERS if _REFERRERS_TAG.fullmatch(name) else _RESOLVE), None

@@ -1,4 +1,4 @@
-"""RegistrySource: one repository of one registry (OCI distribution-spec v1.1.1)."""
+"""RegistrySource: one repository of a registry (OCI distribution-spec v1.1.1)."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from resolver.errors import (
     SizeMismatch,
     StorageRefused,
 )
-from resolver.sources.http.requests import Request, Response, Scope
+from resolver.sources.http.messages import Request, Response, Scope
 from resolver.sources.http.responses import (
     descriptor_from_headers,
     printable,
     refusal,
-    refuse_what_is_no_manifest,
+    refuse_non_manifest,
     undo_gzip,
 )
-from resolver.sources.registry.referrers import Referring, list_referrers
+from resolver.sources.registry.referrers import ReferrersApi, list_referrers
 from resolver.sources.registry.tags import MAX_PAGE, TagPages
 
 if TYPE_CHECKING:
@@ -54,35 +54,37 @@ if TYPE_CHECKING:
 _WHOLE = 200
 #: Not satisfiable, and not implemented.
 _NO_RANGES = frozenset({416, 501})
-#: What storage says of a link that is too old. Source: S3 and Azure 403, GCS 400, and 410.
+#: Statuses of storage for an expired link. Source: S3 and Azure 403, GCS 400, and 410.
 _LINK_EXPIRED = frozenset({400, 401, 403, 410})
 
 
-def refuse_what_is_no_part(answer: StreamedResponse, what: str, *, part: bool) -> None:
-    """Refuse an answer that another request may get around; `part`, that a range was asked for.
+def check_blob_response(answer: StreamedResponse, what: str, *, part: bool) -> None:
+    """Refuse a response that another request may avoid; `part` is whether a range was requested.
 
     Raises:
-        RangeRefused: ranges are not given out here; all of it may be.
-        StorageRefused: the registry's link to its storage is not honoured; a new one may be.
+        RangeRefused: ranges are not supported; the whole blob may be.
+        StorageRefused: storage refuses the registry's link; a new link may work.
     """
     place = answer.url.authority
     if part and answer.status in _NO_RANGES:
         raise RangeRefused(f"`{place}` answered {answer.status} to a range of {what}")
     if not answer.direct and answer.status in _LINK_EXPIRED:
-        # The link is the registry's proof, not ours (protocol.md 7.2).
+        # The link carries the registry's authorization, not ours (docs/wire-protocol.md, "Ranges
+        # and resume").
         raise StorageRefused(f"the storage `{place}` answered {answer.status} for {what}")
 
 
 def read_part(
-    answer: StreamedResponse, descriptor: Descriptor, asked: tuple[int, int] | None, what: str
+    answer: StreamedResponse, descriptor: Descriptor, requested: tuple[int, int] | None, what: str
 ) -> RangeAnswer:
-    """Check what a blob's answer says that it brings, before a byte of it is read (R16, R17).
+    """Check the headers of a blob response before its body is read.
 
-    `asked` is the first byte that was asked for and the one behind the last; None for all.
+    `requested` is the requested range with exclusive end; None for the whole blob. See
+    docs/wire-protocol.md, "Ranges and resume" and "Blob size checks".
 
     Raises:
-        RangeRefused: it brings another part, or several.
-        SizeMismatch: it says that the blob is longer or shorter.
+        RangeRefused: it has another range, or several.
+        SizeMismatch: it states another size of the blob.
     """
     headers, size = answer.headers, descriptor.size
     coding = headers.encoded or ""
@@ -92,14 +94,16 @@ def read_part(
             raise SizeMismatch(what, size, announced or 0)
         return RangeAnswer(whole=True, end=size, chunks=answer.chunks(), coding=coding)
     place = answer.url.authority
-    if asked is None:
-        raise RangeRefused(f"`{place}` answered with a part of {what}, and all was asked for")
-    end = read_content_range(headers.all("content-range"), *asked, size)
+    if requested is None:
+        raise RangeRefused(f"`{place}` answered with a range of {what}; all was requested")
+    end = read_content_range(headers.all("content-range"), *requested, size)
     is_several = (headers.content_type or "").strip().lower().startswith("multipart/")
     if end is None or is_several:
-        raise RangeRefused(f"`{place}` answered with another part of {what} than was asked for")
-    if announced not in (None, end - asked[0]):
-        raise RangeRefused(f"`{place}` announces {announced} bytes for a part of {end - asked[0]}")
+        raise RangeRefused(f"`{place}` answered with another range of {what} than requested")
+    if announced not in (None, end - requested[0]):
+        raise RangeRefused(
+            f"`{place}` announces {announced} bytes for a part of {end - requested[0]}"
+        )
     return RangeAnswer(whole=False, end=end, chunks=answer.chunks(), coding=coding)
 
 
@@ -115,20 +119,20 @@ T = TypeVar("T")
 def open_registry(
     transport: Transport, registry: str, repository: str, observe: Observer | None = None
 ) -> RegistrySource:
-    """Open a repository; nothing is asked yet."""
+    """Open a repository; nothing is requested yet."""
     return RegistrySource(transport, registry, repository, observe)
 
 
 class RegistrySource:
-    """One repository, as a place that holds content; safe to share between threads.
+    """One repository as a source of content; safe to share between threads.
 
     Args:
-        transport: asks.
-        registry: identity, `host[:port]`, as references spell it; `docker.io` for Docker Hub.
+        transport: sends the requests.
+        registry: identity, `host[:port]`, as in references; `docker.io` for Docker Hub.
         repository: without the registry.
-        observe: told of warnings; by default whoever the transport tells.
-        endpoint: where it is asked for instead, by another name, or in another way.
-        attempts: for one question; None for the usual number.
+        observe: receives warnings; by default the transport's observer.
+        endpoint: used instead of the registry's own.
+        attempts: per request; None for the default.
     """
 
     def __init__(
@@ -143,15 +147,16 @@ class RegistrySource:
     ) -> None:
         self._transport = transport
         self.endpoint = endpoint or upstream(registry, repository)
-        # Who is asked decides whose credentials are used, whatever is asked for (quirk q-088).
-        self._asker = Scope(self.endpoint.credentials, self.endpoint.repository)
+        # The endpoint decides which credentials are used (docs/wire-protocol.md, "Mirror
+        # credentials").
+        self._scope = Scope(self.endpoint.credentials, self.endpoint.repository)
         self._attempts = attempts
         self._observe = observe or transport.observe
         self._lock = threading.Lock()
         self._warnings: dict[str, None] = {}
-        self._referring = Referring(
-            str(self._asker),
-            f"{self.endpoint.prefix}/{self._asker.repository}/referrers",
+        self._referrers_api = ReferrersApi(
+            str(self._scope),
+            f"{self.endpoint.prefix}/{self._scope.repository}/referrers",
             self._ask_for_referrers,
             self._refusal,
             self.document,
@@ -162,53 +167,54 @@ class RegistrySource:
     # --- names -----------------------------------------------------------------------------
 
     def resolve(self, name: str) -> Descriptor:
-        """Turn a tag or a digest into a descriptor, by HEAD if the answer is complete.
+        """Return the descriptor of a tag or digest, by HEAD if the response is complete.
 
-        The size is then what the registry says, and may be wrong (quirk q-054): read what is
-        found by `document`, which measures.
+        The size is then stated by the registry and may be wrong; `document` measures it. See
+        docs/wire-protocol.md, "Resolving a tag".
 
         Raises:
-            NotFound: there is no such name.
+            NotFound: the name does not exist.
             Denied, Unavailable, Untrusted: as `document`.
         """
-        asked = _digest(name)
-        response = self._ask("HEAD", f"manifests/{name}", self._called(name), (("Accept", ACCEPT),))
-        found = descriptor_from_headers(response.headers, asked) if response.status == _OK else None
-        # No body comes with HEAD: what is wrong, if anything, GET tells (protocol.md 3, 4.3).
+        requested = _digest(name)
+        response = self._ask("HEAD", f"manifests/{name}", self._name(name), (("Accept", ACCEPT),))
+        found = (
+            descriptor_from_headers(response.headers, requested) if response.status == _OK else None
+        )
+        # HEAD has no body; GET returns the details of an error.
         return found or self.document(name).descriptor
 
     def document(self, name: str) -> Document:
-        """Read what a tag or a digest points at, in one round trip.
+        """Return the document of a tag or digest, in one round trip.
 
         Raises:
-            NotFound: there is no such name.
-            DigestMismatch: a digest was asked for and other bytes came.
-            BadDocument, UnsupportedDocument, LimitExceeded: it is no manifest or index that can be
-                used.
-            Denied, Unavailable: nobody let us in, or answered.
+            NotFound: the name does not exist.
+            DigestMismatch: the bytes do not match the requested digest.
+            BadDocument, UnsupportedDocument, LimitExceeded: it is not a usable manifest or index.
+            Denied, Unavailable: access is denied, or there is no response.
         """
         expected = _digest(name)
-        what = f"the manifest of `{self._called(name)}`"
+        what = f"the manifest of `{self._name(name)}`"
 
         def verified() -> tuple[Response, Digest]:
             response = self._manifest(name, what)
             return response, self._measure(response, expected, what)
 
-        response, digest = _twice(verified)
+        response, digest = _retry_once(verified)
         parsed = parse_document(response.body, response.headers.content_type, what)
         size = len(response.body)
         return Document(Descriptor(parsed.media_type, digest, size), response.body)
 
     def tags(self) -> Iterator[str]:
-        """List the tags, in the registry's order; pages are asked for as they are needed.
+        """List the tags in the registry's order; pages are requested on demand.
 
         Raises:
-            RepositoryNotFound: there is no such repository, or it is empty, for some.
-            BadDocument, ServerFault, LimitExceeded: the answer is no list of tags, or has no end.
+            RepositoryNotFound: the repository does not exist or, for some registries, is empty.
+            BadDocument, ServerFault, LimitExceeded: the response is not a tag list, or endless.
         """
         api = self.endpoint.prefix
-        path = f"{api}/{self._asker.repository}/tags/list"
-        what = f"the list of tags of `{self._asker}`"
+        path = f"{api}/{self._scope.repository}/tags/list"
+        what = f"the list of tags of `{self._scope}`"
 
         def ask(target: str) -> Response:
             headers = (("Accept", "application/json"),)
@@ -216,37 +222,37 @@ class RegistrySource:
 
         def refuse(response: Response) -> ResolverError:
             if response.status == _NOT_FOUND:
-                return RepositoryNotFound(self._asker.repository, self._asker.registry)
-            return self._refusal(response, str(self._asker))
+                return RepositoryNotFound(self._scope.repository, self._scope.registry)
+            return self._refusal(response, str(self._scope))
 
-        return iter(TagPages(str(self._asker), path, ask, refuse, self._observe, api))
+        return iter(TagPages(str(self._scope), path, ask, refuse, self._observe, api))
 
     def referrers(self, digest: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
-        """List what refers to a manifest: signatures, attestations and the like.
+        """List the referrers of a manifest, such as signatures and attestations.
 
-        An entry proves nothing before its own manifest has been read and names this digest as its
-        `subject` (protocol.md 6).
+        An entry is unverified until its manifest has been read and has this digest as `subject`
+        (docs/wire-protocol.md, "Referrers").
 
         Args:
-            digest: of the manifest that is referred to.
-            artifact_type: only of this type; an entry that says none has that of its config.
+            digest: of the subject.
+            artifact_type: filter; an entry without one has the type of its config.
 
         Raises:
-            RepositoryNotFound: there is no such repository.
-            Denied, Unavailable: nobody let us in, or answered; a limit was reached.
-            LimitExceeded: there is no end in sight.
+            RepositoryNotFound: the repository does not exist.
+            Denied, Unavailable: access is denied, or there is no response.
+            LimitExceeded: the list is too long.
         """
-        return list_referrers(self._referring, digest, artifact_type)
+        return list_referrers(self._referrers_api, digest, artifact_type)
 
     def warnings(self) -> tuple[str, ...]:
-        """Give what the registry wants people to know, each text once, fit to be shown."""
+        """Return the registry's warnings, each once, cleaned for display."""
         with self._lock:
             return tuple(self._warnings)
 
     # --- content ---------------------------------------------------------------------------
 
     def has(self, descriptor: Descriptor) -> bool:
-        """Say whether the repository holds the content, by HEAD."""
+        """Whether the repository has the content, by HEAD."""
         response = self._ask(
             "HEAD", self._place(descriptor), str(descriptor.digest), _accept(descriptor)
         )
@@ -255,12 +261,12 @@ class RegistrySource:
         raise self._refusal(response, str(descriptor.digest))
 
     def size(self, digest: Digest) -> int:
-        """Say how many bytes a blob has, by HEAD; as the registry claims.
+        """Return the size of a blob in bytes, as stated by HEAD.
 
         Raises:
-            BlobNotFound: it is not here.
-            ServerFault: the registry does not say.
-            Denied, Unavailable: nobody let us in, or answered.
+            BlobNotFound: it does not exist.
+            ServerFault: the response has no size.
+            Denied, Unavailable: access is denied, or there is no response.
         """
         response = self._ask("HEAD", f"blobs/{digest}", str(digest), (("Accept", "*/*"),))
         if response.status != _OK:
@@ -268,38 +274,38 @@ class RegistrySource:
         length = response.headers.content_length
         if length is None:
             place = response.url.authority
-            raise ServerFault(f"`{place}` does not say how long `{digest}` is")
+            raise ServerFault(f"`{place}` does not state the size of `{digest}`")
         return length
 
     def read(self, descriptor: Descriptor) -> bytes:
-        """Read a document whole: verified against digest and size, at most 4 MiB.
+        """Return a document of at most 4 MiB, verified against digest and size.
 
         Raises:
-            NotFound: it is not here.
-            SizeMismatch, DigestMismatch: other bytes came, twice.
-            LimitExceeded: it says that it is longer than 4 MiB.
-            Denied, Unavailable: nobody let us in, or answered.
+            NotFound: it does not exist.
+            SizeMismatch, DigestMismatch: the bytes were wrong, twice.
+            LimitExceeded: its size exceeds 4 MiB.
+            Denied, Unavailable: access is denied, or there is no response.
         """
-        what = f"`{descriptor.digest}` of `{self._asker}`"
+        what = f"`{descriptor.digest}` of `{self._scope}`"
         descriptor.digest.require_verifiable(what)
         if descriptor.size > MAX_DOCUMENT:
             raise LimitExceeded(what, MAX_DOCUMENT, descriptor.size)
-        return _twice(lambda: self._read_once(descriptor, what))
+        return _retry_once(lambda: self._read_once(descriptor, what))
 
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Stream content in raw chunks; the caller verifies.
+        """Stream content in raw chunks; the caller must verify it.
 
         Raises:
-            NotFound: it is not here.
-            SizeMismatch: the answer says that it is longer or shorter.
-            Denied, Unavailable: nobody let us in, or answered; also while it streams.
+            NotFound: it does not exist.
+            SizeMismatch: the response states another size.
+            Denied, Unavailable: access is denied, or there is no response; also while streaming.
         """
-        what = f"`{descriptor.digest}` of `{self._asker}`"
+        what = f"`{descriptor.digest}` of `{self._scope}`"
         descriptor.digest.require_verifiable(what)
         request = self._request("GET", self._place(descriptor), what, _accept(descriptor))
         with self._transport.stream(request) as answer:
-            self._collect(answer.headers)
+            self._collect_warnings(answer.headers)
             if answer.status != _OK:
                 raise self._refused_blob(answer, descriptor)
             announced = answer.headers.content_length
@@ -309,43 +315,43 @@ class RegistrySource:
 
     @contextmanager
     def open_range(self, descriptor: Descriptor, start: int, end: int) -> Iterator[RangeAnswer]:
-        """Stream a blob from byte `start` to just before `end`; the caller verifies.
+        """Stream a blob from `start` up to `end`; the caller must verify it.
 
-        All of it is asked for without `Range`, which some registries cannot answer.
+        The whole blob is requested without `Range`, which some registries do not support.
 
         Raises:
-            RangeRefused: another part came, or none.
+            RangeRefused: the response has another range, or none.
             StorageRefused: the storage that the registry redirects to refuses the link.
-            NotFound: it is not here.
-            SizeMismatch: the answer says that the blob is longer or shorter.
-            Denied, Unavailable: nobody let us in, or answered; also while it streams.
+            NotFound: it does not exist.
+            SizeMismatch: the response states another size.
+            Denied, Unavailable: access is denied, or there is no response; also while streaming.
         """
-        what = f"`{descriptor.digest}` of `{self._asker}`"
+        what = f"`{descriptor.digest}` of `{self._scope}`"
         descriptor.digest.require_verifiable(what)
         part = start > 0 or end < descriptor.size
         headers = _accept(descriptor)
         if part:
-            # Closed: `crane registry serve` answers 416 to open ranges (protocol.md 7.2).
+            # Closed, since `crane registry serve` answers 416 to open ranges.
             headers = (*headers, ("Range", f"bytes={start}-{end - 1}"))
         request = self._request("GET", self._place(descriptor), what, headers)
         with self._transport.stream(request) as answer:
-            self._collect(answer.headers)
-            refuse_what_is_no_part(answer, what, part=part)
+            self._collect_warnings(answer.headers)
+            check_blob_response(answer, what, part=part)
             if answer.status not in (_OK, _PARTIAL):
                 raise self._refused_blob(answer, descriptor)
             yield read_part(answer, descriptor, (start, end) if part else None, what)
 
     @contextmanager
     def open_elsewhere(self, descriptor: Descriptor, url: str) -> Iterator[RangeAnswer]:
-        """Stream a blob from a URL of its descriptor, anonymously; the caller verifies (R24).
+        """Stream a blob anonymously from a URL of its descriptor; the caller must verify it.
 
         Raises:
-            RedirectRefused, AddressRefused: the URL leads where a registry must not lead.
-            NotFound: it is not there.
-            SizeMismatch: the answer says that it is longer or shorter.
-            Unavailable: nobody answered, or something else came; also while it streams.
+            RedirectRefused, AddressRefused: the URL is not allowed.
+            NotFound: it does not exist.
+            SizeMismatch: the response states another size.
+            Unavailable: there is no usable response; also while streaming.
         """
-        what = f"`{descriptor.digest}` of `{self._asker}`"
+        what = f"`{descriptor.digest}` of `{self._scope}`"
         descriptor.digest.require_verifiable(what)
         request = self._request("GET", self._place(descriptor), what, _accept(descriptor))
         with self._transport.stream_elsewhere(request, url) as answer:
@@ -356,10 +362,10 @@ class RegistrySource:
                 raise ServerFault(f"`{place}` answered {answer.status} for {what}")
             yield read_part(answer, descriptor, None, what)
 
-    # --- how -------------------------------------------------------------------------------
+    # --- internals----------------------------------------------------------------------------
 
-    def _called(self, name: str) -> str:
-        return f"{self._asker}@{name}" if ":" in name else f"{self._asker}:{name}"
+    def _name(self, name: str) -> str:
+        return f"{self._scope}@{name}" if ":" in name else f"{self._scope}:{name}"
 
     def _place(self, descriptor: Descriptor) -> str:
         kind = "manifests" if descriptor.media_type in DOCUMENT_TYPES else "blobs"
@@ -368,7 +374,7 @@ class RegistrySource:
     def _request(
         self, method: str, place: str, what: str, headers: tuple[tuple[str, str], ...]
     ) -> Request:
-        target = f"{self.endpoint.prefix}/{self._asker.repository}/{place}"
+        target = f"{self.endpoint.prefix}/{self._scope.repository}/{place}"
         return self._at(method, target, what, headers, MAX_DOCUMENT)
 
     def _at(
@@ -376,12 +382,13 @@ class RegistrySource:
     ) -> Request:
         here = self.endpoint
         if here.namespace:
-            # Tells one mirror of many upstreams which is meant. Source: containerd docs/hosts.md.
+            # Names the upstream to a mirror of several. Source: containerd, "Registry Host
+            # Namespace".
             target = f"{target}{'&' if '?' in target else '?'}ns={here.namespace}"
         return Request(
             method,
             here.host,
-            self._asker,
+            self._scope,
             target,
             what,
             limit,
@@ -397,7 +404,7 @@ class RegistrySource:
 
     def _fetch(self, request: Request) -> Response:
         response = self._transport.fetch(request)
-        self._collect(response.headers)
+        self._collect_warnings(response.headers)
         return response
 
     def _ask_for_referrers(self, target: str, what: str) -> Response:
@@ -407,15 +414,15 @@ class RegistrySource:
     def _manifest(self, name: str, what: str) -> Response:
         response = self._ask("GET", f"manifests/{name}", what, (("Accept", ACCEPT),))
         if response.status != _OK:
-            raise self._refusal(response, self._called(name))
-        refuse_what_is_no_manifest(response, what, self._transport.redactor)
+            raise self._refusal(response, self._name(name))
+        refuse_non_manifest(response, what, self._transport.redactor)
         return response
 
     def _measure(self, response: Response, expected: Digest | None, what: str) -> Digest:
-        """Hash a body, and compare with what was asked for, never with what a header says.
+        """Hash a body and compare it with the requested digest, never with a header.
 
-        By tag the header decides the algorithm: a registry that names a manifest by sha512 need
-        not know it by another digest (OCI distribution-spec v1.1.1, "Pulling manifests").
+        For a tag the header decides the algorithm: a registry that uses sha512 for a manifest may
+        not serve it by another digest (OCI distribution-spec v1.1.1, "Pulling manifests").
         """
         if expected is not None:
             verify(response.body, expected, None, what)
@@ -430,7 +437,7 @@ class RegistrySource:
             self._observe(
                 Warned(
                     "digest-header",
-                    f"`{self._asker.registry}` says that {what} is `{self._shown(stated)}`, "
+                    f"`{self._scope.registry}` states that {what} is `{self._printable(stated)}`, "
                     f"but its bytes are `{digest}`; the bytes count",
                 )
             )
@@ -458,30 +465,30 @@ class RegistrySource:
     def _refusal(self, response: Response, name: str, *, blob: bool = False) -> ResolverError:
         return refusal(
             response,
-            self._asker,
+            self._scope,
             name,
             self._transport.redactor,
             blob=blob,
-            shown=self._transport.has_shown_credentials(self._asker),
+            shown=self._transport.has_sent_credentials(self._scope),
         )
 
-    def _collect(self, headers: Headers) -> None:
-        """Keep `Warning` headers; the registry may repeat itself, people hear it once."""
+    def _collect_warnings(self, headers: Headers) -> None:
+        """Collect `Warning` headers, each text once."""
         for value in headers.all("warning"):
             for found in _WARNING.finditer(value[:_MAX_WARNING]):
-                text = self._shown(re.sub(r"\\(.)", r"\1", found[1]))
+                text = self._printable(re.sub(r"\\(.)", r"\1", found[1]))
                 with self._lock:
                     if text and len(self._warnings) < _MAX_WARNINGS:
                         self._warnings[text] = None
 
-    def _shown(self, text: str) -> str:
+    def _printable(self, text: str) -> str:
         return printable(text, self._transport.redactor)
 
 
-def _twice(work: Callable[[], T]) -> T:
-    """Do it once more when the bytes were wrong: a cache may have been caught half-way.
+def _retry_once(work: Callable[[], T]) -> T:
+    """Retry once after wrong bytes: a cache may have been incomplete.
 
-    Source: protocol.md 10; more than once on the same host would not help.
+    More retries on the same host would not help (docs/wire-protocol.md, "Manifest verification").
     """
     try:
         return work()
@@ -490,7 +497,7 @@ def _twice(work: Callable[[], T]) -> T:
 
 
 def _digest(name: str) -> Digest | None:
-    """Read a name as a digest; a tag has no colon. Nothing else may become part of a path."""
+    """Return the digest that a name is, or None for a tag. Anything else must not enter a path."""
     if ":" in name:
         return Digest.parse(name)
     if not _TAG.fullmatch(name):

@@ -1,4 +1,4 @@
-"""Searching: Docker Hub's own search, and the list of repositories where a registry has none."""
+"""Search: the search API of Docker Hub and others, or the catalog of a registry without one."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from resolver.core.oci.reference import HUB
 from resolver.core.parse.json import Fields, read_object
 from resolver.core.registry.endpoints import api_host
 from resolver.core.results.account import MAX_LIMIT, Hits, Quota, SearchHit, read_limit
-from resolver.errors import Denied, NotFound, SearchNotOffered, ServerFault
-from resolver.sources.http.requests import Request, Response, Scope
+from resolver.errors import Denied, NotFound, ServerFault
+from resolver.sources.http.messages import Request, Response, Scope
 from resolver.sources.http.responses import refusal
 from resolver.sources.registry.tags import next_page
 
@@ -21,69 +21,69 @@ if TYPE_CHECKING:
 
     from resolver.sources.http.client import Transport
 
-#: Who answers a search on Docker Hub. Source: moby registry/config.go, IndexServer.
+#: Host of Docker Hub's search. Source: moby registry/config.go, IndexServer.
 HUB_INDEX = "index.docker.io"
-#: Its HEAD tells the quota and costs nothing. Source: Docker documentation, "Pull usage".
+#: A HEAD of it returns the quota and is not counted. Source: Docker documentation, "Pull usage".
 PREVIEW = "ratelimitpreview/test"
 
 _RESULT = frozenset({"name", "description", "star_count", "is_official"})
 _PAGE = 100
-#: Pages of a catalog that are read for one search; a registry with more wants its own search.
+#: Most catalog pages read for one search.
 MAX_CATALOG_PAGES = 100
 _REPOSITORY = re.compile(r"[a-z0-9][a-z0-9._/-]{0,254}")
 _OK = 200
 
 
 def search(transport: Transport, registry: str, term: str, limit: int) -> Hits:
-    """Search a registry: its own search if it has one, else its catalog by name.
+    """Search a registry by its search API, or else by names in its catalog.
 
     Args:
-        transport: asks.
+        transport: sends the requests.
         registry: identity; `docker.io` is Docker Hub.
-        term: words; compared with names in a catalog. Without any the catalog is read at once.
-        limit: hits wanted, 1 to 100.
+        term: words, or part of a name in a catalog; empty to list the catalog.
+        limit: most hits, 1 to 100.
 
     Raises:
-        SearchNotOffered: it has no search, and lists no repositories.
+        NotFound: it has no search, and lists no repositories.
         BadDocument: its answer is no list of hits.
         Denied, Unavailable: nobody let us in, or answered.
     """
     host = HUB_INDEX if registry == HUB else registry
-    asker = Scope(registry, "", catalog=registry != HUB)
+    scope = Scope(registry, "", catalog=registry != HUB)
     target = f"/v1/search?q={quote(term, safe='')}&n={min(limit, MAX_LIMIT)}"
     what = f"the search of `{registry}`"
     if term:
-        response = transport.fetch(Request("GET", host, asker, target, what))
+        response = transport.fetch(Request("GET", host, scope, target, what))
         if response.status == _OK and _is_json(response):
             return Hits(term, registry, "search", _hits(response.body, what)[:limit])
         if registry == HUB:
             raise ServerFault(f"{what} answered {response.status}", "try again later")
-    names = _catalog(transport, asker)
+    names = _catalog(transport, scope)
     found = (SearchHit(f"{registry}/{name}", "", None, None) for name in names if term in name)
     return Hits(term, registry, "catalog", tuple(_first(found, limit)))
 
 
 def quota(transport: Transport, registry: str, repository: str, tag: str) -> Quota:
-    """Ask what is left of a quota, by a HEAD, which is not counted.
+    """Return the remaining quota, by a HEAD, which is not counted.
 
     Raises:
-        NotFound, Denied, Unavailable: as every question about a manifest.
+        NotFound, Denied, Unavailable: as every manifest request.
     """
-    asker = Scope(registry, repository)
-    name = f"{asker}:{tag}"
+    scope = Scope(registry, repository)
+    name = f"{scope}:{tag}"
     response = transport.fetch(
         Request(
             "HEAD",
             api_host(registry),
-            asker,
+            scope,
             f"/v2/{repository}/manifests/{tag}",
             f"the quota of `{registry}`",
             headers=(("Accept", ACCEPT),),
         )
     )
     if response.status != _OK:
-        shown = transport.has_shown_credentials(asker)
-        raise refusal(response, asker, name, transport.redactor, blob=False, shown=shown)
+        shown = transport.has_sent_credentials(scope)
+        raise refusal(response, scope, name, transport.redactor, blob=False, shown=shown)
     limit, window = read_limit(response.headers.get("ratelimit-limit") or "")
     remaining, _ = read_limit(response.headers.get("ratelimit-remaining") or "")
     source = response.headers.get("docker-ratelimit-source") or ""
@@ -107,14 +107,23 @@ def _hits(body: bytes, what: str) -> tuple[SearchHit, ...]:
     return tuple(hit for hit in found if hit.name)
 
 
-def _catalog(transport: Transport, asker: Scope) -> Iterator[str]:
+def _not_offered(registry: str) -> NotFound:
+    return NotFound(
+        f"`{registry}` has no search, and does not list its repositories",
+        "look on its web page; `resolver tags REPO` lists the tags of a name you know",
+        code="search-not-offered",
+        registry=registry,
+    )
+
+
+def _catalog(transport: Transport, scope: Scope) -> Iterator[str]:
     """List the repositories of a registry (distribution-spec "Catalog"; many refuse).
 
     Raises:
-        SearchNotOffered: it does not list them.
+        NotFound: it does not list them.
     """
-    what = f"the list of repositories of `{asker.registry}`"
-    host = api_host(asker.registry)
+    what = f"the list of repositories of `{scope.registry}`"
+    host = api_host(scope.registry)
     target: str | None = f"/v2/_catalog?n={_PAGE}"
     seen: set[str] = set()
     for _ in range(MAX_CATALOG_PAGES):
@@ -122,11 +131,11 @@ def _catalog(transport: Transport, asker: Scope) -> Iterator[str]:
             return
         seen.add(target)
         try:
-            response = transport.fetch(Request("GET", host, asker, target, what))
+            response = transport.fetch(Request("GET", host, scope, target, what))
         except (Denied, NotFound) as error:
-            raise SearchNotOffered(asker.registry) from error
+            raise _not_offered(scope.registry) from error
         if response.status != _OK or not _is_json(response):
-            raise SearchNotOffered(asker.registry)
+            raise _not_offered(scope.registry)
         fields = Fields.of(read_object(response.body, what), what, "", frozenset({"repositories"}))
         for name in fields.array("repositories"):
             if isinstance(name, str) and _REPOSITORY.fullmatch(name):

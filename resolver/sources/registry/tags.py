@@ -1,4 +1,4 @@
-"""Listing tags, page by page, from registries that each do it their own way (protocol.md 5)."""
+"""List tags page by page (docs/wire-protocol.md, "Tag lists")."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from resolver.core.results.pull_events import Observer
-    from resolver.sources.http.requests import Response
+    from resolver.sources.http.messages import Response
 
-#: ECR refuses more; distribution caps silently and sends a Link (quirks q-018, q-028).
+#: ECR refuses more; distribution caps silently and sends a Link.
 PAGE_SIZE = 1_000
-#: Source: reliability.md section 5.
+#: See docs/store-and-reliability.md, "Size limits".
 MAX_PAGES, MAX_TAGS = 1_000, 1_000_000
-#: Bytes of all names: people and programs keep the list. Ours: a million of 25.
+#: Most bytes of all names: a million of 25.
 MAX_NAMES = 24 * 1024 * 1024
-#: Pages in a row without a tag; servers that filter may send some.
+#: Most consecutive pages without a tag; servers that filter may send some.
 MAX_EMPTY_PAGES = 100
-#: Bytes of one page: GCR sends everything in one, with maps beside (quirk q-040).
+#: Most bytes of one page: GCR sends everything in one, with additional maps.
 MAX_PAGE = 32 * 1024 * 1024
-#: Bytes of a page that is read as a whole: parsed, a document takes up to forty times its size.
+#: Largest page parsed as a whole, in bytes: a parsed document takes up to forty times its size.
 MAX_WHOLE = 1024 * 1024
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -41,12 +41,12 @@ _OK, _FIRST_ERROR, _FIRST_FAULT = 200, 400, 500
 
 @dataclass(frozen=True, slots=True)
 class TagPages:
-    """One repository's list, and how to ask for a page of it.
+    """The tag list of one repository.
 
     Attributes:
-        ask: takes path and query, gives an answer of any status.
-        refuse: turns an answer that is an error into what to raise.
-        api: where the registry's API begins.
+        ask: sends path and query; returns a response of any status.
+        refuse: returns the error for an error response.
+        api: path prefix of the registry's API.
     """
 
     name: str
@@ -57,13 +57,13 @@ class TagPages:
     api: str = "/v2"
 
     def __iter__(self) -> Iterator[str]:
-        """Give every tag once, in the registry's order, asking for a page when it is needed.
+        """Iterate over the tags, each once, in the registry's order; pages are requested on demand.
 
         Raises:
-            BadDocument, ServerFault: a page is no list of tags, or leads somewhere else.
-            LimitExceeded: there is no end in sight.
+            BadDocument, ServerFault: a page is not a tag list, or links elsewhere.
+            LimitExceeded: the list is too long.
         """
-        # Of a tag only its hash is kept: a million of them are a hundred megabytes as it is.
+        # Keep only hashes: even those of a million tags take a hundred megabytes.
         seen: set[int] = set()
         size = 0
         targets = {target := f"{self.path}?n={PAGE_SIZE}"}
@@ -95,22 +95,23 @@ class TagPages:
         response = self.ask(target)
         path, _, query = target.partition("?")
         if _FIRST_ERROR <= response.status < _FIRST_FAULT and path != self.path:
-            # Artifactory and Nexus write links to paths of their own (quirks q-060, q-066).
+            # Artifactory and Nexus link to paths of their own (docs/wire-protocol.md, "Next page
+            # links").
             response = self.ask(f"{self.path}?{query}")
         if response.status != _OK:
             raise self.refuse(response)
         return response
 
     def _tags(self, response: Response) -> Iterator[str]:
-        """Read one page; what is no tag is left out, and said."""
+        """Parse one page; skip invalid tags with a warning."""
         what = f"the list of tags of `{self.name}`"
         kind = (response.headers.content_type or "").lower()
         if response.headers.encoded is not None:
             raise ServerFault(f"{what} came compressed, which was not asked for")
         if "json" not in kind and not response.body.lstrip().startswith(b"{"):
             raise ServerFault(
-                f"`{response.url.authority}` answered with something that is no list of tags",
-                "it may be the page of a login or of a proxy",
+                f"`{response.url.authority}` answered with something other than a tag list",
+                "it may be a login page or a proxy's page",
             )
         dropped = 0
         for position, tag in enumerate(_listed(response.body, what)):
@@ -118,25 +119,20 @@ class TagPages:
                 raise LimitExceeded(f"the tags of `{self.name}`", MAX_TAGS, position + 1, "tags")
             if tag is not None and not isinstance(tag, str):
                 raise BadDocument(what, f"tags[{position}]", f"must be text, not {kind_of(tag)}")
-            # Nexus lists null, Artifactory digests (quirks q-065, q-061).
+            # Nexus lists null, Artifactory digests.
             if tag is None or not _TAG.fullmatch(tag):
                 dropped += 1
             else:
                 yield tag
         if dropped:
-            self._warn(f"`{self.name}` lists {dropped} names that are no tags; they are left out")
+            self._warn(f"`{self.name}` lists {dropped} invalid tags; they are skipped")
 
     def _warn(self, message: str) -> None:
         self.observe(Warned("tags", message))
 
 
 def _listed(body: bytes, what: str) -> Iterable[object]:
-    """Give the elements of `tags`, not checked yet.
-
-    Raises:
-        BadDocument: the body is no object, or its `tags` no array.
-        LimitExceeded: it is nested too deep.
-    """
+    """Return the elements of `tags`, unchecked."""
     if len(body) > MAX_WHOLE:
         return read_array(body, "tags", what)
     tags = read_object(body, what).get("tags")
@@ -146,15 +142,15 @@ def _listed(body: bytes, what: str) -> Iterable[object]:
 
 
 def next_page(response: Response, what: str, api: str = "/v2") -> str | None:
-    """Give path and query of the page after this one, the registry's own words; None at the end.
+    """Return path and query of the next page; None at the end.
 
     Args:
         response: a page of a list.
         what: the list, for messages: "the tags of `ubuntu`".
-        api: where the registry's API begins.
+        api: path prefix of the registry's API.
 
     Raises:
-        ServerFault: it leads to another host, or out of the registry's API.
+        ServerFault: it is on another host or outside the registry's API.
     """
     link = next_link(response.headers.all("link"))
     if link is None:
@@ -162,29 +158,29 @@ def next_page(response: Response, what: str, api: str = "/v2") -> str | None:
     try:
         url = response.url.join(link)
     except BadUrl as error:
-        raise _misled(what, str(error)) from error
-    # A redirected list may go on where the redirect led; it is asked for here again.
+        raise _bad_link(what, str(error)) from error
+    # A redirected list may continue at the redirect target; it is requested here again.
     if url.origin not in (response.registry.origin, response.url.origin):
-        raise _misled(what, f"it is at `{url.authority}`")
-    # HTTP libraries take `%2e%2e` for `..`, and go there.
+        raise _bad_link(what, f"it is at `{url.authority}`")
+    # HTTP libraries treat `%2e%2e` as `..`.
     segments = url.path.lower().replace("%2e", ".").split("/")
     if not url.path.startswith(f"{api}/") or {".", ".."}.intersection(segments):
-        raise _misled(what, "it is outside of the registry's API")
+        raise _bad_link(what, "it is outside of the registry's API")
     return url.target
 
 
-def _misled(what: str, reason: str) -> ServerFault:
+def _bad_link(what: str, reason: str) -> ServerFault:
     return ServerFault(
         f"the next page of {what} is not asked for: {reason}",
-        "the registry, or a proxy in front of it, writes wrong links",
+        "the registry, or a proxy in front of it, sends wrong links",
     )
 
 
 def next_link(values: Iterable[str]) -> str | None:
     """Find the target of `rel="next"` in `Link` header lines; None when there is none.
 
-    Takes several links per line, other parameters before `rel`, a `next` without quotes, and a
-    target without its angle brackets, as old Quay wrote it. Grammar: RFC 8288, section 3.
+    Accepts several links per line, other parameters before `rel`, an unquoted `next`, and a target
+    without angle brackets, as old Quay sent it. Grammar: RFC 8288, section 3.
     """
     for line in values:
         if len(line) > _MAX_LINK:

@@ -1,8 +1,8 @@
-"""Looking a machine over: `CHECKS` names what is looked at, and nothing that is broken stops it.
+"""Check the installation and this machine: `CHECKS` lists the checks, and a fault stops none.
 
-To add a check, write a function in a module of `flow.checks` and give it a row. Nobody is asked
-over the network but the registries that somebody named, once each; nothing is made or changed, but
-a file in a store that is there, which is gone again at once.
+To add a check, write a function in a module beside this one and add a row. Only registries named
+by the user get requests, one each; nothing is changed, except for a file in an existing store,
+which is removed immediately.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 class DoctorCheck(NamedTuple):
-    """One thing to look at; group and name are for what comes of a look that fails."""
+    """One check; group and name label the row when the check itself fails."""
 
     group: str
     name: str
     look: Look
 
 
-#: Everything that is looked at, in the order it is told.
+#: Every check, in the order it is shown.
 CHECKS = (
     DoctorCheck("installation", "python", installation.python),
     DoctorCheck("installation", "platform", installation.platform),
@@ -65,13 +65,13 @@ CHECKS = (
 _LOGIN = ("RESOLVER_USERNAME", "RESOLVER_PASSWORD")
 
 
-def look_over(machine: MachineReport, checks: tuple[DoctorCheck, ...] = CHECKS) -> Checkup:
-    """Look at everything; what cannot be looked at is a row that says so."""
+def run_checks(machine: MachineReport, checks: tuple[DoctorCheck, ...] = CHECKS) -> Checkup:
+    """Run every check; one that cannot run is a row with the reason."""
     return Checkup(__version__, tuple(row for check in checks for row in _rows(check, machine)))
 
 
-def look_at_installation(error: ImportError) -> Checkup:
-    """Look at what is installed, where too little is for anything else: `error` says what."""
+def check_installation(error: ImportError) -> Checkup:
+    """Check the installation where it is too broken for anything else; `error` has the reason."""
     rows = [failed("installation", "session", error)]
     for look in (
         installation.python,
@@ -91,9 +91,9 @@ def _rows(check: DoctorCheck, machine: MachineReport) -> Iterator[CheckupRow]:
 
 
 def set_aside(environment: Mapping[str, str]) -> tuple[dict[str, str], tuple[CheckupRow, ...]]:
-    """Take out variables of ours that no session can be made with; a row for each.
+    """Remove our invalid variables from the environment, with a row for each.
 
-    Gives what is left of the environment.
+    Returns the rest of the environment and the rows.
     """
     left = dict(environment)
     rows: list[CheckupRow] = []

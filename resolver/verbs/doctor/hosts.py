@@ -1,4 +1,4 @@
-"""Registries: where each is asked, and which file says so; with a name, whether it answers."""
+"""Check registries: their endpoints and the file that configures them, and whether they answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from resolver.core.registry.endpoints import Endpoint, HostChoice
     from resolver.core.results.doctor import CheckupRow, Fact
-    from resolver.sources.http.requests import Response
+    from resolver.sources.http.messages import Response
     from resolver.verbs.doctor.machine import MachineReport
 
 _GROUP = "registries"
@@ -29,13 +29,13 @@ _PROTOCOL = 200, 401, 403
 
 
 def config(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Say whether there is a `config.yaml`, and where it belongs."""
+    """Report whether there is a `config.yaml`, and its path."""
     path, is_named = config_file(machine.environment, machine.settings.home)
     if path is None:
-        yield note(_GROUP, CONFIG, "there is no home to look for it in")
+        yield note(_GROUP, CONFIG, "there is no home folder to look for it in")
     elif path.exists():
         with suppress(ResolverError):
-            # What is wrong with it, `choices` says.
+            # `choices` reports what is wrong with it.
             count = len(machine.where.named()[CONFIG]())
             found = f"{path}: {count} host{'' if count == 1 else 's'}"
             yield ok(_GROUP, CONFIG, found, path=str(path), exists=True)
@@ -44,7 +44,7 @@ def config(machine: MachineReport) -> Iterator[CheckupRow]:
 
 
 def choices(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Say of every registry that is named, here or in a file, which file decides."""
+    """Report the endpoints of every registry named here or in a file."""
     names = dict.fromkeys(machine.hosts)
     told: set[str] = set()
     for place, source in machine.where.named().items():
@@ -58,11 +58,11 @@ def choices(machine: MachineReport) -> Iterator[CheckupRow]:
             row = _row(name, _choice(machine, name))
         except (ResolverError, OSError) as error:
             is_told = str(error) in told
-            mended = wrong(_GROUP, name, "cannot be asked before that is mended", "")
-            row = mended if is_told else failed(_GROUP, name, error)
+            broken = wrong(_GROUP, name, "cannot be used before that is fixed", "")
+            row = broken if is_told else failed(_GROUP, name, error)
         yield row
     if not names:
-        yield ok(_GROUP, "mirrors", "none; every registry is asked itself")
+        yield ok(_GROUP, "mirrors", "none; every registry is used directly")
 
 
 def _choice(machine: MachineReport, name: str) -> HostChoice:
@@ -81,28 +81,28 @@ def _row(name: str, choice: HostChoice) -> CheckupRow:
         "blocked": choice.blocked,
         "endpoints": tuple(_endpoint(each, choice.repository) for each in choice.endpoints),
     }
-    by = f"{choice.source} decides" if choice.source else "no file speaks of it"
+    by = f"{choice.source} decides" if choice.source else "no file configures it"
     if choice.blocked and choice.endpoints:
-        by = f"{by}: it is blocked, and its mirrors are asked"
+        by = f"{by}: it is blocked, and its mirrors are used"
     if choice.is_closed:
         return note(_GROUP, shown, f"{by}: it is blocked", "", **facts)
     for each in choice.endpoints:
         # Now, and not in the middle of a handshake.
         trust_of_host(Trust(), each.settings)
-    asked = ", then ".join(_endpoint(each, choice.repository) for each in choice.endpoints)
+    endpoints = ", then ".join(_endpoint(each, choice.repository) for each in choice.endpoints)
     risky = [each.host for each in choice.endpoints if each.settings.skip_verify]
     if risky:
         hint = f"name its authority instead (`ca`) in {choice.source}"
-        found = f"{by}: {asked}; who answers is not checked at {', '.join(risky)}"
+        found = f"{by}: {endpoints}; certificates are not checked at {', '.join(risky)}"
         return warning(_GROUP, shown, found, hint, **facts)
     plain = upstream(choice.registry, choice.repository)
     if choice.is_plain and choice.endpoints[0] == plain:
-        return ok(_GROUP, shown, f"{by}: it is asked itself", **facts)
-    return ok(_GROUP, shown, f"{by}: {asked}", **facts)
+        return ok(_GROUP, shown, f"{by}: it is used directly", **facts)
+    return ok(_GROUP, shown, f"{by}: {endpoints}", **facts)
 
 
 def _endpoint(endpoint: Endpoint, repository: str) -> str:
-    """Say where, and what it is not asked for or has of its own."""
+    """Return an endpoint's host, with its restrictions and options."""
     notes = []
     if endpoint.repository != repository:
         notes.append(f"as {endpoint.repository}")
@@ -120,18 +120,18 @@ def _endpoint(endpoint: Endpoint, repository: str) -> str:
 
 
 def answers(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Ask each registry that somebody named once, and compare its clock with ours."""
+    """Send each named registry one request, and compare its clock with this machine's."""
     for host in machine.hosts:
         if machine.knock is None:
-            yield note(_GROUP, f"{host} answers", "not asked: `--offline`")
+            yield note(_GROUP, f"{host} answers", "not checked: `--offline`")
             continue
         try:
             yield from _answer(machine.knock, machine.clock, host)
         except RegistryBlocked:
-            yield note(_GROUP, f"{host} answers", "not asked: it is blocked")
+            yield note(_GROUP, f"{host} answers", "not checked: it is blocked")
         except Malformed:
-            # What is wrong is told where it stands: among the files, or the proxies.
-            found = "not asked: a file or a variable that decides how cannot be used"
+            # The error is reported among the files or the proxies.
+            found = "not checked: its configuration cannot be used"
             yield note(_GROUP, f"{host} answers", found)
         except ResolverError as error:
             yield failed(_GROUP, f"{host} answers", error)
@@ -146,7 +146,7 @@ def _answer(
     name = f"{host} answers"
     facts: dict[str, Fact] = {"status": response.status, "origin": str(response.registry)}
     if response.status in _PROTOCOL:
-        how = "" if response.status == _PROTOCOL[0] else ", and wants to know who asks"
+        how = "" if response.status == _PROTOCOL[0] else ", and requires a login"
         yield ok(_GROUP, name, f"from {response.url.authority}{how}", **facts)
     else:
         found = f"status {response.status}, as no registry does"
@@ -160,7 +160,7 @@ def _clock(host: str, date: str, here: float) -> CheckupRow:
     try:
         there = parsedate_to_datetime(date).timestamp()
     except (ValueError, TypeError, OverflowError):
-        return note(_GROUP, name, "it does not say what time it is")
+        return note(_GROUP, name, "it sends no time")
     off = here - there
     if abs(off) > MOST_OFF:
         way = "ahead of" if off > 0 else "behind"

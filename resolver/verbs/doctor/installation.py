@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _GROUP = "installation"
 _OURS = "multiarch-resolver"
-#: Who says which platform is meant, best first.
+#: Variables that set the default platform, in order of precedence.
 _PLATFORM = ("RESOLVER_PLATFORM", "DOCKER_DEFAULT_PLATFORM")
 _OLDEST = (3, 11)
 _FAST = f"pip install '{_OURS}[fast]'"
@@ -35,7 +35,7 @@ _TRIED = {"httpx": "resolver.sources.http.engine", "pyreqwest": "resolver.source
 
 
 def python(_machine: object) -> Iterator[CheckupRow]:
-    """Say which Python and which `resolver` these are."""
+    """Report the versions of Python and `resolver`."""
     here = sys.version_info[:3]
     text = f"{'.'.join(map(str, here))} ({sys.executable})"
     if here < _OLDEST:
@@ -46,7 +46,7 @@ def python(_machine: object) -> Iterator[CheckupRow]:
 
 
 def platform(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Say which platform is meant where nobody names one."""
+    """Report the default platform."""
     here = str(host_platform())
     wanted = machine.settings.platform
     if wanted is None:
@@ -56,7 +56,7 @@ def platform(machine: MachineReport) -> Iterator[CheckupRow]:
     if wanted != "local":
         table = load_table(machine.settings.platforms_file)
         Platform.parse(wanted, host=host_platform(), table=table)
-    yield ok(_GROUP, "platform", f"{wanted}, as `{by}` says; this is {here}", platform=wanted)
+    yield ok(_GROUP, "platform", f"{wanted}, as `{by}` sets; this is {here}", platform=wanted)
 
 
 def packages(_machine: object) -> Iterator[CheckupRow]:
@@ -73,25 +73,25 @@ def packages(_machine: object) -> Iterator[CheckupRow]:
 
 
 def _package(needed: Requirement) -> CheckupRow:
-    mend = f"pip install --upgrade '{needed.name}{needed.bounds}'"
+    command = f"pip install --upgrade '{needed.name}{needed.bounds}'"
     try:
         here = version(needed.name)
     except PackageNotFoundError:
-        return wrong(_GROUP, needed.name, "it is not installed", mend)
+        return wrong(_GROUP, needed.name, "it is not installed", command)
     facts = {"version": here, "needed": needed.bounds}
     try:
         if needed.name in _TRIED:
             import_module(_TRIED[needed.name])
     except ImportError as error:
         found = f"{here} cannot be loaded: {error}"
-        return wrong(_GROUP, needed.name, found, f"{mend} --force-reinstall", **facts)
+        return wrong(_GROUP, needed.name, found, f"{command} --force-reinstall", **facts)
     if is_outside(here, needed.bounds):
-        return wrong(_GROUP, needed.name, f"{here}; needed is {needed.bounds}", mend, **facts)
+        return wrong(_GROUP, needed.name, f"{here}; needed is {needed.bounds}", command, **facts)
     return ok(_GROUP, needed.name, here, **facts)
 
 
 def gzip(_machine: object) -> Iterator[CheckupRow]:
-    """Say what inflates layers of gzip."""
+    """Report which library inflates gzip layers."""
     if find_spec("isal") is not None:
         yield ok(_GROUP, "isal", "layers of gzip are read by isal", present=True)
         return
@@ -100,7 +100,7 @@ def gzip(_machine: object) -> Iterator[CheckupRow]:
 
 
 def zstd(_machine: object) -> Iterator[CheckupRow]:
-    """Say what inflates layers of zstd."""
+    """Report which library inflates zstd layers."""
     for name in ("compression.zstd", "backports.zstd"):
         if _is_here(name):
             yield ok(_GROUP, "zstd", f"layers of zstd are read by {name}", present=True)
@@ -116,12 +116,12 @@ def _is_here(name: str) -> bool:
         return False
 
 
-#: What `export --to` says, and the program that takes the images.
+#: Tools of `export --to`, and the program of each.
 _TOOLS = (("docker", "docker"), ("podman", "podman"), ("containerd", "ctr"))
 
 
 def tools(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Say which tools of this machine images can be handed to."""
+    """Report the tools on this machine that can take exported images."""
     for name, program in _TOOLS:
         path = machine.program(program)
         if path is None:
@@ -132,23 +132,23 @@ def tools(machine: MachineReport) -> Iterator[CheckupRow]:
 
 
 def terminal(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Say what progress of a pull looks like here, and whether anybody can be asked."""
+    """Report how progress is shown here, and whether prompts are possible."""
     seat = machine.console
     progress = "live" if seat.stderr and not seat.system else "in lines"
-    asks = "asked for" if seat.stdin and seat.stderr else "never asked for: --password-stdin"
-    found = f"progress is shown {progress}; a password is {asks}; no colours are used"
+    prompts = "prompted for" if seat.stdin and seat.stderr else "not prompted for: --password-stdin"
+    found = f"progress is shown {progress}; a password is {prompts}; no colours are used"
     facts = {"stdin": seat.stdin, "stdout": seat.stdout, "stderr": seat.stderr}
     yield ok("terminal", "terminal", found, **facts)
     if seat.system:
         found = f"{seat.system}; `--emit auto` hands over to it"
         yield ok("terminal", "CI", found, system=seat.system)
     elif machine.environment.get("CI"):
-        found = "`CI` is set, and by no system that `--emit auto` knows"
+        found = "`CI` is set, but not by a system that `--emit auto` supports"
         yield note("terminal", "CI", found, "resolver help ci", system="")
 
 
 def variables(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Say which variables of ours are set; a name that nobody reads is a typing error."""
+    """Report which of our variables are set; an unknown one is a typing error."""
     yield from machine.set_aside
     told = {row.name for row in machine.set_aside}
     for name in sorted(each for each in machine.environment if each.startswith(PREFIX)):
@@ -160,8 +160,8 @@ def variables(machine: MachineReport) -> Iterator[CheckupRow]:
         elif not machine.environment[name]:
             yield ok("variables", name, "set, and empty: the same as not set")
         else:
-            says = f", as {known.option}" if known.option else ""
-            yield ok("variables", name, f"set{says}")
+            option = f", as {known.option}" if known.option else ""
+            yield ok("variables", name, f"set{option}")
 
 
 def _unknown(name: str) -> CheckupRow:

@@ -19,17 +19,17 @@ _GROUP = "logins"
 
 
 def explicit(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Say what goes before all files."""
+    """Report credentials that take precedence over all files."""
     settings = machine.settings
     if settings.anonymous:
         yield note(_GROUP, "anonymous", "no login is used (`--anonymous`, `RESOLVER_ANONYMOUS`)")
     if settings.username is not None:
-        found = "a user name and a password are given, and go to every registry that is named"
+        found = "user name and password are set, and are sent to every registry that is named"
         yield note(_GROUP, "given", found)
 
 
 def places(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Say which files hold logins, and for whom."""
+    """Report which files hold logins, and for which registries."""
     named, by = _named(machine)
     count = 0
     for place in census(machine.environment, machine.settings.home, named):
@@ -37,16 +37,16 @@ def places(machine: MachineReport) -> Iterator[CheckupRow]:
             count += 1
             yield from _place(place)
         elif named is not None:
-            hint = f"mend {by}, or write the file: `resolver login REGISTRY --auth-file {named}`"
+            hint = f"fix {by}, or write the file: `resolver login REGISTRY --auth-file {named}`"
             count += 1
             yield warning(_GROUP, place.place, f"there is no such file, and {by} names it", hint)
     if not count:
         hint = "resolver login REGISTRY"
-        yield note(_GROUP, "files", "none; registries are asked anonymously", hint)
+        yield note(_GROUP, "files", "none; registries are used anonymously", hint)
 
 
 def _named(machine: MachineReport) -> tuple[Path | None, str]:
-    """Give the file that replaces those in default places, and what names it."""
+    """Return the file that replaces the default ones, and what names it."""
     if machine.settings.auth_file is not None:
         return machine.settings.auth_file, "`--auth-file`"
     path = machine.environment.get("REGISTRY_AUTH_FILE")

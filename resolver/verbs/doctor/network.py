@@ -1,4 +1,4 @@
-"""What lies between here and a registry: whom we believe, proxies, and the time of day."""
+"""Check the network's settings: trusted certificates, proxies, and this machine's clock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.core.results.events import Noted
-from resolver.sources.http.proxies import ProxySettings
+from resolver.sources.http.addresses import ProxySettings
 from resolver.sources.http.tls import look_into
 from resolver.verbs.doctor.machine import note, ok, warning, wrong
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from resolver.core.results.doctor import CheckupRow, Fact
     from resolver.core.results.pull_events import Event
-    from resolver.sources.http.proxies import Proxy
+    from resolver.sources.http.addresses import Proxy
     from resolver.verbs.doctor.machine import MachineReport
 
 _GROUP = "network"
@@ -27,7 +27,7 @@ RELEASED = datetime(2026, 11, 1, tzinfo=UTC)
 #: Days before its end at which an authority is worth a word.
 SOON = 30
 _DAY = 86_400
-#: Where systems keep their authorities, if OpenSSL does not say.
+#: Default files of certificate authorities, if OpenSSL names none.
 #: Source: golang crypto/x509 root_linux.go, `certFiles`.
 BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -40,9 +40,9 @@ _INSTALL = "apt-get install ca-certificates, or what your system calls it"
 
 
 def authorities(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Say whom the system believes, or what a variable puts in its place."""
+    """Report the trusted certificate authorities, and the variable that replaces them."""
     if machine.settings.tls_skip_verify:
-        found = "nobody is checked (`--tls-skip-verify`, `RESOLVER_TLS_SKIP_VERIFY`)"
+        found = "certificates are not checked (`--tls-skip-verify`, `RESOLVER_TLS_SKIP_VERIFY`)"
         yield warning(_GROUP, "who answers", found, "name the authority instead: `--ca-file FILE`")
     is_named = False
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
@@ -82,7 +82,7 @@ def _system() -> CheckupRow:
 
 
 def ca_file(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Look into the user's own file of authorities."""
+    """Report the user's own file of certificate authorities."""
     path = machine.settings.ca_file
     if path is None:
         return
@@ -96,19 +96,19 @@ def ca_file(machine: MachineReport) -> Iterator[CheckupRow]:
     day = datetime.fromtimestamp(bundle.ends, UTC).date().isoformat()
     facts["ends"] = day
     if bundle.ended:
-        hint = "get a new one from whoever runs the registry"
+        hint = "get a new one from the registry's operator"
         yield warning(
             _GROUP, "--ca-file", f"{found}; {bundle.ended} ended, on {day}", hint, **facts
         )
     elif bundle.ends - now < SOON * _DAY:
-        hint = "ask whoever runs the registry for the next one"
+        hint = "ask the registry's operator for the next one"
         yield warning(_GROUP, "--ca-file", f"{found}; ends on {day}", hint, **facts)
     else:
         yield ok(_GROUP, "--ca-file", f"{found}, until {day}", **facts)
 
 
 def proxies(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Say which proxies are used, as requests will read the variables."""
+    """Report the proxies, as requests read them from the variables."""
     odd: list[str] = []
 
     def observe(event: Event) -> None:
@@ -133,7 +133,7 @@ def proxies(machine: MachineReport) -> Iterator[CheckupRow]:
 
 
 def _proxy(proxy: Proxy | None) -> str:
-    """Say where a proxy is; never who asks it."""
+    """Return the address of a proxy, without its credentials."""
     if proxy is None:
         return ""
     login = "***@" if proxy.username or proxy.password else ""
@@ -141,7 +141,7 @@ def _proxy(proxy: Proxy | None) -> str:
 
 
 def clock(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Tell a clock that was never set."""
+    """Detect a clock that was never set."""
     now = datetime.fromtimestamp(machine.clock(), UTC)
     shown = now.strftime("%Y-%m-%d %H:%M UTC")
     if now < RELEASED:
@@ -152,13 +152,13 @@ def clock(machine: MachineReport) -> Iterator[CheckupRow]:
 
 
 def offline(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Say that nobody is asked, if so."""
+    """Report settings that turn off the network or TLS."""
     if machine.settings.offline:
-        yield note(_GROUP, "offline", "nobody is asked (`--offline`, `RESOLVER_OFFLINE`)")
+        yield note(_GROUP, "offline", "no requests are sent (`--offline`, `RESOLVER_OFFLINE`)")
     if machine.settings.plain_http:
-        found = "every registry is asked without TLS (`--plain-http`, `RESOLVER_PLAIN_HTTP`)"
+        found = "every registry is used without TLS (`--plain-http`, `RESOLVER_PLAIN_HTTP`)"
         yield warning(
-            _GROUP, "plain http", found, "say it of one host: `plain-http` in config.yaml"
+            _GROUP, "plain http", found, "set it for one host: `plain-http` in config.yaml"
         )
 
 

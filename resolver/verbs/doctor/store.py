@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from resolver.errors import StoreFault
-from resolver.store.flock import file_systems, is_remote
+from resolver.store.files import file_systems, is_remote
 from resolver.verbs.doctor.machine import failed, note, ok, warning, wrong
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _ANOTHER = "name another folder with `--store` or `RESOLVER_STORE`"
 
 
 def folder(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Say whose the folder is; one that is not there yet is made when something is kept."""
+    """Report the owner of the folder; a missing one is created on first use."""
     root = machine.store.root
     is_store = machine.store.look()
     facts: dict[str, Fact] = {"path": str(root), "exists": is_store is not None}
@@ -43,10 +43,7 @@ def folder(machine: MachineReport) -> Iterator[CheckupRow]:
 
 
 def access(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Say who else may change the store; what is refused for it, `folder` says of one that exists.
-
-    Nothing where nobody else may.
-    """
+    """Report which other users can change the store; `folder` reports what is refused for it."""
     try:
         is_there = machine.store.look() is not None
     except StoreFault:
@@ -57,7 +54,7 @@ def access(machine: MachineReport) -> Iterator[CheckupRow]:
         return
     found = "; ".join(doubts)
     if machine.settings.shared_store:
-        accepted = f"{found}; `--shared-store` says that they are trusted"
+        accepted = f"{found}; `--shared-store` trusts them"
         yield note(_GROUP, "access", accepted, "", **facts)
         return
     hint = f"take the right from others with `chmod`, or {_ANOTHER}"
@@ -65,7 +62,7 @@ def access(machine: MachineReport) -> Iterator[CheckupRow]:
 
 
 def content(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Say how much is held."""
+    """Report how much the store holds."""
     if not _is_store(machine):
         return
     used = machine.store.usage()
@@ -83,7 +80,7 @@ def content(machine: MachineReport) -> Iterator[CheckupRow]:
 
 
 def room(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Say how much more will fit."""
+    """Report the free space."""
     place = os.statvfs(_existing(machine.store.root))
     free = place.f_bavail * place.f_frsize
     found = f"{_size(free)} free"
@@ -98,7 +95,7 @@ def room(machine: MachineReport) -> Iterator[CheckupRow]:
 
 
 def file_system(machine: MachineReport) -> Iterator[CheckupRow]:
-    """Say where the folder is; over a network, locks may hold on this machine only."""
+    """Report the file system; locks on a network one may hold on this machine only."""
     kinds = file_systems(_existing(machine.store.root).stat().st_dev)
     remote = [kind for kind in kinds if is_remote(kind)]
     shown = ", ".join(kinds) or "not known"
@@ -106,10 +103,10 @@ def file_system(machine: MachineReport) -> Iterator[CheckupRow]:
     if not remote:
         yield ok(_GROUP, "file system", shown, **facts)
     elif not machine.settings.lock:
-        found = f"{shown}, over a network; `--unsafe-no-lock` says that nobody else uses it"
+        found = f"{shown}, over a network; `--unsafe-no-lock` declares that it is not shared"
         yield warning(_GROUP, "file system", found, "use a folder on a local disk", **facts)
     else:
-        hint = f"{_ANOTHER} on a local disk, or `--unsafe-no-lock` if nobody else uses it"
+        hint = f"{_ANOTHER} on a local disk, or `--unsafe-no-lock` if it is not shared"
         found = f"{shown}: over a network, where locks cannot be relied on"
         yield wrong(_GROUP, "file system", found, hint, **facts)
 
@@ -128,7 +125,7 @@ def writing(machine: MachineReport) -> Iterator[CheckupRow]:
 
 
 def _is_store(machine: MachineReport) -> bool:
-    """Whether there is a store; what is wrong with one that cannot be used, `folder` says."""
+    """Whether there is a store; `folder` reports one that cannot be used."""
     try:
         return machine.store.look() is True
     except StoreFault:
@@ -136,12 +133,12 @@ def _is_store(machine: MachineReport) -> bool:
 
 
 def _existing(path: Path) -> Path:
-    """Give the nearest folder that is there."""
+    """Return the nearest folder that exists."""
     return next(each for each in (path, *path.parents) if each.exists())
 
 
 def _size(count: int) -> str:
-    """Write bytes as people do."""
+    """Format a number of bytes with a unit."""
     value = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:  # noqa: PLR2004 - the step of SI units

@@ -1,7 +1,7 @@
-"""One tar for everybody: an OCI layout, and Docker's `manifest.json` over the same blobs.
+"""Write one tar for all tools: an OCI layout, with Docker's `manifest.json` over the same blobs.
 
 Read by `docker load`, `podman load`, `ctr images import`, `kind load image-archive`, and skopeo
-as `oci-archive:` and as `docker-archive:`. The same images give the same bytes, anywhere.
+as `oci-archive:` and as `docker-archive:`. The same images give the same bytes on any machine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.digest import Digest
     from resolver.core.platforms.platform import Platform
     from resolver.core.results.export import ExportedImage
-    from resolver.verbs.export.bundle import ExportBundle, Packed, PackedImage
+    from resolver.verbs.export.bundle import ExportBundle, ExportedRoot, PackedImage
 
 _BLOCK = 512
 #: Source: POSIX.1-2017 pax, "ustar Interchange Format": an archive ends with two empty blocks.
@@ -38,18 +38,18 @@ def write_archive(
     listed: bytes,
     epoch: int = 0,
 ) -> int:
-    """Write a bundle as one tar; gives its size in bytes.
+    """Write a bundle as one tar; return its size in bytes.
 
     Args:
         bundle: what goes into it.
         images: of the bundle, with their names.
-        store: holds the content; every blob is verified on its way.
-        sink: takes the bytes, in order.
+        store: has the content; every blob is verified as it is copied.
+        sink: receives the bytes, in order.
         listed: the body of `manifest.json`, see `docker_manifest`.
         epoch: the time of every member.
 
     Raises:
-        Untrusted: a blob is not what its digest says; the archive is then cut short.
+        Untrusted: a blob does not match its digest; the archive is truncated then.
         NotFound, StoreFault: a blob is gone, or cannot be read.
 
     """
@@ -74,15 +74,15 @@ def write_archive(
 def docker_manifest(
     bundle: ExportBundle, preferred: Sequence[Platform], warn: Callable[[Warned], None]
 ) -> bytes:
-    """Write Docker's `manifest.json`: one image for each name, because it knows no platforms.
+    """Build Docker's `manifest.json`: one image for each name, since it has no platforms.
 
     Windows images are listed only where there is nothing else: Docker on Linux refuses an
     archive that lists one.
 
     Args:
         bundle: what is in the archive.
-        preferred: which platform a name means if several are there; else the first of its index.
-        warn: is told what Docker will not see.
+        preferred: the platform that a name means if there are several; else the first of its index.
+        warn: receives warnings about images that Docker ignores.
 
     Source: moby image/spec/v1.2.md, "Combined Image JSON + Filesystem Changeset Format".
     """
@@ -118,12 +118,12 @@ def docker_manifest(
 
 
 def path_of(digest: Digest) -> str:
-    """Say where a blob lies in a layout."""
+    """Return the path of a blob in a layout."""
     return f"blobs/{digest.algorithm}/{digest.hex}"
 
 
 def _chosen(
-    each: Packed, preferred: Sequence[Platform], warn: Callable[[Warned], None]
+    each: ExportedRoot, preferred: Sequence[Platform], warn: Callable[[Warned], None]
 ) -> PackedImage | None:
     """Choose the one image that a name means to Docker."""
     images = [image for image in each.images if image.manifest.is_image and image.is_whole]
@@ -131,7 +131,8 @@ def _chosen(
         warn(
             Warned(
                 "docker-none",
-                f"`docker load` will not see `{each.name}`: it is no image, or layers are missing",
+                f"`docker load` will not see `{each.name}`: it is not an image, or layers "
+                "are missing",
             )
         )
         return None
@@ -143,14 +144,14 @@ def _chosen(
             Warned(
                 "docker-one-platform",
                 f"`{each.name}` means {ranked[0].platform} to a Docker without the containerd "
-                "image store, which knows one platform per name",
+                "image store, which keeps one platform per name",
             )
         )
     return ranked[0]
 
 
 def _rank(platform: Platform | None, wanted: Sequence[Platform]) -> int:
-    """Say how early a platform was asked for; equals stay in the order of the index."""
+    """Rank an entry by the requested platforms; equal ones stay in index order."""
     normal = None if platform is None else platform.normalized()
     return wanted.index(normal) if normal in wanted else len(wanted)
 
@@ -201,7 +202,7 @@ class _Writer:
         self._put(bytes(-size % _BLOCK))
 
     def end(self) -> int:
-        """Write the end; gives the size of all."""
+        """Write the end of the tar; return the size of all."""
         self._put(_END)
         return self._size
 

@@ -32,17 +32,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class RemovalRequest:
-    """Which images of each reference are to leave the store.
+class ExportSelection:
+    """Which images of each reference to export.
 
     Attributes:
-        platforms: images for other platforms stay behind; empty = all that is held.
+        platforms: the platforms to export; empty for all that are held.
         machine: acceptable platforms of this machine, best first, with the level of its processor,
-            if an image for it is to leave.
-        exact: refuse lower levels and other architectures.
-        everything: refuse to leave anything of an index behind.
-        attestations: with what the index lists about the images.
-        referrers: with what was pulled besides the index; archives have no place for it.
+            to export the image for it.
+        exact: reject lower levels and other architectures.
+        everything: export every entry of an index, or fail.
+        attestations: include those that the index lists.
+        referrers: include what was pulled from outside the index; archives cannot hold it.
 
     """
 
@@ -56,13 +56,13 @@ class RemovalRequest:
 
     @property
     def named(self) -> tuple[Platform, ...]:
-        """Every platform an image is to leave for; empty = all that is held."""
+        """Every platform to export; empty for all that are held."""
         return (*self.platforms, *self.machine)
 
 
 @dataclass(frozen=True, slots=True)
 class PackedImage:
-    """One image for one platform; `is_whole` unless layers are kept elsewhere than here."""
+    """One image for one platform; `is_whole` unless it has foreign layers that are not held."""
 
     descriptor: Descriptor
     platform: Platform | None
@@ -71,15 +71,15 @@ class PackedImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
-    """What leaves under one reference.
+class ExportedRoot:
+    """The exported content of one reference.
 
     Attributes:
-        root: what its name is to point at; its platform is set if it is one image.
-        original: what it points at in its registry.
-        images: below `root`, in index order; attestations are not among them.
-        attached: what leaves besides images; of referrers, `tag` is the one of their repository.
-        left_out: entries of the original index that do not leave.
+        root: the document that its name points at; with a platform if it is one image.
+        original: the root in its registry.
+        images: below `root`, in index order, without attestations.
+        attached: exported content besides images; of referrers, `tag` is that of their repository.
+        left_out: entries of the original index that are not exported.
 
     """
 
@@ -92,7 +92,7 @@ class Packed:
 
     @property
     def name(self) -> str:
-        """The full name: with its tag, or with the digest of what really leaves."""
+        """The full name: with its tag, or with the digest of the exported root."""
         reference = self.reference
         if reference.tag is None and reference.digest is not None:
             return f"{reference.identity}@{self.root.digest}"
@@ -100,7 +100,7 @@ class Packed:
 
     @property
     def tag(self) -> str:
-        """The tag; empty for what is named by digest alone."""
+        """The tag; empty for a reference by digest alone."""
         reference = self.reference
         if reference.tag is None:
             return "" if reference.digest is not None else reference.name
@@ -109,16 +109,16 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class ExportBundle:
-    """Images, and everything they consist of.
+    """The content of an export: images, and everything they consist of.
 
     Attributes:
         packed: sorted by name, each name once.
         pieces: all content, each digest once, sorted by digest.
-        made: the bodies of those that no store holds, because they were made here.
+        made: the bodies of rewritten indexes, which no store holds.
 
     """
 
-    packed: tuple[Packed, ...]
+    packed: tuple[ExportedRoot, ...]
     pieces: tuple[Descriptor, ...]
     made: Mapping[Digest, bytes]
     warnings: tuple[Warned, ...]
@@ -130,15 +130,15 @@ class ExportBundle:
 
 
 class Pruner:
-    """Leaves entries out of an index, and out of the indexes inside it.
+    """Removes entries from an index, and from the indexes nested in it.
 
     Args:
-        content: holds the indexes.
-        keep: whether an entry that is no index stays.
+        content: has the indexes.
+        keep: whether an entry that is not an index stays.
 
     Attributes:
-        made: the indexes that had to be written anew.
-        left_out: the entries that do not stay, in the order of the walk.
+        made: the indexes that had to be rewritten.
+        left_out: the removed entries, in index order.
 
     """
 
@@ -149,13 +149,13 @@ class Pruner:
         self.left_out: list[Descriptor] = []
 
     def prune(self, root: Descriptor, depth: int = 0) -> Descriptor | None:
-        """Prune an index; unchanged, it is `root` itself, and None if nothing stays.
+        """Prune an index; return `root` itself if nothing is removed, None if nothing stays.
 
-        All that it says besides stays as it is, and so does the order of its entries.
+        All other members and the order of the entries are kept.
 
         Raises:
             LimitExceeded: indexes are nested deeper than 8.
-            NotFound, Untrusted: as `Content.read` and `parse_document`.
+            NotFound, Untrusted: as `Content.read` and `parse_document` raise.
 
         """
         what = f"`{root.digest}` in the store"
@@ -204,9 +204,9 @@ def _with(raw: object, kept: Descriptor) -> dict[str, object]:
 
 
 class Completeness:
-    """Says whether content holds all of an entry; remembers what it has looked at.
+    """Checks whether content has an entry with everything it needs; caches the results.
 
-    Layers that registries may not hold are not missed (`is_foreign`).
+    Layers that registries must not distribute are not required (`is_foreign`).
     """
 
     def __init__(self, content: Content) -> None:
@@ -214,7 +214,7 @@ class Completeness:
         self._known: dict[Digest, bool] = {}
 
     def is_whole(self, entry: Descriptor) -> bool:
-        """Say whether a manifest and all its parts are here, or what an index lists besides.
+        """Whether a manifest and everything it lists are here, or the children of an index.
 
         Raises:
             StoreFault, Untrusted, Unavailable: a manifest is damaged or cannot be read.
@@ -226,7 +226,7 @@ class Completeness:
         return known
 
     def is_artifact(self, entry: Descriptor) -> bool:
-        """Say whether the manifest shows that an entry is no image, where it is here."""
+        """Whether the manifest, if it is here, shows that an entry is not an image."""
         if entry.media_type not in MANIFEST_TYPES or not self._content.has(entry):
             return False
         what = f"`{entry.digest}`"
@@ -246,19 +246,19 @@ class Completeness:
 
 
 def parts_of(manifest: Manifest) -> tuple[Descriptor, ...]:
-    """Give the blobs of a manifest."""
+    """List the blobs of a manifest."""
     return manifest.layers if manifest.config is None else (manifest.config, *manifest.layers)
 
 
 def held_entry(record: PulledName | None, here: Completeness) -> Callable[[Descriptor], bool]:
-    """Make the rule by which an entry stays in an index of what is held.
+    """Return the rule that decides whether an index entry stays.
 
-    Images stay if they were pulled under this name; what is attached to them, and artifacts, if
-    all of it is here.
+    Images stay if they were pulled under this name; attestations, artifacts and other attachments,
+    if they are complete.
 
     Args:
-        record: what was pulled; None where nobody noted it, as in a layout.
-        here: what is here.
+        record: what was pulled; None if it was not recorded, as in a layout.
+        here: checks for completeness.
 
     """
     if record is None:
@@ -278,31 +278,32 @@ def held_entry(record: PulledName | None, here: Completeness) -> Callable[[Descr
     return keep
 
 
-#: Pieces of one bundle. Source: reliability.md R11.
+#: Documents and blobs of one bundle. Source: docs/store-and-reliability.md, "Index traversal".
 MAX_PIECES = 20_000
 
 
 def gather(
     references: Sequence[Reference],
     store: LocalStore,
-    wish: RemovalRequest,
+    request: ExportSelection,
     claim: Callable[[Iterable[Digest]], None],
 ) -> ExportBundle:
-    """Choose what leaves the store; nothing is read but documents, verified.
+    """Choose what is exported; only documents are read, and verified.
 
     Args:
         references: that were pulled.
-        store: holds them.
-        wish: which of their images.
-        claim: is told what is needed before anybody looks whether it is there (R36).
+        store: has them.
+        request: which of their images.
+        claim: protects the listed content from removal before it is looked up, see
+            docs/store-and-reliability.md, "Leases".
 
     Raises:
-        NotHeld: one was not pulled, not for a platform of the wish, or not all of it is here.
-        PlatformNotOffered: the image does not exist for a platform of the wish.
+        NotHeld: an image was not pulled, not for a requested platform, or is incomplete.
+        PlatformNotOffered: the image does not exist for a requested platform.
         Untrusted, StoreFault: a document is malformed, or cannot be read.
 
     """
-    work = _Work(store, wish, claim)
+    work = _Work(store, request, claim)
     packed = {each.name: each for each in map(work.pack, dict.fromkeys(references))}
     pieces = sorted(work.pieces.values(), key=lambda piece: piece.digest)
     return ExportBundle(
@@ -315,7 +316,7 @@ def gather(
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """An image that an index lists, and for what; None where nobody says."""
+    """An image that an index lists, with its platform; None if it is unknown."""
 
     descriptor: Descriptor
     platform: Platform | None
@@ -325,16 +326,16 @@ class _Work:
     """One call of `gather`."""
 
     def __init__(
-        self, store: LocalStore, wish: RemovalRequest, claim: Callable[[Iterable[Digest]], None]
+        self, store: LocalStore, request: ExportSelection, claim: Callable[[Iterable[Digest]], None]
     ) -> None:
         self._store = store
-        self._wish = wish
+        self._selection = request
         self._claim = claim
         self.pieces: dict[Digest, Descriptor] = {}
         self.made: dict[Digest, bytes] = {}
         self.warnings: list[Warned] = []
 
-    def pack(self, reference: Reference) -> Packed:
+    def pack(self, reference: Reference) -> ExportedRoot:
         """Choose the images of one reference, and take in what they consist of."""
         record = self._store.pulled(str(reference))
         if record is None:
@@ -349,7 +350,7 @@ class _Work:
         images = tuple(each for each in taken if isinstance(each, PackedImage))
         attached = [each for each in taken if isinstance(each, Attached)]
         attached += self._referrers(record, {root.digest, *by_digest} & {*self.pieces}, here)
-        return Packed(reference, root, record.root, images, tuple(attached), left_out)
+        return ExportedRoot(reference, root, record.root, images, tuple(attached), left_out)
 
     def _offered(self, record: PulledName, here: Completeness) -> tuple[_Entry, ...]:
         """List the images that a reference offers, in index order; what is held among them."""
@@ -372,28 +373,28 @@ class _Work:
                 yield from self._leaves(record, entry, depth + 1)
 
     def _chosen(self, record: PulledName, entries: Sequence[_Entry]) -> frozenset[Digest]:
-        """Choose among all that is offered, so that a missing best is said, not replaced."""
+        """Choose among all offered entries, so that a best one that is missing is an error."""
         held = frozenset(image.manifest.digest for image in record.images)
-        if not self._wish.named:
+        if not self._selection.named:
             return held
         chosen = set()
-        wishes: list[tuple[Platform, ...]] = [(wanted,) for wanted in self._wish.platforms]
-        wishes += [self._wish.machine] if self._wish.machine else []
-        for wish in wishes:
-            wanted = " or ".join(map(str, wish))
+        requests: list[tuple[Platform, ...]] = [(wanted,) for wanted in self._selection.platforms]
+        requests += [self._selection.machine] if self._selection.machine else []
+        for request in requests:
+            wanted = " or ".join(map(str, request))
             selection = select(
                 [entry.platform for entry in entries],
-                wish[0] if len(wish) == 1 else wish,
-                exact=self._wish.exact,
-                local=wish is self._wish.machine,
-                table=self._wish.table,
+                request[0] if len(request) == 1 else request,
+                exact=self._selection.exact,
+                local=request is self._selection.machine,
+                table=self._selection.table,
             )
             if selection.index is None:
                 offered = [str(entry.platform) for entry in entries if entry.platform is not None]
                 raise PlatformNotOffered(record.reference, wanted, offered)
             digest = entries[selection.index].descriptor.digest
             if digest not in held:
-                pull = f"resolver pull {record.reference} -p {wish[0]}"
+                pull = f"resolver pull {record.reference} -p {request[0]}"
                 raise NotHeld(record.reference, f"`{selection.platform}`", pull)
             chosen.add(digest)
         return frozenset(chosen)
@@ -405,9 +406,9 @@ class _Work:
         chosen: frozenset[Digest],
         here: Completeness,
     ) -> tuple[Descriptor, tuple[LeftOut, ...]]:
-        """Say what the name is to point at, and what of its index it leaves behind.
+        """Return the root document of an exported name, and what it omits of its index.
 
-        The original if all of it leaves; else an index that lists less, with its own digest.
+        The original index if all of it is exported; else a shorter one with its own digest.
         """
         if not record.root.is_index:
             return replace(record.root, platform=entries[0].platform), ()
@@ -427,7 +428,7 @@ class _Work:
         if root is not None and root.digest == record.root.digest:
             return record.root, ()
         wished = [entry for entry in pruner.left_out if self._is_wished(entry)]
-        if self._wish.everything and wished:
+        if self._selection.everything and wished:
             missing = wished[0]
             for entry in wished:
                 entry.digest.require_verifiable(
@@ -437,7 +438,7 @@ class _Work:
             pull = f"resolver pull {record.reference} -p all"
             raise NotHeld(record.reference, named or f"`{missing.digest}`", pull)
         if root is None:
-            # The name says that an image is held, and its own index does not list it.
+            # The name's record lists an image that its index does not.
             raise NotHeld(record.reference, "an image", f"resolver pull {record.reference}")
         self.made.update(pruner.made)
         stays = [str(e.platform) for e in entries if e.descriptor.digest in chosen]
@@ -456,7 +457,7 @@ class _Work:
         return root, left_out
 
     def _is_wished(self, entry: Descriptor) -> bool:
-        return self._wish.attestations or not entry.is_attestation
+        return self._selection.attestations or not entry.is_attestation
 
     def _kept(
         self, record: PulledName, chosen: frozenset[Digest], here: Completeness
@@ -470,14 +471,14 @@ class _Work:
             if entry.digest in chosen:
                 # What is missing of an image is an error, not a reason to leave it behind.
                 return True
-            if self._wish.named:
+            if self._selection.named:
                 return refers_to(entry) in chosen and here.is_whole(entry)
             return held(entry)
 
         return keep
 
     def _claim_all(self, record: PulledName, root: Descriptor, depth: int) -> None:
-        """Claim everything that an index leads to, before anybody looks whether it is here."""
+        """Claim everything that an index leads to, before it is looked up."""
         index = self._index(record, root, depth)
         self._claim(entry.digest for entry in index.manifests if entry.digest.is_verifiable)
         for entry in index.manifests:
@@ -490,7 +491,7 @@ class _Work:
         """Take what was pulled besides the index and is about something that leaves."""
         about = {*leaving, record.root.digest}
         waiting = [each for each in record.attached if each.kind == "referrer"]
-        if waiting and not self._wish.referrers:
+        if waiting and not self._selection.referrers:
             self._warn(
                 "referrers-left-out",
                 f"`{record.reference}` leaves without {counted('referrer' for _ in waiting)}: only "
@@ -519,7 +520,7 @@ class _Work:
         """Take in a document and all below it."""
         self._claim((descriptor.digest,))
         if descriptor.media_type not in DOCUMENT_TYPES:
-            # An index may list what is no manifest.
+            # An index may list entries that are not manifests.
             self._keep(descriptor)
             yield Attached("artifact", descriptor, refers_to(descriptor))
             return
@@ -549,7 +550,7 @@ class _Work:
         if entry is not None and kind == "image":
             yield PackedImage(descriptor, entry.platform, document, is_whole)
         elif entry is not None and depth == 0:
-            # A name that points at content that is no image.
+            # The root of the name is not an image.
             yield PackedImage(descriptor, entry.platform, document, is_whole)
         elif kind != "image":
             yield Attached(kind, descriptor, refers_to(descriptor))
@@ -584,12 +585,12 @@ class _Work:
 MARKER = b'{"imageLayoutVersion":"1.0.0"}'
 
 
-def named(packed: Iterable[Packed], taken: Collection[str]) -> tuple[ExportedImage, ...]:
-    """Give images their names in a layout.
+def named(packed: Iterable[ExportedRoot], taken: Collection[str]) -> tuple[ExportedImage, ...]:
+    """Name the images of a layout.
 
     Args:
         packed: sorted by name.
-        taken: short names of what is in the layout already and stays there.
+        taken: short names of the images that stay in the layout.
 
     """
     used = set(taken)
@@ -614,7 +615,7 @@ def named(packed: Iterable[Packed], taken: Collection[str]) -> tuple[ExportedIma
 
 
 def entry(image: ExportedImage) -> dict[str, object]:
-    """Write what `index.json` says about an image, the way Docker and containerd write it.
+    """Build the `index.json` annotations of an image, as Docker and containerd write them.
 
     Source: OCI image-spec v1.1.1, annotations.md; containerd images/annotations.go.
     """
@@ -627,7 +628,7 @@ def entry(image: ExportedImage) -> dict[str, object]:
     return written
 
 
-def referrers(packed: Iterable[Packed]) -> dict[str, dict[str, object]]:
+def referrers(packed: Iterable[ExportedRoot]) -> dict[str, dict[str, object]]:
     """Write the entries of what refers to images from outside their indexes, by full name.
 
     Each is listed by itself: that is where `oras` and servers of a layout look for referrers. What
@@ -660,7 +661,7 @@ def described(descriptor: Descriptor) -> dict[str, object]:
 
 
 def _platform(platform: Platform) -> dict[str, object]:
-    """Source: OCI image-spec v1.1.1, image-index.md; members that say nothing are left out."""
+    """Serialize an index without empty members. Source: OCI image-spec v1.1.1, image-index.md."""
     said: dict[str, object] = {
         "architecture": platform.architecture,
         "os": platform.os,

@@ -1,4 +1,4 @@
-"""Exporting: images of the store, handed to whatever runs them."""
+"""Export images of the store to a folder, an archive or a container tool."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from resolver.errors import ExportFault, ToolFailed, ToolMissing, Usage
 from resolver.store.files import StoreFolder
 from resolver.values import dataclass
 from resolver.verbs.export.archive import docker_manifest, write_archive
-from resolver.verbs.export.bundle import RemovalRequest, gather, named
+from resolver.verbs.export.bundle import ExportSelection, gather, named
 from resolver.verbs.export.layout import LayoutOptions, write_layout
-from resolver.verbs.export.output import fresh, sweep, writing
+from resolver.verbs.output_files import fresh, sweep, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from resolver.verbs.export.bundle import ExportBundle
 
 
-#: Bytes of what a tool says that are kept, from the end.
+#: Bytes kept from the end of a tool's output.
 _TAIL = 4096
 
 
@@ -49,14 +49,14 @@ def command_for(
     host: Platform | None = None,
     images: Sequence[Sequence[Platform | None]] = (),
 ) -> tuple[str, ...]:
-    """Say how a tool is told to take images from its standard input.
+    """Return the command that loads images from its standard input.
 
     Args:
         kind: a tool.
-        namespace: of containerd; None = as `ctr` itself decides.
-        host: what this machine runs; None = nobody knows.
-        images: the platforms of each. `ctr` drops those that do not run here, and fails to unpack
-            an image where nothing is left, unless it is told otherwise.
+        namespace: of containerd; None for the default of `ctr`.
+        host: platform of this machine; None if unknown.
+        images: the platforms of each. `ctr` skips those that do not run here, and fails to unpack
+            an image without any others, unless a flag disables that.
 
     Source: containerd v1.6.20, cmd/ctr/commands/images/import.go; the same flags in v2.
     """
@@ -72,7 +72,9 @@ def command_for(
 
 
 def find_tool(command: Sequence[str], environment: Mapping[str, str]) -> str:
-    """Find the program of a command; only absolute entries of `PATH` count (R27).
+    """Find the program of a command in the absolute entries of `PATH`.
+
+    See docs/store-and-reliability.md, "Programs on PATH".
 
     Raises:
         ToolMissing: it is not installed.
@@ -89,7 +91,7 @@ def find_tool(command: Sequence[str], environment: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a tool took: bytes, and what it said about them."""
+    """Bytes that a tool read, and its output about them."""
 
     written: int
     said: str
@@ -102,16 +104,16 @@ def hand_over(
 ) -> Taken:
     """Run a tool, and write into its standard input.
 
-    If writing fails, the tool is killed before it can take half an archive for a whole one.
+    If writing fails, the tool is killed, so that it cannot load a truncated archive.
 
     Args:
-        command: as `command_for` gives it.
-        write: is given what takes bytes; gives how many there were.
-        environment: the tool's, without what may be a secret of ours.
+        command: as `command_for` returns it.
+        write: writes to the file it is called with; returns the number of bytes.
+        environment: of the tool; our own secrets are removed.
 
     Raises:
         ToolMissing: it is not installed.
-        ToolFailed: it did not take them.
+        ToolFailed: it exited with an error.
 
     """
     program = find_tool(command, environment)
@@ -152,14 +154,17 @@ def _start(
 
 
 def _is_ours(variable: str) -> bool:
-    """Say whether a variable may hold a secret of ours that is no business of a tool's (R26)."""
+    """Whether a variable may hold one of our secrets, which the tool must not see.
+
+    See docs/store-and-reliability.md, "Secrets and other programs".
+    """
     return variable == "DOCKER_AUTH_CONFIG" or variable.startswith("RESOLVER_")
 
 
 def _feed(
     process: subprocess.Popen[bytes], write: Callable[[Callable[[bytes], object]], int]
 ) -> int | None:
-    """Write all there is; None if the tool did not want all of it."""
+    """Write everything; return None if the tool closed its input early."""
     pipe = process.stdin
     if pipe is None:
         return None
@@ -167,7 +172,7 @@ def _feed(
     def put(data: bytes) -> None:
         rest = memoryview(data)
         while rest:
-            # Unbuffered: it may take less than it is given.
+            # Unbuffered: a write may be partial.
             rest = rest[pipe.write(rest) or 0 :]
 
     try:
@@ -199,7 +204,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _tail(file: IO[bytes]) -> str:
-    """Read the end of what a tool said."""
+    """Read the end of a tool's output."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _TAIL))
     return file.read(_TAIL).decode("utf-8", "replace").strip()
@@ -210,21 +215,21 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """How images are handed over.
+    """Options of an export.
 
     Attributes:
-        wish: which of the images of each reference.
-        host: what this machine runs: what a name means to a Docker here, if nobody wished.
+        selection: which images of each reference.
+        host: platform of this machine, the default platform of its Docker engine.
         epoch: the time of all members of an archive, in seconds since 1970.
-        namespace: of containerd; None = as `ctr` itself decides.
-        environment: for the tool, and to find it by its `PATH`.
-        layout: how a layout is written.
-        sink: takes the bytes of an archive that goes to standard output.
-        check: called again and again; may raise to give up.
+        namespace: of containerd; None for the default of `ctr`.
+        environment: of the tool, and the `PATH` to find it in.
+        layout: options of a layout.
+        sink: receives the bytes of an archive for standard output.
+        check: called regularly; may raise to cancel.
 
     """
 
-    wish: RemovalRequest = field(default_factory=RemovalRequest)
+    selection: ExportSelection = field(default_factory=ExportSelection)
     host: Platform | None = None
     epoch: int = 0
     namespace: str | None = None
@@ -241,25 +246,25 @@ def export(
     options: ExportOptions | None = None,
     observe: Observer = ignore,
 ) -> Exported:
-    """Hand images over; every byte is verified on its way out.
+    """Export images; every byte is verified as it is written.
 
-    A lease keeps them in the store meanwhile. What is at the destination afterwards is all of it,
-    or what was there before.
+    A lease protects them in the store meanwhile. The destination gets all of the export or stays as
+    it was.
 
     Args:
         references: that were pulled.
-        store: holds them.
+        store: has them.
         to: a folder, a file, or a tool.
-        options: how.
-        observe: is told what a person should know; it is in the answer too.
+        options: how to write them.
+        observe: receives the warnings, which the result lists too.
 
     Raises:
-        Usage: it is to go to standard output, and there is no `sink`.
+        Usage: the destination is standard output, and there is no `sink`.
         NotHeld: something was not pulled.
-        PlatformNotOffered: an image does not exist for a platform of the wish.
-        ExportFault: it cannot be written there.
-        ToolMissing, ToolFailed: there is no such tool, or it did not take them.
-        Untrusted: what the store holds is not what it should be.
+        PlatformNotOffered: an image does not exist for a requested platform.
+        ExportFault: the destination cannot be written.
+        ToolMissing, ToolFailed: the tool is not installed, or failed.
+        Untrusted: the content of the store does not match its digests.
         StoreFault: the store cannot be read.
 
     """
@@ -271,8 +276,8 @@ def export(
         # Before anything is read: the answer is the same for every image.
         find_tool(command_for(to.kind), options.environment)
     with store.lease((), purpose, needed=False) as lease:
-        wish = replace(options.wish, referrers=to.kind == "layout")
-        bundle = gather(references, store, wish, lease.add)
+        request = replace(options.selection, referrers=to.kind == "layout")
+        bundle = gather(references, store, request, lease.add)
         exported = _Export(bundle, store, to, options).run()
     for warning in exported.warnings:
         observe(warning)
@@ -292,7 +297,7 @@ class _Export:
         self._warnings = list(bundle.warnings)
 
     def run(self) -> Exported:
-        """Hand it over."""
+        """Write to the destination."""
         if self._to.kind == "layout":
             return self._to_layout()
         if self._to.kind == "archive":
@@ -312,7 +317,7 @@ class _Export:
         images = named(self._bundle.packed, ())
         sink = self._options.sink
         if self._to.is_stream and sink is not None:
-            written = self._write(images, sink, self._options.wish.named)
+            written = self._write(images, sink, self._options.selection.named)
             return self._answer(images, written=written)
         # Through a link, if the user has one there: what it leads to is meant.
         path = os.path.realpath(self._to.path)
@@ -323,7 +328,7 @@ class _Export:
         with folder:
             sweep(folder)
             with fresh(folder) as file:
-                written = self._write(images, file.write, self._options.wish.named)
+                written = self._write(images, file.write, self._options.selection.named)
                 file.settle(folder, name, sync=self._options.layout.sync)
         return self._answer(images, written=written)
 
@@ -339,7 +344,7 @@ class _Export:
         here = () if options.host is None else (options.host,)
         taken = hand_over(
             command,
-            lambda sink: self._write(images, sink, options.wish.named or here),
+            lambda sink: self._write(images, sink, options.selection.named or here),
             options.environment,
         )
         return self._answer(images, written=taken.written, command=command, said=taken.said)
@@ -360,7 +365,7 @@ class _Export:
         )
 
     def _warn(self, warning: Warned) -> None:
-        # Docker's view does not matter to who hands over to something else.
+        # Warnings about Docker do not matter for other destinations.
         if self._to.kind != "containerd":
             self._warnings.append(warning)
 
@@ -415,4 +420,4 @@ def _refuse_odd(path: str) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise ExportFault(path, "it is a folder", "name a file in it, or write `oci:` before it")
     if not stat.S_ISREG(status.st_mode):
-        raise ExportFault(path, "it is no regular file", "name another place")
+        raise ExportFault(path, "it is not a regular file", "name another place")

@@ -1,7 +1,7 @@
-"""OCI layouts in folders: made, and added to by any number of processes at once.
+"""Write OCI layouts in folders, safely with any number of processes.
 
-`index.json` is the one file they share. It is read, merged and replaced under a lock on the
-folder itself, which leaves nothing behind; blobs need none, since their names say what they are.
+`index.json` is the one shared file. It is read, merged and replaced under a lock on the folder
+itself, which leaves nothing behind; blobs need no lock, since they are named by their digests.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from resolver.store import Patience
 from resolver.store.files import File, StoreFolder
 from resolver.values import dataclass
 from resolver.verbs.export.bundle import MARKER, entry, index, named, referrers
-from resolver.verbs.export.output import fresh, rename, sweep, writing
+from resolver.verbs.output_files import fresh, rename, sweep, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -96,8 +96,8 @@ class Placer:
         """Put a blob of the store into the layout.
 
         Raises:
-            BlobNotFound: the store does not hold it.
-            Untrusted: what the store holds is not what its name says.
+            BlobNotFound: the store does not have it.
+            Untrusted: the bytes in the store do not match the digest.
             StoreFault, ExportFault: it cannot be read, or written.
 
         """
@@ -125,7 +125,7 @@ class Placer:
             return _inside(blobs, piece.digest.algorithm)
 
     def _is_there(self, folder: StoreFolder, piece: Descriptor) -> bool:
-        """Whether an earlier export left it, every byte of it; what is no such file is replaced."""
+        """Whether an earlier export wrote all of it; anything but a regular file is replaced."""
         path = folder.where(piece.digest.hex)
         with writing(path):
             try:
@@ -143,7 +143,7 @@ class Placer:
         return found.hexdigest() == piece.digest.hex
 
     def _is_unwanted_link(self, folder: StoreFolder, piece: Descriptor) -> bool:
-        """Whether an earlier export left a hard link to the store, and none is wanted now."""
+        """Whether an earlier export made a hard link to the store, and none is requested now."""
         if self._links:
             return False
         name = piece.digest.hex
@@ -183,7 +183,7 @@ class Placer:
         return True
 
     def _link(self, source: File, folder: StoreFolder, piece: Descriptor) -> bool:
-        """Give the very file of the store a second name; it is read-only under both."""
+        """Add a hard link to the store's file; it is read-only under both names."""
         if not self._links:
             return False
         _verify(source, piece)
@@ -266,21 +266,21 @@ def write_layout(
     options: LayoutOptions,
     check: Callable[[], None],
 ) -> tuple[tuple[ExportedImage, ...], Tally]:
-    """Write a bundle into a layout; gives the names it has there.
+    """Write a bundle into a layout; return its names there.
 
-    An image of the same name is replaced, all others stay. Until the last moment, when
-    `index.json` is replaced, nobody sees anything of it, and after a failure nobody ever does.
+    An image of the same name is replaced, all others stay. Nothing is visible before `index.json`
+    is replaced, the last step; after a failure nothing ever is.
 
     Args:
         bundle: what goes into it.
-        store: the folder of the store that holds the content.
-        path: of the layout; made if there is nothing, along with the folders above it.
-        options: how.
-        check: called before every blob; may raise to give up.
+        store: the folder of the store that has the content.
+        path: of the layout; created with its parents if it does not exist.
+        options: how to write it.
+        check: called before every blob; may raise to cancel.
 
     Raises:
-        ExportFault: it cannot be written, or is a folder with something else in it.
-        Untrusted: a blob of the store, or the `index.json` that is there, is not what it must be.
+        ExportFault: the layout cannot be written, or the folder has other content.
+        Untrusted: a blob of the store, or the existing `index.json`, is malformed or corrupt.
         NotFound, StoreFault: a blob is gone, or cannot be read.
 
     """
@@ -370,13 +370,13 @@ def _adopt(folder: StoreFolder, *, sync: bool) -> None:
         # pathlib cannot list an open descriptor.
         names = set(os.listdir(folder.descriptor)) - _NOT_FOREIGN  # noqa: PTH208
     if any(not name.startswith(".resolver-") for name in names):
-        reason = "it is not empty, and it is no OCI layout"
+        reason = "it is neither empty nor an OCI layout"
         raise ExportFault(folder.path, reason, "name a new folder, or an empty one")
     _put(folder, "oci-layout", MARKER, sync=sync)
 
 
 def _merged(folder: StoreFolder, bundle: ExportBundle) -> tuple[tuple[ExportedImage, ...], bytes]:
-    """Add a bundle to what `index.json` says; gives its names there and the new body."""
+    """Merge a bundle into `index.json`; return its names there and the new body."""
     body = _small(folder, "index.json")
     old: dict[str, object] = {}
     entries: list[dict[str, object]] = []
@@ -394,7 +394,7 @@ def _merged(folder: StoreFolder, bundle: ExportBundle) -> tuple[tuple[ExportedIm
     new = {image.name: entry(image) for image in images} | beside
     listed: list[dict[str, object]] = []
     for each in entries:
-        # In the place of the old one, so that nobody's order changes; the first of several.
+        # In the place of the old one, so that the order stays; the first of several.
         ours = _full_name(each)
         if ours not in names:
             listed.append(each)
@@ -408,7 +408,7 @@ def _merged(folder: StoreFolder, bundle: ExportBundle) -> tuple[tuple[ExportedIm
 
 
 def _full_name(raw: dict[str, object]) -> str:
-    """Say whose entry it is: the full name, in whichever annotation it stands."""
+    """Return the full name of an entry, from whichever annotation has it."""
     return _annotation(raw, IMAGE_NAME) or _annotation(raw, REF_NAME)
 
 
@@ -428,7 +428,7 @@ def _small(folder: StoreFolder, name: str) -> bytes | None:
             return None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise BadDocument(f"`{path}`", "", "it is no regular file")
+            raise BadDocument(f"`{path}`", "", "it is not a regular file")
         with os.fdopen(descriptor, "rb") as file:
             body = file.read(MAX_DOCUMENT + 1)
     if len(body) > MAX_DOCUMENT:
@@ -443,7 +443,7 @@ def _put(folder: StoreFolder, name: str, body: bytes, *, sync: bool) -> None:
 
 
 def _sync_blobs(folder: StoreFolder, bundle: ExportBundle) -> None:
-    """Make the names of blobs outlive a power cut before `index.json` speaks of them."""
+    """Sync the folders of blobs before `index.json` refers to them."""
     blobs = folder.enter("blobs")
     if blobs is None:
         return

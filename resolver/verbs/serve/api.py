@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class Shelf(Protocol):
-    """Content by repository; asked from several threads at once.
+    """Content by repository; used from several threads.
 
-    Repositories and names are checked against their grammar before a shelf is asked. A shelf that
-    cannot read what it holds raises a `ResolverError`; the client is then told that it failed.
+    Repository names and references are validated before a shelf is used. A shelf that cannot read
+    its content raises a `ResolverError`, and the client gets an error response.
     """
 
     def repositories(self) -> list[str]:
@@ -37,7 +37,7 @@ class Shelf(Protocol):
         ...
 
     def tags(self, repository: str) -> list[str] | None:
-        """List the tags, in any order; None when there is no such repository."""
+        """List the tags, in any order; None if there is no such repository."""
         ...
 
     def document(self, repository: str, name: str) -> Document | None:
@@ -89,7 +89,7 @@ class MemoryShelf:
         return self._blobs.get(repository, {}).get(digest)
 
     def referrers(self, repository: str, digest: Digest) -> list[Document]:
-        """Find what speaks about a document."""
+        """List the manifests that refer to a document."""
         return list(about(self._documents.get(repository, {}).values(), digest))
 
 
@@ -102,7 +102,7 @@ def about(documents: Iterable[Document], digest: Digest) -> Iterator[Document]:
 
 
 def fields(document: Document) -> dict[str, object]:
-    """Read a document's fields; none when it is no JSON object."""
+    """Parse the members of a document; none if it is not a JSON object."""
     try:
         return read_object(document.body, f"`{document.descriptor.digest}`")
     except ResolverError:
@@ -114,7 +114,7 @@ _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"{_PART}(?:/{_PART})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _ROUTE = re.compile(r"/v2/(.+)/(manifests|blobs|tags|referrers)/([^/]+)", re.DOTALL)
-#: Characters of a repository name. Source: protocol.md 1.2.
+#: Characters of a repository name. Source: docs/wire-protocol.md, "Reference grammar".
 _NAME_LIMIT = 255
 #: Digits that fit a 64-bit number, so that a long one is never converted.
 _NUMBER = re.compile(r"[0-9]{1,19}")
@@ -135,13 +135,13 @@ Headers = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class ServerResponse:
-    """What to send.
+    """The response to send.
 
     Attributes:
-        content: the whole content, the file that holds it, or what is still on its way.
-        span: first byte and number of bytes of `content` to send; None = all of it.
-        ranged: whether a client may ask for a part.
-        tag: the entity tag, with its quotes; empty for an answer that has none.
+        content: the whole content, the file that has it, or a stream that is still being fetched.
+        span: first byte and number of bytes of `content` to send; None for all of it.
+        ranged: whether a client may request a range.
+        tag: the entity tag, with its quotes; empty for none.
 
     """
 
@@ -154,17 +154,17 @@ class ServerResponse:
 
 
 class Later(Exception):
-    """An answer is not to be had without keeping a thread waiting; ask again soon."""
+    """The answer needs more time than a thread may wait; retry soon."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What a request says about the answer that it wants; each is None where it says nothing.
+    """The conditional headers of a request; None where a header is absent.
 
     Attributes:
         span: the value of `Range`.
-        if_range: of `If-Range`.
-        if_match, if_none_match: of these, several lines joined by commas.
+        if_range: the value of `If-Range`.
+        if_match, if_none_match: their values, several lines joined by commas.
 
     """
 
@@ -179,7 +179,7 @@ UNCONDITIONAL = Conditions()
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """What is asked of one repository; `name` is a tag, a digest, or `list`, not yet checked."""
+    """A request about one repository; `name` is a tag, a digest, or `list`, not validated yet."""
 
     repository: str
     name: str
@@ -188,7 +188,7 @@ class _Question:
 
 
 def is_repository(name: str) -> bool:
-    """Say whether a repository may have this name."""
+    """Whether a repository may have this name."""
     return len(name) <= _NAME_LIMIT and _NAME.fullmatch(name) is not None
 
 
@@ -219,7 +219,7 @@ def answer(shelf: Shelf, target: str) -> ServerResponse:
     return _of_repository(shelf, route[2], _Question(route[1], route[3], path, query))
 
 
-def cut(given: ServerResponse, asked: Conditions, size: int) -> ServerResponse:
+def cut(given: ServerResponse, request: Conditions, size: int) -> ServerResponse:
     """Apply the conditions of a GET or HEAD to an answer whose content has `size` bytes.
 
     A request for several parts gets everything, as RFC 9110, 14.2 allows: clients of a registry
@@ -228,16 +228,18 @@ def cut(given: ServerResponse, asked: Conditions, size: int) -> ServerResponse:
     Source: RFC 9110, 13.2.2 (order of evaluation), 14.1.2, 14.2, 15.5.17.
     """
     if given.tag and given.status == _OK:
-        if asked.if_match is not None and not _lists(asked.if_match, given.tag, weakly=False):
+        if request.if_match is not None and not _lists(request.if_match, given.tag, weakly=False):
             return problem(412, "PRECONDITION_FAILED", "the content has another entity tag")
-        if asked.if_none_match is not None and _lists(asked.if_none_match, given.tag, weakly=True):
+        if request.if_none_match is not None and _lists(
+            request.if_none_match, given.tag, weakly=True
+        ):
             return ServerResponse(304, given.headers)
     if not given.ranged:
         return given
     accepts = (*given.headers, ("Accept-Ranges", "bytes"))
     # Content is named by its digest and has no date, so a date in `If-Range` matches nothing.
-    is_same = asked.if_range is None or asked.if_range.strip(" \t") == given.tag
-    spans = _spans(asked.span, size) if asked.span is not None and is_same else None
+    is_same = request.if_range is None or request.if_range.strip(" \t") == given.tag
+    spans = _spans(request.span, size) if request.span is not None and is_same else None
     if spans is None or len(spans) > 1:
         return ServerResponse(_OK, accepts, given.content)
     if not spans:
@@ -248,13 +250,13 @@ def cut(given: ServerResponse, asked: Conditions, size: int) -> ServerResponse:
     return ServerResponse(206, (*accepts, said), given.content, (first, last - first + 1))
 
 
-def _spans(asked: str, size: int) -> list[tuple[int, int]] | None:
-    """Give first and last byte of each part that there is; None where the header does not count."""
-    found = _RANGES.fullmatch(asked.strip(" \t"))
+def _spans(request: str, size: int) -> list[tuple[int, int]] | None:
+    """Parse a `Range` header into first and last bytes; None where it is to be ignored."""
+    found = _RANGES.fullmatch(request.strip(" \t"))
     if found is None:
         return None
     # Empty elements of a list are allowed. Source: RFC 9110, 5.6.1.2.
-    specs = [text for part in found[1].split(",") if (text := part.strip(" \t"))]
+    specs = [text for entry in found[1].split(",") if (text := entry.strip(" \t"))]
     spans: list[tuple[int, int]] = []
     for text in specs:
         spec = _SPEC.fullmatch(text)
@@ -263,7 +265,7 @@ def _spans(asked: str, size: int) -> list[tuple[int, int]] | None:
         if not spec[1]:
             wanted = min(int(spec[2]), size)
             if int(spec[2]) and not size:
-                # All of nothing can be had, and no `Content-Range` can say so.
+                # An empty blob has no satisfiable range, and no valid `Content-Range`.
                 return None
             if wanted:
                 spans.append((size - wanted, size - 1))
@@ -277,7 +279,7 @@ def _spans(asked: str, size: int) -> list[tuple[int, int]] | None:
 
 
 def _lists(header: str, tag: str, *, weakly: bool) -> bool:
-    """Say whether a list of entity tags, or `*`, has this one. Source: RFC 9110, 8.8.3.2."""
+    """Whether a list of entity tags, or `*`, matches this one. Source: RFC 9110, 8.8.3.2."""
     if header.strip(" \t") == "*":
         return True
     return any(
@@ -285,25 +287,25 @@ def _lists(header: str, tag: str, *, weakly: bool) -> bool:
     )
 
 
-def _of_repository(shelf: Shelf, endpoint: str, asked: _Question) -> ServerResponse:
-    """Answer what is asked of one repository, if there is such a one."""
-    if not is_repository(asked.repository):
-        return problem(400, "NAME_INVALID", "this is no repository name")
-    if shelf.tags(asked.repository) is None:
+def _of_repository(shelf: Shelf, endpoint: str, request: _Question) -> ServerResponse:
+    """Answer a request about one repository, if it exists."""
+    if not is_repository(request.repository):
+        return problem(400, "NAME_INVALID", "this is not a repository name")
+    if shelf.tags(request.repository) is None:
         return problem(404, "NAME_UNKNOWN", "there is no such repository")
     try:
-        return _ENDPOINTS[endpoint](shelf, asked)
+        return _ENDPOINTS[endpoint](shelf, request)
     except InvalidDigest as error:
-        return problem(400, "DIGEST_INVALID", f"this is no digest: {error.reason}")
+        return problem(400, "DIGEST_INVALID", f"this is not a digest: {error.reason}")
 
 
-def _manifest(shelf: Shelf, asked: _Question) -> ServerResponse:
+def _manifest(shelf: Shelf, request: _Question) -> ServerResponse:
     """Answer with a document, by tag or digest."""
-    if ":" in asked.name:
-        document = shelf.document(asked.repository, str(Digest.parse(asked.name)))
+    if ":" in request.name:
+        document = shelf.document(request.repository, str(Digest.parse(request.name)))
     else:
-        known = _TAG.fullmatch(asked.name)
-        document = shelf.document(asked.repository, asked.name) if known else None
+        known = _TAG.fullmatch(request.name)
+        document = shelf.document(request.repository, request.name) if known else None
     if document is None:
         return problem(404, "MANIFEST_UNKNOWN", "there is no such manifest in this repository")
     return document_answer(document)
@@ -318,10 +320,10 @@ def document_answer(document: Document, *headers: tuple[str, str]) -> ServerResp
     return ServerResponse(_OK, every, document.body, tag=tag)
 
 
-def _blob(shelf: Shelf, asked: _Question) -> ServerResponse:
+def _blob(shelf: Shelf, request: _Question) -> ServerResponse:
     """Answer with a config or a layer."""
-    digest = Digest.parse(asked.name)
-    content = shelf.blob(asked.repository, digest)
+    digest = Digest.parse(request.name)
+    content = shelf.blob(request.repository, digest)
     if content is None:
         return problem(404, "BLOB_UNKNOWN", "there is no such blob in this repository")
     return content_of(digest, content)
@@ -334,39 +336,39 @@ def content_of(digest: Digest, content: bytes | RegularFile | PartialBlobReader)
 
 
 def _identity(digest: Digest) -> tuple[Headers, str]:
-    """Give the headers that say which content this is, and its entity tag."""
+    """Return the headers that identify the content, and its entity tag."""
     tag = f'"{digest}"'
     return (("Docker-Content-Digest", str(digest)), ("ETag", tag)), tag
 
 
-def _tags(shelf: Shelf, asked: _Question) -> ServerResponse:
+def _tags(shelf: Shelf, request: _Question) -> ServerResponse:
     """List the tags of a repository."""
-    if asked.name != "list":
+    if request.name != "list":
         return problem(404, "UNSUPPORTED", "there is no such endpoint")
-    tags = shelf.tags(asked.repository) or []
-    return listing(asked.path, "tags", tags, asked.query, {"name": asked.repository})
+    tags = shelf.tags(request.repository) or []
+    return listing(request.path, "tags", tags, request.query, {"name": request.repository})
 
 
-def _referrers(shelf: Shelf, asked: _Question) -> ServerResponse:
-    """List what refers to a document; an unknown one has an empty list, as the spec wants."""
-    documents = shelf.referrers(asked.repository, Digest.parse(asked.name))
+def _referrers(shelf: Shelf, request: _Question) -> ServerResponse:
+    """List the referrers of a document; an unknown one has an empty list, as the spec requires."""
+    documents = shelf.referrers(request.repository, Digest.parse(request.name))
     entries = [_with_own_fields(document) for document in documents]
-    wanted = artifact_type(asked.query)
+    wanted = artifact_type(request.query)
     if wanted:
         entries = [entry for entry in entries if entry.artifact_type == wanted]
-    return referrers_answer(entries, asked.path, asked.query)
+    return referrers_answer(entries, request.path, request.query)
 
 
 def artifact_type(query: str) -> str:
-    """Give the type by which a list of referrers is to be filtered; empty for none."""
+    """Return the artifact type to filter referrers by; empty for none."""
     return parse_qs(query).get("artifactType", [""])[0]
 
 
 def referrers_answer(entries: Iterable[Descriptor], path: str, query: str) -> ServerResponse:
-    """List referrers; a list that is too long by digest, after `last`, with a link to the rest.
+    """List referrers; a long list in pages by digest, after `last`, with a link to the next.
 
     Args:
-        entries: filtered already, where `query` asks for a filter.
+        entries: filtered already, if `query` has a filter.
         path: of the request.
         query: of the request.
 
@@ -445,14 +447,14 @@ def listing(
         if not _NUMBER.fullmatch(text):
             return problem(400, "PAGINATION_NUMBER_INVALID", "`n` must be a number")
         page = rest[: int(text)]
-        # `n=0` asks for nothing, so there is no next page either. Source: "Listing Tags".
+        # `n=0` requests nothing, so there is no next page. Source: "Listing Tags".
         if page and len(page) < len(rest):
             headers.append(_next(path, query, n=text, last=page[-1]))
     return ServerResponse(200, tuple(headers), json.dumps({**head, field: page}).encode())
 
 
 def _next(path: str, query: str, **said: str) -> tuple[str, str]:
-    """Link to the page that follows; what else the client said of its question stays in it."""
+    """Build the link to the next page, which keeps the client's other parameters."""
     others = [pair for pair in parse_qsl(query) if pair[0] not in said]
     target = f"{quote(path)}?{urlencode([*said.items(), *others], quote_via=quote, safe='')}"
     return "Link", f'<{target}>; rel="next"'

@@ -46,10 +46,10 @@ _BLURRED = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One name on a shelf, and what it leads to; without a tag it is had by digest only.
+    """One name on a shelf, with its root; one without a tag is served by digest only.
 
     Attributes:
-        record: what was pulled under the name; None where nobody noted it.
+        record: what was pulled under the name; None if it was not recorded.
 
     """
 
@@ -62,13 +62,13 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """A tag that is answered with less than its index lists.
+    """A tag that is served with fewer entries than its index lists.
 
     Attributes:
         tag: as `repository:tag`.
-        served: the index of what is here; None where nothing of it is, and the tag is not served.
-        made: bodies of the indexes that were written anew.
-        left_out: the entries that are not here.
+        served: the index of complete entries; None if there are none, and the tag is not served.
+        made: bodies of the rewritten indexes.
+        left_out: the entries that are incomplete.
 
     """
 
@@ -81,7 +81,7 @@ class Partial:
 
 @dataclass(slots=True)
 class _Repository:
-    """One repository; what its names lead to is looked up when somebody first asks."""
+    """One repository; the content of its names is read on the first request."""
 
     tags: dict[str, Descriptor] = field(default_factory=dict)
     roots: dict[Digest, Descriptor] = field(default_factory=dict)
@@ -104,7 +104,7 @@ class _View:
 class ContentShelf(ABC):
     """A `Shelf` that looks again whenever the place behind it has changed."""
 
-    #: Whether names say what was pulled of them, so that nothing else changes what is held.
+    #: Whether name records state what was pulled, so that nothing else changes what is held.
     _is_noted = False
 
     def __init__(self, folder: str) -> None:
@@ -115,7 +115,7 @@ class ContentShelf(ABC):
 
     @abstractmethod
     def _changed(self) -> os.stat_result | None:
-        """Say when the names last changed."""
+        """Return the time at which the names last changed."""
 
     @abstractmethod
     def _look(self) -> tuple[Content, Iterable[Shown]]:
@@ -159,7 +159,7 @@ class ContentShelf(ABC):
         return RegularFile(self._folder, ("blobs", digest.algorithm, digest.hex))
 
     def referrers(self, repository: str, digest: Digest) -> list[Document]:
-        """Find what speaks about a document."""
+        """List the manifests that refer to a document."""
         view = self._current()
         found = view.repositories.get(repository)
         if found is None:
@@ -174,13 +174,13 @@ class ContentShelf(ABC):
         return self._current().partial
 
     def _prune(self, content: Content, shown: Shown) -> Partial:
-        """Leave out of an index what is not here, so that clients are told of nothing else."""
+        """Remove incomplete entries from an index, so that clients request no missing content."""
         name, root = f"{shown.repository}:{shown.tag}", shown.root
         try:
             pruner = Pruner(content, held_entry(shown.record, Completeness(content)))
             served = pruner.prune(root)
         except (NotFound, Untrusted, StoreFault, LimitExceeded) as error:
-            logger.warning("cannot tell what is here of %s: %s", name, error)
+            logger.warning("cannot read what is here of %s: %s", name, error)
             return Partial(name, root, root, {}, ())
         return Partial(name, root, served, pruner.made, tuple(pruner.left_out))
 
@@ -228,7 +228,7 @@ def _view(
     *,
     is_settled: bool,
 ) -> _View:
-    """Put names in order; of two that claim one tag the first has it."""
+    """Sort names; the first of two with the same tag gets it."""
     usable = [each for each in shown if is_repository(each.repository)]
     repositories: dict[str, _Repository] = {}
     owners: dict[str, set[str]] = {}
@@ -236,10 +236,10 @@ def _view(
         repository = repositories.setdefault(each.repository, _Repository())
         repository.roots.setdefault(each.root.digest, each.root)
         root: Descriptor | None = each.root
-        part = served.get(each)
-        if part is not None:
-            root = part.served
-            for digest, body in part.made.items():
+        entry = served.get(each)
+        if entry is not None:
+            root = entry.served
+            for digest, body in entry.made.items():
                 made = replace(each.root, digest=digest, size=len(body), data=None)
                 kind = parse_document(body, None, f"`{digest}`").media_type
                 repository.made[digest] = Document(replace(made, media_type=kind), body)
@@ -251,7 +251,7 @@ def _view(
     for short, full in owners.items():
         if len(full) == 1 and short not in repositories:
             repositories[short] = repositories[next(iter(full))]
-    partial = tuple(part for part in served.values() if part.served != part.original)
+    partial = tuple(entry for entry in served.values() if entry.served != entry.original)
     return _View(content, repositories, listed, partial, state, is_settled)
 
 
@@ -274,8 +274,8 @@ def _walk(
         for child in parsed.manifests:
             _walk(content, child, reach, depth + 1)
         return
-    for part in (*parsed.layers, *(() if parsed.config is None else (parsed.config,))):
-        reach.setdefault(part.digest, part)
+    for entry in (*parsed.layers, *(() if parsed.config is None else (parsed.config,))):
+        reach.setdefault(entry.digest, entry)
 
 
 def _read(content: Content, descriptor: Descriptor) -> Document | None:
@@ -292,15 +292,15 @@ _NO_NAME = re.compile(r"[^a-z0-9]+")
 
 
 class StoreShelf(ContentShelf):
-    """What was pulled into a store, as a `Shelf`.
+    """The images pulled into a store, as a `Shelf`.
 
-    A tag whose index is not here whole is answered with an index of what is; its own digest is
-    answered with its own bytes.
+    The tag of an incomplete index serves a shorter index; the original digest serves the original
+    bytes.
 
     Args:
-        store: what is pulled meanwhile is served too.
-        claim: is told what is offered, so that nobody removes it (R36).
-        only: canonical references; None = all there are.
+        store: images that are pulled later are served too.
+        claim: protects served content from removal, see docs/store-and-reliability.md, "Leases".
+        only: canonical references; None for all.
 
     """
 
@@ -340,11 +340,11 @@ class StoreShelf(ContentShelf):
 class LayoutShelf(ContentShelf):
     """An OCI layout in a folder, as a `Shelf`.
 
-    Every tag of it is in one repository named like the folder, and what has a full name, as
-    Docker, containerd and `resolver export` write it, under that too.
+    All its tags are in one repository named after the folder; entries with a full name, as Docker,
+    containerd and `resolver export` write it, are served under that name too.
 
     Raises:
-        NotFound, Untrusted, Unavailable: it cannot be read, or is no layout.
+        NotFound, Untrusted, Unavailable: the folder cannot be read, or is not a layout.
 
     """
 
@@ -372,7 +372,7 @@ class LayoutShelf(ContentShelf):
         return source, self._told_apart(shown)
 
     def _told_apart(self, shown: list[Shown]) -> list[Shown]:
-        """Take a tag from entries that share it: nobody can say which of them is meant."""
+        """Remove a tag that several entries share: it is ambiguous."""
         roots: dict[tuple[str, str], set[Digest]] = {}
         for each in shown:
             roots.setdefault((each.repository, each.tag), set()).add(each.root.digest)
@@ -385,7 +385,7 @@ class LayoutShelf(ContentShelf):
 
 
 def served_name(reference: Reference) -> str:
-    """Say under which repository an image is served; a port is set off with `-`, not `:`."""
+    """Return the repository that an image is served as; a port follows `-` instead of `:`."""
     return f"{spelled(reference.registry)}/{reference.repository}"
 
 

@@ -1,11 +1,12 @@
-"""Connections of a small HTTP/1.1 server: any number may be open, and few threads answer.
+"""Accept connections for a small HTTP/1.1 server: any number are open, and few threads answer.
 
-One thread watches all connections. It reads the heads of requests, so a client that sends nothing,
-or little, costs a socket and no thread. A whole head goes to a pool of workers. An answer that has
-to wait, for a slow reader or for content that is still coming, gives its worker back meanwhile.
+One thread watches all connections. It reads the heads of requests, so that a client that sends
+little or nothing costs a socket and no thread. A complete head goes to a pool of workers. A
+response that must wait, for a slow client or for content that is being fetched, returns its worker
+to the pool meanwhile.
 
-Past the limit nobody is turned away: clients wait in the listen queue of the kernel, while the
-connections that have been idle for longest are closed.
+No client is rejected at the limit: new ones wait in the listen queue of the kernel, while the
+longest-idle connections are closed.
 
 Source: RFC 9112 (framing; 2.2, 5.1, 6.1, 6.3 and 11.2 on request smuggling), RFC 9110, 7.2.
 """
@@ -54,7 +55,7 @@ _TICK, _RETRY = 0.25, 0.05
 #: The first byte of a TLS handshake. Source: RFC 8446, 5.1.
 _HANDSHAKE = b"\x16"
 _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
-# Source: RFC 9110, 5.1 and 5.5. Nothing may stand between a name and its colon.
+# Source: RFC 9110, 5.1 and 5.5. No white space is allowed between a name and its colon.
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*")
 _BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n)[\s\S]")
 #: What is missing when no connection can be taken although one waits.
@@ -76,10 +77,10 @@ class Head:
     """The head of a request.
 
     Attributes:
-        method: as it came.
+        method: as received.
         target: path and query.
-        hosts: the values of `Host`, or what the target says instead.
-        is_old: HTTP/1.0, where a connection ends unless the client asks otherwise.
+        hosts: the values of `Host`, or the host of the target.
+        is_old: HTTP/1.0, where a connection closes unless the client requests otherwise.
         headers: names in lower case, with their values, in order.
 
     """
@@ -91,18 +92,18 @@ class Head:
     headers: tuple[tuple[str, str], ...]
 
     def all(self, name: str) -> list[str]:
-        """Give every value of a header; `name` in lower case."""
+        """Return every value of a header; `name` in lower case."""
         return [value for each, value in self.headers if each == name]
 
     def joined(self, name: str) -> str | None:
-        """Give the values of a header as one list; None when there is none."""
+        """Return the values of a header as one list; None if it is absent."""
         values = self.all(name)
         return ", ".join(values) if values else None
 
     @property
     def keeps(self) -> bool:
         """Whether the connection goes on after the answer."""
-        options = {part.strip().lower() for part in ",".join(self.all("connection")).split(",")}
+        options = {entry.strip().lower() for entry in ",".join(self.all("connection")).split(",")}
         return "close" not in options and (not self.is_old or "keep-alive" in options)
 
 
@@ -110,8 +111,8 @@ def parse_head(raw: bytes) -> Head:
     """Read the head of a request, without the empty line at its end.
 
     Raises:
-        BadHead: it is malformed, or it says where its body ends in more than one way, or it is a
-            GET or HEAD with a body.
+        BadHead: the head is malformed, its body length is ambiguous, or it is a GET or HEAD with a
+            body.
 
     """
     first, *lines = raw.split(b"\r\n")
@@ -121,7 +122,7 @@ def parse_head(raw: bytes) -> Head:
     if line is None:
         raise BadHead(400, "this request is not understood")
     if line[3] != b"1":
-        raise BadHead(505, "this server speaks HTTP/1.1")
+        raise BadHead(505, "this server supports HTTP/1.1")
     if len(lines) > _MAX_HEADERS:
         raise BadHead(431, "the request has too many headers")
     headers: list[tuple[str, str]] = []
@@ -134,7 +135,7 @@ def parse_head(raw: bytes) -> Head:
     is_old = line[4] == b"0"
     head = Head(method, target, (), is_old, tuple(headers))
     _check_framing(head)
-    # Source: RFC 9112, 3.2.2: the target in absolute form counts, whatever `Host` says.
+    # Source: RFC 9112, 3.2.2: a target in absolute form overrides `Host`.
     absolute = _ABSOLUTE.fullmatch(target)
     hosts = tuple(head.all("host"))
     if absolute is not None:
@@ -148,7 +149,7 @@ def _check_framing(head: Head) -> None:
     if len(lengths) > 1 or any(not _LENGTH.fullmatch(each) for each in lengths):
         raise BadHead(400, "the request has no single valid Content-Length")
     if codings and (lengths or head.is_old or len(codings) > 1):
-        raise BadHead(400, "the request says in two ways where it ends")
+        raise BadHead(400, "the length of the request is ambiguous")
     if head.method in ("GET", "HEAD") and (codings or any(int(each) for each in lengths)):
         raise BadHead(400, f"a {head.method} request has no body here")
 
@@ -160,7 +161,7 @@ class Waits(Enum):
     TURN = "until the others had their turn"
 
 
-#: An answer on its way: gives what it waits for, and at the end whether the connection goes on.
+#: A running response: yields what it waits for, and returns whether the connection stays open.
 Exchange = Generator[Waits | float, None, bool]
 
 
@@ -179,7 +180,7 @@ NOBODY: Final[Peer] = ("", 0)
 
 
 class Link:
-    """One connection; in the hands of the watching thread, or of one worker."""
+    """One connection, owned by the watching thread or by one worker."""
 
     def __init__(self, sock: socket.socket, address: tuple[str, int]) -> None:
         self.sock = sock
@@ -207,7 +208,7 @@ class Link:
         return self.moved if self.state is _State.WAITING else self.since
 
     def end(self) -> None:
-        """Give everything back."""
+        """Close the socket and release its resources."""
         if self.exchange is not None:
             self.exchange.close()
             self.exchange = None
@@ -295,7 +296,7 @@ class Connections:
 
     def _accept(self) -> None:
         """Let clients in while there is room, or while room can be made."""
-        # One more than there is room for: only then is it known that somebody waits.
+        # One more than the limit: only then is it known that a client waits.
         while len(self._links) <= self._most or self._make_room():
             try:
                 sock, address = self._listener.accept()
@@ -386,7 +387,7 @@ class Connections:
             self._read(link)
 
     def _read(self, link: Link) -> None:
-        """Hand a head over if it is whole."""
+        """Pass a complete head to a worker."""
         buffer = link.buffer
         while buffer.startswith(b"\r\n"):
             # Source: RFC 9112, 2.2: an empty line before a request is passed over.
@@ -429,7 +430,7 @@ class Connections:
         self._resume(link)
 
     def _resume(self, link: Link) -> None:
-        """Give a connection to a worker."""
+        """Pass a connection to a worker."""
         self._forget(link)
         link.enter(_State.BUSY, PATIENCE)
         self._workers.submit(lambda: self._work(link))
@@ -445,7 +446,7 @@ class Connections:
             link.exchange = None
             link.is_over = not end.value
         except OSError as error:
-            # The client is gone; nobody is left to be told.
+            # The client has disconnected; there is nothing to report.
             logger.debug("connection of %s ended early: %r", link.address, error)
             link.exchange, link.is_over = None, True
         except Exception:
@@ -455,7 +456,7 @@ class Connections:
         self._alarm()
 
     def _take_back(self) -> None:
-        """Watch again what workers have given back."""
+        """Watch the connections that workers have returned."""
         for link, waits in self._came_back():
             if waits is Waits.TURN:
                 self._resume(link)
@@ -529,6 +530,6 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _room_for_files() -> int:
-    """Say how many connections this process may have: each with a file or two of its own."""
+    """Return how many connections this process may open: each takes one or two files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else max(16, (soft - 100) // 3)

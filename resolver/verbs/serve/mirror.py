@@ -1,8 +1,8 @@
 """A registry that fetches what it does not have: a pull-through cache over the store.
 
-Content comes once, is verified, is kept, and serves everybody; what a tag means is asked upstream
-again after a while. Where upstream cannot be asked, what is known is served, and said to be old.
-Credentials are those of whoever runs the mirror; those of clients are not looked at.
+Content is fetched once, verified, kept, and served to all clients; a tag is looked up upstream
+again after a while. When upstream cannot be reached, the last known content is served and marked as
+stale. Upstream credentials are the mirror's own; those of clients are ignored.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ _ALIASES = {HUB_ALIAS: HUB, HUB_API: HUB}
 
 
 class Unclear(Exception):
-    """What a client asks for is not asked of anybody; carries status, code and words for it."""
+    """The request cannot be forwarded; has the status, code and message of the response."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -97,13 +97,13 @@ class Unclear(Exception):
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """What a client wants of one repository.
+    """A client's request about one repository.
 
     Attributes:
-        repository: with its registry, as a reference that has neither tag nor digest.
+        repository: a reference with a registry, and with neither tag nor digest.
         kind: `manifests`, `blobs`, `tags` or `referrers`.
-        name: a tag, a digest, or `list`; not checked yet.
-        called: the repository as the client spells it.
+        name: a tag, a digest, or `list`; not validated yet.
+        called: the repository as the client wrote it.
 
     """
 
@@ -114,14 +114,14 @@ class UpstreamRequest:
 
 
 class Upstreams:
-    """The registries that may be asked.
+    """The registries that may be contacted.
 
     Args:
         allowed: `host[:port]` each.
-        usual: the one that is meant where a client names none; None for none.
+        usual: the default one, for clients that name none; None for no default.
 
     Raises:
-        Malformed: one of them is no registry.
+        Malformed: one is not a registry.
 
     """
 
@@ -135,10 +135,10 @@ class Upstreams:
         self._spelled |= {spelled(each): each for each in self.allowed}
 
     def read(self, path: str, query: str) -> UpstreamRequest:
-        """Read the path, percent-decoded, and the query of a request.
+        """Parse the percent-decoded path and the query of a request.
 
         Raises:
-            Unclear: it is no question to a repository, or not to one that may be asked.
+            Unclear: the request is not about a repository, or about one that is not allowed.
 
         """
         route = _ROUTE.fullmatch(path)
@@ -146,13 +146,13 @@ class Upstreams:
             raise Unclear(404, "UNSUPPORTED", "there is no such endpoint")
         registry, repository = self._registry(route[1], parse_qs(query).get("ns", []))
         if not is_repository(repository):
-            raise Unclear(400, "NAME_INVALID", "this is no repository name")
+            raise Unclear(400, "NAME_INVALID", "this is not a repository name")
         if registry == HUB and "/" not in repository:
             repository = f"{HUB_NAMESPACE}/{repository}"
         try:
             found = Reference(registry, repository)
         except Malformed as error:
-            raise Unclear(400, "NAME_INVALID", "this is no repository name") from error
+            raise Unclear(400, "NAME_INVALID", "this is not a repository name") from error
         return UpstreamRequest(found, route[2], route[3], route[1])
 
     def _registry(self, name: str, spaces: list[str]) -> tuple[str, str]:
@@ -164,11 +164,11 @@ class Upstreams:
         elif slash and is_registry(head):
             registry, repository = head, rest
         elif self.usual is None:
-            raise Unclear(404, "NAME_UNKNOWN", "say which registry: with `?ns=`, or in the name")
+            raise Unclear(404, "NAME_UNKNOWN", "name the registry: with `?ns=`, or in the name")
         else:
             registry, repository = self.usual, name
         if registry not in self.allowed:
-            raise Unclear(403, "DENIED", "this mirror does not ask that registry")
+            raise Unclear(403, "DENIED", "this mirror does not serve that registry")
         return registry, repository
 
 
@@ -191,18 +191,18 @@ _BLOB = "application/octet-stream"
 _MAX_LISTED, _MAX_TAGS = 100_000, 2_000
 #: Lists of tags that are made at once: one takes up to 30 MB.
 _LISTS = 4
-#: Seconds after which a client may come again where upstream does not say.
+#: Default `Retry-After` in seconds, where upstream sends none.
 _LATER = 60.0
-#: Failures, and what is said of them; the first that fits. Codes: OCI distribution-spec v1.1.1,
+#: Failures, and their responses; the first that matches. Codes: OCI distribution-spec v1.1.1,
 #: "Error Codes", and distribution's own UNAVAILABLE.
 _REFUSALS: tuple[tuple[type[ResolverError], tuple[int, str, str]], ...] = (
     (RepositoryNotFound, (404, "NAME_UNKNOWN", "upstream has no such repository")),
     (BlobNotFound, (404, "BLOB_UNKNOWN", "upstream has no such blob")),
     (NotFound, (404, "MANIFEST_UNKNOWN", "upstream has no such content")),
-    (Denied, (403, "DENIED", "there is no such thing upstream, or this mirror may not have it")),
+    (Denied, (403, "DENIED", "upstream has no such content, or denies it to this mirror")),
     (StoreFault, (500, "UNKNOWN", "the content cannot be kept here")),
 )
-_UNAVAILABLE = (502, "UNAVAILABLE", "upstream cannot be asked, or sends something else")
+_UNAVAILABLE = (502, "UNAVAILABLE", "upstream cannot be reached, or sent something else")
 
 
 class Asking(Protocol):
@@ -210,7 +210,7 @@ class Asking(Protocol):
 
     @property
     def offline(self) -> bool:
-        """Whether no registry may be asked at all."""
+        """Whether no registry may be contacted."""
         ...
 
     def source(self, repository: Reference) -> Source:
@@ -218,12 +218,12 @@ class Asking(Protocol):
         ...
 
     def reader(self, repository: Reference, *, offline: bool) -> DocumentReader:
-        """Make a reader of its documents that keeps what it reads; `offline` asks nobody."""
+        """Return a reader that stores what it reads; an `offline` one sends no request."""
         ...
 
 
 class _Turn:
-    """One client asks, and the others come again for the answer."""
+    """A look-up that one client triggers, while the others retry for its answer."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -242,24 +242,24 @@ _FetchKey = tuple[str, Digest, int]
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What a tag meant, and when somebody last said so."""
+    """The meaning of a tag, and when upstream last confirmed it."""
 
     document: Document
     asked_at: float
 
 
 class Mirror:
-    """Answers the requests of clients; asked from several threads at once.
+    """Answers the requests of clients; used from several threads.
 
     Args:
-        store: where everything is kept.
-        lease: keeps it there while this runs.
-        upstreams: who may be asked.
-        asking: how.
-        fresh: seconds for which the meaning of a tag is not asked again.
-        via: what its own requests carry; empty for nothing.
-        observe: is told of every request, and of what is served though it may be old.
-        clock: for what is fresh, and for waiting.
+        store: receives all content.
+        lease: protects that content while the mirror runs.
+        upstreams: the registries that may be contacted.
+        asking: how to contact them.
+        fresh: seconds for which a tag is not looked up again.
+        via: the `Via` header of its own requests; empty for none.
+        observe: receives every request, and warnings about stale content.
+        clock: for freshness and waiting.
 
     """
 
@@ -285,20 +285,20 @@ class Mirror:
         self._clock = clock
         self._ledger = Ledger(store, observe, clock)
         self._stop = threading.Event()
-        #: Per registry, so that one that stalls keeps nobody waiting for another.
+        #: Per registry, so that one that stalls delays no client of another.
         self._workers: dict[str, DaemonPool] = {}
         self._parts: dict[str, DaemonPool] = {}
         self._lock = threading.Lock()
         self._fetches: dict[_FetchKey, Fetch] = {}
         self._wanted: dict[_FetchKey, set[Reference]] = {}
-        #: What threads work on, per registry: also what was given up while its thread waits.
+        #: Running work per registry, including abandoned fetches whose threads still wait.
         self._running: defaultdict[str, set[Fetch]] = defaultdict(set)
         self._looked: dict[str, float] = {}
         #: When the questions that are under way began.
         self._questions: defaultdict[str, list[float]] = defaultdict(list)
         self._misses = Misses(clock)
         self._tags: dict[str, _Known] = {}
-        #: Indexes of what is here, where nobody may be asked for the rest.
+        #: Indexes of complete entries, for use when offline.
         self._made: dict[Digest, Document] = {}
         self._lists = threading.BoundedSemaphore(_LISTS)
         self._turns: WeakValueDictionary[str, _Turn] = WeakValueDictionary()
@@ -315,13 +315,13 @@ class Mirror:
 
         Args:
             method: one of these.
-            target: path and query, as the request line has them.
-            via: the values of this header.
-            peer: which client asks.
+            target: path and query of the request line.
+            via: the values of the header.
+            peer: the client's address.
 
         """
         if self._via and self._via in via:
-            return problem(508, "UNAVAILABLE", "this mirror is set up to ask itself")
+            return problem(508, "UNAVAILABLE", "this mirror is configured to use itself")
         path, _, query = target.partition("?")
         path = unquote(path)
         if path in ("/v2/", "/v2"):
@@ -332,7 +332,7 @@ class Mirror:
         except Unclear as error:
             given = problem(error.status, error.code, str(error))
         except InvalidDigest as error:
-            given = problem(400, "DIGEST_INVALID", f"this is no digest: {error.reason}")
+            given = problem(400, "DIGEST_INVALID", f"this is not a digest: {error.reason}")
         except Malformed:
             given = problem(400, "MANIFEST_INVALID", "this is neither a tag nor a digest")
         except Busy:
@@ -344,7 +344,7 @@ class Mirror:
         return given
 
     def refuse(self, target: str, error: ResolverError) -> ServerResponse:
-        """Say to a client why a blob does not come that was about to."""
+        """Build the error response for a blob that was promised and cannot be sent."""
         given = refusal(error)
         self._observe(Noted(f"GET {unquote(target)}: {given.status}: {error}"))
         return given
@@ -409,17 +409,17 @@ class Mirror:
         peer: Peer,
         seconds: float = MISSING,
     ) -> Iterator[None]:
-        """Ask upstream for what a client may have made up; a miss is remembered for so long.
+        """Request content that may not exist from upstream; a miss is remembered for a while.
 
         Raises:
-            NotFound: it is known that upstream does not have it.
-            Later: there are too many questions.
-            Busy: there were, for too long.
+            NotFound: upstream is known to lack it.
+            Later: there are too many requests.
+            Busy: the client has waited too long.
 
         """
-        asked, registry = (kind, reference.identity, name), reference.registry
+        request, registry = (kind, reference.identity, name), reference.registry
         is_known = ":" in name and self._ledger.descriptor(reference, Digest.parse(name))
-        if not is_known and not self._misses.check(registry, asked, peer):
+        if not is_known and not self._misses.check(registry, request, peer):
             error = BlobNotFound if kind == "blobs" else ManifestNotFound
             raise error(name, registry)
         missing: float | None = None
@@ -428,17 +428,17 @@ class Mirror:
                 yield
         except Later:
             if not is_known:
-                self._misses.put_back(registry, asked, peer)
+                self._misses.put_back(registry, request, peer)
             raise
         except NotFound:
             missing = seconds
             raise
         except Denied:
-            # Some say so of what does not exist; a login may change it at any time.
+            # Some registries answer so for what does not exist; a login may change it at any time.
             missing = 0.0
             raise
         finally:
-            self._misses.done(registry, asked, peer, missing=missing)
+            self._misses.done(registry, request, peer, missing=missing)
 
     @contextmanager
     def _question(self, registry: str) -> Iterator[None]:
@@ -526,10 +526,10 @@ class Mirror:
         return document if served is root else self._made[served.digest]
 
     def _stale(self, reference: Reference, error: Unavailable) -> ServerResponse:
-        """Serve what a tag meant when upstream was last asked, and say so.
+        """Serve the last known content of a tag, with a warning that it may be stale.
 
         Raises:
-            Unavailable: `error`, when nothing is known.
+            Unavailable: `error`, when there is none.
 
         """
         try:
@@ -539,11 +539,11 @@ class Mirror:
         self._ledger.read(reference, document)
         message = f"`{reference}` is served as it was last seen: {error}"
         self._observe(Warned("stale", message))
-        words = f"{reference.registry} cannot be asked now; this may be old"
+        words = f"{reference.registry} cannot be reached now; this may be stale"
         return document_answer(document, ("Warning", f'299 - "{words}"'))
 
     def _turn(self, name: str) -> _Turn:
-        """Give what keeps several clients from asking upstream the same at once."""
+        """Return the lock that keeps clients from sending the same request upstream in parallel."""
         with self._lock:
             turn = self._turns.get(name)
             if turn is None:
@@ -575,10 +575,11 @@ class Mirror:
             return listing(path, "tags", tags[:_MAX_LISTED], query, {"name": question.called})
 
     def _referrers(self, question: UpstreamRequest, path: str, query: str) -> ServerResponse:
-        """Pass the question on; where upstream has no such API, its fallback tag answers.
+        """Forward the request; if upstream lacks the API, read its fallback tag.
 
-        An upstream that cannot be asked is an error and never an empty list: a client would take
-        a signed image for an unsigned one.
+        An unreachable upstream is an error and never an empty list: a client would take a signed
+            image
+        for an unsigned one.
         """
         digest = Digest.parse(question.name)
         source = self._asking.source(question.repository)
@@ -622,10 +623,11 @@ class Mirror:
         return self._store.has(descriptor)
 
     def _fetch(self, repository: Reference, descriptor: Descriptor, peer: Peer) -> Fetch:
-        """Give the fetch of a blob that is under way, or begin it.
+        """Return the running fetch of a blob, or start one.
 
-        Only clients of one registry share a fetch: what another one sends for this digest, and how
-        long it says that it is, is nothing to them.
+        Only clients of one registry share a fetch: the bytes and the size from another registry
+            must not
+        affect them.
         """
         registry = repository.registry
         key = (registry, descriptor.digest, descriptor.size)
@@ -656,14 +658,14 @@ class Mirror:
             if not at_once and now - self._looked.get(registry, now - _LOOK) < _LOOK:
                 return
             self._looked[registry] = now
-            workers, parts = self._workers.get(registry), self._parts.get(registry)
+            workers, entries = self._workers.get(registry), self._parts.get(registry)
             stalled = sum(fetch.is_stalled(now) for fetch in self._running[registry])
-        if workers is not None and parts is not None:
+        if workers is not None and entries is not None:
             workers.resize(MAX_FETCHES + min(stalled, MAX_STALLED))
-            parts.resize(_STRETCHES + min(stalled * _STRETCHES, MAX_STALLED))
+            entries.resize(_STRETCHES + min(stalled * _STRETCHES, MAX_STALLED))
 
     def _end_those_in_the_way(self, fetch: Fetch) -> None:
-        """Give up the fetches of other registries that keep this one from its blob."""
+        """Abandon the fetches of this blob from other registries that delay this one."""
         now = self._clock.monotonic()
         with self._lock:
             slow = [
@@ -679,7 +681,7 @@ class Mirror:
                 self._end(key, other)
 
     def _end(self, key: _FetchKey, fetch: Fetch) -> set[Reference]:
-        """Forget a fetch that has ended; gives the repositories whose clients wanted it."""
+        """Remove a finished fetch; return the repositories whose clients requested it."""
         with self._lock:
             if self._fetches.get(key) is not fetch:
                 return set()
@@ -688,9 +690,9 @@ class Mirror:
 
     def _bring(self, repository: Reference, fetch: Fetch, key: _FetchKey) -> None:
         """Fetch one blob; in a thread of its own, and to its end whether clients stay or go."""
-        parts = self._parts[repository.registry]
-        kit = TransferContext(
-            self._store, TransferOptions(), self._tell, self._clock, parts, self._stop
+        entries = self._parts[repository.registry]
+        shared = TransferContext(
+            self._store, TransferOptions(), self._tell, self._clock, entries, self._stop
         )
         is_done = False
         with self._lock:
@@ -703,7 +705,7 @@ class Mirror:
 
         try:
             source = ranged(self._asking.source(repository))
-            Transfer(kit, fetch.descriptor, source, is_wanted, fetch.began).run()
+            Transfer(shared, fetch.descriptor, source, is_wanted, fetch.began).run()
         except ResolverError as error:
             fetch.failed(error)
         except Stopped:
@@ -725,19 +727,21 @@ class Mirror:
             self._ledger.settle(each)
 
     def _tell(self, event: Event) -> None:
-        """Hand on what a person may want to know; progress is nobody's here."""
+        """Forward warnings and notes to the observer; drop progress."""
         if isinstance(event, Noted | Warned):
             self._observe(event)
 
 
 def refusal(error: ResolverError) -> ServerResponse:
-    """Say to a client why there is nothing for it; words of upstream, and secrets, stay here.
+    """Build an error response; upstream's messages, and secrets, are not sent to clients.
 
-    A refusal of upstream is no 401: that would ask clients to send their passwords in the open.
+    A 401 of upstream is not forwarded: clients would send their passwords unencrypted.
     """
     if isinstance(error, RateLimited):
         wait = f"{max(1.0, error.retry_after or _LATER):.0f}"
-        return problem(429, "TOOMANYREQUESTS", "upstream refuses for now", ("Retry-After", wait))
+        return problem(
+            429, "TOOMANYREQUESTS", "upstream rejects requests for now", ("Retry-After", wait)
+        )
     said = next((words for kind, words in _REFUSALS if isinstance(error, kind)), _UNAVAILABLE)
     return problem(*said)
 
@@ -745,5 +749,5 @@ def refusal(error: ResolverError) -> ServerResponse:
 def _measured(source: Source, digest: Digest) -> int:
     size: Callable[[Digest], int] | None = getattr(source, "size", None)
     if size is None:
-        raise NotFound(f"nobody says how long `{digest}` is")
+        raise NotFound(f"the size of `{digest}` is unknown")
     return size(digest)

@@ -1,6 +1,6 @@
-"""Naming what a mirror has brought, once an image is whole: so that it is listed, and kept.
+"""Record names of images that a mirror has fetched completely, so that they are listed and kept.
 
-While the mirror runs its lease keeps everything; what is whole gets its name and outlives it.
+A lease keeps everything while the mirror runs; a complete image gets a name that outlives it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_KNOWN = 20_000
 
 @dataclass(frozen=True, slots=True)
 class _Name:
-    """What somebody asked for by name, and the entries it leads to."""
+    """A reference that a client requested, and the entries it leads to."""
 
     reference: str
     root: Descriptor
@@ -57,7 +57,7 @@ class _Repository:
 
 
 class Ledger:
-    """Knows what images are made of, as far as clients have asked; safe to share."""
+    """Tracks the documents of images that clients requested; safe to share between threads."""
 
     def __init__(self, store: LocalStore, observe: Observer, clock: Clock) -> None:
         self._store = store
@@ -67,7 +67,7 @@ class Ledger:
         self._repositories: dict[str, _Repository] = {}
 
     def read(self, reference: Reference, document: Document) -> None:
-        """Note a document that a client has asked for, by this reference."""
+        """Record a document that a client requested by this reference."""
         root = document.descriptor
         try:
             parsed = parse_document(document.body, root.media_type, f"`{root.digest}`")
@@ -99,7 +99,7 @@ class Ledger:
         return any(name.root.digest == digest for name in known.names.values())
 
     def descriptor(self, reference: Reference, digest: Digest) -> Descriptor | None:
-        """Give what a document of this repository says of a piece of content."""
+        """Return the descriptor of some content from the documents of this repository."""
         with self._lock:
             known = self._repositories.get(reference.identity)
             return None if known is None else known.sizes.get(digest)
@@ -136,11 +136,11 @@ class Ledger:
         try:
             self._store.name(record)
         except StoreFault as error:
-            # It is served all the same; only nobody will find it by its name.
+            # It is served all the same; it is just not listed.
             self._observe(Noted(f"`{name.reference}` gets no name in the store: {error}"))
 
     def _platform(self, manifest: Manifest) -> Platform | None:
-        """Read what a single image's own config says."""
+        """Read the platform of a single image from its config."""
         if manifest.config is None or not manifest.is_image:
             return None
         try:

@@ -1,7 +1,7 @@
-"""Questions to which a registry may have no answer: how often it is asked, and who waits for it.
+"""Limit requests to a registry for content that may not exist, and queue the clients.
 
-Clients choose names freely, and what one of them makes up must cost neither the registry much nor
-the other clients their answers.
+Clients choose names freely. A made-up name must cost the registry little, and must not keep other
+clients from their answers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from resolver.verbs.serve.connections import NOBODY, Peer
 if TYPE_CHECKING:
     from resolver.clock import Clock
 
-#: Times a second that one registry is asked in vain for what no document names.
+#: Unsuccessful requests per second to one registry, for content that no document lists.
 MAX_MISSES = 20
 #: Seconds for which it is remembered that something is missing, and entries that are kept.
 MISSING, _MAX_KNOWN = 10.0, 10_000
@@ -29,7 +29,7 @@ _WINDOW, _PATIENCE, _GONE = 10.0, 60.0, 2.0
 #: One call of so many is for the client that has waited for longest.
 _OLDEST = 4
 
-#: What is asked for: kind, repository, tag or digest.
+#: The subject of a request: kind, repository, tag or digest.
 Asked = tuple[str, str, str]
 
 
@@ -97,11 +97,11 @@ class _Line:
 
 
 class Misses:
-    """Bounds how often registries are asked for what they do not have; safe to share.
+    """Limits requests to registries for content that they lack; safe to share between threads.
 
-    Clients choose names freely, so a registry is asked in vain some times a second and no more.
-    What it lacks is remembered for a short time. Whoever asks for something else waits meanwhile,
-    and never gets a "no" that nobody has said.
+    Clients choose names freely, so that a registry gets a limited number of unsuccessful requests
+    per second. What it lacks is remembered for a short time. Requests for anything else wait, and
+    are never answered with an unconfirmed "not found".
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -110,20 +110,20 @@ class Misses:
         self._until: dict[Asked, float] = {}
         self._lines: defaultdict[str, _Line] = defaultdict(_Line)
 
-    def check(self, registry: str, asked: Asked, peer: Peer = NOBODY) -> bool:
-        """Say whether a registry may be asked now; False where it is known to lack it.
+    def check(self, registry: str, request: Asked, peer: Peer = NOBODY) -> bool:
+        """Whether a registry may get the request now; False if it is known to lack the content.
 
-        After True comes `done` or `put_back`.
+        After True, call `done` or `put_back`.
 
         Raises:
-            Later: it was asked in vain too often just now; the client waits in line.
-            Busy: the client has waited for too long.
+            Later: the limit is reached; the client waits in line.
+            Busy: the client has waited too long.
 
         """
-        now, waiter = self._clock.monotonic(), (peer, asked)
+        now, waiter = self._clock.monotonic(), (peer, request)
         with self._lock:
             line = self._lines[registry]
-            if self._until.get(asked, now) > now:
+            if self._until.get(request, now) > now:
                 line.waiting.pop(waiter, None)
                 line.called.pop(waiter, None)
                 return False
@@ -141,17 +141,17 @@ class Misses:
                 return True
         raise Later
 
-    def put_back(self, registry: str, asked: Asked, peer: Peer = NOBODY) -> None:
+    def put_back(self, registry: str, request: Asked, peer: Peer = NOBODY) -> None:
         """Note that a question was not put after all; its client is still the next one."""
         with self._lock:
             line = self._lines[registry]
-            line.asking.pop((peer, asked), None)
-            line.called[peer, asked] = self._clock.monotonic() + _GONE
+            line.asking.pop((peer, request), None)
+            line.called[peer, request] = self._clock.monotonic() + _GONE
 
     def done(
         self,
         registry: str,
-        asked: Asked,
+        request: Asked,
         peer: Peer = NOBODY,
         *,
         missing: float | None = None,
@@ -160,9 +160,9 @@ class Misses:
         now = self._clock.monotonic()
         with self._lock:
             line = self._lines[registry]
-            line.asking.pop((peer, asked), None)
+            line.asking.pop((peer, request), None)
             if missing is not None:
-                line.missed.append((now, peer, asked[1]))
-                self._until[asked] = now + missing
+                line.missed.append((now, peer, request[1]))
+                self._until[request] = now + missing
                 while len(self._until) > _MAX_KNOWN:
                     self._until.pop(next(iter(self._until)))

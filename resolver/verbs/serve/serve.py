@@ -11,6 +11,7 @@ from resolver.core.oci.target import RegistryTarget
 from resolver.core.results.events import Warned
 from resolver.core.results.pull_events import ignore
 from resolver.errors import NotInStore, UnsupportedDocument
+from resolver.settings import SERVE_FRESH
 from resolver.verbs.documents import DocumentReader
 from resolver.verbs.serve.catalog import LayoutShelf, StoreShelf
 from resolver.verbs.serve.server import serve
@@ -62,8 +63,8 @@ def serve_store(
     """
     with store.lease((), "serve", needed=False) as lease:
         shelf = StoreShelf(store, lease.add, only)
-        # Now, so that a store that cannot be read is said here and not to a client.
-        _tell_partial(shelf, observe, "`resolver pull -p all` brings the rest")
+        # Now, so that a store that cannot be read fails here and not in a client's request.
+        _tell_partial(shelf, observe, "`resolver pull -p all` fetches the rest")
         with serve(shelf, host, port, names=names) as server:
             yield server
 
@@ -82,22 +83,23 @@ def start_mirror(  # noqa: PLR0913 - each is one thing that a caller decides
     observe: Observer = ignore,
     clock: Clock | None = None,
 ) -> Iterator[Server]:
-    """Serve what is here, and fetch what is not; see `flow.mirror`.
+    """Serve what is here, and fetch what is not; see `serve.mirror`.
 
     Args:
-        store: where it is kept; a lease keeps it there meanwhile.
-        upstreams: who may be asked.
-        asking: how.
+        store: receives the content, which a lease protects meanwhile.
+        upstreams: the registries that may be contacted.
+        asking: how to contact them.
         host: an address or a name of this machine.
-        port: 0 = any free one.
-        fresh: seconds for which the meaning of a tag is not asked again.
-        names: by which clients call this machine, besides `host`, `localhost` and addresses.
-        via: what `asking` puts into its requests, to be refused when they come back here.
-        observe: is told of every request.
-        clock: for what is fresh, and for waiting.
+        port: 0 for any free one.
+        fresh: seconds for which a tag is not looked up again.
+        names: further names that clients use for this machine, besides `host`, `localhost` and
+            addresses.
+        via: the `Via` header that `asking` sends, to detect requests that loop back here.
+        observe: receives every request.
+        clock: for freshness and waiting.
 
     Raises:
-        Usage: nothing can listen there.
+        Usage: the address cannot be listened on.
         StoreFault: the store cannot be written.
 
     """
@@ -131,19 +133,19 @@ def serve_layout(
     names: Iterable[str] = (),
     observe: Observer = ignore,
 ) -> Iterator[Server]:
-    """Serve an OCI layout, as `serve_store`.
+    """Serve an OCI layout, like `serve_store`.
 
     Raises:
-        Usage: nothing can listen there.
-        UnsupportedDocument: it is an archive.
-        NotFound, Untrusted, Unavailable: it cannot be read, or is no layout.
+        Usage: the address cannot be listened on.
+        UnsupportedDocument: the target is an archive.
+        NotFound, Untrusted, Unavailable: the layout cannot be read.
 
     """
     if target.kind != "oci":
         raise UnsupportedDocument(
             f"`{target}`",
             "",
-            "an archive is not served from where it lies",
+            "an archive cannot be served in place",
             f"unpack it: `mkdir layout && tar -xf {target.path} -C layout`",
         )
     shelf = LayoutShelf(target.path)
@@ -173,10 +175,6 @@ def _tell_partial(shelf: ContentShelf, observe: Observer, hint: str) -> None:
         observe(Warned("partial-index", more))
 
 
-#: Seconds for which the meaning of a tag is not asked again, where nobody says.
-FRESH = 60.0
-
-
 def serve_mirror(  # noqa: PLR0913 - one for each option of the verb
     context: Context,
     host: str = "127.0.0.1",
@@ -184,7 +182,7 @@ def serve_mirror(  # noqa: PLR0913 - one for each option of the verb
     *,
     upstream: str | None = "docker.io",
     allow: Iterable[str] = (),
-    fresh: float = FRESH,
+    fresh: float = SERVE_FRESH,
     names: Iterable[str] = (),
 ) -> AbstractContextManager[Server]:
     """Serve as a pull-through cache while a `with` block lasts: what is not here is fetched."""
@@ -219,7 +217,7 @@ class _Asking:
 
     @property
     def offline(self) -> bool:
-        """Whether no registry may be asked at all."""
+        """Whether no registry may be contacted."""
         return self._context.settings.offline
 
     def source(self, repository: Reference) -> Source:
@@ -231,13 +229,13 @@ class _Asking:
         """
         if self._context.settings.offline:
             root = str(self._context.store.root)
-            raise NotInStore(repository.identity, "what is asked for", root)
-        # Content that a client names by digest may belong to an image that it asked for by tag.
+            raise NotInStore(repository.identity, "the requested content", root)
+        # Content requested by digest may belong to an image that was requested by tag.
         whole = repository.tag is None
         return self._context.source(RegistryTarget(repository), whole=whole)
 
     def reader(self, repository: Reference, *, offline: bool) -> DocumentReader:
-        """Make a reader of its documents; `offline` asks nobody."""
+        """Return a reader of its documents; an `offline` one sends no request."""
         context = self._context
         alone = offline or context.settings.offline
         opener = None if alone else lambda: self.source(repository)

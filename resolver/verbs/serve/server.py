@@ -1,6 +1,6 @@
-"""Offers content to other clients as a read-only registry.
+"""Serve content to other clients as a read-only registry.
 
-Plain HTTP without credentials, so it listens on this machine only unless told otherwise.
+Plain HTTP without credentials, so that the default is to listen on this machine only.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_.-]{1,253})(?::[0-9]{1,
 
 
 def is_meant(header: str, names: Collection[str]) -> bool:
-    """Say whether a `Host` header may be answered.
+    """Whether a request with this `Host` header may be answered.
 
     Args:
-        header: as it came; a port is not looked at, since forwarding changes it.
-        names: by which this server is known, in lower case; addresses and `localhost` need not
-            be among them: nobody can let them lead elsewhere.
+        header: as received; the port is ignored, since forwarding changes it.
+        names: names of this server, in lower case, besides addresses and `localhost`, which DNS
+            cannot redirect.
 
     """
     found = _HOST.fullmatch(header)
@@ -67,10 +67,10 @@ def is_meant(header: str, names: Collection[str]) -> bool:
 
 logger = logging.getLogger(__name__)
 
-#: Answers method, target (path and query), the values of `Via`, and who asks; GET and HEAD only.
-#: May raise `Later` when an answer would keep its thread waiting.
+#: Answers method, target (path and query), the values of `Via`, and the peer; GET and HEAD only.
+#: May raise `Later` when the answer would block its thread.
 Answerer = Callable[[str, str, str, Peer], ServerResponse]
-#: Says to the client of a target why there is nothing for it.
+#: Builds the error response for a target whose content cannot be sent.
 Refuser = Callable[[str, ResolverError], ServerResponse]
 #: Bytes that are read at once of what is still coming, and bytes that are sent of one answer
 #: before another one has its turn.
@@ -84,10 +84,10 @@ _NOT_MODIFIED = 304
 
 
 class Server:
-    """A registry that is being served; leave its `with` block, or `close`, to stop it.
+    """A running registry; leave its `with` block, or call `close`, to stop it.
 
     Attributes:
-        address: `host:port`, as it stands in an image reference.
+        address: `host:port`, as in an image reference.
 
     """
 
@@ -129,18 +129,19 @@ def serve(
     connections: int = MAX_CONNECTIONS,
     refuse: Refuser | None = None,
 ) -> Server:
-    """Serve a shelf until the answer is closed.
+    """Serve a shelf until the returned server is closed.
 
     Args:
-        shelf: or what answers in its place; asked from several threads.
+        shelf: the content, or a function that answers; used from several threads.
         host: an address or a name of this machine.
-        port: 0 = any free one.
-        names: by which clients call this machine, besides `host`, `localhost` and addresses.
-        connections: at the same time; further clients wait until one ends or has been idle.
-        refuse: answers when content does not come that was promised; by default with 500.
+        port: 0 for any free one.
+        names: further names that clients use for this machine, besides `host`, `localhost` and
+            addresses.
+        connections: the limit; further clients wait until one closes or is idle.
+        refuse: builds the response when promised content cannot be sent; by default with 500.
 
     Raises:
-        Usage: nothing can listen there.
+        Usage: the address cannot be listened on.
 
     """
     answerer = shelf if callable(shelf) else _from(shelf)
@@ -169,7 +170,7 @@ def _exchange(
     names: frozenset[str],
     refuse: Refuser,
 ) -> Exchange:
-    """Answer one request; at the end say whether the connection goes on."""
+    """Answer one request; return whether the connection stays open."""
     if isinstance(head, BadHead):
         logger.debug("a request of %s is refused: %s", link.address, head)
         return (yield from _send(link, None, problem(head.status, "UNSUPPORTED", str(head))))
@@ -230,8 +231,8 @@ def _refusal(head: Head, names: frozenset[str]) -> ServerResponse | None:
         # Its body is not read, so the connection ends.
         return problem(405, "UNSUPPORTED", "this registry is read-only", ("Allow", "GET, HEAD"))
     if head.method not in ("GET", "HEAD"):
-        return problem(501, "UNSUPPORTED", "there is no such method here")
-    # HTTP/1.0 has no `Host`, and no browser speaks it.
+        return problem(501, "UNSUPPORTED", "this method is not supported")
+    # HTTP/1.0 has no `Host`, and browsers do not use it.
     is_ours = head.is_old and not head.hosts
     if is_ours or (len(head.hosts) == 1 and is_meant(head.hosts[0], names)):
         return None
@@ -255,7 +256,7 @@ def _from_file(link: Link, head: Head, given: ServerResponse, kept: RegularFile)
     try:
         file = kept.open()
     except FileNotFoundError:
-        gone = problem(404, "BLOB_UNKNOWN", "there is no such blob any more")
+        gone = problem(404, "BLOB_UNKNOWN", "this blob has been removed")
         return (yield from _send(link, head, gone))
     except OSError:
         logger.warning("cannot read %s", kept.path, exc_info=True)
@@ -269,13 +270,13 @@ def _from_file(link: Link, head: Head, given: ServerResponse, kept: RegularFile)
 def _send(
     link: Link, head: Head | None, given: ServerResponse, file: IO[bytes] | None = None
 ) -> Exchange:
-    """Write an answer.
+    """Write a response.
 
     Args:
-        link: to whom.
-        head: of the request; None when the connection ends with this answer.
-        given: the answer.
-        file: what its `content` names, already open.
+        link: the connection.
+        head: of the request; None to close the connection afterwards.
+        given: the response.
+        file: the open file of its `content`.
 
     """
     content = given.content
@@ -324,7 +325,7 @@ def _send_bytes(link: Link, content: bytes) -> Generator[Waits | float, None, No
 def _send_file(
     link: Link, file: IO[bytes], first: int, end: int
 ) -> Generator[Waits | float, None, bool]:
-    """Send a part of a file; False when it has become shorter: an early end tells the client."""
+    """Send a part of a file; False if it was truncated: a short body shows the client."""
     turn = first + _TURN
     while first < end:
         try:

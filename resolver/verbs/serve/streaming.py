@@ -1,7 +1,7 @@
-"""A blob that is still on its way, for any number of clients: one fetch, and all read behind it.
+"""Stream a blob to any number of clients while it is fetched once.
 
-Nobody gets the last byte before all of them were hashed: what a liar sent is never complete in a
-client's hands, whatever the client checks.
+No client gets the last byte before the digest is verified: corrupt content is never complete at a
+client, even one that verifies nothing.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from resolver.store.receive import BlobWriter
 
 
-#: Seconds that a fetch may go on while another registry could give the same blob, and the bytes
-#: that it must bring in each second to go on for longer.
+#: Seconds that a fetch may delay another registry's fetch of the same blob, and the bytes per
+#: second that it must receive to continue for longer.
 _GRACE, _PACE = 5.0, 16_384
 #: Seconds without a byte after which a fetch is stalled.
 STALL = 3.0
 
 
 class Fetch:
-    """One blob under way; `began`, `done` and `failed` are told by the thread that fetches it."""
+    """One blob being fetched; the fetching thread calls `began`, `done` and `failed`."""
 
     def __init__(self, descriptor: Descriptor) -> None:
         self.descriptor = descriptor
@@ -43,13 +43,13 @@ class Fetch:
         self._moved = 0.0, -1
 
     def contest(self, now: float) -> None:
-        """Note that another registry is asked for this blob too, and has to wait; in seconds."""
+        """Record since when another registry's fetch of this blob waits; in seconds."""
         with self._state:
             if self._contested is None:
                 self._contested = now, self._come()
 
     def is_in_the_way(self, now: float) -> bool:
-        """Say whether it keeps another registry from giving the blob, and brings little itself."""
+        """Whether this fetch delays another registry's, and receives too little itself."""
         with self._state:
             if self._contested is None or self._receiving is None:
                 return False
@@ -62,7 +62,7 @@ class Fetch:
         return self._receiving is not None
 
     def is_stalled(self, now: float) -> bool:
-        """Say whether no byte has come for `STALL` seconds, as far as this was asked before."""
+        """Whether no byte has arrived for `STALL` seconds, as of the previous checks."""
         with self._state:
             come = self._come()
             since, before = self._moved
@@ -71,9 +71,9 @@ class Fetch:
             return come == before and now - since >= STALL
 
     def give_up(self, error: ResolverError) -> bool:
-        """End it although its thread still waits for bytes; what has come is kept.
+        """End the fetch although its thread still waits for bytes; keep what has arrived.
 
-        Gives False when all bytes are here already, or when it has ended.
+        Returns False when all bytes are here already, or when it has ended.
         """
         with self._state:
             receiving = self._receiving
@@ -106,12 +106,12 @@ class Fetch:
             self._state.notify_all()
 
     def known(self) -> tuple[BlobWriter | None, int] | None:
-        """Say where the bytes are: in the store once all are, which is None in place of a file.
+        """Return the open file of the bytes, or None once all are in the store.
 
-        With the number of the try that they belong to; None while no byte has begun to come.
+        With the number of the attempt that wrote them; None while no byte has arrived.
 
         Raises:
-            ResolverError: it cannot be had.
+            ResolverError: the fetch failed.
 
         """
         with self._state:
@@ -123,12 +123,12 @@ class Fetch:
 
 
 class PartialBlobReader:
-    """One client's view of a blob under way; to be read in one thread, and closed.
+    """One client's view of a blob being fetched; use it in one thread, and close it.
 
     Args:
-        fetch: brings the blob.
-        file: where it will be.
-        waits: called when the next byte has not come yet.
+        fetch: the running fetch.
+        file: the final path.
+        waits: called when the next byte has not arrived yet.
 
     Attributes:
         size: of the whole blob, in bytes.
@@ -149,10 +149,10 @@ class PartialBlobReader:
         return self.size
 
     def has_begun(self) -> bool:
-        """Say whether there is something to send, or the blob is empty.
+        """Whether there are bytes to send, or the blob is empty.
 
         Raises:
-            ResolverError: it cannot be had.
+            ResolverError: the fetch failed.
 
         """
         known = self._fetch.known()
@@ -162,11 +162,11 @@ class PartialBlobReader:
         return known[0] is None or known[0].available(0, 0.0) > 0
 
     def take(self, position: int, most: int) -> bytes | None:
-        """Give what there is from a position on; None while nothing is, empty at an early end.
+        """Return the bytes available at a position; None while there are none, empty at the end.
 
         Raises:
-            ResolverError: it will not come, or what was given before was no good.
-            OSError: it cannot be read here.
+            ResolverError: the fetch failed, or bytes that were already sent were wrong.
+            OSError: the file cannot be read.
 
         """
         known = self._fetch.known()
@@ -184,7 +184,7 @@ class PartialBlobReader:
         return None
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         if self._number >= 0:
             os.close(self._number)
             self._number = -1
@@ -210,11 +210,11 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class RegularFile:
-    """A file by the folder that somebody chose and the names below it, which nobody did.
+    """A file, as a folder chosen by the user and validated names below it.
 
     Attributes:
-        folder: may be, or lead through, links: it is the choice of a person.
-        names: below it; the last is the file's.
+        folder: may be, or contain, symbolic links: the user chose it.
+        names: below the folder; the last is the file's.
 
     """
 
@@ -242,7 +242,7 @@ class RegularFile:
         file = os.fdopen(number, "rb", buffering=0) if _is_regular(number) else None
         if file is None:
             os.close(number)
-            raise OSError(errno.EINVAL, "it is no regular file", self.path)
+            raise OSError(errno.EINVAL, "it is not a regular file", self.path)
         return file
 
     @property

@@ -1,6 +1,6 @@
-"""What makes other tools ask a mirror: the files they read, as text.
+"""Write the configuration files that point other tools at a mirror.
 
-Sources: containerd docs/hosts.md; docs.docker.com, "Registry as a pull through cache";
+Sources: containerd's page on hosts.toml; docs.docker.com, "Registry as a pull through cache";
 containers-registries.conf(5); moby/buildkit docs/buildkitd.toml.md.
 """
 
@@ -20,7 +20,7 @@ from resolver.verbs.serve.catalog import spelled
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-#: Where `resolver serve` listens unless told otherwise.
+#: Default address of `resolver serve`.
 USUAL = "http://127.0.0.1:5000"
 
 
@@ -40,13 +40,13 @@ class ConfigFile:
 
 @dataclass(frozen=True, slots=True)
 class MirrorWish:
-    """What is to be asked for what.
+    """The mirror, and the registries to use it for.
 
     Attributes:
         hosts: registries, `host[:port]`.
         url: of the mirror, without the path of its API.
-        ours: it is `resolver serve`, which tells registries apart.
-        tags: it is trusted to say what a tag means.
+        ours: the mirror is `resolver serve`, which serves several registries.
+        tags: the mirror may resolve tags.
 
     """
 
@@ -67,7 +67,7 @@ class MirrorWish:
 
     @property
     def is_open(self) -> bool:
-        """Whether it speaks plain http."""
+        """Whether the mirror uses plain HTTP."""
         return self.url.scheme == "http"
 
 
@@ -79,23 +79,23 @@ def mirror_config(
     *,
     tags: bool = False,
 ) -> tuple[ConfigFile, ...]:
-    """Write what points a tool at a mirror.
+    """Write the configuration that points a tool at a mirror.
 
     Args:
         tool: a name in `TOOLS`.
-        hosts: registries to be asked for there; Docker Hub if none is named.
-        mirror: URL of somebody's mirror; None for `resolver serve`.
-        at: where `resolver serve` listens.
-        tags: somebody's mirror may also say what a tag means; `resolver serve` always may.
+        hosts: registries to mirror; Docker Hub if none is named.
+        mirror: URL of another mirror; None for `resolver serve`.
+        at: address of `resolver serve`.
+        tags: another mirror may resolve tags too; `resolver serve` always may.
 
     Raises:
-        Usage: a word is none of these, or the tool cannot do that.
-        InvalidReference: a host is no registry.
+        Usage: an argument is invalid, or the tool does not support it.
+        InvalidReference: a host is not a registry.
 
     """
     if tool not in TOOLS:
         known = ", ".join(f"`{name}`" for name in TOOLS)
-        raise Usage(f"nothing is known of how to tell `{tool}` about a mirror", f"choose {known}")
+        raise Usage(f"`{tool}` is not a tool that can be pointed at a mirror", f"choose {known}")
     if mirror is not None and at is not None:
         raise Usage("`--mirror` and `--at` are two places", "name one of them")
     wanted = tuple(dict.fromkeys(hosts)) or (HUB,)
@@ -105,36 +105,36 @@ def mirror_config(
     try:
         url = Url.parse(text if "://" in text else f"https://{text}")
     except BadUrl as error:
-        raise Usage(f"`{text}` is no URL of a mirror: {error}", f"write `{USUAL}`") from error
+        raise Usage(f"`{text}` is not the URL of a mirror: {error}", f"write `{USUAL}`") from error
     if url.query:
-        raise Usage(f"`{text}` is no URL of a mirror: it has a query", f"write `{USUAL}`")
+        raise Usage(f"`{text}` is not the URL of a mirror: it has a query", f"write `{USUAL}`")
     return TOOLS[tool](MirrorWish(wanted, url, mirror is None, tags or mirror is None))
 
 
-def _containerd(wish: MirrorWish) -> tuple[ConfigFile, ...]:
-    allowed = '["pull", "resolve"]' if wish.tags else '["pull"]'
+def _containerd(setup: MirrorWish) -> tuple[ConfigFile, ...]:
+    allowed = '["pull", "resolve"]' if setup.tags else '["pull"]'
     advice = ("Kubernetes needs `config_path` in containerd's own file, `ctr` needs `--hosts-dir`",)
     return tuple(
         ConfigFile(
             f"/etc/containerd/certs.d/{host}/hosts.toml",
-            f'server = "https://{api_host(host)}"\n\n[host."{wish.base}"]\n'
+            f'server = "https://{api_host(host)}"\n\n[host."{setup.base}"]\n'
             f"  capabilities = {allowed}\n",
             advice,
         )
-        for host in wish.hosts
+        for host in setup.hosts
     )
 
 
-def _docker(wish: MirrorWish) -> tuple[ConfigFile, ...]:
-    if wish.hosts != (HUB,):
+def _docker(setup: MirrorWish) -> tuple[ConfigFile, ...]:
+    if setup.hosts != (HUB,):
         raise Usage(
-            "Docker asks mirrors for `docker.io` alone",
+            "Docker uses mirrors for `docker.io` alone",
             "name no host, or pull by the mirror's own name: "
-            f"`docker pull {wish.place}/{wish.hosts[-1]}/REPOSITORY`",
+            f"`docker pull {setup.place}/{setup.hosts[-1]}/REPOSITORY`",
         )
-    settings: dict[str, list[str]] = {"registry-mirrors": [wish.base]}
-    if wish.is_open and not is_loopback(wish.url.host):
-        settings["insecure-registries"] = [wish.url.authority]
+    settings: dict[str, list[str]] = {"registry-mirrors": [setup.base]}
+    if setup.is_open and not is_loopback(setup.url.host):
+        settings["insecure-registries"] = [setup.url.authority]
     return (
         ConfigFile(
             "/etc/docker/daemon.json",
@@ -144,11 +144,11 @@ def _docker(wish: MirrorWish) -> tuple[ConfigFile, ...]:
     )
 
 
-def _podman(wish: MirrorWish) -> tuple[ConfigFile, ...]:
+def _podman(setup: MirrorWish) -> tuple[ConfigFile, ...]:
     tables = []
-    for host in wish.hosts:
-        # There is no `ns=` here: the registry stands in the name.
-        place = f"{wish.place}/{spelled(host)}" if wish.ours else wish.place
+    for host in setup.hosts:
+        # Without `ns=`: the registry is part of the name.
+        place = f"{setup.place}/{spelled(host)}" if setup.ours else setup.place
         lines = [
             "[[registry]]",
             f'prefix = "{host}"',
@@ -157,24 +157,24 @@ def _podman(wish: MirrorWish) -> tuple[ConfigFile, ...]:
             "[[registry.mirror]]",
             f'location = "{place}"',
         ]
-        lines += ["insecure = true"] if wish.is_open else []
-        lines += [] if wish.tags else ['pull-from-mirror = "digest-only"']
+        lines += ["insecure = true"] if setup.is_open else []
+        lines += [] if setup.tags else ['pull-from-mirror = "digest-only"']
         tables.append("\n".join(lines) + "\n")
     path = "/etc/containers/registries.conf.d/50-mirror.conf"
     return (ConfigFile(path, "\n".join(tables)),)
 
 
-def _buildkit(wish: MirrorWish) -> tuple[ConfigFile, ...]:
-    tables = [f'[registry."{host}"]\n  mirrors = ["{wish.place}"]\n' for host in wish.hosts]
-    if wish.is_open:
-        tables.append(f'[registry."{wish.url.authority}"]\n  http = true\n')
+def _buildkit(setup: MirrorWish) -> tuple[ConfigFile, ...]:
+    tables = [f'[registry."{host}"]\n  mirrors = ["{setup.place}"]\n' for host in setup.hosts]
+    if setup.is_open:
+        tables.append(f'[registry."{setup.url.authority}"]\n  http = true\n')
     advice = (
         "for buildx: `docker buildx create --driver-opt network=host --buildkitd-config FILE`",
     )
     return (ConfigFile("/etc/buildkit/buildkitd.toml", "\n".join(tables), advice),)
 
 
-#: Tools that can be told. To add one, write a function and add a row.
+#: Supported tools. To add one, write a function and add a row.
 TOOLS: dict[str, Callable[[MirrorWish], tuple[ConfigFile, ...]]] = {
     "containerd": _containerd,
     "docker": _docker,

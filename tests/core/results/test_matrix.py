@@ -17,14 +17,13 @@ from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.core.results.matrix import SYSTEMS, Matrix, make_matrix, parse_runner, system_of
 from resolver.errors import (
     InvalidPlatform,
-    MatrixTooLarge,
+    Negative,
     NotFound,
     PlatformNotOffered,
-    RunnerMissing,
     Usage,
 )
 from resolver.files.platforms import read_file
-from resolver.render.answers.matrix import FORMS, tell_matrix
+from resolver.render.answers.matrix import FORMS, matrix_text
 from tests import ROOT
 
 P = Platform.parse
@@ -70,9 +69,9 @@ def labels(*platforms: str, **more: tuple[str, ...]) -> list[str | None]:
     return [job.runner for job in found.jobs]
 
 
-def test_each_platform_is_a_job_with_everything_about_it() -> None:
+def test_matrix_has_a_complete_job_per_platform() -> None:
     found = matrix("linux/amd64", "linux/arm64/v8", "windows/amd64:10.0.20348.2700")
-    line = tell_matrix(found)
+    line = matrix_text(found)
 
     assert line.count("\n") == 1
     assert json.loads(line)["include"][1:] == [
@@ -101,7 +100,7 @@ def test_each_platform_is_a_job_with_everything_about_it() -> None:
 
 
 def test_gitlab_reads_a_hidden_job_whose_values_are_lists() -> None:
-    text = tell_matrix(matrix("linux/amd64", "linux/riscv64", system="gitlab"))
+    text = matrix_text(matrix("linux/amd64", "linux/riscv64", system="gitlab"))
     read = yaml.safe_load(text)
 
     assert read == json.loads(text)
@@ -111,13 +110,13 @@ def test_gitlab_reads_a_hidden_job_whose_values_are_lists() -> None:
     assert [row["RUNNER"] for row in rows] == [["saas-linux-small-amd64"], [""]]
     assert rows[0]["DIGEST"] == [str(digest(0))]
     assert all(re.fullmatch(r"[A-Z_]+", name) for row in rows for name in row)
-    local = tell_matrix(matrix("linux/amd64", system="gitlab", prefix=""))
+    local = matrix_text(matrix("linux/amd64", system="gitlab", prefix=""))
     assert yaml.safe_load(local)[".resolver-matrix"]["variables"] == {}
 
 
-def test_plain_json_is_a_list_and_knows_no_machines_of_others() -> None:
+def test_plain_json_matrix_is_a_list_without_runners() -> None:
     found = matrix("linux/amd64", "linux/386", system="json", runners=("linux/386=mine",))
-    written = json.loads(tell_matrix(found))
+    written = json.loads(matrix_text(found))
 
     assert [job["runner"] for job in written] == [None, "mine"]
     assert found.warnings == ()
@@ -143,25 +142,26 @@ def test_plain_json_is_a_list_and_knows_no_machines_of_others() -> None:
         ("windows/amd64:10.0.20348.1", ("windows/amd64,osver=10.0.20348=b",), "b"),
     ],
 )
-def test_the_machine_that_is_named_most_precisely(
+def test_most_specific_runner_is_selected(
     platform: str, runners: tuple[str, ...], expected: str | None
 ) -> None:
     assert labels(platform, runners=runners) == [expected]
 
 
-def test_a_machine_that_is_missing_is_said_or_refused() -> None:
+def test_missing_runner_is_noted_or_refused() -> None:
     found = matrix("linux/amd64", "linux/s390x")
 
     assert [told.code for told in found.warnings] == ["no-runner"]
     assert "`linux/s390x`" in found.warnings[0].message
-    with pytest.raises(RunnerMissing) as caught:
+    with pytest.raises(Negative) as caught:
         matrix("linux/amd64", "linux/s390x", "linux/386", require_runner=True)
-    assert caught.value.platforms == ("linux/s390x", "linux/386")
+    assert caught.value.code == "runner-missing"
+    assert caught.value.facts()["platforms"] == ("linux/s390x", "linux/386")
     assert "--runner linux/s390x=LABEL" in caught.value.hints()[0]
     assert matrix("linux/amd64", "linux/s390x", want=("linux/amd64",), require_runner=True).jobs
 
 
-def test_only_the_wanted_platforms_and_each_of_them() -> None:
+def test_matrix_contains_the_requested_platforms() -> None:
     listed = ("linux/amd64", "linux/arm64", "windows/amd64:10.0.1", "windows/amd64:10.0.2")
 
     found = matrix(*listed, want=("windows/amd64", "linux/aarch64"))
@@ -175,7 +175,7 @@ def test_only_the_wanted_platforms_and_each_of_them() -> None:
             matrix(*nothing)
 
 
-def test_what_cannot_be_a_job_is_left_out_and_said() -> None:
+def test_entries_that_cannot_be_jobs_are_omitted_with_a_note() -> None:
     found = matrix(
         None,
         "linux/amd64",
@@ -202,7 +202,7 @@ def test_what_cannot_be_a_job_is_left_out_and_said() -> None:
     ]
 
 
-def test_the_plain_entry_is_the_job_and_not_one_that_requires_features() -> None:
+def test_matrix_prefers_the_entry_without_required_features() -> None:
     nydus = Platform("linux", "amd64", "", "", ("nydus.remoteimage.v1",))
 
     plain = matrix(nydus, "linux/amd64")
@@ -218,14 +218,14 @@ def test_the_plain_entry_is_the_job_and_not_one_that_requires_features() -> None
         matrix(nydus, want=("linux/amd64",))
 
 
-def test_versions_outside_windows_make_a_job_each_and_are_written_as_one_word() -> None:
+def test_versions_outside_windows_make_separate_jobs() -> None:
     found = matrix(
         "freebsd/amd64:14.1",
         "freebsd/amd64:15.0",
         Platform("darwin", "arm64", "", "macOS 14.4"),
         Platform("darwin", "arm64", "", "$(id)"),
     )
-    rows = json.loads(tell_matrix(found))["include"]
+    rows = json.loads(matrix_text(found))["include"]
 
     assert [row["platform"] for row in rows] == [
         "freebsd/amd64:14.1",
@@ -242,11 +242,9 @@ _HOSTILE = st.builds(Platform, _ANY, _ANY, _ANY, _ANY, st.lists(_ANY, max_size=2
 
 
 @given(st.lists(_HOSTILE, max_size=4), st.sampled_from(sorted(SYSTEMS)))
-def test_no_text_from_an_index_becomes_more_than_a_word(
-    hostile: list[Platform], system: str
-) -> None:
+def test_matrix_text_from_an_index_is_one_word(hostile: list[Platform], system: str) -> None:
     found = matrix("linux/amd64", *hostile, system=system)
-    text = tell_matrix(found)
+    text = matrix_text(found)
 
     assert text.isascii()
     assert json.loads(text) == yaml.safe_load(text)
@@ -257,14 +255,15 @@ def test_no_text_from_an_index_becomes_more_than_a_word(
 
 
 @pytest.mark.parametrize("system", ["github", "gitlab"])
-def test_a_matrix_may_have_as_many_jobs_as_the_limit_and_not_one_more(system: str) -> None:
+def test_number_of_matrix_jobs_is_limited(system: str) -> None:
     limit = SYSTEMS[system].jobs
     many = [f"linux/arch{number}" for number in range(limit + 1)]
 
     assert len(matrix(*many[:limit], system=system).jobs) == limit
-    with pytest.raises(MatrixTooLarge) as caught:
+    with pytest.raises(Negative) as caught:
         matrix(*many, system=system)
-    assert (caught.value.limit, caught.value.value) == (limit, limit + 1)
+    assert caught.value.code == "matrix-too-large"
+    assert (caught.value.facts()["limit"], caught.value.facts()["value"]) == (limit, limit + 1)
     assert {"github": 256, "gitlab": 200}[system] == limit
     assert len(matrix(*many, system="json").jobs) == limit + 1
 
@@ -275,14 +274,15 @@ def test_a_name_of_gitlab_may_be_as_long_as_the_limit_and_not_a_character_longer
 
     def told(length: int) -> str:
         runners = (f"linux/amd64={'x' * length}",)
-        return tell_matrix(matrix("linux/amd64", system="gitlab", runners=runners))
+        return matrix_text(matrix("linux/amd64", system="gitlab", runners=runners))
 
     assert "x" * room in told(room)
-    with pytest.raises(MatrixTooLarge, match="220 characters of values for `linux/amd64`"):
+    with pytest.raises(Negative, match="220 characters of values for `linux/amd64`") as caught:
         told(room + 1)
+    assert caught.value.code == "matrix-too-large"
 
 
-def test_a_runner_is_read_as_it_is_typed() -> None:
+def test_runner_option_is_parsed() -> None:
     for text in ("linux/amd64", "linux=x", "=x", "linux/amd64=", "linux/amd64=a\nb", "local=x"):
         with pytest.raises(Usage):
             parse_runner(text, BUILTIN)
@@ -295,7 +295,7 @@ def test_a_runner_is_read_as_it_is_typed() -> None:
         system_of("jenkins")
 
 
-def test_every_system_has_a_form_and_its_machines_have_a_source() -> None:
+def test_every_ci_system_has_a_format_and_sourced_runners() -> None:
     assert set(FORMS) == set(SYSTEMS)
     facts = read_file(ROOT / "platforms.yaml", sourced=True)
     assert {runner.provider for runner in facts.runners} == {"github", "gitlab"}

@@ -1,4 +1,4 @@
-"""Writing where a person said: files that appear whole or not at all."""
+"""Write files that appear complete or not at all: outputs, and edits of a user's text files."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import os
 import stat
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resolver.errors import ExportFault
+from resolver.errors import ExportFault, OutputFault, UnreadableFile, Usage
+from resolver.files.read import NotRegular, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PREFIX = ".resolver-"
-#: Seconds after which what nobody holds is taken for left behind.
-#: Source: reliability.md section 5, "GC grace".
+#: Seconds after which an unlocked temporary file counts as abandoned.
+#: Source: docs/store-and-reliability.md, "Collection".
 _GRACE = 3600.0
 
 _ROOM = "free some space there, or name another place"
@@ -55,7 +57,7 @@ def writing(path: str) -> Iterator[None]:
 
 
 class Fresh:
-    """A file under a temporary name, locked as long as we live; `settle` gives it its real name."""
+    """A locked file under a temporary name; `settle` gives it its final name."""
 
     def __init__(self, folder: StoreFolder) -> None:
         self.name = _PREFIX + os.urandom(16).hex()
@@ -77,9 +79,9 @@ class Fresh:
     def settle(
         self, folder: StoreFolder, name: str, *, sync: bool, mode: int | None = None
     ) -> None:
-        """Give the file its real name, durably; what was there is replaced, unless a folder.
+        """Rename the file durably, replacing any file, but no folder, of that name.
 
-        With `mode`, what the umask has left of that is all that it gets.
+        `mode`, reduced by the umask, sets the permissions.
         """
         with writing(folder.where(name)):
             if mode is not None:
@@ -134,3 +136,98 @@ def _remove_if_dead(folder: StoreFolder, name: str) -> None:
             os.unlink(name, dir_fd=folder.descriptor)
         finally:
             os.close(descriptor)
+
+
+#: Bytes of one file; a thousand Kubernetes manifests in one have some 2 MB.
+MAX_FILE = 4 * 1024 * 1024
+
+
+_TEMPORARY = ".resolver-"
+
+
+_NEW_TEXT = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+_WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
+
+
+def read_text(path: str) -> str:
+    """Read a file as UTF-8, with its byte order mark and line ends.
+
+    Raises:
+        Usage: the path cannot be read, or is a folder.
+        UnreadableFile: the file is not UTF-8 text, not a regular file, or too large.
+    """
+    body = _read(path)
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        reason = f"it is not UTF-8 text (byte {error.start})"
+        raise UnreadableFile(path, reason, "save it as UTF-8") from error
+
+
+def _read(path: str) -> bytes:
+    try:
+        body, _ = read_regular(path, MAX_FILE)
+    except NotRegular as error:
+        raise UnreadableFile(path, "it is not a regular file") from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise Usage(f"cannot read `{path}`: {reason}", "name a file that can be read") from error
+    if len(body) > MAX_FILE:
+        raise UnreadableFile(path, f"it has more than {MAX_FILE} bytes")
+    return body
+
+
+def rewrite(path: str, before: str, after: str) -> None:
+    """Replace what is in a file; through a link, what it leads to. Mode and owner are kept.
+
+    Raises:
+        OutputFault: it is read-only, it has changed since it was read, or the system refuses.
+    """
+    # What a link leads to is replaced, not the link.
+    target = Path(os.path.realpath(path))
+    if _read(path) != before.encode():
+        raise OutputFault(f"`{path}` has changed since it was read", "run the same command again")
+    try:
+        _replace(target, after.encode())
+    except OSError as error:
+        raise _fault(path, error) from error
+
+
+def _replace(target: Path, body: bytes) -> None:
+    status = target.stat()
+    # A rename needs no permission on the file itself: check it, since read-only is deliberate.
+    if not status.st_mode & _WRITABLE or not os.access(target, os.W_OK):
+        raise PermissionError(13, "it is read-only")
+    temporary = target.with_name(_TEMPORARY + os.urandom(16).hex())
+    descriptor = os.open(temporary, _NEW_TEXT, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(body)
+            with suppress(OSError):  # Only root may give files away.
+                os.fchown(stream.fileno(), status.st_uid, status.st_gid)
+            os.fchmod(stream.fileno(), stat.S_IMODE(status.st_mode))
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Sync the rename; a file system that cannot is no error."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _fault(path: str, error: OSError) -> OutputFault:
+    fault: ExportFault = export_fault(path, error)
+    return OutputFault(f"cannot write `{path}`: {fault.reason}", *fault.hints())

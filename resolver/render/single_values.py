@@ -1,4 +1,4 @@
-"""Words: the answer as the one thing a shell script wants, one a line; `-` for a failure."""
+"""Single values for shell scripts: a digest or a reference per line; `-` for a failure."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from resolver.render.text import line
 
 
 def digest(answer: object) -> str:
-    """Give the manifest's digest; for a list of platforms, one digest a line."""
+    """Return the digest of the manifest; for several images, one per line."""
     match answer:
         case Resolution():
             return f"{answer.manifest.digest}\n"
         case Failure():
             return "-\n"
         case _:
-            return "".join(f"{word}\n" for word in _digests(answer))
+            return "".join(f"{value}\n" for value in _digests(answer))
 
 
 def ref(answer: object) -> str:
-    """Give the name that always means these bytes: `registry/repository@digest`."""
+    """Return the pinned reference: `registry/repository@digest`."""
     match answer:
         case Resolution():
             return f"{line(answer.pinned)}\n"
@@ -27,7 +27,7 @@ def ref(answer: object) -> str:
             return "-\n"
         case _:
             _refuse_contents(answer)
-            return "".join(f"{line(name)}\n" for _word, name in _pairs(answer))
+            return "".join(f"{line(name)}\n" for _digest, name in _pairs(answer))
 
 
 def _digests(answer: object) -> list[str]:
@@ -39,7 +39,7 @@ def _digests(answer: object) -> list[str]:
         case Inspection():
             return [str(answer.descriptor.digest)]
         case _:
-            return [word for word, _name in _pairs(answer)]
+            return [value for value, _name in _pairs(answer)]
 
 
 def _refuse_contents(answer: object) -> None:
@@ -50,16 +50,10 @@ def _refuse_contents(answer: object) -> None:
 
 
 def _pairs(answer: object) -> list[tuple[str, str]]:
-    """Ask the module that knows this answer for its digests and names, an image a pair.
-
-    Raises:
-        Usage: it names no images.
-
-    """
+    """Return the digest and name of each image of an answer; `Usage` if it has none."""
     from resolver.render.answers import renderer_of  # noqa: PLC0415 - a resolve needs none
 
-    place = renderer_of(answer)
-    pairs: list[tuple[str, str]] | None = place.pairs(answer)
+    pairs: list[tuple[str, str]] | None = renderer_of(answer).pairs(answer)
     if pairs is None:
-        raise Usage("this answer names no images", "choose another `--format`")
+        raise Usage("this answer contains no images", "choose another `--format`")
     return pairs
