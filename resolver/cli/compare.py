@@ -243,7 +243,10 @@ class CompareOptions:
 
 def fail_if_different(output: Output, found: Comparison | ImageComparison) -> None:
     """Print each reason for failure and exit; return if there is none."""
-    errors = [Differs(item.message, item.aspect, item.platform) for item in found.reasons]
+    errors = [
+        Negative(item.message, code="differs", aspect=item.aspect, platform=item.platform)
+        for item in found.reasons
+    ]
     for error in errors:
         output.failed(error)
     if errors:

@@ -130,7 +130,7 @@ def retention(
     )
 
 
-def limit_error(found: Collected) -> StoreTooLarge:
+def limit_error(found: Collected) -> Negative:
     """Describe what keeps the store above `--max-size`, the largest first."""
     from resolver.render.answers.store import why
     from resolver.render.report import megabytes
@@ -143,7 +143,16 @@ def limit_error(found: Collected) -> StoreTooLarge:
         hints.append("delete recent content too: add `--grace 0s`")
     if any(stay.process is not None for stay in stays):
         hints.append("stop that process or wait for it, then try again")
-    return StoreTooLarge(megabytes(found.total), megabytes(limit), reasons, *hints)
+    total, allowed = megabytes(found.total), megabytes(limit)
+    because = "; ".join(reasons) or "all of it is still needed"
+    return Negative(
+        f"the store takes {total}, and `--max-size` allows {allowed}: {because}",
+        *hints,
+        code="store-too-large",
+        total=total,
+        limit=allowed,
+        reasons=tuple(reasons),
+    )
 
 
 def job_start(environment: Mapping[str, str]) -> float:

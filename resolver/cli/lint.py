@@ -164,13 +164,13 @@ def show_rules(common: Common, name: str | None) -> None:
 def run(common: Common, request: LintOptions, depth: LintDepth) -> None:
     """Lint the images, print the findings, and exit with the resulting status."""
     from resolver.cli.run import open_session
-    from resolver.verbs.lint import MOST
+    from resolver.settings import LINT_MAX_BYTES
 
     with open_session(common) as (session, output):
         found = session.lint(
             request.references,
             deep=depth.deep,
-            max_bytes=depth.most or MOST,
+            max_bytes=depth.most or LINT_MAX_BYTES,
             ignore=request.ignored,
         )
         for image in found.looked_at:

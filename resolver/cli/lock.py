@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional, Self
 import typer
 
 from resolver.cli import options
-from resolver.errors import Drifted, Usage
+from resolver.errors import Negative, Usage
 from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
 

@@ -9,7 +9,6 @@ import typer
 from resolver.cli import options
 from resolver.cli.inputs import size, split_platforms
 from resolver.core.results.resolve import Failure
-from resolver.errors import PlanTooLarge
 from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
 
@@ -61,6 +60,7 @@ def pull(
     """
     from resolver.cli.lock import named
     from resolver.cli.run import open_session, show_progress
+    from resolver.core.results.plan import over_limit
 
     most = limit(max_download)
     lock = (lock_file or LOCK_FILE) if locked else None
@@ -77,7 +77,7 @@ def pull(
     with open_session(common) as (session, output):
         with show_progress(output, common, progress):
             found = make_plan(session, output, request, lock)
-            refusal = limit_error(found, most)
+            refusal = over_limit(found.bytes_missing, most)
             if refusal is not None:
                 raise refusal
             done = session.pull(found, foreign=foreign)
@@ -114,6 +114,7 @@ def plan(
     """
     from resolver.cli.lock import named
     from resolver.cli.run import open_session
+    from resolver.core.results.plan import over_limit
 
     most = limit(max_download)
     lock = (lock_file or LOCK_FILE) if locked else None
@@ -131,7 +132,7 @@ def plan(
         found = make_plan(session, output, request, lock)
         note_unpacked(session, output, found)
         output.show(found, common.form, full=no_trunc)
-        refusal = limit_error(found, most)
+        refusal = over_limit(found.bytes_missing, most)
         if refusal is not None:
             output.failed(refusal)
             raise typer.Exit(refusal.kind.status)
@@ -230,12 +231,6 @@ def report_failures(output: Output, done: Pulled) -> None:
 def limit(max_download: str | None) -> int | None:
     """Parse `--max-download`, in bytes."""
     return size(max_download, "--max-download") if max_download is not None else None
-
-
-def limit_error(found: Plan, most: int | None) -> PlanTooLarge | None:
-    """Return an error if a plan exceeds `--max-download`, else None."""
-    missing = found.bytes_missing
-    return PlanTooLarge(missing, most) if most is not None and missing > most else None
 
 
 def note_unpacked(session: Session, output: Output, plan: Plan) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from resolver.render.report import NAMES
-
 if TYPE_CHECKING:
     from resolver.render.report import Report, ReportTable
 
@@ -113,6 +111,8 @@ def _fit(widths: list[int], table: ReportTable, width: int) -> list[int]:
 
 
 def _is_name(column: str, table: ReportTable) -> bool:
+    from resolver.render.report import NAMES  # noqa: PLC0415 - `escape` is needed without tables
+
     return column in NAMES or column in table.tail
 
 

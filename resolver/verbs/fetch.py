@@ -91,17 +91,19 @@ class WholeSource:
 def open_place(text: str) -> ContentPlace:
     """Open a place named with `--from`: a folder or an archive that holds images.
 
-    A folder is recognised by its content: an OCI layout, a store of `resolver`, or the content
-        store
-    of containerd. `oci:DIR`, `oci-archive:FILE` and `docker-archive:FILE` name the kind.
+    A folder is recognised by its content: an OCI layout, a store of `resolver`, or the
+    content store of containerd. `oci:DIR`, `oci-archive:FILE` and `docker-archive:FILE` name
+    the kind.
 
     Raises:
         Usage: the path is none of these.
         NotFound, Unavailable, Untrusted: the place cannot be read, or is malformed.
 
     """
+    from resolver.sources import SOURCES  # noqa: PLC0415 - only for `--from`
+
     kind, colon, _ = text.partition(":")
-    if colon and kind in {"oci", "oci-archive", "docker-archive", "oci-layout"}:
+    if colon and kind in {*SOURCES, "oci-layout"}:
         return ContentPlace(text, _layout(text))
     path = Path(text)
     if path.is_file():
