@@ -84,7 +84,7 @@ def test_hits_are_filtered(hub: FakeRegistry, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["stars", "stars=many", "stars=-1", "is-official=maybe", "x=1"])
 def test_search_rejects_invalid_filters(text: str) -> None:
-    with pytest.raises(Usage, match="is no filter"):
+    with pytest.raises(Usage, match="is not a search filter"):
         SearchFilters.parse([text])
 
 
