@@ -91,8 +91,9 @@ class WholeSource:
 def open_place(text: str) -> ContentPlace:
     """Open a place named with `--from`: a folder or an archive that holds images.
 
-    A folder is recognised by its content: an OCI layout, a store of `resolver`, or the content
-    store of containerd. `oci:DIR`, `oci-archive:FILE` and `docker-archive:FILE` name the kind.
+    A folder is recognised by its content: an OCI layout, a store of `resolver`, or the
+    content store of containerd. `oci:DIR`, `oci-archive:FILE` and `docker-archive:FILE` name
+    the kind.
 
     Raises:
         Usage: the path is none of these.
