@@ -17,7 +17,7 @@ WRITTEN = re.compile(r"@sha256:[0-9a-f]{64}|:latest")
 
 
 def digest_of(reference: object) -> Digest:
-    """Give the digest that stands for a reference in these tests."""
+    """Return the digest of a reference in these tests."""
     return Digest.of(str(reference).encode())
 
 
@@ -61,7 +61,7 @@ def instructions(text: str) -> list[tuple[str, ...]]:
 
 
 class _Loader(yaml.CSafeLoader):
-    """Takes tags of applications for what they stand at."""
+    """Reads application-specific YAML tags as their values."""
 
 
 def _any_tag(loader: yaml.CSafeLoader, _suffix: str, node: yaml.Node) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from resolver import errors
 from resolver.errors import ErrorKind, ResolverError
 
-#: The status of each kind. Source: architecture.md 2.6.
+#: The status of each kind. Source: docs/architecture.md, "Exit statuses".
 STATUS = {
     "NEGATIVE": 1,
     "INPUT": 2,
@@ -39,12 +39,12 @@ CLASSES = [
 ]
 
 
-def test_each_kind_has_its_own_status() -> None:
+def test_each_error_kind_has_its_own_status() -> None:
     assert {kind.name: kind.status for kind in ErrorKind} == STATUS
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
-def test_an_error_is_explained_and_belongs_to_the_class_of_its_status(
+def test_error_is_documented_and_belongs_to_its_status_class(
     kind: type[ResolverError],
 ) -> None:
     assert kind.__doc__
@@ -52,7 +52,7 @@ def test_an_error_is_explained_and_belongs_to_the_class_of_its_status(
     assert kind.word in WORDS[kind.kind.name]
 
 
-def test_no_two_errors_share_a_code() -> None:
+def test_error_codes_are_unique() -> None:
     codes = [kind.code for kind in CLASSES]
 
     assert len(set(codes)) == len(codes)

@@ -202,7 +202,7 @@ def _unparsable(error: Any) -> Unparsable:
 def _not_yaml(problem: str, line: int, column: int) -> Unparsable:
     from resolver.core.pin.edits import Unparsable  # noqa: PLC0415 - for faults only
 
-    return Unparsable(f"it is no YAML: {problem}", line, column)
+    return Unparsable(f"it is not YAML: {problem}", line, column)
 
 
 def without_comments(text: str) -> str:

@@ -92,7 +92,8 @@ def open_place(text: str) -> ContentPlace:
     """Open a place named with `--from`: a folder or an archive that holds images.
 
     A folder is recognised by its content: an OCI layout, a store of `resolver`, or the
-    content store of containerd. `oci:DIR`, `oci-archive:FILE` and `docker-archive:FILE` name the kind.
+    content store of containerd. `oci:DIR`, `oci-archive:FILE` and `docker-archive:FILE` name
+    the kind.
 
     Raises:
         Usage: the path is none of these.

@@ -49,7 +49,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(
     store: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Run:
-    """Run `resolver WORDS…`; ports and folders of this run are replaced by words."""
+    """Run `resolver` with these arguments; ports and folders of this run are replaced by fixed text."""
     del store
     monkeypatch.chdir(tmp_path)
 

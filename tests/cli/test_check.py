@@ -28,7 +28,7 @@ def today(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "_now", lambda: datetime(2024, 7, 1, tzinfo=UTC))
 
 
-def test_an_image_that_has_everything_passes(run: Run, registry: str) -> None:
+def test_check_passes_when_every_requirement_is_met(run: Run, registry: str) -> None:
     wanted = "linux/amd64,linux/aarch64,windows/amd64:ltsc2022"
     seen = run("check", f"{registry}/demo/app:1.0", "--require", wanted, "--max-age", "90d")
 
@@ -40,7 +40,7 @@ status: 0
 """)
 
 
-def test_each_missing_thing_is_a_line(run: Run, registry: str) -> None:
+def test_check_prints_a_line_per_missing_requirement(run: Run, registry: str) -> None:
     seen = run(
         "check",
         f"{registry}/demo/app:1.0",
@@ -98,7 +98,7 @@ status: 0
 """)
 
 
-def test_a_reference_that_cannot_be_found_has_a_status_of_its_own(run: Run, registry: str) -> None:
+def test_check_of_a_missing_reference_exits_with_not_found(run: Run, registry: str) -> None:
     need = ("--require", "linux/amd64")
     missing = f"{registry}/demo/app:9"
 
@@ -115,7 +115,7 @@ hint: list what there is with `resolver tags HOST:PORT/demo/app`
     assert run("check", f"{registry}/demo/app:1.0", missing, "--require", "linux/386").status == 3
 
 
-def test_what_is_asked_may_be_malformed(run: Run, registry: str) -> None:
+def test_check_rejects_malformed_requirements(run: Run, registry: str) -> None:
     name = f"{registry}/demo/app:1.0"
     assert str(run("check", name)) == snapshot("""\
 status: 2
@@ -150,7 +150,7 @@ hint: name one: `resolver check ubuntu:24.04 --require linux/amd64,linux/arm64`
     assert "see `resolver lint --rules`" in run("check", name, "--ignore", "zzz").stderr
 
 
-def test_in_json_there_is_everything(run: Run, registry: str) -> None:
+def test_check_json_contains_every_result(run: Run, registry: str) -> None:
     seen = run("check", f"{registry}/demo/app:1.0", "--require", "linux/386", "--json")
     written = json.loads(seen.stdout)
 
@@ -174,7 +174,7 @@ def test_in_json_there_is_everything(run: Run, registry: str) -> None:
     assert json.loads(missing.stdout)["images"][1]["error"]["class"] == "NOT_FOUND"
 
 
-def test_the_digest_and_the_name_of_what_was_checked(run: Run, registry: str) -> None:
+def test_check_prints_the_digest_and_name_of_the_checked_image(run: Run, registry: str) -> None:
     words = ("check", f"{registry}/demo/app:1.0", f"{registry}/x:1", "--lint")
     digest = run(*words, "--format", "digest").stdout.splitlines()
     ref = run(*words, "--format", "ref").stdout.splitlines()
@@ -258,7 +258,7 @@ error  platform-missing  linux/386  HOST:PORT/demo/app:1.0  `linux/386` is not o
     assert "`HOST:PORT/demo/single:1.0`: failed, 1 error (1 platform)" in more.stdout
 
 
-def test_a_mistake_in_a_policy_is_shown_with_line_and_column(run: Run, tmp_path: Path) -> None:
+def test_check_policy_errors_show_line_and_column(run: Run, tmp_path: Path) -> None:
     (tmp_path / "policy.yaml").write_text(
         "version: 1\nimages:\n  - image: app:1\n    require: [linux/amd64, linux/arm64/v8/x]\n"
     )
@@ -280,7 +280,7 @@ hint: did you mean `require`?
     assert run("check", "--policy", "none.yaml").status == 2
 
 
-def test_no_text_from_an_image_becomes_a_command_of_a_log(run: Run) -> None:
+def test_check_escapes_log_commands_in_image_text(run: Run) -> None:
     hostile = "2024-01-01\n::error::pwned\n##vso[task.complete]\x1b[2J"
     with FakeRegistry() as fake:
         lie = build_image("linux/amd64", config={"created": hostile})
@@ -313,19 +313,19 @@ def test_reports_point_at_the_line_of_the_policy(run: Run, registry: str, tmp_pa
     seen = run("check", "--policy", "policy.yaml", *words, "--emit", "env=values")
 
     assert seen.status == 1
-    (told,) = json.loads((tmp_path / "r.sarif").read_text())["runs"]
-    (result,) = told["results"]
+    (printed,) = json.loads((tmp_path / "r.sarif").read_text())["runs"]
+    (result,) = printed["results"]
     place = result["locations"][0]["physicalLocation"]
     assert place["artifactLocation"]["uri"] == "policy.yaml"
     assert place["region"]["startLine"] == 3
-    assert told["tool"]["driver"]["rules"][0]["id"] == "platform-missing"
+    assert printed["tool"]["driver"]["rules"][0]["id"] == "platform-missing"
     assert "platform-missing" in (tmp_path / "r.xml").read_text()
     (found,) = json.loads((tmp_path / "q").read_text())
     assert found["location"] == {"path": "policy.yaml", "lines": {"begin": 3}}
     assert "RESOLVED_ERRORS=1" in (tmp_path / "values").read_text().replace("'", "")
 
 
-def test_an_entry_that_no_pull_takes_is_told_by_every_command(run: Run) -> None:
+def test_every_command_reports_an_unverifiable_entry(run: Run) -> None:
     """The index states a manifest of 5 MB, and 4 MiB are read."""
     small = build_image("linux/amd64", [b"one"])
     large = build_image("linux/arm64", [b"two"])

@@ -57,7 +57,7 @@ FOUND = Checkup(
 )
 
 
-def test_what_a_person_reads() -> None:
+def test_doctor_text_output() -> None:
     assert render(FOUND, "table") == snapshot("""\
 installation
   ok       python: 3.11.7 (/usr/bin/python3)
@@ -79,11 +79,11 @@ tools
 """)
 
 
-def test_what_a_machine_reads() -> None:
-    told = json.loads(render(FOUND, "json"))
+def test_doctor_json_output() -> None:
+    output = json.loads(render(FOUND, "json"))
 
-    assert (told["schema"], told["version"], told["state"]) == (1, "0.1.0", "error")
-    assert told["rows"][2] == snapshot(
+    assert (output["schema"], output["version"], output["state"]) == (1, "0.1.0", "error")
+    assert output["rows"][2] == snapshot(
         {
             "group": "store",
             "name": "file system",
@@ -93,10 +93,10 @@ def test_what_a_machine_reads() -> None:
             "facts": {"kinds": ["nfs4"], "remote": True},
         }
     )
-    assert told["rows"][0]["hint"] is None
+    assert output["rows"][0]["hint"] is None
 
 
-def test_a_page_and_a_comment_of_it_have_whole_cells() -> None:
+def test_doctor_markdown_has_complete_cells() -> None:
     assert render(FOUND, "markdown") == snapshot("""\
 **doctor**
 
@@ -141,13 +141,15 @@ def test_a_page_and_a_comment_of_it_have_whole_cells() -> None:
         ((CheckupState.WARNING, CheckupState.ERROR, CheckupState.ERROR), "2 errors, 1 warning"),
     ],
 )
-def test_the_last_line_counts(states: tuple[CheckupState, ...], words: str) -> None:
+def test_doctor_counts_results_in_its_last_line(
+    states: tuple[CheckupState, ...], words: str
+) -> None:
     found = Checkup("1", tuple(CheckupRow("store", "x", state, "y") for state in states))
 
     assert render(found, "table").splitlines()[-1] == words
 
 
-def test_no_line_is_wider_than_the_page_and_no_path_is_broken() -> None:
+def test_doctor_lines_fit_the_page_and_paths_stay_whole() -> None:
     path = "/a/very/long/path" * 6
     found = Checkup(
         "1",
@@ -160,11 +162,11 @@ def test_no_line_is_wider_than_the_page_and_no_path_is_broken() -> None:
 
 
 @pytest.mark.parametrize("form", ["digest", "ref"])
-def test_a_checkup_is_no_image(run: Run, form: str) -> None:
+def test_doctor_rejects_reference_formats(run: Run, form: str) -> None:
     assert run("doctor", "--format", form).status == 2
 
 
-def test_a_machine_that_is_well_is_status_0_and_no_store_is_made(run: Run, store: Path) -> None:
+def test_doctor_on_a_healthy_machine_exits_0_and_creates_no_store(run: Run, store: Path) -> None:
     seen = run("doctor")
 
     assert (seen.status, seen.stderr) == (0, "")
@@ -178,10 +180,10 @@ def test_an_error_is_status_1_and_the_answer_is_whole(
     monkeypatch.setenv("RESOLVER_JOBS", "many")
     monkeypatch.setenv("RESOLVER_PLATFORMS", "nowhere.yaml")
     seen = run("doctor", "--json")
-    told = json.loads(seen.stdout)
+    output = json.loads(seen.stdout)
 
     assert (seen.status, seen.stderr) == (1, "")
-    wrong = [row["name"] for row in told["rows"] if row["state"] == "error"]
+    wrong = [row["name"] for row in output["rows"] if row["state"] == "error"]
     assert wrong == ["RESOLVER_JOBS", "RESOLVER_PLATFORMS"]
 
 
@@ -197,7 +199,7 @@ def test_an_error_is_handed_over(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     assert "RESOLVED_STATUS='1'" in Path("e").read_text()
 
 
-def test_what_is_typed_wrong_is_status_2(run: Run) -> None:
+def test_doctor_usage_errors_exit_with_status_2(run: Run) -> None:
     assert run("doctor", "no host/at all").status == 2
     assert run("doctor", "--jobs", "many").status == 2
     assert run("doctor", "--ca-file", "nowhere.pem").status == 2
@@ -212,7 +214,7 @@ def test_which_ci_system_this_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     assert "CI: gitlab; `--emit auto` hands over to it" in run("doctor").stdout
 
 
-def test_a_stream_that_is_closed_is_no_terminal(tmp_path: Path) -> None:
+def test_closed_stream_is_not_a_terminal(tmp_path: Path) -> None:
     closed = (tmp_path / "x").open("w")
     closed.close()
 
@@ -239,7 +241,9 @@ def test_a_stream_that_is_closed_is_no_terminal(tmp_path: Path) -> None:
         {"RESOLVER_STORE": "s\udcffx"},
     ],
 )
-def test_whatever_is_broken_the_answer_is_whole(variables: dict[str, str], tmp_path: Path) -> None:
+def test_doctor_reports_every_check_when_parts_fail(
+    variables: dict[str, str], tmp_path: Path
+) -> None:
     done = start("doctor", "--json", "--store", str(tmp_path), environment=variables)
     alone = start("doctor", environment=variables)
 
@@ -251,7 +255,7 @@ def test_whatever_is_broken_the_answer_is_whole(variables: dict[str, str], tmp_p
         assert b"defect" not in text
 
 
-def test_a_package_that_no_session_can_be_made_without(
+def test_doctor_reports_a_missing_required_package(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RESOLVER_STORE")
@@ -268,7 +272,7 @@ def test_a_package_that_no_session_can_be_made_without(
     assert "RESOLVED_STATUS='1'" in Path("e").read_text()
 
 
-def test_a_process_without_its_input() -> None:
+def test_doctor_runs_without_stdin() -> None:
     words = f"exec {shlex.quote(sys.executable)} -m resolver doctor <&-"
     done = subprocess.run(
         ["sh", "-c", words],

@@ -82,7 +82,7 @@ def test_the_file(run: Run, registry: str) -> None:
 
 
 @pytest.mark.usefixtures("locked")
-def test_all_is_as_it_was(run: Run) -> None:
+def test_lock_check_without_changes(run: Run) -> None:
     assert str(run("lock", "--check")) == snapshot("""\
 status: 0
 --- stdout
@@ -97,7 +97,7 @@ as locked  HOST:PORT/demo/single:1.0
 
 
 @pytest.mark.usefixtures("locked")
-def test_something_moved(run: Run) -> None:
+def test_lock_check_with_a_moved_tag(run: Run) -> None:
     edit((INDEX, "1" * 64), (ARM64, "2" * 64))
 
     assert str(run("lock", "--check")) == snapshot("""\
@@ -126,7 +126,7 @@ hint: test what is there now, then record it with `resolver lock --update`
 
 
 @pytest.mark.usefixtures("locked")
-def test_something_moved_that_does_not_count(run: Run) -> None:
+def test_lock_check_with_an_ignored_change(run: Run) -> None:
     edit((INDEX, "1" * 64), (ARM64, "2" * 64))
 
     assert str(run("lock", "--check", "-p", "linux/amd64")) == snapshot("""\
@@ -149,15 +149,15 @@ HOST:PORT/demo/app:1.0  linux/amd64  sha256:311923c08153  same
 """)
 
 
-def test_something_moved_in_json(run: Run, locked: str) -> None:
+def test_lock_check_with_a_moved_tag_in_json(run: Run, locked: str) -> None:
     edit((INDEX, "1" * 64), (ARM64, "2" * 64))
     words = ("--check", f"{locked}/demo/app", "-p", "linux/arm64", "--json")
     seen = run("lock", *words, keep=True)
-    told = json.loads(seen.stdout)
+    output = json.loads(seen.stdout)
 
     assert seen.status == 1
-    assert told["drifted"] is True
-    assert told["findings"] == [
+    assert output["drifted"] is True
+    assert output["findings"] == [
         {
             "rule": "platform-changed",
             "severity": "error",
@@ -170,7 +170,7 @@ def test_something_moved_in_json(run: Run, locked: str) -> None:
     ]
 
 
-def test_looking_up_again(run: Run, locked: str) -> None:
+def test_lock_update_resolves_again(run: Run, locked: str) -> None:
     edit((INDEX, "1" * 64))
 
     assert str(run("lock", "--update", f"{locked}/demo/app")) == snapshot("""\
@@ -199,7 +199,7 @@ removed  HOST:PORT/demo/app:1.0  sha256:f62fb544ff3d          5
 """)
 
 
-def test_several_of_which_one_is_not_there(run: Run, registry: str) -> None:
+def test_lock_several_references_with_one_missing(run: Run, registry: str) -> None:
     seen = run("lock", f"{registry}/demo/app:1.0", f"{registry}/demo/app:none")
 
     assert str(seen) == snapshot("""\
@@ -218,13 +218,13 @@ hint: list what there is with `resolver tags HOST:PORT/demo/app`
     assert not FILE.exists()
 
 
-def test_words_for_machines(run: Run, locked: str) -> None:
+def test_lock_json_output(run: Run, locked: str) -> None:
     assert run("lock", "--check", "--format", "digest").stdout.splitlines()[0] == f"sha256:{INDEX}"
     pinned = run("lock", "--check", "--format", "ref").stdout.splitlines()[0]
     assert pinned == f"HOST:PORT/demo/app@sha256:{INDEX}"
-    told = json.loads(run("lock", f"{locked}/demo/app:1.0", "--json").stdout)
-    assert [one["change"] for one in told["changes"]] == ["unchanged"]
-    assert len(told["changes"][0]["platforms"]) == 5
+    output = json.loads(run("lock", f"{locked}/demo/app:1.0", "--json").stdout)
+    assert [one["change"] for one in output["changes"]] == ["unchanged"]
+    assert len(output["changes"][0]["platforms"]) == 5
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,9 @@ def test_words_for_machines(run: Run, locked: str) -> None:
         ("app:1:2",),
     ],
 )
-def test_mistakes_have_status_2_and_ask_nobody(run: Run, words: tuple[str, ...]) -> None:
+def test_lock_usage_errors_exit_with_2_and_send_no_request(
+    run: Run, words: tuple[str, ...]
+) -> None:
     seen = run("lock", *words)
 
     assert (seen.status, seen.stdout) == (2, "")
@@ -247,7 +249,7 @@ def test_mistakes_have_status_2_and_ask_nobody(run: Run, words: tuple[str, ...])
 
 
 @pytest.mark.usefixtures("locked")
-def test_a_name_that_is_not_locked(run: Run) -> None:
+def test_lock_rejects_a_reference_that_is_not_locked(run: Run) -> None:
     assert str(run("lock", "--check", "nginx")) == snapshot("""\
 status: 7
 --- stdout
@@ -258,7 +260,7 @@ hint: it has `HOST:PORT/demo/app:1.0`, `HOST:PORT/demo/single:1.0`
 
 
 @pytest.mark.usefixtures("locked")
-def test_a_merge_that_is_not_settled(run: Run) -> None:
+def test_lock_rejects_an_unresolved_merge(run: Run) -> None:
     FILE.write_text("<<<<<<< HEAD\n" + FILE.read_text())
 
     assert str(run("lock", "--check")) == snapshot("""\
@@ -270,7 +272,7 @@ hint: take either side with `git checkout --ours -- resolver.lock`, then run `re
 """)
 
 
-def test_no_lock_at_all(run: Run) -> None:
+def test_lock_reports_a_missing_lock_file(run: Run) -> None:
     assert str(run("lock", "--check")) == snapshot("""\
 status: 2
 --- stdout
@@ -281,7 +283,7 @@ hint: write it with `resolver lock REF...`, or name another with `--lock-file`
 
 
 @pytest.mark.usefixtures("locked")
-def test_a_platform_that_one_of_them_was_not_locked_for(run: Run) -> None:
+def test_lock_check_for_a_platform_missing_from_one_entry(run: Run) -> None:
     assert str(run("lock", "--check", "-p", "linux/arm64")) == snapshot("""\
 status: 7
 --- stdout
@@ -310,7 +312,7 @@ def test_an_answer_from_the_lock(run: Run, locked: str) -> None:
     ]
 
 
-def test_what_the_lock_does_not_have(run: Run, locked: str) -> None:
+def test_locked_resolve_rejects_references_the_lock_lacks(run: Run, locked: str) -> None:
     assert str(run("resolve", "--locked", "nginx")) == snapshot("""\
 status: 7
 --- stdout
@@ -335,14 +337,14 @@ hint: see what there is now: `resolver lock --check`, `resolver lock HOST:PORT/d
 
 @pytest.mark.usefixtures("locked")
 @pytest.mark.parametrize("option", ["--verify", "--strict", "--verify-tag"])
-def test_what_only_a_registry_can_say(run: Run, option: str) -> None:
+def test_locked_resolve_rejects_options_that_need_a_registry(run: Run, option: str) -> None:
     seen = run("resolve", "--locked", option)
 
     assert seen.status == 2
     assert f"`{option}` needs the registry" in seen.stderr
 
 
-def test_pulling_what_is_locked(run: Run, locked: str) -> None:
+def test_locked_pull_fetches_the_locked_digest(run: Run, locked: str) -> None:
     name = f"{locked}/demo/app:1.0"
 
     assert "in 6 requests" in run("plan", "--locked", name, "-p", "linux/arm64").stdout
@@ -371,7 +373,7 @@ def test_another_lock_by_option_and_by_variable(
     assert run("lock", "--check").status == 0
 
 
-def test_a_lock_that_is_empty_has_nothing_to_resolve(run: Run, locked: str) -> None:
+def test_locked_resolve_rejects_an_empty_lock(run: Run, locked: str) -> None:
     run("lock", "--remove", f"{locked}/demo/app", f"{locked}/demo/single")
 
     assert run("resolve", "--locked").status == 2
@@ -393,14 +395,14 @@ SINGLE_DIGEST=sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c
     assert run("lock", "export", "--format", "kbld").stdout.count("newImage: ") == 2
 
 
-def test_an_export_of_some_of_it(run: Run, locked: str) -> None:
+def test_lock_export_of_selected_references(run: Run, locked: str) -> None:
     seen = run("lock", "export", f"{locked}/demo/app", "--format", "helm")
 
     assert (seen.status, seen.stdout.count("repository: ")) == (0, 1)
 
 
 @pytest.mark.usefixtures("locked")
-def test_an_export_that_cannot_be(run: Run) -> None:
+def test_lock_export_rejects_unsupported_requests(run: Run) -> None:
     assert str(run("lock", "export")) == snapshot("""\
 status: 2
 --- stdout
@@ -485,7 +487,7 @@ def files(run: Run, registry: str) -> None:
 
 
 @pytest.mark.usefixtures("files")
-def test_what_files_name(run: Run, registry: str) -> None:
+def test_lock_reads_references_from_files(run: Run, registry: str) -> None:
     assert str(run("lock", "--from", "Dockerfile", "compose.yaml")) == snapshot("""\
 status: 0
 --- stdout
@@ -523,13 +525,13 @@ services:
 
 
 @pytest.mark.usefixtures("files")
-def test_files_and_a_list_together(run: Run, registry: str) -> None:
+def test_lock_combines_files_and_a_list(run: Run, registry: str) -> None:
     Path("images.txt").write_text(f"{registry}/demo/single:1.0\n")
 
     assert "holds    2 references" in run("lock", "--from", "Dockerfile", "-f", "images.txt").stdout
 
 
-def test_files_that_name_nothing_or_cannot_be_read(run: Run) -> None:
+def test_lock_rejects_files_without_images_and_unreadable_files(run: Run) -> None:
     Path("Dockerfile").write_text("FROM scratch\n")
     Path("notes.txt").write_text("hello\n")
 
@@ -553,7 +555,9 @@ hint: name other files with `--from`
         (Reply(200, {"Content-Type": OCI_INDEX}, b"{}"), 6),
     ],
 )
-def test_every_way_not_to_find_out_has_its_status(run: Run, reply: Reply, status: int) -> None:
+def test_lock_check_failures_have_distinct_exit_statuses(
+    run: Run, reply: Reply, status: int
+) -> None:
     with FakeRegistry() as host:
         host.serve("app", "1", multi_platform("linux/amd64"))
         assert run("lock", f"{host.host}/app:1").status == 0
@@ -563,7 +567,7 @@ def test_every_way_not_to_find_out_has_its_status(run: Run, reply: Reply, status
         assert run("lock", "--update").status == status
 
 
-def test_files_of_other_kinds(run: Run, registry: str) -> None:
+def test_lock_rejects_unsupported_file_types(run: Run, registry: str) -> None:
     Path("deployment.yaml").write_text(
         "apiVersion: apps/v1\nkind: Deployment\nspec: {template: {spec: {containers: "
         f'[{{name: a, image: "{registry}/demo/app:1.0"}}]}}}}}}\n'
@@ -580,30 +584,30 @@ def test_files_of_other_kinds(run: Run, registry: str) -> None:
 
 def test_failures_and_pins_for_machines(run: Run, registry: str) -> None:
     names = (f"{registry}/demo/app:1.0", f"{registry}/demo/app:none")
-    told = json.loads(run("lock", *names, "--json").stdout)
+    output = json.loads(run("lock", *names, "--json").stdout)
 
-    assert told["written"] is False
-    assert [one["error"]["code"] for one in told["failures"]] == ["manifest-not-found"]
+    assert output["written"] is False
+    assert [one["error"]["code"] for one in output["failures"]] == ["manifest-not-found"]
     assert run("lock", names[0], "--format", "ref").stdout == f"HOST:PORT/demo/app@sha256:{INDEX}\n"
     seen = run("lock", "--check", "--offline", "--json")
     assert (seen.status, json.loads(seen.stdout)["error"]["code"]) == (7, "not-in-store")
 
 
-def test_a_check_of_several_of_which_one_cannot_be_asked(run: Run, locked: str) -> None:
+def test_lock_check_of_several_with_one_unreachable(run: Run, locked: str) -> None:
     with FakeRegistry() as host:
         host.serve("app", "1", multi_platform("linux/amd64"))
         run("lock", f"{host.host}/app:1")
         host.on("*", "/v2/app/manifests/1", Reply(403))
         seen = run("lock", "--check", "--json")
-    told = json.loads(seen.stdout)
+    output = json.loads(seen.stdout)
 
     assert seen.status == 4
-    assert [one.get("state", "-") for one in told["references"]].count("as locked") == 2
-    assert [one["error"]["class"] for one in told["references"] if "error" in one] == ["AUTH"]
+    assert [one.get("state", "-") for one in output["references"]].count("as locked") == 2
+    assert [one["error"]["class"] for one in output["references"] if "error" in one] == ["AUTH"]
     assert locked
 
 
-def test_what_is_gone_is_shown(run: Run) -> None:
+def test_lock_check_reports_a_removed_tag(run: Run) -> None:
     with FakeRegistry() as host:
         host.serve("app", "1", multi_platform("linux/amd64"))
         run("lock", f"{host.host}/app:1")
@@ -628,7 +632,7 @@ hint: test what is there now, then record it with `resolver lock --update`
 """)
 
 
-def test_a_dash_is_no_lock_file(run: Run, registry: str) -> None:
+def test_lock_rejects_a_dash_as_file(run: Run, registry: str) -> None:
     for words in (("lock", f"{registry}/demo/app:1.0"), ("lock", "--check")):
         seen = run(*words, "-o", "-")
 

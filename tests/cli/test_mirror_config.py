@@ -1,4 +1,4 @@
-"""`resolver mirror-config`: what other tools read, and that it says what it must."""
+"""`resolver mirror-config`: files for other tools, and its errors."""
 
 from __future__ import annotations
 
@@ -94,17 +94,17 @@ note: for buildx: `docker buildx create --driver-opt network=host --buildkitd-co
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_every_tool_has_its_files_in_json_too(run: Run, tool: str) -> None:
+def test_mirror_config_json_lists_the_files_of_every_tool(run: Run, tool: str) -> None:
     seen = run("mirror-config", tool, "--json")
-    told = json.loads(seen.stdout)
-    assert (told["schema"], told["tool"]) == (1, tool)
-    [file] = told["files"]
+    output = json.loads(seen.stdout)
+    assert (output["schema"], output["tool"]) == (1, tool)
+    [file] = output["files"]
     assert file["path"].startswith("/etc/")
     assert file["content"] == run("mirror-config", tool).stdout
 
 
 @pytest.mark.parametrize(("mirror", "abilities"), [(None, EVERYTHING), ("m.test", BY_DIGEST)])
-def test_our_own_reader_of_hosts_toml_understands_it(
+def test_mirror_config_hosts_toml_is_read_back(
     mirror: str | None, abilities: frozenset[Ability]
 ) -> None:
     [file] = mirror_config("containerd", ["ghcr.io"], mirror)
@@ -114,7 +114,7 @@ def test_our_own_reader_of_hosts_toml_understands_it(
     assert (first.namespace, last.host, last.is_upstream) == ("ghcr.io", "ghcr.io", True)
 
 
-def test_our_own_reader_of_registries_conf_understands_it() -> None:
+def test_mirror_config_registries_conf_is_read_back() -> None:
     def read(registry: str, *words: str | None) -> HostChoice | None:
         [file] = mirror_config("podman", ["docker.io", "r.test:5000"], *words)
         return choose(parse_rules(file.content.encode(), file.path, ignore), registry, "a/b")
@@ -131,9 +131,9 @@ def test_our_own_reader_of_registries_conf_understands_it() -> None:
     assert choice.endpoints[0].pulls is Pulls.BY_DIGEST
 
 
-def test_buildkits_file_is_toml_with_the_scheme_where_it_is_open(run: Run) -> None:
-    told = tomllib.loads(run("mirror-config", "buildkit", "--mirror", "https://m.test/x").stdout)
-    assert told == {"registry": {"docker.io": {"mirrors": ["m.test/x"]}}}
+def test_mirror_config_buildkit_toml_has_plain_http_where_set(run: Run) -> None:
+    output = tomllib.loads(run("mirror-config", "buildkit", "--mirror", "https://m.test/x").stdout)
+    assert output == {"registry": {"docker.io": {"mirrors": ["m.test/x"]}}}
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_buildkits_file_is_toml_with_the_scheme_where_it_is_open(run: Run) -> No
         (["podman", "a b"], "is not an image reference"),
     ],
 )
-def test_what_cannot_be_is_refused(run: Run, words: list[str], message: str) -> None:
+def test_mirror_config_rejects_invalid_options(run: Run, words: list[str], message: str) -> None:
     seen = run("mirror-config", *words)
     assert (seen.status, seen.stdout) == (2, "")
     assert message in seen.stderr

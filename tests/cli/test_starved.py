@@ -1,4 +1,4 @@
-"""A process that may use no more memory or threads says so in one line, and that is no defect."""
+"""Running out of memory or threads is one error line and not a bug report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         (RuntimeError("dictionary changed size"), True, app.DEFECT, "bug in resolver"),
     ],
 )
-def test_starving_is_told_from_a_defect(
+def test_resource_exhaustion_is_not_reported_as_a_bug(
     raised: Exception,
     limited: bool,
     status: int,

@@ -81,7 +81,7 @@ Help:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_command_explains_itself_on_one_screen(run: Run, name: str) -> None:
+def test_every_command_help_fits_one_screen(run: Run, name: str) -> None:
     seen = run(name, "--help")
 
     lines = seen.stdout.splitlines()
@@ -138,7 +138,7 @@ def test_the_shared_options_fit_the_page(run: Run) -> None:
     assert "--offline" in seen.stdout
 
 
-def test_no_command_at_all_shows_the_front_page(run: Run) -> None:
+def test_running_without_a_command_prints_help(run: Run) -> None:
     assert "Usage: resolver" in (run().stdout + run().stderr)
 
 
@@ -152,7 +152,7 @@ hint: see `resolver --help`
 """)
 
 
-def test_an_option_that_does_not_exist(run: Run) -> None:
+def test_unknown_option_is_a_usage_error(run: Run) -> None:
     assert str(run("resolve", "app", "--platfrom", "linux/amd64")) == snapshot("""\
 status: 2
 --- stdout
@@ -162,7 +162,7 @@ hint: see `resolver resolve --help`
 """)
 
 
-def test_a_format_that_does_not_exist(run: Run) -> None:
+def test_unknown_format_is_a_usage_error(run: Run) -> None:
     assert str(run("resolve", "app", "--format", "xml")) == snapshot("""\
 status: 2
 --- stdout
@@ -172,7 +172,7 @@ hint: choose one of table, markdown, html, json, jsonl, yaml, digest, ref
 """)
 
 
-def test_no_reference(run: Run) -> None:
+def test_missing_reference_is_a_usage_error(run: Run) -> None:
     assert str(run("resolve")) == snapshot("""\
 status: 2
 --- stdout
@@ -182,7 +182,7 @@ hint: name one: `resolver resolve ubuntu:24.04 -p linux/arm64`
 """)
 
 
-def test_a_platform_that_is_none(run: Run) -> None:
+def test_invalid_platform_is_a_usage_error(run: Run) -> None:
     assert str(run("resolve", "127.0.0.1:9/app", "-p", "linux//v8")) == snapshot("""\
 status: 2
 --- stdout
@@ -200,7 +200,7 @@ hint: write `os/arch[/variant][:os.version]`, for example `linux/arm64`, `linux/
         "UPPER/x", "FOO", "ubuntu\n", "\u0443buntu", "user@host/x", "oci:", "store:",
     ],
 )  # fmt: skip
-def test_a_malformed_reference_is_one_line_a_hint_at_most_and_status_2(
+def test_malformed_reference_is_one_error_line_and_at_most_one_hint(
     run: Run, reference: str
 ) -> None:
     seen = run("resolve", reference)
@@ -212,7 +212,7 @@ def test_a_malformed_reference_is_one_line_a_hint_at_most_and_status_2(
     assert all(line.startswith(("error: ", "hint: ")) for line in seen.stderr.splitlines())
 
 
-def test_a_name_that_is_too_late_for_options_is_a_reference(run: Run) -> None:
+def test_option_after_a_double_dash_is_a_reference(run: Run) -> None:
     seen = run("resolve", "--", "--json")
 
     assert seen.status == 2
@@ -234,7 +234,7 @@ def test_the_variable_for_jobs_is_checked_as_well(
 
 
 @pytest.mark.parametrize("name", ["RESOLVER_OFFLINE", "RESOLVER_PLAIN_HTTP", "RESOLVER_ANONYMOUS"])
-def test_a_switch_that_is_neither_on_nor_off_is_named(
+def test_invalid_boolean_variable_is_named(
     run: Run, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(name, "maybe")
@@ -254,7 +254,7 @@ hint: give `--username NAME --password-stdin`, or neither
 """)
 
 
-def test_the_demo_ends_well_and_shows_every_verb(run: Run) -> None:
+def test_demo_succeeds_and_shows_every_command(run: Run) -> None:
     seen = run("demo")
 
     assert seen.status == 0
@@ -266,7 +266,7 @@ def test_the_demo_ends_well_and_shows_every_verb(run: Run) -> None:
     assert "defect" not in seen.stdout
 
 
-def test_a_defect_is_one_line_and_asks_for_a_report(
+def test_internal_error_is_one_line_with_a_report_hint(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object, **__: object) -> None:

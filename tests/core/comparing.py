@@ -1,4 +1,4 @@
-"""Builds to compare, made in memory: what a test says of them, and nothing else."""
+"""Builds to compare, made in memory."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def layer(name: str, size: int) -> Descriptor:
 
 
 def step(command: str, *, empty: bool = False) -> HistoryEntry:
-    """Say how a step was made."""
+    """Return a history step."""
     return HistoryEntry(created_by=command, empty_layer=empty)
 
 
@@ -57,13 +57,13 @@ def build(
     history: Sequence[HistoryEntry] = (),
     annotations: Mapping[str, str] | None = None,
     salt: str = "",
-    **said: Any,
+    **fields: Any,
 ) -> Build:
-    """Make a build; `said` are fields of its config, `salt` makes another manifest of it."""
+    """Make a build; `fields` are those of its config, `salt` makes another manifest of it."""
     from dataclasses import replace
 
     parsed = Platform.parse(platform) if platform else None
-    config = replace(NOTHING, history=tuple(history), platform=parsed, **said)
+    config = replace(NOTHING, history=tuple(history), platform=parsed, **fields)
     body = f"{platform} {config}".encode()
     described = Descriptor(OCI_CONFIG, Digest.of(body), len(body))
     manifest = Manifest(OCI_MANIFEST, described, tuple(layers))

@@ -21,7 +21,7 @@ VERSIONS = (
 
 
 def words(text: str) -> st.SearchStrategy[str]:
-    """One of some words, or, often, nothing."""
+    """Draw one of these words or, often, an empty one."""
     return st.sampled_from(text.split()) | st.just("")
 
 

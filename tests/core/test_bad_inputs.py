@@ -38,7 +38,7 @@ def read(case: dict[str, Any], body: bytes) -> object:
 
 
 @pytest.mark.parametrize("case", select("manifest", "index", "config", expect="error"))
-def test_a_bad_document_is_refused_for_its_reason(case: dict[str, Any]) -> None:
+def test_invalid_document_is_refused_for_the_expected_reason(case: dict[str, Any]) -> None:
     body = (FOLDER / case["file"]).read_bytes()
     if case["error_class"] == "PLATFORM":
         # Nothing is wrong with the document: it just does not say what the question needs.

@@ -24,7 +24,7 @@ class ReaderGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One scripted answer, including the ways in which it is broken.
+    """One scripted answer, with its defects.
 
     Attributes:
         headers: a mapping, or pairs when a name repeats; written as they are.
@@ -32,7 +32,7 @@ class Reply:
         content_length: None = the truth (none for `chunks`), False = no such header, a number =
             that number, and the connection ends after the body when it is a lie.
         chunked: use `Transfer-Encoding: chunked`.
-        close: say `Connection: close`, and do.
+        close: send `Connection: close`, and close.
         delay: nothing is sent before this event is set.
         hold: the body stops after `hold_after` bytes until this event is set.
         truncate: the connection ends after this many bytes of the body.

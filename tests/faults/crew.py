@@ -1,4 +1,4 @@
-"""Processes of `resolver` by the dozen: each is real, and none has to load the program first.
+"""Many real processes of `resolver`, forked from one that has loaded the program.
 
 Started as `python -m tests.faults.crew`, this imports the program once and then forks one process
 for each command line that it is told, before any thread has been started. `Crew` talks to it.
@@ -52,12 +52,12 @@ class Job:
 
     Attributes:
         words: the command line.
-        fault: what is to go wrong in its store.
+        fault: what fails in its store.
         limits: resource limits, by the names of `_LIMITS`.
         umask, user: None leaves them as they are.
         patience: seconds to wait for a lock, instead of 60.
         environment: variables on top of the crew's.
-        sabotage: what is made wrong in the program itself; a name of `sabotage.SABOTAGES`.
+        sabotage: a defect put into the program; a name of `sabotage.SABOTAGES`.
     """
 
     words: tuple[str, ...]
@@ -70,7 +70,7 @@ class Job:
     sabotage: str = ""
 
     def packed(self) -> dict[str, object]:
-        """Give plain values, for JSON."""
+        """Return plain values for JSON."""
         fault = self.fault.packed() if self.fault is not None else None
         return {**self.__dict__, "fault": fault}
 
@@ -111,7 +111,7 @@ class Crew:
         self._process.communicate(timeout=60)
 
     def start(self, *jobs: Job) -> list[int]:
-        """Start processes at the same moment; gives their ids."""
+        """Start processes at the same moment; return their ids."""
         found: list[int] = self._ask({"start": [job.packed() for job in jobs]})
         return found
 
@@ -130,7 +130,7 @@ class Crew:
         ]
 
     def run(self, *jobs: Job) -> list[Ended]:
-        """Start processes at the same moment and wait for all."""
+        """Start processes at the same moment; return their ids."""
         return self.wait(*self.start(*jobs))
 
     def _ask(self, question: dict[str, object]) -> Any:
@@ -194,7 +194,7 @@ class _Foreman:
         return [found[pid] for pid in pids]
 
     def end(self) -> None:
-        """Leave nobody behind."""
+        """End every process."""
         for pid in self._outputs:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Bad stores: what `resolver` would be if somebody had forgotten something.
+"""Defects put into the store: what `resolver` would be without one of its safeguards.
 
 Each function changes the process that it runs in, for good; the crew runs them in forks.
 """
@@ -87,7 +87,7 @@ def partial_under_its_name() -> None:
 
 
 def name_first() -> None:
-    """Give the name before what it names is here."""
+    """Write the name before its content."""
     from resolver.verbs import pull
 
     _put(reachable, "refuse_incomplete", lambda _root, _record: None)
@@ -123,7 +123,7 @@ def age_alone() -> None:
 
 
 def no_lease() -> None:
-    """Collect what a pull under way has just brought."""
+    """Collect the content of a running pull."""
     _put(ground.GcSnapshot, "users", lambda _self: {})
     _put(collect, "_recent", lambda _ground: set())
 

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def test_the_built_in_facts_are_what_platforms_yaml_says() -> None:
+def test_builtin_facts_match_platforms_yaml() -> None:
     assert platforms.read_file(platforms.packaged_yaml(), sourced=True) == FACTS
 
 
-def test_the_built_in_facts_make_sense_together() -> None:
+def test_builtin_facts_are_consistent() -> None:
     assert list(problems(FACTS)) == []
 
 
-def test_without_a_file_of_ones_own_the_built_in_table_serves() -> None:
+def test_builtin_table_is_used_without_a_user_file() -> None:
     assert platforms.load_table(None) is BUILTIN
 
 
@@ -80,7 +80,7 @@ runners:
 """
 
 
-def test_a_file_of_ones_own_adds_facts(own: Callable[[str], Path]) -> None:
+def test_user_file_adds_facts(own: Callable[[str], Path]) -> None:
     table = platforms.load_table(own(ADDITIONS))
 
     def choose(want: str, *offered: str) -> int | None:
@@ -105,14 +105,14 @@ def test_a_file_of_ones_own_adds_facts(own: Callable[[str], Path]) -> None:
     assert table.runner(Platform("linux", "arm64")) == "ubuntu-24.04-arm"
 
 
-def test_the_built_in_facts_stay_as_they_are(own: Callable[[str], Path]) -> None:
+def test_user_file_does_not_change_builtin_facts(own: Callable[[str], Path]) -> None:
     platforms.load_table(own(ADDITIONS))
 
     assert BUILTIN.facts == FACTS
     assert Platform.parse("linux/loongarch64").architecture == "loongarch64"
 
 
-def test_the_whole_file_may_be_said_again_or_nothing_at_all(own: Callable[[str], Path]) -> None:
+def test_user_file_may_repeat_everything_or_be_empty(own: Callable[[str], Path]) -> None:
     again = own(platforms.packaged_yaml().read_text("utf-8"))
 
     assert platforms.load_table(str(again)).facts == FACTS
@@ -258,7 +258,7 @@ def test_the_whole_file_may_be_said_again_or_nothing_at_all(own: Callable[[str],
         ),
     ],
 )
-def test_a_file_that_cannot_be_used_is_refused_where_it_is_wrong(
+def test_unusable_user_file_is_refused_with_its_position(
     own: Callable[[str], Path], text: str, field: str, reason: str
 ) -> None:
     path = own(text)
@@ -270,7 +270,7 @@ def test_a_file_that_cannot_be_used_is_refused_where_it_is_wrong(
     assert reason in caught.value.reason
 
 
-def test_a_refusal_never_quotes_what_stands_in_the_file(own: Callable[[str], Path]) -> None:
+def test_user_file_error_never_quotes_its_content(own: Callable[[str], Path]) -> None:
     for text in ("schema: hunter2", "schema: 1\nhosts: hunter2", "schema: [*hunter2", "\thunter2"):
         with pytest.raises(InvalidConfiguration) as caught:
             platforms.load_table(own(text))
@@ -278,7 +278,7 @@ def test_a_refusal_never_quotes_what_stands_in_the_file(own: Callable[[str], Pat
         assert "hunter2" not in str(caught.value)
 
 
-def test_a_file_that_cannot_be_read_is_the_users_to_mend(tmp_path: Path) -> None:
+def test_unreadable_user_file_is_a_configuration_error(tmp_path: Path) -> None:
     pipe, huge, binary = tmp_path / "pipe", tmp_path / "huge", tmp_path / "binary"
     os.mkfifo(pipe)
     huge.write_bytes(b"#" * (platforms.MAX_FILE + 1))
@@ -296,7 +296,7 @@ def test_a_file_that_cannot_be_read_is_the_users_to_mend(tmp_path: Path) -> None
             platforms.load_table(path)
 
 
-def test_facts_are_checked_before_they_are_packed() -> None:
+def test_facts_are_checked_before_they_are_generated() -> None:
     with pytest.raises(InvalidConfiguration, match="names need it"):
         check(FACTS._replace(windows=FACTS.windows._replace(version="")), "here")
     twice = FACTS.windows._replace(releases=FACTS.windows.releases * 2)
@@ -306,7 +306,8 @@ def test_facts_are_checked_before_they_are_packed() -> None:
     assert [field for field, _ in problems(Facts(windows=backwards))] == ["windows.long_term"]
 
 
-# Source: platforms.md 8; containerd/platforms v1.0.0-rc.5, defaults_*.go.
+# Source: docs/platform-matching.md, "Host detection"; containerd/platforms v1.0.0-rc.5,
+# defaults_*.go.
 @pytest.mark.parametrize(
     ("host", "expected"),
     [
@@ -316,9 +317,7 @@ def test_facts_are_checked_before_they_are_packed() -> None:
         ("windows/amd64:10.0.20348", "windows/amd64:10.0.20348"),
     ],
 )
-def test_the_default_is_the_host_and_linux_where_that_runs_in_a_machine(
-    host: str, expected: str
-) -> None:
+def test_default_platform_is_the_host_and_linux_in_its_vm(host: str, expected: str) -> None:
     listed = platforms.default_platforms(Platform.parse(host))
 
     assert " ".join(str(platform) for platform in listed) == expected
@@ -332,14 +331,14 @@ def test_this_machine_has_a_platform() -> None:
     assert host.architecture != "amd64" or not host.variant
 
 
-def test_another_machine_can_be_asked_about() -> None:
+def test_default_platform_of_another_host_can_be_requested() -> None:
     machine = HostMachine("armv6l", "linux")
 
     assert platforms.host_platform(machine) == platforms.local_platform(machine)
     assert str(platforms.host_platform(machine)) == "linux/arm/v6"
 
 
-def test_a_machine_without_cpuinfo_has_its_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_without_cpuinfo_has_its_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError
 
@@ -364,7 +363,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def run_script(root: Path, *arguments: str) -> tuple[int, str]:
-    """Run the script of a checkout, unmeasured: a copy's lines are nobody's coverage."""
+    """Run the script of a checkout without coverage."""
     done = python(str(root / "scripts" / "platforms"), *arguments, cwd=root, measured=False)
     return done.returncode, (done.stdout + done.stderr).decode()
 
@@ -378,19 +377,19 @@ def test_the_module_of_facts_is_up_to_date_and_the_table_prints() -> None:
     assert "26200         20348 .. 26200" in printed
 
 
-def test_a_changed_fact_is_noticed_until_the_module_is_made_again(checkout: Path) -> None:
+def test_changed_fact_is_detected_until_regeneration(checkout: Path) -> None:
     facts = checkout / "platforms.yaml"
     facts.write_text(facts.read_text("utf-8").replace("assumed: linux", "assumed: plan9"), "utf-8")
 
-    status, told = run_script(checkout, "--check")
+    status, output = run_script(checkout, "--check")
     assert status == 1
-    assert "scripts/platforms --write" in told
+    assert "scripts/platforms --write" in output
 
     assert run_script(checkout, "--write")[0] == 0
     assert run_script(checkout, "--check") == (0, "")
 
 
-def test_a_broken_module_of_facts_can_be_made_again(checkout: Path) -> None:
+def test_broken_facts_module_can_be_regenerated(checkout: Path) -> None:
     module = checkout / "resolver" / "core" / "platforms" / "facts.py"
     module.write_text("what = nonsense(\n", "utf-8")
 
@@ -398,15 +397,15 @@ def test_a_broken_module_of_facts_can_be_made_again(checkout: Path) -> None:
     assert module.read_text("utf-8") == (ROOT / "resolver/core/platforms/facts.py").read_text()
 
 
-def test_the_script_says_what_is_wrong_with_the_facts(checkout: Path) -> None:
+def test_platforms_script_reports_invalid_facts(checkout: Path) -> None:
     facts = checkout / "platforms.yaml"
     circle = facts.read_text("utf-8").replace("[{architecture: 386,", "[{architecture: amd64,")
     facts.write_text(circle, "utf-8")
 
-    status, told = run_script(checkout)
+    status, output = run_script(checkout)
 
     assert status == 1
-    assert "at `families.amd64.falls_back_to`: it leads back to itself" in told
+    assert "at `families.amd64.falls_back_to`: it leads back to itself" in output
 
 
 @pytest.mark.parametrize(
@@ -419,9 +418,7 @@ def test_the_script_says_what_is_wrong_with_the_facts(checkout: Path) -> None:
         ("schema: 1\nfamilies: {x: {source: [a, {}]}}", "families.x.source[1]"),
     ],
 )
-def test_built_in_facts_must_say_where_they_are_from(
-    own: Callable[[str], Path], text: str, field: str
-) -> None:
+def test_builtin_facts_require_a_source(own: Callable[[str], Path], text: str, field: str) -> None:
     path = own(text)
     with pytest.raises(InvalidConfiguration) as caught:
         platforms.read_file(path, sourced=True)
@@ -429,11 +426,11 @@ def test_built_in_facts_must_say_where_they_are_from(
     assert caught.value.field == field
 
 
-def test_a_user_need_not_say_where_facts_are_from(own: Callable[[str], Path]) -> None:
+def test_user_facts_need_no_source(own: Callable[[str], Path]) -> None:
     assert platforms.read_file(own("schema: 1\nfamilies: {x: {}}"), sourced=False).families
 
 
-def test_a_file_of_ones_own_adds_words_for_architectures_in_paths(
+def test_user_file_adds_architecture_words_for_paths(
     own: Callable[[str], Path],
 ) -> None:
     table = platforms.load_table(

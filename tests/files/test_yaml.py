@@ -109,7 +109,7 @@ def test_everything_is_read_with_its_place() -> None:
         ("sha256:00", ScalarKind.TEXT),
     ],
 )
-def test_a_word_is_what_yaml_takes_it_for(word: str, kind: ScalarKind) -> None:
+def test_yaml_words_are_parsed_as_yaml_defines(word: str, kind: ScalarKind) -> None:
     value = parse(f"- {word}\n").value
 
     assert isinstance(value, Sequence)
@@ -123,7 +123,7 @@ def test_a_word_is_what_yaml_takes_it_for(word: str, kind: ScalarKind) -> None:
 
 # What is refused, where, and in which words.
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("a: &x 1\nb: 2", "f.yaml:1:4: a: anchors (`&name`) are not supported"),
         ("b: [*x]", "f.yaml:1:5: b[0]: aliases are not supported"),
@@ -150,14 +150,14 @@ def test_a_word_is_what_yaml_takes_it_for(word: str, kind: ScalarKind) -> None:
         ),
     ],
 )
-def test_what_would_hide_something_is_refused_where_it_stands(text: str, said: str) -> None:
+def test_yaml_that_hides_content_is_refused_at_its_position(text: str, message: str) -> None:
     with pytest.raises(BadFile) as caught:
         parse(text)
 
-    assert str(caught.value) == said
+    assert str(caught.value) == message
 
 
-def test_only_the_bytes_that_make_a_document_are_read() -> None:
+def test_yaml_accepts_only_valid_bytes() -> None:
     for content in (b"a: \xff", b"\xff\xfea\x00"):
         with pytest.raises(BadFile, match=r"^f\.yaml: it is not UTF-8$"):
             strict_yaml.parse(content, "f.yaml")
@@ -187,7 +187,7 @@ def test_a_file_may_be_as_deep_as_the_limit_and_not_a_level_deeper(
         parse(opened * 100_000)
 
 
-def test_json_is_read_as_it_is_indented_with_tabs_and_with_halves_of_characters() -> None:
+def test_json_is_read_with_tabs_and_surrogate_pairs() -> None:
     value = {"a": ["\U0001f600", "b\tc", "/"], "n": 1, "t": True, "z": None}
 
     for text in (json.dumps(value), json.dumps(value, indent="\t"), json.dumps(value, indent=2)):
@@ -202,20 +202,20 @@ _DOCUMENTS = st.recursive(
 
 
 @given(_DOCUMENTS, st.booleans())
-def test_what_a_writer_writes_is_read_back(document: object, as_json: bool) -> None:
+def test_written_yaml_is_read_back(document: object, as_json: bool) -> None:
     flow = json.dumps(document) if as_json else yaml.safe_dump(document, allow_unicode=True)
 
     assert plain(parse(flow).value) == document
 
 
 @given(st.text(max_size=60) | st.binary(max_size=60).map(lambda b: b.decode("latin-1")))
-def test_whatever_stands_in_a_file_it_is_read_or_refused(text: str) -> None:
-    said = ""
+def test_any_yaml_is_read_or_refused(text: str) -> None:
+    message = ""
     try:
         parse(text)
     except BadFile as error:
-        said = str(error)
-    assert not said or said.startswith("f.yaml:")
+        message = str(error)
+    assert not message or message.startswith("f.yaml:")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -236,10 +236,10 @@ def test_the_lock_files_of_the_catalogue(name: str) -> None:
     assert not Path("/tmp/pwned-yaml").exists()
 
 
-def test_what_is_expected_is_said_where_something_else_stands() -> None:
+def test_yaml_type_error_names_the_expected_type() -> None:
     root = parse("images: text\nversion: 1.0\nyes: yes\nmore: -1\nempty:\nlist: [[]]\n").members()
 
-    for act, said in (
+    for act, message in (
         (root["images"].members, "f.yaml:1:9: images: names with values are expected here"),
         (lambda: list(root["images"].items()), "f.yaml:1:9: images: a list is expected here"),
         (root["version"].whole, "f.yaml:2:10: version: a whole number is expected here"),
@@ -251,13 +251,13 @@ def test_what_is_expected_is_said_where_something_else_stands() -> None:
     ):
         with pytest.raises(BadFile) as caught:
             act()
-        assert str(caught.value).startswith(said)
+        assert str(caught.value).startswith(message)
     assert parse("a: true").members()["a"].truth()
     assert not parse("a: false").members()["a"].truth()
     assert root["empty"].is_empty
 
 
-def test_a_misspelled_name_is_refused_with_the_one_that_was_meant() -> None:
+def test_misspelled_yaml_field_suggests_the_known_one() -> None:
     root = parse("version: 1\nimages:\n  - image: a\n    requires: []\n    zzz: 1\n")
     fields = root.fields("version", "images")
     with pytest.raises(BadFile) as caught:
@@ -271,9 +271,7 @@ def test_a_misspelled_name_is_refused_with_the_one_that_was_meant() -> None:
     assert similar("max_age", ("max-age", "lint")) == "max-age"
 
 
-def test_a_file_that_cannot_be_read_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreadable_yaml_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path, reason in (

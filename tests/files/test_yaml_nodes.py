@@ -1,4 +1,4 @@
-"""Marked YAML: where each piece stands, what is refused, and where the limits are."""
+"""YAML with positions: what is read, what is refused, and the limits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ both = pytest.mark.parametrize("loader", LOADERS)
 
 
 @both
-def test_a_byte_order_mark_and_line_ends_count_as_characters(loader: object) -> None:
+def test_yaml_byte_order_mark_and_line_ends_count_as_characters(loader: object) -> None:
     text = "\ufeffa: x\r\n\r\nbö: 'y' # z\r\n"
 
     (document,) = read_documents(text, loader=loader)
@@ -36,7 +36,7 @@ def test_a_byte_order_mark_and_line_ends_count_as_characters(loader: object) -> 
 
 
 @both
-def test_tags_anchors_merges_and_keys_that_stand_twice_are_taken(loader: object) -> None:
+def test_yaml_tags_anchors_merges_and_duplicate_keys_are_read(loader: object) -> None:
     text = (
         "a: &x {k: !v 1, k: 2}\nb: {<<: *x, l: 3}\nc: {<<: [*x], k: 4}\n"
         "d: !seq [1]\ne: &y z\nf: *y\n"
@@ -53,7 +53,7 @@ def test_tags_anchors_merges_and_keys_that_stand_twice_are_taken(loader: object)
 
 
 @both
-def test_merges_that_lead_in_circles_or_nowhere_end(loader: object) -> None:
+def test_circular_and_dangling_yaml_merges_end(loader: object) -> None:
     text = "a: &a {<<: x, k: 1}\nb: {<<: [*a, *a], <<: *a}\n"
 
     (document,) = read_documents(text, loader=loader)
@@ -64,7 +64,7 @@ def test_merges_that_lead_in_circles_or_nowhere_end(loader: object) -> None:
 
 
 @both
-def test_documents_stand_side_by_side_and_share_no_anchors(loader: object) -> None:
+def test_yaml_documents_share_no_anchors(loader: object) -> None:
     assert len(read_documents("a: 1\n---\nb: 2\n...\n---\n", loader=loader)) == 3
     assert read_documents("", loader=loader) == ()
     with pytest.raises(Unparsable, match="anchor `x`") as caught:
@@ -73,7 +73,7 @@ def test_documents_stand_side_by_side_and_share_no_anchors(loader: object) -> No
 
 
 @both
-def test_what_is_no_yaml_says_where(loader: object) -> None:
+def test_invalid_yaml_error_has_its_position(loader: object) -> None:
     with pytest.raises(Unparsable) as caught:
         read_documents("a: 1\nb: [\n", loader=loader)
 
@@ -99,7 +99,7 @@ def test_the_depth_has_a_limit(loader: object) -> None:
 
 
 @both
-def test_aliases_of_aliases_cost_nothing(loader: object) -> None:
+def test_nested_yaml_aliases_use_no_memory(loader: object) -> None:
     """A billion laughs are a few nodes here: an alias is the node itself."""
     lines = ["a0: &a0 [x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
@@ -110,7 +110,7 @@ def test_aliases_of_aliases_cost_nothing(loader: object) -> None:
     assert len(document.pairs) == 30
 
 
-def test_a_scalar_is_text_unless_it_is_nothing_or_something_else() -> None:
+def test_yaml_scalar_is_text_null_or_another_type() -> None:
     scalars = [YamlScalar(0, 0, value) for value in ("", "~", "null", "a")]
 
     assert [scalar.is_text for scalar in scalars] == [False, False, False, True]
@@ -129,6 +129,6 @@ def test_a_scalar_is_text_unless_it_is_nothing_or_something_else() -> None:
         ('{"a": "\\ud83d\\ude00 \\\\ud83d"}', '{"a": "             \\\\ud83d"}'),
     ],
 )
-def test_comments_of_json_are_blanked_out_and_every_place_stays(text: str, clean: str) -> None:
+def test_json_comments_are_blanked_and_keep_positions(text: str, clean: str) -> None:
     assert without_comments(text) == clean
     assert len(read_documents(clean)) == 1

@@ -1,4 +1,4 @@
-"""Answers about plans, the store and exports, with text in them that wants to break out."""
+"""Plans, store listings and exports with hostile text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Comparisons with text in them that wants to break out, for the tests of every format."""
+"""Comparisons with hostile text, for the tests of every format."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def files(count: int = 15) -> FileComparison:
 
 
 def apart() -> TreeComparison:
-    """Make what stands for a tree that is not held against others."""
+    """Return the summary of a tree that is not compared to others."""
     summary = TreeSummary(HOSTILE, None, 0, 0, 0, 0, (), (), ())
     return TreeComparison(summary, (), (), 0, 0, (0, 0), (), (), 0, f"not compared {HOSTILE}")
 
@@ -149,7 +149,7 @@ def _same() -> object:
 
 
 def _agreeing() -> object:
-    """Compare builds that say the same and hold the same files."""
+    """Compare equal builds with equal files."""
     builds = [build("linux/amd64", [_BASE]), build("linux/arm64", [_BASE])]
     plain = TreeSummary("linux/amd64", None, 1, 0, 0, 9, (), (), ())
     other = TreeComparison(plain, (), (), 1, 0, (0, 0), (), (), 0)

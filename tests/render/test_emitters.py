@@ -72,14 +72,14 @@ def remarks(found: tuple[Action, ...]) -> list[str]:
 
 
 def lines(text: str) -> str:
-    """Give what is left of a text: its lines, each escaped."""
+    """Return a text as lines, each escaped."""
     return "\n".join(map(escape, text.split("\n")))
 
 
 # What everybody is handed
 
 
-def test_a_resolution_gives_what_a_pipeline_works_with() -> None:
+def test_resolve_values_for_a_pipeline() -> None:
     found = dict(values(RESOLVED))
 
     del found["json"]
@@ -97,7 +97,7 @@ def test_a_resolution_gives_what_a_pipeline_works_with() -> None:
     )
 
 
-def test_several_answers_give_a_line_each_in_the_order_asked() -> None:
+def test_resolve_several_values_keep_the_order() -> None:
     other = replace(RESOLUTION, reference="example.com/b:1", index=None)
     found = dict(values(replace(RESOLVED, answers=(RESOLUTION, other))))
 
@@ -106,7 +106,7 @@ def test_several_answers_give_a_line_each_in_the_order_asked() -> None:
     assert found["json"].startswith('{"schema":1,"results":[{')
 
 
-def test_a_question_without_an_answer_keeps_its_line() -> None:
+def test_failed_reference_keeps_its_line() -> None:
     failed = Failure("example.com/b:1", "linux/arm64", Usage("no"))
     found = dict(values(replace(RESOLVED, answers=(failed, RESOLUTION), status=3)))
 
@@ -132,21 +132,21 @@ def test_without_an_answer_the_failure_is_the_json() -> None:
     )
 
 
-def test_a_command_with_nothing_to_say_says_its_status() -> None:
+def test_command_without_values_emits_its_status() -> None:
     found = values(replace(ending(), answers=()))
 
     assert found == (Value("status", "0"), Value("json", '{"schema":1,"results":[]}'))
 
 
 @pytest.mark.parametrize("of", [RESOLVED, ending(EVIL, faults=(FAULT,), status=1)])
-def test_no_value_holds_what_could_end_a_line_or_begin_a_command(of: RunResult) -> None:
+def test_values_cannot_end_a_line_or_begin_a_command(of: RunResult) -> None:
     for value in values(of):
         assert value.text == lines(value.text)
         assert github_commands(value.text) == azure_commands(value.text) == []
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_no_answer_of_any_kind_gives_such_a_value(name: str) -> None:
+def test_no_answer_emits_an_unsafe_value(name: str) -> None:
     for value in values(RunResult("x", "1.2.3", (ANSWERS[name],), (), (), 0)):
         assert value.text == lines(value.text)
         assert github_commands(value.text) == azure_commands(value.text) == []
@@ -156,7 +156,7 @@ def test_no_answer_of_any_kind_gives_such_a_value(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EMITTERS)
-def test_no_remote_text_becomes_a_command_in_anything_handed_over(name: str) -> None:
+def test_remote_text_is_never_emitted_as_a_command(name: str) -> None:
     fault = replace(FAULT, message=HOSTILE, hints=(HOSTILE,), subject=HOSTILE)
     of = replace(
         ending(EVIL, replace(EVIL, place=None), faults=(fault,), status=1),
@@ -191,10 +191,10 @@ def test_no_remote_text_becomes_a_command_in_anything_handed_over(name: str) -> 
 
 
 @given(texts)
-def test_an_output_of_github_is_read_back_whatever_it_holds(text: str) -> None:
-    told = github.output(Value("a", text), TOKEN) + github.output(Value("b", "x"), TOKEN)
+def test_any_github_output_is_read_back(text: str) -> None:
+    printed = github.output(Value("a", text), TOKEN) + github.output(Value("b", "x"), TOKEN)
 
-    assert read_github_file(told.encode().decode()) == {"a": lines(text), "b": "x"}
+    assert read_github_file(printed.encode().decode()) == {"a": lines(text), "b": "x"}
 
 
 def test_outputs_and_summary_are_added_to_the_files_of_the_runner() -> None:
@@ -208,7 +208,7 @@ def test_outputs_and_summary_are_added_to_the_files_of_the_runner() -> None:
     assert written(found, "summary") == f"{summary(RESOLVED)}\n"
 
 
-def test_a_runner_without_summaries_gets_none() -> None:
+def test_runner_without_summaries_gets_none() -> None:
     found = emit(EMITTERS["github"], RESOLVED, desk(GITHUB_STEP_SUMMARY=""))
 
     assert [act.path for act in found if isinstance(act, Write)] == ["output"]
@@ -224,7 +224,7 @@ def test_annotations_name_file_line_and_rule() -> None:
 
 
 @given(texts, texts)
-def test_an_annotation_is_read_back_whatever_it_holds(text: str, path: str) -> None:
+def test_any_github_annotation_is_read_back(text: str, path: str) -> None:
     annotation = Annotation("error", "c", text, text, f"p{path}", 3, 4)
     (command,) = github_commands(github.command(annotation))
 
@@ -235,7 +235,7 @@ def test_an_annotation_is_read_back_whatever_it_holds(text: str, path: str) -> N
 
 
 @pytest.mark.parametrize("count", [10, 11])
-def test_github_shows_ten_annotations_of_a_kind_and_hears_how_many_more(count: int) -> None:
+def test_github_annotations_are_limited_to_ten_with_a_count(count: int) -> None:
     found = acts("github", ending(*[MISSING] * count, OLD))
     commands = github_commands(spoken(found))
 
@@ -255,7 +255,7 @@ def test_outputs_of_github_stay_below_their_limit(over: int) -> None:
     assert bool(left) == bool(over)
 
 
-def test_a_large_answer_leaves_its_json_out_and_says_so() -> None:
+def test_large_answer_omits_its_json_with_a_note() -> None:
     long = Finding("old-image", Severity.WARNING, "x" * 500_000, "app")
     found = acts("github", ending(long))
 
@@ -264,7 +264,7 @@ def test_a_large_answer_leaves_its_json_out_and_says_so() -> None:
 
 
 @given(st.text(max_size=300), st.integers(0, 200))
-def test_a_summary_is_cut_to_its_limit_at_a_line_and_says_so(text: str, room: int) -> None:
+def test_summary_is_cut_at_a_line_with_a_note(text: str, room: int) -> None:
     text = "".join(c for c in text if not "\ud800" <= c <= "\udfff")
     kept = cut(text, room)
     size = len(text.encode())
@@ -281,7 +281,7 @@ def test_a_summary_is_cut_to_its_limit_at_a_line_and_says_so(text: str, room: in
 
 
 @pytest.mark.parametrize("over", [0, 1])
-def test_a_dotenv_report_stays_below_its_limit(over: int) -> None:
+def test_dotenv_report_stays_below_its_limit(over: int) -> None:
     room = gitlab.MAX_FILE - len("RESOLVED_A=\n") + over
     taken, left = fit([Value("a", "x" * room)], gitlab.MAX_FILE, gitlab._cost, "dotenv")
 
@@ -298,7 +298,7 @@ def test_a_dotenv_report_has_so_many_variables(count: int, monkeypatch: pytest.M
     assert len(remarks(found)) == count - 50
 
 
-def test_a_dotenv_report_holds_single_lines_and_nothing_a_runner_would_expand() -> None:
+def test_dotenv_report_has_single_lines_without_expansion() -> None:
     dear = replace(RESOLUTION, reference="example.com/$CI_JOB_TOKEN")
     found = acts("gitlab", replace(RESOLVED, answers=(dear,)))
     read = read_dotenv(written(found, "g.env"))
@@ -330,7 +330,7 @@ def test_results_of_tekton_stay_below_the_termination_message(over: int) -> None
     assert (len(taken), len(left)) == ((0, 1) if over else (1, 0))
 
 
-def test_tekton_gets_a_file_per_result_and_no_line_break_at_the_end() -> None:
+def test_tekton_writes_a_file_per_result_without_a_final_newline() -> None:
     found = acts("tekton", RESOLVED)
     files = {act.path: act.text for act in found if isinstance(act, Write)}
 
@@ -341,7 +341,7 @@ def test_tekton_gets_a_file_per_result_and_no_line_break_at_the_end() -> None:
 
 
 @given(texts)
-def test_a_variable_of_azure_is_read_back_whatever_it_holds(text: str) -> None:
+def test_any_azure_variable_is_read_back(text: str) -> None:
     (command,) = azure_commands(azure.variable(Value("a", text)))
 
     assert command.name == "task.setvariable"
@@ -350,7 +350,7 @@ def test_a_variable_of_azure_is_read_back_whatever_it_holds(text: str) -> None:
 
 
 @given(texts)
-def test_an_issue_of_azure_is_read_back_whatever_it_holds(text: str) -> None:
+def test_any_azure_issue_is_read_back(text: str) -> None:
     annotation = Annotation("warning", text, "t", text, f"p{text}", 3, 4)
     (command,) = azure_commands(azure.issue(annotation))
 
@@ -360,7 +360,7 @@ def test_an_issue_of_azure_is_read_back_whatever_it_holds(text: str) -> None:
     assert command.data == lines(text)
 
 
-def test_azure_is_told_of_variables_issues_and_a_summary() -> None:
+def test_azure_receives_variables_issues_and_a_summary() -> None:
     found = acts("azure", ending(MISSING, OLD, NOTE, status=1))
 
     assert spoken(found).replace(TOKEN, "TOKEN") == snapshot("""\
@@ -378,7 +378,7 @@ def test_azure_is_told_of_variables_issues_and_a_summary() -> None:
     )
 
 
-def test_an_agent_without_a_folder_for_passing_things_gets_no_summary() -> None:
+def test_azure_agent_without_a_temporary_folder_gets_no_summary() -> None:
     found = emit(EMITTERS["azure"], RESOLVED, desk(AGENT_TEMPDIRECTORY=""))
 
     assert [act for act in found if isinstance(act, Write)] == []
@@ -397,7 +397,7 @@ def test_a_variable_of_azure_has_a_limit(over: int) -> None:
 # Buildkite
 
 
-def test_buildkite_is_told_through_its_agent_with_values_on_its_input() -> None:
+def test_buildkite_receives_values_through_its_agent_stdin() -> None:
     found = acts("buildkite", RESOLVED)
     runs = [act for act in found if isinstance(act, RunProgram)]
     data = {act.words[3]: act.stdin for act in runs[:-1]}
@@ -410,7 +410,7 @@ def test_buildkite_is_told_through_its_agent_with_values_on_its_input() -> None:
     assert runs[-1].stdin == summary(RESOLVED)
 
 
-def test_buildkite_takes_no_empty_value() -> None:
+def test_buildkite_receives_no_empty_value() -> None:
     bare = replace(RESOLUTION, reference="")
     found = acts("buildkite", replace(RESOLVED, answers=(bare, bare)))
 
@@ -425,7 +425,7 @@ def test_a_value_of_buildkite_has_a_limit(over: int) -> None:
     assert (len(taken), len(left)) == ((0, 1) if over else (1, 0))
 
 
-def test_an_annotation_of_buildkite_is_cut_to_its_limit() -> None:
+def test_buildkite_annotation_is_cut_to_its_limit() -> None:
     long = Finding("old-image", Severity.WARNING, "x" * 100, "app")
     found = acts("buildkite", ending(*[long] * 8_000, status=1))
     (run,) = [act for act in found if isinstance(act, RunProgram) and act.words[1] == "annotate"]
@@ -439,7 +439,7 @@ def test_an_annotation_of_buildkite_is_cut_to_its_limit() -> None:
 
 
 @pytest.mark.parametrize("text", [HOSTILE, "", "'", "a\n'b'\n", "$HOME `id` \\"])
-def test_a_shell_reads_the_file_back_and_runs_nothing_of_it(text: str, tmp_path: Path) -> None:
+def test_shell_file_is_read_back_without_running_content(text: str, tmp_path: Path) -> None:
     of = replace(RESOLVED, answers=(replace(RESOLUTION, reference=text, pinned=text),))
     place = tmp_path / "e.env"
     place.write_text(written(acts("env", of), "e.env"))
@@ -453,7 +453,7 @@ def test_a_shell_reads_the_file_back_and_runs_nothing_of_it(text: str, tmp_path:
     assert done.stderr == b""
 
 
-def test_no_variable_of_ours_is_a_question_to_us() -> None:
+def test_emitted_variables_do_not_configure_resolver() -> None:
     for name in ("env", "gitlab"):
         text = written(acts(name, RESOLVED), PLACES[name])
         assert all(line.startswith("RESOLVED_") for line in text.splitlines())
@@ -462,15 +462,15 @@ def test_no_variable_of_ours_is_a_question_to_us() -> None:
 # The summary
 
 
-def test_a_finding_that_the_answer_tells_itself_is_not_told_again() -> None:
-    told = Finding("old-image", Severity.WARNING, "2", "app")
-    of = ending(told, replace(told, message="unheard of"))
+def test_finding_in_the_answer_is_not_repeated() -> None:
+    printed = Finding("old-image", Severity.WARNING, "2", "app")
+    of = ending(printed, replace(printed, message="unheard of"))
 
     assert "| 2 |" not in summary(of).partition("**findings**\n")[2]
     assert "unheard of" in summary(of).partition("**findings**\n")[2]
 
 
-def test_the_summary_tells_findings_faults_and_warnings() -> None:
+def test_summary_contains_findings_errors_and_warnings() -> None:
     of = replace(
         ending(MISSING, OLD, faults=(FAULT,), status=3), warnings=(Warned("w", "old tag"),)
     )

@@ -108,7 +108,7 @@ WORDLESS = {"removed", "collected", "verified", "usage", *COMPARED}
 @pytest.mark.parametrize("form", RENDERERS)
 @pytest.mark.parametrize("name", ANSWERS)
 @pytest.mark.parametrize("explain", [False, True])
-def test_every_answer_has_every_form_and_none_lets_a_control_through(
+def test_every_answer_has_every_format_without_control_characters(
     name: str, form: str, *, explain: bool
 ) -> None:
     if (form == "ref" and name in {"offers", "inspection"}) or (
@@ -137,11 +137,11 @@ def test_tables_fit_the_terminal(name: str, width: int) -> None:
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_nothing_is_cut_where_there_is_no_terminal(name: str) -> None:
-    told = render(ANSWERS[name], "table", explain=True)
+def test_nothing_is_cut_without_a_terminal(name: str) -> None:
+    output = render(ANSWERS[name], "table", explain=True)
 
     # Rows beyond the first few may be counted, and then it is said how to see them.
-    assert "…" not in re.sub("… and [0-9]+ more", "", told)
+    assert "…" not in re.sub("… and [0-9]+ more", "", output)
 
 
 NAME = "registry.corp.example:5000/platform/payments/gateway-backend"
@@ -161,7 +161,7 @@ REPORT = Report(
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100])
-def test_a_name_is_never_cut_and_prose_gives_way_first(width: int) -> None:
+def test_names_are_never_cut_and_prose_is_shortened_first(width: int) -> None:
     heading, *lines = draw(REPORT, width=width).splitlines()
     column = heading.index("REFERENCE")
     end = heading.index("WHY")
@@ -171,14 +171,14 @@ def test_a_name_is_never_cut_and_prose_gives_way_first(width: int) -> None:
     assert ("…" in lines[0]) == (width < 140)
 
 
-def test_without_a_terminal_a_row_is_one_line() -> None:
+def test_row_is_one_line_without_a_terminal() -> None:
     (_, row) = draw(REPORT).splitlines()
 
     assert row == f"moved  {NAME}  a sentence that is long enough to be cut somewhere  12.3 MB"
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_with_no_trunc_whole_digests_stand_in_tables(name: str) -> None:
+def test_no_trunc_prints_whole_digests_in_tables(name: str) -> None:
     text = render(ANSWERS[name], "table", explain=True, full=True)
 
     assert "…" not in text
@@ -187,13 +187,15 @@ def test_with_no_trunc_whole_digests_stand_in_tables(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*ANSWERS, "failure"])
-def test_json_json_lines_and_yaml_say_the_same_in_ascii(name: str) -> None:
+def test_json_json_lines_and_yaml_are_equal_ascii(name: str) -> None:
     answer = {**ANSWERS, "failure": FAILURE}[name]
-    told = {form: render(answer, form) for form in ("json", "jsonl", "yaml")}
+    output = {form: render(answer, form) for form in ("json", "jsonl", "yaml")}
 
-    assert all(text.isascii() for text in told.values())
-    assert told["jsonl"].count("\n") == 1
-    assert json.loads(told["json"]) == json.loads(told["jsonl"]) == yaml.safe_load(told["yaml"])
+    assert all(text.isascii() for text in output.values())
+    assert output["jsonl"].count("\n") == 1
+    assert (
+        json.loads(output["json"]) == json.loads(output["jsonl"]) == yaml.safe_load(output["yaml"])
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1, 250])
@@ -227,7 +229,7 @@ def sample(count: int) -> Comparison:
     return replace(comparison, files=replace(files, others=(*files.others, apart)))
 
 
-def test_a_long_document_comes_in_pieces() -> None:
+def test_long_document_is_written_in_pieces() -> None:
     comparison = sample(3_000)
     pieces = list(render_chunks(comparison, "json"))
 
@@ -238,7 +240,7 @@ def test_a_long_document_comes_in_pieces() -> None:
 
 @pytest.mark.parametrize("form", ["table", "markdown"])
 @pytest.mark.parametrize(("length", "shown"), [(4, MOST_ROWS), (4_000, 1_045)])
-def test_a_whole_table_of_paths_ends_somewhere(form: str, length: int, shown: int) -> None:
+def test_table_of_paths_is_limited(form: str, length: int, shown: int) -> None:
     """Its rows are in memory all at once: 20,000 of them, or 4 MiB of text."""
     after = FileFacts("x", "file", 0o644, 0, 0, 0)
     paths = [f"path-{each:05}{'x' * (length - 4)}" for each in range(MOST_ROWS + 7)]
@@ -255,28 +257,28 @@ def test_a_whole_table_of_paths_ends_somewhere(form: str, length: int, shown: in
 
 
 def test_a_resolution_in_json_names_both_digests_and_the_grade() -> None:
-    told = json.loads(render(RESOLUTION, "json", explain=True))
+    output = json.loads(render(RESOLUTION, "json", explain=True))
 
-    assert told["schema"] == 1
-    assert told["manifest"]["digest"] == str(CHOSEN.digest)
-    assert told["index"]["digest"] == str(INDEX.digest)
-    assert told["platform"] == {"os": "linux", "architecture": "arm64", "variant": "v8"}
-    assert told["normalized"] == {"os": "linux", "architecture": "arm64"}
-    assert told["grade"] == "normalised"
-    assert [entry["reason"] for entry in told["entries"]] == ["other architecture", ""]
+    assert output["schema"] == 1
+    assert output["manifest"]["digest"] == str(CHOSEN.digest)
+    assert output["index"]["digest"] == str(INDEX.digest)
+    assert output["platform"] == {"os": "linux", "architecture": "arm64", "variant": "v8"}
+    assert output["normalized"] == {"os": "linux", "architecture": "arm64"}
+    assert output["grade"] == "normalised"
+    assert [entry["reason"] for entry in output["entries"]] == ["other architecture", ""]
 
 
 @pytest.mark.parametrize("form", ["digest", "ref"])
-def test_a_failure_among_many_keeps_its_place(form: str) -> None:
+def test_failure_among_several_keeps_its_position(form: str) -> None:
     assert render(FAILURE, form) == "-\n"
 
 
 def test_an_error_in_json_has_class_code_status_hints_and_facts() -> None:
     error = PlatformNotOffered("app:1", "linux/s390x", ["linux/amd64"], [])
 
-    told = to_dict(error)["error"]
+    output = to_dict(error)["error"]
 
-    assert told == {
+    assert output == {
         "class": "PLATFORM",
         "code": "platform-not-offered",
         "status": 3,
@@ -300,22 +302,22 @@ def test_remote_text_in_an_error_is_escaped_in_json_too() -> None:
     assert "\x1b" not in json.dumps(to_dict(error), ensure_ascii=False)
 
 
-def test_a_format_that_does_not_exist_is_named_with_those_that_do() -> None:
+def test_unknown_format_error_lists_the_known_ones() -> None:
     with pytest.raises(Usage) as caught:
         render(RESOLUTION, "xml")
 
     assert "table" in caught.value.hints()[0]
 
 
-def test_an_image_that_shares_with_hundreds_takes_a_few_rows() -> None:
+def test_image_that_shares_with_hundreds_has_a_few_rows() -> None:
     sharers = tuple((f"example.com/app:{number}", 1000) for number in range(400))
     usage = StoreUsage(
         (ImageUsage("example.com/app:x", Digest.of(b"x"), 0, 1000, sharers),), 0, 0, 0, 0
     )
 
-    told = render(usage, "table")
-    assert told.count("example.com/app:") == 5
-    assert "and 396 more (`--no-trunc`)" in told
+    output = render(usage, "table")
+    assert output.count("example.com/app:") == 5
+    assert "and 396 more (`--no-trunc`)" in output
     assert render(usage, "table", full=True).count("example.com/app:") == 401
 
 
@@ -345,7 +347,7 @@ def test_names_are_code_in_markdown_and_everything_else_is_escaped(text: str, wr
 
 
 @given(st.text(st.sampled_from("`a/:@(|)\\ ,.<+"), max_size=12))
-def test_no_text_leaves_a_code_span_or_a_cell_of_markdown_open(text: str) -> None:
+def test_text_never_leaves_markdown_code_or_cells_open(text: str) -> None:
     # Escaped pairs are taken out first, as a reader of Markdown does outside of code.
     rest = re.sub(r"`[^`|\\<]+`|\\[!-/:-@[-`{-~]", "", cell(text))
 

@@ -1,4 +1,4 @@
-"""Ways to let the store's calls to the operating system fail, or to end the process at one."""
+"""Make the store's calls to the operating system fail, or end the process at one of them."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ _MODULES = (blobs, files, folder, leases, partials, receive, temporary)
 
 
 class Stopped(BaseException):
-    """The process ends here: no handler of the code under test may matter any more."""
+    """The process ends here; no handler of the code under test may catch it."""
 
 
 class WatchedOs:
-    """`os`, with every call counted, and from the call number `at` on something else to do.
+    """`os` with every call counted and a failure at call number `at`.
 
-    Syncing is only counted: the tests look at the order of calls, and a disk is slow.
+    Syncing is counted and not done: the tests check the order of calls, and a disk is slow.
     """
 
     def __init__(self, at: int, failure: Callable[[str], BaseException], *, lasting: bool) -> None:
@@ -87,11 +87,11 @@ class WatchedOs:
         return len(self.calls) > self._at
 
     def names(self) -> list[str]:
-        """Give the names of the calls, in order."""
+        """Return the names of the calls, in order."""
         return [name for name, _ in self.calls]
 
     def end(self) -> None:
-        """Do what the kernel does when a process ends: close everything, and so free locks."""
+        """Close every file and so release locks, as the kernel does when a process ends."""
         for descriptor in self._open:
             os.close(descriptor)
         self._open.clear()
@@ -102,7 +102,7 @@ def watch(
     at: int = 1 << 60,
     failure: Callable[[str], BaseException] | None = None,
 ) -> WatchedOs:
-    """Put a watched `os` into the store: dying at call `at`, or failing there with `failure`."""
+    """Replace `os` in the store: end at call `at`, or fail there with `failure`."""
 
     def stop(_name: str) -> BaseException:
         return Stopped()
@@ -114,7 +114,7 @@ def watch(
 
 
 def kill_at(at: int) -> WatchedOs:
-    """Let this very process be killed at call `at` of the store; there is no way back."""
+    """Kill this process at call `at` of the store."""
 
     def kill(_name: str) -> BaseException:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -137,7 +137,7 @@ def broken_disk(_name: str) -> BaseException:
 
 
 def unverified(root: Path) -> list[Path]:
-    """Find what is visible under a blob's name and is not that blob."""
+    """Return the files under a blob's name that do not have its digest."""
     return [
         path
         for algorithm in ("sha256", "sha512")
@@ -147,5 +147,5 @@ def unverified(root: Path) -> list[Path]:
 
 
 def litter(root: Path) -> list[str]:
-    """List what is lying in `tmp`."""
+    """Return the names of the files in `tmp`."""
     return sorted(path.name for path in (root / "tmp").glob("*"))

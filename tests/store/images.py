@@ -1,4 +1,4 @@
-"""Images in a store, as a pull leaves them; and what of them is there."""
+"""Images in a store, as a pull leaves them, and the blobs of a store."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from resolver.core.oci.descriptor import Descriptor
 from resolver.core.oci.digest import Digest
 from resolver.core.platforms.platform import Platform
 from resolver.core.results.pull import PulledImage, PulledName
+from tests.fakes.images import build_image, build_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,20 +22,25 @@ if TYPE_CHECKING:
 
 HOUR = 3600.0
 
+#: Two images that share a layer.
+BASE = build_layer({"base": b"b" * 5000})
+ONE = build_image("linux/amd64", [BASE, build_layer({"one": b"1" * 3000})])
+TWO = build_image("linux/amd64", [BASE, build_layer({"two": b"2" * 3000})])
+
 
 def blob_of(body: bytes) -> Descriptor:
-    """Describe bytes of no special kind."""
+    """Return a descriptor for arbitrary bytes."""
     return Descriptor("application/octet-stream", Digest.of(body), len(body))
 
 
 def put(store: LocalStore, body: bytes) -> Digest:
-    """Take in bytes of no special kind."""
+    """Store arbitrary bytes and return their digest."""
     store.add(blob_of(body), [body])
     return Digest.of(body)
 
 
 def images_of(image: Image, platforms: Iterable[str] | None = None) -> list[Image]:
-    """Give the images that a pull of these platforms means; all of them if None."""
+    """Return the images that a pull of these platforms selects; None selects all."""
     if not image.children:
         return [image]
     wanted = None if platforms is None else set(platforms)
@@ -46,7 +52,7 @@ def images_of(image: Image, platforms: Iterable[str] | None = None) -> list[Imag
 
 
 def fill(store: LocalStore, image: Image, platforms: Iterable[str] | None = None) -> None:
-    """Take in the content of an image: its root, and the images of some platforms whole."""
+    """Store the root of an image and the complete images of some platforms."""
     for child in images_of(image, platforms):
         for body in child.blobs.values():
             put(store, body)
@@ -59,7 +65,7 @@ def fill(store: LocalStore, image: Image, platforms: Iterable[str] | None = None
 def record_of(
     reference: str, image: Image, platforms: Iterable[str] | None = None, at: int = 0
 ) -> PulledName:
-    """Make what a pull would note."""
+    """Return the record that a pull would write."""
     pulled = tuple(
         PulledImage(Platform.parse(child.platform) if child.platform else None, child.descriptor)
         for child in images_of(image, platforms)
@@ -74,24 +80,24 @@ def pull(
     platforms: Iterable[str] | None = None,
     at: int = 0,
 ) -> PulledName:
-    """Do what a pull does, without anybody to pull from."""
+    """Store and name an image as a pull does, without a registry."""
     fill(store, image, platforms)
     return store.name(record_of(reference, image, platforms, at))
 
 
 def place(store: LocalStore, digest: Digest | str) -> Path:
-    """Where a blob is."""
+    """Return the path of a blob."""
     algorithm, _, name = str(digest).partition(":")
     return store.root / "blobs" / algorithm / name
 
 
 def held(store: LocalStore) -> set[str]:
-    """List every blob."""
+    """Return the digests of all stored blobs."""
     return {f"sha256:{path.name}" for path in (store.root / "blobs" / "sha256").iterdir()}
 
 
 def everything(image: Image, platforms: Iterable[str] | None = None) -> set[str]:
-    """List the digests that a pull brings."""
+    """Return the digests that a pull of these platforms stores."""
     digests = {image.digest}
     for child in images_of(image, platforms):
         digests |= {child.digest, *child.documents, *child.blobs}
@@ -99,7 +105,7 @@ def everything(image: Image, platforms: Iterable[str] | None = None) -> set[str]
 
 
 def age(store: LocalStore, seconds: float = 2 * HOUR, only: Iterable[str] | None = None) -> None:
-    """Let what is there be older than it is."""
+    """Make files of the store older by this many seconds; `only` selects digests."""
     then = time.time() - seconds
     wanted = None if only is None else {digest.partition(":")[2] for digest in only}
     for folder in ("blobs/sha256", "partial", "tmp", "leases"):

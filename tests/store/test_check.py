@@ -1,4 +1,4 @@
-"""Looking after a store: what is damaged is found and mended, and what takes room is said."""
+"""Verification and repair of a store, and its image list and disk usage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from resolver.errors import StoreFault
 from resolver.store import LocalStore, NameRecord
 from tests.fakes.images import build_image, build_layer, multi_platform
 from tests.store.faults import unverified
-from tests.store.images import blob_of, everything, held, place, pull, put
+from tests.store.images import BASE, blob_of, everything, held, place, pull, put
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from resolver.core.oci.descriptor import Descriptor
 
-BASE = build_layer({"base": b"b" * 5000})
 OWN_ONE, OWN_TWO = build_layer({"one": b"1" * 3000}), build_layer({"two": b"2" * 3000})
 ONE = build_image("linux/amd64", [BASE, OWN_ONE], config={"created": "2024-05-01T00:00:00Z"})
 TWO = build_image("linux/amd64", [BASE, OWN_TWO])
@@ -44,7 +43,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 
 def sources() -> dict[str, bytes]:
-    """Everything that a registry could give."""
+    """Everything that a registry serves."""
     bodies: dict[str, bytes] = {}
     for image in (ONE, TWO, MANY):
         bodies |= {digest: body for digest, (_, body) in image.documents.items()}
@@ -82,7 +81,7 @@ def problems(verified: Verified) -> dict[str, str]:
 # Checking
 
 
-def test_a_sound_store_is_said_to_be_sound(store: LocalStore) -> None:
+def test_verify_reports_a_valid_store_as_valid(store: LocalStore) -> None:
     put(store, b"stray")
 
     verified = store.verify()
@@ -94,7 +93,7 @@ def test_a_sound_store_is_said_to_be_sound(store: LocalStore) -> None:
     assert verified.size == verified.hashed > 0
 
 
-def test_a_store_that_is_not_there_is_sound_and_is_not_made(tmp_path: Path) -> None:
+def test_verify_of_a_missing_store_is_valid_and_creates_nothing(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "none")
 
     assert store.verify(repair=fetcher(store)) == Verified(0, 0, 0, 0, ())
@@ -103,7 +102,7 @@ def test_a_store_that_is_not_there_is_sound_and_is_not_made(tmp_path: Path) -> N
     assert not store.root.exists()
 
 
-def test_exactly_what_is_damaged_is_found_with_the_names_that_need_it(store: LocalStore) -> None:
+def test_verify_finds_exactly_the_damage_with_the_affected_names(store: LocalStore) -> None:
     stray = put(store, b"stray")
     for number in range(50):
         put(store, b"%d" % number)
@@ -132,7 +131,7 @@ def test_exactly_what_is_damaged_is_found_with_the_names_that_need_it(store: Loc
     assert len(list((store.root / "tmp").iterdir())) == 3
 
 
-def test_large_blobs_are_hashed_only_when_asked_for(tmp_path: Path) -> None:
+def test_verify_hashes_large_blobs_only_on_request(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store", fsync=False)
     large = bytes(MAX_DOCUMENT + 1)
     digest = put(store, large)
@@ -144,7 +143,7 @@ def test_large_blobs_are_hashed_only_when_asked_for(tmp_path: Path) -> None:
     assert problems(store.verify(full=True)) == {str(digest): "content"}
 
 
-def test_a_blob_that_a_cache_cut_short_is_found_without_hashing_it(tmp_path: Path) -> None:
+def test_verify_finds_a_truncated_blob_without_hashing(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store", fsync=False)
     layer = random.Random(1).randbytes(MAX_DOCUMENT + 10)
     image = build_image("linux/amd64", [layer])
@@ -155,7 +154,9 @@ def test_a_blob_that_a_cache_cut_short_is_found_without_hashing_it(tmp_path: Pat
     assert problems(store.verify()) == {str(Digest.of(layer)): "size"}
 
 
-def test_what_is_no_file_is_found_and_not_followed(store: LocalStore, tmp_path: Path) -> None:
+def test_verify_finds_irregular_files_without_following_them(
+    store: LocalStore, tmp_path: Path
+) -> None:
     canary = tmp_path / "canary"
     canary.write_bytes(BASE)
     paths = [place(store, digest) for digest in (Digest.of(BASE), ONE.digest, TWO.digest)]
@@ -170,7 +171,7 @@ def test_what_is_no_file_is_found_and_not_followed(store: LocalStore, tmp_path: 
     assert store.verify(repair=fetcher(store)).is_sound
 
 
-def test_a_document_that_is_what_its_digest_says_and_no_document_is_found(
+def test_verify_finds_a_valid_blob_that_is_not_a_document(
     store: LocalStore,
 ) -> None:
     body = b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json"}'
@@ -192,7 +193,7 @@ def fetcher_of_nothing(_descriptor: Descriptor, _references: tuple[str, ...]) ->
     return False
 
 
-def test_a_good_blob_is_not_set_aside_because_somebody_lies_about_its_size(
+def test_verify_keeps_a_good_blob_with_a_false_size_elsewhere(
     store: LocalStore,
 ) -> None:
     record = pull(store, WIDE, MANY, PULLED)
@@ -209,7 +210,7 @@ def test_a_good_blob_is_not_set_aside_because_somebody_lies_about_its_size(
 # Mending
 
 
-def test_what_is_damaged_is_fetched_anew_and_what_nobody_needs_is_set_aside(
+def test_repair_fetches_needed_blobs_and_quarantines_others(
     store: LocalStore,
 ) -> None:
     stray = put(store, b"stray")
@@ -227,7 +228,7 @@ def test_what_is_damaged_is_fetched_anew_and_what_nobody_needs_is_set_aside(
     assert str(stray) not in held(store)
 
 
-def test_what_cannot_be_fetched_stays_damaged(store: LocalStore) -> None:
+def test_repair_leaves_unavailable_blobs_damaged(store: LocalStore) -> None:
     spoil(store, Digest.of(BASE))
     asked: list[tuple[str, ...]] = []
 
@@ -242,7 +243,7 @@ def test_what_cannot_be_fetched_stays_damaged(store: LocalStore) -> None:
     assert problems(store.verify()) == {str(Digest.of(BASE)): "missing"}
 
 
-def test_a_name_that_cannot_be_read_is_found_and_set_aside_when_mending(
+def test_verify_finds_an_unreadable_name_and_repair_quarantines_it(
     store: LocalStore,
 ) -> None:
     path = next((store.root / "names").iterdir())
@@ -261,7 +262,7 @@ def test_a_name_that_cannot_be_read_is_found_and_set_aside_when_mending(
 
 
 @pytest.mark.parametrize("harm", ["missing", "empty", "cut", "other"])
-def test_a_store_that_comes_back_from_a_cache_without_any_one_file_is_mended(
+def test_repair_restores_any_file_missing_from_a_cached_store(
     tmp_path: Path, store: LocalStore, harm: str
 ) -> None:
     with store.receive(blob_of(b"partial")) as receiving:
@@ -297,7 +298,7 @@ def mended(store: LocalStore) -> None:
     assert held(store) == everything(ONE) | everything(TWO) | everything(MANY, PULLED)
 
 
-def test_a_store_of_an_unknown_version_is_left_alone(store: LocalStore) -> None:
+def test_verify_leaves_a_store_of_an_unknown_version_alone(store: LocalStore) -> None:
     (store.root / "version").write_text("2\n")
 
     with pytest.raises(StoreFault, match="version `2`"):
@@ -307,7 +308,7 @@ def test_a_store_of_an_unknown_version_is_left_alone(store: LocalStore) -> None:
 # Listing
 
 
-def test_images_are_listed_with_what_they_take(store: LocalStore) -> None:
+def test_images_are_listed_with_their_sizes(store: LocalStore) -> None:
     app, other, wide = store.images()
 
     assert [image.reference for image in (app, other, wide)] == [APP, OTHER, WIDE]
@@ -325,7 +326,7 @@ def test_images_are_listed_with_what_they_take(store: LocalStore) -> None:
     assert wide.shared_size == 0
 
 
-def test_an_image_that_lost_its_name_is_dangling(store: LocalStore) -> None:
+def test_image_without_a_name_is_dangling(store: LocalStore) -> None:
     pull(store, APP, TWO)
     put(store, b"{}")
     store.remember(NameRecord("localhost/seen:1", MANY.descriptor))
@@ -342,7 +343,7 @@ def test_an_image_that_lost_its_name_is_dangling(store: LocalStore) -> None:
     assert not any(image.dangling for image in store.images())
 
 
-def test_documents_that_a_resolve_kept_are_no_image(store: LocalStore) -> None:
+def test_documents_kept_by_resolve_are_not_an_image(store: LocalStore) -> None:
     three = build_image("linux/amd64", [build_layer({"three": b"3"})])
     (config,) = (body for body in three.blobs.values() if body.startswith(b"{"))
     put(store, config)
@@ -351,7 +352,7 @@ def test_documents_that_a_resolve_kept_are_no_image(store: LocalStore) -> None:
     assert len(store.images()) == 3
 
 
-def test_what_is_missing_or_damaged_is_said_in_the_list(store: LocalStore) -> None:
+def test_image_list_marks_missing_and_damaged_content(store: LocalStore) -> None:
     place(store, Digest.of(OWN_ONE)).unlink()
     spoil(store, TWO.digest)
 
@@ -361,7 +362,7 @@ def test_what_is_missing_or_damaged_is_said_in_the_list(store: LocalStore) -> No
     assert other.missing == (Digest.parse(TWO.digest),)
 
 
-def test_usage_says_who_shares_what_with_whom(store: LocalStore) -> None:
+def test_disk_usage_lists_images_that_share_layers(store: LocalStore) -> None:
     stray = put(store, b"stray")
     store.remember(NameRecord("localhost/seen:1", MANY.descriptor))
     with store.receive(blob_of(b"partial")) as receiving:

@@ -1,4 +1,4 @@
-"""Collection: what nobody needs goes, and nothing else, whatever lies around."""
+"""Garbage collection: unneeded content is removed, and nothing else."""
 
 from __future__ import annotations
 
@@ -20,31 +20,33 @@ from resolver.errors import StoreFault
 from resolver.store import LocalStore, NameRecord, Patience
 from tests.fakes.images import (
     Image,
-    build_image,
     build_index,
-    build_layer,
     entry,
     from_dict,
     multi_platform,
 )
 from tests.store import faults as store_faults
 from tests.store.faults import Stopped, unverified, watch
-from tests.store.images import HOUR, age, blob_of, everything, fill, held, place, pull, put
+from tests.store.images import (
+    HOUR,
+    ONE,
+    TWO,
+    age,
+    blob_of,
+    everything,
+    fill,
+    held,
+    place,
+    pull,
+    put,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-BASE = build_layer({"base": b"b" * 5000})
-ONE = build_image("linux/amd64", [BASE, build_layer({"one": b"1" * 3000})])
-TWO = build_image("linux/amd64", [BASE, build_layer({"two": b"2" * 3000})])
 MANY = multi_platform("linux/amd64", "linux/arm64/v8", attestations=True)
 NOW = Retention(grace=0)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path / "store", fsync=False)
 
 
 def kinds(collected: Collected) -> list[str]:
@@ -55,12 +57,12 @@ def names(collected: Collected) -> set[str]:
     return {item.name for item in collected.removed}
 
 
-def test_a_store_that_is_not_there_is_not_made_by_collecting(store: LocalStore) -> None:
+def test_gc_of_a_missing_store_creates_nothing(store: LocalStore) -> None:
     assert store.collect().removed == ()
     assert not store.root.exists()
 
 
-def test_what_names_need_stays_and_the_rest_goes_parents_first(store: LocalStore) -> None:
+def test_gc_keeps_named_content_and_removes_the_rest_parents_first(store: LocalStore) -> None:
     pull(store, "localhost/one:1", ONE)
     fill(store, TWO)
     stray = put(store, b"stray")
@@ -77,7 +79,7 @@ def test_what_names_need_stays_and_the_rest_goes_parents_first(store: LocalStore
     assert store.collect().removed == ()
 
 
-def test_a_name_keeps_the_platforms_that_were_pulled_and_no_others(store: LocalStore) -> None:
+def test_gc_keeps_only_pulled_platforms_of_a_name(store: LocalStore) -> None:
     fill(store, MANY)
     pull(store, "localhost/many:1", MANY, ["linux/arm64/v8"])
     age(store)
@@ -104,8 +106,8 @@ def test_indexes_in_indexes_are_followed(store: LocalStore) -> None:
     assert ONE.digest not in held(store)
 
 
-def test_indexes_that_repeat_each_other_are_read_once(store: LocalStore) -> None:
-    """Ten copies of ten copies of …: a hundred million ways to one image."""
+def test_gc_reads_repeated_indexes_once(store: LocalStore) -> None:
+    """Ten copies of ten copies of …: a hundred million paths to one image."""
     image: Image = ONE
     for _ in range(8):
         image = from_dict(
@@ -130,7 +132,7 @@ def test_indexes_that_repeat_each_other_are_read_once(store: LocalStore) -> None
     assert held(store) == set()
 
 
-def test_what_a_resolve_saw_keeps_its_root_and_nothing_below(store: LocalStore) -> None:
+def test_gc_keeps_only_the_root_seen_by_a_resolve(store: LocalStore) -> None:
     fill(store, MANY)
     store.remember(NameRecord("localhost/many:1", MANY.descriptor))
     age(store)
@@ -151,7 +153,7 @@ def test_what_a_resolve_saw_keeps_its_root_and_nothing_below(store: LocalStore) 
         (4 * HOUR, Retention(keep_newer=3 * HOUR), True),
     ],
 )
-def test_what_is_young_or_from_the_future_stays(
+def test_gc_keeps_young_and_future_content(
     store: LocalStore, seconds: float, rules: Retention, *, goes: bool
 ) -> None:
     stray = put(store, b"stray")
@@ -161,7 +163,7 @@ def test_what_is_young_or_from_the_future_stays(
     assert (str(stray) not in held(store)) == goes
 
 
-def test_content_that_is_added_again_is_young_again(store: LocalStore) -> None:
+def test_content_added_again_is_young_again(store: LocalStore) -> None:
     stray = put(store, b"stray")
     age(store)
     put(store, b"stray")
@@ -171,7 +173,7 @@ def test_content_that_is_added_again_is_young_again(store: LocalStore) -> None:
     assert held(store) == {str(stray)}
 
 
-def test_a_dry_run_says_the_same_and_touches_nothing(store: LocalStore) -> None:
+def test_gc_dry_run_reports_the_same_and_changes_nothing(store: LocalStore) -> None:
     pull(store, "localhost/one:1", ONE, at=1)
     pull(store, "localhost/two:1", TWO, at=2)
     put(store, b"stray")
@@ -196,7 +198,7 @@ def test_a_dry_run_says_the_same_and_touches_nothing(store: LocalStore) -> None:
 # What living processes need
 
 
-def test_what_a_lease_lists_stays_with_all_that_it_points_at(store: LocalStore) -> None:
+def test_gc_keeps_leased_content_and_its_descendants(store: LocalStore) -> None:
     fill(store, MANY)
     stray, other = put(store, b"stray"), put(store, b"other")
     age(store)
@@ -211,7 +213,7 @@ def test_what_a_lease_lists_stays_with_all_that_it_points_at(store: LocalStore) 
     assert str(other) not in held(store)
 
 
-def test_what_came_since_somebody_began_stays_though_it_is_not_listed_yet(
+def test_gc_keeps_content_newer_than_a_lease(
     store: LocalStore,
 ) -> None:
     old = put(store, b"old")
@@ -224,7 +226,7 @@ def test_what_came_since_somebody_began_stays_though_it_is_not_listed_yet(
     assert str(old) not in held(store)
 
 
-def test_a_transfer_that_somebody_works_on_stays_and_one_of_the_dead_goes(
+def test_gc_keeps_an_active_transfer_and_removes_a_dead_one(
     store: LocalStore,
 ) -> None:
     with store.receive(blob_of(b"dead")) as receiving:
@@ -243,7 +245,7 @@ def test_a_transfer_that_somebody_works_on_stays_and_one_of_the_dead_goes(
     assert list((store.root / "partial").iterdir()) == []
 
 
-def test_young_leftovers_stay_since_the_next_pull_goes_on_from_them(store: LocalStore) -> None:
+def test_gc_keeps_young_partials_for_the_next_pull(store: LocalStore) -> None:
     with store.receive(blob_of(b"partial")) as receiving:
         assert receiving is not None
         receiving.write(0, b"par")
@@ -252,7 +254,7 @@ def test_young_leftovers_stay_since_the_next_pull_goes_on_from_them(store: Local
     assert store.partial(blob_of(b"partial")) == 3
 
 
-def test_after_a_collection_without_grace_nothing_is_left_behind(store: LocalStore) -> None:
+def test_gc_without_grace_leaves_nothing_behind(store: LocalStore) -> None:
     put(store, b"x")
     with store.receive(blob_of(b"partial")) as receiving:
         assert receiving is not None
@@ -280,7 +282,7 @@ def spoil_lease(store: LocalStore, nonsense: bytes = b"nonsense\n") -> Path:
 
 
 @pytest.mark.parametrize("nonsense", [b"nonsense\n", bytes(3 << 20), b'{"digests":["sha256:..'])
-def test_an_unreadable_lease_keeps_content_and_names_its_process_while_the_dead_are_cleared(
+def test_unreadable_lease_keeps_content_and_names_its_process(
     store: LocalStore, nonsense: bytes
 ) -> None:
     pull(store, "app:1", ONE)
@@ -320,7 +322,7 @@ def test_an_unreadable_lease_keeps_content_and_names_its_process_while_the_dead_
     assert str(stray) not in held(store)
 
 
-def test_a_lease_without_a_readable_head_keeps_every_temporary_file(store: LocalStore) -> None:
+def test_lease_without_a_readable_header_keeps_every_temporary_file(store: LocalStore) -> None:
     put(store, b"x")
     (store.root / "tmp" / f"new-{'0' * 32}").write_text("whose is it")
     age(store)
@@ -337,7 +339,7 @@ def test_a_lease_without_a_readable_head_keeps_every_temporary_file(store: Local
     assert (unread.purpose, unread.pid, unread.since) == ("", os.getpid(), None)
 
 
-def test_the_lease_of_another_user_is_taken_for_a_living_one(
+def test_lease_of_another_user_counts_as_active(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stray = put(store, b"stray")
@@ -362,7 +364,7 @@ def test_the_lease_of_another_user_is_taken_for_a_living_one(
 # What must not go
 
 
-def test_foreign_files_are_neither_removed_nor_counted(store: LocalStore, tmp_path: Path) -> None:
+def test_gc_neither_removes_nor_counts_foreign_files(store: LocalStore, tmp_path: Path) -> None:
     put(store, b"x")
     canary = tmp_path / "canary"
     canary.mkdir()
@@ -425,7 +427,7 @@ def newer_version(store: LocalStore) -> Path:
 
 
 @pytest.mark.parametrize("harm", [bad_name, bad_manifest, manifest_that_is_a_folder, newer_version])
-def test_what_is_not_understood_ends_the_collection_before_anything_is_removed(
+def test_gc_stops_at_unknown_content_before_removing_anything(
     store: LocalStore, harm: Callable[[LocalStore], Path]
 ) -> None:
     pull(store, "localhost/one:1", ONE)
@@ -442,7 +444,7 @@ def test_what_is_not_understood_ends_the_collection_before_anything_is_removed(
     assert held(store) == before
 
 
-def test_a_missing_child_is_said_and_does_not_end_the_collection(store: LocalStore) -> None:
+def test_gc_reports_a_missing_child_and_continues(store: LocalStore) -> None:
     pull(store, "localhost/one:1", ONE)
     stray = put(store, b"stray")
     lost = next(iter(ONE.blobs))
@@ -455,7 +457,7 @@ def test_a_missing_child_is_said_and_does_not_end_the_collection(store: LocalSto
     assert [str(digest) for digest in collected.missing] == [lost]
 
 
-def test_a_folder_is_not_taken_for_a_store(tmp_path: Path) -> None:
+def test_gc_refuses_a_folder_that_is_not_a_store(tmp_path: Path) -> None:
     (tmp_path / "README").touch()
 
     with pytest.raises(StoreFault):
@@ -481,7 +483,7 @@ def test_above_a_size_the_longest_unused_names_go_first(store: LocalStore) -> No
     assert held(store) == everything(TWO)
 
 
-def test_names_in_use_and_names_that_are_shielded_stay_above_the_size(store: LocalStore) -> None:
+def test_gc_keeps_names_in_use_or_protected_above_the_size(store: LocalStore) -> None:
     pull(store, "localhost/one:1", ONE, at=10)
     pull(store, "localhost/two:1", TWO, at=int(time.time()))
 
@@ -495,7 +497,7 @@ def test_names_in_use_and_names_that_are_shielded_stay_above_the_size(store: Loc
     assert held(store) == everything(ONE) | everything(TWO)
 
 
-def test_a_job_keeps_what_it_used(store: LocalStore) -> None:
+def test_gc_keeps_names_used_by_the_job(store: LocalStore) -> None:
     pull(store, "localhost/one:1", ONE, at=10)
     pull(store, "localhost/two:1", TWO, at=20)
     pull(store, "localhost/many:1", MANY, at=5)
@@ -520,13 +522,13 @@ def prepared(root: Path) -> LocalStore:
 
 
 def is_closed(store: LocalStore) -> bool:
-    """Whether every name leads to all that it needs (I9), and every blob is what it says (I1)."""
+    """Return whether every name is complete (I9) and every blob correct (I1)."""
     images = [image for image in store.images() if not image.dangling]
     return unverified(store.root) == [] and not any(image.missing for image in images)
 
 
 @pytest.mark.parametrize("failure", [None, store_faults.no_room, store_faults.broken_disk])
-def test_a_collection_that_ends_at_any_call_leaves_every_name_whole(
+def test_gc_interrupted_at_any_call_leaves_every_name_complete(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     failure: Callable[[str], BaseException] | None,
@@ -552,7 +554,7 @@ def test_a_collection_that_ends_at_any_call_leaves_every_name_whole(
     assert at > 100
 
 
-def test_a_name_is_written_only_when_all_that_it_needs_is_here(store: LocalStore) -> None:
+def test_name_is_written_only_when_its_content_is_complete(store: LocalStore) -> None:
     record = pull(store, "localhost/one:1", ONE)
     store.unname("localhost/one:1")
     for digest in everything(ONE):
@@ -567,7 +569,7 @@ def test_a_name_is_written_only_when_all_that_it_needs_is_here(store: LocalStore
     assert store.name(record) == record
 
 
-def test_a_root_that_is_read_again_is_not_collected_before_it_is_listed(store: LocalStore) -> None:
+def test_gc_keeps_a_root_read_again_before_it_is_leased(store: LocalStore) -> None:
     """A pull reads its index before it can list what it needs."""
     fill(store, ONE)
     age(store)
@@ -578,13 +580,13 @@ def test_a_root_that_is_read_again_is_not_collected_before_it_is_listed(store: L
     assert ONE.digest in held(store)
 
 
-def test_a_collection_waits_for_whoever_writes(store: LocalStore) -> None:
+def test_gc_waits_for_writers(store: LocalStore) -> None:
     put(store, b"x")
     with store.writing(), pytest.raises(StoreFault, match="lock"):
         LocalStore(store.root, patience=Patience(0)).collect()
 
 
-def test_while_somebody_waits_to_collect_nobody_new_comes_in(store: LocalStore) -> None:
+def test_waiting_gc_lets_no_new_writer_in(store: LocalStore) -> None:
     """Otherwise enough writers would keep it waiting for ever."""
     put(store, b"x")
     late: list[str] = []

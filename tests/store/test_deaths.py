@@ -31,7 +31,7 @@ HALF = len(BODY) // 2
 
 
 def fetch(store: LocalStore, body: bytes = BODY) -> int:
-    """Do what a pull does with one blob; gives the bytes that had to come over the wire."""
+    """Transfer one blob as a pull does; return the number of bytes fetched."""
     fetched = 0
     with store.receive(blob_of(body)) as receiving:
         if receiving is None:
@@ -80,7 +80,7 @@ def is_whole_at_once(root: Path) -> bool:
 
 
 @each_start
-def test_a_process_that_dies_at_any_call_of_a_transfer_leaves_nothing_wrong(
+def test_transfer_killed_at_any_call_leaves_a_correct_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepare: Callable[[Path], None]
 ) -> None:
     at = 0
@@ -107,7 +107,7 @@ def test_a_process_that_dies_at_any_call_of_a_transfer_leaves_nothing_wrong(
 
 @each_start
 @pytest.mark.parametrize("failure", [store_faults.no_room, store_faults.broken_disk])
-def test_a_call_that_fails_in_a_transfer_is_a_store_fault_with_advice(
+def test_failing_call_in_a_transfer_is_a_store_error_with_a_hint(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     prepare: Callable[[Path], None],
@@ -139,9 +139,7 @@ def test_a_call_that_fails_in_a_transfer_is_a_store_fault_with_advice(
     assert at > 100
 
 
-def test_a_blob_is_on_the_disk_before_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blob_is_synced_before_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh(tmp_path / "store")
     with monkeypatch.context() as patch:
         watched = watch(patch)
@@ -155,7 +153,7 @@ def test_a_blob_is_on_the_disk_before_its_name(
     assert calls == ["pwrite", "fsync", "fchmod", "rename", "fsync"]
 
 
-def test_a_sync_that_fails_is_final_for_its_transfer(
+def test_failed_sync_is_final_for_its_transfer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun(tmp_path / "store")
@@ -211,21 +209,21 @@ json.dump({"status": status, "calls": at, "wrong": wrong, "fetched": fetched}, s
 
 
 @each_start
-def test_a_process_that_is_killed_at_any_call_leaves_what_the_next_one_goes_on_from(
+def test_transfer_killed_at_any_call_is_resumed_by_the_next(
     tmp_path: Path, prepare: Callable[[Path], None]
 ) -> None:
     result = python("-c", KILLED, str(tmp_path), prepare.__name__, measured=False)
 
     assert result.returncode == 0, result.stderr
-    told = json.loads(result.stdout)
-    assert told["status"] == 0
-    assert told["calls"] > 100
-    assert told["wrong"] == []
+    printed = json.loads(result.stdout)
+    assert printed["status"] == 0
+    assert printed["calls"] > 100
+    assert printed["wrong"] == []
     if prepare is begun:
         # What was there before is never fetched again, whenever it ends.
-        assert max(told["fetched"]) <= len(BODY) - HALF
+        assert max(printed["fetched"]) <= len(BODY) - HALF
     # Killed after it was visible: nothing is left to fetch.
-    assert told["fetched"][-1] == 0
+    assert printed["fetched"][-1] == 0
 
 
 HOLDER = """
@@ -246,7 +244,7 @@ with LocalStore(Path(sys.argv[1])).receive(BLOB) as receiving:
 
 
 def holder(root: Path) -> subprocess.Popen[str]:
-    """Start a process that has fetched half of the blob, and waits to be told what to do."""
+    """Start a process that has fetched half of the blob and waits for a command."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, root],
         stdin=subprocess.PIPE,
@@ -260,7 +258,7 @@ def holder(root: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize(("order", "fetched"), [("finish\n", 0), ("die\n", len(BODY) - HALF)])
-def test_of_two_processes_that_want_one_blob_one_waits_and_takes_over_if_the_other_dies(
+def test_second_process_waits_for_a_blob_and_takes_over_after_a_death(
     tmp_path: Path, order: str, fetched: int
 ) -> None:
     root = tmp_path / "store"

@@ -73,7 +73,7 @@ def is_consistent(root: Path) -> bool:
 
 
 @pytest.mark.parametrize("prepare", [fresh, filled, damaged])
-def test_a_process_that_dies_at_any_call_leaves_nothing_wrong_and_nothing_to_repair(
+def test_store_change_killed_at_any_call_needs_no_repair(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepare: Callable[[Path], LocalStore]
 ) -> None:
     at = 0
@@ -103,7 +103,7 @@ def test_a_process_that_dies_at_any_call_leaves_nothing_wrong_and_nothing_to_rep
 
 @pytest.mark.parametrize("failure", [store_faults.no_room, store_faults.broken_disk])
 @pytest.mark.parametrize("prepare", [fresh, filled, damaged])
-def test_a_call_that_fails_is_a_store_fault_that_leaves_no_litter(
+def test_failing_call_is_a_store_error_without_leftovers(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     prepare: Callable[[Path], LocalStore],
@@ -135,9 +135,7 @@ def test_a_call_that_fails_is_a_store_fault_that_leaves_no_litter(
     assert at > 50
 
 
-def test_a_sync_that_fails_is_final_for_its_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_sync_is_final_for_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = filled(tmp_path / "store")
     # Who may write there is looked at once.
     store.add_document(document(b"first"))
@@ -158,7 +156,7 @@ def test_a_sync_that_fails_is_final_for_its_file(
     assert store.load(Digest.of(NEW)) is None
 
 
-def test_content_is_on_the_disk_before_its_name_and_its_name_before_a_reference(
+def test_content_is_synced_before_its_name_and_the_name_before_a_reference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = filled(tmp_path / "store")
@@ -180,7 +178,7 @@ def test_without_syncing_the_disk_is_not_waited_for(
     assert "fsync" not in watched.names()
 
 
-def test_a_temporary_file_is_made_inside_the_store(
+def test_temporary_files_are_created_inside_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", "/nowhere")
@@ -211,7 +209,7 @@ except StoreFault as error:
 """
 
 
-def test_a_limit_on_file_sizes_is_a_fault_with_advice_and_leaves_no_litter(tmp_path: Path) -> None:
+def test_file_size_limit_is_a_store_error_with_a_hint(tmp_path: Path) -> None:
     result = python("-c", LIMITED, str(tmp_path / "store"), measured=False)
 
     assert result.returncode == 0, result.stderr
@@ -261,7 +259,7 @@ def shared_root() -> Iterator[Path]:
 
 
 def as_another_user() -> list[str]:
-    """Give what to put before a command so that permissions hold, which they do not for root."""
+    """Return a command prefix that makes permissions apply to root too."""
     if os.geteuid() != 0:
         return []
     if shutil.which("setpriv") is None:
@@ -284,7 +282,7 @@ def snapshot(root: Path) -> list[tuple[str, int, float]]:
     )
 
 
-def test_a_store_that_may_only_be_read_answers_and_is_left_exactly_as_it_is(
+def test_read_only_store_answers_and_is_unchanged(
     shared_root: Path,
 ) -> None:
     user = as_another_user()
@@ -307,10 +305,10 @@ def test_a_store_that_may_only_be_read_answers_and_is_left_exactly_as_it_is(
     )
 
     assert result.returncode == 0, result.stderr
-    said = result.stdout.decode().splitlines()
-    assert said[0] == "store-damaged store-read-only"
-    assert said[1].startswith(str(shared_root))
-    assert "make it writable" in said[1]
+    message = result.stdout.decode().splitlines()
+    assert message[0] == "store-damaged store-read-only"
+    assert message[1].startswith(str(shared_root))
+    assert "make it writable" in message[1]
     assert snapshot(shared_root) == before
 
 
@@ -319,7 +317,7 @@ def test_a_store_that_may_only_be_read_answers_and_is_left_exactly_as_it_is(
 
 @pytest.fixture
 def held(tmp_path: Path) -> Iterator[LocalStore]:
-    """A store that somebody is collecting; its clock has no need of ours."""
+    """A store under collection; its clock is not used."""
     clock = iter(range(1000))
     patience = Patience(60, clock=lambda: float(next(clock)), sleep=lambda _seconds: None)
     filled(tmp_path / "store")
@@ -329,7 +327,7 @@ def held(tmp_path: Path) -> Iterator[LocalStore]:
     os.close(descriptor)
 
 
-def test_a_lock_that_is_never_freed_is_a_fault_that_names_it(held: LocalStore) -> None:
+def test_lock_that_is_never_released_is_an_error_that_names_it(held: LocalStore) -> None:
     with pytest.raises(StoreFault, match="for 60 s") as caught:
         held.add_document(document(NEW))
 
@@ -337,12 +335,12 @@ def test_a_lock_that_is_never_freed_is_a_fault_that_names_it(held: LocalStore) -
     assert "fuser" in caught.value.hints()[0]
 
 
-def test_reading_needs_no_lock(held: LocalStore) -> None:
+def test_reading_takes_no_lock(held: LocalStore) -> None:
     assert held.load(Digest.of(OLD)) == OLD
     assert held.recall(APP) is not None
 
 
-def test_without_locking_nobody_is_waited_for(held: LocalStore) -> None:
+def test_disabled_locking_waits_for_nothing(held: LocalStore) -> None:
     LocalStore(held.root, lock=False).add_document(document(NEW))
 
     assert held.load(Digest.of(NEW)) == NEW
@@ -354,7 +352,7 @@ def test_writers_do_not_wait_for_each_other(tmp_path: Path) -> None:
         LocalStore(store.root, patience=Patience(0)).add_document(document(NEW))
 
 
-def test_a_lock_file_that_was_removed_meanwhile_is_taken_anew(
+def test_removed_lock_file_is_created_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = filled(tmp_path / "store")
@@ -392,7 +390,7 @@ def test_a_file_system_without_locks_is_refused(
     assert caught.value.hints()
 
 
-def test_a_lock_that_is_no_file_is_refused_and_not_waited_on(tmp_path: Path) -> None:
+def test_irregular_lock_file_is_refused_without_waiting(tmp_path: Path) -> None:
     store = filled(tmp_path / "store")
     (store.root / "lock").unlink()
     os.mkfifo(store.root / "lock")
@@ -464,7 +462,7 @@ for item in range(40):
 """
 
 
-def test_eight_processes_fill_one_new_store_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_eight_processes_fill_one_new_store_without_losses(tmp_path: Path) -> None:
     root = tmp_path / "store"
     workers = [
         subprocess.Popen(
@@ -494,7 +492,7 @@ def test_eight_processes_fill_one_new_store_and_nothing_is_lost(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("number", sorted(errno.errorcode))
-def test_whatever_the_system_refuses_there_is_something_to_do(number: int) -> None:
+def test_every_store_error_has_a_hint(number: int) -> None:
     refused = OSError(number, os.strerror(number))
 
     assert fault("/store", refused).hints()

@@ -16,15 +16,12 @@ from resolver.errors import StoreFault
 from resolver.store import LocalStore, NameRecord, collect, index, reachable
 from resolver.store import images as listing
 from tests.fakes.images import build_image, build_layer, multi_platform
-from tests.store.images import age, everything, fill, held, place, pull, put
+from tests.store.images import BASE, ONE, TWO, age, everything, fill, held, place, pull, put
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-BASE = build_layer({"base": b"b" * 5000})
-ONE = build_image("linux/amd64", [BASE, build_layer({"one": b"1" * 3000})])
-TWO = build_image("linux/amd64", [BASE, build_layer({"two": b"2" * 3000})])
 LOST = build_image("linux/amd64", [BASE, build_layer({"lost": b"l" * 3000})])
 MANY = multi_platform("linux/amd64", "linux/arm64/v8", attestations=True)
 
@@ -52,7 +49,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 
 def without_index(store: LocalStore) -> LocalStore:
-    """Give the same store as one that was never listed."""
+    """Return the same store without its list index."""
     for name in (index.INDEX, index.NOTES):
         (store.root / name).unlink(missing_ok=True)
     return store
@@ -62,9 +59,7 @@ def no_reading(*_arguments: object) -> object:
     raise AssertionError
 
 
-def test_what_was_listed_is_not_read_again(
-    store: LocalStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_listed_image_is_not_read_again(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     first = store.images()
     assert (store.root / index.INDEX).stat().st_mode & 0o777 == 0o600
     monkeypatch.setattr(listing, "_entry", no_reading)
@@ -113,15 +108,15 @@ CHANGES: dict[str, Callable[[LocalStore], object]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_shows_as_in_a_store_without_an_index(store: LocalStore, change: str) -> None:
+def test_listing_with_an_index_shows_the_same_changes(store: LocalStore, change: str) -> None:
     store.images()
     store.usage()
     CHANGES[change](store)
 
-    told = (store.images(), store.usage())
+    printed = (store.images(), store.usage())
 
-    assert told == (without_index(store).images(), store.usage())
-    assert told[0] == store.images()
+    assert printed == (without_index(store).images(), store.usage())
+    assert printed[0] == store.images()
 
 
 @pytest.mark.parametrize(
@@ -135,9 +130,7 @@ def test_a_change_shows_as_in_a_store_without_an_index(store: LocalStore, change
         lambda _body: index._seal(b"{") + b"\n{",
     ],
 )
-def test_an_index_that_is_no_good_counts_as_none(
-    store: LocalStore, damage: Callable[[bytes], bytes]
-) -> None:
+def test_invalid_list_index_is_ignored(store: LocalStore, damage: Callable[[bytes], bytes]) -> None:
     first = store.images()
     for name in (index.INDEX, index.NOTES):
         path = store.root / name
@@ -148,7 +141,7 @@ def test_an_index_that_is_no_good_counts_as_none(
     assert {str(digest) for digest in removed.deleted} == everything(ONE) - everything(TWO)
 
 
-def test_what_changed_just_now_is_read_again(
+def test_recently_changed_name_is_read_again(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(index, "_BLURRED", 3600 * 10**9)
@@ -158,9 +151,7 @@ def test_what_changed_just_now_is_read_again(
     assert json.loads(text)["names"] == {}
 
 
-def test_a_store_that_cannot_be_written_is_listed_all_the_same(
-    store: LocalStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_read_only_store_is_listed(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_arguments: object, **_named: object) -> object:
         raise StoreFault("tmp", "read-only file system")
 
@@ -170,7 +161,7 @@ def test_a_store_that_cannot_be_written_is_listed_all_the_same(
     assert not (store.root / index.INDEX).exists()
 
 
-def test_a_small_store_has_no_index(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_store_has_no_list_index(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
 
     store.images()
@@ -201,7 +192,7 @@ def test_removing_deletes_the_same_with_an_index_as_without(
     assert store.verify(full=True).is_sound
 
 
-def test_beside_a_damaged_image_another_is_untagged_and_nothing_is_deleted(
+def test_removal_beside_a_damaged_image_untags_and_deletes_nothing(
     store: LocalStore,
 ) -> None:
     store.images()
@@ -215,7 +206,7 @@ def test_beside_a_damaged_image_another_is_untagged_and_nothing_is_deleted(
     assert held(store) == before
 
 
-def test_beside_a_name_that_cannot_be_read_nothing_is_removed(store: LocalStore) -> None:
+def test_removal_beside_an_unreadable_name_removes_nothing(store: LocalStore) -> None:
     store.images()
     bad = store.root / "names" / f"{'0' * 64}.json"
     bad.write_text("{")
@@ -226,7 +217,7 @@ def test_beside_a_name_that_cannot_be_read_nothing_is_removed(store: LocalStore)
     assert store.pulled("localhost/one:1") is not None
 
 
-def test_what_is_in_use_or_noted_stays_when_a_name_goes(store: LocalStore) -> None:
+def test_removal_keeps_content_in_use_or_pulled(store: LocalStore) -> None:
     store.images()
     layer = next(iter(set(everything(ONE)) - set(everything(TWO)) - {ONE.digest}))
     with store.lease([Digest.parse(layer)], "serve"):
@@ -240,21 +231,21 @@ def test_what_is_in_use_or_noted_stays_when_a_name_goes(store: LocalStore) -> No
 # Growth
 
 
-def test_who_shares_with_whom_is_what_counting_every_pair_gives(store: LocalStore) -> None:
+def test_sharing_equals_a_count_of_every_pair(store: LocalStore) -> None:
     pieces = [build_layer({f"p{number}": b"x" * 50 * (number + 1)}) for number in range(12)]
     chance = random.Random(7)
     for number in range(60):
         some = chance.sample(pieces, 3)
         pull(store, f"localhost/app:{number:02}", build_image("linux/amd64", [BASE, *some]), at=1)
 
-    told = store.usage()
+    printed = store.usage()
 
     root = store._home.open()
     assert root is not None
     with root:
         found = listing.StoreSnapshot.take(root, list(store.pulled_names()))
     rows = {row.record.reference: set(row.needs) for row in found.rows}
-    for image in told.images:
+    for image in printed.images:
         mine = rows.pop(image.reference)
         others = [
             (name, sum(found.files[digest].st_size for digest in mine & needs))
@@ -267,7 +258,7 @@ def test_who_shares_with_whom_is_what_counting_every_pair_gives(store: LocalStor
         assert set(image.sharers) <= set(ranked)
 
 
-def test_of_a_base_that_all_have_a_few_sharers_are_named(store: LocalStore) -> None:
+def test_sharing_of_a_common_base_names_a_few_images(store: LocalStore) -> None:
     for number in range(100):
         image = build_image("linux/amd64", [BASE, build_layer({"n": b"%d" % number})])
         pull(store, f"localhost/app:{number:03}", image)
@@ -280,7 +271,7 @@ def test_of_a_base_that_all_have_a_few_sharers_are_named(store: LocalStore) -> N
     assert last.sharers[0] == ("localhost/app:000", last.shared)
 
 
-def test_a_size_limit_walks_every_name_once(
+def test_gc_size_limit_reads_every_name_once(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -302,7 +293,7 @@ def test_a_size_limit_walks_every_name_once(
     assert len(asked) == len(set(asked)) == 43
 
 
-def test_what_could_not_be_read_once_is_neither_deleted_nor_remembered(
+def test_unreadable_content_is_neither_deleted_nor_cached(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = reachable.Reach._body
@@ -323,7 +314,7 @@ def test_what_could_not_be_read_once_is_neither_deleted_nor_remembered(
     assert store.images() == without_index(store).images()
 
 
-def test_what_another_name_has_of_the_same_index_stays(store: LocalStore) -> None:
+def test_removal_keeps_platforms_of_another_name(store: LocalStore) -> None:
     pull(store, "localhost/arm:1", MANY, ["linux/arm64/v8"], at=70)
     store.images()
 

@@ -22,16 +22,11 @@ from tests.store.images import put
 A, B = Digest.of(b"a"), Digest.of(b"b")
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path / "store", fsync=False)
-
-
 def files(store: LocalStore) -> list[str]:
     return [path.name for path in (store.root / "leases").iterdir()]
 
 
-def test_a_lease_lists_what_is_needed_and_for_what_until_it_ends(store: LocalStore) -> None:
+def test_lease_lists_its_content_and_purpose_until_it_ends(store: LocalStore) -> None:
     assert store.leases() == ()
     with store.lease([A], "pull app:1") as lease:
         lease.add([B])
@@ -46,7 +41,7 @@ def test_a_lease_lists_what_is_needed_and_for_what_until_it_ends(store: LocalSto
     assert files(store) == []
 
 
-def test_several_leases_count_together(store: LocalStore) -> None:
+def test_several_leases_add_up(store: LocalStore) -> None:
     with store.lease([A], "pull"), LocalStore(store.root).lease([B], "export"):
         assert store.in_use() == {A, B}
         assert sorted(lease.purpose for lease in store.leases()) == ["export", "pull"]
@@ -60,9 +55,7 @@ def test_a_lease_may_list_more_than_any_image_has(store: LocalStore) -> None:
         assert store.in_use() == set(digests)
 
 
-def test_a_lease_of_any_length_is_read_and_keeps_what_is_here(
-    store: LocalStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lease_of_any_length_is_read(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "_LARGE", 100_000)
     here = put(store, b"x")
     made_up = [Digest.of(b"%d" % number) for number in range(5_000)]
@@ -72,7 +65,7 @@ def test_a_lease_of_any_length_is_read_and_keeps_what_is_here(
         assert store.in_use() == {here}
 
 
-def test_a_living_lease_that_cannot_be_read_says_whose_it_is(store: LocalStore) -> None:
+def test_unreadable_active_lease_names_its_process(store: LocalStore) -> None:
     with store.lease([A], "serve --mirror"):
         (name,) = files(store)
         with (store.root / "leases" / name).open("ab") as file:
@@ -90,7 +83,7 @@ def test_a_line_of_a_lease_has_a_limit(store: LocalStore) -> None:
             store.in_use()
 
 
-def test_a_lease_ends_when_its_block_fails(store: LocalStore) -> None:
+def test_lease_ends_when_its_block_raises(store: LocalStore) -> None:
     def fail() -> None:
         with store.lease([A]):
             raise KeyboardInterrupt
@@ -101,7 +94,7 @@ def test_a_lease_ends_when_its_block_fails(store: LocalStore) -> None:
     assert files(store) == []
 
 
-def test_what_is_dead_or_foreign_keeps_nothing(store: LocalStore) -> None:
+def test_dead_and_foreign_leases_keep_nothing(store: LocalStore) -> None:
     put(store, b"x")
     leases = store.root / "leases"
     (leases / ("0" * 32)).write_text('{"purpose":"dead"}\n')
@@ -124,9 +117,7 @@ def test_what_is_dead_or_foreign_keeps_nothing(store: LocalStore) -> None:
         b'{"since":1,"purpose":"x"}\n{"digests":["sha2',
     ],
 )
-def test_a_living_lease_that_cannot_be_read_is_an_error_and_never_nothing(
-    store: LocalStore, text: bytes
-) -> None:
+def test_unreadable_active_lease_is_an_error(store: LocalStore, text: bytes) -> None:
     put(store, b"x")
     path = store.root / "leases" / ("0" * 32)
     path.write_bytes(text)
@@ -140,7 +131,7 @@ def test_a_living_lease_that_cannot_be_read_is_an_error_and_never_nothing(
     assert caught.value.path == str(path)
 
 
-def test_a_store_that_cannot_be_written_is_used_without_a_lease_if_that_will_do(
+def test_read_only_store_is_used_without_a_lease_where_allowed(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "README").touch()
@@ -152,7 +143,7 @@ def test_a_store_that_cannot_be_written_is_used_without_a_lease_if_that_will_do(
         raise AssertionError
 
 
-def test_who_only_looks_does_not_keep_a_lease_from_beginning(
+def test_reading_leases_does_not_block_a_new_lease(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A look takes the lock for a moment; the owner tries again."""
@@ -171,7 +162,7 @@ def test_who_only_looks_does_not_keep_a_lease_from_beginning(
         assert store.in_use() == {A}
 
 
-def test_a_process_that_dies_at_any_call_of_a_lease_leaves_no_living_one(
+def test_process_killed_at_any_call_leaves_no_active_lease(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(LocalStore(tmp_path / "store"), b"x")
@@ -194,7 +185,7 @@ def test_a_process_that_dies_at_any_call_of_a_lease_leaves_no_living_one(
     assert at > 50
 
 
-def test_a_call_that_fails_in_a_lease_is_a_store_fault(
+def test_failing_call_in_a_lease_is_a_store_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(LocalStore(tmp_path / "store"), b"x")
@@ -227,7 +218,7 @@ with LocalStore(Path(sys.argv[1])).lease([Digest.of(b"a")], "pull app:1"):
 """
 
 
-def test_a_lease_of_a_process_that_is_killed_ends_with_it(store: LocalStore) -> None:
+def test_lease_of_a_killed_process_ends_with_it(store: LocalStore) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, store.root],
         stdin=subprocess.PIPE,

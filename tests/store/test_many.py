@@ -123,7 +123,7 @@ class Crowd:
             self._processes.append(process)
 
     def run(self) -> list[object]:
-        """Let them go, and give what each of them says at its end."""
+        """Release the processes and return their results."""
         for process in self._processes:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
@@ -131,15 +131,15 @@ class Crowd:
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        said = []
+        message = []
         for process in self._processes:
             out, errors = process.communicate(timeout=120)
             assert process.returncode == 0, errors
-            said.append(json.loads(out))
-        return said
+            message.append(json.loads(out))
+        return message
 
     def end(self) -> None:
-        """Leave nobody running."""
+        """End every process."""
         for process in self._processes:
             if process.poll() is None:
                 process.kill()
@@ -153,10 +153,10 @@ def crowd(tmp_path: Path) -> Iterator[Crowd]:
     crowd.end()
 
 
-def fetched(said: list[object]) -> dict[str, list[int]]:
-    """Give for each blob what it cost those who fetched any of it."""
+def fetched(message: list[object]) -> dict[str, list[int]]:
+    """Return the bytes fetched for each blob."""
     costs: dict[str, list[int]] = {}
-    for one in said:
+    for one in message:
         assert isinstance(one, dict)
         for digest, size in one.items():
             costs.setdefault(digest, [])
@@ -170,7 +170,7 @@ def is_tidy(store: LocalStore) -> bool:
     return left == [] and litter(store.root) == [] and unverified(store.root) == []
 
 
-def test_eight_processes_that_want_one_image_fetch_each_blob_once(
+def test_eight_processes_pulling_one_image_fetch_each_blob_once(
     tmp_path: Path, crowd: Crowd
 ) -> None:
     crowd.add(ONE_IMAGE, 8)
@@ -183,7 +183,7 @@ def test_eight_processes_that_want_one_image_fetch_each_blob_once(
     assert [image.missing for image in store.images()] == [()]
 
 
-def test_processes_that_share_layers_fetch_these_once_and_lose_no_name(
+def test_processes_sharing_layers_fetch_them_once_and_lose_no_name(
     tmp_path: Path, crowd: Crowd
 ) -> None:
     crowd.add(SHARING, 6)
@@ -197,16 +197,14 @@ def test_processes_that_share_layers_fetch_these_once_and_lose_no_name(
     assert store.verify(full=True).is_sound
 
 
-def test_collecting_beside_those_who_pull_and_remove_takes_nothing_from_them(
-    tmp_path: Path, crowd: Crowd
-) -> None:
+def test_gc_beside_pulls_and_removals_takes_nothing_from_them(tmp_path: Path, crowd: Crowd) -> None:
     crowd.add(COLLECTING, 4)
     crowd.add(COLLECTOR, 2)
 
-    said = crowd.run()
+    message = crowd.run()
 
     # How much the collectors found depends on who ran when; that nothing was lost does not.
-    assert said[:4] == [25] * 4
+    assert message[:4] == [25] * 4
     store = LocalStore(tmp_path / "store")
     assert store.verify(full=True).is_sound
     assert {image.missing for image in store.images()} == {()}

@@ -31,21 +31,11 @@ APP = "docker.io/library/app:1"
 RECORD = NameRecord(APP, ROOT)
 
 
-@pytest.fixture
-def events() -> list[Event]:
-    return []
-
-
-@pytest.fixture
-def store(tmp_path: Path, events: list[Event]) -> LocalStore:
-    return LocalStore(tmp_path / "store", fsync=False, observe=events.append)
-
-
 def place_of(store: LocalStore, reference: str = APP) -> Path:
     return store.root / "seen" / f"{hashlib.sha256(reference.encode()).hexdigest()}.json"
 
 
-def test_a_name_is_known_until_it_is_forgotten(store: LocalStore) -> None:
+def test_name_is_known_until_removed(store: LocalStore) -> None:
     store.remember(RECORD)
 
     assert store.recall(APP) == RECORD
@@ -56,7 +46,7 @@ def test_a_name_is_known_until_it_is_forgotten(store: LocalStore) -> None:
     assert not store.forget(APP)
 
 
-def test_a_name_that_is_noted_again_means_the_new_content(store: LocalStore) -> None:
+def test_name_recorded_again_has_the_new_content(store: LocalStore) -> None:
     store.remember(NameRecord(APP, ROOT))
     moved = NameRecord(APP, Descriptor(OCI_INDEX, Digest.of(b"new"), 3))
     store.remember(moved)
@@ -65,14 +55,14 @@ def test_a_name_that_is_noted_again_means_the_new_content(store: LocalStore) -> 
     assert len(list((store.root / "seen").iterdir())) == 1
 
 
-def test_two_references_with_one_meaning_are_two_names(store: LocalStore) -> None:
+def test_equivalent_references_are_separate_names(store: LocalStore) -> None:
     store.remember(RECORD)
     store.remember(NameRecord("quay.io/app:1", ROOT))
 
     assert sorted(store.tags()) == [APP, "quay.io/app:1"]
 
 
-def test_a_record_is_written_the_same_every_time_and_says_which_schema(store: LocalStore) -> None:
+def test_name_record_is_deterministic_and_has_a_schema(store: LocalStore) -> None:
     store.remember(NameRecord(APP, ROOT))
 
     written = place_of(store).read_text()
@@ -88,7 +78,7 @@ def test_a_record_is_written_the_same_every_time_and_says_which_schema(store: Lo
     reference=st.text(st.characters(codec="utf-8"), min_size=1),
     size=st.integers(0, 2**63 - 1),
 )
-def test_whatever_is_noted_is_recalled(
+def test_any_recorded_name_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, reference: str, size: int
 ) -> None:
     store = LocalStore(tmp_path_factory.getbasetemp() / "recalled", fsync=False)
@@ -99,7 +89,7 @@ def test_whatever_is_noted_is_recalled(
     assert store.recall(reference) == record
 
 
-def test_the_longest_reference_there_may_be_fits(store: LocalStore) -> None:
+def test_longest_reference_fits(store: LocalStore) -> None:
     name = f"registry.example.com:5000/{'a' * 229}:{'t' * 128}"
     store.remember(NameRecord(name, ROOT))
 
@@ -135,7 +125,7 @@ DAMAGE: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("content", DAMAGE.values(), ids=DAMAGE.keys())
-def test_a_file_that_cannot_be_used_is_said_counts_as_unknown_and_can_be_replaced(
+def test_unusable_name_file_is_reported_and_can_be_replaced(
     store: LocalStore, events: list[Event], content: bytes
 ) -> None:
     store.remember(NameRecord("quay.io/other:1", ROOT))
@@ -165,7 +155,7 @@ def plant_folder(path: Path, _target: Path) -> None:
 
 
 @pytest.mark.parametrize("plant", [plant_link, plant_fifo, plant_folder])
-def test_what_is_planted_under_a_names_file_is_never_opened_and_gives_way(
+def test_planted_file_under_a_name_is_never_opened_and_is_replaced(
     store: LocalStore, tmp_path: Path, plant: Callable[[Path, Path], None]
 ) -> None:
     store.remember(NameRecord("quay.io/other:1", ROOT))
@@ -196,7 +186,7 @@ def test_forgetting_a_planted_link_removes_the_link_alone(
     assert not place_of(store).is_symlink()
 
 
-def test_a_name_is_resolved_to_what_was_noted_and_read_from_the_store(store: LocalStore) -> None:
+def test_name_resolves_to_recorded_content_from_the_store(store: LocalStore) -> None:
     store.add_document(Document(ROOT, BODY))
     store.remember(RECORD)
 
@@ -204,7 +194,7 @@ def test_a_name_is_resolved_to_what_was_noted_and_read_from_the_store(store: Loc
     assert store.document(APP) == Document(ROOT, BODY)
 
 
-def test_a_name_whose_content_is_gone_is_known_and_its_content_is_not_found(
+def test_name_without_its_content_is_known_and_content_not_found(
     store: LocalStore,
 ) -> None:
     store.remember(RECORD)
@@ -214,7 +204,7 @@ def test_a_name_whose_content_is_gone_is_known_and_its_content_is_not_found(
         store.document(APP)
 
 
-def test_noting_is_given_up_after_the_first_failure(tmp_path: Path, events: list[Event]) -> None:
+def test_recording_names_stops_after_the_first_failure(tmp_path: Path, events: list[Event]) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "README").touch()
     store = LocalStore(tmp_path / "store", observe=events.append)

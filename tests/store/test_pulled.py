@@ -38,16 +38,6 @@ MANY = multi_platform(*PLATFORMS)
 ONE = build_image("linux/amd64")
 
 
-@pytest.fixture
-def events() -> list[Event]:
-    return []
-
-
-@pytest.fixture
-def store(tmp_path: Path, events: list[Event]) -> LocalStore:
-    return LocalStore(tmp_path / "store", fsync=False, observe=events.append)
-
-
 def place_of(store: LocalStore, reference: str = APP) -> Path:
     return store.root / "names" / file_name(reference)
 
@@ -57,7 +47,7 @@ def platforms(record: PulledName | None) -> list[str]:
     return [str(image.platform) for image in record.images]
 
 
-def test_what_was_pulled_is_known_until_it_is_unnamed(store: LocalStore) -> None:
+def test_pulled_image_is_recorded_until_removed(store: LocalStore) -> None:
     assert store.pulled(APP) is None
     record = pull(store, APP, ONE, at=5)
 
@@ -78,7 +68,7 @@ def test_more_platforms_of_the_same_root_are_added(store: LocalStore) -> None:
     assert record.pulled_at == 2
 
 
-def test_another_root_replaces_what_was_pulled(store: LocalStore) -> None:
+def test_pull_of_another_root_replaces_the_record(store: LocalStore) -> None:
     pull(store, APP, MANY)
     pull(store, APP, ONE)
 
@@ -86,7 +76,7 @@ def test_another_root_replaces_what_was_pulled(store: LocalStore) -> None:
     assert len(list((store.root / "names").iterdir())) == 1
 
 
-def test_those_who_pull_different_platforms_at_once_lose_none(store: LocalStore) -> None:
+def test_concurrent_pulls_of_platforms_lose_none(store: LocalStore) -> None:
     fill(store, MANY)
 
     def name(platform: str) -> None:
@@ -98,7 +88,7 @@ def test_those_who_pull_different_platforms_at_once_lose_none(store: LocalStore)
     assert platforms(store.pulled(APP)) == PLATFORMS
 
 
-def test_a_resolve_that_finds_a_moved_tag_does_not_change_what_was_pulled(
+def test_resolve_of_a_moved_tag_does_not_change_the_pulled_record(
     store: LocalStore,
 ) -> None:
     record = pull(store, APP, ONE)
@@ -112,7 +102,7 @@ def test_a_resolve_that_finds_a_moved_tag_does_not_change_what_was_pulled(
     assert known.root == MANY.descriptor
 
 
-def test_what_was_pulled_is_recalled_where_no_resolve_was_noted(store: LocalStore) -> None:
+def test_pulled_image_is_found_without_a_resolve_record(store: LocalStore) -> None:
     pull(store, APP, ONE)
 
     assert store.recall(APP) == NameRecord(APP, ONE.descriptor)
@@ -145,7 +135,7 @@ descriptors = st.builds(
         st.integers(0, 2**62),
     )
 )
-def test_whatever_was_pulled_is_read_back(
+def test_any_pulled_record_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, record: PulledName
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "pulled"
@@ -157,7 +147,7 @@ def test_whatever_was_pulled_is_read_back(
     assert records.get(record.reference) == record
 
 
-def test_a_record_says_which_schema_and_is_written_the_same_every_time(store: LocalStore) -> None:
+def test_pulled_record_is_deterministic_and_has_a_schema(store: LocalStore) -> None:
     pull(store, APP, ONE, at=7)
 
     written = place_of(store).read_text()
@@ -174,7 +164,7 @@ def test_a_record_says_which_schema_and_is_written_the_same_every_time(store: Lo
     }
 
 
-def test_a_damaged_name_is_said_counts_as_unknown_and_can_be_replaced(
+def test_damaged_pulled_record_is_reported_and_can_be_replaced(
     store: LocalStore, events: list[Event]
 ) -> None:
     record = pull(store, APP, ONE)
@@ -201,7 +191,9 @@ def test_a_damaged_name_is_said_counts_as_unknown_and_can_be_replaced(
     assert store.name(record) == record
 
 
-def test_a_planted_link_is_not_read_and_gives_way(store: LocalStore, tmp_path: Path) -> None:
+def test_planted_symlink_record_is_not_read_and_is_replaced(
+    store: LocalStore, tmp_path: Path
+) -> None:
     record = pull(store, APP, ONE)
     canary = tmp_path / "canary"
     os.replace(place_of(store), canary)  # noqa: PTH105 - one word
@@ -215,8 +207,8 @@ def test_a_planted_link_is_not_read_and_gives_way(store: LocalStore, tmp_path: P
     assert canary.read_bytes() == before
 
 
-def test_foreign_layers_need_not_be_here(store: LocalStore) -> None:
-    """Docker's Windows base layers come from elsewhere, and are skipped unless asked for."""
+def test_foreign_layers_may_be_missing(store: LocalStore) -> None:
+    """Foreign layers, such as Docker's Windows base layers, are skipped by default."""
     layer = Digest.of(b"elsewhere")
     body = json.dumps(
         {
@@ -240,7 +232,7 @@ def test_foreign_layers_need_not_be_here(store: LocalStore) -> None:
     assert store.name(replace(record, pulled_at=9)).pulled_at == 9
 
 
-def test_a_large_store_lists_attestations_from_its_index_too(
+def test_list_index_of_a_large_store_includes_attestations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(index, "LEAST", 64)

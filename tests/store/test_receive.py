@@ -34,11 +34,6 @@ BLOB = blob_of(BODY)
 HALF = len(BODY) // 2
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path / "store", fsync=False)
-
-
 def partial_of(store: LocalStore, digest: Digest = BLOB.digest) -> Path:
     return store.root / "partial" / f"{digest.algorithm}-{digest.hex}"
 
@@ -56,7 +51,7 @@ def begin(store: LocalStore, body: bytes = BODY, end: int = HALF) -> None:
 
 
 def complete(store: LocalStore, body: bytes = BODY) -> tuple[tuple[int, int], ...]:
-    """Fetch what is missing of a blob; gives what was there before."""
+    """Fetch the missing part of a blob; return what was held before."""
     with store.receive(blob_of(body)) as receiving:
         assert receiving is not None
         at = 0
@@ -67,7 +62,7 @@ def complete(store: LocalStore, body: bytes = BODY) -> tuple[tuple[int, int], ..
         return receiving.have
 
 
-def test_a_blob_that_is_whole_becomes_visible_read_only_and_leaves_nothing_else(
+def test_complete_blob_becomes_visible_read_only_without_leftovers(
     store: LocalStore,
 ) -> None:
     with store.receive(BLOB) as receiving:
@@ -84,7 +79,7 @@ def test_a_blob_that_is_whole_becomes_visible_read_only_and_leaves_nothing_else(
     assert is_clean(store)
 
 
-def test_what_is_held_is_not_fetched_again(store: LocalStore) -> None:
+def test_held_blob_is_not_fetched_again(store: LocalStore) -> None:
     complete(store)
 
     with store.receive(BLOB) as receiving:
@@ -92,7 +87,7 @@ def test_what_is_held_is_not_fetched_again(store: LocalStore) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", BODY[:-1], b"x" + BODY[1:]])
-def test_what_only_looks_held_is_fetched_again(store: LocalStore, damage: bytes) -> None:
+def test_blob_that_only_appears_held_is_fetched_again(store: LocalStore, damage: bytes) -> None:
     complete(store)
     place(store, BLOB.digest).unlink()
     place(store, BLOB.digest).write_bytes(damage)
@@ -110,7 +105,7 @@ def test_an_empty_blob_is_a_blob(store: LocalStore) -> None:
     assert is_clean(store)
 
 
-def test_what_came_is_kept_for_the_next_transfer_and_counted_before(store: LocalStore) -> None:
+def test_received_bytes_are_kept_for_the_next_transfer(store: LocalStore) -> None:
     assert store.partial(BLOB) == 0
     with store.receive(BLOB) as receiving:
         assert receiving is not None
@@ -123,14 +118,14 @@ def test_what_came_is_kept_for_the_next_transfer_and_counted_before(store: Local
     assert is_clean(store)
 
 
-def test_a_transfer_that_brought_nothing_leaves_nothing(store: LocalStore) -> None:
+def test_transfer_without_bytes_leaves_nothing(store: LocalStore) -> None:
     with store.receive(BLOB):
         pass
 
     assert is_clean(store)
 
 
-def test_an_exception_in_the_block_keeps_what_came(store: LocalStore) -> None:
+def test_exception_in_a_transfer_keeps_received_bytes(store: LocalStore) -> None:
     def interrupted() -> None:
         with store.receive(BLOB) as receiving:
             assert receiving is not None
@@ -143,7 +138,7 @@ def test_an_exception_in_the_block_keeps_what_came(store: LocalStore) -> None:
     assert store.partial(BLOB) == 100
 
 
-def test_wrong_bytes_are_never_visible_and_the_next_try_starts_from_zero(
+def test_wrong_bytes_are_never_visible_and_the_next_attempt_restarts(
     store: LocalStore,
 ) -> None:
     begin(store)
@@ -159,7 +154,7 @@ def test_wrong_bytes_are_never_visible_and_the_next_try_starts_from_zero(
     assert complete(store) == ()
 
 
-def test_a_partial_that_was_altered_on_disk_is_found_out(store: LocalStore) -> None:
+def test_partial_altered_on_disk_is_detected(store: LocalStore) -> None:
     begin(store)
     with (partial_of(store) / "data").open("r+b") as file:
         file.write(b"altered")
@@ -170,7 +165,7 @@ def test_a_partial_that_was_altered_on_disk_is_found_out(store: LocalStore) -> N
     assert is_clean(store)
 
 
-def test_a_partial_that_became_shorter_counts_for_what_is_left(store: LocalStore) -> None:
+def test_shortened_partial_counts_what_is_left(store: LocalStore) -> None:
     begin(store)
     os.truncate(partial_of(store) / "data", 10)
 
@@ -178,7 +173,7 @@ def test_a_partial_that_became_shorter_counts_for_what_is_left(store: LocalStore
     assert complete(store) == ((0, 10),)
 
 
-def test_finishing_too_early_keeps_what_came(store: LocalStore) -> None:
+def test_finishing_too_early_keeps_received_bytes(store: LocalStore) -> None:
     with store.receive(BLOB) as receiving:
         assert receiving is not None
         receiving.write(0, BODY[:10])
@@ -195,7 +190,7 @@ def test_a_byte_too_many_is_refused(store: LocalStore) -> None:
             receiving.write(len(BODY), b"x")
 
 
-def test_a_stretch_is_noted_only_when_it_is_there(store: LocalStore) -> None:
+def test_range_is_recorded_only_when_written(store: LocalStore) -> None:
     with store.receive(BLOB) as receiving:
         assert receiving is not None
         receiving.write(0, BODY[:100])
@@ -204,7 +199,7 @@ def test_a_stretch_is_noted_only_when_it_is_there(store: LocalStore) -> None:
             receiving.completed(0, 101)
 
 
-def test_after_the_end_nothing_is_written(store: LocalStore) -> None:
+def test_finished_transfer_writes_nothing(store: LocalStore) -> None:
     with store.receive(BLOB) as receiving:
         assert receiving is not None
         receiving.write(0, BODY)
@@ -221,7 +216,7 @@ def large(size: int = 5 * HASH_STEP + 123) -> bytes:
     return random.Random(1).randbytes(size)
 
 
-def test_a_transfer_that_hangs_is_abandoned_and_another_one_goes_on_with_what_came(
+def test_stalled_transfer_is_abandoned_and_resumed_by_another(
     store: LocalStore,
 ) -> None:
     with store.receive(BLOB) as hanging:
@@ -265,7 +260,7 @@ def test_many_threads_write_one_blob_while_it_is_hashed(store: LocalStore) -> No
     assert is_clean(store)
 
 
-def test_what_is_written_over_is_hashed_again(store: LocalStore) -> None:
+def test_overwritten_bytes_are_hashed_again(store: LocalStore) -> None:
     """A right start that was hashed, and then spoiled, must not pass for right."""
     body = large()
     blob = blob_of(body)
@@ -314,7 +309,7 @@ def ranges_of(*ranges: object, size: int = len(BODY)) -> Callable[[Path], None]:
 
 
 def hard_link(folder: Path) -> None:
-    """A cache that was restored with hard links, or somebody's trap."""
+    """A cache restored with hard links, or a planted one."""
     os.link(folder / "data", folder.parent.parent / "canary")
 
 
@@ -350,7 +345,7 @@ def meta_fifo(folder: Path) -> None:
 @pytest.mark.parametrize(
     "plant", [linked_meta, hard_linked_meta, meta_fifo, meta_of(" " * 1_048_577)]
 )
-def test_a_note_of_what_is_there_replaces_what_was_planted_in_its_place(
+def test_progress_note_replaces_a_planted_file(
     store: LocalStore, plant: Callable[[Path], None]
 ) -> None:
     begin(store, end=HALF)
@@ -365,7 +360,7 @@ def test_a_note_of_what_is_there_replaces_what_was_planted_in_its_place(
     assert (canary.read_bytes() if canary.exists() else b"") == before
 
 
-def test_a_shorter_note_leaves_nothing_of_the_longer_one(store: LocalStore) -> None:
+def test_shorter_progress_note_leaves_no_old_text(store: LocalStore) -> None:
     with store.receive(BLOB) as receiving:
         assert receiving is not None
         receiving.write(0, BODY[:1])
@@ -395,9 +390,7 @@ def test_a_shorter_note_leaves_nothing_of_the_longer_one(store: LocalStore) -> N
         no_data,
     ],
 )
-def test_a_partial_that_cannot_be_trusted_counts_for_nothing_and_does_no_harm(
-    store: LocalStore, leave: Callable[[Path], None]
-) -> None:
+def test_untrusted_partial_is_ignored(store: LocalStore, leave: Callable[[Path], None]) -> None:
     begin(store)
     leave(partial_of(store))
     canary = store.root / "canary"
@@ -411,7 +404,7 @@ def test_a_partial_that_cannot_be_trusted_counts_for_nothing_and_does_no_harm(
     assert is_clean(store)
 
 
-def test_a_partial_that_was_about_to_be_published_is_taken_up(store: LocalStore) -> None:
+def test_partial_that_was_being_published_is_resumed(store: LocalStore) -> None:
     begin(store, end=len(BODY))
     (partial_of(store) / "data").chmod(0o444)
 
@@ -419,9 +412,7 @@ def test_a_partial_that_was_about_to_be_published_is_taken_up(store: LocalStore)
     assert store.held(BLOB, full=True)
 
 
-def test_what_is_planted_under_a_transfers_name_gives_way(
-    store: LocalStore, tmp_path: Path
-) -> None:
+def test_planted_file_under_a_transfer_name_is_replaced(store: LocalStore, tmp_path: Path) -> None:
     begin(store, b"another")
     (tmp_path / "outside").mkdir()
     partial_of(store).symlink_to(tmp_path / "outside")
@@ -432,7 +423,7 @@ def test_what_is_planted_under_a_transfers_name_gives_way(
     assert store.held(BLOB, full=True)
 
 
-def test_foreign_files_in_a_transfers_folder_are_left_alone(store: LocalStore) -> None:
+def test_foreign_files_in_a_transfer_folder_are_left_alone(store: LocalStore) -> None:
     begin(store)
     (partial_of(store) / "README").write_text("mine")
 
@@ -441,7 +432,7 @@ def test_foreign_files_in_a_transfers_folder_are_left_alone(store: LocalStore) -
     assert (partial_of(store) / "README").read_text() == "mine"
 
 
-def test_a_folder_in_the_place_of_a_blob_is_put_aside(store: LocalStore) -> None:
+def test_folder_in_place_of_a_blob_is_quarantined(store: LocalStore) -> None:
     begin(store)
     place(store, BLOB.digest).mkdir()
 
@@ -461,7 +452,7 @@ def refusing(number: int) -> Callable[..., int]:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-def test_a_disk_that_is_full_says_so_before_anything_is_fetched(
+def test_full_disk_is_reported_before_fetching(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     monkeypatch.setattr(os, "posix_fallocate", refusing(number))
@@ -473,7 +464,7 @@ def test_a_disk_that_is_full_says_so_before_anything_is_fetched(
     assert is_clean(store)
 
 
-def test_a_file_system_that_cannot_reserve_room_is_used_all_the_same(
+def test_file_system_without_preallocation_is_supported(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "posix_fallocate", refusing(errno.EOPNOTSUPP))
@@ -482,7 +473,7 @@ def test_a_file_system_that_cannot_reserve_room_is_used_all_the_same(
     assert store.held(BLOB, full=True)
 
 
-def test_a_disk_that_fills_up_keeps_nothing_of_the_transfer(
+def test_disk_that_fills_up_keeps_nothing_of_the_transfer(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with store.receive(BLOB) as receiving:
@@ -499,7 +490,7 @@ def test_a_disk_that_fills_up_keeps_nothing_of_the_transfer(
 # Waiting
 
 
-def test_a_transfer_that_makes_no_progress_is_not_waited_for_for_ever(store: LocalStore) -> None:
+def test_transfer_without_progress_is_not_waited_for_forever(store: LocalStore) -> None:
     ticks = iter(range(1000))
     patience = Patience(60, clock=lambda: float(next(ticks)), sleep=lambda _seconds: None)
     other = LocalStore(store.root, fsync=False, patience=patience)
@@ -516,7 +507,7 @@ def test_a_transfer_that_makes_no_progress_is_not_waited_for_for_ever(store: Loc
         receiving.finish()
 
 
-def test_a_transfer_that_makes_progress_is_waited_for_however_long(store: LocalStore) -> None:
+def test_transfer_with_progress_is_waited_for(store: LocalStore) -> None:
     """An hour goes by at every look, and the other one writes a byte in it."""
     hours = iter(range(0, 3_600_000, 3600))
     with store.receive(BLOB) as receiving:
@@ -537,7 +528,7 @@ def test_a_transfer_that_makes_progress_is_waited_for_however_long(store: LocalS
             assert second is None
 
 
-def test_waiting_can_be_given_up(store: LocalStore) -> None:
+def test_waiting_for_a_transfer_can_be_cancelled(store: LocalStore) -> None:
     def give_up() -> None:
         raise KeyboardInterrupt
 
@@ -549,7 +540,7 @@ def test_waiting_can_be_given_up(store: LocalStore) -> None:
         raise AssertionError
 
 
-def test_who_waited_goes_on_where_the_other_gave_up(store: LocalStore) -> None:
+def test_waiting_transfer_resumes_an_abandoned_one(store: LocalStore) -> None:
     first = store.receive(BLOB)
     receiving = first.__enter__()
     assert receiving is not None
@@ -569,7 +560,7 @@ def test_who_waited_goes_on_where_the_other_gave_up(store: LocalStore) -> None:
     assert is_clean(store)
 
 
-def test_a_blob_that_was_published_while_its_lock_was_taken_is_not_fetched_again(
+def test_blob_published_while_waiting_for_its_lock_is_not_fetched_again(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim = Partials.claim
@@ -591,7 +582,7 @@ def test_a_blob_that_was_published_while_its_lock_was_taken_is_not_fetched_again
 def test_a_transfer_whose_folder_was_removed_meanwhile_is_begun_anew(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """A lock on what nobody can find any more excludes nobody."""
+    """A lock on a removed file excludes no other process."""
     begin(store)
     flock = fcntl.flock
     removed: list[str] = []
@@ -621,7 +612,7 @@ def test_a_transfer_whose_folder_was_removed_meanwhile_is_begun_anew(
     assert is_clean(store)
 
 
-def test_without_locks_nobody_is_waited_for(store: LocalStore) -> None:
+def test_transfer_without_locks_waits_for_nothing(store: LocalStore) -> None:
     with store.receive(BLOB):
         complete(LocalStore(store.root, fsync=False, lock=False))
 
@@ -632,7 +623,7 @@ def test_without_locks_nobody_is_waited_for(store: LocalStore) -> None:
 @given(
     writes=st.lists(st.tuples(st.integers(0, 40), st.integers(1, 20)), max_size=12),
 )
-def test_ranges_are_what_a_set_of_positions_is(writes: list[tuple[int, int]]) -> None:
+def test_ranges_equal_a_set_of_positions(writes: list[tuple[int, int]]) -> None:
     ranges, model = Ranges(), set[int]()
     for start, length in writes:
         added = set(range(start, start + length))

@@ -15,10 +15,10 @@ from resolver.core.results.events import Warned
 from resolver.core.results.store import Removed, Trimmed
 from resolver.errors import ImageNotHeld, Malformed, Negative, StoreFault
 from resolver.store import LocalStore, NameRecord, collect, remove
-from tests.fakes.images import Image, build_image, build_layer, multi_platform
+from tests.fakes.images import Image, multi_platform
 from tests.store import faults as store_faults
 from tests.store.faults import Stopped, unverified, watch
-from tests.store.images import everything, fill, held, place, pull, put
+from tests.store.images import BASE, ONE, TWO, everything, fill, held, place, pull, put
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,16 +26,8 @@ if TYPE_CHECKING:
 
     from resolver.core.results.pull_events import Event
 
-BASE = build_layer({"base": b"b" * 5000})
-ONE = build_image("linux/amd64", [BASE, build_layer({"one": b"1" * 3000})])
-TWO = build_image("linux/amd64", [BASE, build_layer({"two": b"2" * 3000})])
 MANY = multi_platform("linux/amd64", "linux/arm64/v8")
 AMD64, ARM64 = (Platform.parse(text) for text in ("linux/amd64", "linux/arm64"))
-
-
-@pytest.fixture
-def events() -> list[Event]:
-    return []
 
 
 @pytest.fixture
@@ -56,7 +48,7 @@ def config_of(image: Image) -> str:
     return config
 
 
-def test_a_name_goes_with_what_nothing_else_needs_parents_first(store: LocalStore) -> None:
+def test_removal_deletes_unshared_content_parents_first(store: LocalStore) -> None:
     gone = everything(ONE) - everything(TWO)
 
     removed = store.remove("localhost/one:1")
@@ -70,7 +62,7 @@ def test_a_name_goes_with_what_nothing_else_needs_parents_first(store: LocalStor
     assert held(store) == everything(TWO) | everything(MANY)
 
 
-def test_a_second_name_of_an_image_goes_alone(store: LocalStore) -> None:
+def test_removing_a_second_name_deletes_nothing_else(store: LocalStore) -> None:
     pull(store, "localhost/again:1", ONE)
 
     removed = store.remove("localhost/one:1")
@@ -79,7 +71,7 @@ def test_a_second_name_of_an_image_goes_alone(store: LocalStore) -> None:
     assert everything(ONE) <= held(store)
 
 
-def test_what_a_resolve_saw_under_the_name_goes_with_it(store: LocalStore) -> None:
+def test_removal_deletes_content_resolved_under_the_name(store: LocalStore) -> None:
     store.remember(NameRecord("localhost/one:1", ONE.descriptor))
     store.remember(NameRecord("localhost/other:1", TWO.descriptor))
 
@@ -92,7 +84,7 @@ def test_what_a_resolve_saw_under_the_name_goes_with_it(store: LocalStore) -> No
 
 
 @pytest.mark.parametrize("platform", ["linux/arm64", "linux/arm64/v8"])
-def test_one_platform_goes_and_the_others_stay(store: LocalStore, platform: str) -> None:
+def test_removing_one_platform_keeps_the_others(store: LocalStore, platform: str) -> None:
     removed = store.remove("localhost/many:1", Platform.parse(platform))
 
     assert removed.untagged == ()
@@ -104,7 +96,7 @@ def test_one_platform_goes_and_the_others_stay(store: LocalStore, platform: str)
     assert MANY.digest in held(store)
 
 
-def test_with_its_last_platform_a_name_goes(store: LocalStore) -> None:
+def test_removing_the_last_platform_removes_the_name(store: LocalStore) -> None:
     store.remove("localhost/many:1", ARM64)
     store.remove("localhost/many:1", AMD64)
 
@@ -114,7 +106,7 @@ def test_with_its_last_platform_a_name_goes(store: LocalStore) -> None:
 
 @pytest.mark.parametrize("shorten", [str, lambda text: text[7:], lambda text: text[7:19]])
 @pytest.mark.parametrize("give", [lambda image: image.digest, config_of])
-def test_an_image_goes_by_its_id_as_well(
+def test_image_is_removed_by_id(
     store: LocalStore, shorten: Callable[[str], str], give: Callable[[Image], str]
 ) -> None:
     removed = store.remove(shorten(give(ONE)))
@@ -123,13 +115,13 @@ def test_an_image_goes_by_its_id_as_well(
     assert deleted(removed) == everything(ONE) - everything(TWO)
 
 
-def test_the_id_of_one_platform_takes_that_platform_alone(store: LocalStore) -> None:
+def test_removing_a_platform_id_removes_that_platform_only(store: LocalStore) -> None:
     store.remove(MANY.child("linux/arm64/v8").digest)
 
     assert held(store) == everything(ONE) | everything(TWO) | everything(MANY, ["linux/amd64"])
 
 
-def test_an_id_with_several_names_is_refused_and_they_are_named(store: LocalStore) -> None:
+def test_removing_an_id_with_several_names_is_refused_with_the_names(store: LocalStore) -> None:
     pull(store, "localhost/again:1", ONE)
 
     with pytest.raises(Negative) as caught:
@@ -143,7 +135,7 @@ def test_an_id_with_several_names_is_refused_and_they_are_named(store: LocalStor
     assert deleted(removed) == everything(ONE) - everything(TWO)
 
 
-def test_an_image_that_nothing_names_goes_by_its_id(store: LocalStore) -> None:
+def test_dangling_image_is_removed_by_id(store: LocalStore) -> None:
     store.unname("localhost/one:1")
 
     removed = store.remove(ONE.digest[7:19])
@@ -152,7 +144,7 @@ def test_an_image_that_nothing_names_goes_by_its_id(store: LocalStore) -> None:
     assert deleted(removed) == everything(ONE) - everything(TWO)
 
 
-def test_an_image_in_use_is_refused_and_its_users_are_named(store: LocalStore) -> None:
+def test_removing_an_image_in_use_is_refused_with_its_users(store: LocalStore) -> None:
     with store.lease([Digest.parse(ONE.digest)], "export localhost/one:1"):
         with pytest.raises(Negative, match="export localhost/one:1") as caught:
             store.remove("localhost/one:1")
@@ -178,7 +170,7 @@ def test_layers_in_use_elsewhere_do_not_keep_a_name(store: LocalStore) -> None:
 @pytest.mark.parametrize(
     "target", ["localhost/none:1", "f" * 12, "sha256:" + "f" * 64, "abc", "", "../../etc"]
 )
-def test_what_is_not_here_is_not_found(store: LocalStore, target: str) -> None:
+def test_removing_a_missing_image_is_not_found(store: LocalStore, target: str) -> None:
     before = held(store)
 
     with pytest.raises(ImageNotHeld):
@@ -187,20 +179,20 @@ def test_what_is_not_here_is_not_found(store: LocalStore, target: str) -> None:
     assert held(store) == before
 
 
-def test_a_platform_that_is_not_here_is_not_found(store: LocalStore) -> None:
+def test_removing_a_missing_platform_is_not_found(store: LocalStore) -> None:
     for target in ("localhost/many:1", MANY.digest):
         with pytest.raises(ImageNotHeld, match="linux/s390x"):
             store.remove(target, Platform.parse("linux/s390x"))
 
 
-def test_in_a_store_that_is_not_there_nothing_is_found_and_none_is_made(tmp_path: Path) -> None:
+def test_removal_from_a_missing_store_finds_nothing_and_creates_nothing(tmp_path: Path) -> None:
     with pytest.raises(ImageNotHeld):
         LocalStore(tmp_path / "none").remove("localhost/one:1")
 
     assert not (tmp_path / "none").exists()
 
 
-def test_a_layer_is_no_image(store: LocalStore) -> None:
+def test_layer_id_is_not_an_image(store: LocalStore) -> None:
     with pytest.raises(ImageNotHeld):
         store.remove(str(Digest.of(BASE)))
 
@@ -217,7 +209,7 @@ def test_the_start_of_several_ids_is_refused(
 
 
 @pytest.mark.parametrize("is_missing", [True, False])
-def test_an_image_that_is_damaged_can_be_removed(store: LocalStore, *, is_missing: bool) -> None:
+def test_damaged_image_can_be_removed(store: LocalStore, *, is_missing: bool) -> None:
     path = place(store, ONE.digest)
     path.unlink()
     if not is_missing:
@@ -230,7 +222,7 @@ def test_an_image_that_is_damaged_can_be_removed(store: LocalStore, *, is_missin
     assert ONE.digest not in held(store)
 
 
-def test_beside_a_damaged_image_another_is_untagged_and_nothing_is_deleted(
+def test_removal_beside_a_damaged_image_untags_and_deletes_nothing(
     store: LocalStore, events: list[Event]
 ) -> None:
     path = place(store, TWO.digest)
@@ -245,7 +237,7 @@ def test_beside_a_damaged_image_another_is_untagged_and_nothing_is_deleted(
     assert [event.code for event in events if isinstance(event, Warned)] == ["store-damaged"]
 
 
-def test_what_a_pull_has_read_and_not_yet_listed_stays(store: LocalStore) -> None:
+def test_removal_keeps_content_read_by_an_unleased_pull(store: LocalStore) -> None:
     with store.lease(purpose="pull localhost/again:1"):
         fill(store, ONE)
         store.remove("localhost/one:1")
@@ -255,7 +247,7 @@ def test_what_a_pull_has_read_and_not_yet_listed_stays(store: LocalStore) -> Non
 
 @pytest.mark.parametrize("failure", [None, store_faults.no_room, store_faults.broken_disk])
 @pytest.mark.parametrize(("platform", "least"), [(None, 256), (ARM64, 256), (None, 1)])
-def test_a_removal_that_ends_at_any_call_leaves_every_name_whole(
+def test_removal_interrupted_at_any_call_leaves_every_name_complete(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     failure: Callable[[str], BaseException] | None,

@@ -59,16 +59,6 @@ def place_of(store: LocalStore, body: bytes = BODY) -> Path:
 
 
 @pytest.fixture
-def events() -> list[Event]:
-    return []
-
-
-@pytest.fixture
-def store(tmp_path: Path, events: list[Event]) -> LocalStore:
-    return LocalStore(tmp_path / "store", fsync=False, observe=events.append)
-
-
-@pytest.fixture
 def canary(tmp_path: Path) -> Path:
     """A file that is none of the store's business, and must stay as it is."""
     path = tmp_path / "canary"
@@ -91,7 +81,7 @@ def codes(events: list[Event]) -> list[str]:
 # The folder
 
 
-def test_a_store_that_is_not_there_holds_nothing_and_is_not_made_by_asking(
+def test_missing_store_holds_nothing_and_is_not_created_by_reading(
     store: LocalStore,
 ) -> None:
     assert store.load(Digest.of(BODY)) is None
@@ -103,7 +93,7 @@ def test_a_store_that_is_not_there_holds_nothing_and_is_not_made_by_asking(
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-def test_folders_are_for_this_user_only_and_content_is_read_only_whatever_the_umask(
+def test_store_folders_are_private_and_content_read_only_with_any_umask(
     tmp_path: Path, umask: int
 ) -> None:
     store = LocalStore(tmp_path / "missing" / "store")
@@ -118,7 +108,7 @@ def test_folders_are_for_this_user_only_and_content_is_read_only_whatever_the_um
     assert stat.S_IMODE(place_of(store).stat().st_mode) == 0o444
 
 
-def test_the_folder_says_what_it_is_to_people_and_to_backup_programs(store: LocalStore) -> None:
+def test_store_folder_has_a_readme_and_a_cache_tag(store: LocalStore) -> None:
     store.add_document(document())
 
     tag = (store.root / "CACHEDIR.TAG").read_text()
@@ -130,7 +120,7 @@ def test_the_folder_says_what_it_is_to_people_and_to_backup_programs(store: Loca
     ]  # fmt: skip
 
 
-def test_an_empty_folder_is_adopted_and_closed_to_others(store: LocalStore) -> None:
+def test_empty_folder_is_adopted_and_made_private(store: LocalStore) -> None:
     store.root.mkdir()
     store.root.chmod(0o777)
     (store.root / "lost+found").mkdir()
@@ -144,14 +134,14 @@ def test_an_empty_folder_is_adopted_and_closed_to_others(store: LocalStore) -> N
 
 
 def kept(store: LocalStore) -> LocalStore:
-    """Fill a store, and give it as another process finds it."""
+    """Fill a store and return it as another process opens it."""
     store.add_document(document())
     store.remember(NameRecord(NAME, document().descriptor))
     return LocalStore(store.root)
 
 
 def uses() -> dict[str, Callable[[LocalStore], object]]:
-    """Everything that believes what lies in a store, or adds to it."""
+    """Every function that reads stored content or adds to it."""
     return {
         "recall": lambda store: store.recall(NAME),
         "load": lambda store: store.load(document().descriptor.digest),
@@ -166,7 +156,7 @@ def uses() -> dict[str, Callable[[LocalStore], object]]:
 
 @pytest.mark.parametrize("use", uses())
 @pytest.mark.parametrize("where", ["store", "names", "seen", "blobs", "above", "sticky"])
-def test_a_store_that_everybody_may_write_or_replace_is_refused(
+def test_world_writable_or_replaceable_store_is_refused(
     tmp_path: Path, use: str, where: str
 ) -> None:
     store = kept(LocalStore(tmp_path / "above" / "store"))
@@ -187,7 +177,7 @@ def test_a_folder_for_everybody_with_the_sticky_bit_may_be_above_a_store(tmp_pat
     assert store.recall(NAME) is not None
 
 
-def test_a_store_is_not_made_where_everybody_could_replace_it(tmp_path: Path) -> None:
+def test_store_is_not_created_where_others_can_replace_it(tmp_path: Path) -> None:
     (tmp_path / "above").mkdir()
     (tmp_path / "above").chmod(0o777)
     store = LocalStore(tmp_path / "above" / "in" / "store")
@@ -198,7 +188,7 @@ def test_a_store_is_not_made_where_everybody_could_replace_it(tmp_path: Path) ->
     assert not (tmp_path / "above" / "in").exists()
 
 
-def test_a_link_leads_to_no_store_that_everybody_could_replace(tmp_path: Path) -> None:
+def test_symlink_to_a_replaceable_store_is_refused(tmp_path: Path) -> None:
     store = kept(LocalStore(tmp_path / "above" / "store"))
     store.root.parent.chmod(0o777)
     (tmp_path / "link").symlink_to(Path("above"))
@@ -209,9 +199,7 @@ def test_a_link_leads_to_no_store_that_everybody_could_replace(tmp_path: Path) -
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
 @pytest.mark.parametrize("what", ["above", "link"])
-def test_what_another_user_could_put_in_the_place_of_a_store_is_refused(
-    tmp_path: Path, what: str
-) -> None:
+def test_store_that_another_user_could_replace_is_refused(tmp_path: Path, what: str) -> None:
     store = kept(LocalStore(tmp_path / "above" / "store"))
     (tmp_path / "link").symlink_to(store.root.parent)
     os.chown(tmp_path / what, 12_345, -1, follow_symlinks=False)
@@ -220,9 +208,7 @@ def test_what_another_user_could_put_in_the_place_of_a_store_is_refused(
         LocalStore(tmp_path / "link" / "store").recall(NAME)
 
 
-def test_a_store_that_a_group_may_write_is_used_with_a_warning(
-    tmp_path: Path, events: list[Event]
-) -> None:
+def test_group_writable_store_is_used_with_a_warning(tmp_path: Path, events: list[Event]) -> None:
     store = kept(LocalStore(tmp_path / "store"))
     store.root.chmod(0o770)
     mine = LocalStore(store.root, observe=events.append)
@@ -248,7 +234,7 @@ def test_a_store_of_another_user_is_used_with_a_warning(
 
 
 @pytest.mark.parametrize("use", ["images", "usage", "collect", "remove", "verify"])
-def test_a_folder_that_is_no_store_is_not_taken_for_an_empty_one(tmp_path: Path, use: str) -> None:
+def test_folder_that_is_not_a_store_is_not_an_empty_store(tmp_path: Path, use: str) -> None:
     (tmp_path / "README").write_text("mine")
 
     with pytest.raises(StoreFault, match="not empty, and it is not a store"):
@@ -258,9 +244,7 @@ def test_a_folder_that_is_no_store_is_not_taken_for_an_empty_one(tmp_path: Path,
 
 
 @pytest.mark.parametrize("is_there", [False, True])
-def test_a_folder_that_is_absent_or_empty_is_an_empty_store(
-    tmp_path: Path, *, is_there: bool
-) -> None:
+def test_missing_or_empty_folder_is_an_empty_store(tmp_path: Path, *, is_there: bool) -> None:
     store = LocalStore(tmp_path / "store")
     if is_there:
         store.root.mkdir()
@@ -273,9 +257,7 @@ def test_a_folder_that_is_absent_or_empty_is_an_empty_store(
 
 
 @pytest.mark.parametrize("name", ["README", ".git", "version", "CACHEDIR.TAG", "tmp/report"])
-def test_a_folder_with_foreign_files_is_refused_and_left_as_it_is(
-    store: LocalStore, name: str
-) -> None:
+def test_folder_with_foreign_files_is_refused_and_unchanged(store: LocalStore, name: str) -> None:
     path = store.root / name
     path.parent.mkdir(parents=True)
     path.write_text("1\n")
@@ -288,7 +270,7 @@ def test_a_folder_with_foreign_files_is_refused_and_left_as_it_is(
 
 
 @pytest.mark.parametrize("tag", [None, ""])
-def test_a_store_that_a_cache_brought_back_without_its_mark_and_empty_folders_is_one(
+def test_store_restored_without_its_mark_and_empty_folders_is_accepted(
     store: LocalStore, tag: str | None
 ) -> None:
     store.add_document(document())
@@ -314,17 +296,17 @@ def test_the_root_of_the_system_and_the_home_folder_are_refused(clean_environmen
     assert list(clean_environment.iterdir()) == []
 
 
-def test_a_store_of_an_unknown_version_is_read_and_never_written(store: LocalStore) -> None:
+def test_store_of_an_unknown_version_is_read_and_never_written(store: LocalStore) -> None:
     store.add_document(document())
     (store.root / "version").write_text("2\n")
 
     assert store.load(Digest.of(BODY)) == BODY
-    with pytest.raises(StoreFault, match="version `2`"):
+    with pytest.raises(StoreFault, match="version is `2`"):
         store.add_document(document(b"{}"))
     assert not place_of(store, b"{}").exists()
 
 
-def test_a_file_in_place_of_the_folder_is_a_fault_that_names_it(tmp_path: Path) -> None:
+def test_file_in_place_of_the_store_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("not a folder")
     store = LocalStore(tmp_path / "store")
 
@@ -337,7 +319,7 @@ def test_a_file_in_place_of_the_folder_is_a_fault_that_names_it(tmp_path: Path) 
 # Content
 
 
-def test_what_was_added_is_read_back(store: LocalStore) -> None:
+def test_added_content_is_read_back(store: LocalStore) -> None:
     store.add_document(document())
 
     assert store.load(Digest.of(BODY)) == BODY
@@ -350,7 +332,7 @@ def test_what_was_added_is_read_back(store: LocalStore) -> None:
 
 
 @given(st.lists(st.binary(max_size=64), max_size=8), st.sampled_from(["sha256", "sha512"]))
-def test_content_does_not_depend_on_how_it_is_cut_into_chunks(
+def test_added_content_does_not_depend_on_chunks(
     tmp_path_factory: pytest.TempPathFactory, chunks: list[bytes], algorithm: str
 ) -> None:
     body = b"".join(chunks)
@@ -361,7 +343,7 @@ def test_content_does_not_depend_on_how_it_is_cut_into_chunks(
     assert store.load(Digest.of(body, algorithm)) == body
 
 
-def test_content_that_is_held_is_not_asked_for_again(store: LocalStore) -> None:
+def test_held_content_is_not_requested_again(store: LocalStore) -> None:
     store.add_document(document())
 
     def unwanted() -> Iterator[bytes]:
@@ -371,7 +353,7 @@ def test_content_that_is_held_is_not_asked_for_again(store: LocalStore) -> None:
     store.add(describe(BODY), unwanted())
 
 
-def test_where_nothing_is_synced_content_of_the_right_size_is_hashed_all_the_same(
+def test_without_sync_content_of_the_right_size_is_still_hashed(
     tmp_path: Path,
 ) -> None:
     body = bytes(range(256)) * (MAX_DOCUMENT // 256 + 1)
@@ -390,7 +372,7 @@ def test_where_nothing_is_synced_content_of_the_right_size_is_hashed_all_the_sam
     assert LocalStore(tmp_path / "store").held(describe(body))
 
 
-def test_content_too_large_to_be_a_document_is_held_if_its_size_is_right(
+def test_large_content_of_the_right_size_counts_as_held(
     store: LocalStore,
 ) -> None:
     body = bytes(MAX_DOCUMENT + 1)
@@ -414,7 +396,7 @@ def test_content_too_large_to_be_a_document_is_held_if_its_size_is_right(
     ],
     ids=["flipped", "short", "nothing", "endless"],
 )
-def test_other_bytes_than_the_descriptor_says_leave_no_trace(
+def test_wrong_bytes_leave_no_trace(
     store: LocalStore, chunks: Iterator[bytes], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
@@ -424,7 +406,7 @@ def test_other_bytes_than_the_descriptor_says_leave_no_trace(
     assert litter(store.root) == []
 
 
-def test_a_source_that_breaks_off_leaves_no_trace(store: LocalStore) -> None:
+def test_broken_source_leaves_no_trace(store: LocalStore) -> None:
     def broken() -> Iterator[bytes]:
         yield BODY[:3]
         raise KeyboardInterrupt
@@ -436,7 +418,7 @@ def test_a_source_that_breaks_off_leaves_no_trace(store: LocalStore) -> None:
     assert litter(store.root) == []
 
 
-def test_a_stated_size_that_contradicts_verified_content_is_untrusted(store: LocalStore) -> None:
+def test_size_that_contradicts_verified_content_is_untrusted(store: LocalStore) -> None:
     store.add_document(document())
 
     with pytest.raises(SizeMismatch):
@@ -444,7 +426,7 @@ def test_a_stated_size_that_contradicts_verified_content_is_untrusted(store: Loc
     assert not store.has(Descriptor(OCI_INDEX, Digest.of(BODY), len(BODY) + 1))
 
 
-def test_a_document_may_have_the_limit_and_not_one_byte_more(store: LocalStore) -> None:
+def test_size_of_a_document_is_limited(store: LocalStore) -> None:
     exact, over = bytes(MAX_DOCUMENT), bytes(MAX_DOCUMENT + 1)
     store.add(describe(exact), [exact])
     store.add(describe(over), [over])
@@ -456,7 +438,7 @@ def test_a_document_may_have_the_limit_and_not_one_byte_more(store: LocalStore) 
         store.read(describe(over))
 
 
-def test_absent_content_is_not_found(store: LocalStore) -> None:
+def test_missing_content_is_not_found(store: LocalStore) -> None:
     store.add_document(document(b"{}"))
 
     with pytest.raises(BlobNotFound):
@@ -488,7 +470,7 @@ def grow(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [truncate, empty, flip, grow])
 @pytest.mark.parametrize("size", [None, len(BODY)])
-def test_damaged_content_counts_as_absent_is_put_aside_and_can_be_added_again(
+def test_damaged_content_is_quarantined_and_can_be_added_again(
     store: LocalStore, events: list[Event], damage: Callable[[Path], None], size: int | None
 ) -> None:
     store.add_document(document())
@@ -529,7 +511,7 @@ def plant_folder(path: Path, _canary: Path) -> None:
 
 
 @pytest.mark.parametrize("plant", [plant_link, plant_fifo, plant_folder])
-def test_what_is_planted_under_a_blobs_name_is_never_opened_and_gives_way(
+def test_planted_file_under_a_blob_name_is_never_opened_and_is_replaced(
     store: LocalStore, events: list[Event], canary: Path, plant: Callable[[Path, Path], None]
 ) -> None:
     store.add_document(document(b"{}"))
@@ -546,7 +528,7 @@ def test_what_is_planted_under_a_blobs_name_is_never_opened_and_gives_way(
     assert is_untouched(canary)
 
 
-def test_a_hard_link_to_somebody_elses_file_is_put_aside_and_that_file_stays(
+def test_hard_link_to_a_foreign_file_is_quarantined_and_the_file_kept(
     store: LocalStore, canary: Path
 ) -> None:
     store.add_document(document(b"{}"))
@@ -561,9 +543,7 @@ def test_a_hard_link_to_somebody_elses_file_is_put_aside_and_that_file_stays(
     assert is_untouched(canary, b"private")
 
 
-def test_a_link_in_place_of_a_folder_is_a_fault_and_leads_nowhere(
-    store: LocalStore, tmp_path: Path
-) -> None:
+def test_symlink_in_place_of_a_folder_is_refused(store: LocalStore, tmp_path: Path) -> None:
     store.add_document(document(b"{}"))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -577,7 +557,7 @@ def test_a_link_in_place_of_a_folder_is_a_fault_and_leads_nowhere(
     assert list(elsewhere.iterdir()) == []
 
 
-def test_a_good_file_that_took_the_place_of_a_damaged_one_is_put_back(store: LocalStore) -> None:
+def test_good_file_quarantined_by_a_race_is_restored(store: LocalStore) -> None:
     store.add_document(document())
     damaged = (store.root / "version").stat()
     with folders(store) as (folder, tmp):
@@ -611,7 +591,7 @@ def folders(store: LocalStore) -> Iterator[tuple[StoreFolder, StoreFolder]]:
         yield blobs, tmp
 
 
-def test_foreign_files_between_the_blobs_are_left_alone(store: LocalStore) -> None:
+def test_foreign_files_beside_blobs_are_left_alone(store: LocalStore) -> None:
     store.add_document(document())
     foreign = [
         store.root / "README",
@@ -633,7 +613,7 @@ def test_foreign_files_between_the_blobs_are_left_alone(store: LocalStore) -> No
 # As a source
 
 
-def test_a_digest_in_text_form_is_resolved_to_the_type_that_its_content_shows(
+def test_digest_text_resolves_to_the_detected_media_type(
     store: LocalStore,
 ) -> None:
     image = multi_platform("linux/amd64", "linux/arm64")
@@ -643,7 +623,7 @@ def test_a_digest_in_text_form_is_resolved_to_the_type_that_its_content_shows(
     assert store.document(image.digest) == Document(image.descriptor, image.body)
 
 
-def test_a_digest_of_something_else_than_a_document_is_no_document(store: LocalStore) -> None:
+def test_digest_of_other_content_is_not_a_document(store: LocalStore) -> None:
     store.add_document(document(b'{"a":1}'))
 
     with pytest.raises(BadDocument):
@@ -654,7 +634,7 @@ def test_a_digest_of_something_else_than_a_document_is_no_document(store: LocalS
         store.resolve("sha256:../../etc/passwd")
 
 
-def test_threads_may_add_and_read_the_same_content_at_once(store: LocalStore) -> None:
+def test_threads_add_and_read_the_same_content_concurrently(store: LocalStore) -> None:
     bodies = [b"%d" % number for number in range(10)] * 4
 
     def work(body: bytes) -> bytes | None:
@@ -671,7 +651,7 @@ def test_threads_may_add_and_read_the_same_content_at_once(store: LocalStore) ->
 # Where the answer does not depend on the store
 
 
-def test_what_cannot_be_kept_is_said_once_and_not_tried_again(
+def test_failure_to_store_is_reported_once_and_not_repeated(
     tmp_path: Path, events: list[Event]
 ) -> None:
     (tmp_path / "store").mkdir()
@@ -685,13 +665,13 @@ def test_what_cannot_be_kept_is_said_once_and_not_tried_again(
     assert codes(events) == ["store-unwritable"]
 
 
-def test_what_can_be_kept_is_kept_without_a_word(store: LocalStore, events: list[Event]) -> None:
+def test_successful_storing_is_silent(store: LocalStore, events: list[Event]) -> None:
     assert store.try_add(document())
 
     assert store.load(Digest.of(BODY)) == BODY
     assert events == []
 
 
-def test_untrusted_bytes_are_an_error_also_where_keeping_is_optional(store: LocalStore) -> None:
+def test_wrong_bytes_are_an_error_even_where_storing_is_optional(store: LocalStore) -> None:
     with pytest.raises(DigestMismatch):
         store.try_add(Document(describe(BODY), BODY[:-1] + b"!"))

@@ -64,13 +64,13 @@ def exported(
 
 
 def index_of(layout: Path) -> list[dict[str, Any]]:
-    """Give the entries of `index.json`."""
+    """Return the entries of `index.json`."""
     document: dict[str, list[dict[str, Any]]] = json.loads((layout / "index.json").read_text())
     return document["manifests"]
 
 
 def names_in(layout: Path) -> dict[str, str]:
-    """Give full name and digest of every entry."""
+    """Return full name and digest of every entry."""
     return {
         entry["annotations"]["io.containerd.image.name"]: entry["digest"]
         for entry in index_of(layout)
@@ -78,9 +78,9 @@ def names_in(layout: Path) -> dict[str, str]:
 
 
 def check_layout(layout: Path) -> set[str]:
-    """Check that a layout is whole and has nothing else in it; give its blobs.
+    """Check that a layout is complete and holds nothing else; return its blobs.
 
-    By our own reading of OCI image-spec v1.1.1, image-layout.md.
+    Source: OCI image-spec v1.1.1, image-layout.md.
     """
     assert json.loads((layout / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
     assert {path.name for path in layout.iterdir()} == {"blobs", "index.json", "oci-layout"}

@@ -1,4 +1,4 @@
-"""A place in memory that counts what is read from it, and trees of documents to put there."""
+"""A source in memory that counts reads, and trees of documents for it."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ class MemoryPlace:
         return ()
 
     def add(self, media_type: str, document: dict[str, Any]) -> dict[str, Any]:
-        """Keep a JSON document; gives its descriptor's fields."""
+        """Add a JSON document; return its descriptor's fields."""
         body = json.dumps(document).encode()
         digest = Digest.of(body)
         self.bodies[digest] = body
         return {"mediaType": media_type, "digest": str(digest), "size": len(body)}
 
     def plant(self, node: dict[str, Any], salt: str = "0") -> dict[str, Any]:
-        """Keep a tree in the form of the vectors (platforms.md 10) and give its descriptor."""
-        said = ("platform", "annotations", "artifactType")
-        extra: dict[str, Any] = {key: node[key] for key in said if key in node}
+        """Add a tree in the form of the vectors and return its descriptor."""
+        message = ("platform", "annotations", "artifactType")
+        extra: dict[str, Any] = {key: node[key] for key in message if key in node}
         if "manifests" in node:
             kind = node.get("mediaType", OCI_INDEX)
             children = [
@@ -83,7 +83,7 @@ class MemoryPlace:
         return {**self.add(kind, document), **extra}
 
     def publish(self, name: str, root: dict[str, Any]) -> tuple[DocumentReader, RootDocument]:
-        """Give a planted root a name, and what a question about it needs."""
+        """Name a planted root and return a reader and the root document."""
         digest = Digest.parse(root["digest"])
         body = self.bodies[digest]
         self.names[name] = Document(Descriptor(root["mediaType"], digest, len(body)), body)

@@ -1,4 +1,4 @@
-"""What the tests of pulling share: one repository, one store, and everything that was told."""
+"""One repository, one store and the recorded events, for the tests of pull."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Puller:
         """Read a blob as the file system has it."""
         return (self.store.root / "blobs" / digest.algorithm / digest.hex).read_bytes()
 
-    def told(self, kind: type[Event]) -> list[Event]:
+    def events_of(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if isinstance(event, kind)]
 
 
@@ -105,7 +105,7 @@ def puller(
     clock: FakeClock | None = None,
     **how: object,
 ) -> Iterator[Puller]:
-    """Give a puller; `how` goes to the transport."""
+    """Return a puller; `how` goes to the transport."""
     chosen = clock or FakeClock(chance=0.0)
     with source(registry.host, REPOSITORY, clock=chosen, **how) as opened:  # type: ignore[arg-type]  # by name
         yield Puller(registry.host, opened, store or LocalStore(folder, fsync=False), chosen)
@@ -117,20 +117,20 @@ def noise(size: int, seed: int = 0) -> bytes:
 
 
 class Counter:
-    """Counts what a registry was asked for since somebody looked last."""
+    """Counts the requests to a registry since the last look."""
 
     def __init__(self, registry: FakeRegistry) -> None:
         self._registry = registry
         self._told = 0
 
     def new(self) -> list[Seen]:
-        """Give the requests since the last call."""
+        """Return the requests since the last call."""
         log = self._registry.log
         fresh, self._told = log[self._told :], len(log)
         return fresh
 
     def lines(self) -> list[str]:
-        """Give the same as `METHOD manifests/1`."""
+        """Return the same as `METHOD manifests/1`."""
         return [line(seen) for seen in self.new()]
 
 
@@ -143,5 +143,5 @@ def blobs(requests: Iterable[Seen]) -> list[Seen]:
 
 
 def ranges(requests: Iterable[Seen]) -> list[str]:
-    """List the ranges that were asked for; empty where there was none."""
+    """Return the requested ranges; empty for a request without one."""
     return [seen.headers.get("range", "") for seen in requests]

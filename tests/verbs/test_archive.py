@@ -1,4 +1,4 @@
-"""Exports to one tar: the same bytes every time, and the same image to whoever reads it."""
+"""Export to one tar: deterministic, and the same image for every reader."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_two_exports_are_the_same_bytes_whenever_and_from_wherever(tmp_path: Pat
     assert (tmp_path / "1.tar").read_bytes() == (tmp_path / "2.tar").read_bytes()
 
 
-def test_members_are_sorted_and_say_nothing_about_who_wrote_them(tmp_path: Path) -> None:
+def test_archive_members_are_sorted_and_carry_no_owner(tmp_path: Path) -> None:
     exported(stocked(tmp_path, app=app()), tmp_path / "a.tar", "app:1")
 
     found = members(tmp_path / "a.tar")
@@ -91,7 +91,7 @@ def test_members_are_sorted_and_say_nothing_about_who_wrote_them(tmp_path: Path)
     assert {oct(m.mode) for m in found.values() if m.isdir()} == {"0o755"}
 
 
-def test_a_time_that_was_asked_for_is_that_of_all_members(tmp_path: Path) -> None:
+def test_archive_members_use_the_requested_time(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app())
     options = ExportOptions(epoch=1_700_000_000, layout=QUICK)
 
@@ -101,7 +101,7 @@ def test_a_time_that_was_asked_for_is_that_of_all_members(tmp_path: Path) -> Non
     assert {m.mtime for m in members(tmp_path / "a.tar").values()} == {1_700_000_000}
 
 
-def test_our_own_reader_finds_the_image_in_both_forms(tmp_path: Path) -> None:
+def test_both_archive_formats_are_read_back(tmp_path: Path) -> None:
     image = app()
     exported(stocked(tmp_path, app=image), tmp_path / "a.tar", "app:1")
     path = str(tmp_path / "a.tar")
@@ -114,7 +114,7 @@ def test_our_own_reader_finds_the_image_in_both_forms(tmp_path: Path) -> None:
     assert oci.warnings() == ()
 
 
-def test_dockers_manifest_lists_blobs_that_are_there_in_the_order_of_the_layers(
+def test_docker_archive_manifest_lists_existing_blobs_in_layer_order(
     tmp_path: Path,
 ) -> None:
     image = app("1", AMD64)
@@ -134,7 +134,7 @@ def test_dockers_manifest_lists_blobs_that_are_there_in_the_order_of_the_layers(
     ("platforms", "expected"),
     [((), AMD64), ((ARM64, AMD64), ARM64), ((AMD64, ARM64), AMD64), ((ARM64,), ARM64)],
 )
-def test_a_name_means_one_platform_to_docker_the_first_that_was_asked_for(
+def test_docker_archive_gives_a_name_to_the_first_requested_platform(
     tmp_path: Path, platforms: tuple[str, ...], expected: str
 ) -> None:
     image = app()
@@ -149,7 +149,7 @@ def test_a_name_means_one_platform_to_docker_the_first_that_was_asked_for(
     assert codes == ["digest-new" if len(platforms) == 1 else "docker-one-platform"]
 
 
-def test_windows_is_never_listed_beside_linux(tmp_path: Path) -> None:
+def test_docker_archive_never_lists_windows_beside_linux(tmp_path: Path) -> None:
     mixed, windows = app("1", WINDOWS, AMD64), app("2", WINDOWS)
     store = stocked(tmp_path, app=mixed, win=windows)
 
@@ -167,7 +167,7 @@ def test_windows_is_never_listed_beside_linux(tmp_path: Path) -> None:
     assert windows.digest[7:] in " ".join(members(tmp_path / "both.tar"))
 
 
-def test_two_names_of_one_image_are_one_entry_for_docker(tmp_path: Path) -> None:
+def test_docker_archive_lists_an_image_with_two_names_once(tmp_path: Path) -> None:
     image = build_image(AMD64)
     store = stocked(tmp_path, app=image, same=image)
 
@@ -177,7 +177,7 @@ def test_two_names_of_one_image_are_one_entry_for_docker(tmp_path: Path) -> None
     assert entry["RepoTags"] == [APP, "docker.io/library/same:1"]
 
 
-def test_an_image_without_a_tag_has_none_for_docker(tmp_path: Path) -> None:
+def test_docker_archive_of_an_untagged_image_has_no_tags(tmp_path: Path) -> None:
     image = build_image(AMD64)
     store = LocalStore(tmp_path / "store", fsync=False)
     pull(store, f"ghcr.io/o/app@{image.digest}", image)
@@ -187,7 +187,7 @@ def test_an_image_without_a_tag_has_none_for_docker(tmp_path: Path) -> None:
     assert [entry["RepoTags"] for entry in listed(tmp_path / "a.tar")] == [None]
 
 
-def test_dockers_media_types_are_kept_and_said(tmp_path: Path) -> None:
+def test_archive_keeps_docker_media_types_with_a_note(tmp_path: Path) -> None:
     image = app(docker=True)
     store = stocked(tmp_path, app=image)
 
@@ -197,7 +197,7 @@ def test_dockers_media_types_are_kept_and_said(tmp_path: Path) -> None:
     assert "docker-types" in [warning.code for warning in found.warnings]
 
 
-def test_a_damaged_blob_leaves_the_old_archive_and_nothing_else(tmp_path: Path) -> None:
+def test_archive_with_a_damaged_blob_keeps_the_old_file(tmp_path: Path) -> None:
     image = app()
     store = stocked(tmp_path, app=image)
     exported(store, tmp_path / "a.tar", "app:1")
@@ -215,7 +215,7 @@ def test_a_damaged_blob_leaves_the_old_archive_and_nothing_else(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo"])
-def test_an_archive_replaces_nothing_but_a_file(tmp_path: Path, kind: str) -> None:
+def test_archive_replaces_regular_files_only(tmp_path: Path, kind: str) -> None:
     store = stocked(tmp_path, app=app())
     path = tmp_path / "a.tar"
     if kind == "folder":
@@ -229,7 +229,7 @@ def test_an_archive_replaces_nothing_but_a_file(tmp_path: Path, kind: str) -> No
     assert not path.is_file()
 
 
-def test_a_link_leads_to_the_file_that_is_meant(tmp_path: Path) -> None:
+def test_archive_follows_a_symlink_to_its_target(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app())
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "a.tar").symlink_to(tmp_path / "elsewhere/b.tar")
@@ -240,7 +240,7 @@ def test_a_link_leads_to_the_file_that_is_meant(tmp_path: Path) -> None:
     assert "oci-layout" in members(tmp_path / "elsewhere/b.tar")
 
 
-def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_archive_reports_a_missing_folder(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app())
 
     with pytest.raises(ExportFault) as caught:
@@ -250,7 +250,7 @@ def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_long_names_are_written_so_that_others_read_them(tmp_path: Path, algorithm: str) -> None:
+def test_archive_writes_long_names_portably(tmp_path: Path, algorithm: str) -> None:
     body = b"small"
     piece = Descriptor("x", Digest.of(body, algorithm), len(body))
     written = bytearray()
@@ -279,7 +279,7 @@ class Endless:
         yield iter((b"",))
 
 
-def test_a_layer_of_nine_gigabytes_states_its_size(tmp_path: Path) -> None:
+def test_archive_states_the_size_of_a_nine_gigabyte_layer(tmp_path: Path) -> None:
     large = Descriptor("x", Digest.of(b""), 9 << 30)
     path = tmp_path / "head.tar"
     with path.open("wb") as file:
@@ -294,7 +294,7 @@ def test_a_layer_of_nine_gigabytes_states_its_size(tmp_path: Path) -> None:
     assert sizes[f"blobs/sha256/{large.digest.hex}"] == large.size
 
 
-def test_the_wish_of_a_person_comes_before_the_platform_of_this_machine(tmp_path: Path) -> None:
+def test_archive_prefers_the_requested_platform_over_the_host(tmp_path: Path) -> None:
     image = build_index([build_image(ARM64), build_image(AMD64)])
     store = stocked(tmp_path, app=image)
     to = parse_destination(str(tmp_path / "a.tar"))

@@ -1,4 +1,4 @@
-"""Checking images: what is asked of the registry, and what is made of the answers."""
+"""Check images: the requests and the findings."""
 
 from __future__ import annotations
 
@@ -26,25 +26,18 @@ from tests.fakes.images import (
     multi_platform,
 )
 from tests.fakes.messages import Reply
-from tests.fakes.registry import FakeRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from resolver.core.check.check import Checked
     from resolver.core.results.pull_events import Event
+    from tests.fakes.registry import FakeRegistry
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as made:
-        yield made
 
 
 def need(*platforms: str, **more: Any) -> Requirements:
@@ -56,7 +49,7 @@ def messages(found: Checked) -> list[str]:
 
 
 @pytest.mark.parametrize("index_only", [False, True])
-def test_platforms_cost_the_index_and_what_meets_them_and_a_head_the_next_time(
+def test_check_platforms_costs_index_and_documents_then_one_head(
     registry: FakeRegistry, tmp_path: Path, index_only: bool
 ) -> None:
     registry.serve("app", "1", multi_platform(AMD64, ARM64, "linux/arm/v7", attestations=True))
@@ -81,7 +74,9 @@ def test_platforms_cost_the_index_and_what_meets_them_and_a_head_the_next_time(
     assert image.pinned == f"{registry.host}/app@{image.root.digest}"
 
 
-def test_attestations_are_never_platforms(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_check_does_not_count_attestations_as_platforms(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
     image = build_image(AMD64)
     statement = {
         **entry(build_image("linux/riscv64"), annotations={"vnd.docker.reference.type": "x"}),
@@ -97,7 +92,9 @@ def test_attestations_are_never_platforms(registry: FakeRegistry, tmp_path: Path
     assert messages(found) == ["`linux/riscv64` is not offered; there is `linux/amd64`"]
 
 
-def test_a_config_speaks_where_the_index_does_not(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_check_uses_the_config_where_the_index_has_no_platform(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
     images = [build_image(AMD64), listed_as(build_image(ARM64), "")]
     registry.serve("app", "1", build_index(images))
     registry.serve("app", "single", build_image("linux/arm/v7"))
@@ -112,9 +109,7 @@ def test_a_config_speaks_where_the_index_does_not(registry: FakeRegistry, tmp_pa
     assert len(registry.log) == 5
 
 
-def test_age_is_asked_of_the_builds_that_are_required_alone(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_check_age_reads_required_builds_only(registry: FakeRegistry, tmp_path: Path) -> None:
     def made(platform: str, created: str) -> Image:
         return build_image(platform, config={"created": created})
 
@@ -147,7 +142,7 @@ def test_age_is_asked_of_the_builds_that_are_required_alone(
     assert messages(every) == messages(old)
 
 
-def test_a_config_that_contradicts_the_index_is_found_where_it_is_read(
+def test_check_finds_a_config_that_contradicts_the_index(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     lie = listed_as(build_image(AMD64, config={"created": "2026-05-01T00:00:00Z"}), ARM64)
@@ -167,9 +162,7 @@ def test_a_config_that_contradicts_the_index_is_found_where_it_is_read(
     assert fine.passed
 
 
-def test_the_same_platforms_are_all_of_them_and_no_more(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_check_same_platforms_requires_equal_sets(registry: FakeRegistry, tmp_path: Path) -> None:
     registry.serve("base", "1", multi_platform(AMD64, ARM64, attestations=True))
     registry.serve("app", "1", multi_platform(AMD64, "linux/386"))
     registry.serve("app", "2", multi_platform(ARM64, AMD64))
@@ -190,7 +183,9 @@ def test_the_same_platforms_are_all_of_them_and_no_more(
             session.check(f"{host}/app:1", Requirements(same_as=f"{host}/base:9"))
 
 
-def test_lint_fails_from_the_weight_asked_for_on(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_check_lint_fails_from_the_requested_severity(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
     registry.serve("app", "1", build_index([listed_as(build_image(ARM64), "")]))
     name = f"{registry.host}/app:1"
 
@@ -208,7 +203,7 @@ def test_lint_fails_from_the_weight_asked_for_on(registry: FakeRegistry, tmp_pat
     assert ignored.findings == ()
 
 
-def test_one_of_many_that_cannot_be_found_costs_nobody_else_the_answer(
+def test_check_of_several_continues_after_a_missing_image(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.serve("app", "1", multi_platform(AMD64))
@@ -228,7 +223,7 @@ def test_one_of_many_that_cannot_be_found_costs_nobody_else_the_answer(
     assert isinstance(found.failures[0], Failure)
 
 
-def test_a_policy_holds_each_image_against_its_own_needs(
+def test_check_policy_applies_the_requirements_of_each_image(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.serve("app", "1", multi_platform(AMD64))
@@ -310,7 +305,7 @@ def test_a_statement_of_buildkit_beside_the_build_is_enough(
 
 
 @pytest.mark.parametrize("api", [True, False])
-def test_what_is_not_beside_a_build_may_refer_to_it(
+def test_check_finds_referrers_of_a_build(
     registry: FakeRegistry, tmp_path: Path, api: bool
 ) -> None:
     amd64, arm64 = build_image(AMD64), build_image(ARM64)
@@ -329,7 +324,7 @@ def test_what_is_not_beside_a_build_may_refer_to_it(
     ]
 
 
-def test_what_refers_to_a_build_and_cannot_be_verified_is_passed_over(
+def test_check_ignores_referrers_that_cannot_be_verified(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     image, found = build_image(AMD64), statement(build_image(AMD64), SPDX)
@@ -374,7 +369,7 @@ def test_what_refers_to_a_build_and_cannot_be_verified_is_passed_over(
         ({"annotations": {"in-toto.io/predicate-type": "https://in-toto.io/vsa"}}, ""),
     ],
 )
-def test_kinds_are_told_by_what_a_statement_says_it_is(
+def test_check_reads_the_predicate_type_of_a_statement(
     registry: FakeRegistry, tmp_path: Path, made: dict[str, object], kind: str
 ) -> None:
     image = build_image(AMD64)
@@ -387,7 +382,7 @@ def test_kinds_are_told_by_what_a_statement_says_it_is(
             assert found.passed is (asked == kind)
 
 
-def test_signatures_are_not_read_and_reading_ends_with_what_was_looked_for(
+def test_check_does_not_read_signatures_and_stops_at_the_first_match(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = build_image(AMD64)
@@ -407,7 +402,9 @@ def test_signatures_are_not_read_and_reading_ends_with_what_was_looked_for(
         session.check(name, wanted)
 
 
-def test_what_cannot_be_found_out_is_no_answer(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_check_fails_when_a_requirement_cannot_be_determined(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
     image = build_image(AMD64)
     registry.serve("app", "1", build_index([image], attestations=True))
     name = f"{registry.host}/app:1"
@@ -425,9 +422,7 @@ def test_what_cannot_be_found_out_is_no_answer(registry: FakeRegistry, tmp_path:
             session.check(name, Requirements(attestations=("provenance",)))
 
 
-def test_a_layout_has_no_such_lists_and_is_asked_for_none(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_check_of_a_layout_requests_no_referrers(registry: FakeRegistry, tmp_path: Path) -> None:
     image = build_image(AMD64)
     layout = tmp_path / "layout"
     for digest, blob in {**image.blobs, image.digest: image.body}.items():

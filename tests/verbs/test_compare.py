@@ -1,4 +1,4 @@
-"""Comparing through a session: what is asked of whom, and from where it works."""
+"""Compare through a session: the requests and the supported sources."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from tests.fakes.messages import Reply
 from tests.fakes.registry import FakeRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.fakes.images import Image
@@ -35,18 +34,6 @@ NINE = (
     AMD64, ARM64, "linux/arm/v7", "linux/arm/v6", "linux/386", "linux/ppc64le", "linux/s390x",
     "linux/riscv64", "windows/amd64:10.0.20348.1",
 )  # fmt: skip
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as made:
-        yield made
-
-
-@pytest.fixture
-def session(tmp_path: Path) -> Iterator[Session]:
-    with Session(tmp_path / "store") as made:
-        yield made
 
 
 def app(version: str, *platforms: str) -> Image:
@@ -64,7 +51,7 @@ def app(version: str, *platforms: str) -> Image:
     )
 
 
-def test_nine_platforms_cost_one_request_for_each_document_and_then_one_in_all(
+def test_compare_nine_platforms_costs_one_request_per_document_then_one(
     registry: FakeRegistry, session: Session
 ) -> None:
     registry.serve("app", "1", multi_platform(*NINE, attestations=True))
@@ -82,7 +69,7 @@ def test_nine_platforms_cost_one_request_for_each_document_and_then_one_in_all(
     assert warm.sharing == cold.sharing
 
 
-def test_documents_are_asked_for_side_by_side(registry: FakeRegistry, session: Session) -> None:
+def test_compare_requests_documents_concurrently(registry: FakeRegistry, session: Session) -> None:
     image = multi_platform(*NINE)
     registry.serve("app", "1", image)
     here = threading.Barrier(4, timeout=20)
@@ -105,7 +92,9 @@ def test_documents_are_asked_for_side_by_side(registry: FakeRegistry, session: S
     assert time.monotonic() - begun < 20
 
 
-def test_only_what_is_wanted_is_read(registry: FakeRegistry, session: Session) -> None:
+def test_compare_reads_only_the_requested_platforms(
+    registry: FakeRegistry, session: Session
+) -> None:
     registry.serve("app", "1", multi_platform(*NINE))
 
     found = session.compare(f"{registry.host}/app:1", ["linux/arm64", AMD64], base="linux/arm64")
@@ -121,9 +110,7 @@ def test_all_is_every_platform(registry: FakeRegistry, session: Session) -> None
     assert len(session.compare(f"{registry.host}/app:1", "all").builds) == 2
 
 
-def test_the_default_platform_of_docker_narrows_nothing(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_compare_ignores_docker_default_platform(registry: FakeRegistry, tmp_path: Path) -> None:
     registry.serve("app", "1", multi_platform(AMD64, ARM64))
     environment = {"DOCKER_DEFAULT_PLATFORM": AMD64}
 
@@ -131,7 +118,7 @@ def test_the_default_platform_of_docker_narrows_nothing(
         assert len(session.compare(f"{registry.host}/app:1").builds) == 2
 
 
-def test_a_platform_that_nobody_offers_is_named_with_those_that_are(
+def test_compare_lists_offered_platforms_for_a_missing_one(
     registry: FakeRegistry, session: Session
 ) -> None:
     registry.serve("app", "1", multi_platform(AMD64, ARM64))
@@ -146,7 +133,7 @@ def test_a_platform_that_nobody_offers_is_named_with_those_that_are(
     assert one.value.offered == both.value.offered == (AMD64, ARM64)
 
 
-def test_nothing_is_asked_for_what_cannot_be_read(session: Session) -> None:
+def test_compare_rejects_invalid_options_before_any_request(session: Session) -> None:
     name = "127.0.0.1:9/app"
 
     with pytest.raises(InvalidPlatform):
@@ -157,7 +144,7 @@ def test_nothing_is_asked_for_what_cannot_be_read(session: Session) -> None:
         session.compare(name, ignore=["nothing"])
 
 
-def test_a_build_that_is_gone_is_no_answer(registry: FakeRegistry, session: Session) -> None:
+def test_compare_fails_when_a_build_is_gone(registry: FakeRegistry, session: Session) -> None:
     gone = build_image(ARM64)
     registry.serve("app", "1", build_index([build_image(AMD64), gone]))
     registry.on("GET", f"/v2/app/manifests/{gone.digest}", Reply(404))
@@ -180,7 +167,9 @@ def test_an_index_without_images_cannot_be_compared(
         session.compare(name, expect_as=name)
 
 
-def test_another_image_says_what_to_expect(registry: FakeRegistry, session: Session) -> None:
+def test_compare_takes_expected_platforms_from_another_image(
+    registry: FakeRegistry, session: Session
+) -> None:
     silent = listed_as(build_image("linux/s390x"), "")
     registry.serve("app", "1", multi_platform(AMD64))
     registry.serve("app", "0", build_index([build_image(AMD64), build_image(ARM64), silent]))
@@ -195,7 +184,7 @@ def test_another_image_says_what_to_expect(registry: FakeRegistry, session: Sess
     assert len(registry.log) == (1 + 2) + (1 + 2 + 1)
 
 
-def test_two_images_of_one_repository_share_what_was_read(
+def test_compare_of_two_images_in_a_repository_shares_documents(
     registry: FakeRegistry, session: Session
 ) -> None:
     registry.serve("app", "1", app("1", AMD64, ARM64, "linux/s390x"))
@@ -218,7 +207,7 @@ def test_two_images_of_one_repository_share_what_was_read(
     ]
 
 
-def test_only_what_counts_is_a_reason(registry: FakeRegistry, session: Session) -> None:
+def test_compare_fails_only_on_selected_aspects(registry: FakeRegistry, session: Session) -> None:
     registry.serve("app", "1", app("1", AMD64))
     registry.serve("app", "2", app("2", AMD64))
     name = f"{registry.host}/app"
@@ -229,7 +218,7 @@ def test_only_what_counts_is_a_reason(registry: FakeRegistry, session: Session) 
     assert found.reasons == ()
 
 
-def test_a_mirror_is_told_by_its_digest_alone(session: Session) -> None:
+def test_compare_recognises_a_mirror_by_digest(session: Session) -> None:
     image = app("1", AMD64, ARM64)
     with FakeRegistry() as here, FakeRegistry() as there:
         here.serve("app", "1", image)
@@ -249,7 +238,7 @@ def test_a_mirror_is_told_by_its_digest_alone(session: Session) -> None:
             )
 
 
-def test_registry_layout_archive_and_store_can_be_held_against_each_other(
+def test_compare_accepts_registry_layout_archive_and_store(
     registry: FakeRegistry, session: Session, tmp_path: Path
 ) -> None:
     registry.serve("app", "1", app("1", AMD64, ARM64))
@@ -271,7 +260,7 @@ def test_registry_layout_archive_and_store_can_be_held_against_each_other(
     assert len(registry.log) == asked
 
 
-def test_an_image_without_an_index_is_held_against_one_with(
+def test_compare_an_image_without_an_index_to_one_with_an_index(
     registry: FakeRegistry, session: Session
 ) -> None:
     alone = build_image(AMD64)
@@ -285,7 +274,7 @@ def test_an_image_without_an_index_is_held_against_one_with(
     assert len(session.compare(f"{name}:single").builds) == 1
 
 
-def test_offline_the_store_answers_or_says_that_it_cannot(
+def test_compare_offline_answers_from_the_store_or_fails(
     registry: FakeRegistry, session: Session, tmp_path: Path
 ) -> None:
     registry.serve("app", "1", multi_platform(AMD64, ARM64))
@@ -313,7 +302,7 @@ def files_of(version: str, platform: str, base: bytes) -> Image:
     return build_image(platform, [base, own])
 
 
-def test_files_are_compared_and_each_layer_is_fetched_once(
+def test_compare_files_fetches_each_layer_once(
     registry: FakeRegistry, session: Session, tmp_path: Path
 ) -> None:
     base = build_layer({"etc/os": b"base" * 100})
@@ -371,7 +360,7 @@ def test_layers_of_windows_are_not_fetched_beside_linux(
     assert [bool(tree.not_compared) for tree in of_windows.files.others] == [True, True]
 
 
-def test_files_of_two_images_are_read_where_content_changed(
+def test_compare_files_of_two_images_reads_changed_content_only(
     registry: FakeRegistry, session: Session
 ) -> None:
     base = build_layer({"etc/os": b"base" * 100})
@@ -393,7 +382,7 @@ def test_files_of_two_images_are_read_where_content_changed(
     assert [registry.hits[path] for path in layers] == [1]
 
 
-def test_files_in_layouts_are_read_where_they_are(
+def test_compare_files_reads_layouts_in_place(
     registry: FakeRegistry, session: Session, tmp_path: Path
 ) -> None:
     base = build_layer({"etc/os": b"base"})

@@ -1,4 +1,4 @@
-"""What `doctor` sees of a machine that is well, and of one that is broken in every way."""
+"""`doctor` on a healthy machine and on broken ones."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def fact(one: CheckupRow, name: str) -> object:
         (0o777, "1", CheckupState.NOTE),
     ],
 )
-def test_who_else_may_write_to_the_store_is_shown(
+def test_doctor_shows_who_else_may_write_to_the_store(
     patient: Patient, mode: int, shared: str, state: CheckupState | None
 ) -> None:
     LocalStore(patient.store).add(blob_of(b"here"), [b"here"])
@@ -133,7 +133,7 @@ def test_who_else_may_write_to_the_store_is_shown(
     assert [one.state for one in rows(found, "store", "access")] == ([state] if state else [])
 
 
-def test_a_store_that_everybody_may_write_is_wrong(patient: Patient) -> None:
+def test_doctor_reports_a_world_writable_store(patient: Patient) -> None:
     LocalStore(patient.store).add(blob_of(b"here"), [b"here"])
     patient.store.chmod(0o777)
 
@@ -143,7 +143,7 @@ def test_a_store_that_everybody_may_write_is_wrong(patient: Patient) -> None:
     assert "is world-writable" in one.found
 
 
-def test_a_machine_that_is_well(patient: Patient) -> None:
+def test_doctor_on_a_healthy_machine(patient: Patient) -> None:
     found = patient.look()
 
     assert [each for each in found.rows if each.state in {WARNING, ERROR}] == []
@@ -163,7 +163,7 @@ def test_a_machine_that_is_well(patient: Patient) -> None:
         ImportError("broken"),
     ],
 )
-def test_a_look_that_fails_is_a_row_and_the_others_are_looked_at(
+def test_doctor_reports_a_failed_check_and_runs_the_others(
     check: DoctorCheck, error: Exception
 ) -> None:
     def broken(_machine: MachineReport) -> list[CheckupRow]:
@@ -180,7 +180,7 @@ def test_a_look_that_fails_is_a_row_and_the_others_are_looked_at(
     assert second.group == "x"
 
 
-def test_what_was_seen_before_a_look_failed_is_kept() -> None:
+def test_doctor_keeps_rows_from_before_a_check_failed() -> None:
     def half(_machine: MachineReport) -> Iterator[CheckupRow]:
         yield CheckupRow("store", "one", OK, "")
         raise OSError(28, "No space left on device")
@@ -200,17 +200,17 @@ def test_every_group_has_a_rule_and_every_error_is_a_finding(patient: Patient) -
 
 
 @pytest.mark.parametrize("form", ["table", "markdown", "html", "json", "yaml"])
-def test_text_of_others_is_escaped(patient: Patient, form: str) -> None:
+def test_doctor_escapes_foreign_text(patient: Patient, form: str) -> None:
     found = patient.look(RESOLVER_STORE=f"{patient.folder}/a\x1b[2J::error::\u202e")
 
-    told = render(found, form)
-    assert not {"\x1b", "\u202e"} & set(told)
+    printed = render(found, form)
+    assert not {"\x1b", "\u202e"} & set(printed)
 
 
 # The installation
 
 
-def test_versions_are_those_that_are_installed(patient: Patient) -> None:
+def test_doctor_shows_installed_versions(patient: Patient) -> None:
     found = patient.look()
 
     for name in ("httpx", "pyreqwest", "typer", "platformdirs", "pyyaml", "rich"):
@@ -218,7 +218,7 @@ def test_versions_are_those_that_are_installed(patient: Patient) -> None:
     assert fact(row(found, "installation", "resolver"), "version") == resolver.__version__
 
 
-def test_a_package_that_is_too_old_missing_or_broken(
+def test_doctor_reports_old_missing_and_broken_packages(
     patient: Patient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def version(name: str) -> str:
@@ -247,7 +247,7 @@ def test_a_package_that_is_too_old_missing_or_broken(
     assert row(found, "installation", "isal").state is OK
 
 
-def test_extras_that_are_not_installed(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_missing_extras(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(name: str) -> None:
         if "." in name:
             raise ModuleNotFoundError(name)
@@ -260,7 +260,7 @@ def test_extras_that_are_not_installed(patient: Patient, monkeypatch: pytest.Mon
     assert row(found, "installation", "zstd").hint == "pip install 'multiarch-resolver[fast]'"
 
 
-def test_a_folder_that_was_never_installed(
+def test_doctor_handles_a_source_folder_that_was_never_installed(
     patient: Patient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unknown(name: str) -> None:
@@ -270,26 +270,26 @@ def test_a_folder_that_was_never_installed(
     assert row(patient.look(), "installation", "packages").state is NOTE
 
 
-def test_a_python_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_an_old_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.version_info", (3, 10, 1))
     first, _ours = installation.python(None)
 
     assert (first.state, first.hint) == (ERROR, "use Python 3.11 or newer")
 
 
-def test_the_platform_that_is_meant(patient: Patient) -> None:
-    told = row(patient.look(DOCKER_DEFAULT_PLATFORM="linux/arm64"), "installation", "platform")
+def test_doctor_shows_the_selected_platform(patient: Patient) -> None:
+    printed = row(patient.look(DOCKER_DEFAULT_PLATFORM="linux/arm64"), "installation", "platform")
     half = row(patient.look(RESOLVER_PLATFORM="local"), "installation", "platform")
     bad = row(patient.look(RESOLVER_PLATFORM="linux/"), "installation", "platform")
     word = row(patient.look(RESOLVER_PLATFORM="xyzzy"), "installation", "platform")
 
-    assert told.found.startswith("linux/arm64, as `DOCKER_DEFAULT_PLATFORM` sets; this is ")
+    assert printed.found.startswith("linux/arm64, as `DOCKER_DEFAULT_PLATFORM` sets; this is ")
     assert half.state is OK
     assert (bad.state, word.state) == (ERROR, ERROR)
 
 
 @given(st.lists(st.integers(0, 99), min_size=1, max_size=4), st.integers(0, 99))
-def test_a_version_is_within_bounds_as_its_numbers_are(here: list[int], limit: int) -> None:
+def test_doctor_compares_versions_numerically(here: list[int], limit: int) -> None:
     text = ".".join(map(str, here))
 
     assert is_outside(text, f">={limit}") is (here[0] < limit)
@@ -310,7 +310,7 @@ def test_requirements(text: str, name: str, bounds: str) -> None:
     assert (read.name, read.bounds) == (name, bounds)
 
 
-def test_what_is_no_plain_requirement_or_version() -> None:
+def test_doctor_ignores_complex_requirements_and_versions() -> None:
     assert read_requirement("isal>=1; extra == 'fast'") is None
     assert read_requirement("???") is None
     assert not is_outside("unknown", ">=1")
@@ -327,7 +327,7 @@ def filled(patient: Patient) -> None:
         session.pull([f"{registry.host}/app:1"], ["linux/amd64"])
 
 
-def test_a_store_that_is_in_use(patient: Patient) -> None:
+def test_doctor_shows_a_store_in_use(patient: Patient) -> None:
     filled(patient)
     before = sorted(patient.store.rglob("*"))
     found = patient.look()
@@ -340,7 +340,7 @@ def test_a_store_that_is_in_use(patient: Patient) -> None:
     assert sorted(patient.store.rglob("*")) == before
 
 
-def test_an_empty_folder_is_left_empty(patient: Patient) -> None:
+def test_doctor_leaves_an_empty_folder_empty(patient: Patient) -> None:
     patient.store.mkdir()
     found = patient.look()
 
@@ -349,7 +349,7 @@ def test_an_empty_folder_is_left_empty(patient: Patient) -> None:
     assert list(patient.store.iterdir()) == []
 
 
-def test_somebody_elses_folder_is_left_alone(patient: Patient) -> None:
+def test_doctor_leaves_a_foreign_folder_alone(patient: Patient) -> None:
     patient.write("store/thesis.tex", "")
     found = patient.look()
 
@@ -369,7 +369,7 @@ def test_a_store_of_another_version(patient: Patient) -> None:
     assert rows(found, "store", "writing") == []
 
 
-def test_a_file_where_the_store_should_be(patient: Patient) -> None:
+def test_doctor_reports_a_file_in_place_of_the_store(patient: Patient) -> None:
     patient.write("store", "")
     below = patient.look(RESOLVER_STORE=f"{patient.store}/deeper")
 
@@ -377,14 +377,16 @@ def test_a_file_where_the_store_should_be(patient: Patient) -> None:
     assert row(below, "store", "folder").state is ERROR
 
 
-def test_a_place_that_is_not_writable(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_an_unwritable_store(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "access", lambda *_arguments: False)
     one = row(patient.look(), "store", "folder")
 
     assert (one.state, one.found.endswith("is not writable")) == (ERROR, True)
 
 
-def test_a_lock_that_somebody_holds(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_a_locked_store(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     import fcntl
 
     filled(patient)
@@ -435,7 +437,7 @@ def test_little_room(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     assert full.state is ERROR
 
 
-def test_a_damaged_store_is_told_of(patient: Patient) -> None:
+def test_doctor_reports_a_damaged_store(patient: Patient) -> None:
     filled(patient)
     (patient.store / "names").rename(patient.store / "gone")
     (patient.store / "names").write_text("a file")
@@ -443,7 +445,7 @@ def test_a_damaged_store_is_told_of(patient: Patient) -> None:
     assert row(patient.look(), "store", "content").state is ERROR
 
 
-def test_what_nothing_needs_is_worth_a_word(
+def test_doctor_notes_unreferenced_content(
     patient: Patient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled(patient)
@@ -458,7 +460,7 @@ def test_what_nothing_needs_is_worth_a_word(
 # Logins
 
 
-def test_logins_are_told_by_name_and_never_by_value(patient: Patient) -> None:
+def test_doctor_lists_logins_without_their_secrets(patient: Patient) -> None:
     marker = patient.folder / "ran"
     patient.program("docker-credential-here", f"touch {marker}")
     config = {
@@ -473,10 +475,10 @@ def test_logins_are_told_by_name_and_never_by_value(patient: Patient) -> None:
     }
     path = patient.write(".docker/config.json", json.dumps(config), 0o644)
     found = patient.look(RESOLVER_USERNAME="me", RESOLVER_PASSWORD="S3cret")
-    told = render(found, "json") + render(found, "table")
+    printed = render(found, "json") + render(found, "table")
     mine = [each for each in rows(found, "logins") if each.name == str(path)]
 
-    assert "S3cret" not in told
+    assert "S3cret" not in printed
     assert not marker.exists()
     assert mine[0].found == "ghcr.io, https://old.test/v1/; other users may read it"
     assert (mine[0].state, mine[0].hint) == (WARNING, f"chmod 600 {path}")
@@ -495,7 +497,7 @@ def test_logins_are_told_by_name_and_never_by_value(patient: Patient) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"auths": []}', '{"Auths": {}}', "\xff"])
-def test_a_file_of_logins_that_cannot_be_used(patient: Patient, text: str) -> None:
+def test_doctor_reports_an_unusable_credentials_file(patient: Patient, text: str) -> None:
     path = patient.folder / ".docker/config.json"
     path.parent.mkdir()
     path.write_bytes(text.encode("latin-1"))
@@ -504,7 +506,7 @@ def test_a_file_of_logins_that_cannot_be_used(patient: Patient, text: str) -> No
     assert (one.state, one.hint) == (ERROR, f"fix or remove `{path}`")
 
 
-def test_every_place_is_looked_at(patient: Patient) -> None:
+def test_doctor_checks_every_credentials_file(patient: Patient) -> None:
     entry = json.dumps({"auths": {"a.test": {"auth": pair("me:x")}}})
     files = [
         patient.write(".docker/config.json", entry),
@@ -522,7 +524,7 @@ def test_every_place_is_looked_at(patient: Patient) -> None:
     }
 
 
-def test_a_named_file_replaces_the_others(patient: Patient) -> None:
+def test_doctor_checks_only_a_named_credentials_file(patient: Patient) -> None:
     patient.write(".docker/config.json", '{"auths": {}}')
     named = patient.write("mine.json", '{"auths": {}}')
     there = patient.look(REGISTRY_AUTH_FILE=str(named))
@@ -536,7 +538,7 @@ def test_a_named_file_replaces_the_others(patient: Patient) -> None:
     )
 
 
-def test_no_logins_at_all(patient: Patient) -> None:
+def test_doctor_reports_no_logins(patient: Patient) -> None:
     assert row(patient.look(), "logins", "files").hint == "resolver login REGISTRY"
     assert row(patient.look(RESOLVER_ANONYMOUS="1"), "logins", "anonymous").state is NOTE
 
@@ -564,25 +566,25 @@ def test_which_file_decides(patient: Patient) -> None:
     found = patient.look("ghcr.io", RESOLVER_MIRROR="o.test=https://p.test")
     bare = patient.look(RESOLVER_CERTS_D=str(patient.folder / "certs.d"))
 
-    told = {each.name: each for each in rows(found, "registries")}
-    assert told["config.yaml"].found == f"{config}: 2 hosts"
-    assert told["docker.io"].found == (
+    printed = {each.name: each for each in rows(found, "registries")}
+    assert printed["config.yaml"].found == f"{config}: 2 hosts"
+    assert printed["docker.io"].found == (
         f"{config} decides: https://m.test (by digest only), "
         "then https://h.test (as hub/library/any), then registry-1.docker.io"
     )
-    assert told["o.test"].found.startswith("--mirror decides: https://p.test (by digest only)")
-    assert told["plain.test"].found == f"{config} decides: http://plain.test"
-    assert told["quay.io/team"].found == f"{conf} decides: mirror.test"
-    assert told["*.evil.test"].found == f"{conf} decides: it is blocked"
-    assert told["*.evil.test"].state is NOTE
-    assert told["source.test"].found == (
+    assert printed["o.test"].found.startswith("--mirror decides: https://p.test (by digest only)")
+    assert printed["plain.test"].found == f"{config} decides: http://plain.test"
+    assert printed["quay.io/team"].found == f"{conf} decides: mirror.test"
+    assert printed["*.evil.test"].found == f"{conf} decides: it is blocked"
+    assert printed["*.evil.test"].state is NOTE
+    assert printed["source.test"].found == (
         f"{conf} decides: it is blocked, and its mirrors are used: "
         "m.test (by digest only), then n.test (tags only)"
     )
-    assert told["loose.test"].state is WARNING
-    assert told["ghcr.io"].found == "no file configures it: it is used directly"
-    assert told["ghcr.io"].state is OK
-    assert fact(told["docker.io"], "form") == "config.yaml"
+    assert printed["loose.test"].state is WARNING
+    assert printed["ghcr.io"].found == "no file configures it: it is used directly"
+    assert printed["ghcr.io"].state is OK
+    assert fact(printed["docker.io"], "form") == "config.yaml"
     toml_rows = {each.name: each.found for each in rows(bare, "registries")}
     assert toml_rows["lan:5000"].startswith(f"{toml} decides: https://n.test")
     assert "https://d.test" in toml_rows["every other (_default)"]
@@ -603,7 +605,7 @@ def test_certificates_of_a_host_are_looked_at(patient: Patient) -> None:
     assert [told[name].state for name in ("b.test", "c.test")] == [ERROR, ERROR]
 
 
-def test_headers_and_client_certificates_are_named_and_not_shown(patient: Patient) -> None:
+def test_doctor_names_headers_and_client_certificates_without_values(patient: Patient) -> None:
     cert, key = authority().client_files(patient.folder)
     patient.write(
         "certs.d/a.test/hosts.toml",
@@ -617,7 +619,7 @@ def test_headers_and_client_certificates_are_named_and_not_shown(patient: Patien
     assert "S3cret" not in render(found, "json")
 
 
-def test_a_file_that_cannot_be_used_is_told_of_once(patient: Patient) -> None:
+def test_doctor_reports_an_unusable_file_once(patient: Patient) -> None:
     patient.write("config/resolver/config.yaml", "hosts:\n  a.test:\n    nonsense: 1\n")
     found = patient.look("b.test")
 
@@ -628,7 +630,7 @@ def test_a_file_that_cannot_be_used_is_told_of_once(patient: Patient) -> None:
     assert row(found, "registries", "b.test answers").found.startswith("not checked: ")
 
 
-def test_a_config_that_is_named_and_not_there(patient: Patient) -> None:
+def test_doctor_reports_a_missing_named_config(patient: Patient) -> None:
     found = patient.look(RESOLVER_CONFIG="/nowhere/config.yaml")
     assert row(found, "registries", "config.yaml").state is ERROR
 
@@ -650,7 +652,7 @@ def test_a_config_that_is_named_and_not_there(patient: Patient) -> None:
         ),
     ],
 )
-def test_a_login_in_the_url_of_a_mirror_is_refused_and_not_shown(
+def test_doctor_rejects_a_login_in_a_mirror_url_without_showing_it(
     patient: Patient, name: str, text: str
 ) -> None:
     path = patient.write(name, text)
@@ -666,7 +668,7 @@ def test_a_login_in_the_url_of_a_mirror_is_refused_and_not_shown(
     assert "S3cret" not in render(found, "json")
 
 
-def test_without_a_home_there_is_no_config(patient: Patient) -> None:
+def test_doctor_without_a_home_reports_no_config(patient: Patient) -> None:
     del patient.environment["HOME"], patient.environment["XDG_CONFIG_HOME"]
     assert row(patient.look(), "registries", "config.yaml").state is NOTE
 
@@ -679,7 +681,7 @@ def answered(patient: Patient, host: str, **variables: str) -> dict[str, Checkup
 @pytest.mark.parametrize(
     ("off", "state"), [(0, OK), (55, OK), (-55, OK), (70, WARNING), (-70, WARNING)]
 )
-def test_a_registry_is_asked_once_and_its_clock_compared(
+def test_doctor_requests_a_registry_once_and_compares_its_clock(
     patient: Patient, off: int, state: CheckupState
 ) -> None:
     patient.write(".docker/config.json", '{"credsStore": "here"}')
@@ -688,39 +690,39 @@ def test_a_registry_is_asked_once_and_its_clock_compared(
         date = format_datetime(datetime.now(UTC) - timedelta(seconds=off), usegmt=True)
         challenge = f'Bearer realm="{registry.url}/token"'
         registry.on("GET", "/v2/", Reply(401, {"Date": date, "WWW-Authenticate": challenge}))
-        told = answered(patient, registry.host)
+        printed = answered(patient, registry.host)
 
         assert len(registry.log) == 1
-    assert told["answers"].state is OK
-    assert told["answers"].found.endswith("requires a login")
-    assert told["clock"].state is state
-    assert ("ahead of" in told["clock"].found) is (off > 60)
+    assert printed["answers"].state is OK
+    assert printed["answers"].found.endswith("requires a login")
+    assert printed["clock"].state is state
+    assert ("ahead of" in printed["clock"].found) is (off > 60)
     assert not (patient.folder / "ran").exists()
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Wed, 99 Nov 2026 01:02:03 GMT"])
-def test_a_date_that_is_none(patient: Patient, date: str) -> None:
+def test_doctor_ignores_an_invalid_date_header(patient: Patient, date: str) -> None:
     with FakeRegistry() as registry:
         registry.on("GET", "/v2/", Reply(200, {"Date": date} if date else {}))
-        told = answered(patient, registry.host)
+        printed = answered(patient, registry.host)
 
-    assert told["clock"].state is NOTE
-    assert told["answers"].found == f"from {registry.host}"
+    assert printed["clock"].state is NOTE
+    assert printed["answers"].found == f"from {registry.host}"
 
 
-def test_what_answers_and_is_no_registry(patient: Patient) -> None:
+def test_doctor_reports_a_server_that_is_not_a_registry(patient: Patient) -> None:
     with FakeRegistry() as registry:
         registry.on("GET", "/v2/", Reply(503))
-        told = answered(patient, registry.host)
+        printed = answered(patient, registry.host)
 
         assert len(registry.log) == 1
-    assert (told["answers"].state, told["answers"].found) == (
+    assert (printed["answers"].state, printed["answers"].found) == (
         WARNING,
         "status 503, as no registry does",
     )
 
 
-def test_nobody_answers(patient: Patient) -> None:
+def test_doctor_reports_a_registry_that_does_not_answer(patient: Patient) -> None:
     with FakeRegistry() as closed:
         pass
     assert answered(patient, closed.host)["answers"].state is ERROR
@@ -733,26 +735,26 @@ def test_a_certificate_of_an_unknown_authority(patient: Patient) -> None:
     assert (one.state, fact(one, "code")) == (ERROR, "tls-failed")
 
 
-def test_offline_nobody_is_asked(patient: Patient) -> None:
+def test_doctor_offline_sends_no_request(patient: Patient) -> None:
     with FakeRegistry() as registry:
-        told = answered(patient, registry.host, RESOLVER_OFFLINE="1")
+        printed = answered(patient, registry.host, RESOLVER_OFFLINE="1")
 
         assert registry.log == []
-    assert told["answers"].found == "not checked: `--offline`"
+    assert printed["answers"].found == "not checked: `--offline`"
 
 
-def test_what_is_blocked_is_not_asked(patient: Patient) -> None:
+def test_doctor_does_not_request_blocked_registries(patient: Patient) -> None:
     with FakeRegistry() as registry:
         text = f'[[registry]]\nlocation = "{registry.host}"\nblocked = true\n'
         conf = patient.write("x.conf", text)
-        told = answered(patient, registry.host, CONTAINERS_REGISTRIES_CONF=str(conf))
+        printed = answered(patient, registry.host, CONTAINERS_REGISTRIES_CONF=str(conf))
 
         assert registry.log == []
-    assert told["answers"].found == "not checked: it is blocked"
-    assert told[registry.host].found == f"{conf} decides: it is blocked"
+    assert printed["answers"].found == "not checked: it is blocked"
+    assert printed[registry.host].found == f"{conf} decides: it is blocked"
 
 
-def test_a_config_that_comes_through_a_pipe(patient: Patient) -> None:
+def test_doctor_reads_a_config_through_a_pipe(patient: Patient) -> None:
     reading, writing = os.pipe()
     os.write(writing, b"hosts:\n  a.test:\n    plain-http: true\n")
     os.close(writing)
@@ -763,7 +765,7 @@ def test_a_config_that_comes_through_a_pipe(patient: Patient) -> None:
     assert row(found, "registries", "a.test").state is OK
 
 
-def test_a_host_that_can_be_none(patient: Patient) -> None:
+def test_doctor_rejects_an_invalid_host(patient: Patient) -> None:
     with pytest.raises(InvalidReference):
         patient.look("no host/at all")
 
@@ -799,7 +801,7 @@ def made(patient: Patient, end: timedelta) -> Path:
     ("days", "state", "words"),
     [(-1, WARNING, "1 ended, on "), (network.SOON - 1, WARNING, "ends on "), (100, OK, "until ")],
 )
-def test_when_an_authority_of_ones_own_ends(
+def test_doctor_reports_when_a_private_ca_expires(
     patient: Patient, days: int, state: CheckupState, words: str
 ) -> None:
     path = made(patient, timedelta(days=days))
@@ -810,7 +812,7 @@ def test_when_an_authority_of_ones_own_ends(
     assert words in one.found
 
 
-def test_a_servers_own_certificate_has_no_date_that_is_told(patient: Patient) -> None:
+def test_doctor_shows_no_expiry_for_a_server_certificate(patient: Patient) -> None:
     leaf = trustme.CA().issue_cert("a.test")
     path = patient.write("leaf.pem", leaf.cert_chain_pems[0].bytes().decode())
     one = row(patient.look(RESOLVER_CA_FILE=str(path)), "network", "--ca-file")
@@ -818,7 +820,7 @@ def test_a_servers_own_certificate_has_no_date_that_is_told(patient: Patient) ->
     assert (one.state, one.found) == (OK, f"{path}: 1 certificate")
 
 
-def test_a_ca_file_that_holds_no_certificate(patient: Patient) -> None:
+def test_doctor_reports_a_ca_file_without_certificates(patient: Patient) -> None:
     path = patient.write("none.pem", "nothing")
     one = row(patient.look(RESOLVER_CA_FILE=str(path)), "network", "--ca-file")
 
@@ -826,7 +828,7 @@ def test_a_ca_file_that_holds_no_certificate(patient: Patient) -> None:
     assert "it has no certificate in PEM form" in one.found
 
 
-def test_authorities_that_a_variable_names(patient: Patient) -> None:
+def test_doctor_shows_ca_files_from_environment_variables(patient: Patient) -> None:
     pem = authority().ca_file(patient.folder)
     there = patient.look(SSL_CERT_FILE=str(pem), SSL_CERT_DIR=str(patient.folder))
     gone = patient.look(SSL_CERT_FILE="/nowhere.pem", SSL_CERT_DIR=f"{patient.folder}:/nowhere")
@@ -851,14 +853,14 @@ def test_a_system_without_authorities(patient: Patient, monkeypatch: pytest.Monk
     assert (some.state, some.found) == (OK, str(patient.folder))
 
 
-def test_nobody_is_checked(patient: Patient) -> None:
+def test_doctor_reports_disabled_verification(patient: Patient) -> None:
     found = patient.look(RESOLVER_TLS_SKIP_VERIFY="1", RESOLVER_PLAIN_HTTP="1")
 
     assert row(found, "network", "who answers").state is WARNING
     assert row(found, "network", "plain http").state is WARNING
 
 
-def test_proxies_are_shown_without_who_asks_them(patient: Patient) -> None:
+def test_doctor_shows_proxies_without_credentials(patient: Patient) -> None:
     found = patient.look(
         HTTPS_PROXY="http://upper.test:1",
         https_proxy="http://me:S3cret@proxy.test:3128",
@@ -876,7 +878,7 @@ def test_proxies_are_shown_without_who_asks_them(patient: Patient) -> None:
     assert "S3cret" not in render(found, "json")
 
 
-def test_a_proxy_that_is_none(patient: Patient) -> None:
+def test_doctor_reports_an_invalid_proxy(patient: Patient) -> None:
     found = patient.look(HTTPS_PROXY="socks5://me:S3cret@proxy.test")
     one = row(found, "network", "proxies")
 
@@ -887,7 +889,9 @@ def test_a_proxy_that_is_none(patient: Patient) -> None:
     assert "S3cret" not in render(found, "json")
 
 
-def test_a_clock_that_was_never_set(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_a_clock_that_was_never_set(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(time, "time", lambda: 86_400.0)
     one = row(patient.look(), "network", "clock")
 
@@ -906,7 +910,7 @@ def test_tools_to_hand_images_to(patient: Patient) -> None:
     assert row(found, "tools", "docker").state is NOTE
 
 
-def test_a_program_of_the_folder_one_stands_in_is_none(
+def test_doctor_ignores_programs_in_the_working_folder(
     patient: Patient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     patient.program("docker")
@@ -914,7 +918,7 @@ def test_a_program_of_the_folder_one_stands_in_is_none(
     assert row(patient.look(PATH=":."), "tools", "docker").state is NOTE
 
 
-def test_where_the_answer_is_shown(patient: Patient) -> None:
+def test_doctor_shows_where_output_goes(patient: Patient) -> None:
     other = patient.look(CI="1")
     patient.console = Console(stdin=True, stdout=True, stderr=True)
     here = patient.look()
@@ -933,12 +937,12 @@ def test_variables(patient: Patient) -> None:
         RESOLVER_STOER="/x", RESOLVER_XYZZY="1", RESOLVER_QUIET="", RESOLVER_PASWORD="S3cret"
     )
 
-    told = {each.name: each for each in rows(found, "variables")}
-    assert told["RESOLVER_STOER"].hint == "did you mean `RESOLVER_STORE`?"
-    assert told["RESOLVER_PASWORD"].hint == "did you mean `RESOLVER_PASSWORD`?"
-    assert told["RESOLVER_XYZZY"].hint == "unset it; see `resolver help configuration`"
-    assert told["RESOLVER_QUIET"].found == "set, and empty: the same as not set"
-    assert told["RESOLVER_STORE"].found == "set, as --store"
+    printed = {each.name: each for each in rows(found, "variables")}
+    assert printed["RESOLVER_STOER"].hint == "did you mean `RESOLVER_STORE`?"
+    assert printed["RESOLVER_PASWORD"].hint == "did you mean `RESOLVER_PASSWORD`?"
+    assert printed["RESOLVER_XYZZY"].hint == "unset it; see `resolver help configuration`"
+    assert printed["RESOLVER_QUIET"].found == "set, and empty: the same as not set"
+    assert printed["RESOLVER_STORE"].found == "set, as --store"
     assert "S3cret" not in render(found, "json")
 
 
@@ -953,7 +957,7 @@ def test_variables(patient: Patient) -> None:
         ("RESOLVER_PASSWORD", "S3cret"),
     ],
 )
-def test_a_variable_that_cannot_be_used_is_a_row_and_no_end(
+def test_doctor_reports_an_unusable_variable_as_a_row(
     patient: Patient, name: str, value: str
 ) -> None:
     found = patient.look(**{name: value})
@@ -965,9 +969,9 @@ def test_a_variable_that_cannot_be_used_is_a_row_and_no_end(
     assert len(found.rows) > 20
 
 
-def test_what_can_be_used_stays() -> None:
+def test_doctor_keeps_usable_settings() -> None:
     environment = {"RESOLVER_JOBS": "many", "RESOLVER_QUIET": "1", "HOME": "/x"}
-    left, told = set_aside(environment)
+    left, printed = set_aside(environment)
 
     assert left == {"RESOLVER_QUIET": "1", "HOME": "/x"}
-    assert [each.name for each in told] == ["RESOLVER_JOBS"]
+    assert [each.name for each in printed] == ["RESOLVER_JOBS"]

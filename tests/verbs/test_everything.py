@@ -28,7 +28,6 @@ from tests.fakes.images import (
     listed_as,
     multi_platform,
 )
-from tests.fakes.registry import FakeRegistry
 from tests.verbs.exports import check_layout, index_of
 from tests.verbs.pulling import Counter
 
@@ -36,17 +35,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from resolver.verbs.serve.server import Server
+    from tests.fakes.registry import FakeRegistry
 
 AMD, ARM = "linux/amd64", "linux/arm64"
 SOCI = "application/vnd.amazon.soci.index.v2+json"
 SBOM = "application/spdx+json"
 AT_ONCE = Retention(grace=0)
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as fake:
-        yield fake
 
 
 @pytest.fixture
@@ -68,8 +62,8 @@ def artifact(name: str, kind: str = SOCI, *, subject: Image | None = None) -> Im
         "layers": [layer],
     }
     if subject is not None:
-        said = {"mediaType": subject.media_type, "digest": subject.digest, "size": subject.size}
-        document["subject"] = said
+        output = {"mediaType": subject.media_type, "digest": subject.digest, "size": subject.size}
+        document["subject"] = output
     return from_dict(document, blobs=[body, b"{}"])
 
 
@@ -157,7 +151,7 @@ def everything(image: Image) -> set[str]:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_all_of_an_index_keeps_its_digest_in_an_export_and_in_a_server(
+def test_pull_all_keeps_the_index_digest_in_export_and_serve(
     registry: FakeRegistry, session: Session, tmp_path: Path, shape: str
 ) -> None:
     image = SHAPES[shape]()
@@ -186,7 +180,7 @@ def test_all_of_an_index_keeps_its_digest_in_an_export_and_in_a_server(
     assert session.verify(full=True).is_sound
 
 
-def test_a_platform_brings_its_attestation_and_says_what_it_leaves(
+def test_pull_one_platform_includes_its_attestation_and_names_the_rest(
     registry: FakeRegistry, session: Session
 ) -> None:
     image = buildx()
@@ -212,7 +206,7 @@ def test_a_platform_brings_its_attestation_and_says_what_it_leaves(
     ]
 
 
-def test_without_attestations_a_platform_costs_two_documents(
+def test_pull_without_attestations_costs_two_documents(
     registry: FakeRegistry, session: Session
 ) -> None:
     image = buildx()
@@ -230,7 +224,7 @@ def test_without_attestations_a_platform_costs_two_documents(
     assert row.attached == ()
 
 
-def test_all_without_attestations_leaves_those_alone(
+def test_pull_all_without_attestations_skips_only_attestations(
     registry: FakeRegistry, session: Session, tmp_path: Path
 ) -> None:
     image = buildx()
@@ -263,7 +257,7 @@ def test_a_missing_attestation_does_not_keep_a_platform_from_coming(
     assert any(digest in str(caught.value) for digest in gone)
 
 
-def test_a_second_platform_is_added_and_one_is_removed_with_what_is_about_it(
+def test_pull_adds_and_rm_removes_a_platform_with_its_attestations(
     registry: FakeRegistry, session: Session
 ) -> None:
     image = buildx()
@@ -283,7 +277,7 @@ def test_a_second_platform_is_added_and_one_is_removed_with_what_is_about_it(
     assert session.verify(full=True).is_sound
 
 
-def test_a_damaged_attestation_is_found_and_counts_no_more(
+def test_verify_finds_a_damaged_attestation_and_stops_counting_it(
     registry: FakeRegistry, session: Session
 ) -> None:
     image = buildx()
@@ -300,7 +294,9 @@ def test_a_damaged_attestation_is_found_and_counts_no_more(
     assert len(row.platforms) == len(row.offered) == 2
 
 
-def test_a_twin_that_lacks_a_layer_is_not_counted(registry: FakeRegistry, session: Session) -> None:
+def test_duplicate_platform_without_a_layer_is_not_counted(
+    registry: FakeRegistry, session: Session
+) -> None:
     image = twins()
     name = served(registry, image)
     session.pull(name, "all")
@@ -317,7 +313,7 @@ def test_a_twin_that_lacks_a_layer_is_not_counted(registry: FakeRegistry, sessio
     assert row.offered == (AMD, AMD, ARM)
 
 
-def test_a_server_lists_what_is_here_and_answers_the_original_by_its_digest(
+def test_serve_lists_local_platforms_and_the_original_index_by_digest(
     registry: FakeRegistry, session: Session, tmp_path: Path
 ) -> None:
     image = nested()
@@ -340,7 +336,7 @@ def test_a_server_lists_what_is_here_and_answers_the_original_by_its_digest(
     assert str(row.index.digest) in message
 
 
-def test_what_refers_to_an_image_comes_with_referrers_alone(
+def test_pull_fetches_referrers_only_with_the_referrers_option(
     registry: FakeRegistry, session: Session, tmp_path: Path
 ) -> None:
     image = multi_platform(AMD, ARM)
@@ -369,7 +365,7 @@ def test_what_refers_to_an_image_comes_with_referrers_alone(
     assert session.collect(AT_ONCE, dry_run=True).kept == 0
 
 
-def test_an_sbom_that_claims_a_platform_does_not_leave_as_its_image(
+def test_sbom_with_a_platform_is_not_exported_as_its_image(
     registry: FakeRegistry, session: Session, tmp_path: Path
 ) -> None:
     image, sbom = build_image(AMD), artifact("sbom", SBOM)
@@ -390,7 +386,7 @@ def test_an_sbom_that_claims_a_platform_does_not_leave_as_its_image(
 
 
 def unknown() -> tuple[Image, str]:
-    """List an entry whose digest nobody here can verify."""
+    """Return an index entry whose digest cannot be verified."""
     image = build_image(AMD)
     digest = "blake3:" + "ab" * 32
     listed = {
@@ -402,7 +398,7 @@ def unknown() -> tuple[Image, str]:
     return index_of_entries([entry(image), listed], [image]), digest
 
 
-def test_an_entry_that_cannot_be_verified_is_in_the_way_of_all_and_of_nothing_else(
+def test_unverifiable_entry_fails_only_operations_on_the_whole_index(
     registry: FakeRegistry, session: Session, tmp_path: Path
 ) -> None:
     image, digest = unknown()
@@ -425,9 +421,7 @@ def test_an_entry_that_cannot_be_verified_is_in_the_way_of_all_and_of_nothing_el
     assert (row.platforms, row.offered) == ((AMD,), (AMD, ARM))
 
 
-def test_an_index_of_artifacts_alone_is_removed_by_its_id(
-    registry: FakeRegistry, session: Session
-) -> None:
+def test_rm_removes_an_index_of_artifacts_by_id(registry: FakeRegistry, session: Session) -> None:
     image = only_artifacts()
     name = served(registry, image)
     session.pull(name, "all")
@@ -439,7 +433,7 @@ def test_an_index_of_artifacts_alone_is_removed_by_its_id(
     assert {str(digest) for digest in removed.deleted} == everything(image)
 
 
-def test_what_a_mirror_brings_is_kept_with_its_attestations(
+def test_mirror_keeps_attestations(
     registry: FakeRegistry, session: Session, tmp_path: Path
 ) -> None:
     image = buildx()
@@ -458,7 +452,7 @@ def test_what_a_mirror_brings_is_kept_with_its_attestations(
 
 
 def listed_and_missing(server: Server, reference: str = "1") -> tuple[list[str], list[str]]:
-    """Ask a server for an index and all that it lists; gives its digests, and those it lacks."""
+    """Request an index and its content; return the digests served and those missing."""
     answer = fetch(server, f"/v2/team/app/manifests/{reference}")
     entries = json.loads(answer)["manifests"] if answer is not None else []
     digests = [str(one["digest"]) for one in entries]
@@ -468,7 +462,7 @@ def listed_and_missing(server: Server, reference: str = "1") -> tuple[list[str],
 
 
 def fetch(server: Server, path: str) -> bytes | None:
-    """Ask for a document; None where the server does not have it."""
+    """Request a document; None if the server does not have it."""
     accepted = {"Accept": f"{OCI_INDEX}, {OCI_MANIFEST}"}
     request = urllib.request.Request(f"http://{server.address}{path}", headers=accepted)
     try:
@@ -480,7 +474,7 @@ def fetch(server: Server, path: str) -> bytes | None:
 
 
 @pytest.mark.parametrize("make", [buildx, with_artifacts])
-def test_a_mirror_lists_what_it_can_fetch_and_a_store_what_it_holds(
+def test_mirror_lists_fetchable_platforms_and_store_lists_held_ones(
     registry: FakeRegistry, session: Session, make: Callable[[], Image]
 ) -> None:
     image = make()
@@ -498,7 +492,7 @@ def test_a_mirror_lists_what_it_can_fetch_and_a_store_what_it_holds(
         assert fetch(server, f"/v2/team/app/manifests/{image.digest}") == image.body
 
 
-def test_a_mirror_that_asks_nobody_lists_what_it_holds(
+def test_offline_mirror_lists_held_platforms(
     registry: FakeRegistry, session: Session, tmp_path: Path
 ) -> None:
     image = buildx()
@@ -517,7 +511,7 @@ def test_a_mirror_that_asks_nobody_lists_what_it_holds(
     assert pinned == image.body
 
 
-def test_platforms_of_one_reference_that_are_asked_one_by_one_leave_out_none_of_themselves(
+def test_pull_platforms_one_by_one_adds_up_to_all_of_them(
     registry: FakeRegistry, session: Session
 ) -> None:
     name = served(registry, multi_platform(AMD, ARM, "linux/s390x"))
@@ -564,8 +558,8 @@ def random_index(kinds: Sequence[str], inner: Sequence[str], seed: int) -> Image
                 body = f"opaque {seed} {number}".encode()
                 digest = str(Digest.of(body))
                 made = Image("", "", b"", blobs={digest: body})
-                said = {"mediaType": "application/x-disk", "digest": digest, "size": len(body)}
-                entries.append(dict(said))
+                output = {"mediaType": "application/x-disk", "digest": digest, "size": len(body)}
+                entries.append(dict(output))
             case _:
                 entries.append(entry(made))
         parts.append(made)
@@ -580,7 +574,7 @@ def random_index(kinds: Sequence[str], inner: Sequence[str], seed: int) -> Image
     st.lists(st.sampled_from(KINDS), max_size=3),
     st.integers(0, 1000),
 )
-def test_every_index_that_can_be_pulled_whole_exports_with_its_own_digest(
+def test_every_fully_pulled_index_exports_with_its_digest(
     registry: FakeRegistry, kinds: list[str], inner: list[str], seed: int
 ) -> None:
     image = random_index(kinds, inner, seed)

@@ -1,4 +1,4 @@
-"""Exports to OCI layouts: what leaves the store, and that nobody's names are lost."""
+"""Export to OCI layouts: what is written, and that foreign names are kept."""
 
 from __future__ import annotations
 
@@ -85,13 +85,13 @@ def test_a_destination_is_a_tool_a_file_or_a_folder(text: str, kind: str, path: 
 
 
 @pytest.mark.parametrize("text", ["", "oci:", "a.tar.gz", "a.tgz", "a\0b"])
-def test_what_is_no_destination_is_a_usage_error(text: str) -> None:
+def test_export_rejects_an_invalid_destination(text: str) -> None:
     with pytest.raises(Usage):
         parse_destination(text)
 
 
 @pytest.mark.parametrize("text", ["docker-daemon:app:1", "containers-storage:app", "dir:out"])
-def test_a_transport_of_another_tool_is_no_folder(text: str) -> None:
+def test_export_rejects_the_transport_prefix_of_another_tool(text: str) -> None:
     with pytest.raises(Usage, match=f"transport `{text.partition(':')[0]}:` is not supported"):
         parse_destination(text)
     assert parse_destination(f"./{text}") == Destination("layout", f"./{text}")
@@ -100,7 +100,7 @@ def test_a_transport_of_another_tool_is_no_folder(text: str) -> None:
 # What leaves
 
 
-def test_all_that_was_pulled_leaves_under_its_own_digest(tmp_path: Path) -> None:
+def test_export_of_everything_pulled_keeps_the_digest(tmp_path: Path) -> None:
     image = app()
     store = stocked(tmp_path, app=image)
 
@@ -113,7 +113,7 @@ def test_all_that_was_pulled_leaves_under_its_own_digest(tmp_path: Path) -> None
     assert not found.images[0].is_filtered
 
 
-def test_part_of_an_index_leaves_as_an_index_with_a_digest_of_its_own(tmp_path: Path) -> None:
+def test_export_of_some_platforms_creates_a_new_index(tmp_path: Path) -> None:
     image = build_index(
         [build_image(AMD64), build_image(ARM64), build_image("linux/arm/v7")],
         annotations={"kept": "yes"},
@@ -133,7 +133,7 @@ def test_part_of_an_index_leaves_as_an_index_with_a_digest_of_its_own(tmp_path: 
     assert digest in found.warnings[0].message
 
 
-def test_one_platform_leaves_with_an_index_of_that_platform(tmp_path: Path) -> None:
+def test_export_of_one_platform_creates_an_index_for_it(tmp_path: Path) -> None:
     image = app()
     store = stocked(tmp_path, app=image)
 
@@ -152,7 +152,7 @@ def test_one_platform_leaves_with_an_index_of_that_platform(tmp_path: Path) -> N
     ]
 
 
-def test_attestations_leave_with_what_they_are_about_if_they_are_here(tmp_path: Path) -> None:
+def test_export_includes_attestations_in_the_store(tmp_path: Path) -> None:
     image = multi_platform(AMD64, ARM64, "linux/arm/v7", attestations=True)
     store = LocalStore(tmp_path / "store", fsync=False)
     pull(store, APP, image, [AMD64, ARM64])
@@ -195,7 +195,7 @@ def test_an_index_inside_an_index_is_pruned_as_well(tmp_path: Path) -> None:
     assert [entry["digest"] for entry in body["manifests"]] == [inner.child(AMD64).digest]
 
 
-def test_what_was_not_pulled_is_said_with_the_command_that_fetches_it(tmp_path: Path) -> None:
+def test_export_names_the_command_that_fetches_a_missing_image(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store", fsync=False)
     pull(store, APP, app(), [AMD64])
 
@@ -211,7 +211,7 @@ def test_what_was_not_pulled_is_said_with_the_command_that_fetches_it(tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_better_platform_that_is_not_held_is_not_replaced_by_a_worse_one(tmp_path: Path) -> None:
+def test_export_does_not_substitute_a_worse_platform(tmp_path: Path) -> None:
     image = app("1", "linux/arm/v7", "linux/arm/v6")
     store = LocalStore(tmp_path / "store", fsync=False)
     pull(store, APP, image, ["linux/arm/v6"])
@@ -240,7 +240,7 @@ def test_an_image_with_a_piece_missing_does_not_leave(tmp_path: Path, which: str
     assert not (tmp_path / "out").exists()
 
 
-def test_foreign_layers_that_were_not_pulled_stay_away_and_are_named(tmp_path: Path) -> None:
+def test_export_omits_and_names_unpulled_foreign_layers(tmp_path: Path) -> None:
     whole = build_image(WINDOWS)
     document = json.loads(whole.body)
     foreign = {
@@ -261,7 +261,7 @@ def test_foreign_layers_that_were_not_pulled_stay_away_and_are_named(tmp_path: P
     assert "docker-none" in [warning.code for warning in archive.warnings]
 
 
-def test_a_reference_by_digest_is_named_by_the_digest_of_what_leaves(tmp_path: Path) -> None:
+def test_export_of_a_digest_reference_uses_the_exported_digest_as_name(tmp_path: Path) -> None:
     image = app()
     store = LocalStore(tmp_path / "store", fsync=False)
     reference = f"ghcr.io/owner/app@{image.digest}"
@@ -275,7 +275,7 @@ def test_a_reference_by_digest_is_named_by_the_digest_of_what_leaves(tmp_path: P
     assert list(names_in(tmp_path / "part")) == [f"ghcr.io/owner/app@{part.images[0].root.digest}"]
 
 
-def test_the_store_is_kept_from_being_collected_meanwhile(tmp_path: Path) -> None:
+def test_export_holds_a_lease_on_the_store(tmp_path: Path) -> None:
     image = app()
     store = stocked(tmp_path, app=image)
     seen: set[Digest] = set()
@@ -295,7 +295,7 @@ def test_the_store_is_kept_from_being_collected_meanwhile(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("way", ["share", "copy"])
-def test_a_damaged_layer_is_noticed_and_gets_no_name(
+def test_export_finds_a_damaged_layer_and_writes_no_name(
     tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = app()
@@ -331,7 +331,7 @@ def _linked(store: LocalStore, folder: Path) -> Exported:
 
 
 def _files(folder: Path) -> set[tuple[int, int]]:
-    """Give what identifies the files below a folder."""
+    """Return what identifies the files below a folder."""
     found = (path.stat() for path in folder.rglob("*") if path.is_file())
     return {(status.st_dev, status.st_ino) for status in found}
 
@@ -349,7 +349,7 @@ def test_blobs_are_hard_links_to_the_store_on_request_alone(tmp_path: Path) -> N
     assert not _files(store.root) & _files(tmp_path / "copied")
 
 
-def test_a_layout_may_be_changed_and_the_store_stays_as_it_is(tmp_path: Path) -> None:
+def test_export_layout_can_change_without_changing_the_store(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app())
     exported(store, tmp_path / "out", "app:1")
 
@@ -373,7 +373,7 @@ def test_links_of_an_earlier_export_are_replaced_by_copies(tmp_path: Path) -> No
     assert check_layout(tmp_path / "out") == {*image.documents, *image.blobs}
 
 
-def test_blobs_are_copied_where_nothing_can_be_shared(
+def test_export_copies_blobs_that_cannot_be_shared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = app()
@@ -387,7 +387,7 @@ def test_blobs_are_copied_where_nothing_can_be_shared(
     assert {path.stat().st_nlink for path in (tmp_path / "out/blobs/sha256").iterdir()} == {1}
 
 
-def test_what_an_earlier_export_left_is_checked_and_used(tmp_path: Path) -> None:
+def test_export_verifies_and_reuses_earlier_blobs(tmp_path: Path) -> None:
     image = app()
     store = stocked(tmp_path, app=image)
     exported(store, tmp_path / "out", "app:1")
@@ -400,7 +400,7 @@ def test_what_an_earlier_export_left_is_checked_and_used(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("harm", ["flipped", "cut", "link", "fifo"])
-def test_what_is_not_what_its_name_says_is_replaced(tmp_path: Path, harm: str) -> None:
+def test_export_replaces_blobs_that_do_not_match_their_digest(tmp_path: Path, harm: str) -> None:
     image = app()
     store = stocked(tmp_path, app=image)
     outside = tmp_path / "outside"
@@ -427,7 +427,7 @@ def test_what_is_not_what_its_name_says_is_replaced(tmp_path: Path, harm: str) -
 # Other people's names
 
 
-def test_other_names_of_a_layout_stay_and_a_tag_that_is_taken_stays_taken(tmp_path: Path) -> None:
+def test_export_keeps_other_names_and_does_not_take_their_tags(tmp_path: Path) -> None:
     first, second = app("1"), app("2")
     store = stocked(tmp_path, app=first, other=second)
     exported(store, tmp_path / "out", "app:1")
@@ -439,15 +439,15 @@ def test_other_names_of_a_layout_stay_and_a_tag_that_is_taken_stays_taken(tmp_pa
         APP: first.digest,
         "docker.io/library/other:1": second.digest,
     }
-    said = [each["annotations"] for each in index_of(tmp_path / "out")]
-    assert [each["org.opencontainers.image.ref.name"] for each in said] == [
+    stated = [each["annotations"] for each in index_of(tmp_path / "out")]
+    assert [each["org.opencontainers.image.ref.name"] for each in stated] == [
         "1",
         "docker.io/library/other:1",
     ]
     assert [warning.code for warning in found.warnings] == ["tag-taken"]
 
 
-def test_the_same_name_is_replaced_in_its_place(tmp_path: Path) -> None:
+def test_export_replaces_the_same_name_in_place(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app("1"), b=app("b"))
     exported(store, tmp_path / "out", "app:1", "b:1")
     newer = app("2")
@@ -459,7 +459,7 @@ def test_the_same_name_is_replaced_in_its_place(tmp_path: Path) -> None:
     assert len(index_of(tmp_path / "out")) == 2
 
 
-def test_what_others_wrote_into_the_index_stays_as_it_is(tmp_path: Path) -> None:
+def test_export_keeps_foreign_entries_in_the_layout_index(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app())
     exported(store, tmp_path / "out", "app:1")
     document = json.loads((tmp_path / "out/index.json").read_text())
@@ -507,7 +507,7 @@ for number in range(first, last):
 """
 
 
-def test_processes_that_export_into_one_layout_at_once_all_end_up_in_it(tmp_path: Path) -> None:
+def test_concurrent_exports_into_one_layout_all_succeed(tmp_path: Path) -> None:
     images = {f"app{number}": app(str(number)) for number in range(24)}
     stocked(tmp_path, **images)
     racers = [
@@ -529,7 +529,7 @@ def test_processes_that_export_into_one_layout_at_once_all_end_up_in_it(tmp_path
     check_layout(tmp_path / "out")
 
 
-def test_a_folder_that_somebody_holds_is_waited_for_and_then_given_up(tmp_path: Path) -> None:
+def test_export_waits_for_a_locked_folder_and_then_fails(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app())
     out = tmp_path / "out"
     out.mkdir()
@@ -551,7 +551,7 @@ def test_a_folder_that_somebody_holds_is_waited_for_and_then_given_up(tmp_path: 
 # Where not to write
 
 
-def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
+def test_export_rejects_a_folder_with_other_files(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app())
     out = tmp_path / "home"
     out.mkdir()
@@ -565,9 +565,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["blobs", "blobs/sha256", "index.json", "oci-layout"])
 @pytest.mark.parametrize("kind", ["link", "fifo"])
-def test_a_layout_with_links_or_pipes_in_it_is_refused(
-    tmp_path: Path, name: str, kind: str
-) -> None:
+def test_export_rejects_a_layout_with_links_or_pipes(tmp_path: Path, name: str, kind: str) -> None:
     store = stocked(tmp_path, app=app())
     out, outside = tmp_path / "out", tmp_path / "outside"
     exported(store, out, "app:1")
@@ -587,7 +585,7 @@ def test_a_layout_with_links_or_pipes_in_it_is_refused(
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"schemaVersion": 2, "manifests": 3}'])
-def test_an_index_that_cannot_be_read_is_left_as_it_is(tmp_path: Path, body: bytes) -> None:
+def test_export_leaves_an_unreadable_index_unchanged(tmp_path: Path, body: bytes) -> None:
     store = stocked(tmp_path, app=app())
     exported(store, tmp_path / "out", "app:1")
     (tmp_path / "out/index.json").write_bytes(body)
@@ -598,7 +596,7 @@ def test_an_index_that_cannot_be_read_is_left_as_it_is(tmp_path: Path, body: byt
     assert (tmp_path / "out/index.json").read_bytes() == body
 
 
-def test_a_layout_of_an_unknown_version_is_left_alone(tmp_path: Path) -> None:
+def test_export_rejects_a_layout_of_an_unknown_version(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app())
     out = tmp_path / "out"
     out.mkdir()
@@ -630,7 +628,7 @@ def test_a_full_disk_leaves_the_old_index(tmp_path: Path, monkeypatch: pytest.Mo
     assert [path.name for path in (tmp_path / "out").glob(".*")] == []
 
 
-def test_what_a_killed_export_left_behind_is_removed_when_it_is_old(
+def test_export_removes_old_leftovers_of_a_killed_export(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = stocked(tmp_path, app=app())
@@ -665,7 +663,7 @@ while True:
 """
 
 
-def test_an_export_that_is_killed_at_any_moment_leaves_a_whole_layout(tmp_path: Path) -> None:
+def test_killed_export_leaves_a_complete_layout(tmp_path: Path) -> None:
     image = app()
     store = stocked(tmp_path, app=image, b=app("b"))
     exported(store, tmp_path / "out", "b:1")
@@ -692,7 +690,7 @@ def test_an_export_that_is_killed_at_any_moment_leaves_a_whole_layout(tmp_path: 
     assert names_in(tmp_path / "out")[APP] == image.digest
 
 
-def test_an_export_works_from_a_store_that_cannot_be_written(tmp_path: Path) -> None:
+def test_export_works_from_a_read_only_store(tmp_path: Path) -> None:
     image = app()
     store = stocked(tmp_path, app=image)
     (store.root / "version").write_text("99\n")
@@ -702,7 +700,7 @@ def test_an_export_works_from_a_store_that_cannot_be_written(tmp_path: Path) -> 
     assert check_layout(tmp_path / "out") == {*image.documents, *image.blobs}
 
 
-def test_only_what_fits_exactly_leaves_if_that_is_wished(tmp_path: Path) -> None:
+def test_export_exact_selects_exact_platforms_only(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app("1", "linux/arm/v6"))
     selection = ExportSelection((Platform.parse("linux/arm/v7"),), exact=True)
 
@@ -715,7 +713,7 @@ def test_only_what_fits_exactly_leaves_if_that_is_wished(tmp_path: Path) -> None
         )
 
 
-def test_clones_are_used_where_the_file_system_makes_them(
+def test_export_uses_file_clones_where_supported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = app()
@@ -735,7 +733,7 @@ def test_clones_are_used_where_the_file_system_makes_them(
     assert {path.stat().st_nlink for path in (tmp_path / "out/blobs/sha256").iterdir()} == {1}
 
 
-def test_content_is_on_the_disk_before_a_name_speaks_of_it(
+def test_export_syncs_content_before_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = stocked(tmp_path, app=app())
@@ -765,7 +763,7 @@ def test_content_is_on_the_disk_before_a_name_speaks_of_it(
     assert steps[named + 1] == "sync out"
 
 
-def test_a_tag_that_somebody_else_has_in_full_is_theirs(tmp_path: Path) -> None:
+def test_export_does_not_replace_a_tag_named_by_a_full_reference(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app("1"))
     out = tmp_path / "out"
     out.mkdir()

@@ -1,4 +1,4 @@
-"""Gathering: all builds of an image, each document asked for once, failures in their places."""
+"""All builds of an image: each document requested once, failures in their positions."""
 
 from __future__ import annotations
 
@@ -12,24 +12,16 @@ from resolver.session import Session
 from resolver.verbs.gather import Depth
 from tests.fakes.images import build_image, build_index, listed_as, multi_platform
 from tests.fakes.messages import Reply
-from tests.fakes.registry import FakeRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.fakes.registry import FakeRegistry
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
 
 
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as made:
-        yield made
-
-
-def test_each_document_is_asked_for_once_and_never_again(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_gather_requests_each_document_once(registry: FakeRegistry, tmp_path: Path) -> None:
     platforms = [AMD64, ARM64, "linux/arm/v7", "linux/s390x", "windows/amd64:10.0.20348.1"]
     registry.serve("app", "1", multi_platform(*platforms, attestations=True))
     name = f"{registry.host}/app:1"
@@ -47,7 +39,7 @@ def test_each_document_is_asked_for_once_and_never_again(
     assert [part.descriptor for part in again.parts] == [part.descriptor for part in found.parts]
 
 
-def test_an_entry_that_cannot_be_read_keeps_its_reason(
+def test_gather_keeps_the_error_of_an_unreadable_entry(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     good, gone = build_image(AMD64), build_image(ARM64)
@@ -66,7 +58,7 @@ def test_an_entry_that_cannot_be_read_keeps_its_reason(
         found.sound()
 
 
-def test_what_is_inside_another_index_stands_in_its_place(
+def test_gather_places_nested_entries_where_their_index_is(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     inner = build_index([build_image("linux/riscv64")])
@@ -80,9 +72,7 @@ def test_what_is_inside_another_index_stands_in_its_place(
     assert found.parts[2].platform == Platform.parse(ARM64)
 
 
-def test_an_image_without_an_index_is_its_own_only_part(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_gather_of_a_single_image_has_one_entry(registry: FakeRegistry, tmp_path: Path) -> None:
     registry.serve("app", "1", build_image("linux/arm/v7"))
 
     with Session(tmp_path) as session:

@@ -1,4 +1,4 @@
-"""Handing images to a tool: a program of the test's that stands on PATH as `docker`."""
+"""Export to a program: a script on PATH named `docker`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def hand(
     return export([Reference.parse("app:1")], store, parse_destination(to), options)
 
 
-def test_a_tool_gets_the_archive_and_what_it_says_is_told(tmp_path: Path) -> None:
+def test_handoff_sends_the_archive_and_returns_the_program_output(tmp_path: Path) -> None:
     image = app()
     store = stocked(tmp_path, app=image)
     environment = tool(tmp_path, "docker", 'echo "$@" > $OUT/args; cat > $OUT/got; echo Loaded')
@@ -69,7 +69,7 @@ def test_a_tool_gets_the_archive_and_what_it_says_is_told(tmp_path: Path) -> Non
     assert (found.command, found.said) == (("docker", "load"), "Loaded")
 
 
-def test_a_tool_that_is_not_here_is_said_with_the_command_to_use(tmp_path: Path) -> None:
+def test_handoff_names_the_command_for_a_missing_program(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app())
 
     with pytest.raises(ToolMissing) as caught:
@@ -79,7 +79,7 @@ def test_a_tool_that_is_not_here_is_said_with_the_command_to_use(tmp_path: Path)
 
 
 @pytest.mark.parametrize("path", ["", ".", "bin", ":"])
-def test_a_tool_is_never_taken_from_where_somebody_stands(
+def test_handoff_ignores_programs_in_the_working_folder(
     tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = stocked(tmp_path, app=app())
@@ -92,7 +92,7 @@ def test_a_tool_is_never_taken_from_where_somebody_stands(
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_tool_that_refuses_is_quoted(tmp_path: Path) -> None:
+def test_handoff_quotes_a_failing_program(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app())
     environment = tool(tmp_path, "docker", 'cat > /dev/null; echo "no such daemon" >&2; exit 3')
 
@@ -102,7 +102,7 @@ def test_a_tool_that_refuses_is_quoted(tmp_path: Path) -> None:
     assert (caught.value.status, caught.value.command) == (3, "docker load")
 
 
-def test_a_tool_that_does_not_listen_is_quoted_too(tmp_path: Path) -> None:
+def test_handoff_quotes_a_program_that_does_not_read_its_input(tmp_path: Path) -> None:
     image = app(os.urandom(300_000).hex())
     store = stocked(tmp_path, app=image)
     environment = tool(tmp_path, "docker", 'exec 0<&-; echo "who are you?" >&2; exit 1')
@@ -111,7 +111,7 @@ def test_a_tool_that_does_not_listen_is_quoted_too(tmp_path: Path) -> None:
         hand(store, "docker", environment)
 
 
-def test_a_tool_is_killed_before_it_takes_half_for_all(tmp_path: Path) -> None:
+def test_handoff_kills_the_program_when_the_archive_is_incomplete(tmp_path: Path) -> None:
     image = app()
     store = stocked(tmp_path, app=image)
     victim = place(store, json.loads(image.child(ARM64).body)["layers"][1]["digest"])
@@ -126,7 +126,7 @@ def test_a_tool_is_killed_before_it_takes_half_for_all(tmp_path: Path) -> None:
     assert not (tmp_path / "loaded").exists()
 
 
-def test_an_interrupt_ends_the_tool_and_all_it_started(tmp_path: Path) -> None:
+def test_interrupt_ends_the_handoff_program_and_its_children(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app())
     os.mkfifo(tmp_path / "ready")
     script = "sleep 300 & echo $! > $OUT/child; echo > $OUT/ready; cat > /dev/null; wait"
@@ -147,7 +147,7 @@ def test_an_interrupt_ends_the_tool_and_all_it_started(tmp_path: Path) -> None:
 
 
 def _lives(process: int) -> bool:
-    """Say whether a process runs; a zombie that nobody buried does not."""
+    """Return whether a process runs and is no zombie."""
     try:
         os.kill(process, signal.SIG_DFL)
         with open(f"/proc/{process}/stat") as file:  # noqa: PTH123 - no path of ours
@@ -156,7 +156,7 @@ def _lives(process: int) -> bool:
         return False
 
 
-def test_our_secrets_do_not_reach_the_tool(tmp_path: Path) -> None:
+def test_handoff_keeps_secrets_from_the_program(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app())
     environment = tool(tmp_path, "docker", "cat > /dev/null; env > $OUT/env")
     secrets = {"DOCKER_AUTH_CONFIG": "S3cr3t", "RESOLVER_PASSWORD": "S3cr3t"}
@@ -168,7 +168,7 @@ def test_our_secrets_do_not_reach_the_tool(tmp_path: Path) -> None:
     assert "DOCKER_HOST=tcp://h" in seen
 
 
-def test_nothing_is_started_for_an_image_that_is_not_here(tmp_path: Path) -> None:
+def test_handoff_starts_nothing_for_a_missing_image(tmp_path: Path) -> None:
     store = stocked(tmp_path, b=app())
     environment = tool(tmp_path, "docker", "touch $OUT/ran")
 
@@ -188,7 +188,7 @@ def test_nothing_is_started_for_an_image_that_is_not_here(tmp_path: Path) -> Non
         ([[None]], ("--all-platforms", "--no-unpack")),
     ],
 )
-def test_containerd_keeps_all_platforms_and_unpacks_what_runs_here(
+def test_handoff_to_containerd_keeps_all_platforms_and_unpacks_the_host(
     images: list[list[Platform | None]], flags: tuple[str, ...]
 ) -> None:
     command = command_for("containerd", namespace="k8s.io", host=HERE, images=images)
@@ -196,5 +196,5 @@ def test_containerd_keeps_all_platforms_and_unpacks_what_runs_here(
     assert command == ("ctr", "--namespace", "k8s.io", "images", "import", *flags, "-")
 
 
-def test_containerd_decides_what_nobody_said() -> None:
+def test_handoff_lets_containerd_choose_without_a_platform() -> None:
     assert command_for("containerd", images=[[THERE]]) == ("ctr", "images", "import", "-")

@@ -54,7 +54,7 @@ GZIP = f"{TAR}+gzip"
 
 @dataclass
 class Contents:
-    """Content in memory that counts how often it is asked for."""
+    """Content in memory that counts its reads."""
 
     blobs: dict[Digest, bytes] = field(default_factory=dict)
     opened: list[str] = field(default_factory=list)
@@ -112,7 +112,7 @@ def archive(*names: str) -> bytes:
     return b"".join(member(name.encode(), name.encode() * 300) for name in names) + END
 
 
-def test_layers_are_laid_over_one_another_however_they_are_compressed() -> None:
+def test_layers_of_mixed_compressions_are_merged() -> None:
     contents = Contents()
     one, two, three = archive("a", "b"), archive("c", ".wh.a"), archive("d")
     layers = [
@@ -127,7 +127,7 @@ def test_layers_are_laid_over_one_another_however_they_are_compressed() -> None:
     assert tree.warnings == ()
 
 
-def test_a_layer_that_images_share_is_read_once() -> None:
+def test_shared_layer_is_read_once() -> None:
     contents = Contents()
     shared, own = archive("shared"), [archive("one"), archive("two")]
     first = (contents.add(gzip.compress(shared)), shared)
@@ -143,7 +143,7 @@ def test_a_layer_that_images_share_is_read_once() -> None:
     assert sorted(contents.drained) == sorted(contents.opened)
 
 
-def test_no_images_and_no_layers_are_nothing() -> None:
+def test_no_images_or_no_layers_give_no_files() -> None:
     assert trees_of([]) == ()
     (tree,) = trees_of([image(Contents())])
     assert paths(tree) == []
@@ -154,7 +154,7 @@ def test_no_images_and_no_layers_are_nothing() -> None:
     [b"", bytes(1024), gzip.compress(b"", mtime=0)],
     ids=["nothing", "zeros", "gzip of nothing"],
 )
-def test_an_empty_layer_changes_nothing(body: bytes) -> None:
+def test_empty_layer_changes_nothing(body: bytes) -> None:
     contents = Contents()
     inside = gzip.decompress(body) if body.startswith(b"\x1f") else body
     one = archive("a")
@@ -168,7 +168,7 @@ def test_an_empty_layer_changes_nothing(body: bytes) -> None:
 # What must not be believed
 
 
-def test_other_bytes_than_the_digest_are_refused_before_anything_is_given_out() -> None:
+def test_layer_with_a_wrong_digest_is_refused_before_use() -> None:
     contents = Contents()
     one = archive("a")
     descriptor = contents.add(gzip.compress(one))
@@ -180,7 +180,7 @@ def test_other_bytes_than_the_digest_are_refused_before_anything_is_given_out() 
         trees_of([image(contents, (descriptor, one))])
 
 
-def test_damage_that_comes_with_another_digest_is_told_as_that() -> None:
+def test_damaged_layer_with_a_wrong_digest_is_reported_as_a_digest_error() -> None:
     contents = Contents()
     one = archive("a")
     descriptor = contents.add(one, TAR)
@@ -200,7 +200,7 @@ def test_too_few_and_too_many_bytes_are_refused() -> None:
             trees_of([image(contents, (descriptor, one))])
 
 
-def test_what_follows_the_archive_is_hashed_too() -> None:
+def test_bytes_after_the_archive_are_hashed() -> None:
     """The end mark is not the end of the blob: a diff_id is of every byte."""
     contents = Contents()
     one = archive("a")
@@ -214,7 +214,7 @@ def test_what_follows_the_archive_is_hashed_too() -> None:
     assert paths(trees_of([image(contents, (descriptor, longer))])[0]) == ["a"]
 
 
-def test_a_diff_id_that_does_not_fit_names_the_layer() -> None:
+def test_wrong_diff_id_names_the_layer() -> None:
     contents = Contents()
     one, two = archive("a"), archive("b")
     layers = [(contents.add(gzip.compress(one)), one), (contents.add(gzip.compress(two)), one)]
@@ -241,7 +241,7 @@ def test_a_diff_id_of_another_algorithm_is_checked_as_well() -> None:
             assert caught.value.code == "contradictory-layer"
 
 
-def test_of_several_bad_layers_the_same_is_told_every_time() -> None:
+def test_several_bad_layers_report_the_same_error_every_time() -> None:
     contents = Contents()
     good = archive("a")
     bad = [(contents.add(b"x" * size, TAR), good) for size in (5000, 4000)]
@@ -263,7 +263,7 @@ def test_of_several_bad_layers_the_same_is_told_every_time() -> None:
         (GZIP, zstd.compress, "its type says gzip, and it is zstd"),
     ],
 )
-def test_the_bytes_decide_and_a_type_that_disagrees_is_a_warning(
+def test_compression_is_detected_from_bytes_and_a_wrong_type_is_a_warning(
     media_type: str, pack: object, words: str
 ) -> None:
     contents = Contents()
@@ -286,7 +286,7 @@ def test_the_bytes_decide_and_a_type_that_disagrees_is_a_warning(
         (TAR, b"nonsense" * 100, BadDocument, "checksum"),
     ],
 )
-def test_what_is_not_known_is_said_and_not_guessed(
+def test_unknown_layer_format_is_reported(
     media_type: str, body: bytes, kind: type[Exception], words: str
 ) -> None:
     contents = Contents()
@@ -297,7 +297,7 @@ def test_what_is_not_known_is_said_and_not_guessed(
 # Limits and ends
 
 
-def test_the_entries_of_all_layers_together_are_limited() -> None:
+def test_entries_of_all_layers_are_limited() -> None:
     assert MAX_ENTRIES == 2_000_000
     contents = Contents()
     layers = [(contents.add(body, TAR), body) for body in (archive("a", "b"), archive("c", "d"))]
@@ -307,7 +307,7 @@ def test_the_entries_of_all_layers_together_are_limited() -> None:
         trees_of([image(contents, *layers)], limits=TarLimits(entries=3))
 
 
-def test_the_names_of_all_layers_together_are_limited() -> None:
+def test_names_of_all_layers_are_limited() -> None:
     contents = Contents()
     layers = [(contents.add(body, TAR), body) for body in (archive("a", "b"), archive("c", "d"))]
 
@@ -326,7 +326,7 @@ def test_the_trees_of_all_images_share_their_room() -> None:
         trees_of([image(contents, layer)] * 2, room=TreeRoom(RoomLimits(paths=5)))
 
 
-def test_nobody_reads_on_when_nobody_wants_it() -> None:
+def test_reading_layers_stops_when_the_caller_stops() -> None:
     contents = Contents()
     descriptor = contents.add(archive(*(str(number) for number in range(100))), TAR)
     asked = iter([True, True, False])
@@ -336,7 +336,7 @@ def test_nobody_reads_on_when_nobody_wants_it() -> None:
     assert contents.drained == []
 
 
-def test_a_missing_layer_ends_it(tmp_path: Path) -> None:
+def test_missing_layer_is_an_error(tmp_path: Path) -> None:
     missing = Descriptor(GZIP, Digest.of(b"?"), 1)
     with pytest.raises(BlobNotFound):
         trees_of([image(Contents(), (missing, b""))])
@@ -350,7 +350,7 @@ def test_a_missing_layer_ends_it(tmp_path: Path) -> None:
 # The store
 
 
-def test_what_the_store_lacks_is_fetched_into_it_once(tmp_path: Path) -> None:
+def test_missing_layers_are_fetched_into_the_store_once(tmp_path: Path) -> None:
     contents = Contents()
     bodies = [archive("a", *map(str, range(50))), archive("b")]
     layers = [(contents.add(gzip.compress(body)), body) for body in bodies]
@@ -376,7 +376,7 @@ def test_what_the_store_lacks_is_fetched_into_it_once(tmp_path: Path) -> None:
     assert [paths(tree) for tree in trees_of([offline])] == seen[:1] == seen[1:]
 
 
-def test_other_bytes_do_not_get_into_the_store(tmp_path: Path) -> None:
+def test_wrong_layer_bytes_are_not_stored(tmp_path: Path) -> None:
     contents = Contents()
     one = archive("a")
     descriptor = contents.add(one, TAR)
@@ -403,7 +403,7 @@ def test_an_image_must_have_been_read_to_have_files() -> None:
 
 
 def part(layers: int, diff_ids: int) -> ImageEntry:
-    """Make what is gathered of an image whose config may say another number of layers."""
+    """Return the documents of an image whose config may have another number of layers."""
     built = build_image("linux/arm64", [bytes([number]) for number in range(layers)])
     other = build_image("linux/arm64", [bytes([number]) for number in range(diff_ids)])
     manifest = parse_document(built.body, built.media_type, "the manifest")
@@ -413,7 +413,7 @@ def part(layers: int, diff_ids: int) -> ImageEntry:
     return ImageEntry(built.descriptor, (), config.platform, manifest, config)
 
 
-def test_an_image_that_was_gathered_has_layers_and_their_diff_ids() -> None:
+def test_layers_of_a_gathered_image_have_diff_ids() -> None:
     made = LayeredImage.of(part(2, 2), "arm64", "`x`", Contents())
 
     assert (len(made.layers), len(made.diff_ids), str(made.platform)) == (2, 2, "linux/arm64")
@@ -424,7 +424,7 @@ def test_as_many_diff_ids_as_layers_are_wanted() -> None:
         LayeredImage.of(part(2, 3), "arm64", "`x`", Contents())
 
 
-def test_what_is_hashed_is_the_content_of_files() -> None:
+def test_file_hashes_cover_the_content_of_files() -> None:
     contents = Contents()
     one = member(b"a", b"abc") + header(b"empty") + END
 

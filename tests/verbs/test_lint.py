@@ -1,4 +1,4 @@
-"""Linting images: what is asked for, what is found, and what is an error of the command."""
+"""Lint images: the requests, the findings and the errors."""
 
 from __future__ import annotations
 
@@ -24,23 +24,16 @@ from tests.fakes.images import (
     raw_document,
 )
 from tests.fakes.messages import Reply
-from tests.fakes.registry import FakeRegistry
 from tests.real.layouts import write_layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from resolver.core.lint.findings import Finding
     from tests.contract.lint_samples import Prepare
+    from tests.fakes.registry import FakeRegistry
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as made:
-        yield made
 
 
 def findings(registry: FakeRegistry, store: Path, image: Image) -> tuple[Finding, ...]:
@@ -50,11 +43,11 @@ def findings(registry: FakeRegistry, store: Path, image: Image) -> tuple[Finding
         return session.lint(f"{registry.host}/app:1").findings
 
 
-def told(found: tuple[Finding, ...]) -> list[tuple[str, str, str]]:
+def facts_of(found: tuple[Finding, ...]) -> list[tuple[str, str, str]]:
     return [(each.rule, each.severity.value, each.platform) for each in found]
 
 
-def test_each_document_is_asked_for_once_and_no_layer(
+def test_lint_requests_each_document_once_and_no_layers(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     image = multi_platform(AMD64, ARM64, "linux/arm/v7", attestations=True)
@@ -70,7 +63,7 @@ def test_each_document_is_asked_for_once_and_no_layer(
     assert len(registry.log) == first + 1
 
 
-def test_configs_that_lie_are_told_with_both_platforms(
+def test_lint_reports_false_configs_with_both_platforms(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     image = build_index([build_image(AMD64), listed_as(build_image("linux/arm/v7"), ARM64)])
@@ -101,7 +94,7 @@ def test_configs_that_lie_are_told_with_both_platforms(
         ("linux/amd64:5.10", "linux/amd64:6.1", None),
     ],
 )
-def test_what_contradicts_what(
+def test_lint_reports_contradictions(
     registry: FakeRegistry, tmp_path: Path, stated: str, actual: str, severity: str | None
 ) -> None:
     image = build_index([listed_as(build_image(actual), stated)])
@@ -128,7 +121,7 @@ def test_what_contradicts_what(
         (("linux/arm/v6", "linux/arm/v7"), {"config": {"Cmd": ["/app"]}}, None),
     ],
 )
-def test_how_much_the_same_layers_weigh(
+def test_lint_severity_of_equal_layers(
     registry: FakeRegistry,
     tmp_path: Path,
     platforms: tuple[str, ...],
@@ -153,18 +146,18 @@ def test_the_same_content_compressed_otherwise_is_the_same(
     plain = gzip.decompress(build_layer({"app": b"the same"}))
     images = [build_image(AMD64, [plain]), build_image(ARM64, [gzip.compress(plain, mtime=0)])]
 
-    assert told(findings(registry, tmp_path, build_index(images))) == [
+    assert facts_of(findings(registry, tmp_path, build_index(images))) == [
         ("identical-layers", "error", "")
     ]
 
 
-def test_layers_without_a_file_say_nothing(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_ignores_layers_without_files(registry: FakeRegistry, tmp_path: Path) -> None:
     images = [build_image(platform, [bytes(1024)]) for platform in (AMD64, ARM64)]
 
     assert findings(registry, tmp_path, build_index(images)) == ()
 
 
-def test_an_index_inside_that_is_gone_is_a_finding_too(
+def test_lint_reports_a_missing_nested_index_as_a_finding(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     inner = build_index([build_image("linux/riscv64")])
@@ -178,7 +171,7 @@ def test_an_index_inside_that_is_gone_is_a_finding_too(
     assert found.findings[0].digest == inner.digest
 
 
-def test_indexes_that_go_on_for_ever_are_an_error(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_fails_on_endless_nested_indexes(registry: FakeRegistry, tmp_path: Path) -> None:
     image = build_image(AMD64)
     for _ in range(12):
         image = build_index([image])
@@ -188,7 +181,7 @@ def test_indexes_that_go_on_for_ever_are_an_error(registry: FakeRegistry, tmp_pa
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, AuthenticationRequired), (503, Unavailable)])
-def test_who_could_not_be_asked_is_no_finding(
+def test_lint_failed_request_is_not_a_finding(
     registry: FakeRegistry, tmp_path: Path, status: int, error: type[Exception]
 ) -> None:
     image = build_image(ARM64)
@@ -199,7 +192,7 @@ def test_who_could_not_be_asked_is_no_finding(
         findings(registry, tmp_path, build_index([image]))
 
 
-def test_a_size_that_is_wrong_is_told_with_both_numbers(
+def test_lint_reports_a_wrong_size_with_both_numbers(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     image = with_config(build_image(ARM64))
@@ -214,7 +207,7 @@ def test_a_size_that_is_wrong_is_told_with_both_numbers(
     assert f"should have {actual + 5} bytes, but has {actual}" in found[0].message
 
 
-def test_a_pin_costs_one_request_more_and_only_where_a_tag_stands_beside_it(
+def test_lint_pin_costs_one_request_only_for_a_tag_with_digest(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     image = multi_platform(AMD64, ARM64)
@@ -227,11 +220,11 @@ def test_a_pin_costs_one_request_more_and_only_where_a_tag_stands_beside_it(
         both = session.lint(f"{registry.host}/app:1@{child}")
 
     assert bare.findings == ()
-    assert told(both.findings) == [("pinned-to-one-platform", "warning", "")]
+    assert facts_of(both.findings) == [("pinned-to-one-platform", "warning", "")]
     assert len(registry.log) == before + 1
 
 
-def test_a_tag_that_is_named_by_another_algorithm_has_not_moved(
+def test_lint_tag_with_another_digest_algorithm_has_not_moved(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     image = build_image(AMD64)
@@ -242,7 +235,7 @@ def test_a_tag_that_is_named_by_another_algorithm_has_not_moved(
         assert session.lint(f"{registry.host}/app:1@{image.digest}").findings == ()
 
 
-def test_a_tag_that_is_gone_is_told(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_reports_a_removed_tag(registry: FakeRegistry, tmp_path: Path) -> None:
     image = build_image(AMD64)
     registry.serve("app", None, image)
 
@@ -252,9 +245,7 @@ def test_a_tag_that_is_gone_is_told(registry: FakeRegistry, tmp_path: Path) -> N
     assert [each.message for each in found.findings] == ["the tag `old` no longer exists"]
 
 
-def test_offline_a_tag_is_not_looked_up_and_that_is_said(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_lint_offline_skips_tag_lookup_with_a_note(registry: FakeRegistry, tmp_path: Path) -> None:
     image = build_image(AMD64)
     registry.serve("app", "1", image)
     name = f"{registry.host}/app@{image.digest}"
@@ -268,7 +259,7 @@ def test_offline_a_tag_is_not_looked_up_and_that_is_said(
     assert [each.code for each in found.looked_at[0].warnings] == ["tag-not-looked-up"]
 
 
-def test_one_of_several_that_fails_keeps_the_others(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_of_several_continues_after_a_failure(registry: FakeRegistry, tmp_path: Path) -> None:
     registry.serve("app", "1", build_image(AMD64))
     names = [f"{registry.host}/app:{tag}" for tag in ("2", "1")]
 
@@ -282,7 +273,7 @@ def test_one_of_several_that_fails_keeps_the_others(registry: FakeRegistry, tmp_
     assert not found.reaches(Severity.NOTE)
 
 
-def test_what_nobody_wants_to_hear_of_is_counted(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_counts_ignored_findings(registry: FakeRegistry, tmp_path: Path) -> None:
     registry.serve("app", "1", build_index([build_image("linux/arm")]))
 
     with Session(tmp_path) as session:
@@ -292,7 +283,7 @@ def test_what_nobody_wants_to_hear_of_is_counted(registry: FakeRegistry, tmp_pat
     assert found.looked_at[0].ignored == 1
 
 
-def test_a_layout_is_linted_like_a_registry(tmp_path: Path) -> None:
+def test_lint_of_a_layout_equals_lint_of_a_registry(tmp_path: Path) -> None:
     image = build_index([build_image(AMD64), listed_as(build_image(AMD64), ARM64)])
     write_layout(tmp_path / "layout", {"1": image})
 
@@ -356,14 +347,16 @@ def test_further_findings(
     with Session(tmp_path) as session:
         found = session.lint(f"{registry.host}/{name}").findings
 
-    assert [each for each in told(found) if each[0] != "contradictory-config"] == expected
+    assert [each for each in facts_of(found) if each[0] != "contradictory-config"] == expected
 
 
-def test_a_config_of_the_other_family_is_a_note(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_notes_a_config_of_the_other_media_type_family(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
     image = build_image(ARM64)
     body = image.body.replace(b"oci.image.config.v1+json", b"docker.container.image.v1+json")
     registry.serve("app", None, image)
 
     found = findings(registry, tmp_path, build_index([listed_as(raw_document(body), ARM64)]))
 
-    assert told(found) == [("mixed-media-types", "note", ARM64)]
+    assert facts_of(found) == [("mixed-media-types", "note", ARM64)]

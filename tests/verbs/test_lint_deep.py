@@ -1,4 +1,4 @@
-"""Looking into layers: the programs of an image found, in few bytes, whatever is in the way."""
+"""Find the programs of an image in its layers with few bytes read."""
 
 from __future__ import annotations
 
@@ -29,23 +29,17 @@ from tests.fakes.images import (
 )
 from tests.fakes.messages import Reply, Seen
 from tests.fakes.programs import elf, pe
-from tests.fakes.registry import FakeRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from resolver.core.lint.lint import LintedImage
+    from tests.fakes.registry import FakeRegistry
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
 MEGABYTE = 1_000_000
 TARS = DATA / "bad_inputs" / "tars"
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as made:
-        yield made
 
 
 def look(registry: FakeRegistry, store: Path, image: Image, most: int = 32 << 20) -> LintedImage:
@@ -62,13 +56,13 @@ def packed(layers: Sequence[bytes], *words: str, platform: str = ARM64, **config
     return build_index([build_image(platform, layers, config={"config": settings})])
 
 
-def told(found: LintedImage) -> list[tuple[str, str]]:
-    """Give rule and weight of each finding."""
+def facts_of(found: LintedImage) -> list[tuple[str, str]]:
+    """Return rule and severity of each finding."""
     return [(finding.rule, finding.severity.value) for finding in found.findings]
 
 
 def started(found: LintedImage) -> list[tuple[str, str, str]]:
-    """Give what is started, how the search ended, and for which machine it is."""
+    """Return the started program, the result of the search and its platform."""
     return [
         (
             one.program.path if one.program else one.words,
@@ -105,7 +99,7 @@ def noise(count: int, seed: int = 7) -> bytes:
 # --- how little is read ----------------------------------------------------------------------
 
 
-def test_a_lie_that_is_early_in_a_large_layer_costs_under_a_twentieth_of_it(
+def test_lint_deep_reads_under_a_twentieth_of_a_layer_with_an_early_finding(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     layer = build_layer({"app": elf("amd64"), "usr/share/words": noise(20 * MEGABYTE)})
@@ -113,7 +107,7 @@ def test_a_lie_that_is_early_in_a_large_layer_costs_under_a_twentieth_of_it(
 
     found = look(registry, tmp_path, image)
 
-    assert told(found) == [("wrong-machine", "error")]
+    assert facts_of(found) == [("wrong-machine", "error")]
     sent = sum(seen.sent for seen in registry.log)
     whole = sum(map(len, image.blobs.values())) + sum(len(b) for _, b in image.documents.values())
     assert sent < whole * 0.05
@@ -121,19 +115,21 @@ def test_a_lie_that_is_early_in_a_large_layer_costs_under_a_twentieth_of_it(
     assert found.looks[0].bytes_read == 65_536
 
 
-def test_a_registry_without_ranges_is_left_early(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_deep_stops_early_without_range_support(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
     registry.shelves.ranges = False
     layer = build_layer({"app": elf("amd64"), "words": noise(20 * MEGABYTE)})
 
     found = look(registry, tmp_path, packed([layer], "/app"))
 
-    assert told(found) == [("wrong-machine", "error")]
+    assert facts_of(found) == [("wrong-machine", "error")]
     assert found.looks[0].bytes_read == 65_536
     # What was under way in sockets when it was closed is the system's, up to some megabytes.
     assert sum(seen.sent for seen in registry.log) < 8 * MEGABYTE
 
 
-def test_a_sound_image_is_read_no_further_than_needed(
+def test_lint_deep_reads_a_correct_image_no_further_than_needed(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     base = build_layer({"bin/sh": elf("arm64"), "words": noise(8 * MEGABYTE)})
@@ -141,12 +137,12 @@ def test_a_sound_image_is_read_no_further_than_needed(
 
     found = look(registry, tmp_path, packed([base, top], "/app"))
 
-    assert told(found) == []
+    assert facts_of(found) == []
     assert found.looks[0].bytes_read == 2 * 65_536
     assert [program.path for program in found.looks[0].sample] == ["app", "bin/sh"]
 
 
-def test_a_layer_that_platforms_share_is_read_once(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_deep_reads_a_shared_layer_once(registry: FakeRegistry, tmp_path: Path) -> None:
     shared = build_layer({"etc/motd": b"hello", "words": noise(300_000)})
     images = [
         build_image(
@@ -159,31 +155,31 @@ def test_a_layer_that_platforms_share_is_read_once(registry: FakeRegistry, tmp_p
 
     found = look(registry, tmp_path, build_index(images))
 
-    assert told(found) == []
+    assert facts_of(found) == []
     asked = [seen.headers.get("range") for seen in registry.requests("GET", "/blobs/")]
     assert len([each for each in asked if each is not None and each.startswith("bytes=0-")]) <= 1
     assert sum(one.bytes_read for one in found.looks) < len(shared) + 3 * 2_000
 
 
-def test_no_more_is_read_than_was_allowed(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_deep_reads_no_more_than_its_limit(registry: FakeRegistry, tmp_path: Path) -> None:
     layer = build_layer({"words": noise(3 * MEGABYTE), "app": elf("arm64")})
 
     found = look(registry, tmp_path, packed([layer], "/app"), most=200_000)
 
-    assert told(found) == [("undecided-entrypoint", "note")]
+    assert facts_of(found) == [("undecided-entrypoint", "note")]
     # The last stretch may go past it: 64, 128, then 256 KiB.
     assert found.looks[0].bytes_read == 65_536 * 7
     assert sum(seen.sent for seen in registry.requests("GET", "/blobs/")) < 65_536 * 8
 
 
-def test_what_is_allowed_is_read_to_the_end_and_verified(
+def test_lint_deep_reads_and_verifies_whole_layers_within_its_limit(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     layer = build_layer({"words": noise(3 * MEGABYTE), "app": elf("amd64")})
 
     found = look(registry, tmp_path, packed([layer], "/app"))
 
-    assert told(found) == [("wrong-machine", "error")]
+    assert facts_of(found) == [("wrong-machine", "error")]
     program = found.looks[0].started[0].program
     assert program is not None
     # It was found before the end mark.
@@ -191,7 +187,9 @@ def test_what_is_allowed_is_read_to_the_end_and_verified(
     assert found.findings[0].message.endswith("read in part and not verified")
 
 
-def test_what_the_store_holds_costs_no_request(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_deep_requests_nothing_held_in_the_store(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
     layer = build_layer({"app": elf("amd64")})
     registry.serve("app", "1", packed([layer], "/app"))
 
@@ -301,7 +299,7 @@ def test_what_the_store_holds_costs_no_request(registry: FakeRegistry, tmp_path:
         ),
     ],
 )
-def test_what_is_started_is_found(
+def test_lint_deep_finds_the_started_program(
     registry: FakeRegistry,
     tmp_path: Path,
     words: list[str],
@@ -314,7 +312,7 @@ def test_what_is_started_is_found(
 
 
 @pytest.mark.parametrize("words", [[r"C:\app\App.exe"], ["app"], ["cmd", "/S", "/C", "app x"]])
-def test_a_windows_program_is_found_whatever_its_case(
+def test_lint_deep_finds_windows_programs_in_any_case(
     registry: FakeRegistry, tmp_path: Path, words: list[str]
 ) -> None:
     layer = build_layer(
@@ -325,19 +323,19 @@ def test_a_windows_program_is_found_whatever_its_case(
     found = look(registry, tmp_path, image)
 
     assert ("app/app.exe", "found", "arm64") in started(found)
-    assert told(found) == [("wrong-machine", "error")]
+    assert facts_of(found) == [("wrong-machine", "error")]
 
 
-def test_a_linux_program_in_a_windows_image_is_a_lie(
+def test_lint_deep_reports_a_linux_program_in_a_windows_image(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     layer = build_layer({"bin/app": elf("amd64"), "bin/sh": elf("amd64")})
     image = packed([layer], "/bin/app", platform="windows/amd64:10.0.20348.1")
 
-    assert ("foreign-programs", "error") in told(look(registry, tmp_path, image))
+    assert ("foreign-programs", "error") in facts_of(look(registry, tmp_path, image))
 
 
-def test_one_foreign_tool_is_a_warning_and_nothing_but_foreign_ones_an_error(
+def test_lint_deep_warns_for_one_foreign_program_and_fails_for_only_foreign_ones(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     mixed = build_layer({"a": elf("arm64"), "qemu": elf("amd64")})
@@ -356,7 +354,7 @@ def test_one_foreign_tool_is_a_warning_and_nothing_but_foreign_ones_an_error(
     ] == [("linux/riscv64", "error"), (ARM64, "warning")]
 
 
-def test_what_a_layer_above_replaces_or_takes_away_is_no_foreign_program(
+def test_lint_deep_ignores_programs_replaced_or_removed_above(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     old = {name: elf("s390x") for name in ("app", "gone/tool", "opaque/tool", "whole/tool")}
@@ -366,10 +364,10 @@ def test_what_a_layer_above_replaces_or_takes_away_is_no_foreign_program(
 
     found = look(registry, tmp_path, packed([build_layer(old), build_layer(new)], "/app"))
 
-    assert told(found) == []
+    assert facts_of(found) == []
 
 
-def test_a_layer_that_was_not_looked_at_may_hold_what_was_not_found(
+def test_lint_deep_reports_no_missing_program_when_a_layer_was_skipped(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     """An image caught lying is looked into no further, though another one has read its base."""
@@ -388,7 +386,7 @@ def test_a_layer_that_was_not_looked_at_may_hold_what_was_not_found(
     assert [finding.rule for finding in found.findings] == ["wrong-machine"]
 
 
-def test_only_so_many_executables_of_a_layer_are_a_sample(
+def test_lint_deep_samples_a_limited_number_of_programs_per_layer(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     layer = build_layer({f"bin/{number:02}": elf("arm64") for number in range(30)})
@@ -398,7 +396,7 @@ def test_only_so_many_executables_of_a_layer_are_a_sample(
     assert len(found.looks[0].sample) == SAMPLE
 
 
-def test_what_another_image_had_read_changes_nothing(
+def test_lint_deep_result_does_not_depend_on_other_images(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     layers = [
@@ -417,21 +415,21 @@ def test_what_another_image_had_read_changes_nothing(
     assert one.looks[1].sample == other.looks[0].sample == alone.looks[0].sample
 
 
-def test_of_very_many_layers_the_top_ones_are_looked_at(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_lint_deep_looks_at_the_top_of_many_layers(registry: FakeRegistry, tmp_path: Path) -> None:
     bottom = build_layer({"app": elf("amd64")})
     above = build_layer({"etc/motd": b"hello"})
 
     found = look(registry, tmp_path, packed([bottom, *[above] * 250], "/app"))
 
-    assert told(found) == [("undecided-entrypoint", "note")]
-    assert told(look(registry, tmp_path, packed([bottom, *[above] * 249], "/app"))) == [
+    assert facts_of(found) == [("undecided-entrypoint", "note")]
+    assert facts_of(look(registry, tmp_path, packed([bottom, *[above] * 249], "/app"))) == [
         ("wrong-machine", "error")
     ]
 
 
-def test_the_order_of_the_index_changes_nothing(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_deep_result_does_not_depend_on_index_order(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
     shared = build_layer({"bin/sh": elf("amd64"), "words": noise(400_000)})
     images = [
         build_image(platform, [shared, build_layer({"etc/name": platform.encode()})])
@@ -448,9 +446,7 @@ def test_the_order_of_the_index_changes_nothing(registry: FakeRegistry, tmp_path
 # --- what goes wrong -------------------------------------------------------------------------
 
 
-def test_bytes_of_a_layer_that_were_altered_are_an_error(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_lint_deep_fails_on_altered_layer_bytes(registry: FakeRegistry, tmp_path: Path) -> None:
     layer = build_layer({"bin/app": elf("arm64")})
     image = packed([layer], "/nowhere")
     digest = next(name for name, blob in image.blobs.items() if blob == layer)
@@ -459,11 +455,11 @@ def test_bytes_of_a_layer_that_were_altered_are_an_error(
 
     found = look(registry, tmp_path, image)
 
-    assert told(found) == [("unreadable-layer", "error")]
+    assert facts_of(found) == [("unreadable-layer", "error")]
 
 
 @pytest.mark.parametrize("path", sorted(TARS.iterdir()), ids=lambda path: path.name)
-def test_a_hostile_layer_is_a_finding_or_none_and_never_more(
+def test_lint_deep_survives_hostile_layers(
     registry: FakeRegistry, tmp_path: Path, path: Path
 ) -> None:
     layer = path.read_bytes()
@@ -489,20 +485,18 @@ def with_layer(image: Image, layer: bytes) -> Image:
     return replace(made, platform=image.platform)
 
 
-def test_a_diff_id_that_is_not_the_layers_is_an_error(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_lint_deep_fails_on_a_wrong_diff_id(registry: FakeRegistry, tmp_path: Path) -> None:
     layer = build_layer({"bin/app": elf("arm64")})
     wrong = {"type": "layers", "diff_ids": [f"sha256:{'0' * 64}"]}
     settings = {"config": {"Entrypoint": ["/nowhere"]}, "rootfs": wrong}
 
     found = look(registry, tmp_path, build_index([build_image(ARM64, [layer], config=settings)]))
 
-    assert ("unreadable-layer", "error") in told(found)
+    assert ("unreadable-layer", "error") in facts_of(found)
     assert "uncompressed" in found.findings[0].message
 
 
-def test_a_registry_that_cannot_be_asked_is_no_finding(
+def test_lint_deep_failed_request_is_not_a_finding(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("resolver.sources.http.retry.ATTEMPTS", 1, raising=False)
@@ -515,7 +509,7 @@ def test_a_registry_that_cannot_be_asked_is_no_finding(
         look(registry, tmp_path, image)
 
 
-def test_offline_a_layer_that_is_not_held_is_no_finding(
+def test_lint_deep_offline_skips_layers_that_are_not_held(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.serve("app", "1", packed([build_layer({"app": elf("arm64")})], "/app"))
@@ -531,7 +525,7 @@ def test_offline_a_layer_that_is_not_held_is_no_finding(
 
 @pytest.mark.parametrize("start", [0, 1])
 @pytest.mark.parametrize("status", [416, 501])
-def test_a_registry_that_refuses_ranges_is_asked_for_all(
+def test_lint_deep_reads_whole_layers_when_ranges_are_refused(
     registry: FakeRegistry, tmp_path: Path, start: int, status: int
 ) -> None:
     layer = build_layer({"words": noise(300_000), "app": elf("amd64"), "more": noise(MEGABYTE)})
@@ -552,12 +546,12 @@ def test_a_registry_that_refuses_ranges_is_asked_for_all(
 
     found = look(registry, tmp_path, image)
 
-    assert told(found) == [("wrong-machine", "error")]
+    assert facts_of(found) == [("wrong-machine", "error")]
 
 
 @pytest.mark.parametrize("size", [10_000, 300_000])
 @pytest.mark.parametrize("times", [1, 2])
-def test_what_breaks_off_is_taken_up_where_it_broke(
+def test_lint_deep_resumes_a_broken_stream(
     registry: FakeRegistry, tmp_path: Path, size: int, times: int
 ) -> None:
     layer = build_layer({"words": noise(size), "app": elf("amd64")})
@@ -577,10 +571,12 @@ def test_what_breaks_off_is_taken_up_where_it_broke(
 
     registry.on("GET", f"/v2/app/blobs/{digest}", answer)
 
-    assert told(look(registry, tmp_path, image)) == [("wrong-machine", "error")]
+    assert facts_of(look(registry, tmp_path, image)) == [("wrong-machine", "error")]
 
 
-def test_what_breaks_off_for_ever_is_an_error(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_lint_deep_fails_when_the_stream_keeps_breaking(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
     layer = build_layer({"app": elf("amd64")})
     image = packed([layer], "/app")
     digest = next(name for name, blob in image.blobs.items() if blob == layer)
@@ -590,7 +586,7 @@ def test_what_breaks_off_for_ever_is_an_error(registry: FakeRegistry, tmp_path: 
         look(registry, tmp_path, image)
 
 
-def test_layers_that_are_no_archives_and_foreign_ones_are_left_alone(
+def test_lint_deep_skips_foreign_layers_and_other_formats(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     image = build_image(ARM64, [build_layer({"app": elf("amd64")})])
@@ -600,6 +596,6 @@ def test_layers_that_are_no_archives_and_foreign_ones_are_left_alone(
 
     found = look(registry, tmp_path, build_index([listed_as(hidden, ARM64)]))
 
-    assert told(found) == [("undecided-entrypoint", "note")]
+    assert facts_of(found) == [("undecided-entrypoint", "note")]
     assert found.looks[0].bytes_read == 0
     assert found.looks[0].started[0].outcome is SearchOutcome.UNDECIDED

@@ -1,4 +1,4 @@
-"""Locking against a registry that counts: what is asked, what is written, what has moved."""
+"""Lock with a counting registry: the requests, the file and the changes."""
 
 from __future__ import annotations
 
@@ -29,30 +29,17 @@ from resolver.session import Session
 from resolver.settings import Flags
 from tests.fakes.images import build_image, build_index, from_dict, listed_as, multi_platform
 from tests.fakes.messages import Reply
-from tests.fakes.registry import FakeRegistry
 from tests.processes import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from resolver.core.lockfile.drift import LockCheck
     from tests.fakes.images import Image
+    from tests.fakes.registry import FakeRegistry
 
 EMPTY = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
 AMD64, ARM64, ARMV7 = "linux/amd64", "linux/arm64", "linux/arm/v7"
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as made:
-        yield made
-
-
-@pytest.fixture
-def session(tmp_path: Path) -> Iterator[Session]:
-    with Session(tmp_path / "store") as made:
-        yield made
 
 
 @pytest.fixture
@@ -61,7 +48,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def built(word: str, *platforms: str) -> Image:
-    """An index whose images differ from those of another word."""
+    """Return an index whose images depend on this word."""
     return build_index([build_image(each, [f"{word} {each}".encode()]) for each in platforms])
 
 
@@ -69,7 +56,7 @@ def findings(check: LockCheck) -> list[tuple[str, str]]:
     return [(one.rule, one.platform) for one in check.findings]
 
 
-def test_an_index_costs_one_request_and_gives_every_platform(
+def test_lock_of_an_index_costs_one_request_for_every_platform(
     registry: FakeRegistry, session: Session, file: Path
 ) -> None:
     image = multi_platform(AMD64, ARM64, attestations=True)
@@ -87,7 +74,7 @@ def test_an_index_costs_one_request_and_gives_every_platform(
     assert [each.size for each in one.platforms] == [image.child(p).size for p in (AMD64, ARM64)]
 
 
-def test_a_single_image_costs_its_config_too(
+def test_lock_of_a_single_image_also_reads_its_config(
     registry: FakeRegistry, session: Session, file: Path
 ) -> None:
     image = build_image(ARMV7)
@@ -101,7 +88,7 @@ def test_a_single_image_costs_its_config_too(
     assert [(each.key, str(each.digest)) for each in one.platforms] == [(ARMV7, image.digest)]
 
 
-def test_entries_without_a_platform_are_asked_for_their_configs(
+def test_lock_reads_configs_of_entries_without_a_platform(
     registry: FakeRegistry, session: Session, file: Path
 ) -> None:
     registry.serve("app", "1", build_index([build_image(AMD64), listed_as(build_image(ARM64), "")]))
@@ -112,7 +99,7 @@ def test_entries_without_a_platform_are_asked_for_their_configs(
     assert len(registry.log) == 3
 
 
-def test_of_duplicates_the_first_is_taken_and_that_is_said(
+def test_lock_records_the_first_duplicate_with_a_note(
     registry: FakeRegistry, session: Session, file: Path
 ) -> None:
     first, second = build_image(ARM64, [b"1"]), build_image(ARM64 + "/v8", [b"2"])
@@ -124,7 +111,7 @@ def test_of_duplicates_the_first_is_taken_and_that_is_said(
     assert [each.code for each in done.warnings] == ["duplicate-platform"]
 
 
-def test_others_stay_and_the_mode_of_the_file_too(
+def test_lock_keeps_other_entries_and_the_file_mode(
     registry: FakeRegistry, session: Session, file: Path
 ) -> None:
     for tag in ("1", "2"):
@@ -178,7 +165,7 @@ def test_a_link_to_a_lock_stays_a_link(
     assert real.read_bytes() == before
 
 
-def test_one_that_cannot_be_looked_up_keeps_the_file_as_it_was(
+def test_lock_leaves_the_file_unchanged_when_one_lookup_fails(
     registry: FakeRegistry, session: Session, file: Path
 ) -> None:
     registry.serve("app", "1", built("1", AMD64))
@@ -190,7 +177,7 @@ def test_one_that_cannot_be_looked_up_keeps_the_file_as_it_was(
     assert not file.exists()
 
 
-def test_update_asks_for_what_is_named_and_keeps_to_its_platforms(
+def test_lock_update_resolves_named_entries_for_their_platforms(
     registry: FakeRegistry, session: Session, file: Path
 ) -> None:
     for name in ("app", "other"):
@@ -214,7 +201,7 @@ def test_update_asks_for_what_is_named_and_keeps_to_its_platforms(
     assert session.lock(update=[], file=file).lock == everything.lock
 
 
-def test_a_platform_that_is_not_offered_is_not_locked(
+def test_lock_rejects_a_platform_that_is_not_offered(
     registry: FakeRegistry, session: Session, file: Path
 ) -> None:
     registry.serve("app", "1", built("1", AMD64))
@@ -224,7 +211,7 @@ def test_a_platform_that_is_not_offered_is_not_locked(
     assert not file.exists()
 
 
-def test_nothing_to_update_is_a_mistake(session: Session, file: Path) -> None:
+def test_lock_update_without_entries_is_a_usage_error(session: Session, file: Path) -> None:
     with pytest.raises(Usage):
         session.lock(update=[], file=file)
     with pytest.raises(NotLocked):
@@ -233,7 +220,7 @@ def test_nothing_to_update_is_a_mistake(session: Session, file: Path) -> None:
         session.lock(["oci:folder"], file=file)
 
 
-def test_what_is_as_locked_costs_one_head(
+def test_lock_check_without_changes_costs_one_head(
     registry: FakeRegistry, session: Session, file: Path, tmp_path: Path
 ) -> None:
     registry.serve("app", "1", built("1", AMD64))
@@ -263,7 +250,7 @@ def test_what_is_as_locked_costs_one_head(
         ),
     ],
 )
-def test_what_moved_is_said_by_platform(
+def test_lock_check_lists_changes_by_platform(
     registry: FakeRegistry,
     session: Session,
     file: Path,
@@ -286,7 +273,7 @@ def test_what_moved_is_said_by_platform(
     assert {one.rule for one in found.findings} <= {rule.id for rule in RULES}
 
 
-def test_a_record_that_was_restricted_is_checked_for_its_platforms(
+def test_lock_check_of_a_restricted_entry_checks_its_platforms(
     registry: FakeRegistry, session: Session, file: Path
 ) -> None:
     same = build_image(AMD64)
@@ -297,7 +284,7 @@ def test_a_record_that_was_restricted_is_checked_for_its_platforms(
     assert findings(session.check_lock(file=file)) == [("index-changed", "")]
 
 
-def test_an_added_platform_alone_is_no_drift(
+def test_lock_check_does_not_report_an_added_platform_as_drift(
     registry: FakeRegistry, session: Session, file: Path
 ) -> None:
     same = build_image(AMD64)
@@ -311,7 +298,7 @@ def test_an_added_platform_alone_is_no_drift(
     assert not found.drifted
 
 
-def test_a_single_image_that_became_an_index_of_the_same(
+def test_lock_check_of_a_single_image_that_became_an_index(
     registry: FakeRegistry, session: Session, file: Path
 ) -> None:
     same = build_image(AMD64)
@@ -322,7 +309,7 @@ def test_a_single_image_that_became_an_index_of_the_same(
     assert findings(session.check_lock(file=file)) == [("index-changed", "")]
 
 
-def test_content_without_platforms_has_moved_when_its_digest_has(
+def test_lock_check_without_platforms_compares_digests(
     registry: FakeRegistry, session: Session, file: Path
 ) -> None:
     registry.serve("app", "1", from_dict(EMPTY))
@@ -332,7 +319,7 @@ def test_content_without_platforms_has_moved_when_its_digest_has(
     assert findings(session.check_lock(file=file)) == [("content-changed", "")]
 
 
-def test_what_is_gone_is_drift_and_what_cannot_be_asked_is_none(
+def test_lock_check_reports_removed_tags_as_drift_and_failures_as_errors(
     registry: FakeRegistry, session: Session, file: Path
 ) -> None:
     for tag in ("1", "2"):
@@ -350,10 +337,10 @@ def test_what_is_gone_is_drift_and_what_cannot_be_asked_is_none(
     assert len(found.failures) == 1
 
 
-def test_a_header_that_lies_is_never_written_down(
+def test_lock_never_records_a_false_digest_header(
     registry: FakeRegistry, session: Session, file: Path
 ) -> None:
-    """MAN-002: the digest is that of the bytes, whatever the header says."""
+    """MAN-002: the digest is that of the bytes, not of the header."""
     image = built("1", AMD64)
     registry.serve("app", "1", image)
     lie = "sha256:" + "1" * 64
@@ -368,7 +355,7 @@ def test_a_header_that_lies_is_never_written_down(
         assert lie not in file.read_text()
 
 
-def test_a_registry_that_contradicts_itself_is_not_believed(
+def test_lock_rejects_a_registry_that_contradicts_itself(
     registry: FakeRegistry, session: Session, file: Path
 ) -> None:
     image = built("1", AMD64)
@@ -389,7 +376,7 @@ def test_a_registry_that_contradicts_itself_is_not_believed(
     assert (found.findings, found.failures) == ((), ())
 
 
-def test_an_index_that_lies_about_a_size_does_not_reach_the_lock(
+def test_lock_rejects_an_index_with_a_wrong_size(
     registry: FakeRegistry, session: Session, file: Path
 ) -> None:
     build = build_image(AMD64)
@@ -437,7 +424,7 @@ def test_a_thousand_references_are_a_thousand_heads(
     assert registry.connections <= 2 * 32 + 16
 
 
-def test_a_pause_that_the_registry_asks_for_is_kept_by_all(
+def test_lock_requests_all_respect_retry_after(
     registry: FakeRegistry, session: Session, file: Path
 ) -> None:
     image = built("1", AMD64)
@@ -454,7 +441,7 @@ def test_a_pause_that_the_registry_asks_for_is_kept_by_all(
     assert len(registry.log) - before == 21
 
 
-def test_offline_nobody_can_be_asked(
+def test_lock_offline_is_refused(
     registry: FakeRegistry, session: Session, file: Path, tmp_path: Path
 ) -> None:
     registry.serve("app", "1", built("1", AMD64))
@@ -465,7 +452,7 @@ def test_offline_nobody_can_be_asked(
     assert isinstance(found.failures[0].error, NotInStore)
 
 
-def test_a_platform_that_was_not_locked_cannot_be_checked(
+def test_lock_check_rejects_a_platform_that_was_not_locked(
     registry: FakeRegistry, session: Session, file: Path
 ) -> None:
     registry.serve("app", "1", built("1", AMD64))
@@ -478,7 +465,7 @@ def test_a_platform_that_was_not_locked_cannot_be_checked(
     assert len(registry.log) == before
 
 
-def test_taking_out_what_is_not_there_changes_nothing(
+def test_lock_rm_of_missing_entries_changes_nothing(
     registry: FakeRegistry, session: Session, file: Path
 ) -> None:
     registry.serve("app", "1", built("1", AMD64))
@@ -493,7 +480,7 @@ def test_taking_out_what_is_not_there_changes_nothing(
     assert done.lock.images == ()
 
 
-def test_what_is_no_file_or_not_there(session: Session, tmp_path: Path) -> None:
+def test_lock_reports_a_missing_or_irregular_file(session: Session, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
 
@@ -505,7 +492,7 @@ def test_what_is_no_file_or_not_there(session: Session, tmp_path: Path) -> None:
     assert caught.value.code == "no-lock"
 
 
-def test_a_place_that_cannot_be_written(
+def test_lock_reports_an_unwritable_folder(
     registry: FakeRegistry, session: Session, tmp_path: Path
 ) -> None:
     registry.serve("app", "1", built("1", AMD64))
@@ -516,7 +503,7 @@ def test_a_place_that_cannot_be_written(
     assert caught.value.kind.status == 8
 
 
-def test_many_processes_write_one_lock_and_none_loses_what_another_wrote(
+def test_concurrent_lock_writers_lose_no_entries(
     registry: FakeRegistry, tmp_path: Path, file: Path
 ) -> None:
     names = [f"{registry.host}/app:{number}" for number in range(8)]

@@ -36,7 +36,7 @@ def test_a_lock_of_another_hand_is_read(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("case", select("error"))
-def test_a_hostile_lock_is_refused_in_one_line_by_class_and_field(case: dict[str, Any]) -> None:
+def test_hostile_lock_is_refused_with_class_and_field(case: dict[str, Any]) -> None:
     with pytest.raises(BadLock) as caught:
         load(str(FOLDER / case["file"]))
 
@@ -81,14 +81,14 @@ GOOD = f"version: 1\nimages:\n  - ref: reg.test/app:1\n    digest: {ONE}\n"
         (GOOD + "extra: !!python/name:os.system x", "extra"),
     ],
 )
-def test_every_fault_is_named_by_its_place(text: str, field: str) -> None:
+def test_lock_errors_name_their_place(text: str, field: str) -> None:
     with pytest.raises(BadLock) as caught:
         read_yaml(text.encode(), "x.yaml")
 
     assert caught.value.field == field
 
 
-def test_repository_and_tag_may_stand_apart() -> None:
+def test_lock_accepts_repository_and_tag_as_separate_fields() -> None:
     text = f"version: 1\nimages: [{{repo: reg.test/app, tag: '1.10', digest: '{ONE}'}}]"
 
     assert read_yaml(text.encode(), "x").images[0].reference == "reg.test/app:1.10"
@@ -98,7 +98,7 @@ def test_repository_and_tag_may_stand_apart() -> None:
     "extra",
     ["\nx: &a 1", "\nx: " + "[" * 40 + "]" * 40, " " * MAX_LOCK],
 )
-def test_what_would_grow_is_a_limit(extra: str) -> None:
+def test_lock_size_is_limited(extra: str) -> None:
     with pytest.raises(LockLimit):
         read_yaml((GOOD + extra).encode(), "x.yaml")
 
@@ -112,7 +112,7 @@ def test_references_have_a_limit() -> None:
         read_yaml(f"version: 1\nimages:\n{images}".encode(), "x.yaml")
 
 
-def test_such_a_lock_is_not_written_and_answers_nothing(tmp_path: Path) -> None:
+def test_invalid_lock_is_not_written_and_gives_no_answer(tmp_path: Path) -> None:
     place = tmp_path / "lock.yaml"
     place.write_text(GOOD)
 

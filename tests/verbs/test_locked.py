@@ -1,4 +1,4 @@
-"""Answering from a lock: what it says is what a registry would have said, and nobody is asked."""
+"""Answers from a lock equal those of a registry, without a request."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from resolver.core.results.resolve import Failure
 from resolver.errors import NotInStore, NotLocked, ResolverError
 from resolver.session import Session
 from tests.fakes.images import build_image, build_index, multi_platform
-from tests.fakes.registry import FakeRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from resolver.core.results.resolve import Resolution
+    from tests.fakes.registry import FakeRegistry
 
 AMD64, ARM64, ARMV7 = "linux/amd64", "linux/arm64/v8", "linux/arm/v7"
 #: Made so that order, variants, versions and fallbacks all decide something.
@@ -39,20 +38,14 @@ WANTED = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as made:
-        yield made
-
-
 def without_entries(answer: Resolution | ResolverError) -> object:
-    """What both ways must agree on; an index has attestations, which a lock has not."""
+    """What both answers must agree on; an index has attestations, a lock does not."""
     if isinstance(answer, ResolverError):
         return type(answer).__name__
     return replace(answer, considered=(), manifest=replace(answer.manifest, annotations=()))
 
 
-def asked(session: Session, name: str, platform: str | None, *, exact: bool) -> object:
+def answer_of(session: Session, name: str, platform: str | None, *, exact: bool) -> object:
     try:
         return without_entries(session.resolve(name, platform, exact=exact))
     except ResolverError as error:
@@ -79,14 +72,14 @@ def test_a_lock_answers_as_the_registry_did(
         session.lock([name], file=file)
         for platform in WANTED:
             for exact in (False, True):
-                online = asked(session, name, platform, exact=exact)
+                online = answer_of(session, name, platform, exact=exact)
                 before = len(registry.log)
                 locked = answered(session, file, name, platform, exact=exact)
                 assert locked == online, (platform, exact)
                 assert len(registry.log) == before
 
 
-def test_a_restricted_lock_does_not_pass_a_fallback_for_the_real_thing(
+def test_locked_resolve_does_not_use_a_fallback_for_an_exact_platform(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.serve("app", "1", multi_platform(ARMV7, ARM64))
@@ -101,7 +94,7 @@ def test_a_restricted_lock_does_not_pass_a_fallback_for_the_real_thing(
     assert "it was locked for `linux/arm/v7`" in caught.value.hints()
 
 
-def test_a_fallback_that_was_locked_on_purpose_is_given(
+def test_locked_resolve_uses_a_deliberately_locked_fallback(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.serve("app", "1", multi_platform(AMD64, ARMV7))
@@ -140,7 +133,7 @@ def test_many_questions_keep_their_order_and_their_failures(
     ]  # fmt: skip
 
 
-def test_a_local_place_is_not_locked(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_locked_resolve_rejects_local_paths(registry: FakeRegistry, tmp_path: Path) -> None:
     registry.serve("app", "1", multi_platform(AMD64))
     file = tmp_path / "resolver.lock"
     with Session(tmp_path / "store") as session:
@@ -149,7 +142,7 @@ def test_a_local_place_is_not_locked(registry: FakeRegistry, tmp_path: Path) -> 
             session.by_lock(file).resolve("store:app:1")
 
 
-def test_a_pull_fetches_what_was_locked_and_not_what_is_there_now(
+def test_locked_pull_fetches_the_locked_digest_after_the_tag_moved(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     old, new = (
@@ -177,9 +170,7 @@ def test_a_pull_fetches_what_was_locked_and_not_what_is_there_now(
             session.pull(session.by_lock(file).resolve(name, ARM64))
 
 
-def test_a_pull_by_lock_takes_the_very_build_that_was_locked(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_locked_pull_takes_the_locked_build(registry: FakeRegistry, tmp_path: Path) -> None:
     builds = ["windows/amd64:10.0.26100.1", "windows/amd64:10.0.20348.9"]
     registry.serve("app", "1", multi_platform(*builds))
     name, file = f"{registry.host}/app:1", tmp_path / "resolver.lock"

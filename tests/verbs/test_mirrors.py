@@ -1,6 +1,6 @@
-"""Mirrors that do what mirrors do: each pull comes from upstream then, or fails closed.
+"""Mirrors that fail or answer falsely: a pull uses upstream or fails closed.
 
-Every test looks at both logs: who was asked for what, and with whose credentials.
+Every test checks both logs: which host got which request with which credentials.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Ground:
     def warned(self) -> list[str]:
         return [event.code for event in self.events if isinstance(event, Warned)]
 
-    def said(self) -> str:
+    def messages(self) -> str:
         return "\n".join(
             event.message for event in self.events if isinstance(event, Noted | Warned)
         )
@@ -102,7 +102,7 @@ def lines(registry: FakeRegistry) -> list[str]:
     return sorted(f"{seen.method} {seen.path.removeprefix(BASE)}" for seen in registry.log)
 
 
-def test_tags_come_from_upstream_and_content_from_the_mirror(ground: Ground) -> None:
+def test_mirror_provides_content_and_upstream_provides_tags(ground: Ground) -> None:
     ground.pull()
     assert lines(ground.upstream) == ["GET /manifests/1"]
     digests = [each for each in IMAGE.documents if each != IMAGE.digest]
@@ -112,11 +112,11 @@ def test_tags_come_from_upstream_and_content_from_the_mirror(ground: Ground) -> 
     )
     assert all(seen.query == f"ns={ground.upstream.host}" for seen in ground.mirror.log)
     assert all(not seen.query for seen in ground.upstream.log)
-    assert f"`{ground.mirror.host}` gave `{Digest.of(LAYER)}`" in ground.said()
+    assert f"`{ground.mirror.host}` gave `{Digest.of(LAYER)}`" in ground.messages()
     assert ground.warned() == []
 
 
-def test_a_mirror_that_is_trusted_answers_for_tags_too(ground: Ground) -> None:
+def test_trusted_mirror_resolves_tags(ground: Ground) -> None:
     ground.pull(tags=True)
     assert lines(ground.upstream) == []
     with ground.session(tags=True) as session:
@@ -125,39 +125,39 @@ def test_a_mirror_that_is_trusted_answers_for_tags_too(ground: Ground) -> None:
         assert session.images()[0].reference == ground.reference
 
 
-def test_a_mirror_that_answers_for_tags_it_should_not_is_not_asked(ground: Ground) -> None:
+def test_untrusted_mirror_is_not_asked_for_tags(ground: Ground) -> None:
     other = build_index([build_image("linux/amd64", [noise(10, 3)])])
     ground.mirror.serve(REPOSITORY, "1", other)
     ground.pull()
     assert not [seen for seen in ground.mirror.log if seen.path.endswith("/manifests/1")]
 
 
-def test_a_mirror_that_lies_about_a_blob_costs_one_fetch_and_is_named(ground: Ground) -> None:
+def test_mirror_with_a_wrong_blob_costs_one_fetch_and_is_named(ground: Ground) -> None:
     ground.mirror.on("GET", LAYER_PATH, Reply(200, body=bytes(len(LAYER))))
     ground.pull()
     assert ground.warned() == ["mirror-lied"]
     assert f"mirror `{ground.mirror.host}` gave other bytes for `{Digest.of(LAYER)}`" in (
-        ground.said()
+        ground.messages()
     )
     assert [seen.path for seen in ground.upstream.requests("GET", "/blobs/")] == [LAYER_PATH]
 
 
 @pytest.mark.parametrize("size", [len(LAYER) - 1, len(LAYER) + 1])
-def test_a_mirror_that_announces_another_size_is_left_at_once(ground: Ground, size: int) -> None:
+def test_mirror_with_a_wrong_size_is_skipped_immediately(ground: Ground, size: int) -> None:
     ground.mirror.on("GET", LAYER_PATH, Reply(200, body=bytes(size)))
     ground.pull()
     assert ground.warned() == ["mirror-lied"]
     assert len(ground.mirror.requests("GET", LAYER_PATH)) == 1
 
 
-def test_a_mirror_that_sends_too_much_is_left(ground: Ground) -> None:
+def test_mirror_that_sends_too_much_is_skipped(ground: Ground) -> None:
     reply = Reply(200, body=LAYER + b"more", content_length=False, close=True)
     ground.mirror.on("GET", LAYER_PATH, reply)
     ground.pull()
     assert ground.warned() == ["mirror-lied"]
 
 
-def test_a_mirror_that_lies_about_a_manifest_is_named(ground: Ground) -> None:
+def test_mirror_with_a_wrong_manifest_is_named(ground: Ground) -> None:
     digest = ground_manifest()
     other = build_image("linux/amd64", [noise(11, 4)])
     reply = Reply(200, {"Content-Type": other.media_type}, other.body)
@@ -167,7 +167,7 @@ def test_a_mirror_that_lies_about_a_manifest_is_named(ground: Ground) -> None:
     assert f"GET /manifests/{digest}" in lines(ground.upstream)
 
 
-def test_everybody_lies_and_nothing_is_kept(ground: Ground) -> None:
+def test_nothing_is_stored_when_mirror_and_upstream_send_wrong_bytes(ground: Ground) -> None:
     for registry in (ground.mirror, ground.upstream):
         registry.on("GET", LAYER_PATH, Reply(200, body=bytes(len(LAYER))))
     with ground.session() as session, pytest.raises(DigestMismatch):
@@ -175,7 +175,7 @@ def test_everybody_lies_and_nothing_is_kept(ground: Ground) -> None:
     assert Digest.of(LAYER) not in {digest for digest, _ in _blobs(ground.folder / "store")}
 
 
-def test_a_mirror_that_lies_three_times_is_not_asked_any_more(ground: Ground) -> None:
+def test_mirror_is_disabled_after_three_wrong_answers(ground: Ground) -> None:
     layers = [noise(300, seed) for seed in range(10, 18)]
     image = build_image("linux/amd64", layers)
     ground.upstream.serve(REPOSITORY, "many", image)
@@ -189,16 +189,16 @@ def test_a_mirror_that_lies_three_times_is_not_asked_any_more(ground: Ground) ->
     assert len(ground.mirror.requests("GET", "/blobs/")) <= 4
 
 
-def test_a_mirror_that_is_down_is_said_once_and_left_alone(ground: Ground) -> None:
+def test_unreachable_mirror_is_reported_once_and_skipped(ground: Ground) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
     ground.pull(mirror=f"http://127.0.0.1:{port}")
     assert ground.warned() == ["mirror-unusable"]
-    assert f"mirror `127.0.0.1:{port}` is left out" in ground.said()
+    assert f"mirror `127.0.0.1:{port}` is left out" in ground.messages()
     assert len(ground.upstream.requests("GET", "/blobs/")) == 3
 
 
-def test_a_mirror_that_lacks_the_image_is_no_warning(ground: Ground) -> None:
+def test_mirror_without_the_image_gives_no_warning(ground: Ground) -> None:
     with FakeRegistry() as empty:
         empty.shelves.add(REPOSITORY, None, IMAGE.digest, {}, {})
         ground.pull(mirror=empty.url)
@@ -208,17 +208,17 @@ def test_a_mirror_that_lacks_the_image_is_no_warning(ground: Ground) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 405, 429, 500, 503])
-def test_a_mirror_that_refuses_is_passed_over_without_a_wait(ground: Ground, status: int) -> None:
+def test_mirror_that_denies_access_is_skipped_without_waiting(ground: Ground, status: int) -> None:
     with FakeRegistry() as refusing:
         refusing.on("*", LAYER_PATH, Reply(status, {"Retry-After": "30"}))
         refusing.serve(REPOSITORY, "1", IMAGE)
         ground.pull(mirror=refusing.url)
         assert len(refusing.requests("GET", LAYER_PATH)) == 1
     assert LAYER_PATH in [seen.path for seen in ground.upstream.log]
-    assert "trying again" not in ground.said()
+    assert "trying again" not in ground.messages()
 
 
-def test_a_mirror_that_dies_in_the_middle_is_followed_by_upstream(ground: Ground) -> None:
+def test_mirror_that_breaks_off_is_continued_from_upstream(ground: Ground) -> None:
     ground.mirror.on("GET", LAYER_PATH, Reply(200, body=LAYER, truncate=250_000))
     ground.pull()
     [after] = ground.upstream.requests("GET", LAYER_PATH)
@@ -227,14 +227,14 @@ def test_a_mirror_that_dies_in_the_middle_is_followed_by_upstream(ground: Ground
     assert ground.warned() == ["mirror-unusable"]
 
 
-def test_a_mirror_that_dies_after_wrong_bytes_is_found_out(ground: Ground) -> None:
+def test_mirror_that_breaks_off_after_wrong_bytes_is_detected(ground: Ground) -> None:
     ground.mirror.on("GET", LAYER_PATH, Reply(200, body=bytes(len(LAYER)), truncate=250_000))
     ground.pull()
     assert sorted(ground.warned()) == ["mirror-lied", "mirror-unusable"]
     assert len(ground.upstream.requests("GET", LAYER_PATH)) == 2
 
 
-def test_the_last_word_is_that_of_upstream_and_the_others_stand_beside_it(ground: Ground) -> None:
+def test_upstream_error_is_reported_with_the_mirror_errors(ground: Ground) -> None:
     with ground.session(tags=True) as session, pytest.raises(ManifestNotFound) as caught:
         session.resolve(f"{ground.upstream.host}/{REPOSITORY}:none")
     assert caught.value.place == ground.upstream.host
@@ -243,7 +243,7 @@ def test_the_last_word_is_that_of_upstream_and_the_others_stand_beside_it(ground
     assert str(caught.value.facts()["others"]).count(ground.mirror.host) > 0
 
 
-def test_each_host_sees_its_own_credentials_only(ground: Ground) -> None:
+def test_each_host_receives_only_its_own_credentials(ground: Ground) -> None:
     ground.upstream.bearer(credentials=("up", "UPSTREAM-PASS"), token="UP-T0KEN")
     ground.mirror.basic("mi", "MIRROR-PASS")
     auths = {
@@ -261,7 +261,7 @@ def test_each_host_sees_its_own_credentials_only(ground: Ground) -> None:
     }
 
 
-def test_an_explicit_login_goes_to_the_registry_and_not_to_its_mirror(ground: Ground) -> None:
+def test_explicit_credentials_go_to_the_registry_and_not_to_its_mirror(ground: Ground) -> None:
     ground.upstream.basic("up", "UPSTREAM-PASS")
     ground.mirror.basic("mi", "MIRROR-PASS")
     ground.pull(RESOLVER_USERNAME="up", RESOLVER_PASSWORD="UPSTREAM-PASS")
@@ -279,14 +279,14 @@ def ground_manifest() -> str:
     return IMAGE.children[0].digest
 
 
-def test_a_mirror_of_a_registry_on_the_net_may_not_lead_into_this_machine(ground: Ground) -> None:
+def test_mirror_of_a_public_registry_cannot_redirect_to_this_machine(ground: Ground) -> None:
     ground.mirror.redirect(LAYER_PATH, "http://169.254.169.254/latest/meta-data")
     ground.pull()
     assert ground.warned() == ["mirror-unusable"]
-    assert "169.254.169.254" in ground.said()
+    assert "169.254.169.254" in ground.messages()
 
 
-def test_an_answer_from_the_store_reads_no_file_about_hosts(ground: Ground) -> None:
+def test_answer_from_the_store_reads_no_host_files(ground: Ground) -> None:
     ground.pull()
     before = len(ground.mirror.log), len(ground.upstream.log)
     broken = ground.folder / "broken.yaml"
@@ -296,7 +296,7 @@ def test_an_answer_from_the_store_reads_no_file_about_hosts(ground: Ground) -> N
     assert (len(ground.mirror.log), len(ground.upstream.log)) == before
 
 
-def test_hosts_toml_may_leave_nobody_to_ask_for_tags(ground: Ground) -> None:
+def test_hosts_toml_can_leave_no_host_for_tags(ground: Ground) -> None:
     folder = ground.folder / "certs.d" / f"{ground.upstream.host.replace(':', '_')}_"
     folder.mkdir(parents=True)
     (folder / "hosts.toml").write_text(
@@ -313,7 +313,7 @@ def test_hosts_toml_may_leave_nobody_to_ask_for_tags(ground: Ground) -> None:
     assert not ground.upstream.log
 
 
-def test_registries_conf_can_block_and_lead_elsewhere(ground: Ground) -> None:
+def test_registries_conf_can_block_and_relocate(ground: Ground) -> None:
     file = ground.folder / "registries.conf"
     file.write_text(
         f'[[registry]]\nprefix = "blocked.test"\nlocation = "blocked.test"\nblocked = true\n'
@@ -332,7 +332,7 @@ def test_registries_conf_can_block_and_lead_elsewhere(ground: Ground) -> None:
 
 
 def conf(ground: Ground, registry: str = "", mirror: str = "") -> dict[str, str]:
-    """Write a registries.conf with one registry and one mirror; give the variables to read it."""
+    """Write a registries.conf with one registry and one mirror; return the variables for it."""
     file = ground.folder / "registries.conf"
     file.write_text(
         f'[[registry]]\nlocation = "{ground.upstream.host}"\n{registry}\n'
@@ -354,7 +354,7 @@ def conf(ground: Ground, registry: str = "", mirror: str = "") -> dict[str, str]
     ],
 )
 @pytest.mark.parametrize("is_tag", [True, False])
-def test_the_reference_as_given_decides_for_all_that_belongs_to_the_image(
+def test_mirror_configuration_follows_the_given_reference(
     ground: Ground, registry: str, mirror: str, by_tag: bool, by_digest: bool, is_tag: bool
 ) -> None:
     name = ground.reference if is_tag else f"{ground.reference}@{IMAGE.digest}"
@@ -373,7 +373,7 @@ def test_the_reference_as_given_decides_for_all_that_belongs_to_the_image(
     }
 
 
-def test_one_session_keeps_both_forms_of_a_reference_apart(ground: Ground) -> None:
+def test_session_keeps_two_forms_of_a_reference_separate(ground: Ground) -> None:
     variables = conf(ground, "", 'pull-from-mirror = "tag-only"')
     with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
         session.resolve(ground.reference, "linux/amd64")
@@ -386,7 +386,7 @@ def test_one_session_keeps_both_forms_of_a_reference_apart(ground: Ground) -> No
     assert not [line for line in lines(ground.mirror) if other.digest in line]
 
 
-def test_a_mirror_by_digest_is_not_asked_for_the_tag_beside_the_digest(ground: Ground) -> None:
+def test_mirror_by_digest_is_not_asked_for_the_tag_beside_the_digest(ground: Ground) -> None:
     variables = conf(ground, "", 'pull-from-mirror = "digest-only"')
     with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
         target = RegistryTarget(Reference.parse(f"{ground.reference}@{IMAGE.digest}"))
@@ -397,7 +397,7 @@ def test_a_mirror_by_digest_is_not_asked_for_the_tag_beside_the_digest(ground: G
     assert lines(ground.upstream) == ["HEAD /manifests/1"]
 
 
-def test_a_location_that_is_blocked_is_not_asked_and_its_mirrors_are(ground: Ground) -> None:
+def test_blocked_location_is_not_requested_but_its_mirrors_are(ground: Ground) -> None:
     """OpenShift's `mirrorSourcePolicy: NeverContactSource`."""
     variables = conf(ground, "blocked = true", 'pull-from-mirror = "digest-only"')
     with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
@@ -413,7 +413,7 @@ def test_a_location_that_is_blocked_is_not_asked_and_its_mirrors_are(ground: Gro
     assert len(ground.mirror.requests("GET", "/blobs/")) == 3
 
 
-def test_a_mirror_that_a_rule_of_its_own_blocks_is_left_out(ground: Ground) -> None:
+def test_mirror_blocked_by_its_own_rule_is_skipped(ground: Ground) -> None:
     more = f'[[registry]]\nlocation = "{ground.mirror.host}"\nblocked = true\n'
     variables = conf(ground, "", f"\n{more}")
     with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
@@ -422,7 +422,7 @@ def test_a_mirror_that_a_rule_of_its_own_blocks_is_left_out(ground: Ground) -> N
 
 
 @pytest.mark.parametrize("tag", [f"sha256-{'a' * 64}", f"sha256-{'a' * 64}.sig"])
-def test_signatures_come_from_the_mirror_that_gives_the_image(ground: Ground, tag: str) -> None:
+def test_signatures_come_from_the_mirror_that_served_the_image(ground: Ground, tag: str) -> None:
     ground.mirror.serve(REPOSITORY, tag, IMAGE.children[0])
     variables = conf(ground, "", 'pull-from-mirror = "digest-only"')
     with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
@@ -441,7 +441,7 @@ def capabilities(ground: Ground, mirror: str) -> dict[str, str]:
     return {"RESOLVER_MIRROR": "", "RESOLVER_CERTS_D": str(ground.folder / "certs.d")}
 
 
-def test_a_host_that_resolves_and_does_not_pull_gives_the_digest_alone(ground: Ground) -> None:
+def test_host_with_resolve_but_not_pull_provides_only_the_digest(ground: Ground) -> None:
     variables = capabilities(ground, '["resolve"]')
     with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
         session.pull(ground.reference, "linux/amd64")
@@ -450,14 +450,14 @@ def test_a_host_that_resolves_and_does_not_pull_gives_the_digest_alone(ground: G
     assert "GET /manifests/1" not in lines(ground.upstream)
 
 
-def test_a_host_that_only_takes_pushes_is_never_asked(ground: Ground) -> None:
+def test_push_only_host_is_never_requested(ground: Ground) -> None:
     variables = capabilities(ground, '["push"]')
     with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
         session.pull(ground.reference, "linux/amd64")
     assert ground.mirror.log == []
 
 
-def test_a_host_with_the_capability_lists_referrers_also_without_tags(ground: Ground) -> None:
+def test_host_with_the_referrers_capability_lists_referrers(ground: Ground) -> None:
     variables = capabilities(ground, '["pull", "referrers"]')
     path = f"{BASE}/referrers/{IMAGE.digest}"
     listed = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).encode()
@@ -470,7 +470,7 @@ def test_a_host_with_the_capability_lists_referrers_also_without_tags(ground: Gr
     assert ground.upstream.log == []
 
 
-def test_what_is_blocked_is_blocked_also_where_the_store_could_answer(ground: Ground) -> None:
+def test_blocked_registry_is_blocked_even_with_content_in_the_store(ground: Ground) -> None:
     ground.pull()
     pinned = f"{ground.upstream.host}/{REPOSITORY}@{IMAGE.digest}"
     file = ground.folder / "blocking.conf"
@@ -482,27 +482,27 @@ def test_what_is_blocked_is_blocked_also_where_the_store_could_answer(ground: Gr
         assert session.resolve(f"store:{ground.reference}", "linux/amd64").index is not None
 
 
-def test_a_mirror_that_hangs_up_is_said_once_however_many_ask(ground: Ground) -> None:
+def test_mirror_that_hangs_up_is_reported_once_for_all_requests(ground: Ground) -> None:
     for path in [LAYER_PATH, f"{BASE}/blobs/{Digest.of(SMALL)}"]:
         ground.mirror.on("GET", path, Reply(silent=True))
     ground.pull()
     assert ground.warned() == ["mirror-unusable"]
 
 
-def test_a_mirror_that_speaks_nonsense_is_passed_over(ground: Ground) -> None:
+def test_mirror_with_invalid_http_is_skipped(ground: Ground) -> None:
     ground.mirror.on("GET", LAYER_PATH, Reply(raw=b"garbage\r\n\r\n"))
     ground.pull()
     assert ground.warned() == ["mirror-unusable"]
 
 
-def test_a_page_of_a_login_is_no_manifest(ground: Ground) -> None:
+def test_login_page_from_a_mirror_is_not_a_manifest(ground: Ground) -> None:
     page = Reply(200, {"Content-Type": "text/html"}, b"<html>log in</html>")
     ground.mirror.on("GET", f"{BASE}/manifests/{ground_manifest()}", page)
     ground.pull()
     assert len(ground.warned()) == 1
 
 
-def test_a_mirror_that_stalls_is_left_after_its_own_time(ground: Ground) -> None:
+def test_stalled_mirror_is_skipped_after_its_own_timeout(ground: Ground) -> None:
     never = threading.Event()
     for path in (LAYER_PATH, f"{BASE}/manifests/{ground_manifest()}"):
         ground.mirror.on("GET", path, Reply(200, delay=never))
@@ -516,10 +516,10 @@ def test_a_mirror_that_stalls_is_left_after_its_own_time(ground: Ground) -> None
     finally:
         never.set()
     assert ground.warned() == ["mirror-unusable"]
-    assert "within 1 s" in ground.said()
+    assert "within 1 s" in ground.messages()
 
 
-def test_a_mirror_that_stalls_in_the_middle_is_followed_by_upstream(ground: Ground) -> None:
+def test_mirror_that_stalls_mid_stream_is_continued_from_upstream(ground: Ground) -> None:
     never = threading.Event()
     ground.mirror.on("GET", LAYER_PATH, Reply(200, body=LAYER, hold=never, hold_after=200_000))
     config = ground.folder / "config.yaml"
@@ -536,7 +536,7 @@ def test_a_mirror_that_stalls_in_the_middle_is_followed_by_upstream(ground: Grou
     assert after.headers["range"].startswith("bytes=")
 
 
-def test_what_refers_to_an_image_is_asked_of_mirrors_that_are_trusted(ground: Ground) -> None:
+def test_referrers_are_requested_from_trusted_mirrors(ground: Ground) -> None:
     """A list is no content that could be checked against a digest."""
     digest = Digest.parse(IMAGE.digest)
     listed = json.dumps(

@@ -1,4 +1,4 @@
-"""Pinning files from a program: what is asked of registries, what is decided, what is written."""
+"""Pin through a session: the requests, the decisions and the files."""
 
 from __future__ import annotations
 
@@ -25,21 +25,14 @@ from resolver.session import Session
 from resolver.verbs.output_files import MAX_FILE
 from tests.fakes.images import Image, build_image, multi_platform
 from tests.fakes.messages import Reply
-from tests.fakes.registry import FakeRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from resolver.core.pin.result import Pinned
+    from tests.fakes.registry import FakeRegistry
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as made:
-        yield made
 
 
 @pytest.fixture
@@ -49,19 +42,13 @@ def image(registry: FakeRegistry) -> Image:
     return made
 
 
-@pytest.fixture
-def session(tmp_path: Path) -> Iterator[Session]:
-    with Session(tmp_path / "store") as made:
-        yield made
-
-
 def write(folder: Path, name: str, text: str) -> str:
     path = folder / name
     path.write_bytes(text.encode())
     return str(path)
 
 
-def told(found: Pinned) -> list[tuple[str, int, str]]:
+def facts_of(found: Pinned) -> list[tuple[str, int, str]]:
     return [
         (finding.rule, finding.place.line if finding.place else 0, finding.platform)
         for finding in found.findings
@@ -72,7 +59,7 @@ def states(found: Pinned) -> list[PinState]:
     return [pin.state for file in found.files for pin in file.pins]
 
 
-def test_each_name_is_asked_for_once_whatever_the_number_of_files(
+def test_pin_looks_up_each_name_once_for_all_files(
     session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
 ) -> None:
     name = f"{registry.host}/app:1"
@@ -88,7 +75,7 @@ def test_each_name_is_asked_for_once_whatever_the_number_of_files(
     assert (found.findings, found.warnings, found.failures) == ((), (), ())
 
 
-def test_nothing_is_written_until_it_is_asked_for(
+def test_pin_writes_only_on_request(
     session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
 ) -> None:
     before = f"FROM {registry.host}/app:1\r\n"
@@ -105,7 +92,7 @@ def test_nothing_is_written_until_it_is_asked_for(
     )
 
 
-def test_what_is_pinned_costs_no_question_and_stays(
+def test_pin_skips_pinned_references_without_a_request(
     session: Session, registry: FakeRegistry, tmp_path: Path
 ) -> None:
     digest = "sha256:" + "a" * 64
@@ -119,7 +106,7 @@ def test_what_is_pinned_costs_no_question_and_stays(
     assert registry.log == []
 
 
-def test_an_update_takes_the_digest_over_that_the_tag_points_at_now(
+def test_pin_update_records_the_current_digest_of_a_tag(
     session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
 ) -> None:
     old = "sha256:" + "a" * 64
@@ -136,7 +123,7 @@ def test_an_update_takes_the_digest_over_that_the_tag_points_at_now(
     assert [seen.method for seen in registry.log] == ["GET", "HEAD"]
 
 
-def test_taking_digests_away_asks_nobody(
+def test_pin_remove_sends_no_request(
     session: Session, registry: FakeRegistry, tmp_path: Path
 ) -> None:
     digest = "sha256:" + "a" * 64
@@ -156,7 +143,7 @@ def test_taking_digests_away_asks_nobody(
     assert registry.log == []
 
 
-def test_one_platform_is_pinned_where_that_is_wanted_and_the_file_is_for_it_only(
+def test_pin_for_one_platform_writes_its_manifest_digest(
     session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
 ) -> None:
     name = f"{registry.host}/app:1"
@@ -173,7 +160,7 @@ def test_one_platform_is_pinned_where_that_is_wanted_and_the_file_is_for_it_only
     assert f"`{path}` is then for `linux/amd64` only" in found.warnings[0].message
 
 
-def test_a_platform_that_is_not_offered_leaves_the_reference_alone(
+def test_pin_leaves_a_reference_without_the_platform_unchanged(
     session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
 ) -> None:
     del image
@@ -186,7 +173,7 @@ def test_a_platform_that_is_not_offered_leaves_the_reference_alone(
     assert not found.files[0].is_changed
 
 
-def test_a_name_that_cannot_be_looked_up_costs_the_others_nothing(
+def test_pin_continues_after_a_failed_lookup(
     session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
 ) -> None:
     registry.on("GET", "/v2/gone/manifests/1", Reply(404))
@@ -199,20 +186,20 @@ def test_a_name_that_cannot_be_looked_up_costs_the_others_nothing(
     assert found.files[0].after == text.replace("app:1", f"app:1@{image.digest}")
 
 
-def test_a_check_finds_what_is_not_pinned_and_asks_nobody(
+def test_pin_check_finds_unpinned_references_without_a_request(
     session: Session, registry: FakeRegistry, tmp_path: Path
 ) -> None:
     text = f"FROM {registry.host}/app:1 AS a\n\n# resolver: ignore\nFROM b:1\nFROM c:$X\n"
 
     found = session.pin(write(tmp_path, "Dockerfile", text), check=True)
 
-    assert told(found) == [("unpinned", 1, ""), ("not-pinnable", 5, "")]
+    assert facts_of(found) == [("unpinned", 1, ""), ("not-pinnable", 5, "")]
     assert [file.is_changed for file in found.files] == [False]
     assert not found.is_sound
     assert registry.log == []
 
 
-def test_a_check_finds_the_digest_of_one_platform_under_a_tag_of_several(
+def test_pin_check_finds_a_single_platform_digest_for_a_multi_platform_tag(
     session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
 ) -> None:
     host, single = registry.host, image.child(AMD64).digest
@@ -221,12 +208,12 @@ def test_a_check_finds_the_digest_of_one_platform_under_a_tag_of_several(
 
     found = session.pin(path, check=True)
 
-    assert told(found) == [("single-platform-pin", 1, "")]
+    assert facts_of(found) == [("single-platform-pin", 1, "")]
     assert found.is_sound
-    assert told(session.pin(path, check=True, update=True)) == [("single-platform-pin", 1, "")]
+    assert facts_of(session.pin(path, check=True, update=True)) == [("single-platform-pin", 1, "")]
 
 
-def test_a_check_for_updates_finds_digests_that_are_out_of_date(
+def test_pin_check_updates_finds_outdated_digests(
     session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
 ) -> None:
     host, old = registry.host, multi_platform("linux/amd64", "linux/s390x")
@@ -234,11 +221,11 @@ def test_a_check_for_updates_finds_digests_that_are_out_of_date(
     text = f"FROM {host}/app:1@{old.digest}\nFROM {host}/app:1@{image.digest}\n"
     path = write(tmp_path, "Dockerfile", text)
 
-    assert told(session.pin(path, check=True)) == []
-    assert told(session.pin(path, check=True, update=True)) == [("stale-pin", 1, "")]
+    assert facts_of(session.pin(path, check=True)) == []
+    assert facts_of(session.pin(path, check=True, update=True)) == [("stale-pin", 1, "")]
 
 
-def test_a_pin_of_one_platform_that_was_wanted_is_held_against_that_platform(
+def test_pin_check_updates_compares_a_platform_digest_to_its_platform(
     session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
 ) -> None:
     host = registry.host
@@ -247,10 +234,10 @@ def test_a_pin_of_one_platform_that_was_wanted_is_held_against_that_platform(
 
     found = session.pin(path, check=True, update=True, platform="linux/amd64")
 
-    assert told(found) == [("stale-pin", 2, "")]
+    assert facts_of(found) == [("stale-pin", 2, "")]
 
 
-def test_what_cannot_be_compared_is_a_doubt_and_no_failure(
+def test_pin_check_updates_reports_incomparable_digests_as_unknown(
     session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
 ) -> None:
     registry.on("GET", "/v2/gone/manifests/1", Reply(404))
@@ -264,7 +251,7 @@ def test_what_cannot_be_compared_is_a_doubt_and_no_failure(
     assert states(session.pin(path, check=True, update=True)) == [PinState.FAILED]
 
 
-def test_every_platform_that_is_required_must_be_offered(
+def test_pin_requires_every_requested_platform(
     session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
 ) -> None:
     host = registry.host
@@ -274,7 +261,7 @@ def test_every_platform_that_is_required_must_be_offered(
 
     found = session.pin(path, require=["linux/amd64", "linux/arm64", "linux/s390x"])
 
-    assert told(found) == [
+    assert facts_of(found) == [
         ("pinned-platform-missing", 1, "linux/s390x"),
         ("pinned-platform-missing", 2, "linux/arm64"),
         ("pinned-platform-missing", 2, "linux/s390x"),
@@ -283,13 +270,13 @@ def test_every_platform_that_is_required_must_be_offered(
     assert found.findings[0].hint == "it is offered for `linux/amd64`, `linux/arm64/v8`"
     assert states(found) == [PinState.PINNED, PinState.PINNED, PinState.KEPT]
     checked = session.pin(path, check=True, require=["linux/arm64"])
-    assert told(checked)[1:3] == [
+    assert facts_of(checked)[1:3] == [
         ("unpinned", 2, ""),
         ("pinned-platform-missing", 2, "linux/arm64"),
     ]
 
 
-def test_the_platform_that_a_file_names_itself_must_be_offered(
+def test_pin_requires_the_platform_named_in_the_file(
     session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
 ) -> None:
     del image
@@ -298,10 +285,10 @@ def test_the_platform_that_a_file_names_itself_must_be_offered(
 
     found = session.pin(write(tmp_path, "Dockerfile", text))
 
-    assert told(found) == [("pinned-platform-missing", 1, "linux/s390x")]
+    assert facts_of(found) == [("pinned-platform-missing", 1, "linux/s390x")]
 
 
-def test_a_required_platform_that_cannot_be_looked_up_is_a_failure(
+def test_pin_fails_when_a_required_platform_cannot_be_looked_up(
     session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
 ) -> None:
     registry.on("GET", f"/v2/gone/manifests/{image.digest}", Reply(404))
@@ -310,7 +297,7 @@ def test_a_required_platform_that_cannot_be_looked_up_is_a_failure(
     assert states(session.pin(path, require=["linux/amd64"])) == [PinState.FAILED]
 
 
-def test_offline_the_store_answers_or_says_that_it_cannot(
+def test_pin_offline_answers_from_the_store_or_fails(
     session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
 ) -> None:
     path = write(tmp_path, "Dockerfile", f"FROM {registry.host}/app:1\nFROM {registry.host}/x:1\n")
@@ -326,7 +313,7 @@ def test_offline_the_store_answers_or_says_that_it_cannot(
     assert len(registry.log) == asked
 
 
-def test_a_file_that_cannot_be_read_is_named_and_the_others_are_done(
+def test_pin_names_an_unreadable_file_and_continues(
     session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
 ) -> None:
     del image
@@ -345,13 +332,13 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_done(
         Usage,
         type(None),
     ]
-    assert told(found) == [("unparsable", 1, ""), ("unparsable", 2, "")]
+    assert facts_of(found) == [("unparsable", 1, ""), ("unparsable", 2, "")]
     assert states(found) == [PinState.PINNED]
     assert bad.read_bytes().startswith(b"# caf\xe9")
 
 
 @pytest.mark.usefixtures("image")
-def test_a_folder_means_the_files_in_it_that_name_images(
+def test_pin_of_a_folder_reads_its_image_files(
     session: Session, registry: FakeRegistry, tmp_path: Path
 ) -> None:
     name = f"{registry.host}/app:1"
@@ -393,19 +380,17 @@ def test_a_folder_means_the_files_in_it_that_name_images(
     assert found.failures == ()
 
 
-def test_a_template_with_an_image_of_its_own_counts(session: Session, tmp_path: Path) -> None:
+def test_pin_check_reports_the_image_of_a_template(session: Session, tmp_path: Path) -> None:
     text = "{{ if .x }}\napiVersion: v1\nspec:\n  - image: nginx:1.27 # here\n{{ end }}\n"
     write(tmp_path, "pod.yaml", text)
 
     found = session.pin(tmp_path, check=True)
 
-    assert told(found) == [("unknown-key", 4, "")]
+    assert facts_of(found) == [("unknown-key", 4, "")]
     assert not found.is_sound
 
 
-def test_yaml_that_cannot_be_read_and_mentions_an_image_is_a_failure(
-    session: Session, tmp_path: Path
-) -> None:
+def test_pin_fails_on_invalid_yaml_that_mentions_an_image(session: Session, tmp_path: Path) -> None:
     write(tmp_path, "pod.yaml", "apiVersion: v1\nspec:\n\timage: nginx:1.27\n")
 
     found = session.pin(tmp_path, check=True)
@@ -413,9 +398,7 @@ def test_yaml_that_cannot_be_read_and_mentions_an_image_is_a_failure(
     assert [type(failure) for failure in found.failures] == [UnreadableFile]
 
 
-def test_a_folder_without_a_file_that_names_images_is_no_success(
-    session: Session, tmp_path: Path
-) -> None:
+def test_pin_fails_for_a_folder_without_image_files(session: Session, tmp_path: Path) -> None:
     write(tmp_path, "notes.txt", "")
 
     found = session.pin(tmp_path, check=True)
@@ -424,7 +407,7 @@ def test_a_folder_without_a_file_that_names_images_is_no_success(
     assert "known to name images" in str(found.failures[0])
 
 
-def test_files_of_other_kinds_are_skipped_beside_one_that_is_known(
+def test_pin_skips_unsupported_files_beside_supported_ones(
     session: Session, tmp_path: Path
 ) -> None:
     known = write(tmp_path, "Dockerfile", "FROM scratch\n")
@@ -441,7 +424,7 @@ def test_files_of_other_kinds_are_skipped_beside_one_that_is_known(
     assert found.failures == ()
 
 
-def test_files_of_other_kinds_alone_are_refused(session: Session, tmp_path: Path) -> None:
+def test_pin_rejects_only_unsupported_files(session: Session, tmp_path: Path) -> None:
     paths = [write(tmp_path, name, "x = 1\n") for name in ("a.py", "b.toml")]
 
     both = session.pin(paths)
@@ -451,7 +434,7 @@ def test_files_of_other_kinds_alone_are_refused(session: Session, tmp_path: Path
     assert [type(failure) for failure in one.failures] == [NotAnImageFile]
 
 
-def test_a_folder_may_hold_so_many_files_and_not_one_more(
+def test_pin_limits_the_number_of_files_in_a_folder(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("resolver.verbs.pin.MAX_FOUND", 2)
@@ -467,7 +450,7 @@ def test_a_folder_may_hold_so_many_files_and_not_one_more(
     assert [type(failure) for failure in more.failures] == [LimitExceeded]
 
 
-def test_a_folder_that_cannot_be_read_is_a_failure(
+def test_pin_reports_an_unreadable_folder(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, "Dockerfile", "FROM scratch\n")
@@ -488,7 +471,7 @@ def test_a_folder_that_cannot_be_read_is_a_failure(
 
 
 @pytest.mark.usefixtures("image")
-def test_a_file_that_is_met_twice_is_pinned_once(
+def test_pin_handles_a_file_given_twice_once(
     session: Session, registry: FakeRegistry, tmp_path: Path
 ) -> None:
     path = write(tmp_path, "Dockerfile", f"FROM {registry.host}/app:1\n")
@@ -499,9 +482,7 @@ def test_a_file_that_is_met_twice_is_pinned_once(
     assert session.write_pins(found) == (path,)
 
 
-def test_what_is_no_regular_file_and_what_is_too_large_is_left_alone(
-    session: Session, tmp_path: Path
-) -> None:
+def test_pin_skips_irregular_and_oversized_files(session: Session, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     os.mkfifo(tmp_path / "a" / "Dockerfile")
@@ -515,14 +496,12 @@ def test_what_is_no_regular_file_and_what_is_too_large_is_left_alone(
 
 
 @pytest.mark.parametrize("words", [{"check": True}, {"update": True}, {"platform": "linux/amd64"}])
-def test_taking_away_and_looking_up_exclude_each_other(
-    session: Session, words: dict[str, object]
-) -> None:
+def test_pin_remove_and_lookup_options_conflict(session: Session, words: dict[str, object]) -> None:
     with pytest.raises(Usage):
         session.pin([], unpin=True, **words)  # type: ignore[arg-type]  # told apart by name
 
 
-def test_a_platform_that_is_none_is_refused_before_anything_is_read(session: Session) -> None:
+def test_pin_rejects_an_invalid_platform_before_reading_files(session: Session) -> None:
     with pytest.raises(InvalidPlatform):
         session.pin("gone", require=["linux//x"])
 
@@ -547,7 +526,7 @@ def test_mode_owner_and_link_of_a_file_stay(
     assert [path.name for path in (tmp_path / "real").iterdir()] == ["base"]
 
 
-def test_a_read_only_file_is_not_replaced(
+def test_pin_does_not_replace_a_read_only_file(
     session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
 ) -> None:
     del image
@@ -562,7 +541,7 @@ def test_a_read_only_file_is_not_replaced(
     assert path.read_text() == f"FROM {registry.host}/app:1\n"
 
 
-def test_a_file_that_has_changed_since_is_not_overwritten(
+def test_pin_does_not_overwrite_a_file_changed_meanwhile(
     session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
 ) -> None:
     del image
@@ -577,7 +556,7 @@ def test_a_file_that_has_changed_since_is_not_overwritten(
     assert path.read_text() == "FROM other\n"
 
 
-def test_a_write_that_fails_leaves_the_file_and_nothing_beside_it(
+def test_failed_pin_write_keeps_the_file_and_leaves_no_temporary(
     session: Session,
     registry: FakeRegistry,
     image: Image,

@@ -1,4 +1,4 @@
-"""Files as people write them: pinned byte for byte as expected, by other parsers' word too."""
+"""Pinned files equal the expected bytes, and other parsers agree."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_file_is_pinned_as_expected_and_a_second_time_not_at_all(name: str) ->
 
 
 @each_file
-def test_what_cannot_be_pinned_is_named_with_its_line(name: str) -> None:
+def test_pin_names_the_line_of_a_reference_it_cannot_pin(name: str) -> None:
     text = before(name)
     found = find_images(name, text)
     lines = LineIndex(text)
@@ -60,7 +60,7 @@ def test_what_cannot_be_pinned_is_named_with_its_line(name: str) -> None:
 
 
 @each_file
-def test_taking_the_digests_away_gives_the_file_back(name: str) -> None:
+def test_removing_digests_restores_the_file(name: str) -> None:
     text = before(name)
     # What was pinned before anybody pinned it here is unpinned in both.
     bare = unpin(name, text)
@@ -87,7 +87,7 @@ YAML = [name for name in CORPUS if "ockerfile" not in name and not name.endswith
 
 
 @pytest.mark.parametrize("name", YAML)
-def test_yaml_says_the_same_but_for_digests(name: str) -> None:
+def test_pinned_yaml_differs_only_in_digests(name: str) -> None:
     text, pinned = before(name), after(name)
     if name.startswith("devcontainer/"):
         text, pinned = without_comments(text), without_comments(pinned)
@@ -98,7 +98,7 @@ def test_yaml_says_the_same_but_for_digests(name: str) -> None:
 
 
 @each_file
-def test_digests_stand_only_where_a_parser_sees_an_image(name: str) -> None:
+def test_pin_adds_digests_only_where_a_parser_finds_an_image(name: str) -> None:
     """Count them: a digest in a comment or a heredoc would be one too many."""
     text, pinned = before(name), after(name)
     spots = find_images(name, pinned).spots
@@ -122,7 +122,7 @@ def _others(text: str) -> int:
         ("empty.yaml", ""),
     ],
 )
-def test_a_file_of_no_known_kind_says_which_there_are(path: str, text: str) -> None:
+def test_pin_lists_supported_kinds_for_an_unknown_file(path: str, text: str) -> None:
     with pytest.raises(NotAnImageFile) as caught:
         find_images(path, text)
 
@@ -144,9 +144,7 @@ def test_a_file_of_no_known_kind_says_which_there_are(path: str, text: str) -> N
         ("compose.yaml", "[" * 101 + "]" * 101, "101"),
     ],
 )
-def test_a_file_that_cannot_be_parsed_is_named_with_the_reason(
-    path: str, text: str, reason: str
-) -> None:
+def test_pin_names_an_unparsable_file_with_the_reason(path: str, text: str, reason: str) -> None:
     with pytest.raises(UnreadableFile) as caught:
         find_images(path, text)
 
@@ -154,13 +152,13 @@ def test_a_file_that_cannot_be_parsed_is_named_with_the_reason(
     assert reason in str(caught.value)
 
 
-def test_no_expected_file_has_a_digest_that_is_not_one() -> None:
+def test_expected_pin_files_contain_valid_digests_only() -> None:
     for name in CORPUS:
         rest = WRITTEN.sub("", after(name))
         assert "@sha256" not in rest
 
 
-def test_a_template_is_left_alone_and_the_values_are_pointed_at() -> None:
+def test_pin_skips_a_template_and_names_its_values() -> None:
     with pytest.raises(UnreadableFile) as caught:
         find_images("templates/pod.yaml", "{{- if .Values.x }}\nkind: Pod\n{{- end }}\n")
 
@@ -177,20 +175,20 @@ def test_a_template_is_left_alone_and_the_values_are_pointed_at() -> None:
         ("compose.yaml", "services:\n  a:\n    image: {{ .Values.x }}\n"),
     ],
 )
-def test_a_template_that_happens_to_be_yaml_is_no_silence(path: str, text: str) -> None:
+def test_pin_reports_a_template_that_is_valid_yaml(path: str, text: str) -> None:
     [stray] = find_images(path, text).strays
 
     assert (stray.text, stray.reason) == ("{{ .Values.x }}", "it is put together from variables")
 
 
 @pytest.mark.parametrize("value", ["true", "on", "12345678"])
-def test_a_switch_in_helm_values_is_no_image(value: str) -> None:
+def test_pin_ignores_a_boolean_in_helm_values(value: str) -> None:
     held = find_images("values.yaml", f"scan:\n  image: {value}\n")
 
     assert (held.spots, held.strays) == ((), ())
 
 
-def test_tags_of_compose_say_whether_there_is_an_image() -> None:
+def test_pin_follows_compose_yaml_tags() -> None:
     text = "services:\n  a:\n    image: !override b:1\n  c:\n    image: !reset d:1\n"
 
     pinned = pin("compose.override.yaml", text)

@@ -29,7 +29,7 @@ brief = settings(relaxed, max_examples=50)
 
 
 def check(written: Written) -> str:
-    """Pin a file and look at it from all sides; give it back."""
+    """Pin a file, check it and return it."""
     path, text = written.path, written.text
     pinned = pin(path, text)
     found = find_images(path, text)
@@ -108,7 +108,7 @@ def test_any_part_of_the_images_can_be_pinned_alone(kind: str, data: st.DataObje
 @brief
 @given(st.data())
 @pytest.mark.parametrize("kind", MAKERS)
-def test_both_readers_of_yaml_see_the_same_places(kind: str, data: st.DataObject) -> None:
+def test_both_yaml_readers_find_the_same_images(kind: str, data: st.DataObject) -> None:
     text = data.draw(yamls(kind)).text.replace("\t", " ")
 
     slow = read_documents(text, loader=yaml.SafeLoader)
@@ -142,7 +142,7 @@ def test_any_text_is_read_or_refused(path: str, text: str) -> None:
 
 
 @given(st.text(), st.data())
-def test_edits_change_their_spans_and_nothing_else(text: str, data: st.DataObject) -> None:
+def test_edits_change_only_their_spans(text: str, data: st.DataObject) -> None:
     ends = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=6)))
     spans = list(zip(ends[::2], ends[1::2], strict=False))
 

@@ -35,18 +35,11 @@ from tests.verbs.pulling import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from resolver.core.results.pull_events import Event
 
 AMD, ARM = "linux/amd64", "linux/arm64/v8"
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as fake:
-        yield fake
 
 
 def layers(count: int, size: int = 5_000, seed: int = 0) -> list[bytes]:
@@ -58,13 +51,13 @@ def digest_of(content: bytes) -> Digest:
 
 
 def complete(store: LocalStore, image: Image) -> bool:
-    """Whether all of an image is in the store, and is what its digest says."""
+    """Return whether every blob of an image is stored and correct."""
     wanted = {**image.blobs, **{key: body for key, (_, body) in image.documents.items()}}
     held = (store.load(Digest.parse(key), limit=1 << 30) for key in wanted)
     return all(body == wanted[key] for key, body in zip(wanted, held, strict=True))
 
 
-def test_a_first_pull_costs_two_requests_and_one_per_blob(
+def test_first_pull_costs_two_requests_plus_one_per_blob(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     index = build_index([build_image(AMD, layers(3)), build_image(ARM)])
@@ -81,7 +74,7 @@ def test_a_first_pull_costs_two_requests_and_one_per_blob(
     assert done.bytes_fetched == sum(map(len, index.child(AMD).blobs.values()))
 
 
-def test_of_fourteen_layers_thirteen_held_exactly_one_is_fetched(
+def test_pull_with_thirteen_of_fourteen_layers_held_fetches_one(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     shared = layers(13)
@@ -104,9 +97,7 @@ def test_of_fourteen_layers_thirteen_held_exactly_one_is_fetched(
     assert len(done.reused) == 13 + 2
 
 
-def test_when_all_is_held_there_is_one_head_and_no_body(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_pull_with_everything_held_costs_one_head(registry: FakeRegistry, tmp_path: Path) -> None:
     registry.serve(REPOSITORY, "1", build_index([build_image(AMD, layers(3))]))
     count = Counter(registry)
     with puller(registry, tmp_path) as one:
@@ -121,7 +112,7 @@ def test_when_all_is_held_there_is_one_head_and_no_body(
     assert done.bytes_fetched == 0
 
 
-def test_a_second_platform_fetches_only_its_own_layers(
+def test_pull_second_platform_fetches_only_its_layers(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     shared = layers(3)
@@ -143,7 +134,7 @@ def test_a_second_platform_fetches_only_its_own_layers(
     assert [str(each.platform) for each in named.images] == [AMD, ARM]
 
 
-def test_platforms_pulled_together_count_shared_layers_once(
+def test_pull_platforms_together_counts_shared_layers_once(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     shared = layers(3)
@@ -161,9 +152,7 @@ def test_platforms_pulled_together_count_shared_layers_once(
     assert hits == [1] * len(index.blobs)
 
 
-def test_a_digest_that_is_in_an_image_twice_is_fetched_once(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_pull_fetches_a_repeated_digest_once(registry: FakeRegistry, tmp_path: Path) -> None:
     twice = noise(9_000)
     image = build_image(AMD, [twice, b"between" * 9, twice])
     registry.serve(REPOSITORY, "1", image)
@@ -174,7 +163,7 @@ def test_a_digest_that_is_in_an_image_twice_is_fetched_once(
     assert registry.hits[f"GET /v2/{REPOSITORY}/blobs/{digest_of(twice)}"] == 1
 
 
-def test_an_empty_layer_is_fetched_and_kept(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_pull_fetches_and_keeps_an_empty_layer(registry: FakeRegistry, tmp_path: Path) -> None:
     image = build_image(AMD, [b"", noise(10)])
     registry.serve(REPOSITORY, "1", image)
     with puller(registry, tmp_path) as one:
@@ -186,7 +175,7 @@ def test_an_empty_layer_is_fetched_and_kept(registry: FakeRegistry, tmp_path: Pa
     assert ranges(empty) == [""]
 
 
-def test_an_empty_layer_that_the_registry_lacks_is_said(
+def test_pull_reports_an_empty_layer_missing_from_the_registry(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.serve(REPOSITORY, "1", build_image(AMD, [b""]))
@@ -195,7 +184,7 @@ def test_an_empty_layer_that_the_registry_lacks_is_said(
         one.pull()
 
 
-def test_what_a_document_embeds_is_not_asked_for(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_pull_does_not_request_embedded_content(registry: FakeRegistry, tmp_path: Path) -> None:
     body = b"{}"
     manifest = from_dict(
         {
@@ -220,7 +209,7 @@ def test_what_a_document_embeds_is_not_asked_for(registry: FakeRegistry, tmp_pat
     assert registry.requests(path_contains="/blobs/") == []
 
 
-def test_a_large_layer_comes_in_closed_ranges_side_by_side(
+def test_pull_fetches_a_large_layer_in_concurrent_closed_ranges(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     large = noise(5 * RANGE + 1)
@@ -237,7 +226,7 @@ def test_a_large_layer_comes_in_closed_ranges_side_by_side(
     assert ranges(asked)[0].startswith("bytes=0-")
 
 
-def test_more_than_the_first_range_is_asked_for_only_once_ranges_work(
+def test_pull_requests_further_ranges_only_after_the_first_works(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     large = noise(6 * RANGE)
@@ -251,7 +240,7 @@ def test_more_than_the_first_range_is_asked_for_only_once_ranges_work(
     assert [seen.sent for seen in asked] == [len(large)]
 
 
-def test_the_name_comes_last_and_only_when_everything_is_there(
+def test_pull_writes_the_name_last_when_content_is_complete(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     image = build_image(AMD, layers(4))
@@ -275,7 +264,7 @@ def test_the_name_comes_last_and_only_when_everything_is_there(
     assert kept | again == {f"GET blobs/{key}" for key in image.blobs}
 
 
-def test_a_child_that_the_index_lacks_names_nothing_and_keeps_what_came(
+def test_pull_with_a_missing_child_writes_no_name_and_keeps_content(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     index = build_index([build_image(AMD, layers(2)), build_image(ARM, layers(2, seed=1))])
@@ -297,7 +286,7 @@ def test_a_child_that_the_index_lacks_names_nothing_and_keeps_what_came(
     assert not kept & {line(seen) for seen in count.new()}
 
 
-def test_a_manifest_that_the_registry_lacks_fails_before_any_blob(
+def test_pull_with_a_missing_manifest_fails_before_any_blob(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     index = build_index([build_image(AMD), build_image(ARM)])
@@ -313,7 +302,7 @@ def test_a_manifest_that_the_registry_lacks_fails_before_any_blob(
         assert complete(one.store, index)
 
 
-def test_one_image_that_cannot_be_had_is_not_the_end_of_the_others(
+def test_pull_continues_with_other_images_after_a_failure(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     shared = noise(500)
@@ -336,7 +325,7 @@ def test_one_image_that_cannot_be_had_is_not_the_end_of_the_others(
     assert isinstance(both.failures[0].error, BlobNotFound)
 
 
-def test_a_document_that_was_lost_since_the_plan_is_fetched_after_its_children(
+def test_pull_refetches_a_document_lost_after_planning(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     index = build_index([build_image(AMD, layers(2))])
@@ -356,9 +345,7 @@ def test_a_document_that_was_lost_since_the_plan_is_fetched_after_its_children(
     assert requests[-2:] == [f"GET manifests/{manifest}", f"GET manifests/{index.digest}"]
 
 
-def test_a_blob_that_was_lost_since_the_plan_is_fetched_too(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_pull_refetches_a_blob_lost_after_planning(registry: FakeRegistry, tmp_path: Path) -> None:
     image = build_image(AMD, layers(2))
     registry.serve(REPOSITORY, "1", image)
     with puller(registry, tmp_path) as one:
@@ -371,7 +358,7 @@ def test_a_blob_that_was_lost_since_the_plan_is_fetched_too(
         assert complete(one.store, image)
 
 
-def test_a_truncated_blob_counts_as_missing(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_pull_treats_a_truncated_blob_as_missing(registry: FakeRegistry, tmp_path: Path) -> None:
     image = build_image(AMD, layers(2))
     registry.serve(REPOSITORY, "1", image)
     with puller(registry, tmp_path) as one:
@@ -386,7 +373,7 @@ def test_a_truncated_blob_counts_as_missing(registry: FakeRegistry, tmp_path: Pa
         assert complete(one.store, image)
 
 
-def test_a_tag_that_moved_to_what_is_held_gets_its_name_without_a_blob(
+def test_pull_of_a_moved_tag_with_held_content_fetches_no_blob(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     one_image, two = build_image(AMD, layers(2)), build_image(AMD, layers(2, seed=9))
@@ -407,7 +394,9 @@ def test_a_tag_that_moved_to_what_is_held_gets_its_name_without_a_blob(
     assert str(named.root.digest) == two.digest
 
 
-def test_events_tell_each_piece_from_start_to_end(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_pull_events_cover_each_blob_from_start_to_end(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
     content = noise(3 * RANGE)
     index = build_index([build_image(AMD, [content, b"small"])])
     registry.serve(REPOSITORY, "1", index)
@@ -427,7 +416,7 @@ def test_events_tell_each_piece_from_start_to_end(registry: FakeRegistry, tmp_pa
         assert {str(each) for each in reused} == set(index.documents)
 
 
-def test_what_index_and_config_say_is_compared_once_both_are_here(
+def test_pull_compares_index_and_config_once_both_are_present(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     lying = listed_as(build_image("linux/s390x", layers(1)), AMD)
@@ -440,7 +429,7 @@ def test_what_index_and_config_say_is_compared_once_both_are_here(
     assert [warning.code for warning in done.images[0].warnings] == ["contradictory-platform"]
 
 
-def test_what_cannot_fit_is_refused_before_a_byte_of_it(
+def test_pull_that_cannot_fit_fails_before_fetching(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.serve(REPOSITORY, "1", build_index([build_image(AMD, layers(2))]))
@@ -455,7 +444,7 @@ def test_what_cannot_fit_is_refused_before_a_byte_of_it(
     assert caught.value.hints()[-1] == "then pull again: what the store holds is as it was"
 
 
-def test_a_store_that_fails_on_the_way_says_what_is_kept(
+def test_pull_store_failure_reports_what_is_kept(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.serve(REPOSITORY, "1", build_index([build_image(AMD, layers(2))]))
@@ -471,7 +460,7 @@ def test_a_store_that_fails_on_the_way_says_what_is_kept(
     )
 
 
-def test_a_store_that_nobody_may_write_is_enough_where_all_is_held(
+def test_pull_from_a_read_only_store_with_everything_held(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.serve(REPOSITORY, "1", build_image(AMD, layers(2)))
@@ -485,9 +474,7 @@ def test_a_store_that_nobody_may_write_is_enough_where_all_is_held(
     assert [each.status for each in done.images] == ["up-to-date"]
 
 
-def test_nothing_is_left_of_a_pull_but_what_it_was_for(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_pull_leaves_no_temporary_files(registry: FakeRegistry, tmp_path: Path) -> None:
     index = build_index([build_image(AMD, [noise(4 * RANGE), *layers(3)])])
     registry.serve(REPOSITORY, "1", index)
     with puller(registry, tmp_path) as one:
@@ -498,9 +485,7 @@ def test_nothing_is_left_of_a_pull_but_what_it_was_for(
     assert held == {key.partition(":")[2] for key in (*index.blobs, *index.documents)}
 
 
-def test_a_lease_keeps_everything_while_a_pull_goes_on(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_pull_lease_keeps_all_content_meanwhile(registry: FakeRegistry, tmp_path: Path) -> None:
     content = noise(2_000)
     image = build_image(AMD, [content])
     registry.serve(REPOSITORY, "1", image)

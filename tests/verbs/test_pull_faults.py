@@ -1,4 +1,4 @@
-"""What a registry, or the way to it, can do to a blob; and what a pull makes of it (R16, R17)."""
+"""Faults of a registry or of the connection, and what a pull does."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ def path(content: bytes = LAYER) -> str:
     return f"/v2/{REPOSITORY}/blobs/{Digest.of(content)}"
 
 
-def asked(registry: FakeRegistry, content: bytes = LAYER) -> list[Seen]:
+def requests_for(registry: FakeRegistry, content: bytes = LAYER) -> list[Seen]:
     return registry.requests("GET", path(content))
 
 
 def part(content: bytes, seen: Seen, **more: object) -> Reply:
-    """Answer a range as it should be, changed as the test wants."""
+    """Answer a range, changed by the test."""
     first, _, last = seen.headers["range"].removeprefix("bytes=").partition("-")
     stretch = content[int(first) : int(last) + 1]
     headers = {"Content-Range": f"bytes {first}-{last}/{len(content)}"}
@@ -85,32 +85,30 @@ def part(content: bytes, seen: Seen, **more: object) -> Reply:
 
 
 def begins(seen: Seen) -> int:
-    """Give the first byte that a request asks for."""
+    """Return the first byte of a requested range."""
     return int(seen.headers.get("range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
 
 
 def is_clean(one: Puller, content: bytes = LAYER) -> bool:
-    """Nothing that is not what its name says, and nothing that says it is complete."""
+    """Check that every blob is correct and every name complete."""
     hexes = {file.name for file in (one.store.root / "blobs" / "sha256").iterdir()}
     intact = all(Digest.of(one.held(Digest("sha256", name))).hex == name for name in hexes)
     return intact and Digest.of(content).hex not in hexes and not list(one.store.pulled_names())
 
 
-def test_a_stream_that_is_cut_goes_on_where_it_was_cut(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_pull_resumes_a_cut_stream(registry: FakeRegistry, tmp_path: Path) -> None:
     registry.on("GET", path(), Reply(200, body=LAYER, truncate=25_000), times=1)
     with puller(registry, tmp_path) as one:
         one.pull()
 
         assert one.held(Digest.of(LAYER)) == LAYER
-    first, second = asked(registry)
+    first, second = requests_for(registry)
     assert LOST < begins(second) <= 25_000
     assert second.headers["range"].endswith(f"-{len(LAYER) - 1}")
     assert first.sent + second.sent <= 1.5 * len(LAYER)
 
 
-def test_a_connection_that_is_reset_costs_less_than_half_of_the_blob_again(
+def test_pull_refetches_less_than_half_a_blob_after_a_reset(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.on("GET", path(), Reply(200, body=LAYER, truncate=25_000, reset=True), times=1)
@@ -120,9 +118,7 @@ def test_a_connection_that_is_reset_costs_less_than_half_of_the_blob_again(
         assert one.held(Digest.of(LAYER)) == LAYER
 
 
-def test_one_stretch_of_several_that_is_cut_goes_on_by_itself(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_pull_resumes_one_cut_range_of_several(registry: FakeRegistry, tmp_path: Path) -> None:
     cut = threading.Event()
 
     def answer(seen: Seen) -> Reply | None:
@@ -136,38 +132,38 @@ def test_one_stretch_of_several_that_is_cut_goes_on_by_itself(
         one.pull(tag="large")
 
         assert one.held(Digest.of(LARGE)) == LARGE
-    requests = asked(registry, LARGE)
+    requests = requests_for(registry, LARGE)
     assert len(requests) == 7 + 1
     assert sum(seen.sent for seen in requests) <= SIZE + 1_000
 
 
-def test_what_an_interrupted_run_left_is_not_fetched_again(
+def test_pull_does_not_refetch_the_partial_of_an_interrupted_run(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     broken = Reply(200, body=LAYER, truncate=25_000)
     registry.on("GET", path(), broken, Reply(404), times=2)
     with puller(registry, tmp_path) as one, pytest.raises(ResolverError):
         one.pull()
-    before = len(asked(registry))
+    before = len(requests_for(registry))
     with puller(registry, tmp_path) as two:
         plan = two.plan()
         (have,) = [piece.have for piece in plan.missing if piece.role == "layer"]
         two.carry_out(plan)
 
-        (kept,) = one.told(Kept)
+        (kept,) = one.events_of(Kept)
         # The config came before; of the layer the next pull needs the rest alone.
         config = next(p.descriptor.size for p in plan.pieces if p.role == "config")
         assert kept == Kept(1, 2, have + config)
-        assert two.told(Kept) == []
-        assert two.told(Resumed) == [Resumed(Digest.of(LAYER), have)]
+        assert two.events_of(Kept) == []
+        assert two.events_of(Resumed) == [Resumed(Digest.of(LAYER), have)]
         assert two.held(Digest.of(LAYER)) == LAYER
-    (again,) = asked(registry)[before:]
+    (again,) = requests_for(registry)[before:]
     assert LOST < have <= 25_000
     assert ranges([again]) == [f"bytes={have}-{len(LAYER) - 1}"]
     assert again.sent == len(LAYER) - have
 
 
-def test_a_registry_that_answers_a_range_with_everything_starts_over(
+def test_pull_restarts_when_a_range_is_answered_with_everything(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.shelves.ranges = False
@@ -176,8 +172,8 @@ def test_a_registry_that_answers_a_range_with_everything_starts_over(
         one.pull()
 
         assert one.held(Digest.of(LAYER)) == LAYER
-        assert len(one.told(Restarted)) == 1
-    assert len(asked(registry)) == 2
+        assert len(one.events_of(Restarted)) == 1
+    assert len(requests_for(registry)) == 2
 
 
 @pytest.mark.parametrize(
@@ -232,10 +228,10 @@ def test_a_wrong_answer_to_a_range_is_followed_by_a_request_for_everything(
         one.pull()
 
         assert one.held(Digest.of(LAYER)) == LAYER
-    assert ["range" in seen.headers for seen in asked(registry)] == [False, True, False]
+    assert ["range" in seen.headers for seen in requests_for(registry)] == [False, True, False]
 
 
-def test_ranges_that_work_only_at_first_are_given_up_for_one_stream(
+def test_pull_falls_back_to_one_stream_when_ranges_stop_working(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     def answer(seen: Seen) -> Reply | None:
@@ -247,10 +243,10 @@ def test_ranges_that_work_only_at_first_are_given_up_for_one_stream(
         one.pull(tag="large")
 
         assert one.held(Digest.of(LARGE)) == LARGE
-    assert ranges(asked(registry, LARGE))[-1] == ""
+    assert ranges(requests_for(registry, LARGE))[-1] == ""
 
 
-def test_a_shorter_part_than_was_asked_for_is_used_and_the_rest_asked_for(
+def test_pull_accepts_a_shorter_range_and_requests_the_rest(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     def answer(seen: Seen) -> Reply | None:
@@ -266,10 +262,10 @@ def test_a_shorter_part_than_was_asked_for_is_used_and_the_rest_asked_for(
         one.pull()
 
         assert one.held(Digest.of(LAYER)) == LAYER
-    assert ranges(asked(registry))[-1] == f"bytes=30000-{len(LAYER) - 1}"
+    assert ranges(requests_for(registry))[-1] == f"bytes=30000-{len(LAYER) - 1}"
 
 
-def test_without_progress_a_blob_is_given_up_after_five_tries(
+def test_pull_gives_up_after_five_attempts_without_progress(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.on("GET", path(), _nothing)
@@ -278,7 +274,7 @@ def test_without_progress_a_blob_is_given_up_after_five_tries(
         with pytest.raises(Unavailable):
             one.pull()
         assert is_clean(one)
-    assert len(asked(registry)) == 5
+    assert len(requests_for(registry)) == 5
     assert clock.slept == sorted(clock.slept)
 
 
@@ -288,7 +284,7 @@ def _nothing(seen: Seen) -> Reply:
     )
 
 
-def test_progress_gives_new_tries(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_pull_progress_resets_the_attempts(registry: FakeRegistry, tmp_path: Path) -> None:
     content = noise(9 << 20)
     registry.serve(REPOSITORY, "long", build_index([build_image(AMD, [content])]))
 
@@ -305,27 +301,23 @@ def test_progress_gives_new_tries(registry: FakeRegistry, tmp_path: Path) -> Non
 
         assert one.held(Digest.of(content)) == content
     # More than five, which is what there would be without.
-    assert 7 < len(asked(registry, content)) < 12
+    assert 7 < len(requests_for(registry, content)) < 12
 
 
-def test_a_stalled_stream_is_left_and_taken_up_again(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_pull_resumes_a_stalled_stream(registry: FakeRegistry, tmp_path: Path) -> None:
     never = threading.Event()
     registry.on("GET", path(), Reply(body=LAYER, hold=never, hold_after=20_000), times=1)
     with puller(registry, tmp_path, options={"read_timeout": 0.3}) as one:
         one.pull()
 
         assert one.held(Digest.of(LAYER)) == LAYER
-        (note,) = one.told(Noted)
-    first, second = asked(registry)
+        (note,) = one.events_of(Noted)
+    first, second = requests_for(registry)
     assert begins(first) == 0 < LOST < begins(second) <= 20_000
     assert f"`{registry.host}` has sent nothing more for 0.3 s; going on at byte" in str(note)
 
 
-def test_a_registry_that_only_ever_stalls_is_given_up_after_a_minute(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_pull_gives_up_after_a_minute_of_stalls(registry: FakeRegistry, tmp_path: Path) -> None:
     never = threading.Event()
     clock = FakeClock(chance=0.0)
 
@@ -338,7 +330,7 @@ def test_a_registry_that_only_ever_stalls_is_given_up_after_a_minute(
         with pytest.raises(TimedOut, match="has sent nothing more for") as caught:
             one.pull()
         assert is_clean(one)
-    assert len(asked(registry)) == 2
+    assert len(requests_for(registry)) == 2
     # It has answered in plain HTTP: whether it speaks TLS is no question.
     assert caught.value.hints() == ("try again later",)
 
@@ -358,7 +350,7 @@ def _range(seen: Seen) -> dict[str, str]:
     ],
     ids=["first bit flipped", "last bit flipped", "a stretch twice"],
 )
-def test_other_bytes_are_fetched_once_more_and_then_refused(
+def test_pull_refetches_wrong_bytes_once_and_then_fails(
     registry: FakeRegistry, tmp_path: Path, wrong: bytes
 ) -> None:
     registry.on("GET", path(), Reply(body=wrong))
@@ -366,7 +358,7 @@ def test_other_bytes_are_fetched_once_more_and_then_refused(
         with pytest.raises(DigestMismatch):
             one.pull()
         assert is_clean(one)
-    assert ranges(asked(registry)) == ["", ""]
+    assert ranges(requests_for(registry)) == ["", ""]
     with FakeRegistry() as honest:
         serve(honest)
         with puller(honest, tmp_path) as one:
@@ -374,9 +366,7 @@ def test_other_bytes_are_fetched_once_more_and_then_refused(
             assert one.held(Digest.of(LAYER)) == LAYER
 
 
-def test_bytes_that_were_other_ones_only_once_do_no_harm(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_pull_recovers_from_wrong_bytes_sent_once(registry: FakeRegistry, tmp_path: Path) -> None:
     registry.on("GET", path(), Reply(body=bytes(len(LAYER))), times=1)
     with puller(registry, tmp_path) as one:
         one.pull()
@@ -384,7 +374,7 @@ def test_bytes_that_were_other_ones_only_once_do_no_harm(
         assert one.held(Digest.of(LAYER)) == LAYER
 
 
-def test_a_bad_stretch_costs_one_new_try_in_one_stream(
+def test_pull_retries_a_bad_range_once_in_one_stream(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     def answer(seen: Seen) -> Reply | None:
@@ -397,12 +387,10 @@ def test_a_bad_stretch_costs_one_new_try_in_one_stream(
         one.pull(tag="large")
 
         assert one.held(Digest.of(LARGE)) == LARGE
-    assert ranges(asked(registry, LARGE))[-1] == ""
+    assert ranges(requests_for(registry, LARGE))[-1] == ""
 
 
-def test_a_partial_that_is_other_bytes_is_dropped_and_fetched_from_zero(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_pull_discards_a_wrong_partial_and_restarts(registry: FakeRegistry, tmp_path: Path) -> None:
     registry.on("GET", path(), Reply(body=LAYER, truncate=25_000), Reply(404), times=2)
     with puller(registry, tmp_path) as one, pytest.raises(ResolverError):
         one.pull()
@@ -414,7 +402,7 @@ def test_a_partial_that_is_other_bytes_is_dropped_and_fetched_from_zero(
         one.pull()
 
         assert one.held(Digest.of(LAYER)) == LAYER
-    assert [begins(seen) > 0 for seen in asked(registry)[2:]] == [True, False]
+    assert [begins(seen) > 0 for seen in requests_for(registry)[2:]] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -427,7 +415,7 @@ def test_a_partial_that_is_other_bytes_is_dropped_and_fetched_from_zero(
     ],
     ids=["announced", "in chunks", "until the end", "endless"],
 )
-def test_a_byte_too_many_is_refused_even_behind_the_right_ones(
+def test_pull_rejects_one_byte_too_many(
     registry: FakeRegistry, tmp_path: Path, reply: Reply
 ) -> None:
     registry.on("GET", path(), reply)
@@ -452,7 +440,7 @@ def test_a_stretch_with_a_byte_too_many_is_refused(registry: FakeRegistry, tmp_p
         assert is_clean(one, LARGE)
 
 
-def test_a_body_that_ends_early_and_quietly_goes_on_too(
+def test_pull_resumes_a_body_that_ends_early_without_error(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.on("GET", path(), Reply(body=LAYER[:123], content_length=False, close=True), times=1)
@@ -460,7 +448,7 @@ def test_a_body_that_ends_early_and_quietly_goes_on_too(
         one.pull()
 
         assert one.held(Digest.of(LAYER)) == LAYER
-    assert ranges(asked(registry))[1] == f"bytes=123-{len(LAYER) - 1}"
+    assert ranges(requests_for(registry))[1] == f"bytes=123-{len(LAYER) - 1}"
 
 
 def test_a_registry_without_keep_alive_and_lengths_will_do(
@@ -473,7 +461,7 @@ def test_a_registry_without_keep_alive_and_lengths_will_do(
         assert one.held(Digest.of(LAYER)) == LAYER
 
 
-def test_a_layer_that_is_only_called_compressed_is_kept_as_it_comes(
+def test_pull_keeps_a_layer_falsely_labelled_as_compressed(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.on("GET", path(), Reply(200, {"Content-Encoding": "gzip"}, LAYER))
@@ -481,10 +469,10 @@ def test_a_layer_that_is_only_called_compressed_is_kept_as_it_comes(
         one.pull()
 
         assert one.held(Digest.of(LAYER)) == LAYER
-    assert len(asked(registry)) == 1
+    assert len(requests_for(registry)) == 1
 
 
-def test_a_layer_that_was_compressed_on_its_way_is_unpacked(
+def test_pull_decompresses_a_layer_compressed_in_transit(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     import gzip
@@ -497,7 +485,7 @@ def test_a_layer_that_was_compressed_on_its_way_is_unpacked(
         assert one.held(Digest.of(LAYER)) == LAYER
 
 
-def test_what_inflates_to_more_than_it_should_is_stopped(
+def test_pull_stops_a_body_that_inflates_beyond_its_size(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     import gzip
@@ -510,7 +498,7 @@ def test_what_inflates_to_more_than_it_should_is_stopped(
         assert is_clean(one)
 
 
-def test_busy_answers_are_tried_again_with_growing_pauses(
+def test_pull_retries_busy_answers_with_growing_pauses(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.on("GET", path(), Reply(503), Reply(503), times=2)
@@ -522,17 +510,15 @@ def test_busy_answers_are_tried_again_with_growing_pauses(
     assert clock.slept == [0.2, 0.4]
 
 
-def test_a_registry_that_stays_busy_is_asked_five_times_in_all(
-    registry: FakeRegistry, tmp_path: Path
-) -> None:
+def test_pull_requests_a_busy_registry_five_times(registry: FakeRegistry, tmp_path: Path) -> None:
     registry.on("GET", path(), Reply(503, body=b"<html>busy</html>"))
     with puller(registry, tmp_path) as one, pytest.raises(ServerFault):
         one.pull()
-    assert len(asked(registry)) == 5
+    assert len(requests_for(registry)) == 5
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_either_engine_fetches_stretches_and_takes_up_what_breaks_off(
+def test_both_http_engines_fetch_ranges_and_resume(
     registry: FakeRegistry, tmp_path: Path, engine: str
 ) -> None:
     def answer(seen: Seen) -> Reply | None:
@@ -546,7 +532,7 @@ def test_either_engine_fetches_stretches_and_takes_up_what_breaks_off(
 
 
 class Chaos:
-    """Answers requests for a blob in any of the ways that are wrong; the same for a seed."""
+    """Answers requests for a blob with any fault, determined by a seed."""
 
     def __init__(self, seed: int, content: bytes) -> None:
         self._chance = random.Random(seed)
@@ -575,7 +561,7 @@ class Chaos:
 
 
 @pytest.mark.parametrize("seed", range(24))
-def test_whatever_happens_the_store_is_right_and_an_honest_registry_completes_it(
+def test_pull_after_any_fault_leaves_a_correct_store_that_can_be_completed(
     registry: FakeRegistry, tmp_path: Path, seed: int
 ) -> None:
     registry.on("GET", path(LARGE), Chaos(seed, LARGE))
@@ -607,7 +593,7 @@ def storage() -> Iterator[FakeRegistry]:
 def from_storage(
     registry: FakeRegistry, storage: FakeRegistry, content: bytes = LAYER
 ) -> Callable[[], int]:
-    """Let a registry send people to storage, by a new link each time; gives how many."""
+    """Redirect blobs to storage with a new link each time; return the number of links."""
     links: list[str] = []
 
     def answer(_seen: Seen) -> Reply:
@@ -623,7 +609,7 @@ def _stored(content: bytes, seen: Seen) -> Reply:
     return part(content, seen) if "range" in seen.headers else Reply(body=content)
 
 
-def test_storage_is_asked_without_credentials_and_with_the_range(
+def test_pull_requests_storage_with_range_and_without_credentials(
     storage: FakeRegistry, tmp_path: Path
 ) -> None:
     with FakeRegistry() as registry:
@@ -634,15 +620,15 @@ def test_storage_is_asked_without_credentials_and_with_the_range(
             one.pull(tag="large")
 
             assert one.held(Digest.of(LARGE)) == LARGE
-            told = " ".join(map(repr, one.events))
+            output = " ".join(map(repr, one.events))
     assert all(seen.authorization is None for seen in storage.log)
     assert all("cookie" not in seen.headers for seen in storage.log)
-    assert sorted(ranges(storage.log)) == sorted(ranges(asked(registry, LARGE)))
+    assert sorted(ranges(storage.log)) == sorted(ranges(requests_for(registry, LARGE)))
     assert all(ranges(storage.log))
-    assert "S1GNATURE" not in told
+    assert "S1GNATURE" not in output
 
 
-def test_a_link_that_has_expired_is_asked_for_anew(
+def test_pull_requests_a_new_link_after_expiry(
     registry: FakeRegistry, storage: FakeRegistry, tmp_path: Path
 ) -> None:
     storage.on("GET", "/signed/0", Reply(403, body=b"<Error><Code>AccessDenied</Code></Error>"))
@@ -654,7 +640,7 @@ def test_a_link_that_has_expired_is_asked_for_anew(
     assert links() == 2
 
 
-def test_what_storage_cuts_is_taken_up_by_way_of_the_registry(
+def test_pull_resumes_through_the_registry_after_storage_cuts(
     registry: FakeRegistry, storage: FakeRegistry, tmp_path: Path
 ) -> None:
     storage.on("GET", "/signed/0", Reply(body=LAYER, truncate=30_000), Reply(403))
@@ -664,11 +650,11 @@ def test_what_storage_cuts_is_taken_up_by_way_of_the_registry(
 
         assert one.held(Digest.of(LAYER)) == LAYER
     assert links() == 2
-    assert LOST < begins(asked(registry)[1]) <= 30_000
-    assert ranges(storage.log) == ranges(asked(registry))
+    assert LOST < begins(requests_for(registry)[1]) <= 30_000
+    assert ranges(storage.log) == ranges(requests_for(registry))
 
 
-def test_storage_that_refuses_every_link_is_no_matter_of_credentials(
+def test_pull_does_not_report_storage_refusals_as_authentication_errors(
     registry: FakeRegistry, storage: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.redirect(path(), f"{storage.url}/gone?X-Signature=S1GNATURE")
@@ -680,7 +666,7 @@ def test_storage_that_refuses_every_link_is_no_matter_of_credentials(
     assert len(storage.log) == 5
 
 
-def test_a_token_that_runs_out_in_the_middle_is_renewed_once(tmp_path: Path) -> None:
+def test_pull_renews_an_expired_token_once(tmp_path: Path) -> None:
     with FakeRegistry() as registry:
         serve(registry)
         tokens = registry.bearer(rotate=True)
@@ -704,7 +690,7 @@ def test_a_token_that_runs_out_in_the_middle_is_renewed_once(tmp_path: Path) -> 
 # Who ends early
 
 
-def test_an_interrupt_keeps_what_has_come_and_ends_at_once(
+def test_interrupted_pull_keeps_content_and_ends_immediately(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     from resolver.verbs.pull import transfer_plan
@@ -716,7 +702,7 @@ def test_an_interrupt_keeps_what_has_come_and_ends_at_once(
         plan, main = one.plan(), threading.get_ident()
 
         def interrupt() -> None:
-            registry.wait_for(lambda: any(seen.sent == 30_000 for seen in asked(registry)))
+            registry.wait_for(lambda: any(seen.sent == 30_000 for seen in requests_for(registry)))
             signal.pthread_kill(main, signal.SIGINT)
 
         threading.Thread(target=interrupt).start()
@@ -737,7 +723,7 @@ def test_an_interrupt_keeps_what_has_come_and_ends_at_once(
         assert two.held(Digest.of(LAYER)) == LAYER
 
 
-def test_a_pull_waits_for_another_that_fetches_the_same_layer_and_says_so(
+def test_pull_waits_for_another_process_fetching_the_layer(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     never = threading.Event()
@@ -746,7 +732,7 @@ def test_a_pull_waits_for_another_that_fetches_the_same_layer_and_says_so(
     with puller(registry, tmp_path) as one, puller(registry, tmp_path) as two:
         first = threading.Thread(target=one.pull)
         first.start()
-        registry.wait_for(lambda: any(seen.sent == 30_000 for seen in asked(registry)))
+        registry.wait_for(lambda: any(seen.sent == 30_000 for seen in requests_for(registry)))
         plan = two.plan()
         two.watch = lambda event: never.set() if isinstance(event, Waiting) else None
         two.carry_out(plan)
@@ -756,10 +742,10 @@ def test_a_pull_waits_for_another_that_fetches_the_same_layer_and_says_so(
         assert about == [Waiting(digest), Reused(digest, len(LAYER), "")]
         mine = [event for event in one.events if getattr(event, "digest", None) == digest]
         assert (type(mine[0]), type(mine[-1])) == (PieceStarted, Finished)
-    assert len(asked(registry)) == 1
+    assert len(requests_for(registry)) == 1
 
 
-def test_a_defect_of_the_observer_ends_a_pull_and_leaves_no_name(
+def test_pull_ends_without_a_name_when_an_observer_raises(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     class Broken(Exception):
@@ -776,7 +762,7 @@ def test_a_defect_of_the_observer_ends_a_pull_and_leaves_no_name(
         assert is_clean(one)
 
 
-def test_the_first_failure_stops_what_is_only_needed_for_the_same_image(
+def test_first_failure_stops_blobs_needed_only_for_that_image(
     tmp_path: Path,
 ) -> None:
     never = threading.Event()
@@ -785,7 +771,9 @@ def test_the_first_failure_stops_what_is_only_needed_for_the_same_image(
         registry.serve(REPOSITORY, "1", build_index([build_image(AMD, [slow, gone])]))
 
         def refuse(_seen: Seen) -> Reply:
-            registry.wait_for(lambda: any(seen.sent == 10_000 for seen in asked(registry, slow)))
+            registry.wait_for(
+                lambda: any(seen.sent == 10_000 for seen in requests_for(registry, slow))
+            )
             return Reply(404)
 
         registry.on("GET", path(slow), Reply(body=slow, hold=never, hold_after=10_000))
@@ -826,13 +814,13 @@ def test_a_foreign_layer_is_skipped_and_named(storage: FakeRegistry, tmp_path: P
             done = one.pull()
 
             assert not one.plan().missing
-        assert asked(registry) == []
+        assert requests_for(registry) == []
     assert storage.log == []
     (skipped,) = done.images[0].skipped
     assert skipped.descriptor.urls == (f"{storage.url}/base",)
 
 
-def test_a_foreign_layer_that_is_wanted_comes_from_its_publisher_anonymously(
+def test_pull_fetches_requested_foreign_layers_anonymously(
     storage: FakeRegistry, tmp_path: Path
 ) -> None:
     storage.on("GET", "/base", Reply(body=LAYER))
@@ -843,13 +831,11 @@ def test_a_foreign_layer_that_is_wanted_comes_from_its_publisher_anonymously(
             one.pull(options=TransferOptions(foreign=True))
 
             assert one.held(Digest.of(LAYER)) == LAYER
-        assert len(asked(registry)) == 1
+        assert len(requests_for(registry)) == 1
     assert [seen.authorization for seen in storage.log] == [None]
 
 
-def test_a_publisher_that_sends_other_bytes_is_refused(
-    storage: FakeRegistry, tmp_path: Path
-) -> None:
+def test_pull_rejects_wrong_foreign_layer_bytes(storage: FakeRegistry, tmp_path: Path) -> None:
     storage.on("GET", "/base", Reply(body=bytes(len(LAYER))))
     with FakeRegistry() as registry:
         foreign(registry, f"{storage.url}/base")
@@ -862,14 +848,14 @@ def test_a_publisher_that_sends_other_bytes_is_refused(
 @pytest.mark.parametrize(
     "url", ["ftp://publisher.example/x", "file:///etc/passwd", "http://u:p@h/"]
 )
-def test_a_foreign_layer_leads_to_web_servers_only(tmp_path: Path, url: str) -> None:
+def test_pull_follows_foreign_layer_urls_to_web_servers_only(tmp_path: Path, url: str) -> None:
     with FakeRegistry() as registry:
         foreign(registry, url)
         with puller(registry, tmp_path) as one, pytest.raises(RedirectRefused):
             one.pull(options=TransferOptions(foreign=True))
 
 
-def test_what_breaks_off_is_told_as_what_it_is(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_pull_reports_the_cause_of_a_broken_stream(registry: FakeRegistry, tmp_path: Path) -> None:
     registry.on("GET", path(), _quiet)
     with puller(registry, tmp_path) as one, pytest.raises(ConnectionFailed, match="last byte"):
         one.pull()

@@ -64,7 +64,7 @@ def layout(folder: Path, image: Image) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["containerd", "containerd root", "layout", "oci:", "store"])
-def test_what_a_place_holds_is_copied_and_not_fetched(
+def test_pull_copies_content_from_a_local_source(
     registry: FakeRegistry, tmp_path: Path, image: Image, kind: str
 ) -> None:
     folder = tmp_path / "place"
@@ -96,7 +96,7 @@ def test_what_a_place_holds_is_copied_and_not_fetched(
     assert started == [name] * len(image.blobs)
 
 
-def test_a_place_that_has_other_bytes_is_named_and_the_registry_asked(
+def test_pull_names_a_local_source_with_wrong_bytes_and_uses_the_registry(
     registry: FakeRegistry, tmp_path: Path, image: Image
 ) -> None:
     folder = tree(tmp_path / "place", image)
@@ -114,7 +114,9 @@ def test_a_place_that_has_other_bytes_is_named_and_the_registry_asked(
     assert fetched == {str(digest)}
 
 
-def test_a_place_is_only_read(registry: FakeRegistry, tmp_path: Path, image: Image) -> None:
+def test_pull_never_writes_to_a_local_source(
+    registry: FakeRegistry, tmp_path: Path, image: Image
+) -> None:
     folder = tree(tmp_path / "place", image)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     with puller(registry, tmp_path / "store") as one:
@@ -125,7 +127,7 @@ def test_a_place_is_only_read(registry: FakeRegistry, tmp_path: Path, image: Ima
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-def test_a_link_in_a_place_is_not_followed(
+def test_pull_does_not_follow_links_in_a_local_source(
     registry: FakeRegistry, tmp_path: Path, image: Image
 ) -> None:
     folder = tree(tmp_path / "place", image)
@@ -141,7 +143,7 @@ def test_a_link_in_a_place_is_not_followed(
 
 
 @pytest.mark.parametrize("what", ["", "empty", "nowhere"])
-def test_what_holds_no_images_is_no_place(tmp_path: Path, what: str) -> None:
+def test_pull_rejects_a_local_source_without_images(tmp_path: Path, what: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(Usage):
         open_place(str(tmp_path / what))
@@ -223,7 +225,7 @@ def at(tmp_path: Path) -> dict[str, str]:
     return {"DOCKER_HOST": f"unix://{tmp_path / 'docker.sock'}"}
 
 
-def test_an_engine_says_which_layers_it_has_unpacked(
+def test_docker_engine_lists_its_unpacked_layers(
     registry: FakeRegistry, engine: Engine, tmp_path: Path, image: Image
 ) -> None:
     diff_ids = json.loads(next(b for b in image.blobs.values() if b[:1] == b"{"))["rootfs"]
@@ -245,7 +247,7 @@ def test_an_engine_says_which_layers_it_has_unpacked(
 @pytest.mark.parametrize(
     "answer", [None, b"[", b"{}", b"[" * 100_000, [{"Id": f"sha256:{'b' * 64}"}]]
 )
-def test_an_engine_that_does_not_answer_well_has_nothing(
+def test_unhealthy_docker_engine_has_no_content(
     engine: Engine, tmp_path: Path, answer: object
 ) -> None:
     engine.answers = {"/images/json": answer}
@@ -254,11 +256,11 @@ def test_an_engine_that_does_not_answer_well_has_nothing(
 
 
 @pytest.mark.parametrize("host", ["unix:///nowhere.sock", "tcp://127.0.0.1:1", "unix://\0", "odd"])
-def test_without_an_engine_there_is_nothing(host: str) -> None:
+def test_missing_docker_engine_has_no_content(host: str) -> None:
     assert unpacked_layers({"DOCKER_HOST": host}) == frozenset()
 
 
-def test_a_plan_tells_what_an_engine_has_and_counts_it_as_missing_all_the_same(
+def test_plan_names_docker_engine_layers_and_counts_them_as_missing(
     registry: FakeRegistry, engine: Engine, tmp_path: Path, image: Image
 ) -> None:
     rootfs = json.loads(next(b for b in image.blobs.values() if b[:1] == b"{"))["rootfs"]

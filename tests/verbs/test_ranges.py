@@ -15,7 +15,7 @@ SPANS = st.lists(
 
 
 @given(st.integers(0, 50), SPANS, st.integers(1, 20))
-def test_held_and_missing_make_the_whole_and_no_piece_is_too_long(
+def test_held_and_missing_ranges_cover_the_blob_in_bounded_pieces(
     size: int, have: list[tuple[int, int]], longest: int
 ) -> None:
     pieces = cut(gaps(size, have), longest)
@@ -52,10 +52,10 @@ def test_pieces_are_of_about_equal_length() -> None:
         ("", None),
     ],
 )
-def test_only_the_part_that_was_asked_for_is_taken(value: str, end: int | None) -> None:
+def test_only_the_requested_part_of_a_range_is_used(value: str, end: int | None) -> None:
     assert read_content_range((value,), 10, 20, 100) == end
 
 
-def test_two_statements_of_a_range_are_none() -> None:
+def test_two_content_range_headers_are_ignored() -> None:
     assert read_content_range(("bytes 10-19/100", "bytes 10-19/100"), 10, 20, 100) is None
     assert read_content_range((), 10, 20, 100) is None

@@ -45,13 +45,13 @@ def session(tmp_path: Path, **more: object) -> Iterator[Session]:
 
 def cost(registry: FakeRegistry) -> list[str]:
     """Every request since the last call, as `METHOD last-part-of-path`."""
-    told = _TOLD.get(registry, 0)
-    new = registry.log[told:]
-    _TOLD[registry] = told + len(new)
+    output = _TOLD.get(registry, 0)
+    new = registry.log[output:]
+    _TOLD[registry] = output + len(new)
     return [f"{seen.method} {seen.path.rpartition('/v2/team/')[2]}" for seen in new]
 
 
-def test_a_tag_the_store_does_not_know_costs_one_get(
+def test_resolve_unknown_tag_costs_one_get(
     registry: FakeRegistry, tmp_path: Path, image: Image
 ) -> None:
     with session(tmp_path) as asked:
@@ -61,7 +61,7 @@ def test_a_tag_the_store_does_not_know_costs_one_get(
     assert str(found.manifest.digest) == image.child("linux/arm64/v8").digest
 
 
-def test_another_platform_of_the_same_tag_costs_one_head(
+def test_resolve_another_platform_of_a_tag_costs_one_head(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     with session(tmp_path) as asked:
@@ -72,7 +72,7 @@ def test_another_platform_of_the_same_tag_costs_one_head(
     assert cost(registry) == ["HEAD app/manifests/1.0"]
 
 
-def test_a_tag_the_store_knows_costs_one_head_also_in_the_next_process(
+def test_resolve_known_tag_costs_one_head_in_the_next_process(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     with session(tmp_path) as first:
@@ -85,7 +85,7 @@ def test_a_tag_the_store_knows_costs_one_head_also_in_the_next_process(
     assert cost(registry) == ["HEAD app/manifests/1.0"]
 
 
-def test_a_tag_that_has_moved_costs_a_head_and_a_get_by_digest(
+def test_resolve_moved_tag_costs_head_and_get_by_digest(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     moved = build_index([build_image("linux/arm64", config={"author": "release 2"})])
@@ -101,10 +101,11 @@ def test_a_tag_that_has_moved_costs_a_head_and_a_get_by_digest(
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_a_registry_whose_header_lies_gives_the_same_answer_every_time(
+def test_resolve_with_a_false_digest_header_is_stable(
     registry: FakeRegistry, tmp_path: Path, image: Image, algorithm: str
 ) -> None:
-    # Quirk q-089: the bytes count, whatever `Docker-Content-Digest` says, also the second time.
+    # The bytes count and not the header, also the second time: docs/wire-protocol.md,
+    # "Wrong digest headers".
     lie = f"{algorithm}:{'1' * (64 if algorithm == 'sha256' else 128)}"
     media_type, body = image.documents[image.digest]
     headers = {"Content-Type": media_type, "Docker-Content-Digest": lie}
@@ -118,7 +119,7 @@ def test_a_registry_whose_header_lies_gives_the_same_answer_every_time(
     assert verified.tag_verified
 
 
-def test_a_header_of_another_algorithm_that_is_right_costs_no_more_and_names_the_image(
+def test_resolve_accepts_a_correct_header_of_another_algorithm(
     registry: FakeRegistry, tmp_path: Path, image: Image
 ) -> None:
     media_type, body = image.documents[image.digest]
@@ -135,7 +136,7 @@ def test_a_header_of_another_algorithm_that_is_right_costs_no_more_and_names_the
     assert str(found.index.digest) == other
 
 
-def test_by_digest_and_held_nobody_is_asked(
+def test_resolve_held_digest_sends_no_request(
     registry: FakeRegistry, tmp_path: Path, image: Image
 ) -> None:
     pinned = f"{registry.host}/team/app@{image.digest}"
@@ -147,7 +148,7 @@ def test_by_digest_and_held_nobody_is_asked(
     assert cost(registry) == []
 
 
-def test_a_tag_beside_a_digest_never_appears_in_a_request(
+def test_resolve_tag_with_digest_never_requests_the_tag(
     registry: FakeRegistry, tmp_path: Path, image: Image
 ) -> None:
     with session(tmp_path) as asked:
@@ -156,7 +157,7 @@ def test_a_tag_beside_a_digest_never_appears_in_a_request(
     assert cost(registry) == [f"GET app/manifests/{image.digest}"]
 
 
-def test_the_manifest_itself_is_one_request_more_and_its_config_another(
+def test_resolve_manifest_and_config_cost_one_request_each(
     registry: FakeRegistry, tmp_path: Path, image: Image
 ) -> None:
     arm = image.child("linux/arm64/v8")
@@ -184,7 +185,7 @@ def test_platforms_reads_each_manifest_once_and_nothing_when_warm(
     assert cost(registry) == ["HEAD app/manifests/1.0"]
 
 
-def test_several_platforms_of_one_name_cost_what_one_does(
+def test_resolve_several_platforms_costs_as_much_as_one(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     with session(tmp_path) as asked:
@@ -195,7 +196,7 @@ def test_several_platforms_of_one_name_cost_what_one_does(
     assert cost(registry) == ["GET app/manifests/1.0"]
 
 
-def test_a_hundred_references_in_one_repository_need_one_token(
+def test_resolve_a_hundred_references_in_a_repository_needs_one_token(
     image: Image, tmp_path: Path
 ) -> None:
     with FakeRegistry() as registry:
@@ -211,7 +212,7 @@ def test_a_hundred_references_in_one_repository_need_one_token(
         assert tokens.count == 1
 
 
-def test_no_ping_is_ever_sent(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_resolve_never_pings(registry: FakeRegistry, tmp_path: Path) -> None:
     with session(tmp_path) as asked:
         asked.resolve(f"{registry.host}/team/app:1.0", "linux/arm64")
         list(asked.tags(f"{registry.host}/team/app"))
@@ -219,7 +220,7 @@ def test_no_ping_is_ever_sent(registry: FakeRegistry, tmp_path: Path) -> None:
     assert [seen.path for seen in registry.log if seen.path == "/v2/"] == []
 
 
-def test_a_store_that_lost_its_copy_asks_again_and_is_mended(
+def test_resolve_refetches_content_the_store_lost(
     registry: FakeRegistry, tmp_path: Path, image: Image
 ) -> None:
     with session(tmp_path) as asked:
@@ -237,7 +238,7 @@ def test_a_store_that_lost_its_copy_asks_again_and_is_mended(
     assert held.read_bytes() == image.body
 
 
-def test_verify_tag_costs_one_head_more(
+def test_resolve_verify_tag_costs_one_more_head(
     registry: FakeRegistry, tmp_path: Path, image: Image
 ) -> None:
     with session(tmp_path) as asked:
@@ -251,7 +252,7 @@ def test_verify_tag_costs_one_head_more(
     ]
 
 
-def test_a_registry_that_says_nothing_on_head_is_asked_by_get(
+def test_resolve_falls_back_to_get_when_head_is_empty(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     def silent(seen: Seen) -> Reply:

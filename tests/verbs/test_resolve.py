@@ -50,7 +50,7 @@ def path_of(root: dict[str, Any], platform: str, *, exact: bool = False) -> list
 
 
 @pytest.mark.parametrize("case", TREES, ids=lambda case: f"{case['id']}-{case['rule']}")
-def test_the_entry_that_the_vectors_expect_is_chosen(case: dict[str, Any]) -> None:
+def test_resolve_selects_the_entry_from_the_vectors(case: dict[str, Any]) -> None:
     asked = case["input"]
 
     found = path_of(asked["root"], asked["want"], exact=asked["strict"])
@@ -58,17 +58,17 @@ def test_the_entry_that_the_vectors_expect_is_chosen(case: dict[str, Any]) -> No
     assert found == case["expect"]["path"]
 
 
-def test_there_are_trees_to_test() -> None:
+def test_vector_trees_exist() -> None:
     assert len(TREES) >= 12
 
 
-def test_an_attestation_is_never_an_answer_even_when_it_is_all_there_is() -> None:
+def test_resolve_never_selects_an_attestation() -> None:
     only = {"manifests": [{"platform": UNKNOWN, "annotations": STATEMENT}]}
 
     assert path_of(only, "linux/amd64") is None
 
 
-def test_an_attestation_is_an_answer_to_somebody_who_asks_for_unknown() -> None:
+def test_resolve_selects_an_attestation_for_platform_unknown() -> None:
     root = {"manifests": [{"platform": AMD64}, {"platform": UNKNOWN, "annotations": STATEMENT}]}
 
     assert path_of(root, "unknown/unknown") == [1]
@@ -107,7 +107,7 @@ def test_deeper_nesting_is_refused_and_the_limit_named() -> None:
         path_of(nested(40), "linux/amd64")
 
 
-def test_the_next_best_is_taken_when_the_best_index_has_nothing_that_fits() -> None:
+def test_resolve_uses_the_next_index_when_the_best_has_no_match() -> None:
     root = {
         "manifests": [
             {"platform": ARM64, "manifests": [{"platform": AMD64}]},
@@ -129,7 +129,7 @@ def test_at_most_sixteen_configs_are_read_for_entries_without_a_platform() -> No
     assert len(place.reads) == 2 * 16
 
 
-def test_probing_stops_at_the_first_perfect_fit() -> None:
+def test_resolve_stops_probing_at_an_exact_match() -> None:
     place = MemoryPlace()
     entries = [{"config_platform": AMD64} for _ in range(5)]
     reader, asked = place.publish("app", place.plant({"manifests": entries}))
@@ -139,7 +139,7 @@ def test_probing_stops_at_the_first_perfect_fit() -> None:
     assert len(place.reads) == 2
 
 
-def test_an_index_answers_without_reading_anything_else() -> None:
+def test_resolve_from_an_index_reads_nothing_else() -> None:
     place = MemoryPlace()
     reader, asked = place.publish("app", place.plant({"manifests": [{"platform": AMD64}]}))
 
@@ -148,7 +148,7 @@ def test_an_index_answers_without_reading_anything_else() -> None:
     assert place.reads == []
 
 
-def test_every_loser_has_a_reason_and_the_winner_has_none() -> None:
+def test_resolve_gives_a_reason_for_every_rejected_entry() -> None:
     place = MemoryPlace()
     root = {
         "manifests": [
@@ -167,7 +167,7 @@ def test_every_loser_has_a_reason_and_the_winner_has_none() -> None:
     assert [bool(entry.reason) for entry in found.considered] == [False, True, True, True, True]
 
 
-def test_a_missing_platform_lists_what_is_offered_in_index_order_without_attestations() -> None:
+def test_resolve_missing_platform_lists_offered_platforms_in_index_order() -> None:
     place = MemoryPlace()
     root = {
         "manifests": [
@@ -189,7 +189,7 @@ def lying() -> dict[str, Any]:
     return {"manifests": [{"platform": AMD64, "config_platform": ARM64}]}
 
 
-def test_a_config_that_contradicts_the_index_is_a_warning_that_names_both() -> None:
+def test_resolve_warns_when_config_contradicts_index() -> None:
     place = MemoryPlace()
     reader, asked = place.publish("app", place.plant(lying()))
 
@@ -214,7 +214,7 @@ def test_a_contradiction_is_an_error_when_strict() -> None:
     )
 
 
-def test_a_config_without_a_variant_contradicts_nothing() -> None:
+def test_resolve_accepts_a_config_without_a_variant() -> None:
     place = MemoryPlace()
     entry = {
         "platform": {"os": "linux", "architecture": "arm", "variant": "v6"},
@@ -227,7 +227,7 @@ def test_a_config_without_a_variant_contradicts_nothing() -> None:
     assert found.warnings == ()
 
 
-def test_a_fallback_is_said() -> None:
+def test_resolve_warns_about_a_fallback() -> None:
     place = MemoryPlace()
     entry = {"platform": {"os": "linux", "architecture": "386"}}
     reader, asked = place.publish("app", place.plant({"manifests": [entry]}))
@@ -239,7 +239,7 @@ def test_a_fallback_is_said() -> None:
     assert [warning.code for warning in found.warnings] == ["fallback-platform"]
 
 
-def test_several_windows_builds_and_no_wish_for_one_is_said() -> None:
+def test_resolve_warns_about_several_windows_builds() -> None:
     place = MemoryPlace()
     entries = [
         {"platform": {"os": "windows", "architecture": "amd64", "os.version": version}}
@@ -253,7 +253,7 @@ def test_several_windows_builds_and_no_wish_for_one_is_said() -> None:
 
 
 @pytest.mark.parametrize("version", ["ltsc2202", "10.0", "2022"])
-def test_a_windows_version_that_is_none_is_said_where_any_build_was_taken(version: str) -> None:
+def test_resolve_warns_about_an_invalid_windows_version(version: str) -> None:
     place = MemoryPlace()
     entry = {"platform": {"os": "windows", "architecture": "amd64", "os.version": "10.0.20348.1"}}
     reader, asked = place.publish("app", place.plant({"manifests": [entry]}))
@@ -266,7 +266,7 @@ def test_a_windows_version_that_is_none_is_said_where_any_build_was_taken(versio
 
 
 class TestASinglePlatformImage:
-    def test_is_no_answer_for_another_platform(self) -> None:
+    def test_is_refused_for_another_platform(self) -> None:
         place = MemoryPlace()
         reader, asked = place.publish("app", place.plant({"config_platform": AMD64}))
 
@@ -275,7 +275,7 @@ class TestASinglePlatformImage:
 
         assert caught.value.offered == ("linux/amd64",)
 
-    def test_is_returned_with_a_warning_when_nobody_asked_for_a_platform(self) -> None:
+    def test_is_returned_with_a_warning_without_a_requested_platform(self) -> None:
         place = MemoryPlace()
         reader, asked = place.publish("app", place.plant({"config_platform": AMD64}))
         default = PlatformRequest((Platform.parse("linux/arm64"),), explicit=False)
@@ -285,14 +285,14 @@ class TestASinglePlatformImage:
         assert [warning.code for warning in found.warnings] == ["other-platform"]
         assert str(found.platform) == "linux/amd64"
 
-    def test_without_an_architecture_in_its_config_says_no_platform(self) -> None:
+    def test_without_architecture_has_no_platform(self) -> None:
         place = MemoryPlace()
         reader, asked = place.publish("app", place.plant({"config_platform": {"os": "linux"}}))
 
         with pytest.raises(PlatformUnknown, match="architecture"):
             resolve_document(reader, asked, request("linux/amd64"), BUILTIN)
 
-    def test_that_is_no_image_has_no_platform_and_is_an_answer_all_the_same(self) -> None:
+    def test_that_is_an_artifact_has_no_platform_and_is_returned(self) -> None:
         place = MemoryPlace()
         chart = {"config_media_type": "application/vnd.cncf.helm.config.v1+json"}
         reader, asked = place.publish("chart", place.plant(chart))
@@ -321,9 +321,7 @@ def answer(root: dict[str, Any], platform: str, **more: Any) -> tuple[list[int],
 
 class TestAnArtifact:
     @pytest.mark.parametrize("more", [{}, {"verify": True}, {"strict": True}, {"exact": True}])
-    def test_that_the_index_marks_is_passed_over_without_a_word(
-        self, more: dict[str, bool]
-    ) -> None:
+    def test_marked_by_the_index_is_skipped_silently(self, more: dict[str, bool]) -> None:
         marked = {"platform": AMD64, "artifactType": SBOM, "config_media_type": EMPTY}
 
         assert answer({"manifests": [marked, {"platform": AMD64}]}, "linux/amd64", **more) == (
@@ -332,38 +330,36 @@ class TestAnArtifact:
         )
 
     @pytest.mark.parametrize("more", [{}, {"verify": True}, {"strict": True}, {"reads": True}])
-    def test_that_its_manifest_shows_is_passed_over_with_a_warning(
-        self, more: dict[str, bool]
-    ) -> None:
+    def test_marked_by_its_manifest_is_skipped_with_a_warning(self, more: dict[str, bool]) -> None:
         root = {"manifests": [HIDDEN, {"platform": AMD64}]}
 
         assert answer(root, "linux/amd64", **more) == ([1], ["artifact-passed-over"])
 
-    def test_in_a_nested_index_gives_way_to_the_image_beside_it_or_further_on(self) -> None:
+    def test_in_a_nested_index_yields_to_an_image(self) -> None:
         inner = {"platform": AMD64, "manifests": [HIDDEN, {"platform": AMD64}]}
         hollow = {"platform": AMD64, "manifests": [HIDDEN]}
-        told = ["artifact-passed-over"]
+        output = ["artifact-passed-over"]
 
-        assert answer({"manifests": [inner]}, "linux/amd64", verify=True) == ([0, 1], told)
+        assert answer({"manifests": [inner]}, "linux/amd64", verify=True) == ([0, 1], output)
         assert answer({"manifests": [hollow, {"platform": AMD64}]}, "linux/amd64", verify=True) == (
             [1],
-            told,
+            output,
         )
 
-    def test_without_a_platform_gives_way_to_the_image_without_one(self) -> None:
+    def test_without_a_platform_yields_to_an_image_without_one(self) -> None:
         root = {"manifests": [{"config_media_type": SBOM}, {"config_platform": AMD64}]}
 
         assert answer(root, "linux/amd64") == ([1], ["artifact-passed-over"])
 
-    def test_gives_way_to_a_lower_level_when_the_answer_is_verified(self) -> None:
+    def test_yields_to_a_lower_variant_when_verified(self) -> None:
         lower = {"platform": {"os": "linux", "architecture": "386"}}
 
-        path, told = answer({"manifests": [HIDDEN, lower]}, "linux/amd64", verify=True)
+        path, output = answer({"manifests": [HIDDEN, lower]}, "linux/amd64", verify=True)
 
         assert path == [1]
-        assert told == ["artifact-passed-over", "fallback-platform"]
+        assert output == ["artifact-passed-over", "fallback-platform"]
 
-    def test_that_the_index_marks_is_no_answer_even_alone_nor_offered(self) -> None:
+    def test_marked_by_the_index_is_never_returned_or_offered(self) -> None:
         root = {"manifests": [{"platform": AMD64, "artifactType": SBOM}, {"platform": ARM64}]}
         reader, asked = (place := MemoryPlace()).publish("app", place.plant(root))
 
@@ -372,7 +368,7 @@ class TestAnArtifact:
 
         assert caught.value.offered == ("linux/arm64",)
 
-    def test_alone_is_refused_when_verified_and_else_taken_with_a_warning(self) -> None:
+    def test_alone_is_refused_when_verified_and_otherwise_warned_about(self) -> None:
         root = {"manifests": [HIDDEN]}
 
         assert path_of(root, "linux/amd64") == [0]
@@ -380,7 +376,7 @@ class TestAnArtifact:
         with pytest.raises(PlatformNotOffered):
             answer(root, "linux/amd64", strict=True)
 
-    def test_type_that_repeats_the_type_of_an_image_config_marks_an_image(self) -> None:
+    def test_type_equal_to_an_image_config_type_marks_an_image(self) -> None:
         root = {"manifests": [{"platform": AMD64, "artifactType": OCI_CONFIG}]}
 
         assert answer(root, "linux/amd64", verify=True) == ([0], [])
@@ -396,23 +392,23 @@ def freebsd(*versions: str) -> dict[str, Any]:
 
 
 class TestAVersionOutsideWindows:
-    def test_that_is_equal_is_chosen_wherever_it_stands(self) -> None:
+    def test_that_is_equal_is_selected_at_any_position(self) -> None:
         assert answer(freebsd("14.1", "", "15.0"), "freebsd/amd64:15.0") == ([2], [])
         assert answer(freebsd("14.1", "15.0"), "freebsd/amd64:15.0", exact=True) == ([1], [])
 
-    def test_that_is_not_there_is_said_and_refused_by_exact(self) -> None:
+    def test_that_is_missing_is_warned_about_and_refused_by_exact(self) -> None:
         assert answer(freebsd("14.1"), "freebsd/amd64:15.0") == ([0], ["fallback-platform"])
         assert answer(freebsd("14.1", ""), "freebsd/amd64:15.0") == ([1], [])
         with pytest.raises(PlatformNotOffered) as caught:
             answer(freebsd("14.1", ""), "freebsd/amd64:15.0", exact=True)
         assert caught.value.offered == ("freebsd/amd64:14.1", "freebsd/amd64")
 
-    def test_that_nobody_named_is_said_where_there_are_several(self) -> None:
+    def test_that_was_not_requested_is_warned_about_with_several(self) -> None:
         assert answer(freebsd("14.1", "15.0"), "freebsd/amd64") == ([0], ["several-versions"])
         assert answer(freebsd("14.1"), "freebsd/amd64") == ([0], [])
         assert answer(freebsd("14.1", "15.0", ""), "freebsd/amd64") == ([2], [])
 
-    def test_of_a_config_counts_as_that_of_an_entry(self) -> None:
+    def test_from_a_config_counts_like_one_from_an_entry(self) -> None:
         single = {
             "config_platform": {"os": "freebsd", "architecture": "amd64", "os.version": "14.1"}
         }
@@ -423,7 +419,7 @@ class TestAVersionOutsideWindows:
             resolve_document(reader, asked, request("freebsd/amd64:15.0", exact=True), BUILTIN)
 
 
-def test_a_lower_level_than_this_machines_own_is_exact_for_local() -> None:
+def test_resolve_local_treats_a_lower_variant_as_exact() -> None:
     root = {
         "manifests": [{"platform": {"os": "linux", "architecture": "386"}}, {"platform": AMD64}]
     }
@@ -452,7 +448,7 @@ def mixed(
     return place.publish("app", root)
 
 
-def test_an_entry_that_cannot_be_verified_is_refused_only_where_it_is_needed() -> None:
+def test_unverifiable_entry_is_refused_only_when_needed() -> None:
     place = MemoryPlace()
     good = place.plant({"platform": AMD64})
     reader, asked = mixed({**place.plant({"platform": ARM64}), "digest": BLAKE3}, good, place=place)
@@ -467,7 +463,7 @@ def test_an_entry_that_cannot_be_verified_is_refused_only_where_it_is_needed() -
         resolve_document(reader, asked, request("linux/s390x"), BUILTIN)
 
 
-def test_a_twin_that_can_be_verified_is_taken_and_a_worse_entry_is_not() -> None:
+def test_verifiable_duplicate_is_selected_and_a_worse_entry_is_not() -> None:
     place = MemoryPlace()
     good, arm7 = place.plant({"platform": AMD64}), {**ARM64, "architecture": "arm", "variant": "v7"}
     twin = {**good, "digest": BLAKE3}
@@ -484,7 +480,7 @@ def test_a_twin_that_can_be_verified_is_taken_and_a_worse_entry_is_not() -> None
         resolve_document(reader, asked, request("linux/arm/v7"), BUILTIN)
 
 
-def test_a_nested_index_that_cannot_be_verified_is_not_entered() -> None:
+def test_unverifiable_nested_index_is_not_entered() -> None:
     place = MemoryPlace()
     good = place.plant({"platform": AMD64})
     nested = {**place.plant({"manifests": [{"platform": ARM64}]}), "digest": BLAKE3}

@@ -47,7 +47,7 @@ RESULTS = {
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRegistry]:
-    """A Hub that answers the way the real one does, at another address."""
+    """Docker Hub's search API at another address."""
     with FakeRegistry() as fake:
         monkeypatch.setattr("resolver.sources.registry.search.HUB_INDEX", fake.host)
         yield fake
@@ -83,12 +83,12 @@ def test_hits_are_filtered(hub: FakeRegistry, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["stars", "stars=many", "stars=-1", "is-official=maybe", "x=1"])
-def test_what_is_no_filter_is_said(text: str) -> None:
-    with pytest.raises(Usage, match="is no filter"):
+def test_search_rejects_invalid_filters(text: str) -> None:
+    with pytest.raises(Usage, match="is not a search filter"):
         SearchFilters.parse([text])
 
 
-def test_a_hub_that_answers_something_else_is_said(hub: FakeRegistry, tmp_path: Path) -> None:
+def test_search_reports_an_unexpected_docker_hub_answer(hub: FakeRegistry, tmp_path: Path) -> None:
     with Session(tmp_path) as session:
         hub.on("GET", "/v1/search", Reply(404), times=1)
         with pytest.raises(ServerFault, match="404"):
@@ -98,7 +98,7 @@ def test_a_hub_that_answers_something_else_is_said(hub: FakeRegistry, tmp_path: 
             session.search("nginx")
 
 
-def test_a_registry_with_a_search_of_its_own(tmp_path: Path) -> None:
+def test_search_uses_the_search_api_of_a_registry(tmp_path: Path) -> None:
     with FakeRegistry() as registry, Session(tmp_path) as session:
         registry.on("GET", "/v1/search", reply(RESULTS))
         found = session.search(f"{registry.host}/nginx")
@@ -134,7 +134,7 @@ def test_null_is_an_empty_answer(tmp_path: Path, by: str) -> None:
     assert (found.by, found.hits) == (by, ())
 
 
-def test_a_search_reads_no_more_of_a_catalog_than_it_wants(tmp_path: Path) -> None:
+def test_search_reads_no_more_of_a_catalog_than_needed(tmp_path: Path) -> None:
     with FakeRegistry() as registry, Session(tmp_path) as session:
         registry.on("GET", "/v1/search", Reply(404))
         page = reply({"repositories": ["app"]}, Link='</v2/_catalog?last=app>; rel="next"')
@@ -150,7 +150,9 @@ def test_a_search_reads_no_more_of_a_catalog_than_it_wants(tmp_path: Path) -> No
     "refused",
     [Reply(404), Reply(403), Reply(405), Reply(200, {"Content-Type": "text/html"}, b"<html>")],
 )
-def test_a_registry_that_can_do_neither_says_so(tmp_path: Path, refused: Reply) -> None:
+def test_search_reports_a_registry_without_search_and_catalog(
+    tmp_path: Path, refused: Reply
+) -> None:
     with FakeRegistry() as registry, Session(tmp_path) as session:
         registry.on("GET", "/v1/search", Reply(404))
         registry.on("GET", "/v2/_catalog", refused)
@@ -160,19 +162,19 @@ def test_a_registry_that_can_do_neither_says_so(tmp_path: Path, refused: Reply) 
 
 
 @pytest.mark.parametrize("term", ["", "  ", "ghcr.io/", "x" * 257])
-def test_there_must_be_something_to_search_for(tmp_path: Path, term: str) -> None:
+def test_search_requires_a_query(tmp_path: Path, term: str) -> None:
     with Session(tmp_path) as session, pytest.raises(Usage, match="nothing to search for"):
         session.search(term)
 
 
-def test_nobody_is_asked_offline(tmp_path: Path) -> None:
+def test_search_offline_sends_no_request(tmp_path: Path) -> None:
     with Session(tmp_path, offline=True) as session:
         for ask in (lambda: session.search("nginx"), session.quota):
             with pytest.raises(Usage, match="question to a registry"):
                 ask()
 
 
-def test_what_is_left_of_a_quota(tmp_path: Path) -> None:
+def test_quota_shows_the_remaining_limit(tmp_path: Path) -> None:
     with FakeRegistry() as registry, Session(tmp_path) as session:
         registry.serve("app", "1", build_image())
         limits = {
@@ -181,15 +183,15 @@ def test_what_is_left_of_a_quota(tmp_path: Path) -> None:
             "Docker-RateLimit-Source": "192.0.2.7",
         }
         registry.on("HEAD", "/v2/app/manifests/1", Reply(200, limits), times=1)
-        said = session.quota(f"{registry.host}/app:1")
+        message = session.quota(f"{registry.host}/app:1")
         unsaid = session.quota(f"{registry.host}/app:1")
 
-    assert said == Quota(registry.host, 100, 76, 21600, "192.0.2.7")
+    assert message == Quota(registry.host, 100, 76, 21600, "192.0.2.7")
     assert unsaid == Quota(registry.host, None, None, None, "")
     assert [seen.method for seen in registry.log] == ["HEAD", "HEAD"]
 
 
-def test_a_quota_needs_a_registry_and_a_way_in(tmp_path: Path) -> None:
+def test_quota_requires_a_registry_and_credentials(tmp_path: Path) -> None:
     with FakeRegistry() as registry, Session(tmp_path) as session:
         with pytest.raises(Usage, match="belong to registries"):
             session.quota("oci:/tmp/x")
@@ -214,7 +216,7 @@ def test_a_limit_is_read_leniently(text: str, expected: tuple[int | None, int | 
 
 
 @pytest.mark.parametrize("ending", ["", " "])
-def test_a_host_alone_lists_what_it_has_and_docker_hub_is_not_asked(
+def test_search_of_a_host_lists_its_repositories_without_docker_hub(
     hub: FakeRegistry, tmp_path: Path, ending: str
 ) -> None:
     with FakeRegistry() as registry, Session(tmp_path) as session:
@@ -241,7 +243,7 @@ def test_a_host_alone_lists_what_it_has_and_docker_hub_is_not_asked(
         "MYREG/ app",
     ],
 )
-def test_a_host_among_the_words_never_reaches_docker_hub(
+def test_search_never_sends_a_host_name_to_docker_hub(
     hub: FakeRegistry, tmp_path: Path, term: str
 ) -> None:
     with Session(tmp_path) as session, pytest.raises((Usage, InvalidReference, Unavailable)):
@@ -250,7 +252,7 @@ def test_a_host_among_the_words_never_reaches_docker_hub(
     assert hub.requests() == []
 
 
-def test_words_with_a_dot_are_for_docker_hub_where_that_is_said(
+def test_search_words_with_a_dot_go_to_docker_hub_when_named(
     hub: FakeRegistry, tmp_path: Path
 ) -> None:
     hub.on("GET", "/v1/search", reply(RESULTS))
@@ -266,7 +268,7 @@ def test_words_with_a_dot_are_for_docker_hub_where_that_is_said(
 @pytest.mark.parametrize(
     "text", ["registry.corp:5000", "registry.corp", "127.0.0.1:5000", "localhost:5000"]
 )
-def test_a_host_without_a_repository_is_no_image_of_docker_hub(text: str, tmp_path: Path) -> None:
+def test_host_without_a_repository_is_rejected_with_a_hint(text: str, tmp_path: Path) -> None:
     with Session(tmp_path) as session:
         for ask in (session.quota, session.resolve, session.platforms):
             with pytest.raises(InvalidReference) as caught:
@@ -282,7 +284,7 @@ def test_an_image_of_docker_hub_with_a_dot_can_still_be_named() -> None:
 
 
 @pytest.mark.parametrize("words", ["", "/app"])
-def test_a_list_of_repositories_is_asked_for_with_its_own_scope(words: str, tmp_path: Path) -> None:
+def test_search_requests_the_catalog_scope(words: str, tmp_path: Path) -> None:
     with FakeRegistry() as registry, Session(tmp_path) as session:
         tokens = registry.token_server()
         challenge = f'Bearer realm="{registry.url}/token",scope="repository:all:*"'

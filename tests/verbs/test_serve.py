@@ -61,7 +61,7 @@ def ask(
         link.close()
 
 
-def say(server: Server, request: bytes) -> bytes:
+def exchange(server: Server, request: bytes) -> bytes:
     """Send raw bytes and read until the server ends the connection."""
     host, _, port = server.address.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=20) as link:
@@ -76,14 +76,14 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def test_the_version_check_says_that_this_is_a_registry(server: Server) -> None:
+def test_version_check_identifies_a_registry(server: Server) -> None:
     got = ask(server, "/v2/")
 
     assert (got.status, got.body) == (200, b"{}")
 
 
 @pytest.mark.parametrize("name", ["1.0", str(APP.root.digest)])
-def test_a_manifest_comes_by_tag_and_by_digest(server: Server, name: str) -> None:
+def test_manifest_is_served_by_tag_and_digest(server: Server, name: str) -> None:
     got = ask(server, f"/v2/demo/app/manifests/{name}")
 
     assert got.status == 200
@@ -93,7 +93,7 @@ def test_a_manifest_comes_by_tag_and_by_digest(server: Server, name: str) -> Non
     assert got.headers["content-length"] == str(APP.root.size)
 
 
-def test_head_says_the_same_as_get_without_content(server: Server) -> None:
+def test_head_equals_get_without_content(server: Server) -> None:
     for target in ("/v2/demo/app/manifests/1.0", f"/v2/demo/app/blobs/{LAYER}"):
         got, head = ask(server, target), ask(server, target, "HEAD")
 
@@ -123,17 +123,15 @@ def test_a_digest_with_an_escaped_colon_is_understood(server: Server) -> None:
         (f"bytes=10-19, {len(LAYER_BYTES)}-", 10, 20),
     ],
 )
-def test_one_range_of_a_blob_is_honoured(
-    server: Server, asked: str, begin: int, end: int | None
-) -> None:
+def test_blob_range_is_served(server: Server, asked: str, begin: int, end: int | None) -> None:
     got = ask(server, f"/v2/demo/app/blobs/{LAYER}", headers={"Range": asked})
 
     wanted = LAYER_BYTES[begin:end]
     assert got.status == 206
     assert got.body == wanted
     first = range(len(LAYER_BYTES))[begin]
-    said = f"bytes {first}-{first + len(wanted) - 1}/{len(LAYER_BYTES)}"
-    assert got.headers["content-range"] == said
+    message = f"bytes {first}-{first + len(wanted) - 1}/{len(LAYER_BYTES)}"
+    assert got.headers["content-range"] == message
 
 
 @pytest.mark.parametrize(
@@ -152,7 +150,7 @@ def test_one_range_of_a_blob_is_honoured(
         "bytes=0-" + "9" * 40,
     ],
 )
-def test_what_is_not_one_range_is_ignored(server: Server, asked: str) -> None:
+def test_unsupported_range_header_is_ignored(server: Server, asked: str) -> None:
     got = ask(
         server, f"/v2/demo/app/blobs/{LAYER}", headers={"Range": asked.encode().decode("latin-1")}
     )
@@ -169,7 +167,7 @@ def test_what_is_not_one_range_is_ignored(server: Server, asked: str) -> None:
         f"{len(LAYER_BYTES)}-,-0",
     ],
 )
-def test_a_range_past_the_end_cannot_be_had(server: Server, beyond: str) -> None:
+def test_range_past_the_end_is_unsatisfiable(server: Server, beyond: str) -> None:
     got = ask(server, f"/v2/demo/app/blobs/{LAYER}", headers={"Range": f"bytes={beyond}"})
 
     assert got.status == 416
@@ -190,7 +188,7 @@ def test_a_range_past_the_end_cannot_be_had(server: Server, beyond: str) -> None
         ("", 200),
     ],
 )
-def test_a_range_counts_only_while_if_range_matches(
+def test_range_applies_only_while_if_range_matches(
     server: Server, condition: str, status: int
 ) -> None:
     headers = {"Range": "bytes=10-19", "If-Range": condition}
@@ -201,7 +199,7 @@ def test_a_range_counts_only_while_if_range_matches(
     assert got.headers["etag"] == f'"{LAYER}"'
 
 
-def test_an_unsatisfiable_range_of_other_content_is_no_error(server: Server) -> None:
+def test_unsatisfiable_range_of_other_content_is_ignored(server: Server) -> None:
     headers = {"Range": f"bytes={len(LAYER_BYTES)}-", "If-Range": f'"{UNKNOWN}"'}
     got = ask(server, f"/v2/demo/app/blobs/{LAYER}", headers=headers)
 
@@ -230,8 +228,8 @@ def test_entity_tags_decide_whether_content_is_sent(
     server: Server, kind: str, headers: dict[str, str], status: int, method: str
 ) -> None:
     digest = LAYER if kind == "blobs" else APP.root.digest
-    said = {name: value.format(tag=digest) for name, value in headers.items()}
-    got = ask(server, f"/v2/demo/app/{kind}/{digest}", method, said)
+    message = {name: value.format(tag=digest) for name, value in headers.items()}
+    got = ask(server, f"/v2/demo/app/{kind}/{digest}", method, message)
 
     assert got.status == status
     if status == 304:
@@ -239,14 +237,14 @@ def test_entity_tags_decide_whether_content_is_sent(
         assert got.headers["etag"] == f'"{digest}"'
 
 
-def test_two_range_headers_are_none(server: Server) -> None:
+def test_two_range_headers_are_ignored(server: Server) -> None:
     head = f"GET /v2/demo/app/blobs/{LAYER} HTTP/1.1\r\nHost: localhost\r\n"
-    answer = say(server, f"{head}Range: bytes=0-1\r\nRange: bytes=3-4\r\n\r\n".encode())
+    answer = exchange(server, f"{head}Range: bytes=0-1\r\nRange: bytes=3-4\r\n\r\n".encode())
 
     assert answer.startswith(b"HTTP/1.1 200 ")
 
 
-def test_an_empty_blob_has_no_range(tmp_path: Path) -> None:
+def test_empty_blob_has_no_range(tmp_path: Path) -> None:
     path = tmp_path / "empty"
     path.touch()
     with serve(FileShelf(path)) as server:
@@ -261,7 +259,7 @@ def test_a_range_of_a_manifest_is_ignored(server: Server) -> None:
     assert (got.status, len(got.body)) == (200, APP.root.size)
 
 
-def test_tags_come_in_order_page_by_page(server: Server) -> None:
+def test_served_tags_are_sorted_and_paged(server: Server) -> None:
     whole = ask(server, "/v2/demo/app/tags/list")
     first = ask(server, "/v2/demo/app/tags/list?n=2")
     link = first.headers["link"]
@@ -275,7 +273,7 @@ def test_tags_come_in_order_page_by_page(server: Server) -> None:
     assert "link" not in second.headers
 
 
-def test_asking_for_no_tags_gives_none_and_no_next_page(server: Server) -> None:
+def test_zero_page_size_returns_no_tags_and_no_link(server: Server) -> None:
     got = ask(server, "/v2/demo/app/tags/list?n=0")
 
     assert json.loads(got.body)["tags"] == []
@@ -283,7 +281,7 @@ def test_asking_for_no_tags_gives_none_and_no_next_page(server: Server) -> None:
 
 
 @pytest.mark.parametrize("size", ["x", "-1", "1e3", "9" * 5000, "%D9%A3"])
-def test_a_page_size_that_is_no_number_is_refused(server: Server, size: str) -> None:
+def test_invalid_page_size_is_refused(server: Server, size: str) -> None:
     assert ask(server, f"/v2/demo/app/tags/list?n={size}").code == "PAGINATION_NUMBER_INVALID"
 
 
@@ -321,7 +319,7 @@ def test_the_catalogue_lists_the_repositories(server: Server) -> None:
         ("/../../etc/passwd", 404, "UNSUPPORTED"),
     ],
 )
-def test_what_is_not_there_is_refused_in_the_words_of_the_specification(
+def test_missing_content_has_the_specified_error_code(
     server: Server, target: str, status: int, code: str
 ) -> None:
     got = ask(server, target)
@@ -331,14 +329,14 @@ def test_what_is_not_there_is_refused_in_the_words_of_the_specification(
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-def test_nothing_can_be_written(server: Server, method: str) -> None:
+def test_serve_refuses_every_write(server: Server, method: str) -> None:
     got = ask(server, "/v2/demo/app/blobs/uploads/", method)
 
     assert (got.status, got.code) == (405, "UNSUPPORTED")
     assert got.headers["allow"] == "GET, HEAD"
 
 
-def test_a_method_that_nobody_knows_gets_an_error_in_json(server: Server) -> None:
+def test_unknown_method_gets_a_json_error(server: Server) -> None:
     got = ask(server, "/v2/", "BREW")
 
     assert (got.status, got.code) == (501, "UNSUPPORTED")
@@ -347,21 +345,21 @@ def test_a_method_that_nobody_knows_gets_an_error_in_json(server: Server) -> Non
 @pytest.mark.parametrize(
     "request_line", [b"nonsense\r\n\r\n", b"GET /v2/ HTTP/9.x\r\n\r\n", b"\x00\xff\r\n\r\n"]
 )
-def test_a_request_that_is_none_gets_a_whole_answer(server: Server, request_line: bytes) -> None:
-    answer = say(server, request_line)
+def test_invalid_request_gets_a_complete_answer(server: Server, request_line: bytes) -> None:
+    answer = exchange(server, request_line)
 
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b'"UNSUPPORTED"' in answer
 
 
-def test_the_body_of_a_request_is_not_taken_for_the_next_one(server: Server) -> None:
+def test_request_body_is_not_read_as_the_next_request(server: Server) -> None:
     inner = b"GET /v2/_catalog HTTP/1.1\r\nHost: x\r\n\r\n"
     outer = b"GET /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(inner)
 
-    assert say(server, outer + inner).count(b"HTTP/1.1 ") == 1
+    assert exchange(server, outer + inner).count(b"HTTP/1.1 ") == 1
 
 
-def test_one_connection_carries_many_requests(server: Server) -> None:
+def test_one_connection_serves_many_requests(server: Server) -> None:
     link = http.client.HTTPConnection(server.address, timeout=5)
     try:
         for target in ("/v2/", "/v2/demo/app/manifests/none", f"/v2/demo/app/blobs/{LAYER}"):
@@ -415,11 +413,11 @@ CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(SMUGGLED), SMUGGLED)
     ids=repr,
 )
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
-def test_a_request_whose_end_is_not_clear_is_refused_and_ends_the_connection(
+def test_ambiguous_request_length_is_refused_and_closes(
     server: Server, lines: list[bytes], method: bytes
 ) -> None:
     head = b"\r\n".join([method + b" /v2/ HTTP/1.1", b"Host: localhost", *lines, b"", b""])
-    answer = say(server, head + CHUNKED + SMUGGLED)
+    answer = exchange(server, head + CHUNKED + SMUGGLED)
 
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.count(b"HTTP/1.1 ") == 1
@@ -444,15 +442,15 @@ def test_a_request_whose_end_is_not_clear_is_refused_and_ends_the_connection(
     ],
 )
 def test_a_request_line_is_read_strictly(server: Server, request_line: bytes, status: int) -> None:
-    answer = say(server, request_line + b"\r\nHost: localhost\r\n\r\n")
+    answer = exchange(server, request_line + b"\r\nHost: localhost\r\n\r\n")
 
     assert answer.startswith(b"HTTP/1.1 %d " % status)
 
 
-def test_requests_that_come_at_once_are_answered_in_order(server: Server) -> None:
+def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
     manifest = SMUGGLED.replace(b"/v2/_catalog", b"/v2/demo/app/manifests/1.0")
     closing = SMUGGLED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
-    answer = say(server, b"\r\n" + SMUGGLED + manifest + closing + SMUGGLED)
+    answer = exchange(server, b"\r\n" + SMUGGLED + manifest + closing + SMUGGLED)
 
     assert answer.count(b"HTTP/1.1 200 ") == 3
     assert answer.index(b'"repositories"') < answer.index(b'"manifests"')
@@ -467,12 +465,12 @@ def test_requests_that_come_at_once_are_answered_in_order(server: Server) -> Non
         (b"HTTP/1.0\r\nConnection: keep-alive\r\n", True),
     ],
 )
-def test_a_connection_goes_on_where_both_want_it(
+def test_connection_is_kept_when_both_sides_agree(
     server: Server, options: bytes, is_kept: bool
 ) -> None:
     request = b"GET /v2/ " + options + b"Host: localhost\r\n\r\n"
 
-    assert say(server, request * 2).count(b"HTTP/1.1 200 ") == (2 if is_kept else 1)
+    assert exchange(server, request * 2).count(b"HTTP/1.1 200 ") == (2 if is_kept else 1)
 
 
 @pytest.mark.parametrize(
@@ -484,21 +482,21 @@ def test_a_connection_goes_on_where_both_want_it(
     ],
 )
 def test_a_head_has_limits(server: Server, head: bytes, status: int) -> None:
-    answer = say(server, head)
+    answer = exchange(server, head)
 
     assert answer.startswith(b"HTTP/1.1 %d " % status)
 
 
-def test_an_answer_is_read_whole_by_a_client_that_goes_on_sending(server: Server) -> None:
+def test_client_that_keeps_sending_receives_the_whole_answer(server: Server) -> None:
     head = b"PUT /v2/demo/app/manifests/1 HTTP/1.1\r\nHost: localhost\r\n"
-    answer = say(server, head + b"Content-Length: 200000\r\n\r\n" + bytes(200_000))
+    answer = exchange(server, head + b"Content-Length: 200000\r\n\r\n" + bytes(200_000))
 
     assert answer.startswith(b"HTTP/1.1 405 ")
     assert b"read-only" in answer
 
 
 class FileShelf(MemoryShelf):
-    """Serves one blob from wherever a test says."""
+    """Serves one blob from a given file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__([APP])
@@ -525,7 +523,7 @@ def test_a_blob_in_a_file_is_sent_from_the_file(tmp_path: Path, asked: str | Non
         assert got.body == content[int(first) : int(last) + 1 if last else None]
 
 
-def test_only_a_regular_file_is_sent(tmp_path: Path) -> None:
+def test_only_regular_files_are_served(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"secret")
     (tmp_path / "link").symlink_to(secret)
@@ -539,7 +537,7 @@ def test_only_a_regular_file_is_sent(tmp_path: Path) -> None:
         assert str(tmp_path).encode() not in got.body
 
 
-def test_a_file_that_shrinks_on_the_way_is_an_early_end_not_a_hang(tmp_path: Path) -> None:
+def test_file_that_shrinks_ends_the_response_early(tmp_path: Path) -> None:
     path = tmp_path / "large"
     with path.open("wb") as file:
         file.truncate(64_000_000)
@@ -561,7 +559,7 @@ class BrokenShelf(MemoryShelf):
         raise StoreFault("/private/store", f"{repository}:{name}: input/output error")
 
 
-def test_a_shelf_that_fails_is_told_without_its_paths() -> None:
+def test_catalog_failure_is_reported_without_paths() -> None:
     with serve(BrokenShelf([APP])) as server:
         got = ask(server, "/v2/demo/app/manifests/1.0")
         after = ask(server, "/v2/")
@@ -576,7 +574,7 @@ def referrer(subject: Digest, **more: object) -> tuple[Digest, tuple[str, bytes]
     return Digest.of(body), (OCI_MANIFEST, body)
 
 
-def test_a_long_list_of_referrers_comes_page_by_page() -> None:
+def test_long_referrers_list_is_paged() -> None:
     image = build_image("linux/amd64", [])
     subject = image.root.digest
     made = dict(
@@ -601,7 +599,7 @@ def test_a_long_list_of_referrers_comes_page_by_page() -> None:
     assert seen == sorted(str(each) for each in made)
 
 
-def test_referrers_are_what_names_the_subject() -> None:
+def test_referrers_are_documents_with_the_subject() -> None:
     image = build_image("linux/amd64", [])
     subject = image.root.digest
     sbom = referrer(subject, artifactType="application/spdx+json", annotations={"by": "us"})
@@ -670,7 +668,7 @@ def test_closing_ends_idle_and_busy_connections_within_a_second(tmp_path: Path) 
     server.close()
 
 
-def test_waiting_ends_when_somebody_closes_it() -> None:
+def test_waiting_ends_when_the_server_is_closed() -> None:
     server = serve(MemoryShelf([]))
     closer = threading.Thread(target=server.close)
     closer.start()
@@ -681,7 +679,7 @@ def test_waiting_ends_when_somebody_closes_it() -> None:
         ask(server, "/v2/")
 
 
-def test_a_port_that_is_taken_is_an_answer_to_the_user() -> None:
+def test_port_in_use_is_reported() -> None:
     with serve(MemoryShelf([])) as server:
         port = int(server.address.rpartition(":")[2])
         with pytest.raises(Usage, match=f"cannot listen on `127.0.0.1:{port}`: "):
@@ -690,11 +688,11 @@ def test_a_port_that_is_taken_is_an_answer_to_the_user() -> None:
         serve(MemoryShelf([]), port=70_000)
 
 
-def test_it_listens_on_this_machine_only_unless_told_otherwise(server: Server) -> None:
+def test_serve_listens_on_loopback_by_default(server: Server) -> None:
     assert server.address.startswith("127.0.0.1:")
 
 
-def test_an_ipv6_address_is_written_as_references_write_it() -> None:
+def test_ipv6_address_is_formatted_as_in_references() -> None:
     with serve(MemoryShelf([APP]), host="::1") as server:
         assert server.address.startswith("[::1]:")
         assert ask(server, "/v2/").status == 200
@@ -704,7 +702,7 @@ def test_an_ipv6_address_is_written_as_references_write_it() -> None:
 @pytest.mark.parametrize(
     "sample", samples(), ids=lambda sample: f"{sample.repository}:{sample.tag}"
 )
-def test_skopeo_copies_every_byte_out_of_it(server: Server, sample: Sample, tmp_path: Path) -> None:
+def test_skopeo_copies_every_byte(server: Server, sample: Sample, tmp_path: Path) -> None:
     skopeo = shutil.which("skopeo")
     if skopeo is None:
         pytest.skip("skopeo is not installed")
@@ -730,7 +728,7 @@ def test_skopeo_copies_every_byte_out_of_it(server: Server, sample: Sample, tmp_
     assert copied == wanted
 
 
-def test_a_client_that_speaks_tls_is_told_at_once() -> None:
+def test_tls_client_gets_an_immediate_answer() -> None:
     with serve(MemoryShelf(samples())) as server:
         host, _, port = server.address.rpartition(":")
         with socket.create_connection((host, int(port)), timeout=2) as link:

@@ -25,7 +25,7 @@ from tests.fakes.images import Image, build_image, build_index, from_dict, multi
 from tests.real.layouts import write_layout
 from tests.store.images import place, pull
 from tests.verbs.exports import AMD64, ARM64, app, exported, stocked
-from tests.verbs.test_serve import Got, ask, say
+from tests.verbs.test_serve import Got, ask, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,7 +66,7 @@ def test_a_pulled_image_is_served_whole(tmp_path: Path, repository: str) -> None
     assert json.loads(catalog.body) == {"repositories": [FULL]}
 
 
-def test_a_tag_is_answered_with_what_is_here_and_its_digest_with_its_own_bytes(
+def test_tag_serves_held_platforms_and_digest_the_original_bytes(
     tmp_path: Path,
 ) -> None:
     image = app()
@@ -85,7 +85,7 @@ def test_a_tag_is_answered_with_what_is_here_and_its_digest_with_its_own_bytes(
     assert (missing.status, missing.code) == (404, "MANIFEST_UNKNOWN")
 
 
-def test_a_repository_holds_only_what_its_own_names_lead_to(tmp_path: Path) -> None:
+def test_repository_contains_only_content_of_its_names(tmp_path: Path) -> None:
     mine, other = app("1", AMD64), app("2", AMD64)
     own = next(blob for blob in blobs_of(other) if blob not in mine.blobs)
     with serve_store(stocked(tmp_path, app=mine, other=other)) as server:
@@ -96,7 +96,7 @@ def test_a_repository_holds_only_what_its_own_names_lead_to(tmp_path: Path) -> N
     assert (manifest.status, blob.status, there.status) == (404, 404, 200)
 
 
-def test_what_only_a_resolve_has_seen_is_not_served(tmp_path: Path) -> None:
+def test_resolved_but_unpulled_image_is_not_served(tmp_path: Path) -> None:
     image = app()
     store = stocked(tmp_path, app=image)
     store.unname(f"{FULL}:1")
@@ -104,7 +104,7 @@ def test_what_only_a_resolve_has_seen_is_not_served(tmp_path: Path) -> None:
         assert get(server, f"{FULL}/manifests/1").code == "NAME_UNKNOWN"
 
 
-def test_images_of_two_registries_are_never_taken_for_each_other(tmp_path: Path) -> None:
+def test_images_of_two_registries_are_never_confused(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store", fsync=False)
     images = {"ghcr.io/o/app": app("1"), "quay.io/o/app": app("2"), "quay.io/o/one": app("3")}
     for name, image in images.items():
@@ -124,7 +124,7 @@ def test_images_of_two_registries_are_never_taken_for_each_other(tmp_path: Path)
         ("[::1]:5000/a", "1-5000/a"),
     ],
 )
-def test_a_repository_is_named_after_its_registry(reference: str, name: str) -> None:
+def test_repository_name_contains_its_registry(reference: str, name: str) -> None:
     assert served_name(Reference.parse(reference)) == name
 
 
@@ -136,7 +136,7 @@ def test_an_image_of_a_registry_with_a_port_can_be_had(tmp_path: Path) -> None:
         assert get(server, "localhost-5000/a/b/manifests/1").body == image.body
 
 
-def test_an_image_by_digest_alone_has_no_tag(tmp_path: Path) -> None:
+def test_image_by_digest_has_no_tag(tmp_path: Path) -> None:
     image = app()
     store = LocalStore(tmp_path / "store", fsync=False)
     pull(store, f"ghcr.io/o/app@{image.digest}", image)
@@ -145,7 +145,7 @@ def test_an_image_by_digest_alone_has_no_tag(tmp_path: Path) -> None:
         assert get(server, f"ghcr.io/o/app/manifests/{image.digest}").body == image.body
 
 
-def test_what_is_pulled_meanwhile_is_served_and_what_is_removed_is_not(tmp_path: Path) -> None:
+def test_served_images_follow_pulls_and_removals(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app("1"))
     later = app("2")
     with serve_store(store) as server:
@@ -156,14 +156,14 @@ def test_what_is_pulled_meanwhile_is_served_and_what_is_removed_is_not(tmp_path:
         assert get(server, f"{FULL}/manifests/2").status == 404
 
 
-def test_only_what_was_named_is_served(tmp_path: Path) -> None:
+def test_only_named_images_are_served(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app("1"), other=app("2"))
     with serve_store(store, only=[f"{FULL}:1"]) as server:
         assert get(server, f"{FULL}/manifests/1").status == 200
         assert get(server, "docker.io/library/other/manifests/1").status == 404
 
 
-def test_what_is_served_is_in_use(tmp_path: Path) -> None:
+def test_served_image_is_in_use(tmp_path: Path) -> None:
     image = app()
     store = stocked(tmp_path, app=image)
     with serve_store(store):
@@ -174,7 +174,7 @@ def test_what_is_served_is_in_use(tmp_path: Path) -> None:
     assert store.in_use() == frozenset()
 
 
-def test_a_store_that_was_never_written_serves_nothing(tmp_path: Path) -> None:
+def test_new_store_serves_nothing(tmp_path: Path) -> None:
     with serve_store(LocalStore(tmp_path / "none")) as server:
         assert json.loads(get(server, "_catalog").body) == {"repositories": []}
 
@@ -189,7 +189,7 @@ def test_damage_is_not_served_as_a_document(tmp_path: Path) -> None:
         assert get(server, f"{FULL}/manifests/1").code == "MANIFEST_UNKNOWN"
 
 
-def test_referrers_in_the_store_are_found(tmp_path: Path) -> None:
+def test_stored_referrers_are_served(tmp_path: Path) -> None:
     image = build_image(AMD64)
     subject = {"mediaType": image.media_type, "digest": image.digest, "size": image.size}
     speaking = from_dict({**json.loads(image.body), "subject": subject}, parts=[image])
@@ -200,7 +200,7 @@ def test_referrers_in_the_store_are_found(tmp_path: Path) -> None:
     assert [each["digest"] for each in json.loads(found.body)["manifests"]] == [speaking.digest]
 
 
-def test_many_ask_at_once(tmp_path: Path) -> None:
+def test_concurrent_requests_are_served(tmp_path: Path) -> None:
     image = app()
     wrong: list[object] = []
 
@@ -231,7 +231,7 @@ def layout(tmp_path: Path, **images: Image) -> Path:
     return path
 
 
-def test_a_layout_is_served_under_its_folder_and_under_full_names(tmp_path: Path) -> None:
+def test_layout_is_served_under_its_folder_and_full_names(tmp_path: Path) -> None:
     image, other = app("1"), app("2")
     path = layout(tmp_path, app=image, other=other)
     with serve_layout(LayoutTarget("oci", str(path), None)) as server:
@@ -245,7 +245,7 @@ def test_a_layout_is_served_under_its_folder_and_under_full_names(tmp_path: Path
     assert names == [FULL, "docker.io/library/other", "my-layout"]
 
 
-def test_a_layout_is_looked_at_again_when_it_changes(tmp_path: Path) -> None:
+def test_changed_layout_is_read_again(tmp_path: Path) -> None:
     path = layout(tmp_path, app=app("1"))
     later = app("9")
     with serve_layout(LayoutTarget("oci", str(path), None)) as server:
@@ -256,7 +256,7 @@ def test_a_layout_is_looked_at_again_when_it_changes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["link", "fifo", "folder"])
 @pytest.mark.parametrize("where", ["blob", "algorithm", "blobs"])
-def test_hostile_layouts_lead_nowhere(tmp_path: Path, kind: str, where: str) -> None:
+def test_hostile_layouts_are_refused(tmp_path: Path, kind: str, where: str) -> None:
     image = app()
     path = layout(tmp_path, app=image)
     digest = max(image.blobs, key=lambda each: len(image.blobs[each]))
@@ -280,7 +280,7 @@ def test_hostile_layouts_lead_nowhere(tmp_path: Path, kind: str, where: str) -> 
     assert after.status == 200
 
 
-def test_a_blob_that_becomes_a_link_between_look_and_open_is_not_followed(tmp_path: Path) -> None:
+def test_blob_that_becomes_a_symlink_before_opening_is_not_followed(tmp_path: Path) -> None:
     image = app()
     path = layout(tmp_path, app=image)
     shelf = LayoutShelf(str(path))
@@ -295,7 +295,7 @@ def test_a_blob_that_becomes_a_link_between_look_and_open_is_not_followed(tmp_pa
 
 
 @pytest.mark.parametrize("name", ["index.json", "oci-layout"])
-def test_a_layout_whose_own_files_are_links_is_refused(tmp_path: Path, name: str) -> None:
+def test_layout_with_symlinked_files_is_refused(tmp_path: Path, name: str) -> None:
     path = layout(tmp_path, app=app())
     (path / name).rename(tmp_path / "moved")
     (path / name).symlink_to(tmp_path / "moved")
@@ -317,7 +317,7 @@ def test_a_layout_whose_documents_are_links_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_a_tag_of_two_images_is_served_by_no_name_as_it_resolves_to_none(tmp_path: Path) -> None:
+def test_tag_of_two_images_is_not_served(tmp_path: Path) -> None:
     first, second = app("1"), app("2")
     path = tmp_path / "layout"
     path.mkdir()
@@ -346,7 +346,7 @@ def test_a_tag_of_two_images_is_served_by_no_name_as_it_resolves_to_none(tmp_pat
     assert ["`layout:same`" in str(event) for event in events] == [True]
 
 
-def test_what_is_no_layout_is_refused_before_anything_listens(tmp_path: Path) -> None:
+def test_folder_without_a_layout_is_refused_before_listening(tmp_path: Path) -> None:
     with pytest.raises(NotFound), serve_layout(LayoutTarget("oci", str(tmp_path / "no"), None)):
         pass
     archive = LayoutTarget("oci-archive", "a.tar", None)
@@ -354,7 +354,7 @@ def test_what_is_no_layout_is_refused_before_anything_listens(tmp_path: Path) ->
         pass
 
 
-def test_a_document_that_loops_or_lies_does_not_hang_the_shelf(tmp_path: Path) -> None:
+def test_circular_or_false_document_does_not_hang_the_catalog(tmp_path: Path) -> None:
     image = app()
     path = layout(tmp_path, app=image)
     deep = build_image(AMD64)
@@ -399,11 +399,11 @@ def test_a_document_that_loops_or_lies_does_not_hang_the_shelf(tmp_path: Path) -
         ("[::1", False),
     ],
 )
-def test_a_host_header_must_be_one_that_nobody_else_can_own(header: str, meant: bool) -> None:
+def test_host_header_must_be_an_expected_name(header: str, meant: bool) -> None:
     assert is_meant(header, {"registry.test"}) is meant
 
 
-def test_a_browser_that_was_led_here_gets_nothing() -> None:
+def test_browser_requests_from_other_sites_are_refused() -> None:
     with serve(MemoryShelf([])) as server:
         rebound = ask(server, "/v2/_catalog", headers={"Host": "evil.example"})
         fine = ask(server, "/v2/_catalog", headers={"Host": "localhost:9"})
@@ -421,9 +421,9 @@ def test_a_browser_that_was_led_here_gets_nothing() -> None:
         (b"GET /v2/ HTTP/1.0\r\nHost: evil.example\r\n\r\n", 421),
     ],
 )
-def test_a_request_says_once_for_whom_it_is(head: bytes, status: int) -> None:
+def test_request_has_exactly_one_host_header(head: bytes, status: int) -> None:
     with serve(MemoryShelf([])) as server:
-        assert say(server, head).startswith(b"HTTP/1.1 %d " % status)
+        assert exchange(server, head).startswith(b"HTTP/1.1 %d " % status)
 
 
 def test_a_name_of_this_machine_may_be_added() -> None:
@@ -431,7 +431,7 @@ def test_a_name_of_this_machine_may_be_added() -> None:
         assert ask(server, "/v2/", headers={"Host": "registry.test:5000"}).status == 200
 
 
-def test_a_shelf_says_only_once_what_it_needs(tmp_path: Path) -> None:
+def test_catalog_lists_needed_content_once(tmp_path: Path) -> None:
     claims: list[set[str]] = []
 
     def claim(digests: Iterable[Digest]) -> None:

@@ -50,7 +50,7 @@ def request(target: str, *lines: str) -> bytes:
 
 
 def fetch_at_once(address: str, target: str, count: int, deadline: float) -> list[bytes]:
-    """Ask from many connections at once, in one thread; give each whole answer."""
+    """Send requests on many connections in one thread; return each whole answer."""
     host, _, port = address.rpartition(":")
     answers: dict[int, bytearray] = {}
     with selectors.DefaultSelector() as selector, ExitStack() as stack:
@@ -87,7 +87,7 @@ def assert_all_got(answers: list[bytes], body: bytes) -> None:
 
 
 def memory(process: subprocess.Popen[str]) -> int:
-    """Give the most memory that a process has had, in KiB."""
+    """Return the peak memory of a process in KiB."""
     status = Path(f"/proc/{process.pid}/status").read_text("ascii")
     found = re.search(r"VmHWM:\s+([0-9]+) kB", status)
     assert found is not None
@@ -96,9 +96,7 @@ def memory(process: subprocess.Popen[str]) -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 @pytest.mark.parametrize("is_mirror", [False, True])
-def test_500_clients_at_once_are_all_served_in_bounded_memory(
-    tmp_path: Path, is_mirror: bool
-) -> None:
+def test_serve_500_clients_in_bounded_memory(tmp_path: Path, is_mirror: bool) -> None:
     image = build_image("linux/amd64", [BLOB])
     target = f"/blobs/{Digest.of(BLOB)}"
     words = [sys.executable, "-m", "resolver", "serve", "--listen", "127.0.0.1:0"]
@@ -130,7 +128,7 @@ def test_500_clients_at_once_are_all_served_in_bounded_memory(
     assert after - before < 64 * 1024
 
 
-def test_with_few_descriptors_500_clients_wait_for_each_other(tmp_path: Path) -> None:
+def test_serve_500_clients_with_few_descriptors(tmp_path: Path) -> None:
     exported(
         stocked(tmp_path, app=build_image("linux/amd64", [BLOB])), tmp_path / "layout", "app:1"
     )
@@ -159,7 +157,7 @@ def answers_to(address: str, target: str) -> bool:
     return status == 200
 
 
-def test_what_has_no_room_waits_in_the_queue_and_is_served() -> None:
+def test_excess_connections_wait_in_the_queue() -> None:
     gate, begun = threading.Event(), threading.Event()
 
     def slowly(_method: str, target: str, _via: str, _peer: object) -> ServerResponse:
@@ -201,7 +199,7 @@ def ended(link: socket.socket) -> bool:
     return link.recv(1) == b""
 
 
-def test_idle_connections_stay_while_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_connections_stay_while_there_is_capacity(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "_IDLE", 0.0)
     with serve(MemoryShelf([APP]), connections=2) as server, ExitStack() as stack:
         link = dial(server.address, stack)
@@ -218,7 +216,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield running
 
 
-def test_a_head_that_comes_byte_by_byte_ends_at_its_deadline(
+def test_slow_request_header_ends_at_its_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connections, "HEAD_TIME", 0.5)
@@ -250,7 +248,9 @@ def test_the_deadline_of_a_head_is_ten_seconds() -> None:
 
 
 @pytest.mark.parametrize("begin", [b"", b"GET /v2/ HTTP/1.1\r\nX: "])
-def test_slow_heads_keep_nobody_out(monkeypatch: pytest.MonkeyPatch, begin: bytes) -> None:
+def test_slow_request_headers_block_no_other_client(
+    monkeypatch: pytest.MonkeyPatch, begin: bytes
+) -> None:
     monkeypatch.setattr(connections, "_SLOW", 0.2)
     with serve(MemoryShelf([APP]), connections=64) as server, ExitStack() as stack:
         slow = [dial(server.address, stack) for _ in range(MANY)]
@@ -259,7 +259,7 @@ def test_slow_heads_keep_nobody_out(monkeypatch: pytest.MonkeyPatch, begin: byte
         assert ask(server, "/v2/").status == 200
 
 
-def test_clients_that_do_not_read_keep_no_thread(server: Server) -> None:
+def test_clients_that_do_not_read_hold_no_thread(server: Server) -> None:
     with ExitStack() as stack:
         links = [dial(server.address, stack) for _ in range(MANY)]
         for link in links:
@@ -268,7 +268,7 @@ def test_clients_that_do_not_read_keep_no_thread(server: Server) -> None:
         assert ask(server, "/v2/").status == 200
 
 
-def test_an_answer_in_memory_does_not_stay_there_for_a_client_that_does_not_read() -> None:
+def test_answer_in_memory_is_released_for_a_client_that_does_not_read() -> None:
     body, count = noise(8_000_000, 3), 20
 
     def copy(*_: object) -> ServerResponse:
@@ -290,7 +290,7 @@ def test_an_answer_in_memory_does_not_stay_there_for_a_client_that_does_not_read
         assert rest.endswith(b"\r\n\r\n" + body)
 
 
-def test_a_client_that_takes_nothing_makes_room(
+def test_client_that_reads_nothing_is_closed_for_another(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(connections, "_STALLED", 0.2)
@@ -308,7 +308,7 @@ def hang_up(*_: object) -> connections.Exchange:
     return False
 
 
-def test_a_connection_that_was_closed_for_another_one_is_not_gone_on_with() -> None:
+def test_closed_connection_is_not_continued() -> None:
     """Its event may come together with the client that takes its room."""
     opened = connections.Connections(hang_up, "127.0.0.1", 0)
     ours, theirs = socket.socketpair()
@@ -326,7 +326,9 @@ def test_a_connection_that_was_closed_for_another_one_is_not_gone_on_with() -> N
         assert gone.state is connections._State.SENDING
 
 
-def test_a_client_whose_answer_does_not_come_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_with_a_delayed_answer_is_closed_for_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(connections, "_STALLED", 0.2)
 
     def put_off(_method: str, target: str, _via: str, _peer: object) -> ServerResponse:
@@ -341,9 +343,7 @@ def test_a_client_whose_answer_does_not_come_makes_room(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("what", ["blobs", "manifests", "tags", "referrers"])
-def test_clients_of_an_upstream_that_stalls_keep_no_others_waiting(
-    tmp_path: Path, what: str
-) -> None:
+def test_clients_of_a_stalled_upstream_block_no_others(tmp_path: Path, what: str) -> None:
     image, held = build_image("linux/amd64", [BLOB]), threading.Event()
     other = build_image("linux/amd64", [noise(100, number) for number in range(10, 40)])
     digest = Digest.of(BLOB)

@@ -1,4 +1,4 @@
-"""`serve --mirror`: fetched once, verified, kept, and served to everybody."""
+"""`serve --mirror`: content is fetched once, verified, stored and served."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Ground:
         with Session(self.folder / "store", environment={"HOME": str(self.folder)}) as session:
             yield session
 
-    def asked(self, method: str = "GET") -> list[str]:
+    def requested(self, method: str = "GET") -> list[str]:
         return [seen.path.removeprefix("/v2/team/app/") for seen in self.upstream.requests(method)]
 
 
@@ -103,7 +103,7 @@ def ground(tmp_path: Path) -> Iterator[Ground]:
 
 
 def pull(server: Server, tag: str = "1") -> None:
-    """Ask for everything of the amd64 image, as a client does."""
+    """Request everything of the amd64 image, as a client does."""
     assert ask(server, f"/v2/team/app/manifests/{tag}").body == IMAGE.body
     assert ask(server, f"/v2/team/app/manifests/{CHILD.digest}").body == CHILD.body
     for digest, body in CHILD.blobs.items():
@@ -112,7 +112,7 @@ def pull(server: Server, tag: str = "1") -> None:
         assert got.headers["docker-content-digest"] == digest
 
 
-def test_everything_comes_from_upstream_once(ground: Ground) -> None:
+def test_mirror_fetches_everything_once(ground: Ground) -> None:
     with ground.mirror() as server:
         assert ask(server, "/v2/").status == 200
         pull(server)
@@ -122,11 +122,11 @@ def test_everything_comes_from_upstream_once(ground: Ground) -> None:
         f"manifests/{CHILD.digest}",
         *(f"blobs/{each}" for each in CHILD.blobs),
     ]
-    whole = [each for each in ground.asked() if DIGEST not in each]
+    whole = [each for each in ground.requested() if DIGEST not in each]
     assert sorted(whole) == sorted(each for each in expected if DIGEST not in each)
     fetched = [seen.headers.get("range", "") for seen in ground.upstream.requests("GET", DIGEST)]
     assert len(fetched) == len(set(fetched))
-    assert ground.asked("HEAD") == []
+    assert ground.requested("HEAD") == []
 
 
 def test_the_digest_by_which_upstream_names_a_tag_is_served(ground: Ground) -> None:
@@ -147,7 +147,7 @@ def test_the_digest_by_which_upstream_names_a_tag_is_served(ground: Ground) -> N
         assert ask(server, "/v2/team/app/manifests/512").status == 502
 
 
-def test_another_mirror_over_the_same_store_asks_for_the_tag_alone(ground: Ground) -> None:
+def test_second_mirror_with_the_same_store_requests_only_the_tag(ground: Ground) -> None:
     with ground.mirror() as server:
         pull(server)
     before = len(ground.upstream.log)
@@ -157,7 +157,7 @@ def test_another_mirror_over_the_same_store_asks_for_the_tag_alone(ground: Groun
     assert later == ["HEAD /v2/team/app/manifests/1"]
 
 
-def test_what_became_whole_is_named_and_outlives_a_collection(ground: Ground) -> None:
+def test_completed_image_is_named_and_survives_gc(ground: Ground) -> None:
     with ground.mirror() as server:
         ask(server, f"/v2/team/app/manifests/{CHILD.digest}")
         pull(server)
@@ -177,7 +177,7 @@ def test_what_became_whole_is_named_and_outlives_a_collection(ground: Ground) ->
     assert len(ground.upstream.requests("GET")) == before
 
 
-def test_an_image_without_an_index_is_named_with_the_platform_of_its_config(
+def test_image_without_an_index_is_named_with_its_config_platform(
     ground: Ground,
 ) -> None:
     single = build_image("linux/arm64", [SMALL])
@@ -192,7 +192,7 @@ def test_an_image_without_an_index_is_named_with_the_platform_of_its_config(
         assert image.platforms == ("linux/arm64",)
 
 
-def test_many_clients_of_one_blob_share_one_fetch_and_read_behind_it(ground: Ground) -> None:
+def test_clients_of_one_blob_share_one_fetch(ground: Ground) -> None:
     gate = threading.Event()
     ground.upstream.on("GET", UPSTREAM_BLOB, Reply(200, body=LAYER, hold=gate, hold_after=500_000))
     with ground.mirror() as server:
@@ -216,7 +216,7 @@ def test_many_clients_of_one_blob_share_one_fetch_and_read_behind_it(ground: Gro
     assert len(ground.upstream.requests("GET", UPSTREAM_BLOB)) == 1
 
 
-def test_what_a_liar_sends_is_never_complete_and_never_kept(ground: Ground) -> None:
+def test_wrong_bytes_from_upstream_are_never_complete_or_stored(ground: Ground) -> None:
     ground.upstream.on("GET", UPSTREAM_BLOB, Reply(200, body=bytes(len(LAYER))))
     with ground.mirror() as server:
         ask(server, f"/v2/team/app/manifests/{CHILD.digest}")
@@ -230,7 +230,7 @@ def test_what_a_liar_sends_is_never_complete_and_never_kept(ground: Ground) -> N
     assert not (ground.folder / "store/blobs/sha256" / DIGEST.partition(":")[2]).exists()
 
 
-def test_a_liar_that_repents_is_believed_by_the_next_client(ground: Ground) -> None:
+def test_corrected_upstream_serves_the_next_client(ground: Ground) -> None:
     ground.upstream.on("GET", UPSTREAM_BLOB, Reply(200, body=bytes(len(LAYER))), times=1)
     with ground.mirror() as server:
         ask(server, f"/v2/team/app/manifests/{CHILD.digest}")
@@ -253,7 +253,7 @@ def test_a_liar_that_repents_is_believed_by_the_next_client(ground: Ground) -> N
         ({"Range": "bytes=-500", "If-Range": "Sat, 29 Oct 1994 19:43:31 GMT"}, 200, slice(None)),
     ],
 )
-def test_ranges_are_served_of_what_is_not_here_yet(
+def test_ranges_of_a_blob_being_fetched_are_served(
     ground: Ground, headers: dict[str, str], status: int, part: slice
 ) -> None:
     with ground.mirror() as server:
@@ -263,15 +263,15 @@ def test_ranges_are_served_of_what_is_not_here_yet(
         assert ask(server, f"/v2/team/app/blobs/{DIGEST}", headers=beyond).status == 416
 
 
-def test_head_fetches_nothing(ground: Ground) -> None:
+def test_mirror_head_fetches_no_content(ground: Ground) -> None:
     with ground.mirror() as server:
         got = ask(server, f"/v2/team/app/blobs/{DIGEST}", "HEAD")
         assert (got.status, got.headers["content-length"]) == (200, str(len(LAYER)))
-    assert ground.asked() == []
-    assert ground.asked("HEAD") == [f"blobs/{DIGEST}"]
+    assert ground.requested() == []
+    assert ground.requested("HEAD") == [f"blobs/{DIGEST}"]
 
 
-def test_an_empty_blob_and_one_of_one_byte_are_served(ground: Ground) -> None:
+def test_empty_and_one_byte_blobs_are_served(ground: Ground) -> None:
     image = build_image("linux/amd64", [b"", b"x"])
     ground.upstream.serve("team/app", "tiny", image)
     with ground.mirror() as server:
@@ -279,18 +279,21 @@ def test_an_empty_blob_and_one_of_one_byte_are_served(ground: Ground) -> None:
             assert ask(server, f"/v2/team/app/blobs/{Digest.of(body)}").body == body
 
 
-def test_a_tag_is_asked_again_when_it_is_not_fresh_any_more(ground: Ground) -> None:
+def test_expired_tag_is_requested_again(ground: Ground) -> None:
     with ground.mirror(fresh=0.0) as server:
         for _ in range(3):
             assert ask(server, "/v2/team/app/manifests/1").body == IMAGE.body
-        assert (ground.asked(), ground.asked("HEAD")) == (["manifests/1"], ["manifests/1"] * 2)
+        assert (ground.requested(), ground.requested("HEAD")) == (
+            ["manifests/1"],
+            ["manifests/1"] * 2,
+        )
         other = build_image("linux/amd64", [b"new"])
         ground.upstream.serve("team/app", "1", other)
         assert ask(server, "/v2/team/app/manifests/1").body == other.body
-    assert ground.asked() == ["manifests/1", f"manifests/{other.digest}"]
+    assert ground.requested() == ["manifests/1", f"manifests/{other.digest}"]
 
 
-def test_a_tag_is_served_as_last_seen_while_upstream_is_down_and_that_is_said(
+def test_stale_tag_is_served_with_a_warning_while_upstream_is_down(
     ground: Ground,
 ) -> None:
     with ground.mirror(fresh=0.0) as server:
@@ -302,7 +305,7 @@ def test_a_tag_is_served_as_last_seen_while_upstream_is_down_and_that_is_said(
     assert [event.code for event in ground.events if isinstance(event, Warned)] == ["stale"]
 
 
-def test_offline_only_what_is_here_is_served(ground: Ground) -> None:
+def test_offline_mirror_serves_only_held_content(ground: Ground) -> None:
     with ground.mirror() as server:
         pull(server)
     with ground.mirror(offline=True) as server:
@@ -316,7 +319,7 @@ def test_offline_only_what_is_here_is_served(ground: Ground) -> None:
         assert ask(server, "/v2/team/app/manifests/none").status == 502
 
 
-def test_a_tag_that_is_gone_is_gone_here_too(ground: Ground) -> None:
+def test_tag_removed_upstream_is_not_served(ground: Ground) -> None:
     with ground.mirror(fresh=0.0) as server:
         pull(server)
         reply = Reply(404, {"Content-Type": "application/json"}, b'{"errors":[]}')
@@ -333,9 +336,7 @@ def test_the_list_of_tags_is_upstreams(ground: Ground) -> None:
         assert 'rel="next"' in got.headers["link"]
 
 
-def test_a_list_of_tags_that_is_cut_is_said(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_truncated_tag_list_is_reported(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     for tag in ("2", "3"):
         ground.upstream.serve("team/app", tag, IMAGE)
     for most, left in ((3, []), (2, ["tags"])):
@@ -366,7 +367,7 @@ def test_a_list_of_tags_has_the_name_and_the_registry_of_the_question(ground: Gr
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("digest", [DIGEST, str(Digest.of(SMALL)), CONFIG])
 @pytest.mark.parametrize("is_held", [True, False])
-def test_the_digest_of_a_blob_is_no_manifest(
+def test_blob_digest_is_not_a_manifest(
     ground: Ground, digest: str, method: str, is_held: bool
 ) -> None:
     body = CHILD.blobs[digest]
@@ -382,7 +383,7 @@ def test_the_digest_of_a_blob_is_no_manifest(
             assert got.code == "MANIFEST_UNKNOWN"
 
 
-def test_a_held_layer_over_the_limit_of_manifests_is_no_manifest(ground: Ground) -> None:
+def test_held_layer_above_the_manifest_limit_is_not_a_manifest(ground: Ground) -> None:
     large = noise(5_000_000, 7)
     ground.upstream.serve("team/app", "large", build_image("linux/amd64", [large]))
     with ground.mirror() as server:
@@ -423,7 +424,7 @@ def index_of(*referrers: Referrer) -> bytes:
     return json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
 
 
-def test_what_refers_to_an_image_is_asked_upstream_page_by_page(ground: Ground) -> None:
+def test_referrers_are_requested_upstream_page_by_page(ground: Ground) -> None:
     signed, listed = Referrer("application/sig"), Referrer("application/sbom")
     following = f"{REFERRERS}?page=2"
     replies = [
@@ -445,7 +446,7 @@ def test_what_refers_to_an_image_is_asked_upstream_page_by_page(ground: Ground) 
     assert some.headers["oci-filters-applied"] == "artifactType"
 
 
-def test_where_upstream_has_no_such_api_its_fallback_tag_answers(ground: Ground) -> None:
+def test_referrers_tag_is_used_without_the_upstream_api(ground: Ground) -> None:
     signed = Referrer("application/sig")
     ground.upstream.on("GET", REFERRERS, Reply(404, {"Content-Type": "text/plain"}, b"no"))
     tag = CHILD.digest.replace(":", "-")
@@ -459,7 +460,7 @@ def test_where_upstream_has_no_such_api_its_fallback_tag_answers(ground: Ground)
         assert json.loads(none.body)["manifests"] == []
 
 
-def test_an_upstream_that_cannot_list_referrers_is_no_empty_list(ground: Ground) -> None:
+def test_failing_upstream_referrers_are_not_an_empty_list(ground: Ground) -> None:
     ground.upstream.on("GET", REFERRERS, Reply(429, {"Retry-After": "900"}))
     with ground.mirror() as server:
         assert ask(server, REFERRERS).status == 429
@@ -488,7 +489,7 @@ def test_an_upstream_that_cannot_list_referrers_is_no_empty_list(ground: Ground)
         ("/elsewhere", 404, "UNSUPPORTED"),
     ],
 )
-def test_what_cannot_be_had_has_a_status_and_a_code(
+def test_unavailable_content_has_a_status_and_code(
     ground: Ground, target: str, status: int, code: str
 ) -> None:
     with ground.mirror() as server:
@@ -510,7 +511,7 @@ def test_one_mirror_serves_many_upstreams(ground: Ground, tmp_path: Path) -> Non
             assert ask(server, f"/v2/{spelled}/team/app/manifests/1").body == CHILD.body
 
 
-def test_the_login_of_the_mirror_is_used_and_that_of_a_client_is_not(ground: Ground) -> None:
+def test_mirror_uses_its_own_login_and_not_the_clients(ground: Ground) -> None:
     ground.upstream.basic("owner", "0WNER-PASS")
     login = Flags(username="owner", password="0WNER-PASS")
     with ground.mirror(flags=login) as server:
@@ -522,7 +523,7 @@ def test_the_login_of_the_mirror_is_used_and_that_of_a_client_is_not(ground: Gro
     assert not any("Y2xpZW50" in each for each in sent)
 
 
-def test_a_refusal_of_upstream_does_not_ask_clients_for_passwords(ground: Ground) -> None:
+def test_upstream_refusal_does_not_ask_clients_for_passwords(ground: Ground) -> None:
     ground.upstream.basic("owner", "0WNER-PASS")
     with ground.mirror() as server:
         got = ask(server, "/v2/team/app/manifests/1")
@@ -550,7 +551,7 @@ def test_every_request_is_noted(ground: Ground) -> None:
         (StoreFault("/p", "full"), 500, None),
     ],
 )
-def test_failures_are_put_into_the_words_of_the_specification(
+def test_failures_have_specified_error_codes(
     error: ResolverError, status: int, header: str | None
 ) -> None:
     given = refusal(error)
@@ -573,26 +574,24 @@ def test_failures_are_put_into_the_words_of_the_specification(
         ("/v2/1-5000/a/manifests/1", "", "[::1]:5000/a"),
     ],
 )
-def test_who_is_meant_is_said_by_ns_or_by_the_name_or_not_at_all(
-    path: str, query: str, expected: str
-) -> None:
+def test_upstream_is_selected_by_ns_name_or_default(path: str, query: str, expected: str) -> None:
     upstreams = Upstreams(["docker.io", "ghcr.io", "r.test:5000", "[::1]:5000"], "docker.io")
     assert upstreams.read(path, query).repository.identity == expected
 
 
-def test_without_a_usual_registry_a_client_must_name_one() -> None:
+def test_without_a_default_registry_a_client_must_name_one() -> None:
     with pytest.raises(Unclear) as caught:
         Upstreams(["ghcr.io"], None).read("/v2/a/b/manifests/1", "")
     assert (caught.value.status, caught.value.code) == (404, "NAME_UNKNOWN")
 
 
 @pytest.mark.parametrize("host", ["not a host", "ghcr.io/x", "", "a.test:99999"])
-def test_what_is_allowed_must_be_a_registry(host: str) -> None:
+def test_allowed_upstream_must_be_a_registry(host: str) -> None:
     with pytest.raises(Malformed):
         Upstreams([host], None)
 
 
-def test_a_mirror_that_is_set_up_to_ask_itself_asks_upstream(ground: Ground) -> None:
+def test_mirror_configured_as_its_own_mirror_asks_upstream(ground: Ground) -> None:
     """What points the other tools of a machine to the mirror, the mirror reads too."""
     folder = ground.folder / ".config/containers"
     folder.mkdir(parents=True)
@@ -610,12 +609,12 @@ def test_a_mirror_that_is_set_up_to_ask_itself_asks_upstream(ground: Ground) -> 
 
 
 def leased(ground: Ground) -> str:
-    """Give what the leases of the store list."""
+    """Return the digests in the leases of the store."""
     folder = ground.folder / "store/leases"
     return "".join(each.read_text() for each in folder.iterdir())
 
 
-def test_what_clients_make_up_is_not_kept_in_the_lease(ground: Ground) -> None:
+def test_invented_names_are_not_kept_in_the_lease(ground: Ground) -> None:
     with ground.mirror() as server:
         pull(server)
     with ground.mirror() as server:
@@ -629,14 +628,14 @@ def test_what_clients_make_up_is_not_kept_in_the_lease(ground: Ground) -> None:
 
 
 @pytest.mark.parametrize("name", [f"blobs/{UNKNOWN}", f"manifests/{UNKNOWN}", "manifests/none"])
-def test_what_upstream_lacks_is_asked_once(ground: Ground, name: str) -> None:
+def test_missing_content_is_requested_upstream_once(ground: Ground, name: str) -> None:
     with ground.mirror() as server:
         for _ in range(5):
             assert ask(server, f"/v2/team/app/{name}").status == 404
     assert len(ground.upstream.log) == 1
 
 
-def test_a_tag_that_comes_into_being_is_seen_at_once_where_nothing_is_fresh(
+def test_new_tag_is_seen_immediately_without_freshness(
     ground: Ground,
 ) -> None:
     with ground.mirror(fresh=0.0) as server:
@@ -645,7 +644,7 @@ def test_a_tag_that_comes_into_being_is_seen_at_once_where_nothing_is_fresh(
         assert ask(server, "/v2/team/app/manifests/new").body == IMAGE.body
 
 
-def test_made_up_digests_cost_upstream_a_few_questions_a_second(ground: Ground) -> None:
+def test_invented_digests_cost_a_few_upstream_requests_a_second(ground: Ground) -> None:
     made_up = [f"/v2/team/app/blobs/{Digest.of(str(each).encode())}" for each in range(100)]
     with ground.mirror() as server:
         ask(server, f"/v2/team/app/manifests/{CHILD.digest}")
@@ -655,10 +654,10 @@ def test_made_up_digests_cost_upstream_a_few_questions_a_second(ground: Ground) 
             # What a document names is asked for and given meanwhile.
             assert ask(server, f"/v2/team/app/blobs/{DIGEST}").body == LAYER
         seconds = time.monotonic() - begin
-        asked = len([seen for seen in ground.upstream.log[before:] if seen.method == "HEAD"])
+        requested = len([seen for seen in ground.upstream.log[before:] if seen.method == "HEAD"])
     assert answers == [404] * len(made_up)
     # Some questions are on their way when the first answers come.
-    assert asked <= (MAX_MISSES + MAX_QUESTIONS) * (int(seconds) + 1)
+    assert requested <= (MAX_MISSES + MAX_QUESTIONS) * (int(seconds) + 1)
 
 
 REGISTRY = "r.test"
@@ -669,13 +668,13 @@ def blob_question(number: int, repository: str = "r.test/a") -> tuple[str, str, 
 
 
 def miss(misses: Misses, number: int, peer: Peer, repository: str = "r.test/a") -> None:
-    """Ask in vain."""
-    asked = blob_question(number, repository)
-    assert misses.check(REGISTRY, asked, peer)
-    misses.done(REGISTRY, asked, peer, missing=10.0)
+    """Request missing content."""
+    requested = blob_question(number, repository)
+    assert misses.check(REGISTRY, requested, peer)
+    misses.done(REGISTRY, requested, peer, missing=10.0)
 
 
-def test_a_registry_is_asked_in_vain_so_often_a_second_and_no_client_gets_a_made_up_no() -> None:
+def test_upstream_misses_are_limited_without_inventing_not_found() -> None:
     clock, peer = FakeClock(), ("10.0.0.1", 1)
     misses = Misses(clock)
     for number in range(MAX_MISSES):
@@ -691,10 +690,10 @@ def test_a_registry_is_asked_in_vain_so_often_a_second_and_no_client_gets_a_made
         clock.now += 1.0
         for number in range(MAX_MISSES):
             other = ("10.0.0.1", 100 + number)
-            asked = blob_question(1_000 * second + number)
+            requested = blob_question(1_000 * second + number)
             with contextlib.suppress(Later):
-                if misses.check(REGISTRY, asked, other):
-                    misses.done(REGISTRY, asked, other, missing=10.0)
+                if misses.check(REGISTRY, requested, other):
+                    misses.done(REGISTRY, requested, other, missing=10.0)
         with contextlib.suppress(Later):
             if misses.check(REGISTRY, new, peer):
                 break
@@ -705,7 +704,7 @@ def test_a_registry_is_asked_in_vain_so_often_a_second_and_no_client_gets_a_made
     assert misses.check(REGISTRY, known, peer)
 
 
-def test_what_is_answered_does_not_count_as_a_miss() -> None:
+def test_successful_requests_do_not_count_as_misses() -> None:
     misses = Misses(FakeClock())
     for number in range(5 * MAX_MISSES):
         assert misses.check(REGISTRY, blob_question(number))
@@ -721,23 +720,23 @@ def test_what_is_answered_does_not_count_as_a_miss() -> None:
     ],
     ids=["another address", "another repository", "another connection"],
 )
-def test_who_asked_less_in_vain_comes_before_a_flood(honest: Peer, repository: str) -> None:
+def test_client_with_fewer_misses_goes_before_a_flood(honest: Peer, repository: str) -> None:
     clock, flooding = FakeClock(), ("10.0.0.1", 99)
     misses = Misses(clock)
     for number in range(MAX_MISSES):
         miss(misses, number, flooding)
     flood = [blob_question(100 + number) for number in range(500)]
-    for asked in flood:
+    for requested in flood:
         with pytest.raises(Later):
-            misses.check(REGISTRY, asked, flooding)
-    asked = blob_question(1_000, repository)
+            misses.check(REGISTRY, requested, flooding)
+    requested = blob_question(1_000, repository)
     with pytest.raises(Later):
-        misses.check(REGISTRY, asked, honest)
+        misses.check(REGISTRY, requested, honest)
     clock.now += 1.0
-    assert misses.check(REGISTRY, asked, honest)
+    assert misses.check(REGISTRY, requested, honest)
 
 
-def test_a_client_that_waits_for_too_long_is_told_to_come_again() -> None:
+def test_client_that_waits_too_long_gets_retry_after() -> None:
     clock, peer, other = FakeClock(), ("10.0.0.1", 1), ("10.0.0.2", 1)
     misses = Misses(clock)
     for number in range(120):
@@ -750,21 +749,21 @@ def test_a_client_that_waits_for_too_long_is_told_to_come_again() -> None:
         misses.check(REGISTRY, blob_question(1_000_000), peer)
 
 
-def test_who_is_called_and_finds_no_place_is_still_the_next_one() -> None:
+def test_waiting_client_without_a_slot_stays_next() -> None:
     clock, peer = FakeClock(), ("10.0.0.1", 1)
     misses = Misses(clock)
-    asked = blob_question(0)
-    assert misses.check(REGISTRY, asked, peer)
-    misses.put_back(REGISTRY, asked, peer)
+    requested = blob_question(0)
+    assert misses.check(REGISTRY, requested, peer)
+    misses.put_back(REGISTRY, requested, peer)
     for number in range(1, MAX_MISSES):
         miss(misses, number, peer)
     with pytest.raises(Later):
         misses.check(REGISTRY, blob_question(MAX_MISSES), peer)
-    assert misses.check(REGISTRY, asked, peer)
+    assert misses.check(REGISTRY, requested, peer)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.2", "127.0.0.1"])
-def test_what_exists_is_had_at_first_contact_in_a_flood_of_what_does_not(
+def test_existing_content_is_served_on_first_request_during_a_flood(
     ground: Ground, address: str
 ) -> None:
     over = threading.Event()
@@ -818,7 +817,7 @@ def test_clients_of_one_registry_do_not_join_the_fetch_of_another(
             assert liar.result() != 200
 
 
-def test_a_registry_that_stalls_makes_way_for_another_one_with_the_same_blob(
+def test_stalled_registry_yields_to_another_with_the_same_blob(
     ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streaming, "_GRACE", 0.0)
@@ -842,7 +841,7 @@ def test_a_registry_that_stalls_makes_way_for_another_one_with_the_same_blob(
             assert stalled.result() in (0, 200, 502)
 
 
-def test_a_stalled_fetch_is_given_up_at_once_for_another_registry(
+def test_stalled_fetch_ends_immediately_for_another_registry(
     ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No read timeout ends it: its thread still waits when the blob is here."""
@@ -896,13 +895,11 @@ def test_stalled_blobs_do_not_delay_others_of_their_registry(
         never.set()
         assert [each.result().body for each in waiting] == stalled
         # None was asked for twice: what has stalled keeps what it has, and goes on.
-        asked = [seen.path for seen in ground.upstream.requests("GET", "/blobs/")]
-        assert len(asked) == len(set(asked))
+        requested = [seen.path for seen in ground.upstream.requests("GET", "/blobs/")]
+        assert len(requested) == len(set(requested))
 
 
-def test_registries_that_do_not_answer_leave_threads_for_others(
-    ground: Ground, tmp_path: Path
-) -> None:
+def test_unresponsive_registries_leave_threads_for_others(ground: Ground, tmp_path: Path) -> None:
     never = threading.Event()
     with contextlib.ExitStack() as stack:
         stack.callback(never.set)
@@ -930,7 +927,7 @@ def test_registries_that_do_not_answer_leave_threads_for_others(
         assert time.monotonic() - begin < 10
 
 
-def test_clients_of_two_repositories_of_one_registry_share_a_fetch(ground: Ground) -> None:
+def test_clients_of_two_repositories_share_a_fetch(ground: Ground) -> None:
     ground.upstream.serve("team/other", "1", IMAGE)
     gate = threading.Event()
     ground.upstream.on("GET", UPSTREAM_BLOB, Reply(200, body=LAYER, hold=gate, hold_after=500_000))
@@ -955,14 +952,14 @@ def test_clients_of_two_repositories_of_one_registry_share_a_fetch(ground: Groun
 
 
 def ask_for_status(server: Server, target: str) -> int:
-    """Ask; 0 when the answer breaks off."""
+    """Send a request; return 0 if the answer breaks off."""
     try:
         return ask(server, target).status
     except (http.client.HTTPException, OSError):
         return 0
 
 
-def test_storage_is_not_told_that_a_mirror_asks(ground: Ground) -> None:
+def test_storage_receives_no_ns_parameter(ground: Ground) -> None:
     with FakeRegistry() as storage:
         storage.serve("team/app", None, IMAGE)
         ground.upstream.redirect(UPSTREAM_BLOB, f"{storage.url}{UPSTREAM_BLOB}")

@@ -1,4 +1,4 @@
-"""`serve --mirror` under load: one upstream stalls, one lies, and the third must be served well.
+"""`serve --mirror` under load: one upstream stalls, one sends wrong bytes, the third works.
 
 The suite runs a few seconds of it. `RESOLVER_SOAK=1` runs two minutes, and compares latencies.
 """
@@ -62,7 +62,7 @@ class Load:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def ask(self, kind: str, target: str, patience: float) -> bytes | None:
-        """Ask once, and note status and time; None where no whole 200 came."""
+        """Send one request and record status and time; None without a complete 200."""
         host, _, port = self.address.rpartition(":")
         begin, status, body = time.monotonic(), 0, b""
         with closing(http.client.HTTPConnection(host, int(port), timeout=patience)) as link:
@@ -79,7 +79,7 @@ class Load:
         return body if status == 200 else None
 
     def client(self, kind: str, host: str, pieces: Callable[[], tuple[str, str]]) -> None:
-        """Ask for images, one piece each, until the load is over."""
+        """Request images, one blob at a time, until the load ends."""
         patience = 30.0 if kind in ("alone", "together") else IMPATIENCE
         while not self.over.is_set():
             tag, digest = pieces()
@@ -118,7 +118,7 @@ def sha256(body: bytes) -> str:
 
 
 def images(count: int, seed: int) -> list[Image]:
-    """Make images of many small layers; the same seed gives the same ones."""
+    """Return images with many small layers, determined by the seed."""
     return [
         build_image(
             "linux/amd64",
@@ -129,7 +129,7 @@ def images(count: int, seed: int) -> list[Image]:
 
 
 def in_turn(tags: str, made: list[Image]) -> Callable[[], tuple[str, str]]:
-    """Give one piece after the other, each with the tag of its image; from any thread."""
+    """Return the next blob and the tag of its image; thread-safe."""
     pieces = itertools.cycle(
         (f"{tags}{number}", digest) for number, image in enumerate(made) for digest in image.blobs
     )
@@ -149,7 +149,7 @@ def rss(process: subprocess.Popen[str]) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-def test_bad_upstreams_do_not_harm_the_clients_of_a_good_one(tmp_path: Path) -> None:
+def test_bad_upstreams_do_not_affect_clients_of_a_good_one(tmp_path: Path) -> None:
     never = threading.Event()
     quick, many = images(12 if IS_LONG else 2, 0), images(70 if IS_LONG else 3, 100_000)
     bad = images(1, 500_000)

@@ -66,7 +66,7 @@ def test_an_answer_is_planned_and_a_plan_is_pulled(
     assert [image.platforms for image in session.images()] == [(ARM,)]
 
 
-def test_an_answer_stays_what_it_was_when_its_tag_moves(
+def test_resolved_answer_is_stable_when_its_tag_moves(
     registry: FakeRegistry, session: Session
 ) -> None:
     found = session.resolve(f"{registry.host}/team/app:1", ARM)
@@ -78,19 +78,19 @@ def test_an_answer_stays_what_it_was_when_its_tag_moves(
     assert image.reference == found.reference
 
 
-def test_a_plan_asks_for_no_blob(registry: FakeRegistry, session: Session) -> None:
+def test_plan_requests_no_blob(registry: FakeRegistry, session: Session) -> None:
     session.plan(f"{registry.host}/team/app:1", [AMD, ARM])
 
     assert blob_requests(registry) == []
 
 
-def test_all_stands_for_every_platform(registry: FakeRegistry, session: Session) -> None:
+def test_platform_all_selects_every_platform(registry: FakeRegistry, session: Session) -> None:
     plan = session.plan(f"{registry.host}/team/app:1", "all")
 
     assert [str(image.platform) for image in plan.images] == [AMD, ARM]
 
 
-def test_one_platform_among_several_that_is_not_offered_is_an_error(
+def test_one_missing_platform_of_several_is_an_error(
     registry: FakeRegistry, session: Session
 ) -> None:
     with pytest.raises(PlatformNotOffered):
@@ -105,7 +105,7 @@ def test_a_limit_is_kept(registry: FakeRegistry, session: Session) -> None:
     assert blob_requests(registry) == []
 
 
-def test_what_is_here_costs_one_head_and_no_body(registry: FakeRegistry, session: Session) -> None:
+def test_pull_of_held_image_costs_one_head(registry: FakeRegistry, session: Session) -> None:
     name = f"{registry.host}/team/app:1"
     session.pull(name, ARM)
     before = len(registry.log)
@@ -117,12 +117,12 @@ def test_what_is_here_costs_one_head_and_no_body(registry: FakeRegistry, session
     ]
 
 
-def test_a_place_is_no_image_to_pull(session: Session) -> None:
+def test_pull_rejects_a_local_path(session: Session) -> None:
     with pytest.raises(Usage):
         session.plan("oci:somewhere")
 
 
-def test_offline_what_is_not_here_is_not_asked_for(
+def test_pull_offline_requests_nothing(
     registry: FakeRegistry, session: Session, tmp_path: Path
 ) -> None:
     name = f"{registry.host}/team/app:1"
@@ -138,7 +138,7 @@ def test_offline_what_is_not_here_is_not_asked_for(
     assert len(registry.log) == before
 
 
-def test_one_of_two_images_that_fails_leaves_the_other(
+def test_pull_of_two_images_keeps_one_when_the_other_fails(
     registry: FakeRegistry, session: Session
 ) -> None:
     broken = build_image(ARM, [b"not there"])
@@ -164,7 +164,7 @@ def test_the_observer_hears_of_progress(registry: FakeRegistry, tmp_path: Path) 
     assert isinstance(heard[-1], ImageDone)
 
 
-def test_use_is_noted_even_when_there_was_nothing_to_do(
+def test_pull_records_use_even_without_a_change(
     registry: FakeRegistry, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = f"{registry.host}/team/app:1"
@@ -181,7 +181,7 @@ def test_use_is_noted_even_when_there_was_nothing_to_do(
     assert again.pulled_at == later
 
 
-def test_what_is_here_is_handed_on_checked_and_removed(
+def test_session_exports_verifies_and_removes_an_image(
     registry: FakeRegistry, session: Session, tmp_path: Path
 ) -> None:
     name = f"{registry.host}/team/app:1"
@@ -201,9 +201,7 @@ def test_what_is_here_is_handed_on_checked_and_removed(
         session.remove(name)
 
 
-def test_a_session_works_again_after_it_was_closed(
-    registry: FakeRegistry, session: Session
-) -> None:
+def test_session_works_again_after_closing(registry: FakeRegistry, session: Session) -> None:
     name = f"{registry.host}/team/app:1"
     session.resolve(name, ARM)
     session.close()
@@ -265,7 +263,7 @@ OFFERED = [
 ]  # fmt: skip
 
 
-def test_every_command_takes_the_same_entries_for_images(
+def test_every_command_selects_the_same_image_entries(
     session: Session, field_index: str, tmp_path: Path
 ) -> None:
     offers = session.platforms(field_index)
@@ -298,7 +296,7 @@ def test_every_command_takes_the_same_entries_for_images(
     ]
 
 
-def test_artifacts_and_other_versions_never_meet_what_is_required(
+def test_artifacts_and_other_versions_never_meet_a_requirement(
     session: Session, field_index: str
 ) -> None:
     def passes(*required: str, only: tuple[str, ...] = (), compatible: bool = False) -> bool:
@@ -325,16 +323,14 @@ def test_artifacts_and_other_versions_never_meet_what_is_required(
         session.matrix(field_index, ["linux/s390x"])
 
 
-def test_an_answer_of_two_for_one_platform_is_pulled_as_it_was_found(
-    session: Session, field_index: str
-) -> None:
+def test_duplicate_platform_is_pulled_as_resolved(session: Session, field_index: str) -> None:
     _, twin, *_ = session.resolve_each([field_index], ["all"])
 
     assert isinstance(twin, Resolution)
     assert [one.manifest.digest for one in session.plan(twin).images] == [twin.manifest.digest]
 
 
-def test_a_level_below_this_machines_own_is_exact_for_local(
+def test_platform_local_treats_a_lower_variant_as_exact(
     session: Session, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     local = Platform("linux", "amd64", "v4")
@@ -360,7 +356,7 @@ def test_a_level_below_this_machines_own_is_exact_for_local(
         session.export(name, str(tmp_path / "out"), [local], exact=True)
 
 
-def test_local_in_a_lock_is_what_was_taken_for_it_on_every_machine(
+def test_platform_local_in_a_lock_is_the_recorded_platform(
     session: Session, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run_on(machine: Platform) -> None:
@@ -383,7 +379,7 @@ def test_local_in_a_lock_is_what_was_taken_for_it_on_every_machine(
         session.by_lock(file).resolve(name, "local")
 
 
-def test_local_leaves_for_the_first_that_is_offered_of_several(
+def test_platform_local_exports_the_first_offered_of_several(
     session: Session, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -416,7 +412,7 @@ ARTIFACTS = {
 
 @pytest.fixture(params=ARTIFACTS)
 def hidden(registry: FakeRegistry, request: pytest.FixtureRequest) -> str:
-    """An index whose only entry for arm64 is an artifact, and whose descriptor does not say so."""
+    """Return an index whose only entry for arm64 is an artifact without an artifact type."""
     sbom, amd, lower = unmarked(**ARTIFACTS[request.param]), build_image(AMD), "linux/arm/v7"
     arm = build_image(lower)
     entries = [
@@ -456,7 +452,7 @@ def requires(**wishes: object) -> Requirements:
         ({"require": ["linux/s390x"]}, False, False, 0),
     ],
 )
-def test_an_artifact_that_only_its_manifest_shows_decides_no_check(
+def test_artifact_known_by_its_manifest_decides_no_check(
     session: Session,
     registry: FakeRegistry,
     hidden: str,
@@ -480,9 +476,7 @@ def test_an_artifact_that_only_its_manifest_shows_decides_no_check(
     assert bool(warned) is (ARM not in image.platforms)
 
 
-def test_an_artifact_in_another_image_is_none_of_its_platforms(
-    session: Session, hidden: str
-) -> None:
+def test_artifact_in_another_image_is_not_a_platform(session: Session, hidden: str) -> None:
     same = Requirements(same_as=f"{hidden}:1")
 
     assert session.check(f"{hidden}:1", same).passed
@@ -498,7 +492,7 @@ def test_an_artifact_in_another_image_is_none_of_its_platforms(
     assert [str(each) for each in change.missing] == [ARM]
 
 
-def test_an_artifact_that_only_its_manifest_shows_makes_no_job(
+def test_artifact_known_by_its_manifest_makes_no_matrix_job(
     session: Session, registry: FakeRegistry, hidden: str
 ) -> None:
     def jobs(*platforms: str, index_only: bool = False) -> list[str]:
@@ -515,7 +509,7 @@ def test_an_artifact_that_only_its_manifest_shows_makes_no_job(
         jobs(ARM)
 
 
-def test_an_artifact_that_only_its_manifest_shows_is_no_platform_of_a_tag_nor_of_a_pin(
+def test_artifact_known_by_its_manifest_is_no_platform_for_tags_or_pin(
     session: Session, hidden: str, tmp_path: Path
 ) -> None:
     assert list(session.tags(hidden, platform=ARM, exact=True)) == ["2"]
@@ -534,7 +528,7 @@ def test_an_artifact_that_only_its_manifest_shows_is_no_platform_of_a_tag_nor_of
     assert missing(compose % ", platform: linux/s390x") == ["linux/s390x"]
 
 
-def test_an_artifact_without_an_image_beside_it_is_found_pulled_and_refused_when_verified(
+def test_artifact_without_an_image_is_found_pulled_and_refused_when_verified(
     session: Session, registry: FakeRegistry, hidden: str
 ) -> None:
     name = f"{hidden}:1"

@@ -31,7 +31,7 @@ def registry() -> Iterator[FakeRegistry]:
 
 
 def documents(registry: FakeRegistry) -> list[str]:
-    """Name what was asked for: the index of each tag, and for hits a manifest by its digest."""
+    """Return the requests: the index of each tag, and for hits a manifest by digest."""
     return [seen.path.rpartition("/")[2] for seen in registry.log if "/manifests/" in seen.path]
 
 
@@ -39,7 +39,7 @@ def looked_at(registry: FakeRegistry) -> list[str]:
     return sorted(name for name in documents(registry) if ":" not in name)
 
 
-def test_it_stops_at_the_last_that_is_wanted(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_tags_stop_at_the_requested_number(registry: FakeRegistry, tmp_path: Path) -> None:
     with Session(tmp_path) as session:
         found = session.tags(f"{registry.host}/app", platform=RISCV, newest=True, limit=2)
 
@@ -50,7 +50,7 @@ def test_it_stops_at_the_last_that_is_wanted(registry: FakeRegistry, tmp_path: P
     assert 5 <= len(documents(registry)) <= 6
 
 
-def test_what_was_looked_at_once_costs_a_head(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_tags_cost_one_head_when_cached(registry: FakeRegistry, tmp_path: Path) -> None:
     with Session(tmp_path) as session:
         first = list(session.tags(f"{registry.host}/app", platform=RISCV))
         begin = len(registry.log)
@@ -61,7 +61,7 @@ def test_what_was_looked_at_once_costs_a_head(registry: FakeRegistry, tmp_path: 
     assert asked == ["HEAD"] * 10
 
 
-def test_a_range_narrows_what_is_looked_at(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_tags_range_limits_requests(registry: FakeRegistry, tmp_path: Path) -> None:
     with Session(tmp_path) as session:
         found = list(session.tags(f"{registry.host}/app", platform=RISCV, semver=">=1.5 <1.8"))
 
@@ -69,7 +69,7 @@ def test_a_range_narrows_what_is_looked_at(registry: FakeRegistry, tmp_path: Pat
     assert looked_at(registry) == ["1.5", "1.6", "1.7"]
 
 
-def test_flavours_that_are_left_out_cost_no_request(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_tags_excluded_by_flavour_cost_no_request(registry: FakeRegistry, tmp_path: Path) -> None:
     for build in ("1.8-alpine-r2", "1.8-alpine-r10", "1.7-alpine", "1.8-alpine-rc1"):
         registry.serve("app", build, multi_platform(RISCV))
     with Session(tmp_path) as session:
@@ -88,7 +88,7 @@ def test_flavours_that_are_left_out_cost_no_request(registry: FakeRegistry, tmp_
     assert looked_at(registry) == ["1.8-alpine-r10", "1.8-alpine-r2"]
 
 
-def test_no_more_is_asked_than_allowed(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_tags_send_no_more_requests_than_allowed(registry: FakeRegistry, tmp_path: Path) -> None:
     found: list[str] = []
     with Session(tmp_path) as session:
         tags = session.tags(f"{registry.host}/app", platform=RISCV, max_requests=5, limit=9)
@@ -102,23 +102,23 @@ def test_no_more_is_asked_than_allowed(registry: FakeRegistry, tmp_path: Path) -
     assert len(documents(registry)) == 5
 
 
-def test_tags_that_are_gone_or_no_images_are_told_and_skipped(
+def test_tags_skip_and_report_missing_and_other_content(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.on("GET", "/v2/app/manifests/1.0", Reply(404))
     registry.serve("app", "1.2", raw_document(b"{}"))
-    told: list[str] = []
+    output: list[str] = []
     with Session(
         tmp_path,
-        observe=lambda event: told.append(event.code) if isinstance(event, Warned) else None,
+        observe=lambda event: output.append(event.code) if isinstance(event, Warned) else None,
     ) as session:
         found = list(session.tags(f"{registry.host}/app", platform=RISCV))
 
     assert found == ["1.4", "1.6", "1.8"]
-    assert told == ["tag-skipped", "tag-skipped"]
+    assert output == ["tag-skipped", "tag-skipped"]
 
 
-def test_a_registry_that_fails_is_no_tag_without_the_platform(
+def test_tags_report_a_failing_registry_as_an_error(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("resolver.clock.SystemClock.sleep", lambda *_: None)
@@ -127,7 +127,7 @@ def test_a_registry_that_fails_is_no_tag_without_the_platform(
         list(session.tags(f"{registry.host}/app", platform=RISCV))
 
 
-def test_a_wrong_question_is_said_before_anybody_is_asked(tmp_path: Path) -> None:
+def test_tags_reject_invalid_options_before_any_request(tmp_path: Path) -> None:
     with FakeRegistry() as registry, Session(tmp_path) as session:
         with pytest.raises(InvalidPlatform):
             session.tags(f"{registry.host}/app", platform="what/is/this/now")

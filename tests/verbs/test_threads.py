@@ -1,4 +1,4 @@
-"""Workers do what they are given, so many at a time, and nobody waits for them at exit."""
+"""Pools run a limited number of tasks and do not delay exit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from resolver.verbs.threads import DaemonPool
 
 
-def test_everything_is_done_and_gives_what_came_of_it() -> None:
+def test_pool_runs_every_task_and_returns_results() -> None:
     workers = DaemonPool(3, "test")
     futures = [workers.submit(partial(pow, number, 2)) for number in range(50)]
 
@@ -19,7 +19,7 @@ def test_everything_is_done_and_gives_what_came_of_it() -> None:
     assert workers.close(5)
 
 
-def test_no_more_than_so_many_at_a_time_and_no_fewer() -> None:
+def test_pool_runs_exactly_its_number_of_threads() -> None:
     workers = DaemonPool(3, "test")
     meeting = threading.Barrier(3)
     now, most, lock = [0], [0], threading.Lock()
@@ -39,7 +39,7 @@ def test_no_more_than_so_many_at_a_time_and_no_fewer() -> None:
     assert most == [3]
 
 
-def test_threads_are_started_as_they_are_needed_and_are_daemons() -> None:
+def test_pool_starts_daemon_threads_on_demand() -> None:
     workers = DaemonPool(8, "a name of their own")
     for _ in range(5):
         workers.submit(lambda: None).result(5)
@@ -50,7 +50,7 @@ def test_threads_are_started_as_they_are_needed_and_are_daemons() -> None:
     assert workers.close(5)
 
 
-def test_what_goes_wrong_is_raised_where_the_result_is_asked_for() -> None:
+def test_pool_raises_a_failure_with_its_result() -> None:
     workers = DaemonPool(1, "test")
 
     def broken() -> None:
@@ -62,7 +62,7 @@ def test_what_goes_wrong_is_raised_where_the_result_is_asked_for() -> None:
     workers.close(5)
 
 
-def test_what_was_not_begun_is_dropped_and_what_goes_on_is_not_waited_for() -> None:
+def test_closing_a_pool_drops_waiting_tasks_without_waiting_for_running_ones() -> None:
     workers = DaemonPool(1, "test")
     begun, go_on = threading.Event(), threading.Event()
 
@@ -113,7 +113,7 @@ def test_lines_take_turns() -> None:
     assert workers.close(5)
 
 
-def test_closing_cancels_what_waits_in_every_line() -> None:
+def test_closing_a_pool_cancels_every_queue() -> None:
     workers = DaemonPool(1, "test of lines")
     gate = threading.Event()
     workers.submit(gate.wait)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def test_answers_come_in_the_order_of_the_questions() -> None:
+def test_for_each_keeps_the_order() -> None:
     first = threading.Event()
 
     def do(number: int) -> int:
@@ -31,7 +31,7 @@ def test_answers_come_in_the_order_of_the_questions() -> None:
     assert found == [0, 2, 4, 6, 8, 10]
 
 
-def test_a_failure_is_a_value_and_the_others_keep_theirs() -> None:
+def test_for_each_returns_failures_as_values() -> None:
     def do(number: int) -> int:
         if number == 1:
             raise NotFound("no 1")
@@ -44,7 +44,7 @@ def test_a_failure_is_a_value_and_the_others_keep_theirs() -> None:
     assert found[2] == 2
 
 
-def test_a_defect_ends_the_batch_and_drops_what_was_not_begun() -> None:
+def test_for_each_ends_at_an_unexpected_error() -> None:
     begun = []
 
     def do(number: int) -> int:
@@ -59,7 +59,7 @@ def test_a_defect_ends_the_batch_and_drops_what_was_not_begun() -> None:
     assert len(begun) < 10_000
 
 
-def test_an_endless_stream_of_questions_is_read_as_it_is_worked_off() -> None:
+def test_for_each_reads_an_endless_input_lazily() -> None:
     taken: list[int] = []
 
     def questions() -> Iterator[int]:
@@ -76,7 +76,7 @@ def test_an_endless_stream_of_questions_is_read_as_it_is_worked_off() -> None:
     assert len(taken) < 100
 
 
-def test_never_more_at_once_than_allowed() -> None:
+def test_for_each_limits_concurrency() -> None:
     lock = threading.Lock()
     running, most = 0, 0
     together = threading.Barrier(3, timeout=10)
@@ -96,7 +96,7 @@ def test_never_more_at_once_than_allowed() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_one_question_or_none_needs_no_thread(count: int) -> None:
+def test_for_each_of_one_or_none_starts_no_thread(count: int) -> None:
     def do(_number: int) -> str:
         return threading.current_thread().name
 
@@ -105,14 +105,14 @@ def test_one_question_or_none_needs_no_thread(count: int) -> None:
     assert names == [threading.current_thread().name] * count
 
 
-def test_an_outcome_knows_its_question() -> None:
+def test_outcome_has_its_input() -> None:
     def do(text: str) -> str:
         raise ResolverError(text)
 
     assert [outcome.item for outcome in parallel(do, ["a", "b"], jobs=2)] == ["a", "b"]
 
 
-def test_an_interrupt_does_not_wait_for_what_is_under_way() -> None:
+def test_interrupt_does_not_wait_for_running_tasks() -> None:
     release = threading.Event()
     begun = threading.Event()
 

@@ -67,7 +67,7 @@ def found(builds: tuple[CheckedBuild, ...], wanted: Requirements) -> list[tuple[
     return [(each.rule, each.message) for each in image_findings(image(builds, wanted))]
 
 
-# Source: platforms.md 6, "Strict": normalised equality, nothing lower, nothing else that runs.
+# Source: docs/platform-matching.md, "Exact matching".
 @pytest.mark.parametrize(
     ("wanted", "offered", "expected"),
     [
@@ -104,20 +104,20 @@ def found(builds: tuple[CheckedBuild, ...], wanted: Requirements) -> list[tuple[
         ("linux(+gpu)/amd64", "linux/amd64", False),
     ],
 )
-def test_exactly_that_platform_however_it_is_spelled(
+def test_required_platform_matches_in_any_spelling(
     wanted: str, offered: str, expected: bool
 ) -> None:
     assert matches(P(wanted), P(offered), BUILTIN) is expected
 
 
 @given(platforms, platforms)
-def test_what_is_exactly_it_also_runs_there(wanted: Platform, offered: Platform) -> None:
+def test_exact_platform_is_also_compatible(wanted: Platform, offered: Platform) -> None:
     if matches(wanted, offered, BUILTIN):
         assert select([offered], wanted).index == 0
 
 
 @given(st.lists(platforms), st.lists(platforms))
-def test_an_image_passes_just_when_all_that_is_required_is_offered(
+def test_image_passes_only_when_every_requirement_is_offered(
     offered: list[Platform], required: list[Platform]
 ) -> None:
     builds = tuple(CheckedBuild(platform, f"sha256:{n}") for n, platform in enumerate(offered))
@@ -153,7 +153,7 @@ def test_the_order_of_the_index_does_not_matter(
 
 
 @given(st.lists(platforms, min_size=1), platforms)
-def test_what_is_compatible_is_what_would_be_chosen(
+def test_compatible_platform_is_the_one_resolve_selects(
     offered: list[Platform], wanted: Platform
 ) -> None:
     builds = tuple(CheckedBuild(platform, f"sha256:{n}") for n, platform in enumerate(offered))
@@ -171,7 +171,7 @@ def test_an_image_has_the_same_platforms_as_itself(offered: list[Platform]) -> N
     assert image_findings(image(builds, like(Requirements(), tuple(offered)))) == ()
 
 
-def test_a_missing_platform_is_named_with_the_nearest_one() -> None:
+def test_missing_platform_names_the_nearest_one() -> None:
     builds = built("linux/amd64", "linux/arm/v7", "windows/amd64:10.0.20348.2700")
     wanted = ["linux/386", "linux/arm64", "linux/arm/v6", "linux/s390x", "darwin/amd64"]
     wanted += ["windows/amd64:10.0.20348.1", "windows/amd64:10.0.17763", "linux/amd64/v3"]
@@ -213,7 +213,7 @@ def test_a_missing_platform_is_named_with_the_nearest_one() -> None:
     ]
 
 
-def test_what_is_unknown_is_no_platform_and_what_says_none_is_not_allowed() -> None:
+def test_only_rejects_entries_without_a_platform_but_not_unknown() -> None:
     builds = (CheckedBuild(Platform("unknown", "unknown"), "sha256:a"), *built("linux/amd64", ""))
 
     assert found(builds, Requirements(only=(P("linux/amd64"),))) == [
@@ -232,7 +232,7 @@ def test_the_same_windows_build_is_the_same_platform_in_any_revision() -> None:
     assert found(built("linux/amd64", "windows/amd64:10.0.20348.2700"), like_this) == []
 
 
-def test_forbidden_is_what_is_exactly_that() -> None:
+def test_forbidden_platform_matches_exactly() -> None:
     builds = built("linux/i386", "linux/amd64", "windows/amd64:10.0.20348.1")
     wanted = Requirements(forbid=(P("linux/386"), P("linux/386"), P("windows/amd64")))
 
@@ -242,7 +242,7 @@ def test_forbidden_is_what_is_exactly_that() -> None:
     ]
 
 
-def test_age_and_attestations_are_asked_of_the_builds_that_are_required() -> None:
+def test_age_and_attestations_are_checked_for_required_builds() -> None:
     listed = [P("linux/amd64"), None, P("linux/arm64"), P("linux/arm64/v8"), P("linux/386")]
     unknown = Platform("unknown", "unknown")
 
@@ -257,7 +257,7 @@ def test_age_and_attestations_are_asked_of_the_builds_that_are_required() -> Non
     assert chosen(require=(P("linux/amd64/v2"),), compatible=True) == (0,)
 
 
-def test_a_missing_statement_is_named_with_those_there_are() -> None:
+def test_missing_attestation_lists_existing_predicate_types() -> None:
     builds = (
         CheckedBuild(P("linux/amd64"), "sha256:a", None, frozenset({"provenance"})),
         CheckedBuild(P("linux/arm64"), "sha256:b", None, frozenset({"provenance", "sbom"})),
@@ -290,13 +290,13 @@ def test_a_missing_statement_is_named_with_those_there_are() -> None:
         ("yesterday", "age-unknown"),
     ],
 )
-def test_an_age_is_told_or_said_to_be_unknown(created: str, rule: str) -> None:
+def test_age_is_known_or_reported_as_unknown(created: str, rule: str) -> None:
     findings = found(built("linux/amd64", created=created), Requirements(max_age=90 * 86_400))
 
     assert [name for name, _message in findings] == ([rule] if rule else [])
 
 
-def test_ages_are_told_in_words() -> None:
+def test_ages_are_formatted_for_people() -> None:
     builds = (
         CheckedBuild(P("linux/amd64"), "sha256:a", "2026-05-30T12:00:00Z"),
         CheckedBuild(P("linux/arm64"), "sha256:b", "1970-01-01T00:00:00Z"),
@@ -358,18 +358,18 @@ def test_a_date_is_read_strictly(text: str, expected: datetime | None) -> None:
 
 
 @given(st.integers(1_370_000_000, 4_000_000_000).map(lambda at: datetime.fromtimestamp(at, UTC)))
-def test_a_date_that_was_written_is_read_back(moment: datetime) -> None:
+def test_formatted_date_is_parsed_back(moment: datetime) -> None:
     read = read_moment(moment.isoformat())
 
     assert read == moment
 
 
 @given(st.text(max_size=40))
-def test_no_text_is_too_strange_to_be_no_date(text: str) -> None:
+def test_any_text_is_a_date_or_none(text: str) -> None:
     assert read_moment(text) is None or text[:4].isascii()
 
 
-def test_requirements_are_read_as_they_are_typed() -> None:
+def test_requirements_are_parsed_from_the_command_line() -> None:
     assert [parse_age(text) for text in ("12h", "90d", "8w", "1y")] == [
         43_200,
         7_776_000,
@@ -397,7 +397,7 @@ def test_every_rule_explains_itself() -> None:
     )
 
 
-def test_of_many_platforms_that_are_all_far_away_a_few_are_named() -> None:
+def test_few_of_many_distant_platforms_are_named() -> None:
     builds = built("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/ppc64le", "linux/s390x")
     required = Requirements(require=(P("linux/riscv64"),))
     four = "`linux/amd64`, `linux/arm64`, `linux/arm/v7`, `linux/ppc64le`"

@@ -42,7 +42,7 @@ def read(text: str) -> Policy:
     return read_policy(yaml.parse(text.encode(), "policy.yaml"))
 
 
-def test_an_image_takes_the_defaults_but_for_what_it_says_itself() -> None:
+def test_policy_image_overrides_the_defaults() -> None:
     policy = read(GOOD)
 
     defaults = Requirements(
@@ -79,7 +79,7 @@ def test_the_same_may_be_written_in_json() -> None:
         assert [image.wanted.max_age for image in policy.images] == [0, 8 * 7 * 86_400]
 
 
-def test_options_change_the_defaults_and_not_what_an_image_says() -> None:
+def test_policy_options_change_defaults_and_not_images() -> None:
     root = yaml.parse(GOOD.encode(), "policy.yaml")
     other = Requirements(require=(P("linux/s390x"),))
 
@@ -96,7 +96,7 @@ def with_image(*lines: str) -> str:
 
 # What is wrong, where, in which words, and what to do about it.
 @pytest.mark.parametrize(
-    ("text", "said", "hint"),
+    ("text", "message", "hint"),
     [
         ("", "policy.yaml:1:1: it is empty", "begin with `version: 1` and `images:`"),
         ("[]", "policy.yaml:1:1: names with values are expected here (`name: value`)", ""),
@@ -145,7 +145,8 @@ def with_image(*lines: str) -> str:
         ),
         (
             with_image("require: [linux/amd64, linux/]"),
-            "policy.yaml:4:28: images[0].require[1]: this is not a platform: `` is no architecture",
+            "policy.yaml:4:28: images[0].require[1]: this is not a platform: "
+            "`` is not an architecture",
             "write `os/arch[/variant][:os.version]`",
         ),
         (
@@ -205,15 +206,15 @@ def with_image(*lines: str) -> str:
         ),
     ],
 )
-def test_a_mistake_is_shown_where_it_stands(text: str, said: str, hint: str) -> None:
+def test_policy_error_names_its_position(text: str, message: str, hint: str) -> None:
     with pytest.raises(BadFile) as caught:
         read(text)
 
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(message)
     assert hint in "\n".join(caught.value.hints())
 
 
-def test_a_policy_may_have_as_many_images_as_the_limit_and_not_one_more() -> None:
+def test_policy_limits_the_number_of_images() -> None:
     head = "version: 1\ndefaults: {max-age: 1d}\nimages: ["
 
     assert len(read(head + "a," * MAX_IMAGES + "]").images) == MAX_IMAGES
@@ -226,11 +227,11 @@ _VALUES = _WORDS | st.lists(_WORDS, max_size=2) | st.integers() | st.booleans() 
 
 
 @given(st.dictionaries(st.sampled_from([*FIELDS, "image", "odd"]), _VALUES))
-def test_whatever_an_image_says_it_is_read_or_refused_with_its_place(entry: object) -> None:
+def test_any_policy_is_read_or_refused_with_its_position(entry: object) -> None:
     text = json.dumps({"version": 1, "images": [entry]}, indent=1)
-    said = ""
+    message = ""
     try:
         read(text)
     except BadFile as error:
-        said = str(error)
-    assert not said or said.startswith("policy.yaml:")
+        message = str(error)
+    assert not message or message.startswith("policy.yaml:")

@@ -82,7 +82,7 @@ def names(
         ([""], ["linux/amd64"], [(None, "linux/amd64"), ("no platform", None)]),
     ],
 )
-def test_builds_find_their_like_by_normalised_platform(
+def test_builds_are_paired_by_normalised_platform(
     ours: list[str], theirs: list[str], expected: list[tuple[str | None, str | None]]
 ) -> None:
     assert names(pair_builds([*map(build, ours)], [*map(build, theirs)])) == expected
@@ -99,14 +99,14 @@ def test_every_build_is_in_one_pair(ours: list[str], theirs: list[str]) -> None:
     assert all(one is not None or other is not None for one, other in pairs)
 
 
-def test_two_builds_for_one_platform_have_names_of_their_own() -> None:
+def test_two_builds_for_a_platform_get_separate_names() -> None:
     same = gathered(build("linux/amd64"), build("linux/amd64", salt="2"))
 
     assert [each.name for each in builds_of(same)] == ["linux/amd64", "linux/amd64 (2)"]
 
 
 @pytest.mark.parametrize("count", [MAX_BUILDS, MAX_BUILDS + 1])
-def test_there_is_a_limit_to_builds_at_once(count: int) -> None:
+def test_number_of_builds_is_limited(count: int) -> None:
     many = gathered(*(build(salt=str(number)) for number in range(count)))
 
     if count > MAX_BUILDS:
@@ -117,7 +117,7 @@ def test_there_is_a_limit_to_builds_at_once(count: int) -> None:
         assert len(builds_of(many)) == MAX_BUILDS
 
 
-def test_an_entry_whose_config_was_not_read_is_no_build() -> None:
+def test_entry_without_its_config_is_not_a_build() -> None:
     from dataclasses import replace
 
     whole = gathered(build())
@@ -127,7 +127,7 @@ def test_an_entry_whose_config_was_not_read_is_no_build() -> None:
         builds_of(torn)
 
 
-def test_the_base_is_amd64_then_the_first_and_else_what_was_asked() -> None:
+def test_base_is_the_requested_then_amd64_then_the_first() -> None:
     builds = [build("windows/amd64:10.0.1.1"), build("linux/arm64"), build("linux/amd64")]
 
     assert base_of(builds, None, "app", BUILTIN) == 2
@@ -137,7 +137,7 @@ def test_the_base_is_amd64_then_the_first_and_else_what_was_asked() -> None:
         base_of(builds, Platform.parse("linux/s390x"), "app", BUILTIN)
 
 
-def test_a_platform_without_a_version_stands_for_all_windows_builds() -> None:
+def test_platform_without_a_version_matches_every_windows_build() -> None:
     builds = [*map(build, ("windows/amd64:10.0.1.1", "linux/amd64", "windows/amd64:10.0.2.1"))]
 
     kept = wanted_of(builds, [Platform.parse("windows/amd64")], BUILTIN)
@@ -145,14 +145,14 @@ def test_a_platform_without_a_version_stands_for_all_windows_builds() -> None:
     assert kept == (builds[0], builds[2])
 
 
-def test_what_is_expected_is_matched_strictly_but_however_it_is_spelled() -> None:
+def test_expected_platforms_match_strictly_in_any_spelling() -> None:
     offered = [Platform.parse("linux/arm64/v8"), Platform.parse("linux/arm/v6"), None]
     expected = [*map(Platform.parse, ("linux/arm64", "linux/arm/v7", "linux/arm/v7"))]
 
     assert missing_of(offered, expected, BUILTIN) == (Platform.parse("linux/arm/v7"),)
 
 
-def test_a_holder_of_one_image_fetches_what_the_other_has_besides() -> None:
+def test_update_size_is_what_the_other_image_adds() -> None:
     base, old, new = layer("base", 1_000), layer("old", 20), layer("new", 30)
     ours = build("linux/amd64", [base, old], user="old")
     theirs = build("linux/amd64", [base, new])
@@ -171,7 +171,7 @@ def test_a_holder_of_one_image_fetches_what_the_other_has_besides() -> None:
     assert found.fetch == Amount(1, 30 + sum(config) + 2 * 500 + found.second_root.size)
 
 
-def test_a_manifest_that_alone_is_another_is_told_apart() -> None:
+def test_change_of_the_manifest_alone_is_reported_as_such() -> None:
     ours, theirs = build(layers=[layer("a", 1)]), build(layers=[layer("a", 1)], salt="again")
 
     change = two_images([ours], [theirs]).changes[0]
@@ -216,7 +216,7 @@ def sized(size: int, platform: str = "linux/amd64", user: str = "") -> Build:
         (999, {}, "", ""),
     ],
 )
-def test_sizes_of_one_image_count_in_both_directions(
+def test_size_change_counts_in_both_directions(
     size: int, limits: dict[str, object], larger: str, message: str
 ) -> None:
     found = one_image(sized(100), sized(size, "linux/arm64"))
@@ -249,7 +249,7 @@ def test_of_two_images_growth_alone_passes_a_threshold(
     assert len(judge_images(found, Thresholds(**limits))) == count  # type: ignore[arg-type]  # as above
 
 
-def test_one_image_is_a_view_unless_something_is_asked() -> None:
+def test_one_image_passes_without_limits() -> None:
     one = build("linux/amd64", [layer("a", 1)], history=[step("ADD a")], user="root")
     other = build("linux/arm64", [layer("b", 9), layer("c", 9)], history=[step("ADD b"), step("X")])
     found = one_image(one, other, expected=(Platform.parse("linux/s390x"),))
@@ -273,7 +273,7 @@ def test_one_image_is_a_view_unless_something_is_asked() -> None:
     }
 
 
-def test_two_images_differ_unless_what_counts_is_narrowed() -> None:
+def test_two_images_differ_unless_aspects_are_selected() -> None:
     ours = [build("linux/amd64", [layer("a", 5)], history=[step("A")]), build("linux/arm64")]
     theirs = [build("linux/amd64", [layer("b", 5)], history=[step("B")], user="me")]
     found = two_images(ours, theirs)
@@ -298,7 +298,7 @@ def test_drift_is_named_up_to_a_point() -> None:
     assert message.endswith("`env.A3`, `env.A4` and 2 more")
 
 
-def test_indexes_that_differ_in_nothing_but_themselves_differ_all_the_same() -> None:
+def test_indexes_with_equal_builds_still_differ() -> None:
     from dataclasses import replace
 
     same = build()
@@ -310,14 +310,14 @@ def test_indexes_that_differ_in_nothing_but_themselves_differ_all_the_same() -> 
     ]
 
 
-def test_the_same_root_is_the_same_whatever_is_asked() -> None:
+def test_equal_roots_are_equal_for_every_aspect() -> None:
     found = two_images([build()], [build()])
 
     assert found.is_same
     assert judge_images(found, Thresholds(frozenset({"size", "layers"}))) == ()
 
 
-def test_an_image_without_layers_has_no_ratio() -> None:
+def test_image_without_layers_has_no_ratio() -> None:
     found = one_image(build("linux/amd64"), sized(5, "linux/arm64"))
 
     assert found.ratio(1) is None

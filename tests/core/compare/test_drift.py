@@ -18,7 +18,7 @@ def drift(*rules: str, one: dict[str, object], other: dict[str, object]) -> list
     return list(drift_of(builds, Ignoring.read(rules)))
 
 
-def test_only_what_differs_is_told_aligned_by_key() -> None:
+def test_drift_lists_differences_by_key() -> None:
     found = drift(
         one={"env": ("A=1", "B=2", "ONLY=x"), "user": "root", "cmd": ("sh",)},
         other={"env": ("B=3", "A=1"), "user": "root", "cmd": ("sh", "-c")},
@@ -31,19 +31,19 @@ def test_only_what_differs_is_told_aligned_by_key() -> None:
     ]
 
 
-def test_a_variable_that_is_set_to_nothing_is_set() -> None:
+def test_variable_set_to_an_empty_value_is_set() -> None:
     assert drift(one={"env": ("A=",)}, other={}) == [Drift("env", "A", ("", None))]
 
 
-def test_of_a_variable_set_twice_the_last_counts() -> None:
+def test_last_value_of_a_repeated_variable_counts() -> None:
     assert drift(one={"env": ("A=1", "A=2")}, other={"env": ("A=2",)}) == []
 
 
-def test_values_are_grouped_by_who_has_them() -> None:
+def test_drift_groups_values_by_platform() -> None:
     assert Drift("env", "A", ("x", None, "x")).groups == (("x", (0, 2)), (None, (1,)))
 
 
-def test_names_differ_as_there_or_not() -> None:
+def test_set_values_differ_by_presence() -> None:
     found = drift(one={"exposed_ports": ("80/tcp",)}, other={"exposed_ports": ("80/tcp", "81/tcp")})
 
     assert found == [Drift("ports", "81/tcp", (None, "yes"))]
@@ -61,7 +61,7 @@ def test_names_differ_as_there_or_not() -> None:
         ("labels", ["env.LANG", "env.PATH", "os.version"]),
     ],
 )
-def test_a_rule_takes_out_what_it_names(rule: str, left: list[str]) -> None:
+def test_ignore_rule_removes_what_it_names(rule: str, left: list[str]) -> None:
     one: dict[str, object] = {
         "env": ("LANG=C", "PATH=/a"),
         "labels": (("org.a", "1"), ("org.b", "1")),
@@ -71,7 +71,7 @@ def test_a_rule_takes_out_what_it_names(rule: str, left: list[str]) -> None:
     assert [each.name for each in drift(rule, one=one, other={})] == left
 
 
-def test_comments_and_blank_lines_are_no_rules() -> None:
+def test_ignore_rules_skip_comments_and_blank_lines() -> None:
     rules = Ignoring.read(["# a comment", "", "  env.PATH  ", "\tannotations", "env.PATH"]).rules
 
     assert rules == ("env.PATH", "annotations")
@@ -80,12 +80,12 @@ def test_comments_and_blank_lines_are_no_rules() -> None:
 @pytest.mark.parametrize(
     "rule", ["nothing", "PATH", "size", "layers.1", "user.name", "os", "cmd.0"]
 )
-def test_a_rule_that_names_nothing_is_refused(rule: str) -> None:
+def test_empty_ignore_rule_is_refused(rule: str) -> None:
     with pytest.raises(Usage, match=r"names nothing that can differ|has no keys"):
         Ignoring.read([rule])
 
 
-def test_there_is_a_limit_to_rules_and_to_one_rule() -> None:
+def test_number_and_length_of_ignore_rules_are_limited() -> None:
     Ignoring.read([f"env.{n}" for n in range(MAX_RULES)])
     Ignoring.read(["env." + "x" * (MAX_RULE - 4)])
 
@@ -102,7 +102,7 @@ def test_patterns_match_as_in_a_shell(pattern: str, key: str) -> None:
     assert ignoring.ignores("env", key) == fnmatch.fnmatchcase(key, pattern)
 
 
-def test_a_pattern_of_many_stars_is_no_slower_for_it() -> None:
+def test_ignore_pattern_with_many_stars_is_fast() -> None:
     ignoring = Ignoring.read(["labels." + "*a" * 300 + "b"])
 
     assert not ignoring.ignores("labels", "a" * 20_000)

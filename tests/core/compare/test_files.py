@@ -57,7 +57,7 @@ def device(name: str, minor: int) -> bytes:
 # Kinds of change
 
 
-def test_trees_that_are_the_same_differ_in_nothing() -> None:
+def test_equal_trees_have_no_differences() -> None:
     parts = [file("etc/a"), link("l", "etc/a"), device("null", 3)]
     found = compared(parts, parts)
 
@@ -66,7 +66,7 @@ def test_trees_that_are_the_same_differ_in_nothing() -> None:
     assert found.others[0].counts == ()
 
 
-def test_every_kind_of_change_is_told() -> None:
+def test_every_kind_of_file_change_is_reported() -> None:
     before = [
         file("gone"), file("type"), file("mode"), file("owner"), file("size"), file("content"),
         link("link", "a"), device("device", 3), file("both", mode=0o600),
@@ -96,7 +96,7 @@ def test_every_kind_of_change_is_told() -> None:
     )  # fmt: skip
 
 
-def test_the_mode_of_a_link_means_nothing() -> None:
+def test_mode_of_a_symlink_is_ignored() -> None:
     assert differences([link("l", "a", 0o777)], [link("l", "a", 0o644)]) == []
 
 
@@ -155,7 +155,7 @@ def test_extended_attributes_are_compared() -> None:
         (["files.*"], []),
     ],
 )
-def test_differences_that_are_meant_to_be_are_left_out(rules: list[str], left: list[str]) -> None:
+def test_expected_file_differences_are_omitted(rules: list[str], left: list[str]) -> None:
     before = [
         attributed("all", xattr(b"user.a", b"1"), xattr(b"security.selinux", b"s0")),
         attributed("one", xattr(b"user.a", b"1")),
@@ -174,7 +174,7 @@ def test_differences_that_are_meant_to_be_are_left_out(rules: list[str], left: l
 
 
 @pytest.mark.parametrize("rule", ["files", "files.size.x", "files.modes", "files.user.a"])
-def test_a_rule_about_no_change_of_files_is_refused(rule: str) -> None:
+def test_ignore_rule_without_a_file_change_is_refused(rule: str) -> None:
     with pytest.raises(Usage, match=r"files\.mode|no keys|nothing"):
         Ignoring.read([rule])
 
@@ -249,21 +249,19 @@ def test_a_difference_has_the_facts_of_both_sides() -> None:
         ("opt/tool-linux-x86_64", "opt/tool-linux-aarch64"),
     ],
 )
-def test_paths_meet_that_differ_only_in_words_for_their_own_architecture(
-    before: str, after: str
-) -> None:
+def test_paths_that_differ_only_in_their_architecture_are_paired(before: str, after: str) -> None:
     folders_apart = [each for each in differences([file(before)], [file(after)]) if "/" in each]
     assert [each for each in folders_apart if before.rpartition("/")[2] in each] == []
     assert not any("added" in each and after in each for each in folders_apart)
 
 
-def test_what_is_the_same_by_name_is_never_taken_apart() -> None:
+def test_equal_paths_are_always_paired() -> None:
     both = [file("m/arm64.js", b"1"), file("m/x64.js", b"2"), file("m/amd64.js", b"3")]
 
     assert differences(both, both) == []
 
 
-def test_words_for_another_architecture_are_a_difference() -> None:
+def test_path_naming_another_architecture_is_a_difference() -> None:
     both = file("usr/lib/x86_64-linux-gnu/libz.so")
     assert differences([both], [both]) == []
     assert differences([file("usr/bin/a")], [file("usr/bin/a"), file("tool-amd64")]) == [
@@ -278,13 +276,13 @@ def test_links_meet_too() -> None:
     assert differences(before, after) == []
 
 
-def test_no_two_paths_get_the_same_key() -> None:
+def test_two_paths_never_share_a_key() -> None:
     """The one that is written like the key, else the first, has it."""
     paths = ["lib/x", "lib64/x", "a-amd64", "a-x86_64", "a-{arch}"]
 
     found = compared([file(path) for path in paths], []).others[0].differences
-    told = {each.before.path: each.path for each in found if each.before and each.path != "lib"}
-    assert {key: path for key, path in told.items() if "/" in key or "-" in key} == {
+    output = {each.before.path: each.path for each in found if each.before and each.path != "lib"}
+    assert {key: path for key, path in output.items() if "/" in key or "-" in key} == {
         path: path for path in paths
     }
     found = compared([file("b-amd64"), file("b-x86_64")], [], AMD64).others[0].differences
@@ -294,7 +292,7 @@ def test_no_two_paths_get_the_same_key() -> None:
     ]
 
 
-def test_a_renamed_path_meets_one_that_is_its_own_key() -> None:
+def test_renamed_path_pairs_with_a_path_equal_to_its_key() -> None:
     found = compared([file("lib64/x", b"1")], [file("lib/x", b"12")]).others[0].differences
 
     met = [each for each in found if each.before and each.after]
@@ -304,7 +302,7 @@ def test_a_renamed_path_meets_one_that_is_its_own_key() -> None:
     ] == [("lib/x", "lib64/x", "lib/x")]
 
 
-def test_differences_come_in_order_of_their_keys() -> None:
+def test_file_differences_are_sorted_by_key() -> None:
     before = [file(path) for path in ("a-b", "a/b", "x86_64/z", "{arch}x", "zz")]
     found = compared(before, [file("a/c"), file("aarch64/y")]).others[0].differences
 
@@ -315,7 +313,7 @@ def test_differences_come_in_order_of_their_keys() -> None:
     assert (found[-1], found == tuple(found), found == ()) == (tuple(found)[-1], True, False)
 
 
-def test_words_are_those_of_the_platform() -> None:
+def test_architecture_words_depend_on_the_platform() -> None:
     assert PathWords(None, BUILTIN).taken_out("usr/lib64/x86_64") == "usr/lib64/x86_64"
     assert PathWords(Platform("linux", "386"), BUILTIN).taken_out("x86_64/x86") == "x86_64/{arch}"
 
@@ -323,7 +321,7 @@ def test_words_are_those_of_the_platform() -> None:
 # Programs
 
 
-def test_programs_for_each_ones_own_machine_may_differ() -> None:
+def test_programs_for_their_own_platform_may_differ() -> None:
     before = [file("bin/a", elf(62)), file("bin/same", b"text")]
     after = [file("bin/a", elf(183) + b"longer"), file("bin/same", b"text")]
 
@@ -347,7 +345,7 @@ def test_their_modes_may_not() -> None:
         (elf(3, 32), elf(183)),
     ],
 )
-def test_other_programs_are_a_difference(before: bytes, after: bytes) -> None:
+def test_programs_for_another_platform_differ(before: bytes, after: bytes) -> None:
     (found,) = differences([file("a", before)], [file("a", after)])
 
     assert "content" in found
@@ -366,7 +364,7 @@ def test_programs_are_counted_and_strangers_named() -> None:
     assert [each.path for each in other.strangers] == ["bin/lies", "w.exe"]
 
 
-def test_a_tree_without_a_platform_has_no_strangers() -> None:
+def test_tree_without_a_platform_has_no_foreign_programs() -> None:
     found = compare_trees(labelled(None, file("a", elf(62)), label="x"), [], BUILTIN)
 
     assert found.base.strangers == ()
@@ -376,13 +374,13 @@ def test_a_tree_without_a_platform_has_no_strangers() -> None:
 # Sizes
 
 
-def test_a_summary_counts() -> None:
+def test_file_difference_summary_counts_changes() -> None:
     summary = compared([file("d/a", b"12"), file("b", b"3"), link("l", "b")], []).base
 
     assert (summary.files, summary.folders, summary.links, summary.size) == (2, 1, 1, 3)
 
 
-def test_folders_are_named_where_the_size_comes_from() -> None:
+def test_file_difference_names_the_largest_folders() -> None:
     before = [file("usr/lib/x86_64-linux-gnu/a", b"x" * 100), file("usr/share/doc/b", b"x" * 30)]
     after = [file("usr/lib/aarch64-linux-gnu/a", b"x" * 400), file("usr/share/doc/b", b"x" * 10)]
 
@@ -392,7 +390,7 @@ def test_folders_are_named_where_the_size_comes_from() -> None:
     )
 
 
-def test_only_so_many_folders_are_named() -> None:
+def test_number_of_named_folders_is_limited() -> None:
     paths = sorted((f"d{number}/f", 0, number) for number in range(1, 300))
 
     found = top_folders(paths)
@@ -404,7 +402,7 @@ def test_only_so_many_folders_are_named() -> None:
 # Order
 
 
-def test_the_order_of_entries_changes_nothing() -> None:
+def test_file_difference_does_not_depend_on_entry_order() -> None:
     before = [file(f"d/{number}", b"%d" % number) for number in range(50)]
     after = [file(f"d/{number}", b"%d" % (number % 45)) for number in range(60)]
     expected = compared(before, after)

@@ -1,4 +1,4 @@
-"""Histories side by side: like stands beside like, and nothing is lost or moved."""
+"""Alignment of build histories: similar steps align, and none is lost or moved."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def written(history: History) -> list[tuple[str | None, ...]]:
 
 
 @given(st.lists(HISTORIES, min_size=1, max_size=4), st.data())
-def test_every_step_of_every_build_stands_once_and_in_order(
+def test_history_lists_every_step_once_and_in_order(
     histories: list[list[str]], data: st.DataObject
 ) -> None:
     base = data.draw(st.integers(0, len(histories) - 1))
@@ -74,7 +74,7 @@ def test_every_step_of_every_build_stands_once_and_in_order(
 
 
 @given(HISTORIES, st.integers(2, 4))
-def test_equal_histories_stand_side_by_side(commands: list[str], count: int) -> None:
+def test_equal_histories_align(commands: list[str], count: int) -> None:
     found = aligned(*[commands] * count)
 
     assert written(found) == [(command,) * count for command in commands]
@@ -82,7 +82,7 @@ def test_equal_histories_stand_side_by_side(commands: list[str], count: int) -> 
 
 
 @given(HISTORIES, HISTORIES, HISTORIES)
-def test_the_order_of_the_builds_moves_columns_and_nothing_else(
+def test_history_columns_follow_the_builds(
     first: list[str], second: list[str], third: list[str]
 ) -> None:
     names = ("linux/amd64", "linux/arm64", "linux/s390x")
@@ -106,7 +106,7 @@ def test_pairs_ascend_on_both_sides(first: list[str], second: list[str]) -> None
         assert one[1] < other[1]
 
 
-def test_one_step_more_does_not_shift_the_rest() -> None:
+def test_additional_step_does_not_shift_the_others() -> None:
     found = aligned(["ADD a", "COPY b", "COPY c"], ["ADD a", "RUN extra", "COPY b", "COPY c"])
 
     assert written(found) == [
@@ -118,7 +118,7 @@ def test_one_step_more_does_not_shift_the_rest() -> None:
     assert [row.is_same for row in found.rows] == [True, False, True, True]
 
 
-def test_what_two_builds_have_beside_the_base_is_one_row() -> None:
+def test_step_shared_by_two_builds_is_one_row() -> None:
     found = aligned(["ADD a"], ["ADD a", "RUN x", "RUN y"], ["ADD a", "RUN y"])
 
     assert written(found) == [
@@ -128,7 +128,7 @@ def test_what_two_builds_have_beside_the_base_is_one_row() -> None:
     ]
 
 
-def test_steps_before_the_first_of_the_base_come_first() -> None:
+def test_steps_before_the_first_base_step_come_first() -> None:
     assert written(aligned(["CMD x"], ["ADD a", "CMD x"])) == [(None, "ADD a"), ("CMD x", "CMD x")]
 
 
@@ -156,7 +156,7 @@ def test_steps_before_the_first_of_the_base_come_first() -> None:
         ("RUN dpkg-X64 x", "linux/arm/v7", "RUN dpkg-armhf x"),
     ],
 )
-def test_words_for_its_own_architecture_and_checksums_make_no_difference(
+def test_architecture_words_and_checksums_are_ignored_in_steps(
     one: str, platform: str, other: str
 ) -> None:
     assert read(one) == read(other, platform)
@@ -165,15 +165,15 @@ def test_words_for_its_own_architecture_and_checksums_make_no_difference(
 @pytest.mark.parametrize(
     "written", ["COPY charm amd64x /", "RUN xamd64 x64y", "RUN get-arm64", "RUN x86_640"]
 )
-def test_parts_of_words_and_other_architectures_stay(written: str) -> None:
+def test_partial_words_and_other_architectures_are_compared(written: str) -> None:
     assert read(written).text == written
 
 
-def test_who_says_no_platform_keeps_every_word() -> None:
+def test_history_without_a_platform_keeps_every_word() -> None:
     assert Normaliser(None, BUILTIN).read("RUN amd64").text == "RUN amd64"
 
 
-def test_nearly_the_same_command_stands_beside_its_like_and_differs() -> None:
+def test_similar_commands_align_and_differ() -> None:
     one, other = "RUN apt-get install -y a b c d", "RUN apt-get install -y a b c e"
 
     found = aligned([one], [other])
@@ -182,7 +182,7 @@ def test_nearly_the_same_command_stands_beside_its_like_and_differs() -> None:
     assert found.differs
 
 
-def test_likeness_is_full_for_the_same_and_nothing_for_another_verb() -> None:
+def test_similarity_is_one_for_equal_and_zero_for_another_command() -> None:
     one, other = read("RUN a b c d"), read("COPY a b c d")
 
     assert likeness(one, one) == 1_000
@@ -191,13 +191,13 @@ def test_likeness_is_full_for_the_same_and_nothing_for_another_verb() -> None:
     assert 600 <= likeness(one, read("RUN a b c x")) < 1_000
 
 
-def test_what_lies_beyond_the_part_that_is_looked_at_still_counts() -> None:
+def test_text_beyond_the_compared_part_still_counts() -> None:
     start = "RUN " + "x" * 9_000
 
     assert read(start + "a") != read(start + "b")
 
 
-def test_layers_go_to_the_steps_that_made_them_in_order() -> None:
+def test_layers_are_assigned_to_their_steps_in_order() -> None:
     layers = [layer("base", 10), layer("app", 20)]
     history = [step("ADD"), step("ENV", empty=True), step("COPY")]
 
@@ -218,7 +218,9 @@ def test_layers_go_to_the_steps_that_made_them_in_order() -> None:
         ([step("ADD"), step("COPY")], "2 steps should have a layer, and there is 1 layer"),
     ],
 )
-def test_a_history_that_does_not_fit_its_layers_says_so(history: list[object], reason: str) -> None:
+def test_history_that_does_not_match_its_layers_is_reported(
+    history: list[object], reason: str
+) -> None:
     found = history_of([build(layers=[layer("a", 1)], history=history)], 0)  # type: ignore[arg-type]  # steps they are
 
     assert found.unmatched == (reason,)
@@ -233,7 +235,7 @@ def test_a_history_longer_than_the_limit_is_not_aligned(count: int, rows: int) -
     assert bool(found.unmatched[0]) == (not rows)
 
 
-def test_two_long_histories_with_nothing_in_common_take_no_time_to_speak_of() -> None:
+def test_two_long_unrelated_histories_compare_quickly() -> None:
     # Beyond the number of pairs whose likeness is measured, only what is the same aligns.
     one = [f"RUN a{n} b c d e f g" for n in range(200)]
     other = [f"RUN z{n} b c d e f g" for n in range(200)]
@@ -241,7 +243,7 @@ def test_two_long_histories_with_nothing_in_common_take_no_time_to_speak_of() ->
     assert len(aligned(one, other).rows) == 400
 
 
-def test_in_long_histories_what_is_alike_aligns_between_what_is_the_same() -> None:
+def test_similar_steps_align_between_equal_ones_in_long_histories() -> None:
     one = [f"RUN step {n} with some words" for n in range(120)]
     other = [
         f"RUN step {n} with other words" if n % 10 == 5 else each for n, each in enumerate(one)

@@ -1,4 +1,4 @@
-"""Package databases: what is installed, and what cannot be told."""
+"""Package databases: installed packages, and what cannot be read."""
 
 from __future__ import annotations
 
@@ -105,14 +105,14 @@ def rpmdb(folder: Path, *blobs: object, wal: bool = True) -> bytes:
 # dpkg and apk
 
 
-def test_dpkg_tells_what_is_installed() -> None:
+def test_dpkg_database_lists_installed_packages() -> None:
     assert list(read_dpkg(DPKG)) == [
         Package("dpkg", "libc6", "2.36-9+deb12u14", "arm64"),
         Package("dpkg", "bash", "5.2.15-2+b8", "arm64"),
     ]
 
 
-def test_apk_tells_what_is_installed() -> None:
+def test_apk_database_lists_installed_packages() -> None:
     assert list(read_apk(APK)) == [
         Package("apk", "musl", "1.2.5-r9", "aarch64"),
         Package("apk", "busybox", "1.37.0-r12", "aarch64"),
@@ -120,12 +120,12 @@ def test_apk_tells_what_is_installed() -> None:
 
 
 @given(st.binary())
-def test_whatever_is_in_a_text_database_nothing_fails(body: bytes) -> None:
+def test_any_text_database_is_read_without_failure(body: bytes) -> None:
     list(read_dpkg(body))
     list(read_apk(body))
 
 
-def test_databases_are_found_where_they_are_kept() -> None:
+def test_package_databases_are_found_at_their_paths() -> None:
     found = read_installed(
         grown(
             {
@@ -148,7 +148,7 @@ def test_databases_are_found_where_they_are_kept() -> None:
 # rpm
 
 
-def test_rpm_tells_what_is_installed(tmp_path: Path) -> None:
+def test_rpm_database_lists_installed_packages(tmp_path: Path) -> None:
     body = rpmdb(tmp_path, blob(BASH), blob(VIM), blob(KEY))
 
     found = read_installed(grown({"usr/lib/sysimage/rpm/rpmdb.sqlite": body}))
@@ -172,13 +172,13 @@ def test_rpm_tells_what_is_installed(tmp_path: Path) -> None:
         (blob({1000: "name"}), "no name or version"),
     ],
 )
-def test_a_header_that_lies_is_refused(damaged: bytes, words: str) -> None:
+def test_rpm_header_with_wrong_offsets_is_refused(damaged: bytes, words: str) -> None:
     with pytest.raises(packages.DamagedDatabase, match=words):
         packages.read_header(damaged)
 
 
 @given(st.binary(max_size=200))
-def test_whatever_is_in_a_header_is_read_or_refused(body: bytes) -> None:
+def test_any_rpm_header_is_read_or_refused(body: bytes) -> None:
     for damaged in (body, blob(BASH)[:20] + body):
         try:
             packages.read_header(damaged)
@@ -191,7 +191,7 @@ def unread(files: dict[str, bytes]) -> str:
     return reason
 
 
-def test_a_database_that_cannot_be_read_is_told_and_costs_nothing_else(tmp_path: Path) -> None:
+def test_unreadable_package_database_is_reported_alone(tmp_path: Path) -> None:
     path = "var/lib/rpm/rpmdb.sqlite"
     body = rpmdb(tmp_path, blob(BASH))
 
@@ -218,7 +218,7 @@ def test_a_database_without_the_table_or_with_a_trap_is_refused(tmp_path: Path) 
     assert unread({"var/lib/rpm/rpmdb.sqlite": text}) == "a package in it is not a blob"
 
 
-def test_what_takes_too_long_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_package_database_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "_MAX_STEPS", 100)
     monkeypatch.setattr(packages, "_STEPS_AT_ONCE", 10)
     body = rpmdb(tmp_path, *[blob(BASH)] * 100)
@@ -229,7 +229,7 @@ def test_what_takes_too_long_is_stopped(tmp_path: Path, monkeypatch: pytest.Monk
 # Limits
 
 
-def test_a_database_that_is_text_may_have_16_mib() -> None:
+def test_text_package_database_is_limited_to_16_mib() -> None:
     full = APK + b"\n" * ((16 << 20) - len(APK))
 
     assert len(read_installed(grown({"lib/apk/db/installed": full})).packages) == 2
@@ -252,7 +252,7 @@ def test_a_database_that_is_text_may_have_16_mib() -> None:
         (RoomLimits(databases=len(APK) - 1), "the package databases of all file trees"),
     ],
 )
-def test_what_all_databases_come_to_is_limited(limits: RoomLimits, reason: str) -> None:
+def test_total_size_of_package_databases_is_limited(limits: RoomLimits, reason: str) -> None:
     tree = FileTree(TreeRoom(limits))
     listing = read_listing([member(b"lib/apk/db/installed", APK) + END], "it", packages.wanted)
     tree.apply(listing, "it")
@@ -266,7 +266,7 @@ def test_what_all_databases_come_to_is_limited(limits: RoomLimits, reason: str) 
 
 
 @pytest.mark.parametrize(("less", "is_read"), [(0, True), (1, False)])
-def test_a_database_is_counted_while_it_is_read(*, less: int, is_read: bool) -> None:
+def test_package_database_is_counted_while_read(*, less: int, is_read: bool) -> None:
     """Its bytes, and a copy of them; the tree around it stays as it is."""
     listing = read_listing([member(b"lib/apk/db/installed", APK) + END], "it", packages.wanted)
     measured = FileTree()
@@ -281,7 +281,7 @@ def test_a_database_is_counted_while_it_is_read(*, less: int, is_read: bool) -> 
     assert room.held == measured.room.held
 
 
-def test_databases_of_one_layer_are_limited_compressed() -> None:
+def test_compressed_package_databases_of_a_layer_are_limited() -> None:
     one = member(b"lib/apk/db/installed", noise(50_000))
     other = member(b"lib/apk/db/installed", noise(50_000, 1))
     limits = TarLimits(bodies=60_000)
@@ -305,7 +305,7 @@ def test_the_length_of_a_field_is_limited(tmp_path: Path, length: int, *, is_rea
     assert ["256" in reason for _, reason in found.unread] == [True] * (0 if is_read else 3)
 
 
-def test_blank_lines_and_other_fields_take_no_memory() -> None:
+def test_blank_lines_and_other_fields_use_no_memory() -> None:
     body = b"\n" * 4_000_000 + b"X: y\n" * 1_000_000 + b"Package: a\nPackage: b\nVersion: 1\n"
     tracemalloc.start()
     try:
@@ -318,7 +318,7 @@ def test_blank_lines_and_other_fields_take_no_memory() -> None:
     assert peak < 1 << 20
 
 
-def test_a_part_of_a_database_may_have_one_mib() -> None:
+def test_package_database_record_is_limited_to_one_mib() -> None:
     name = "var/lib/dpkg/status.d/x"
     part = b"Package: x\nVersion: 1\n"
     full = part + b"\n" * (packages.MAX_PART - len(part))
@@ -335,7 +335,7 @@ def test_the_number_of_packages_is_limited(monkeypatch: pytest.MonkeyPatch) -> N
     assert "more than 1 packages" in found.unread[0][1]
 
 
-def test_a_hard_link_under_another_name_is_told() -> None:
+def test_hard_link_to_a_package_database_is_reported() -> None:
     link = header(b"lib/apk/db/installed", 0, b"1", link=b"elsewhere")
 
     found = read_installed(grown({"elsewhere": APK}, link))
@@ -345,7 +345,7 @@ def test_a_hard_link_under_another_name_is_told() -> None:
 # Comparing
 
 
-def test_packages_are_compared_by_name_and_version_whatever_their_architecture() -> None:
+def test_packages_are_compared_by_name_and_version_without_architecture() -> None:
     def package(name: str, version: str, architecture: str) -> Package:
         return Package("dpkg", name, version, architecture)
 

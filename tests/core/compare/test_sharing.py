@@ -1,4 +1,4 @@
-"""Who shares which layers with whom, in sums that add up."""
+"""Layers shared between builds, and their sizes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHAPES = st.lists(st.lists(st.integers(0, 6), max_size=6), min_size=1, max_size=
 
 
 @given(SHAPES)
-def test_what_is_shared_and_what_is_its_own_are_all_of_it(shapes: list[list[int]]) -> None:
+def test_shared_and_own_sizes_add_up_to_the_total(shapes: list[list[int]]) -> None:
     builds = [build(layers=[layer("l", n) for n in shape]) for shape in shapes]
 
     found = sharing_of(builds)
@@ -27,7 +27,7 @@ def test_what_is_shared_and_what_is_its_own_are_all_of_it(shapes: list[list[int]
 
 
 @given(SHAPES)
-def test_a_fleet_stores_each_layer_once(shapes: list[list[int]]) -> None:
+def test_several_builds_store_each_layer_once(shapes: list[list[int]]) -> None:
     found = sharing_of([build(layers=[layer("l", n) for n in shape]) for shape in shapes])
 
     different = {n for shape in shapes for n in shape}
@@ -38,7 +38,7 @@ def test_a_fleet_stores_each_layer_once(shapes: list[list[int]]) -> None:
 
 
 @given(st.permutations(range(4)))
-def test_the_order_of_entries_changes_no_sum(order: list[int]) -> None:
+def test_sharing_does_not_depend_on_entry_order(order: list[int]) -> None:
     builds = [
         build("linux/amd64", [layer("a", 1), layer("b", 2)]),
         build("linux/arm64", [layer("a", 1), layer("c", 4)]),
@@ -55,7 +55,7 @@ def test_the_order_of_entries_changes_no_sum(order: list[int]) -> None:
     } == {(frozenset(group.holders), group.amount) for group in straight.groups}
 
 
-def test_those_that_most_builds_have_come_first() -> None:
+def test_layers_shared_by_most_builds_come_first() -> None:
     every, two, one = layer("every", 10), layer("two", 20), layer("one", 40)
 
     found = sharing_of(

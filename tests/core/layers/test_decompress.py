@@ -1,4 +1,4 @@
-"""Compressed content: every way it can be read, and every way it can be wrong."""
+"""Compressed content: every supported format and every defect."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def windowed(logarithm: int) -> bytes:
         (b"\x60\x2a\x4d\x18", ""),
     ],
 )
-def test_the_first_bytes_say_what_it_is(start: bytes, kind: str) -> None:
+def test_compression_is_detected_from_the_first_bytes(start: bytes, kind: str) -> None:
     assert compression_of(start, "the layer") == kind
 
 
@@ -98,7 +98,7 @@ def test_the_first_bytes_say_what_it_is(start: bytes, kind: str) -> None:
         (b"hsqs", "squashfs"),
     ],
 )
-def test_what_is_not_read_is_named(start: bytes, name: str) -> None:
+def test_unsupported_compression_is_named(start: bytes, name: str) -> None:
     with pytest.raises(UnsupportedDocument, match=f"compressed with {name}"):
         compression_of(start, "the layer")
 
@@ -123,7 +123,7 @@ def test_gzip_in_single_bytes_and_many_members_is_read() -> None:
 
 @pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("size", [STEP - 1, STEP, STEP + 1, 3 * STEP])
-def test_gzip_of_whole_steps_is_read_to_its_end(size: int) -> None:
+def test_gzip_of_exact_chunks_is_read_to_its_end(size: int) -> None:
     assert len(inflated(gzip.compress(bytes(size)))) == size
 
 
@@ -135,7 +135,7 @@ def test_zstd_is_read_with_frames_and_frames_to_skip(step: int) -> None:
     assert inflated(SKIPPABLE + packed + SKIPPABLE + packed + SKIPPABLE, step=step) == BODY * 2
 
 
-def test_what_is_not_compressed_is_passed_on_in_steps() -> None:
+def test_uncompressed_data_is_passed_on_in_chunks() -> None:
     body = BODY * 5
     assert inflated(body, step=len(body)) == body
 
@@ -189,7 +189,7 @@ def test_damaged_zstd_is_refused() -> None:
         inflated(packed[:-1] + bytes([packed[-1] ^ 1]))
 
 
-def test_an_error_says_what_and_where() -> None:
+def test_decompression_error_names_format_and_position() -> None:
     with pytest.raises(BadDocument) as caught:
         list(inflate([gzip.compress(b"abc")[:15]], "gzip", "layer 2 of `app:1`"))
     assert str(caught.value) == (
@@ -212,7 +212,7 @@ def test_the_total_is_limited() -> None:
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstd.compress], ids=["gzip", "zstd"])
-def test_the_ratio_is_limited_once_enough_came_out(pack: Any) -> None:
+def test_compression_ratio_is_limited_after_a_minimum_size(pack: Any) -> None:
     assert (DEFAULT_LIMITS.ratio, DEFAULT_LIMITS.free_of_ratio) == (200, 64 << 20)
     packed = pack(bytes(1 << 20))
     free = InflateLimits(free_of_ratio=1 << 20)
@@ -266,7 +266,7 @@ def test_without_isal_gzip_is_read_by_zlib(monkeypatch: pytest.MonkeyPatch) -> N
     assert inflated(packed) == BODY
 
 
-def test_without_a_library_zstd_is_refused_with_the_way_to_get_one(
+def test_zstd_without_its_library_names_the_package(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     packed = zstd.compress(BODY)
@@ -281,7 +281,7 @@ def test_without_a_library_zstd_is_refused_with_the_way_to_get_one(
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from(["gzip", "zstd"]), st.sampled_from(["zlib", "isal"]))
-def test_whatever_bytes_come_they_are_read_or_refused(seed: int, kind: str, name: str) -> None:
+def test_any_bytes_are_decompressed_or_refused(seed: int, kind: str, name: str) -> None:
     chance = random.Random(seed)
     body = chance.randbytes(200) + b"text " * 200
     pack: Any = gzip.compress if kind == "gzip" else zstd.compress

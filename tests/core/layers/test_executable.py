@@ -76,7 +76,7 @@ def mach(number: int, order: str = "<", kind: int = 2) -> bytes:
         (mach(99), "mach-o machine 99"),
     ],
 )
-def test_a_program_says_what_it_is_for(start: bytes, found: str) -> None:
+def test_executable_header_names_its_platform(start: bytes, found: str) -> None:
     assert str(read_executable(start)) == found
 
 
@@ -99,17 +99,17 @@ def test_a_program_says_what_it_is_for(start: bytes, found: str) -> None:
         mach(7, kind=1),
     ],
 )
-def test_what_is_no_program_is_none(start: bytes) -> None:
+def test_other_files_are_not_executables(start: bytes) -> None:
     assert read_executable(start) is None
 
 
 @given(st.sampled_from([elf(62), pe(0x14C, dotnet=True), mach(12)]), st.binary(max_size=300))
-def test_whatever_bytes_come_nothing_fails(start: bytes, rest: bytes) -> None:
+def test_any_bytes_are_read_as_executable_without_failure(start: bytes, rest: bytes) -> None:
     read_executable(start[:6] + rest)
     read_executable(start + rest)
 
 
-def test_the_interpreter_that_runs_this_is_for_this_machine() -> None:
+def test_running_interpreter_is_an_executable_for_this_machine() -> None:
     if sys.platform != "linux":
         pytest.skip("elsewhere programs have other formats")
     found = read_executable(Path(sys.executable).resolve().read_bytes()[:65536])
@@ -137,7 +137,7 @@ def test_the_interpreter_that_runs_this_is_for_this_machine() -> None:
         ("any", "windows/arm64", True),
     ],
 )
-def test_what_runs_where(machine: str, platform: str, runs: bool) -> None:
+def test_executable_formats_match_platforms(machine: str, platform: str, runs: bool) -> None:
     asked = Platform.parse(platform)
 
     assert runs_on(Executable("elf", machine, 64), asked, BUILTIN) is runs

@@ -63,12 +63,12 @@ def grown_in(room: TreeRoom, *parts: bytes) -> FileTree:
     return tree
 
 
-def shown(*layers: Iterable[bytes]) -> list[str]:
-    """Grow a tree, and tell each path with what is there."""
-    return [f"{path} {told(each)}" for path, each in grown(*layers).walk()]
+def listed(*layers: Iterable[bytes]) -> list[str]:
+    """Build a tree and return each path with its entry."""
+    return [f"{path} {entry_text(each)}" for path, each in grown(*layers).walk()]
 
 
-def told(each: LayerFile) -> str:
+def entry_text(each: LayerFile) -> str:
     if each.kind is TarEntryKind.FOLDER:
         return "/"
     if each.kind in {TarEntryKind.SYMLINK, TarEntryKind.HARD_LINK}:
@@ -90,7 +90,7 @@ def marked(part: bytes, value: bytes, name: bytes = b"user.a") -> bytes:
 # Extended attributes
 
 
-def test_a_hard_link_has_the_attributes_of_its_file() -> None:
+def test_hard_link_has_the_attributes_of_its_file() -> None:
     assert attributes(grown([marked(file("a"), b"1"), hard_link("b", "a")])) == {
         "a": 'user.a="1"',
         "b": 'user.a="1"',
@@ -98,7 +98,7 @@ def test_a_hard_link_has_the_attributes_of_its_file() -> None:
 
 
 @pytest.mark.parametrize("is_lower", [True, False])
-def test_attributes_of_a_hard_link_are_set_on_its_file(*, is_lower: bool) -> None:
+def test_hard_link_attributes_are_set_on_its_file(*, is_lower: bool) -> None:
     target = marked(file("a"), b"1")
     link = marked(hard_link("b", "a"), b"2", b"user.b")
     layers = [[target], [link]] if is_lower else [[target, link]]
@@ -119,24 +119,24 @@ def test_every_name_of_a_file_has_the_attributes_of_a_later_link(*, is_lower: bo
     assert attributes(grown(*layers)) == dict.fromkeys("abcde", 'user.a="3" user.b="2"')
 
 
-def test_a_name_that_was_replaced_has_no_part_in_later_links() -> None:
+def test_replaced_name_is_not_used_by_later_hard_links() -> None:
     names = [file("a"), hard_link("b", "a")]
     late = [file("b", b"12"), marked(hard_link("c", "a"), b"1")]
 
     assert attributes(grown(names, late)) == {"a": 'user.a="1"', "b": "", "c": 'user.a="1"'}
-    assert shown(names, late) == ["a 1", "b 2", "c 1"]
+    assert listed(names, late) == ["a 1", "b 2", "c 1"]
 
 
-def test_a_whiteout_takes_away_the_names_of_lower_layers_alone() -> None:
+def test_whiteout_removes_names_of_lower_layers_only() -> None:
     """A link of this layer to a file below stays, and the file's own name goes."""
-    found = shown([file("d/a"), hard_link("d/b", "d/a")], [
+    found = listed([file("d/a"), hard_link("d/b", "d/a")], [
         hard_link("d/c", "d/a"), empty("d/.wh..wh..opq"),
     ])  # fmt: skip
 
     assert found == ["d /", "d/c 1"]
 
 
-def test_attributes_come_and_go_with_their_entry() -> None:
+def test_attributes_are_added_and_removed_with_their_entry() -> None:
     lower = [
         marked(folder("kept"), b"1"), marked(folder("replaced"), b"1"), marked(file("gone"), b"1"),
         marked(file("kept/again"), b"1"), marked(folder("opaque"), b"1"),
@@ -193,15 +193,15 @@ def test_names_become_paths_below_the_root(name: str, path: str) -> None:
     assert canonical(name) == path
 
 
-def test_names_that_lead_out_are_kept_inside_and_told() -> None:
+def test_paths_outside_the_root_are_kept_inside_and_reported() -> None:
     listing = read_listing([file("../x") + file("a/../../y") + file("a/../z") + END], "layer 1")
 
     assert [each.path for each in listing.files] == ["x", "y", "z"]
     assert listing.warnings == ("2 names lead out of the tree, and are kept inside",)
 
 
-def test_paths_come_in_order_and_missing_folders_are_made() -> None:
-    assert shown([file("b/c/d"), file("a"), file("b-")]) == [
+def test_paths_are_sorted_and_missing_folders_added() -> None:
+    assert listed([file("b/c/d"), file("a"), file("b-")]) == [
         "a 1",
         "b /",
         "b- 1",
@@ -214,7 +214,7 @@ def test_paths_come_in_order_and_missing_folders_are_made() -> None:
 
 
 @pytest.mark.parametrize("step", [1, 512, 70_000, 1 << 20])
-def test_a_body_is_hashed_looked_at_and_kept_however_it_comes(step: int) -> None:
+def test_file_content_is_hashed_and_kept_in_any_chunks(step: int) -> None:
     program = elf(62) + b"x" * 200_000
     parts = file("program", program) + file("text", b"t" * 200_000) + file("kept", b"k" * 100_000)
     archive = parts + END
@@ -237,7 +237,7 @@ def test_a_body_is_hashed_looked_at_and_kept_however_it_comes(step: int) -> None
     assert listing.size == len(archive)
 
 
-def test_an_empty_file_that_is_wanted_is_kept() -> None:
+def test_requested_empty_file_is_kept() -> None:
     listing = read_listing([file("kept", b"") + END], "layer 1", lambda _: 10)
 
     (body,) = listing.bodies.items()
@@ -248,12 +248,12 @@ def test_an_empty_file_that_is_wanted_is_kept() -> None:
 
 
 def test_the_last_entry_of_a_path_wins() -> None:
-    assert shown([file("x"), folder("x"), symlink("x", "t")]) == ["x l> t"]
-    assert shown([file("./x", b"12"), file("x", b"123")]) == ["x 3"]
-    assert shown([symlink("x", "t"), empty("x/")]) == ["x /"]
+    assert listed([file("x"), folder("x"), symlink("x", "t")]) == ["x l> t"]
+    assert listed([file("./x", b"12"), file("x", b"123")]) == ["x 3"]
+    assert listed([symlink("x", "t"), empty("x/")]) == ["x /"]
 
 
-def test_a_folder_over_a_folder_changes_only_the_folder() -> None:
+def test_folder_over_a_folder_replaces_only_its_attributes() -> None:
     tree = grown([folder("d", 0o700), file("d/a")], [folder("d", 0o755)])
 
     found = dict(tree.walk())
@@ -261,19 +261,19 @@ def test_a_folder_over_a_folder_changes_only_the_folder() -> None:
     assert "d/a" in found
 
 
-def test_what_is_no_folder_takes_away_all_that_was_below() -> None:
-    assert shown([file("d/a"), file("d/b/c")], [file("d", b"12")]) == ["d 2"]
-    assert shown([file("d/a")], [symlink("d", "e")], [folder("d")]) == ["d /"]
+def test_other_entry_over_a_folder_removes_its_content() -> None:
+    assert listed([file("d/a"), file("d/b/c")], [file("d", b"12")]) == ["d 2"]
+    assert listed([file("d/a")], [symlink("d", "e")], [folder("d")]) == ["d /"]
 
 
-def test_a_file_in_the_way_of_a_folder_gives_way() -> None:
+def test_folder_replaces_a_file() -> None:
     tree = grown([file("d")], [file("d/a")])
 
     assert [path for path, _ in tree.walk()] == ["d", "d/a"]
     assert tree.warnings == ["a file is replaced by the parent folder of a later entry"]
 
 
-def test_an_entry_for_the_root_is_that_of_the_root() -> None:
+def test_root_entry_sets_the_root() -> None:
     tree = grown([folder("./", 0o711), file("./a"), file("")])
 
     assert tree.root.entry is not None
@@ -286,24 +286,24 @@ def test_an_entry_for_the_root_is_that_of_the_root() -> None:
 
 
 @pytest.mark.parametrize("target", ["usr/lib", "/usr/lib", "../../usr/lib", "usr/./x/../lib"])
-def test_the_way_to_an_entry_leads_through_links_that_stay_inside(target: str) -> None:
+def test_path_is_followed_through_links_inside_the_root(target: str) -> None:
     base = [folder("usr"), folder("usr/lib"), folder("usr/x"), symlink("lib", target)]
 
-    assert shown(base, [file("lib/a")])[-1:] == ["usr/x /"]
-    assert "usr/lib/a 1" in shown(base, [file("lib/a")])
+    assert listed(base, [file("lib/a")])[-1:] == ["usr/x /"]
+    assert "usr/lib/a 1" in listed(base, [file("lib/a")])
 
 
-def test_a_link_to_nothing_leads_to_folders_that_are_made() -> None:
-    assert shown([symlink("a", "b/c"), file("a/x")]) == ["a l> b/c", "b /", "b/c /", "b/c/x 1"]
+def test_dangling_link_leads_to_created_folders() -> None:
+    assert listed([symlink("a", "b/c"), file("a/x")]) == ["a l> b/c", "b /", "b/c /", "b/c/x 1"]
 
 
-def test_a_way_in_a_circle_is_refused_and_a_circle_alone_is_not() -> None:
+def test_circular_path_is_refused_and_a_circular_link_is_not() -> None:
     circle = [symlink("a", "b"), symlink("b", "a")]
 
-    assert shown(circle) == ["a l> b", "b l> a"]
+    assert listed(circle) == ["a l> b", "b l> a"]
     with pytest.raises(BadDocument, match=f"more than {MAX_LINKS} links"):
-        shown(circle, [file("a/x")])
-    assert shown(circle, [empty("a/.wh.x")]) == ["a l> b", "b l> a"]
+        listed(circle, [file("a/x")])
+    assert listed(circle, [empty("a/.wh.x")]) == ["a l> b", "b l> a"]
 
 
 def chain(count: int) -> list[bytes]:
@@ -311,13 +311,13 @@ def chain(count: int) -> list[bytes]:
     return [folder(f"l{count}"), *links, file("l0/x")]
 
 
-def test_links_on_the_way_are_limited() -> None:
-    assert f"l{MAX_LINKS}/x 1" in shown(chain(MAX_LINKS))
+def test_links_in_a_path_are_limited() -> None:
+    assert f"l{MAX_LINKS}/x 1" in listed(chain(MAX_LINKS))
     with pytest.raises(BadDocument, match="links"):
-        shown(chain(MAX_LINKS + 1))
+        listed(chain(MAX_LINKS + 1))
 
 
-def test_a_hard_link_is_what_its_target_is_and_stays_that() -> None:
+def test_hard_link_is_a_copy_of_its_target() -> None:
     tree = grown([file("a", b"123"), hard_link("b", "./a")], [file("a", b"1")])
 
     assert [f"{path} {each.kind.value} {each.size}" for path, each in tree.walk()] == [
@@ -326,21 +326,21 @@ def test_a_hard_link_is_what_its_target_is_and_stays_that() -> None:
     ]
 
 
-def test_a_hard_link_may_come_before_its_target() -> None:
-    assert shown([hard_link("b", "a"), file("a", b"123")]) == ["a 3", "b 3"]
+def test_hard_link_may_precede_its_target() -> None:
+    assert listed([hard_link("b", "a"), file("a", b"123")]) == ["a 3", "b 3"]
 
 
-def test_a_hard_link_to_nothing_is_said() -> None:
+def test_hard_link_without_a_target_is_reported() -> None:
     tree = grown([hard_link("b", "../../canary"), hard_link("c", "c")])
 
-    assert [told(each) for _, each in tree.walk()] == ["h> canary", "h> c"]
+    assert [entry_text(each) for _, each in tree.walk()] == ["h> canary", "h> c"]
     assert tree.warnings == ["a hard link names a file that does not exist"]
 
 
-def test_hard_links_lead_into_lower_layers_and_through_links() -> None:
+def test_hard_links_reach_lower_layers_and_follow_links() -> None:
     base = [file("usr/lib/a", b"123"), symlink("lib", "usr/lib"), symlink("s", "t")]
 
-    found = shown(base, [hard_link("b", "lib/a"), hard_link("c", "s")])
+    found = listed(base, [hard_link("b", "lib/a"), hard_link("c", "s")])
     assert {"b 3", "c l> t"} <= set(found)
 
 
@@ -358,10 +358,10 @@ def test_files_are_found_through_links() -> None:
 # Whiteouts. Source: image-spec layer.md; cases TAR-012 and TAR-013.
 
 
-def test_a_whiteout_takes_away_what_lower_layers_have() -> None:
+def test_whiteout_removes_entries_of_lower_layers() -> None:
     base = [file("d/a"), file("d/b"), file("e/x")]
 
-    assert shown(base, [empty("d/.wh.a"), empty("e/.wh..wh..opq"), file("d/c"), folder("e")]) == [
+    assert listed(base, [empty("d/.wh.a"), empty("e/.wh..wh..opq"), file("d/c"), folder("e")]) == [
         "d /", "d/b 1", "d/c 1", "e /",
     ]  # fmt: skip
 
@@ -371,11 +371,11 @@ def test_a_whiteout_takes_away_what_lower_layers_have() -> None:
     [[empty("d/.wh.a"), file("d/a", b"12")], [file("d/a", b"12"), empty("d/.wh.a")]],
     ids=["before", "after"],
 )
-def test_a_whiteout_does_not_touch_its_own_layer(layer: list[bytes]) -> None:
-    assert shown([file("d/a")], layer) == ["d /", "d/a 2"]
+def test_whiteout_keeps_entries_of_its_own_layer(layer: list[bytes]) -> None:
+    assert listed([file("d/a")], layer) == ["d /", "d/a 2"]
 
 
-def test_an_opaque_folder_keeps_what_its_own_layer_put_there_in_any_order() -> None:
+def test_opaque_folder_keeps_entries_of_its_own_layer_in_any_order() -> None:
     base = [file("d/old"), file("d/in/old"), file("d/in/deep/old"), hard_link("d/link", "d/old")]
     layer = [
         file("d/in/new"),
@@ -384,11 +384,11 @@ def test_an_opaque_folder_keeps_what_its_own_layer_put_there_in_any_order() -> N
         file("d/last"),
     ]
 
-    found = shown(base, layer)
+    found = listed(base, layer)
     assert found == ["d /", "d/in /", "d/in/new 1", "d/last 1", "d/n 1"]
 
 
-def test_a_whiteout_of_a_folder_keeps_only_what_its_own_layer_put_into_it() -> None:
+def test_whiteout_of_a_folder_keeps_entries_of_its_own_layer() -> None:
     tree = grown([folder("d", 0o700), file("d/a")], [file("d/b"), empty(".wh.d")])
 
     found = dict(tree.walk())
@@ -396,17 +396,17 @@ def test_a_whiteout_of_a_folder_keeps_only_what_its_own_layer_put_into_it() -> N
     assert found["d"].access.mode == 0o755
 
 
-def test_a_whiteout_takes_a_link_away_and_not_what_it_points_at() -> None:
-    assert shown([folder("d"), file("d/a"), symlink("l", "d")], [empty(".wh.l")]) == [
+def test_whiteout_removes_a_link_and_not_its_target() -> None:
+    assert listed([folder("d"), file("d/a"), symlink("l", "d")], [empty(".wh.l")]) == [
         "d /",
         "d/a 1",
     ]
 
 
-def test_a_folder_in_place_of_a_link_is_opaque_for_itself_alone() -> None:
+def test_opaque_folder_in_place_of_a_link_does_not_affect_the_target() -> None:
     base = [file("d/a"), symlink("l", "d")]
 
-    assert shown(base, [folder("l"), empty("l/.wh..wh..opq"), file("l/b")]) == [
+    assert listed(base, [folder("l"), empty("l/.wh..wh..opq"), file("l/b")]) == [
         "d /", "d/a 1", "l /", "l/b 1",
     ]  # fmt: skip
 
@@ -415,16 +415,21 @@ def test_a_folder_in_place_of_a_link_is_opaque_for_itself_alone() -> None:
     "name",
     [".wh.", "d/.wh.", ".wh...", ".wh..", ".wh..wh.plnk", "d/.wh..wh.aufs", "no/.wh.x", ".wh.no"],
 )
-def test_a_whiteout_of_nothing_is_nothing(name: str) -> None:
-    assert shown([file("d/a")], [empty(name)]) == ["d /", "d/a 1"]
+def test_whiteout_of_a_missing_path_is_ignored(name: str) -> None:
+    assert listed([file("d/a")], [empty(name)]) == ["d /", "d/a 1"]
 
 
-def test_an_opaque_root_takes_everything_away() -> None:
-    assert shown([file("d/a"), file("b")], [empty(".wh..wh..opq"), file("c")]) == ["c 1"]
+def test_opaque_root_removes_everything() -> None:
+    assert listed([file("d/a"), file("b")], [empty(".wh..wh..opq"), file("c")]) == ["c 1"]
 
 
-def test_a_folder_that_is_called_like_a_whiteout_is_a_folder_on_the_way() -> None:
-    assert shown([file("d/a")], [file(".wh.../x")]) == [".wh... /", ".wh.../x 1", "d /", "d/a 1"]
+def test_folder_named_like_a_whiteout_can_be_part_of_a_path() -> None:
+    assert listed([file("d/a")], [file(".wh.../x")]) == [
+        ".wh... /",
+        ".wh.../x 1",
+        "d /",
+        "d/a 1",
+    ]
 
 
 def test_many_whiteouts_of_a_large_folder_take_time_in_proportion() -> None:
@@ -432,12 +437,12 @@ def test_many_whiteouts_of_a_large_folder_take_time_in_proportion() -> None:
     opaque = [empty("d/.wh..wh..opq"), empty(".wh.d"), empty(".wh..wh..opq")] * 4000
 
     started = time.process_time()
-    assert len(shown([file("d/old")], [*files, *opaque])) == 4001
+    assert len(listed([file("d/old")], [*files, *opaque])) == 4001
     # 48 million steps, if each looked at each; some ten seconds.
     assert time.process_time() - started < 4
 
 
-def test_deep_trees_need_no_deep_stack() -> None:
+def test_deep_trees_need_no_recursion() -> None:
     deep = "/".join(["d"] * 45)
     tree = grown([file(f"{deep}/a")], [empty(".wh.d")])
 
@@ -453,7 +458,7 @@ def test_the_room_for_trees_has_limits() -> None:
     assert RoomLimits().memory <= 144 << 20
 
 
-def test_what_a_tree_takes_is_given_back_when_it_is_packed() -> None:
+def test_packed_tree_releases_its_memory() -> None:
     room = TreeRoom(RoomLimits(memory=200_000))
     layer = [file(f"d/{number}") for number in range(500)]
     for _ in range(10):
@@ -485,7 +490,7 @@ def test_what_a_tree_takes_is_given_back_when_it_is_packed() -> None:
     ],
     ids=["long names", "deep folders", "hard links", "owners", "attributes", "folders"],
 )
-def test_whatever_a_layer_holds_is_counted(parts: list[bytes]) -> None:
+def test_memory_of_every_entry_is_counted(parts: list[bytes]) -> None:
     """None of these may cost a multiple of what is counted for it."""
     parts = [header(part) if len(part) < 512 else part for part in parts]
     with pytest.raises(LimitExceeded) as caught:
@@ -509,7 +514,7 @@ def test_whatever_a_layer_holds_is_counted(parts: list[bytes]) -> None:
         ("steps", 3, "names"),
     ],
 )
-def test_a_tree_has_as_much_room_as_it_is_given(limit: str, value: int, unit: str) -> None:
+def test_tree_memory_is_limited(limit: str, value: int, unit: str) -> None:
     """A header of 512 bytes may name 128 folders; 255 links may be on a way, of 4,096 bytes each.
 
     Other limits are far away here; what is counted once is not counted again.

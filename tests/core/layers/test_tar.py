@@ -64,7 +64,9 @@ def refused(archive: bytes, words: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["file"])
-def test_every_archive_of_the_catalogue_is_read_or_refused_as_it_says(case: dict[str, Any]) -> None:
+def test_every_archive_of_the_catalogue_is_read_or_refused_as_documented(
+    case: dict[str, Any],
+) -> None:
     body = (BAD_INPUTS / case["file"]).read_bytes()
     kind = decompress.compression_of(body[:8], "the layer")
     reader = TarReader(decompress.inflate([body], kind, "the layer"), "the layer")
@@ -103,27 +105,27 @@ def test_an_entry_has_name_type_mode_owner_size_and_content() -> None:
         (b"6", TarEntryKind.FIFO),
     ],
 )
-def test_types_are_told_apart(flag: bytes, kind: TarEntryKind) -> None:
+def test_tar_entry_types_are_distinguished(flag: bytes, kind: TarEntryKind) -> None:
     entry = only(header(b"a", 0, flag, link=b"../t") + END)
 
     assert entry.kind is kind
     assert entry.link == ("../t" if kind in {TarEntryKind.HARD_LINK, TarEntryKind.SYMLINK} else "")
 
 
-def test_a_device_has_its_numbers() -> None:
+def test_tar_device_has_its_numbers() -> None:
     fields = {329: octal(8, 8), 337: base256(2**40, 8)}
 
     assert only(header(b"sda", 0, b"4", fields=fields) + END).device == (8, 2**40)
 
 
 @pytest.mark.parametrize("flag", [b"1", b"2", b"3", b"4", b"5", b"6"])
-def test_no_data_follows_what_can_have_none_whatever_its_size_says(flag: bytes) -> None:
+def test_tar_entries_without_data_ignore_their_size(flag: bytes) -> None:
     entries = read(header(b"a", 512, flag) + header(b"b") + END)
 
     assert [(entry.name, entry.size) for entry, _ in entries] == [("a", 0), ("b", 0)]
 
 
-def test_a_file_whose_name_ends_in_a_slash_is_a_folder_of_old_times() -> None:
+def test_old_tar_file_with_a_trailing_slash_is_a_folder() -> None:
     assert [entry.kind for entry, _ in read(member(b"x/", b"data") + member(b"y") + END)] == [
         TarEntryKind.FOLDER,
         TarEntryKind.FILE,
@@ -135,14 +137,14 @@ def test_the_prefix_belongs_to_the_name_in_posix_archives_alone() -> None:
     assert only(header(b"name", prefix=b"pre/fix", magic=b"ustar  \0") + END).name == "name"
 
 
-def test_names_are_kept_byte_by_byte() -> None:
+def test_tar_names_are_kept_as_bytes() -> None:
     name = only(header(b"\xff\xfe\x1b[0m") + END).name
 
     assert name.encode("utf-8", "surrogateescape") == b"\xff\xfe\x1b[0m"
 
 
 @pytest.mark.parametrize("name", [b"", b"./", b"/etc/passwd", b"../x", b"a/../../x", b"..\\x"])
-def test_names_that_lead_anywhere_are_data(name: bytes) -> None:
+def test_tar_names_with_parent_references_are_returned_unchanged(name: bytes) -> None:
     assert only(header(name) + END).name == name.decode()
 
 
@@ -161,7 +163,7 @@ def test_long_names_and_links_of_gnu_are_read() -> None:
     assert following.name == "next"
 
 
-def test_a_pax_header_holds_for_the_next_entry_alone() -> None:
+def test_pax_header_applies_to_the_next_entry_only() -> None:
     big = record(b"size", b"3") + record(b"uid", b"4294967296") + record(b"gid", b"-1")
     archive = (
         pax(record(b"path", "ü/long".encode()), record(b"linkpath", b"t"), big)
@@ -177,7 +179,7 @@ def test_a_pax_header_holds_for_the_next_entry_alone() -> None:
     ]
 
 
-def test_a_global_pax_header_holds_until_it_is_taken_back() -> None:
+def test_global_pax_header_applies_until_replaced() -> None:
     archive = (
         pax(record(b"uid", b"7"), record(b"comment", b"\0\xff"), flag=b"g")
         + header(b"a")
@@ -192,21 +194,21 @@ def test_a_global_pax_header_holds_until_it_is_taken_back() -> None:
     assert [entry.uid for entry, _ in read(archive)] == [7, 8, 7, 0]
 
 
-def test_of_two_global_pax_headers_the_later_one_holds_as_for_gnu_tar() -> None:
+def test_later_global_pax_header_wins_as_in_gnu_tar() -> None:
     globally = [pax(record(key, b"7"), flag=b"g") for key in (b"uid", b"gid")]
 
     entry = only(b"".join(globally) + header(b"a") + END)
     assert (entry.uid, entry.gid) == (0, 7)
 
 
-def test_of_two_pax_headers_the_later_one_holds() -> None:
+def test_later_pax_header_wins() -> None:
     archive = pax(record(b"path", b"x")) + pax(record(b"uid", b"7")) + header(b"a") + END
 
     entry = only(archive)
     assert (entry.name, entry.uid) == ("a", 7)
 
 
-def test_extended_attributes_may_hold_anything() -> None:
+def test_extended_attributes_may_contain_any_bytes() -> None:
     archive = pax(record(b"SCHILY.xattr.security.capability", b"\0\1\2=\n")) + header(b"a") + END
 
     assert only(archive).name == "a"
@@ -227,7 +229,7 @@ def test_numbers_are_octal_or_base_256(field: bytes, uid: int) -> None:
     assert only(header(fields={108: field}) + END).uid == uid
 
 
-def test_checksums_of_signed_bytes_are_taken_too() -> None:
+def test_signed_byte_checksums_are_accepted() -> None:
     block = bytearray(header(b"\xff\xff"))
     signed = sum(byte - 256 * (byte > 127) for byte in block[:148] + block[156:]) + 256
     block[148:156] = b"%06o\0 " % signed
@@ -236,13 +238,13 @@ def test_checksums_of_signed_bytes_are_taken_too() -> None:
 
 
 @pytest.mark.parametrize("step", [1, 7, 511, 512, 513, 4096])
-def test_it_does_not_matter_how_the_bytes_come(step: int) -> None:
+def test_tar_result_does_not_depend_on_chunks(step: int) -> None:
     archive = member(b"a", b"x" * 1000) + pax(record(b"path", b"p")) + member(b"b", b"y") + END
 
     assert read(archive, step=step) == read(archive)
 
 
-def test_content_that_nobody_reads_is_passed_over() -> None:
+def test_unread_tar_content_is_skipped() -> None:
     reader = TarReader([member(b"a", b"x" * 5000) + member(b"b", b"y") + END], "the archive")
 
     assert [entry.name for entry in reader] == ["a", "b"]
@@ -251,7 +253,7 @@ def test_content_that_nobody_reads_is_passed_over() -> None:
 
 @pytest.mark.parametrize("step", [1, 100, 512, 4096])
 @pytest.mark.parametrize("pieces", [1, 2, 5])
-def test_whoever_has_seen_enough_of_a_content_may_stop(step: int, pieces: int) -> None:
+def test_tar_content_may_be_read_in_part(step: int, pieces: int) -> None:
     sparse = old_sparse([(2, 3), (700, 300)], 1000, b"y" * 303) + padded(b"y" * 303)
     archive = member(b"a", b"x" * 5000) + sparse + member(b"b", b"z" * 10) + END
     chunks = (archive[at : at + step] for at in range(0, len(archive), step))
@@ -274,7 +276,7 @@ def old_sparse(pairs: list[tuple[int, int]], size: int, data: bytes, flag: int =
     return header(b"s", len(data), b"S", magic=b"ustar  \0", fields=fields)
 
 
-def test_a_sparse_file_of_old_gnu_is_read_with_its_holes() -> None:
+def test_old_gnu_sparse_file_is_read_with_its_holes() -> None:
     archive = old_sparse([(2, 3), (7, 2), (10, 0)], 10, b"abcde") + padded(b"abcde") + END
 
     ((entry, content),) = read(archive)
@@ -282,7 +284,7 @@ def test_a_sparse_file_of_old_gnu_is_read_with_its_holes() -> None:
     assert content == b"\0\0abc\0\0de\0"
 
 
-def test_a_map_of_many_stretches_goes_on_in_blocks_of_its_own() -> None:
+def test_long_sparse_map_continues_in_its_own_blocks() -> None:
     pairs = [(2 * number, 1) for number in range(30)]
     rest = [octal(a, 12) + octal(b, 12) for a, b in pairs[4:]]
     blocks = [bytearray(512), bytearray(512)]
@@ -363,7 +365,7 @@ def test_sparse_files_of_pax_are_read_with_their_holes(archive: bytes) -> None:
         (pax(record(b"GNU.sparse.major", b"1")) + header(b"l", 0, b"2") + END, "without data"),
     ],
 )
-def test_a_map_that_does_not_fit_is_refused(archive: bytes, words: str) -> None:
+def test_invalid_sparse_map_is_refused(archive: bytes, words: str) -> None:
     refused(archive, words)
 
 
@@ -410,17 +412,17 @@ def test_a_map_that_does_not_fit_is_refused(archive: bytes, words: str) -> None:
         (pax(record(b"size", b"9" * 20)) + header() + END, "no number in `size`"),
     ],
 )
-def test_what_is_damaged_is_refused(archive: bytes, words: str) -> None:
+def test_damaged_tar_is_refused(archive: bytes, words: str) -> None:
     refused(archive, words)
 
 
-def test_a_time_that_is_none_hurts_nobody() -> None:
+def test_invalid_tar_time_is_ignored() -> None:
     archive = pax(record(b"mtime", b"nan")) + header(fields={136: base256(-1, 12)}) + END
 
     assert only(archive).name == "a"
 
 
-def test_an_error_names_archive_and_place() -> None:
+def test_tar_error_names_archive_and_position() -> None:
     with pytest.raises(BadDocument) as caught:
         list(TarReader([member(b"a", b"x" * 600) + b"y" * 512], "layer 3 of `app:1`"))
     assert str(caught.value).startswith("layer 3 of `app:1` is malformed at `byte 1536`: ")
@@ -445,7 +447,7 @@ def test_an_error_names_archive_and_place() -> None:
         (member(b"q", b"x" * 600, b"Q") + header() + END, "unknown type"),
     ],
 )
-def test_what_is_odd_and_harmless_is_a_warning(archive: bytes, words: str) -> None:
+def test_harmless_tar_oddity_is_a_warning(archive: bytes, words: str) -> None:
     (warning,) = warnings(archive)
 
     assert words in warning
@@ -453,9 +455,7 @@ def test_what_is_odd_and_harmless_is_a_warning(archive: bytes, words: str) -> No
 
 @pytest.mark.parametrize("padding", [b"", bytes(1), bytes(506)])
 @pytest.mark.parametrize("is_read", [False, True])
-def test_padding_that_is_missing_at_the_very_end_is_odd_and_harmless(
-    padding: bytes, is_read: bool
-) -> None:
+def test_missing_padding_at_the_very_end_is_a_warning(padding: bytes, is_read: bool) -> None:
     """As `umoci insert` writes it: Go's archive/tar, and so the runtimes, take it."""
     reader = TarReader([member(b"a", b"x"), header(b"b", 5), b"hello", padding], "the archive")
 
@@ -469,20 +469,20 @@ def test_padding_that_is_missing_at_the_very_end_is_odd_and_harmless(
     ]
 
 
-def test_the_comment_of_an_archive_that_git_made_is_usual() -> None:
+def test_archive_comment_of_git_gives_no_warning() -> None:
     assert warnings(pax(record(b"comment", b"1d4e"), flag=b"g") + header() + END) == []
 
 
 @pytest.mark.parametrize("archive", [END, END + bytes(9216), header() + END + bytes(9000)])
-def test_padding_behind_the_end_is_usual(archive: bytes) -> None:
+def test_padding_after_the_end_gives_no_warning(archive: bytes) -> None:
     assert warnings(archive) == []
 
 
-def test_the_same_oddity_is_told_once() -> None:
+def test_repeated_tar_oddity_is_reported_once() -> None:
     assert len(warnings(b"".join(header(flag=b"Q") for _ in range(50)) + END)) == 1
 
 
-def test_what_has_an_unknown_type_is_a_file() -> None:
+def test_tar_entry_of_unknown_type_is_a_file() -> None:
     assert read(member(b"q", b"x" * 600, b"Q") + END)[0][1] == b"x" * 600
 
 
@@ -531,7 +531,7 @@ def holes(size: int) -> bytes:
         (stacked, 16, "headers"),
     ],
 )
-def test_limits_are_where_they_are_said_to_be(make: Any, limit: int, unit: str) -> None:
+def test_tar_limits_are_exact(make: Any, limit: int, unit: str) -> None:
     assert read(make(limit))
     with pytest.raises(LimitExceeded) as caught:
         read(make(limit + 1))
@@ -546,7 +546,7 @@ def test_the_number_of_entries_is_limited() -> None:
         read(header() * 4 + END, limits)
 
 
-def test_all_names_together_are_limited_by_what_they_take_in_memory() -> None:
+def test_total_memory_of_tar_names_is_limited() -> None:
     assert DEFAULT_LIMITS.names == 256 << 20
     archive = header(b"ab", 0, b"2", link=b"cd") + header("ü".encode()) + END
     assert len(read(archive, TarLimits(names=12))) == 2
@@ -554,7 +554,7 @@ def test_all_names_together_are_limited_by_what_they_take_in_memory() -> None:
         read(archive, TarLimits(names=11))
 
 
-def test_holes_are_limited_before_they_are_read() -> None:
+def test_sparse_holes_are_limited_before_reading() -> None:
     limits = TarLimits(holes=4096)
     assert read(holes(4096), limits)[0][1] == bytes(4096)
     with pytest.raises(LimitExceeded, match="limit of 4096 bytes: 4097"):
@@ -588,7 +588,7 @@ def corpus() -> list[bytes]:
 
 @settings(max_examples=400, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 8), st.booleans())
-def test_whatever_bytes_come_it_is_read_or_refused(seed: int, changes: int, mend: bool) -> None:
+def test_any_bytes_are_read_as_tar_or_refused(seed: int, changes: int, mend: bool) -> None:
     chance = random.Random(seed)
     archive = bytearray(chance.choice(corpus()))
     for _ in range(changes):

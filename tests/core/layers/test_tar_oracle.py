@@ -26,13 +26,13 @@ Row = tuple[str, str, int, int, int, str, str]
 
 
 def listed(archive: Path) -> list[Row]:
-    """Ask GNU tar."""
+    """Return the entries that GNU tar lists."""
     command = ["tar", "--numeric-owner", "--quoting-style=literal", "-tvf", str(archive)]
-    told = subprocess.run(
+    output = subprocess.run(
         command, check=True, capture_output=True, env={"LC_ALL": "C", "TZ": "UTC"}
     )
     rows: list[Row] = []
-    for line in told.stdout.decode("utf-8", "surrogateescape").splitlines():
+    for line in output.stdout.decode("utf-8", "surrogateescape").splitlines():
         found = _LINE.fullmatch(line)
         assert found is not None, line
         name, link = found["name"], ""
@@ -45,7 +45,7 @@ def listed(archive: Path) -> list[Row]:
     return rows
 
 
-def shown(mode: int) -> str:
+def mode_text(mode: int) -> str:
     """Write a mode as `ls` does."""
     text = ""
     for shift, special, letter in ((6, 0o4000, "s"), (3, 0o2000, "s"), (0, 0o1000, "t")):
@@ -58,7 +58,7 @@ def shown(mode: int) -> str:
 
 
 def read(archive: Path) -> tuple[list[Row], dict[str, bytes]]:
-    """Ask ourselves; the contents of files too."""
+    """Return the entries that we read, with file contents."""
     rows: list[Row] = []
     contents: dict[str, bytes] = {}
     with archive.open("rb") as file:
@@ -69,7 +69,7 @@ def read(archive: Path) -> tuple[list[Row], dict[str, bytes]]:
             rows.append(
                 (
                     each.kind.value,
-                    shown(each.mode),
+                    mode_text(each.mode),
                     each.uid,
                     each.gid,
                     each.size,
@@ -135,7 +135,7 @@ def grow(root: Path, tree: dict[str, tuple[str, object, int]]) -> None:
 @pytest.mark.parametrize("form", GNU_FORMATS)
 @settings(max_examples=25, deadline=None)
 @given(tree=trees, is_sparse=st.booleans())
-def test_what_gnu_tar_writes_is_read_as_gnu_tar_reads_it(
+def test_gnu_tar_archives_read_like_gnu_tar(
     form: str, tree: dict[str, tuple[str, object, int]], is_sparse: bool
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -178,7 +178,7 @@ def test_every_version_of_sparse_files_in_pax_archives(tmp_path: Path, version: 
     form=st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
     uid=st.sampled_from([0, 1000, 2**21, 2**31 - 1]),
 )
-def test_what_python_writes_is_read_as_gnu_tar_reads_it(
+def test_python_tar_archives_read_like_gnu_tar(
     tree: dict[str, tuple[str, object, int]], form: int, uid: int
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:

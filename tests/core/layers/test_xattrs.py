@@ -61,11 +61,11 @@ def texts(records: dict[bytes, bytes]) -> dict[str, str]:
         ),
     ],
 )
-def test_what_a_record_says(key: bytes, value: bytes, name: str, text: str) -> None:
+def test_xattr_record_is_parsed(key: bytes, value: bytes, name: str, text: str) -> None:
     assert texts({key: value}) == {name: text}
 
 
-def test_both_forms_of_libarchive_are_one_attribute() -> None:
+def test_both_libarchive_forms_are_one_attribute() -> None:
     both = {b"LIBARCHIVE.xattr.user.a": b"MQ", b"SCHILY.xattr.user.a": b"1"}
 
     assert read_xattrs(both) == read_xattrs({b"SCHILY.xattr.user.a": b"1"})
@@ -94,7 +94,7 @@ def test_capabilities_are_shown_by_name(value: bytes, text: str) -> None:
     assert texts({b"SCHILY.xattr.security.capability": value}) == {"security.capability": text}
 
 
-def test_access_lists_are_shown_in_letters() -> None:
+def test_access_control_lists_are_shown_as_letters() -> None:
     entries = [(1, 6, 2**32 - 1), (2, 4, 1000), (4, 5, 2**32 - 1), (16, 7, 0), (32, 0, 0)]
     value = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *each) for each in entries)
 
@@ -103,7 +103,7 @@ def test_access_lists_are_shown_in_letters() -> None:
     }
 
 
-def test_a_long_value_is_known_by_its_hash() -> None:
+def test_long_xattr_value_is_replaced_by_its_hash() -> None:
     long = [b"x" * MAX_VALUE, b"x" * (MAX_VALUE + 1), b"x" * MAX_VALUE + b"y"]
     found = [read_xattrs({b"SCHILY.xattr.security.ima": value})[0] for value in long]
 
@@ -125,7 +125,7 @@ def test_a_long_value_is_known_by_its_hash() -> None:
         ]
     ),
 )
-def test_any_value_can_be_shown(value: bytes, name: str) -> None:
+def test_any_xattr_value_can_be_shown(value: bytes, name: str) -> None:
     assert Xattr(name, value[:MAX_VALUE], len(value)).text
 
 
@@ -145,7 +145,7 @@ def many(count: int) -> bytes:
     return b"".join(files) + END
 
 
-def test_attributes_of_one_layer_are_bounded() -> None:
+def test_xattrs_of_a_layer_are_limited() -> None:
     one = read_listing([many(10)], "it").attributed
     assert one > 10 * 100
 
@@ -154,7 +154,7 @@ def test_attributes_of_one_layer_are_bounded() -> None:
         read_listing([many(10)], "it", limits=TarLimits(xattrs=one - 1))
 
 
-def test_equal_attributes_of_many_files_count_once() -> None:
+def test_equal_xattrs_of_many_files_count_once() -> None:
     same = b"".join(
         pax(record(b"SCHILY.xattr.user.a", b"1")) + header(b"f%d" % number) for number in range(50)
     )
@@ -164,12 +164,12 @@ def test_equal_attributes_of_many_files_count_once() -> None:
     assert len({id(file.xattrs) for file in found.files}) == 1
 
 
-def test_a_record_that_cannot_be_is_refused() -> None:
+def test_invalid_xattr_record_is_refused() -> None:
     with pytest.raises(BadDocument, match="record"):
         read_listing([pax(b"30 SCHILY.xattr.user.a=1\n") + header(b"a") + END], "it")
 
 
-def test_what_gnu_tar_writes_is_read(tmp_path: Path) -> None:
+def test_gnu_tar_xattrs_are_read(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
     try:
         os.setxattr(tmp_path / "a", "user.note", b"hello")

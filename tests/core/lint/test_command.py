@@ -43,7 +43,7 @@ def link(target: str) -> NameEntry:
 @given(_path)
 @example("../../../etc/passwd")
 @example("/./a//b/../c/")
-def test_a_normal_name_stays_inside_and_stays_as_it_is(path: str) -> None:
+def test_normal_path_stays_unchanged_inside_the_root(path: str) -> None:
     name = normal(path)
 
     assert normal(name) == name
@@ -51,7 +51,7 @@ def test_a_normal_name_stays_inside_and_stays_as_it_is(path: str) -> None:
 
 
 @given(st.lists(st.dictionaries(_path.map(normal), _entry, max_size=8), max_size=4), _path)
-def test_a_search_ends_with_a_file_that_is_there_or_with_what_it_missed(
+def test_command_search_returns_a_file_or_the_missing_path(
     drawn: list[dict[str, NameEntry]], path: str
 ) -> None:
     layers = []
@@ -71,22 +71,22 @@ def test_a_search_ends_with_a_file_that_is_there_or_with_what_it_missed(
         assert not any(layers[above].hides(hit.path) for above in range(hit.layer))
 
 
-def test_what_was_missed_is_what_would_help() -> None:
+def test_command_search_lists_every_missed_path() -> None:
     hit = find([layer(bin=link("usr/bin")), layer()], "bin/sh")
 
     assert hit.entry is None
     assert hit.missed == {"usr", "usr/bin", "usr/bin/sh"}
 
 
-def test_a_folder_that_nobody_wrote_down_is_one_all_the_same() -> None:
+def test_implicit_folder_is_a_folder() -> None:
     assert find([layer(usr_bin_sh=FILE)], "/usr/bin/sh").path == "usr/bin/sh"
 
 
-def test_links_lead_no_further_than_the_root() -> None:
+def test_command_search_follows_links_inside_the_root() -> None:
     assert find([layer(a=link("../../../b"), b=FILE)], "a").path == "b"
 
 
-def test_windows_names_have_no_case_and_begin_below_files() -> None:
+def test_windows_paths_ignore_case() -> None:
     view = View()
     view.add("Files/Windows/System32/cmd.exe", FILE)
     view.add("Hives/System_Delta", FILE)
@@ -95,7 +95,7 @@ def test_windows_names_have_no_case_and_begin_below_files() -> None:
     assert list(view.windows.entries) == ["windows/system32/cmd.exe"]
 
 
-def test_a_hostile_config_or_link_is_looked_at_no_further_than_a_limit() -> None:
+def test_command_search_in_a_hostile_config_is_limited() -> None:
     config = {"Cmd": ["x" * 10_000], "Env": ["PATH=" + ":".join(f"/{n}" for n in range(1_000))]}
     body = json.dumps({"config": config}).encode()
     (long,) = commands_of(parse_config(body, "it", None), windows=False)
@@ -129,7 +129,7 @@ def test_the_root_can_be_opaque() -> None:
         ("", ""),
     ],
 )
-def test_who_runs_a_script(line: str, program: str) -> None:
+def test_script_interpreter_is_found(line: str, program: str) -> None:
     assert interpreter_of(line) == program
 
 
@@ -148,7 +148,7 @@ def test_who_runs_a_script(line: str, program: str) -> None:
         ),
     ],
 )
-def test_where_a_program_is_looked_for(
+def test_command_is_searched_in_path(
     config: str, windows: bool, words: str, places: tuple[str, ...]
 ) -> None:
     body = f'{{"config": {config}, "os": "linux", "architecture": "arm64", "rootfs": {{}}}}'
@@ -187,7 +187,7 @@ def test_where_a_program_is_looked_for(
         (["app", "--"], ["app"]),
     ],
 )
-def test_what_else_is_started(words: list[str], started: list[str]) -> None:
+def test_entrypoint_wrappers_are_followed(words: list[str], started: list[str]) -> None:
     body = json.dumps({"config": {"Entrypoint": words}}).encode()
 
     found = commands_of(parse_config(body, "it", None), windows=False)

@@ -57,7 +57,7 @@ def entries(draw: st.DrawFn) -> list[ImageEntry]:
 
 
 @given(entries(), st.randoms())
-def test_the_order_of_the_entries_changes_nothing_but_what_is_about_order(
+def test_lint_result_does_not_depend_on_entry_order(
     parts: list[ImageEntry], random: Random
 ) -> None:
     shuffled = list(parts)
@@ -71,7 +71,7 @@ def test_the_order_of_the_entries_changes_nothing_but_what_is_about_order(
 
 
 @given(entries())
-def test_an_attestation_about_an_entry_adds_nothing(parts: list[ImageEntry]) -> None:
+def test_attestation_of_an_entry_adds_no_finding(parts: list[ImageEntry]) -> None:
     statements = []
     for number, part in enumerate(parts, 100):
         unknown = Platform("unknown", "unknown")
@@ -86,7 +86,7 @@ def test_an_attestation_about_an_entry_adds_nothing(parts: list[ImageEntry]) -> 
 
 
 @given(entries())
-def test_what_is_found_is_told_heaviest_first_and_each_thing_once(parts: list[ImageEntry]) -> None:
+def test_findings_are_sorted_by_severity_without_duplicates(parts: list[ImageEntry]) -> None:
     found = lint_subject(subject(parts))
     weights = [list(Severity).index(finding.severity) for finding in found]
 
@@ -96,14 +96,14 @@ def test_what_is_found_is_told_heaviest_first_and_each_thing_once(parts: list[Im
 
 
 @given(entries())
-def test_every_failure_is_told(parts: list[ImageEntry]) -> None:
+def test_every_lint_failure_is_reported(parts: list[ImageEntry]) -> None:
     failed = {str(part.failure) for part in parts if part.failure is not None}
 
     assert failed <= {finding.message for finding in lint_subject(subject(parts))}
 
 
 @given(entries())
-def test_what_is_left_out_leaves_the_rest_as_it_is(parts: list[ImageEntry]) -> None:
+def test_ignored_findings_do_not_change_the_others(parts: list[ImageEntry]) -> None:
     found = lint_subject(subject(parts))
 
     for row in RULES:

@@ -1,4 +1,4 @@
-"""Lock files: what is written is read back; what somebody else wrote is refused with its place."""
+"""Lock files: written locks are read back, and invalid ones are refused with their position."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ platforms = st.one_of(
 
 
 def size_of(digest: Digest) -> int:
-    """Give a digest its size: it has one, wherever it stands."""
+    """Return the size of a digest, the same at every occurrence."""
     return int(digest.hex[:16], 16) >> 1
 
 
@@ -78,7 +78,7 @@ locks = st.lists(images(), max_size=5).map(lambda made: Lock().merged(made))
 
 
 @given(locks)
-def test_what_is_written_is_read_back(lock: Lock) -> None:
+def test_written_lock_is_read_back(lock: Lock) -> None:
     body = write_lock(lock)
 
     assert read_lock(body, "resolver.lock") == lock
@@ -86,7 +86,7 @@ def test_what_is_written_is_read_back(lock: Lock) -> None:
 
 
 @given(locks)
-def test_a_lock_is_sorted_ascii_and_ends_with_a_line_break(lock: Lock) -> None:
+def test_lock_is_sorted_ascii_with_a_final_newline(lock: Lock) -> None:
     body = write_lock(lock)
     found = json.loads(body)["images"]
 
@@ -97,9 +97,7 @@ def test_a_lock_is_sorted_ascii_and_ends_with_a_line_break(lock: Lock) -> None:
 
 
 @given(locks, st.lists(images(), max_size=4))
-def test_merging_twice_changes_nothing_and_keeps_the_others(
-    lock: Lock, new: list[LockedImage]
-) -> None:
+def test_merging_a_lock_twice_changes_nothing(lock: Lock, new: list[LockedImage]) -> None:
     once = lock.merged(new)
     touched = {image.reference for image in new}
 
@@ -121,13 +119,13 @@ def test_the_order_of_asking_does_not_show(made: list[LockedImage], chance: Any)
 
 
 @given(locks)
-def test_taking_out_what_was_put_in_gives_what_was_there(lock: Lock) -> None:
+def test_removing_added_lock_entries_restores_the_lock(lock: Lock) -> None:
     extra = LockedImage("other.test/x:1", "x", ONE, OCI_INDEX, 1, ())
 
     assert lock.merged([extra]).without([extra]) == lock
 
 
-def test_a_name_without_a_tag_means_all_of_them() -> None:
+def test_lock_name_without_a_tag_matches_every_tag() -> None:
     lock = Lock().merged(
         LockedImage(f"docker.io/library/{name}", name, ONE, OCI_INDEX, 1, ())
         for name in ("nginx:1", "nginx:2", "redis:7", "nginx-proxy:1")
@@ -141,7 +139,7 @@ def test_a_name_without_a_tag_means_all_of_them() -> None:
     assert found("nginx:3") == found("alpine") == []
 
 
-def test_what_became_of_a_reference() -> None:
+def test_lock_change_of_a_reference() -> None:
     before = LockedImage("r.test/x:1", "x", ONE, OCI_INDEX, 1, ())
     after = LockedImage("r.test/x:1", "x", TWO, OCI_INDEX, 1, ())
 
@@ -186,7 +184,7 @@ APP = "images|r.test/app:1"
 AMD = f"{APP}|platforms|linux/amd64"
 
 
-def test_the_good_one_is_good() -> None:
+def test_valid_lock_is_accepted() -> None:
     assert len(read_lock(json.dumps(GOOD).encode(), "x").images) == 1
 
 
@@ -228,7 +226,7 @@ def test_the_good_one_is_good() -> None:
         ("images|r.test/app:2@x", {}, "images.r.test/app:2@x"),
     ],
 )
-def test_every_fault_is_named_by_its_place(path: str, value: object, field: str) -> None:
+def test_lock_errors_name_their_field(path: str, value: object, field: str) -> None:
     with pytest.raises(BadLock) as caught:
         read_lock(changed(path, value), "resolver.lock")
 
@@ -262,7 +260,7 @@ IMAGE = GOOD["images"]["r.test/app:1"]  # type: ignore[index]  # written out abo
         ),
     ],
 )
-def test_a_lock_that_contradicts_itself_is_refused(path: str, value: object, field: str) -> None:
+def test_contradictory_lock_is_refused(path: str, value: object, field: str) -> None:
     with pytest.raises(BadLock) as caught:
         read_lock(changed(path, value), "resolver.lock")
 
@@ -270,7 +268,7 @@ def test_a_lock_that_contradicts_itself_is_refused(path: str, value: object, fie
     assert caught.value.kind.status == 2
 
 
-def test_the_same_said_twice_is_no_contradiction() -> None:
+def test_repeated_lock_entry_is_accepted() -> None:
     again = {**IMAGE, "written": f"r.test/app@{ONE}"}
 
     assert len(read_lock(changed(f"images|r.test/app@{ONE}", again), "x").images) == 2
@@ -280,14 +278,14 @@ def test_the_same_said_twice_is_no_contradiction() -> None:
     "body",
     [b"", b" ", b"[]", b"{", b"\xff", b"{}x", b'{"schema": NaN}', b'{"schema": 1, "schema": 1}'],
 )
-def test_what_is_no_json_object_is_refused(body: bytes) -> None:
+def test_lock_that_is_not_an_object_is_refused(body: bytes) -> None:
     with pytest.raises(BadLock):
         read_lock(body, "resolver.lock")
 
 
 @pytest.mark.parametrize("mark", ["<<<<<<< HEAD", "=======", ">>>>>>> x", "||||||| base"])
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
-def test_an_unsettled_merge_is_called_by_its_name(mark: str, ending: str) -> None:
+def test_lock_with_merge_markers_is_refused(mark: str, ending: str) -> None:
     with pytest.raises(BadLock) as caught:
         read_lock(f'{{{ending}{mark}{ending}"schema": 1}}'.encode(), "resolver.lock")
 
@@ -328,10 +326,10 @@ def test_depth_has_a_limit() -> None:
 @given(st.binary(max_size=80), st.integers(0, 400), st.integers(0, 30))
 def test_a_damaged_lock_is_read_or_refused(piece: bytes, start: int, length: int) -> None:
     body = json.dumps(GOOD).encode()
-    said = ""
+    message = ""
 
     try:
         read_lock(body[:start] + piece + body[start + length :], "x")
     except (BadLock, LockLimit) as error:
-        said = str(error)
-    assert len(said) < 2000
+        message = str(error)
+    assert len(message) < 2000

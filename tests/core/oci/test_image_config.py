@@ -1,4 +1,4 @@
-"""Image configs: what an image says about itself."""
+"""Parsing of image configs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def refusal(body: bytes, layers: int | None = 1) -> BadDocument:
     return caught.value
 
 
-def test_everything_an_image_says_is_kept_as_written() -> None:
+def test_image_config_fields_are_kept_as_written() -> None:
     run = {
         "User": "app",
         "WorkingDir": "/srv",
@@ -80,7 +80,7 @@ def test_everything_an_image_says_is_kept_as_written() -> None:
 @pytest.mark.parametrize(
     "run", [None, {}, {"Env": None, "Cmd": None, "Labels": None, "User": None}]
 )
-def test_null_and_absent_say_nothing(run: object) -> None:
+def test_null_config_fields_count_as_absent(run: object) -> None:
     parsed = parse_config(config(config=run, history=None, created=None), "it", 1)
     assert (parsed.env, parsed.cmd, parsed.labels, parsed.user) == ((), (), (), "")
     assert (parsed.history, parsed.created, parsed.healthcheck) == ((), "", "")
@@ -88,9 +88,7 @@ def test_null_and_absent_say_nothing(run: object) -> None:
 
 @pytest.mark.parametrize("missing", ["os", "architecture"])
 @pytest.mark.parametrize("value", [None, ""])
-def test_without_system_or_architecture_there_is_no_platform(
-    missing: str, value: str | None
-) -> None:
+def test_config_without_os_or_architecture_has_no_platform(missing: str, value: str | None) -> None:
     parsed = parse_config(config(**{missing: value}), "it", 1)
     assert parsed.platform is None
 
@@ -121,7 +119,7 @@ def test_a_command_is_a_text_or_a_list(name: str, written: object, read: tuple[s
     assert (parsed.entrypoint if name == "Entrypoint" else parsed.cmd) == read
 
 
-def test_an_empty_config_says_nothing_and_is_no_fault() -> None:
+def test_empty_config_is_valid() -> None:
     parsed = parse_config(b"{}", "it", 3)
     assert (parsed.platform, parsed.diff_ids) == (None, ())
 
@@ -157,11 +155,11 @@ def test_an_empty_config_says_nothing_and_is_no_fault() -> None:
         ({"config": {"cmd": []}}, "config.cmd"),
     ],
 )
-def test_a_fault_in_a_config_has_its_path(members: dict[str, object], field: str) -> None:
+def test_config_error_names_its_path(members: dict[str, object], field: str) -> None:
     assert refusal(config(**members)).field == field
 
 
-def test_a_layer_that_cannot_be_verified_is_not_supported() -> None:
+def test_config_with_an_unsupported_layer_digest_is_unsupported() -> None:
     with pytest.raises(UnsupportedDocument) as caught:
         parse_config(config(rootfs={"diff_ids": ["md5:" + "a" * 32]}), "it", 1)
     assert caught.value.field == "rootfs.diff_ids[0]"

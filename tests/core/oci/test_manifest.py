@@ -78,7 +78,7 @@ def refusal(
 
 
 @pytest.mark.parametrize("control", ["\r", "\n", "\0", "\r\nX-Header: x"])
-def test_no_media_type_holds_a_line_break_or_a_nul(control: str) -> None:
+def test_media_type_with_a_line_break_or_nul_is_refused(control: str) -> None:
     bad = f"application/x{control}"
     cases = [
         (manifest(layers=[entry(), entry(bad)]), OCI_MANIFEST, "layers[1].mediaType"),
@@ -119,7 +119,7 @@ def test_no_media_type_holds_a_line_break_or_a_nul(control: str) -> None:
         (index(layers=None, config=None), OCI_INDEX, OCI_INDEX),
     ],
 )
-def test_the_kind_is_what_everybody_says_it_is(
+def test_document_kind_is_the_agreed_media_type(
     document: dict[str, Any], content_type: str | None, kind: str
 ) -> None:
     assert parse(document, content_type).media_type == kind
@@ -138,16 +138,16 @@ def test_the_kind_is_what_everybody_says_it_is(
         (manifest(), OCI_MANIFEST, LAYER),
     ],
 )
-def test_statements_that_differ_are_refused_with_both(
+def test_conflicting_media_types_are_refused_with_both(
     document: dict[str, Any], content_type: str | None, expected: str | None
 ) -> None:
     error = refusal(document, content_type, expected)
     assert error.field == "mediaType"
-    said = [document.get("mediaType"), content_type, expected]
-    assert all(kind in error.reason for kind in said if kind)
+    message = [document.get("mediaType"), content_type, expected]
+    assert all(kind in error.reason for kind in message if kind)
 
 
-def test_what_led_here_decides_where_nobody_else_says_anything() -> None:
+def test_descriptor_media_type_is_used_without_another() -> None:
     assert parse(index(), "text/plain", DOCKER_LIST).media_type == DOCKER_LIST
     assert parse(manifest(), None, "application/octet-stream").media_type == OCI_MANIFEST
 
@@ -167,7 +167,7 @@ def test_what_led_here_decides_where_nobody_else_says_anything() -> None:
         (index(), OCI_ARTIFACT, "manifests", [OCI_ARTIFACT]),
     ],
 )
-def test_two_kinds_in_one_document_are_ambiguous(
+def test_document_with_fields_of_two_kinds_is_ambiguous(
     document: dict[str, Any], content_type: str | None, field: str, named: list[str]
 ) -> None:
     error = refusal(document, content_type)
@@ -187,7 +187,7 @@ def test_two_kinds_in_one_document_are_ambiguous(
         ({"mediaType": SCHEMA1}, None),
     ],
 )
-def test_schema_1_is_named_with_a_way_out(document: object, content_type: str | None) -> None:
+def test_schema_1_is_named_with_a_workaround(document: object, content_type: str | None) -> None:
     with pytest.raises(UnsupportedDocument, match="schema 1") as caught:
         parse(document, content_type)
     assert caught.value.field == "schemaVersion"
@@ -201,7 +201,7 @@ def test_an_unknown_kind_of_document_is_not_supported() -> None:
 
 
 @pytest.mark.parametrize("document", [{}, {"schemaVersion": 2}, {"errors": []}])
-def test_a_document_that_looks_like_nothing_is_refused(document: object) -> None:
+def test_unrecognisable_document_is_refused(document: object) -> None:
     assert refusal(document, "text/html").field == "mediaType"
 
 
@@ -219,7 +219,7 @@ def test_the_schema_version_is_required() -> None:
 # What is in it
 
 
-def test_an_index_keeps_its_order_and_what_it_says() -> None:
+def test_index_keeps_its_order_and_fields() -> None:
     arm = {"os": "linux", "architecture": "ARM64", "variant": "v8", "features": ["x"]}
     windows = {
         "os": "windows",
@@ -256,7 +256,7 @@ def test_an_index_keeps_its_order_and_what_it_says() -> None:
     assert parsed.subject.digest == Digest.of(b"5")
 
 
-def test_a_manifest_gives_its_config_and_layers() -> None:
+def test_manifest_has_config_and_layers() -> None:
     parsed = parse(manifest(layers=[entry(content=b"1"), entry(content=b"2")]))
     assert isinstance(parsed, Manifest)
     assert parsed.config
@@ -293,13 +293,13 @@ def test_a_withdrawn_artifact_manifest_is_still_read() -> None:
 
 
 @pytest.mark.parametrize("content_type", [OCI_MANIFEST, DOCKER_MANIFEST, None])
-def test_null_layers_are_no_layers(content_type: str | None) -> None:
+def test_null_layers_are_an_empty_list(content_type: str | None) -> None:
     parsed = parse(manifest(layers=None, annotations=None, manifests=None), content_type)
     assert isinstance(parsed, Manifest)
     assert (parsed.layers, parsed.annotations, parsed.lacks_layers) == ((), (), False)
 
 
-def test_a_manifest_without_layers_is_read_and_says_so() -> None:
+def test_manifest_without_layers_is_read_with_a_note() -> None:
     document = manifest()
     del document["layers"]
     parsed = parse(document, OCI_MANIFEST)
@@ -322,7 +322,7 @@ def test_null_lists_and_maps_of_a_descriptor_are_empty() -> None:
 
 
 @pytest.mark.parametrize("content_type", [OCI_INDEX, DOCKER_LIST, "text/plain", None])
-def test_null_manifests_are_no_manifests(content_type: str | None) -> None:
+def test_null_manifests_are_an_empty_list(content_type: str | None) -> None:
     parsed = parse({"schemaVersion": 2, "manifests": None, "layers": None}, content_type)
     assert isinstance(parsed, Index)
     assert parsed.manifests == ()
@@ -363,12 +363,12 @@ def test_null_manifests_are_no_manifests(content_type: str | None) -> None:
         (manifest(annotations={"a" * 100: 1}), "annotations." + "a" * 63 + "…"),
     ],
 )
-def test_a_fault_in_a_manifest_has_its_path(document: dict[str, Any], field: str) -> None:
+def test_manifest_error_names_its_path(document: dict[str, Any], field: str) -> None:
     assert refusal(document).field == field
 
 
 @pytest.mark.parametrize("size", ["NaN", "Infinity", "1e2", "12.0", "true", '"12"', "-1", "null"])
-def test_no_other_spelling_is_a_size(size: str) -> None:
+def test_size_must_be_a_whole_json_number(size: str) -> None:
     text = json.dumps(manifest(config=entry(size="SIZE"))).replace('"SIZE"', size)
     with pytest.raises(BadDocument) as caught:
         parse_document(text.encode(), OCI_MANIFEST, "it")
@@ -394,7 +394,7 @@ def test_no_other_spelling_is_a_size(size: str) -> None:
         "",
     ],
 )
-def test_no_other_spelling_is_a_digest(digest: str) -> None:
+def test_digest_must_be_canonical(digest: str) -> None:
     error = refusal(manifest(config=entry(digest=digest)))
     assert error.field == "config.digest"
     assert "canary" not in str(error)
@@ -422,7 +422,7 @@ def test_a_malformed_digest_of_an_unknown_algorithm_is_refused(digest: str) -> N
     assert caught.value.field == "manifests[0].digest"
 
 
-def test_an_image_with_a_layer_that_cannot_be_verified_is_not_supported() -> None:
+def test_image_with_an_unsupported_layer_digest_is_unsupported() -> None:
     with pytest.raises(UnsupportedDocument, match="md5") as caught:
         parse(manifest(layers=[entry(), entry(digest="md5:" + "a" * 32)]), OCI_MANIFEST)
     assert caught.value.field == "layers[1].digest"
@@ -442,7 +442,7 @@ def test_an_image_with_a_layer_that_cannot_be_verified_is_not_supported() -> Non
         ({"OS": "linux"}, "manifests[1].platform.OS"),
     ],
 )
-def test_a_fault_in_a_platform_has_its_path(platform: object, field: str) -> None:
+def test_platform_error_names_its_path(platform: object, field: str) -> None:
     document = index(entry(OCI_MANIFEST), entry(OCI_MANIFEST, platform=platform))
     assert refusal(document, OCI_INDEX).field == field
 
@@ -450,7 +450,7 @@ def test_a_fault_in_a_platform_has_its_path(platform: object, field: str) -> Non
 # Embedded content, sizes, limits
 
 
-def test_embedded_content_is_given_when_it_is_what_it_says() -> None:
+def test_matching_embedded_content_is_used() -> None:
     data = base64.b64encode(b"{}").decode()
     parsed = parse(manifest(config=entry(OCI_EMPTY, b"{}", data=data)))
     assert isinstance(parsed, Manifest)
@@ -458,7 +458,7 @@ def test_embedded_content_is_given_when_it_is_what_it_says() -> None:
     assert parsed.config.data == b"{}"
 
 
-def test_other_embedded_content_is_refused() -> None:
+def test_wrong_embedded_content_is_refused() -> None:
     other = base64.b64encode(b"[]").decode()
     with pytest.raises(DigestMismatch) as mismatch:
         parse(manifest(config=entry(OCI_EMPTY, b"{}", data=other)))
@@ -480,7 +480,9 @@ def test_other_embedded_content_is_refused() -> None:
         ({"blobs": [entry(), entry(size=9)]}, OCI_ARTIFACT, "blobs[1].size"),
     ],
 )
-def test_one_digest_has_one_size(document: object, content_type: str, field: str) -> None:
+def test_one_digest_with_two_sizes_is_refused(
+    document: object, content_type: str, field: str
+) -> None:
     assert refusal(document, content_type).field == field
 
 
@@ -549,9 +551,7 @@ SBOM = "application/spdx+json"
         ),
     ],
 )
-def test_an_index_says_which_of_its_entries_can_be_images(
-    members: dict[str, Any], kind: EntryKind | str
-) -> None:
+def test_index_entries_are_images_or_not(members: dict[str, Any], kind: EntryKind | str) -> None:
     described = {**entry(OCI_MANIFEST), **members}
     parsed = parse(index(described), OCI_INDEX)
     assert isinstance(parsed, Index)
@@ -568,7 +568,7 @@ def test_an_index_says_which_of_its_entries_can_be_images(
         ({"artifactType": OCI_CONFIG}, EntryKind.IMAGE),
     ],
 )
-def test_a_manifest_shows_what_its_entry_is(members: dict[str, Any], kind: EntryKind) -> None:
+def test_manifest_shows_the_kind_of_its_entry(members: dict[str, Any], kind: EntryKind) -> None:
     parsed = parse(manifest(**members))
     listed = parse(index(entry(OCI_MANIFEST)), OCI_INDEX)
     marked = parse(index(entry(OCI_MANIFEST, artifactType=SBOM)), OCI_INDEX)

@@ -30,7 +30,7 @@ def refusal(text: str) -> InvalidReference:
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=[vector["id"] for vector in VECTORS])
-def test_it_agrees_with_docker(vector: dict[str, Any]) -> None:
+def test_reference_parsing_agrees_with_docker(vector: dict[str, Any]) -> None:
     expected = vector["expect"]
     if "error" in expected:
         refusal(vector["input"])
@@ -89,7 +89,7 @@ def test_it_agrees_with_docker(vector: dict[str, Any]) -> None:
         ("[fe80::1%eth0]/x", "not the name of a registry", "IPv6"),
     ],
 )
-def test_each_mistake_has_its_own_reason(text: str, reason: str, hint: str) -> None:
+def test_each_invalid_reference_has_its_own_reason(text: str, reason: str, hint: str) -> None:
     error = refusal(text)
     assert reason in error.reason
     assert hint in " ".join(error.hints())
@@ -108,7 +108,7 @@ def test_each_mistake_has_its_own_reason(text: str, reason: str, hint: str) -> N
         (f"nginx@{HEX}{HEX}", f"write `nginx@sha512:{HEX}{HEX}`"),
     ],
 )
-def test_a_digest_without_an_algorithm_is_shown(text: str, hint: str) -> None:
+def test_digest_without_an_algorithm_is_explained(text: str, hint: str) -> None:
     with pytest.raises(InvalidReference) as caught:
         Reference.parse(text)
     assert caught.value.text == text
@@ -168,7 +168,7 @@ def test_a_password_in_a_reference_is_not_repeated(text: str) -> None:
         ("ubuntu", None),
     ],
 )
-def test_a_host_that_cannot_exist_is_an_endpoint_problem(text: str, problem: str | None) -> None:
+def test_impossible_host_is_an_endpoint_error(text: str, problem: str | None) -> None:
     reference = Reference.parse(text)
     found = reference.endpoint_problem()
     if problem is None:
@@ -195,11 +195,11 @@ def test_the_hint_for_an_accidental_host_is_the_lower_case_name() -> None:
         ("r.io:5000/x", "r.io:5000"),
     ],
 )
-def test_only_docker_hub_has_its_api_elsewhere(text: str, host: str) -> None:
+def test_only_docker_hub_has_a_separate_api_host(text: str, host: str) -> None:
     assert Reference.parse(text).api_host == host
 
 
-def test_the_digest_is_what_is_asked_for() -> None:
+def test_reference_with_a_digest_requests_the_digest() -> None:
     digest = Digest("sha256", HEX)
     reference = Reference.parse("r.io/x:1")
     assert (reference.name, reference.identity) == ("1", "r.io/x")
@@ -224,7 +224,7 @@ def test_the_digest_is_what_is_asked_for() -> None:
         ("r.io", "a" * 256, None),
     ],
 )
-def test_an_invalid_reference_cannot_be_made_by_hand(
+def test_invalid_reference_cannot_be_constructed(
     registry: str, repository: str, tag: str | None
 ) -> None:
     with pytest.raises(InvalidReference):
@@ -263,7 +263,7 @@ NEARLY = st.lists(PIECES, max_size=12).map("".join)
 
 
 @given(st.one_of(NEARLY, st.text(max_size=60)))
-def test_any_text_is_a_reference_or_an_invalid_one(text: str) -> None:
+def test_any_text_is_a_valid_or_invalid_reference(text: str) -> None:
     try:
         reference = Reference.parse(text)
     except InvalidReference:
@@ -278,7 +278,7 @@ def test_any_text_is_a_reference_or_an_invalid_one(text: str) -> None:
 
 
 @pytest.mark.parametrize("piece", ["a", "a-", "a.", "-", "_", "a/", "a:", "a@", ".a", "[:", "A"])
-def test_long_text_takes_no_long_time(piece: str) -> None:
+def test_long_reference_is_parsed_quickly(piece: str) -> None:
     text = (piece * 4096)[:4095]
     start = time.perf_counter()
     for candidate in (text, f"{text}!", f"r.io/{text}"[:4096], f"{text}/x"[-4096:]):
@@ -290,7 +290,7 @@ def test_long_text_takes_no_long_time(piece: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["${IMAGE}", "app/${NAME}:1", "app/Name-"])
-def test_other_letters_are_no_advice_where_they_would_not_do(text: str) -> None:
+def test_lower_case_is_suggested_only_where_it_helps(text: str) -> None:
     error = refusal(text)
     assert error.reason == "repository name must be lowercase"
     assert error.hints() == ()

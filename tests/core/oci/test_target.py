@@ -46,7 +46,7 @@ DIGEST = "sha256:" + "a" * 64
         ("docker-archive:C:/b.tar", LayoutTarget("docker-archive", "C:/b.tar", None)),
     ],
 )  # fmt: skip
-def test_a_prefix_says_where_the_image_is(text: str, target: Target) -> None:
+def test_target_prefix_selects_the_source(text: str, target: Target) -> None:
     assert parse_target(text) == target
 
 
@@ -78,7 +78,7 @@ def test_a_prefix_says_where_the_image_is(text: str, target: Target) -> None:
         ("https://r.io/x", "scheme"),
     ],
 )
-def test_what_names_no_place_is_refused(text: str, reason: str) -> None:
+def test_target_without_a_path_is_refused(text: str, reason: str) -> None:
     with pytest.raises(InvalidReference) as caught:
         parse_target(text)
     assert reason in caught.value.reason
@@ -101,7 +101,7 @@ def test_what_names_no_place_is_refused(text: str, reason: str) -> None:
         ("docker-archive:a.tar:app", {"a.tar"}, "a.tar", "app"),
     ],
 )
-def test_the_first_colon_that_ends_an_existing_path_ends_the_path(
+def test_first_colon_after_an_existing_path_ends_the_path(
     text: str, paths: set[str], path: str | None, name: str | None
 ) -> None:
     if path is None:
@@ -129,7 +129,7 @@ def test_the_first_colon_that_ends_an_existing_path_ends_the_path(
         "ocidir://dir:v1",
     ],
 )
-def test_the_transports_of_other_tools_are_named_as_not_supported(text: str) -> None:
+def test_transports_of_other_tools_are_named_as_unsupported(text: str) -> None:
     with pytest.raises(InvalidReference, match=r"transport .* is not supported") as caught:
         parse_target(text)
     assert any("`oci-archive:`" in hint for hint in caught.value.hints())

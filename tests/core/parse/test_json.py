@@ -67,7 +67,7 @@ def refusal(body: bytes) -> BadDocument:
         (b'{"a":1,"b":[{"c":"}"},"\xff"]}', "b", "UTF-8"),
     ],
 )
-def test_what_is_not_one_clear_object_is_refused(body: bytes, field: str, reason: str) -> None:
+def test_ambiguous_json_is_refused(body: bytes, field: str, reason: str) -> None:
     error = refusal(body)
     assert error.field == field
     assert reason in error.reason
@@ -101,11 +101,11 @@ def test_depth_64_is_read_and_65_is_not() -> None:
     assert "depth" in str(caught.value)
 
 
-def test_brackets_in_texts_are_no_depth() -> None:
+def test_brackets_in_strings_do_not_count_as_depth() -> None:
     assert read_object(json.dumps({"a": "[{" * 500, "b": '\\"[' * 500}).encode(), "it")
 
 
-def test_depth_names_the_member_that_is_too_deep() -> None:
+def test_json_depth_error_names_the_member() -> None:
     body = b'{"config":{"a":[]},"layers":[],"x\\"y":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     with pytest.raises(LimitExceeded) as caught:
         read_object(body, "it")
@@ -115,7 +115,7 @@ def test_depth_names_the_member_that_is_too_deep() -> None:
 @pytest.mark.parametrize(
     "piece", [b"[", b"]", b'"', b'\\"', b"\\", b'{"a":', b"1", b"[],", b",", b"\xff"]
 )
-def test_hostile_megabytes_end_soon(piece: bytes) -> None:
+def test_megabytes_of_hostile_json_are_refused_quickly(piece: bytes) -> None:
     body = (b'{"a":"' + piece * 1_000_000)[:1_000_000]
     start = time.perf_counter()
     for candidate in (body, b'{"a":' + body[6:]):
@@ -136,7 +136,7 @@ def test_hostile_megabytes_end_soon(piece: bytes) -> None:
         b'"S3cr3t"',
     ],
 )
-def test_errors_carry_no_values(body: bytes) -> None:
+def test_json_errors_contain_no_values(body: bytes) -> None:
     error = refusal(body)
     chain = [error, error.__cause__, error.__context__]
     assert "S3cr3t" not in "".join(f"{link!r}{vars(link) if link else ''}" for link in chain)
@@ -163,7 +163,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=5), VALUES, max_size=5), st.booleans())
-def test_what_is_written_is_read_back(document: dict[str, object], escaped: bool) -> None:
+def test_written_json_is_read_back(document: dict[str, object], escaped: bool) -> None:
     body = json.dumps(document, ensure_ascii=escaped).encode("utf-8")
     assert read_object(body, "it") == document
 
@@ -176,12 +176,12 @@ def test_only_whole_numbers_are_integers(value: object) -> None:
 
 
 @pytest.mark.parametrize("value", [0, 1, 2**63 - 1])
-def test_sizes_go_up_to_what_64_bits_hold(value: int) -> None:
+def test_sizes_are_limited_to_64_bits(value: int) -> None:
     assert integer(value, "it", "size") == value
 
 
 @pytest.mark.parametrize("name", ["Layers", "LAYERS", "layer\u017f"])
-def test_a_known_name_in_another_case_is_refused(name: str) -> None:
+def test_known_field_in_another_case_is_refused(name: str) -> None:
     known = frozenset({"layers"})
     variants: list[dict[str, object]] = [{name: 1}, {"layers": 1, name: 1}]
     for members in variants:
@@ -218,7 +218,7 @@ def test_an_array_is_read_as_in_the_whole(
 
 
 @given(st.binary(max_size=60) | st.text(alphabet='{}[]":,tags 1n\\', max_size=40).map(str.encode))
-def test_what_is_refused_as_an_array_is_a_bad_document(body: bytes) -> None:
+def test_invalid_array_document_is_refused(body: bytes) -> None:
     try:
         found = list(read_array(body, "tags", "it"))
     except (BadDocument, LimitExceeded):
@@ -257,12 +257,12 @@ def test_what_is_refused_as_an_array_is_a_bad_document(body: bytes) -> None:
         (b'{"tags":[nullx]}', "not JSON"),
     ],
 )
-def test_an_array_that_cannot_be_read_says_why(body: bytes, reason: str) -> None:
+def test_invalid_array_error_names_the_reason(body: bytes, reason: str) -> None:
     with pytest.raises(BadDocument, match=reason):
         list(read_array(body, "tags", "the thing"))
 
 
-def test_what_is_passed_over_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_skipped_json_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strict_json, "MAX_SKIPPED", 3)
 
     assert list(read_array(b'{"x":[{},{}],"tags":["a"]}', "tags", "it")) == ["a"]

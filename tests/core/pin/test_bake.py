@@ -34,7 +34,7 @@ def strings(text: str) -> list[tuple[str, str]]:
         ("", []),
     ],
 )  # fmt: skip
-def test_strings_are_found_with_their_paths(text: str, found: list[tuple[str, str]]) -> None:
+def test_bake_strings_are_found_with_their_paths(text: str, found: list[tuple[str, str]]) -> None:
     assert strings(text) == found
     assert strings(text.replace("\n", "\r\n")) == found
 
@@ -55,7 +55,7 @@ def test_strings_are_found_with_their_paths(text: str, found: list[tuple[str, st
         ('a = "' + '${"' * (MAX_DEPTH + 1), "nests deeper", 1),
     ],
 )
-def test_what_is_no_hcl_is_refused_with_its_line(text: str, reason: str, line: int) -> None:
+def test_invalid_hcl_is_refused_with_its_line(text: str, reason: str, line: int) -> None:
     with pytest.raises(Unparsable) as caught:
         read_hcl(text)
 

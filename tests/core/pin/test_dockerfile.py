@@ -1,4 +1,4 @@
-"""Finding images in Dockerfiles: every place one can stand, and every place that only looks so."""
+"""Images in Dockerfiles: every place they can be, and every place that only looks so."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ DIGEST = "sha256:" + "b" * 64
 
 
 def named(text: str) -> list[str]:
-    """Give the references of a Dockerfile as written."""
+    """Return the references of a Dockerfile as written."""
     return [text[spot.start : spot.end] for spot in find(text).spots]
 
 
 def strays(text: str) -> list[tuple[str, str]]:
-    """Give what cannot be pinned, and why."""
+    """Return the references that cannot be pinned, with the reason."""
     return [(stray.text, stray.reason) for stray in find(text).strays]
 
 
@@ -75,7 +75,7 @@ def strays(text: str) -> list[tuple[str, str]]:
         ("# only a comment", []),
     ],
 )  # fmt: skip
-def test_images_are_found_where_they_stand(text: str, expected: list[str]) -> None:
+def test_dockerfile_images_are_found_at_their_positions(text: str, expected: list[str]) -> None:
     assert named(text) == expected
     assert strays(text) == []
 
@@ -97,7 +97,9 @@ def test_images_are_found_where_they_stand(text: str, expected: list[str]) -> No
         ("FROM al\\\npine:3\n", "alpine:3", "line break"),
     ],
 )
-def test_what_cannot_be_pinned_says_why(text: str, reference: str, reason: str) -> None:
+def test_dockerfile_reference_that_cannot_be_pinned_has_a_reason(
+    text: str, reference: str, reason: str
+) -> None:
     written, why = strays(text)[0]
 
     assert written == reference
@@ -115,11 +117,11 @@ def test_what_cannot_be_pinned_says_why(text: str, reference: str, reason: str) 
         ("FROM \\\n # resolver: ignore\n  a:1\n", [True]),
     ],
 )
-def test_a_comment_above_has_a_reference_left_alone(text: str, ignored: list[bool]) -> None:
+def test_dockerfile_ignore_comment_skips_the_next_reference(text: str, ignored: list[bool]) -> None:
     assert [spot.is_ignored for spot in find(text).spots] == ignored
 
 
-def test_the_platform_of_a_from_is_kept_where_it_is_written_out() -> None:
+def test_dockerfile_from_platform_is_kept_when_literal() -> None:
     text = "FROM --platform=linux/s390x a:1\nFROM --platform=$TARGETPLATFORM b:1\n"
 
     assert [spot.platform for spot in find(text).spots] == ["linux/s390x", ""]
@@ -133,6 +135,6 @@ def test_the_platform_of_a_from_is_kept_where_it_is_written_out() -> None:
         "FROM a:1\nRUN <<EOF\nx\n",
     ],
 )
-def test_what_buildkit_would_refuse_is_refused(text: str) -> None:
+def test_dockerfile_that_buildkit_rejects_is_refused(text: str) -> None:
     with pytest.raises(Usage):
         find(text)

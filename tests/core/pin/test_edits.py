@@ -30,13 +30,13 @@ def reasons(path: str, text: str) -> list[str]:
     "text",
     ["3.20", "1.0", "010", "0x1f", "1e3", "20241101", "1_000", "+1", ".5", "on", "true", "0o17"],
 )
-def test_text_that_yaml_takes_for_another_value(text: str) -> None:
+def test_text_that_yaml_reads_as_another_type(text: str) -> None:
     assert means_other(YamlScalar(0, 0, text))
     assert not means_other(YamlScalar(0, 0, text, '"'))
 
 
 @pytest.mark.parametrize("text", ["1", "0", "1.27", "3.2", "v1", "1.2.3", "1-alpine", "latest"])
-def test_text_that_prints_as_it_is_written(text: str) -> None:
+def test_text_that_yaml_reads_as_the_same_text(text: str) -> None:
     assert not means_other(YamlScalar(0, 0, text))
 
 
@@ -80,7 +80,7 @@ def test_helm_values_that_cannot_be_pinned(text: str, reason: str) -> None:
     assert reason in found
 
 
-def test_a_tag_that_would_be_a_number_without_its_digest_keeps_it() -> None:
+def test_helm_tag_that_would_read_as_a_number_keeps_its_digest() -> None:
     text = f"repository: r\ntag: 3.20@{OLD}\n"
 
     assert unpin("values.yaml", text) == text
@@ -110,11 +110,11 @@ def test_a_tag_that_would_be_a_number_without_its_digest_keeps_it() -> None:
         ),
     ],
 )
-def test_a_digest_of_a_kustomization_goes_with_its_key(text: str, unpinned: str) -> None:
+def test_kustomization_digest_is_removed_with_its_key(text: str, unpinned: str) -> None:
     assert unpin("kustomization.yaml", text) == unpinned
 
 
-def test_a_digest_that_comes_first_stays_since_others_lean_on_its_place() -> None:
+def test_kustomization_digest_that_comes_first_stays() -> None:
     block = f"images:\n- digest: {OLD}\n  name: a\n  newTag: b\n"
     flow = f"images: [{{digest: {OLD}, name: a, newTag: b}}]"
 
@@ -140,7 +140,7 @@ def test_kustomizations_that_cannot_be_pinned(text: str, reason: str) -> None:
     assert reason in found
 
 
-def test_a_kustomization_of_no_images_has_none() -> None:
+def test_kustomization_without_images_has_none() -> None:
     text = "images:\n- x\n- {newTag: v1}\n- {name: a}\n"
 
     assert find_images("kustomization.yaml", text).spots == ()

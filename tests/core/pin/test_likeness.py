@@ -53,7 +53,7 @@ ORDINARY: dict[str, str] = json.loads((BEFORE.parent / "ordinary.json").read_tex
         ("include", "oci://ghcr.io/org/app:dev"),
     ],
 )
-def test_this_looks_like_an_image(key: str, value: str) -> None:
+def test_text_that_looks_like_an_image(key: str, value: str) -> None:
     found = likeness(value, key)
 
     assert found is not None
@@ -115,7 +115,7 @@ def test_this_looks_like_an_image(key: str, value: str) -> None:
         ("env", "DATABASE=db:5432"),
     ],
 )
-def test_this_does_not_look_like_an_image_that_lacks_a_digest(key: str, value: str) -> None:
+def test_text_that_does_not_look_like_an_unpinned_image(key: str, value: str) -> None:
     assert likeness(value, key) is None
 
 
@@ -138,7 +138,7 @@ def test_this_does_not_look_like_an_image_that_lacks_a_digest(key: str, value: s
         ("imagery", False),
     ],
 )
-def test_keys_that_say_image(key: str, is_one: bool) -> None:
+def test_keys_that_name_an_image(key: str, is_one: bool) -> None:
     assert is_image_key(key) is is_one
 
 
@@ -151,7 +151,7 @@ def _corpus() -> list[str]:
 
 
 @pytest.mark.parametrize("name", _corpus())
-def test_nothing_that_parses_as_a_reference_with_a_tag_is_passed_over_in_silence(name: str) -> None:
+def test_every_reference_with_a_tag_is_found_or_reported(name: str) -> None:
     text = (BEFORE / name).read_bytes().decode()
     found = find_images(name, text)
     lines = LineIndex(text)
@@ -164,7 +164,7 @@ def test_nothing_that_parses_as_a_reference_with_a_tag_is_passed_over_in_silence
             assert marked & {*span}, f"{name}:{span}: {value}"
 
 
-def test_every_exception_of_the_corpus_is_one() -> None:
+def test_every_exception_in_the_corpus_is_used() -> None:
     held = {
         value
         for name in _corpus()
@@ -203,7 +203,7 @@ def _is_reference(value: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("spec", "told"),
+    ("spec", "expected"),
     [
         ("images: [{name: app, newTag: v1}]", "app:v1"),
         ("image: {repository: quay.io/org/app, tag: v1}", "quay.io/org/app:v1"),
@@ -214,12 +214,12 @@ def _is_reference(value: str) -> bool:
         ("a: {image: org/app, tag: v1}", "org/app"),
     ],
 )
-def test_a_name_without_its_tag_beside_it_is_told(spec: str, told: str) -> None:
+def test_image_name_without_a_tag_is_reported(spec: str, expected: str) -> None:
     text = f"apiVersion: example.com/v1\nkind: Thing\nspec: {{{spec}}}\n"
 
     found = find_images("thing.yaml", text)
 
-    assert [stray.text for stray in found.strays] == [told]
+    assert [stray.text for stray in found.strays] == [expected]
     assert found.spots == ()
 
 
@@ -236,7 +236,7 @@ def test_a_name_without_its_tag_beside_it_is_told(spec: str, told: str) -> None:
         "logoImage: logo.png",
     ],
 )
-def test_other_names_beside_tags_are_none(spec: str) -> None:
+def test_other_names_with_tags_are_not_images(spec: str) -> None:
     text = f"apiVersion: example.com/v1\nkind: Thing\nspec: {{{spec}}}\n"
 
     found = find_images("thing.yaml", text)
@@ -244,7 +244,7 @@ def test_other_names_beside_tags_are_none(spec: str) -> None:
     assert (found.spots, found.strays) == ((), ())
 
 
-def test_a_block_of_text_that_is_no_yaml_is_no_fault() -> None:
+def test_text_block_that_is_not_yaml_is_accepted() -> None:
     text = "apiVersion: v1\nkind: ConfigMap\ndata:\n  a.yaml: |\n    {{ if x }}\n    image: [\n"
 
     with pytest.raises(ResolverError):

@@ -8,7 +8,7 @@ from resolver.core.platforms.host import HostMachine, host_of, local_of
 from resolver.core.platforms.platform import Platform
 
 
-# Source: platforms.md 8.
+# Source: docs/platform-matching.md, "Host detection".
 @pytest.mark.parametrize(
     ("machine", "expected"),
     [
@@ -32,7 +32,7 @@ from resolver.core.platforms.platform import Platform
         ("something-new", "linux/something-new"),
     ],
 )
-def test_linux_is_known_by_its_machine(machine: str, expected: str) -> None:
+def test_linux_host_is_detected_by_machine(machine: str, expected: str) -> None:
     assert str(host_of(HostMachine(machine, "linux"))) == expected
 
 
@@ -45,7 +45,7 @@ def test_linux_is_known_by_its_machine(machine: str, expected: str) -> None:
         ("mips64", "big", "mips64"),
     ],
 )
-def test_mips_is_told_apart_by_its_byte_order(
+def test_mips_host_is_detected_by_byte_order(
     machine: str, byteorder: str, architecture: str
 ) -> None:
     assert host_of(HostMachine(machine, "linux", byteorder=byteorder)).architecture == architecture
@@ -62,7 +62,7 @@ def test_mips_is_told_apart_by_its_byte_order(
         ("haiku1", "haiku"),
     ],
 )
-def test_systems_are_known_by_what_python_calls_them(sys_platform: str, system: str) -> None:
+def test_host_system_is_detected_by_python_platform(sys_platform: str, system: str) -> None:
     assert host_of(HostMachine("x86_64", sys_platform)) == Platform(system, "amd64")
 
 
@@ -73,7 +73,7 @@ def test_an_apple_processor_is_seen_through_rosetta() -> None:
     assert host_of(HostMachine("x86_64", "darwin")) == Platform("darwin", "amd64")
 
 
-def test_windows_brings_its_build() -> None:
+def test_windows_host_has_its_build() -> None:
     host = host_of(HostMachine("AMD64", "win32", windows_version=(10, 0, 20348)))
 
     assert host == Platform("windows", "amd64", "", "10.0.20348")
@@ -108,11 +108,11 @@ def cpuinfo(architecture: str, model: str = "ARMv7 Processor rev 4 (v7l)") -> st
         ("aarch64", "", "v8"),
     ],
 )
-def test_arm_is_told_apart_by_its_processor(machine: str, text: str, variant: str) -> None:
+def test_arm_host_is_detected_by_processor(machine: str, text: str, variant: str) -> None:
     assert host_of(HostMachine(machine, "linux", cpuinfo=text)).variant == variant
 
 
-def test_a_32_bit_process_on_64_bit_arm_speaks_for_32_bit_programs() -> None:
+def test_32_bit_process_on_64_bit_arm_selects_32_bit_programs() -> None:
     narrow = HostMachine("aarch64", "linux", cpuinfo=cpuinfo("8"), is_64bit=False)
 
     assert host_of(narrow) == Platform("linux", "arm", "v8")
@@ -137,7 +137,7 @@ V4 = f"{V3} avx512f avx512bw avx512cd avx512dq avx512vl"
         (V4.replace("ssse3 ", ""), ""),
     ],
 )
-def test_the_level_of_amd64_counts_only_when_asked_for(flags: str, level: str) -> None:
+def test_amd64_level_of_the_host_is_used_only_on_request(flags: str, level: str) -> None:
     machine = HostMachine("x86_64", "linux", cpuinfo=f"processor : 0\nflags\t\t: {flags}\n")
 
     assert local_of(machine) == Platform("linux", "amd64", level)

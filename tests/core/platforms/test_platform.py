@@ -18,7 +18,7 @@ from tests.core.platform_vectors import Case, cases, host_of, name, platform_of
 
 
 @pytest.mark.parametrize("case", cases("parse"), ids=name)
-def test_a_platform_reads_as_the_vector_says(case: Case) -> None:
+def test_platform_vector_is_parsed(case: Case) -> None:
     expected = case["expect"]
 
     parsed = Platform.parse(case["input"]["specifier"], host=host_of(case))
@@ -29,12 +29,13 @@ def test_a_platform_reads_as_the_vector_says(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", cases("error"), ids=name)
-def test_what_the_vector_refuses_is_refused(case: Case) -> None:
+def test_invalid_platform_vector_is_refused(case: Case) -> None:
     with pytest.raises(InvalidPlatform):
         Platform.parse(case["input"]["specifier"], host=host_of(case))
 
 
-# Source: platforms.md 2, "Results to note"; every row was run through containerd's Parse.
+# Source: docs/platform-matching.md, "Platform specifiers"; every row was checked with
+# containerd Parse.
 @pytest.mark.parametrize(
     ("text", "architecture", "variant"),
     [
@@ -69,7 +70,7 @@ def test_architecture_and_variant_are_read(text: str, architecture: str, variant
     assert (parsed.architecture, parsed.variant) == (architecture, variant)
 
 
-# Source: platforms.md 2, rule 4; containerd Parse with an injected host.
+# Source: docs/platform-matching.md, "Single words"; containerd Parse with an injected host.
 @pytest.mark.parametrize(
     ("text", "host", "expected"),
     [
@@ -86,11 +87,13 @@ def test_architecture_and_variant_are_read(text: str, architecture: str, variant
         ("windows(10.0)", "linux/amd64", Platform("windows", "amd64", "", "10.0")),
     ],
 )
-def test_a_single_word_is_completed_with_the_host(text: str, host: str, expected: Platform) -> None:
+def test_single_platform_word_is_completed_with_the_host(
+    text: str, host: str, expected: Platform
+) -> None:
     assert Platform.parse(text, host=Platform.parse(host)) == expected
 
 
-def test_a_single_word_means_the_same_on_every_machine_unless_a_host_is_given() -> None:
+def test_single_platform_word_without_a_host_is_machine_independent() -> None:
     assert Platform.parse("linux") == Platform("linux", "amd64")
     assert Platform.parse("arm64") == Platform("linux", "arm64")
 
@@ -113,12 +116,12 @@ def test_a_single_word_means_the_same_on_every_machine_unless_a_host_is_given() 
         "linux/" + "a" * 2000,
     ],
 )  # fmt: skip
-def test_text_that_is_no_platform_is_refused(text: str) -> None:
+def test_invalid_platform_text_is_refused(text: str) -> None:
     with pytest.raises(InvalidPlatform):
         Platform.parse(text)
 
 
-# Source: platforms.md D7 (crane, oras); peers.md 4 (regctl); names: Microsoft's image tags.
+# Source: docs/platform-matching.md, "Version suffix"; names: Microsoft's image tags.
 @pytest.mark.parametrize(
     ("text", "version"),
     [
@@ -156,7 +159,7 @@ def test_features_keep_their_order_and_case() -> None:
     assert parsed.normalized().os_features == ("A", "b", "c+d")
 
 
-def test_the_refusal_names_the_text_and_a_way_to_write_it() -> None:
+def test_platform_error_names_the_text_and_a_valid_form() -> None:
     with pytest.raises(InvalidPlatform, match="`linux/` is not a platform") as caught:
         Platform.parse("linux/")
 
@@ -194,7 +197,7 @@ index_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st
 @example("darwin", "arm64", "", "macOS 14.4", [])
 @example("all", "", "", "", [])
 @example("linux", "arm", "7", "a+b", ["", "x/y", "x/y"])
-def test_whatever_an_index_names_is_printed_so_that_it_can_be_asked_for(
+def test_any_index_platform_is_printed_in_a_form_that_can_be_requested(
     system: str, architecture: str, variant: str, version: str, features: list[str]
 ) -> None:
     entry = Platform(system, architecture, variant, version, tuple(features))
@@ -214,9 +217,7 @@ def test_whatever_an_index_names_is_printed_so_that_it_can_be_asked_for(
 
 
 @given(st.lists(platforms, min_size=1, max_size=6), st.integers(0, 5))
-def test_each_printed_platform_leads_back_to_an_entry_that_is_it(
-    entries: list[Platform], place: int
-) -> None:
+def test_each_printed_platform_selects_its_entry(entries: list[Platform], place: int) -> None:
     entry = entries[place % len(entries)]
 
     found = select(entries, str(entry), exact=True).platform
@@ -239,7 +240,7 @@ values = st.text(string.ascii_letters + string.digits + "_.-%+()/", min_size=1, 
 
 
 @given(names, parts, parts | st.just(""), values | st.just(""), st.lists(values, max_size=3))
-def test_what_is_written_in_full_reads_back(
+def test_full_platform_form_is_read_back(
     system: str, architecture: str, variant: str, version: str, features: list[str]
 ) -> None:
     platform = Platform(system, architecture, variant, version, tuple(features))

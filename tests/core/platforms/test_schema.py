@@ -20,7 +20,7 @@ AMD64 = [
     ("amd64/3", "amd64/3 amd64/v2 amd64 386"),
     ("amd64/+3", "amd64/+3 amd64/v2 amd64 386"),
     ("amd64/v03", "amd64/v03 amd64/v2 amd64 386"),
-    # no level: D3
+    # no level: docs/platform-matching.md, "Baseline levels"
     ("amd64/foo", "amd64/foo amd64 386"),
     ("amd64/1", "amd64/1 amd64 386"),
     ("amd64/v0", "amd64/v0 amd64 386"),
@@ -30,7 +30,7 @@ AMD64 = [
     ("amd64/v", "amd64/v amd64 386"),
     ("amd64/v1_0", "amd64/v1_0 amd64 386"),
     ("amd64/v\u0663", "amd64/v\u0663 amd64 386"),
-    # too many: D4
+    # too many: docs/platform-matching.md, "Bounded levels"
     ("amd64/v100", "amd64/v100 amd64 386"),
     ("amd64/v99999999999999999999", "amd64/v99999999999999999999 amd64 386"),
     ("386", "386"),
@@ -44,7 +44,8 @@ ARM = [
     ("arm/v6", "arm/v6 arm/v5"),
     ("armhf", "arm/v7 arm/v6 arm/v5"),
     ("armel", "arm/v6 arm/v5"),
-    # platforms.md 5: v5 and below, and anything else, run themselves only
+    # v5 and below, and anything else, run themselves only: docs/platform-matching.md,
+    # "Acceptable platforms"
     ("arm/v5", "arm/v5"),
     ("arm/v4", "arm/v4"),
     ("arm/foo", "arm/foo"),
@@ -66,7 +67,7 @@ ARM64 = [
         "arm64/v9.1",
         f"arm64/v9.1 arm64/v9 arm64/v8.6 {ARM64_V8_5} arm64 {ARM32}",
     ),
-    # D2, for levels that nobody lists
+    # docs/platform-matching.md, "Unlisted variants", for levels that nobody lists
     ("arm64/v8.10", f"arm64/v8.10 arm64 {ARM32}"),
     ("arm64/v9.8", f"arm64/v9.8 arm64 {ARM32}"),
     ("arm64/v10", f"arm64/v10 arm64 {ARM32}"),
@@ -75,7 +76,7 @@ ARM64 = [
     ("arm64/foo", f"arm64/foo arm64 {ARM32}"),
     ("arm64/v99999999", f"arm64/v99999999 arm64 {ARM32}"),
 ]
-# platforms.md D3
+# docs/platform-matching.md, "Baseline levels"
 OTHERS = [
     ("riscv64", "riscv64 riscv64/rva20u64"),
     ("riscv64/rva20u64", "riscv64/rva20u64 riscv64"),
@@ -94,7 +95,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize(("asked", "accepted"), [*AMD64, *ARM, *ARM64, *OTHERS])
-def test_what_runs_is_listed_best_first(asked: str, accepted: str) -> None:
+def test_compatible_platforms_are_listed_best_first(asked: str, accepted: str) -> None:
     architecture, _, variant = asked.partition("/")
 
     listed = BUILTIN.acceptable(Platform("linux", architecture, variant))
@@ -104,7 +105,9 @@ def test_what_runs_is_listed_best_first(asked: str, accepted: str) -> None:
 
 
 @pytest.mark.parametrize(("asked", "accepted"), [*AMD64, *ARM, *ARM64, *OTHERS])
-def test_the_grade_tells_lower_levels_from_other_architectures(asked: str, accepted: str) -> None:
+def test_grade_distinguishes_lower_variants_from_other_architectures(
+    asked: str, accepted: str
+) -> None:
     architecture, _, variant = asked.partition("/")
 
     (first, *rest) = BUILTIN.acceptable(Platform("linux", architecture, variant))
@@ -116,7 +119,7 @@ def test_the_grade_tells_lower_levels_from_other_architectures(asked: str, accep
     assert accepted
 
 
-def test_system_version_and_features_stay_those_that_were_asked_for() -> None:
+def test_compatible_platforms_keep_os_version_and_features() -> None:
     want = Platform("Windows", "amd64", "v2", "10.0.20348", ("b", "a"))
 
     for platform, _ in BUILTIN.acceptable(want):
@@ -124,13 +127,13 @@ def test_system_version_and_features_stay_those_that_were_asked_for() -> None:
         assert rest == ("windows", "10.0.20348", ("a", "b"))
 
 
-# ---- The rules of platforms.md 5, by arithmetic instead of lists --------------------------------
+# The rules of docs/platform-matching.md, "Acceptable platforms", computed instead of listed
 
 Level = tuple[int, int]
 
 
 def level_of(architecture: str, variant: str) -> Level | None:
-    """Read the levels that the rules speak of; None for spellings they do not know."""
+    """Return the documented levels; None for unknown spellings."""
     if architecture == "amd64":
         return (1, 0) if variant in {"", "v1"} else (int(variant[1:]), 0)
     if architecture == "arm":
@@ -142,7 +145,7 @@ def level_of(architecture: str, variant: str) -> Level | None:
 
 
 def expected_rank(want: tuple[str, str], have: tuple[str, str]) -> int | None:
-    """Say at which place a candidate stands in the vector, after the written rules."""
+    """Return the position of a candidate by the documented rules."""
     (wanted, _), (offered, _) = want, have
     level = level_of(*want)
     assert level is not None
@@ -195,7 +198,7 @@ CHIPS = [
 
 
 @pytest.mark.parametrize("want", CHIPS, ids="/".join)
-def test_the_table_does_what_the_written_rules_say(want: tuple[str, str]) -> None:
+def test_compatibility_table_follows_the_documented_rules(want: tuple[str, str]) -> None:
     vector = [chip for chip, _ in BUILTIN.vector(BUILTIN.chip(*want))]
 
     for have in CHIPS:
@@ -206,7 +209,7 @@ def test_the_table_does_what_the_written_rules_say(want: tuple[str, str]) -> Non
 
 
 @pytest.mark.parametrize("want", CHIPS, ids="/".join)
-def test_selecting_among_all_of_them_ranks_by_the_written_rules(want: tuple[str, str]) -> None:
+def test_selection_among_all_platforms_follows_the_documented_rules(want: tuple[str, str]) -> None:
     entries = [Platform("linux", *have) for have in CHIPS]
 
     selection = select(entries, Platform("linux", *want))
@@ -217,7 +220,7 @@ def test_selecting_among_all_of_them_ranks_by_the_written_rules(want: tuple[str,
 
 
 @pytest.mark.parametrize("want", CHIPS, ids="/".join)
-def test_386_comes_after_every_level_of_amd64_and_nowhere_else(want: tuple[str, str]) -> None:
+def test_386_follows_every_amd64_level(want: tuple[str, str]) -> None:
     vector = [chip for chip, _ in BUILTIN.vector(BUILTIN.chip(*want))]
 
     assert (("386", "") in vector) == (want[0] == "amd64")
@@ -225,7 +228,7 @@ def test_386_comes_after_every_level_of_amd64_and_nowhere_else(want: tuple[str, 
         assert vector[-1] == ("386", "")
 
 
-def test_which_level_is_newer_is_known_only_where_there_is_an_order() -> None:
+def test_newer_variant_is_known_only_for_ordered_variants() -> None:
     assert BUILTIN.newer(("amd64", "v3"), ("amd64", "")) is True
     assert BUILTIN.newer(("arm", "v4"), ("arm", "v7")) is False
     assert BUILTIN.newer(("arm64", "v9"), ("arm64", "v8.5")) is True
@@ -237,7 +240,7 @@ def test_which_level_is_newer_is_known_only_where_there_is_an_order() -> None:
 
 
 @pytest.mark.parametrize("architecture", FACTS.architectures)
-def test_every_known_architecture_has_a_finite_vector_that_starts_with_itself(
+def test_every_architecture_has_a_finite_list_that_starts_with_itself(
     architecture: str,
 ) -> None:
     vector = BUILTIN.vector(BUILTIN.chip(architecture, ""))
@@ -246,7 +249,7 @@ def test_every_known_architecture_has_a_finite_vector_that_starts_with_itself(
     assert len(vector) < 100
 
 
-def test_a_machine_of_ci_is_found_for_a_platform() -> None:
+def test_ci_runner_is_found_for_a_platform() -> None:
     assert BUILTIN.runner(Platform.parse("linux/amd64")) == "ubuntu-24.04"
     assert BUILTIN.runner(Platform.parse("linux/aarch64")) == "ubuntu-24.04-arm"
     assert BUILTIN.runner(Platform.parse("windows/amd64")) == "windows-2025"
@@ -257,7 +260,7 @@ def test_a_machine_of_ci_is_found_for_a_platform() -> None:
     assert BUILTIN.runner(Platform.parse("linux/amd64"), provider="other") is None
 
 
-def test_the_first_machine_that_fits_is_taken() -> None:
+def test_first_matching_ci_runner_is_used() -> None:
     mine = Runner("github", "mine", "linux", "amd64")
     table = PlatformTable(FACTS._replace(runners=(mine, *FACTS.runners)))
 

@@ -22,14 +22,14 @@ def listed(*texts: str | None) -> list[Platform | None]:
 
 
 def written(text: str) -> Platform:
-    """Write an entry as it stands in an index, without what `parse` would mend."""
+    """Return an index entry without the corrections of `parse`."""
     rest, _, version = text.partition(":")
     system, architecture, variant = (*rest.split("/"), "", "")[:3]
     return Platform(system, architecture, variant, version)
 
 
 @pytest.mark.parametrize("case", cases("select"), ids=name)
-def test_the_entry_that_the_vector_names_is_selected(case: Case) -> None:
+def test_vector_selects_its_entry(case: Case) -> None:
     asked = case["input"]
     want: Platform | tuple[Platform, ...]
     if asked["want"] == "local":
@@ -43,7 +43,7 @@ def test_the_entry_that_the_vector_names_is_selected(case: Case) -> None:
     assert select(entries, want, exact=asked["strict"]).index == case["expect"]["index"]
 
 
-# Asked for, offered, strict index, index, because (platforms.md 9 unless said otherwise).
+# Requested, offered, strict index, index, reason. Source: docs/platform-matching.md, "Ranking".
 @pytest.mark.parametrize(
     ("want", "offered", "strict", "index"),
     [
@@ -64,7 +64,7 @@ def test_the_entry_that_the_vector_names_is_selected(case: Case) -> None:
         ("linux/riscv64", ["linux/riscv64/rva20u64"], None, 0),
         ("linux/riscv64", ["linux/riscv64/rva22u64"], None, None),
         ("linux/riscv64/rva22u64", ["linux/riscv64", "linux/riscv64/rva20u64"], None, 1),
-        # the version counts everywhere (D10), and keeps nothing out unless `exact` is asked for
+        # the version counts everywhere, and excludes nothing without `exact`
         ("linux/amd64:5.10", ["linux/amd64:6.1"], None, 0),
         ("linux/amd64:5.10", ["linux/amd64:6.1", "linux/amd64"], None, 1),
         ("linux/amd64:5.10", ["linux/amd64:6.1", "linux/amd64", "linux/amd64:5.10"], 2, 2),
@@ -78,7 +78,7 @@ def test_the_entry_that_the_vector_names_is_selected(case: Case) -> None:
         ("linux/amd64", ["unknown/unknown"], None, None),
         ("linux/amd64", [None], None, None),
         ("linux/amd64", [], None, None),
-        # an entry without a system means linux: D8
+        # an entry without an os means linux: docs/platform-matching.md, "Default operating system"
         ("linux/amd64", ["/amd64"], 0, 0),
         # first of equals
         ("linux/arm64", ["linux/arm64/v8", "linux/arm64"], 0, 0),
@@ -110,7 +110,7 @@ def test_strict_and_lenient_answers_are_as_agreed(
         ("linux/arm64", "linux/arm/v8", Grade.ABI),
     ],
 )
-def test_the_grade_says_how_near_the_answer_is(want: str, offered: str, grade: Grade) -> None:
+def test_grade_measures_the_distance_of_the_answer(want: str, offered: str, grade: Grade) -> None:
     selection = select(listed(offered), parse(want))
 
     assert selection.grade is grade
@@ -146,7 +146,7 @@ def test_the_grade_says_how_near_the_answer_is(want: str, offered: str, grade: G
         ("linux/amd64", None, "has no platform"),
     ],
 )
-def test_an_entry_that_does_not_fit_says_why(want: str, offered: str | None, reason: str) -> None:
+def test_rejected_entry_has_a_reason(want: str, offered: str | None, reason: str) -> None:
     (rejected,) = select(listed(offered), parse(want)).rejected
 
     assert rejected == Rejection(0, listed(offered)[0], reason)
@@ -161,13 +161,13 @@ def test_an_entry_that_does_not_fit_says_why(want: str, offered: str | None, rea
         ("linux/arm64", "linux/arm64/v9", "needs arm64/v9, newer than the wanted v8"),
     ],
 )
-def test_an_exact_question_says_what_it_refused(want: str, offered: str, reason: str) -> None:
+def test_exact_request_names_the_platform_it_refused(want: str, offered: str, reason: str) -> None:
     (rejected,) = select(listed(offered), parse(want), exact=True).rejected
 
     assert rejected.reason == reason
 
 
-def test_entries_that_fit_less_say_which_one_won_counted_from_one() -> None:
+def test_worse_entries_name_the_winner_by_position() -> None:
     entries = listed("linux/amd64", "linux/arm64", "linux/arm64", "linux/arm/v7")
 
     selection = select(entries, parse("linux/arm64"))
@@ -185,7 +185,7 @@ def features(*names: str) -> Platform:
     return Platform("linux", "amd64", "", "", names)
 
 
-def test_required_features_must_be_wanted_and_more_of_them_win() -> None:
+def test_required_features_must_be_requested_and_more_matches_win() -> None:
     entries = [features(), features("gpu"), features("gpu", "tpu"), features("npu")]
 
     selection = select(entries, features("tpu", "gpu"))
@@ -197,7 +197,7 @@ def test_required_features_must_be_wanted_and_more_of_them_win() -> None:
     assert lost[0].reason == "needs os features a, b"
 
 
-def test_several_wishes_are_taken_in_order_and_bring_no_fallbacks() -> None:
+def test_several_requests_are_tried_in_order_without_fallbacks() -> None:
     wishes = [parse("darwin/arm64"), parse("linux/arm64")]
 
     assert select(listed("linux/arm64", "darwin/arm64"), wishes).index == 1
@@ -207,7 +207,7 @@ def test_several_wishes_are_taken_in_order_and_bring_no_fallbacks() -> None:
     assert select(listed("linux/arm/v7"), []).index is None
 
 
-def test_the_reason_is_given_against_the_nearest_of_several_wishes() -> None:
+def test_reason_refers_to_the_nearest_of_several_requests() -> None:
     wishes = [parse("darwin/arm64"), parse("linux/arm64"), parse("windows/amd64:10.0.20348")]
 
     lost = select(listed("linux/arm64/v9", "windows/amd64:10.0.26100", "plan9/386"), wishes)
@@ -219,7 +219,7 @@ def test_the_reason_is_given_against_the_nearest_of_several_wishes() -> None:
     ]
 
 
-def test_relatives_of_a_wish_are_named_once_each_in_index_order() -> None:
+def test_related_platforms_are_listed_once_in_index_order() -> None:
     entries = listed(
         "linux/s390x", None, "linux/arm64/v9", "windows/arm64", "linux/arm64/V9", "linux/arm/v9"
     )
@@ -230,7 +230,7 @@ def test_relatives_of_a_wish_are_named_once_each_in_index_order() -> None:
     ]
 
 
-def test_the_same_architecture_elsewhere_is_named_where_nothing_is_nearer() -> None:
+def test_same_architecture_of_another_os_is_listed_as_related() -> None:
     entries = listed("linux/s390x", "linux/arm64", "windows/arm64")
 
     assert nearest(entries, parse("darwin/arm64")) == [
@@ -242,7 +242,7 @@ def test_the_same_architecture_elsewhere_is_named_where_nothing_is_nearer() -> N
     assert len(nearest(many, parse("windows/amd64:ltsc2022"))) == 5
 
 
-def test_an_exact_question_names_what_it_refused_among_the_relatives() -> None:
+def test_exact_request_lists_refused_entries_as_related() -> None:
     assert nearest(listed("linux/arm/v6"), parse("linux/arm/v7"), exact=True) == [
         (0, "arm/v6 can stand in for arm/v7, but is not exact")
     ]
@@ -281,7 +281,7 @@ WIDE = 20_000
     ],
     ids=["same", "amd64", "riscv64", "arm64", "architectures", "windows", "huge", "huge-arm64"],
 )
-def test_an_index_as_wide_as_they_may_be_takes_a_moment(want: str, entries: list[Platform]) -> None:
+def test_largest_index_is_searched_quickly(want: str, entries: list[Platform]) -> None:
     begun = time.process_time()
 
     selection = select(entries, parse(want))
@@ -320,7 +320,7 @@ def test_the_chosen_entry_is_acceptable_and_every_loser_has_a_reason(
 
 
 @given(st.data(), st.lists(platforms, max_size=8), platforms)
-def test_the_order_of_an_index_matters_between_equals_only(
+def test_index_order_matters_only_between_equal_entries(
     data: st.DataObject, entries: list[Platform], want: Platform
 ) -> None:
     other = data.draw(st.permutations(entries))
@@ -353,13 +353,13 @@ def test_the_order_of_an_index_matters_between_equals_only(
         ("linux/arm64:5.10", "linux/arm/v7", Grade.ABI),
     ],
 )
-def test_the_grade_says_whether_the_wanted_version_was_found(
+def test_grade_states_whether_the_requested_version_matched(
     want: str, offered: str, grade: Grade
 ) -> None:
     assert select(listed(offered), want).grade is grade
 
 
-def test_an_exact_version_is_refused_with_the_version_there_is() -> None:
+def test_exact_version_error_names_the_existing_version() -> None:
     refused = select(
         listed("freebsd/amd64:14.1", "freebsd/amd64"), "freebsd/amd64:15.0", exact=True
     )
@@ -371,7 +371,7 @@ def test_an_exact_version_is_refused_with_the_version_there_is() -> None:
 
 
 @given(st.lists(platforms, max_size=6), platforms, platforms, st.integers(0, 6))
-def test_an_entry_that_nobody_wants_changes_nothing(
+def test_unrelated_entry_does_not_change_the_result(
     entries: list[Platform], stranger: Platform, want: Platform, place: int
 ) -> None:
     if select([stranger], want).index is not None:
@@ -384,7 +384,7 @@ def test_an_entry_that_nobody_wants_changes_nothing(
 
 
 @given(some, platforms)
-def test_what_fits_exactly_fits_leniently_and_never_worse(
+def test_exact_match_is_also_a_compatible_match(
     entries: list[Platform | None], want: Platform
 ) -> None:
     strict, lenient = select(entries, want, exact=True), select(entries, want)
@@ -394,9 +394,7 @@ def test_what_fits_exactly_fits_leniently_and_never_worse(
 
 
 @given(some, platforms)
-def test_relatives_are_entries_that_do_not_fit(
-    entries: list[Platform | None], want: Platform
-) -> None:
+def test_related_platforms_do_not_match(entries: list[Platform | None], want: Platform) -> None:
     fitting = set(select(entries, want).ranking)
 
     for index, reason in nearest(entries, want):

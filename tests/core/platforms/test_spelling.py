@@ -17,21 +17,21 @@ from tests.core.platform_vectors import Case, cases, name, platform_of
 
 
 @pytest.mark.parametrize("case", cases("normalize"), ids=name)
-def test_a_platform_is_normalised_as_the_vector_says(case: Case) -> None:
+def test_platform_vector_is_normalised(case: Case) -> None:
     written = platform_of(case["input"]["platform"])
 
     assert written.normalized() == platform_of(case["expect"]["platform"])
 
 
 @pytest.mark.parametrize("case", cases("format"), ids=name)
-def test_a_platform_is_written_as_the_vector_says(case: Case) -> None:
+def test_platform_vector_is_formatted(case: Case) -> None:
     platform = platform_of(case["input"]["platform"])
 
     assert platform.format() == case["expect"]["format"]
     assert platform.format_all() == case["expect"]["format_all"]
 
 
-# Source: platforms.md 3, the table of normalizeArch.
+# Source: docs/platform-matching.md, "Normalisation".
 @pytest.mark.parametrize(
     ("architecture", "variant", "expected"),
     [
@@ -66,7 +66,7 @@ def test_a_platform_is_written_as_the_vector_says(case: Case) -> None:
         ("\u212a", "", ("\u212a", "")),
     ],
 )
-def test_architectures_are_spelled_in_one_way(
+def test_architecture_aliases_are_normalised(
     architecture: str, variant: str, expected: tuple[str, str]
 ) -> None:
     normal = Platform("linux", architecture, variant).normalized()
@@ -74,7 +74,7 @@ def test_architectures_are_spelled_in_one_way(
     assert (normal.architecture, normal.variant) == expected
 
 
-# Source: platforms.md 3 and D8.
+# Source: docs/platform-matching.md, "Normalisation".
 @pytest.mark.parametrize(
     ("written", "normal"),
     [
@@ -86,12 +86,12 @@ def test_architectures_are_spelled_in_one_way(
         ("wasip1", "wasip1"),
     ],
 )
-def test_systems_are_spelled_in_one_way(written: str, normal: str) -> None:
+def test_os_aliases_are_normalised(written: str, normal: str) -> None:
     assert Platform(written, "amd64").normalized().os == normal
 
 
 @given(platforms)
-def test_normalising_twice_changes_nothing(platform: Platform) -> None:
+def test_normalising_a_platform_twice_changes_nothing(platform: Platform) -> None:
     once = platform.normalized()
 
     assert once.normalized() == once
@@ -119,9 +119,7 @@ def test_normalising_twice_changes_nothing(platform: Platform) -> None:
         (Platform("unknown", "unknown"), "unknown/unknown"),
     ],
 )
-def test_a_platform_prints_the_short_way_where_that_says_everything(
-    platform: Platform, text: str
-) -> None:
+def test_platform_is_printed_short_when_unambiguous(platform: Platform, text: str) -> None:
     assert str(platform) == text
 
 
@@ -143,9 +141,7 @@ def test_platforms_can_be_sorted_and_counted(several: list[Platform]) -> None:
         ("dar", False),
     ],
 )
-def test_a_list_of_the_store_is_filtered_by_platform_whatever_the_version(
-    wanted: str, *, listed: bool
-) -> None:
+def test_platform_filter_ignores_the_os_version(wanted: str, *, listed: bool) -> None:
     root = Descriptor(OCI_MANIFEST, Digest.of(b""), 0)
     held = (str(Platform("darwin", "arm64", "", "macOS 14.4")),)
     image = StoredImage("", root.digest, root, held, held, "", 0, 0, dangling=True, missing=())

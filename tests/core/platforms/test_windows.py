@@ -42,18 +42,19 @@ def runs(host: str, image: str) -> bool:
         ("10.0." + "0" * 10_000 + "1", (10, 0, 1)),
     ],
 )
-def test_a_version_is_read_or_says_nothing(text: str, version: tuple[int, int, int] | None) -> None:
+def test_windows_version_is_parsed_or_none(text: str, version: tuple[int, int, int] | None) -> None:
     assert windows.read_version(text) == version
 
 
-# Source: platforms.md 6, the table of hosts; containerd platform_windows_compat_test.go.
+# Source: docs/platform-matching.md, "Windows build rule"; containerd
+# platform_windows_compat_test.go.
 BUILDS = [14393, 17763, 18362, 19041, 19045, 20347, 20348, 22000, 22621, 22631, 25398, 26099]
 BUILDS += [26100, 26101, 26200, 30000]
 
 
 @pytest.mark.parametrize("host", BUILDS)
 @pytest.mark.parametrize("image", BUILDS)
-def test_a_host_runs_the_builds_that_the_rule_names(host: int, image: int) -> None:
+def test_windows_host_runs_the_documented_builds(host: int, image: int) -> None:
     expected = host == image if host < 20348 else 20348 <= image <= host
 
     assert runs(f"10.0.{host}", f"10.0.{image}.7") == expected
@@ -72,11 +73,13 @@ def test_a_host_runs_the_builds_that_the_rule_names(host: int, image: int) -> No
         ("10.0.20348.1", "10.0.20348.999", True),
     ],
 )
-def test_what_cannot_be_compared_follows_the_rule(host: str, image: str, *, fits: bool) -> None:
+def test_incomparable_windows_versions_follow_the_rule(
+    host: str, image: str, *, fits: bool
+) -> None:
     assert runs(host, image) == fits
 
 
-def test_the_floor_is_the_release_before_the_newest_one_reached() -> None:
+def test_windows_floor_is_the_release_before_the_newest_reached() -> None:
     facts = WindowsFacts("10.0", 20348, (20348, 26100, 30000))
 
     builds = (17763, 20348, 26099, 26100, 29999, 30000, 31000)
@@ -86,7 +89,7 @@ def test_the_floor_is_the_release_before_the_newest_one_reached() -> None:
 
 
 @given(st.lists(st.integers(0, 10**30).map(str), min_size=1, max_size=4).map(".".join))
-def test_versions_sort_by_number_whatever_their_length(text: str) -> None:
+def test_windows_versions_sort_numerically(text: str) -> None:
     parts = [int(part) for part in text.split(".")]
     larger = ".".join(str(part) for part in [*parts[:-1], parts[-1] + 1])
 
@@ -98,7 +101,7 @@ def entries(*versions: str) -> list[Platform]:
     return [Platform("windows", "amd64", "", version) for version in versions]
 
 
-# Source: platforms.md 6, D1.
+# Source: docs/platform-matching.md, "Newest Windows build".
 @pytest.mark.parametrize(
     ("want", "offered", "order"),
     [
@@ -112,7 +115,7 @@ def entries(*versions: str) -> list[Platform]:
         ("10.0.20348", ["10.0.20348.5", "10.0.20348.5"], (0, 1)),
     ],
 )
-def test_the_very_version_comes_first_then_the_newest(
+def test_exact_windows_version_comes_first_then_the_newest(
     want: str, offered: list[str], order: tuple[int, ...]
 ) -> None:
     wanted = Platform("windows", "amd64", "", want)
@@ -120,7 +123,7 @@ def test_the_very_version_comes_first_then_the_newest(
     assert select(entries(*offered), wanted).ranking == order
 
 
-def test_features_decide_between_equal_versions_only() -> None:
+def test_windows_features_decide_between_equal_versions_only() -> None:
     want = Platform("windows", "amd64", "", "10.0.20348", ("gpu",))
     old = Platform("windows", "amd64", "", "10.0.20348.1", ("gpu",))
     new = Platform("windows", "amd64", "", "10.0.20348.2")
@@ -129,7 +132,7 @@ def test_features_decide_between_equal_versions_only() -> None:
     assert select([old, new, rich], want).ranking == (2, 1, 0)
 
 
-def test_a_requirement_for_win32k_keeps_nothing_out_on_windows() -> None:
+def test_win32k_requirement_excludes_nothing_on_windows() -> None:
     want = Platform("windows", "amd64", "", "10.0.20348")
     windows_image = Platform("windows", "amd64", "", "10.0.20348", ("win32k",))
     linux_image = Platform("linux", "amd64", "", "", ("win32k",))
@@ -151,7 +154,7 @@ def test_a_requirement_for_win32k_keeps_nothing_out_on_windows() -> None:
         ("10.0.26100", "10.0.20348.2", Grade.ABI),
     ],
 )
-def test_the_grade_tells_another_revision_from_another_build(
+def test_grade_distinguishes_windows_revision_and_build(
     want: str, offered: str, grade: Grade
 ) -> None:
     wanted = Platform("windows", "amd64", "", want)
@@ -177,7 +180,7 @@ def test_the_grade_tells_another_revision_from_another_build(
         ("20348", "nano", "Windows version `nano` cannot be compared with 10.0.20348"),
     ],
 )
-def test_a_build_that_does_not_run_says_why(want: str, offered: str, reason: str) -> None:
+def test_incompatible_windows_build_has_a_reason(want: str, offered: str, reason: str) -> None:
     wanted = Platform("windows", "amd64", "", f"10.0.{want}")
 
     (rejected,) = select(entries(offered), wanted).rejected

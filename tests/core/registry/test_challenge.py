@@ -20,7 +20,7 @@ VECTORS: list[dict[str, Any]] = json.loads(
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=[vector["id"] for vector in VECTORS])
-def test_it_reads_what_registries_send(vector: dict[str, Any]) -> None:
+def test_challenges_of_known_registries_are_parsed(vector: dict[str, Any]) -> None:
     expected = vector["expect"]
     if isinstance(expected, dict):
         with pytest.raises(UnsupportedChallenge):
@@ -62,25 +62,25 @@ def test_it_reads_what_registries_send(vector: dict[str, Any]) -> None:
         ('Bearer realm="caf\u00e9, =;"', [("bearer", {"realm": "caf\u00e9, =;"})]),
     ],
 )
-def test_a_fault_ends_the_line_and_keeps_what_was_complete(
+def test_challenge_error_keeps_complete_challenges(
     line: str, challenges: list[tuple[str, dict[str, str]]]
 ) -> None:
     assert parse_challenge([line]) == challenges
 
 
 @pytest.mark.parametrize("line", ['"Basic" "realm"=/', "realm=x", "Bearer;realm=x", "=", ",,,"])
-def test_a_line_without_a_scheme_is_no_challenge(line: str) -> None:
+def test_challenge_line_without_a_scheme_is_refused(line: str) -> None:
     with pytest.raises(UnsupportedChallenge):
         parse_challenge([line])
 
 
-def test_a_fault_in_one_line_leaves_the_next_alone() -> None:
+def test_challenge_error_does_not_affect_the_next_line() -> None:
     found = parse_challenge(['Bearer realm="open', 'Basic realm="x"'])
     assert found == [("bearer", {}), ("basic", {"realm": "x"})]
     assert choose_challenge(found).scheme == "basic"
 
 
-def test_a_single_text_is_one_line() -> None:
+def test_single_challenge_text_is_one_line() -> None:
     assert parse_challenge("Basic") == [("basic", {})]
 
 
@@ -133,7 +133,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(st.one_of(st.lists(PIECES, max_size=20).map("".join), st.text(max_size=40))))
-def test_any_header_gives_challenges_or_a_refusal(lines: list[str]) -> None:
+def test_any_challenge_header_is_parsed_or_refused(lines: list[str]) -> None:
     try:
         found = parse_challenge(lines)
         chosen = choose_challenge(found)
@@ -155,7 +155,7 @@ def test_any_header_gives_challenges_or_a_refusal(lines: list[str]) -> None:
         max_size=8,
     )
 )
-def test_what_is_written_by_the_grammar_is_read_back(
+def test_challenge_written_by_the_grammar_is_read_back(
     challenges: list[tuple[str, dict[str, str]]],
 ) -> None:
     def quote(value: str) -> str:
@@ -169,7 +169,7 @@ def test_what_is_written_by_the_grammar_is_read_back(
 
 
 @pytest.mark.parametrize("piece", ['"', '\\"', "a", "a=", "a ,", 'a="', "a b", "=", " ", "\\"])
-def test_long_headers_take_no_long_time(piece: str) -> None:
+def test_long_challenge_headers_are_parsed_quickly(piece: str) -> None:
     start = time.perf_counter()
     for head in ("", "Bearer ", 'Bearer realm="'):
         try:

@@ -46,7 +46,7 @@ tags = st.one_of(
 )
 
 
-def test_versions_come_before_dates_and_dates_before_names() -> None:
+def test_tags_sort_versions_before_dates_before_names() -> None:
     mixed = random.Random(7).sample(ORDERED, len(ORDERED))
 
     assert newest_first(mixed) == ORDERED
@@ -85,7 +85,7 @@ def test_the_order_does_not_depend_on_the_registrys(some: list[str], luck: rando
         ("_x", 0, ()),
     ],
 )
-def test_what_a_tag_says(tag: str, kind: int, numbers: tuple[int, ...]) -> None:
+def test_tag_age_is_parsed(tag: str, kind: int, numbers: tuple[int, ...]) -> None:
     age = age_of(tag)
 
     assert (age.kind, age.numbers) == (kind, numbers)
@@ -120,13 +120,13 @@ def test_a_range_of_versions(text: str, yes: list[str], no: list[str]) -> None:
 
 
 @pytest.mark.parametrize("text", ["new", ">=", "1..2", "<>1", "x" * 257])
-def test_what_is_no_range_is_said(text: str) -> None:
+def test_invalid_tag_range_is_refused(text: str) -> None:
     with pytest.raises(Usage, match=r"range|256"):
         in_range(text)
 
 
 @pytest.mark.parametrize("family", FAMILIES["ordered"], ids=lambda each: each["family"])
-def test_the_newest_of_a_family_comes_first(family: dict[str, list[str]]) -> None:
+def test_newest_tag_of_a_family_comes_first(family: dict[str, list[str]]) -> None:
     mixed = random.Random(11).sample(family["oldestFirst"], len(family["oldestFirst"]))
 
     assert newest_first(mixed) == family["oldestFirst"][::-1]
@@ -138,14 +138,14 @@ def test_the_newest_of_a_family_comes_first(family: dict[str, list[str]]) -> Non
     [each for each in FAMILIES["ordered"] if "range" in each],
     ids=lambda each: each["family"],
 )
-def test_a_range_takes_the_builds_of_its_versions(family: dict[str, list[str]]) -> None:
+def test_tag_range_includes_builds_of_its_versions(family: dict[str, list[str]]) -> None:
     matches = in_range(str(family["range"]))
 
     assert [tag for tag in family["oldestFirst"] if matches(tag)] == family["within"]
 
 
 @pytest.mark.parametrize("family", FAMILIES["unordered"], ids=lambda each: each["family"])
-def test_tags_of_no_age_stand_by_the_alphabet(family: dict[str, list[str]]) -> None:
+def test_tags_without_an_age_sort_alphabetically(family: dict[str, list[str]]) -> None:
     assert newest_first(family["tags"][::-1]) == sorted(family["tags"])
     assert not any(age_of(tag).numbers for tag in family["tags"])
 
@@ -203,19 +203,19 @@ _MIXED = [
         ({"include": ["1.*"], "exclude": ["*-*"]}, ["1.2.3"]),
     ],
 )  # fmt: skip
-def test_a_flavour_is_asked_for(wanted: dict[str, object], found: list[str]) -> None:
+def test_tags_can_be_filtered_by_flavour(wanted: dict[str, object], found: list[str]) -> None:
     chosen = chooser(**wanted)  # type: ignore[arg-type]
     assert chosen is not None
 
     assert [tag for tag in _MIXED if chosen(tag)] == found
 
 
-def test_nothing_asked_for_is_no_question() -> None:
+def test_tag_filter_without_options_is_none() -> None:
     assert chooser() is None
 
 
 @pytest.mark.parametrize("glob", ["", "a b", "x" * 257, "a/b", "\x1b[1m"])
-def test_a_glob_that_matches_no_tag_is_refused(glob: str) -> None:
+def test_glob_without_a_matching_tag_is_refused(glob: str) -> None:
     with pytest.raises(Usage, match=r"matches no tag|256"):
         chooser(include=[glob])
     with pytest.raises(Usage, match=r"--suffix"):

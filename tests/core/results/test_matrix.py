@@ -69,7 +69,7 @@ def labels(*platforms: str, **more: tuple[str, ...]) -> list[str | None]:
     return [job.runner for job in found.jobs]
 
 
-def test_each_platform_is_a_job_with_everything_about_it() -> None:
+def test_matrix_has_a_complete_job_per_platform() -> None:
     found = matrix("linux/amd64", "linux/arm64/v8", "windows/amd64:10.0.20348.2700")
     line = matrix_text(found)
 
@@ -114,7 +114,7 @@ def test_gitlab_reads_a_hidden_job_whose_values_are_lists() -> None:
     assert yaml.safe_load(local)[".resolver-matrix"]["variables"] == {}
 
 
-def test_plain_json_is_a_list_and_knows_no_machines_of_others() -> None:
+def test_plain_json_matrix_is_a_list_without_runners() -> None:
     found = matrix("linux/amd64", "linux/386", system="json", runners=("linux/386=mine",))
     written = json.loads(matrix_text(found))
 
@@ -142,13 +142,13 @@ def test_plain_json_is_a_list_and_knows_no_machines_of_others() -> None:
         ("windows/amd64:10.0.20348.1", ("windows/amd64,osver=10.0.20348=b",), "b"),
     ],
 )
-def test_the_machine_that_is_named_most_precisely(
+def test_most_specific_runner_is_selected(
     platform: str, runners: tuple[str, ...], expected: str | None
 ) -> None:
     assert labels(platform, runners=runners) == [expected]
 
 
-def test_a_machine_that_is_missing_is_said_or_refused() -> None:
+def test_missing_runner_is_noted_or_refused() -> None:
     found = matrix("linux/amd64", "linux/s390x")
 
     assert [told.code for told in found.warnings] == ["no-runner"]
@@ -161,7 +161,7 @@ def test_a_machine_that_is_missing_is_said_or_refused() -> None:
     assert matrix("linux/amd64", "linux/s390x", want=("linux/amd64",), require_runner=True).jobs
 
 
-def test_only_the_wanted_platforms_and_each_of_them() -> None:
+def test_matrix_contains_the_requested_platforms() -> None:
     listed = ("linux/amd64", "linux/arm64", "windows/amd64:10.0.1", "windows/amd64:10.0.2")
 
     found = matrix(*listed, want=("windows/amd64", "linux/aarch64"))
@@ -175,7 +175,7 @@ def test_only_the_wanted_platforms_and_each_of_them() -> None:
             matrix(*nothing)
 
 
-def test_what_cannot_be_a_job_is_left_out_and_said() -> None:
+def test_entries_that_cannot_be_jobs_are_omitted_with_a_note() -> None:
     found = matrix(
         None,
         "linux/amd64",
@@ -202,7 +202,7 @@ def test_what_cannot_be_a_job_is_left_out_and_said() -> None:
     ]
 
 
-def test_the_plain_entry_is_the_job_and_not_one_that_requires_features() -> None:
+def test_matrix_prefers_the_entry_without_required_features() -> None:
     nydus = Platform("linux", "amd64", "", "", ("nydus.remoteimage.v1",))
 
     plain = matrix(nydus, "linux/amd64")
@@ -218,7 +218,7 @@ def test_the_plain_entry_is_the_job_and_not_one_that_requires_features() -> None
         matrix(nydus, want=("linux/amd64",))
 
 
-def test_versions_outside_windows_make_a_job_each_and_are_written_as_one_word() -> None:
+def test_versions_outside_windows_make_separate_jobs() -> None:
     found = matrix(
         "freebsd/amd64:14.1",
         "freebsd/amd64:15.0",
@@ -242,9 +242,7 @@ _HOSTILE = st.builds(Platform, _ANY, _ANY, _ANY, _ANY, st.lists(_ANY, max_size=2
 
 
 @given(st.lists(_HOSTILE, max_size=4), st.sampled_from(sorted(SYSTEMS)))
-def test_no_text_from_an_index_becomes_more_than_a_word(
-    hostile: list[Platform], system: str
-) -> None:
+def test_matrix_text_from_an_index_is_one_word(hostile: list[Platform], system: str) -> None:
     found = matrix("linux/amd64", *hostile, system=system)
     text = matrix_text(found)
 
@@ -257,7 +255,7 @@ def test_no_text_from_an_index_becomes_more_than_a_word(
 
 
 @pytest.mark.parametrize("system", ["github", "gitlab"])
-def test_a_matrix_may_have_as_many_jobs_as_the_limit_and_not_one_more(system: str) -> None:
+def test_number_of_matrix_jobs_is_limited(system: str) -> None:
     limit = SYSTEMS[system].jobs
     many = [f"linux/arch{number}" for number in range(limit + 1)]
 
@@ -284,7 +282,7 @@ def test_a_name_of_gitlab_may_be_as_long_as_the_limit_and_not_a_character_longer
     assert caught.value.code == "matrix-too-large"
 
 
-def test_a_runner_is_read_as_it_is_typed() -> None:
+def test_runner_option_is_parsed() -> None:
     for text in ("linux/amd64", "linux=x", "=x", "linux/amd64=", "linux/amd64=a\nb", "local=x"):
         with pytest.raises(Usage):
             parse_runner(text, BUILTIN)
@@ -297,7 +295,7 @@ def test_a_runner_is_read_as_it_is_typed() -> None:
         system_of("jenkins")
 
 
-def test_every_system_has_a_form_and_its_machines_have_a_source() -> None:
+def test_every_ci_system_has_a_format_and_sourced_runners() -> None:
     assert set(FORMS) == set(SYSTEMS)
     facts = read_file(ROOT / "platforms.yaml", sourced=True)
     assert {runner.provider for runner in facts.runners} == {"github", "gitlab"}

@@ -40,7 +40,7 @@ def shape(piece: Piece) -> tuple[ContentState, str | None, int, int]:
     return piece.state, piece.place, piece.have, piece.missing
 
 
-def test_what_nobody_holds_is_missing_and_what_the_store_holds_is_not() -> None:
+def test_plan_divides_blobs_into_held_and_missing() -> None:
     held, gone = thing("held"), thing("gone", 7)
     made = plan_pieces([image(("layer", held), ("layer", gone))], {held.digest: Location()})
 
@@ -52,7 +52,7 @@ def test_what_nobody_holds_is_missing_and_what_the_store_holds_is_not() -> None:
     assert [piece.descriptor for piece in made.missing] == [gone]
 
 
-def test_part_of_a_piece_counts_as_held_and_the_rest_as_missing() -> None:
+def test_partial_blob_counts_as_partly_held() -> None:
     begun = thing("begun", 100)
     made = plan_pieces([image(("layer", begun))], {begun.digest: Location(have=30)})
 
@@ -60,14 +60,14 @@ def test_part_of_a_piece_counts_as_held_and_the_rest_as_missing() -> None:
     assert (made.bytes_held, made.bytes_missing) == (30, 70)
 
 
-def test_a_place_is_named_as_holder() -> None:
+def test_plan_names_the_source_that_holds_a_blob() -> None:
     layer = thing("layer")
     made = plan_pieces([image(("layer", layer))], {layer.digest: Location("oci:images")})
 
     assert [shape(piece) for piece in made.pieces] == [(ContentState.HELD, "oci:images", 10, 0)]
 
 
-def test_an_empty_piece_has_no_bytes_and_is_missing_all_the_same() -> None:
+def test_empty_blob_counts_as_missing() -> None:
     empty = thing("", 0)
     made = plan_pieces([image(("layer", empty))], {})
 
@@ -75,7 +75,7 @@ def test_an_empty_piece_has_no_bytes_and_is_missing_all_the_same() -> None:
     assert (made.bytes_missing, made.requests) == (0, 1)
 
 
-def test_children_come_before_their_parents_over_all_images() -> None:
+def test_plan_orders_children_before_parents_across_images() -> None:
     layer, config = thing("layer"), thing("config")
     manifest, index = thing("manifest", kind=OCI_MANIFEST), thing("index", kind=OCI_INDEX)
     other = thing("other layer")
@@ -96,7 +96,7 @@ def test_children_come_before_their_parents_over_all_images() -> None:
     ]
 
 
-def test_an_index_inside_another_comes_first_whichever_image_leads_there() -> None:
+def test_plan_orders_nested_indexes_before_their_parents() -> None:
     a, b, c, d = (thing(name, kind=OCI_INDEX) for name in "abcd")
     made = plan_pieces([image(("index", b), ("index", d)), image(("index", c), ("index", b))], {})
     same = plan_pieces([image(("index", c), ("index", b)), image(("index", b), ("index", d))], {})
@@ -107,12 +107,12 @@ def test_an_index_inside_another_comes_first_whichever_image_leads_there() -> No
     assert {piece.descriptor for piece in same.pieces} == set(order)
 
 
-def test_two_sizes_for_one_digest_are_a_lie_of_one_of_two_documents() -> None:
+def test_plan_refuses_two_sizes_for_one_digest() -> None:
     with pytest.raises(SizeMismatch):
         plan_pieces([image(("layer", thing("x", 1))), image(("layer", thing("x", 2)))], {})
 
 
-def test_a_foreign_layer_is_left_out_unless_asked_for_or_held() -> None:
+def test_plan_omits_foreign_layers_unless_requested_or_held() -> None:
     layer = thing("windows", 50, FOREIGN, urls=("https://publisher.example/layer",))
     wanted = [image(("layer", layer))]
 
@@ -123,12 +123,12 @@ def test_a_foreign_layer_is_left_out_unless_asked_for_or_held() -> None:
     assert plan_pieces(wanted, {layer.digest: Location()}).bytes_held == 50
 
 
-def test_urls_alone_make_no_foreign_layer() -> None:
+def test_layer_with_urls_only_is_not_foreign() -> None:
     assert not is_foreign(thing("x", urls=("https://mirror.example/x",)))
     assert not is_foreign(thing("x", kind=FOREIGN))
 
 
-def test_requests_count_stretches_and_embedded_content_costs_none() -> None:
+def test_plan_counts_requests_per_range_and_none_for_embedded_content() -> None:
     large = thing("large", 2 * RANGE_SIZE + 1)
     resumed = thing("resumed", 3 * RANGE_SIZE)
     embedded = thing("{}", 2, data=b"{}")
@@ -140,7 +140,7 @@ def test_requests_count_stretches_and_embedded_content_costs_none() -> None:
     assert made.requests == 3 + 1
 
 
-def test_what_images_share_is_counted_once_and_told_as_saved() -> None:
+def test_plan_counts_shared_blobs_once_and_reports_the_saving() -> None:
     shared, one, two = thing("shared", 100), thing("one", 1), thing("two", 2)
     made = plan_pieces(
         [
@@ -162,7 +162,7 @@ IMAGES = st.lists(st.lists(NAMES, max_size=6), max_size=4)
     IMAGES,
     st.dictionaries(NAMES, st.one_of(st.none(), st.integers(0, 200)), max_size=8),
 )
-def test_every_piece_is_there_once_and_no_byte_is_lost(
+def test_plan_contains_every_blob_once_and_all_bytes(
     names: list[list[str]], held: dict[str, int | None]
 ) -> None:
     images = [
@@ -182,7 +182,7 @@ def test_every_piece_is_there_once_and_no_byte_is_lost(
 
 
 @given(IMAGES, st.randoms(use_true_random=False))
-def test_the_order_of_images_changes_no_sum(names: list[list[str]], chance: object) -> None:
+def test_plan_totals_do_not_depend_on_image_order(names: list[list[str]], chance: object) -> None:
     images = [
         image(*(("layer", thing(name, len(name))) for name in each), reference=str(number))
         for number, each in enumerate(names)

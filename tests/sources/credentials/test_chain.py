@@ -21,11 +21,6 @@ VECTORS: list[dict[str, Any]] = json.loads((DATA / "vectors" / "credentials.json
 MINE = {"username": "u5er", "password": "S3cr3tPa55"}
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
-
-
 def fill(path: Path, machine: Machine, text: str = "u5er:S3cr3tPa55") -> Path:
     return machine.write(path, {"auths": entries(reg_test=text)})
 
@@ -35,7 +30,7 @@ def ask(machine: Machine, registry: str = "reg.test", repository: str = "", **mo
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: str(vector["id"]))
-def test_a_shared_vector_is_answered_as_other_clients_answer_it(
+def test_shared_vector_has_the_same_answer_as_other_clients(
     vector: dict[str, Any], machine: Machine
 ) -> None:
     for name, answers in vector["helpers"].items():
@@ -92,7 +87,7 @@ def test_every_name_of_docker_hub_finds_every_key_of_docker_hub(
         "HTTPS://user@index.docker.io/v1/",
     ],
 )
-def test_other_keys_are_not_docker_hubs(key: str, machine: Machine) -> None:
+def test_other_keys_are_not_docker_hub(key: str, machine: Machine) -> None:
     machine.configure({"auths": {key: {"auth": pair("u5er:S3cr3tPa55")}}})
     assert ask(machine, "docker.io", "library/alpine") is None
 
@@ -109,7 +104,7 @@ def test_the_port_belongs_to_the_name_of_a_registry(machine: Machine) -> None:
     assert names == [a, b, None]
 
 
-def test_the_longest_namespace_wins_and_a_namespace_never_serves_its_registry(
+def test_longest_namespace_wins_and_never_serves_its_registry(
     machine: Machine,
 ) -> None:
     keys = ("reg.test/team/app", "reg.test/team", "https://reg.test/v1/", "reg.test/team/ap")
@@ -135,7 +130,7 @@ def test_an_exact_key_beats_a_url_and_the_first_url_beats_the_next(machine: Mach
     assert ask(machine)["username"] == "exact"
 
 
-def test_places_are_asked_in_the_documented_order(machine: Machine) -> None:
+def test_credential_sources_are_tried_in_the_documented_order(machine: Machine) -> None:
     """Each place is taken away after it has won, so the next one shows."""
     config = machine.root / "xdg"
     machine.environment["XDG_CONFIG_HOME"] = str(config)
@@ -161,7 +156,7 @@ def test_places_are_asked_in_the_documented_order(machine: Machine) -> None:
     assert machine.chain().find("reg.test", "") == CredentialAnswer(None, "no source")
 
 
-def test_a_place_without_an_answer_passes_the_question_on(machine: Machine) -> None:
+def test_source_without_credentials_passes_to_the_next(machine: Machine) -> None:
     machine.install_answers("store", {})
     machine.configure({"credsStore": "store", "auths": entries(reg_test="stale:p")})
     fill(machine.root / "runtime" / "containers" / "auth.json", machine)
@@ -170,7 +165,7 @@ def test_a_place_without_an_answer_passes_the_question_on(machine: Machine) -> N
 
 
 @pytest.mark.parametrize("by_variable", [True, False])
-def test_a_named_file_replaces_every_default_place(by_variable: bool, machine: Machine) -> None:
+def test_named_file_replaces_every_default_file(by_variable: bool, machine: Machine) -> None:
     fill(machine.docker_config, machine, "docker:p")
     named = machine.write(
         machine.root / "named.json", {"auths": entries(other_test="u5er:S3cr3tPa55")}
@@ -183,7 +178,7 @@ def test_a_named_file_replaces_every_default_place(by_variable: bool, machine: M
 
 
 @pytest.mark.parametrize("by_variable", [True, False])
-def test_a_named_file_must_be_there(by_variable: bool, machine: Machine) -> None:
+def test_named_file_must_exist(by_variable: bool, machine: Machine) -> None:
     nowhere = machine.root / "nowhere.json"
     if by_variable:
         machine.environment["REGISTRY_AUTH_FILE"] = str(nowhere)
@@ -200,7 +195,7 @@ def test_the_flag_for_a_file_beats_the_variable(machine: Machine) -> None:
     assert ask(machine, auth_file=named) == MINE
 
 
-def test_a_docker_folder_that_leads_nowhere_does_not_bring_home_back(machine: Machine) -> None:
+def test_missing_docker_config_folder_does_not_fall_back_to_home(machine: Machine) -> None:
     machine.environment["DOCKER_CONFIG"] = "/nonexistent"
     fill(machine.docker_config, machine)
     machine.write(machine.home / ".dockercfg", entries(reg_test="legacy:p"))
@@ -208,7 +203,7 @@ def test_a_docker_folder_that_leads_nowhere_does_not_bring_home_back(machine: Ma
     assert machine.warnings == []
 
 
-def test_a_docker_folder_replaces_the_one_at_home(machine: Machine) -> None:
+def test_docker_config_folder_replaces_the_home_file(machine: Machine) -> None:
     fill(machine.docker_config, machine, "home:p")
     fill(machine.root / "elsewhere" / "config.json", machine)
     machine.environment["DOCKER_CONFIG"] = str(machine.root / "elsewhere")
@@ -217,7 +212,7 @@ def test_a_docker_folder_replaces_the_one_at_home(machine: Machine) -> None:
     assert ask(machine)["username"] == "home"
 
 
-def test_without_a_home_nothing_is_looked_for_there(
+def test_without_a_home_no_home_file_is_read(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "getuid", lambda: 4_294_967_294)  # nobody's /run/containers/UID
@@ -226,7 +221,7 @@ def test_without_a_home_nothing_is_looked_for_there(
     assert ask(machine, environment={"XDG_CONFIG_HOME": "", "HOME": ""}, home=Path()) is None
 
 
-def test_nothing_is_taken_from_the_folder_the_user_stands_in(
+def test_credentials_are_never_read_from_the_working_folder(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(machine.root)
@@ -236,7 +231,7 @@ def test_nothing_is_taken_from_the_folder_the_user_stands_in(
     assert ask(machine, home=Path()) is None
 
 
-def test_an_explicit_credential_goes_to_the_registries_it_was_given_for_only(
+def test_explicit_credential_is_sent_only_to_its_registries(
     machine: Machine,
 ) -> None:
     fill(machine.docker_config, machine, "file:p")
@@ -251,7 +246,7 @@ def test_an_explicit_credential_goes_to_the_registries_it_was_given_for_only(
     assert nobody.find("other.test", "x").credential is None
 
 
-def test_anonymous_reads_nothing_and_runs_nothing(machine: Machine) -> None:
+def test_anonymous_reads_no_file_and_runs_no_helper(machine: Machine) -> None:
     machine.configure(b"{broken")
     machine.environment["REGISTRY_AUTH_FILE"] = "/nonexistent"
     chain = machine.chain(anonymous=True, explicit=Credential("a"), explicit_hosts=frozenset({"r"}))
@@ -259,7 +254,7 @@ def test_anonymous_reads_nothing_and_runs_nothing(machine: Machine) -> None:
     assert chain.find("r", "").credential is None
 
 
-def test_a_missing_helper_is_a_warning_and_a_problem_kept_for_a_refusal(machine: Machine) -> None:
+def test_missing_helper_is_a_warning_and_a_reason_on_refusal(machine: Machine) -> None:
     path = machine.configure(
         {"credHelpers": {"reg.test": "ghost"}, "auths": entries(reg_test="a:b")}
     )
@@ -274,13 +269,13 @@ def test_a_missing_helper_is_a_warning_and_a_problem_kept_for_a_refusal(machine:
     assert [warned.code for warned in machine.warnings] == ["helper-missing"]
 
 
-def test_a_missing_helper_does_not_hide_the_next_place(machine: Machine) -> None:
+def test_missing_helper_does_not_hide_the_next_source(machine: Machine) -> None:
     machine.configure({"credsStore": "ghost"})
     fill(machine.root / "runtime" / "containers" / "auth.json", machine)
     assert ask(machine) == MINE
 
 
-def test_a_broken_helper_is_an_error_even_if_another_place_could_answer(machine: Machine) -> None:
+def test_broken_helper_is_an_error_despite_other_sources(machine: Machine) -> None:
     machine.install_answers("broken", {"*": {"stdout": "vault is sealed", "exit": 2}})
     machine.configure({"credsStore": "broken"})
     fill(machine.root / "runtime" / "containers" / "auth.json", machine)
@@ -288,7 +283,7 @@ def test_a_broken_helper_is_an_error_even_if_another_place_could_answer(machine:
         machine.chain().find("reg.test", "")
 
 
-def test_an_empty_helper_for_one_registry_means_the_entries(machine: Machine) -> None:
+def test_empty_helper_for_a_registry_selects_the_file_entries(machine: Machine) -> None:
     machine.install_answers("store", {})
     config = {"credsStore": "store", "credHelpers": {"reg.test": ""}}
     machine.configure(config | {"auths": entries(reg_test="u5er:S3cr3tPa55")})
@@ -296,7 +291,7 @@ def test_an_empty_helper_for_one_registry_means_the_entries(machine: Machine) ->
     assert machine.calls() == []
 
 
-def test_docker_hubs_helper_is_found_by_any_name_and_asked_for_the_old_key(
+def test_docker_hub_helper_is_found_by_any_name_and_called_with_the_old_key(
     machine: Machine,
 ) -> None:
     answer = {"stdout": '{"Username":"u5er","Secret":"S3cr3tPa55"}', "exit": 0}
@@ -310,7 +305,7 @@ def test_docker_hubs_helper_is_found_by_any_name_and_asked_for_the_old_key(
     "name", ["../../tmp/evil", "/tmp/evil", "evil;touch x", "a b", "-x", "x\n", "$(id)", "x" * 65]
 )
 @pytest.mark.parametrize("field", ["credsStore", "credHelpers.reg.test"])
-def test_a_name_that_is_no_helpers_is_refused_before_anything_runs(
+def test_invalid_helper_name_is_refused_before_it_runs(
     name: str, field: str, machine: Machine
 ) -> None:
     helper = name if field == "credsStore" else {"reg.test": name}
@@ -323,7 +318,7 @@ def test_a_name_that_is_no_helpers_is_refused_before_anything_runs(
     assert machine.calls() == []
 
 
-def test_check_sees_what_find_would_refuse_and_runs_no_helper(machine: Machine) -> None:
+def test_check_finds_what_find_would_refuse_without_a_helper(machine: Machine) -> None:
     machine.install_answers("store", {})
     machine.configure({"credsStore": "store"})
     chain = machine.chain()
@@ -336,7 +331,7 @@ def test_check_sees_what_find_would_refuse_and_runs_no_helper(machine: Machine) 
         machine.chain().check("reg.test", "app")
 
 
-def test_the_variable_takes_entries_of_one_kind_and_warns_of_others(machine: Machine) -> None:
+def test_auth_variable_accepts_plain_entries_and_warns_of_others(machine: Machine) -> None:
     auths: dict[str, Any] = {
         "reg.test/team": {"auth": pair("a:b"), "email": "x@y.z"},
         "reg.test": {"auth": pair("u5er:S3cr3tPa55")},
@@ -348,15 +343,15 @@ def test_the_variable_takes_entries_of_one_kind_and_warns_of_others(machine: Mac
     assert revealed(chain.find("reg.test", "team").credential) == MINE
     assert chain.find("missing.test", "").credential is None
     assert {warned.code for warned in machine.warnings} == {"credentials-ignored"}
-    said = " ".join(warned.message for warned in machine.warnings)
-    assert all(part in said for part in ("credsStore", "auths.reg.test/team", "auths.missing.test"))
-    assert "quiet.test" not in said  # nobody asked for it
+    output = " ".join(warned.message for warned in machine.warnings)
+    assert all(
+        part in output for part in ("credsStore", "auths.reg.test/team", "auths.missing.test")
+    )
+    assert "quiet.test" not in output  # nobody asked for it
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "{", '{"auths":[]}', "S3cr3tPa55"])
-def test_a_variable_that_cannot_be_read_is_an_error_without_its_text(
-    text: str, machine: Machine
-) -> None:
+def test_unreadable_auth_variable_error_omits_its_text(text: str, machine: Machine) -> None:
     machine.environment["DOCKER_AUTH_CONFIG"] = text
     with pytest.raises(InvalidConfiguration) as caught:
         machine.chain().find("reg.test", "")
@@ -364,13 +359,13 @@ def test_a_variable_that_cannot_be_read_is_an_error_without_its_text(
     assert "S3cr3t" not in str(caught.value)
 
 
-def test_an_empty_variable_says_nothing(machine: Machine) -> None:
+def test_empty_auth_variable_is_ignored(machine: Machine) -> None:
     fill(machine.docker_config, machine)
     machine.environment["DOCKER_AUTH_CONFIG"] = " "
     assert ask(machine) == MINE
 
 
-def test_the_source_is_told_once_and_no_secret_with_it(machine: Machine) -> None:
+def test_credential_source_is_logged_once_without_secrets(machine: Machine) -> None:
     path = fill(machine.docker_config, machine)
     chain = machine.chain()
     for repository in ("a", "b", "a"):
@@ -379,7 +374,7 @@ def test_the_source_is_told_once_and_no_secret_with_it(machine: Machine) -> None
     assert notes == [Noted(f"`reg.test`: credential, {path}")]
 
 
-def test_what_is_found_is_redacted_from_then_on(machine: Machine) -> None:
+def test_found_credentials_are_redacted(machine: Machine) -> None:
     fill(machine.docker_config, machine)
     chain = machine.chain(explicit=Credential("x", Secret("0therPa55")))
     assert chain.redactor.clean("0therPa55 S3cr3tPa55") == "*** S3cr3tPa55"
@@ -387,7 +382,7 @@ def test_what_is_found_is_redacted_from_then_on(machine: Machine) -> None:
     assert chain.redactor.clean("0therPa55 S3cr3tPa55") == "*** ***"
 
 
-def test_files_that_others_may_read_are_warned_of_once_and_left_alone(machine: Machine) -> None:
+def test_credentials_file_readable_by_others_is_warned_about_once(machine: Machine) -> None:
     path = machine.configure({"auths": entries(reg_test="u:p4ss", other_test="u:p4ss")}, 0o644)
     before = (path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_mode)
     chain = machine.chain()
@@ -405,7 +400,7 @@ def test_a_file_without_secrets_may_be_read_by_all(machine: Machine) -> None:
     assert machine.warnings == []
 
 
-def test_an_unreadable_default_file_is_a_warning_and_an_unreadable_named_one_an_error(
+def test_unreadable_default_file_is_a_warning_and_named_file_an_error(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = fill(machine.docker_config, machine)
@@ -425,7 +420,7 @@ def test_an_unreadable_default_file_is_a_warning_and_an_unreadable_named_one_an_
         machine.chain(auth_file=path).find("reg.test", "")
 
 
-def test_many_threads_share_one_answer_and_one_run_of_a_helper(machine: Machine) -> None:
+def test_threads_share_one_answer_and_one_helper_run(machine: Machine) -> None:
     answer = {"stdout": '{"Username":"u5er","Secret":"S3cr3tPa55"}', "exit": 0}
     machine.install_answers("store", {"*": answer})
     machine.configure({"credsStore": "store"})

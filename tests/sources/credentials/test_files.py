@@ -28,25 +28,20 @@ CONFIGURATIONS = [case for case in INDEX if case["kind"] == "docker-config"]
 SENTINEL = "S3cr3tPa55"
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
-
-
 def refused(machine: Machine, content: object, registry: str = "reg.test") -> InvalidConfiguration:
-    """Give the error that a content of Docker's file leads to; nothing may repeat the sentinel."""
+    """Return the error for the content of a credentials file; no part may repeat the sentinel."""
     path = machine.configure(content)
     with pytest.raises(InvalidConfiguration) as caught:
         machine.chain().find(registry, "app")
     error = caught.value
     assert error.place == str(path)
     hidden = (SENTINEL, base64.b64encode(SENTINEL.encode()).decode())
-    assert not any(word in shown(error) for word in hidden)
+    assert not any(word in printable(error) for word in hidden)
     return error
 
 
-def shown(error: BaseException) -> str:
-    """Give everything that a careless printer could show of an error and of its causes."""
+def printable(error: BaseException) -> str:
+    """Return everything that a logger could print of an error and its causes."""
     parts = ["".join(traceback.format_exception(error))]
     link: BaseException | None = error
     while link is not None:
@@ -61,7 +56,7 @@ def entry(**members: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", CONFIGURATIONS, ids=lambda case: str(case["file"]))
-def test_a_known_bad_file_is_refused_at_its_field_and_a_good_one_is_read(
+def test_invalid_credentials_file_is_refused_at_its_field(
     case: dict[str, Any], machine: Machine
 ) -> None:
     content = (BAD_INPUTS / case["file"]).read_bytes()
@@ -77,7 +72,7 @@ def test_a_known_bad_file_is_refused_at_its_field_and_a_good_one_is_read(
 
 
 @pytest.mark.parametrize("content", [b"", b" \r\n\t", b"{}", b'{"auths":null,"credHelpers":null}'])
-def test_an_empty_file_holds_nothing(content: bytes, machine: Machine) -> None:
+def test_empty_credentials_file_holds_nothing(content: bytes, machine: Machine) -> None:
     machine.configure(content)
     assert machine.chain().find("reg.test", "").credential is None
 
@@ -138,7 +133,7 @@ def test_a_deep_file_is_refused_with_the_limit(machine: Machine) -> None:
         ({"identityToken": SENTINEL}, "identityToken"),
     ],
 )
-def test_a_malformed_entry_is_refused_at_its_field(
+def test_malformed_entry_is_refused_at_its_field(
     members: dict[str, Any], name: str, machine: Machine
 ) -> None:
     assert refused(machine, entry(**members)).field == f"auths.reg.test.{name}"
@@ -175,14 +170,14 @@ def test_a_malformed_entry_of_another_registry_does_not_matter(machine: Machine)
         ({"auth": None, "identitytoken": "", "email": 5}, {}),
     ],
 )
-def test_an_entry_is_read_as_docker_wrote_it(
+def test_docker_entry_is_read(
     members: dict[str, Any], expected: dict[str, str], machine: Machine
 ) -> None:
     machine.configure(entry(**members))
     assert (revealed(machine.chain().find("reg.test", "").credential) or {}) == expected
 
 
-def test_the_old_file_has_its_entries_at_the_top(machine: Machine) -> None:
+def test_old_dockercfg_has_entries_at_the_top_level(machine: Machine) -> None:
     path = machine.write(
         machine.home / ".dockercfg",
         {"https://reg.test/v1/": {"auth": pair("u:p")}, "credsStore": {}},
@@ -194,7 +189,7 @@ def test_the_old_file_has_its_entries_at_the_top(machine: Machine) -> None:
     assert caught.value.field == "reg.test.auth"
 
 
-def test_a_file_may_be_as_large_as_the_limit_and_no_larger(machine: Machine) -> None:
+def test_size_of_a_credentials_file_is_limited(machine: Machine) -> None:
     content = json.dumps(entry(auth=pair("u:p"))).encode()
     machine.configure(content.ljust(MAX_FILE))
     assert machine.chain().find("reg.test", "").credential is not None
@@ -203,14 +198,14 @@ def test_a_file_may_be_as_large_as_the_limit_and_no_larger(machine: Machine) -> 
     assert str(MAX_FILE + 1) in error.reason
 
 
-def test_a_pipe_is_refused_at_once(machine: Machine) -> None:
+def test_pipe_is_refused_immediately(machine: Machine) -> None:
     machine.docker_config.parent.mkdir()
     os.mkfifo(machine.docker_config)
     with pytest.raises(InvalidConfiguration, match="not a regular file"):
         machine.chain().find("reg.test", "")
 
 
-def test_a_folder_and_a_device_are_no_files(machine: Machine) -> None:
+def test_folder_and_device_are_refused(machine: Machine) -> None:
     machine.docker_config.mkdir(parents=True)
     for place in (machine.docker_config, Path("/dev/zero")):
         with pytest.raises(InvalidConfiguration, match="not a regular file"):
@@ -228,7 +223,7 @@ def test_a_link_to_a_file_is_followed_and_a_loop_is_unreadable(machine: Machine)
     assert [warned.code for warned in machine.warnings] == ["credentials-unreadable"]
 
 
-def test_a_path_that_no_system_takes_is_an_error_of_ours(machine: Machine) -> None:
+def test_invalid_path_is_a_credentials_error(machine: Machine) -> None:
     with pytest.raises(InvalidConfiguration, match="not a path"):
         machine.chain(auth_file=Path("a\0b")).find("reg.test", "")
 
@@ -265,7 +260,7 @@ _JSON = st.recursive(
 
 @st.composite
 def _files(draw: st.DrawFn) -> bytes:
-    """Draw what may stand in a file: a configuration, other JSON, or either with a flaw."""
+    """Draw the content of a file: a configuration, other JSON, or either with a defect."""
     content = json.dumps(draw(_CONFIGURATIONS | _JSON), ensure_ascii=draw(st.booleans()))
     body = content.encode("utf-8", "surrogatepass")
     if draw(st.booleans()):
@@ -283,7 +278,7 @@ def _files(draw: st.DrawFn) -> bytes:
 @given(body=_files(), legacy=st.booleans())
 @example(body=b'{"auths":{"reg.test":{"auth":"S3cr3tPa55"}}}', legacy=False)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
-def test_no_file_makes_another_error_or_shows_a_secret(
+def test_any_file_gives_a_credentials_error_without_secrets(
     body: bytes, legacy: bool, tmp_path: Path
 ) -> None:
     events: list[Event] = []
@@ -291,21 +286,21 @@ def test_no_file_makes_another_error_or_shows_a_secret(
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(body)
     environment = {"PATH": "", "XDG_RUNTIME_DIR": "/nonexistent"}
-    said = ""
+    message = ""
     try:
         found = CredentialChain(environment, tmp_path, observe=events.append).find(
             "reg.test", "app"
         )
     except (InvalidConfiguration, HelperFailed) as error:
-        said = shown(error)
+        message = printable(error)
     else:
         username = found.credential.username if found.credential else ""
-        said = repr(found).replace(repr(username), "")
+        message = repr(found).replace(repr(username), "")
     finally:
         path.unlink()
-    said += repr(events)
-    assert SENTINEL not in said
-    assert pair(f"u:{SENTINEL}") not in said
+    message += repr(events)
+    assert SENTINEL not in message
+    assert pair(f"u:{SENTINEL}") not in message
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Credential helpers: what they are told, what is believed, and how they are stopped."""
+"""Credential helpers: their input, their answers, and how they are stopped."""
 
 from __future__ import annotations
 
@@ -35,13 +35,8 @@ ANSWER = '{"ServerURL":"x","Username":"u5er","Secret":"S3cr3tPa55"}'
 MINE = {"username": "u5er", "password": "S3cr3tPa55"}
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
-
-
 def complaint(machine: Machine, script: str, timeout: float = 30.0) -> str:
-    """Give what is said of a helper that is this script, and that did not do its work."""
+    """Return the error of a helper script that fails."""
     machine.install("it", script)
     with pytest.raises(HelperFailed) as caught:
         Helpers(machine.environment, timeout).ask("it", "reg.test:5000")
@@ -54,14 +49,14 @@ def complaint(machine: Machine, script: str, timeout: float = 30.0) -> str:
 
 
 def eventually(true: Callable[[], bool]) -> bool:
-    """Look until something is true; give up after ten seconds."""
+    """Wait until a predicate holds, at most ten seconds."""
     deadline = time.monotonic() + 10
     while not true() and time.monotonic() < deadline:
         time.sleep(0.005)
     return true()
 
 
-def test_a_helper_gets_its_name_the_word_get_and_the_key_and_nothing_else(machine: Machine) -> None:
+def test_helper_receives_only_get_and_the_key(machine: Machine) -> None:
     """Recorded by a program that sees its own argument list as the system handed it over."""
     record = machine.root / "record.json"
     machine.environment |= {
@@ -99,7 +94,7 @@ print({ANSWER!r})
     assert "S3cr3t" not in json.dumps(seen)
 
 
-def test_the_first_word_of_the_command_is_the_helpers_name(
+def test_first_word_of_the_helper_command_is_its_name(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A program that is several helpers in one looks at it; this one, a shell, runs `get`."""
@@ -125,7 +120,7 @@ def test_the_first_word_of_the_command_is_the_helpers_name(
         ("{}", None),
     ],
 )
-def test_an_answer_is_a_credential_or_none(
+def test_helper_answer_is_a_credential_or_none(
     answer: str, expected: dict[str, str] | None, machine: Machine
 ) -> None:
     machine.install_answers("it", {"*": {"stdout": answer, "exit": 0}})
@@ -149,22 +144,20 @@ def test_an_answer_is_a_credential_or_none(
         '{"Username":"u","Secret":"S3cr3tPa55","Secret":"S3cr3tPa55"}',
     ],
 )
-def test_nonsense_is_a_failure_that_repeats_nothing_of_it(answer: str, machine: Machine) -> None:
-    said = complaint(machine, f"printf %s {shlex.quote(answer)}")
-    assert "answer" in said
-    assert "S3cr3t" not in said
+def test_invalid_helper_answer_is_an_error_without_its_text(answer: str, machine: Machine) -> None:
+    stated = complaint(machine, f"printf %s {shlex.quote(answer)}")
+    assert "answer" in stated
+    assert "S3cr3t" not in stated
 
 
 @pytest.mark.parametrize("status", [1, 2, 255])
-def test_a_helper_that_knows_nothing_of_a_registry_is_no_failure(
-    status: int, machine: Machine
-) -> None:
+def test_helper_without_the_registry_is_not_a_failure(status: int, machine: Machine) -> None:
     machine.install("it", f"echo '  {NOT_FOUND} '; exit {status}")
     assert Helpers(machine.environment).ask("it", "reg.test") is None
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "stated"),
     [
         ("echo ' vault is sealed '; exit 3", "exit status 3 from `get`, 0 bytes on stderr"),
         (f"echo '{NOT_FOUND}!'; exit 1", "exit status 1 from `get`, 0 bytes on stderr"),
@@ -179,14 +172,12 @@ def test_a_helper_that_knows_nothing_of_a_registry_is_no_failure(
         ("kill -9 $$", "signal 9 from `get`, 0 bytes on stderr"),
     ],
 )
-def test_a_failure_is_told_and_nothing_that_the_helper_wrote(
-    script: str, said: str, machine: Machine
-) -> None:
-    assert complaint(machine, script) == said
+def test_helper_failure_omits_the_helper_output(script: str, stated: str, machine: Machine) -> None:
+    assert complaint(machine, script) == stated
 
 
 @pytest.mark.parametrize("verb", ["get", "store", "erase"])
-def test_a_helper_that_echoes_a_secret_shows_none_of_it(verb: str, machine: Machine) -> None:
+def test_helper_that_echoes_a_secret_is_redacted(verb: str, machine: Machine) -> None:
     """Whatever it writes, on either stream: the message says how to run it by hand instead."""
     machine.install("it", f"cat; printf %s {shlex.quote(ANSWER)}; echo S3cr3tPa55 >&2; exit 1")
     helpers = Helpers(machine.environment)
@@ -198,16 +189,16 @@ def test_a_helper_that_echoes_a_secret_shows_none_of_it(verb: str, machine: Mach
     with pytest.raises(HelperFailed) as caught:
         act[verb]()
     error = caught.value
-    told = f"{error} {error.hints()} {error.args} {error.__cause__!r} {error.__context__!r}"
+    printed = f"{error} {error.hints()} {error.args} {error.__cause__!r} {error.__context__!r}"
 
     assert error.kind.status == 4
     assert f"exit status 1 from `{verb}`, 11 bytes on stderr" in str(error)
     assert f"docker-credential-it {verb}`" in error.hints()[0]
     for word in ("S3cr3t", "u5er", "Username"):
-        assert word not in told.replace('"Username":"USER"', "")
+        assert word not in printed.replace('"Username":"USER"', "")
 
 
-def test_a_program_that_a_helper_leaves_running_is_not_waited_for(machine: Machine) -> None:
+def test_child_left_by_a_helper_is_not_waited_for(machine: Machine) -> None:
     """It holds stderr open, as an agent does that a keychain starts."""
     start = f"sleep 600 >/dev/null </dev/null & echo $! > {machine.root}/pid"
     machine.install("it", f"{start}; echo {shlex.quote(ANSWER)}")
@@ -222,15 +213,13 @@ def test_a_helper_need_not_listen(machine: Machine) -> None:
     assert revealed(Helpers(machine.environment).ask("it", "reg.test")) == MINE
 
 
-def test_what_a_helper_says_on_the_side_is_dropped(
-    machine: Machine, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_helper_stderr_is_dropped(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
     machine.install("it", f"echo S3cr3tPa55 >&2; echo {shlex.quote(ANSWER)}")
     Helpers(machine.environment).ask("it", "reg.test")
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_answer_may_be_as_long_as_the_limit_and_no_longer(machine: Machine) -> None:
+def test_size_of_a_helper_answer_is_limited(machine: Machine) -> None:
     """Padded with white space, which JSON allows."""
     script = "printf '%-{size}s' " + shlex.quote(ANSWER)
     machine.install("it", script.replace("{size}", str(MAX_ANSWER)))
@@ -244,15 +233,13 @@ def test_an_endless_answer_is_cut_off(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("redirect", ["", ">/dev/null"])
-def test_a_slow_helper_is_killed_with_everything_it_started(
-    redirect: str, machine: Machine
-) -> None:
+def test_slow_helper_is_killed_with_its_children(redirect: str, machine: Machine) -> None:
     """One that holds its output open, and one that closed it and does not end."""
     pids = machine.root / "pids"
     script = f"sleep 600 {redirect} & echo $$ $! > {pids}; exec sleep 600 {redirect}"
     for timeout in (0.3, 3, 30):  # a busy machine may need longer to get as far as `pids`
-        said = complaint(machine, script, timeout)
-        assert said == f"it did not answer within {timeout} s"
+        stated = complaint(machine, script, timeout)
+        assert stated == f"it did not answer within {timeout} s"
         if pids.exists() and len(pids.read_text().split()) == 2:
             break
     assert len(pids.read_text().split()) == 2
@@ -261,14 +248,14 @@ def test_a_slow_helper_is_killed_with_everything_it_started(
 
 
 def _runs(pid: str) -> bool:
-    """Say whether a process is there and not just waiting to be collected."""
+    """Return whether a process runs and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
 
 
-def test_a_program_that_cannot_be_started_is_a_failure(machine: Machine) -> None:
+def test_helper_that_cannot_start_is_a_failure(machine: Machine) -> None:
     program = machine.install("it", "")
     program.write_bytes(b"\x7fELF nonsense")
     with pytest.raises(HelperFailed, match="it cannot be started: Exec format error"):
@@ -279,7 +266,7 @@ def test_a_program_that_cannot_be_started_is_a_failure(machine: Machine) -> None
         Helpers(machine.environment | {"BAD": "a\0b"}).ask("it", "reg.test")
 
 
-def test_only_absolute_folders_of_path_are_looked_into(
+def test_helpers_are_searched_in_absolute_path_folders_only(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = machine.install("it", "")
@@ -290,7 +277,7 @@ def test_only_absolute_folders_of_path_are_looked_into(
     assert Helpers({"PATH": f".::{machine.programs}"}).locate("it") == str(program)
 
 
-def test_a_folder_or_a_file_that_may_not_be_run_is_no_helper(machine: Machine) -> None:
+def test_folder_or_non_executable_file_is_not_a_helper(machine: Machine) -> None:
     (machine.programs / "docker-credential-folder").mkdir()
     machine.install("it", "").chmod(0o644)
     helpers = Helpers(machine.environment)
@@ -298,7 +285,7 @@ def test_a_folder_or_a_file_that_may_not_be_run_is_no_helper(machine: Machine) -
     assert helpers.locate("it") is None
 
 
-def test_a_helper_runs_once_per_key_also_when_it_fails(machine: Machine) -> None:
+def test_helper_runs_once_per_key_even_on_failure(machine: Machine) -> None:
     machine.install_answers(
         "it", {"a.test": {"stdout": ANSWER, "exit": 0}, "b.test": {"stdout": "no", "exit": 5}}
     )
@@ -310,7 +297,7 @@ def test_a_helper_runs_once_per_key_also_when_it_fails(machine: Machine) -> None
     assert machine.calls() == [["it", "a.test"], ["it", "b.test"]]
 
 
-def test_threads_that_ask_at_the_same_time_wait_for_one_run(machine: Machine) -> None:
+def test_concurrent_threads_wait_for_one_helper_run(machine: Machine) -> None:
     gate, started = machine.root / "gate", machine.root / "started"
     machine.install(
         "it",
@@ -333,7 +320,7 @@ def test_threads_that_ask_at_the_same_time_wait_for_one_run(machine: Machine) ->
     assert started.read_text() == "x\n"
 
 
-def test_a_failure_to_make_a_value_is_not_kept() -> None:
+def test_failed_value_is_not_cached() -> None:
     once: Once[str, int] = Once()
     with pytest.raises(ZeroDivisionError):
         once.get("a", lambda: 1 // 0)
@@ -345,7 +332,7 @@ def test_a_failure_to_make_a_value_is_not_kept() -> None:
 
 
 @given(st.text() | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,70}\n?", fullmatch=True))
-def test_a_valid_name_is_one_harmless_part_of_a_path(name: str) -> None:
+def test_helper_name_is_one_safe_path_component(name: str) -> None:
     if valid_name(name):
         assert 1 <= len(name) <= 64
         assert name.isascii()

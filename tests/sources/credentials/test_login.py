@@ -29,11 +29,6 @@ OTHERS = {
 }
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
-
-
 def keep(machine: Machine, registry: str = "reg.test:5000") -> str:
     helpers = Helpers(machine.environment)
     return save(machine.docker_config, registry, "me", PASSWORD, helpers)
@@ -47,7 +42,7 @@ def content(machine: Machine) -> Any:
     return json.loads(machine.docker_config.read_bytes())
 
 
-def test_a_login_is_kept_for_this_user_alone_and_found_again(machine: Machine) -> None:
+def test_login_is_stored_for_this_user_only_and_found_again(machine: Machine) -> None:
     assert keep(machine) == str(machine.docker_config)
 
     mode = stat.S_IMODE(machine.docker_config.stat().st_mode)
@@ -58,7 +53,7 @@ def test_a_login_is_kept_for_this_user_alone_and_found_again(machine: Machine) -
     assert [each.name for each in machine.docker_config.parent.iterdir()] == ["config.json"]
 
 
-def test_what_else_stands_there_stays_in_its_order(machine: Machine) -> None:
+def test_login_keeps_other_entries_in_order(machine: Machine) -> None:
     machine.configure(OTHERS, 0o644)
 
     keep(machine)
@@ -84,7 +79,9 @@ def test_what_else_stands_there_stays_in_its_order(machine: Machine) -> None:
         max_size=4,
     )
 )
-def test_any_other_setting_survives(tmp_path_factory: pytest.TempPathFactory, own: Any) -> None:
+def test_login_keeps_every_other_setting(
+    tmp_path_factory: pytest.TempPathFactory, own: Any
+) -> None:
     machine = Machine(tmp_path_factory.mktemp("machine"))
     names = {name.encode("utf-8", "surrogatepass") for name in own}
     machine.configure(json.dumps(own).encode())
@@ -95,7 +92,7 @@ def test_any_other_setting_survives(tmp_path_factory: pytest.TempPathFactory, ow
     assert {name: value for name, value in content(machine).items() if name != "auths"} == own
 
 
-def test_docker_hub_is_kept_and_forgotten_under_every_name_of_its(machine: Machine) -> None:
+def test_docker_hub_login_is_stored_and_removed_under_each_name(machine: Machine) -> None:
     machine.configure({"auths": {"docker.io": {"auth": pair("old:old")}}})
 
     keep(machine, "docker.io")
@@ -106,7 +103,7 @@ def test_docker_hub_is_kept_and_forgotten_under_every_name_of_its(machine: Machi
     assert forget(machine, "docker.io") == ()
 
 
-def test_a_helper_keeps_what_the_file_must_not_hold(machine: Machine) -> None:
+def test_login_with_a_helper_stores_no_secret_in_the_file(machine: Machine) -> None:
     record = machine.root / "told"
     machine.install("vault", f'printf "%s " "$1" >> {record}; cat >> {record}')
     machine.configure({"credHelpers": {"reg.test:5000": "vault"}, "auths": {}})
@@ -114,19 +111,19 @@ def test_a_helper_keeps_what_the_file_must_not_hold(machine: Machine) -> None:
     assert keep(machine) == "docker-credential-vault"
     assert forget(machine) == ("docker-credential-vault",)
 
-    verb, said = record.read_text().split(" ", 1)
+    verb, message = record.read_text().split(" ", 1)
     assert verb == "store"
-    assert json.loads(said.partition("}")[0] + "}") == {
+    assert json.loads(message.partition("}")[0] + "}") == {
         "ServerURL": "reg.test:5000",
         "Username": "me",
         "Secret": "S3cr3tPa55:x",
     }
-    assert said.endswith("erase reg.test:5000")
+    assert message.endswith("erase reg.test:5000")
     assert b"S3cr" not in machine.docker_config.read_bytes()
     assert content(machine)["auths"] == {}
 
 
-def test_a_helper_that_knows_nothing_has_forgotten(machine: Machine) -> None:
+def test_logout_accepts_a_helper_without_the_login(machine: Machine) -> None:
     machine.install("vault", f"printf {NOT_FOUND!r}; exit 1")
     machine.configure({"credsStore": "vault"})
 
@@ -134,9 +131,7 @@ def test_a_helper_that_knows_nothing_has_forgotten(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("script", ["echo no; exit 1", None])
-def test_a_helper_that_fails_is_named_and_nothing_changes(
-    machine: Machine, script: str | None
-) -> None:
+def test_failing_helper_is_named_and_nothing_changes(machine: Machine, script: str | None) -> None:
     if script:
         machine.install("vault", script)
     machine.configure({"credsStore": "vault"})
@@ -152,7 +147,7 @@ def test_a_helper_that_fails_is_named_and_nothing_changes(
 @pytest.mark.parametrize(
     "body", [b"{", b"[]", b'{"auths": []}', b'{"Auths": {}}', b'{"a":1,"a":2}']
 )
-def test_a_file_that_is_malformed_stays_as_it_is(machine: Machine, body: bytes) -> None:
+def test_malformed_login_file_is_unchanged(machine: Machine, body: bytes) -> None:
     machine.configure(body)
 
     for do in (keep, forget):
@@ -173,7 +168,7 @@ def test_a_link_stays_a_link(machine: Machine, tmp_path: Path) -> None:
     assert "reg.test:5000" in json.loads(target.read_bytes())["auths"]
 
 
-def test_a_place_that_cannot_be_written_is_said(machine: Machine) -> None:
+def test_unwritable_login_file_is_reported(machine: Machine) -> None:
     machine.docker_config.parent.write_text("a file where a folder should be")
 
     with pytest.raises(OutputFault, match="cannot write") as caught:

@@ -24,7 +24,7 @@ def cleaned(text: str, *secrets: Secret | Credential | str) -> str:
     return redactor.clean(text)
 
 
-def test_a_text_without_secrets_stays_as_it_is() -> None:
+def test_text_without_secrets_is_unchanged() -> None:
     assert cleaned("nothing to hide") == "nothing to hide"
     assert cleaned("nothing to hide", "S3cr3t") == "nothing to hide"
     assert cleaned("", "S3cr3t") == ""
@@ -58,20 +58,20 @@ def test_each_kind_of_secret_of_a_credential_is_replaced() -> None:
     assert cleaned(text, credential) == "u5er *** *** ***"
 
 
-def test_short_secrets_are_not_searched_for_but_the_pair_they_make_is() -> None:
+def test_short_secrets_are_redacted_only_in_their_encoded_pair() -> None:
     assert cleaned("a cat sat", "cat", "a", "") == "a cat sat"
     pair = base64.b64encode(b"u5er:cat").decode()
     assert cleaned(f"cat {pair}", Credential("u5er", Secret("cat"))) == "cat ***"
     assert all(len(form) >= 4 for form in redactions(Credential("u", Secret("p"))))
 
 
-def test_secrets_that_overlap_leave_no_rest() -> None:
+def test_overlapping_secrets_are_redacted_completely() -> None:
     assert cleaned("<abcdefgh>", "abcdef", "defgh") == "<***>"
     assert cleaned("aaaaaaa", "aaaa") == "***"
     assert cleaned("x****y", "****") == "x***y"
 
 
-def test_a_secret_is_learned_once_and_none_is_no_secret() -> None:
+def test_secret_is_registered_once_and_empty_text_is_none() -> None:
     redactor = Redactor()
     redactor.learn(None)
     redactor.learn(Secret("S3cr3t"))
@@ -81,7 +81,7 @@ def test_a_secret_is_learned_once_and_none_is_no_secret() -> None:
     assert redactor.clean("S3cr3t other") == "*** other"
 
 
-def test_learning_and_cleaning_from_many_threads_loses_nothing() -> None:
+def test_concurrent_registration_and_redaction_lose_nothing() -> None:
     redactor = Redactor()
     barrier = threading.Barrier(8)
 
@@ -101,7 +101,7 @@ def test_learning_and_cleaning_from_many_threads_loses_nothing() -> None:
 
 
 @given(before=ANY_TEXT, after=ANY_TEXT, secret=st.text(st.characters(), min_size=4, max_size=12))
-def test_no_surroundings_hide_a_secret(before: str, after: str, secret: str) -> None:
+def test_secret_is_redacted_in_any_context(before: str, after: str, secret: str) -> None:
     assert secret not in cleaned(before + secret + after, secret) or secret in "***"
     octets = (before + secret + after).encode("utf-8", "surrogatepass")
     for encode in (base64.b64encode, base64.urlsafe_b64encode):

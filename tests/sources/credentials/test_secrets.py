@@ -16,7 +16,7 @@ from resolver.sources.credentials.chain import Credential, CredentialAnswer, Sec
 HELD = Credential("u5er", Secret("S3cr3tPa55"), Secret("1DT0KEN"), Secret("T0KEN"))
 
 
-def test_a_secret_prints_as_stars_however_it_is_printed() -> None:
+def test_secret_prints_as_stars_in_every_form() -> None:
     secret = Secret("S3cr3tPa55")
     ways = (
         str(secret),
@@ -30,7 +30,7 @@ def test_a_secret_prints_as_stars_however_it_is_printed() -> None:
     assert secret.reveal() == "S3cr3tPa55"
 
 
-def test_a_credential_prints_its_user_and_no_more() -> None:
+def test_credential_repr_shows_only_its_user() -> None:
     assert repr(HELD) == "Credential(username='u5er')"
     found = CredentialAnswer(HELD, "/a/path", HelperFailed("broken"))
     assert "S3cr3t" not in repr(found)

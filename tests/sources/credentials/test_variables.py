@@ -104,7 +104,7 @@ def resolved(folder: Path, host: str, **environment: str) -> str:
 
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
-def test_https_goes_through_a_proxy_with_its_login(
+def test_https_uses_the_proxy_and_its_credentials(
     certificate: ssl.SSLContext, tmp_path: Path, variable: str
 ) -> None:
     with tunnelled(certificate) as (registry, tunnel):
@@ -121,7 +121,7 @@ def test_https_goes_through_a_proxy_with_its_login(
 
 
 @pytest.mark.parametrize("variable", ["NO_PROXY", "no_proxy"])
-def test_what_is_excepted_does_not_go_through_the_proxy(
+def test_no_proxy_hosts_bypass_the_proxy(
     certificate: ssl.SSLContext, tmp_path: Path, variable: str
 ) -> None:
     with tunnelled(certificate) as (_, tunnel):
@@ -152,7 +152,7 @@ def variables(folder: Path, name: str, host: str) -> dict[str, str]:
     "name",
     ["DOCKER_CONFIG", "DOCKER_AUTH_CONFIG", "REGISTRY_AUTH_FILE", "RESOLVER_AUTH_FILE"],
 )
-def test_a_login_is_found_where_a_variable_says(tmp_path: Path, name: str) -> None:
+def test_credentials_file_can_be_named_by_a_variable(tmp_path: Path, name: str) -> None:
     with FakeRegistry() as registry:
         registry.serve("team/app", "1", IMAGE)
         registry.bearer(credentials=(USER, PASSWORD))
@@ -163,7 +163,7 @@ def test_a_login_is_found_where_a_variable_says(tmp_path: Path, name: str) -> No
         assert registry.log[-1].headers["authorization"].startswith("Bearer ")
 
 
-def test_a_login_stands_in_variables_of_its_own(tmp_path: Path) -> None:
+def test_credentials_can_be_given_in_variables(tmp_path: Path) -> None:
     with FakeRegistry() as registry:
         registry.serve("team/app", "1", IMAGE)
         registry.basic(USER, PASSWORD)
@@ -171,7 +171,7 @@ def test_a_login_stands_in_variables_of_its_own(tmp_path: Path) -> None:
         assert resolved(tmp_path, registry.host, **environment) == IMAGE.digest
 
 
-def test_nothing_is_shown_where_a_variable_forbids_it(tmp_path: Path) -> None:
+def test_anonymous_variable_sends_no_credentials(tmp_path: Path) -> None:
     with FakeRegistry() as registry:
         registry.serve("team/app", "1", IMAGE)
         registry.basic(USER, PASSWORD)
@@ -185,7 +185,7 @@ def test_nothing_is_shown_where_a_variable_forbids_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "RESOLVER_CA_FILE"])
-def test_an_authority_is_believed_that_a_variable_names(tmp_path: Path, name: str) -> None:
+def test_ca_file_can_be_named_by_a_variable(tmp_path: Path, name: str) -> None:
     with FakeRegistry(authority().good()) as registry:
         registry.serve("team/app", "1", IMAGE)
         environment = {name: str(authority().ca_file(tmp_path))}

@@ -71,7 +71,7 @@ def check(target: str, registry: str, *, proxied: bool = False) -> tuple[str, ..
         ("2002:7f00:1::", Zone.LOOPBACK),
     ],
 )
-def test_addresses_lead_where_their_numbers_say(text: str, zone: Zone) -> None:
+def test_addresses_are_classified_by_their_numbers(text: str, zone: Zone) -> None:
     assert zone_of(ipaddress.ip_address(text)) is zone
 
 
@@ -99,7 +99,9 @@ def test_addresses_lead_where_their_numbers_say(text: str, zone: Zone) -> None:
         ("loopback", "fe80::1", False),
     ],
 )
-def test_a_registry_leads_only_where_it_may(registry: str, target: str, allowed: bool) -> None:
+def test_registry_may_redirect_only_to_allowed_addresses(
+    registry: str, target: str, allowed: bool
+) -> None:
     if allowed:
         assert check(target, registry) == (target,)
         return
@@ -123,7 +125,7 @@ def test_a_registry_leads_only_where_it_may(registry: str, target: str, allowed:
     ],
 )
 @pytest.mark.parametrize("proxied", [False, True])
-def test_addresses_in_urls_are_judged_with_and_without_a_proxy(
+def test_addresses_in_urls_are_checked_with_and_without_a_proxy(
     url: str, allowed: bool, proxied: bool
 ) -> None:
     if allowed:
@@ -141,7 +143,7 @@ def test_odd_spellings_of_addresses_are_no_hosts(host: str) -> None:
         Url.parse(f"http://{host}/")
 
 
-def test_one_bad_address_refuses_all() -> None:
+def test_one_forbidden_address_refuses_the_host() -> None:
     names = Names(registry="8.8.8.8", target=("1.1.1.1", "10.0.0.1"))
     url = Url.parse("https://target.test/")
     with pytest.raises(AddressRefused, match=r"10\.0\.0\.1"):
@@ -155,7 +157,7 @@ def test_one_public_address_makes_a_registry_public() -> None:
         AddressPolicy(names).check(url, PUBLIC, proxied=False, registry_proxied=False)
 
 
-def test_a_registry_that_cannot_be_found_is_judged_strictly() -> None:
+def test_registry_without_an_address_is_treated_strictly() -> None:
     url = Url.parse("https://target.test/")
     with pytest.raises(AddressRefused):
         AddressPolicy(Names(target="10.0.0.2")).check(
@@ -174,7 +176,7 @@ def test_behind_a_proxy_names_are_the_proxys_business() -> None:
         )
 
 
-def test_the_registry_is_looked_up_once() -> None:
+def test_registry_is_looked_up_once() -> None:
     names = Names(registry="8.8.8.8", target="1.1.1.1")
     policy = AddressPolicy(names)
     for _ in range(3):
@@ -184,7 +186,7 @@ def test_the_registry_is_looked_up_once() -> None:
     assert names.asked.count("registry.test") == 1
 
 
-def test_a_name_without_an_address_is_said() -> None:
+def test_host_without_an_address_is_reported() -> None:
     url = Url.parse("https://nowhere.test/")
     with pytest.raises(ConnectionFailed, match=r"nowhere\.test"):
         AddressPolicy(Names(registry="8.8.8.8")).check(
@@ -205,11 +207,11 @@ def test_a_name_without_an_address_is_said() -> None:
         ("127.0.0.1.example", False),
     ],
 )
-def test_this_machine_is_known_without_asking(host: str, expected: bool) -> None:
+def test_loopback_is_recognised_without_a_lookup(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
 
 
-def test_the_system_is_asked_for_addresses() -> None:
+def test_addresses_come_from_the_system_resolver() -> None:
     assert "127.0.0.1" in look_up("localhost", 80)
     with pytest.raises(socket.gaierror):
         look_up("no-such-host.invalid", 80)
@@ -267,7 +269,7 @@ def test_urls_are_shown_without_their_query(text: str, shown: str) -> None:
         "https://example.com/" + "x" * 20_000,
     ],
 )
-def test_what_is_no_url_is_refused(text: str) -> None:
+def test_invalid_url_is_refused(text: str) -> None:
     with pytest.raises(BadUrl):
         Url.parse(text)
 

@@ -1,4 +1,4 @@
-"""Proving who asks: what is sent, to whom, how often, and what is said when nothing helps."""
+"""Authentication: what is sent, to which host, how often, and the errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,6 @@ from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.fakes.tls import authority
 from tests.sources.wire_kit import (
-    ENGINES,
     NEW_YEAR,
     PASSWORD,
     USER,
@@ -58,11 +57,6 @@ MANIFEST = "/v2/team/app/manifests/1.0"
 REALM = Url.parse("https://auth.example/token")
 
 
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture
 def registry() -> Iterator[FakeRegistry]:
     with FakeRegistry() as fake:
@@ -85,9 +79,7 @@ def granted(**fields: object) -> Reply:
 # --- the usual ways ------------------------------------------------------------------------
 
 
-def test_an_anonymous_token_is_had_once_and_used_at_once_afterwards(
-    engine: str, registry: FakeRegistry
-) -> None:
+def test_anonymous_token_is_fetched_once_and_reused(engine: str, registry: FakeRegistry) -> None:
     tokens = registry.bearer()
     with source(registry.host, engine=engine) as app:
         app.document("1.0")
@@ -100,14 +92,14 @@ def test_an_anonymous_token_is_had_once_and_used_at_once_afterwards(
     assert [seen.authorization for seen in asked] == [None] + ["Bearer T0KEN-1"] * 3
 
 
-def test_no_ping_comes_first(registry: FakeRegistry) -> None:
+def test_auth_sends_no_ping(registry: FakeRegistry) -> None:
     registry.bearer()
     with source(registry.host) as app:
         app.document("1.0")
     assert "GET /v2/" not in registry.hits
 
 
-def test_basic_is_sent_after_a_challenge_and_then_at_once(
+def test_basic_credentials_are_sent_after_a_challenge_and_then_directly(
     engine: str, registry: FakeRegistry
 ) -> None:
     registry.basic(USER, PASSWORD)
@@ -147,7 +139,7 @@ def test_user_and_password_go_to_the_token_server_by_basic(
     assert PASSWORD not in str(registry.log)
 
 
-def test_an_identity_token_goes_into_a_form(engine: str, registry: FakeRegistry) -> None:
+def test_identity_token_is_sent_in_a_form(engine: str, registry: FakeRegistry) -> None:
     tokens = registry.bearer(credentials=("<token>", "1DT0KEN"), service="s v")
     credential = Credential(identity_token=Secret("1DT0KEN"))
     with source(registry.host, engine=engine, credentials=chain(credential, registry.host)) as app:
@@ -165,7 +157,7 @@ def test_an_identity_token_goes_into_a_form(engine: str, registry: FakeRegistry)
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 405])
-def test_a_server_without_the_form_is_asked_by_get_if_there_is_a_password(
+def test_token_server_without_post_is_requested_by_get_with_a_password(
     registry: FakeRegistry, status: int
 ) -> None:
     tokens = registry.bearer(credentials=(USER, PASSWORD))
@@ -176,7 +168,7 @@ def test_a_server_without_the_form_is_asked_by_get_if_there_is_a_password(
     assert [seen.method for seen in tokens.requests] == ["GET"]
 
 
-def test_a_configured_bearer_token_needs_no_token_server(registry: FakeRegistry) -> None:
+def test_configured_bearer_token_needs_no_token_server(registry: FakeRegistry) -> None:
     tokens = registry.bearer(token="M1NE")
     credential = Credential(registry_token=Secret("M1NE"))
     with source(registry.host, credentials=chain(credential, registry.host)) as app:
@@ -196,9 +188,7 @@ def test_a_configured_bearer_token_needs_no_token_server(registry: FakeRegistry)
         "aws repository:team/app:* repository:x:pull",
     ],
 )
-def test_a_scope_that_only_the_challenge_names_is_not_asked_for(
-    scope: str, registry: FakeRegistry
-) -> None:
+def test_scope_only_in_the_challenge_is_not_requested(scope: str, registry: FakeRegistry) -> None:
     challenge = f'Bearer realm="{registry.url}/token",scope="{scope}"'
     registry.on("GET", MANIFEST, challenged(challenge), times=1)
     tokens = registry.token_server()
@@ -217,9 +207,7 @@ def test_a_scope_that_only_the_challenge_names_is_not_asked_for(
         'Negotiate realm="x",realm="y", Bearer realm="{url}/token"',
     ],
 )
-def test_a_challenge_that_repeats_its_realm_is_not_answered(
-    challenge: str, registry: FakeRegistry
-) -> None:
+def test_challenge_with_a_repeated_realm_is_refused(challenge: str, registry: FakeRegistry) -> None:
     registry.on("GET", MANIFEST, challenged(challenge.format(url=registry.url)))
     tokens = registry.token_server()
     with (
@@ -232,7 +220,7 @@ def test_a_challenge_that_repeats_its_realm_is_not_answered(
     assert [seen.authorization for seen in registry.log] == [None]
 
 
-def test_the_first_usable_of_several_challenges_is_taken(registry: FakeRegistry) -> None:
+def test_first_usable_challenge_is_selected(registry: FakeRegistry) -> None:
     lines = [
         ("WWW-Authenticate", 'Negotiate, Basic realm="x"'),
         ("www-authenticate", f'Bearer realm="{registry.url}/token"'),
@@ -244,7 +232,7 @@ def test_the_first_usable_of_several_challenges_is_taken(registry: FakeRegistry)
     assert tokens.count == 1
 
 
-def test_an_empty_token_leads_to_basic_where_that_is_offered(registry: FakeRegistry) -> None:
+def test_empty_token_falls_back_to_basic_if_offered(registry: FakeRegistry) -> None:
     challenge = f'Bearer realm="{registry.url}/token", Basic realm="x"'
     registry.on("GET", MANIFEST, challenged(challenge), times=1)
     registry.on("GET", "/token", granted(token=""))
@@ -256,7 +244,7 @@ def test_an_empty_token_leads_to_basic_where_that_is_offered(registry: FakeRegis
 # --- tokens that run out -------------------------------------------------------------------
 
 
-def test_a_token_revoked_midway_costs_one_refresh(engine: str, registry: FakeRegistry) -> None:
+def test_revoked_token_costs_one_refresh(engine: str, registry: FakeRegistry) -> None:
     tokens = registry.bearer(rotate=True)
     with source(registry.host, engine=engine) as app:
         app.document("1.0")
@@ -267,7 +255,7 @@ def test_a_token_revoked_midway_costs_one_refresh(engine: str, registry: FakeReg
     assert len(registry.requests(path_contains="/manifests/")) == 5
 
 
-def test_a_token_is_renewed_before_it_runs_out(registry: FakeRegistry) -> None:
+def test_token_is_renewed_before_it_expires(registry: FakeRegistry) -> None:
     tokens = registry.bearer(rotate=True, expires_in=300)
     clock = FakeClock()
     with source(registry.host, clock=clock) as app:
@@ -285,7 +273,7 @@ def test_a_token_is_renewed_before_it_runs_out(registry: FakeRegistry) -> None:
 
 
 def test_an_old_token_answered_400_is_replaced(registry: FakeRegistry) -> None:
-    # ECR Public, quirk q-036.
+    # ECR Public: docs/wire-protocol.md, "Refusals without a challenge".
     tokens = registry.bearer(rotate=True)
 
     def spoiled(seen: Seen) -> Reply | None:
@@ -298,8 +286,8 @@ def test_an_old_token_answered_400_is_replaced(registry: FakeRegistry) -> None:
     assert tokens.count == 2
 
 
-def test_400_means_401_for_who_has_credentials(registry: FakeRegistry) -> None:
-    # Nexus, quirk q-070.
+def test_status_400_with_credentials_counts_as_401(registry: FakeRegistry) -> None:
+    # Nexus: docs/wire-protocol.md, "Refusals without a challenge".
     registry.on("GET", "/v2/", challenged('Basic realm="nexus"'))
     registry.on("GET", MANIFEST, lambda seen: None if seen.authorization else Reply(400))
     with source(registry.host, credentials=login(registry.host)) as app:
@@ -307,7 +295,7 @@ def test_400_means_401_for_who_has_credentials(registry: FakeRegistry) -> None:
     assert [seen.path for seen in registry.log] == [MANIFEST, "/v2/", MANIFEST]
 
 
-def test_400_is_400_for_who_has_none(registry: FakeRegistry) -> None:
+def test_status_400_without_credentials_stays_400(registry: FakeRegistry) -> None:
     registry.on("GET", MANIFEST, Reply(400))
     with source(registry.host) as app, pytest.raises(ServerFault, match="400"):
         app.document("1.0")
@@ -315,7 +303,7 @@ def test_400_is_400_for_who_has_none(registry: FakeRegistry) -> None:
 
 
 def test_a_refusal_without_a_challenge_is_explained_by_a_ping(registry: FakeRegistry) -> None:
-    # gcr.io, quirk q-039.
+    # gcr.io: docs/wire-protocol.md, "Refusals without a challenge".
     tokens = registry.token_server()
     registry.on("GET", MANIFEST, Reply(401), times=1)
     registry.on("GET", "/v2/", challenged(f'Bearer realm="{registry.url}/token"'))
@@ -328,7 +316,7 @@ def test_a_refusal_without_a_challenge_is_explained_by_a_ping(registry: FakeRegi
 # --- many at once --------------------------------------------------------------------------
 
 
-def test_many_at_once_need_one_token(engine: str, registry: FakeRegistry) -> None:
+def test_concurrent_requests_need_one_token(engine: str, registry: FakeRegistry) -> None:
     tokens = registry.bearer()
     release = threading.Event()
     served = tokens.answer
@@ -349,7 +337,7 @@ def test_many_at_once_need_one_token(engine: str, registry: FakeRegistry) -> Non
     assert tokens.count == 1
 
 
-def test_many_at_once_fail_together(registry: FakeRegistry) -> None:
+def test_concurrent_requests_fail_together(registry: FakeRegistry) -> None:
     registry.bearer()
     release = threading.Event()
 
@@ -384,7 +372,7 @@ def test_many_at_once_fail_together(registry: FakeRegistry) -> None:
 
 
 @pytest.mark.parametrize("error", ["", ',error="invalid_token"', ',error="insufficient_scope"'])
-def test_a_registry_that_always_refuses_is_not_asked_for_ever(
+def test_registry_that_always_refuses_is_not_retried_forever(
     registry: FakeRegistry, error: str
 ) -> None:
     tokens = registry.token_server()
@@ -399,7 +387,7 @@ def test_a_registry_that_always_refuses_is_not_asked_for_ever(
     assert any("--anonymous" in hint for hint in caught.value.hints())
 
 
-def test_refused_anonymously_says_that_it_may_not_exist(registry: FakeRegistry) -> None:
+def test_anonymous_refusal_hints_that_the_repository_may_not_exist(registry: FakeRegistry) -> None:
     registry.token_server()
     body = b'{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}'
     challenge = f'Bearer realm="{registry.url}/token",error="insufficient_scope"'
@@ -423,7 +411,7 @@ def test_refused_basic_is_not_tried_twice(registry: FakeRegistry) -> None:
     assert len(registry.log) == 2
 
 
-def test_a_token_server_that_refuses_stored_credentials_is_named(registry: FakeRegistry) -> None:
+def test_token_server_that_refuses_stored_credentials_is_named(registry: FakeRegistry) -> None:
     registry.bearer(credentials=("somebody", "else"))
     with (
         source(registry.host, credentials=login(registry.host)) as app,
@@ -454,7 +442,7 @@ def test_a_missing_helper_is_named_when_asking_anonymously_was_not_enough(
     assert "docker-credential-nowhere" in caught.value.hints()[0]
 
 
-def test_nobody_looks_for_credentials_that_are_not_wanted(
+def test_unneeded_credentials_are_not_looked_up(
     registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     credentials = chain()
@@ -474,7 +462,7 @@ def test_an_unknown_challenge_is_named(registry: FakeRegistry, challenge: str) -
     assert len(registry.log) == 1
 
 
-def test_403_with_credentials_is_denied_and_without_them_wants_a_login(
+def test_status_403_is_denied_with_credentials_and_hints_at_login_without(
     registry: FakeRegistry,
 ) -> None:
     registry.basic(USER, PASSWORD)
@@ -517,7 +505,7 @@ def test_403_with_credentials_is_denied_and_without_them_wants_a_login(
     ],
     ids=["empty", "none", "number", "space", "crlf", "long", "list", "html", "void", "204", "404"],
 )
-def test_an_answer_that_is_no_token_is_said(registry: FakeRegistry, reply: Reply) -> None:
+def test_invalid_token_answer_is_reported(registry: FakeRegistry, reply: Reply) -> None:
     registry.bearer()
     registry.on("GET", "/token", reply)
     with source(registry.host) as app, pytest.raises(BadTokenAnswer) as caught:
@@ -535,9 +523,7 @@ def test_an_answer_that_is_no_token_is_said(registry: FakeRegistry, reply: Reply
     ],
     ids=["limit+1", "2MiB", "endless"],
 )
-def test_a_token_answer_without_end_is_cut(
-    engine: str, registry: FakeRegistry, reply: Reply
-) -> None:
+def test_endless_token_answer_is_limited(engine: str, registry: FakeRegistry, reply: Reply) -> None:
     registry.bearer()
     registry.on("GET", "/token", reply)
     with source(registry.host, engine=engine) as app, pytest.raises(LimitExceeded, match="131072"):
@@ -552,14 +538,14 @@ def test_a_token_answer_of_exactly_the_limit_is_read(registry: FakeRegistry) -> 
         app.document("1.0")
 
 
-def test_a_compressed_token_answer_is_no_token(engine: str, registry: FakeRegistry) -> None:
+def test_compressed_token_answer_is_refused(engine: str, registry: FakeRegistry) -> None:
     registry.bearer()
     registry.on("GET", "/token", Reply(headers={"Content-Encoding": "gzip"}, body=b"\x1f\x8b\x08"))
     with source(registry.host, engine=engine) as app, pytest.raises(BadTokenAnswer):
         app.document("1.0")
 
 
-def test_a_busy_token_server_is_asked_again_and_the_registry_is_not(
+def test_busy_token_server_is_retried_without_the_registry(
     registry: FakeRegistry,
 ) -> None:
     registry.bearer()
@@ -572,7 +558,7 @@ def test_a_busy_token_server_is_asked_again_and_the_registry_is_not(
     assert clock.slept[:2] == [0.2, 2.0]
 
 
-def test_a_dead_token_server_is_given_up_after_five(registry: FakeRegistry) -> None:
+def test_dead_token_server_is_given_up_after_five_attempts(registry: FakeRegistry) -> None:
     registry.bearer()
     registry.on("GET", "/token", Reply(503))
     with source(registry.host) as app, pytest.raises(ServerFault, match="503"):
@@ -608,9 +594,7 @@ def test_a_token_server_may_limit_the_rate(registry: FakeRegistry) -> None:
         "http:///{evil}/token",
     ],
 )
-def test_a_realm_that_is_a_trick_is_not_asked(
-    engine: str, registry: FakeRegistry, realm: str
-) -> None:
+def test_malformed_realm_is_not_requested(engine: str, registry: FakeRegistry, realm: str) -> None:
     with FakeRegistry(strict=False) as evil:
         registry.on("GET", MANIFEST, challenged(f'Bearer realm="{realm.format(evil=evil.host)}"'))
         with (
@@ -632,9 +616,7 @@ def test_a_relative_realm_stays_on_the_registry(registry: FakeRegistry, realm: s
     assert registry.hits[f"GET {place}"] == 1
 
 
-def test_a_realm_over_plain_http_is_not_asked_for_a_tls_registry(
-    engine: str, tmp_path: Path
-) -> None:
+def test_plain_http_realm_of_a_tls_registry_is_not_requested(engine: str, tmp_path: Path) -> None:
     options = {"plain_http": False, "ca_file": authority().ca_file(tmp_path)}
     with FakeRegistry() as evil, FakeRegistry(tls=authority().good()) as registry:
         registry.bearer(realm=f"{evil.url}/token")
@@ -648,7 +630,9 @@ def test_a_realm_over_plain_http_is_not_asked_for_a_tls_registry(
         assert evil.log == []
 
 
-def test_a_realm_that_leads_inside_is_not_asked(engine: str, registry: FakeRegistry) -> None:
+def test_realm_with_an_internal_address_is_not_requested(
+    engine: str, registry: FakeRegistry
+) -> None:
     registry.bearer(realm="http://auth.test/token")
     names = Names(auth="169.254.169.254")
     with (
@@ -668,7 +652,7 @@ def test_a_realm_on_another_host_is_normal(engine: str, registry: FakeRegistry) 
         assert tokens.requests[0].headers["host"] == f"auth.test:{port}"
 
 
-def test_a_token_server_does_not_lead_to_another_host(engine: str, registry: FakeRegistry) -> None:
+def test_token_server_cannot_redirect_to_another_host(engine: str, registry: FakeRegistry) -> None:
     registry.bearer()
     with FakeRegistry() as evil:
         registry.redirect("/token", f"{evil.url}/token", status=302)
@@ -680,7 +664,7 @@ def test_a_token_server_does_not_lead_to_another_host(engine: str, registry: Fak
         assert evil.log == []
 
 
-def test_a_token_server_may_lead_to_another_path_of_its_own(registry: FakeRegistry) -> None:
+def test_token_server_may_redirect_to_its_own_paths(registry: FakeRegistry) -> None:
     tokens = registry.bearer(realm=f"{registry.url}/old", credentials=(USER, PASSWORD))
     registry.redirect("/old", "/token?service=fake")
     served = registry.token_server(credentials=(USER, PASSWORD))
@@ -690,7 +674,7 @@ def test_a_token_server_may_lead_to_another_path_of_its_own(registry: FakeRegist
     assert tokens.count == 0
 
 
-def test_a_token_in_a_form_is_never_redirected(registry: FakeRegistry) -> None:
+def test_form_with_a_token_is_never_redirected(registry: FakeRegistry) -> None:
     registry.bearer(credentials=("<token>", "1DT0KEN"))
     registry.redirect("/token", "/token2", status=307)
     credential = Credential(identity_token=Secret("1DT0KEN"))
@@ -704,7 +688,7 @@ def test_a_token_in_a_form_is_never_redirected(registry: FakeRegistry) -> None:
 # --- secrets -------------------------------------------------------------------------------
 
 
-def test_no_secret_is_logged_or_told(
+def test_auth_logs_and_errors_contain_no_secret(
     engine: str, registry: FakeRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
     events: list[Event] = []
@@ -771,7 +755,7 @@ def test_lifetimes_are_read_leniently(fields: dict[str, object], seconds: float)
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 400, "-0.0", "1e-999"])
-def test_a_number_that_nobody_means_is_the_shortest_life(number: str) -> None:
+def test_invalid_token_lifetime_is_the_shortest(number: str) -> None:
     body = b'{"token": "t", "expires_in": %s}' % number.encode()
 
     assert read_grant(body, REALM, NEW_YEAR).lifetime == 60
@@ -812,7 +796,7 @@ def test_a_replaced_identity_token_is_used_from_then_on(registry: FakeRegistry) 
     assert used == [["1DT0KEN"], ["N3W1D"]]
 
 
-def test_a_configured_bearer_token_that_is_refused_is_the_end(registry: FakeRegistry) -> None:
+def test_refused_configured_bearer_token_is_final(registry: FakeRegistry) -> None:
     registry.bearer(token="OTHER")
     credential = Credential(registry_token=Secret("M1NE"))
     with (
@@ -823,7 +807,7 @@ def test_a_configured_bearer_token_that_is_refused_is_the_end(registry: FakeRegi
     assert registry.hits["GET /token"] == 0
 
 
-def test_a_token_server_that_leads_in_a_circle_is_left(registry: FakeRegistry) -> None:
+def test_circular_token_server_redirects_end(registry: FakeRegistry) -> None:
     registry.bearer()
     registry.redirect("/token", "/token", status=302)
     with source(registry.host) as app, pytest.raises(BadTokenAnswer, match="redirects"):

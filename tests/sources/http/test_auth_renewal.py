@@ -1,4 +1,4 @@
-"""Credentials that run out, and token servers that cannot be reached: who is asked again."""
+"""Expiring credentials and unreachable token servers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def registry() -> Iterator[FakeRegistry]:
 
 @pytest.fixture
 def machine(tmp_path: Path, registry: FakeRegistry) -> Machine:
-    """Give a machine whose helper has another password each time it is asked: one, two, …"""
+    """Return a machine whose helper has a new password for each call: one, two, …"""
     made = Machine(tmp_path / "machine")
     count = shlex.quote(str(made.root / "calls"))
     made.install(
@@ -47,12 +47,12 @@ def machine(tmp_path: Path, registry: FakeRegistry) -> Machine:
     return made
 
 
-def asked(machine: Machine) -> int:
+def helper_calls(machine: Machine) -> int:
     return len((machine.root / "calls").read_text().split())
 
 
-def shown(registry: FakeRegistry) -> list[str | None]:
-    """Give the passwords that were shown, request by request."""
+def passwords_sent(registry: FakeRegistry) -> list[str | None]:
+    """Return the passwords sent, request by request."""
     found: list[str | None] = []
     for seen in registry.log:
         text = seen.authorization
@@ -62,22 +62,22 @@ def shown(registry: FakeRegistry) -> list[str | None]:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_helper_is_asked_once_more_when_its_password_has_expired(
+def test_helper_is_asked_again_once_after_its_password_expired(
     registry: FakeRegistry, machine: Machine, status: int
 ) -> None:
-    # Amazon ECR, quirk q-027: 12 hours.
+    # Amazon ECR, after 12 hours: docs/wire-protocol.md, "Expired passwords".
     registry.on("GET", MANIFEST, Reply(401, CHALLENGE), Reply(status, CHALLENGE, EXPIRED), times=2)
 
     with source(registry.host, credentials=machine.chain()) as app:
         app.document("1.0")
         app.document("1.0")
 
-    assert shown(registry) == [None, "pass-1", "pass-2", "pass-2"]
-    assert asked(machine) == 2
+    assert passwords_sent(registry) == [None, "pass-1", "pass-2", "pass-2"]
+    assert helper_calls(machine) == 2
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_password_that_expires_while_it_is_in_use_is_replaced(
+def test_password_that_expires_in_use_is_replaced(
     registry: FakeRegistry, machine: Machine, status: int
 ) -> None:
     registry.on("GET", MANIFEST, Reply(401, CHALLENGE), times=1)
@@ -87,11 +87,11 @@ def test_a_password_that_expires_while_it_is_in_use_is_replaced(
         registry.on("GET", MANIFEST, Reply(status, CHALLENGE, EXPIRED), times=1)
         app.document("1.0")
 
-    assert shown(registry) == [None, "pass-1", "pass-1", "pass-2"]
+    assert passwords_sent(registry) == [None, "pass-1", "pass-1", "pass-2"]
 
 
 @pytest.mark.parametrize(("status", "body"), [(401, OTHER), (403, OTHER), (401, b"")])
-def test_a_password_that_is_refused_for_another_reason_is_not_asked_for_again(
+def test_password_refused_for_another_reason_is_not_requested_again(
     registry: FakeRegistry, machine: Machine, status: int, body: bytes
 ) -> None:
     registry.on("GET", MANIFEST, Reply(401, CHALLENGE), Reply(status, CHALLENGE, body))
@@ -99,12 +99,12 @@ def test_a_password_that_is_refused_for_another_reason_is_not_asked_for_again(
     with source(registry.host, credentials=machine.chain()) as app, pytest.raises(Denied):
         app.document("1.0")
 
-    assert shown(registry) == [None, "pass-1"]
-    assert asked(machine) == 1
+    assert passwords_sent(registry) == [None, "pass-1"]
+    assert helper_calls(machine) == 1
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_helper_is_not_asked_for_ever(
+def test_helper_is_not_asked_repeatedly(
     registry: FakeRegistry, machine: Machine, status: int
 ) -> None:
     registry.on("GET", MANIFEST, Reply(401, CHALLENGE), Reply(status, CHALLENGE, EXPIRED))
@@ -112,11 +112,11 @@ def test_a_helper_is_not_asked_for_ever(
     with source(registry.host, credentials=machine.chain()) as app, pytest.raises(Denied):
         app.document("1.0")
 
-    assert shown(registry) == [None, "pass-1", "pass-2"]
-    assert asked(machine) == 2
+    assert passwords_sent(registry) == [None, "pass-1", "pass-2"]
+    assert helper_calls(machine) == 2
 
 
-def test_a_helper_with_the_same_old_password_is_the_end(
+def test_unchanged_password_from_a_helper_is_final(
     registry: FakeRegistry, machine: Machine
 ) -> None:
     answer = json.dumps({"Username": "AWS", "Secret": "old"})
@@ -129,14 +129,15 @@ def test_a_helper_with_the_same_old_password_is_the_end(
     ):
         app.document("1.0")
 
-    assert shown(registry) == [None, "old"]
+    assert passwords_sent(registry) == [None, "old"]
     assert len(machine.calls()) == 2
 
 
-def test_a_token_server_that_cannot_be_reached_is_named_with_whose_it_is(
+def test_unreachable_token_server_is_named_with_its_registry(
     registry: FakeRegistry,
 ) -> None:
-    # Gitea, quirk q-084: the realm is built from a setting, not from the name that was asked.
+    # Gitea builds the realm from a setting: docs/wire-protocol.md,
+    # "Token server addresses".
     registry.bearer(realm="http://127.0.0.1:9/api/token?x=secret")
 
     with source(registry.host) as app, pytest.raises(ConnectionFailed) as caught:
@@ -147,10 +148,11 @@ def test_a_token_server_that_cannot_be_reached_is_named_with_whose_it_is(
     )
 
 
-def test_a_realm_that_is_no_url_is_shown_without_what_may_be_secret(
+def test_invalid_realm_is_shown_without_possible_secrets(
     registry: FakeRegistry,
 ) -> None:
-    # Nexus behind some proxies, quirk q-068: the port comes twice.
+    # Nexus behind some proxies repeats the port: docs/wire-protocol.md,
+    # "Token server addresses".
     challenge = 'Bearer realm="https://u5er:pw@nexus.test:443:443/token?key=pw"'
     registry.on("GET", MANIFEST, Reply(401, {"WWW-Authenticate": challenge}))
 

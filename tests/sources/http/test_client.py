@@ -39,7 +39,7 @@ from resolver.sources.http.urls import Url
 from tests.fakes.images import build_image, build_index
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.fakes.tls import authority
-from tests.sources.wire_kit import ENGINES, FakeClock, source, transport
+from tests.sources.wire_kit import FakeClock, source, transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,11 +48,6 @@ if TYPE_CHECKING:
 MANIFEST = "/v2/team/app/manifests/1.0"
 IMAGE = build_image()
 ONCE = {"attempts": 1}
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture
@@ -66,14 +61,14 @@ def question(host: str, method: str = "GET", limit: int = 1_000) -> Request:
     return Request(method, host, Scope(host, "team/app"), "/v2/x", "the thing", limit)
 
 
-def test_a_cold_get_is_one_request_on_one_connection(engine: str, registry: FakeRegistry) -> None:
+def test_cold_get_is_one_request_on_one_connection(engine: str, registry: FakeRegistry) -> None:
     with source(registry.host, engine=engine) as app:
         assert str(app.document("1.0").descriptor.digest) == IMAGE.digest
     assert [(seen.method, seen.raw_target) for seen in registry.log] == [("GET", MANIFEST)]
     assert registry.connections == 1
 
 
-def test_connections_are_used_again_after_every_kind_of_answer(engine: str) -> None:
+def test_connections_are_reused_after_every_kind_of_answer(engine: str) -> None:
     with FakeRegistry() as registry:
         registry.serve("team/app", "1.0", IMAGE)
         registry.bearer()
@@ -86,7 +81,7 @@ def test_connections_are_used_again_after_every_kind_of_answer(engine: str) -> N
         assert registry.connections == 1
 
 
-def test_every_request_says_who_asks_and_wants_the_bytes_as_they_are(
+def test_requests_have_a_user_agent_and_accept_identity_encoding(
     engine: str, registry: FakeRegistry
 ) -> None:
     with source(registry.host, engine=engine) as app:
@@ -108,7 +103,7 @@ def test_every_request_says_who_asks_and_wants_the_bytes_as_they_are(
         assert seen.headers["accept"] == ACCEPT
 
 
-def test_the_target_reaches_the_server_as_it_was_written(engine: str) -> None:
+def test_request_target_is_sent_unchanged(engine: str) -> None:
     target = "/v2/team/app/x?sig=a%2Fb+c==&p=1:2,3;~!*()&q=%7e"
     with FakeRegistry(strict=False) as registry, transport(engine) as wire:
         registry.on("GET", "/v2/team/app/x", Reply(body=b"ok"))
@@ -117,7 +112,7 @@ def test_the_target_reaches_the_server_as_it_was_written(engine: str) -> None:
         assert registry.log[0].raw_target == target
 
 
-def test_a_body_announced_too_long_is_refused_before_it_is_read(engine: str) -> None:
+def test_body_announced_too_long_is_refused_before_reading(engine: str) -> None:
     with FakeRegistry() as registry:
         registry.on("GET", "/v2/x", Reply(chunks=[b" " * 65_536] * 64, content_length=4_194_304))
         with transport(engine) as wire, pytest.raises(LimitExceeded) as caught:
@@ -147,7 +142,7 @@ def test_the_limit_itself_is_allowed(engine: str, size: int, fits: bool) -> None
                 wire.fetch(question(registry.host))
 
 
-def test_a_head_that_announces_much_is_no_long_answer(engine: str) -> None:
+def test_head_with_a_large_length_is_not_too_long(engine: str) -> None:
     with FakeRegistry() as registry, transport(engine) as wire:
         registry.on("HEAD", "/v2/x", Reply(headers={"Content-Length": str(10**12)}))
         response = wire.fetch(question(registry.host, "HEAD"))
@@ -155,13 +150,13 @@ def test_a_head_that_announces_much_is_no_long_answer(engine: str) -> None:
         assert response.body == b""
 
 
-def test_an_answer_is_never_decoded(engine: str) -> None:
+def test_response_is_never_decoded(engine: str) -> None:
     with FakeRegistry() as registry, transport(engine) as wire:
         registry.on("GET", "/v2/x", Reply(headers={"Content-Encoding": "gzip"}, body=b"raw"))
         assert wire.fetch(question(registry.host)).body == b"raw"
 
 
-def test_cookies_are_not_kept(engine: str, registry: FakeRegistry) -> None:
+def test_cookies_are_not_stored(engine: str, registry: FakeRegistry) -> None:
     registry.on("GET", MANIFEST, Reply(503, {"Set-Cookie": "sid=1; Path=/"}), times=1)
     with source(registry.host, engine=engine) as app:
         app.document("1.0")
@@ -176,7 +171,7 @@ def test_repeated_headers_stay_apart(engine: str) -> None:
         assert wire.fetch(question(registry.host)).headers.all("X-a") == ("1", "2")
 
 
-def test_a_header_that_is_not_utf8_harms_nothing(engine: str) -> None:
+def test_header_that_is_not_utf8_is_accepted(engine: str) -> None:
     with FakeRegistry() as registry, transport(engine) as wire:
         registry.on("GET", "/v2/x", Reply(headers={"Server": "caf\xe9"}, body=b"ok"))
         assert wire.fetch(question(registry.host)).body == b"ok"
@@ -203,7 +198,7 @@ def test_a_header_that_is_not_utf8_harms_nothing(engine: str) -> None:
     ],
     ids=["silent", "reset", "short", "short-chunk", "status", "two-lengths", "big-header"],
 )
-def test_a_broken_answer_is_one_readable_error(
+def test_invalid_response_is_one_readable_error(
     engine: str, reply: Reply, error: type[Exception], words: str
 ) -> None:
     with FakeRegistry() as registry, transport(engine, options=ONCE) as wire:
@@ -214,14 +209,14 @@ def test_a_broken_answer_is_one_readable_error(
         assert "\n" not in str(caught.value)
 
 
-def test_a_port_where_nobody_listens_refuses(engine: str) -> None:
+def test_closed_port_refuses_the_connection(engine: str) -> None:
     host = free_host()
     with transport(engine, options=ONCE) as wire, pytest.raises(ConnectionFailed) as caught:
         wire.fetch(question(host))
     assert str(caught.value) == f"`{host}` refuses connections"
 
 
-def test_a_host_that_does_not_exist_is_not_asked_twice(engine: str) -> None:
+def test_unknown_host_is_not_retried(engine: str) -> None:
     clock = FakeClock()
     with transport(engine, clock=clock) as wire, pytest.raises(ConnectionFailed) as caught:
         wire.fetch(question("no-such-host.invalid"))
@@ -229,7 +224,7 @@ def test_a_host_that_does_not_exist_is_not_asked_twice(engine: str) -> None:
     assert clock.slept == [] or "name server" in str(caught.value)
 
 
-def test_a_server_that_says_nothing_runs_out_of_time(engine: str) -> None:
+def test_silent_server_times_out(engine: str) -> None:
     release = threading.Event()
     with FakeRegistry() as registry:
         registry.on("GET", "/v2/x", Reply(delay=release))
@@ -240,7 +235,7 @@ def test_a_server_that_says_nothing_runs_out_of_time(engine: str) -> None:
         release.set()
 
 
-def test_a_body_that_stalls_runs_out_of_time(engine: str) -> None:
+def test_stalled_body_times_out(engine: str) -> None:
     release = threading.Event()
     with FakeRegistry() as registry:
         registry.on("GET", "/v2/x", Reply(body=b"x" * 100, hold=release, hold_after=10))
@@ -250,19 +245,19 @@ def test_a_body_that_stalls_runs_out_of_time(engine: str) -> None:
         release.set()
 
 
-def test_a_broken_body_is_fetched_again(engine: str) -> None:
+def test_broken_body_is_fetched_again(engine: str) -> None:
     with FakeRegistry() as registry, transport(engine) as wire:
         registry.on("GET", "/v2/x", Reply(body=b"whole", truncate=2), Reply(body=b"whole"))
         assert wire.fetch(question(registry.host)).body == b"whole"
         assert len(registry.log) == 2
 
 
-def test_a_port_that_cannot_be_is_malformed() -> None:
+def test_invalid_port_is_malformed() -> None:
     with transport() as wire, pytest.raises(InvalidReference, match="port"):
         wire.fetch(question("registry.example:99999"))
 
 
-def test_nothing_is_logged_but_our_own_lines(
+def test_log_contains_only_our_own_lines(
     engine: str, registry: FakeRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
     with FakeRegistry() as storage:
@@ -275,14 +270,14 @@ def test_nothing_is_logged_but_our_own_lines(
     assert f"GET {storage.url}/blob answered 200" in caplog.messages
 
 
-def test_the_library_may_still_log_for_somebody_else(registry: FakeRegistry) -> None:
+def test_http_library_may_log_for_other_users(registry: FakeRegistry) -> None:
     with source(registry.host, engine="httpx") as app:
         app.document("1.0")
     theirs = logging.LogRecord("httpcore.http11", logging.DEBUG, "", 0, "theirs", None, None)
     assert logging.getLogger("httpcore.http11").filter(theirs)
 
 
-def test_at_most_eight_requests_go_to_one_host_at_once(engine: str) -> None:
+def test_requests_to_one_host_are_limited_to_eight(engine: str) -> None:
     release = threading.Event()
     with FakeRegistry() as registry, transport(engine, options={"jobs_per_host": 3}) as wire:
         registry.on("GET", "/v2/x", Reply(body=b"ok", delay=release))
@@ -299,7 +294,7 @@ def test_at_most_eight_requests_go_to_one_host_at_once(engine: str) -> None:
         assert len(registry.log) == 8
 
 
-def test_streams_hold_their_place_until_they_are_closed(engine: str) -> None:
+def test_streams_hold_their_slot_until_closed(engine: str) -> None:
     with FakeRegistry() as registry, transport(engine, options={"jobs_per_host": 1}) as wire:
         registry.on("GET", "/v2/x", Reply(body=b"x" * 100_000))
         with wire.stream(question(registry.host)) as answer:
@@ -307,7 +302,7 @@ def test_streams_hold_their_place_until_they_are_closed(engine: str) -> None:
         assert wire.fetch(question(registry.host, limit=100_000)).status == 200
 
 
-def test_range_goes_through_and_comes_back(engine: str) -> None:
+def test_range_header_is_sent_and_answered(engine: str) -> None:
     with FakeRegistry() as registry, transport(engine) as wire:
         registry.serve("team/app", "1.0", IMAGE)
         digest, blob = next(iter(IMAGE.blobs.items()))
@@ -324,7 +319,7 @@ def test_range_goes_through_and_comes_back(engine: str) -> None:
             assert b"".join(answer.chunks()) == blob[5:10]
 
 
-def test_plain_http_on_this_machine_needs_no_flag(engine: str, registry: FakeRegistry) -> None:
+def test_plain_http_on_loopback_needs_no_option(engine: str, registry: FakeRegistry) -> None:
     with source(registry.host, engine=engine, options={"plain_http": False}) as app:
         app.document("1.0")
         app.document("1.0")
@@ -333,13 +328,13 @@ def test_plain_http_on_this_machine_needs_no_flag(engine: str, registry: FakeReg
     assert registry.connections == 2
 
 
-def test_tls_on_this_machine_is_found_by_itself() -> None:
+def test_tls_on_loopback_is_detected() -> None:
     with FakeRegistry(tls=authority().good()) as registry:
         host, _, port = registry.host.partition(":")
         assert has_tls(host, int(port)) is True
 
 
-def test_a_plain_server_is_told_from_a_tls_one_and_from_none() -> None:
+def test_plain_tls_and_closed_ports_are_distinguished() -> None:
     with FakeRegistry() as registry:
         host, _, port = registry.host.partition(":")
         assert has_tls(host, int(port)) is False
@@ -347,13 +342,13 @@ def test_a_plain_server_is_told_from_a_tls_one_and_from_none() -> None:
     assert has_tls("127.0.0.1", int(free_host().partition(":")[2])) is None
 
 
-def test_the_question_about_tls_cannot_be_taken_for_a_request() -> None:
+def test_tls_probe_is_not_a_valid_request() -> None:
     first = CLIENT_HELLO.partition(b"\n")[0]
     assert b" " not in first
     assert CLIENT_HELLO.startswith(b"\x16\x03\x01")
 
 
-def test_the_library_can_be_loaded_and_used_from_threads_that_end(registry: FakeRegistry) -> None:
+def test_http_library_can_be_loaded_in_threads_that_end(registry: FakeRegistry) -> None:
     program = f"""
 import threading
 from tests.sources.wire_kit import source
@@ -370,7 +365,7 @@ for _ in range(20):
     assert len(registry.log) == 20
 
 
-def test_importing_the_transport_loads_no_http_library() -> None:
+def test_importing_the_client_loads_no_http_library() -> None:
     program = (
         "import sys, resolver.sources.http.client, resolver.sources.registry.repository;"
         "sys.exit(any(name in sys.modules for name in ('httpx', 'pyreqwest', 'rich')))"
@@ -378,7 +373,7 @@ def test_importing_the_transport_loads_no_http_library() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
 
 
-def test_using_the_transport_loads_neither_rich_nor_pygments(registry: FakeRegistry) -> None:
+def test_using_the_client_loads_neither_rich_nor_pygments(registry: FakeRegistry) -> None:
     program = f"""
 import sys
 from tests.sources.wire_kit import source
@@ -389,7 +384,7 @@ sys.exit(any(name in sys.modules for name in ("rich", "pygments", "httpx._main")
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
 
 
-def test_ctrl_c_ends_a_request_that_hangs(engine: str) -> None:
+def test_interrupt_ends_a_stalled_request(engine: str) -> None:
     release = threading.Event()
     with FakeRegistry() as registry, transport(engine, options=ONCE) as wire:
         registry.on("GET", "/v2/x", Reply(delay=release))
@@ -423,7 +418,7 @@ def test_index_and_child_are_two_requests_in_all(engine: str) -> None:
         assert registry.hits.total() == 2
 
 
-def test_asking_for_a_stream_is_tried_again(engine: str) -> None:
+def test_opening_a_stream_is_retried(engine: str) -> None:
     with FakeRegistry() as registry, transport(engine) as wire:
         registry.on("GET", "/v2/x", Reply(503), Reply(body=b"x" * 50_000))
         with wire.stream(question(registry.host)) as answer:
@@ -431,7 +426,7 @@ def test_asking_for_a_stream_is_tried_again(engine: str) -> None:
         assert len(registry.log) == 2
 
 
-def test_an_error_that_breaks_off_is_still_an_answer(engine: str) -> None:
+def test_error_response_that_breaks_off_is_still_an_answer(engine: str) -> None:
     with FakeRegistry() as registry, transport(engine) as wire:
         registry.on("GET", "/v2/x", Reply(418, {}, b"short and stout " * 9_000, truncate=99_000))
         response = wire.fetch(question(registry.host))
@@ -456,7 +451,7 @@ def test_an_error_that_breaks_off_is_still_an_answer(engine: str) -> None:
         ("registry.localhost:5000", {5000: False}, "https"),
     ],
 )
-def test_only_this_machine_may_speak_plain_http_by_itself(
+def test_only_loopback_uses_plain_http_by_default(
     monkeypatch: pytest.MonkeyPatch, host: str, tls: dict[int, bool | None], scheme: str
 ) -> None:
     monkeypatch.setattr("resolver.sources.http.client.has_tls", lambda _host, port: tls[port])
@@ -465,7 +460,7 @@ def test_only_this_machine_may_speak_plain_http_by_itself(
 
 
 @pytest.mark.parametrize(("jobs", "at_once"), [(None, 8), (4, 8), (16, 8), (64, 64)])
-def test_a_host_is_pressed_harder_only_for_who_asks_for_more(
+def test_concurrency_per_host_follows_the_option(
     tmp_path: Path, jobs: int | None, at_once: int
 ) -> None:
     settings = Settings.load(Flags(store=str(tmp_path), jobs=jobs), {})
@@ -505,14 +500,14 @@ def _speaks_of_plain_http(words: str, url: str, **how: bool) -> bool:
         ("connection reset by peer", "https://a.test/v2/", {}, False),
     ],
 )
-def test_plain_http_is_hinted_at_only_where_it_can_be_the_cause(
+def test_plain_http_hint_appears_only_when_it_can_be_the_cause(
     words: str, url: str, how: dict[str, bool], *, expected: bool
 ) -> None:
     assert _speaks_of_plain_http(words, url, **how) is expected
 
 
 @pytest.mark.parametrize("has_answered", [False, True])
-def test_a_registry_that_has_answered_and_then_breaks_off_gets_no_such_hint(
+def test_registry_that_answered_before_gets_no_plain_http_hint(
     registry: FakeRegistry, engine: str, *, has_answered: bool
 ) -> None:
     with source(registry.host, engine=engine, options=ONCE) as app:
@@ -526,7 +521,7 @@ def test_a_registry_that_has_answered_and_then_breaks_off_gets_no_such_hint(
     assert hinted is not has_answered
 
 
-def test_a_library_that_panics_is_a_failed_connection() -> None:
+def test_panic_in_the_http_library_is_a_failed_connection() -> None:
     class Panic(Exception):
         details: ClassVar = {"causes": ["failed to wake I/O driver"]}
 

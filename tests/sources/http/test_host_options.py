@@ -1,4 +1,4 @@
-"""What is particular about one host: its certificates, its headers, its pace; and nobody else's."""
+"""Options of one host: certificates, headers and rate, which apply to no other host."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from resolver.sources.registry.repository import RegistrySource
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.fakes.tls import authority
-from tests.sources.wire_kit import ENGINES, FakeClock, transport
+from tests.sources.wire_kit import FakeClock, transport
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 
 IMAGE = build_image()
 BLOB = next(iter(IMAGE.blobs))
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture
@@ -42,9 +37,7 @@ def ask(wire: Transport, registry: FakeRegistry, settings: HostSettings) -> str:
     return str(source.document("1.0").descriptor.digest)
 
 
-def test_an_authority_of_one_host_is_believed_there_and_nowhere_else(
-    engine: str, ca_file: str
-) -> None:
+def test_ca_of_one_host_is_trusted_there_only(engine: str, ca_file: str) -> None:
     with (
         FakeRegistry(authority().good()) as one,
         FakeRegistry(authority().good()) as other,
@@ -59,7 +52,7 @@ def test_an_authority_of_one_host_is_believed_there_and_nowhere_else(
 
 
 @pytest.mark.parametrize("joined", [False, True])
-def test_a_client_certificate_proves_who_asks(
+def test_client_certificate_authenticates(
     engine: str, ca_file: str, tmp_path: Path, joined: bool
 ) -> None:
     certificate, key = authority().client_files(tmp_path)
@@ -78,7 +71,7 @@ def test_a_client_certificate_proves_who_asks(
         assert ask(wire, registry, HostSettings(ca=(ca_file,), clients=(client,))) == IMAGE.digest
 
 
-def test_the_storage_that_a_registry_leads_to_sees_neither_certificate_nor_header(
+def test_storage_receives_neither_client_certificate_nor_header(
     engine: str, ca_file: str, tmp_path: Path
 ) -> None:
     certificate, key = authority().client_files(tmp_path)
@@ -101,7 +94,7 @@ def test_the_storage_that_a_registry_leads_to_sees_neither_certificate_nor_heade
         assert not storage.log
 
 
-def test_a_header_of_one_host_stays_on_it_also_for_its_own_tokens(engine: str) -> None:
+def test_header_of_one_host_is_sent_only_there_and_to_its_token_path(engine: str) -> None:
     settings = HostSettings(headers=(("X-Team", "blue"), ("Authorization", "Basic bm9wZTpub3Bl")))
     with FakeRegistry() as registry, FakeRegistry() as storage, transport(engine) as wire:
         registry.serve("team/app", "1.0", IMAGE)
@@ -136,7 +129,7 @@ def test_a_client_certificate_that_cannot_be_used_is_named(
         ask(wire, registry, settings)
 
 
-def test_skipping_verification_is_for_one_host(engine: str) -> None:
+def test_skip_verify_applies_to_one_host(engine: str) -> None:
     with (
         FakeRegistry(authority().expired()) as registry,
         transport(engine, options={"plain_http": False, "attempts": 1}) as wire,
@@ -147,7 +140,7 @@ def test_skipping_verification_is_for_one_host(engine: str) -> None:
             ask(wire, registry, HostSettings())
 
 
-def test_an_insecure_host_may_speak_plain_http_if_it_speaks_no_tls() -> None:
+def test_insecure_host_may_use_plain_http_without_tls() -> None:
     either = HostSettings(skip_verify=True, plain_too=True)
     for tls in (None, authority().expired()):
         with FakeRegistry(tls) as registry, transport(options={"plain_http": False}) as wire:
@@ -155,7 +148,7 @@ def test_an_insecure_host_may_speak_plain_http_if_it_speaks_no_tls() -> None:
             assert ask(wire, registry, either) == IMAGE.digest
 
 
-def test_a_scheme_that_was_written_is_used_whatever_else_is_said() -> None:
+def test_explicit_scheme_is_used_despite_other_options() -> None:
     with (
         FakeRegistry(authority().good()) as registry,
         transport(options={"plain_http": True}) as wire,
@@ -165,7 +158,7 @@ def test_a_scheme_that_was_written_is_used_whatever_else_is_said() -> None:
         assert ask(wire, registry, settings) == IMAGE.digest
 
 
-def test_requests_to_one_host_keep_its_pace() -> None:
+def test_requests_to_one_host_keep_its_rate() -> None:
     clock = FakeClock()
     with FakeRegistry() as registry, transport(clock=clock) as wire:
         registry.serve("team/app", "1.0", IMAGE)
@@ -177,7 +170,7 @@ def test_requests_to_one_host_keep_its_pace() -> None:
         assert clock.now - begun == pytest.approx(2.0)
 
 
-def test_a_pause_makes_no_debt() -> None:
+def test_pause_does_not_accumulate_requests() -> None:
     clock, stop = FakeClock(), threading.Event()
     pacer = Pacer(clock)
     pacer.wait("a", 10, stop)
@@ -187,7 +180,7 @@ def test_a_pause_makes_no_debt() -> None:
     assert clock.slept == pytest.approx([0.1, 0.1])
 
 
-def test_no_more_requests_at_once_than_a_host_takes() -> None:
+def test_concurrency_of_a_host_is_not_exceeded() -> None:
     gate, most, now = threading.Event(), [0], [0]
     lock = threading.Lock()
     with FakeRegistry() as registry, transport() as wire:
@@ -237,7 +230,7 @@ def test_places_are_given_out_in_the_order_in_which_they_are_asked_for() -> None
     assert got == [0, 1, 2, 3, 4]
 
 
-def test_a_silent_connection_makes_room_for_one_that_waits_and_only_for_so_many() -> None:
+def test_idle_connection_is_closed_for_a_waiting_request() -> None:
     clock = FakeClock()
     slots = ConnectionSlots(2, 3, clock)
     first, second = slots.take(), slots.take()
@@ -259,7 +252,7 @@ def test_a_silent_connection_makes_room_for_one_that_waits_and_only_for_so_many(
     first.release()
 
 
-def test_the_number_of_connections_that_is_set_for_a_host_is_never_exceeded(
+def test_connection_limit_of_a_host_is_never_exceeded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("resolver.sources.http.retry.SILENT", 0.0)

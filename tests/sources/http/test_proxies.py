@@ -1,4 +1,4 @@
-"""Proxies: which one, for whom, and what is shown of it."""
+"""Proxies: which one is used, for which hosts, and what is shown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from resolver.sources.http.addresses import ProxySettings
 from resolver.sources.http.urls import Url
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry, Reply
-from tests.sources.wire_kit import ENGINES, Names, source
+from tests.sources.wire_kit import Names, source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,11 +26,6 @@ if TYPE_CHECKING:
 
 IMAGE = build_image()
 PROXY = "http://proxy.test:3128"
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 def goes_through(url: str, **environment: str) -> str | None:
@@ -60,7 +55,7 @@ def goes_through(url: str, **environment: str) -> str | None:
         ({"ALL_PROXY": PROXY}, "http://[::1]:5000/", None),
     ],
 )
-def test_the_right_variable_is_taken(
+def test_proxy_variable_matches_the_scheme(
     environment: dict[str, str], url: str, expected: str | None
 ) -> None:
     assert goes_through(url, **environment) == expected
@@ -108,20 +103,20 @@ def test_exceptions_are_matched(no_proxy: str, url: str, direct: bool) -> None:
 @pytest.mark.parametrize(
     "value", ["socks5://proxy.test", "http://", "http://u5er:S3cr3t@", "ftp://x", "http://a b"]
 )
-def test_a_proxy_that_cannot_be_is_a_fault_of_the_settings(value: str) -> None:
+def test_invalid_proxy_is_a_configuration_error(value: str) -> None:
     with pytest.raises(InvalidConfiguration, match="HTTPS_PROXY") as caught:
         ProxySettings.load({"HTTPS_PROXY": value})
     assert "S3cr3t" not in str(caught.value)
     assert caught.value.__cause__ is None
 
 
-def test_two_spellings_that_differ_are_said() -> None:
+def test_conflicting_proxy_variables_are_reported() -> None:
     events: list[Event] = []
     ProxySettings.load({"HTTPS_PROXY": "http://a:1", "https_proxy": "http://b:1"}, events.append)
     assert "lower-case" in str(events)
 
 
-def test_the_login_of_a_proxy_is_not_shown() -> None:
+def test_proxy_credentials_are_not_shown() -> None:
     settings = ProxySettings.load({"ALL_PROXY": "http://me:p%40ss%3Aw0rd@proxy.test:3128"})
     proxy = settings.find(Url.parse("https://a.test/"))
     assert proxy is not None
@@ -140,7 +135,7 @@ def test_any_exception_is_read(text: str) -> None:
 # --- over the wire -------------------------------------------------------------------------
 
 
-def test_plain_http_goes_through_the_proxy_with_its_login(engine: str) -> None:
+def test_plain_http_uses_the_proxy_and_its_credentials(engine: str) -> None:
     with FakeRegistry() as proxy:
         proxy.serve("team/app", "1.0", IMAGE)
         environment = {"http_proxy": f"http://me:pass@{proxy.host}"}
@@ -165,7 +160,7 @@ def test_a_registry_on_this_machine_is_reached_directly(engine: str) -> None:
         assert proxy.log == []
 
 
-def test_a_proxy_that_wants_a_login_is_named_and_not_asked_again(engine: str) -> None:
+def test_proxy_that_requires_login_is_named_and_not_retried(engine: str) -> None:
     with FakeRegistry() as proxy:
         proxy.on("GET", "/v2/team/app/manifests/1.0", Reply(407))
         options = {"environment": {"http_proxy": proxy.url}}
@@ -211,7 +206,7 @@ def tunnel(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
     ],
     ids=["407", "403"],
 )
-def test_a_tunnel_that_is_refused_is_named(engine: str, answer: bytes, words: str) -> None:
+def test_refused_tunnel_is_named(engine: str, answer: bytes, words: str) -> None:
     with tunnel(answer) as (host, seen):
         options = {
             "plain_http": False,

@@ -1,4 +1,4 @@
-"""Following a registry elsewhere: what goes along, what does not, and where nobody goes."""
+"""Redirects: what is sent along, what is not, and which are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from resolver.sources.http.client import Request, Scope
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.fakes.tls import authority
-from tests.sources.wire_kit import ENGINES, PASSWORD, USER, Names, login, source, transport
+from tests.sources.wire_kit import PASSWORD, USER, Names, login, source, transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,17 +31,6 @@ MANIFEST = "/v2/team/app/manifests/1.0"
 TYPED = {"Content-Type": IMAGE.media_type}
 CONFIG, CONFIG_BODY = next(iter(IMAGE.blobs.items()))
 CONFIG_DESCRIPTOR = Descriptor("application/x-config", Digest.parse(CONFIG), len(CONFIG_BODY))
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as fake:
-        yield fake
 
 
 @pytest.fixture
@@ -60,7 +49,7 @@ def assert_saw_no_secret(storage: FakeRegistry) -> None:
 
 
 @pytest.mark.parametrize("gate", ["basic", "bearer"])
-def test_storage_gets_the_request_and_no_proof(
+def test_storage_receives_the_request_without_credentials(
     engine: str, registry: FakeRegistry, storage: FakeRegistry, gate: str
 ) -> None:
     if gate == "basic":
@@ -112,7 +101,7 @@ def test_range_and_accept_go_along(
 
 
 @pytest.mark.parametrize(("hops", "arrives"), [(1, True), (5, True), (6, False), (11, False)])
-def test_five_hops_are_followed_and_no_more(
+def test_five_redirects_are_followed_and_no_more(
     registry: FakeRegistry, hops: int, arrives: bool
 ) -> None:
     registry.redirect(MANIFEST, "/hop/1")
@@ -140,7 +129,7 @@ def test_a_circle_is_noticed(engine: str, registry: FakeRegistry, storage: FakeR
 
 
 @pytest.mark.parametrize("status", [300, 304, 305, 306, 399])
-def test_other_3xx_are_no_answer(engine: str, registry: FakeRegistry, status: int) -> None:
+def test_other_3xx_answers_are_refused(engine: str, registry: FakeRegistry, status: int) -> None:
     registry.on("GET", MANIFEST, Reply(status, {"Location": "/elsewhere"}))
     with (
         source(registry.host, engine=engine) as app,
@@ -171,7 +160,7 @@ def test_other_3xx_are_no_answer(engine: str, registry: FakeRegistry, status: in
         "x" * 20_000,
     ],
 )
-def test_odd_places_are_refused(registry: FakeRegistry, location: str) -> None:
+def test_invalid_locations_are_refused(registry: FakeRegistry, location: str) -> None:
     registry.on("GET", MANIFEST, Reply(302, {"Location": location}))
     with source(registry.host) as app, pytest.raises(RedirectRefused) as caught:
         app.document("1.0")
@@ -179,19 +168,21 @@ def test_odd_places_are_refused(registry: FakeRegistry, location: str) -> None:
     assert "pw" not in str(caught.value)
 
 
-def test_two_places_are_refused(registry: FakeRegistry) -> None:
+def test_two_locations_are_refused(registry: FakeRegistry) -> None:
     registry.on("GET", MANIFEST, Reply(302, [("Location", "/a"), ("Location", "/b")]))
     with source(registry.host) as app, pytest.raises(RedirectRefused, match="2 `Location`"):
         app.document("1.0")
 
 
-def test_no_place_is_refused(registry: FakeRegistry) -> None:
+def test_missing_location_is_refused(registry: FakeRegistry) -> None:
     registry.on("GET", MANIFEST, Reply(302))
     with source(registry.host) as app, pytest.raises(RedirectRefused, match="0 `Location`"):
         app.document("1.0")
 
 
-def test_https_does_not_lead_to_http(engine: str, storage: FakeRegistry, tmp_path: Path) -> None:
+def test_redirect_from_https_to_http_is_refused(
+    engine: str, storage: FakeRegistry, tmp_path: Path
+) -> None:
     options = {"plain_http": False, "ca_file": authority().ca_file(tmp_path)}
     with FakeRegistry(tls=authority().good()) as registry:
         registry.redirect(MANIFEST, f"{storage.url}/m?S1GNATURE")
@@ -204,7 +195,7 @@ def test_https_does_not_lead_to_http(engine: str, storage: FakeRegistry, tmp_pat
     assert storage.log == []
 
 
-def test_proof_is_shown_again_when_the_way_leads_back(
+def test_credentials_are_sent_again_after_a_redirect_back(
     registry: FakeRegistry, storage: FakeRegistry
 ) -> None:
     registry.basic(USER, PASSWORD)
@@ -233,10 +224,11 @@ def test_a_redirected_digest_is_still_checked(
         app.document(IMAGE.digest)
 
 
-def test_a_redirector_leads_to_a_registry_that_is_asked_anonymously(
+def test_redirected_registry_is_requested_anonymously(
     engine: str, registry: FakeRegistry, storage: FakeRegistry
 ) -> None:
-    # lscr.io to ghcr.io (quirk q-075): the second one has a token server of its own.
+    # lscr.io redirects to ghcr.io, which has a token server of its own:
+    # docs/wire-protocol.md, "Challenges after a redirect".
     storage.serve("team/app", "1.0", IMAGE)
     tokens = storage.bearer()
     registry.redirect(MANIFEST, f"{storage.url}{MANIFEST}")
@@ -249,7 +241,7 @@ def test_a_redirector_leads_to_a_registry_that_is_asked_anonymously(
     assert PASSWORD not in str(storage.log)
 
 
-def test_a_redirector_leading_to_a_login_gets_nothing(
+def test_redirector_to_a_login_receives_nothing(
     registry: FakeRegistry, storage: FakeRegistry
 ) -> None:
     storage.basic(USER, PASSWORD)
@@ -262,7 +254,7 @@ def test_a_redirector_leading_to_a_login_gets_nothing(
     assert_saw_no_secret(storage)
 
 
-def test_the_address_that_was_checked_is_the_one_that_is_dialled(
+def test_checked_address_is_the_one_dialled(
     engine: str, registry: FakeRegistry, storage: FakeRegistry
 ) -> None:
     # No name server knows `cdn.test`: only the checked address can lead there.
@@ -276,9 +268,7 @@ def test_the_address_that_was_checked_is_the_one_that_is_dialled(
     assert names.asked == ["cdn.test"]
 
 
-def test_nobody_is_looked_up_when_the_registry_leads_nowhere_else(
-    engine: str, registry: FakeRegistry
-) -> None:
+def test_redirect_within_the_registry_needs_no_lookup(engine: str, registry: FakeRegistry) -> None:
     registry.serve("team/app", "1.0", IMAGE)
     names = Names()
     with source(registry.host, engine=engine, lookup=names) as app:
@@ -286,9 +276,7 @@ def test_nobody_is_looked_up_when_the_registry_leads_nowhere_else(
     assert names.asked == []
 
 
-def test_a_name_that_leads_to_the_metadata_service_is_refused(
-    engine: str, registry: FakeRegistry
-) -> None:
+def test_redirect_to_the_metadata_service_is_refused(engine: str, registry: FakeRegistry) -> None:
     registry.redirect(MANIFEST, "http://cdn.test/latest/meta-data/")
     with (
         source(registry.host, engine=engine, lookup=Names(cdn="169.254.169.254")) as app,
@@ -307,7 +295,7 @@ def test_storage_that_refuses_without_a_challenge_is_named(
     assert len(storage.log) == 1
 
 
-def test_a_redirected_registry_that_refuses_its_own_token_is_asked_no_more(
+def test_redirected_registry_that_refuses_its_token_is_not_retried(
     registry: FakeRegistry, storage: FakeRegistry
 ) -> None:
     registry.redirect(MANIFEST, f"{storage.url}{MANIFEST}")

@@ -40,7 +40,7 @@ def trouble(*, transient: bool = True, retry_after: float | None = None) -> Retr
 
 
 @pytest.mark.parametrize("status", [408, 429, 499, 500, 502, 503, 504, 522])
-def test_answers_that_may_pass_are_asked_for_again(registry: FakeRegistry, status: int) -> None:
+def test_transient_statuses_are_retried(registry: FakeRegistry, status: int) -> None:
     registry.on("GET", MANIFEST, Reply(status), times=4)
     clock = FakeClock()
     with source(registry.host, clock=clock) as app:
@@ -50,7 +50,7 @@ def test_answers_that_may_pass_are_asked_for_again(registry: FakeRegistry, statu
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 406, 410, 416, 418, 501, 505])
-def test_answers_that_will_not_pass_are_taken(registry: FakeRegistry, status: int) -> None:
+def test_permanent_statuses_are_returned(registry: FakeRegistry, status: int) -> None:
     registry.on("GET", MANIFEST, Reply(status))
     clock = FakeClock()
     with source(registry.host, clock=clock) as app, pytest.raises(Exception, match=r"."):
@@ -60,14 +60,14 @@ def test_answers_that_will_not_pass_are_taken(registry: FakeRegistry, status: in
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_connections_that_break_are_tried_again(engine: str, registry: FakeRegistry) -> None:
+def test_broken_connections_are_retried(engine: str, registry: FakeRegistry) -> None:
     registry.on("GET", MANIFEST, Reply(silent=True), Reply(silent=True, reset=True), times=2)
     with source(registry.host, engine=engine) as app:
         assert app.document("1.0").body == IMAGE.body
     assert len(registry.log) == 3
 
 
-def test_five_attempts_are_the_end(registry: FakeRegistry) -> None:
+def test_five_attempts_are_the_limit(registry: FakeRegistry) -> None:
     registry.on("GET", MANIFEST, Reply(503, {}, b'{"errors":[{"message":"down for tea"}]}'))
     events: list[Event] = []
     with (
@@ -96,7 +96,7 @@ def test_a_date_is_waited_for(registry: FakeRegistry) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "waits"), [(60, True), (61, False)])
-def test_a_long_retry_after_is_an_answer_at_once(
+def test_long_retry_after_is_returned_immediately(
     registry: FakeRegistry, seconds: int, waits: bool
 ) -> None:
     registry.rate_limit(MANIFEST, 1, seconds)
@@ -112,7 +112,7 @@ def test_a_long_retry_after_is_an_answer_at_once(
 
 
 @pytest.mark.parametrize("retry_after", ["-1", "soon", "Thu, 01 Jan 2020 00:00:00 GMT", ""])
-def test_an_odd_retry_after_is_no_retry_after(registry: FakeRegistry, retry_after: str) -> None:
+def test_invalid_retry_after_is_ignored(registry: FakeRegistry, retry_after: str) -> None:
     registry.on("GET", MANIFEST, Reply(429, {"Retry-After": retry_after}), times=1)
     clock = FakeClock()
     with source(registry.host, clock=clock) as app:
@@ -120,7 +120,7 @@ def test_an_odd_retry_after_is_no_retry_after(registry: FakeRegistry, retry_afte
     assert clock.slept == [0.2]
 
 
-def test_the_code_of_a_limit_counts_with_any_status(registry: FakeRegistry) -> None:
+def test_rate_limit_code_counts_with_any_status(registry: FakeRegistry) -> None:
     body = b'{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}'
     registry.on("GET", MANIFEST, Reply(403, {}, body), times=1)
     with source(registry.host) as app:
@@ -137,7 +137,7 @@ def test_a_limit_on_abuse_in_plain_text_is_waited_for(registry: FakeRegistry) ->
     assert clock.slept == [60.0]
 
 
-def test_the_deadline_ends_waiting(registry: FakeRegistry) -> None:
+def test_deadline_ends_waiting(registry: FakeRegistry) -> None:
     registry.rate_limit(MANIFEST, None, 50)
     clock = FakeClock()
     with source(registry.host, clock=clock) as app, pytest.raises(RateLimited):
@@ -145,7 +145,7 @@ def test_the_deadline_ends_waiting(registry: FakeRegistry) -> None:
     assert clock.slept == [50.0, 50.0]
 
 
-def test_a_limit_holds_back_everybody(registry: FakeRegistry) -> None:
+def test_rate_limit_holds_back_every_request(registry: FakeRegistry) -> None:
     clock = FakeClock()
     gate, stop = Gate(clock), threading.Event()
     gate.shut("a.test", 5)
@@ -171,7 +171,7 @@ def test_backing_off_has_a_cap() -> None:
     assert waits[:3] == [0.2, 0.4, 0.8]
 
 
-def test_a_host_that_takes_no_connection_is_given_up_before_30_seconds() -> None:
+def test_host_without_connections_is_given_up_within_30_seconds() -> None:
     clock = FakeClock()
     budget = Budget(RetryPolicy(), clock)
     silent = RetryableFailure(TimedOut("x"), transient=True, unconnected=True)
@@ -183,11 +183,11 @@ def test_a_host_that_takes_no_connection_is_given_up_before_30_seconds() -> None
     assert waits == [0.2, None]
 
 
-def test_what_will_not_pass_is_not_waited_for() -> None:
+def test_permanent_failure_is_not_waited_for() -> None:
     assert Budget(RetryPolicy(), FakeClock()).wait_after(trouble(transient=False)) is None
 
 
-def test_the_longer_of_two_waits_counts() -> None:
+def test_longer_of_two_waits_is_used() -> None:
     assert Budget(RetryPolicy(), FakeClock()).wait_after(trouble(retry_after=3)) == 3
     budget = Budget(RetryPolicy(base=10), FakeClock())
     assert budget.wait_after(trouble(retry_after=3)) == 10
@@ -214,12 +214,12 @@ def test_the_longer_of_two_waits_counts() -> None:
         ("x" * 500, None),
     ],
 )
-def test_retry_after_is_read_in_all_its_forms(text: str | None, seconds: float | None) -> None:
+def test_retry_after_is_parsed_in_all_forms(text: str | None, seconds: float | None) -> None:
     assert parse_retry_after(text, NEW_YEAR) == seconds
 
 
 @given(st.text(max_size=70))
-def test_any_retry_after_is_a_time_or_nothing(text: str) -> None:
+def test_any_retry_after_is_a_time_or_none(text: str) -> None:
     seconds = parse_retry_after(text, NEW_YEAR)
     assert seconds is None or seconds >= 0
 
@@ -238,7 +238,7 @@ def test_a_trickle_is_cut_off() -> None:
     assert clock.now < 1_100
 
 
-def test_a_whole_answer_has_a_deadline_however_fast_it_is() -> None:
+def test_whole_response_has_a_deadline() -> None:
     clock = FakeClock()
 
     def endless() -> Iterator[bytes]:
@@ -270,7 +270,7 @@ def test_the_real_clock_moves() -> None:
     assert 0 <= clock.chance() <= 1
 
 
-def test_a_host_under_limit_is_left_alone_by_other_threads(registry: FakeRegistry) -> None:
+def test_rate_limited_host_is_left_alone_by_other_threads(registry: FakeRegistry) -> None:
     registry.rate_limit(MANIFEST, 1, 30)
     clock = FakeClock()
     with source(registry.host, clock=clock) as app:
@@ -283,7 +283,7 @@ def test_a_host_under_limit_is_left_alone_by_other_threads(registry: FakeRegistr
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_closing_ends_waiting_and_nobody_tries_again(engine: str, registry: FakeRegistry) -> None:
+def test_closing_ends_waiting_without_another_attempt(engine: str, registry: FakeRegistry) -> None:
     registry.rate_limit(MANIFEST, None, 30)
     failures: list[RateLimited] = []
     waiting = threading.Event()
@@ -309,7 +309,7 @@ def test_closing_ends_waiting_and_nobody_tries_again(engine: str, registry: Fake
     assert len(registry.log) == 1
 
 
-def test_a_closed_transport_can_be_used_again(registry: FakeRegistry) -> None:
+def test_closed_client_can_be_used_again(registry: FakeRegistry) -> None:
     with source(registry.host) as app:
         app.document("1.0")
         app._transport.close()

@@ -1,4 +1,4 @@
-"""Whom to believe, and saying why not, over both engines and real TLS handshakes."""
+"""TLS trust and its errors, with both engines and real handshakes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from resolver.sources.http.failures import find_reason
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.tls import authority, self_signed, unknown_authority
-from tests.sources.wire_kit import ENGINES, FakeClock, chain, source
+from tests.sources.wire_kit import FakeClock, chain, source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
     from resolver.core.results.pull_events import Event
 
 IMAGE = build_image()
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture
@@ -47,7 +42,7 @@ def over_tls(**more: object) -> dict[str, object]:
     return {"plain_http": False, **more}
 
 
-def test_a_private_authority_is_believed_when_it_is_named(engine: str, ca_file: Path) -> None:
+def test_named_private_ca_is_trusted(engine: str, ca_file: Path) -> None:
     with (
         served(authority().good()) as registry,
         source(registry.host, engine=engine, options=over_tls(ca_file=ca_file)) as app,
@@ -95,7 +90,7 @@ def test_ssl_cert_file_of_the_process_is_honoured(
     ],
     ids=["expired", "not-yet-valid", "wrong-host", "unknown-authority"],
 )
-def test_a_bad_certificate_is_named_and_nothing_is_sent(
+def test_invalid_certificate_is_named_and_nothing_is_sent(
     engine: str, ca_file: Path, tls: Callable[[], ssl.SSLContext], words: str, hint: str
 ) -> None:
     clock = FakeClock()
@@ -115,7 +110,7 @@ def test_a_bad_certificate_is_named_and_nothing_is_sent(
     assert clock.slept == []
 
 
-def test_a_certificate_that_vouches_for_itself_is_refused(engine: str) -> None:
+def test_self_signed_certificate_is_refused(engine: str) -> None:
     with (
         FakeRegistry(tls=self_signed()) as registry,
         source(registry.host, engine=engine, options=over_tls()) as app,
@@ -130,7 +125,7 @@ def test_an_authority_used_as_a_server_is_explained() -> None:
     assert reason.error is TlsFailed
 
 
-def test_a_server_that_only_speaks_old_tls_is_named(engine: str, ca_file: Path) -> None:
+def test_server_with_only_old_tls_is_named(engine: str, ca_file: Path) -> None:
     context = authority().good()
     context.set_ciphers("ALL:@SECLEVEL=0")
     with warnings.catch_warnings():
@@ -146,7 +141,7 @@ def test_a_server_that_only_speaks_old_tls_is_named(engine: str, ca_file: Path) 
     assert registry.host in str(caught.value)
 
 
-def test_a_bad_certificate_on_this_machine_does_not_lead_to_plain_http(engine: str) -> None:
+def test_invalid_loopback_certificate_does_not_fall_back_to_plain_http(engine: str) -> None:
     with (
         FakeRegistry(tls=unknown_authority().good()) as registry,
         source(registry.host, engine=engine, options=over_tls()) as app,
@@ -175,7 +170,7 @@ def test_plain_http_can_be_demanded_from_a_tls_server_and_fails(engine: str) -> 
     assert any("--plain-http" in hint for hint in caught.value.hints())  # type: ignore[attr-defined]  # ours
 
 
-def test_a_ca_file_that_cannot_be_read_is_a_fault_of_the_settings(tmp_path: Path) -> None:
+def test_unreadable_ca_file_is_a_configuration_error(tmp_path: Path) -> None:
     with (
         source("registry.example", options=over_tls(ca_file=tmp_path / "none.pem")) as app,
         pytest.raises(InvalidConfiguration, match=r"none\.pem"),
@@ -200,7 +195,7 @@ def test_a_ca_file_without_a_certificate_is_a_fault_of_the_settings(
         app.document("1.0")
 
 
-def test_a_stale_ssl_cert_file_is_only_a_warning(ca_file: Path) -> None:
+def test_stale_ssl_cert_file_is_a_warning(ca_file: Path) -> None:
     events: list[Event] = []
     options = over_tls(ca_file=ca_file, environment={"SSL_CERT_FILE": "/nowhere/ca.pem"})
     with (
@@ -228,5 +223,5 @@ def test_a_stale_ssl_cert_file_is_only_a_warning(ca_file: Path) -> None:
         ("something nobody has seen", "failed"),
     ],
 )
-def test_the_words_of_both_engines_are_understood(words: str, expected: str) -> None:
+def test_tls_errors_of_both_engines_are_recognised(words: str, expected: str) -> None:
     assert expected in find_reason(words).sentence

@@ -72,7 +72,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
 @pytest.mark.parametrize("prefix", ["", "./"])
-def test_a_layout_in_an_archive_is_read_like_one_in_a_folder(
+def test_layout_in_an_archive_reads_like_a_folder(
     layout: Path, path: Path, pack: Callable[[bytes], bytes], prefix: str
 ) -> None:
     path.write_bytes(pack(tar_of(layout, prefix)))
@@ -100,7 +100,7 @@ def test_an_archive_is_not_unpacked(
     assert opened(path).document("1").body == ONE.body
 
 
-def test_inflating_leaves_no_file_behind(
+def test_inflating_leaves_no_file(
     layout: Path, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "room").mkdir()
@@ -113,7 +113,7 @@ def test_inflating_leaves_no_file_behind(
     assert source.document("1").body == ONE.body
 
 
-def test_two_threads_may_read_an_archive_at_once(layout: Path, path: Path) -> None:
+def test_two_threads_read_an_archive_concurrently(layout: Path, path: Path) -> None:
     path.write_bytes(tar_of(layout))
     source = opened(path)
     wanted = [source.resolve(text) for text in ONE.blobs] * 20
@@ -142,7 +142,7 @@ def test_an_archive_can_be_closed_and_closes_itself(path: Path) -> None:
     assert descriptors() == before
 
 
-def test_an_archive_that_shrinks_while_it_is_read_is_untrusted(layout: Path, path: Path) -> None:
+def test_archive_that_shrinks_while_read_is_untrusted(layout: Path, path: Path) -> None:
     path.write_bytes(tar_of(layout))
     source = opened(path)
     os.truncate(path, 600)
@@ -151,7 +151,7 @@ def test_an_archive_that_shrinks_while_it_is_read_is_untrusted(layout: Path, pat
         source.read(ONE.descriptor)
 
 
-def test_links_out_of_an_archive_lead_nowhere(path: Path) -> None:
+def test_links_out_of_an_archive_are_not_followed(path: Path) -> None:
     hard = link_member("index.json", "/etc/passwd", tarfile.LNKTYPE)
     path.write_bytes(tar([link_member("oci-layout", "../../etc/passwd"), hard]))
 
@@ -161,7 +161,7 @@ def test_links_out_of_an_archive_lead_nowhere(path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["oci-archive", "docker-archive"])
 @pytest.mark.parametrize("manifests", [None, []])
-def test_an_archive_of_docker_25_with_an_empty_index_is_read_by_its_manifest(
+def test_docker_25_archive_with_an_empty_index_is_read_by_its_manifest(
     path: Path, kind: LayoutKind, manifests: object
 ) -> None:
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
@@ -192,7 +192,7 @@ def test_null_lists_of_a_saved_image_are_empty(path: Path) -> None:
 
 @pytest.mark.parametrize("written", ["name", "name:latest", "docker.io/library/name:latest"])
 @pytest.mark.parametrize("asked", ["name", "name:latest", "docker.io/library/name", "library/name"])
-def test_a_repository_tag_is_found_in_other_words(path: Path, written: str, asked: str) -> None:
+def test_repository_tag_is_found_in_other_spellings(path: Path, written: str, asked: str) -> None:
     path.write_bytes(tar([*saved(ONE, [written])]))
 
     source = open_local(LayoutTarget("docker-archive", str(path), None))
@@ -201,9 +201,7 @@ def test_a_repository_tag_is_found_in_other_words(path: Path, written: str, aske
         source.resolve("name:other")
 
 
-def test_what_is_not_such_an_archive_is_named_with_what_it_is(
-    layout: Path, path: Path, tmp_path: Path
-) -> None:
+def test_other_file_is_refused_with_its_type(layout: Path, path: Path, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"archive\.tar"):
         opened(path)
     with pytest.raises(UnsupportedDocument, match="it is a folder") as caught:
@@ -241,7 +239,7 @@ def index(body: bytes) -> inflate.TarIndex:
 @given(
     files=st.dictionaries(st.from_regex(r"[a-z]{1,99}(/[a-z]{1,99})?", fullmatch=True), st.binary())
 )
-def test_files_are_found_where_they_lie(form: int, files: dict[str, bytes]) -> None:
+def test_archive_members_are_found(form: int, files: dict[str, bytes]) -> None:
     body = tar([file_member(name, content) for name, content in files.items()], form)
 
     found = index(body)
@@ -255,14 +253,14 @@ def test_files_are_found_where_they_lie(form: int, files: dict[str, bytes]) -> N
 
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 @pytest.mark.parametrize("name", ["a" * 300, "é" * 90, "ü/" * 200 + "x"])
-def test_long_and_other_names_are_read_in_the_ways_they_are_written(form: int, name: str) -> None:
+def test_long_member_names_are_read_in_every_format(form: int, name: str) -> None:
     found = index(tar([file_member(name, b"1"), link_member("l", name)], form))
 
     assert list(found.files) == [name]
     assert found.links == {"l": name}
 
 
-def test_the_last_of_two_members_of_one_name_counts() -> None:
+def test_last_of_two_members_with_one_name_counts() -> None:
     found = index(tar([file_member("a", b"1"), file_member("./a", b"22"), link_member("b", "a")]))
 
     assert found.files["a"].size == 2
@@ -281,11 +279,11 @@ def test_the_last_of_two_members_of_one_name_counts() -> None:
         ("a//x", "a/x"),
     ],
 )
-def test_a_name_has_one_spelling_inside_the_archive(name: str, normal: str) -> None:
+def test_member_name_has_one_spelling(name: str, normal: str) -> None:
     assert list(index(tar([file_member(name, b"1")])).files) == [normal]
 
 
-def test_a_missing_end_is_a_warning(layout: Path, path: Path) -> None:
+def test_missing_archive_end_is_a_warning(layout: Path, path: Path) -> None:
     body = tar_of(layout)
     while body.endswith(bytes(512)):
         body = body[:-512]
@@ -365,19 +363,19 @@ def test_the_number_of_members_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> N
         index(tar([file_member(name, b"") for name in "abc"]))
 
 
-def test_an_extended_size_is_that_of_the_next_file_only() -> None:
+def test_extended_size_applies_to_the_next_file_only() -> None:
     found = index(extended(b"x", b"10 size=1\n") + GOOD)
 
     assert found.files == {"a": Member(1536, 1), "b": Member(2560, 1)}
 
 
-def test_members_without_data_take_no_room_whatever_size_they_state() -> None:
+def test_members_without_data_ignore_their_size() -> None:
     folder = header(plain, kind=b"5", size=b"%011o\0" % 4096)
 
     assert list(index(folder + GOOD).files) == ["a", "b"]
 
 
-def test_the_checksum_of_old_suns_is_taken() -> None:
+def test_sun_checksum_is_accepted() -> None:
     info = tarfile.TarInfo("é")
     block = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
     block[148:156] = b" " * 8
@@ -388,7 +386,9 @@ def test_the_checksum_of_old_suns_is_taken() -> None:
 
 
 @given(st.binary(max_size=2048), st.integers(0, 3000), st.binary(min_size=1, max_size=40))
-def test_any_bytes_are_an_archive_or_one_of_our_errors(noise: bytes, at: int, patch: bytes) -> None:
+def test_any_bytes_are_an_archive_or_a_documented_error(
+    noise: bytes, at: int, patch: bytes
+) -> None:
     for body in (noise, GOOD[:at] + patch + GOOD[at + len(patch) :]):
         try:
             found = index(body)
@@ -441,7 +441,7 @@ def test_a_bomb_is_defused_in_little_memory(path: Path) -> None:
     assert peak < 16 << 20
 
 
-def test_the_limits_of_inflating_are_where_they_are_said_to_be(path: Path) -> None:
+def test_inflating_limits_are_exact(path: Path) -> None:
     path.write_bytes(gzip.compress(b"x" * 1000))
     with path.open("rb") as file:
         os.close(inflate.inflate(file.fileno(), "x", InflateLimits(total=1000)))
@@ -449,7 +449,7 @@ def test_the_limits_of_inflating_are_where_they_are_said_to_be(path: Path) -> No
             inflate.inflate(file.fileno(), "x", InflateLimits(total=999))
 
 
-def test_no_room_to_inflate_is_unavailable_and_names_the_place(
+def test_full_disk_while_inflating_is_unavailable_and_names_the_folder(
     layout: Path, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path.write_bytes(gzip.compress(tar_of(layout)))
@@ -469,7 +469,7 @@ def manifest_of(source: Source, name: str = "") -> Manifest:
     return found
 
 
-def test_an_old_archive_gets_a_manifest_that_is_computed_here(path: Path) -> None:
+def test_old_archive_gets_a_computed_manifest(path: Path) -> None:
     path.write_bytes(tar(saved(ONE, ["app:1", "quay.io/app:2"])))
     source = opened(path, "docker-archive")
 
@@ -501,7 +501,7 @@ def test_the_computed_manifest_is_the_same_for_the_same_content(path: Path) -> N
     assert opened(path, "docker-archive").document("") == first
 
 
-def test_compressed_layers_are_described_by_the_hash_of_what_is_there(path: Path) -> None:
+def test_compressed_layers_are_described_by_their_own_hash(path: Path) -> None:
     path.write_bytes(tar(saved(ONE, compressed=True)))
     manifest = manifest_of(opened(path, "docker-archive"))
 
@@ -512,7 +512,7 @@ def test_compressed_layers_are_described_by_the_hash_of_what_is_there(path: Path
     }
 
 
-def test_a_layer_that_is_shared_by_a_link_is_found_inside_the_archive(path: Path) -> None:
+def test_layer_linked_inside_the_archive_is_found(path: Path) -> None:
     layer = build_layer({"a": b"1"})
     image = build_image("linux/amd64", [layer, layer])
     path.write_bytes(tar(saved(image, shared=True)))
@@ -522,7 +522,7 @@ def test_a_layer_that_is_shared_by_a_link_is_found_inside_the_archive(path: Path
         assert source.has(content)
 
 
-def test_a_layer_that_is_a_link_to_the_outside_is_not_in_the_archive(path: Path) -> None:
+def test_layer_linked_outside_the_archive_is_missing(path: Path) -> None:
     members = [*saved(ONE), link_member(f"{0:064x}/layer.tar", "/etc/passwd")]
     path.write_bytes(tar(members))
 
@@ -530,7 +530,7 @@ def test_a_layer_that_is_a_link_to_the_outside_is_not_in_the_archive(path: Path)
         opened(path, "docker-archive")
 
 
-def test_an_archive_without_names_is_found_without_one(path: Path) -> None:
+def test_archive_without_names_needs_no_name(path: Path) -> None:
     path.write_bytes(tar(saved(ONE, None)))
     source = opened(path, "docker-archive")
 
@@ -597,7 +597,7 @@ def test_a_malformed_config_is_refused(path: Path, config: bytes) -> None:
 
 @pytest.mark.real
 @pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
-def test_archives_that_skopeo_writes_are_read(layout: Path, tmp_path: Path) -> None:
+def test_skopeo_archives_are_read(layout: Path, tmp_path: Path) -> None:
     oci, docker = tmp_path / "oci.tar", tmp_path / "docker.tar"
     for target in (f"oci-archive:{oci}:1", f"docker-archive:{docker}:app:1"):
         command = ["skopeo", "--insecure-policy", "copy", "-q", f"oci:{layout}:1", target]

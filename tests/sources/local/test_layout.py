@@ -81,7 +81,7 @@ def annotate(layout: Path, number: int, **annotations: str) -> None:
     rewrite_index(layout, change)
 
 
-def test_a_tag_finds_its_entry_and_its_bytes(layout: Path) -> None:
+def test_layout_tag_finds_its_entry_and_bytes(layout: Path) -> None:
     source = opened(layout)
 
     assert source.resolve("1").digest == Digest.parse(ONE.digest)
@@ -91,13 +91,13 @@ def test_a_tag_finds_its_entry_and_its_bytes(layout: Path) -> None:
     assert source.warnings() == ()
 
 
-def test_the_only_entry_needs_no_name(layout: Path) -> None:
+def test_layout_with_one_entry_needs_no_name(layout: Path) -> None:
     rewrite_index(layout, lambda index: index["manifests"].pop())
 
     assert opened(layout).resolve("").digest == Digest.parse(ONE.digest)
 
 
-def test_one_image_under_two_names_is_still_the_only_one(layout: Path) -> None:
+def test_layout_with_one_image_under_two_names_needs_no_name(layout: Path) -> None:
     def double(index: dict[str, Any]) -> None:
         index["manifests"] = [index["manifests"][0], {**index["manifests"][0], "annotations": {}}]
 
@@ -115,7 +115,7 @@ def test_without_a_name_several_images_are_listed(layout: Path) -> None:
     assert caught.value.hints() == (f"it holds `1`, `{TWO.digest}`",)
 
 
-def test_an_unknown_name_is_not_found_and_the_known_ones_are_listed(layout: Path) -> None:
+def test_unknown_layout_name_lists_the_known_ones(layout: Path) -> None:
     with pytest.raises(NotFound, match="no image named `3`") as caught:
         opened(layout).document("3")
 
@@ -137,7 +137,7 @@ def test_a_long_list_of_names_is_cut(layout: Path) -> None:
     assert caught.value.hints()[0].endswith("`v19` and 10 more")
 
 
-def test_one_name_for_two_images_is_refused(layout: Path) -> None:
+def test_layout_name_of_two_images_is_refused(layout: Path) -> None:
     annotate(layout, 1, ref="1")
 
     with pytest.raises(NotFound, match="2 different images named `1`"):
@@ -147,7 +147,7 @@ def test_one_name_for_two_images_is_refused(layout: Path) -> None:
 @pytest.mark.parametrize(
     "asked", ["docker.io/library/app:1", "app:1", "library/app:1", "index.docker.io/library/app:1"]
 )
-def test_a_full_reference_finds_its_entry_in_any_spelling(layout: Path, asked: str) -> None:
+def test_layout_reference_is_found_in_any_spelling(layout: Path, asked: str) -> None:
     annotate(layout, 1, image="docker.io/library/app:1", ref="1")
     annotate(layout, 0, ref="quay.io/app:1")
 
@@ -158,7 +158,7 @@ def test_a_full_reference_finds_its_entry_in_any_spelling(layout: Path, asked: s
         opened(layout).resolve("no reference, and no tag")
 
 
-def test_a_digest_finds_what_the_index_does_not_list(layout: Path) -> None:
+def test_layout_digest_finds_unlisted_documents(layout: Path) -> None:
     source = opened(layout)
     child = TWO.child("linux/arm64")
 
@@ -166,7 +166,7 @@ def test_a_digest_finds_what_the_index_does_not_list(layout: Path) -> None:
     assert source.document(child.digest).body == child.body
 
 
-def test_a_digest_of_a_blob_is_found_and_is_no_document(layout: Path) -> None:
+def test_layout_blob_digest_is_not_a_document(layout: Path) -> None:
     source = opened(layout)
     config = json.loads(ONE.body)["config"]
 
@@ -178,7 +178,7 @@ def test_a_digest_of_a_blob_is_found_and_is_no_document(layout: Path) -> None:
         source.document(config["digest"])
 
 
-def test_a_digest_that_is_not_there_is_not_found_and_a_bad_one_is_no_path(layout: Path) -> None:
+def test_missing_layout_digest_is_not_found_and_an_invalid_one_is_refused(layout: Path) -> None:
     source = opened(layout)
 
     with pytest.raises(BlobNotFound):
@@ -187,7 +187,7 @@ def test_a_digest_that_is_not_there_is_not_found_and_a_bad_one_is_no_path(layout
         source.resolve("sha256:../../oci-layout")
 
 
-def test_content_that_was_altered_is_untrusted(layout: Path) -> None:
+def test_altered_layout_content_is_untrusted(layout: Path) -> None:
     blob(layout, ONE.digest).write_bytes(ONE.body[:-1] + b" ")
     blob(layout, TWO.digest).write_bytes(TWO.body[:-1])
     source = opened(layout)
@@ -201,7 +201,7 @@ def test_content_that_was_altered_is_untrusted(layout: Path) -> None:
     assert not source.has(TWO.descriptor)
 
 
-def test_content_that_is_missing_is_not_found(layout: Path) -> None:
+def test_missing_layout_content_is_not_found(layout: Path) -> None:
     blob(layout, ONE.digest).unlink()
     source = opened(layout)
 
@@ -222,7 +222,7 @@ def test_a_document_has_a_limit(layout: Path) -> None:
     assert opened(layout).resolve(str(digest)).size == len(body)
 
 
-def test_an_index_of_another_type_than_its_entry_says_is_refused(layout: Path) -> None:
+def test_layout_index_with_a_conflicting_type_is_refused(layout: Path) -> None:
     def lie(index: dict[str, Any]) -> None:
         index["manifests"][0]["mediaType"] = OCI_INDEX
 
@@ -248,7 +248,7 @@ PLANTS = [plant_link, plant_fifo, plant_folder]
 
 
 @pytest.mark.parametrize("plant", PLANTS)
-def test_what_is_no_regular_file_is_not_opened(
+def test_irregular_layout_file_is_not_opened(
     layout: Path, tmp_path: Path, plant: Callable[[Path, Path], None]
 ) -> None:
     target = tmp_path / "target"
@@ -269,7 +269,7 @@ def test_what_is_no_regular_file_is_not_opened(
 
 @pytest.mark.parametrize("name", ["index.json", "oci-layout"])
 @pytest.mark.parametrize("plant", PLANTS)
-def test_an_index_that_is_no_regular_file_is_no_index(
+def test_irregular_layout_index_is_refused(
     layout: Path, tmp_path: Path, name: str, plant: Callable[[Path, Path], None]
 ) -> None:
     target = tmp_path / "target"
@@ -282,7 +282,7 @@ def test_an_index_that_is_no_regular_file_is_no_index(
     assert linked is ("it is a link, and links in a layout are not followed" in str(caught.value))
 
 
-def test_a_folder_of_a_layout_that_is_a_link_is_named(layout: Path, tmp_path: Path) -> None:
+def test_symlinked_layout_folder_is_named(layout: Path, tmp_path: Path) -> None:
     (layout / "blobs" / "sha256").rename(tmp_path / "sha256")
     (layout / "blobs" / "sha256").symlink_to(tmp_path / "sha256")
     with pytest.raises(UnsupportedDocument, match=r"`blobs/sha256`.* is a link"):
@@ -295,7 +295,7 @@ def test_a_layout_named_through_a_link_is_opened(layout: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("manifests", [None, []])
-def test_an_empty_layout_holds_no_image(layout: Path, manifests: object) -> None:
+def test_empty_layout_holds_no_image(layout: Path, manifests: object) -> None:
     rewrite_index(layout, lambda index: index.update(manifests=manifests))
     source = opened(layout)
     assert list(source.tags()) == []
@@ -303,7 +303,7 @@ def test_an_empty_layout_holds_no_image(layout: Path, manifests: object) -> None
         source.resolve("1")
 
 
-def test_an_unpacked_archive_of_docker_25_is_read_by_its_manifest(layout: Path) -> None:
+def test_unpacked_docker_25_archive_is_read_by_its_manifest(layout: Path) -> None:
     rewrite_index(layout, lambda index: index.update(manifests=None))
     with tarfile.open(fileobj=io.BytesIO(tar(saved(ONE)))) as archive:
         archive.extractall(layout, filter="data")
@@ -320,7 +320,7 @@ def test_an_unpacked_archive_of_docker_25_is_read_by_its_manifest(layout: Path) 
         ({IMAGE_NAME: "ghcr.io/o/a:1,ghcr.io/o/b:2"}, ["ghcr.io/o/a:1", "ghcr.io/o/b:2"]),
     ],
 )
-def test_an_image_is_found_by_every_name_that_it_has(
+def test_layout_image_is_found_by_every_name(
     layout: Path, annotations: dict[str, str], names: list[str]
 ) -> None:
     def name(index: dict[str, Any]) -> None:
@@ -336,14 +336,14 @@ def test_an_image_is_found_by_every_name_that_it_has(
         assert str(open_local(settled).resolve(each).digest) == ONE.digest
 
 
-def test_a_link_in_place_of_a_folder_is_not_followed(layout: Path, tmp_path: Path) -> None:
+def test_symlink_in_place_of_a_layout_folder_is_not_followed(layout: Path, tmp_path: Path) -> None:
     (layout / "blobs").rename(tmp_path / "elsewhere")
     (layout / "blobs").symlink_to(tmp_path / "elsewhere")
 
     assert not opened(layout).has(ONE.descriptor)
 
 
-def test_a_file_that_is_swapped_after_the_look_is_not_opened(layout: Path) -> None:
+def test_layout_file_swapped_after_the_check_is_not_opened(layout: Path) -> None:
     name = f"blobs/sha256/{ONE.descriptor.digest.hex}"
     tree = FolderTree(str(layout))
     assert tree.size(name) == ONE.size
@@ -356,9 +356,7 @@ def test_a_file_that_is_swapped_after_the_look_is_not_opened(layout: Path) -> No
         pass
 
 
-def test_a_layout_that_a_person_names_through_a_link_is_opened(
-    layout: Path, tmp_path: Path
-) -> None:
+def test_layout_named_through_a_symlink_is_opened(layout: Path, tmp_path: Path) -> None:
     (tmp_path / "alias").symlink_to(layout)
 
     assert opened(tmp_path / "alias").document("1").body == ONE.body
@@ -377,7 +375,7 @@ def test_a_layout_that_a_person_names_through_a_link_is_opened(
         ("{" + " " * 5000 + "}", LimitExceeded),
     ],
 )
-def test_only_a_layout_of_version_1_is_read(
+def test_only_layout_version_1_is_read(
     layout: Path, version: str, error: type[ResolverError] | None
 ) -> None:
     (layout / "oci-layout").write_text(version)
@@ -393,14 +391,14 @@ def test_only_a_layout_of_version_1_is_read(
     "index",
     ["", "null", "[]", '{"schemaVersion":2,"manifests":[{}]}', '{"schemaVersion":2,"layers":[]}'],
 )
-def test_an_index_that_is_none_is_refused(layout: Path, index: str) -> None:
+def test_invalid_layout_index_is_refused(layout: Path, index: str) -> None:
     (layout / "index.json").write_text(index)
 
     with pytest.raises(BadDocument, match=r"index\.json"):
         opened(layout)
 
 
-def test_an_empty_index_holds_no_image(layout: Path) -> None:
+def test_empty_layout_index_holds_no_image(layout: Path) -> None:
     (layout / "index.json").write_text('{"schemaVersion":2,"manifests":[]}')
 
     assert list(opened(layout).tags()) == []
@@ -409,7 +407,7 @@ def test_an_empty_index_holds_no_image(layout: Path) -> None:
     assert caught.value.hints() == ()
 
 
-def test_what_is_not_a_layout_is_named_with_what_it_is(layout: Path, tmp_path: Path) -> None:
+def test_other_folder_is_refused_with_its_type(layout: Path, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="absent"):
         opened(tmp_path / "absent")
     with pytest.raises(UnsupportedDocument, match="it is a file") as caught:
@@ -422,9 +420,7 @@ def test_what_is_not_a_layout_is_named_with_what_it_is(layout: Path, tmp_path: P
         opened(tmp_path / "fifo")
 
 
-def test_what_the_system_refuses_is_unavailable(
-    layout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_os_error_is_unavailable(layout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = LayoutSource(FolderTree(str(layout)))
 
     def refuse(*_arguments: object, **_options: object) -> int:

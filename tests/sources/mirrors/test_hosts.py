@@ -1,4 +1,4 @@
-"""What files and options say about where registries are asked, and which of them decides."""
+"""Mirror configuration from files and options, and which of them decides."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def hosts_toml(text: str, registry: str = HUB) -> HostChoice:
 
 
 def where(choice: HostChoice) -> list[str]:
-    """Give the path of the manifest `1` at each endpoint."""
+    """Return the path of the manifest `1` at each endpoint."""
     return [
         f"{each.settings.scheme}|{each.host}{each.prefix}/{each.repository}"
         + (f"?ns={each.namespace}" if each.namespace else "")
@@ -63,7 +63,7 @@ def where(choice: HostChoice) -> list[str]:
 # --- hosts.toml ------------------------------------------------------------------------------
 
 
-def test_the_endpoints_of_hosts_toml_come_in_the_order_of_the_file_and_the_server_last() -> None:
+def test_hosts_toml_keeps_its_order_with_the_server_last() -> None:
     choice = hosts_toml("""
         server = "registry-1.docker.io"
         [host."https://b.test"]
@@ -98,20 +98,20 @@ def test_the_endpoints_of_hosts_toml_come_in_the_order_of_the_file_and_the_serve
         ("https://m.test/x", True, "/x/library/ubuntu"),
     ],
 )
-def test_v2_is_added_to_a_path_unless_it_is_overridden(
+def test_hosts_toml_appends_v2_unless_override_path(
     url: str, override: bool, expected: str
 ) -> None:
     found = endpoint_at(url, HUB, UBUNTU, whole_path=override)
     assert f"{found.prefix}/{found.repository}" == expected
 
 
-def test_what_follows_v2_belongs_to_the_repository_that_a_token_is_asked_for() -> None:
+def test_path_after_v2_is_part_of_the_token_scope() -> None:
     found = endpoint_at("https://harbor.test/v2/hub", HUB, UBUNTU, whole_path=True)
     assert (found.prefix, found.repository) == ("/v2", "hub/library/ubuntu")
 
 
 @pytest.mark.parametrize("url", ["ftp://m.test", "https://u:p@m.test", "https://m.test/?a=b", ""])
-def test_an_endpoint_that_cannot_be_asked_is_refused(url: str) -> None:
+def test_invalid_endpoint_is_refused(url: str) -> None:
     with pytest.raises(BadUrl):
         endpoint_at(url, HUB, UBUNTU)
 
@@ -171,21 +171,21 @@ def test_without_capabilities_an_endpoint_can_do_everything() -> None:
         ('[header]\nA = "secret\\r\\nB: c"', "header.A"),
     ],
 )
-def test_a_broken_hosts_toml_is_an_error_with_its_place(text: str, place: str) -> None:
+def test_invalid_hosts_toml_error_has_its_position(text: str, place: str) -> None:
     with pytest.raises(InvalidConfiguration) as caught:
         hosts_toml(text)
     assert (caught.value.place, caught.value.field) == (str(TOML), place)
     assert "secret" not in str(caught.value)
 
 
-def test_durations_are_read_as_go_reads_them() -> None:
+def test_durations_are_parsed_like_go() -> None:
     assert [seconds(text) for text in ("3s", "500ms", "1h2m", ".5s", "2.s")] == [
         3.0, 0.5, 3720.0, 0.5, 2.0,
     ]  # fmt: skip
     assert [seconds(text) for text in ("", "3", "s", "-1s", "1 s", "٣s")] == [None] * 6
 
 
-def test_one_folder_speaks_for_a_host_and_the_spelling_with_the_port_comes_first(
+def test_hosts_folder_with_the_port_comes_first(
     tmp_path: Path,
 ) -> None:
     roots = (tmp_path / "one", tmp_path / "two")
@@ -197,7 +197,7 @@ def test_one_folder_speaks_for_a_host_and_the_spelling_with_the_port_comes_first
     assert find_folder(roots, "h.test") == tmp_path / "one/_default"
 
 
-def test_a_folder_without_hosts_toml_holds_certificates(tmp_path: Path) -> None:
+def test_folder_without_hosts_toml_holds_certificates(tmp_path: Path) -> None:
     for name in ("ca.crt", "me.cert", "me.key", "notes.txt"):
         (tmp_path / name).write_text("")
     (tmp_path / "sub.crt").mkdir()
@@ -219,7 +219,7 @@ def test_half_of_a_pair_is_an_error(tmp_path: Path, name: str, missing: str) -> 
         read_certificates(tmp_path)
 
 
-def test_the_first_folder_of_certificates_there_is_counts(tmp_path: Path) -> None:
+def test_first_existing_certificate_folder_counts(tmp_path: Path) -> None:
     folders = (tmp_path / "a", tmp_path / "b")
     assert find_certificates(folders, "h.test") == (((), ()), "")
     (tmp_path / "b/h.test").mkdir(parents=True)
@@ -269,20 +269,20 @@ NAMES = st.builds(
 
 
 @given(NAMES, NAMES)
-def test_what_matches_is_the_name_itself_or_a_whole_part_of_it(name: str, prefix: str) -> None:
+def test_prefix_matches_whole_name_components(name: str, prefix: str) -> None:
     rest = name[len(prefix) :]
     whole = name.startswith(prefix) and (not rest or rest[0] in "/@:")
     assert matches_prefix(name, prefix) is whole
 
 
 @given(NAMES, WORDS)
-def test_a_wildcard_matches_hosts_below_and_nothing_else(name: str, domain: str) -> None:
+def test_wildcard_matches_subdomains_only(name: str, domain: str) -> None:
     host = name.partition("/")[0].partition(":")[0]
     below = host.endswith(f".{domain}") and host != f".{domain}"
     assert matches_prefix(name, f"*.{domain}") is below
 
 
-def test_a_prefix_is_replaced_by_its_location() -> None:
+def test_prefix_is_replaced_by_its_location() -> None:
     assert rewrite("docker.io/library/a", "docker.io", "m.test/hub") == "m.test/hub/library/a"
     assert rewrite("a.b.test:5/x", "*.b.test", "m.test") == "m.test/x"
     assert rewrite("a.b.test/x", "*.b.test", "") == "a.b.test/x"
@@ -316,7 +316,7 @@ def test_the_longest_prefix_decides() -> None:
     assert not choice.endpoints[0].settings.plain_too
 
 
-def test_mirror_by_digest_only_holds_for_all_mirrors_of_a_registry() -> None:
+def test_mirror_by_digest_only_applies_to_all_mirrors_of_a_registry() -> None:
     choice = rules("""
         [[registry]]
         location = "docker.io"
@@ -330,7 +330,7 @@ def test_mirror_by_digest_only_holds_for_all_mirrors_of_a_registry() -> None:
     assert choice.endpoints[1].host == "registry-1.docker.io"
 
 
-def test_a_blocked_location_leaves_its_mirrors_and_is_closed_without_one() -> None:
+def test_blocked_location_keeps_its_mirrors_or_is_closed() -> None:
     text = '[[registry]]\nlocation = "docker.io"\nblocked = true\n'
     closed = rules(text)
     mirrored = rules(f'{text}[[registry.mirror]]\nlocation = "m.test"\n')
@@ -340,12 +340,12 @@ def test_a_blocked_location_leaves_its_mirrors_and_is_closed_without_one() -> No
     assert (mirrored.is_closed, where(mirrored)) == (False, ["|m.test/v2/library/ubuntu"])
 
 
-def test_no_rule_is_no_choice() -> None:
+def test_without_a_rule_nothing_changes() -> None:
     assert rules("") is None
     assert rules('unqualified-search-registries = ["a.test"]\n[aliases]\na = "b.test/a"') is None
 
 
-def test_of_two_equal_prefixes_in_one_file_the_first_counts() -> None:
+def test_first_of_two_equal_prefixes_counts() -> None:
     events: list[Event] = []
     text = '[[registry]]\nprefix = "docker.io"\nlocation = "{}.test"\n'
     choice = rules(text.format("a") + text.format("b"), events)
@@ -386,19 +386,19 @@ def test_of_two_equal_prefixes_in_one_file_the_first_counts() -> None:
         ),
     ],
 )
-def test_a_broken_registries_conf_is_an_error_with_its_place(text: str, field: str) -> None:
+def test_invalid_registries_conf_error_has_its_position(text: str, field: str) -> None:
     with pytest.raises(InvalidConfiguration) as caught:
         rules(text)
     assert (caught.value.place, caught.value.field) == ("/r.conf", field)
 
 
 @pytest.mark.parametrize("location", ["a b.test", "-", "m.test/a?b", "m.test/a//b", "m.test/ä"])
-def test_a_location_that_is_no_place_is_refused(location: str) -> None:
+def test_invalid_location_is_refused(location: str) -> None:
     with pytest.raises(InvalidConfiguration):
         rules(f'[[registry]]\nprefix = "docker.io"\nlocation = "{location}"')
 
 
-def test_a_users_file_replaces_the_systems_and_a_named_one_replaces_both(tmp_path: Path) -> None:
+def test_user_file_replaces_the_system_file_and_a_named_one_both(tmp_path: Path) -> None:
     home, system = tmp_path / "home", tmp_path / "etc"
     for folder in (home / ".config/containers", system / "containers"):
         drop_ins = folder / "registries.conf.d"
@@ -446,7 +446,7 @@ def test_a_file_of_aliases_is_not_parsed(text: bytes, speaks: bool) -> None:
     assert mentions_registries(text) is speaks
 
 
-def test_a_file_that_may_block_is_found_without_reading_it(tmp_path: Path) -> None:
+def test_file_that_may_block_is_found_without_reading(tmp_path: Path) -> None:
     file = tmp_path / "r.conf"
     assert not may_block([file])
     file.write_text("# blocked = true\n")
@@ -483,7 +483,7 @@ def configured(folder: Path, text: bytes = CONFIG, **environment: str) -> Hosts:
     return Hosts({"RESOLVER_CONFIG": str(path), **environment}, None, (), ignore, system=folder)
 
 
-def test_our_own_file_says_what_is_true_of_a_host_under_its_name(tmp_path: Path) -> None:
+def test_config_yaml_sets_options_per_host(tmp_path: Path) -> None:
     choice = configured(tmp_path).open(HUB, UBUNTU)
     first, second, last = choice.endpoints
     assert (choice.form, choice.source) == ("config.yaml", str(tmp_path / "config.yaml"))
@@ -527,7 +527,7 @@ def test_a_broken_config_is_an_error_with_line_and_column(text: bytes, place: st
     assert str(caught.value).startswith(f"/c.yaml:{place}: ")
 
 
-def test_a_field_that_is_misspelled_is_guessed() -> None:
+def test_misspelled_field_gets_a_suggestion() -> None:
     with pytest.raises(BadFile) as caught:
         parse_config(b"hosts:\n  a.test:\n    mirrrors: []", "/c.yaml")
     assert caught.value.hints() == ("did you mean `mirrors`?",)
@@ -546,14 +546,14 @@ def test_numbers_have_a_limit(field: str, most: int) -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"# nothing\n", b"hosts:\n"])
-def test_an_empty_config_says_nothing(text: bytes) -> None:
+def test_empty_config_is_valid(text: bytes) -> None:
     assert parse_config(text, "/c.yaml") == {}
 
 
 # --- which one -------------------------------------------------------------------------------
 
 
-def test_the_first_source_that_speaks_of_a_registry_decides_alone(tmp_path: Path) -> None:
+def test_first_source_that_names_a_registry_decides(tmp_path: Path) -> None:
     system = tmp_path / "etc"
     (system / "containers").mkdir(parents=True)
 
@@ -581,7 +581,7 @@ def test_the_first_source_that_speaks_of_a_registry_decides_alone(tmp_path: Path
     )
 
 
-def test_certificates_of_docker_are_used_where_nobody_names_others(tmp_path: Path) -> None:
+def test_docker_certificates_are_used_without_others(tmp_path: Path) -> None:
     folder = tmp_path / "docker/certs.d/docker.io"
     folder.mkdir(parents=True)
     (folder / "corp.crt").write_text("")
@@ -592,7 +592,7 @@ def test_certificates_of_docker_are_used_where_nobody_names_others(tmp_path: Pat
     assert hub.settings.ca == (str(tmp_path / "own.pem"),)
 
 
-def test_a_registry_that_is_blocked_is_still_shown(tmp_path: Path) -> None:
+def test_blocked_registry_is_still_shown(tmp_path: Path) -> None:
     (tmp_path / "containers").mkdir()
     (tmp_path / "containers/registries.conf").write_text(
         '[[registry]]\nlocation = "a.test"\nblocked = true\n'
@@ -603,13 +603,13 @@ def test_a_registry_that_is_blocked_is_still_shown(tmp_path: Path) -> None:
         hosts.open("a.test", "b")
 
 
-def test_a_config_that_is_named_must_be_there(tmp_path: Path) -> None:
+def test_named_config_must_exist(tmp_path: Path) -> None:
     missing = {"RESOLVER_CONFIG": str(tmp_path / "none.yaml")}
     with pytest.raises(InvalidConfiguration, match="RESOLVER_CONFIG"):
         Hosts(missing, None, (), ignore, system=tmp_path).open("a.test", "b")
 
 
-def test_our_own_file_is_where_platformdirs_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_yaml_is_where_platformdirs_puts_it(monkeypatch: pytest.MonkeyPatch) -> None:
     import platformdirs
 
     monkeypatch.delenv("XDG_CONFIG_HOME")
@@ -622,12 +622,12 @@ def test_our_own_file_is_where_platformdirs_says(monkeypatch: pytest.MonkeyPatch
     assert config_file({}, home) == (expected, False)
 
 
-def test_a_mirror_that_is_no_url_is_said() -> None:
+def test_invalid_mirror_url_is_reported() -> None:
     with pytest.raises(InvalidConfiguration, match="--mirror"):
         Hosts({}, None, ("a.test=ftp://x",), ignore, system=Path("/nowhere")).open("a.test", "b")
 
 
-def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
+def test_size_of_a_config_file_is_limited(tmp_path: Path) -> None:
     file = tmp_path / "hosts.toml"
     file.write_bytes(b"#" * MAX_FILE)
     assert read_file(file) == b"#" * MAX_FILE
@@ -661,7 +661,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 
 @given(mutated())
-def test_whatever_stands_in_a_file_the_errors_are_ours(body: bytes) -> None:
+def test_any_file_gives_a_configuration_error(body: bytes) -> None:
     with contextlib.suppress(ResolverError):
         parse_hosts(body, TOML, HUB, UBUNTU)
     with contextlib.suppress(ResolverError):
@@ -689,7 +689,7 @@ def test_a_login_in_registries_conf_is_refused_and_not_repeated(text: str) -> No
     assert "S3cret" not in str(refused.value)
 
 
-def test_a_prefix_of_registries_conf_may_end_with_a_digest() -> None:
+def test_registries_conf_prefix_may_end_with_a_digest() -> None:
     digest = f"sha256:{'0' * 64}"
     text = f'[[registry]]\nprefix = "x.test/app@{digest}"\nlocation = "m.test/app"\n'
     (rule,) = parse_rules(text.encode(), "/r.conf", ignore)

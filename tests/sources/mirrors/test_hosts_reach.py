@@ -1,4 +1,4 @@
-"""A home that is not this user's has nothing to say, and keeps nobody from asking."""
+"""An unreadable home holds no configuration and prevents no request."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_home_of_another_user_is_passed_over(tmp_path: Path, more: list[str]) 
     assert (done.returncode, done.stdout) == (0, "itself\nFalse\n"), done.stderr
 
 
-def test_what_is_not_there_is_in_reach_and_no_folder(tmp_path: Path) -> None:
+def test_missing_path_is_reachable_and_not_a_folder(tmp_path: Path) -> None:
     assert is_in_reach(tmp_path / "nothing" / "at" / "all")
     assert not is_folder(tmp_path / "nothing")
     assert is_folder(tmp_path)

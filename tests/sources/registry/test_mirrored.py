@@ -1,4 +1,4 @@
-"""One repository behind several endpoints: who is asked for what, and what a failure says."""
+"""One repository behind several endpoints: which is requested, and the errors."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def mirrored(
         yield MirroredSource(f"logical.test/{REPOSITORY}", sources, wire.health, wire.observe)
 
 
-def test_every_question_about_content_goes_to_the_mirror_first(
+def test_content_is_requested_from_the_mirror_first(
     registry: FakeRegistry, mirror: FakeRegistry
 ) -> None:
     with mirrored(at(mirror.host), upstream(registry.host, REPOSITORY)) as source:
@@ -85,7 +85,7 @@ def test_every_question_about_content_goes_to_the_mirror_first(
     assert registry.log == []
 
 
-def test_every_question_about_tags_goes_upstream_unless_it_is_allowed(
+def test_tags_are_requested_upstream_unless_allowed(
     registry: FakeRegistry, mirror: FakeRegistry
 ) -> None:
     for abilities, asked in ((BY_DIGEST, registry), (EVERYTHING, mirror)):
@@ -97,7 +97,7 @@ def test_every_question_about_tags_goes_upstream_unless_it_is_allowed(
         assert len(asked.log) == before + 3
 
 
-def test_what_a_mirror_lacks_may_still_be_there(
+def test_content_missing_from_a_mirror_is_requested_upstream(
     registry: FakeRegistry, mirror: FakeRegistry
 ) -> None:
     missing = Descriptor("application/octet-stream", Digest.of(b"none"), 4)
@@ -109,7 +109,7 @@ def test_what_a_mirror_lacks_may_still_be_there(
             source.size(missing.digest)
 
 
-def test_warnings_of_all_endpoints_are_told_once(
+def test_warnings_of_all_endpoints_are_reported_once(
     registry: FakeRegistry, mirror: FakeRegistry
 ) -> None:
     for fake in (registry, mirror):
@@ -120,7 +120,7 @@ def test_warnings_of_all_endpoints_are_told_once(
         assert source.warnings() == ("old",)
 
 
-def test_a_mirror_that_failed_is_asked_again_after_a_minute(
+def test_failed_mirror_is_tried_again_after_a_minute(
     registry: FakeRegistry, mirror: FakeRegistry
 ) -> None:
     clock = FakeClock()
@@ -134,7 +134,7 @@ def test_a_mirror_that_failed_is_asked_again_after_a_minute(
         assert (len(mirror.log), len(registry.log)) == (2, 3)
 
 
-def test_the_last_endpoint_is_asked_whatever_it_did_before(mirror: FakeRegistry) -> None:
+def test_last_endpoint_is_always_tried(mirror: FakeRegistry) -> None:
     mirror.on("HEAD", PATH, Reply(403))
     with mirrored(at(mirror.host, EVERYTHING), at(mirror.host, EVERYTHING)) as source:
         for _ in range(2):
@@ -155,7 +155,7 @@ def test_where_nobody_may_answer_nobody_is_asked(
     assert mirror.log == registry.log == []
 
 
-def test_a_stream_that_breaks_off_comes_from_the_next_place_then(
+def test_broken_stream_comes_from_the_next_endpoint(
     registry: FakeRegistry, mirror: FakeRegistry
 ) -> None:
     events: list[Event] = []
@@ -169,7 +169,7 @@ def test_a_stream_that_breaks_off_comes_from_the_next_place_then(
     assert len(registry.log) == 1
 
 
-def test_who_gave_wrong_bytes_is_not_asked_for_them_again(
+def test_endpoint_with_wrong_bytes_is_not_asked_again_for_them(
     registry: FakeRegistry, mirror: FakeRegistry
 ) -> None:
     with mirrored(at(mirror.host), upstream(registry.host, REPOSITORY)) as source:
@@ -183,7 +183,7 @@ def test_who_gave_wrong_bytes_is_not_asked_for_them_again(
     assert (len(mirror.log), len(registry.log)) == (1, 1)
 
 
-def test_a_few_lies_are_forgiven_and_then_none() -> None:
+def test_endpoint_is_disabled_after_several_wrong_answers() -> None:
     health, endpoint = Health(FakeClock()), at("m.test")
     digests = [Digest.of(bytes([number])) for number in range(MAX_WRONG)]
     for digest in digests:

@@ -28,8 +28,6 @@ from tests.fakes.shelves import problem
 from tests.sources.wire_kit import ENGINES, source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from resolver.core.results.pull_events import Event
 
 SUBJECT = Digest.parse(build_image().digest)
@@ -40,14 +38,8 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 SBOM, SIGNATURE = "application/spdx+json", "application/vnd.dev.cosign.artifact.sig.v1+json"
 
 
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as fake:
-        yield fake
-
-
 def one(number: int, artifact_type: str | None = SBOM) -> dict[str, object]:
-    """Describe a manifest that nobody holds."""
+    """Return the descriptor of a manifest that is not served."""
     described = {
         "mediaType": MANIFEST,
         "digest": str(Digest.of(str(number).encode())),
@@ -73,14 +65,14 @@ def listed(
     events: list[Event] | None = None,
     engine: str = "pyreqwest",
 ) -> list[int]:
-    """Ask once; entries are told by the sizes that `one` gave them."""
+    """List referrers; entries are identified by the sizes from `one`."""
     with source(registry.host, events=events, engine=engine) as app:
         return sorted(entry.size - 100 for entry in app.referrers(SUBJECT, artifact_type))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kind", [INDEX, f"{INDEX}; charset=utf-8", INDEX.upper()])
-def test_the_api_is_asked_once(registry: FakeRegistry, kind: str, engine: str) -> None:
+def test_referrers_api_is_requested_once(registry: FakeRegistry, kind: str, engine: str) -> None:
     registry.on("GET", LIST, index(one(2), one(1), kind=kind))
 
     assert listed(registry, engine=engine) == [1, 2]
@@ -99,7 +91,7 @@ def test_null_is_an_empty_list_and_not_a_missing_api(
     assert len(registry.log) == 1
 
 
-def test_the_order_is_that_of_the_digests_and_each_stands_once(registry: FakeRegistry) -> None:
+def test_referrers_are_sorted_by_digest_without_duplicates(registry: FakeRegistry) -> None:
     registry.on("GET", LIST, index(one(3), one(1), one(3), one(2)))
     with source(registry.host) as app:
         found = app.referrers(SUBJECT)
@@ -110,7 +102,7 @@ def test_the_order_is_that_of_the_digests_and_each_stands_once(registry: FakeReg
 
 
 @pytest.mark.parametrize("filtered", [True, False])
-def test_a_type_is_asked_for_and_filtered_again(registry: FakeRegistry, filtered: bool) -> None:
+def test_referrers_type_is_requested_and_filtered(registry: FakeRegistry, filtered: bool) -> None:
     entries = [one(1)] if filtered else [one(1), one(2, SIGNATURE)]
     registry.on("GET", LIST, index(*entries))
 
@@ -118,27 +110,27 @@ def test_a_type_is_asked_for_and_filtered_again(registry: FakeRegistry, filtered
     assert registry.log[0].raw_target == f"{LIST}?artifactType=application%2Fspdx%2Bjson"
 
 
-def test_an_entry_that_says_no_type_has_that_of_its_config(registry: FakeRegistry) -> None:
+def test_referrer_without_a_type_has_its_config_type(registry: FakeRegistry) -> None:
     config = {"mediaType": "application/vnd.example.config", "digest": str(SUBJECT), "size": 2}
     manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": []}
     held = from_dict(manifest)
-    said = from_dict({**manifest, "artifactType": SBOM})
+    output = from_dict({**manifest, "artifactType": SBOM})
     other = {"mediaType": INDEX, "digest": str(SUBJECT), "size": 3}
     entries = [
-        {"mediaType": MANIFEST, "digest": each.digest, "size": each.size} for each in (held, said)
+        {"mediaType": MANIFEST, "digest": each.digest, "size": each.size} for each in (held, output)
     ]
-    for each in (held, said):
+    for each in (held, output):
         registry.serve("team/app", None, each)
     registry.on("GET", LIST, index(*entries, other))
 
     with source(registry.host) as app:
-        for kind, expected in ((config["mediaType"], held), (SBOM, said)):
+        for kind, expected in ((config["mediaType"], held), (SBOM, output)):
             (found,) = app.referrers(SUBJECT, str(kind))
             assert str(found.digest) == expected.digest
         assert app.referrers(SUBJECT, "application/x") == ()
 
 
-def test_pages_are_followed_with_the_words_of_the_registry(registry: FakeRegistry) -> None:
+def test_referrers_pages_follow_the_link(registry: FakeRegistry) -> None:
     answer(
         registry,
         index(one(1), link=f'<{LIST}?artifactType=a%2Fb&p=2>; rel="next"'),
@@ -154,7 +146,7 @@ def test_pages_are_followed_with_the_words_of_the_registry(registry: FakeRegistr
     ]
 
 
-def test_pages_that_lead_in_a_circle_end(registry: FakeRegistry) -> None:
+def test_circular_referrers_pages_end(registry: FakeRegistry) -> None:
     registry.on("GET", LIST, index(one(1), link=f'<{LIST}?p=2>; rel="next"'), times=2)
     events: list[Event] = []
 
@@ -162,7 +154,7 @@ def test_pages_that_lead_in_a_circle_end(registry: FakeRegistry) -> None:
     assert [event.code for event in events if isinstance(event, Warned)] == ["referrers"]
 
 
-def test_pages_without_entries_end_at_the_limit(
+def test_empty_referrers_pages_end_at_the_limit(
     registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_EMPTY_PAGES", 2)
@@ -195,20 +187,20 @@ def test_entries_have_a_limit(registry: FakeRegistry, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("link", ["https://elsewhere.test/v2/x", "/outside", "http://["])
-def test_a_page_elsewhere_is_not_asked_for(registry: FakeRegistry, link: str) -> None:
+def test_referrers_page_on_another_host_is_not_requested(registry: FakeRegistry, link: str) -> None:
     registry.on("GET", LIST, index(one(1), link=f'<{link}>; rel="next"'))
     with pytest.raises(ServerFault, match="the next page of what refers to"):
         listed(registry)
 
 
-def test_a_later_page_that_is_none_is_no_end(registry: FakeRegistry) -> None:
+def test_invalid_later_referrers_page_is_an_error(registry: FakeRegistry) -> None:
     for reply, error in ((Reply(404), ManifestNotFound), (index(kind="text/html"), BadDocument)):
         answer(registry, index(one(1), link=f'<{LIST}?p=2>; rel="next"'), reply)
         with pytest.raises(error):
             listed(registry)
 
 
-# What says that there is no such API. Source: protocol.md 6, point 2.
+# Answers of a registry without the API. Source: docs/wire-protocol.md, "Referrers".
 NO_API = {
     "404": Reply(404, {"Content-Type": "text/plain"}, b"404 page not found\n"),
     "404 of the manifest": problem(404, "MANIFEST_UNKNOWN"),
@@ -227,9 +219,7 @@ NO_API = {
 
 
 @pytest.mark.parametrize("reply", NO_API.values(), ids=NO_API)
-def test_without_the_api_there_is_a_tag_and_the_api_is_not_asked_again(
-    registry: FakeRegistry, reply: Reply
-) -> None:
+def test_referrers_tag_is_used_without_the_api(registry: FakeRegistry, reply: Reply) -> None:
     registry.on("GET", LIST, reply)
     registry.on("GET", TAG, index(one(1), one(2, SIGNATURE)), times=3)
 
@@ -239,7 +229,7 @@ def test_without_the_api_there_is_a_tag_and_the_api_is_not_asked_again(
     assert len(registry.requests("GET", "/referrers/")) == 1
 
 
-def test_no_tag_is_no_referrers(registry: FakeRegistry) -> None:
+def test_missing_referrers_tag_means_no_referrers(registry: FakeRegistry) -> None:
     registry.on("GET", LIST, Reply(404))
     registry.on("GET", TAG, problem(404, "MANIFEST_UNKNOWN"))
 
@@ -247,7 +237,7 @@ def test_no_tag_is_no_referrers(registry: FakeRegistry) -> None:
 
 
 @pytest.mark.parametrize("what", ["the subject itself", "a docker list", "nonsense"])
-def test_a_tag_that_is_no_list_is_left_out_and_said(registry: FakeRegistry, what: str) -> None:
+def test_invalid_referrers_tag_is_skipped_with_a_warning(registry: FakeRegistry, what: str) -> None:
     image = build_image()
     docker = "application/vnd.docker.distribution.manifest.list.v2+json"
     body = {"schemaVersion": 2, "mediaType": docker, "manifests": [one(1)]}
@@ -272,7 +262,7 @@ def test_a_redirect_on_the_same_host_is_followed(registry: FakeRegistry) -> None
     assert listed(registry) == [1]
 
 
-def test_what_may_hide_referrers_is_no_empty_list(registry: FakeRegistry) -> None:
+def test_hidden_referrers_are_not_an_empty_list(registry: FakeRegistry) -> None:
     for reply, error in (
         (problem(401, "UNAUTHORIZED"), AuthenticationRequired),
         (problem(403, "DENIED"), AuthenticationRequired),

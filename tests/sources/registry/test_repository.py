@@ -1,4 +1,4 @@
-"""One repository: what is asked, what is believed, and what is said when it is not."""
+"""One repository: its requests, its checks and its errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from resolver.errors import (
 from resolver.sources.registry.repository import RegistrySource, open_registry
 from tests.fakes.images import build_image, build_index
 from tests.fakes.registry import FakeRegistry, Reply
-from tests.sources.wire_kit import ENGINES, source, transport
+from tests.sources.wire_kit import source, transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,11 +51,6 @@ CONFIG, CONFIG_BODY = next(
     (digest, body) for digest, body in IMAGE.blobs.items() if body.startswith(b"{")
 )
 CONFIG_DESCRIPTOR = Descriptor(OCI_CONFIG, Digest.parse(CONFIG), len(CONFIG_BODY))
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture
@@ -99,7 +94,7 @@ def test_a_complete_head_is_enough(registry: FakeRegistry, app: RegistrySource) 
     ],
     ids=["405", "404", "501", "no-length", "no-digest", "no-type", "text", "malformed", "md5"],
 )
-def test_an_incomplete_head_is_followed_by_a_get(
+def test_incomplete_head_is_followed_by_get(
     registry: FakeRegistry, app: RegistrySource, reply: Reply
 ) -> None:
     registry.on("HEAD", f"{MANIFESTS}/1.0", reply)
@@ -107,7 +102,9 @@ def test_an_incomplete_head_is_followed_by_a_get(
     assert [seen.method for seen in registry.log] == ["HEAD", "GET"]
 
 
-def test_403_on_head_is_explained_by_get(registry: FakeRegistry, app: RegistrySource) -> None:
+def test_status_403_on_head_is_explained_by_get(
+    registry: FakeRegistry, app: RegistrySource
+) -> None:
     body = b'{"errors":[{"code":"DENIED","message":"quota of the moon"}]}'
     registry.on("HEAD", f"{MANIFESTS}/1.0", Reply(403))
     registry.on("GET", f"{MANIFESTS}/1.0", Reply(403, {}, body))
@@ -121,17 +118,13 @@ def test_a_digest_can_be_resolved(registry: FakeRegistry, app: RegistrySource) -
     assert registry.log[0].raw_target == f"{MANIFESTS}/{INDEX.digest}"
 
 
-def test_a_head_that_answers_another_digest_is_not_believed(
-    registry: FakeRegistry, app: RegistrySource
-) -> None:
+def test_head_with_another_digest_is_refused(registry: FakeRegistry, app: RegistrySource) -> None:
     headers = typed(Docker_Content_Digest=SOME_DIGEST)
     registry.on("HEAD", f"{MANIFESTS}/{INDEX.digest}", Reply(headers=headers, content_length=5))
     assert app.resolve(INDEX.digest) == INDEX.descriptor
 
 
-def test_a_head_that_announces_too_much_is_refused(
-    registry: FakeRegistry, app: RegistrySource
-) -> None:
+def test_head_with_too_large_a_size_is_refused(registry: FakeRegistry, app: RegistrySource) -> None:
     headers = typed(Docker_Content_Digest=INDEX.digest)
     registry.on("HEAD", f"{MANIFESTS}/1.0", Reply(headers=headers, content_length=4_194_305))
     with pytest.raises(LimitExceeded, match="4194305"):
@@ -139,7 +132,7 @@ def test_a_head_that_announces_too_much_is_refused(
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "x" * 129, ".x", "a b", "tag\n", "t?x"])
-def test_what_is_no_name_is_not_asked(
+def test_invalid_name_is_not_requested(
     registry: FakeRegistry, app: RegistrySource, name: str
 ) -> None:
     with pytest.raises(InvalidReference):
@@ -149,7 +142,7 @@ def test_what_is_no_name_is_not_asked(
     assert registry.log == []
 
 
-def test_what_is_no_digest_is_not_asked(app: RegistrySource) -> None:
+def test_invalid_digest_is_not_requested(app: RegistrySource) -> None:
     with pytest.raises(InvalidDigest):
         app.document("sha256:../../x")
 
@@ -157,7 +150,7 @@ def test_what_is_no_digest_is_not_asked(app: RegistrySource) -> None:
 # --- documents -----------------------------------------------------------------------------
 
 
-def test_a_tag_and_a_digest_give_the_same_document(engine: str, registry: FakeRegistry) -> None:
+def test_tag_and_digest_return_the_same_document(engine: str, registry: FakeRegistry) -> None:
     with source(registry.host, engine=engine) as app:
         by_tag, by_digest = app.document("1.0"), app.document(INDEX.digest)
     assert by_tag == by_digest
@@ -165,9 +158,7 @@ def test_a_tag_and_a_digest_give_the_same_document(engine: str, registry: FakeRe
     assert by_tag.descriptor == INDEX.descriptor
 
 
-def test_other_bytes_than_the_digest_asked_for_are_refused(
-    engine: str, registry: FakeRegistry
-) -> None:
+def test_wrong_bytes_for_a_digest_are_refused(engine: str, registry: FakeRegistry) -> None:
     headers = typed(OCI_MANIFEST, Docker_Content_Digest=INDEX.digest)
     registry.on("GET", f"{MANIFESTS}/{INDEX.digest}", Reply(headers=headers, body=IMAGE.body))
     with (
@@ -181,16 +172,14 @@ def test_other_bytes_than_the_digest_asked_for_are_refused(
     assert len(registry.log) == 2
 
 
-def test_bytes_that_were_wrong_once_are_asked_for_again(
-    registry: FakeRegistry, app: RegistrySource
-) -> None:
+def test_wrong_bytes_are_requested_again_once(registry: FakeRegistry, app: RegistrySource) -> None:
     place = f"{MANIFESTS}/{INDEX.digest}"
     registry.on("GET", place, Reply(headers=typed(), body=b"cut"), times=1)
     assert app.document(INDEX.digest).body == INDEX.body
 
 
 @pytest.mark.parametrize("lie", [SOME_DIGEST, "sha512:" + "0" * 128])
-def test_a_header_that_lies_about_a_tag_is_only_a_warning(registry: FakeRegistry, lie: str) -> None:
+def test_wrong_digest_header_for_a_tag_is_a_warning(registry: FakeRegistry, lie: str) -> None:
     events: list[Event] = []
     headers = typed(Docker_Content_Digest=lie)
     registry.on("GET", f"{MANIFESTS}/1.0", Reply(headers=headers, body=INDEX.body))
@@ -203,7 +192,7 @@ def test_a_header_that_lies_about_a_tag_is_only_a_warning(registry: FakeRegistry
 
 
 @pytest.mark.parametrize("stated", ["", "garbage", "blake3:" + "0" * 64])
-def test_a_header_that_cannot_be_compared_is_ignored(registry: FakeRegistry, stated: str) -> None:
+def test_incomparable_digest_header_is_ignored(registry: FakeRegistry, stated: str) -> None:
     events: list[Event] = []
     headers = typed(Docker_Content_Digest=stated)
     registry.on("GET", f"{MANIFESTS}/1.0", Reply(headers=headers, body=INDEX.body))
@@ -213,14 +202,14 @@ def test_a_header_that_cannot_be_compared_is_ignored(registry: FakeRegistry, sta
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/json; charset=utf-8", ""])
-def test_a_useless_content_type_is_made_up_for_by_the_document(
+def test_useless_content_type_is_replaced_by_the_document_type(
     registry: FakeRegistry, app: RegistrySource, content_type: str
 ) -> None:
     registry.on("GET", f"{MANIFESTS}/1.0", Reply(headers=typed(content_type), body=INDEX.body))
     assert app.document("1.0").descriptor.media_type == OCI_INDEX
 
 
-def test_two_types_for_one_document_are_refused(
+def test_conflicting_document_types_are_refused(
     registry: FakeRegistry, app: RegistrySource
 ) -> None:
     registry.on("GET", f"{MANIFESTS}/1.0", Reply(headers=typed(DOCKER_LIST), body=INDEX.body))
@@ -254,7 +243,7 @@ def test_schema_1_is_named_before_digests_are_compared(
     assert len(registry.log) == 1
 
 
-def test_a_web_page_is_no_manifest(registry: FakeRegistry, app: RegistrySource) -> None:
+def test_web_page_is_not_a_manifest(registry: FakeRegistry, app: RegistrySource) -> None:
     page = b"<!doctype html><title>Sign in</title>"
     registry.on("GET", f"{MANIFESTS}/1.0", Reply(headers=typed("text/html"), body=page))
     with pytest.raises(ServerFault, match="web page") as caught:
@@ -262,9 +251,7 @@ def test_a_web_page_is_no_manifest(registry: FakeRegistry, app: RegistrySource) 
     assert registry.host in str(caught.value)
 
 
-def test_a_manifest_sent_as_html_is_one_all_the_same(
-    registry: FakeRegistry, app: RegistrySource
-) -> None:
+def test_manifest_sent_as_html_is_accepted(registry: FakeRegistry, app: RegistrySource) -> None:
     registry.on("GET", f"{MANIFESTS}/1.0", Reply(headers=typed("text/html"), body=INDEX.body))
     assert app.document("1.0").descriptor == INDEX.descriptor
 
@@ -280,7 +267,7 @@ def test_a_compressed_manifest_is_refused(engine: str, coding: str) -> None:
             app.document("1.0")
 
 
-def test_identity_is_no_compression(registry: FakeRegistry, app: RegistrySource) -> None:
+def test_identity_encoding_is_accepted(registry: FakeRegistry, app: RegistrySource) -> None:
     headers = typed(Content_Encoding="identity")
     registry.on("GET", f"{MANIFESTS}/1.0", Reply(headers=headers, body=INDEX.body))
     assert app.document("1.0").body == INDEX.body
@@ -302,7 +289,7 @@ def test_four_mebibytes_are_read(engine: str) -> None:
 
 
 @pytest.mark.parametrize("announced", [None, False], ids=["announced", "silent"])
-def test_one_byte_more_is_refused(engine: str, announced: Literal[False] | None) -> None:
+def test_one_byte_too_many_is_refused(engine: str, announced: Literal[False] | None) -> None:
     body = padded(4_194_305)
     reply = Reply(headers=typed(OCI_MANIFEST), body=body, content_length=announced)
     with FakeRegistry() as registry, source(registry.host, engine=engine) as app:
@@ -319,7 +306,7 @@ def test_one_byte_more_is_refused(engine: str, announced: Literal[False] | None)
 
 
 @pytest.mark.parametrize("code", ["MANIFEST_UNKNOWN", "NOT_FOUND", "UNKNOWN", ""])
-def test_404_is_a_missing_manifest_whatever_its_code(
+def test_status_404_is_a_missing_manifest_with_any_code(
     registry: FakeRegistry, app: RegistrySource, code: str
 ) -> None:
     body = json.dumps({"errors": [{"code": code, "message": "Not Found"}]}).encode()
@@ -330,7 +317,7 @@ def test_404_is_a_missing_manifest_whatever_its_code(
         assert f"{registry.host}/team/app:none" in str(caught.value)
 
 
-def test_a_missing_repository_is_told_from_a_missing_tag(registry: FakeRegistry) -> None:
+def test_missing_repository_and_missing_tag_are_distinguished(registry: FakeRegistry) -> None:
     with source(registry.host, "no/such") as app:
         for ask in (app.document, app.resolve):
             with pytest.raises(RepositoryNotFound, match="no/such"):
@@ -366,7 +353,9 @@ def test_errors_of_every_shape_are_readable(
     assert expected in str(caught.value)
 
 
-def test_remote_words_are_short_and_printable(registry: FakeRegistry, app: RegistrySource) -> None:
+def test_remote_messages_are_short_and_printable(
+    registry: FakeRegistry, app: RegistrySource
+) -> None:
     evil = "\x1b[2J\x07\x9b\u202e::error\r\n" + "x" * 5_000
     body = json.dumps({"errors": [{"code": "X", "message": evil}]}).encode()
     registry.on("GET", f"{MANIFESTS}/1.0", Reply(418, {}, body))
@@ -387,7 +376,7 @@ def test_an_endless_error_is_read_a_little(engine: str) -> None:
 # --- content -------------------------------------------------------------------------------
 
 
-def test_manifests_and_blobs_are_at_different_places(engine: str, registry: FakeRegistry) -> None:
+def test_manifests_and_blobs_have_separate_paths(engine: str, registry: FakeRegistry) -> None:
     with source(registry.host, engine=engine) as app:
         assert app.read(IMAGE.descriptor) == IMAGE.body
         assert app.read(CONFIG_DESCRIPTOR) == CONFIG_BODY
@@ -399,7 +388,7 @@ def test_manifests_and_blobs_are_at_different_places(engine: str, registry: Fake
     ] * 2
 
 
-def test_content_that_is_not_there_is_said(app: RegistrySource) -> None:
+def test_missing_content_is_not_found(app: RegistrySource) -> None:
     missing = Descriptor(OCI_CONFIG, Digest.parse(SOME_DIGEST), 5)
     assert not app.has(missing)
     with pytest.raises(BlobNotFound, match=SOME_DIGEST):
@@ -421,7 +410,7 @@ def test_another_size_than_stated_is_refused_with_both_numbers(
     assert str(len(CONFIG_BODY)) in str(caught.value)
 
 
-def test_other_bytes_of_the_same_size_are_refused(
+def test_wrong_bytes_of_the_same_size_are_refused(
     registry: FakeRegistry, app: RegistrySource
 ) -> None:
     body = b"x" * len(CONFIG_BODY)
@@ -431,7 +420,7 @@ def test_other_bytes_of_the_same_size_are_refused(
     assert len(registry.log) == 2
 
 
-def test_a_document_over_four_mebibytes_is_not_asked_for(
+def test_document_over_four_mib_is_not_requested(
     registry: FakeRegistry, app: RegistrySource
 ) -> None:
     with pytest.raises(LimitExceeded, match="4194305"):
@@ -439,8 +428,8 @@ def test_a_document_over_four_mebibytes_is_not_asked_for(
     assert registry.log == []
 
 
-def test_a_config_that_a_cdn_compressed_is_read(engine: str, registry: FakeRegistry) -> None:
-    # registry.access.redhat.com, quirk q-050.
+def test_config_compressed_by_a_cdn_is_read(engine: str, registry: FakeRegistry) -> None:
+    # registry.access.redhat.com: docs/wire-protocol.md, "Unrequested compression".
     headers = {"Content-Encoding": "gzip"}
     body = gzip.compress(CONFIG_BODY)
     registry.on("GET", f"/v2/team/app/blobs/{CONFIG}", Reply(headers=headers, body=body))
@@ -448,7 +437,7 @@ def test_a_config_that_a_cdn_compressed_is_read(engine: str, registry: FakeRegis
         assert app.read(CONFIG_DESCRIPTOR) == CONFIG_BODY
 
 
-def test_a_config_that_is_only_called_compressed_is_read(
+def test_config_falsely_labelled_as_compressed_is_read(
     registry: FakeRegistry, app: RegistrySource
 ) -> None:
     headers = {"Content-Encoding": "gzip"}
@@ -480,7 +469,7 @@ def test_a_blob_announced_with_another_size_is_not_streamed(
     assert len(registry.log) == 1
 
 
-def test_a_stream_that_breaks_off_is_our_error(engine: str, registry: FakeRegistry) -> None:
+def test_broken_stream_is_a_network_error(engine: str, registry: FakeRegistry) -> None:
     reply = Reply(body=CONFIG_BODY, truncate=3)
     registry.on("GET", f"/v2/team/app/blobs/{CONFIG}", reply)
     with (
@@ -494,7 +483,7 @@ def test_a_stream_that_breaks_off_is_our_error(engine: str, registry: FakeRegist
 # --- what it says ---------------------------------------------------------------------------
 
 
-def test_warnings_are_collected_once_and_made_printable(registry: FakeRegistry) -> None:
+def test_warnings_are_collected_once_and_escaped(registry: FakeRegistry) -> None:
     lines = [
         ("Content-Type", OCI_INDEX),
         ("Warning", '299 - "old \\"stuff\\"", 299 - "second\x1b[2J"'),
@@ -508,7 +497,7 @@ def test_warnings_are_collected_once_and_made_printable(registry: FakeRegistry) 
         assert app.warnings() == ('old "stuff"', "second [2J")
 
 
-def test_a_rate_limit_is_told_with_its_words(registry: FakeRegistry, app: RegistrySource) -> None:
+def test_rate_limit_error_quotes_the_registry(registry: FakeRegistry, app: RegistrySource) -> None:
     body = (
         b'{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit"}]}'
     )
@@ -519,7 +508,7 @@ def test_a_rate_limit_is_told_with_its_words(registry: FakeRegistry, app: Regist
     assert len(registry.log) == 1
 
 
-def test_docker_hub_is_asked_at_its_api() -> None:
+def test_docker_hub_is_requested_at_its_api_host() -> None:
     with transport() as wire:
         hub = open_registry(wire, "docker.io", "library/alpine")
         assert (hub.endpoint.host, hub.endpoint.credentials) == (

@@ -1,4 +1,4 @@
-"""Listing tags from registries that each do it their own way."""
+"""Tag lists of registries with different paging."""
 
 from __future__ import annotations
 
@@ -24,19 +24,11 @@ from tests.fakes.registry import FakeRegistry, Reply
 from tests.sources.wire_kit import ENGINES, source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from resolver.core.results.pull_events import Event
     from tests.fakes.registry import Seen
 
 LIST = "/v2/team/app/tags/list"
 IMAGE = build_image()
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as fake:
-        yield fake
 
 
 def page(*tags: object, link: str | None = None, status: int = 200) -> Reply:
@@ -65,19 +57,19 @@ def test_pages_are_followed_lazily(engine: str, registry: FakeRegistry) -> None:
     assert registry.log[0].raw_target == f"{LIST}?n=1000"
 
 
-def test_the_order_of_the_registry_is_kept(registry: FakeRegistry) -> None:
+def test_tags_keep_the_registry_order(registry: FakeRegistry) -> None:
     registry.on("GET", LIST, page("b", "A", "a", "b", "10", "9"))
     assert listed(registry) == ["b", "A", "a", "10", "9"]
 
 
 @pytest.mark.parametrize("body", [b'{"name":"x","tags":null}', b'{"name":"x"}', b'{"tags":[]}'])
-def test_no_tags_are_no_error(registry: FakeRegistry, body: bytes) -> None:
+def test_empty_tag_list_is_accepted(registry: FakeRegistry, body: bytes) -> None:
     registry.on("GET", LIST, Reply(headers={"Content-Type": "application/json"}, body=body))
     assert listed(registry) == []
 
 
 @pytest.mark.parametrize("tags", [[1], [True], [{}], [["a"]], [1.5]])
-def test_tags_that_are_no_text_are_malformed(registry: FakeRegistry, tags: list[object]) -> None:
+def test_tag_that_is_not_text_is_malformed(registry: FakeRegistry, tags: list[object]) -> None:
     registry.on("GET", LIST, page("ok", *tags))
     with pytest.raises(BadDocument) as caught:
         listed(registry)
@@ -85,14 +77,14 @@ def test_tags_that_are_no_text_are_malformed(registry: FakeRegistry, tags: list[
 
 
 @pytest.mark.parametrize("tags", ["text", {"a": 1}, 7])
-def test_a_list_that_is_none_is_malformed(registry: FakeRegistry, tags: object) -> None:
+def test_tag_list_that_is_not_a_list_is_malformed(registry: FakeRegistry, tags: object) -> None:
     body = json.dumps({"tags": tags}).encode()
     registry.on("GET", LIST, Reply(headers={"Content-Type": "application/json"}, body=body))
     with pytest.raises(BadDocument, match="tags"):
         listed(registry)
 
 
-def test_what_is_no_tag_is_left_out_and_said(registry: FakeRegistry) -> None:
+def test_invalid_tag_is_skipped_with_a_warning(registry: FakeRegistry) -> None:
     events: list[Event] = []
     odd = (None, "sha256:" + "0" * 64, "../x", "", "a b", "t\n", "\x1b[2J", "x" * 129, ".x", "é")
     registry.on("GET", LIST, page("ok", *odd, "fine"))
@@ -101,7 +93,7 @@ def test_what_is_no_tag_is_left_out_and_said(registry: FakeRegistry) -> None:
     assert "10 invalid tags" in str(events[0])
 
 
-def test_the_query_of_a_link_is_taken_as_it_is(registry: FakeRegistry) -> None:
+def test_link_query_is_used_unchanged(registry: FakeRegistry) -> None:
     # Quay's opaque token; `n` may be gone.
     token = "gAAAAABh%2Fx+y==&z"
     registry.on("GET", f"{LIST}?n=1000", page("a", link=f'<{LIST}?next_page={token}>; rel="next"'))
@@ -121,8 +113,8 @@ def test_a_link_may_be_absolute_and_relative(registry: FakeRegistry) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 404])
-def test_a_link_to_a_foreign_path_is_repaired_once(registry: FakeRegistry, status: int) -> None:
-    # Artifactory drops the key of the repository, quirk q-060.
+def test_link_to_another_path_is_corrected_once(registry: FakeRegistry, status: int) -> None:
+    # Artifactory drops the key of the repository: docs/wire-protocol.md, "Next page links".
     registry.on("GET", f"{LIST}?n=1000", page("a", link='</v2/app/tags/list?last=a>; rel="next"'))
     registry.on("GET", "/v2/app/tags/list", Reply(status))
     registry.on("GET", f"{LIST}?last=a", page("b"))
@@ -146,7 +138,7 @@ def test_a_link_to_a_foreign_path_is_repaired_once(registry: FakeRegistry, statu
         "<>; rel=next",
     ],
 )
-def test_a_link_that_leads_away_is_not_followed(registry: FakeRegistry, link: str) -> None:
+def test_link_to_another_host_is_not_followed(registry: FakeRegistry, link: str) -> None:
     with FakeRegistry() as evil:
         text = link.format(evil=evil.url, evil_host=evil.host, host=registry.host)
         registry.on("GET", LIST, page("a", link=text))
@@ -157,7 +149,7 @@ def test_a_link_that_leads_away_is_not_followed(registry: FakeRegistry, link: st
     assert len(registry.log) == 1
 
 
-def test_the_same_link_for_ever_ends(registry: FakeRegistry) -> None:
+def test_repeated_link_ends(registry: FakeRegistry) -> None:
     events: list[Event] = []
     registry.on("GET", LIST, page("a", link=f'<{LIST}?last=a>; rel="next"'))
     assert listed(registry, events) == ["a"]
@@ -182,7 +174,7 @@ def test_empty_pages_with_a_link_are_legal(registry: FakeRegistry) -> None:
     assert listed(registry) == ["b"]
 
 
-def test_there_is_an_end_to_pages_and_to_tags(
+def test_pages_and_tags_are_limited(
     registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counter = iter(range(1_000_000))
@@ -201,7 +193,7 @@ def test_there_is_an_end_to_pages_and_to_tags(
         listed(registry)
 
 
-def test_tags_are_counted_while_they_arrive(
+def test_tags_are_counted_as_they_arrive(
     registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.on("GET", LIST, page("a", "b", "b", "c", "d", "e"))
@@ -222,7 +214,7 @@ def test_tags_are_counted_while_they_arrive(
 
 
 @pytest.mark.parametrize("limit", [0, 1 << 20])
-def test_a_large_page_is_read_like_a_small_one(
+def test_large_page_is_read_like_a_small_one(
     registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     """As GCR answers: everything in one page, with a map of manifests beside."""
@@ -255,7 +247,7 @@ def test_a_page_past_the_limit_is_refused(
         listed(registry)
 
 
-def test_a_web_page_is_no_list(registry: FakeRegistry) -> None:
+def test_web_page_is_not_a_tag_list(registry: FakeRegistry) -> None:
     page_ = Reply(headers={"Content-Type": "text/html"}, body=b"<html>please log in</html>")
     registry.on("GET", LIST, page_)
     with pytest.raises(ServerFault, match="other than a tag list"):
@@ -274,18 +266,18 @@ def test_a_compressed_list_is_not_inflated(registry: FakeRegistry) -> None:
         listed(registry)
 
 
-def test_a_missing_repository_is_said(registry: FakeRegistry) -> None:
+def test_missing_repository_is_reported(registry: FakeRegistry) -> None:
     with pytest.raises(RepositoryNotFound, match="team/app"):
         listed(registry)
 
 
-def test_a_list_that_is_denied_is_no_missing_repository(registry: FakeRegistry) -> None:
+def test_denied_tag_list_is_not_a_missing_repository(registry: FakeRegistry) -> None:
     registry.on("GET", LIST, Reply(403, {}, b'{"errors":[{"code":"DENIED","message":"no"}]}'))
     with pytest.raises(AuthenticationRequired):
         listed(registry)
 
 
-def test_a_redirected_list_goes_on_through_the_registry(registry: FakeRegistry) -> None:
+def test_redirected_tag_list_continues_at_the_registry(registry: FakeRegistry) -> None:
     with FakeRegistry() as other:
         registry.redirect(f"{LIST}", f"{other.url}{LIST}?n=1000", times=1)
         other.on("GET", LIST, page("a", link=f'<{LIST}?last=a>; rel="next"'))
