@@ -193,7 +193,7 @@ def _note_skipped(output: Output, found: Pinned) -> None:
         named = ", ".join(f"`{path}`" for path in paths[:_NAMED])
         more = len(paths) - _NAMED
         words = f"{named} and {more} more" if more > 0 else named
-        output.note(f"skipped {words}: {'item is' if len(paths) > 1 else 'it is'} {reason}")
+        output.note(f"skipped {words}: {'each is' if len(paths) > 1 else 'it is'} {reason}")
 
 
 def _print_hints(output: Output, found: Pinned) -> None:
