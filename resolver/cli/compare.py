@@ -244,8 +244,8 @@ class CompareOptions:
 def fail_if_different(output: Output, found: Comparison | ImageComparison) -> None:
     """Print each reason for failure and exit; return if there is none."""
     errors = [
-        Negative(item.message, code="differs", aspect=item.aspect, platform=item.platform)
-        for item in found.reasons
+        Negative(reason.message, code="differs", aspect=reason.aspect, platform=reason.platform)
+        for reason in found.reasons
     ]
     for error in errors:
         output.failed(error)

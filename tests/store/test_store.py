@@ -301,7 +301,7 @@ def test_store_of_an_unknown_version_is_read_and_never_written(store: LocalStore
     (store.root / "version").write_text("2\n")
 
     assert store.load(Digest.of(BODY)) == BODY
-    with pytest.raises(StoreFault, match="version `2`"):
+    with pytest.raises(StoreFault, match="version is `2`"):
         store.add_document(document(b"{}"))
     assert not place_of(store, b"{}").exists()
 

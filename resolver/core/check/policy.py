@@ -174,7 +174,7 @@ def _compatible(wanted: Requirements, spot: FieldReader, _context: _Context) -> 
 
 def _attestations(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requirements:
     kinds = tuple(
-        _read(each, parse_attestation, "this is no kind of attestation")
+        _read(each, parse_attestation, "this is not a kind of attestation")
         for each in spot.one_or_more()
     )
     return replace(wanted, attestations=kinds)

@@ -30,7 +30,7 @@ def matrix_text(matrix: Matrix) -> str:
     """Return a matrix in the format of its CI system, with a line break at the end.
 
     Raises:
-        MatrixTooLarge: the name of a job exceeds the limit of the system.
+        Negative: the name of a job exceeds the limit of the system.
     """
     return FORMS[matrix.system](matrix)
 

@@ -145,7 +145,8 @@ def with_image(*lines: str) -> str:
         ),
         (
             with_image("require: [linux/amd64, linux/]"),
-            "policy.yaml:4:28: images[0].require[1]: this is not a platform: `` is no architecture",
+            "policy.yaml:4:28: images[0].require[1]: this is not a platform: "
+            "`` is not an architecture",
             "write `os/arch[/variant][:os.version]`",
         ),
         (

@@ -67,7 +67,7 @@ ARM64 = [
         "arm64/v9.1",
         f"arm64/v9.1 arm64/v9 arm64/v8.6 {ARM64_V8_5} arm64 {ARM32}",
     ),
-    # D2, for levels that nobody lists
+    # docs/platform-matching.md, "Unlisted variants", for levels that nobody lists
     ("arm64/v8.10", f"arm64/v8.10 arm64 {ARM32}"),
     ("arm64/v9.8", f"arm64/v9.8 arm64 {ARM32}"),
     ("arm64/v10", f"arm64/v10 arm64 {ARM32}"),
