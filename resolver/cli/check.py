@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from resolver.cli import options
-from resolver.core.check.check import Requirements, parse_age, parse_attestation
-from resolver.core.lint.findings import Severity
-from resolver.core.platforms.platform import Platform
 from resolver.errors import ErrorKind, Usage
 from resolver.values import dataclass
 
@@ -18,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from resolver.cli.options import Common
-    from resolver.core.platforms.platform import PlatformTable
+    from resolver.core.check.check import Requirements
+    from resolver.core.lint.findings import Severity
+    from resolver.core.platforms.platform import Platform, PlatformTable
 
 
 _Texts = Optional[list[str]]  # noqa: UP045 - Typer reads this at run time
@@ -131,6 +130,8 @@ class CheckOptions:
         Raises:
             Malformed: the value of an option is invalid.
         """
+        from resolver.core.check.check import parse_age, parse_attestation
+
         kinds = [kind for value in self.attestations for kind in value.split(",")]
         return replace(
             base,
@@ -147,6 +148,8 @@ class CheckOptions:
 
     def _severity(self) -> Severity | None:
         """Return the lowest severity that fails; `--fail-on` alone implies `--lint`."""
+        from resolver.core.lint.findings import Severity
+
         if not self.lint and self.fail_on is None:
             return None
         text = self.fail_on or Severity.ERROR.value
@@ -170,6 +173,7 @@ def run(
     """Check the images, print the findings, and exit with the resulting status."""
     from resolver.cli.inputs import gather
     from resolver.cli.run import open_session
+    from resolver.core.check.check import Requirements
 
     named: list[str] = []
     if not references and file is None and policy is None:
@@ -198,6 +202,7 @@ def run(
 
 def _platforms(option: str, values: Sequence[str], table: PlatformTable) -> tuple[Platform, ...]:
     from resolver.cli.inputs import split_platforms
+    from resolver.core.platforms.platform import Platform
 
     texts = split_platforms(list(values), option)
     return tuple(Platform.parse(text, table=table) for text in texts)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Optional, Self
 
 import typer
 
 from resolver.cli import options
 from resolver.cli.inputs import read_rules, size, split_platforms
-from resolver.core.compare.drift import ASPECTS, Ignoring
-from resolver.core.compare.thresholds import Thresholds
 from resolver.errors import Negative, Usage
 from resolver.values import dataclass
 
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from resolver.cli.output import Output
     from resolver.core.compare.compare import Comparison, ImageComparison
     from resolver.core.compare.drift import Aspect
+    from resolver.core.compare.thresholds import Thresholds
     from resolver.session import Session
 
 
@@ -157,7 +156,7 @@ class CompareOptions:
     expect_as: str | None
     ignore: tuple[str, ...]
     files: bool
-    thresholds: Thresholds = field(default_factory=Thresholds)
+    thresholds: Thresholds | None = None
 
     @classmethod
     def read(
@@ -177,6 +176,8 @@ class CompareOptions:
             Malformed: a list of platforms or a rule is invalid.
             Usage: the file of rules cannot be read.
         """
+        from resolver.core.compare.drift import Ignoring
+
         rules = Ignoring.read(ignore or []).rules
         if ignore_file is not None:
             rules += Ignoring.read(read_rules(ignore_file), f"--ignore-file {ignore_file}:").rules
@@ -197,6 +198,8 @@ class CompareOptions:
         Raises:
             Usage: a value is invalid.
         """
+        from resolver.core.compare.thresholds import Thresholds
+
         limits = Thresholds(
             fail_on=frozenset(_aspects(fail_on or [])),
             max_ratio=_ratio(max_ratio) if max_ratio is not None else None,
@@ -254,6 +257,8 @@ def fail_if_different(output: Output, found: Comparison | ImageComparison) -> No
 
 
 def _aspects(values: list[str]) -> list[Aspect]:
+    from resolver.core.compare.drift import ASPECTS
+
     known: dict[str, Aspect] = {aspect: aspect for aspect in ASPECTS}
     found = []
     for word in (part.strip() for value in values for part in value.split(",")):

@@ -14,10 +14,7 @@ import typer
 
 from resolver.cli.app import INTERRUPTED, run
 from resolver.cli.output import Output
-from resolver.demo import samples
 from resolver.values import dataclass
-from resolver.verbs.serve.api import MemoryShelf
-from resolver.verbs.serve.server import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,6 +138,10 @@ STOPS = (
 
 def tour() -> int:
     """Run every stop; return 0 if each exits as expected."""
+    from resolver.demo import samples
+    from resolver.verbs.serve.api import MemoryShelf
+    from resolver.verbs.serve.server import serve
+
     output = Output()
     failed = 0
     with (

@@ -12,13 +12,12 @@ import typer
 
 from resolver.cli import options
 from resolver.cli.inputs import size, span
-from resolver.core.results.store import Retention
 from resolver.errors import InvalidConfiguration, Negative, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from resolver.core.results.store import Collected
+    from resolver.core.results.store import Collected, Retention
 
 
 @options.command
@@ -121,6 +120,8 @@ def retention(
         Usage: a size or an age is invalid, or the start of this job is unknown.
         InvalidConfiguration: a variable with the start of the job is invalid.
     """
+    from resolver.core.results.store import Retention
+
     usual = Retention()
     return Retention(
         grace=span(grace, "--grace") if grace is not None else usual.grace,

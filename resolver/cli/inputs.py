@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from resolver.core.results.resolve import Failure
 from resolver.errors import ResolverError, Usage
 from resolver.files.read import read_given
 
@@ -162,6 +161,7 @@ def for_each(
 ) -> None:
     """Run an action for each item and print each answer; continue after a failure."""
     from resolver.cli.output import page_width, presentable
+    from resolver.core.results.resolve import Failure
     from resolver.render import render, render_values, renderer
     from resolver.render.to_dict import SCHEMA, cleaned, to_dict
 

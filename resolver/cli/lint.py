@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from resolver.cli import options
-from resolver.core.lint.findings import Severity
 from resolver.errors import ErrorKind, Usage
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.cli.options import Common
+    from resolver.core.lint.findings import Severity
 
 
 @options.command
@@ -184,6 +184,8 @@ def run(common: Common, request: LintOptions, depth: LintDepth) -> None:
 
 
 def _severity(text: str) -> Severity | None:
+    from resolver.core.lint.findings import Severity
+
     severities = [severity.value for severity in reversed(Severity)]
     if text == _NEVER:
         return None

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from resolver.cli import options
-from resolver.core.pin.decide import PLATFORM_MISSING
-from resolver.core.pin.result import Pinned, PinnedFile, PinState, diff
 from resolver.errors import ErrorKind, ResolverError, Usage
 from resolver.render import DEFAULT_FORMAT, renderer
 from resolver.values import dataclass
@@ -18,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from resolver.cli.output import Output
+    from resolver.core.pin.result import Pinned, PinnedFile
     from resolver.session import Session
 
 
@@ -144,8 +143,10 @@ def run(
     )
     output.warnings(found.warnings)
     if request.diff:
+        from resolver.core.pin.result import diff as unified_diff
+
         for file in found.files:
-            output.raw(diff(file.path, file.text, file.after).encode())
+            output.raw(unified_diff(file.path, file.text, file.after).encode())
     else:
         if not request.check:
             found = replace(found, files=tuple(_written(session, file) for file in found.files))
@@ -163,6 +164,8 @@ def run(
 
 def _written(session: Session, file: PinnedFile) -> PinnedFile:
     """Write a file; on failure, return it with the error, so that the others are still written."""
+    from resolver.core.pin.result import Pinned, PinState
+
     try:
         session.write_pins(Pinned((file,)))
     except ResolverError as error:
@@ -214,6 +217,8 @@ def _print_hints(output: Output, found: Pinned) -> None:
 
 def _is_negative(found: Pinned, request: PinOptions) -> bool:
     """Return whether `--check` or `--require` failed."""
+    from resolver.core.pin.decide import PLATFORM_MISSING
+
     if request.check:
         return not found.is_sound
     return any(finding.rule == PLATFORM_MISSING.id for finding in found.findings)

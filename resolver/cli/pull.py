@@ -8,7 +8,6 @@ import typer
 
 from resolver.cli import options
 from resolver.cli.inputs import size, split_platforms
-from resolver.core.results.resolve import Failure
 from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
 
@@ -210,6 +209,8 @@ def _locked(
     session: Session, output: Output, request: PullOptions, typed: list[str], lock_file: str
 ) -> list[Resolution]:
     """Resolve the references from a lock file; raise `NotLocked` for a missing one."""
+    from resolver.core.results.resolve import Failure
+
     found: list[Resolution] = []
     answers = session.by_lock(lock_file)
     for answer in answers.resolve_each(request.references, typed or (None,), exact=request.exact):

@@ -9,7 +9,6 @@ import typer
 
 from resolver.cli import options
 from resolver.cli.inputs import gather
-from resolver.core.results.resolve import Failure
 from resolver.errors import Usage
 from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resolver.cli.output import Output
-    from resolver.core.results.resolve import Resolution
+    from resolver.core.results.resolve import Failure, Resolution
     from resolver.session import Session
     from resolver.verbs.lock import ByLock
 
@@ -204,6 +203,7 @@ def show_all(
 
 def _line(answer: Resolution | Failure, form: str, *, explain: bool, full: bool) -> str:
     from resolver.cli.output import page_width, presentable
+    from resolver.core.results.resolve import Failure
     from resolver.render import render, renderer
     from resolver.render.report import failure_line, resolution_line
     from resolver.render.text import line
@@ -219,6 +219,8 @@ def _line(answer: Resolution | Failure, form: str, *, explain: bool, full: bool)
 
 
 def _status(output: Output, answer: Resolution | Failure) -> int:
+    from resolver.core.results.resolve import Failure
+
     if isinstance(answer, Failure):
         return output.failures((answer,))
     output.warnings(answer.warnings)
