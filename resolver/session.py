@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from resolver.core.results.pull_events import Observer, ignore
-from resolver.settings import LINT_MAX_BYTES, LOCK_FILE, SERVE_FRESH
-from resolver.verbs.account import DEFAULT_LIMIT, PREVIEW
+from resolver.core.results.events import Observer, ignore
+from resolver.settings import LINT_MAX_BYTES, LOCK_FILE, QUOTA_PREVIEW, SEARCH_LIMIT, SERVE_FRESH
 from resolver.verbs.context import Context
 
 if TYPE_CHECKING:
@@ -493,7 +492,7 @@ class Session:
         return logout(self._context, registry)
 
     def search(
-        self, term: str, *, limit: int = DEFAULT_LIMIT, filters: SearchFilters | None = None
+        self, term: str, *, limit: int = SEARCH_LIMIT, filters: SearchFilters | None = None
     ) -> Hits:
         """Search Docker Hub, or with `HOST` or `HOST/TERM` another registry.
 
@@ -517,7 +516,7 @@ class Session:
 
         return search(self._context, term, limit=limit, filters=filters)
 
-    def quota(self, reference: str = PREVIEW) -> Quota:
+    def quota(self, reference: str = QUOTA_PREVIEW) -> Quota:
         """Read the remaining pulls of a registry's rate limit, without using one.
 
         Args:

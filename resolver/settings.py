@@ -24,6 +24,10 @@ LOCK_FILE = "resolver.lock"
 #: Bytes of layers that `lint` reads for each platform by default: more than precede a program in
 #: usual base images.
 LINT_MAX_BYTES = 32 << 20
+#: Hits of a search. Source: Docker Engine API, `/images/search`.
+SEARCH_LIMIT = 25
+#: What Docker Hub keeps for questions about quotas. Source: Docker documentation, "Pull usage".
+QUOTA_PREVIEW = "docker.io/ratelimitpreview/test:latest"
 #: Seconds for which `serve` uses the digest of a tag without asking the registry again.
 SERVE_FRESH = 60.0
 MAX_JOBS = 256

@@ -7,8 +7,7 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
-from resolver.core.results.events import Noted, Warned
-from resolver.core.results.pull_events import Event, Observer, ignore
+from resolver.core.results.events import Event, Noted, Observer, Warned, ignore
 from resolver.errors import OutputFault, ResolverError, Usage
 from resolver.render import DEFAULT_FORMAT
 from resolver.render.text import escape

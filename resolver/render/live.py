@@ -14,7 +14,7 @@ from resolver.render.progress import Board
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from resolver.core.results.pull_events import Event
+    from resolver.core.results.events import Event
 
 
 #: Frames per second; more would only flicker.

@@ -37,7 +37,7 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from resolver.core.results.pull_events import Event
+    from resolver.core.results.events import Event
 
 
 #: State of a piece that another process fetches.
@@ -174,7 +174,7 @@ def json_line(event: Event) -> str:
     kind = type(event).__name__
     name = "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in kind)
     value: dict[str, object] = {"event": name.removeprefix("-")}
-    value |= {_key(field.name): _value(getattr(event, field.name)) for field in fields(event)}
+    value |= {_key(field.name): _value(getattr(event, field.name)) for field in fields(event)}  # type: ignore[arg-type]  # every event is a dataclass
     return jsonl(value)
 
 

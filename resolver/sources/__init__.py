@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.content import Source
     from resolver.core.oci.reference import Reference
     from resolver.core.oci.target import LayoutTarget
-    from resolver.core.results.pull_events import Observer
+    from resolver.core.results.events import Observer
     from resolver.settings import Settings
     from resolver.sources.http.client import Transport
     from resolver.sources.mirrors.hosts import Hosts

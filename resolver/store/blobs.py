@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
-    from resolver.core.results.pull_events import Observer
+    from resolver.core.results.events import Observer
     from resolver.store.files import File, StoreFolder
     from resolver.store.folder import Home
 

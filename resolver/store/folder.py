@@ -22,8 +22,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from resolver.core.oci.digest import HEX_DIGITS
-from resolver.core.results.events import Warned
-from resolver.core.results.pull_events import ignore
+from resolver.core.results.events import Warned, ignore
 from resolver.errors import StoreFault
 from resolver.store.files import (
     TEMPORARY,
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from resolver.core.results.pull_events import Observer
+    from resolver.core.results.events import Observer
 
 #: Format version of the folder.
 VERSION = "1"

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from resolver.core.oci.attached import Attached
 from resolver.core.oci.descriptor import Descriptor
 from resolver.core.oci.digest import HEX_DIGITS, Digest
-from resolver.core.results.store import StoredImage
 from resolver.errors import ResolverError, StoreFault
 from resolver.store.files import faults, temporary
 from resolver.values import dataclass
@@ -25,6 +24,7 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from resolver.core.results.store import StoredImage
     from resolver.store.files import StoreFolder
 
 #: File in the root of the store.
@@ -294,6 +294,8 @@ def _read_attached(value: list[Any]) -> Attached:
 
 
 def _read_image(value: list[Any]) -> StoredImage:
+    from resolver.core.results.store import StoredImage  # noqa: PLC0415 - only for this
+
     reference, image_id, media_type, digest, size, platforms, offered, created, held, beside = value
     return StoredImage(
         reference,

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from resolver.core.parse.json import Fields, read_object
 from resolver.core.parse.json import digest as read_digest
-from resolver.core.results.store import ActiveLease, Unread
 from resolver.errors import LimitExceeded, StoreFault, Untrusted
 from resolver.store.files import close, faults, try_lock
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from resolver.core.oci.digest import Digest
+    from resolver.core.results.store import ActiveLease, Unread
     from resolver.store.files import StoreFolder
     from resolver.store.folder import Home
 
@@ -170,6 +170,8 @@ def read_leases(root: StoreFolder) -> tuple[tuple[ActiveLease, ...], tuple[Unrea
         StoreFault: they cannot be listed.
 
     """
+    from resolver.core.results.store import ActiveLease, Unread  # noqa: PLC0415 - only for this
+
     leases = root.enter("leases")
     if leases is None:
         return (), ()
@@ -224,6 +226,8 @@ def is_active(leases: StoreFolder, name: str) -> bool:
 
 
 def _read_if_active(leases: StoreFolder, name: str, held: _Held) -> ActiveLease | Unread | None:
+    from resolver.core.results.store import ActiveLease, Unread  # noqa: PLC0415 - only for this
+
     try:
         file = leases.open(name)
     except StoreFault as error:

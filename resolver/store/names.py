@@ -19,7 +19,6 @@ from resolver.core.results.events import Warned
 from resolver.core.results.pull import PulledImage, PulledName
 from resolver.errors import Untrusted
 from resolver.store.files import aside, locked, temporary
-from resolver.store.index import stats_in
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
     from resolver.core.oci.attached import AttachedKind
     from resolver.core.platforms.platform import Platform
-    from resolver.core.results.pull_events import Observer
+    from resolver.core.results.events import Observer
     from resolver.store.files import StoreFolder
     from resolver.store.folder import Home
 
@@ -180,6 +179,8 @@ class Records(Generic[Record]):
             StoreFault: they cannot be listed.
 
         """
+        from resolver.store.index import stats_in  # noqa: PLC0415 - only for this
+
         found = stats_in(root, self._form.folder)
         return {name: status for name, status in found.items() if _FILE.fullmatch(name)}
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.oci.manifest import Manifest
 from resolver.core.oci.reference import Reference
-from resolver.core.results.events import Warned
-from resolver.core.results.pull_events import ignore
+from resolver.core.results.events import Warned, ignore
 from resolver.core.results.store import Removed, Trimmed
 from resolver.errors import (
     ImageNotHeld,
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
     from resolver.core.platforms.platform import Platform
+    from resolver.core.results.events import Observer
     from resolver.core.results.pull import PulledImage, PulledName
-    from resolver.core.results.pull_events import Observer
     from resolver.store.folder import Home
     from resolver.store.names import NameRecord, Records
 

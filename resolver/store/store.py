@@ -13,8 +13,7 @@ from resolver.core.oci.content import Document
 from resolver.core.oci.descriptor import Descriptor
 from resolver.core.oci.digest import HEX_DIGITS, Digest
 from resolver.core.oci.manifest import parse_document
-from resolver.core.results.events import Warned
-from resolver.core.results.pull_events import ignore
+from resolver.core.results.events import Warned, ignore
 from resolver.errors import BlobNotFound, LimitExceeded, NotFound, StoreFault
 from resolver.store.blobs import MAX_DOCUMENT, Blobs
 from resolver.store.files import Patience
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from resolver.core.platforms.platform import Platform
+    from resolver.core.results.events import Observer
     from resolver.core.results.pull import PulledName
-    from resolver.core.results.pull_events import Observer
     from resolver.core.results.store import (
         ActiveLease,
         Collected,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from resolver.core.oci.reference import HUB, Reference, is_registry
 from resolver.core.oci.target import RegistryTarget
 from resolver.errors import InvalidReference, ResolverError, Unavailable, Usage
+from resolver.settings import QUOTA_PREVIEW, SEARCH_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     from resolver.sources.http.messages import Response
     from resolver.verbs.context import Context
 
-#: Hits of a search. Source: Docker Engine API, `/images/search`.
-DEFAULT_LIMIT = 25
-#: What Docker Hub keeps for questions about quotas. Source: Docker documentation, "Pull usage".
-PREVIEW = "docker.io/ratelimitpreview/test:latest"
 
 _HUB_SPELLING = ("index.docker.io", "docker.io")
 _LONGEST_TERM = 256
@@ -64,7 +61,7 @@ def logout(context: Context, registry: str = "docker.io") -> LoggedOut:
 
 
 def search(
-    context: Context, term: str, *, limit: int = DEFAULT_LIMIT, filters: SearchFilters | None = None
+    context: Context, term: str, *, limit: int = SEARCH_LIMIT, filters: SearchFilters | None = None
 ) -> Hits:
     """Search Docker Hub, or with `HOST` or `HOST/TERM` another registry."""
     from resolver.core.results.account import SearchFilters  # noqa: PLC0415 - for this question alone
@@ -82,7 +79,7 @@ def search(
     return replace(found, hits=tuple(hit for hit in found.hits if wanted.keep(hit)))
 
 
-def quota(context: Context, reference: str = PREVIEW) -> Quota:
+def quota(context: Context, reference: str = QUOTA_PREVIEW) -> Quota:
     """Read the remaining pulls of a registry's rate limit, without using one."""
     from resolver.sources.registry.search import quota  # noqa: PLC0415 - for this question alone
 

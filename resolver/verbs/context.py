@@ -13,8 +13,7 @@ from resolver.core.oci.manifest import Index
 from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget, parse_target
 from resolver.core.platforms.platform import BUILTIN, Platform
-from resolver.core.results.events import Warned
-from resolver.core.results.pull_events import Event, Observer, ignore
+from resolver.core.results.events import Event, Observer, Warned, ignore
 from resolver.errors import ImageNotHeld, InvalidPlatform, NotFound
 from resolver.settings import Flags, Settings
 from resolver.store import LocalStore, NameRecord
@@ -283,7 +282,7 @@ class Context:
         """Report once how many layers in the store no pulled image needs."""
         sizes = {layer.digest: layer.size for brought in layers for layer in brought}
         if sizes:
-            from resolver.core.results.pull_events import Brought  # noqa: PLC0415
+            from resolver.core.results.pull_events import Brought  # noqa: PLC0415 - rarely needed
 
             self.observe(Brought(len(sizes), sum(sizes.values())))
 

@@ -19,8 +19,7 @@ from resolver.core.oci.digest import Digest
 from resolver.core.oci.manifest import MAX_DEPTH, Index, Manifest, parse_document
 from resolver.core.platforms.platform import Grade, Platform
 from resolver.core.platforms.select import select
-from resolver.core.results.events import Warned
-from resolver.core.results.pull_events import ignore
+from resolver.core.results.events import Warned, ignore
 from resolver.core.results.resolve import Considered
 from resolver.errors import (
     DigestMismatch,
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.reference import Reference
     from resolver.core.platforms.platform import PlatformTable
     from resolver.core.platforms.select import Selection
-    from resolver.core.results.pull_events import Observer
+    from resolver.core.results.events import Observer
     from resolver.store import LocalStore
 
 

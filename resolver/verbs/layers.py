@@ -28,7 +28,8 @@ from resolver.core.layers.listing import FEWER, LayerListing, TreeRoom, read_lis
 from resolver.core.layers.tar import DEFAULT_LIMITS, TarLimits
 from resolver.core.oci.descriptor import START, decide
 from resolver.core.oci.digest import Digest, Verifier
-from resolver.core.results.pull_events import Finished, Observer, PieceStarted, Reused, ignore
+from resolver.core.results.events import Observer, ignore
+from resolver.core.results.pull_events import Finished, PieceStarted, Reused
 from resolver.errors import (
     BadDocument,
     ChecksumMismatch,

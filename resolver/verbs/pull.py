@@ -21,17 +21,10 @@ from resolver.core.oci.config import parse_config
 from resolver.core.oci.descriptor import CONFIG_TYPES
 from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import RegistryTarget
+from resolver.core.results.events import ignore
 from resolver.core.results.plan import ContentState, over_limit
 from resolver.core.results.pull import Pulled, PulledImage, PulledName, PulledOne
-from resolver.core.results.pull_events import (
-    Finished,
-    ImageDone,
-    Kept,
-    Reused,
-    Skipped,
-    Started,
-    ignore,
-)
+from resolver.core.results.pull_events import Finished, ImageDone, Kept, Reused, Skipped, Started
 from resolver.core.results.resolve import Failure
 from resolver.errors import NotInStore, ResolverError, StoreFault
 from resolver.settings import DEFAULT_JOBS
@@ -50,8 +43,8 @@ if TYPE_CHECKING:
     from resolver.core.oci.content import Source
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
+    from resolver.core.results.events import Observer
     from resolver.core.results.plan import Piece, Plan, PlannedImage
-    from resolver.core.results.pull_events import Observer
     from resolver.store import LocalStore
     from resolver.store.leases import Lease
     from resolver.verbs.context import Context, PlatformLike

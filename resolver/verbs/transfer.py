@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.content import RangeAnswer, RangedSource
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
-    from resolver.core.results.pull_events import Event, Observer
+    from resolver.core.results.events import Event, Observer
     from resolver.store import LocalStore
     from resolver.store.receive import BlobWriter
     from resolver.verbs.threads import DaemonPool

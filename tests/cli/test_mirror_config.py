@@ -11,7 +11,7 @@ import pytest
 from inline_snapshot import snapshot
 
 from resolver.core.registry.endpoints import BY_DIGEST, EVERYTHING, Ability, Pulls
-from resolver.core.results.pull_events import ignore
+from resolver.core.results.events import ignore
 from resolver.sources.mirrors.hosts_toml import parse_hosts
 from resolver.sources.mirrors.registries_conf import choose, parse_rules
 from resolver.verbs.serve.tool_config import TOOLS, mirror_config

@@ -31,8 +31,8 @@ from tests.ci_systems import azure_commands
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from resolver.core.results.events import Event
     from resolver.core.results.plan import Role
-    from resolver.core.results.pull_events import Event
 
 MB = 1_000_000
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from resolver.core.results.pull_events import Event
+    from resolver.core.results.events import Event
     from resolver.sources.credentials.chain import Credential
 
 NOT_FOUND = "credentials not found in native keychain\n"

@@ -6,7 +6,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from resolver.core.results.pull_events import ignore
+from resolver.core.results.events import ignore
 from resolver.sources.credentials.chain import Credential, CredentialChain, Secret
 from resolver.sources.http.client import Transport, TransportOptions
 from resolver.sources.registry.repository import RegistrySource
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.clock import Clock
-    from resolver.core.results.pull_events import Event, Observer
+    from resolver.core.results.events import Event, Observer
     from resolver.sources.http.addresses import Lookup
 
 ENGINES = ("pyreqwest", "httpx")

@@ -11,7 +11,7 @@ from resolver.store import LocalStore
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resolver.core.results.pull_events import Event
+    from resolver.core.results.events import Event
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from resolver.core.results.pull_events import Event
+    from resolver.core.results.events import Event
 
 BODY = b'{"schemaVersion":2,"manifests":[]}'
 ROOT = Descriptor(OCI_INDEX, Digest.of(BODY), len(BODY))

@@ -30,7 +30,7 @@ from tests.store.images import fill, pull, record_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resolver.core.results.pull_events import Event
+    from resolver.core.results.events import Event
 
 APP = "docker.io/library/app:1"
 PLATFORMS = [f"linux/arm/v{number}" for number in range(1, 9)]

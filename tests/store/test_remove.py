@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from resolver.core.results.pull_events import Event
+    from resolver.core.results.events import Event
 
 MANY = multi_platform("linux/amd64", "linux/arm64/v8")
 AMD64, ARM64 = (Platform.parse(text) for text in ("linux/amd64", "linux/arm64"))

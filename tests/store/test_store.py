@@ -38,7 +38,7 @@ from tests.store.faults import litter, unverified
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from resolver.core.results.pull_events import Event
+    from resolver.core.results.events import Event
 
 
 #: A name that somebody resolved.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.oci.reference import Reference
 from resolver.core.platforms.platform import BUILTIN, Platform
-from resolver.core.results.pull_events import ignore
+from resolver.core.results.events import ignore
 from resolver.store import LocalStore
 from resolver.verbs.documents import DocumentReader, PlatformRequest, read_root
 from resolver.verbs.plan import make_plan, plan_images
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.oci.digest import Digest
+    from resolver.core.results.events import Event, Observer
     from resolver.core.results.plan import Plan, PlannedImage, Selected
     from resolver.core.results.pull import Pulled
-    from resolver.core.results.pull_events import Event, Observer
     from resolver.sources.registry.repository import RegistrySource
     from resolver.verbs.fetch import ContentPlace
     from tests.fakes.registry import FakeRegistry, Seen

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.check.check import Checked
-    from resolver.core.results.pull_events import Event
+    from resolver.core.results.events import Event
     from tests.fakes.registry import FakeRegistry
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from resolver.core.results.pull_events import Event
+    from resolver.core.results.events import Event
 
 LAYER, SMALL = noise(400_000), noise(2_000, 1)
 IMAGE = build_index([build_image("linux/amd64", [LAYER, SMALL])])

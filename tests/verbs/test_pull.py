@@ -37,7 +37,7 @@ from tests.verbs.pulling import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resolver.core.results.pull_events import Event
+    from resolver.core.results.events import Event
 
 AMD, ARM = "linux/amd64", "linux/arm64/v8"
 

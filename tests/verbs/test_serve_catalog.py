@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from resolver.core.results.pull_events import Event
+    from resolver.core.results.events import Event
 
 FULL = "docker.io/library/app"
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from resolver.core.results.pull_events import Event
+    from resolver.core.results.events import Event
     from resolver.verbs.serve.connections import Peer
     from resolver.verbs.serve.server import Server
 

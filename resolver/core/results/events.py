@@ -5,11 +5,22 @@ Events are values passed to an observer; the core never prints.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from resolver.values import dataclass
 
 
+class Event:
+    """Base of all events."""
+
+    __slots__ = ()
+
+
+Observer = Callable[[Event], None]
+
+
 @dataclass(frozen=True, slots=True)
-class Warned:
+class Warned(Event):
     """A warning that does not change the result.
 
     Attributes:
@@ -22,7 +33,11 @@ class Warned:
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
+class Noted(Event):
     """A note for `--verbose`: the source of a credential, a retry, a request."""
 
     message: str
+
+
+def ignore(_event: Event) -> None:
+    """Observe nothing."""

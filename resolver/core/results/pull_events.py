@@ -10,20 +10,19 @@ They are separate from `events` because most commands do not need them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from resolver.core.results.events import Event
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.core.oci.digest import Digest
     from resolver.core.platforms.platform import Platform
-    from resolver.core.results.events import Noted, Warned
     from resolver.core.results.plan import Piece
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class Started(Event):
     """The pull of one image begins.
 
     Attributes:
@@ -38,7 +37,7 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
-class PieceStarted:
+class PieceStarted(Event):
     """The transfer of a piece begins; `size` in bytes, `place` empty for its registry."""
 
     digest: Digest
@@ -47,14 +46,14 @@ class PieceStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Event):
     """Another process fetches a piece; this one waits, and takes over if that one dies."""
 
     digest: Digest
 
 
 @dataclass(frozen=True, slots=True)
-class Resumed:
+class Resumed(Event):
     """A transfer is resumed; `have` bytes were fetched earlier."""
 
     digest: Digest
@@ -62,7 +61,7 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
-class Advanced:
+class Advanced(Event):
     """Bytes of a piece have arrived.
 
     Attributes:
@@ -78,7 +77,7 @@ class Advanced:
 
 
 @dataclass(frozen=True, slots=True)
-class Restarted:
+class Restarted(Event):
     """The partial content of a piece is unusable; it is fetched again from the first byte."""
 
     digest: Digest
@@ -86,14 +85,14 @@ class Restarted:
 
 
 @dataclass(frozen=True, slots=True)
-class PieceVerifying:
+class PieceVerifying(Event):
     """All bytes of a piece have arrived; its hash is being computed."""
 
     digest: Digest
 
 
 @dataclass(frozen=True, slots=True)
-class Reused:
+class Reused(Event):
     """A piece was already held at `place`, empty for the store; nothing is fetched."""
 
     digest: Digest
@@ -102,7 +101,7 @@ class Reused:
 
 
 @dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(Event):
     """A foreign layer is skipped, because registries may not distribute it."""
 
     digest: Digest
@@ -111,7 +110,7 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(Event):
     """A piece is in the store, verified; `size` in bytes."""
 
     digest: Digest
@@ -119,7 +118,7 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageDone:
+class ImageDone(Event):
     """An image is complete and its name is durably recorded.
 
     Attributes:
@@ -134,7 +133,7 @@ class ImageDone:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(Event):
     """A pull ended early; fetched content is kept, and the next pull resumes.
 
     Attributes:
@@ -149,7 +148,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
+class Brought(Event):
     """Layers were fetched into the store only to be read; `size` in bytes.
 
     No pulled image needs them, so garbage collection removes them once they are old enough.
@@ -157,31 +156,3 @@ class Brought:
 
     layers: int
     size: int
-
-
-if TYPE_CHECKING:
-    Event = (
-        Warned
-        | Noted
-        | Started
-        | PieceStarted
-        | Resumed
-        | Advanced
-        | Restarted
-        | PieceVerifying
-        | Reused
-        | Skipped
-        | Finished
-        | ImageDone
-        | Waiting
-        | Kept
-        | Brought
-    )
-else:
-    # Used only in annotations.
-    Event = Any
-Observer = Callable[[Event], None]
-
-
-def ignore(_event: Event) -> None:
-    """Observe nothing."""

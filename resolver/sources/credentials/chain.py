@@ -13,8 +13,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from resolver.core.results.events import Noted, Warned
-from resolver.core.results.pull_events import ignore
+from resolver.core.results.events import Noted, Warned, ignore
 from resolver.errors import InvalidConfiguration
 from resolver.sources.credentials.files import (
     VARIABLE,
@@ -41,7 +40,7 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from resolver.core.results.pull_events import Event, Observer
+    from resolver.core.results.events import Event, Observer
     from resolver.sources.credentials.files import AuthFile, HelperChoice
 
 

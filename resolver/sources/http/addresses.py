@@ -16,8 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote
 
-from resolver.core.results.events import Noted
-from resolver.core.results.pull_events import ignore
+from resolver.core.results.events import Noted, ignore
 from resolver.errors import AddressRefused, ConnectionFailed, InvalidConfiguration
 from resolver.sources.credentials.secrets import Secret
 from resolver.sources.http.urls import BadUrl, Url
@@ -26,7 +25,7 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from resolver.core.results.pull_events import Observer
+    from resolver.core.results.events import Observer
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 #: Resolves a host and port to addresses as text; raises OSError like `getaddrinfo`.

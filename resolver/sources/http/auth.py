@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from resolver.clock import Clock
     from resolver.core.registry.challenge import Challenge
-    from resolver.core.results.pull_events import Observer
+    from resolver.core.results.events import Observer
     from resolver.sources.credentials.chain import CredentialChain
     from resolver.sources.credentials.secrets import Redactor
     from resolver.sources.http.messages import Scope

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from resolver.clock import SystemClock
 from resolver.core.registry.endpoints import USUAL
-from resolver.core.results.events import Noted
-from resolver.core.results.pull_events import ignore
+from resolver.core.results.events import Noted, ignore
 from resolver.errors import (
     AddressRefused,
     BadTokenAnswer,
@@ -57,7 +56,7 @@ if TYPE_CHECKING:
     from resolver.clock import Clock
     from resolver.core.oci.digest import Digest
     from resolver.core.registry.endpoints import Endpoint, HostSettings
-    from resolver.core.results.pull_events import Observer
+    from resolver.core.results.events import Observer
     from resolver.sources.credentials.chain import CredentialChain
     from resolver.sources.http.addresses import Lookup
     from resolver.sources.http.messages import Headers, StreamedResponse

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from resolver.clock import Clock
     from resolver.core.registry.endpoints import HostSettings
-    from resolver.core.results.pull_events import Observer
+    from resolver.core.results.events import Observer
     from resolver.sources.credentials.secrets import Redactor
     from resolver.sources.http.addresses import Lookup, Proxy
     from resolver.sources.http.engine import Engine

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from resolver.core.registry.endpoints import ClientFiles, HostSettings
-    from resolver.core.results.pull_events import Observer
+    from resolver.core.results.events import Observer
 
 _MAX_BUNDLE = 16 * 1024 * 1024
 _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")

@@ -41,7 +41,7 @@ from resolver.sources.mirrors.files import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from resolver.core.results.pull_events import Observer
+    from resolver.core.results.events import Observer
     from resolver.sources.mirrors.config_yaml import HostEntry
     from resolver.sources.mirrors.registries_conf import RegistryRule
 

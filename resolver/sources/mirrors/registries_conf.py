@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from resolver.core.parse.document import FieldReader
-    from resolver.core.results.pull_events import Observer
+    from resolver.core.results.events import Observer
 
 FORM: Final = "registries.conf"
 _PULLS = {each.value: each for each in Pulls}

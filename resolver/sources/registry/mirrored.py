@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from resolver.core.oci.content import Document, RangeAnswer
     from resolver.core.registry.endpoints import Endpoint
-    from resolver.core.results.pull_events import Observer
+    from resolver.core.results.events import Observer
     from resolver.sources.http.client import Health
     from resolver.sources.registry.repository import RegistrySource
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.content import Document
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
-    from resolver.core.results.pull_events import Observer
+    from resolver.core.results.events import Observer
     from resolver.errors import ResolverError
     from resolver.sources.http.messages import Response
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from resolver.core.registry.endpoints import Endpoint
-    from resolver.core.results.pull_events import Observer
+    from resolver.core.results.events import Observer
     from resolver.sources.http.client import Transport
     from resolver.sources.http.messages import Headers, StreamedResponse
 

@@ -14,7 +14,7 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from resolver.core.results.pull_events import Observer
+    from resolver.core.results.events import Observer
     from resolver.sources.http.messages import Response
 
 #: ECR refuses more; distribution caps silently and sends a Link.

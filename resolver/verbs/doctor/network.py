@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resolver.core.results.doctor import CheckupRow, Fact
-    from resolver.core.results.pull_events import Event
+    from resolver.core.results.events import Event
     from resolver.sources.http.addresses import Proxy
     from resolver.verbs.doctor.machine import MachineReport
 

@@ -16,9 +16,8 @@ from typing import IO, TYPE_CHECKING
 
 from resolver.core.oci.descriptor import DOCKER_LIST, DOCKER_MANIFEST
 from resolver.core.platforms.select import select
-from resolver.core.results.events import Warned
+from resolver.core.results.events import Warned, ignore
 from resolver.core.results.export import Destination, Exported, ExportedImage
-from resolver.core.results.pull_events import ignore
 from resolver.errors import ExportFault, ToolFailed, ToolMissing, Usage
 from resolver.store.files import StoreFolder
 from resolver.values import dataclass
@@ -32,8 +31,8 @@ if TYPE_CHECKING:
 
     from resolver.core.oci.reference import Reference
     from resolver.core.platforms.platform import Platform
+    from resolver.core.results.events import Observer
     from resolver.core.results.export import Kind
-    from resolver.core.results.pull_events import Observer
     from resolver.store import LocalStore
     from resolver.verbs.export.bundle import ExportBundle
 

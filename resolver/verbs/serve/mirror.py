@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 
     from resolver.clock import Clock
     from resolver.core.oci.content import Source
-    from resolver.core.results.pull_events import Event, Observer
+    from resolver.core.results.events import Event, Observer
     from resolver.store import LocalStore
     from resolver.store.leases import Lease
     from resolver.verbs.documents import DocumentReader

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.digest import Digest
     from resolver.core.oci.reference import Reference
     from resolver.core.platforms.platform import Platform
-    from resolver.core.results.pull_events import Observer
+    from resolver.core.results.events import Observer
     from resolver.store import LocalStore
 
 Key = TypeVar("Key")

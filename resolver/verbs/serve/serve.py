@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.oci.attached import counted, kind_of
 from resolver.core.oci.target import RegistryTarget
-from resolver.core.results.events import Warned
-from resolver.core.results.pull_events import ignore
+from resolver.core.results.events import Warned, ignore
 from resolver.errors import NotInStore, UnsupportedDocument
 from resolver.settings import SERVE_FRESH
 from resolver.verbs.documents import DocumentReader
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.content import Source
     from resolver.core.oci.reference import Reference
     from resolver.core.oci.target import LayoutTarget
-    from resolver.core.results.pull_events import Observer
+    from resolver.core.results.events import Observer
     from resolver.store import LocalStore
     from resolver.verbs.context import Context
     from resolver.verbs.serve.catalog import ContentShelf

@@ -20,7 +20,7 @@ from tests import DATA
 from tests.sources.credential_machine import Machine, pair, revealed
 
 if TYPE_CHECKING:
-    from resolver.core.results.pull_events import Event
+    from resolver.core.results.events import Event
 
 BAD_INPUTS = DATA / "bad_inputs"
 INDEX: list[dict[str, Any]] = json.loads((BAD_INPUTS / "index.json").read_bytes())["files"]

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from resolver.core.results.pull_events import Event
+    from resolver.core.results.events import Event
     from resolver.sources.http.auth import RegistryAuth
     from tests.fakes.registry import Seen
 

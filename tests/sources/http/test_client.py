@@ -23,7 +23,7 @@ from resolver.core.oci.descriptor import (
     Descriptor,
 )
 from resolver.core.oci.digest import Digest
-from resolver.core.results.pull_events import ignore
+from resolver.core.results.events import ignore
 from resolver.errors import (
     ConnectionFailed,
     InvalidReference,

@@ -22,7 +22,7 @@ from tests.sources.wire_kit import ENGINES, NEW_YEAR, FakeClock, source
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.core.results.pull_events import Event
+    from resolver.core.results.events import Event
 
 IMAGE = build_image()
 MANIFEST = "/v2/team/app/manifests/1.0"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from resolver.core.results.pull_events import Event
+    from resolver.core.results.events import Event
 
 IMAGE = build_image()
 

@@ -21,8 +21,7 @@ from resolver.core.registry.endpoints import (
     matches_prefix,
     rewrite,
 )
-from resolver.core.results.events import Warned
-from resolver.core.results.pull_events import ignore
+from resolver.core.results.events import Warned, ignore
 from resolver.errors import BadFile, InvalidConfiguration, RegistryBlocked, ResolverError
 from resolver.sources.http.urls import BadUrl
 from resolver.sources.mirrors.config_yaml import MAX_JOBS, MAX_RATE, MAX_TIMEOUT, parse_config
@@ -41,7 +40,7 @@ from resolver.sources.mirrors.hosts_toml import find_folder, parse_hosts, read_h
 from resolver.sources.mirrors.registries_conf import choose, parse_rules
 
 if TYPE_CHECKING:
-    from resolver.core.results.pull_events import Event
+    from resolver.core.results.events import Event
 
 HUB, UBUNTU = "docker.io", "library/ubuntu"
 TOML = Path("/certs.d/docker.io/hosts.toml")

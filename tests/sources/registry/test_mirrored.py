@@ -28,7 +28,7 @@ from tests.sources.wire_kit import FakeClock, transport
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.core.results.pull_events import Event
+    from resolver.core.results.events import Event
 
 REPOSITORY = "team/app"
 IMAGE = build_image()

@@ -28,7 +28,7 @@ from tests.fakes.shelves import problem
 from tests.sources.wire_kit import ENGINES, source
 
 if TYPE_CHECKING:
-    from resolver.core.results.pull_events import Event
+    from resolver.core.results.events import Event
 
 SUBJECT = Digest.parse(build_image().digest)
 LIST = f"/v2/team/app/referrers/{SUBJECT}"

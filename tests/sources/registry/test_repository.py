@@ -41,7 +41,7 @@ from tests.sources.wire_kit import source, transport
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.core.results.pull_events import Event
+    from resolver.core.results.events import Event
 
 INDEX = build_index([build_image("linux/amd64"), build_image("linux/arm64")])
 IMAGE = build_image("linux/s390x")

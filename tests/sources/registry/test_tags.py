@@ -24,7 +24,7 @@ from tests.fakes.registry import FakeRegistry, Reply
 from tests.sources.wire_kit import ENGINES, source
 
 if TYPE_CHECKING:
-    from resolver.core.results.pull_events import Event
+    from resolver.core.results.events import Event
     from tests.fakes.registry import Seen
 
 LIST = "/v2/team/app/tags/list"
