@@ -235,7 +235,7 @@ def _write(action: Write) -> None:
     try:
         text = action.text
         if action.limit is not None:
-            from resolver.render.ci.annotations import cut
+            from resolver.render.ci.summary import cut
 
             used = path.stat().st_size if path.exists() else 0
             text = cut(text, action.limit - used)

@@ -175,7 +175,7 @@ OPENERS = {
     "verbs/export/layout.py",
     "verbs/export/output.py",
     "verbs/lock_files.py",  # writes
-    "verbs/serve/streaming.py",
+    "verbs/serve/shared_fetch.py",
     "verbs/text_files.py",  # writes
 }
 

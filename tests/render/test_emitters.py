@@ -17,7 +17,6 @@ from resolver.core.results.resolve import Failure
 from resolver.core.results.run import RunResult
 from resolver.errors import Usage
 from resolver.render.ci import azure, buildkite, github, gitlab, tekton
-from resolver.render.ci.annotations import CUT, Annotation, cut, summary
 from resolver.render.ci.emit import (
     EMITTERS,
     Action,
@@ -29,6 +28,7 @@ from resolver.render.ci.emit import (
     emit,
     fit,
 )
+from resolver.render.ci.summary import CUT, Annotation, cut, summary
 from resolver.render.ci.values import Value, values
 from resolver.render.text import escape
 from tests.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file

@@ -22,7 +22,7 @@ from resolver.demo.builders import build_image, write_json
 from resolver.errors import StoreFault, Usage
 from resolver.verbs.serve.api import MemoryShelf
 from resolver.verbs.serve.server import Server, serve
-from resolver.verbs.serve.streaming import RegularFile
+from resolver.verbs.serve.shared_fetch import RegularFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -34,7 +34,7 @@ from resolver.session import Session
 from resolver.settings import Flags
 from resolver.sources.http import retry
 from resolver.sources.http.messages import JOBS_PER_HOST
-from resolver.verbs.serve import streaming
+from resolver.verbs.serve import shared_fetch
 from resolver.verbs.serve.api import Later
 from resolver.verbs.serve.mirror import MAX_FETCHES, MAX_QUESTIONS, Unclear, Upstreams, refusal
 from resolver.verbs.serve.misses import MAX_MISSES, Busy, Misses
@@ -820,7 +820,7 @@ def test_clients_of_one_registry_do_not_join_the_fetch_of_another(
 def test_stalled_registry_yields_to_another_with_the_same_blob(
     ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streaming, "_GRACE", 0.0)
+    monkeypatch.setattr(shared_fetch, "_GRACE", 0.0)
     never = threading.Event()
     with FakeRegistry() as bad:
         bad.serve("team/app", "1", IMAGE)
@@ -845,7 +845,7 @@ def test_stalled_fetch_ends_immediately_for_another_registry(
     ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No read timeout ends it: its thread still waits when the blob is here."""
-    monkeypatch.setattr(streaming, "_GRACE", 0.0)
+    monkeypatch.setattr(shared_fetch, "_GRACE", 0.0)
     never = threading.Event()
     with FakeRegistry() as bad:
         bad.serve("team/app", "1", IMAGE)

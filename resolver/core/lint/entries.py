@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.lint.findings import Rule, Severity
-from resolver.core.lint.platforms import is_unknown
+from resolver.core.lint.spelling import is_unknown
 from resolver.core.lint.subject import LintRow
 from resolver.core.oci.descriptor import SCHEMA1_TYPES
 from resolver.core.oci.digest import Digest

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.render.ci.annotations import cut, summary
 from resolver.render.ci.emit import RunProgram, fit, lines
+from resolver.render.ci.summary import cut, summary
 from resolver.render.ci.values import values
 
 if TYPE_CHECKING:

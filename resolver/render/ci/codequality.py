@@ -9,8 +9,8 @@ import json
 from typing import TYPE_CHECKING
 
 from resolver.core.lint.findings import Severity
-from resolver.render.ci.annotations import about, failed
 from resolver.render.ci.sarif import ReportPosition, fingerprints, hashed, spot
+from resolver.render.ci.summary import about, failed
 from resolver.render.text import escape
 
 if TYPE_CHECKING:

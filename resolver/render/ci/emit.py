@@ -130,7 +130,7 @@ REPORTS = {
         Reporter("sarif", "resolver.render.ci.sarif:sarif"),
         Reporter("junit", "resolver.render.ci.junit:junit"),
         Reporter("codequality", "resolver.render.ci.codequality:codequality"),
-        Reporter("markdown", "resolver.render.ci.annotations:summary"),
+        Reporter("markdown", "resolver.render.ci.summary:summary"),
     )
 }
 

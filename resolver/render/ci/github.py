@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.render.ci.annotations import Annotation, annotated, summary
 from resolver.render.ci.emit import LogLine, Note, Write, fit, lines
+from resolver.render.ci.summary import Annotation, annotated, summary
 from resolver.render.ci.values import values
 from resolver.render.text import escape
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from resolver.core.lint.findings import Rule, Severity, rules
-from resolver.render.ci.annotations import about, failed, relative
+from resolver.render.ci.summary import about, failed, relative
 from resolver.render.text import escape
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from resolver.demo import Sample
-    from resolver.verbs.serve.streaming import PartialBlobReader, RegularFile
+    from resolver.verbs.serve.shared_fetch import PartialBlobReader, RegularFile
 
 
 class Shelf(Protocol):

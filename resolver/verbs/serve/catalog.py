@@ -27,7 +27,7 @@ from resolver.sources.local.tree import FolderTree
 from resolver.values import dataclass
 from resolver.verbs.export.bundle import Completeness, Pruner, held_entry
 from resolver.verbs.serve.api import about, is_repository
-from resolver.verbs.serve.streaming import RegularFile
+from resolver.verbs.serve.shared_fetch import RegularFile
 
 if TYPE_CHECKING:
     import os

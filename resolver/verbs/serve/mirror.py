@@ -50,7 +50,7 @@ from resolver.errors import (
 from resolver.values import dataclass
 from resolver.verbs.export.bundle import Completeness, Pruner, held_entry
 from resolver.verbs.fetch import ranged
-from resolver.verbs.serve import streaming
+from resolver.verbs.serve import shared_fetch
 from resolver.verbs.serve.api import (
     Later,
     ServerResponse,
@@ -66,7 +66,7 @@ from resolver.verbs.serve.catalog import spelled
 from resolver.verbs.serve.connections import NOBODY, Peer
 from resolver.verbs.serve.mirror_names import Ledger
 from resolver.verbs.serve.misses import MISSING, Busy, Misses
-from resolver.verbs.serve.streaming import Fetch, PartialBlobReader, RegularFile
+from resolver.verbs.serve.shared_fetch import Fetch, PartialBlobReader, RegularFile
 from resolver.verbs.threads import DaemonPool
 from resolver.verbs.transfer import Stopped, Transfer, TransferContext, TransferOptions
 
@@ -183,7 +183,7 @@ MAX_STALLED = 56
 #: Seconds between two looks at whether fetches are stalled.
 _LOOK = 0.25
 #: Other questions to one registry at a time, those aside that have been without an answer for
-#: `streaming.STALL` seconds, and all questions together: their threads are those that answer
+#: `shared_fetch.STALL` seconds, and all questions together: their threads are those that answer
 #: clients, of which some are kept for what is here.
 MAX_QUESTIONS, MAX_ALL_QUESTIONS = 16, 48
 _BLOB = "application/octet-stream"
@@ -451,7 +451,7 @@ class Mirror:
         now = self._clock.monotonic()
         with self._lock:
             begun = self._questions[registry]
-            moving = sum(now - each < streaming.STALL for each in begun)
+            moving = sum(now - each < shared_fetch.STALL for each in begun)
             free = MAX_ALL_QUESTIONS - sum(len(each) for each in self._questions.values())
             # Never more than are left, so that there are some for any other registry.
             if moving >= MAX_QUESTIONS or len(begun) >= free:

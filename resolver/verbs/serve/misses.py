@@ -12,7 +12,7 @@ from heapq import nsmallest
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from resolver.verbs.serve import streaming
+from resolver.verbs.serve import shared_fetch
 from resolver.verbs.serve.api import Later
 from resolver.verbs.serve.connections import NOBODY, Peer
 
@@ -60,7 +60,7 @@ class _Line:
         while self.missed and self.missed[0][0] <= now - _WINDOW:
             self.missed.popleft()
         missed = sum(1 for _ in takewhile(lambda each: each[0] > now - 1.0, reversed(self.missed)))
-        moving = sum(now - begun < streaming.STALL for begun in self.asking.values())
+        moving = sum(now - begun < shared_fetch.STALL for begun in self.asking.values())
         return MAX_MISSES - missed - moving - len(self.called)
 
     def call(self, now: float) -> None:

@@ -31,7 +31,7 @@ from resolver.verbs.serve.connections import (
     Peer,
     Waits,
 )
-from resolver.verbs.serve.streaming import PartialBlobReader, RegularFile
+from resolver.verbs.serve.shared_fetch import PartialBlobReader, RegularFile
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable
