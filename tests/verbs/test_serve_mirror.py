@@ -870,7 +870,7 @@ def test_stalled_fetch_ends_immediately_for_another_registry(
 def test_stalled_blobs_do_not_delay_others_of_their_registry(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in ((streaming, "STALL"), (retry, "SILENT")):
+    for module, name in ((shared_fetch, "STALL"), (retry, "SILENT")):
         monkeypatch.setattr(module, name, 0.3)
     never = threading.Event()
     stalled = [noise(200_000, 100 + number) for number in range(3 * MAX_FETCHES)]
