@@ -244,7 +244,7 @@ class ManifestNotFound(NotFound):
         said = f" ({detail})" if detail else ""
         super().__init__(
             f"`{place}` has no manifest for `{reference}`{said}",
-            f"list what there is with `resolver tags {repository}`",
+            f"list the tags with `resolver tags {repository}`",
         )
         self.reference = reference
         self.place = place
@@ -407,8 +407,8 @@ class RateLimited(Unavailable):
         wait = f"; it says to wait {retry_after:.0f} s" if retry_after is not None else ""
         said = f": {detail}" if detail else ""
         super().__init__(
-            f"`{host}` refuses for now, too many requests{wait}{said}",
-            "wait, log in for a higher limit, or ask a mirror",
+            f"`{host}` rejects requests for now: too many requests{wait}{said}",
+            "wait, log in for a higher limit, or use a mirror",
         )
         self.host = host
         self.retry_after = retry_after
@@ -431,7 +431,7 @@ class DigestMismatch(Untrusted):
     def __init__(self, what: str, expected: str, actual: str) -> None:
         super().__init__(
             f"{what} should be `{expected}`, but its bytes are `{actual}`",
-            "the registry, a mirror or a proxy altered it: try again, then ask another source",
+            "the registry, a mirror or a proxy altered it: try again, then use another source",
         )
         self.what = what
         self.expected = expected
@@ -458,7 +458,7 @@ class ChecksumMismatch(Untrusted):
     def __init__(self, what: str, reason: str) -> None:
         super().__init__(
             f"{what} is damaged: {reason}",
-            "fetch it again, or tell its publisher if that is no use",
+            "fetch it again; if that does not help, tell its publisher",
         )
         self.what = what
         self.reason = reason
@@ -501,7 +501,7 @@ class LimitExceeded(Untrusted):
     def __init__(
         self, what: str, limit: int, value: int | str, unit: str = "bytes", *hints: str
     ) -> None:
-        super().__init__(f"{what} goes past the limit of {limit} {unit}: {value}", *hints)
+        super().__init__(f"{what} exceeds the limit of {limit} {unit}: {value}", *hints)
         self.what = what
         self.limit = limit
         self.value = value
@@ -546,9 +546,9 @@ class StoreFault(ResolverError):
     def after(self, come: int, wanted: int) -> None:
         """Add a hint: an interrupted pull keeps `come` of `wanted` blobs and documents."""
         left = (
-            f"what came is kept ({come} of {wanted} pieces), and only the rest is fetched"
+            f"{come} of {wanted} pieces are kept, and only the rest is fetched"
             if come
-            else "what the store holds is as it was"
+            else "the store is unchanged"
         )
         self._hints = (*self._hints, f"then pull again: {left}")
 
@@ -606,7 +606,7 @@ class ToolMissing(OutputFault):
 
     def __init__(self, tool: str, command: str) -> None:
         super().__init__(
-            f"`{tool}` is not on PATH, so nothing was handed over",
+            f"`{tool}` is not on PATH, so nothing was exported",
             f"export to a file with `--to images.tar`, then run `{command} < images.tar` "
             f"where `{tool}` is",
         )
@@ -625,7 +625,7 @@ class ToolFailed(OutputFault):
     def __init__(self, command: str, status: int, detail: str) -> None:
         how = f"it ended with status {status}" if status >= 0 else f"signal {-status} ended it"
         said = f": {detail}" if detail else ""
-        super().__init__(f"`{command}` did not take the images, {how}{said}")
+        super().__init__(f"`{command}` could not load the images: {how}{said}")
         self.command = command
         self.status = status
         self.detail = detail
@@ -640,7 +640,7 @@ class ImageNotHeld(NotFound):
         said = f" {detail}" if detail else ""
         super().__init__(
             f"the store `{store}` does not hold `{shortened(target)}`{said}",
-            "list what it holds with `resolver ls`",
+            "list its images with `resolver ls`",
         )
         self.target = target
         self.store = store
@@ -670,7 +670,7 @@ class BadLock(Malformed):
         at = f" at `{field}`" if field else ""
         super().__init__(
             f"the lock file `{place}` is malformed{at}: {reason}",
-            *(hints or ("take it from version control, or write it anew with `resolver lock`",)),
+            *(hints or ("take it from version control, or write it again with `resolver lock`",)),
         )
         self.place = place
         self.field = field

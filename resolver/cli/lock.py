@@ -249,7 +249,7 @@ def show_check(output: Output, form: str, found: LockCheck, *, full: bool) -> No
         refusal = Negative(
             f"{moved} of {len(found.images)} references in `{found.path}` {have} moved "
             "since they were locked",
-            "test what is there now, then record it with `resolver lock --update`",
+            "test what has changed, then record it with `resolver lock --update`",
             code="drifted",
             place=found.path,
             drifted=moved,

@@ -156,7 +156,7 @@ class Blobs:
         """
         where = f"{self._home.root}/blobs/{digest.algorithm}/{digest.hex}"
         self._observe(
-            Warned("store-damaged", f"`{where}` is damaged and counts as absent; it is read anew")
+            Warned("store-damaged", f"`{where}` is damaged and treated as absent; it is read again")
         )
         try:
             with (

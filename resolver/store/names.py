@@ -409,7 +409,7 @@ def _read_attached(fields: Fields) -> Attached:
     about = fields.digest("about") if fields.has("about") else None
     tag = fields.text("tag") or ""
     if tag and not is_tag(tag):
-        raise fields.bad("tag", "it is no tag")
+        raise fields.bad("tag", "it is not a tag")
     return Attached(kind, read_identity(fields, "manifest"), about, tag)
 
 

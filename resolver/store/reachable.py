@@ -156,7 +156,8 @@ def _digest_of(name: str) -> bool:
 
 
 _MEND = (
-    "mend it with `resolver verify --repair`, or remove the image that needs it with `resolver rm`"
+    "repair it with `resolver verify --repair`, or remove the image that needs it with "
+    "`resolver rm`"
 )
 
 

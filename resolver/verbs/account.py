@@ -136,7 +136,7 @@ def _knock(context: Context, host: str) -> Response:
 def _ready(context: Context, registry: str) -> Transport:
     """Return the client for a registry that the caller named."""
     if context.settings.offline:
-        raise Usage("this is a question to a registry", "leave out `--offline`")
+        raise Usage("this needs a registry", "leave out `--offline`")
     with context.mutex:
         context.trusted_hosts.add(registry)
         return context.client()

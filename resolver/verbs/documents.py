@@ -512,7 +512,7 @@ def passed_over(reference: str, entry: Descriptor, manifest: Manifest) -> Warned
     listed = f" for `{entry.platform}`" if entry.platform is not None else ""
     message = (
         f"`{reference}` lists `{entry.digest}`{listed} as an image, but its manifest is "
-        f"`{type_of(manifest)}`: passed over"
+        f"`{type_of(manifest)}`: skipped"
     )
     return Warned("artifact-passed-over", message)
 

@@ -303,7 +303,7 @@ def _referring(
         if not kinds - found:
             break
         if count >= MAX_READ:
-            what = f"what refers to `{digest}` of `{text}`"
+            what = f"the list of referrers of `{digest}` of `{text}`"
             raise LimitExceeded(what, MAX_READ, len(entries), "manifests")
         if not entry.digest.is_verifiable:
             reader.warn(left_out(entry, text))

@@ -136,8 +136,8 @@ def resolve_locked(
     whole = [entry for entry in entries if entry is not None]
     if descriptor is None or len(whole) < len(entries):
         raise Offline(
-            f"the lock file `{place}` does not say sizes and types for `{image.reference}`",
-            f"write a whole one: `resolver lock {image.written}`",
+            f"the lock file `{place}` has no sizes and types for `{image.reference}`",
+            f"lock it again: `resolver lock {image.written}`",
             code="lock-incomplete",
             reference=image.reference,
             place=place,
@@ -158,7 +158,7 @@ def resolve_locked(
     except (PlatformNotOffered, PlatformUnknown) as error:
         wanted = " or ".join(str(platform) for platform in request.platforms)
         offered = ", ".join(f"`{entry.platform}`" for entry in whole) or "no platform"
-        hint = f"see what there is now: `resolver lock --check`, `resolver lock {image.written}`"
+        hint = f"see what has changed: `resolver lock --check`, `resolver lock {image.written}`"
         raise NotLocked(
             image.reference, place, wanted, f"it was locked for {offered}", hint
         ) from error

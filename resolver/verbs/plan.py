@@ -426,7 +426,7 @@ def _pullable(context: Context, named: Named) -> RegistryTarget:
     target = context.target(reference)
     if not isinstance(target, RegistryTarget):
         raise Usage(
-            f"`{target}` is here already: images are pulled from registries",
+            f"`{target}` is on this machine already: images are pulled from registries",
             "give the image's name, and the place with `--from`",
         )
     return target

@@ -77,7 +77,7 @@ def refuse_without_room(root: Path, pieces: Iterable[Piece]) -> None:
     if status.f_blocks and wanted > free:
         raise StoreFault(
             str(root),
-            f"no space left: {wanted} bytes are to be fetched, and {free} are free",
+            f"no space left: {wanted} bytes must be fetched, but only {free} are free",
             "free some space, or name another folder with `--store`",
         )
 

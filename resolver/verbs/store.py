@@ -174,7 +174,7 @@ def _reference(text: str | Reference) -> Reference:
     target = parse_target(text)
     if isinstance(target, RegistryTarget | StoreTarget):
         return target.reference
-    raise InvalidReference(text, "it is a place, and a name was expected", "see `resolver ls`")
+    raise InvalidReference(text, "it is a location, and a name was expected", "see `resolver ls`")
 
 
 def _epoch(text: str) -> int:

@@ -92,8 +92,8 @@ class RequestBudget:
         with self._lock:
             if self._spent >= self._most:
                 raise Negative(
-                    f"there is no full answer within {self._most} requests (`--max-requests`)",
-                    "allow more, or ask for less: a smaller `--limit`, a narrower `--semver`",
+                    f"the answer is not complete after {self._most} requests (`--max-requests`)",
+                    "raise the limit, or narrow the search with `--limit` or `--semver`",
                     code="requests-spent",
                     most=self._most,
                 )

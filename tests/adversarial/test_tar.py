@@ -335,7 +335,7 @@ def test_hostile_trees_compare_in_little_memory_and_time(
     assert kilobytes < 256 * 1024
     assert outcome.seconds < 60
     if status:
-        assert "goes past the limit of" in outcome.out + outcome.err
+        assert "exceeds the limit of" in outcome.out + outcome.err
         assert "-p PLATFORM" in outcome.out + outcome.err
 
 

@@ -52,10 +52,10 @@ def test_check_prints_a_line_per_missing_requirement(run: Run, registry: str) ->
     assert str(seen) == snapshot("""\
 status: 1
 --- stdout
-error  platform-missing    linux/arm/v6                   HOST:PORT/demo/app:1.0     `linux/arm/v6` is not offered; nearest is `linux/arm/v7`: needs arm/v7, newer than the wanted v6
+error  platform-missing    linux/arm/v6                   HOST:PORT/demo/app:1.0     `linux/arm/v6` is not offered; nearest is `linux/arm/v7`: needs arm/v7, newer than the requested v6
 error  platform-missing    linux/riscv64                  HOST:PORT/demo/app:1.0     `linux/riscv64` is not offered; there is `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700` and 1 more
-error  platform-forbidden  windows/amd64:10.0.20348.2700  HOST:PORT/demo/app:1.0     `windows/amd64:10.0.20348.2700` is offered, and forbidden
-error  platform-forbidden  windows/amd64:10.0.26100.1742  HOST:PORT/demo/app:1.0     `windows/amd64:10.0.26100.1742` is offered, and forbidden
+error  platform-forbidden  windows/amd64:10.0.20348.2700  HOST:PORT/demo/app:1.0     `windows/amd64:10.0.20348.2700` is offered, but forbidden
+error  platform-forbidden  windows/amd64:10.0.26100.1742  HOST:PORT/demo/app:1.0     `windows/amd64:10.0.26100.1742` is offered, but forbidden
 `HOST:PORT/demo/app:1.0`: failed, 4 errors (5 platforms)
 error  platform-missing    linux/arm/v6                   HOST:PORT/demo/single:1.0  `linux/arm/v6` is not offered; there is `linux/amd64`
 error  platform-missing    linux/riscv64                  HOST:PORT/demo/single:1.0  `linux/riscv64` is not offered; there is `linux/amd64`
@@ -109,7 +109,7 @@ status: 3
 `HOST:PORT/demo/app:9`: error: manifest-not-found
 --- stderr
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:9` (there is no such manifest in this repository)
-hint: list what there is with `resolver tags HOST:PORT/demo/app`
+hint: list the tags with `resolver tags HOST:PORT/demo/app`
 """)
     assert run("check", missing, *need).status == 3
     assert run("check", f"{registry}/demo/app:1.0", missing, "--require", "linux/386").status == 3
@@ -296,7 +296,7 @@ def test_check_escapes_log_commands_in_image_text(run: Run) -> None:
             assert "\x1b" not in seen.stdout + seen.stderr
         left_out = run("matrix", f"{fake.host}/app:1")
         assert json.loads(left_out.stdout)["include"][0]["platform"] == "linux/amd64"
-        assert "has characters that no job is made of" in left_out.stderr
+        assert "has characters that jobs cannot contain" in left_out.stderr
         assert "\n::" not in left_out.stderr
 
 
@@ -336,7 +336,7 @@ def test_every_command_reports_an_unverifiable_entry(run: Run) -> None:
     with FakeRegistry(strict=False) as registry:
         registry.serve("app", "1", whole)
         name = f"{registry.host}/app:1"
-        limit = "goes past the limit of 4194304 bytes: 5000000"
+        limit = "exceeds the limit of 4194304 bytes: 5000000"
 
         resolved = run("resolve", name, "-p", "linux/arm64", keep=True)
         several = run("resolve", name, "-p", "linux/arm64,linux/amd64", "--json", keep=True)

@@ -170,7 +170,7 @@ def test_doctor_on_a_healthy_machine_exits_0_and_creates_no_store(run: Run, stor
     seen = run("doctor")
 
     assert (seen.status, seen.stderr) == (0, "")
-    assert "ok folder: FOLDER/store (not there yet" in " ".join(seen.stdout.split())
+    assert "ok folder: FOLDER/store (does not exist yet" in " ".join(seen.stdout.split())
     assert not store.exists()
 
 
@@ -211,7 +211,7 @@ def test_which_ci_system_this_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
             monkeypatch.delenv(row.detected, raising=False)
     monkeypatch.setenv("GITLAB_CI", "true")
 
-    assert "CI: gitlab; `--emit auto` hands over to it" in run("doctor").stdout
+    assert "CI: gitlab; `--emit auto` passes answers to it" in run("doctor").stdout
 
 
 def test_closed_stream_is_not_a_terminal(tmp_path: Path) -> None:

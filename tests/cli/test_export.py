@@ -59,7 +59,7 @@ left out 4 images, 2 attestations of the index (`-p all` takes every entry)
 NAME                          PLATFORMS       DIGEST
 HOST:PORT/demo/app:1.0  linux/arm64/v8  sha256:b3266b58c1b4 (new)
 --- stderr
-warning: `HOST:PORT/demo/app:1.0` leaves with linux/arm64/v8 only, so its index has a digest of its own: `sha256:b3266b58c1b403c5ed0c9bec64af1879535d4eee4fbd4037deeb05d59abe3ae4` instead of `sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda`
+warning: `HOST:PORT/demo/app:1.0` is exported with linux/arm64/v8 only, so its index has another digest: `sha256:b3266b58c1b403c5ed0c9bec64af1879535d4eee4fbd4037deeb05d59abe3ae4` instead of `sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda`
 """)
 
 
@@ -75,7 +75,7 @@ left out 3 images, 1 attestation of the index (`-p all` takes every entry)
 NAME                          PLATFORMS                    DIGEST
 HOST:PORT/demo/app:1.0  linux/amd64, linux/arm64/v8  sha256:9575ce7d607d (new)
 --- stderr
-warning: `HOST:PORT/demo/app:1.0` leaves with linux/amd64, linux/arm64/v8 only, so its index has a digest of its own: `sha256:9575ce7d607d6092099091ef9a25b1c945bb0254088aa7b3511fa97e3935210f` instead of `sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda`
+warning: `HOST:PORT/demo/app:1.0` is exported with linux/amd64, linux/arm64/v8 only, so its index has another digest: `sha256:9575ce7d607d6092099091ef9a25b1c945bb0254088aa7b3511fa97e3935210f` instead of `sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda`
 """)
 
 
@@ -138,7 +138,7 @@ left out 4 images, 2 attestations of the index (`-p all` takes every entry)
 NAME                          PLATFORMS    DIGEST
 HOST:PORT/demo/app:1.0  linux/amd64  sha256:05dc91dfebc1 (new)
 --- stderr
-warning: `HOST:PORT/demo/app:1.0` leaves with linux/amd64 only, so its index has a digest of its own: `sha256:05dc91dfebc1cfa3cab3d55b5c86794dace0e5e588fc3d46132c29fc089a1eef` instead of `sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda`
+warning: `HOST:PORT/demo/app:1.0` is exported with linux/amd64 only, so its index has another digest: `sha256:05dc91dfebc1cfa3cab3d55b5c86794dace0e5e588fc3d46132c29fc089a1eef` instead of `sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda`
 """)
     assert tarfile.is_tarfile(tmp_path / "taken.tar")
 
@@ -152,7 +152,7 @@ def test_export_reports_a_missing_program(
 status: 8
 --- stdout
 --- stderr
-error: `podman` is not on PATH, so nothing was handed over
+error: `podman` is not on PATH, so nothing was exported
 hint: export to a file with `--to images.tar`, then run `podman load < images.tar` where `podman` is
 """)
 
@@ -240,7 +240,7 @@ def test_export_to_stdout_writes_only_the_archive(run: Run, pulled: str, tmp_pat
     assert done.returncode == 0
     assert done.stdout == (tmp_path / "image.tar").read_bytes()
     warning, note = done.stderr.decode().splitlines()
-    assert "has a digest of its own" in warning
+    assert "so its index has another digest" in warning
     assert "left out: 4 images, 2 attestations of the index" in note
     assert not (tmp_path / "-").exists()
 

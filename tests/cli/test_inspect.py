@@ -318,8 +318,8 @@ def test_tags_that_exceed_the_request_limit_are_reported(run: Run, registry: str
 status: 1
 --- stdout
 --- stderr
-error: there is no full answer within 1 requests (`--max-requests`)
-hint: allow more, or ask for less: a smaller `--limit`, a narrower `--semver`
+error: the answer is not complete after 1 requests (`--max-requests`)
+hint: raise the limit, or narrow the search with `--limit` or `--semver`
 """)
 
 

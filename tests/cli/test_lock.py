@@ -121,7 +121,7 @@ HOST:PORT/demo/app:1.0  windows/amd64:10.0.20348.2700  sha256:afae86adc642  same
 HOST:PORT/demo/app:1.0  windows/amd64:10.0.26100.1742  sha256:8322b11c5bf7  same
 --- stderr
 error: 1 of 2 references in `resolver.lock` has moved since they were locked
-hint: test what is there now, then record it with `resolver lock --update`
+hint: test what has changed, then record it with `resolver lock --update`
 """)
 
 
@@ -213,7 +213,7 @@ CHANGE  REFERENCE                     DIGEST               PLATFORMS
 added   HOST:PORT/demo/app:1.0  sha256:f62fb544ff3d          5
 --- stderr
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:none` (there is no such manifest in this repository)
-hint: list what there is with `resolver tags HOST:PORT/demo/app`
+hint: list the tags with `resolver tags HOST:PORT/demo/app`
 """)
     assert not FILE.exists()
 
@@ -328,7 +328,7 @@ status: 7
 --- stderr
 error: the lock file `resolver.lock` does not have `HOST:PORT/demo/app:1.0` for `linux/s390x`
 hint: it was locked for `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700`, `windows/amd64:10.0.26100.1742`
-hint: see what there is now: `resolver lock --check`, `resolver lock HOST:PORT/demo/app:1.0`
+hint: see what has changed: `resolver lock --check`, `resolver lock HOST:PORT/demo/app:1.0`
 """)
     for verb in ("plan", "pull"):
         assert run(verb, "--locked", "nginx").status == 7
@@ -628,7 +628,7 @@ REFERENCE              PLATFORM  LOCKED               NOW
 HOST:PORT/app:1  (index)   sha256:cfb641abaf3b  gone
 --- stderr
 error: 1 of 1 references in `resolver.lock` has moved since they were locked
-hint: test what is there now, then record it with `resolver lock --update`
+hint: test what has changed, then record it with `resolver lock --update`
 """)
 
 

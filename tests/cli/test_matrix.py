@@ -118,7 +118,7 @@ hint: it is offered for `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `window
 status: 2
 --- stdout
 --- stderr
-error: `jenkins` is no CI system known here
+error: `jenkins` is not a supported CI system
 hint: choose one of `github`, `gitlab`, `json`
 """)
     assert str(run("matrix", name, "--for", "gitlab", "--json")) == snapshot("""\

@@ -136,7 +136,7 @@ error: `compose.yaml` is left alone: it is not YAML: did not find expected node 
 hint: pin it with `resolver pin Dockerfile`
 hint: pin the index with `resolver pin --update Dockerfile`
 hint: it is offered for `linux/amd64`
-hint: take it over with `resolver pin --update Dockerfile`
+hint: update it with `resolver pin --update Dockerfile`
 hint: give one `ARG` the whole reference, `ARG BASE=ubuntu:24.04`, and write `FROM ${BASE}`
 """)
 

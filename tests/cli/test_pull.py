@@ -155,7 +155,7 @@ def test_pull_checks_the_size_limit_before_fetching(run: Run, registry: str) -> 
 status: 1
 --- stdout
 --- stderr
-error: 186519 bytes are to be fetched, and 100000 are allowed
+error: 186519 bytes must be fetched, but only 100000 are allowed
 hint: see what they are with `resolver plan`, or allow more with `--max-download`
 """)
     assert run("ls", "-q").stdout == ""
@@ -169,7 +169,7 @@ status: 3
 --- stdout
 --- stderr
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:9.9` (there is no such manifest in this repository)
-hint: list what there is with `resolver tags HOST:PORT/demo/app`
+hint: list the tags with `resolver tags HOST:PORT/demo/app`
 """)
 
 

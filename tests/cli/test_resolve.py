@@ -155,9 +155,9 @@ sha256:96959fcc8122cc3bc14a294d7872ba6975843302c95228df2bc66faec674a90d  linux/a
 sha256:327a3a89fb99230e60874958091495670743250edea4791899899865890ea9ab  linux/arm64/v8    normalised  HOST:PORT/demo/app:2.0
 --- stderr
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:missing` (there is no such manifest in this repository)
-hint: list what there is with `resolver tags HOST:PORT/demo/app`
+hint: list the tags with `resolver tags HOST:PORT/demo/app`
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:missing` (there is no such manifest in this repository)
-hint: list what there is with `resolver tags HOST:PORT/demo/app`
+hint: list the tags with `resolver tags HOST:PORT/demo/app`
 """)
 
 
@@ -226,7 +226,7 @@ status: 3
 --- stdout
 --- stderr
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:9.9` (there is no such manifest in this repository)
-hint: list what there is with `resolver tags HOST:PORT/demo/app`
+hint: list the tags with `resolver tags HOST:PORT/demo/app`
 """)
 
 

@@ -136,7 +136,7 @@ def test_ls_rejects_an_invalid_filter(run: Run) -> None:
 status: 2
 --- stdout
 --- stderr
-error: `--filter colour=blue` is no filter
+error: `--filter colour=blue` is not a filter
 hint: write `dangling=true`, `platform=linux/arm64` or `reference=*/app:*`
 """)
     assert run("ls", "--filter", "dangling=perhaps").status == 2
@@ -228,7 +228,7 @@ status: 3
 --- stdout
 --- stderr
 error: the store `FOLDER/store` does not hold `example.com/app:1`
-hint: list what it holds with `resolver ls`
+hint: list its images with `resolver ls`
 """)
 
 
@@ -730,7 +730,7 @@ result   1 damaged, 0 repaired
 WHAT                 PROBLEM        NEEDED BY                     NOW
 sha256:14fa95f15ff1  wrong content  HOST:PORT/demo/app:1.0  damaged
 --- stderr
-warning: `FOLDER/store/blobs/sha256/14fa95f15ff16719fae2cda259a5d2b0068f392844ff4bdbf573f000436d35c3` is damaged and counts as absent; it is read anew
+warning: `FOLDER/store/blobs/sha256/14fa95f15ff16719fae2cda259a5d2b0068f392844ff4bdbf573f000436d35c3` is damaged and treated as absent; it is read again
 """)
 
 
@@ -751,7 +751,7 @@ WHAT                 PROBLEM        NEEDED BY                                   
 sha256:14fa95f15ff1  missing        HOST:PORT/demo/app:1.0                                repaired
 sha256:50ee82149703  wrong content  HOST:PORT/demo/app:1.0, HOST:PORT/demo/app:2.0  repaired
 --- stderr
-warning: `FOLDER/store/blobs/sha256/50ee821497038ebe88680e97579db49107a2d9f40ecbf59f33a528266627ec8e` is damaged and counts as absent; it is read anew
+warning: `FOLDER/store/blobs/sha256/50ee821497038ebe88680e97579db49107a2d9f40ecbf59f33a528266627ec8e` is damaged and treated as absent; it is read again
 """)
     assert run("verify", "--full").stdout.endswith("no problem found\n")
 

@@ -199,7 +199,7 @@ def test_user_file_may_repeat_everything_or_be_empty(own: Callable[[str], Path])
         (
             "schema: 1\nfamilies: {x: {aliases: [aarch64]}}",
             "families.x.aliases",
-            "`aarch64` has a meaning already",
+            "`aarch64` is already defined",
         ),
         (
             "schema: 1\nfamilies: {x: {falls_back_to: [{architecture: x, grade: abi}]}}",

@@ -718,7 +718,7 @@ def test_doctor_reports_a_server_that_is_not_a_registry(patient: Patient) -> Non
         assert len(registry.log) == 1
     assert (printed["answers"].state, printed["answers"].found) == (
         WARNING,
-        "status 503, as no registry does",
+        "status 503, which is not a registry's",
     )
 
 
@@ -928,7 +928,7 @@ def test_doctor_shows_where_output_goes(patient: Patient) -> None:
     assert "progress is shown live; a password is prompted for" in (
         row(here, "terminal", "terminal").found
     )
-    assert row(ours, "terminal", "CI").found == "github; `--emit auto` hands over to it"
+    assert row(ours, "terminal", "CI").found == "github; `--emit auto` passes answers to it"
     assert row(other, "terminal", "CI").state is NOTE
 
 

@@ -136,7 +136,7 @@ def test_mirror_with_a_wrong_blob_costs_one_fetch_and_is_named(ground: Ground) -
     ground.mirror.on("GET", LAYER_PATH, Reply(200, body=bytes(len(LAYER))))
     ground.pull()
     assert ground.warned() == ["mirror-lied"]
-    assert f"mirror `{ground.mirror.host}` gave other bytes for `{Digest.of(LAYER)}`" in (
+    assert f"mirror `{ground.mirror.host}` sent other bytes for `{Digest.of(LAYER)}`" in (
         ground.messages()
     )
     assert [seen.path for seen in ground.upstream.requests("GET", "/blobs/")] == [LAYER_PATH]

@@ -441,7 +441,7 @@ def test_pull_that_cannot_fit_fails_before_fetching(
     with puller(registry, tmp_path) as one, pytest.raises(StoreFault, match="space") as caught:
         one.pull()
     assert registry.requests(path_contains="/blobs/") == []
-    assert caught.value.hints()[-1] == "then pull again: what the store holds is as it was"
+    assert caught.value.hints()[-1] == "then pull again: the store is unchanged"
 
 
 def test_pull_store_failure_reports_what_is_kept(
@@ -456,7 +456,7 @@ def test_pull_store_failure_reports_what_is_kept(
     with puller(registry, tmp_path) as one, pytest.raises(StoreFault) as caught:
         one.pull()
     assert caught.value.hints() == (
-        "then pull again: what came is kept (3 of 3 pieces), and only the rest is fetched",
+        "then pull again: 3 of 3 pieces are kept, and only the rest is fetched",
     )
 
 

@@ -341,7 +341,7 @@ def _forbidden(image: Checkable) -> Iterator[Finding]:
             if build.platform is not None and matches(platform, build.platform, image.table):
                 yield image.finding(
                     PLATFORM_FORBIDDEN,
-                    f"`{build.platform}` is offered, and forbidden",
+                    f"`{build.platform}` is offered, but forbidden",
                     build.platform,
                     build.digest,
                 )
@@ -356,12 +356,12 @@ def _not_allowed(image: Checkable) -> Iterator[Finding]:
     for build in image.builds:
         platform = build.platform
         if platform is None:
-            message = f"a build has no platform, and only {listing} may be offered"
+            message = f"a build has no platform, but only {listing} may be offered"
             yield image.finding(PLATFORM_NOT_ALLOWED, message, "", build.digest)
         elif platform.os != UNKNOWN and not any(
             matches(request, platform, image.table) for request in allowed
         ):
-            message = f"`{platform}` is offered, and only {listing} may be"
+            message = f"`{platform}` is offered, but only {listing} may be"
             yield image.finding(PLATFORM_NOT_ALLOWED, message, platform, build.digest)
 
 

@@ -91,7 +91,7 @@ def read_policy(
         root.fail("it has no `version`", f"begin with `version: {VERSION}`")
     if fields["version"].whole() != VERSION:
         fields["version"].fail(
-            f"this version is not known; {VERSION} is", "a newer `resolver` may know it"
+            f"this version is not supported, only {VERSION}", "a newer `resolver` may support it"
         )
     context = _Context(table, known_rules())
     defaults = Requirements()

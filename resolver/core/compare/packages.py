@@ -211,7 +211,7 @@ def _package(
 
 def _text(value: bytes, manager: str) -> str:
     if len(value) > MAX_FIELD:
-        reason = f"a field of a package goes past the limit of {MAX_FIELD} bytes: {len(value)}"
+        reason = f"a field of a package exceeds the limit of {MAX_FIELD} bytes: {len(value)}"
         raise UnreadableDatabaseError(f"{reason} ({manager})")
     return value.decode("utf-8", "replace")
 
@@ -333,7 +333,7 @@ def _read(tree: FileTree, database: Database, node: LayerFile) -> Iterable[Packa
         raise UnreadableDatabaseError(database.reason)
     if node.sha256 not in tree.bodies:
         if node.size > database.limit:
-            reason = f"it goes past the limit of {database.limit} bytes: {node.size}"
+            reason = f"it exceeds the limit of {database.limit} bytes: {node.size}"
             raise UnreadableDatabaseError(reason)
         raise UnreadableDatabaseError("it is a link to a file with another name")
     tree.room.database(node.size)

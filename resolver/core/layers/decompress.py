@@ -138,7 +138,7 @@ def zstd_library(what: str) -> Library:
             raise UnsupportedDocument(
                 what,
                 "",
-                "it is compressed with zstd, and nothing here reads that",
+                "it is compressed with zstd, and no zstd decoder is installed",
                 "pip install 'multiarch-resolver[fast]'",
             ) from error
     return Zstd(zstd)

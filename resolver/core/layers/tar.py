@@ -342,7 +342,7 @@ class TarReader:
             # Not even GNU tar sets an attribute on every file.
             self._globals = {key: value for key, value in records.items() if not is_xattr(key)}
         if self._globals:
-            self._warn("the archive has settings for all its entries, which runtimes pass over")
+            self._warn("the archive has settings for all its entries, which runtimes ignore")
 
     def _header(self) -> Header | None:
         self._at = self._stream.offset
@@ -413,7 +413,7 @@ class TarReader:
         if header.flag == b"S":
             if header.block[_MAGIC] != _GNU_MAGIC:
                 # GNU tar reads it as a plain file, and Go refuses it.
-                raise self._fail("a sparse file of GNU's old format has not its mark")
+                raise self._fail("a sparse file of GNU's old format lacks its mark")
             size, found = tar_headers.read_old(
                 header.block, self._block, self._limits.extended, self._fail
             )

@@ -34,15 +34,15 @@ if TYPE_CHECKING:
 MISSING_MANIFEST = Rule(
     "missing-manifest",
     Severity.ERROR,
-    "an entry whose manifest is not there",
-    "Whoever is on that platform cannot pull the image, though every listing shows it. A clean-up "
+    "an entry whose manifest is missing",
+    "Machines of that platform cannot pull the image, though every listing shows it. A clean-up "
     "policy deleted it as untagged, or a copy took some platforms only. Push the image again, and "
-    "teach the policy that what an index lists is in use.",
+    "configure the policy to keep what an index lists.",
 )
 MISSING_CONFIG = Rule(
     "missing-config",
     Severity.ERROR,
-    "an image whose config is not there",
+    "an image whose config is missing",
     "Nothing can run an image without its config. The push was incomplete or the registry's own "
     "clean-up was: push the image again.",
 )
@@ -90,13 +90,13 @@ SCHEMA_1 = Rule(
     "Docker schema 1",
     "This format of manifests was replaced in 2016: it names no platform and no sizes, and current "
     "containerd and Docker refuse it. Pull the image with an old client and push it again, or "
-    "build it anew.",
+    "build it again.",
 )
 MIXED_TYPES = Rule(
     "mixed-media-types",
     Severity.NOTE,
     "Docker's and OCI's media types in one image",
-    "Registries and clients must accept each of the two families, but some only know how to handle "
+    "Registries and clients must accept each of the two families, but some can only handle "
     "an image that keeps to one. Build all parts with the same `oci-mediatypes` setting.",
 )
 

@@ -43,15 +43,15 @@ DUPLICATE_PLATFORM = Rule(
     Severity.ERROR,
     "two entries are for one platform",
     "Clients take the first entry that fits and never see the other, so that one of the two builds "
-    "is never used, often the newer one. Build the index anew instead of appending to "
+    "is never used, often the newer one. Build the index again instead of appending to "
     "it. Windows entries are told apart by `os.version`, others by architecture, variant and "
-    "`os.features`; a twin that is marked as zstd-compressed is no duplicate.",
+    "`os.features`; a twin that is marked as zstd-compressed is not a duplicate.",
 )
 NO_IMAGE = Rule(
     "no-image",
     Severity.ERROR,
     "an index without an image, or no image at all",
-    "Nobody can pull this, on any platform: the index is empty, or only attestations are left in "
+    "This cannot be pulled on any platform: the index is empty, or only attestations are left in "
     "it, as after a clean-up that deleted the images. Push it again. Where the name holds "
     "something else on purpose, as a chart, this is a note.",
 )
@@ -59,7 +59,7 @@ DANGLING_ATTESTATION = Rule(
     "dangling-attestation",
     Severity.WARNING,
     "an attestation about what is not there",
-    "Provenance and SBOM are looked up by the digest they speak about. Where the index lists no "
+    "Provenance and SBOM are looked up by the digest of their subject. Where the index lists no "
     "such image, the statement belongs to nothing here: most often an index was rebuilt or copied "
     "for some platforms only. Build it again, or leave the attestation out.",
 )

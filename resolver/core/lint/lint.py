@@ -51,7 +51,7 @@ def rule(identifier: str) -> Rule:
     for row in RULES:
         if row.rule.id == identifier:
             return row.rule
-    raise Usage(f"there is no rule `{identifier}`", "see what there is: `resolver lint --rules`")
+    raise Usage(f"there is no rule `{identifier}`", "list the rules with `resolver lint --rules`")
 
 
 def without(findings: Iterable[Finding], ignored: Iterable[str]) -> tuple[Finding, ...]:

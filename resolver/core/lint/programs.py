@@ -31,7 +31,7 @@ WRONG_MACHINE = Rule(
     "The image says one platform, and the program that it starts is for another: the container "
     "ends with `exec format error`, or runs emulated where that is set up, which hides "
     "the fault from those who built it. Most often a download in the Dockerfile names a fixed "
-    "architecture, or a build stage was not told the target: use `TARGETARCH`, and check "
+    "architecture, or a build stage ignores the target: use `TARGETARCH`, and check "
     "`FROM --platform`. What was read only in part could not be checked against the layer's "
     "digest; the finding says so.",
 )
@@ -70,7 +70,7 @@ UNREADABLE_LAYER = Rule(
     "unreadable-layer",
     Severity.ERROR,
     "a layer that is missing or damaged",
-    "Who pulls the image cannot unpack it, or gets other files than were published. Push it again; "
+    "Clients cannot unpack the image, or get other files than were published. Push it again; "
     "if that does not help, build it again with a current tool. A way of compressing that resolver "
     "cannot read is a note: the layer may be well.",
 )

@@ -41,13 +41,13 @@ PLATFORM_ADDED = Rule(
     "platform-added",
     Severity.NOTE,
     "a platform is offered that was not locked",
-    "The image has come to be offered for more platforms. `resolver lock --update` records them.",
+    "The image is now offered for more platforms. `resolver lock --update` records them.",
 )
 CONTENT_CHANGED = Rule(
     "content-changed",
     Severity.ERROR,
     "the reference points at other content than the locked one",
-    "What is locked here says no platforms, so any change counts. Look at the new content, then "
+    "The locked entry has no platforms, so any change counts. Look at the new content, then "
     "record it with `resolver lock --update`.",
 )
 REFERENCE_GONE = Rule(
@@ -152,7 +152,7 @@ def pairs_of(before: LockedImage, after: LockedImage) -> tuple[PlatformPair, ...
 def gone(image: LockedImage) -> LockDrift:
     """Return the drift of a reference that the registry no longer has."""
     message = "the registry no longer has this reference"
-    hint = "list what there is with `resolver tags REPOSITORY`"
+    hint = "list the tags with `resolver tags REPOSITORY`"
     found = _finding(REFERENCE_GONE, image, message, hint=hint)
     return LockDrift(image, None, (), (found,))
 

@@ -293,7 +293,7 @@ def refuse_too_many(count: int, place: str) -> None:
 
 
 def _past(what: str, limit: int, value: int | str, unit: str) -> str:
-    return f"{what} goes past the limit of {limit} {unit}: {value}"
+    return f"{what} exceeds the limit of {limit} {unit}: {value}"
 
 
 def _image_value(image: LockedImage) -> dict[str, object]:

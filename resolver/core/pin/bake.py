@@ -268,4 +268,4 @@ class _Reader:
 
     def _fault(self, reason: str) -> Unparsable:
         at = min(self._at, len(self._text))
-        return Unparsable(f"it is no HCL: {reason}", *LineIndex(self._text).position(at))
+        return Unparsable(f"it is not HCL: {reason}", *LineIndex(self._text).position(at))

@@ -313,7 +313,7 @@ class Judge:
             moved or (self._request.platform and now.digest != pin.digest)
         ):
             message = f"`{pin.name}` is out of date, its tag now points at `{now.digest}`"
-            hint = f"take it over with `resolver pin --update {quote(self._path)}`"
+            hint = f"update it with `resolver pin --update {quote(self._path)}`"
             self._find(STALE, pin, message, hint=hint)
 
     def _require(self, spot: ImageSpot, pin: Pin, question: PinQuery) -> Pin:

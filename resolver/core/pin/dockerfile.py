@@ -217,7 +217,7 @@ def _directives(lines: list[_Line]) -> tuple[str, tuple[int, int] | None]:
         if match is None or name not in _KNOWN:
             break
         if name in seen:
-            raise Unparsable(f"the directive `# {name}=` stands there twice", line.number)
+            raise Unparsable(f"the directive `# {name}=` is set twice", line.number)
         seen.add(name)
         # A `#!` line is a comment to the parser, which ends its directives; the search for the
         # frontend skips it.

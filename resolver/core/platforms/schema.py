@@ -351,7 +351,7 @@ def problems(facts: Facts) -> Iterator[tuple[str, str]]:
     for family in facts.families:
         for alias in (*family.aliases, *dict(family.forced)):
             if alias in taken:
-                yield f"families.{family.name}.aliases", f"`{alias}` has a meaning already"
+                yield f"families.{family.name}.aliases", f"`{alias}` is already defined"
             taken.add(alias)
     table = PlatformTable(facts)
     for family in facts.families:
@@ -372,7 +372,7 @@ def _family_problems(family: Family, table: PlatformTable) -> Iterator[tuple[str
         yield "assumed", "this variant and none are not spelled in the same way"
     levels = [*family.variants, *(level for branch in family.branches for level in branch.variants)]
     if len({spelled(level) for level in levels}) != len(levels):
-        yield "variants", "a level stands here twice, or is spelled like another"
+        yield "variants", "a level is listed twice, or is spelled like another"
     yield from _number_problems(family)
     if family.baseline and family.baseline not in family.variants[:1]:
         yield "baseline", "it must be the lowest of `variants`"
@@ -426,7 +426,7 @@ def _windows_problems(windows: WindowsFacts) -> Iterator[tuple[str, str]]:
         yield "windows.long_term", "a release before `stable_abi_from` is never reached"
     builds = [release.build for release in windows.releases]
     if len(set(builds)) != len(builds):
-        yield "windows.releases", "a build stands here twice"
+        yield "windows.releases", "a build is listed twice"
     names = [name for release in windows.releases for name in release.names]
     if len(set(names)) != len(names):
         yield "windows.releases", "a name stands for two builds"

@@ -48,8 +48,8 @@ def version_mismatch(entry: Platform, want: Platform, table: PlatformTable, *, e
     if not exact or not want.os_version or entry.os_version == want.os_version:
         return ""
     if not entry.os_version:
-        return brief(f"names no version, and {want.os_version} is wanted")
-    return f"version {brief(entry.os_version)} is not the wanted {brief(want.os_version)}"
+        return brief(f"has no version, and {want.os_version} is requested")
+    return f"version {brief(entry.os_version)} is not the requested {brief(want.os_version)}"
 
 
 class Reasons:
@@ -84,7 +84,7 @@ class Reasons:
         Of several requests, explain the one where the comparison came furthest.
         """
         if not self._wants:
-            return "no platform is wanted"
+            return "no platform is requested"
         system = self._table.system(entry.os)
         chip = self._table.chip(entry.architecture or UNKNOWN, entry.variant)
         reasons = (self._compared(entry, system, chip, want, runs) for want, runs in self._wants)
@@ -126,13 +126,13 @@ class Reasons:
         label = self._table.label
         newer = self._table.newer(chip, relative)
         if newer is None:
-            return f"nothing says that {label(wanted)} runs {label(chip)}"
+            return f"{label(wanted)} is not known to run {label(chip)}"
         if not newer:
             return f"{label(chip)} is older than what {label(wanted)} runs"
         if relative != wanted:
             return f"needs {label(chip)}, newer than the {label(relative)} {label(wanted)} runs"
         plain = label(wanted).partition("/")[2]
-        return f"needs {label(chip)}, newer than the wanted {plain or label(wanted)}"
+        return f"needs {label(chip)}, newer than the requested {plain or label(wanted)}"
 
 
 def _chip(platform: Platform) -> Chip:

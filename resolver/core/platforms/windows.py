@@ -56,7 +56,7 @@ def mismatch(host: str, image: str, facts: WindowsFacts) -> str:
     if offered is None:
         return f"Windows version `{brief(image)}` cannot be compared with {_text(wanted)}"
     if offered[:2] != wanted[:2]:
-        return f"Windows version {_text(offered)} is another one than the host's {_text(wanted)}"
+        return f"Windows version {_text(offered)} is not the host's {_text(wanted)}"
     return _build_mismatch(wanted[2], offered[2], facts)
 
 

@@ -27,8 +27,8 @@ GROUPS = (
     ("logins", "a file of logins cannot be used"),
     ("registries", "the endpoint of a registry is unknown, or it does not respond"),
     ("network", "certificates, proxies or the clock make registries unreachable"),
-    ("tools", "a tool to hand images to cannot be looked for"),
-    ("terminal", "the terminal cannot be looked at"),
+    ("tools", "the tools that `export` uses cannot be checked"),
+    ("terminal", "the terminal cannot be checked"),
     ("variables", "a variable has a value that cannot be used"),
 )
 #: For reports: one rule per group.

@@ -123,7 +123,7 @@ def system_of(name: str) -> System:
         Usage: it is unknown.
     """
     if name not in SYSTEMS:
-        raise Usage(f"`{name[:40]}` is no CI system known here", f"choose one of {_names()}")
+        raise Usage(f"`{name[:40]}` is not a supported CI system", f"choose one of {_names()}")
     return SYSTEMS[name]
 
 
@@ -141,7 +141,7 @@ def parse_runner(text: str, table: PlatformTable) -> RunnerRule:
     if not equals or "/" not in platform:
         raise Usage(f"`--runner {text[:80]}` is not `PLATFORM=LABEL`", example)
     if not _LABEL.fullmatch(label):
-        raise Usage(f"`--runner {text[:80]}` has no label that a machine can have", example)
+        raise Usage(f"`--runner {text[:80]}` has no valid runner label", example)
     return RunnerRule(Platform.parse(platform, table=table), label)
 
 
@@ -201,7 +201,7 @@ def make_matrix(
     for part in image.images:
         reason = oversize(part.descriptor, image.reference)
         if reason is not None and part.descriptor.digest in used:
-            warnings.append(Warned("oversized-manifest", f"{reason}; no pull takes it"))
+            warnings.append(Warned("oversized-manifest", f"{reason}; `pull` rejects it"))
     repository = image.prefix.removesuffix("@")
     notes = (*image.warnings, *warnings)
     return Matrix(image.reference, repository, image.root, system.name, jobs, notes)
@@ -259,7 +259,7 @@ def _unusable(platform: Platform | None, wanted: Sequence[Platform], table: Plat
     if platform is None:
         return "it names no platform"
     if not _is_safe(platform):
-        return f"`{platform}` has characters that no job is made of"
+        return f"`{platform}` has characters that jobs cannot contain"
     needed = missing_features(platform, Platform(), table.system(platform.os))
     if needed and not any(matches(want, platform, table) for want in wanted):
         return f"`{platform}` requires features (`-p '{platform}'` takes it)"

@@ -303,7 +303,7 @@ def over_limit(missing: int, limit: int | None) -> Negative | None:
     if limit is None or missing <= limit:
         return None
     return Negative(
-        f"{missing} bytes are to be fetched, and {limit} are allowed",
+        f"{missing} bytes must be fetched, but only {limit} are allowed",
         "see what they are with `resolver plan`, or allow more with `--max-download`",
         code="plan-too-large",
         missing=missing,

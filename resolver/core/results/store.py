@@ -364,7 +364,7 @@ class ListFilters:
             key, equals, value = text.partition("=")
             if not (equals and value and key in KEYS):
                 raise Usage(
-                    f"`--filter {text}` is no filter",
+                    f"`--filter {text}` is not a filter",
                     "write `dangling=true`, `platform=linux/arm64` or `reference=*/app:*`",
                 )
             wanted[key].append(value)

@@ -146,7 +146,7 @@ def _image_numbers(answer: ImageComparison) -> str:
 
 def _change(name: str, change: PlatformChange) -> str:
     drift = change_details(change.drift, _SIDES, name)
-    drift = drift or '<p class="note">Both say the same about themselves.</p>\n'
+    drift = drift or '<p class="note">The settings of both are the same.</p>\n'
     assert change.history is not None  # noqa: S101 - the caller's condition
     history = history_grid(f"{name}-steps", change.history, _SIDES, 0)
     files = files_body(f"{name}-files", change.files, ("to",)) if change.files is not None else ""
@@ -263,7 +263,7 @@ def _heat(amount: Amount, whole: int, *, is_self: bool) -> Cell:
 
 def _drift(answer: Comparison) -> str:
     if not answer.drift:
-        return '<p class="note">The platforms agree on everything they say.</p>'
+        return '<p class="note">The settings of all platforms are the same.</p>'
     return drift_details(answer.drift, [build.name for build in answer.builds])
 
 

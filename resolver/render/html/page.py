@@ -408,7 +408,7 @@ def history_grid(name: str, history: History, names: Sequence[str], base: int) -
         if reason
     )
     if not history.rows:
-        return f'{notes}<p class="note">No build says how it was made.</p>'
+        return f'{notes}<p class="note">No build has a history.</p>'
     sizes = [step.layer.size for row in history.rows for step in row.steps if step and step.layer]
     most = max(sizes, default=0)
     rows = [

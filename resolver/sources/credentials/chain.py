@@ -165,7 +165,9 @@ class CredentialReader:
         program = program_name(choice.name)
         if self._helpers.locate(choice.name) is None:
             problem = f"it is not installed, and `{file.place}` names it"
-            message = f"`{program}` is not installed, and `{file.place}` names it; asking without"
+            message = (
+                f"`{program}` is not installed, and `{file.place}` names it; continuing without it"
+            )
             self._warn("helper-missing", message)
             return CredentialAnswer(None, program, failure(choice.name, "get", choice.key, problem))
         asked = (choice.name, choice.key)

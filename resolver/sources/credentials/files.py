@@ -382,7 +382,7 @@ def _limit(place: str, size: int) -> None:
     """Refuse a configuration over the size limit."""
     if size > MAX_FILE:
         raise InvalidConfiguration(
-            place, "", f"it goes past the limit of {MAX_FILE} bytes: {size} bytes"
+            place, "", f"it exceeds the limit of {MAX_FILE} bytes: {size} bytes"
         )
 
 
@@ -395,7 +395,7 @@ def _parse(place: str, body: bytes, *, names_known: bool) -> dict[str, object]:
     except BadDocument as error:
         field, reason = error.field, error.reason
     except LimitExceeded as error:
-        field, reason = "", f"it goes past the limit of {error.limit} {error.unit} of nesting"
+        field, reason = "", f"it exceeds the limit of {error.limit} {error.unit} of nesting"
     # In text that is not JSON, a secret may be in the place of a name.
     if not names_known or field.partition(".")[0] not in _KNOWN.values():
         field = ""

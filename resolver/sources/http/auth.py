@@ -86,7 +86,7 @@ class Refusals:
         if credential is None:
             return AuthenticationRequired(
                 f"`{self._scope}` does not exist or access denied: the token server `{server}` "
-                f"gives nothing to anonymous requests{said}",
+                f"rejects anonymous requests{said}",
                 *self._advice(),
             )
         return AuthenticationFailed(
@@ -109,8 +109,8 @@ class Refusals:
                 *self._advice(),
             )
         return AuthenticationFailed(
-            f"`{self._scope.registry}` refuses the credentials for `{self._scope}`, which does "
-            f"not exist or access denied{said}",
+            f"`{self._scope}` does not exist or access denied: `{self._scope.registry}` rejects "
+            f"the credentials{said}",
             f"they come from {found.source}; log in again, or try `--anonymous`",
         )
 

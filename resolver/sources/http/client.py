@@ -85,7 +85,7 @@ def next_url(current: Url, status: int, headers: Headers, registry: Url) -> Url:
     """
     if status not in FOLLOWED:
         raise ServerFault(
-            f"`{current.authority}` answered {status}, which is no redirect to follow"
+            f"`{current.authority}` answered {status}, which is not a redirect to follow"
         )
     locations = headers.all("location")
     if len(locations) != 1:

@@ -132,7 +132,7 @@ def _member(walk: _Walk, header: bytes, offset: int, pending: _Pending) -> tuple
     if kind in _EMPTY:
         size = 0
     if size > walk.length - data:
-        raise walk.bad(offset, "it is cut short, a member goes past its end")
+        raise walk.bad(offset, "it is cut short: a member extends past its end")
     after = data + -(-size // BLOCK) * BLOCK
     if kind in b"xgLK":
         return after, _extended(walk, kind, data, size, pending)

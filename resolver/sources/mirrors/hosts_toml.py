@@ -119,7 +119,7 @@ class _File:
                 whole_path=table.truth_of("override_path"),
             )
         except BadUrl as error:
-            reason = f"it is no URL of a registry: {error}"
+            reason = f"it is not the URL of a registry: {error}"
             raise InvalidConfiguration(table.place, table.path or "server", reason) from error
 
     def last(self, table: FieldReader) -> Endpoint:

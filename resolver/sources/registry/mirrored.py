@@ -52,7 +52,7 @@ _REFERRERS = frozenset({Ability.REFERRERS})
 _NOT_ALLOWED = {
     _PULL: ("content", ""),
     _RESOLVE: ("tags", "name a digest, or "),
-    _REFERRERS: ("what refers to a manifest", ""),
+    _REFERRERS: ("referrers", ""),
 }
 #: Tags of referrers. Source: OCI distribution-spec v1.1.1, "Referrers Tag Schema"; cosign's `.sig`,
 #: `.att` and `.sbom` tags.
@@ -246,7 +246,7 @@ class MirroredSource:
         if not able:
             meaning, advice = _NOT_ALLOWED.get(abilities, _NOT_ALLOWED[_RESOLVE])
             raise Unavailable(
-                f"no endpoint of `{self._name}` may be asked for {meaning}",
+                f"no endpoint of `{self._name}` is configured to serve {meaning}",
                 f"{advice}allow it where the mirrors are configured",
                 code="nobody-to-ask",
             )
@@ -285,8 +285,8 @@ class MirroredSource:
         if self._health.report_wrong_content(endpoint, digest):
             self._warn(
                 "mirror-lied",
-                f"mirror `{endpoint.host}` gave other bytes for `{digest}`; they are thrown away, "
-                "and the next place is asked",
+                f"mirror `{endpoint.host}` sent other bytes for `{digest}`; they are discarded, "
+                "and the next endpoint is used",
             )
 
     def _warn(self, code: str, message: str) -> None:

@@ -100,7 +100,7 @@ def _by_api(
 ) -> tuple[Descriptor, ...] | None:
     """List referrers by the API, page by page; None if there is none."""
     query = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type is not None else ""
-    what = f"what refers to `{digest}` in `{repository.name}`"
+    what = f"the list of referrers of `{digest}` in `{repository.name}`"
     target = f"{repository.path}/{digest}{query}"
     seen, empty = {target}, 0
     found: list[Descriptor] = []
@@ -117,7 +117,7 @@ def _by_api(
             return tuple(found)
         empty = 0 if entries else empty + 1
         if following in seen or empty > MAX_EMPTY_PAGES:
-            _warn(repository, f"{what} has pages that lead in a circle; stopped")
+            _warn(repository, f"the pages of {what} lead in a circle; stopped")
             return tuple(found)
         seen.add(target := following)
     raise LimitExceeded(f"the list of {what}", MAX_PAGES, "more", "pages")
@@ -169,7 +169,7 @@ def _by_tag(repository: ReferrersApi, digest: Digest) -> tuple[Descriptor, ...]:
         # GitLab finds the subject itself under such a tag.
         _warn(
             repository,
-            f"`{repository.name}:{tag}` is no list of what refers to `{digest}`; left out",
+            f"`{repository.name}:{tag}` is not a list of referrers of `{digest}`; skipped",
         )
         return ()
     return parsed.manifests
@@ -190,7 +190,7 @@ def _type_of(repository: ReferrersApi, entry: Descriptor) -> str:
 
 
 def _too_many(repository: ReferrersApi, digest: Digest, count: int) -> LimitExceeded:
-    what = f"what refers to `{digest}` in `{repository.name}`"
+    what = f"the list of referrers of `{digest}` in `{repository.name}`"
     return LimitExceeded(what, MAX_REFERRERS, count, "entries")
 
 

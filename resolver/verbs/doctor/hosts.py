@@ -149,7 +149,7 @@ def _answer(
         how = "" if response.status == _PROTOCOL[0] else ", and requires a login"
         yield ok(_GROUP, name, f"from {response.url.authority}{how}", **facts)
     else:
-        found = f"status {response.status}, as no registry does"
+        found = f"status {response.status}, which is not a registry's"
         yield warning(_GROUP, name, found, "check its name and port, and any proxy", **facts)
     yield _clock(host, response.headers.get("date") or "", (before + after) / 2)
 

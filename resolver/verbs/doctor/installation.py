@@ -140,7 +140,7 @@ def terminal(machine: MachineReport) -> Iterator[CheckupRow]:
     facts = {"stdin": seat.stdin, "stdout": seat.stdout, "stderr": seat.stderr}
     yield ok("terminal", "terminal", found, **facts)
     if seat.system:
-        found = f"{seat.system}; `--emit auto` hands over to it"
+        found = f"{seat.system}; `--emit auto` passes answers to it"
         yield ok("terminal", "CI", found, system=seat.system)
     elif machine.environment.get("CI"):
         found = "`CI` is set, but not by a system that `--emit auto` supports"

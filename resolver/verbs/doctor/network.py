@@ -77,7 +77,7 @@ def _system() -> CheckupRow:
             return ok(_GROUP, "authorities", found, path=place, certificates=count)
     if paths.capath and any(Path(paths.capath).glob("*.0")):
         return ok(_GROUP, "authorities", paths.capath, path=paths.capath)
-    found = "none were found where systems keep them: no registry can prove who it is"
+    found = "none were found in the usual places: no registry can be verified"
     return warning(_GROUP, "authorities", found, _INSTALL)
 
 

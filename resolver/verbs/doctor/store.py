@@ -31,13 +31,11 @@ def folder(machine: MachineReport) -> Iterator[CheckupRow]:
         yield ok(_GROUP, "folder", str(root), **facts)
         return
     if is_store is False:
-        yield ok(
-            _GROUP, "folder", f"{root} (empty; it becomes a store when something is kept)", **facts
-        )
+        yield ok(_GROUP, "folder", f"{root} (empty; becomes a store on first use)", **facts)
         return
     above = _existing(root)
     if os.access(above, os.W_OK | os.X_OK):
-        yield ok(_GROUP, "folder", f"{root} (not there yet; made when something is kept)", **facts)
+        yield ok(_GROUP, "folder", f"{root} (does not exist yet; created on first use)", **facts)
         return
     yield wrong(_GROUP, "folder", f"{root} cannot be made: `{above}` is not writable", _ANOTHER)
 
@@ -57,7 +55,7 @@ def access(machine: MachineReport) -> Iterator[CheckupRow]:
         accepted = f"{found}; `--shared-store` trusts them"
         yield note(_GROUP, "access", accepted, "", **facts)
         return
-    hint = f"take the right from others with `chmod`, or {_ANOTHER}"
+    hint = f"remove the write permission of others with `chmod`, or {_ANOTHER}"
     yield (warning if is_there else wrong)(_GROUP, "access", found, hint, **facts)
 
 
@@ -85,9 +83,7 @@ def room(machine: MachineReport) -> Iterator[CheckupRow]:
     free = place.f_bavail * place.f_frsize
     found = f"{_size(free)} free"
     if place.f_files and not place.f_favail:
-        yield wrong(
-            _GROUP, "room", "the file system takes no more files", "resolver gc", bytes=free
-        )
+        yield wrong(_GROUP, "room", "the file system has no free inodes", "resolver gc", bytes=free)
     elif free < LITTLE_ROOM:
         yield warning(_GROUP, "room", found, f"resolver gc, or {_ANOTHER}", bytes=free)
     else:

@@ -444,15 +444,15 @@ class _Work:
         stays = [str(e.platform) for e in entries if e.descriptor.digest in chosen]
         self._warn(
             "digest-new",
-            f"`{record.reference}` leaves with {', '.join(stays) or 'a part'} only, so its index "
-            f"has a digest of its own: `{root.digest}` instead of `{record.root.digest}`",
+            f"`{record.reference}` is exported with {', '.join(stays) or 'a part'} only, so its "
+            f"index has another digest: `{root.digest}` instead of `{record.root.digest}`",
         )
         for entry in pruner.left_out:
             if not entry.digest.is_verifiable:
                 self._warn(
                     "unverifiable-entry",
                     f"`{entry.digest}` in the index of `{record.reference}` cannot be verified, so "
-                    "it cannot leave with the rest",
+                    "it is not exported",
                 )
         return root, left_out
 
@@ -494,8 +494,9 @@ class _Work:
         if waiting and not self._selection.referrers:
             self._warn(
                 "referrers-left-out",
-                f"`{record.reference}` leaves without {counted('referrer' for _ in waiting)}: only "
-                "an OCI layout in a folder can hold them",
+                f"`{record.reference}` is exported without "
+                f"{counted('referrer' for _ in waiting)}: only an OCI layout in a folder can "
+                "hold them",
             )
             return
         found = True
@@ -542,8 +543,8 @@ class _Work:
             is_whole = False
             self._warn(
                 "foreign-layer",
-                f"`{part.digest}` of `{record.reference}` is kept elsewhere by its publisher, "
-                "was not pulled and does not leave with the rest",
+                f"`{part.digest}` of `{record.reference}` is a foreign layer that "
+                "was not pulled, so it is not exported",
             )
         entry = entries.get(descriptor.digest)
         kind = kind_of(descriptor, document)

@@ -269,7 +269,7 @@ def export(
     """
     options = options or ExportOptions()
     if to.is_stream and options.sink is None:
-        raise Usage("`-` is standard output, and nothing takes it here", "name a file: `image.tar`")
+        raise Usage("`-` is standard output, which cannot be used here", "name a file: `image.tar`")
     purpose = f"export {' '.join(map(str, references))}"
     if to.kind not in {"layout", "archive"}:
         # Before anything is read: the answer is the same for every image.

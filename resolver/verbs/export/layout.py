@@ -324,7 +324,7 @@ def _locked(folder: StoreFolder, patience: Patience) -> Iterator[None]:
                 raise ExportFault(
                     folder.path,
                     f"another process has held the folder for {patience.seconds:.0f} s",
-                    "see who it is with `fuser`, then wait for it or end it",
+                    "find it with `fuser`, then wait for it or end it",
                 )
             patience.sleep(_STEP)
         _still_there(folder)

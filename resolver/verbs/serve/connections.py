@@ -358,7 +358,7 @@ class Connections:
                 self._delayed -= 1
                 self._resume(link)
             elif link.state is _State.HEAD:
-                self._refuse(link, BadHead(408, "the request did not come to its end in time"))
+                self._refuse(link, BadHead(408, "the request was not complete in time"))
             elif link.state is not _State.BUSY:
                 self._drop(link)
 
@@ -393,7 +393,7 @@ class Connections:
             # Source: RFC 9112, 2.2: an empty line before a request is passed over.
             del buffer[:2]
         if buffer.startswith(_HANDSHAKE):
-            self._refuse(link, BadHead(400, "no TLS is spoken here: use plain HTTP"))
+            self._refuse(link, BadHead(400, "TLS is not supported here: use plain HTTP"))
             return
         start = max(0, link.checked - 3)
         end = buffer.find(b"\r\n\r\n", start)

@@ -336,7 +336,7 @@ class Mirror:
         except Malformed:
             given = problem(400, "MANIFEST_INVALID", "this is neither a tag nor a digest")
         except Busy:
-            given = problem(503, "UNAVAILABLE", "too many questions wait", ("Retry-After", "10"))
+            given = problem(503, "UNAVAILABLE", "too many requests wait", ("Retry-After", "10"))
         except ResolverError as error:
             self._observe(Noted(f"{method} {path}: {error}"))
             given = refusal(error)

@@ -137,7 +137,7 @@ class Ledger:
             self._store.name(record)
         except StoreFault as error:
             # It is served all the same; it is just not listed.
-            self._observe(Noted(f"`{name.reference}` gets no name in the store: {error}"))
+            self._observe(Noted(f"`{name.reference}` is not named in the store: {error}"))
 
     def _platform(self, manifest: Manifest) -> Platform | None:
         """Read the platform of a single image from its config."""

@@ -187,7 +187,7 @@ def test_missing_platform_names_the_nearest_one() -> None:
         ),
         (
             "`linux/arm/v6` is not offered; nearest is `linux/arm/v7`: "
-            "needs arm/v7, newer than the wanted v6"
+            "needs arm/v7, newer than the requested v6"
         ),
         (
             "`linux/arm64` is not offered; nearest is `linux/arm/v7`, which runs there "
@@ -219,7 +219,7 @@ def test_only_rejects_entries_without_a_platform_but_not_unknown() -> None:
     assert found(builds, Requirements(only=(P("linux/amd64"),))) == [
         (
             "platform-not-allowed",
-            "a build has no platform, and only `linux/amd64` may be offered",
+            "a build has no platform, but only `linux/amd64` may be offered",
         )
     ]
     assert found(builds, Requirements(forbid=(P("linux/386"),))) == []
@@ -237,8 +237,8 @@ def test_forbidden_platform_matches_exactly() -> None:
     wanted = Requirements(forbid=(P("linux/386"), P("linux/386"), P("windows/amd64")))
 
     assert found(builds, wanted) == [
-        ("platform-forbidden", "`linux/386` is offered, and forbidden"),
-        ("platform-forbidden", "`windows/amd64:10.0.20348.1` is offered, and forbidden"),
+        ("platform-forbidden", "`linux/386` is offered, but forbidden"),
+        ("platform-forbidden", "`windows/amd64:10.0.20348.1` is offered, but forbidden"),
     ]
 
 

@@ -108,8 +108,8 @@ def with_image(*lines: str) -> str:
         ),
         (
             "version: 2\nimages: [a]",
-            "policy.yaml:1:10: version: this version is not known; 1 is",
-            "a newer `resolver` may know it",
+            "policy.yaml:1:10: version: this version is not supported, only 1",
+            "a newer `resolver` may support it",
         ),
         (
             "version: '1'\nimages: [a]",

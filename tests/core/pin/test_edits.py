@@ -70,7 +70,7 @@ def test_helm_values(text: str, pinned: str) -> None:
         ("x: &d\n  digest: ''\na:\n  repository: r\n  tag: v1\n  digest: &e ''\n", "no place"),
         (f"x: &d {{digest: {OLD}}}\na:\n  <<: *d\n  repository: r\n  tag: v1\n", "no place"),
         ("repository: r\ntag: {a: b}\n", "not in this file"),
-        ("repository: r\ntag: v1\ndigest: |\n  x\n", "no image reference"),
+        ("repository: r\ntag: v1\ndigest: |\n  x\n", "is not an image reference"),
         (f"repository: r\ntag: v1\ndigest: |-\n  {OLD}\n", "no place of its own"),
     ],
 )  # fmt: skip

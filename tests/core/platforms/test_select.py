@@ -125,18 +125,18 @@ def test_grade_measures_the_distance_of_the_answer(want: str, offered: str, grad
         ("linux/amd64", "linux/s390x", "other architecture"),
         ("linux/386", "linux/amd64", "other architecture"),
         ("linux/arm/v7", "linux/arm64", "other architecture"),
-        ("linux/arm64", "linux/arm64/v9", "needs arm64/v9, newer than the wanted v8"),
-        ("linux/amd64", "linux/amd64/v3", "needs amd64/v3, newer than the wanted v1"),
-        ("linux/arm/v6", "linux/arm", "needs arm/v7, newer than the wanted v6"),
+        ("linux/arm64", "linux/arm64/v9", "needs arm64/v9, newer than the requested v8"),
+        ("linux/amd64", "linux/amd64/v3", "needs amd64/v3, newer than the requested v1"),
+        ("linux/arm/v6", "linux/arm", "needs arm/v7, newer than the requested v6"),
         ("linux/arm64", "linux/arm/v9", "needs arm/v9, newer than the arm/v8 arm64/v8 runs"),
         ("linux/arm/v7", "linux/arm/v4", "arm/v4 is older than what arm/v7 runs"),
-        ("linux/arm64/v9", "linux/arm64/v8.6", "nothing says that arm64/v9 runs arm64/v8.6"),
-        ("linux/amd64", "linux/amd64/foo", "nothing says that amd64/v1 runs amd64/foo"),
-        ("linux/s390x", "linux/s390x/z15", "nothing says that s390x runs s390x/z15"),
+        ("linux/arm64/v9", "linux/arm64/v8.6", "arm64/v9 is not known to run arm64/v8.6"),
+        ("linux/amd64", "linux/amd64/foo", "amd64/v1 is not known to run amd64/foo"),
+        ("linux/s390x", "linux/s390x/z15", "s390x is not known to run s390x/z15"),
         (
             "linux/riscv64",
             "linux/riscv64/rva22u64",
-            "needs riscv64/rva22u64, newer than the wanted riscv64",
+            "needs riscv64/rva22u64, newer than the requested riscv64",
         ),
         (
             "linux/amd64",
@@ -158,7 +158,7 @@ def test_rejected_entry_has_a_reason(want: str, offered: str | None, reason: str
         ("linux/arm/v7", "linux/arm/v6", "arm/v6 can stand in for arm/v7, but is not exact"),
         ("linux/amd64", "linux/386", "386 can stand in for amd64/v1, but is not exact"),
         ("linux/arm64", "linux/arm/v9", "other architecture"),
-        ("linux/arm64", "linux/arm64/v9", "needs arm64/v9, newer than the wanted v8"),
+        ("linux/arm64", "linux/arm64/v9", "needs arm64/v9, newer than the requested v8"),
     ],
 )
 def test_exact_request_names_the_platform_it_refused(want: str, offered: str, reason: str) -> None:
@@ -213,7 +213,7 @@ def test_reason_refers_to_the_nearest_of_several_requests() -> None:
     lost = select(listed("linux/arm64/v9", "windows/amd64:10.0.26100", "plan9/386"), wishes)
 
     assert [loser.reason for loser in lost.rejected] == [
-        "needs arm64/v9, newer than the wanted v8",
+        "needs arm64/v9, newer than the requested v8",
         "Windows build 26100 is newer than the host's 20348",
         "other operating system",
     ]
@@ -225,7 +225,7 @@ def test_related_platforms_are_listed_once_in_index_order() -> None:
     )
 
     assert nearest(entries, parse("linux/arm64")) == [
-        (2, "needs arm64/v9, newer than the wanted v8"),
+        (2, "needs arm64/v9, newer than the requested v8"),
         (5, "needs arm/v9, newer than the arm/v8 arm64/v8 runs"),
     ]
 
@@ -365,8 +365,8 @@ def test_exact_version_error_names_the_existing_version() -> None:
     )
 
     assert [loser.reason for loser in refused.rejected] == [
-        "version 14.1 is not the wanted 15.0",
-        "names no version, and 15.0 is wanted",
+        "version 14.1 is not the requested 15.0",
+        "has no version, and 15.0 is requested",
     ]
 
 

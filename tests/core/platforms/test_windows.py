@@ -176,7 +176,7 @@ def test_grade_distinguishes_windows_revision_and_build(
             "10.0.14393",
             "Windows build 14393 is older than the host's 17763, which runs only its own",
         ),
-        ("20348", "6.3.9600", "Windows version 6.3.9600 is another one than the host's 10.0.20348"),
+        ("20348", "6.3.9600", "Windows version 6.3.9600 is not the host's 10.0.20348"),
         ("20348", "nano", "Windows version `nano` cannot be compared with 10.0.20348"),
     ],
 )

@@ -194,7 +194,7 @@ def test_entries_that_cannot_be_jobs_are_omitted_with_a_note() -> None:
     assert [str(job.digest) for job in found.jobs] == [str(digest(1)), str(digest(4))]
     assert [told.message.split(": ", 2)[2] for told in found.warnings] == [
         "it names no platform",
-        "`linux/%24%28id%29` has characters that no job is made of",
+        "`linux/%24%28id%29` has characters that jobs cannot contain",
         "`linux(+a%20b)/arm64` requires features (`-p 'linux(+a%20b)/arm64'` takes it)",
         "another entry is chosen for `linux/amd64`",
         "another entry is chosen for `linux/amd64`",
@@ -291,7 +291,7 @@ def test_runner_option_is_parsed() -> None:
     assert parse_runner("linux/amd64=" + "x" * 255, BUILTIN).label == "x" * 255
     with pytest.raises(Usage):
         parse_runner("linux/amd64=" + "x" * 256, BUILTIN)
-    with pytest.raises(Usage, match="no CI system"):
+    with pytest.raises(Usage, match="is not a supported CI system"):
         system_of("jenkins")
 
 

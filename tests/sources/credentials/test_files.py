@@ -108,7 +108,7 @@ def test_a_file_of_another_shape_is_refused(content: bytes, field: str, machine:
 
 def test_a_deep_file_is_refused_with_the_limit(machine: Machine) -> None:
     error = refused(machine, b'{"x":' + b"[" * 200 + b"]" * 200 + b"}")
-    assert error.reason == "it goes past the limit of 64 levels of nesting"
+    assert error.reason == "it exceeds the limit of 64 levels of nesting"
 
 
 @pytest.mark.parametrize(

@@ -379,7 +379,7 @@ def test_registry_that_always_refuses_is_not_retried_forever(
     registry.on("GET", MANIFEST, challenged(f'Bearer realm="{registry.url}/token"{error}'))
     with (
         source(registry.host, credentials=login(registry.host)) as app,
-        pytest.raises(AuthenticationFailed, match="refuses the credentials") as caught,
+        pytest.raises(AuthenticationFailed, match="rejects the credentials") as caught,
     ):
         app.document("1.0")
     assert registry.hits[f"GET {MANIFEST}"] <= 3
@@ -405,7 +405,7 @@ def test_refused_basic_is_not_tried_twice(registry: FakeRegistry) -> None:
     registry.basic(USER, "another")
     with (
         source(registry.host, credentials=login(registry.host)) as app,
-        pytest.raises(AuthenticationFailed, match="refuses"),
+        pytest.raises(AuthenticationFailed, match="rejects"),
     ):
         app.document("1.0")
     assert len(registry.log) == 2
@@ -801,7 +801,7 @@ def test_refused_configured_bearer_token_is_final(registry: FakeRegistry) -> Non
     credential = Credential(registry_token=Secret("M1NE"))
     with (
         source(registry.host, credentials=chain(credential, registry.host)) as app,
-        pytest.raises(AuthenticationFailed, match="refuses the credentials"),
+        pytest.raises(AuthenticationFailed, match="rejects the credentials"),
     ):
         app.document("1.0")
     assert registry.hits["GET /token"] == 0

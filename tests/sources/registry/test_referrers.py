@@ -189,7 +189,7 @@ def test_entries_have_a_limit(registry: FakeRegistry, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("link", ["https://elsewhere.test/v2/x", "/outside", "http://["])
 def test_referrers_page_on_another_host_is_not_requested(registry: FakeRegistry, link: str) -> None:
     registry.on("GET", LIST, index(one(1), link=f'<{link}>; rel="next"'))
-    with pytest.raises(ServerFault, match="the next page of what refers to"):
+    with pytest.raises(ServerFault, match="the next page of the list of referrers of"):
         listed(registry)
 
 
@@ -252,7 +252,7 @@ def test_invalid_referrers_tag_is_skipped_with_a_warning(registry: FakeRegistry,
 
     assert listed(registry, events=events) == []
     (event,) = [event for event in events if isinstance(event, Warned)]
-    assert "is no list of what refers to" in event.message
+    assert "is not a list of referrers of" in event.message
 
 
 def test_a_redirect_on_the_same_host_is_followed(registry: FakeRegistry) -> None:
