@@ -173,10 +173,9 @@ OPENERS = {
     "sources/local/tree.py",
     "verbs/export/export.py",
     "verbs/export/layout.py",
-    "verbs/export/output.py",
     "verbs/lock_files.py",  # writes
+    "verbs/output_files.py",  # writes
     "verbs/serve/shared_fetch.py",
-    "verbs/text_files.py",  # writes
 }
 
 

@@ -95,8 +95,8 @@ def name_first() -> None:
 
     def named(self: Any, lease: Any, workers: Any) -> Any:
         for image in self._plan.images:
-            at = int(self._kit.clock.wall())
-            self._kit.store.name(pull.record_of(image.reference, [image], at))
+            at = int(self._shared.clock.wall())
+            self._shared.store.name(pull.record_of(image.reference, [image], at))
         return run(self, lease, workers)
 
     _put(pull._Work, "run", named)

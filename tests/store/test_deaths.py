@@ -234,7 +234,7 @@ from tests.store.test_deaths import BLOB, BODY, HALF
 
 with LocalStore(Path(sys.argv[1])).receive(BLOB) as receiving:
     receiving.write(0, BODY[:HALF])
-    receiving._claim.record(receiving._ranges, receiving.size)
+    receiving._lock.record(receiving._ranges, receiving.size)
     print("half", flush=True)
     if sys.stdin.readline() == "die\\n":
         os.kill(os.getpid(), signal.SIGKILL)
