@@ -301,7 +301,7 @@ def mended(store: LocalStore) -> None:
 def test_verify_leaves_a_store_of_an_unknown_version_alone(store: LocalStore) -> None:
     (store.root / "version").write_text("2\n")
 
-    with pytest.raises(StoreFault, match="version `2`"):
+    with pytest.raises(StoreFault, match="version is `2`"):
         mended(store)
 
 
