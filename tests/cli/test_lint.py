@@ -159,9 +159,9 @@ wrong-machine (error): what is started is made for another machine
   The image says one platform, and the program that it starts is for another:
   the container ends with `exec format error`, or runs emulated where that is
   set up, which hides the fault from those who built it. Most often a download
-  in the Dockerfile names a fixed architecture, or a build stage was not told
-  the target: use `TARGETARCH`, and check `FROM --platform`. What was read only
-  in part could not be checked against the layer's digest; the finding says so.
+  in the Dockerfile names a fixed architecture, or a build stage ignores the
+  target: use `TARGETARCH`, and check `FROM --platform`. What was read only in
+  part could not be checked against the layer's digest; the finding says so.
 --- stderr
 """)
 

@@ -344,7 +344,7 @@ def test_doctor_leaves_an_empty_folder_empty(patient: Patient) -> None:
     patient.store.mkdir()
     found = patient.look()
 
-    assert "it becomes a store when something is kept" in row(found, "store", "folder").found
+    assert "becomes a store on first use" in row(found, "store", "folder").found
     assert rows(found, "store", "writing") == []
     assert list(patient.store.iterdir()) == []
 

@@ -170,7 +170,7 @@ def test_search_requires_a_query(tmp_path: Path, term: str) -> None:
 def test_search_offline_sends_no_request(tmp_path: Path) -> None:
     with Session(tmp_path, offline=True) as session:
         for ask in (lambda: session.search("nginx"), session.quota):
-            with pytest.raises(Usage, match="question to a registry"):
+            with pytest.raises(Usage, match="needs a registry"):
                 ask()
 
 
