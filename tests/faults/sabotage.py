@@ -65,8 +65,8 @@ def no_verification() -> None:
     """Believe what comes."""
 
     def verify(self: Any) -> None:
-        if self._follower is not None:
-            self._follower.finish(self.size)
+        if self._hasher is not None:
+            self._hasher.finish(self.size)
 
     _put(receive.BlobWriter, "_verify", verify)
 
